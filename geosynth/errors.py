@@ -1,0 +1,41 @@
+"""The errors that geosynth raises on purpose. Each message is one line: what is wrong, where, what to do.
+
+Every class is also the built-in error that a caller would expect (`ValueError` or `OSError`), so that code which does not
+know geosynth can still catch it.
+"""
+
+
+class GeosynthError(Exception):
+    """Base of all errors that geosynth raises on purpose."""
+
+
+class SettingsError(GeosynthError, ValueError):
+    """A setting or argument has a value that cannot work."""
+
+
+class LegendError(GeosynthError, ValueError):
+    """A legend is malformed, or a raster holds codes that its legend does not know."""
+
+
+class GridError(GeosynthError, ValueError):
+    """Grids (CRS, transform, size) do not fit together, or a window lies outside its raster."""
+
+
+class CheckpointError(GeosynthError, ValueError):
+    """A file is not a geosynth model, or it is damaged."""
+
+
+class DataError(GeosynthError, ValueError):
+    """Data that can be read but not used: wrong band count, wrong dtype, too few pixels, a fold without patches."""
+
+
+class TrainingError(GeosynthError, ValueError):
+    """Training cannot go on, for instance because a loss is not a finite number."""
+
+
+class RasterError(GeosynthError, OSError):
+    """A raster or store cannot be opened or read."""
+
+
+class OutputError(GeosynthError, OSError):
+    """An output exists already, or its place cannot be written."""

@@ -1,0 +1,63 @@
+"""Where pixels of one grid lie on another, in whole pixels."""
+
+from __future__ import annotations
+
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from geosynth.errors import GridError
+
+# Fractions of a pixel. Real files carry rounding in their transforms (0.600000000599999 for 0.6 m): at UTM northings that
+# adds up to a hundredth of a pixel. Half a pixel is a real shift.
+_TOLERANCE = 0.05
+_SIZE_TOLERANCE = 1e-6
+
+
+def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
+    """Absolute (row, column) of the first pixel, counted from the origin of the CRS in the grid's own directions.
+
+    Two rasters with equal pixel size and orientation whose origins differ by whole pixels get positions that differ by
+    exactly that many pixels. A fraction of a pixel is rounded down alike for both.
+    """
+    linear, origin = _split(geobox.affine)
+    column, row = ~linear * origin
+    # Fractions just below a whole pixel are rounding, not position.
+    return int((row + _TOLERANCE) // 1), int((column + _TOLERANCE) // 1)
+
+
+def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int, int]:
+    """(row, column) of the first pixel of `inner` on the grid of `outer`.
+
+    Raises:
+        GridError: if CRS, pixel size or orientation differ, or the offset is not whole pixels; names `source`.
+    """
+    if outer.crs != inner.crs:
+        raise GridError(f"{source}: CRS {_name(inner)} differs from {_name(outer)}")
+    pairs = zip(_split(outer.affine)[0], _split(inner.affine)[0], strict=True)
+    scale = max(abs(outer.affine.a), abs(outer.affine.b))
+    if any(abs(first - second) > _SIZE_TOLERANCE * scale for first, second in pairs):
+        raise GridError(
+            f"{source}: pixel size or orientation {_linear(inner)} differs from {_linear(outer)}; resample it first"
+        )
+    column, row = ~outer.affine * (inner.affine.c, inner.affine.f)
+    if max(abs(column - round(column)), abs(row - round(row))) > _TOLERANCE:
+        raise GridError(
+            f"{source}: its pixels are shifted by a fraction ({column % 1:.3f}, {row % 1:.3f} px); resample it first"
+        )
+    return round(row), round(column)
+
+
+def _split(transform: Affine) -> tuple[Affine, tuple[float, float]]:
+    linear = Affine(transform.a, transform.b, 0, transform.d, transform.e, 0)
+    return linear, (transform.c, transform.f)
+
+
+def _linear(geobox: GeoBox) -> str:
+    t = geobox.affine
+    return f"({t.a:g}, {t.b:g}, {t.d:g}, {t.e:g})"
+
+
+def _name(geobox: GeoBox) -> str:
+    if geobox.crs is None:
+        return "none"
+    return f"EPSG:{geobox.crs.epsg}" if geobox.crs.epsg else str(geobox.crs)[:60]

@@ -1,0 +1,1 @@
+"""Georeferenced patches for training: the only room that knows TorchGeo."""

@@ -1,0 +1,1 @@
+"""The only room that opens rasters: reading (GeoTIFF, COG, VRT), label rasters, Zarr stores, COG writing."""

@@ -1,0 +1,58 @@
+"""The running average of a generator's weights, which is what gets shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from geosynth.models.generator import SpadeGenerator
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, source: nn.Module, decay: float) -> None:
+    """Average = decay * average + (1 - decay) * source, with the source's spectral norms folded in."""
+    folded = folded_parameters(source)
+    for name, value in average.named_parameters():
+        value.lerp_(folded[name], 1 - decay)
+
+
+@torch.no_grad()
+def folded_parameters(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name, parametrised ones (spectral norm) by their effective value.
+
+    The names are those of the same module built without parametrisations.
+    """
+    values: dict[str, Tensor] = {}
+    for prefix, layer in module.named_modules():
+        if ".parametrizations" in f".{prefix}":
+            continue
+        owner = f"{prefix}." if prefix else ""
+        values |= {owner + name: value for name, value in layer.named_parameters(recurse=False)}
+        if parametrize.is_parametrized(layer):
+            was_training = layer.training
+            layer.eval()  # in training mode reading the weight would run a power iteration
+            values |= {owner + name: getattr(layer, name) for name in layer.parametrizations}  # type: ignore[union-attr, arg-type]
+            layer.train(was_training)
+    return values
+
+
+@torch.no_grad()
+def estimate_norms(generator: SpadeGenerator, batches: Iterable[tuple[Tensor, Tensor, list[Tensor]]]) -> None:
+    """Set the batch norms' statistics to the mean over batches of (labels, latent, noise).
+
+    Averaged weights never ran in training mode, so their statistics have to be measured (as Schoenfeld et al. 2021 do).
+    """
+    norms = [module for module in generator.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean
+    generator.train()
+    for labels, latent, noise in batches:
+        generator(labels, latent, noise)
+    generator.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -1,0 +1,158 @@
+"""SpadeTask: one training step of generator, encoder and discriminator, as a LightningModule."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from geosynth.config import DiscriminatorSettings, EncoderSettings, TrainSettings
+from geosynth.errors import TrainingError
+from geosynth.models.discriminator import MultiscaleDiscriminator
+from geosynth.models.encoder import StyleEncoder, sample_latent
+from geosynth.models.field import random_noise
+from geosynth.models.generator import SpadeGenerator
+from geosynth.models.losses import (
+    block_mean_distance,
+    feature_matching,
+    hinge_discriminator,
+    hinge_generator,
+    kl_divergence,
+    split_outputs,
+)
+from geosynth.patches.module import random_dihedral
+from geosynth.training.average import estimate_norms, update_average
+
+_ADAM_BETAS = (0.0, 0.9)
+_NOISE_RATE = 10.0  # noise strengths start small and are few: they learn this much faster than other weights
+_NORM_BATCHES = 50
+
+
+class SpadeTask(LightningModule):
+    """Networks, losses and updates. Sample from the dataset in, weights updated.
+
+    The generator paints one fake a step: the discriminator sees it detached, then judges it for the generator.
+    """
+
+    def __init__(self, settings: TrainSettings, num_classes: int, num_bands: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.settings = settings
+        torch.manual_seed(settings.seed)
+        generator = settings.generator(num_classes, num_bands)
+        self.generator = SpadeGenerator(generator, spectral_norm=True)
+        self.average = SpadeGenerator(generator).requires_grad_(False).eval()
+        update_average(self.average, self.generator, decay=0.0)
+        self.encoder = StyleEncoder(
+            EncoderSettings(num_bands=num_bands, base_width=settings.encoder_width, latent_size=settings.latent_size)
+        )
+        self.discriminator = MultiscaleDiscriminator(
+            DiscriminatorSettings(
+                num_classes=num_classes,
+                num_bands=num_bands,
+                base_width=settings.discriminator_width,
+                num_scales=settings.num_scales,
+            )
+        )
+        self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
+        self.rng = torch.Generator().manual_seed(settings.seed)
+        self.recent_masks: deque[Tensor] = deque(maxlen=_NORM_BATCHES)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam for generator and encoder, and for the discriminator, at two time scales (TTUR)."""
+        rate = self.settings.generator_rate
+        strengths = [value for name, value in self.generator.named_parameters() if name.endswith("noise_strength")]
+        weights = [value for name, value in self.generator.named_parameters() if not name.endswith("noise_strength")]
+        groups = [
+            {"params": [*weights, *self.encoder.parameters()], "lr": rate},
+            {"params": strengths, "lr": rate * _NOISE_RATE},
+        ]
+        discriminator = torch.optim.Adam(
+            self.discriminator.parameters(), self.settings.discriminator_rate, betas=_ADAM_BETAS
+        )
+        return [torch.optim.Adam(groups, betas=_ADAM_BETAS), discriminator]
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """One update of each network."""
+        real, mask = random_dihedral(batch["image"], batch["mask"], self.rng)
+        self.recent_masks.append(mask.to(torch.uint8))
+        real = real.contiguous(memory_format=torch.channels_last)
+        one_hot = torch.nn.functional.one_hot(mask, self.generator.settings.num_classes + 1)
+        one_hot = one_hot[..., :-1].permute(0, 3, 1, 2).to(real.dtype)
+        optimise_generator, optimise_discriminator = self.optimizers()  # type: ignore[attr-defined]
+
+        mean, log_variance = self.encoder(real)
+        latent = sample_latent(mean.float(), log_variance.float(), self.rng)
+        noise = random_noise(self.generator.settings, *mask.shape, self.rng)
+        fake = self.generator(mask, latent, noise).float()
+
+        fake_out, real_out = self._judge(one_hot, fake, real)
+        losses = {
+            "gan": hinge_generator(fake_out),
+            "features": self.settings.feature_weight * feature_matching(fake_out, real_out),
+            "kl": self.settings.kl_weight * kl_divergence(mean.float(), log_variance.float()),
+            "means": self.settings.mean_weight * block_mean_distance(fake, real),
+        }
+        self._update(optimise_generator, torch.stack(list(losses.values())).sum())
+
+        fake_out, real_out = self._judge(one_hot, fake.detach(), real)
+        losses["discriminator"] = hinge_discriminator(fake_out, real_out)
+        self._update(optimise_discriminator, losses["discriminator"])
+        values = {name: float(value.detach()) for name, value in losses.items()}
+
+        update_average(self.average, self.generator, self._average_decay())
+        self.steps_done += 1
+        self.log_dict(values)
+        self._refuse_divergence(values)
+
+    def _judge(self, one_hot: Tensor, fake: Tensor, real: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        both = self.discriminator(torch.cat([one_hot, one_hot]), torch.cat([fake, real]))
+        return split_outputs([[value.float() for value in scale] for scale in both])
+
+    def _update(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimiser.zero_grad()
+        self.manual_backward(loss)
+        optimiser.step()
+
+    def _average_decay(self) -> float:
+        """Shorter memory at first, so that the random start is forgotten."""
+        steps = int(self.steps_done)
+        return min(self.settings.ema_decay, (1 + steps) / (10 + steps))
+
+    def set_rates(self, progress: float) -> None:
+        """Learning rates at `progress` (0..1) of the training: constant, then linear to zero."""
+        start = self.settings.decay_from
+        factor = 1.0 if progress <= start else max(0.0, (1 - progress) / (1 - start))
+        for optimiser in self.optimizers():  # type: ignore[union-attr]
+            for group in optimiser.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+                group["lr"] = group["initial_lr"] * factor
+
+    def _refuse_divergence(self, losses: dict[str, float]) -> None:
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"step {int(self.steps_done)}: loss {name!r} is {value}; the last checkpoint is kept."
+                    " Lower the learning rates or use precision fp32"
+                )
+
+    def finished_generator(self) -> SpadeGenerator:
+        """The averaged generator with batch-norm statistics measured on recent labels and fresh styles."""
+        settings = self.generator.settings
+        rng = torch.Generator().manual_seed(self.settings.seed)
+        masks = [mask.long() for mask in self.recent_masks]
+        estimate_norms(
+            self.average,
+            (
+                (
+                    mask,
+                    torch.randn((len(mask), settings.latent_size), generator=rng),
+                    random_noise(settings, *mask.shape, rng),
+                )
+                for mask in masks
+            ),
+        )
+        return self.average

@@ -1,1 +1,60 @@
+"""geosynth: synthetic satellite and aerial imagery from land-cover labels.
+
+Public names are loaded when they are first used, so that importing geosynth costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geosynth.checkpoint import load_generator as load_generator
+    from geosynth.config import GenerateSettings as GenerateSettings
+    from geosynth.config import GeneratorSettings as GeneratorSettings
+    from geosynth.config import TrainSettings as TrainSettings
+    from geosynth.describe import info as info
+    from geosynth.errors import GeosynthError as GeosynthError
+    from geosynth.evaluation.evaluate import evaluate as evaluate
+    from geosynth.grid import SpatialSplit as SpatialSplit
+    from geosynth.grid import TilePlan as TilePlan
+    from geosynth.legend import Legend as Legend
+    from geosynth.models.generator import SpadeGenerator as SpadeGenerator
+    from geosynth.mosaic.generate import generate as generate
+    from geosynth.patches.dataset import PatchDataset as PatchDataset
+    from geosynth.raster.ingest import ingest as ingest
+    from geosynth.raster.read import open_raster as open_raster
+    from geosynth.training.train import train as train
+
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "GenerateSettings": "geosynth.config",
+    "GeneratorSettings": "geosynth.config",
+    "GeosynthError": "geosynth.errors",
+    "Legend": "geosynth.legend",
+    "PatchDataset": "geosynth.patches.dataset",
+    "SpadeGenerator": "geosynth.models.generator",
+    "SpatialSplit": "geosynth.grid",
+    "TilePlan": "geosynth.grid",
+    "TrainSettings": "geosynth.config",
+    "evaluate": "geosynth.evaluation.evaluate",
+    "generate": "geosynth.mosaic.generate",
+    "info": "geosynth.describe",
+    "ingest": "geosynth.raster.ingest",
+    "load_generator": "geosynth.checkpoint",
+    "open_raster": "geosynth.raster.read",
+    "train": "geosynth.training.train",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'geosynth' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -16,12 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from geosynth.config import BandSettings, GeneratorSettings
-from geosynth.errors import CheckpointError, OutputError
+from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.legend import Legend
 from geosynth.models.generator import SpadeGenerator
 
 DEFAULT_MODEL = "chesapeake-small"
-_FORMAT = "geosynth-generator"
+_ENTRY = "geosynth"  # of the header
 _VERSION = 1
 
 
@@ -35,6 +35,9 @@ class ModelCard:
         bands: meaning of its output.
         gsd: metres (CRS units) per pixel of the training imagery.
         provenance: free facts: software version, data, steps, seed.
+
+    Raises:
+        SettingsError: if the network, the legend and the bands differ in their numbers.
     """
 
     settings: GeneratorSettings
@@ -43,8 +46,19 @@ class ModelCard:
     gsd: float
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        counts = (self.legend.num_classes, len(self.bands.names))
+        if counts != (self.settings.num_classes, self.settings.num_bands):
+            raise SettingsError(
+                f"a generator of {self.settings.num_classes} classes and {self.settings.num_bands} bands does not fit a"
+                f" legend of {counts[0]} classes and {counts[1]} band names"
+            )
+
     def to_metadata(self) -> dict[str, str]:
-        """For a safetensors header, which holds strings."""
+        """For a safetensors header, which holds strings.
+
+        One entry only: safetensors writes entries in random order, and equal models shall be equal files.
+        """
         values = {
             "version": _VERSION,
             "settings": self.settings.model_dump(mode="json"),
@@ -53,17 +67,21 @@ class ModelCard:
             "gsd": self.gsd,
             "provenance": self.provenance,
         }
-        return {"format": _FORMAT, "geosynth": json.dumps(values, sort_keys=True)}
+        return {_ENTRY: json.dumps(values, sort_keys=True)}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str] | None, source: str) -> ModelCard:
         """The inverse of `to_metadata`; raises CheckpointError naming `source`."""
-        if not metadata or metadata.get("format") != _FORMAT:
+        if not metadata or _ENTRY not in metadata:
             raise CheckpointError(f"{source}: a safetensors file, but not a geosynth model")
         try:
-            values = json.loads(metadata["geosynth"])
-            if values["version"] != _VERSION:
-                raise CheckpointError(f"{source}: model version {values['version']}; this geosynth reads {_VERSION}")
+            values = json.loads(metadata[_ENTRY])
+            version = values["version"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{source}: damaged model description ({error})") from error
+        if version != _VERSION:
+            raise CheckpointError(f"{source}: model version {version}; this geosynth reads {_VERSION}")
+        try:
             return cls(
                 GeneratorSettings.parse(values["settings"]),
                 Legend.from_values(values["legend"]),
@@ -71,7 +89,7 @@ class ModelCard:
                 float(values["gsd"]),
                 dict(values["provenance"]),
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError) as error:  # SettingsError and LegendError are ValueErrors
             raise CheckpointError(f"{source}: damaged model description ({error})") from error
 
 
@@ -96,7 +114,9 @@ def save_generator(
     """Write a model file, under a temporary name until it is whole.
 
     Args:
+        path: of the file; its folder is made if need be.
         generator: without spectral norm (that is, with it folded in).
+        card: what the file says about itself.
         dtype: of the stored weights; running statistics stay float32.
 
     Raises:
@@ -113,11 +133,12 @@ def save_generator(
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not save_file: it makes files that only their owner can read.
         partial.write_bytes(save(tensors, metadata=card.to_metadata()))
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be the very thing that cannot be made
+            partial.unlink()
     return path
 
 
@@ -133,8 +154,8 @@ def read_card(path: str | Path) -> ModelCard:
     try:
         with safe_open(str(path), framework="pt") as file:
             return ModelCard.from_metadata(file.metadata(), str(path))
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file: {_one_line(error)}") from error
 
 
 def load_generator(model: str | Path | None = None, device: str = "cpu") -> GeneratorModel:
@@ -152,14 +173,16 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        generator = SpadeGenerator(card.settings)
-        generator.load_state_dict(tensors)
+        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+            generator = SpadeGenerator(card.settings)
+        full = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+        generator.load_state_dict(full, assign=True)
     except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its weights do not fit its settings: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path}: its weights do not fit its settings: {_one_line(error)}") from error
     try:
         generator = generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     except (RuntimeError, AssertionError) as error:
-        raise CheckpointError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"device {device!r} cannot be used: {_one_line(error)}") from error
     return GeneratorModel(generator.eval().requires_grad_(False), card, path)
 
 
@@ -169,3 +192,9 @@ def default_model_path() -> Path:
     if not path.is_file():
         raise CheckpointError(f"the embedded model {DEFAULT_MODEL} is missing from this installation; say --model FILE")
     return path
+
+
+def _one_line(error: Exception) -> str:
+    """Torch's messages run over many lines."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:200] + " ..."

@@ -187,13 +187,21 @@ class BandSettings(Settings):
     high: float = 255.0
     dtype: Literal["uint8"] = "uint8"
 
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError("low must be less than high")
+        return self
+
     def to_network(self, values: ArrayLike) -> ArrayLike:
         """Raster values (a float array or tensor) scaled to [-1, 1]."""
-        return (values - self.low) * (2 / (self.high - self.low)) - 1
+        scaled: ArrayLike = (values - self.low) * (2 / (self.high - self.low)) - 1
+        return scaled
 
     def from_network(self, values: ArrayLike) -> ArrayLike:
         """The inverse of `to_network`; rounding and casting to `dtype` are left to the writer."""
-        return (values + 1) * ((self.high - self.low) / 2) + self.low
+        scaled: ArrayLike = (values + 1) * ((self.high - self.low) / 2) + self.low
+        return scaled
 
 
 class TrainSettings(Settings):

@@ -1,7 +1,7 @@
 """The errors that geosynth raises on purpose. Each message is one line: what is wrong, where, what to do.
 
-Every class is also the built-in error that a caller would expect (`ValueError` or `OSError`), so that code which does not
-know geosynth can still catch it.
+Every class is also the built-in error that a caller would expect (`ValueError` or `OSError`), so that code which does
+not know geosynth can still catch it.
 """
 
 

@@ -6,6 +6,7 @@ Pixels without a class (nodata) get the index `num_classes`.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,13 +19,16 @@ from geosynth.errors import LegendError
 
 CodeCounts = dict[int, int]
 
+# Codes of classes that a translation lacks: far below what any raster holds.
+_ABSENT_START, _ABSENT_END = -(2**62), -(2**61)
+
 
 class LegendClass(BaseModel):
     """One class: its raster code, its name, its colour as "#rrggbb"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    code: int
+    code: int = Field(ge=-(2**63), lt=2**63)
     name: str = Field(min_length=1)
     colour: str = Field("#808080", pattern=r"^#[0-9a-fA-F]{6}$")
 
@@ -50,9 +54,9 @@ class Legend(BaseModel):
 
     @model_validator(mode="after")
     def _check_unique(self) -> Self:
-        codes = [entry.code for entry in self.classes] + list(self.nodata)
-        for what, values in (("code", codes), ("class name", [entry.name for entry in self.classes])):
-            repeated = sorted({str(value) for value in values if values.count(value) > 1})
+        codes = Counter([*(str(entry.code) for entry in self.classes), *map(str, self.nodata)])
+        for what, values in (("code", codes), ("class name", Counter(entry.name for entry in self.classes))):
+            repeated = [value for value, count in values.items() if count > 1]
             if repeated:
                 raise ValueError(f"{what} {', '.join(repeated)} appears more than once")
         return self
@@ -65,11 +69,16 @@ class Legend(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise LegendError(f"{source}: {where + ': ' if where else ''}{first['msg']}") from error
+            what = first["msg"].removeprefix("Value error, ")
+            raise LegendError(f"{source}: {where + ': ' if where else ''}{what}") from error
 
     @classmethod
     def load(cls, legend: str | Path) -> Legend:
-        """A built-in legend by name ("chesapeake"), or one from a YAML file."""
+        """A built-in legend by name ("chesapeake"), or one from a YAML file.
+
+        Raises:
+            LegendError: if there is no such legend or file, or the file holds no legend.
+        """
         if str(legend) in BUILT_IN:
             return BUILT_IN[str(legend)]
         path = Path(legend)
@@ -78,8 +87,8 @@ class Legend(BaseModel):
             raise LegendError(f"{legend}: neither a legend file nor a built-in legend ({known})")
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise LegendError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise LegendError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
         return cls.from_values(values, str(path))
 
     @property
@@ -108,13 +117,16 @@ class Legend(BaseModel):
             table = np.full(np.iinfo(codes.dtype).max + 1, self.num_classes, dtype=np.uint8)
             inside = (known >= 0) & (known < len(table))
             table[known[inside]] = order[inside]
-            return table[codes]
-        position = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+            encoded: npt.NDArray[np.uint8] = table[codes]
+            return encoded
+        # A uint64 code beyond int64 wraps in the search; the comparison with the code itself then finds it unknown.
+        position = np.minimum(np.searchsorted(known, codes.astype(np.int64)), len(known) - 1)
         return np.where(known[position] == codes, order[position], self.num_classes).astype(np.uint8)
 
     def decode(self, indices: npt.NDArray[np.integer[Any]], nodata: int) -> npt.NDArray[np.int64]:
         """Raster codes of class indices; `nodata` where the index is `num_classes`."""
-        return np.append(np.asarray(self.codes, dtype=np.int64), nodata)[indices]
+        codes: npt.NDArray[np.int64] = np.append(np.asarray(self.codes, dtype=np.int64), np.int64(nodata))[indices]
+        return codes
 
     def check(self, counts: CodeCounts, source: str) -> None:
         """Raise `LegendError` listing codes and pixel counts if `counts` holds codes that the legend does not know."""
@@ -125,7 +137,7 @@ class Legend(BaseModel):
             more = f" and {len(unknown) - 12} more" if len(unknown) > 12 else ""
             raise LegendError(
                 f"{source}: codes that legend {self.name!r} does not know: {listed}{more};"
-                f" it knows {', '.join(map(str, sorted(known)))}"
+                f" it knows {', '.join(str(code) for code in sorted(known) if code >= _ABSENT_END)}"
             )
 
     def translation_to(self, target: Legend) -> Legend:
@@ -141,7 +153,7 @@ class Legend(BaseModel):
         missing = sorted(set(own) - set(target.names))
         if missing:
             raise LegendError(f"legend {target.name!r} has no class {', '.join(missing)} (from legend {self.name!r})")
-        absent = iter(range(-(2**62), 0))
+        absent = iter(range(_ABSENT_START, _ABSENT_END))
         classes = tuple(
             own.get(entry.name) or entry.model_copy(update={"code": next(absent)}) for entry in target.classes
         )

@@ -3,19 +3,89 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
+import torch
+from rasterio.transform import Affine
 
+from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, save_generator
+from geosynth.config import BandSettings, GeneratorSettings
+from geosynth.legend import CHESAPEAKE
+from geosynth.models.generator import SpadeGenerator
 
-def _data_folder() -> Path:
-    return Path(os.environ.get("GEOSYNTH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+UTM_18N = "EPSG:26918"
+NORTH_UP = Affine(1.0, 0.0, 384517.0, 0.0, -1.0, 4310393.0)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real rasters; the test is skipped where it is absent."""
-    folder = _data_folder()
+    folder = Path(os.environ.get("GEOSYNTH_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
+    """A random generator for the Chesapeake legend, small, with strong contrast."""
+    settings = GeneratorSettings(
+        num_classes=6,
+        num_bands=4,
+        base_width=4,
+        max_multiple=4,
+        hidden_channels=8,
+        depth="less",
+        latent_size=4,
+        noise_channels=2,
+    )
+    torch.manual_seed(0)
+    generator = SpadeGenerator(settings)
+    with torch.no_grad():
+        for name, value in generator.named_parameters():
+            if "gamma_beta" in name or "to_image.weight" in name:
+                value.mul_(50)  # the initial weights are too small to show a mistake
+    card = ModelCard(settings, CHESAPEAKE, BandSettings(names=("red", "green", "blue", "nir")), gsd=1.0)
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_generator(path, generator, card, dtype=torch.float32)
+    return load_generator(path)
+
+
+@pytest.fixture
+def write_raster(tmp_path: Path) -> Callable[..., Path]:
+    """Writes (height, width) or (bands, height, width) values as a GeoTIFF; keywords go to rasterio."""
+
+    def write(values: np.ndarray, name: str = "labels.tif", **profile: Any) -> Path:
+        bands = values[np.newaxis] if values.ndim == 2 else values
+        options: dict[str, Any] = {"crs": UTM_18N, "transform": NORTH_UP, **profile}
+        path = tmp_path / name
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            height=bands.shape[1],
+            width=bands.shape[2],
+            count=bands.shape[0],
+            dtype=bands.dtype,
+            **options,
+        ) as dataset:
+            dataset.write(bands)
+        return path
+
+    return write
+
+
+def draw_labels(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Chesapeake codes in blobs of some tens of pixels, with a road across."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(1, 6, (height // 24 + 2, width // 24 + 2))
+    labels = np.kron(coarse, np.ones((24, 24), dtype=int))[7 : 7 + height, 11 : 11 + width].astype(np.uint8)
+    rows = (np.arange(width) * 0.4 + height / 4).astype(int) % height
+    for offset in range(6):
+        labels[(rows + offset) % height, np.arange(width)] = 6
+    return labels

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GridError
 
-# Fractions of a pixel. Real files carry rounding in their transforms (0.600000000599999 for 0.6 m): at UTM northings that
-# adds up to a hundredth of a pixel. Half a pixel is a real shift.
+# Fractions of a pixel. Real files carry rounding in their transforms (0.600000000599999 for 0.6 m): at UTM northings
+# that adds up to a hundredth of a pixel. Half a pixel is a real shift.
 _TOLERANCE = 0.05
 _SIZE_TOLERANCE = 1e-6
 
@@ -31,10 +33,13 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
     Raises:
         GridError: if CRS, pixel size or orientation differ, or the offset is not whole pixels; names `source`.
     """
-    if outer.crs != inner.crs:
-        raise GridError(f"{source}: CRS {_name(inner)} differs from {_name(outer)}")
+    if not _same_crs(outer, inner):
+        raise GridError(
+            f"{source}: CRS {_name(inner)} differs from {_name(outer)}; reproject it or assign the right one"
+        )
     pairs = zip(_split(outer.affine)[0], _split(inner.affine)[0], strict=True)
-    scale = max(abs(outer.affine.a), abs(outer.affine.b))
+    # The shorter side of a pixel.
+    scale = min(math.hypot(outer.affine.a, outer.affine.d), math.hypot(outer.affine.b, outer.affine.e))
     if any(abs(first - second) > _SIZE_TOLERANCE * scale for first, second in pairs):
         raise GridError(
             f"{source}: pixel size or orientation {_linear(inner)} differs from {_linear(outer)}; resample it first"
@@ -54,7 +59,14 @@ def _split(transform: Affine) -> tuple[Affine, tuple[float, float]]:
 
 def _linear(geobox: GeoBox) -> str:
     t = geobox.affine
-    return f"({t.a:g}, {t.b:g}, {t.d:g}, {t.e:g})"
+    return f"({t.a:.12g}, {t.b:.12g}, {t.d:.12g}, {t.e:.12g})"
+
+
+def _same_crs(outer: GeoBox, inner: GeoBox) -> bool:
+    if outer.crs is None or inner.crs is None:
+        return outer.crs is inner.crs
+    # Some writers leave the authority out or use another one's twin (ESRI:102039 is EPSG:5070): EPSG's match decides.
+    return bool(outer.crs == inner.crs or (outer.crs.epsg is not None and outer.crs.epsg == inner.crs.epsg))
 
 
 def _name(geobox: GeoBox) -> str:

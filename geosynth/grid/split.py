@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geosynth.errors import DataError
+from geosynth.errors import DataError, SettingsError
 from geosynth.grid.window import Window
 
 FOLDS = ("train", "val", "test")
@@ -27,31 +27,44 @@ class SpatialSplit:
         """Give whole clusters to folds, so that neighbours never part.
 
         Windows less than `gap` pixels apart are one cluster (1: those that touch or overlap). Clusters go, in an order
-        drawn from `seed`, to the fold that lacks most pixels of its share.
+        drawn from `seed`, to the fold that lacks most pixels of its share; the last ones to folds that are still empty.
+
+        Args:
+            windows: on one grid; they may overlap.
+            shares: of the pixels, for train, val and test; in any unit.
+            seed: of the order.
+            gap: pixels.
 
         Raises:
-            DataError: if there is a fold with a share for which no cluster is left.
+            SettingsError: if shares are negative, all zero, or not three.
+            DataError: if there are fewer clusters than folds with a share.
         """
-        clusters = _clusters(windows, gap)
+        if len(shares) != len(FOLDS) or min(shares) < 0 or not sum(shares) > 0:
+            raise SettingsError(f"shares: three numbers from 0 up, for {', '.join(FOLDS)}; got {tuple(shares)}")
+        clusters = touching_groups(windows, gap)
         areas = [sum(windows[index].height * windows[index].width for index in cluster) for cluster in clusters]
         wanted = np.asarray(shares, dtype=float) / sum(shares)
         filled = np.zeros(len(wanted))
         folds = [""] * len(windows)
-        for position in np.random.default_rng(seed).permutation(len(clusters)):
-            fold = int(np.argmax(wanted * sum(areas) - filled))
+        for place, position in enumerate(np.random.default_rng(seed).permutation(len(clusters))):
+            lack = wanted * sum(areas) - filled
+            empty = (wanted > 0) & (filled == 0)
+            if len(clusters) - place <= empty.sum():
+                lack[~empty] = -np.inf
+            fold = int(np.argmax(lack))
             filled[fold] += areas[position]
             for index in clusters[position]:
                 folds[index] = FOLDS[fold]
-        empty = [name for name, share, pixels in zip(FOLDS, wanted, filled, strict=False) if share > 0 and pixels == 0]
-        if empty:
+        lacking = [name for name, share, pixels in zip(FOLDS, wanted, filled, strict=True) if share > 0 and pixels == 0]
+        if lacking:
             raise DataError(
-                f"no cluster left for fold {', '.join(empty)}: the scenes form {len(clusters)} separate cluster(s);"
+                f"no cluster left for fold {', '.join(lacking)}: the scenes form {len(clusters)} separate cluster(s);"
                 " give that fold a share of 0, or more places"
             )
         return cls(tuple(windows), tuple(folds))
 
 
-def _clusters(windows: Sequence[Window], gap: int) -> list[list[int]]:
+def touching_groups(windows: Sequence[Window], gap: int = 1) -> list[list[int]]:
     """Indices of windows grouped by connection, each window in one group (union-find over overlapping pairs)."""
     parent = list(range(len(windows)))
 

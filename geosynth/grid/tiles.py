@@ -14,8 +14,8 @@ class TilePlan:
     """Blocks of `size` pixels on a lattice, cropped to the raster.
 
     Every pixel lies in exactly one block. The lattice is fixed to absolute positions: `origin` is the absolute (row,
-    column) of the raster's first pixel, and block edges stand on absolute multiples of `size`, so two rasters on one pixel
-    grid are cut along the same lines.
+    column) of the raster's first pixel, and block edges stand on absolute multiples of `size`, so two rasters on one
+    pixel grid are cut along the same lines.
 
     Raises:
         GridError: if a size is not positive.

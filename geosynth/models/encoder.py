@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,8 +17,8 @@ _CELLS = 4  # side of the last feature map, which the linear heads read
 class StyleEncoder(nn.Module):
     """Six 3x3 stride-2 convolutions with spectral and instance norm, then two linear heads.
 
-    The reference resizes images to 256 px, which gives 4 x 4 cells at the end. Here images of other sizes are pooled to 4 x
-    4 cells instead: the same network at 256 px, and no resampling at other sizes.
+    The reference resizes images to 256 px, which gives 4 x 4 cells at the end. Here images of other sizes are pooled
+    to 4 x 4 cells instead: the same network at 256 px, and no resampling at other sizes.
     """
 
     def __init__(self, settings: EncoderSettings) -> None:
@@ -25,7 +27,7 @@ class StyleEncoder(nn.Module):
         widths = [settings.num_bands, *(width * multiple for multiple in (1, 2, 4, 8, 8, 8))]
         self.convs = nn.ModuleList(
             parametrizations.spectral_norm(nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False))
-            for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
+            for inputs, outputs in pairwise(widths)
         )
         features = widths[-1] * _CELLS * _CELLS
         self.mean = nn.Linear(features, settings.latent_size)
@@ -46,4 +48,4 @@ class StyleEncoder(nn.Module):
 def sample_latent(mean: Tensor, log_variance: Tensor, rng: torch.Generator) -> Tensor:
     """Z = mean + deviation * N(0, I), the reparameterisation of Kingma and Welling 2014."""
     normal = torch.randn(mean.shape, generator=rng, device=rng.device)
-    return mean + normal * torch.exp(0.5 * log_variance)
+    return mean + normal.to(mean.device) * torch.exp(0.5 * log_variance)

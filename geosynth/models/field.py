@@ -1,4 +1,4 @@
-"""Noise and style as functions of (seed, absolute pixel position), so that a pixel does not depend on how a raster is cut.
+"""Noise and style as functions of (seed, absolute pixel position): a pixel does not depend on how a raster is cut.
 
 Numbers come from a counter-based hash (the 64-bit finaliser of MurmurHash3 / SplitMix64), not from a random stream: any
 window can be computed alone, in any order, on any worker, and neighbouring rasters on one pixel grid agree.

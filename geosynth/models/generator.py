@@ -1,8 +1,9 @@
 """The SPADE generator (Park et al. 2019), with a shift-equivariant start and noise in space as the default.
 
 Blocks, widths and the places of spectral norm follow the paper's generator ("normal", "more", "most"). What differs by
-default: the start is a convolution over labels, latent field and noise instead of Linear(z); each block adds one noise map with a
-strength learned per class and channel; convolutions pad by replication. `GeneratorSettings.reference` gives the paper's.
+default: the start is a convolution over labels, latent field and noise instead of Linear(z); each block adds one noise
+map with a strength learned per class and channel; convolutions pad by replication. `GeneratorSettings.reference` gives
+the paper's.
 """
 
 from __future__ import annotations
@@ -95,7 +96,10 @@ class SpadeGenerator(nn.Module):
 
 
 class SpadeBlock(nn.Module):
-    """Residual block: dx = conv_1(lrelu(norm_1(conv_0(lrelu(norm_0 x))) + noise)); shortcut learned iff widths differ."""
+    """Residual block: dx = conv_1(lrelu(norm_1(conv_0(lrelu(norm_0 x)) + noise))).
+
+    The shortcut is learned, conv_s(norm_s x), if the widths differ; else it is x.
+    """
 
     def __init__(self, settings: GeneratorSettings, stage: StageSpec, spectral_norm: bool) -> None:
         super().__init__()
@@ -114,7 +118,9 @@ class SpadeBlock(nn.Module):
                 padding_mode=settings.padding if size > 1 else "zeros",
                 bias=size > 1,
             )
-            return parametrizations.spectral_norm(layer) if spectral_norm else layer
+            if spectral_norm:
+                parametrizations.spectral_norm(layer)  # in place
+            return layer
 
         self.norm_0, self.conv_0 = norm(inputs), conv(inputs, middle, 3)
         self.norm_1, self.conv_1 = norm(middle), conv(middle, outputs, 3)

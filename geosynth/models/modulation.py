@@ -2,8 +2,8 @@
 
     y = norm(x) * (1 + gamma(labels)) + beta(labels)
 
-gamma and beta come from the one-hot labels through Conv3x3 - ReLU - Conv3x3. Both ways below give the same numbers (up to
-the order of float additions) and the same gradients; `SpadeModulation` takes the one that costs less.
+gamma and beta come from the one-hot labels through Conv3x3 - ReLU - Conv3x3. Both ways below give the same numbers (up
+to the order of float additions) and the same gradients; `SpadeModulation` takes the one that costs less.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class SpadeModulation(nn.Module):
         """
         weight, bias = self.gamma_beta.weight, self.gamma_beta.bias
         assert bias is not None
-        gamma_weight, beta_weight = weight.split(self.channels)
-        gamma_bias, beta_bias = bias.split(self.channels)
+        gamma_weight, beta_weight = weight.chunk(2)
+        gamma_bias, beta_bias = bias.chunk(2)
         gamma_bias = gamma_bias + 1
         if fold is not None:
             mean, deviation = fold
@@ -74,7 +74,7 @@ class SpadeModulation(nn.Module):
 
     def _densely(self, patterns: LabelPatterns, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         hidden = F.relu(F.conv2d(self._pad(patterns.one_hot), self.shared.weight, self.shared.bias))
-        scale, shift = F.conv2d(self._pad(hidden), weight, bias).split(self.channels, dim=1)
+        scale, shift = F.conv2d(self._pad(hidden), weight, bias).chunk(2, dim=1)
         return scale, shift
 
     def _pad(self, values: Tensor) -> Tensor:
@@ -84,6 +84,7 @@ class SpadeModulation(nn.Module):
         width = 2 * self.channels
         # Hidden activation of each distinct pattern, (P + 1, hidden); the last row, zeros, is the outside of the map.
         taps = self.shared.weight.permute(2, 3, 1, 0).flatten(0, 2)
+        assert self.shared.bias is not None
         hidden = F.relu(patterns.pattern_classes @ taps + self.shared.bias)
         hidden = F.pad(hidden, (0, 0, 0, 1))
         # What each pattern contributes from each of the nine positions, (P + 1, 9, width).
@@ -117,6 +118,7 @@ class SpadeNorm(nn.Module):
             scale, shift = self.modulation(patterns)
             return torch.addcmul(shift, self.norm(features), scale)
         mean, variance = self.norm.running_mean, self.norm.running_var
-        assert mean is not None and variance is not None
+        assert mean is not None
+        assert variance is not None
         scale, shift = self.modulation(patterns, (mean, torch.sqrt(variance + self.norm.eps)))
         return torch.addcmul(shift, features, scale)

@@ -1,8 +1,8 @@
 """Distinct 3x3 label patterns of a label map: what makes SPADE's modulation a table look-up.
 
-The hidden activation of a SPADE layer at a pixel depends only on the 3x3 labels around it, and a land-cover map holds few
-distinct 3x3 patterns. Most pixels, moreover, have one class in their whole 5x5 neighbourhood ("interior"): there the
-modulation depends on the class alone. Only the others ("border") need a sum over their nine neighbours' patterns.
+The hidden activation of a SPADE layer at a pixel depends only on the 3x3 labels around it, and a land-cover map holds
+few distinct 3x3 patterns. Most pixels, moreover, have one class in their whole 5x5 neighbourhood ("interior"): there
+the modulation depends on the class alone. Only the others ("border") need a sum over their nine neighbours' patterns.
 
 Everything here is computed once per resolution and shared by all layers that work at it.
 """

@@ -53,6 +53,7 @@ class NetworkScaling:
         self.bands = bands
 
     def __call__(self, sample: Sample) -> Sample:
+        """The sample with image values in the network's range."""
         return {**sample, "image": self.bands.to_network(sample["image"])}
 
 
@@ -62,6 +63,7 @@ def random_dihedral(image: torch.Tensor, mask: torch.Tensor, rng: torch.Generato
     Args:
         image: (B, C, N, N).
         mask: (B, N, N).
+        rng: draws one symmetry a sample.
     """
     images, masks = [], []
     for one_image, one_mask, choice in zip(image, mask, torch.randint(8, (len(image),), generator=rng), strict=True):

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
+import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import dask
 import numpy as np
-from dask.callbacks import Callback
-from odc.geo.geobox import GeoBox
+import numpy.typing as npt
 
-from geosynth.errors import DataError, GridError, OutputError
-from geosynth.grid import SpatialSplit, TilePlan, Window, offset_in
-from geosynth.legend import CodeCounts, Legend
-from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Raster, open_raster
-from geosynth.raster.store import Scene, Store
+from geosynth.errors import GeosynthError, OutputError
+from geosynth.grid import SpatialSplit, Window
+from geosynth.legend import Legend
+from geosynth.raster.pairs import Pair, Paths, common_bands, find_pairs
+from geosynth.raster.read import Array
+from geosynth.raster.store import Scene, Store, is_store
 
-Paths = str | Path | Sequence[str | Path]
 Progress = Callable[[int, int], None]
 
+_Counts = list[tuple[int, npt.NDArray[np.int64]]]  # of a chunk: position of a pair, its pixels of each class
+
 _CHUNK_SIZE = 256
-_RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2"}
-_COLOUR_NAMES = {"red", "green", "blue", "nir", "gray", "undefined"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    image: Raster
-    labels: LabelRaster
-    window: Window  # on the store's grid
 
 
 def ingest(
@@ -52,16 +42,20 @@ def ingest(
 ) -> Store:
     """Copy aligned image and label rasters into one store; touching scenes share a fold.
 
-    Where scenes overlap, the later one (by name) wins. Nothing is resampled.
+    Where scenes overlap, the later one (in the order given, by name in a folder) wins, but its nodata does not. Nothing
+    is resampled. The store's `image` holds the values of the files; its `labels` are nodata wherever image or label is.
 
     Args:
-        images, labels: files, folders or globs; paired by file name, or one by one if there is one of each.
+        images: files, folders or globs.
+        labels: likewise; paired with images by file name without suffix, or one to one if there is one of each.
         out: folder of the store; written under a temporary name and renamed when whole.
         legend: of the store.
         label_legend: of the label files, if their codes differ; classes are matched by name.
         bands: names of the image bands; needed where a file does not tell them.
         shares: of the folds train, val, test.
         seed: of the split.
+        overwrite: replace a store at `out`, once the new one is whole.
+        progress: told chunks done and chunks in all.
 
     Raises:
         DataError, GridError, LegendError, RasterError, OutputError: one line each.
@@ -71,16 +65,14 @@ def ingest(
     source = source if isinstance(source, Legend) else Legend.load(source)
     source = source.translation_to(target)
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise OutputError(f"{out}: exists already; choose another name or say --overwrite")
+    _check_output(out, overwrite)
 
-    files = _pair_files(_expand(images, "images"), _expand(labels, "labels"))
-    pairs, geobox = _place([(open_raster(image), LabelRaster(label, source)) for image, label in files])
-    band_names = _band_names(pairs[0].image, bands)
-    _check_alike([pair.image for pair in pairs], len(band_names))
-    counts = [pair.labels.check_codes() for pair in pairs]
+    pairs, geobox = find_pairs(images, labels, source)
+    band_names = common_bands([pair.image for pair in pairs], bands)
     split = SpatialSplit.by_cluster([pair.window for pair in pairs], shares, seed)
-    scenes = [_scene(pair, fold, count, source) for pair, fold, count in zip(pairs, split.folds, counts, strict=True)]
+    for pair in pairs:
+        pair.labels.check_codes()
+    scenes = [_scene(pair, fold) for pair, fold in zip(pairs, split.folds, strict=True)]
 
     partial = out.with_name(out.name + ".partial")
     try:
@@ -95,157 +87,127 @@ def ingest(
             scenes=scenes,
             chunk_size=_CHUNK_SIZE,
         )
-        _fill(store, pairs, progress)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    except PermissionError as error:
-        raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
+        pixels = _fill(store, pairs, progress)
+        store.set_scenes(
+            [replace(scene, class_pixels=tuple(row.tolist())) for scene, row in zip(scenes, pixels, strict=True)]
+        )
+        _move(partial, out)
+    except GeosynthError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Store(out)
 
 
-def _expand(paths: Paths, what: str) -> list[Path]:
-    listed = [paths] if isinstance(paths, str | Path) else list(paths)
-    found: list[Path] = []
-    for entry in listed:
-        path = Path(entry)
-        if path.is_dir():
-            found += sorted(file for file in path.iterdir() if file.suffix.lower() in _RASTER_SUFFIXES)
-        elif glob.has_magic(str(entry)):
-            found += sorted(Path(name) for name in glob.glob(str(entry), recursive=True))
-        else:
-            found.append(path)
-    if not found:
-        raise DataError(f"{what}: no raster files in {', '.join(map(str, listed))}")
-    return found
+def _check_output(out: Path, overwrite: bool) -> None:
+    if out.exists() or out.is_symlink():
+        if not overwrite:
+            raise OutputError(f"{out}: exists already; choose another name or say --overwrite")
+        if not is_store(out):
+            raise OutputError(f"{out}: is not a geosynth store and will not be overwritten; choose another name")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OutputError(f"{out}: cannot be written: {parent} is not a folder that may be written to")
 
 
-def _pair_files(images: list[Path], labels: list[Path]) -> list[tuple[Path, Path]]:
-    if len(images) == len(labels) == 1:
-        return [(images[0], labels[0])]
-    by_name = {path.stem: path for path in labels}
-    lonely = [path.name for path in images if path.stem not in by_name]
-    lonely += sorted(set(by_name) - {path.stem for path in images})
-    if lonely:
-        shown = ", ".join(lonely[:5]) + (" ..." if len(lonely) > 5 else "")
-        raise DataError(f"images and labels are paired by file name; {len(lonely)} have no partner: {shown}")
-    return [(path, by_name[path.stem]) for path in images]
+def _move(partial: Path, out: Path) -> None:
+    """Give the whole store its name; an old one goes only then."""
+    if not out.exists():
+        partial.rename(out)
+        return
+    old = out.with_name(out.name + ".replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    out.rename(old)
+    try:
+        partial.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _place(files: list[tuple[Raster, LabelRaster]]) -> tuple[list[_Pair], GeoBox]:
-    """Put all scenes on the pixel grid of the first one, and span them with one geobox."""
-    first = files[0][0].geobox
-    windows = []
-    for image, labels in files:
-        same_place = offset_in(image.geobox, labels.raster.geobox, labels.raster.path) == (0, 0)
-        if not same_place or image.geobox.shape != labels.raster.geobox.shape:
-            raise GridError(f"{labels.raster.path}: does not cover the same pixels as {image.path}")
-        row, column = offset_in(first, image.geobox, image.path)
-        windows.append(image.window.shift(row, column))
-    top, left = min(window.row for window in windows), min(window.column for window in windows)
-    bottom, right = max(window.bottom for window in windows), max(window.right for window in windows)
-    transform = first.affine * first.affine.translation(left, top)
-    geobox = GeoBox((bottom - top, right - left), transform, first.crs)
-    pairs = [
-        _Pair(image, labels, window.shift(-top, -left)) for (image, labels), window in zip(files, windows, strict=True)
-    ]
-    return pairs, geobox
-
-
-def _band_names(image: Raster, bands: Sequence[str] | None) -> tuple[str, ...]:
-    if bands is not None:
-        if len(bands) != image.count:
-            raise DataError(f"{image.path}: has {image.count} bands, but {len(bands)} names are given")
-        return tuple(bands)
-    described = [name for name in image.band_names if name]
-    names = described if len(described) == image.count else list(image.colour_interpretation)
-    if len(set(names)) < image.count or (not set(names) <= _COLOUR_NAMES and not described):
-        raise DataError(
-            f"{image.path}: its bands are marked {', '.join(names)}; say what they are, as in --bands red,green,blue,nir"
-        )
-    return tuple(names)
-
-
-def _check_alike(images: Iterable[Raster], count: int) -> None:
-    first: Raster | None = None
-    for image in images:
-        first = first or image
-        if image.count != count or set(image.dtypes) != {first.dtypes[0]}:
-            raise DataError(
-                f"{image.path}: {image.count} bands of {'/'.join(sorted(set(image.dtypes)))}, but {first.path} has"
-                f" {count} of {first.dtypes[0]}; ingest them into separate stores"
-            )
-
-
-def _scene(pair: _Pair, fold: str, counts: CodeCounts, legend: Legend) -> Scene:
+def _scene(pair: Pair, fold: str) -> Scene:
     return Scene(
         name=Path(pair.image.path).name,
         window=pair.window,
         fold=fold,
-        class_pixels=tuple(counts.get(code, 0) for code in legend.codes),
+        class_pixels=(),  # counted while the store is filled
         image_sha256=_sha256(pair.image.path),
         labels_sha256=_sha256(pair.labels.raster.path),
     )
 
 
 def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _nodata_code(legend: Legend) -> int:
-    """The legend's last nodata code, else the smallest code from 255 down that no class has."""
+    """The legend's last nodata code, else the largest code up to 255 that no class has."""
     if legend.nodata:
         return legend.nodata[-1]
     return next(code for code in range(255, -1, -1) if code not in legend.codes)
 
 
-def _fill(store: Store, pairs: list[_Pair], progress: Progress) -> None:
-    """One task a chunk, so that no two tasks write into one chunk."""
-    tasks = []
-    chunk_height, chunk_width = store.labels.chunks
-    size = max(chunk_height, chunk_width)
-    for window in _touched(TilePlan(*store.geobox.shape, size), pairs):
-        overlapping = [pair for pair in pairs if pair.window.intersection(window)]
-        tasks.append(dask.delayed(_fill_chunk)(store, window, overlapping))
+def _fill(store: Store, pairs: list[Pair], progress: Progress) -> npt.NDArray[np.int64]:
+    """Write all chunks and return (pairs, classes): pixels of each class with imagery.
 
-    done = 0
-
-    def count(*_: Any) -> None:
-        nonlocal done
-        done += 1
-        progress(min(done, len(tasks)), len(tasks))
-
-    with Callback(posttask=count):
-        dask.compute(*tasks, scheduler="threads", optimize_graph=False)
-
-
-def _touched(plan: TilePlan, pairs: list[_Pair]) -> list[Window]:
-    """Blocks of the plan that hold a part of a scene: found scene by scene, since the grid may be mostly empty."""
-    blocks = set()
-    for pair in pairs:
-        for row in range(pair.window.row // plan.size, (pair.window.bottom - 1) // plan.size + 1):
-            for column in range(pair.window.column // plan.size, (pair.window.right - 1) // plan.size + 1):
-                top, left = row * plan.size, column * plan.size
-                height, width = min(plan.size, plan.height - top), min(plan.size, plan.width - left)
-                blocks.add(Window(top, left, height, width))
-    return sorted(blocks)
+    One task a chunk, so that no two tasks write into one chunk; memory is a few chunks a thread.
+    """
+    pixels = np.zeros((len(pairs), store.legend.num_classes), dtype=np.int64)
+    chunks = _chunks(store, pairs)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        tasks = [pool.submit(_fill_chunk, store, window, pairs, present) for window, present in sorted(chunks.items())]
+        for done, task in enumerate(as_completed(tasks), start=1):
+            for position, counts in task.result():
+                pixels[position] += counts
+            progress(done, len(tasks))
+    finally:  # after an error or Ctrl-C nobody may write into a folder that is being removed
+        pool.shutdown(cancel_futures=True)
+    return pixels
 
 
-def _fill_chunk(store: Store, window: Window, pairs: list[_Pair]) -> None:
+def _chunks(store: Store, pairs: list[Pair]) -> dict[Window, list[int]]:
+    """Chunks that hold a part of a scene, with the positions of those pairs; the grid may be mostly empty."""
+    height, width = store.geobox.shape
+    rows, columns = store.labels.chunks
+    chunks: dict[Window, list[int]] = {}
+    for position, pair in enumerate(pairs):
+        for top in range(pair.window.row // rows * rows, pair.window.bottom, rows):
+            for left in range(pair.window.column // columns * columns, pair.window.right, columns):
+                chunk = Window(top, left, min(rows, height - top), min(columns, width - left))
+                chunks.setdefault(chunk, []).append(position)
+    return chunks
+
+
+def _fill_chunk(store: Store, window: Window, pairs: list[Pair], present: list[int]) -> _Counts:
+    no_class = store.legend.num_classes
     image = np.zeros((len(store.band_names), window.height, window.width), dtype=store.image.dtype)
-    indices = np.full((window.height, window.width), store.legend.num_classes, dtype=np.uint8)
-    for pair in pairs:
+    indices = np.full((window.height, window.width), no_class, dtype=np.uint8)
+    counts: _Counts = []
+    for position in present:
+        pair = pairs[position]
         part = pair.window.intersection(window)
         assert part is not None
-        local = part.shift(-pair.window.row, -pair.window.column)
-        place = part.shift(-window.row, -window.column).slices
-        image[(slice(None), *place)] = pair.image.read(local)
-        # Band names are known here, so a fourth band that GDAL marks alpha is data.
-        has_image = pair.image.read_valid(local, trust_alpha=False)
-        codes, has_label = pair.labels.read_codes(local)
-        encoded = pair.labels.legend.encode(codes)
-        indices[place] = np.where(has_image & has_label, encoded, store.legend.num_classes)
+        values, found = _read_pair(pair, part.shift(-pair.window.row, -pair.window.column), no_class)
+        counts.append((position, np.bincount(found.ravel(), minlength=no_class + 1)[:no_class]))
+        rows, columns = part.shift(-window.row, -window.column).slices
+        taken = (found < no_class) | (indices[rows, columns] == no_class)  # never erase an earlier scene by nodata
+        image[:, rows, columns] = np.where(taken, values, image[:, rows, columns])
+        indices[rows, columns] = np.where(taken, found, indices[rows, columns])
     store.write(window, image, store.legend.decode(indices, store.nodata).astype(store.labels.dtype))
+    return counts
+
+
+def _read_pair(pair: Pair, local: Window, no_class: int) -> tuple[Array, npt.NDArray[np.uint8]]:
+    """Image values, and class indices where both files have data (else `no_class`)."""
+    values = pair.image.read(local)
+    # Band names are known here, so a fourth band that GDAL marks alpha is data. NaN never is.
+    has_image = pair.image.read_valid(local, trust_alpha=False)
+    if np.issubdtype(values.dtype, np.floating):
+        has_image &= ~np.isnan(values).any(axis=0)
+    codes, has_label = pair.labels.read_codes(local)
+    return values, np.where(has_image & has_label, pair.labels.legend.encode(codes), no_class).astype(np.uint8)

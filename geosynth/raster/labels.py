@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from geosynth.errors import DataError
+from geosynth.errors import DataError, GridError
 from geosynth.grid import TilePlan, Window
 from geosynth.legend import CodeCounts, Legend
 from geosynth.raster.read import Array, Raster, open_raster
@@ -65,12 +65,17 @@ class LabelRaster:
         """Class indices and where there are any, both (height, width), for a window that may reach beyond the raster.
 
         Beyond the edge the nearest pixel of the raster is repeated. Pixels without a class take the class of a near
-        pixel (within 16 px, along rows and columns; the first class beyond), so that the network sees no hole; the second
-        array tells them.
+        pixel (within 16 px, along rows and columns; the first class beyond), so that the network sees no hole; the
+        second array tells them.
+
+        Raises:
+            GridError: if the window lies wholly outside the raster.
         """
+        if window.intersection(self.raster.window) is None:
+            raise GridError(f"{self.raster.path}: {window} lie outside it")
         grown = window.buffer(_FILL_STEPS)  # what fills a hole must not depend on how the raster is cut
         inside = grown.intersection(self.raster.window)
-        assert inside is not None  # blocks lie in the raster
+        assert inside is not None
         codes, valid = self.read_codes(inside)
         indices = self.legend.encode(codes)
         indices[~valid] = self.legend.num_classes
@@ -118,4 +123,6 @@ def _check_is_labels(raster: Raster) -> None:
     if raster.count != 1:
         raise DataError(f"{raster.path}: has {raster.count} bands; a label raster has one band of class codes")
     if not np.issubdtype(raster.dtype, np.integer):
-        raise DataError(f"{raster.path}: holds {raster.dtype} values; a label raster holds integer class codes")
+        raise DataError(
+            f"{raster.path}: holds {raster.dtype} values; a label raster holds integer class codes (gdal_translate -ot)"
+        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+import weakref
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,17 @@ import numpy.typing as npt
 import rasterio
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.enums import MaskFlags
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
-from geosynth.errors import RasterError
+from geosynth.errors import GridError, RasterError
 from geosynth.grid import Window
 
 Array = npt.NDArray[Any]
+
+# Handles a thread keeps open over all rasters, so that thousands of tiles do not exhaust the file descriptors.
+_MAX_OPEN = 16
+_opened = threading.local()
 
 
 class Raster:
@@ -31,6 +37,8 @@ class Raster:
 
     Attributes:
         path: file name or URL.
+        driver: GDAL's name of the format.
+        crs_name: "EPSG:26917" where an authority knows the CRS, else WKT; None where the file has none.
         geobox: shape, affine transform and CRS (None where the file has none).
         count: number of bands.
         dtype: of the first band.
@@ -38,6 +46,7 @@ class Raster:
         nodata: declared nodata value, or None.
         band_names: descriptions; None where a band has none.
         colour_interpretation: GDAL's names, as in ("red", "green", "blue", "alpha").
+        mask_kind: how pixels without data are told: "none", "nodata" (value), "mask" or "alpha" (band).
         tags: of the default domain.
     """
 
@@ -45,8 +54,13 @@ class Raster:
         self.path = str(path)
         self._local = threading.local()
         dataset = self._dataset()
-        _refuse_unreferenced(dataset, self.path)
-        crs = CRS(dataset.crs.to_wkt()) if dataset.crs else None
+        _refuse_unusable(dataset, self.path)
+        try:
+            crs = CRS(dataset.crs.to_wkt()) if dataset.crs else None
+            self.crs_name: str | None = dataset.crs.to_string() if dataset.crs else None
+        except (CRSError, RuntimeError) as error:  # rasterio's, and pyproj's, which is a RuntimeError
+            raise RasterError(f"{self.path}: its CRS cannot be read: {_one_line(error)}") from error
+        self.driver: str = dataset.driver
         self.geobox = GeoBox((dataset.height, dataset.width), dataset.transform, crs)
         self.count: int = dataset.count
         self.dtypes: tuple[str, ...] = dataset.dtypes
@@ -55,8 +69,7 @@ class Raster:
         self.band_names: tuple[str | None, ...] = dataset.descriptions
         self.colour_interpretation = tuple(band.name for band in dataset.colorinterp)
         self.tags: dict[str, str] = dataset.tags()
-        self._all_valid = all(flags == [MaskFlags.all_valid] for flags in dataset.mask_flag_enums)
-        self._has_alpha = ColorInterp.alpha in dataset.colorinterp
+        self.mask_kind = _mask_kind(dataset.mask_flag_enums)
 
     @property
     def window(self) -> Window:
@@ -83,17 +96,36 @@ class Raster:
         except ValueError:
             return {}
 
+    def describe(self) -> dict[str, Any]:
+        """What the file is, as plain values."""
+        height, width = self.geobox.shape
+        bands = zip(self.band_names, self.dtypes, self.colour_interpretation, strict=True)
+        return {
+            "kind": "raster",
+            "path": self.path,
+            "driver": self.driver,
+            "crs": self.crs_name,
+            "height": height,
+            "width": width,
+            "transform": list(self.geobox.affine[:6]),
+            "bands": [{"name": name, "dtype": dtype, "colour": colour} for name, dtype, colour in bands],
+            "nodata": self.nodata,
+            "mask": self.mask_kind,
+            "overviews": self.overviews,
+            "blocks": list(self.block_shape),
+            "tags": dict(self.tags),
+        }
+
     def read(self, window: Window, bands: Sequence[int] | None = None) -> Array:
         """(bands, height, width) of the file's dtype; `bands` count from 1.
 
         Raises:
+            GridError: if the window reaches beyond the raster.
             RasterError: if the file cannot be read there.
         """
-        rows, columns = window.slices
         try:
             values: Array = self._dataset().read(
-                list(bands) if bands is not None else None,
-                window=((rows.start, rows.stop), (columns.start, columns.stop)),
+                list(bands) if bands is not None else None, window=self._inside(window)
             )
         except RasterioError as error:
             raise RasterError(f"{self.path}: cannot read {window}: {_one_line(error)}") from error
@@ -103,24 +135,47 @@ class Raster:
         """(height, width): where the file has data, by its nodata value, mask or alpha band.
 
         Args:
-            trust_alpha: False where the band marked alpha is known to be data: GDAL calls the fourth band of an unmarked
-                4-band file alpha, near infrared or not.
+            window: inside the raster.
+            trust_alpha: False where the band marked alpha is known to be data: GDAL calls the fourth band of an
+                unmarked 4-band file alpha, near infrared or not.
+
+        Raises:
+            GridError: if the window reaches beyond the raster.
+            RasterError: if the file cannot be read there.
         """
-        if self._all_valid or (self._has_alpha and not trust_alpha):
+        place = self._inside(window)
+        if self.mask_kind == "none" or (self.mask_kind == "alpha" and not trust_alpha):
             return np.ones((window.height, window.width), dtype=bool)
-        rows, columns = window.slices
         try:
-            mask = self._dataset().dataset_mask(window=((rows.start, rows.stop), (columns.start, columns.stop)))
+            mask = self._dataset().dataset_mask(window=place)
         except RasterioError as error:
             raise RasterError(f"{self.path}: cannot read the mask of {window}: {_one_line(error)}") from error
         return np.asarray(mask != 0)
+
+    def _inside(self, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The window as rasterio wants it; rasterio itself would crop it without a word."""
+        if not self.window.contains(window):
+            height, width = self.geobox.shape
+            raise GridError(f"{self.path}: {window} reach beyond its {height} x {width} px")
+        return (window.row, window.bottom), (window.column, window.right)
 
     def _dataset(self) -> Any:
         held = getattr(self._local, "held", None)
         if held is None or held[0] != os.getpid():
             held = (os.getpid(), _open(self.path))
             self._local.held = held
+            self._close_oldest()
         return held[1]
+
+    def _close_oldest(self) -> None:
+        """Note that this thread opened this raster; let go of the one it has held longest."""
+        if not hasattr(_opened, "rasters"):
+            _opened.rasters = deque()
+        _opened.rasters.append(weakref.ref(self))
+        if len(_opened.rasters) > _MAX_OPEN:
+            oldest = _opened.rasters.popleft()()
+            if oldest is not None and oldest is not self:
+                oldest._local.held = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_local"}
@@ -157,7 +212,18 @@ def _open(path: str) -> Any:
         raise RasterError(f"{path}: cannot be opened as a raster: {_one_line(error)}") from error
 
 
-def _refuse_unreferenced(dataset: Any, path: str) -> None:
+def _mask_kind(band_flags: Sequence[Sequence[MaskFlags]]) -> str:
+    flags = {flag for one_band in band_flags for flag in one_band}
+    kinds = {MaskFlags.nodata: "nodata", MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask"}
+    return next((kind for flag, kind in kinds.items() if flag in flags), "none")
+
+
+def _refuse_unusable(dataset: Any, path: str) -> None:
+    if dataset.count == 0:
+        inner = (
+            f"; it holds {len(dataset.subdatasets)} rasters, as {dataset.subdatasets[0]}" if dataset.subdatasets else ""
+        )
+        raise RasterError(f"{path}: has no bands{inner}")
     if dataset.transform.is_identity and (dataset.gcps[0] or dataset.rpcs):
         how = "ground control points" if dataset.gcps[0] else "RPCs"
         raise RasterError(f"{path}: is placed by {how}, not by a grid; warp it to a grid first (gdalwarp)")

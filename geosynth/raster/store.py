@@ -1,8 +1,8 @@
 """Zarr v3 stores of aligned imagery and labels: one sparse pixel grid, many scenes on it.
 
-Layout (readable by xarray, rioxarray and GDAL): arrays `image` (band, y, x) and `labels` (y, x) with coordinates `x`, `y`
-(pixel centres) and the CF grid mapping `spatial_ref`. What only geosynth needs stands in the group's attribute "geosynth".
-Places without a scene are not stored; they read as nodata labels.
+Layout (readable by xarray and rioxarray): arrays `image` (band, y, x) and `labels` (y, x) with coordinates `x`, `y`
+(pixel centres) and the CF grid mapping `spatial_ref`. What only geosynth needs stands in the group's attribute
+"geosynth". Places without a scene are not stored; they read as nodata labels.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 import zarr
 from affine import Affine
 from odc.geo.crs import CRS
@@ -21,6 +22,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import RasterError
 from geosynth.grid import Window
+from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 
 _VERSION = 1
@@ -34,7 +36,7 @@ class Scene:
         name: of the source image file.
         window: on the store's grid.
         fold: "train", "val" or "test".
-        class_pixels: pixels of each class, in the legend's order.
+        class_pixels: pixels of each class that have imagery too, in the legend's order.
         image_sha256, labels_sha256: of the source files.
     """
 
@@ -47,7 +49,7 @@ class Scene:
 
     @property
     def is_complete(self) -> bool:
-        """Whether each pixel has a class."""
+        """Whether each pixel has imagery and a class."""
         return sum(self.class_pixels) == self.window.height * self.window.width
 
     def to_values(self) -> dict[str, Any]:
@@ -78,10 +80,10 @@ class Store:
             values: dict[str, Any] = dict(self._group.attrs["geosynth"])
             self.image: Any = self._group["image"]
             self.labels: Any = self._group["labels"]
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise RasterError(f"{self.path}: not a geosynth store; make one with `geosynth ingest`") from error
-        if values["version"] != _VERSION:
-            raise RasterError(f"{self.path}: store version {values['version']}; this geosynth reads {_VERSION}")
+        if values.get("version") != _VERSION:
+            raise RasterError(f"{self.path}: store version {values.get('version')}; this geosynth reads {_VERSION}")
         crs = CRS(values["crs"]) if values["crs"] else None
         self.geobox = GeoBox(self.labels.shape, Affine(*values["transform"]), crs)
         self.legend = Legend.from_values(values["legend"], self.path)
@@ -142,6 +144,30 @@ class Store:
         """Ground sampling distance: pixel width in CRS units (metres for projected systems)."""
         return float(np.hypot(self.geobox.affine.a, self.geobox.affine.d))
 
+    def describe(self) -> dict[str, Any]:
+        """What the store holds, as plain values; class shares are of the labelled pixels of a fold's scenes."""
+        height, width = self.geobox.shape
+        folds = {}
+        for fold in FOLDS:
+            scenes = self.scenes_in(fold)
+            pixels = np.array([scene.class_pixels for scene in scenes], dtype=float).sum(axis=0)
+            shares = dict(zip(self.legend.names, (pixels / pixels.sum()).tolist(), strict=True)) if pixels.any() else {}
+            folds[fold] = {"scenes": len(scenes), "pixels": int(pixels.sum()), "class_shares": shares}
+        return {
+            "kind": "store",
+            "path": self.path,
+            "crs": rasterio.crs.CRS.from_wkt(str(self.geobox.crs)).to_string() if self.geobox.crs else None,
+            "height": height,
+            "width": width,
+            "transform": list(self.geobox.affine[:6]),
+            "gsd": self.gsd,
+            "bands": list(self.band_names),
+            "dtype": str(self.image.dtype),
+            "legend": self.legend.model_dump(mode="json"),
+            "nodata": self.nodata,
+            "folds": folds,
+        }
+
     def scenes_in(self, fold: str) -> tuple[Scene, ...]:
         """The scenes of one fold."""
         return tuple(scene for scene in self.scenes if scene.fold == fold)
@@ -153,6 +179,14 @@ class Store:
     def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
         """(height, width) class indices; `num_classes` where there is no data."""
         return self.legend.encode(np.asarray(self.labels[window.slices]))
+
+    def set_scenes(self, scenes: Sequence[Scene]) -> None:
+        """Replace the record of source rasters, when counting has ended."""
+        self._group.attrs["geosynth"] = {
+            **self._group.attrs["geosynth"],
+            "scenes": [scene.to_values() for scene in scenes],
+        }
+        self.scenes = tuple(scenes)
 
     def write(self, window: Window, image: npt.NDArray[Any], codes: npt.NDArray[Any]) -> None:
         """Fill one window that covers whole chunks (or ends at the grid's edge)."""

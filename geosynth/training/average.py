@@ -34,7 +34,8 @@ def folded_parameters(module: nn.Module) -> dict[str, Tensor]:
         if parametrize.is_parametrized(layer):
             was_training = layer.training
             layer.eval()  # in training mode reading the weight would run a power iteration
-            values |= {owner + name: getattr(layer, name) for name in layer.parametrizations}  # type: ignore[union-attr, arg-type]
+            assert isinstance(layer.parametrizations, nn.ModuleDict)
+            values |= {owner + name: getattr(layer, name) for name in layer.parametrizations}
             layer.train(was_training)
     return values
 

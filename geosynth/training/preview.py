@@ -10,8 +10,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from geosynth.config import BandSettings
-from geosynth.models.field import random_noise
-from geosynth.training.task import SpadeTask
+from geosynth.training.task import SpadeTask, random_inputs
 
 _ROWS = 4
 
@@ -26,14 +25,7 @@ def write_preview(task: SpadeTask, batch: dict[str, Tensor], bands: BandSettings
     mask, real = batch["mask"][:_ROWS], batch["image"][:_ROWS]
     rng = torch.Generator().manual_seed(0)
     settings = generator.settings
-    fakes = [
-        generator(
-            mask,
-            torch.randn((len(mask), settings.latent_size), generator=rng),
-            random_noise(settings, *mask.shape, rng),
-        )
-        for _ in range(2)
-    ]
+    fakes = [generator(mask, *random_inputs(settings, mask, rng)) for _ in range(2)]
     labels = mask.unsqueeze(1).float() / max(1, settings.num_classes - 1)
     cells = [labels.expand(-1, 3, -1, -1)]
     cells += [(_shown(image) + 1) / 2 for image in (real, *fakes)]
@@ -41,7 +33,7 @@ def write_preview(task: SpadeTask, batch: dict[str, Tensor], bands: BandSettings
         cells += [(image[:, -1:].expand(-1, 3, -1, -1) + 1) / 2 for image in (real, fakes[0])]
     grid = make_grid(torch.stack(cells, dim=1).flatten(0, 1).clamp(0, 1), nrow=len(cells))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy()).save(path)
+    Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)
 
 
 def _shown(image: Tensor) -> Tensor:

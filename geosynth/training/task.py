@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from geosynth.config import DiscriminatorSettings, EncoderSettings, TrainSettings
+from geosynth.config import DiscriminatorSettings, EncoderSettings, GeneratorSettings, TrainSettings
 from geosynth.errors import TrainingError
 from geosynth.models.discriminator import MultiscaleDiscriminator
 from geosynth.models.encoder import StyleEncoder, sample_latent
@@ -36,6 +37,8 @@ class SpadeTask(LightningModule):
 
     The generator paints one fake a step: the discriminator sees it detached, then judges it for the generator.
     """
+
+    steps_done: Tensor
 
     def __init__(self, settings: TrainSettings, num_classes: int, num_bands: int) -> None:
         super().__init__()
@@ -78,15 +81,14 @@ class SpadeTask(LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """One update of each network."""
         real, mask = random_dihedral(batch["image"], batch["mask"], self.rng)
-        self.recent_masks.append(mask.to(torch.uint8))
+        self.recent_masks.append(mask.to("cpu", torch.uint8))
         real = real.contiguous(memory_format=torch.channels_last)
         one_hot = torch.nn.functional.one_hot(mask, self.generator.settings.num_classes + 1)
         one_hot = one_hot[..., :-1].permute(0, 3, 1, 2).to(real.dtype)
-        optimise_generator, optimise_discriminator = self.optimizers()  # type: ignore[attr-defined]
 
         mean, log_variance = self.encoder(real)
         latent = sample_latent(mean.float(), log_variance.float(), self.rng)
-        noise = random_noise(self.generator.settings, *mask.shape, self.rng)
+        noise = _noise_for(mask, self.generator.settings, self.rng)
         fake = self.generator(mask, latent, noise).float()
 
         fake_out, real_out = self._judge(one_hot, fake, real)
@@ -96,11 +98,11 @@ class SpadeTask(LightningModule):
             "kl": self.settings.kl_weight * kl_divergence(mean.float(), log_variance.float()),
             "means": self.settings.mean_weight * block_mean_distance(fake, real),
         }
-        self._update(optimise_generator, torch.stack(list(losses.values())).sum())
+        self._update(0, torch.stack(list(losses.values())).sum())
 
         fake_out, real_out = self._judge(one_hot, fake.detach(), real)
         losses["discriminator"] = hinge_discriminator(fake_out, real_out)
-        self._update(optimise_discriminator, losses["discriminator"])
+        self._update(1, losses["discriminator"])
         values = {name: float(value.detach()) for name, value in losses.items()}
 
         update_average(self.average, self.generator, self._average_decay())
@@ -112,7 +114,11 @@ class SpadeTask(LightningModule):
         both = self.discriminator(torch.cat([one_hot, one_hot]), torch.cat([fake, real]))
         return split_outputs([[value.float() for value in scale] for scale in both])
 
-    def _update(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    def _update(self, index: int, loss: Tensor) -> None:
+        """One step of the optimiser at `index` in `configure_optimizers`."""
+        optimisers = self.optimizers()
+        assert isinstance(optimisers, list)
+        optimiser = optimisers[index]
         optimiser.zero_grad()
         self.manual_backward(loss)
         optimiser.step()
@@ -126,7 +132,9 @@ class SpadeTask(LightningModule):
         """Learning rates at `progress` (0..1) of the training: constant, then linear to zero."""
         start = self.settings.decay_from
         factor = 1.0 if progress <= start else max(0.0, (1 - progress) / (1 - start))
-        for optimiser in self.optimizers():  # type: ignore[union-attr]
+        optimisers = self.optimizers()
+        assert isinstance(optimisers, list)
+        for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group.setdefault("initial_lr", group["lr"])
                 group["lr"] = group["initial_lr"] * factor
@@ -143,16 +151,31 @@ class SpadeTask(LightningModule):
         """The averaged generator with batch-norm statistics measured on recent labels and fresh styles."""
         settings = self.generator.settings
         rng = torch.Generator().manual_seed(self.settings.seed)
-        masks = [mask.long() for mask in self.recent_masks]
-        estimate_norms(
-            self.average,
-            (
-                (
-                    mask,
-                    torch.randn((len(mask), settings.latent_size), generator=rng),
-                    random_noise(settings, *mask.shape, rng),
-                )
-                for mask in masks
-            ),
-        )
+        masks = (mask.to(self.device, torch.long) for mask in self.recent_masks)
+        estimate_norms(self.average, ((mask, *random_inputs(settings, mask, rng)) for mask in masks))
         return self.average
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put beside the weights what else is needed to go on: settings, random state, recent labels."""
+        checkpoint["geosynth"] = {
+            "settings": self.settings.model_dump(mode="json"),
+            "rng": self.rng.get_state(),
+            "recent_masks": list(self.recent_masks),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The inverse of `on_save_checkpoint`."""
+        if values := checkpoint.get("geosynth"):
+            self.rng.set_state(values["rng"].cpu())
+            self.recent_masks.extend(mask.cpu() for mask in values["recent_masks"])
+
+
+def random_inputs(settings: GeneratorSettings, mask: Tensor, rng: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+    """A random style for each of a batch of (B, H, W) label maps, and noise; on the device of the labels."""
+    latent = torch.randn((len(mask), settings.latent_size), generator=rng).to(mask.device)
+    return latent, _noise_for(mask, settings, rng)
+
+
+def _noise_for(mask: Tensor, settings: GeneratorSettings, rng: torch.Generator) -> list[Tensor]:
+    batch, height, width = mask.shape
+    return [values.to(mask.device) for values in random_noise(settings, batch, height, width, rng)]

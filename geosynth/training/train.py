@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 import warnings
 from collections.abc import Callable
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 import geosynth
 from geosynth.checkpoint import ModelCard, save_generator
 from geosynth.config import BandSettings, TrainSettings
-from geosynth.errors import DataError, OutputError
+from geosynth.errors import CheckpointError, DataError, OutputError, SettingsError
 from geosynth.patches.module import PatchModule
 from geosynth.raster.store import Store
 from geosynth.training.preview import write_preview
@@ -26,6 +28,8 @@ from geosynth.training.task import SpadeTask
 TrainProgress = Callable[[int, int, float], None]
 
 _SAVE_EVERY = 100
+_LOG_EVERY = 20
+_MAY_CHANGE = {"steps", "max_hours", "preview_every"}  # between the runs of one training
 
 
 def train(
@@ -38,9 +42,16 @@ def train(
 ) -> Path:
     """Train a generator on one fold of a store.
 
-    `out` becomes a folder with `model.safetensors` (what `generate` takes), `last.ckpt` (to go on from), `metrics.csv` and
-    `previews/` (labels, real, synthetic). If `out` holds a checkpoint of a training that was interrupted, it goes on from
-    there.
+    `out` becomes a folder with `model.safetensors` (what `generate` takes), `last.ckpt` (to go on from), `metrics.csv`
+    and `previews/` (labels, real, synthetic). If `out` holds a checkpoint of a training that was interrupted, it goes
+    on from there; the time that was spent before counts.
+
+    Args:
+        data: a store, or its path.
+        out: the folder.
+        settings: None for the defaults.
+        fold: whose patches to train on.
+        progress: told after each step.
 
     Returns:
         the path of the model file.
@@ -48,6 +59,8 @@ def train(
     Raises:
         DataError: if the store's imagery is not uint8, or the fold has no patch of the crop size.
         TrainingError: if a loss is no longer finite.
+        SettingsError: if the interrupted training had other settings.
+        CheckpointError: if its checkpoint is damaged.
         OutputError: if `out` cannot be written, or holds a finished training.
     """
     settings = settings or TrainSettings()
@@ -61,22 +74,21 @@ def train(
             f"{store.path}: imagery of {store.image.dtype}; training on other than uint8 is not supported yet"
         )
     bands = BandSettings(names=store.band_names)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be made: {error.strerror}") from error
-
-    task = SpadeTask(settings, store.legend.num_classes, len(bands.names))
-    done = _steps_in(last) if last.exists() else 0
+    done = _steps_in(last, settings) if last.exists() else 0
     patches = PatchModule(
         store,
         bands,
         fold,
         crop_size=settings.crop_size,
         batch_size=settings.batch_size,
-        num_batches=settings.steps - done,
+        num_batches=max(1, settings.steps - done),  # if all steps are done, one more, at a learning rate of zero
         seed=settings.seed + done,
     )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be made: {error.strerror}") from error
+    task = SpadeTask(settings, store.legend.num_classes, len(bands.names))
     watch = _Watch(settings, out, bands, progress)
     _fit(task, patches, watch, out, settings, last if done else None)
 
@@ -100,17 +112,31 @@ def _fit(
         devices=1,
         max_epochs=-1,
         precision="bf16-mixed" if uses_bfloat16(settings.precision) else "32-true",
-        logger=CSVLogger(out, name=None, version=""),
+        logger=_logger(out, keep=resume is not None),
         callbacks=[watch],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=20,
+        log_every_n_steps=_LOG_EVERY,
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*checkpoint.*|.*[Ee]xperiment logs directory.*")
-        trainer.fit(task, patches, ckpt_path=str(resume) if resume else None, weights_only=False)
+        # Lightning warns of what is meant here: one loading process, an average in evaluation mode, short runs.
+        warnings.simplefilter("ignore", PossibleUserWarning)
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*checkpoint.*")
+        trainer.fit(task, patches, ckpt_path=str(resume) if resume else None, weights_only=True)
+
+
+def _logger(out: Path, *, keep: bool) -> CSVLogger:
+    """Writes metrics.csv; Lightning would delete the one of the interrupted run."""
+    path = out / "metrics.csv"
+    earlier = path.read_bytes() if keep and path.exists() else None
+    logger = CSVLogger(out, name=None, version="")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _ = logger.experiment  # here it deletes
+    if earlier is not None:
+        path.write_bytes(earlier)
+    return logger
 
 
 def uses_bfloat16(precision: str) -> bool:
@@ -118,12 +144,23 @@ def uses_bfloat16(precision: str) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported())
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not public, so perhaps not there
+    return probe is not None and bool(probe())
 
 
-def _steps_in(checkpoint: Path) -> int:
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]["steps_done"])
+def _steps_in(path: Path, settings: TrainSettings) -> int:
+    """Steps done by an interrupted training, after checking that it had the same settings."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        steps = int(checkpoint["state_dict"]["steps_done"])
+        then = checkpoint.get("geosynth", {}).get("settings", {})
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: not a training checkpoint; delete it to train afresh") from error
+    for name, now in settings.model_dump(mode="json", include=set(then) - _MAY_CHANGE).items():
+        if then[name] != now:
+            raise SettingsError(f"{path}: was trained with {name}={then[name]}, not {now}; choose another folder")
+    return steps
 
 
 class _Watch(Callback):
@@ -134,12 +171,18 @@ class _Watch(Callback):
         self.out = out
         self.bands = bands
         self.progress = progress
-        self.seconds = 0.0  # of this run
-        self.first_step = 0
+        self.seconds = 0.0  # of training, with those of interrupted runs
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = state_dict["seconds"]
 
     def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+        assert isinstance(task, SpadeTask)
         self.started = time.monotonic()
-        self.first_step = int(task.steps_done)  # type: ignore[arg-type]
+        self.first_seconds, self.first_step = self.seconds, int(task.steps_done)
 
     def on_train_batch_start(self, trainer: Trainer, task: LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(task, SpadeTask)
@@ -149,15 +192,15 @@ class _Watch(Callback):
         self, trainer: Trainer, task: LightningModule, outputs: Any, batch: dict[str, torch.Tensor], batch_idx: int
     ) -> None:
         assert isinstance(task, SpadeTask)
-        self.seconds = time.monotonic() - self.started
+        run_seconds = time.monotonic() - self.started
+        self.seconds = self.first_seconds + run_seconds
         done = int(task.steps_done)
         share = self._share(done)
-        new = done - self.first_step
         left = min(
-            (self.settings.steps - done) * self.seconds / new,
+            (self.settings.steps - done) * run_seconds / (done - self.first_step),
             self.settings.max_hours * 3600 - self.seconds if self.settings.max_hours else float("inf"),
         )
-        self.progress(done, self.settings.steps, left)
+        self.progress(min(done, self.settings.steps), self.settings.steps, max(0.0, left))
         if share >= 1:
             trainer.should_stop = True
         if done % _SAVE_EVERY == 0 or share >= 1:

@@ -1,0 +1,28 @@
+# Two commands from a fresh clone: `make demo` and `make test`. Both make .venv and install everything into it.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test install lint clean
+
+demo: install
+	$(BIN)/geosynth generate --labels examples/md_lc.tif --out synth.tif --preview --overwrite
+	@echo "synth.tif opens in QGIS; synth.png is its preview"
+
+test: install lint
+	$(BIN)/pytest
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info synth.tif synth.png

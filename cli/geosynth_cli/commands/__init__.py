@@ -1,0 +1,1 @@
+"""One small file a command. geosynth is imported inside the functions: `geosynth --help` must not wait for torch."""

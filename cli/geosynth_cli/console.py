@@ -1,0 +1,73 @@
+"""Progress bars, warnings and tables: all for people, on stderr or as the command's answer on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import typer
+
+Progress = Callable[[int, int], None]
+
+
+def show_warnings() -> None:
+    """Warnings of geosynth as one line each on stderr; those of the libraries below it stay silent."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            typer.echo(f"warning: {record.getMessage()}", err=True)
+
+    logging.getLogger("geosynth").handlers = [Handler()]
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore")
+
+
+@contextlib.contextmanager
+def progress_bar(description: str) -> Iterator[Progress]:
+    """A bar with an estimate on stderr, if that is a terminal; the value is called with (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task(description, total=None)
+
+        def update(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        yield update
+
+
+def print_json(values: Any) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(values, indent=2))
+
+
+def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:
+    """Nested plain values as indented lines on stdout."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            typer.echo(f"{' ' * indent}{name}:")
+            print_mapping(value, indent + 2)
+        elif isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
+            typer.echo(f"{' ' * indent}{name}: ({len(value)})")
+            for entry in value[:20]:
+                typer.echo(f"{' ' * indent}  - " + ", ".join(f"{key} {one}" for key, one in entry.items()))
+            if len(value) > 20:
+                typer.echo(f"{' ' * indent}  ... {len(value) - 20} more (--json shows all)")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
+            typer.echo(f"{' ' * indent}{name}: {shown}")

@@ -1,0 +1,69 @@
+"""The typer application and the one place where errors become lines and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from geosynth_cli.commands.evaluate import evaluate
+from geosynth_cli.commands.generate import generate
+from geosynth_cli.commands.info import info
+from geosynth_cli.commands.ingest import ingest
+from geosynth_cli.commands.train import train
+
+_typer = typer.Typer(
+    name="geosynth",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Synthetic satellite and aerial imagery from land-cover labels.",
+)
+for _command in (ingest, train, generate, evaluate, info):
+    _typer.command()(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import geosynth
+
+        typer.echo(geosynth.__version__)
+        raise typer.Exit
+
+
+@_typer.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+) -> None:
+    pass
+
+
+def app(arguments: list[str] | None = None) -> None:
+    """Run the command line; ends the process.
+
+    Exit codes: 0 done, 1 refused or failed (one line on stderr), 2 wrong usage, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if debug:
+        _typer(arguments)
+        return
+    from geosynth.errors import GeosynthError
+
+    try:
+        _typer(arguments)
+    except GeosynthError as error:
+        _fail(str(error))
+    except MemoryError:
+        _fail("out of memory; choose a smaller --block-size, --batch-size or --crop-size")
+    except Exception as error:  # a defect of ours: say so in one line too
+        _fail(f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback")
+
+
+def _fail(message: Any) -> None:
+    typer.echo(f"error: {' '.join(str(message).split())}", err=True)
+    sys.exit(1)

@@ -1,0 +1,49 @@
+"""info: what a file that geosynth works with holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from geosynth.checkpoint import default_model_path, load_generator
+from geosynth.errors import RasterError
+from geosynth.raster.read import open_raster
+from geosynth.raster.store import Store, is_store
+
+
+def info(file: str | Path | None = None) -> dict[str, Any]:
+    """Describe a model (.safetensors), a store or a raster, in plain values.
+
+    Args:
+        file: what to describe; None for the embedded default model.
+
+    Raises:
+        RasterError, CheckpointError: if it is none of these, or damaged.
+    """
+    path = default_model_path() if file is None else Path(file)
+    if path.suffix == ".safetensors":
+        return _model(path)
+    if is_store(path):
+        return Store(path).describe()
+    if path.is_dir():
+        raise RasterError(f"{path}: a folder, but not a geosynth store")
+    return open_raster(str(file)).describe()
+
+
+def _model(path: Path) -> dict[str, Any]:
+    model = load_generator(path)
+    card = model.card
+    return {
+        "kind": "model",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": model.sha256,
+        "parameters": sum(value.numel() for value in model.generator.parameters()),
+        "halo": card.settings.halo,
+        "stride": card.settings.stride,
+        "gsd": card.gsd,
+        "bands": card.bands.model_dump(mode="json"),
+        "legend": card.legend.model_dump(mode="json"),
+        "settings": card.settings.model_dump(mode="json"),
+        "provenance": card.provenance,
+    }

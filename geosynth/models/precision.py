@@ -1,0 +1,19 @@
+"""Which number format to compute in."""
+
+from __future__ import annotations
+
+import torch
+
+
+def uses_bfloat16(precision: str, device: str) -> bool:
+    """Whether convolutions run in bfloat16.
+
+    Args:
+        precision: "bf16", "fp32", or "auto": bfloat16 where the hardware is fast at it.
+        device: "cpu", "cuda", "cuda:1", ...
+    """
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported())

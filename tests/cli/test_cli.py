@@ -1,0 +1,174 @@
+"""The command line as a user meets it: exit codes, streams, one line an error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+import geosynth
+from conftest import draw_labels
+from geosynth.checkpoint import GeneratorModel
+from geosynth_cli import app
+
+Write = Callable[..., Path]
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Calls the command line in this process."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str | Path) -> Result:
+        with pytest.raises(SystemExit) as exit_:
+            app([str(argument) for argument in arguments])
+            sys.exit(0)  # what the console script does when the function returns
+        captured = capfd.readouterr()
+        return Result(int(exit_.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+def test_help_lists_the_verbs(run: Callable[..., Result]) -> None:
+    result = run("--help")
+    assert result.code == 0
+    for verb in ("ingest", "train", "generate", "evaluate", "info"):
+        assert verb in result.out
+        assert run(verb, "--help").code == 0
+
+
+def test_version(run: Callable[..., Result]) -> None:
+    assert run("--version").out.strip() == geosynth.__version__
+
+
+def test_the_installed_script_runs() -> None:
+    script = Path(sys.executable).with_name("geosynth")
+    result = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == geosynth.__version__
+
+
+def test_generate_prints_the_path_and_warns_on_stderr(
+    run: Callable[..., Result], write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    labels = write_raster(draw_labels(64, 64), crs=None)
+    out = tmp_path / "image.tif"
+    result = run("generate", "--labels", labels, "--out", out, "--model", tiny_model.path, "--seed", "3", "--preview")
+    assert result.code == 0
+    assert result.out.strip() == str(out)
+    assert result.err.splitlines() == [f"warning: {labels}: has no CRS; the image will have none either"]
+    with rasterio.open(out) as dataset:
+        assert dataset.tags()["GEOSYNTH_SEED"] == "3"
+    assert out.with_suffix(".png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "missing.tif"], "missing.tif: no such file"),
+        (["--labels", "labels.tif", "--model", "missing.safetensors"], "missing.safetensors: no such model file"),
+        (["--labels", "labels.tif", "--model", "labels.tif"], "labels.tif: not a safetensors file"),
+        (["--labels", "labels.tif", "--legend", "nowhere"], "nowhere: neither a legend file nor a built-in legend"),
+        (["--labels", "labels.tif", "--block-size", "100"], "block_size"),
+        (["--labels", "labels.tif", "--device", "warp9"], "warp9"),
+        (["--labels", "labels.tif", "--compress", "jpeg"], "compress"),
+        (["--labels", "float.tif"], "integer class codes"),
+        (["--labels", "unknown.tif"], "codes that legend 'chesapeake' does not know: 77 (4096 px)"),
+        (["--labels", "labels.tif", "--out", "labels.tif"], "labels.tif: exists already"),
+        (["--labels", "labels.tif", "--out", "labels.tif/image.tif"], "cannot be made"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(
+    arguments: list[str],
+    message: str,
+    run: Callable[..., Result],
+    write_raster: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_raster(draw_labels(64, 64))
+    write_raster(np.ones((64, 64), "float32"), "float.tif")
+    write_raster(np.full((64, 64), 77, "uint8"), "unknown.tif")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    result = run("generate", "--out", "image.tif", *arguments)
+    assert result.code == 1
+    assert result.out == ""
+    lines = [line for line in result.err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_debug_shows_the_traceback(run: Callable[..., Result], tmp_path: Path) -> None:
+    with pytest.raises(geosynth.GeosynthError):
+        app(["generate", "--labels", str(tmp_path / "missing.tif"), "--out", str(tmp_path / "o.tif"), "--debug"])
+
+
+def test_an_unforeseen_error_is_one_line_too(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(file: Path) -> None:
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr(geosynth, "info", broken)
+    result = run("info", tmp_path)
+    assert result.code == 1
+    assert result.err.startswith("error: unexpected ZeroDivisionError: two lines;")
+    assert len(result.err.splitlines()) == 1
+
+
+def test_wrong_usage_is_exit_code_2(run: Callable[..., Result]) -> None:
+    assert run("generate").code == 2
+    assert run("paint").code == 2
+
+
+def test_info_of_model_store_and_raster(
+    run: Callable[..., Result], write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    codes = draw_labels(128, 128)
+    labels = write_raster(codes)
+    image = write_raster(np.zeros((4, 128, 128), np.uint8), "image.tif")
+    store = tmp_path / "store.zarr"
+    bands = "red,green,blue,nir"
+    shares = "1,0,0"
+    made = run("ingest", "--images", image, "--labels", labels, "--out", store, "--bands", bands, "--shares", shares)
+    assert made.code == 0, made.err
+    assert made.out.strip() == str(store)
+    kinds = {path: json.loads(run("info", path, "--json").out)["kind"] for path in (tiny_model.path, store, labels)}
+    assert list(kinds.values()) == ["model", "store", "raster"]
+    assert json.loads(run("info", "--json").out)["legend"]["name"] == "chesapeake"
+    assert "EPSG:26918" in run("info", labels).out
+
+
+def test_from_files_to_report(run: Callable[..., Result], write_raster: Write, tmp_path: Path) -> None:
+    """ingest, train, generate and evaluate in a row, on rasters small enough for a test."""
+    codes = draw_labels(192, 192)
+    rng = np.random.default_rng(0)
+    pixels = (codes * 30 + rng.integers(0, 20, (4, 192, 192))).astype(np.uint8)
+    labels, image = write_raster(codes), write_raster(pixels, "image.tif")
+    store, model, synthetic = tmp_path / "store.zarr", tmp_path / "run", tmp_path / "synthetic.tif"
+    bands = "red,green,blue,nir"
+    small = [part for name in ("base_width=4", "max_multiple=2", "hidden_channels=8") for part in ("--set", name)]
+    steps = [
+        ("ingest", "--images", image, "--labels", labels, "--out", store, "--bands", bands, "--shares", "1,0,0"),
+        ("train", "--data", store, "--out", model, "--steps", "2", "--batch-size", "2", "--crop-size", "64", *small),
+        ("generate", "--labels", labels, "--model", model / "model.safetensors", "--out", synthetic),
+        ("evaluate", "--real", image, "--synthetic", synthetic, "--labels", labels, "--out", tmp_path / "report"),
+    ]
+    for arguments in steps:
+        result = run(*arguments)
+        assert result.code == 0, result.err
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert json.loads((tmp_path / "report" / "report.json").read_text())

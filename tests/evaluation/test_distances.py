@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from geosynth.evaluation.distances import Bootstrap, frechet, gaussian
+
+
+def test_frechet_of_commuting_gaussians_is_the_closed_form() -> None:
+    # equal axes: the distance is that of the means plus that of the standard deviations
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
+    first, second = np.array([1.0, 4, 9, 0, 2]), np.array([4.0, 4, 1, 3, 0])
+    means = np.arange(5.0), np.ones(5)
+    covariances = ((rotation * variances) @ rotation.T for variances in (first, second))
+    expected = ((means[0] - means[1]) ** 2).sum() + ((np.sqrt(first) - np.sqrt(second)) ** 2).sum()
+    assert frechet(*zip(means, covariances, strict=True)) == pytest.approx(expected)
+
+
+def test_frechet_of_general_gaussians_is_that_with_the_root_of_the_product() -> None:
+    rng = np.random.default_rng(1)
+    first, second = (gaussian(rng.normal(size=(40, 6)) @ rng.normal(size=(6, 6))) for _ in range(2))
+    values = np.linalg.eigvals(first[1] @ second[1])
+    expected = ((first[0] - second[0]) ** 2).sum() + np.trace(first[1] + second[1]) - 2 * np.sqrt(values.real).sum()
+    assert frechet(first, second) == pytest.approx(expected)
+    assert frechet(second, first) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rank", [1, 6])
+def test_equal_sets_are_no_distance_apart_and_a_shift_counts_squared(rank: int) -> None:
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(40, rank)) @ rng.normal(size=(rank, 6))
+    assert frechet(gaussian(features), gaussian(features)) == 0
+    assert frechet(gaussian(features), gaussian(features + 3.0)) == pytest.approx(6 * 9.0)
+
+
+def test_weights_are_repetitions() -> None:
+    rng = np.random.default_rng(3)
+    features, times = rng.normal(size=(20, 3)), rng.integers(0, 4, 20)
+    mean, covariance = gaussian(features, times.astype(float))
+    repeated = np.repeat(features, times, axis=0)
+    assert np.allclose(mean, repeated.mean(axis=0))
+    assert np.allclose(covariance, np.cov(repeated.T))
+
+
+def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
+    values = np.random.default_rng(4).normal(10, 2, size=400)
+    bootstrap = Bootstrap.draw(len(values), seed=0)
+    interval = bootstrap.interval(values.mean(), bootstrap.weights @ values / len(values), len(values))
+    assert interval is not None
+    reach = (interval[1] - interval[0]) / 2
+    assert reach == pytest.approx(1.96 * values.std() / 20, rel=0.15)
+    assert sum(interval) / 2 == pytest.approx(values.mean())
+
+
+def test_draws_follow_the_seed_and_keep_the_number_of_units() -> None:
+    first, again, other = (Bootstrap.draw(12, seed).weights for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert (first.sum(axis=1) == 12).all()
+
+
+def test_few_units_or_undefined_values_have_no_interval() -> None:
+    bootstrap = Bootstrap.draw(12, 0)
+    draws = np.arange(200.0)
+    assert bootstrap.interval(1.0, draws, 7) is None
+    assert bootstrap.interval(float("nan"), draws, 12) is None
+    assert bootstrap.interval(1.0, np.full(200, np.nan), 12) is None
+    low, high = bootstrap.interval(1.0, draws, 12) or (None, None)
+    assert low == 0
+    assert high is not None
+    assert high > 1

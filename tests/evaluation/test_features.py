@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from geosynth.evaluation.features import RingPower, SeamSums, band_statistics, feature_scale, num_features
+
+
+def test_band_statistics_are_those_of_numpy() -> None:
+    tile = np.random.default_rng(0).integers(0, 256, (3, 32, 32)).astype(np.uint8)
+    tile[1] = tile[0] // 2
+    features = band_statistics(tile)
+    assert features.shape == (num_features(3),)
+    flat = tile.reshape(3, -1).astype(float)
+    correlation = np.corrcoef(flat)
+    assert np.allclose(features[:3], flat.mean(axis=1))
+    assert np.allclose(features[3:6], flat.std(axis=1))
+    assert np.allclose(features[6:9], [correlation[0, 1], correlation[0, 2], correlation[1, 2]])
+
+
+@pytest.mark.parametrize(("down", "right"), [(3, 0), (0, 2), (3, 4)])
+def test_gradients_of_a_ramp_grow_with_the_scale(down: int, right: int) -> None:
+    ramp = np.add.outer(down * np.arange(32), right * np.arange(32)).astype(np.uint8)[None]
+    assert band_statistics(ramp)[-3:] == pytest.approx(np.hypot(down, right) * np.array([1, 2, 4]))
+
+
+def test_fine_noise_shows_at_the_fine_scale_only() -> None:
+    checks = (np.indices((32, 32)).sum(axis=0) % 2 * 10).astype(np.uint8)[None]
+    fine, medium, coarse = band_statistics(checks)[-3:]
+    assert fine == pytest.approx(10 * np.sqrt(2))
+    assert medium == coarse == 0
+
+
+def test_a_constant_tile_has_features() -> None:
+    features = band_statistics(np.full((4, 32, 32), 7, np.uint8))
+    assert features[:4].tolist() == [7] * 4
+    assert not features[4:].any()
+
+
+def test_what_hardly_varies_is_not_blown_up() -> None:
+    features = np.random.default_rng(0).normal(size=(50, num_features(2))) * 1e-6
+    scale = feature_scale(features, 2)
+    assert scale.tolist() == [1] * 4 + [0.05] + [1] * 3
+    assert np.allclose(feature_scale(features * 1e9, 2), features.std(axis=0, ddof=1) * 1e9)
+
+
+@pytest.mark.parametrize("cycles", [4, 9, 14])
+def test_a_wave_has_its_power_in_its_ring(cycles: int) -> None:
+    wave = 128 + 100 * np.sin(2 * np.pi * cycles * np.arange(32) / 32)
+    ring_power = RingPower(32)
+    for tile in (np.tile(wave, (32, 1)), np.tile(wave, (32, 1)).T):
+        power = ring_power(np.rint(tile)[None].astype(np.uint8))[0]
+        # a Hann window spreads a line over its two neighbours
+        assert power[cycles - 1 : cycles + 2].sum() > 0.97 * power.sum()
+        assert ring_power.frequencies[np.argmax(power)] == pytest.approx(cycles / 32, abs=1 / 32)
+
+
+def test_spectral_power_is_quadratic_and_ignores_the_mean() -> None:
+    tile = np.random.default_rng(0).integers(0, 60, (2, 64, 64)).astype(np.uint8)
+    ring_power = RingPower(64)
+    assert np.allclose(ring_power(3 * tile), 9 * ring_power(tile), rtol=1e-4)
+    assert np.allclose(ring_power(tile + 100), ring_power(tile), rtol=1e-3)
+    assert not ring_power(np.full((1, 64, 64), 9, np.uint8)).any()
+
+
+def naive_score(image: np.ndarray, valid: np.ndarray, origin: tuple[int, int], size: int) -> float:
+    lines, elsewhere = [], []
+    _, height, width = image.shape
+    for row in range(height):
+        for column in range(width):
+            for down, right in ((1, 0), (0, 1)):
+                y, x = row + down, column + right
+                if y < height and x < width and valid[row, column] and valid[y, x]:
+                    step = np.abs(image[:, y, x].astype(int) - image[:, row, column]).sum()
+                    crosses = (origin[0] + y) % size == 0 if down else (origin[1] + x) % size == 0
+                    (lines if crosses else elsewhere).append(step)
+    return float(np.mean(lines) / np.mean(elsewhere))
+
+
+def test_seam_score_is_that_of_a_loop_however_it_is_cut() -> None:
+    rng = np.random.default_rng(0)
+    image, valid = rng.integers(0, 256, (2, 23, 30)).astype(np.uint8), rng.random((23, 30)) > 0.2
+    origin = (-5, 1003)
+    expected = naive_score(image, valid, origin, 8)
+    for step in (30, 7, 8):
+        seams = SeamSums(8)
+        for row in range(0, 23, step):
+            for column in range(0, 30, step):
+                grown = (slice(row, row + step + 1), slice(column, column + step + 1))
+                shape = (min(step, 23 - row), min(step, 30 - column))
+                seams.add(image[(slice(None), *grown)], valid[grown], (origin[0] + row, origin[1] + column), shape)
+        assert seams.score() == pytest.approx(expected)
+
+
+def test_a_step_at_block_lines_is_found_and_nothing_else() -> None:
+    rng = np.random.default_rng(1)
+    image = rng.integers(100, 110, (1, 64, 64))
+    tiled = image + 50 * (np.indices((64, 64)) // 16).sum(axis=0) % 100
+    valid = np.ones((64, 64), dtype=bool)
+
+    def score(values: np.ndarray, size: int) -> float:
+        seams = SeamSums(size)
+        seams.add(values.astype(np.uint8), valid, (0, 0), (64, 64))
+        return seams.score()
+
+    assert score(image, 16) == pytest.approx(1, abs=0.15)
+    assert score(tiled, 16) > 10
+    assert score(tiled, 15) < 2
+    assert np.isnan(score(image, 64))
+    assert np.isnan(score(np.full((1, 64, 64), 5), 16))

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from geosynth.evaluation.histograms import (
+    DN_VALUES,
+    NDVI_STEP,
+    NDVI_VALUES,
+    count_ndvi,
+    count_values,
+    moments,
+    quantiles,
+    wasserstein,
+)
+
+samples = hnp.arrays(np.uint8, st.integers(1, 60))
+
+
+def histogram(values: np.ndarray) -> np.ndarray:
+    return count_values(values, np.zeros(values.shape, np.uint8), 1, 256)[0]
+
+
+@given(values=hnp.arrays(np.uint8, (3, 7)), indices=hnp.arrays(np.uint8, (3, 7), elements=st.integers(0, 5)))
+@settings(deadline=None, derandomize=True, max_examples=30)
+def test_counts_are_those_of_a_loop(values: np.ndarray, indices: np.ndarray) -> None:
+    expected = np.zeros((4, 256), dtype=int)
+    for value, index in zip(values.ravel(), indices.ravel(), strict=True):
+        if index < 4:
+            expected[index, value] += 1
+    assert np.array_equal(count_values(values, indices, 4, 256), expected)
+
+
+@given(values=samples)
+@settings(deadline=None, derandomize=True, max_examples=30)
+def test_moments_and_quantiles_are_those_of_the_pixels(values: np.ndarray) -> None:
+    mean, variance = moments(histogram(values), DN_VALUES)
+    assert mean == pytest.approx(values.mean())
+    assert variance == pytest.approx(values.var(), abs=1e-9)
+    found = quantiles(histogram(values), DN_VALUES, (0.05, 0.5, 0.95))
+    assert found.tolist() == np.quantile(values, [0.05, 0.5, 0.95], method="inverted_cdf").tolist()
+
+
+@given(first=samples, second=samples)
+@settings(deadline=None, derandomize=True, max_examples=50)
+def test_wasserstein_is_the_distance_of_sorted_samples(first: np.ndarray, second: np.ndarray) -> None:
+    # repeated up to a common length, the optimal transport in one dimension pairs sorted samples
+    length = np.lcm(len(first), len(second))
+    pairs = (np.sort(np.repeat(sample.astype(float), length // len(sample))) for sample in (first, second))
+    expected = np.abs(np.subtract(*pairs)).mean()
+    assert wasserstein(histogram(first), histogram(second)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_shifted_distribution_is_as_far_as_the_shift() -> None:
+    values = np.random.default_rng(0).integers(0, 200, 1000).astype(np.uint8)
+    assert wasserstein(histogram(values), histogram(values + 17)) == pytest.approx(17)
+    assert wasserstein(histogram(values), histogram(values)) == 0
+
+
+def test_empty_histograms_have_no_statistics() -> None:
+    empty = np.zeros(256, dtype=int)
+    assert np.isnan(moments(empty, DN_VALUES)).all()
+    assert np.isnan(quantiles(empty, DN_VALUES, (0.5,))).all()
+    assert np.isnan(wasserstein(empty, histogram(np.ones(3, np.uint8))))
+
+
+def test_ndvi_is_that_of_the_pixels_to_half_a_step() -> None:
+    rng = np.random.default_rng(1)
+    red, nir = rng.integers(0, 256, (2, 50, 50)).astype(np.uint8)
+    red[0, :5] = nir[0, :5] = 0  # undefined
+    red[1, :5], nir[1, :5] = 0, 9  # exactly 1
+    counts = count_ndvi(red, nir, np.zeros_like(red), 1)[0]
+    defined = (red.astype(int) + nir) > 0
+    ndvi = (nir.astype(float) - red)[defined] / (nir.astype(float) + red)[defined]
+    assert counts.sum() == defined.sum()
+    assert counts[-1] == (ndvi > 1 - NDVI_STEP / 2).sum()
+    restored = np.repeat(NDVI_VALUES, counts)
+    assert np.abs(np.sort(restored) - np.sort(ndvi)).max() <= NDVI_STEP / 2 + 1e-6

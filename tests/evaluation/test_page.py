@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluation_scenes import blobs, textured
+from PIL import Image
+
+from geosynth.evaluation.evaluate import evaluate
+from geosynth.legend import Legend
+
+VOID = {"meta", "img", "polyline"}
+
+
+class Outline(HTMLParser):
+    """Collects elements; fails on tags that do not close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def page(write_raster: Any, legend: Legend, tmp_path: Path) -> tuple[str, Outline, np.ndarray, np.ndarray]:
+    """The page, parsed; codes and the real image."""
+    rng = np.random.default_rng(0)
+    codes = blobs(rng, 300, 300)
+    codes[0, :40] = 0
+    real = textured(rng, codes)[:, :, ::-1]
+    names = ("nir", "blue", "green", "red")
+    evaluate(
+        write_raster("a&b.tif", real, bands=names),
+        write_raster("synthetic.tif", textured(rng, codes), bands=names),
+        write_raster("labels.tif", codes),
+        tmp_path / "out",
+        legend=legend,
+        tile_size=64,
+    )
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    outline = Outline()
+    outline.feed(text)
+    outline.close()
+    return text, outline, codes[0], real
+
+
+def test_the_page_parses_and_names_are_escaped(page: Any) -> None:
+    text, outline, _, _ = page
+    assert outline.open == []
+    assert "field <&>" in outline.text
+    assert "a&b.tif" in outline.text
+    assert "<&>" not in text
+    assert sum(tag == "svg" for tag, _ in outline.found) == 3 * 4
+
+
+def test_the_page_fetches_nothing(page: Any) -> None:
+    text, outline, _, _ = page
+    assert not {tag for tag, _ in outline.found} & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    sources = [
+        value for _, attributes in outline.found for name, value in attributes.items() if name in ("src", "href")
+    ]
+    assert sources
+    assert all(value and value.startswith("data:image/png;base64,") for value in sources)
+    assert not re.search(r"url\(|@import|https?:|//[a-z]", re.sub(r"base64,[^\"]+", "", text))
+
+
+def test_pictures_show_labels_and_images_in_their_colours(page: Any, legend: Legend) -> None:
+    _, outline, codes, real = page
+    pictures: dict[str, list[np.ndarray]] = {}
+    for tag, attributes in outline.found:
+        if tag == "img":
+            data = base64.b64decode((attributes["src"] or "").split(",")[1])
+            pictures.setdefault(attributes["alt"] or "", []).append(np.asarray(Image.open(io.BytesIO(data))))
+    assert set(pictures) == {"labels", "real", "synthetic"}
+    places = re.findall(r"rows (\d+)-(\d+), columns (\d+)-(\d+)", outline.text)
+    assert 1 <= len(places) == len(pictures["labels"]) <= 4
+    colours = np.array([(255, 255, 255), *[entry.rgb for entry in legend.classes]])
+    for place, labels, image in zip(places, pictures["labels"], pictures["real"], strict=True):
+        top, bottom, left, right = map(int, place)
+        window = (slice(top, bottom + 1), slice(left, right + 1))
+        assert labels.shape == (256, 256, 3)
+        assert np.array_equal(labels, colours[codes[window]])
+        assert np.array_equal(image, np.moveaxis(real[3:0:-1][(slice(None), *window)], 0, -1))
+
+
+def test_curves_stay_inside_their_frame(page: Any) -> None:
+    _, outline, _, _ = page
+    for tag, attributes in outline.found:
+        if tag == "polyline":
+            points = np.array([point.split(",") for point in (attributes["points"] or "").split()], dtype=float)
+            assert points.shape == (64, 2)
+            assert points.min() >= 0
+            assert points[:, 0].max() <= 256
+            assert points[:, 1].max() <= 70

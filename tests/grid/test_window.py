@@ -1,0 +1,50 @@
+"""Window against sets of pixels."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import few, windows
+
+from geosynth.errors import GridError
+from geosynth.grid import Window
+
+
+def pixels(window: Window | None) -> set[tuple[int, int]]:
+    if window is None:
+        return set()
+    return {(row, column) for row in range(window.row, window.bottom) for column in range(window.column, window.right)}
+
+
+@few
+@given(windows(), windows())
+def test_intersection_is_the_common_pixels(first: Window, second: Window) -> None:
+    common = pixels(first) & pixels(second)
+    assert pixels(first.intersection(second)) == common
+    assert first.contains(second) == (pixels(second) <= pixels(first))
+
+
+@few
+@given(windows(), st.integers(-5, 5), st.integers(-5, 5))
+def test_shift_moves_each_pixel(window: Window, rows: int, columns: int) -> None:
+    assert pixels(window.shift(rows, columns)) == {(row + rows, column + columns) for row, column in pixels(window)}
+
+
+@few
+@given(windows(largest=6), st.integers(0, 4))
+def test_buffer_holds_all_pixels_within_reach(window: Window, reach: int) -> None:
+    steps = range(-reach, reach + 1)
+    near = {(row + down, column + right) for row, column in pixels(window) for down in steps for right in steps}
+    assert pixels(window.buffer(reach)) == near
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 4), (4, 0), (-1, 3)])
+def test_a_window_without_pixels_is_refused(height: int, width: int) -> None:
+    with pytest.raises(GridError, match=f"{height} x {width}"):
+        Window(0, 0, height, width)
+
+
+def test_a_window_cannot_be_shrunk_away() -> None:
+    with pytest.raises(GridError):
+        Window(0, 0, 4, 4).buffer(-2)

@@ -1,0 +1,63 @@
+"""The style encoder at the reference's size and at others; the reparameterised sample."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from geosynth.config import EncoderSettings
+from geosynth.models.encoder import StyleEncoder, sample_latent
+
+
+def build():
+    torch.manual_seed(0)
+    return StyleEncoder(EncoderSettings(num_bands=3, base_width=4, latent_size=5)).eval().requires_grad_(False)
+
+
+def image(height, width, batch=2):
+    return torch.randn((batch, 3, height, width), generator=torch.Generator().manual_seed(1))
+
+
+def test_channels_are_the_papers():
+    assert [conv.weight.shape[:2] for conv in build().convs] == [(4, 3), (8, 4), (16, 8), (32, 16), (32, 32), (32, 32)]
+
+
+def test_at_256_px_nothing_is_pooled():
+    """There the network is the paper's: six strided convolutions leave 4 x 4 cells for the linear heads."""
+    encoder, values = build(), image(256, 256)
+    features = values
+    for index, conv in enumerate(encoder.convs):
+        features = features if index == 0 else F.leaky_relu(features, 0.2)
+        features = F.conv2d(features, conv.weight, stride=2, padding=1)
+        mean, variance = features.mean((2, 3), keepdim=True), features.var((2, 3), keepdim=True, unbiased=False)
+        features = (features - mean) / torch.sqrt(variance + 1e-5)
+    assert features.shape[2:] == (4, 4)
+    cells = F.leaky_relu(features, 0.2).flatten(1)
+    for found, head in zip(encoder(values), (encoder.mean, encoder.log_variance), strict=True):
+        torch.testing.assert_close(found, head(cells), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 128), (96, 160), (300, 257), (32, 32)])
+def test_other_sizes_work(size):
+    mean, log_variance = build()(image(*size))
+    assert mean.shape == log_variance.shape == (2, 5)
+    assert torch.isfinite(torch.cat([mean, log_variance])).all()
+    assert not torch.allclose(mean[0], mean[1])
+
+
+def test_sample_latent_has_the_mean_and_variance_it_is_given():
+    count = 200_000
+    mean, log_variance = torch.tensor([[1.5, -2.0]]), torch.tensor([[0.0, math.log(0.25)]])
+    sample = sample_latent(mean.expand(count, -1), log_variance.expand(count, -1), torch.Generator().manual_seed(0))
+    bound = 5 / math.sqrt(count)
+    assert ((sample.mean(0) - mean[0]).abs() / (0.5 * log_variance[0]).exp()).max() < bound
+    assert (sample.var(0) / log_variance[0].exp() - 1).abs().max() < bound * math.sqrt(2)
+
+
+def test_sample_latent_lets_gradients_through():
+    mean, log_variance = torch.zeros(3, 2, requires_grad=True), torch.zeros(3, 2, requires_grad=True)
+    sample = sample_latent(mean, log_variance, torch.Generator().manual_seed(0))
+    sample.sum().backward()
+    assert torch.equal(mean.grad, torch.ones(3, 2))
+    torch.testing.assert_close(log_variance.grad, sample.detach() / 2)

@@ -1,0 +1,86 @@
+"""Losses against their formulas written out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from geosynth.models.losses import (
+    block_mean_distance,
+    feature_matching,
+    hinge_discriminator,
+    hinge_generator,
+    kl_divergence,
+    split_outputs,
+)
+
+
+@pytest.fixture
+def outputs():
+    """Two scales of two feature maps and a prediction each, for three fakes and three reals."""
+    rng = torch.Generator().manual_seed(0)
+    shapes = [[(6, 4, 9, 9), (6, 8, 5, 5), (6, 1, 6, 6)], [(6, 4, 5, 5), (6, 8, 3, 3), (6, 1, 4, 4)]]
+    return [[torch.randn(shape, generator=rng) * 2 for shape in scale] for scale in shapes]
+
+
+def test_split_gives_fakes_then_reals(outputs):
+    fake, real = split_outputs(outputs)
+    for scale, fake_scale, real_scale in zip(outputs, fake, real, strict=True):
+        for value, fake_value, real_value in zip(scale, fake_scale, real_scale, strict=True):
+            assert torch.equal(value[:3], fake_value)
+            assert torch.equal(value[3:], real_value)
+
+
+def test_hinge(outputs):
+    fake, real = split_outputs(outputs)
+    scores = [(scale[-1][:3].numpy(), scale[-1][3:].numpy()) for scale in outputs]
+    for_discriminator = [
+        np.mean([max(0, 1 + score) for score in fakes.flat]) + np.mean([max(0, 1 - score) for score in reals.flat])
+        for fakes, reals in scores
+    ]
+    assert float(hinge_discriminator(fake, real)) == pytest.approx(sum(for_discriminator) / 2, rel=1e-5)
+    assert float(hinge_generator(fake)) == pytest.approx(-sum(fakes.mean() for fakes, _ in scores) / 2, rel=1e-5)
+
+
+def test_feature_matching(outputs):
+    expected = (
+        sum(np.abs(value[:3] - value[3:]).mean() for scale in outputs for value in map(np.asarray, scale[:-1])) / 2
+    )
+    for scale in outputs:
+        for value in scale:
+            value.requires_grad_()
+    loss = feature_matching(*split_outputs(outputs))
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    for scale in outputs:
+        assert scale[-1].grad is None  # the prediction is no feature
+        for value in scale[:-1]:
+            assert value.grad[:3].abs().min() > 0
+            assert not value.grad[3:].any()  # the real side is a target
+
+
+def test_kl_divergence_is_the_integral_it_stands_for():
+    mean, log_variance = torch.tensor([[0.3, -1.0], [0.0, 2.0]]), torch.tensor([[0.5, -1.2], [0.0, 0.4]])
+
+    def integral(mu, variance):
+        x = np.linspace(-30, 30, 600_001)
+        density = np.exp(-((x - mu) ** 2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
+        log_ratio = -((x - mu) ** 2) / (2 * variance) - 0.5 * math.log(variance) + x**2 / 2
+        return float((density * log_ratio).sum() * (x[1] - x[0]))
+
+    pairs = zip(mean.flatten().tolist(), log_variance.flatten().tolist(), strict=True)
+    expected = sum(integral(mu, math.exp(log)) for mu, log in pairs) / 2  # summed over dimensions, mean over the batch
+    assert float(kl_divergence(mean, log_variance)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_block_mean_distance():
+    rng = np.random.default_rng(0)
+    fake, real = rng.normal(size=(2, 2, 3, 16, 24)).astype("float32")
+    means = [value.reshape(2, 3, 2, 8, 3, 8).mean((3, 5)) for value in (fake, real)]
+    loss = block_mean_distance(torch.from_numpy(fake), torch.from_numpy(real))
+    assert float(loss) == pytest.approx(np.abs(means[0] - means[1]).mean(), rel=1e-5)
+    # Texture is free: shuffled pixels inside a block change nothing.
+    shuffled = fake.copy()
+    shuffled[..., :8, :8] = fake[..., :8, :8][..., ::-1, ::-1]
+    assert float(block_mean_distance(torch.from_numpy(shuffled), torch.from_numpy(fake))) < 1e-6

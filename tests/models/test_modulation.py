@@ -1,0 +1,161 @@
+"""Modulation by table = densely = a plain implementation; values, gradients and running statistics."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from label_maps import KINDS, assert_within, label_map, load_plain_spade, randomise
+
+from geosynth.models.modulation import SpadeNorm
+from geosynth.models.patterns import LabelPatterns
+
+plain_spade = load_plain_spade()
+PADDINGS = ("replicate", "zeros")
+CHANNELS, HIDDEN = 5, 16
+
+
+def build(num_classes, padding, *, training):
+    layer = SpadeNorm(CHANNELS, num_classes, HIDDEN, padding)
+    randomise(layer)
+    return layer.train(training)
+
+
+def features_for(labels):
+    batch, height, width = labels.shape
+    rng = torch.Generator().manual_seed(1)
+    return torch.randn((batch, CHANNELS, height, width), generator=rng) * 1.5 + 0.3
+
+
+def run(layer, labels, call):
+    """Output, gradients by name (of the features too), and running statistics after one forward and backward pass."""
+    layer.zero_grad()
+    features = features_for(labels).requires_grad_()
+    output = call(features)
+    (output * torch.randn(output.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
+    gradients = {name: value.grad for name, value in layer.named_parameters()}
+    statistics = {name: value.clone().float() for name, value in layer.named_buffers()}
+    return output, {"features": features.grad, **gradients}, statistics
+
+
+def run_form(layer, labels, num_classes, padding, form):
+    layer.modulation.form = form
+    return run(layer, labels, lambda features: layer(features, LabelPatterns(labels, num_classes, padding)))
+
+
+def assert_same_run(actual, expected):
+    assert_within(actual[0], expected[0])
+    for part in (1, 2):
+        assert actual[part].keys() == expected[part].keys()
+        for name in actual[part]:
+            assert_within(actual[part][name], expected[part][name])
+
+
+def compare_forms(labels, num_classes, padding, *, training):
+    runs = [
+        run_form(build(num_classes, padding, training=training), labels, num_classes, padding, form)
+        for form in ("table", "dense")
+    ]
+    assert_same_run(*runs)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("num_classes", [1, 2, 6, 20])
+@pytest.mark.parametrize("kind", KINDS)
+def test_table_equals_dense(kind, num_classes, padding, training):
+    batch = 1 + num_classes % 3
+    labels = label_map(kind, (batch, 37, 22), num_classes, holes=num_classes > 1)
+    compare_forms(labels, num_classes, padding, training=training)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 1), (3, 1, 5), (1, 3, 3), (2, 64, 33)])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_table_equals_dense_at_odd_sizes(shape, padding):
+    compare_forms(label_map("noise", shape, 4, seed=3), 4, padding, training=True)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_table_equals_dense_with_so_many_classes_that_codes_are_sorted(padding):
+    compare_forms(label_map("noise", (1, 12, 15), 200, holes=True), 200, padding, training=True)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    st.integers(1, 8).flatmap(
+        lambda classes: st.tuples(
+            st.just(classes),
+            hnp.arrays(
+                "int64", st.tuples(*[st.integers(1, size) for size in (2, 9, 9)]), elements=st.integers(0, classes)
+            ),
+            st.sampled_from(PADDINGS),
+        )
+    )
+)
+def test_table_equals_dense_on_any_map(case):
+    num_classes, labels, padding = case
+    compare_forms(torch.from_numpy(labels), num_classes, padding, training=False)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("form", ["table", "dense"])
+def test_both_forms_equal_a_plain_implementation(form, padding, training):
+    labels = label_map("lines", (2, 24, 19), 6, holes=True)
+    layer = build(6, padding, training=training)
+    plain = plain_spade.PlainSpade(CHANNELS, 6, HIDDEN, padding).train(training)
+    plain_spade.copy_weights(plain, layer.state_dict())
+    one_hot = torch.stack([labels == index for index in range(6)], dim=1).float()
+
+    output, gradients, statistics = run_form(layer, labels, 6, padding, form)
+    expected, plain_gradients, plain_statistics = run(plain, labels, lambda features: plain(features, one_hot))
+    joined = {
+        "features": plain_gradients["features"],
+        "modulation.shared.weight": plain_gradients["shared.weight"],
+        "modulation.shared.bias": plain_gradients["shared.bias"],
+        **{
+            f"modulation.gamma_beta.{what}": torch.cat(
+                [plain_gradients[f"{kind}.{what}"] for kind in ("gamma", "beta")]
+            )
+            for what in ("weight", "bias")
+        },
+    }
+    assert_same_run((output, gradients, statistics), (expected, joined, plain_statistics))
+
+
+def test_folded_batch_norm_equals_normalising_first():
+    """In evaluation mode the norm lives in the weights; in training mode with the same statistics it does not."""
+    labels = label_map("patches", (2, 20, 20), 3)
+    layer = build(3, "replicate", training=False)
+    patterns = LabelPatterns(labels, 3)
+    features = features_for(labels)
+    scale, shift = layer.modulation(patterns)
+    assert_within(layer(features, patterns), layer.norm(features) * scale + shift)
+
+
+def test_the_cheaper_form_is_chosen(monkeypatch):
+    layer = build(20, "replicate", training=False)
+    taken = []
+    for form in ("_by_table", "_densely"):
+        original = getattr(layer.modulation, form)
+        monkeypatch.setattr(
+            layer.modulation, form, lambda *args, form=form, original=original: taken.append(form) or original(*args)
+        )
+    for kind in ("uniform", "noise"):
+        labels = label_map(kind, (1, 32, 32), 20)
+        layer(features_for(labels), LabelPatterns(labels, 20))
+    assert taken == ["_by_table", "_densely"]
+
+
+def test_forms_agree_in_bfloat16():
+    labels = label_map("patches", (2, 48, 48), 6)
+    layer = build(6, "replicate", training=False)
+    features, patterns = features_for(labels), LabelPatterns(labels, 6)
+    layer.modulation.form = "dense"
+    exact = layer(features, patterns)
+    for form in ("table", "dense"):
+        layer.modulation.form = form
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = layer(features, patterns).float()
+        # bfloat16 keeps 8 bits: relative steps of 2^-8 a rounding, a few roundings
+        assert float((rough - exact).detach().abs().mean() / exact.detach().abs().mean()) < 4 * 2**-8

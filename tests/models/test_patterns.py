@@ -1,0 +1,104 @@
+"""Label patterns against a pixel-by-pixel search."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from label_maps import KINDS, label_map
+from torch.nn import functional as F
+
+from geosynth.models import patterns as patterns_module
+from geosynth.models.patterns import LabelPatterns, LabelPyramid
+
+PADDINGS = ("replicate", "zeros")
+
+
+def naive_pattern(labels, row, column, num_classes, padding):
+    """The 3x3 labels around a pixel of one map, as a list; outside: the nearest pixel's, or `num_classes`."""
+    height, width = labels.shape
+    found = []
+    for y in range(row - 1, row + 2):
+        for x in range(column - 1, column + 2):
+            inside = 0 <= y < height and 0 <= x < width
+            if inside or padding == "replicate":
+                found.append(int(labels[min(max(y, 0), height - 1), min(max(x, 0), width - 1)]))
+            else:
+                found.append(num_classes)
+    return found
+
+
+def check_against_naive(labels, num_classes, padding):
+    found = LabelPatterns(labels, num_classes, padding)
+    rows = found.patterns.tolist()
+    assert len({tuple(row) for row in rows}) == found.num_patterns
+    assert [rows[index] for index in found.uniform] == [[label] * 9 for label in range(num_classes + 1)]
+
+    taps = dict(zip(found.border.tolist(), found.border_taps.tolist(), strict=True))
+    _, height, width = labels.shape
+    for flat in range(labels.numel()):
+        sample, rest = divmod(flat, height * width)
+        row, column = divmod(rest, width)
+        around = []
+        for y in range(row - 1, row + 2):
+            for x in range(column - 1, column + 2):
+                inside = 0 <= y < height and 0 <= x < width
+                if inside or padding == "replicate":
+                    nearest = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+                    around.append(naive_pattern(labels[sample], *nearest, num_classes, padding))
+                else:
+                    around.append(None)
+        is_interior = all(pattern == [int(labels[sample, row, column])] * 9 for pattern in around)
+        assert (flat in taps) != is_interior
+        if not is_interior:
+            assert [rows[tap] if tap < len(rows) else None for tap in taps[flat]] == around
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_patterns_match_a_pixel_by_pixel_search(kind, padding):
+    check_against_naive(label_map(kind, (2, 11, 14), 3, holes=kind != "uniform"), 3, padding)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda classes: st.tuples(
+            st.just(classes),
+            hnp.arrays("int64", hnp.array_shapes(min_dims=3, max_dims=3, max_side=6), elements=st.integers(0, classes)),
+            st.sampled_from(PADDINGS),
+        )
+    )
+)
+def test_patterns_of_any_map(case):
+    num_classes, labels, padding = case
+    check_against_naive(torch.from_numpy(labels), num_classes, padding)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_sorting_finds_what_the_presence_table_finds(kind, padding, monkeypatch):
+    labels = label_map(kind, (2, 17, 13), 6, holes=True)
+    by_table = LabelPatterns(labels, 6, padding)
+    monkeypatch.setattr(patterns_module, "_MAX_PRESENCE_TABLE", 0)
+    by_sorting = LabelPatterns(labels, 6, padding)
+    for name in ("patterns", "uniform", "border", "border_taps", "is_border"):
+        assert torch.equal(getattr(by_table, name), getattr(by_sorting, name)), name
+
+
+def test_one_hot_is_zero_where_there_is_no_class():
+    labels = label_map("noise", (2, 9, 7), 4, holes=True)
+    one_hot = LabelPatterns(labels, 4).one_hot
+    assert one_hot.shape == (2, 4, 9, 7)
+    assert torch.equal(one_hot.sum(1) == 0, labels == 4)
+    assert torch.equal(one_hot.argmax(1)[labels < 4], labels[labels < 4])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 8, 32])
+def test_pyramid_resizes_labels_as_nearest_neighbour_does(stride):
+    labels = label_map("patches", (2, 64, 96), 5)
+    pyramid = LabelPyramid(labels, 5, "replicate")
+    size = (64 // stride, 96 // stride)
+    expected = F.interpolate(labels[:, None].float(), size=size, mode="nearest")[:, 0].long()
+    assert torch.equal(pyramid.at(stride).labels, expected)
+    assert pyramid.at(stride) is pyramid.at(stride)

@@ -1,0 +1,282 @@
+"""generate: the grid, the file, independence from cutting, and every refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
+from rio_cogeo.cogeo import cog_validate
+
+import geosynth
+from conftest import NORTH_UP, draw_labels
+from geosynth.checkpoint import GeneratorModel
+from geosynth.config import GenerateSettings
+from geosynth.errors import CheckpointError, DataError, GeosynthError, LegendError, OutputError, RasterError
+
+Write = Callable[..., Path]
+FP32 = GenerateSettings(precision="fp32", block_size=128)
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as dataset:
+        return dataset.read()
+
+
+def differences(first: np.ndarray, second: np.ndarray) -> tuple[int, float]:
+    """Largest difference in DN and the share of differing values."""
+    gap = np.abs(first.astype(int) - second.astype(int))
+    return int(gap.max()), float((gap > 0).mean())
+
+
+GRIDS = {
+    "north-up": NORTH_UP,
+    "south-up": Affine(1.0, 0.0, 384517.0, 0.0, 1.0, 4310393.0),
+    "rotated": Affine.translation(384517.0, 4310393.0) * Affine.rotation(30) * Affine.scale(1.0, -1.0),
+    "fractional": Affine(0.6, 0.0, 266115.6, 0.0, -0.600000000599999, 4303355.999999988),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_grid_is_kept_exactly(name: str, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    labels = write_raster(draw_labels(70, 90), transform=GRIDS[name])
+    image = geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32)
+    with rasterio.open(labels) as source, rasterio.open(image) as result:
+        assert result.transform == source.transform
+        assert result.crs == source.crs
+        assert result.shape == source.shape
+
+
+def test_without_crs_the_image_has_none_and_a_warning_says_so(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = write_raster(draw_labels(64, 64), crs=None)
+    image = geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32)
+    with rasterio.open(image) as result:
+        assert result.crs is None
+        assert result.transform == NORTH_UP
+    assert "has no CRS" in caplog.text
+
+
+def test_the_file_is_a_cog_that_says_what_it_is(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    codes = draw_labels(700, 1100)
+    codes[:, :200] = 15
+    codes[300:310, 500:510] = 0
+    labels = write_raster(codes, nodata=15)
+    settings = GenerateSettings(seed=5, block_size=512)
+    image = geosynth.generate(labels, tmp_path / "image.tif", tiny_model, settings)
+
+    valid, errors, warnings = cog_validate(image, strict=True)
+    assert valid, (errors, warnings)
+    with rasterio.open(image) as result:
+        assert result.dtypes == ("uint8",) * 4
+        assert result.descriptions == ("red", "green", "blue", "nir")
+        nir = getattr(ColorInterp, "nir", ColorInterp.undefined)
+        assert result.colorinterp == (ColorInterp.red, ColorInterp.green, ColorInterp.blue, nir)
+        assert result.nodata is None
+        assert result.overviews(1) == [2, 4]
+        # Both codes of "no data" are masked, the declared one and the legend's other one.
+        np.testing.assert_array_equal(result.dataset_mask() > 0, ~np.isin(codes, (0, 15)))
+        tags = result.tags()
+    assert tags["SYNTHETIC"] == "yes"
+    assert tags["GEOSYNTH_MODEL_SHA256"] == tiny_model.sha256
+    assert tags["GEOSYNTH_SEED"] == "5"
+    assert tags["GEOSYNTH_LABELS"] == labels.name
+    assert tags["GEOSYNTH_VERSION"] == geosynth.__version__
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tif", "labels.tif"]
+
+
+def test_without_nodata_there_is_no_mask(write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    image = geosynth.generate(write_raster(draw_labels(64, 64)), tmp_path / "image.tif", tiny_model, FP32)
+    with rasterio.open(image) as result:
+        assert (result.dataset_mask() == 255).all()
+        assert [flag.name for flag in result.mask_flag_enums[3]] == ["all_valid"]
+
+
+def test_the_image_does_not_depend_on_the_block_size(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    codes = draw_labels(300, 421)
+    codes[200:, 100:180] = 15
+    labels = write_raster(codes, nodata=15)
+    images = [
+        read(
+            geosynth.generate(
+                labels, tmp_path / f"{size}.tif", tiny_model, GenerateSettings(precision="fp32", block_size=size)
+            )
+        )
+        for size in (128, 256, 512)
+    ]
+    assert images[0].std() > 10, "a flat image shows nothing"
+    for image in images[1:]:
+        largest, share = differences(images[0], image)
+        assert largest <= 1
+        assert share < 1e-4
+
+
+def test_neighbouring_rasters_agree_where_their_labels_agree(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    codes = draw_labels(160, 700)
+    halo = tiny_model.card.settings.halo
+    left, right = codes[:, :600], codes[:, 150:]
+    first = geosynth.generate(write_raster(left, "left.tif"), tmp_path / "l.tif", tiny_model, FP32)
+    shifted = NORTH_UP * Affine.translation(150, 0)
+    second = geosynth.generate(
+        write_raster(right, "right.tif", transform=shifted), tmp_path / "r.tif", tiny_model, FP32
+    )
+    # Columns that are at least a halo away from the edge that the other raster does not have.
+    common = slice(150 + halo, 600 - halo)
+    assert common.stop - common.start > 0
+    largest, share = differences(read(first)[:, :, common], read(second)[:, :, common.start - 150 : common.stop - 150])
+    assert largest <= 1
+    assert share < 1e-4
+
+
+def test_the_seed_alone_decides(write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    labels = write_raster(draw_labels(100, 100))
+
+    def bytes_of(seed: int, name: str) -> bytes:
+        settings = GenerateSettings(precision="fp32", seed=seed)
+        return geosynth.generate(labels, tmp_path / name, tiny_model, settings).read_bytes()
+
+    assert bytes_of(1, "a.tif") == bytes_of(1, "b.tif")
+    bytes_of(2, "c.tif")
+    assert differences(read(tmp_path / "a.tif"), read(tmp_path / "c.tif"))[1] > 0.5
+
+
+def test_another_legend_is_matched_by_class_name(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    codes = draw_labels(80, 80)
+    legend = geosynth.Legend.from_values(
+        {"name": "tens", "classes": [{"code": 10 * c.code, "name": c.name} for c in tiny_model.card.legend.classes]}
+    )
+    plain = geosynth.generate(write_raster(codes, "a.tif"), tmp_path / "a_.tif", tiny_model, FP32)
+    tens = geosynth.generate(write_raster(codes * 10, "b.tif"), tmp_path / "b_.tif", tiny_model, FP32, legend=legend)
+    np.testing.assert_array_equal(read(plain), read(tens))
+
+
+def test_the_preview_is_a_picture_of_the_first_bands(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    labels = write_raster(draw_labels(64, 96))
+    geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32, preview=True)
+    np.testing.assert_array_equal(read(tmp_path / "image.png")[:3], read(tmp_path / "image.tif")[:3])
+
+
+def test_the_embedded_model_paints_each_class_differently(write_raster: Write, tmp_path: Path) -> None:
+    codes = np.repeat(np.arange(1, 7, dtype=np.uint8), 64)[np.newaxis].repeat(64, axis=0)
+    image = read(geosynth.generate(write_raster(codes), tmp_path / "image.tif", settings=FP32)).astype(float)
+    red, nir = image[0], image[3]
+    ndvi = (nir - red) / (nir + red + 1)
+    by_class = {code: ndvi[codes == code].mean() for code in range(1, 7)}
+    assert min(by_class[2], by_class[3]) > max(by_class[1], by_class[6]), "vegetation is greener than water and roads"
+
+
+REFUSED = {
+    "missing": (lambda write, tmp: tmp / "nowhere.tif", RasterError, "no such file"),
+    "folder": (lambda write, tmp: tmp, RasterError, "is a folder"),
+    "not a raster": (lambda write, tmp: _text(tmp / "text.tif"), RasterError, "cannot be opened as a raster"),
+    "float": (lambda write, tmp: write(np.ones((64, 64), "float32")), DataError, "float32"),
+    "several bands": (lambda write, tmp: write(np.ones((3, 64, 64), "uint8")), DataError, "3 bands"),
+    "unknown codes": (lambda write, tmp: write(np.full((64, 64), 9, "uint8")), LegendError, r"9 \(4096 px\)"),
+    "all nodata": (
+        lambda write, tmp: write(np.full((64, 64), 15, "uint8"), nodata=15),
+        DataError,
+        "all of it is nodata",
+    ),
+}
+
+
+def _text(path: Path) -> Path:
+    path.write_text("not a raster")
+    return path
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_labels_are_refused_in_one_line(
+    name: str, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    make, kind, message = REFUSED[name]
+    labels = make(write_raster, tmp_path)
+    out = tmp_path / "out" / "image.tif"
+    with pytest.raises(kind, match=message) as caught:
+        geosynth.generate(labels, out, tiny_model)
+    assert "\n" not in str(caught.value)
+    assert Path(labels).name in str(caught.value)
+    assert list(out.parent.iterdir()) == []
+
+
+def test_an_existing_output_is_kept_unless_overwrite(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    labels = write_raster(draw_labels(64, 64))
+    out = tmp_path / "image.tif"
+    out.write_bytes(b"precious")
+    with pytest.raises(OutputError, match="exists already"):
+        geosynth.generate(labels, out, tiny_model)
+    assert out.read_bytes() == b"precious"
+    geosynth.generate(labels, out, tiny_model, overwrite=True)
+    assert read(out).shape == (4, 64, 64)
+
+
+def test_a_place_that_cannot_be_written_is_refused(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be made"):
+        geosynth.generate(write_raster(draw_labels(64, 64)), tmp_path / "file" / "image.tif", tiny_model)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_a_wrong_model_file_is_refused(content: bytes, write_raster: Write, tmp_path: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        geosynth.generate(write_raster(draw_labels(64, 64)), tmp_path / "image.tif", model)
+    assert not (tmp_path / "image.tif").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeosynthError])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_interrupt_leaves_nothing_half_written(
+    error: type[BaseException], overwrite: bool, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    labels = write_raster(draw_labels(200, 200))
+    out = tmp_path / "out" / "image.tif"
+    out.parent.mkdir()
+    if overwrite:
+        out.write_bytes(b"the old image")
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage == "painting" and done == 2:
+            raise error("stop")
+
+    with pytest.raises(error):
+        geosynth.generate(labels, out, tiny_model, FP32, overwrite=overwrite, progress=interrupt)
+    assert [path.read_bytes() for path in out.parent.iterdir()] == ([b"the old image"] if overwrite else [])
+
+
+@pytest.mark.realdata
+def test_a_window_of_the_real_chesapeake_tile(
+    real_data: Path, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    source = real_data / "chesapeake_labels" / "Baywide_7class_20132014_E1300000_N1770000.tif"
+    with rasterio.open(source) as dataset:
+        overview = dataset.read(1, out_shape=(625, 625))
+        row, column = (np.argwhere(overview != 15).mean(0) * 16).astype(int)
+        window = rasterio.windows.Window(column - 150, row - 150, 300, 300)
+        codes, transform, crs = dataset.read(1, window=window), dataset.window_transform(window), dataset.crs
+    labels = write_raster(codes, transform=transform, crs=crs, nodata=15)
+    image = geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32)
+    with rasterio.open(image) as result:
+        assert result.transform == transform
+        assert result.crs == crs
+        np.testing.assert_array_equal(result.dataset_mask() > 0, codes != 15)

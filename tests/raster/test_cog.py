@@ -1,0 +1,128 @@
+"""CogWriter: what is written is read back, whole or not at all, in any order of windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from rio_cogeo.cogeo import cog_validate
+
+from conftest import NORTH_UP, UTM_18N
+from geosynth.errors import OutputError
+from geosynth.grid import TilePlan, Window
+from geosynth.raster.cog import CogWriter, check_output, write_preview
+
+
+def geobox(height: int, width: int) -> GeoBox:
+    return GeoBox((height, width), NORTH_UP, UTM_18N)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    height=st.integers(1, 1100),
+    width=st.integers(1, 1100),
+    size=st.integers(200, 700),
+    bands=st.sampled_from([("red", "green", "blue", "nir"), ("red", "green", "blue"), ("gray",), ("sar_vv", "sar_vh")]),
+    seed=st.integers(0, 99),
+)
+def test_windows_in_any_order_are_read_back(
+    height: int, width: int, size: int, bands: tuple[str, ...], seed: int, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (len(bands), height, width), dtype=np.uint8)
+    valid = rng.random((height, width)) < 0.7
+    out = tmp_path / f"{rng.integers(1 << 60)}.tif"
+    windows = list(TilePlan(height, width, size))
+    rng.shuffle(windows)  # type: ignore[arg-type]
+    with CogWriter(out, geobox(height, width), bands, masked=True, tags={"KEY": "value"}) as writer:
+        for window in windows:
+            writer.write(window, pixels[(slice(None), *window.slices)], valid[window.slices])
+    with rasterio.open(out) as dataset:
+        np.testing.assert_array_equal(dataset.dataset_mask() > 0, valid)
+        np.testing.assert_array_equal(dataset.read(), np.where(valid, pixels, 0))
+        assert dataset.descriptions == bands
+        assert "alpha" not in [interpretation.name for interpretation in dataset.colorinterp]
+        assert dataset.tags()["KEY"] == "value"
+    # GDAL's COG driver keeps no overviews of a raster narrower than a block, which the strict check would like.
+    is_valid, errors, _ = cog_validate(out, strict=min(height, width) >= 512, quiet=True)
+    assert is_valid, errors
+
+
+def test_windows_that_are_not_written_have_no_data(tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    with CogWriter(out, geobox(1024, 1024), ["gray"], masked=True, tags={}) as writer:
+        writer.write(Window(0, 0, 512, 512), np.full((1, 512, 512), 7, np.uint8), np.ones((512, 512), bool))
+    with rasterio.open(out) as dataset:
+        expected = np.zeros((1024, 1024), bool)
+        expected[:512, :512] = True
+        np.testing.assert_array_equal(dataset.dataset_mask() > 0, expected)
+
+
+def test_overviews_average_valid_pixels_only(tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    pixels = np.zeros((1, 1024, 1024), np.uint8)
+    pixels[:, :, ::2] = 200
+    valid = pixels[0] > 0
+    with CogWriter(out, geobox(1024, 1024), ["gray"], masked=True, tags={}) as writer:
+        writer.write(Window(0, 0, 1024, 1024), pixels, valid)
+    with rasterio.open(out, overview_level=0) as overview:
+        assert (overview.read(1) == 200).all(), "the pixels without data must not darken the overview"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
+    with (
+        pytest.raises(error),
+        CogWriter(tmp_path / "out.tif", geobox(600, 600), ["gray"], masked=True, tags={}) as writer,
+    ):
+        writer.write(Window(0, 0, 512, 512), np.zeros((1, 512, 512), np.uint8), np.ones((512, 512), bool))
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out.tif"
+    out.write_bytes(b"old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("geosynth.raster.cog.rasterio.shutil.copy", fail)
+    with (
+        pytest.raises(OutputError, match=r"out\.tif: cannot be written: .*No space left"),
+        CogWriter(out, geobox(64, 64), ["gray"], masked=False, tags={}) as writer,
+    ):
+        writer.write(Window(0, 0, 64, 64), np.zeros((1, 64, 64), np.uint8), np.ones((64, 64), bool))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_check_output(tmp_path: Path) -> None:
+    existing = tmp_path / "image.tif"
+    existing.touch()
+    with pytest.raises(OutputError, match="exists already"):
+        check_output(existing, overwrite=False)
+    check_output(existing, overwrite=True)
+    with pytest.raises(OutputError, match="is a folder"):
+        check_output(tmp_path, overwrite=True)
+    check_output(tmp_path / "new" / "folder" / "image.tif", overwrite=False)
+    assert (tmp_path / "new" / "folder").is_dir()
+
+
+def test_the_preview_is_small_and_transparent_without_data(tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    valid = np.ones((900, 1800), bool)
+    valid[:, :900] = False
+    with CogWriter(out, geobox(900, 1800), ["red", "green", "blue", "nir"], masked=True, tags={}) as writer:
+        writer.write(Window(0, 0, 900, 1800), np.full((4, 900, 1800), 90, np.uint8), valid)
+    write_preview(out, tmp_path / "out.png", size=300)
+    with rasterio.open(tmp_path / "out.png") as png:
+        assert png.shape == (150, 300)
+        red, alpha = png.read(1), png.read(4)
+    assert (alpha[:, :150] == 0).all()
+    assert (alpha[:, 150:] == 255).all()
+    assert (red[:, 150:] == 90).all()

@@ -1,0 +1,272 @@
+"""Raster: windows, masks and errors, against rasterio itself."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
+from rasters import UTM, north_up, random_image, write_raster
+from strategies import few
+
+from geosynth.errors import GeosynthError, GridError, RasterError
+from geosynth.grid import TilePlan, Window
+from geosynth.raster.read import Raster, open_raster
+
+HEIGHT, WIDTH = 70, 90
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "strips": {},
+    "tiles": {"tiled": True, "blockxsize": 16, "blockysize": 32, "compress": "deflate"},
+    "bands apart": {"interleave": "band", "compress": "lzw", "predictor": 2},
+    "nodata": {"nodata": 0, "photometric": "minisblack"},
+    "nodata beside a band marked alpha": {"nodata": 0},
+    "south-up": {"transform": Affine(0.5, 0, 100, 0, 0.5, 200)},
+    "rotated": {"transform": Affine.translation(500, 900) * Affine.rotation(30) * Affine.scale(2, -2)},
+    "no crs": {"crs": None},
+}
+
+
+def holes(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random((HEIGHT, WIDTH)) < 0.3
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("rasters")
+    image = random_image(1, HEIGHT, WIDTH)
+    image[:, holes(2)] = 0
+    paths = {
+        name: write_raster(folder / f"{name}.tif", image, **{"transform": north_up(), **profile})
+        for name, profile in PROFILES.items()
+    }
+    for dtype in ("int8", "int16", "uint16", "int32", "uint32", "float32", "float64", "int64"):
+        values = np.random.default_rng(3).integers(0, 100, (2, HEIGHT, WIDTH)).astype(dtype)
+        paths[dtype] = write_raster(folder / f"{dtype}.tif", values, north_up(), nodata=7)
+    values = random_image(4, HEIGHT, WIDTH, 1, "float32")
+    values[0, holes(5)] = np.nan
+    paths["nan"] = write_raster(folder / "nan.tif", values, north_up(), nodata=np.nan)
+    for name, internal in (("internal mask", True), ("sidecar mask", False)):
+        paths[name] = write_raster(folder / f"{name}.tif", image[:3], north_up())
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal), rasterio.open(paths[name], "r+") as dataset:
+            dataset.write_mask(~holes(6))
+    image[3] = np.where(holes(7), 0, 255)
+    paths["alpha"] = write_raster(folder / "alpha.tif", image, north_up(), photometric="rgb", alpha="yes")
+    return paths
+
+
+ALL = [*PROFILES, "int8", "int16", "uint16", "int32", "uint32", "float32", "float64", "int64", "nan"]
+ALL += ["internal mask", "sidecar mask", "alpha"]
+
+
+@st.composite
+def inside(draw: st.DrawFn) -> Window:
+    row, column = draw(st.integers(0, HEIGHT - 1)), draw(st.integers(0, WIDTH - 1))
+    return Window(row, column, draw(st.integers(1, HEIGHT - row)), draw(st.integers(1, WIDTH - column)))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_windows_and_masks_are_those_of_rasterio(files: dict[str, Path], name: str) -> None:
+    raster = open_raster(files[name])
+    with rasterio.open(files[name]) as dataset:
+        values, mask = dataset.read(), dataset.dataset_mask() != 0
+
+        @few
+        @given(inside(), st.permutations(range(1, dataset.count + 1)))
+        def check(window: Window, bands: list[int]) -> None:
+            place = (slice(None), *window.slices)
+            np.testing.assert_array_equal(raster.read(window), values[place])
+            np.testing.assert_array_equal(raster.read(window, bands), values[[band - 1 for band in bands]][place])
+            np.testing.assert_array_equal(raster.read_valid(window), mask[window.slices])
+
+        check()
+        assert raster.geobox.affine == dataset.transform
+        assert raster.geobox.shape == dataset.shape
+        assert (raster.geobox.crs is None) == (dataset.crs is None)
+
+
+@pytest.mark.parametrize("name", ["nodata", "internal mask", "sidecar mask", "alpha", "nan"])
+def test_the_masks_of_these_files_do_mask(files: dict[str, Path], name: str) -> None:
+    raster = open_raster(files[name])
+    assert 0.5 < raster.read_valid(raster.window).mean() < 0.9
+
+
+def test_a_band_that_gdal_calls_alpha_may_be_data(files: dict[str, Path]) -> None:
+    for name in ("strips", "alpha"):  # the first by the default of the driver, the second by intent
+        raster = open_raster(files[name])
+        assert raster.colour_interpretation[3] == "alpha"
+        assert not raster.read_valid(raster.window).all()
+        assert raster.read_valid(raster.window, trust_alpha=False).all()
+
+
+def test_declared_nodata_counts_whatever_the_fourth_band_is_called(files: dict[str, Path]) -> None:
+    raster = open_raster(files["nodata beside a band marked alpha"])
+    assert raster.colour_interpretation[3] == "alpha"
+    np.testing.assert_array_equal(raster.read_valid(raster.window, trust_alpha=False), ~holes(2))
+
+
+@pytest.mark.parametrize("window", [Window(-1, 0, 5, 5), Window(0, WIDTH - 2, 3, 3), Window(HEIGHT, WIDTH, 1, 1)])
+def test_a_window_beyond_the_raster_is_not_cropped_silently(files: dict[str, Path], window: Window) -> None:
+    raster = open_raster(files["nodata"])
+    for read in (raster.read, raster.read_valid):
+        with pytest.raises(GridError, match=f"{HEIGHT} x {WIDTH}"):
+            read(window)
+
+
+def test_describe_says_what_rasterio_says(files: dict[str, Path], tmp_path: Path) -> None:
+    path = write_raster(
+        tmp_path / "described.tif",
+        random_image(0, 64, 64),
+        north_up(),
+        tiled=True,
+        blockxsize=16,
+        blockysize=16,
+        nodata=3,
+    )
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined)
+        dataset.set_band_description(4, "nir")
+        dataset.update_tags(source="test")
+        dataset.build_overviews([2, 4])
+    values = open_raster(path).describe()
+    with rasterio.open(path) as dataset:
+        assert (values["height"], values["width"]) == dataset.shape
+        assert Affine(*values["transform"]) == dataset.transform
+        assert values["tags"] == dataset.tags()
+        assert values["overviews"] == dataset.overviews(1)
+        assert tuple(values["blocks"]) == dataset.block_shapes[0]
+    assert (values["driver"], values["crs"], values["nodata"], values["mask"]) == ("GTiff", UTM, 3, "nodata")
+    assert [band["colour"] for band in values["bands"]] == ["red", "green", "blue", "undefined"]
+    assert [band["name"] for band in values["bands"]] == [None, None, None, "nir"]
+    kinds = {
+        name: open_raster(files[name]).describe()["mask"] for name in ("strips", "internal mask", "uint16", "south-up")
+    }
+    assert kinds == {"strips": "alpha", "internal mask": "mask", "uint16": "nodata", "south-up": "alpha"}
+    assert open_raster(files["no crs"]).describe()["crs"] is None
+
+
+def test_colour_table(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "palette.tif", np.ones((8, 8), dtype=np.uint8), north_up())
+    assert open_raster(path).colour_table == {}
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {1: (0, 112, 192, 255)})
+    assert open_raster(path).colour_table[1] == (0, 112, 192, 255)
+
+
+def test_a_raster_may_be_pickled(files: dict[str, Path]) -> None:
+    raster = open_raster(files["tiles"])
+    values = raster.read(raster.window)
+    again = pickle.loads(pickle.dumps(raster))
+    np.testing.assert_array_equal(again.read(again.window), values)
+    assert again.describe() == raster.describe()
+
+
+def test_threads_get_the_right_pixels(files: dict[str, Path]) -> None:
+    raster = open_raster(files["tiles"])
+    whole = raster.read(raster.window)
+    plan = list(TilePlan(HEIGHT, WIDTH, 13)) * 10
+    with ThreadPoolExecutor(8) as pool:
+        for window, values in zip(plan, pool.map(raster.read, plan), strict=True):
+            np.testing.assert_array_equal(values, whole[(slice(None), *window.slices)])
+
+
+def _sums(raster: Raster, plan: list[Window], answers: Any) -> None:
+    answers.put([int(raster.read(window).astype(int).sum()) for window in plan])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the trap exists where processes fork")
+def test_forked_processes_get_the_right_pixels(files: dict[str, Path]) -> None:
+    raster = open_raster(files["tiles"])
+    plan = list(TilePlan(HEIGHT, WIDTH, 13))
+    wanted = [int(raster.read(window).astype(int).sum()) for window in plan]  # the handle is open before the fork
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    workers = [context.Process(target=_sums, args=(raster, plan, answers)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    assert [answers.get(timeout=60) for _ in workers] == [wanted] * 2
+    for worker in workers:
+        worker.join()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts the open files of the process")
+def test_many_rasters_do_not_exhaust_the_file_descriptors(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    rasters = [
+        open_raster(write_raster(tmp_path / f"{value}.tif", np.full((4, 4), value, dtype=np.uint8), north_up()))
+        for value in range(100)
+    ]
+    for _ in range(2):
+        assert [int(raster.read(raster.window).max()) for raster in rasters] == list(range(100))
+        assert len(os.listdir("/proc/self/fd")) - before < 50  # noqa: PTH208
+
+
+def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
+    for value in (1, 2):
+        path = write_raster(tmp_path / "same.tif", np.full((4, 4), value, dtype=np.uint8), north_up())
+        raster = open_raster(path)
+        assert (raster.read(raster.window) == value).all()
+
+
+def test_one_line_for_what_is_no_raster(tmp_path: Path) -> None:
+    text = tmp_path / "text.tif"
+    text.write_text("no raster\n")
+    for path, complaint in ((tmp_path / "none.tif", "no such file"), (tmp_path, "folder"), (text, "cannot be opened")):
+        with pytest.raises(RasterError, match=complaint) as caught:
+            open_raster(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert isinstance(caught.value, OSError)
+
+
+def test_ground_control_points_are_no_grid(tmp_path: Path) -> None:
+    points = [GroundControlPoint(row, column, 10 + column, 50 - row) for row, column in ((0, 0), (0, 7), (7, 0))]
+    path = write_raster(tmp_path / "gcp.tif", np.ones((8, 8), dtype=np.uint8), crs=None)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.gcps = (points, "EPSG:4326")
+    with pytest.raises(RasterError, match="ground control points"):
+        open_raster(path)
+
+
+def test_a_truncated_file_is_an_error_not_pixels(tmp_path: Path) -> None:
+    image = random_image(0, 256, 256)
+    path = write_raster(
+        tmp_path / "cut.tif", image, north_up(), tiled=True, blockxsize=64, blockysize=64, compress="deflate"
+    )
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    raster = open_raster(path)
+    with pytest.raises(RasterError, match="cannot read rows 0-255") as caught:
+        raster.read(raster.window)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.realdata
+def test_each_odd_file_is_described_or_refused_in_one_line(real_data: Path) -> None:
+    files = sorted(file for file in (real_data / "robustness").glob("*/*") if file.is_file())
+    assert len(files) >= 38
+    refused = {}
+    for path in files:
+        try:
+            raster = open_raster(path)
+            assert raster.describe()["bands"]
+            for window in TilePlan(*raster.geobox.shape, 512):
+                valid = raster.read_valid(window)
+                assert raster.read(window).shape[1:] == valid.shape
+        except GeosynthError as error:
+            assert "\n" not in str(error)
+            refused[path.name] = str(error)
+    placed = {"au-gcp.tif", "RGB.byte.gcp.vrt", "RGB.byte.rpc.vrt", "compdcs.vrt", "white-gemini-iv.vrt"}
+    assert placed | {"corrupt.tif", "RGB.nc"} <= set(refused)
+    assert {name for name in refused if name.endswith(".tif")} == {"au-gcp.tif", "corrupt.tif"}

@@ -1,0 +1,44 @@
+"""Small rasters that tests write for themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+
+UTM = "EPSG:26917"
+
+
+def north_up(column: float = 0, row: float = 0, size: float = 0.6) -> Affine:
+    """A grid whose first pixel lies `column`, `row` pixels from a fixed place in UTM zone 17."""
+    return Affine(size, 0, 266115.6, 0, -size, 4303356.0) * Affine.translation(column, row)
+
+
+def write_raster(path: Path, values: npt.NDArray[Any], transform: Affine | None = None, **profile: Any) -> Path:
+    """Write (bands, height, width) or (height, width) as a GeoTIFF; `crs=None` for none."""
+    bands = values if values.ndim == 3 else values[None]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype}
+    profile = {"driver": "GTiff", "crs": UTM, **shape, **profile}
+    if transform is not None:
+        profile["transform"] = transform
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(bands)
+    return path
+
+
+def random_image(seed: int, height: int, width: int, bands: int = 4, dtype: str = "uint8") -> npt.NDArray[Any]:
+    """Values from 1 up, so that zero can mean nodata."""
+    return np.random.default_rng(seed).integers(1, 255, (bands, height, width)).astype(dtype)
+
+
+def random_codes(
+    seed: int, height: int, width: int, codes: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+) -> npt.NDArray[np.uint8]:
+    """Codes in blocky patches of 8 px, as land cover is."""
+    coarse = np.random.default_rng(seed).choice(np.array(codes, dtype=np.uint8), (-(-height // 8), -(-width // 8)))
+    return np.kron(coarse, np.ones((8, 8), dtype=np.uint8))[:height, :width]

@@ -1,0 +1,134 @@
+"""The import rule: which room may know which, and what must stay out of start-up."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "geosynth"
+
+# Room (top-level module or folder of geosynth): rooms it may import. docs/architecture.md explains each.
+MAY_KNOW: dict[str, set[str]] = {
+    "__init__": set(),  # public names are imported when first used
+    "errors": set(),
+    "config": {"errors"},
+    "legend": {"errors"},
+    "grid": {"errors"},
+    "models": {"config", "errors"},
+    "raster": {"grid", "legend", "errors"},
+    "checkpoint": {"config", "legend", "models", "errors"},
+    "patches": {"raster", "grid", "legend", "config", "errors"},
+    "training": {"patches", "raster", "models", "checkpoint", "config", "errors"},
+    "mosaic": {"grid", "raster", "checkpoint", "models", "legend", "config", "errors"},
+    "evaluation": {"patches", "grid", "raster", "legend", "config", "checkpoint", "errors"},
+    "study": {
+        "training",
+        "mosaic",
+        "evaluation",
+        "patches",
+        "raster",
+        "grid",
+        "legend",
+        "config",
+        "checkpoint",
+        "errors",
+    },
+    "describe": {"raster", "checkpoint", "errors"},
+    "weights": set(),
+}
+
+# Libraries that only some rooms may import.
+ONLY_IN = {
+    "rasterio": {"raster"},
+    "rioxarray": {"raster"},
+    "zarr": {"raster"},
+    "torchgeo": {"patches", "evaluation"},
+    "lightning": {"patches", "training", "evaluation"},
+    "torch": {"models", "checkpoint", "patches", "training", "mosaic", "evaluation", "study"},
+    "typer": set(),
+}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of all modules that a file imports, type-checking blocks left out."""
+    names: set[str] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_room_is_listed() -> None:
+    rooms = {room_of(path) for path in FILES}
+    assert rooms <= set(MAY_KNOW), f"rooms without a rule: {rooms - set(MAY_KNOW)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_import_downward_only(path: Path) -> None:
+    room = room_of(path)
+    for name in imports(path):
+        library, _, rest = name.partition(".")
+        if library == "geosynth":
+            target = rest.split(".")[0]
+            # `import geosynth` is for the version number.
+            known = MAY_KNOW[room] | {room, ""}
+            assert target in known, f"{path.name} ({room}) imports {name}, but may know only {sorted(known)}"
+        elif library in ONLY_IN:
+            assert room in ONLY_IN[library], f"{path.name} ({room}) imports {library}"
+
+
+def test_the_rule_has_no_cycle() -> None:
+    order: list[str] = []
+    while len(order) < len(MAY_KNOW):
+        ready = [room for room, known in MAY_KNOW.items() if room not in order and known <= set(order)]
+        assert ready, f"a cycle among {set(MAY_KNOW) - set(order)}"
+        order += ready
+
+
+def test_the_command_line_uses_public_names_only() -> None:
+    for path in sorted((ROOT / "cli").rglob("*.py")):
+        for name in imports(path):
+            assert not name.startswith("geosynth.") or name.startswith("geosynth.errors."), f"{path.name}: {name}"
+
+
+def _loaded(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_start_up_loads_no_heavy_library() -> None:
+    heavy = {"torch", "torchgeo", "rasterio", "xarray", "dask", "zarr", "lightning", "pydantic", "numpy"}
+    assert not _loaded("import geosynth") & heavy
+    assert not _loaded("import geosynth_cli") & heavy
+
+
+def test_public_names_are_there_and_no_module_shadows_a_verb() -> None:
+    import geosynth
+
+    for name in geosynth.__all__:
+        assert getattr(geosynth, name) is not None
+    verbs = {name for name in geosynth.__all__ if callable(getattr(geosynth, name))}
+    assert not verbs & {path.stem for path in PACKAGE.iterdir()}
+    with pytest.raises(AttributeError, match="nothing_like_this"):
+        geosynth.nothing_like_this  # noqa: B018

@@ -1,0 +1,227 @@
+"""Model files: what goes in comes out; what is not one is refused in one line; nothing half-written stays."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from geosynth import checkpoint
+from geosynth.checkpoint import ModelCard, load_generator, read_card, save_generator
+from geosynth.config import BandSettings, GeneratorSettings
+from geosynth.errors import CheckpointError, OutputError, SettingsError
+from geosynth.legend import CHESAPEAKE, Legend
+from geosynth.models.field import random_noise
+from geosynth.models.generator import SpadeGenerator
+
+SETTINGS = GeneratorSettings(
+    num_classes=6,
+    num_bands=4,
+    base_width=2,
+    max_multiple=2,
+    hidden_channels=4,
+    latent_size=3,
+    noise_channels=2,
+    depth="less",
+)
+CARD = ModelCard(
+    SETTINGS,
+    CHESAPEAKE,
+    BandSettings(names=("red", "green", "blue", "nir"), high=200),
+    0.6,
+    {"software": "test", "steps": 3, "data": [{"name": "a.tif", "sha256": "0" * 64}]},
+)
+
+
+@pytest.fixture
+def generator():
+    torch.manual_seed(0)
+    return SpadeGenerator(SETTINGS).eval()
+
+
+@pytest.fixture
+def model_path(tmp_path, generator):
+    return save_generator(tmp_path / "new" / "model.safetensors", generator, CARD)
+
+
+def test_round_trip(model_path, generator):
+    model = load_generator(model_path)
+    assert model.card == CARD == read_card(model_path)
+    assert model.path == model_path
+    assert model.sha256 == hashlib.sha256(model_path.read_bytes()).hexdigest()
+    assert not model.generator.training
+    state = model.generator.state_dict()
+    assert state.keys() == generator.state_dict().keys()
+    buffers = {name for name, _ in generator.named_buffers()}
+    for name, value in generator.state_dict().items():
+        assert state[name].dtype == value.dtype
+        if name in buffers:
+            assert torch.equal(state[name], value)
+        else:  # float16 keeps 11 bits; below 2^-14 it steps by 2^-24
+            assert not state[name].requires_grad
+            torch.testing.assert_close(state[name], value, rtol=2**-11, atol=2**-25)
+
+
+def test_loaded_generator_paints_what_the_saved_one_does(model_path, generator):
+    labels = torch.randint(7, (1, 48, 48), generator=torch.Generator().manual_seed(0))
+    latent, noise = torch.ones(1, 3), random_noise(SETTINGS, 1, 48, 48, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        painted = load_generator(model_path).generator(labels, latent, noise)
+        expected = generator(labels, latent, noise)
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(painted, expected, rtol=0, atol=2e-3)
+
+
+def test_weights_can_be_kept_in_float32(tmp_path, generator):
+    path = save_generator(tmp_path / "model.safetensors", generator, CARD, dtype=torch.float32)
+    for name, value in load_generator(path).generator.state_dict().items():
+        assert torch.equal(value, generator.state_dict()[name])
+
+
+def test_loading_leaves_the_random_state_alone(model_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_generator(model_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_same_model_gives_the_same_bytes(tmp_path, generator, model_path):
+    for _ in range(5):
+        again = save_generator(tmp_path / "again.safetensors", generator, CARD)
+        assert again.read_bytes() == model_path.read_bytes()
+
+
+def refused(path, words, readers=(read_card, load_generator)):
+    for reader in readers:
+        with pytest.raises(CheckpointError) as caught:
+            reader(path)
+        message = str(caught.value)
+        assert "\n" not in message
+        assert len(message) < 400 + len(str(path))
+        assert str(path) in message
+        assert words in message
+
+
+def test_missing_file(tmp_path):
+    refused(tmp_path / "none.safetensors", "no such model file")
+    refused(tmp_path, "no such model file")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 7, b"II*\x00" + b"\x01" * 500, b"\xff" * 64], ids=range(4))
+def test_not_a_safetensors_file(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    refused(path, "not a safetensors file")
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_safetensors_of_something_else(tmp_path, metadata):
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
+    refused(path, "not a geosynth model")
+
+
+@pytest.mark.parametrize("keep", [4, 100, 0.5, -1])
+def test_truncated_file(model_path, keep):
+    content = model_path.read_bytes()
+    model_path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    refused(model_path, "not a safetensors file")
+
+
+def rewrite(path, *, tensors=None, **changes):
+    """The model file with some of its description replaced (None: left out)."""
+    values = {**json.loads(CARD.to_metadata()["geosynth"]), **changes}
+    values = {name: value for name, value in values.items() if value is not None}
+    metadata = {"geosynth": json.dumps(values)}
+    save_file(load_file(path) if tensors is None else tensors, path, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"version": 99}, "model version 99"),
+        ({"version": None}, "version"),
+        ({"settings": {"num_classes": 6}}, "num_bands"),
+        ({"settings": 5}, "GeneratorSettings"),
+        ({"legend": {"name": "x", "classes": []}}, "classes"),
+        ({"legend": None}, "legend"),
+        ({"bands": {"names": ["red"]}}, "1 band names"),
+        ({"gsd": "wide"}, "wide"),
+        ({"gsd": None}, "gsd"),
+        ({"provenance": 3}, "damaged model description"),
+    ],
+)
+def test_damaged_description(model_path, changes, words):
+    rewrite(model_path, **changes)
+    refused(model_path, words)
+
+
+def test_description_that_is_no_json(model_path):
+    tensors = load_file(model_path)
+    for text in ("{", "[]", "3"):
+        save_file(tensors, model_path, metadata={"geosynth": text})
+        refused(model_path, "damaged model description")
+
+
+def test_weights_that_do_not_fit(model_path):
+    tensors = load_file(model_path)
+    wider = {**tensors, "to_image.weight": torch.zeros(4, 5, 3, 3)}
+    missing = {name: value for name, value in tensors.items() if name != "start.bias"}
+    for wrong, words in (
+        (wider, "to_image.weight"),
+        (missing, "start.bias"),
+        ({**tensors, "extra": torch.zeros(1)}, "extra"),
+    ):
+        rewrite(model_path, tensors=wrong)
+        refused(model_path, words, [load_generator])
+    rewrite(model_path, tensors=tensors, settings={**SETTINGS.model_dump(mode="json"), "base_width": 1_000_000})
+    refused(model_path, "do not fit", [load_generator])
+
+
+def test_device_that_is_not_there(model_path):
+    for device in ("cuda:99", "toaster"):
+        with pytest.raises(CheckpointError, match=device) as caught:
+            load_generator(model_path, device=device)
+        assert "\n" not in str(caught.value)
+
+
+def test_card_must_fit_itself():
+    legend = Legend(name="two", classes=CHESAPEAKE.classes[:2])
+    with pytest.raises(SettingsError, match="legend of 2 classes"):
+        ModelCard(SETTINGS, legend, CARD.bands, 1.0)
+
+
+def test_failed_write_leaves_nothing_and_keeps_the_old_file(tmp_path, generator, monkeypatch):
+    path = save_generator(tmp_path / "model.safetensors", generator, CARD)
+    before = path.read_bytes()
+
+    def no_space(self, data):
+        with self.open("wb") as file:
+            file.write(data[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", no_space)
+    with pytest.raises(OutputError, match="No space left"):
+        save_generator(path, generator, CARD, dtype=torch.float32)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == before
+
+
+def test_unwritable_places_give_one_line(tmp_path, generator):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "model.safetensors", tmp_path / "file" / "deep" / "model.safetensors"):
+        with pytest.raises(OutputError, match="cannot be written") as caught:
+            save_generator(path, generator, CARD)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_generator(tmp_path / "folder", generator, CARD)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_absent_default_model_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(checkpoint, "DEFAULT_MODEL", "no-such-model")
+    with pytest.raises(CheckpointError, match="--model FILE"):
+        load_generator()

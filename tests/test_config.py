@@ -1,0 +1,159 @@
+"""Settings: round trips, one-line errors, and what follows from a depth."""
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from geosynth.config import (
+    BandSettings,
+    DiscriminatorSettings,
+    EncoderSettings,
+    GenerateSettings,
+    GeneratorSettings,
+    TrainSettings,
+)
+from geosynth.errors import GeosynthError, SettingsError
+
+DEPTHS = ("less", "normal", "more", "most")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        GeneratorSettings(num_classes=6, num_bands=4, depth="less", latent_size=0),
+        GeneratorSettings.reference(6, 3, crop_size=512, depth="most"),
+        EncoderSettings(num_bands=4, base_width=8),
+        DiscriminatorSettings(num_classes=3, num_bands=1, num_scales=3),
+        BandSettings(names=("red", "nir"), low=-0.5, high=1.25),
+        TrainSettings(steps=7, max_hours=0.25, precision="fp32"),
+        GenerateSettings(seed=2**63 - 1, block_size=256, device="cuda:1"),
+    ],
+    ids=lambda settings: type(settings).__name__,
+)
+def test_settings_come_back_equal_from_json(settings):
+    text = json.dumps(settings.model_dump(mode="json"))
+    assert type(settings).parse(json.loads(text)) == settings
+    assert hash(type(settings).parse(json.loads(text))) == hash(settings)
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        TrainSettings().steps = 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        (TrainSettings, {"stepz": 5}, ("TrainSettings", "stepz")),
+        (TrainSettings, {"steps": 0}, ("TrainSettings", "steps", "got 0")),
+        (TrainSettings, {"steps": "many\nlines"}, ("steps", "many")),
+        (TrainSettings, {"crop_size": 72}, ("crop_size", "multiple of 16", "'less'")),
+        (TrainSettings, {"crop_size": 96, "depth": "more"}, ("crop_size", "multiple of 64")),
+        (TrainSettings, {"ema_decay": 1.0}, ("ema_decay",)),
+        (GeneratorSettings, {"num_bands": 3}, ("GeneratorSettings", "num_classes")),
+        (GeneratorSettings, {"num_classes": 255, "num_bands": 3}, ("num_classes", "254")),
+        (GeneratorSettings, {"num_classes": 5, "num_bands": 3, "depth": "deep"}, ("depth", "'deep'")),
+        (GeneratorSettings, {"num_classes": 5, "num_bands": 3, "crop_size": 256}, ("crop_size", "linear start")),
+        (GenerateSettings, {"block_size": 1000}, ("block_size", "128")),
+        (GenerateSettings, {"seed": 2**63}, ("seed",)),
+        (BandSettings, {"names": []}, ("names",)),
+        (BandSettings, {"names": ["red"], "low": 5, "high": 5}, ("low", "less than high")),
+        (BandSettings, {"names": ["red"], "high": float("nan")}, ("low", "less than high")),
+    ],
+)
+def test_errors_are_one_line_that_names_the_setting(kind, values, words):
+    with pytest.raises(SettingsError) as caught:
+        kind.parse(values)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+    assert isinstance(caught.value, GeosynthError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"latent_size": 0}, "latent_size > 0"),
+        ({"crop_size": 100}, "multiple of 32"),
+        ({"crop_size": 96, "depth": "more"}, "multiple of 64"),
+        ({"noise_channels": 3}, "noise_channels"),
+    ],
+)
+def test_linear_start_refuses_what_cannot_work(changes, words):
+    with pytest.raises(SettingsError, match=words):
+        GeneratorSettings.reference(6, 3, **changes)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_stages_follow_from_the_depth(depth):
+    settings = GeneratorSettings(num_classes=6, num_bands=3, base_width=8, depth=depth)
+    stages = settings.stages
+    # Park et al. 2019: doublings are five, six ("more") or seven ("most"); "less" has four.
+    assert settings.stride == 2 ** {"less": 4, "normal": 5, "more": 6, "most": 7}[depth]
+    assert stages[0].stride == settings.stride
+    assert stages[-1].stride == 1
+    names = ["head_0", "G_middle_0", "G_middle_1", "up_0", "up_1", "up_2", "up_3"]
+    assert [stage.name for stage in stages] == names + ["up_4"] * (depth == "most")
+    for before, stage in pairwise(stages):
+        assert stage.in_channels == before.out_channels
+        assert before.stride in (stage.stride, 2 * stage.stride)
+        assert stage.out_channels == before.out_channels // (2 if stage.name.startswith("up") else 1)
+    assert stages[0].in_channels == stages[0].out_channels == 16 * 8
+
+
+def test_max_multiple_caps_the_coarse_widths():
+    widths = [
+        s.out_channels for s in GeneratorSettings(num_classes=6, num_bands=3, base_width=10, max_multiple=6).stages
+    ]
+    assert widths == [60, 60, 60, 60, 40, 20, 10]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_halo_covers_the_receptive_field(depth):
+    """Backwards by intervals: which label columns can reach the window [0, stride)?
+
+    The sharp need, counted by hand for the nearest upsampling and the sampled labels of every block, lies within the
+    halo and above the halo less one stride.
+    """
+    settings = GeneratorSettings(num_classes=6, num_bands=3, depth=depth)
+    first, last = 0, settings.stride - 1
+    left, right = first - 1, last + 1  # feature pixels that conv_img reads
+    lowest, highest = 0, 0
+    for stage in reversed(settings.stages):
+        cells = left // stage.stride - 2, right // stage.stride + 2  # conv_1, conv_0
+        labels = cells[0] - 2, cells[1] + 2  # gamma and beta of norm_0 and norm_s
+        lowest, highest = min(lowest, labels[0] * stage.stride), max(highest, labels[1] * stage.stride)
+        left, right = cells[0] * stage.stride, (cells[1] + 1) * stage.stride - 1
+    start = left // settings.stride - 1, right // settings.stride + 1
+    lowest, highest = min(lowest, start[0] * settings.stride), max(highest, start[1] * settings.stride)
+    need = max(first - lowest, highest - last)
+    assert need <= settings.halo < need + settings.stride
+    assert settings.halo % settings.stride == 0
+
+
+def test_train_settings_describe_their_generator():
+    settings = TrainSettings(
+        base_width=6, max_multiple=3, hidden_channels=9, depth="normal", latent_size=5, noise_channels=2
+    )
+    generator = settings.generator(7, 4)
+    assert (generator.num_classes, generator.num_bands) == (7, 4)
+    for name in ("base_width", "max_multiple", "hidden_channels", "depth", "latent_size", "noise_channels"):
+        assert getattr(generator, name) == getattr(settings, name)
+
+
+def test_band_scaling_maps_the_range_to_minus_one_and_one():
+    bands = BandSettings(names=("red",), low=10, high=250)
+    np.testing.assert_allclose(bands.to_network(np.array([10.0, 130.0, 250.0])), [-1, 0, 1])
+    values = np.linspace(-20, 300, 33)
+    np.testing.assert_allclose(bands.from_network(bands.to_network(values)), values, atol=1e-9)
+
+
+def test_settings_need_no_torch():
+    """The command line validates settings before it pays for torch."""
+    code = "import sys, geosynth.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,166 @@
+"""Legend: codes to class indices and back, against a loop over pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geosynth.errors import LegendError
+from geosynth.legend import CHESAPEAKE, Legend
+from strategies import few, legends
+
+INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", ">u2", ">i4"]
+
+
+def naive_encode(legend: Legend, codes: np.ndarray) -> np.ndarray:
+    index = {entry.code: position for position, entry in enumerate(legend.classes)}
+    return np.array([index.get(int(code), len(index)) for code in codes.ravel()], dtype=int).reshape(codes.shape)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@few
+@given(st.data())
+def test_encode_is_a_look_up(dtype: str, data: st.DataObject) -> None:
+    info = np.iinfo(dtype)
+    legend = data.draw(legends(max(info.min, -(2**63)), min(info.max, 2**63 - 1)))
+    mixed = st.sampled_from([*legend.codes, *legend.nodata, info.min, info.max]) | st.integers(info.min, info.max)
+    known = [code for code in mixed_list(data, mixed) if info.min <= code <= info.max]
+    codes = np.array(known, dtype=dtype).reshape(1, -1)
+    encoded = legend.encode(codes)
+    assert encoded.dtype == np.uint8
+    np.testing.assert_array_equal(encoded, naive_encode(legend, codes))
+
+
+def mixed_list(data: st.DataObject, codes: st.SearchStrategy[int]) -> list[int]:
+    return data.draw(st.lists(codes, max_size=30))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+def test_codes_outside_the_dtype_of_the_raster(dtype: str) -> None:
+    legend = Legend.from_values(
+        {"name": "wide", "classes": [{"code": c, "name": str(c)} for c in (-70000, 70000, 7, -1)]}
+    )
+    assert legend.encode(np.array([7, 0, 100, 112], dtype=dtype)).tolist() == [2, 4, 4, 4]
+
+
+def test_the_largest_unsigned_code_is_not_minus_one() -> None:
+    legend = Legend.from_values({"name": "signed", "classes": [{"code": -1, "name": "a"}]})
+    assert legend.encode(np.array([2**64 - 1], dtype=np.uint64)).tolist() == [1]
+
+
+@few
+@given(legends(), st.lists(st.integers(0, 11), max_size=20))
+def test_decode_is_the_inverse(legend: Legend, indices: list[int]) -> None:
+    wanted = np.array([index for index in indices if index <= legend.num_classes], dtype=np.uint8)
+    nodata = next(code for code in range(100) if code not in legend.codes)
+    codes = legend.decode(wanted, nodata)
+    assert ((codes == nodata) == (wanted == legend.num_classes)).all()
+    np.testing.assert_array_equal(legend.encode(codes), wanted)
+
+
+@few
+@given(legends())
+def test_a_legend_survives_yaml(legend: Legend) -> None:
+    again = Legend.from_values(yaml.safe_load(yaml.safe_dump(legend.model_dump(mode="json"), allow_unicode=True)))
+    assert again == legend
+    assert all(
+        f"#{red:02x}{green:02x}{blue:02x}" == entry.colour.lower()
+        for entry in again.classes
+        for red, green, blue in [entry.rgb]
+    )
+
+
+def test_load_reads_a_file_and_knows_names(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("name: own\nnodata: [255]\nclasses:\n  - {code: 2, name: Wälder}\n", encoding="utf-8")
+    legend = Legend.load(path)
+    assert (legend.names, legend.codes, legend.nodata) == (("Wälder",), (2,), (255,))
+    assert Legend.load("chesapeake") is CHESAPEAKE
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name: x\nclasses: []\n", "classes"),
+        ("name: x\nclasses: [{code: 1}]\n", r"classes\.0\.name"),
+        ("name: x\nclasses: [{code: 1, name: a}, {code: 1, name: b}]\n", "code 1 appears more than once"),
+        ("name: x\nclasses: [{code: 1, name: a}, {code: 2, name: a}]\n", "class name a appears more than once"),
+        ("name: x\nnodata: [1]\nclasses: [{code: 1, name: a}]\n", "code 1 appears more than once"),
+        ("name: x\nclasses: [{code: 1, name: a, colour: red}]\n", r"classes\.0\.colour"),
+        ("name: x\nclasses: [{code: 1, name: a, color: '#ffffff'}]\n", r"classes\.0\.color"),
+        ("name: x\nclasses: [{code: forest, name: a}]\n", r"classes\.0\.code"),
+        ("name: x\nclasses: [{code: 99999999999999999999, name: a}]\n", r"classes\.0\.code"),
+        ("- 1\n- 2\n", "dictionary"),
+        ("name: [\n", "cannot be read as YAML"),
+        ("\xff\x00", "cannot be read as YAML"),
+        ("", "dictionary"),
+    ],
+)
+def test_one_line_says_what_is_wrong_with_a_file(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(LegendError, match=complaint) as caught:
+        Legend.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_missing_legend_names_the_built_in_ones(tmp_path: Path) -> None:
+    with pytest.raises(LegendError, match=r"chesapeek.*\(chesapeake\)"):
+        Legend.load("chesapeek")
+    with pytest.raises(LegendError, match="neither"):
+        Legend.load(tmp_path)
+
+
+def test_unknown_codes_are_listed_with_counts() -> None:
+    CHESAPEAKE.check({1: 5, 0: 3, 15: 2}, "md.tif")
+    with pytest.raises(LegendError, match=r"^md\.tif: .*7 \(4 px\), 9 \(1 px\);") as caught:
+        CHESAPEAKE.check({9: 1, 1: 5, 7: 4}, "md.tif")
+    assert "1 (5 px)" not in str(caught.value)
+    with pytest.raises(LegendError, match=r"and 88 more"):
+        CHESAPEAKE.check(dict.fromkeys(range(100, 200), 1), "md.tif")
+
+
+def test_translation_matches_classes_by_name() -> None:
+    own = Legend.from_values(
+        {
+            "name": "own",
+            "nodata": [99],
+            "classes": [
+                {"code": 40, "name": "barren"},
+                {"code": 0, "name": "water"},
+                {"code": 7, "name": "tree canopy"},
+            ],
+        }
+    )
+    translation = own.translation_to(CHESAPEAKE)
+    codes = np.array([[40, 0, 7, 99, 3]], dtype=np.uint8)
+    names = [(*CHESAPEAKE.names, "-")[index] for index in translation.encode(codes).ravel()]
+    assert names == ["barren", "water", "tree canopy", "-", "-"]
+    assert translation.num_classes == CHESAPEAKE.num_classes
+    assert translation.nodata == own.nodata
+    assert CHESAPEAKE.translation_to(CHESAPEAKE) == CHESAPEAKE
+
+
+def test_an_unknown_code_in_a_translation_lists_real_codes_only() -> None:
+    own = Legend.from_values({"name": "own", "classes": [{"code": 40, "name": "barren"}]})
+    with pytest.raises(LegendError, match=r"it knows 40$"):
+        own.translation_to(CHESAPEAKE).check({3: 1}, "own.tif")
+
+
+def test_translation_refuses_a_class_without_a_partner() -> None:
+    own = Legend.from_values({"name": "own", "classes": [{"code": 1, "name": "vineyard"}]})
+    with pytest.raises(LegendError, match="vineyard"):
+        own.translation_to(CHESAPEAKE)
+
+
+def test_legends_are_frozen_and_hashable() -> None:
+    assert len({CHESAPEAKE, Legend.load("chesapeake")}) == 1
+    with pytest.raises(ValueError):
+        CHESAPEAKE.name = "other"  # type: ignore[misc]

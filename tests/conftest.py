@@ -11,15 +11,12 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from rasterio.transform import Affine
 
 from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, save_generator
 from geosynth.config import BandSettings, GeneratorSettings
 from geosynth.legend import CHESAPEAKE
 from geosynth.models.generator import SpadeGenerator
-
-UTM_18N = "EPSG:26918"
-NORTH_UP = Affine(1.0, 0.0, 384517.0, 0.0, -1.0, 4310393.0)
+from rasters import NORTH_UP, UTM_18N
 
 
 @pytest.fixture(scope="session")
@@ -78,14 +75,3 @@ def write_raster(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def draw_labels(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Chesapeake codes in blobs of some tens of pixels, with a road across."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(1, 6, (height // 24 + 2, width // 24 + 2))
-    labels = np.kron(coarse, np.ones((24, 24), dtype=int))[7 : 7 + height, 11 : 11 + width].astype(np.uint8)
-    rows = (np.arange(width) * 0.4 + height / 4).astype(int) % height
-    for offset in range(6):
-        labels[(rows + offset) % height, np.arange(width)] = 6
-    return labels

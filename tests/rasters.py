@@ -11,6 +11,8 @@ import rasterio
 from affine import Affine
 
 UTM = "EPSG:26917"
+UTM_18N = "EPSG:26918"
+NORTH_UP = Affine(1.0, 0.0, 384517.0, 0.0, -1.0, 4310393.0)  # 1 m pixels in Maryland, off any round number
 
 
 def north_up(column: float = 0, row: float = 0, size: float = 0.6) -> Affine:
@@ -42,3 +44,14 @@ def random_codes(
     """Codes in blocky patches of 8 px, as land cover is."""
     coarse = np.random.default_rng(seed).choice(np.array(codes, dtype=np.uint8), (-(-height // 8), -(-width // 8)))
     return np.kron(coarse, np.ones((8, 8), dtype=np.uint8))[:height, :width]
+
+
+def draw_labels(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Chesapeake codes in blobs of some tens of pixels, with a road across."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(1, 6, (height // 24 + 2, width // 24 + 2))
+    labels = np.kron(coarse, np.ones((24, 24), dtype=int))[7 : 7 + height, 11 : 11 + width].astype(np.uint8)
+    rows = (np.arange(width) * 0.4 + height / 4).astype(int) % height
+    for offset in range(6):
+        labels[(rows + offset) % height, np.arange(width)] = 6
+    return labels

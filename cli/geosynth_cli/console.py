@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -54,6 +54,17 @@ def progress_bar(description: str) -> Iterator[Progress]:
 def print_json(values: Any) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(values, indent=2))
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:

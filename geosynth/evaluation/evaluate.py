@@ -40,7 +40,8 @@ def evaluate(
     """Compare two 8-bit images of one place, class by class; with `out`, write report.json and report.html there.
 
     The rasters must lie on one pixel grid; what all three cover is compared. Every pixel counts (nothing is sampled),
-    in memory that does not grow with the rasters.
+    in memory that does not grow with the rasters (beyond GDAL's cache of blocks: a twentieth of the machine's memory
+    unless GDAL_CACHEMAX says otherwise).
 
     Args:
         real: image raster, uint8.

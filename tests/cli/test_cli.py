@@ -13,9 +13,9 @@ import pytest
 import rasterio
 
 import geosynth
-from conftest import draw_labels
 from geosynth.checkpoint import GeneratorModel
 from geosynth_cli import app
+from rasters import draw_labels
 
 Write = Callable[..., Path]
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from evaluation_scenes import blobs, textured
+from evaluation_scenes import WriteScene, blobs, scene_writer, small_legend, textured
 
 from geosynth.errors import DataError, GeosynthError, GridError, LegendError, OutputError, RasterError, SettingsError
 from geosynth.evaluation import gather
+from geosynth.evaluation.distances import Bootstrap
 from geosynth.evaluation.evaluate import evaluate
 from geosynth.evaluation.report import Report
 from geosynth.legend import Legend
@@ -21,16 +22,26 @@ RGBN = ("red", "green", "blue", "nir")
 
 
 @pytest.fixture
-def scene(write_raster: Any) -> dict[str, Any]:
+def legend() -> Legend:
+    return small_legend()
+
+
+@pytest.fixture
+def write_scene(tmp_path: Path) -> WriteScene:
+    return scene_writer(tmp_path)
+
+
+@pytest.fixture
+def scene(write_scene: WriteScene) -> dict[str, Any]:
     """Arrays and files of 320 x 400 px: 120 whole tiles of 32 px, as 68 are needed."""
     rng = np.random.default_rng(0)
     codes = blobs(rng, 320, 400)
     codes[0, 100:110, 200:230] = 0
     real, synthetic = textured(rng, codes), textured(rng, codes) // 2 + 40
     paths = {
-        "real": write_raster("real.tif", real, bands=RGBN),
-        "synthetic": write_raster("synthetic.tif", synthetic, bands=RGBN),
-        "labels": write_raster("labels.tif", codes),
+        "real": write_scene("real.tif", real, bands=RGBN),
+        "synthetic": write_scene("synthetic.tif", synthetic, bands=RGBN),
+        "labels": write_scene("labels.tif", codes),
     }
     return {"codes": codes[0], "real": real, "synthetic": synthetic, "paths": paths}
 
@@ -76,6 +87,24 @@ def test_the_headline_is_the_mean_over_pixels(scene: dict[str, Any], legend: Leg
     assert report.headline.ndvi_wasserstein.value == pytest.approx(np.average(ndvi, weights=shares))
 
 
+def test_intervals_come_from_drawing_tiles(scene: dict[str, Any], legend: Legend) -> None:
+    report = small(scene, legend, tile_size=64, seed=7)
+    counts = []  # (tiles, 2, 256) of class 1, band 2
+    for row in range(0, 320, 64):
+        for column in range(0, 400, 64):
+            place = (slice(row, row + 64), slice(column, column + 64))
+            inside = scene["codes"][place] == 1
+            images = (scene[name][1][place][inside] for name in ("real", "synthetic"))
+            counts.append([np.bincount(image, minlength=256) for image in images])
+    drawn = np.tensordot(Bootstrap.draw(len(counts), seed=7).weights, np.array(counts), axes=1)
+    shares = np.cumsum(drawn / drawn.sum(axis=2, keepdims=True), axis=2)
+    spread = np.abs(shares[:, 0] - shares[:, 1]).sum(axis=1).std(ddof=1)
+    found = report.classes[0].bands[1].wasserstein
+    assert found.value is not None
+    assert found.low == pytest.approx(found.value - 1.96 * spread)
+    assert found.high == pytest.approx(found.value + 1.96 * spread)
+
+
 def test_identical_images_are_no_distance_apart(scene: dict[str, Any], legend: Legend) -> None:
     report = small(scene, legend, synthetic=scene["paths"]["real"])
     for entry in report.classes:
@@ -91,13 +120,13 @@ def test_identical_images_are_no_distance_apart(scene: dict[str, Any], legend: L
     assert report.seams.synthetic == report.seams.real
 
 
-def test_a_worse_image_is_further_away(scene: dict[str, Any], legend: Legend, write_raster: Any) -> None:
+def test_a_worse_image_is_further_away(scene: dict[str, Any], legend: Legend, write_scene: WriteScene) -> None:
     rng = np.random.default_rng(5)
     good = textured(rng, scene["codes"][None])
     noise = rng.normal(0, 30, size=good.shape)
     bad = np.clip(good + noise, 0, 255).astype(np.uint8)
     first, second = (
-        small(scene, legend, synthetic=write_raster(name, values, bands=RGBN)).frechet
+        small(scene, legend, synthetic=write_scene(name, values, bands=RGBN)).frechet
         for name, values in (("good.tif", good), ("bad.tif", bad))
     )
     assert first.distance.value is not None
@@ -130,12 +159,12 @@ def test_results_do_not_depend_on_how_the_raster_is_read(
     assert first == second
 
 
-def test_only_the_common_pixels_count(scene: dict[str, Any], legend: Legend, write_raster: Any) -> None:
+def test_only_the_common_pixels_count(scene: dict[str, Any], legend: Legend, write_scene: WriteScene) -> None:
     place = (slice(None), slice(32, 288), slice(64, 384))
     cropped = {
-        "real": write_raster("real_part.tif", scene["real"][place], 32, 64, bands=RGBN),
-        "synthetic": write_raster("synthetic_part.tif", scene["synthetic"][place], 32, 64, bands=RGBN),
-        "labels": write_raster("labels_part.tif", scene["codes"][None][place], 32, 64),
+        "real": write_scene("real_part.tif", scene["real"][place], 32, 64, bands=RGBN),
+        "synthetic": write_scene("synthetic_part.tif", scene["synthetic"][place], 32, 64, bands=RGBN),
+        "labels": write_scene("labels_part.tif", scene["codes"][None][place], 32, 64),
     }
     alone = json.loads(small({"paths": cropped}, legend).to_json())
     for name in ("real", "synthetic", "labels"):
@@ -160,13 +189,13 @@ def test_too_few_tiles_have_no_frechet_distance(scene: dict[str, Any], legend: L
     assert "68 needed" in frechet.reason
 
 
-def test_seams_are_looked_for_where_blocks_meet(scene: dict[str, Any], legend: Legend, write_raster: Any) -> None:
+def test_seams_are_looked_for_where_blocks_meet(scene: dict[str, Any], legend: Legend, write_scene: WriteScene) -> None:
     even = textured(np.random.default_rng(1), np.ones((1, 320, 400), np.uint8))
     # northing 4,500,000 and easting 500,000 at the corner, 1 m pixels counted southwards
     rows, columns = ((np.arange(length) + start) // 64 % 2 for length, start in ((320, -4_500_000), (400, 500_000)))
     steps = 20 * np.add.outer(rows, columns)
-    real = write_raster("even.tif", even, bands=RGBN)
-    seamed = write_raster("seamed.tif", (even // 2 + steps).astype(np.uint8), bands=RGBN)
+    real = write_scene("even.tif", even, bands=RGBN)
+    seamed = write_scene("seamed.tif", (even // 2 + steps).astype(np.uint8), bands=RGBN)
     seams = small(scene, legend, real=real, synthetic=seamed).seams
     assert seams.real == pytest.approx(1, abs=0.1)
     assert seams.synthetic is not None
@@ -178,9 +207,9 @@ def test_seams_are_looked_for_where_blocks_meet(scene: dict[str, Any], legend: L
 
 
 def test_constant_images_have_no_ratios_but_a_report(
-    scene: dict[str, Any], legend: Legend, write_raster: Any, tmp_path: Path
+    scene: dict[str, Any], legend: Legend, write_scene: WriteScene, tmp_path: Path
 ) -> None:
-    flat, other = (write_raster(f"flat{dn}.tif", np.full((4, 320, 400), dn, np.uint8), bands=RGBN) for dn in (50, 60))
+    flat, other = (write_scene(f"flat{dn}.tif", np.full((4, 320, 400), dn, np.uint8), bands=RGBN) for dn in (50, 60))
     report = small(scene, legend, real=flat, synthetic=other, out=tmp_path / "out")
     assert report.headline.wasserstein.value == 10
     assert report.headline.variance_ratio.value is None
@@ -189,8 +218,8 @@ def test_constant_images_have_no_ratios_but_a_report(
     assert "NaN" not in (tmp_path / "out" / "report.json").read_text()
 
 
-def test_black_images_have_no_ndvi(scene: dict[str, Any], legend: Legend, write_raster: Any) -> None:
-    black = write_raster("black.tif", np.zeros((4, 320, 400), np.uint8), bands=RGBN)
+def test_black_images_have_no_ndvi(scene: dict[str, Any], legend: Legend, write_scene: WriteScene) -> None:
+    black = write_scene("black.tif", np.zeros((4, 320, 400), np.uint8), bands=RGBN)
     report = small(scene, legend, synthetic=black)
     ndvi = report.classes[0].ndvi
     assert ndvi is not None
@@ -205,9 +234,9 @@ def test_unknown_bands_have_no_ndvi(scene: dict[str, Any], legend: Legend) -> No
     assert report.headline.ndvi_wasserstein.value is None
 
 
-def test_classes_without_pixels_are_left_out(scene: dict[str, Any], legend: Legend, write_raster: Any) -> None:
+def test_classes_without_pixels_are_left_out(scene: dict[str, Any], legend: Legend, write_scene: WriteScene) -> None:
     codes = np.where(scene["codes"] == 2, 3, scene["codes"])[None]
-    report = small(scene, legend, labels=write_raster("two.tif", codes))
+    report = small(scene, legend, labels=write_scene("two.tif", codes))
     assert [entry.name for entry in report.classes] == ["water", "road"]
 
 
@@ -286,20 +315,20 @@ def test_a_report_is_replaced_on_demand_and_nothing_else(scene: dict[str, Any], 
 
 
 def test_bad_input_is_refused_in_one_line_and_leaves_nothing(
-    scene: dict[str, Any], legend: Legend, write_raster: Any, tmp_path: Path
+    scene: dict[str, Any], legend: Legend, write_scene: WriteScene, tmp_path: Path
 ) -> None:
     codes = scene["codes"][None]
     somewhere = np.where(np.indices(codes.shape)[2] < 390, 0, codes).astype(np.uint8)
     (tmp_path / "a_file").write_text("")
     cases: list[tuple[type[GeosynthError], str, dict[str, Any]]] = [
         (RasterError, "no such file", {"real": tmp_path / "missing.tif"}),
-        (GridError, "no pixel in common", {"synthetic": write_raster("far.tif", scene["real"], 0, 9999, bands=RGBN)}),
-        (DataError, "uint16", {"synthetic": write_raster("deep.tif", scene["real"].astype(np.uint16), bands=RGBN)}),
-        (DataError, "all of it is nodata", {"labels": write_raster("empty.tif", 0 * codes)}),
-        (LegendError, "9 (", {"labels": write_raster("odd.tif", np.where(codes == 2, 9, codes).astype(np.uint8))}),
+        (GridError, "no pixel in common", {"synthetic": write_scene("far.tif", scene["real"], 0, 9999, bands=RGBN)}),
+        (DataError, "uint16", {"synthetic": write_scene("deep.tif", scene["real"].astype(np.uint16), bands=RGBN)}),
+        (DataError, "all of it is nodata", {"labels": write_scene("empty.tif", 0 * codes)}),
+        (LegendError, "9 (", {"labels": write_scene("odd.tif", np.where(codes == 2, 9, codes).astype(np.uint8))}),
         (DataError, "no pixel to compare", {
-            "labels": write_raster("edge.tif", somewhere),
-            "real": write_raster("cut.tif", scene["real"][:, :, :380], bands=RGBN),
+            "labels": write_scene("edge.tif", somewhere),
+            "real": write_scene("cut.tif", scene["real"][:, :, :380], bands=RGBN),
         }),
         (LegendError, "neither a legend file", {"legend": "nowhere"}),
         (SettingsError, "tile_size", {"tile_size": 30}),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_scenes import blobs, textured
+from evaluation_scenes import WriteScene, blobs, scene_writer, small_legend, textured
 
 from geosynth.errors import DataError, GridError, LegendError
 from geosynth.evaluation.inputs import Inputs
@@ -16,6 +16,16 @@ RGBN = ("red", "green", "blue", "nir")
 
 
 @pytest.fixture
+def legend() -> Legend:
+    return small_legend()
+
+
+@pytest.fixture
+def write_scene(tmp_path: Path) -> WriteScene:
+    return scene_writer(tmp_path)
+
+
+@pytest.fixture
 def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Codes, a real and a synthetic image of 60 x 80 px."""
     rng = np.random.default_rng(0)
@@ -23,12 +33,12 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return codes, textured(rng, codes), textured(rng, codes)
 
 
-def test_the_common_area_of_partly_overlapping_rasters(scene: Any, write_raster: Any, legend: Legend) -> None:
+def test_the_common_area_of_partly_overlapping_rasters(scene: Any, write_scene: WriteScene, legend: Legend) -> None:
     codes, real, synthetic = scene
     inputs = Inputs.open(
-        write_raster("real.tif", real[:, 10:50, 5:70], 10, 5),
-        write_raster("synthetic.tif", synthetic[:, 20:, 20:], 20, 20),
-        write_raster("labels.tif", codes[:, :45, :], 0, 0),
+        write_scene("real.tif", real[:, 10:50, 5:70], 10, 5),
+        write_scene("synthetic.tif", synthetic[:, 20:, 20:], 20, 20),
+        write_scene("labels.tif", codes[:, :45, :], 0, 0),
         legend,
         legend,
         RGBN,
@@ -43,29 +53,31 @@ def test_the_common_area_of_partly_overlapping_rasters(scene: Any, write_raster:
     assert inputs.synthetic_origin == (-4_500_000 + 20, 500_000 + 20)
 
 
-def test_pixels_without_data_in_any_raster_have_no_class(scene: Any, write_raster: Any, legend: Legend) -> None:
+def test_pixels_without_data_in_any_raster_have_no_class(scene: Any, write_scene: WriteScene, legend: Legend) -> None:
     codes, real, synthetic = scene
+    codes[codes == 3] = 2
     codes[0, 0, 0] = 0
+    codes[0, 3, 3] = 3  # a class, but declared nodata
     real[:, 1, 1] = 0
     mask = np.full((60, 80), 255, np.uint8)
     mask[2, 2] = 0
     inputs = Inputs.open(
-        write_raster("real.tif", real, nodata=0, photometric="RGB", alpha="NO"),
-        write_raster("synthetic.tif", synthetic, mask=mask, photometric="RGB", alpha="NO"),
-        write_raster("labels.tif", codes),
+        write_scene("real.tif", real, nodata=0, photometric="RGB", alpha="NO"),
+        write_scene("synthetic.tif", synthetic, mask=mask, photometric="RGB", alpha="NO"),
+        write_scene("labels.tif", codes, nodata=3),
         legend,
         legend,
         RGBN,
     )
     missing = inputs.read(inputs.area).indices == legend.num_classes
-    assert np.argwhere(missing).tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert np.argwhere(missing).tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
 
 
-def test_near_infrared_marked_alpha_is_data(scene: Any, write_raster: Any, legend: Legend) -> None:
+def test_near_infrared_marked_alpha_is_data(scene: Any, write_scene: WriteScene, legend: Legend) -> None:
     codes, real, synthetic = scene
     real[3, :5] = 0
-    paths = write_raster("real.tif", real), write_raster("synthetic.tif", synthetic)
-    inputs = Inputs.open(*paths, write_raster("labels.tif", codes), legend, legend, RGBN)
+    paths = write_scene("real.tif", real), write_scene("synthetic.tif", synthetic)
+    inputs = Inputs.open(*paths, write_scene("labels.tif", codes), legend, legend, RGBN)
     assert "alpha" in inputs.real.colour_interpretation
     assert (inputs.read(inputs.area).indices < legend.num_classes).all()
 
@@ -79,13 +91,19 @@ def test_near_infrared_marked_alpha_is_data(scene: Any, write_raster: Any, legen
     ],
 )
 def test_band_names_come_from_whoever_knows(
-    scene: Any, write_raster: Any, legend: Legend, real_bands: Any, synthetic_bands: Any, given: Any, expected: Any
+    scene: Any,
+    write_scene: WriteScene,
+    legend: Legend,
+    real_bands: Any,
+    synthetic_bands: Any,
+    given: Any,
+    expected: Any,
 ) -> None:
     codes, real, synthetic = scene
     inputs = Inputs.open(
-        write_raster("real.tif", real, bands=real_bands),
-        write_raster("synthetic.tif", synthetic, bands=synthetic_bands),
-        write_raster("labels.tif", codes),
+        write_scene("real.tif", real, bands=real_bands),
+        write_scene("synthetic.tif", synthetic, bands=synthetic_bands),
+        write_scene("labels.tif", codes),
         legend,
         legend,
         given,
@@ -93,25 +111,25 @@ def test_band_names_come_from_whoever_knows(
     assert inputs.bands == expected
 
 
-def test_plain_bands_are_numbered_and_colours_are_names(scene: Any, write_raster: Any, legend: Legend) -> None:
+def test_plain_bands_are_numbered_and_colours_are_names(scene: Any, write_scene: WriteScene, legend: Legend) -> None:
     codes, real, synthetic = scene
-    labels = write_raster("labels.tif", codes)
+    labels = write_scene("labels.tif", codes)
 
     def names(count: int) -> tuple[str, ...]:
-        paths = (write_raster(f"{name}.tif", image[:count]) for name, image in (("real", real), ("fake", synthetic)))
+        paths = (write_scene(f"{name}.tif", image[:count]) for name, image in (("real", real), ("fake", synthetic)))
         return Inputs.open(*paths, labels, legend, legend, None).bands
 
     assert names(3) == ("red", "green", "blue")
     assert names(1) == ("band 1",)
 
 
-def test_label_codes_of_another_legend(scene: Any, write_raster: Any, legend: Legend) -> None:
+def test_label_codes_of_another_legend(scene: Any, write_scene: WriteScene, legend: Legend) -> None:
     codes, real, synthetic = scene
     other = Legend.from_values(
         {"name": "other", "classes": [{"code": 10 * one.code, "name": one.name} for one in legend.classes[::-1]]}
     )
-    paths = write_raster("real.tif", real), write_raster("synthetic.tif", synthetic)
-    inputs = Inputs.open(*paths, write_raster("labels.tif", 10 * codes), legend, other, RGBN)
+    paths = write_scene("real.tif", real), write_scene("synthetic.tif", synthetic)
+    inputs = Inputs.open(*paths, write_scene("labels.tif", 10 * codes), legend, other, RGBN)
     assert np.array_equal(inputs.read(inputs.area).indices, codes[0] - 1)
 
 
@@ -123,22 +141,24 @@ def refused(tmp_path: Path, error: type[Exception], saying: str, *arguments: Any
     assert str(tmp_path) in str(caught.value) or error is LegendError
 
 
-def test_what_cannot_be_compared_is_refused(scene: Any, write_raster: Any, legend: Legend, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_refused(
+    scene: Any, write_scene: WriteScene, legend: Legend, tmp_path: Path
+) -> None:
     codes, real, synthetic = scene
-    good = write_raster("real.tif", real, bands=RGBN)
-    fake = write_raster("fake.tif", synthetic, bands=RGBN)
-    labels = write_raster("labels.tif", codes)
+    good = write_scene("real.tif", real, bands=RGBN)
+    fake = write_scene("fake.tif", synthetic, bands=RGBN)
+    labels = write_scene("labels.tif", codes)
     tail = (labels, legend, legend, None)
     cases: list[tuple[type[Exception], str, Any, Any]] = [
-        (GridError, "shifted by a fraction", good, write_raster("shifted.tif", synthetic, 0.5, bands=RGBN)),
-        (GridError, "pixel size", good, write_raster("coarse.tif", synthetic, pixel=2.0, bands=RGBN)),
-        (GridError, "EPSG:32617 differs", good, write_raster("zone.tif", synthetic, bands=RGBN, crs="EPSG:32617")),
-        (GridError, "no pixel in common", good, write_raster("far.tif", synthetic, 60, bands=RGBN)),
-        (DataError, "has 3 bands, but", good, write_raster("three.tif", synthetic[:3])),
-        (DataError, "uint16", good, write_raster("deep.tif", synthetic.astype(np.uint16), bands=RGBN)),
-        (DataError, "float32", write_raster("float.tif", real.astype(np.float32), bands=RGBN), fake),
-        (DataError, "its bands are nir, blue", good, write_raster("swapped.tif", synthetic, bands=RGBN[::-1])),
-        (DataError, "marked alpha", write_raster("bare.tif", real), write_raster("bare_too.tif", synthetic)),
+        (GridError, "shifted by a fraction", good, write_scene("shifted.tif", synthetic, 0.5, bands=RGBN)),
+        (GridError, "pixel size", good, write_scene("coarse.tif", synthetic, pixel=2.0, bands=RGBN)),
+        (GridError, "EPSG:32617 differs", good, write_scene("zone.tif", synthetic, bands=RGBN, crs="EPSG:32617")),
+        (GridError, "no pixel in common", good, write_scene("far.tif", synthetic, 60, bands=RGBN)),
+        (DataError, "has 3 bands, but", good, write_scene("three.tif", synthetic[:3])),
+        (DataError, "uint16", good, write_scene("deep.tif", synthetic.astype(np.uint16), bands=RGBN)),
+        (DataError, "float32", write_scene("float.tif", real.astype(np.float32), bands=RGBN), fake),
+        (DataError, "its bands are nir, blue", good, write_scene("swapped.tif", synthetic, bands=RGBN[::-1])),
+        (DataError, "marked alpha", write_scene("bare.tif", real), write_scene("bare_too.tif", synthetic)),
     ]
     for error, saying, first, second in cases:
         refused(tmp_path, error, saying, first, second, *tail)

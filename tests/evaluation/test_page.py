@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_scenes import blobs, textured
+from evaluation_scenes import WriteScene, blobs, scene_writer, small_legend, textured
 from PIL import Image
 
 from geosynth.evaluation.evaluate import evaluate
@@ -43,7 +43,17 @@ class Outline(HTMLParser):
 
 
 @pytest.fixture
-def page(write_raster: Any, legend: Legend, tmp_path: Path) -> tuple[str, Outline, np.ndarray, np.ndarray]:
+def legend() -> Legend:
+    return small_legend()
+
+
+@pytest.fixture
+def write_scene(tmp_path: Path) -> WriteScene:
+    return scene_writer(tmp_path)
+
+
+@pytest.fixture
+def page(write_scene: WriteScene, legend: Legend, tmp_path: Path) -> tuple[str, Outline, np.ndarray, np.ndarray]:
     """The page, parsed; codes and the real image."""
     rng = np.random.default_rng(0)
     codes = blobs(rng, 300, 300)
@@ -51,9 +61,9 @@ def page(write_raster: Any, legend: Legend, tmp_path: Path) -> tuple[str, Outlin
     real = textured(rng, codes)[:, :, ::-1]
     names = ("nir", "blue", "green", "red")
     evaluate(
-        write_raster("a&b.tif", real, bands=names),
-        write_raster("synthetic.tif", textured(rng, codes), bands=names),
-        write_raster("labels.tif", codes),
+        write_scene("a&b.tif", real, bands=names),
+        write_scene("synthetic.tif", textured(rng, codes)[:, 20:], 20, bands=names),
+        write_scene("labels.tif", codes[:, :, 8:], 0, 8),
         tmp_path / "out",
         legend=legend,
         tile_size=64,

@@ -8,10 +8,10 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
-from strategies import few, geoboxes
 
 from geosynth.errors import GridError
 from geosynth.grid import absolute_origin, offset_in
+from strategies import few, geoboxes
 
 steps = st.integers(-300_000, 300_000)
 

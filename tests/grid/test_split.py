@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import few, windows
 
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import SpatialSplit, Window
+from strategies import few, windows
 
 scattered = st.lists(windows(reach=400), min_size=1, max_size=40)
 

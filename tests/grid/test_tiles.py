@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import few
 
 from geosynth.errors import GridError
 from geosynth.grid import TilePlan, Window
+from strategies import few
 
 sides, sizes, origins = st.integers(1, 70), st.integers(1, 30), st.integers(-200, 200)
 

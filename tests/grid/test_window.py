@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import few, windows
 
 from geosynth.errors import GridError
 from geosynth.grid import Window
+from strategies import few, windows
 
 
 def pixels(window: Window | None) -> set[tuple[int, int]]:

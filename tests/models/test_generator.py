@@ -179,6 +179,28 @@ def test_noise_strength_of_zero_leaves_the_start_noise_only():
     assert torch.equal(generator(labels, latent, noise), generator(labels, latent, quiet))
 
 
+@pytest.mark.parametrize("index", range(8))
+def test_each_noise_map_enters_at_its_stage(index):
+    """A change of one cell shows, and no farther than the stage's own stride and what lies behind it."""
+    settings = tiny("less")
+    generator = build(settings)
+    labels, latent = torch.zeros((1, 256, 256), dtype=torch.long), torch.zeros(1, 3)
+    noise = random_noise(settings, 1, 256, 256, torch.Generator().manual_seed(0))
+    before = generator(labels, latent, noise)
+    stride = settings.stages[index - 1].stride if index else settings.stride
+    noise[index][:, :, 128 // stride, 128 // stride] += 5
+    changed = (generator(labels, latent, noise) != before).any(1)[0].nonzero() - 128
+    assert len(changed)
+    # The cell itself and one conv_1 of the stage; every later stage has two 3x3 convolutions, conv_img one.
+    later = (
+        [stage.stride for stage in settings.stages[max(index, 1) :]] if index else [s.stride for s in settings.stages]
+    )
+    reach = stride + 2 * sum(later) + 1
+    assert changed.min() >= -reach
+    assert changed.max() < stride + reach
+    assert changed.max() > 0
+
+
 def test_one_latent_is_a_constant_field():
     generator = build(tiny("less"))
     labels = label_map("patches", (2, 32, 48), 4)

@@ -13,10 +13,10 @@ from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
 
 import geosynth
-from conftest import NORTH_UP, draw_labels
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GeosynthError, LegendError, OutputError, RasterError
+from rasters import NORTH_UP, draw_labels
 
 Write = Callable[..., Path]
 FP32 = GenerateSettings(precision="fp32", block_size=128)

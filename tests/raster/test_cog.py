@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from rio_cogeo.cogeo import cog_validate
 
-from conftest import NORTH_UP, UTM_18N
 from geosynth.errors import OutputError
 from geosynth.grid import TilePlan, Window
 from geosynth.raster.cog import CogWriter, check_output, write_preview
+from rasters import NORTH_UP, UTM_18N
 
 
 def geobox(height: int, width: int) -> GeoBox:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rasters import north_up, random_codes, write_raster
-from strategies import few
 
 from geosynth.errors import DataError, GridError, LegendError
 from geosynth.grid import TilePlan, Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.labels import LabelRaster, fill_holes
+from rasters import north_up, random_codes, write_raster
+from strategies import few
 
 HEIGHT, WIDTH = 60, 75
 HOLE = CHESAPEAKE.num_classes

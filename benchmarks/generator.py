@@ -1,0 +1,160 @@
+"""The generator against a plain implementation of the same network: same weights, same inputs, alternately in one run.
+
+    python benchmarks/generator.py [--quick] [--json FILE]
+
+The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager. The network is Park et al.'s (linear start,
+five doublings) at base width 64 and 256 px; --quick takes width 32 and 128 px. Labels are real land-cover tiles if they
+are there (GEOSYNTH_DATA or ../shared/data), else drawn ones of about the same texture.
+
+Keys: `speedup_fp32` and `speedup_bf16` are the peer's median time over ours in float32 and in bfloat16, the peer in
+float32; `speedup_bf16_vs_bf16` has the peer in bfloat16 too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import rasterio
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn import functional as F
+
+from geosynth.config import GeneratorSettings
+from geosynth.models.generator import SpadeGenerator
+from geosynth.models.patterns import LabelPatterns
+from plain_spade import PlainGenerator, copy_weights
+
+NUM_CLASSES, NUM_BANDS, LATENT_SIZE = 6, 4, 256
+
+
+def label_tiles(size: int, count: int) -> tuple[Tensor, str]:
+    """(count, size, size) class indices, and where they come from."""
+    data = Path(os.environ.get("GEOSYNTH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    files = sorted((data / "ohio_naip" / "labels").glob("*.tif"))
+    if not files:
+        return drawn_tiles(size, count), "drawn"
+    tiles = []
+    for path in files[:: max(1, len(files) // count)][:count]:
+        with rasterio.open(path) as raster:
+            tiles.append(torch.from_numpy(raster.read(1)[:size, :size].astype("int64")))
+    return torch.stack(tiles), "ohio_naip"
+
+
+def drawn_tiles(size: int, count: int) -> Tensor:
+    """Patches of a few frequent and some rare classes, and a road: about as many patterns and borders as real tiles."""
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn((count, NUM_CLASSES, size // 64 + 1, size // 64 + 1), generator=rng)
+    frequency = torch.tensor([0.0, -2.2, -2.2, -1.1, 0.0, -1.1]).view(1, -1, 1, 1)
+    labels = (F.interpolate(noise, size=(size, size), mode="bilinear") + frequency).argmax(1)
+    labels[:, :, size // 3 : size // 3 + 10] = 2
+    return labels
+
+
+def build(width: int, size: int) -> tuple[SpadeGenerator, PlainGenerator]:
+    """Both generators with equal random weights, large enough for every part to show in the output."""
+    torch.manual_seed(0)
+    settings = GeneratorSettings.reference(NUM_CLASSES, NUM_BANDS, crop_size=size, base_width=width)
+    ours = SpadeGenerator(settings).eval().requires_grad_(False)
+    for name, value in ours.named_parameters():
+        value.normal_(std=value[0].numel() ** -0.5 if value.ndim > 1 else 0.1)
+        if name.startswith("to_image"):
+            value.mul_(0.3)  # away from the flat ends of tanh
+    for name, value in ours.named_buffers():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+    plain = PlainGenerator(NUM_CLASSES, NUM_BANDS, base_width=width, crop_size=size).eval().requires_grad_(False)
+    copy_weights(plain, ours.state_dict())
+    return ours.to(memory_format=torch.channels_last), plain
+
+
+def in_bfloat16(network: torch.nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    def call(labels: Tensor, z: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(labels, z).float()
+
+    return call
+
+
+def measure(width: int, size: int, num_tiles: int, seconds: float) -> dict[str, float | int | str]:
+    """Rounds of one tile through every contender until `seconds` are over, at least three."""
+    ours, plain = build(width, size)
+    tiles, source = label_tiles(size, num_tiles)
+    z = torch.randn((1, LATENT_SIZE), generator=torch.Generator().manual_seed(1))
+    contenders: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "plain fp32": plain,
+        "ours fp32": ours,
+        "plain bf16": in_bfloat16(plain),
+        "ours bf16": in_bfloat16(ours),
+    }
+    exact = plain(tiles[:1], z)
+    differences = {name: (call(tiles[:1], z) - exact).abs() for name, call in contenders.items()}  # warms up, too
+    if differences["ours fp32"].max() > 1e-3 or differences["ours bf16"].mean() > 0.05:
+        raise SystemExit(f"outputs differ: { ({name: float(value.max()) for name, value in differences.items()}) }")
+
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    started, rounds = time.perf_counter(), 0
+    while rounds < 3 or time.perf_counter() - started < seconds:
+        tile = tiles[rounds % len(tiles)][None]
+        for name, call in contenders.items():
+            before = time.perf_counter()
+            call(tile, z)
+            times[name].append(time.perf_counter() - before)
+        rounds += 1
+
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    show(medians, differences)
+    patterns = [LabelPatterns(tile[None], NUM_CLASSES, "zeros") for tile in tiles]
+    return {
+        "speedup_fp32": medians["plain fp32"] / medians["ours fp32"],
+        "speedup_bf16": medians["plain fp32"] / medians["ours bf16"],
+        "speedup_bf16_vs_bf16": medians["plain bf16"] / medians["ours bf16"],
+        "max_abs_diff_fp32": float(differences["ours fp32"].max()),
+        "mean_abs_diff_bf16": float(differences["ours bf16"].mean()),
+        "mean_abs_diff_bf16_plain": float(differences["plain bf16"].mean()),
+        "output_std": float(exact.std()),
+        **{f"seconds_{name.replace(' ', '_')}": value for name, value in medians.items()},
+        "rounds": rounds,
+        "base_width": width,
+        "size": size,
+        "labels": source,
+        "patterns_per_tile": statistics.mean(each.num_patterns for each in patterns),
+        "border_share": statistics.mean(len(each.border) / each.num_pixels for each in patterns),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def show(medians: dict[str, float], differences: dict[str, Tensor]) -> None:
+    table = Table("generator", "median ms", "times plain fp32", "mean difference", "max difference")
+    for name, seconds in medians.items():
+        ratio = medians["plain fp32"] / seconds
+        gaps = (f"{float(value):.1e}" for value in (differences[name].mean(), differences[name].max()))
+        table.add_row(name, f"{seconds * 1000:.0f}", f"{ratio:.2f}", *gaps)
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="base width 32, 128 px; within a minute")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    arguments = parser.parse_args()
+    with torch.inference_mode():
+        result = measure(32, 128, 8, 15.0) if arguments.quick else measure(64, 256, 16, 120.0)
+    line = json.dumps({name: round(value, 7) if isinstance(value, float) else value for name, value in result.items()})
+    if arguments.json:
+        arguments.json.write_text(line + "\n")
+    print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -91,7 +91,7 @@ class SeamSums:
     """Absolute differences between neighbouring pixels, on the lines between blocks and elsewhere.
 
     Args:
-        block_size: pixels; block edges stand on absolute multiples of it, as `TilePlan` cuts.
+        block_size: pixels; block edges stand on multiples of it, as `TilePlan` cuts.
     """
 
     def __init__(self, block_size: int) -> None:
@@ -116,7 +116,7 @@ class SeamSums:
         Args:
             image: (bands, height, width); one row and column more than `shape` where the raster goes on.
             valid: (height, width); pairs of two valid pixels count.
-            origin: absolute (row, column) of the first pixel.
+            origin: (row, column) of the first pixel in the raster that was made of blocks.
             shape: height and width of the block proper.
         """
         values = image.astype(np.int16)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geosynth.errors import DataError, GridError
-from geosynth.grid import Window, absolute_origin, offset_in
+from geosynth.grid import Window, offset_in
 from geosynth.legend import Legend
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, open_raster
@@ -94,9 +94,8 @@ class Inputs:
 
     @property
     def synthetic_origin(self) -> tuple[int, int]:
-        """Absolute (row, column) of the area's first pixel, by the synthetic raster's own grid."""
-        row, column = absolute_origin(self.synthetic.geobox)
-        return row + self.area.row - self.synthetic_offset[0], column + self.area.column - self.synthetic_offset[1]
+        """(row, column) of the area's first pixel in the synthetic raster, from whose corner its blocks count."""
+        return self.area.row - self.synthetic_offset[0], self.area.column - self.synthetic_offset[1]
 
     def read(self, window: Window) -> Block:
         """The pixels of `window`, which counts from the first pixel of the area and lies inside it."""

@@ -120,7 +120,7 @@ class SeamComparison(_Part):
     """Mean absolute step across block lines over the mean step elsewhere; 1 without seams.
 
     Attributes:
-        block_size: pixels; lines stand on absolute multiples of it.
+        block_size: pixels; lines stand on multiples of it, counted from the synthetic raster's corner.
         num_pairs: pixel pairs across lines in the synthetic image.
         synthetic, real: the score of either image on the same lines.
         reason: why there are no numbers.

@@ -11,11 +11,9 @@ from geosynth.grid.window import Window
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """Blocks of `size` pixels on a lattice, cropped to the raster.
+    """Blocks of `size` x `size` pixels from the raster's first pixel on, those at the far edges cropped.
 
-    Every pixel lies in exactly one block. The lattice is fixed to absolute positions: `origin` is the absolute (row,
-    column) of the raster's first pixel, and block edges stand on absolute multiples of `size`, so two rasters on one
-    pixel grid are cut along the same lines.
+    Every pixel lies in exactly one block.
 
     Raises:
         GridError: if a size is not positive.
@@ -24,22 +22,16 @@ class TilePlan:
     height: int
     width: int
     size: int
-    origin: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if min(self.height, self.width, self.size) <= 0:
             raise GridError(f"cannot cut {self.height} x {self.width} px into blocks of {self.size} px")
 
     def __len__(self) -> int:
-        return len(self._edges(0)) * len(self._edges(1))
+        return -(-self.height // self.size) * -(-self.width // self.size)
 
     def __iter__(self) -> Iterator[Window]:
-        """Blocks row by row, in the raster's own pixel coordinates."""
-        for top, bottom in self._edges(0):
-            for left, right in self._edges(1):
-                yield Window(top, left, bottom - top, right - left)
-
-    def _edges(self, axis: int) -> list[tuple[int, int]]:
-        length, origin = (self.height, self.width)[axis], self.origin[axis]
-        starts = range(-(origin % self.size), length, self.size)
-        return [(max(start, 0), min(start + self.size, length)) for start in starts]
+        """Blocks row by row."""
+        for row in range(0, self.height, self.size):
+            for column in range(0, self.width, self.size):
+                yield Window(row, column, min(self.size, self.height - row), min(self.size, self.width - column))

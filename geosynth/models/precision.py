@@ -16,4 +16,5 @@ def uses_bfloat16(precision: str, device: str) -> bool:
         return precision == "bf16"
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported())
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not public: older torch has none
+    return probe is not None and bool(probe())

@@ -68,4 +68,3 @@ class Painter:
         limits = np.iinfo(bands.dtype)
         values = bands.from_network(image).round().clamp(limits.min, limits.max)
         return values.cpu().numpy().astype(bands.dtype)
-

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import dask
 import numpy as np
 import numpy.typing as npt
+from dask.callbacks import Callback
 
 from geosynth.errors import GeosynthError, OutputError
 from geosynth.grid import SpatialSplit, Window
@@ -158,15 +162,20 @@ def _fill(store: Store, pairs: list[Pair], progress: Progress) -> npt.NDArray[np
     """
     pixels = np.zeros((len(pairs), store.legend.num_classes), dtype=np.int64)
     chunks = _chunks(store, pairs)
+    done = itertools.count(1)
+    tasks = [
+        dask.delayed(partial(_fill_chunk, store, window, pairs, present), pure=False)()
+        for window, present in sorted(chunks.items())
+    ]
+    # A pool of our own: after an error or Ctrl-C nobody may write into a folder that is being removed.
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        tasks = [pool.submit(_fill_chunk, store, window, pairs, present) for window, present in sorted(chunks.items())]
-        for done, task in enumerate(as_completed(tasks), start=1):
-            for position, counts in task.result():
-                pixels[position] += counts
-            progress(done, len(tasks))
-    finally:  # after an error or Ctrl-C nobody may write into a folder that is being removed
+        with Callback(posttask=lambda *_: progress(next(done), len(tasks))):
+            filled = dask.compute(*tasks, scheduler="threads", pool=pool, optimize_graph=False)
+    finally:
         pool.shutdown(cancel_futures=True)
+    for position, counts in itertools.chain.from_iterable(filled):
+        pixels[position] += counts
     return pixels
 
 

@@ -19,6 +19,7 @@ import geosynth
 from geosynth.checkpoint import ModelCard, save_generator
 from geosynth.config import BandSettings, TrainSettings
 from geosynth.errors import CheckpointError, DataError, OutputError, SettingsError
+from geosynth.models.precision import uses_bfloat16
 from geosynth.patches.module import PatchModule
 from geosynth.raster.store import Store
 from geosynth.training.preview import write_preview
@@ -81,7 +82,7 @@ def train(
         fold,
         crop_size=settings.crop_size,
         batch_size=settings.batch_size,
-        num_batches=max(1, settings.steps - done),  # if all steps are done, one more, at a learning rate of zero
+        num_batches=settings.steps,  # not less `done`: Lightning goes on counting where it was interrupted
         seed=settings.seed + done,
     )
     try:
@@ -107,11 +108,12 @@ def _fit(
     task: SpadeTask, patches: PatchModule, watch: _Watch, out: Path, settings: TrainSettings, resume: Path | None
 ) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     trainer = Trainer(
         accelerator="auto",
         devices=1,
         max_epochs=-1,
-        precision="bf16-mixed" if uses_bfloat16(settings.precision) else "32-true",
+        precision="bf16-mixed" if uses_bfloat16(settings.precision, device) else "32-true",
         logger=_logger(out, keep=resume is not None),
         callbacks=[watch],
         enable_checkpointing=False,
@@ -137,16 +139,6 @@ def _logger(out: Path, *, keep: bool) -> CSVLogger:
     if earlier is not None:
         path.write_bytes(earlier)
     return logger
-
-
-def uses_bfloat16(precision: str) -> bool:
-    """Whether to compute in bfloat16: as asked, or ("auto") where the processor is fast at it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not public, so perhaps not there
-    return probe is not None and bool(probe())
 
 
 def _steps_in(path: Path, settings: TrainSettings) -> int:

@@ -44,6 +44,14 @@ def test_absolute_position_counts_from_the_origin_of_the_crs() -> None:
     assert absolute_origin(south_up) == (60, 200)
 
 
+@pytest.mark.parametrize("size", [0.6, 0.1, 1 / 3, 1 / 3600])
+def test_rounding_does_not_move_an_absolute_position(size: float) -> None:
+    for position in range(1, 10_000_000, 99_991):
+        for rounding in (0, -1e-9, 1e-9):
+            transform = Affine(size, 0, size * position + rounding, 0, -size, -size * position + rounding)
+            assert absolute_origin(GeoBox((4, 4), transform, "EPSG:26917")) == (position, position)
+
+
 def test_rounding_in_a_transform_is_no_shift() -> None:
     exact = GeoBox((256, 256), Affine(0.6, 0, 266115.6, 0, -0.6, 4303356.0), "EPSG:26917")
     rounded = GeoBox((256, 256), Affine(0.6, 0, 266115.6, 0, -0.600000000599999, 4303355.999999988), "EPSG:26917")

@@ -169,6 +169,9 @@ def test_declared_nodata_that_is_a_class_is_told(tmp_path: Path, caplog: pytest.
         labels = LabelRaster(write_raster(tmp_path / "zero.tif", codes, north_up(), nodata=0), legend)
     assert "'grass'" in caplog.text
     assert labels.check_codes() == {1: int((codes == 1).sum())}
+    classes, labelled = labels.read(labels.raster.window)
+    np.testing.assert_array_equal(labelled, codes == 1)
+    assert (classes[labelled] == 1).all()
     caplog.clear()
     undeclared = LabelRaster(write_raster(tmp_path / "class.tif", codes, north_up()), legend)
     assert not caplog.text

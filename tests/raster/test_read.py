@@ -20,6 +20,7 @@ from rasterio.enums import ColorInterp
 
 from geosynth.errors import GeosynthError, GridError, RasterError
 from geosynth.grid import TilePlan, Window
+from geosynth.raster import read
 from geosynth.raster.read import Raster, open_raster
 from rasters import UTM, north_up, random_image, write_raster
 from strategies import few
@@ -119,9 +120,9 @@ def test_declared_nodata_counts_whatever_the_fourth_band_is_called(files: dict[s
 @pytest.mark.parametrize("window", [Window(-1, 0, 5, 5), Window(0, WIDTH - 2, 3, 3), Window(HEIGHT, WIDTH, 1, 1)])
 def test_a_window_beyond_the_raster_is_not_cropped_silently(files: dict[str, Path], window: Window) -> None:
     raster = open_raster(files["nodata"])
-    for read in (raster.read, raster.read_valid):
+    for method in (raster.read, raster.read_valid):
         with pytest.raises(GridError, match=f"{HEIGHT} x {WIDTH}"):
-            read(window)
+            method(window)
 
 
 def test_describe_says_what_rasterio_says(files: dict[str, Path], tmp_path: Path) -> None:
@@ -182,11 +183,13 @@ def test_threads_get_the_right_pixels(files: dict[str, Path]) -> None:
 
 
 def _sums(raster: Raster, plan: list[Window], answers: Any) -> None:
-    answers.put([int(raster.read(window).astype(int).sum()) for window in plan])
+    opened: list[str] = []
+    read._open = lambda path: opened.append(path) or rasterio.open(path)  # type: ignore[func-returns-value]
+    answers.put(([int(raster.read(window).astype(int).sum()) for window in plan], opened))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the trap exists where processes fork")
-def test_forked_processes_get_the_right_pixels(files: dict[str, Path]) -> None:
+def test_forked_processes_open_the_file_themselves(files: dict[str, Path]) -> None:
     raster = open_raster(files["tiles"])
     plan = list(TilePlan(HEIGHT, WIDTH, 13))
     wanted = [int(raster.read(window).astype(int).sum()) for window in plan]  # the handle is open before the fork
@@ -195,7 +198,8 @@ def test_forked_processes_get_the_right_pixels(files: dict[str, Path]) -> None:
     workers = [context.Process(target=_sums, args=(raster, plan, answers)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    assert [answers.get(timeout=60) for _ in workers] == [wanted] * 2
+    # Each opens the file itself: with the parent's handle the pixels are wrong, but not each time.
+    assert [answers.get(timeout=60) for _ in workers] == [(wanted, [raster.path])] * 2
     for worker in workers:
         worker.join()
 

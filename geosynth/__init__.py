@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from geosynth.version import __version__
+
 if TYPE_CHECKING:
     from geosynth.checkpoint import load_generator as load_generator
     from geosynth.config import GenerateSettings as GenerateSettings
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from geosynth.raster.ingest import ingest as ingest
     from geosynth.raster.read import open_raster as open_raster
     from geosynth.training.train import train as train
-
-__version__ = "0.1.0"
 
 _PUBLIC = {
     "GenerateSettings": "geosynth.config",

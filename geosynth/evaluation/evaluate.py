@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import geosynth
 from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, OutputError, SettingsError
 from geosynth.evaluation.compare import DistributionComparer, compare_seams, compare_spectra, compare_tiles
@@ -17,6 +16,7 @@ from geosynth.evaluation.inputs import Inputs
 from geosynth.evaluation.page import draw_pictures, render_page
 from geosynth.evaluation.report import Report
 from geosynth.legend import Legend
+from geosynth.version import __version__
 
 _DEFAULT_BLOCK = GenerateSettings().block_size
 _TILE_SIZES = range(32, 4097, 4)
@@ -99,7 +99,7 @@ def _report(inputs: Inputs, measured: Measurements, tile_size: int, seed: int) -
     classes = distributions.classes()
     area = inputs.area
     return Report(
-        software=f"geosynth {geosynth.__version__}",
+        software=f"geosynth {__version__}",
         real=inputs.real.path,
         synthetic=inputs.synthetic.path,
         labels=inputs.labels.raster.path,

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-import geosynth
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
@@ -19,6 +18,7 @@ from geosynth.mosaic.painter import Painter
 from geosynth.raster.cog import CogWriter, check_output, write_preview
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import open_raster
+from geosynth.version import __version__
 
 _LOG = logging.getLogger(__name__)
 _GSD_TOLERANCE = 0.05
@@ -109,8 +109,8 @@ def _tags(model: GeneratorModel, settings: GenerateSettings, painter: Painter, s
     return {
         "SYNTHETIC": "yes",
         "IMAGEDESCRIPTION": "Synthetic image painted from land-cover labels by a generative model; not an observation.",
-        "TIFFTAG_SOFTWARE": f"geosynth {geosynth.__version__}",
-        "GEOSYNTH_VERSION": geosynth.__version__,
+        "TIFFTAG_SOFTWARE": f"geosynth {__version__}",
+        "GEOSYNTH_VERSION": __version__,
         "GEOSYNTH_MODEL": model.path.name,
         "GEOSYNTH_MODEL_SHA256": model.sha256,
         "GEOSYNTH_SEED": str(settings.seed),

@@ -15,7 +15,6 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-import geosynth
 from geosynth.checkpoint import ModelCard, save_generator
 from geosynth.config import BandSettings, TrainSettings
 from geosynth.errors import CheckpointError, DataError, OutputError, SettingsError
@@ -24,6 +23,7 @@ from geosynth.patches.module import PatchModule
 from geosynth.raster.store import Store
 from geosynth.training.preview import write_preview
 from geosynth.training.task import SpadeTask
+from geosynth.version import __version__
 
 # (steps done, steps to do, seconds that remain by the estimate)
 TrainProgress = Callable[[int, int, float], None]
@@ -94,7 +94,7 @@ def train(
     _fit(task, patches, watch, out, settings, last if done else None)
 
     provenance: dict[str, Any] = {
-        "software": f"geosynth {geosynth.__version__}",
+        "software": f"geosynth {__version__}",
         "data": [{"name": scene.name, "sha256": scene.image_sha256} for scene in store.scenes_in(fold)],
         "fold": fold,
         "steps": int(task.steps_done),

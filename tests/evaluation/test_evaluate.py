@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from evaluation_scenes import WriteScene, blobs, scene_writer, small_legend, textured
+from evaluation_scenes import WriteScene, blobs, textured
 
 from geosynth.errors import DataError, GeosynthError, GridError, LegendError, OutputError, RasterError, SettingsError
 from geosynth.evaluation import gather
@@ -19,16 +19,6 @@ from geosynth.evaluation.report import Report
 from geosynth.legend import Legend
 
 RGBN = ("red", "green", "blue", "nir")
-
-
-@pytest.fixture
-def legend() -> Legend:
-    return small_legend()
-
-
-@pytest.fixture
-def write_scene(tmp_path: Path) -> WriteScene:
-    return scene_writer(tmp_path)
 
 
 @pytest.fixture

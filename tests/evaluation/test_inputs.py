@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_scenes import WriteScene, blobs, scene_writer, small_legend, textured
+from evaluation_scenes import WriteScene, blobs, textured
 
 from geosynth.errors import DataError, GridError, LegendError
 from geosynth.evaluation.inputs import Inputs
@@ -13,16 +13,6 @@ from geosynth.grid import Window
 from geosynth.legend import Legend
 
 RGBN = ("red", "green", "blue", "nir")
-
-
-@pytest.fixture
-def legend() -> Legend:
-    return small_legend()
-
-
-@pytest.fixture
-def write_scene(tmp_path: Path) -> WriteScene:
-    return scene_writer(tmp_path)
 
 
 @pytest.fixture

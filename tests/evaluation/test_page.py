@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_scenes import WriteScene, blobs, scene_writer, small_legend, textured
+from evaluation_scenes import WriteScene, blobs, textured
 from PIL import Image
 
 from geosynth.evaluation.evaluate import evaluate
@@ -40,16 +40,6 @@ class Outline(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
-
-
-@pytest.fixture
-def legend() -> Legend:
-    return small_legend()
-
-
-@pytest.fixture
-def write_scene(tmp_path: Path) -> WriteScene:
-    return scene_writer(tmp_path)
 
 
 @pytest.fixture

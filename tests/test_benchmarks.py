@@ -1,0 +1,36 @@
+"""Benchmarks run and end with one JSON object that has the promised keys; their figures are not asserted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rasters import draw_labels
+
+from geosynth.checkpoint import GeneratorModel
+
+ROOT = Path(__file__).parents[1]
+KEYS = {
+    "startup": {"bare", "import", "help", "import_over_bare", "help_over_bare"},
+    "mosaic": {"efficiency", "seam_score", "mpx_per_s", "halo_cost", "max_difference", "differing_share"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KEYS)
+def test_the_last_line_is_the_result(
+    name: str, tmp_path: Path, write_raster: Callable[..., Path], tiny_model: GeneratorModel
+) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick", "--json", str(tmp_path / "out.json")]
+    if name == "mosaic":
+        command += ["--labels", str(write_raster(draw_labels(600, 700))), "--model", str(tiny_model.path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert set(result) >= KEYS[name]
+    assert json.loads((tmp_path / "out.json").read_text()) == result

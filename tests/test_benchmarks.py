@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rasters import draw_labels
 
 from geosynth.checkpoint import GeneratorModel
+from rasters import draw_labels
 
 ROOT = Path(__file__).parents[1]
 KEYS = {

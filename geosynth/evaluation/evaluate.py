@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from geosynth.evaluation.inputs import Inputs
 from geosynth.evaluation.page import draw_pictures, render_page
 from geosynth.evaluation.report import Report
 from geosynth.legend import Legend
+from geosynth.outputs import check_output
 from geosynth.version import __version__
 
 _DEFAULT_BLOCK = GenerateSettings().block_size
@@ -122,11 +122,7 @@ def _check_out(folder: Path, overwrite: bool) -> None:
     """Refuse before the work what would fail after it."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; the report needs a folder")
-    if folder.exists() and not overwrite:
-        raise OutputError(f"{folder}: exists already; choose another name or say --overwrite")
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise OutputError(f"{folder}: cannot be written: {nearest} is not a folder that may be written to")
+    check_output(folder, overwrite=overwrite)
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

@@ -11,11 +11,12 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
-from geosynth.errors import SettingsError
+from geosynth.errors import OutputError, SettingsError
 from geosynth.grid import TilePlan, absolute_origin
 from geosynth.legend import Legend
 from geosynth.mosaic.painter import Painter
-from geosynth.raster.cog import CogWriter, check_output, write_preview
+from geosynth.outputs import check_output
+from geosynth.raster.cog import CogWriter, write_preview
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import open_raster
 from geosynth.version import __version__
@@ -56,7 +57,10 @@ def generate(
     """
     settings = settings or GenerateSettings()
     out = Path(out)
-    check_output(out, overwrite=overwrite)
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder; say the name of a file")
+    for path in (out, out.with_suffix(".png")) if preview else (out,):
+        check_output(path, overwrite=overwrite)
     open_raster(labels)  # a wrong name is said before a model is loaded
     if not isinstance(model, GeneratorModel):
         model = load_generator(model, settings.device)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -27,24 +26,6 @@ from geosynth.errors import OutputError
 from geosynth.grid import Window
 
 _BLOCK = 512
-
-
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that exists or whose folder cannot be written, before any work; makes missing folders.
-
-    Raises:
-        OutputError: one line.
-    """
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; say the name of a file")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; choose another name or say --overwrite")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be made: {error.strerror}") from error
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path.parent}: no permission to write there")
 
 
 class CogWriter:
@@ -92,6 +73,7 @@ class CogWriter:
         self._env = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS")
         self._env.__enter__()
         with _as_output_error(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._dataset: Any = rasterio.open(
                 self._scratch,
                 "w",

@@ -20,6 +20,7 @@ from dask.callbacks import Callback
 from geosynth.errors import GeosynthError, OutputError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend
+from geosynth.outputs import check_output
 from geosynth.raster.pairs import Pair, Paths, common_bands, find_pairs
 from geosynth.raster.read import Array
 from geosynth.raster.store import Scene, Store, is_store
@@ -106,14 +107,9 @@ def ingest(
 
 
 def _check_output(out: Path, overwrite: bool) -> None:
-    if out.exists() or out.is_symlink():
-        if not overwrite:
-            raise OutputError(f"{out}: exists already; choose another name or say --overwrite")
-        if not is_store(out):
-            raise OutputError(f"{out}: is not a geosynth store and will not be overwritten; choose another name")
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise OutputError(f"{out}: cannot be written: {parent} is not a folder that may be written to")
+    check_output(out, overwrite=overwrite)
+    if (out.exists() or out.is_symlink()) and not is_store(out):
+        raise OutputError(f"{out}: is not a geosynth store and will not be overwritten; choose another name")
 
 
 def _move(partial: Path, out: Path) -> None:

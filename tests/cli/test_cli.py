@@ -85,7 +85,7 @@ def test_generate_prints_the_path_and_warns_on_stderr(
         (["--labels", "float.tif"], "integer class codes"),
         (["--labels", "unknown.tif"], "codes that legend 'chesapeake' does not know: 77 (4096 px)"),
         (["--labels", "labels.tif", "--out", "labels.tif"], "labels.tif: exists already"),
-        (["--labels", "labels.tif", "--out", "labels.tif/image.tif"], "cannot be made"),
+        (["--labels", "labels.tif", "--out", "labels.tif/image.tif"], "cannot be written"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(

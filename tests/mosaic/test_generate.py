@@ -211,7 +211,7 @@ def test_bad_labels_are_refused_in_one_line(
         geosynth.generate(labels, out, tiny_model)
     assert "\n" not in str(caught.value)
     assert Path(labels).name in str(caught.value)
-    assert list(out.parent.iterdir()) == []
+    assert not out.parent.exists()
 
 
 def test_an_existing_output_is_kept_unless_overwrite(
@@ -225,13 +225,17 @@ def test_an_existing_output_is_kept_unless_overwrite(
     assert out.read_bytes() == b"precious"
     geosynth.generate(labels, out, tiny_model, overwrite=True)
     assert read(out).shape == (4, 64, 64)
+    out.unlink()
+    out.with_suffix(".png").write_bytes(b"precious")
+    with pytest.raises(OutputError, match="png: exists already"):
+        geosynth.generate(labels, out, tiny_model, preview=True)
 
 
 def test_a_place_that_cannot_be_written_is_refused(
     write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot be written"):
         geosynth.generate(write_raster(draw_labels(64, 64)), tmp_path / "file" / "image.tif", tiny_model)
 
 

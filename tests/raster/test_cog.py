@@ -14,7 +14,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from geosynth.errors import OutputError
 from geosynth.grid import TilePlan, Window
-from geosynth.raster.cog import CogWriter, check_output, write_preview
+from geosynth.raster.cog import CogWriter, write_preview
 from rasters import NORTH_UP, UTM_18N
 
 
@@ -99,18 +99,6 @@ def test_a_failing_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, monk
     ):
         writer.write(Window(0, 0, 64, 64), np.zeros((1, 64, 64), np.uint8), np.ones((64, 64), bool))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-
-
-def test_check_output(tmp_path: Path) -> None:
-    existing = tmp_path / "image.tif"
-    existing.touch()
-    with pytest.raises(OutputError, match="exists already"):
-        check_output(existing, overwrite=False)
-    check_output(existing, overwrite=True)
-    with pytest.raises(OutputError, match="is a folder"):
-        check_output(tmp_path, overwrite=True)
-    check_output(tmp_path / "new" / "folder" / "image.tif", overwrite=False)
-    assert (tmp_path / "new" / "folder").is_dir()
 
 
 def test_the_preview_is_small_and_transparent_without_data(tmp_path: Path) -> None:

@@ -1,0 +1,25 @@
+"""What every verb asks of its output's place before it starts to work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from geosynth.errors import OutputError
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output that exists, or whose place cannot be written. Makes nothing.
+
+    Args:
+        path: of the file or folder to come; its folder need not exist yet.
+        overwrite: let an existing one pass.
+
+    Raises:
+        OutputError: one line.
+    """
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise OutputError(f"{path}: exists already; choose another name or say --overwrite")
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: cannot be written: {nearest} is not a folder that may be written to")

@@ -71,8 +71,8 @@ def generate(
         )
     source = LabelRaster(labels, _label_legend(legend, model))
     geobox = source.raster.geobox
-    _warn_about_grid(geobox, model.card.gsd, source.raster.path)
     counts = source.check_codes(lambda done, total: progress("checking", done, total))
+    _warn_about_grid(geobox, model.card.gsd, source.raster.path)
 
     painter = Painter(model, settings)
     origin = absolute_origin(geobox)

@@ -9,6 +9,7 @@ the whole of `generate`, from the label file to the finished COG. Last line: one
     efficiency   time of (a) over time of (b); 1 means that reading, noise and writing are free
     halo_cost    pixels the network paints over pixels that are kept
     seam_score   mean gradient across block lines over mean gradient elsewhere; 1 means no seam
+    peak_mb      of this process, torch and GDAL included, by raster size
     max_difference, differing_share   DN and share of values that change with the block size
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import tempfile
 import time
@@ -71,6 +73,7 @@ def main() -> None:
         "max_difference": int(gap.max()),
         "differing_share": float((gap > 0).mean()),
         "seconds_bare": round(statistics.median(bare), 2),
+        "peak_mb": {f"{image.shape[2]} x {image.shape[1]}": round(peak_megabytes())},
         "seconds_generate": round(statistics.median(whole), 2),
     }
     for name, value in result.items():
@@ -90,9 +93,13 @@ def network_inputs(labels: Path, model: GeneratorModel, settings: GenerateSettin
     for window in TilePlan(height, width, settings.block_size):
         context = painter.context(window, origin)
         place = (context.row + row, context.column + column, context.height, context.width)
+        indices, has_class = source.read(context)
+        top, left = window.row - context.row, window.column - context.column
+        if not has_class[top : top + window.height, left : left + window.width].any():
+            continue
         inputs.append(
             (
-                torch.from_numpy(source.read(context)[0]).unsqueeze(0),
+                torch.from_numpy(indices).unsqueeze(0),
                 style_field(model.card.settings, settings.seed, *place, settings.style_length),
                 position_noise(model.card.settings, settings.seed, *place),
             )
@@ -120,6 +127,11 @@ def seam_score(image: np.ndarray, block_size: int) -> float:
         across.append(np.compress(at_seam, steps, axis=axis).ravel())
         elsewhere.append(np.compress(~at_seam, steps, axis=axis).ravel())
     return float(np.concatenate(across).mean() / np.concatenate(elsewhere).mean())
+
+
+def peak_megabytes() -> float:
+    """Most memory that this process has held, libraries included (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def timed(function: Any, *arguments: Any, **keywords: Any) -> float:

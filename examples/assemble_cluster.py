@@ -54,8 +54,18 @@ def write(store: Store, scenes: list[Scene], window: Window, out: Path) -> None:
     )
     tags = {"SOURCE": ", ".join(scene.name for scene in scenes)}
     with (
-        CogWriter(out / "real.tif", geobox, store.band_names, masked=True, tags=tags) as real,
-        CogWriter(out / "labels.tif", geobox, ["land cover"], masked=True, tags=tags) as labels,
+        CogWriter(
+            out / "real.tif", geobox, store.band_names, dtype=str(store.image.dtype), masked=True, tags=tags
+        ) as real,
+        CogWriter(
+            out / "labels.tif",
+            geobox,
+            ["land cover"],
+            dtype=str(store.labels.dtype),
+            masked=True,
+            tags=tags,
+            overviews="mode",
+        ) as labels,
     ):
         for scene in scenes:
             place = scene.window.shift(-window.row, -window.column)

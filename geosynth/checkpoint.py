@@ -33,7 +33,7 @@ class ModelCard:
         settings: of the network.
         legend: the labels it was trained on; `generate` reads label rasters by it.
         bands: meaning of its output.
-        gsd: metres (CRS units) per pixel of the training imagery.
+        gsd: metres a pixel of the training imagery; None where its CRS does not tell.
         provenance: free facts: software version, data, steps, seed.
 
     Raises:
@@ -43,7 +43,7 @@ class ModelCard:
     settings: GeneratorSettings
     legend: Legend
     bands: BandSettings
-    gsd: float
+    gsd: float | None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class ModelCard:
                 GeneratorSettings.parse(values["settings"]),
                 Legend.from_values(values["legend"]),
                 BandSettings.parse(values["bands"]),
-                float(values["gsd"]),
+                None if values["gsd"] is None else float(values["gsd"]),
                 dict(values["provenance"]),
             )
         except (KeyError, TypeError, ValueError) as error:  # SettingsError and LegendError are ValueErrors

@@ -18,8 +18,12 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: one line.
     """
-    if not overwrite and (path.exists() or path.is_symlink()):
+    try:
+        exists = path.exists() or path.is_symlink()
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    if exists and not overwrite:
         raise OutputError(f"{path}: exists already; choose another name or say --overwrite")
-    nearest = next(folder for folder in path.absolute().parents if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: cannot be written: {nearest} is not a folder that may be written to")

@@ -17,7 +17,8 @@ from rasters import draw_labels
 ROOT = Path(__file__).parents[1]
 KEYS = {
     "startup": {"bare", "import", "help", "import_over_bare", "help_over_bare"},
-    "mosaic": {"efficiency", "seam_score", "mpx_per_s", "halo_cost", "max_difference", "differing_share"},
+    "mosaic": {"efficiency", "seam_score", "mpx_per_s", "halo_cost", "max_difference", "differing_share", "peak_mb"},
+    "generator": {"speedup_fp32", "speedup_bf16", "max_abs_diff_fp32", "mean_abs_diff_bf16"},
 }
 
 

@@ -30,6 +30,11 @@ def test_missing_folders_are_fine_and_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot be written: .*too long"):
+        check_output(tmp_path / ("a" * 300 + ".tif"), overwrite=False)
+
+
 def test_a_file_as_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file is not a folder that may be written to"):

@@ -53,7 +53,7 @@ def progress_bar(description: str) -> Iterator[Progress]:
 
 def print_json(values: Any) -> None:
     """One JSON document on stdout."""
-    typer.echo(json.dumps(values, indent=2))
+    typer.echo(json.dumps(values, indent=2, allow_nan=False))
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -44,7 +45,7 @@ def _root(
 def app(arguments: list[str] | None = None) -> None:
     """Run the command line; ends the process.
 
-    Exit codes: 0 done, 1 refused or failed (one line on stderr), 2 wrong usage, 130 interrupted.
+    Exit codes: 0 done, 1 refused or failed (one line on stderr), 2 wrong usage, 130 interrupted, 143 terminated.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
@@ -54,6 +55,7 @@ def app(arguments: list[str] | None = None) -> None:
         return
     from geosynth.errors import GeosynthError
 
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         _typer(arguments)
     except GeosynthError as error:
@@ -62,6 +64,11 @@ def app(arguments: list[str] | None = None) -> None:
         _fail("out of memory; choose a smaller --block-size, --batch-size or --crop-size")
     except Exception as error:  # a defect of ours: say so in one line too
         _fail(f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback")
+
+
+def _terminate(signal_number: int, frame: object) -> None:
+    """Leave like Ctrl-C does, so that temporary files go."""
+    sys.exit(128 + signal_number)
 
 
 def _fail(message: Any) -> None:

@@ -27,6 +27,14 @@ def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
     return int((row + _TOLERANCE) // 1), int((column + _TOLERANCE) // 1)
 
 
+def ground_sampling_distance(geobox: GeoBox) -> float | None:
+    """Metres a pixel (the side of a square of its area); None without a projected CRS."""
+    if geobox.crs is None or not geobox.crs.projected:
+        return None
+    metres_per_unit: float = geobox.crs.proj.axis_info[0].unit_conversion_factor
+    return float(abs(geobox.affine.determinant) ** 0.5 * metres_per_unit)
+
+
 def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int, int]:
     """(row, column) of the first pixel of `inner` on the grid of `outer`.
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 from odc.geo.geobox import GeoBox
 
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError, SettingsError
-from geosynth.grid import TilePlan, absolute_origin
+from geosynth.grid import TilePlan, absolute_origin, ground_sampling_distance
 from geosynth.legend import Legend
 from geosynth.mosaic.painter import Painter
 from geosynth.outputs import check_output
@@ -40,8 +39,8 @@ def generate(
 
     Args:
         labels: a single-band raster of class codes.
-        out: the image; appears under this name when it is whole.
-        model: a file made by `train`, or one already loaded; None for the embedded default.
+        out: the image, a name that ends in .tif; appears when it is whole.
+        model: a file made by `train`, or one already loaded (and used where it is); None for the embedded default.
         settings: seed, block size, ...
         legend: of the label raster, if its codes are not the model's; classes are matched by name.
         preview: also write a PNG beside the image.
@@ -57,10 +56,7 @@ def generate(
     """
     settings = settings or GenerateSettings()
     out = Path(out)
-    if out.is_dir():
-        raise OutputError(f"{out}: is a folder; say the name of a file")
-    for path in (out, out.with_suffix(".png")) if preview else (out,):
-        check_output(path, overwrite=overwrite)
+    _check_places(out, [labels, model, legend], preview=preview, overwrite=overwrite)
     open_raster(labels)  # a wrong name is said before a model is loaded
     if not isinstance(model, GeneratorModel):
         model = load_generator(model, settings.device)
@@ -102,6 +98,18 @@ def generate(
     return out
 
 
+def _check_places(out: Path, inputs: Sequence[object], *, preview: bool, overwrite: bool) -> None:
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise OutputError(f"{out}: the image is a GeoTIFF; say a name that ends in .tif")
+    for path in (out, out.with_suffix(".png")) if preview else (out,):
+        check_output(path, overwrite=overwrite)
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; say the name of a file")
+        for source in inputs:
+            if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
+                raise OutputError(f"{path}: is an input too and would be lost; choose another name")
+
+
 def _label_legend(legend: str | Path | Legend | None, model: GeneratorModel) -> Legend:
     if legend is None:
         return model.card.legend
@@ -125,13 +133,15 @@ def _tags(model: GeneratorModel, settings: GenerateSettings, painter: Painter, s
     }
 
 
-def _warn_about_grid(geobox: GeoBox, gsd: float, source: str) -> None:
+def _warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> None:
     if geobox.crs is None:
         _LOG.warning("%s: has no CRS; the image will have none either", source)
         return
-    if geobox.crs.geographic:
-        _LOG.warning("%s: pixels are in degrees; the model paints pixels of %g m", source, gsd)
+    if trained_on is None:
         return
-    metres = float(np.hypot(geobox.affine.a, geobox.affine.d)) * geobox.crs.proj.axis_info[0].unit_conversion_factor
-    if abs(metres / gsd - 1) > _GSD_TOLERANCE:
-        _LOG.warning("%s: pixels of %g m; the model was trained on %g m and paints at that scale", source, metres, gsd)
+    metres = ground_sampling_distance(geobox)
+    if metres is None:
+        _LOG.warning("%s: its pixels are not in metres; the model was trained on %g m", source, trained_on)
+    elif abs(metres / trained_on - 1) > _GSD_TOLERANCE:
+        message = "%s: pixels of %g m; the model was trained on %g m and paints at that scale"
+        _LOG.warning(message, source, metres, trained_on)

@@ -12,6 +12,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.grid import Window
 from geosynth.models.field import position_noise, style_field
+from geosynth.models.memory import plain_memory_error
 from geosynth.models.precision import uses_bfloat16
 
 
@@ -25,7 +26,8 @@ class Painter:
     def __init__(self, model: GeneratorModel, settings: GenerateSettings) -> None:
         self.model = model
         self.settings = settings
-        self.bfloat16 = uses_bfloat16(settings.precision, settings.device)
+        self.device = str(next(model.generator.parameters()).device)
+        self.bfloat16 = uses_bfloat16(settings.precision, self.device)
 
     def context(self, window: Window, origin: tuple[int, int]) -> Window:
         """The labels needed to paint a window: grown to the lattice, then by the halo.
@@ -53,14 +55,15 @@ class Painter:
             window: to paint, in the raster's pixel coordinates.
             origin: absolute (row, column) of the raster's first pixel.
         """
-        network, settings, device = self.model.card.settings, self.settings, self.settings.device
+        network, settings, device = self.model.card.settings, self.settings, self.device
         place = (context.row + origin[0], context.column + origin[1], context.height, context.width)
         latent = None
         if network.latent_size:
             latent = style_field(network, settings.seed, *place, settings.style_length, device)
         noise = position_noise(network, settings.seed, *place, device)
         labels = torch.from_numpy(indices).to(device).unsqueeze(0)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.bfloat16):
+        autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.bfloat16)
+        with autocast, plain_memory_error():
             image = self.model.generator(labels, latent, noise)
         top, left = window.row - context.row, window.column - context.column
         image = image[0, :, top : top + window.height, left : left + window.width].float()

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,7 @@ class CogWriter:
         masked: whether there is an internal mask (pixels without data).
         tags: of the default domain.
         compress: "deflate", "zstd" or "lzw".
+        overviews: how they are made: "average" for imagery, "mode" for class codes.
 
     Raises:
         OutputError: if the file cannot be written.
@@ -57,6 +58,7 @@ class CogWriter:
         masked: bool,
         tags: Mapping[str, str],
         compress: str = "deflate",
+        overviews: Literal["average", "mode"] = "average",
     ) -> None:
         self.path = path
         self.geobox = geobox
@@ -65,15 +67,17 @@ class CogWriter:
         self.masked = masked
         self.tags = dict(tags)
         self.compress = compress
+        self.overviews = overviews
         self._scratch = path.with_name(f".{path.name}.scratch.tif")
         self._partial = path.with_name(f".{path.name}.partial.tif")
 
     def __enter__(self) -> Self:
         height, width = self.geobox.shape
-        self._env = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS")
-        self._env.__enter__()
-        with _as_output_error(self.path):
+        with contextlib.ExitStack() as stack, _as_output_error(self.path):
+            stack.callback(self._remove_leftovers)
+            self._new_folders = [folder for folder in self.path.absolute().parents if not folder.exists()]
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS"))
             self._dataset: Any = rasterio.open(
                 self._scratch,
                 "w",
@@ -93,6 +97,7 @@ class CogWriter:
                 # Without this GDAL takes the band after blue for transparency.
                 **({"alpha": "no"} if len(self.band_names) > 1 else {}),
             )
+            self._stack = stack.pop_all()
         return self
 
     def write(self, window: Window, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> None:
@@ -106,16 +111,20 @@ class CogWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            with _as_output_error(self.path):
-                self._dataset.close()
-                if kind is None:
-                    self._finish()
-        finally:
-            self._env.__exit__(kind, error, traceback)
-            for leftover in (self._scratch, self._partial):
-                for name in (leftover, Path(f"{leftover}.msk"), Path(f"{leftover}.aux.xml")):
-                    name.unlink(missing_ok=True)
+        with self._stack, _as_output_error(self.path):
+            self._dataset.close()
+            if kind is None:
+                self._finish()
+
+    def _remove_leftovers(self) -> None:
+        """Temporary files, and folders that were made for a file that did not come to be."""
+        for leftover in (self._scratch, self._partial):
+            for name in (leftover, Path(f"{leftover}.msk"), Path(f"{leftover}.aux.xml")):
+                name.unlink(missing_ok=True)
+        if not self.path.exists():
+            for folder in self._new_folders:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
     def _finish(self) -> None:
         with _quiet(), rasterio.open(self._scratch, "r+") as dataset:
@@ -125,7 +134,7 @@ class CogWriter:
             dataset.update_tags(**self.tags)
             factors = _overview_factors(max(dataset.shape))
             if factors:
-                dataset.build_overviews(factors, Resampling.average)
+                dataset.build_overviews(factors, Resampling[self.overviews])
         with _quiet():
             rasterio.shutil.copy(
                 str(self._scratch),
@@ -141,6 +150,8 @@ class CogWriter:
                 num_threads="all_cpus",
             )
         self._partial.replace(self.path)
+        for sidecar in (".aux.xml", ".ovr", ".msk"):  # of an image that was there before: GDAL would believe them
+            Path(f"{self.path}{sidecar}").unlink(missing_ok=True)
 
     @property
     def _is_rgb(self) -> bool:

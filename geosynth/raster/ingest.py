@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from dask.callbacks import Callback
 
-from geosynth.errors import GeosynthError, OutputError
+from geosynth.errors import GeosynthError, OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend
 from geosynth.outputs import check_output
@@ -140,8 +140,11 @@ def _scene(pair: Pair, fold: str) -> Scene:
 
 
 def _sha256(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RasterError(f"{path}: cannot be read as a local file: {error.strerror}") from error
 
 
 def _nodata_code(legend: Legend) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import warnings
@@ -109,7 +110,7 @@ class Raster:
             "width": width,
             "transform": list(self.geobox.affine[:6]),
             "bands": [{"name": name, "dtype": dtype, "colour": colour} for name, dtype, colour in bands],
-            "nodata": self.nodata,
+            "nodata": str(self.nodata) if self.nodata is not None and math.isnan(self.nodata) else self.nodata,
             "mask": self.mask_kind,
             "overviews": self.overviews,
             "blocks": list(self.block_shape),
@@ -199,17 +200,26 @@ def open_raster(path: str | Path) -> Raster:
 
 
 def _open(path: str) -> Any:
-    local = "://" not in path and not path.startswith("/vsi")
-    if local and not Path(path).exists():
-        raise RasterError(f"{path}: no such file")
-    if local and Path(path).is_dir():
-        raise RasterError(f"{path}: is a folder, not a raster file")
+    if "://" not in path and not path.startswith("/vsi"):
+        _check_is_file(Path(path))
     try:
         with warnings.catch_warnings():  # a missing georeference is reported by whoever needs one
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(path)
     except RasterioError as error:
         raise RasterError(f"{path}: cannot be opened as a raster: {_one_line(error)}") from error
+
+
+def _check_is_file(path: Path) -> None:
+    try:
+        if not path.exists():
+            raise RasterError(f"{path}: no such file")
+        if path.is_dir():
+            raise RasterError(f"{path}: is a folder, not a raster file")
+    except OSError as error:
+        if isinstance(error, RasterError):
+            raise
+        raise RasterError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _mask_kind(band_flags: Sequence[Sequence[MaskFlags]]) -> str:

@@ -21,7 +21,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import RasterError
-from geosynth.grid import Window
+from geosynth.grid import Window, ground_sampling_distance
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 
@@ -140,9 +140,9 @@ class Store:
         return cls(path, mode="r+")
 
     @property
-    def gsd(self) -> float:
-        """Ground sampling distance: pixel width in CRS units (metres for projected systems)."""
-        return float(np.hypot(self.geobox.affine.a, self.geobox.affine.d))
+    def gsd(self) -> float | None:
+        """Ground sampling distance, metres a pixel; None without a projected CRS."""
+        return ground_sampling_distance(self.geobox)
 
     def describe(self) -> dict[str, Any]:
         """What the store holds, as plain values; class shares are of the labelled pixels of a fold's scenes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +128,20 @@ def test_an_unforeseen_error_is_one_line_too(
     assert result.code == 1
     assert result.err.startswith("error: unexpected ZeroDivisionError: two lines;")
     assert len(result.err.splitlines()) == 1
+
+
+def test_terminated_means_cleaned_up(write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    """SIGTERM, as a batch system sends it, while blocks are painted."""
+    labels = write_raster(draw_labels(1500, 1500))
+    out = tmp_path / "new" / "image.tif"
+    script = Path(sys.executable).with_name("geosynth")
+    options = ["--model", tiny_model.path, "--block-size", "128"]
+    process = subprocess.Popen([script, "generate", "--labels", labels, "--out", out, *options])
+    while not list(tmp_path.glob("new/.*.scratch.tif")) and process.poll() is None:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait() == 143
+    assert not out.parent.exists()
 
 
 def test_wrong_usage_is_exit_code_2(run: Callable[..., Result]) -> None:

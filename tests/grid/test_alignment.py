@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GridError
-from geosynth.grid import absolute_origin, offset_in
+from geosynth.grid import absolute_origin, ground_sampling_distance, offset_in
 from strategies import few, geoboxes
 
 steps = st.integers(-300_000, 300_000)
@@ -91,3 +91,19 @@ def test_another_crs_is_refused(outer: str | None, inner: str | None) -> None:
 def test_the_same_crs_under_another_name(crs: tuple[str | None, str | None]) -> None:
     transform = Affine(1, 0, 10, 0, -1, 20)
     assert offset_in(GeoBox((4, 4), transform, crs[0]), GeoBox((4, 4), transform, crs[1])) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("transform", "crs", "metres"),
+    [
+        (Affine(0.6, 0, 0, 0, -0.6, 0), "EPSG:26917", 0.6),
+        (Affine.rotation(30) * Affine.scale(2, -2), "EPSG:26917", 2.0),
+        (Affine(1, 0, 0, 0, -4, 0), "EPSG:26917", 2.0),
+        (Affine(10, 0, 0, 0, -10, 0), "EPSG:2264", 10 * 1200 / 3937),  # US survey feet
+        (Affine(1, 0, 0, 0, -1, 0), "ESRI:102039", 1.0),
+        (Affine(1e-5, 0, 0, 0, -1e-5, 0), "EPSG:4326", None),
+        (Affine(1, 0, 0, 0, -1, 0), None, None),
+    ],
+)
+def test_the_ground_sampling_distance_is_in_metres(transform: Affine, crs: str | None, metres: float | None) -> None:
+    assert ground_sampling_distance(GeoBox((4, 4), transform, crs)) == (pytest.approx(metres) if metres else None)

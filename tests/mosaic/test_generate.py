@@ -239,6 +239,49 @@ def test_a_place_that_cannot_be_written_is_refused(
         geosynth.generate(write_raster(draw_labels(64, 64)), tmp_path / "file" / "image.tif", tiny_model)
 
 
+def test_an_input_is_never_overwritten(write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    labels = write_raster(draw_labels(64, 64))
+    (tmp_path / "link.tif").symlink_to(labels)
+    picture = write_raster(draw_labels(64, 64), "picture.png.tif").rename(tmp_path / "picture.png")
+    before = {path: path.read_bytes() for path in (labels, picture)}
+    for source, out in ((labels, "labels.tif"), (labels, "link.tif"), (picture, "picture.tif")):
+        with pytest.raises(OutputError, match="is an input too"):
+            geosynth.generate(source, tmp_path / out, tiny_model, preview=True, overwrite=True)
+    assert {path: path.read_bytes() for path in (labels, picture)} == before
+
+
+@pytest.mark.parametrize("name", ["image.png", "image", "image.jpg"])
+def test_the_image_is_a_geotiff_by_name(
+    name: str, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    with pytest.raises(OutputError, match=r"ends in \.tif"):
+        geosynth.generate(write_raster(draw_labels(64, 64)), tmp_path / name, tiny_model, preview=True)
+
+
+@pytest.mark.parametrize(
+    ("crs", "size", "said"),
+    [
+        ("EPSG:26918", 1.0, None),
+        ("EPSG:26918", 0.5, "pixels of 0.5 m; the model was trained on 1 m"),
+        ("EPSG:2264", 3.28083333, None),  # US survey feet
+        ("EPSG:2264", 1.0, "pixels of 0.304801 m"),
+        ("EPSG:4326", 1e-5, "not in metres"),
+    ],
+)
+def test_another_pixel_size_is_said_in_metres(
+    crs: str,
+    size: float,
+    said: str | None,
+    write_raster: Write,
+    tmp_path: Path,
+    tiny_model: GeneratorModel,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    labels = write_raster(draw_labels(64, 64), crs=crs, transform=Affine(size, 0, 10, 0, -size, 10))
+    geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32)
+    assert caplog.messages == [] if said is None else said in caplog.messages[0]
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
 def test_a_wrong_model_file_is_refused(content: bytes, write_raster: Write, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"

@@ -74,11 +74,47 @@ def test_overviews_average_valid_pixels_only(tmp_path: Path) -> None:
         assert (overview.read(1) == 200).all(), "the pixels without data must not darken the overview"
 
 
+def test_overviews_of_codes_hold_codes_of_the_raster(tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    codes = np.where(np.indices((1, 1100, 1100)).sum(0) % 2, 300, 1).astype(np.uint16)
+    with CogWriter(
+        out, geobox(1100, 1100), ["codes"], dtype="uint16", masked=False, tags={}, overviews="mode"
+    ) as writer:
+        writer.write(Window(0, 0, 1100, 1100), codes, np.ones((1100, 1100), bool))
+    with rasterio.open(out, overview_level=0) as overview:
+        assert set(np.unique(overview.read(1))) <= {1, 300}
+
+
+def test_sidecars_of_an_overwritten_image_go(tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    for sidecar in (".aux.xml", ".ovr", ".msk"):
+        Path(f"{out}{sidecar}").write_text("of the old image")
+    with CogWriter(out, geobox(64, 64), ["gray"], masked=False, tags={}) as writer:
+        writer.write(Window(0, 0, 64, 64), np.ones((1, 64, 64), np.uint8), np.ones((64, 64), bool))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.tif"]
+
+
+def test_a_file_that_cannot_be_made_leaves_no_folder_and_no_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("geosynth.raster.cog.rasterio.open", fail)
+    with (
+        pytest.raises(OutputError, match="No space left"),
+        CogWriter(tmp_path / "new" / "folder" / "out.tif", geobox(64, 64), ["gray"], masked=False, tags={}),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    assert not rasterio.env.hasenv()
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_error_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
     with (
         pytest.raises(error),
-        CogWriter(tmp_path / "out.tif", geobox(600, 600), ["gray"], masked=True, tags={}) as writer,
+        CogWriter(tmp_path / "new" / "out.tif", geobox(600, 600), ["gray"], masked=True, tags={}) as writer,
     ):
         writer.write(Window(0, 0, 512, 512), np.zeros((1, 512, 512), np.uint8), np.ones((512, 512), bool))
         raise error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from geosynth_cli.console import print_json, print_mapping, show_warnings
 
 def info(
     file: Annotated[
-        Path | None, typer.Argument(help="A model, a store or a raster; without it the embedded model.")
+        str | None, typer.Argument(help="A model, a store or a raster; without it the embedded model.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:

@@ -210,7 +210,7 @@ class TrainSettings(Settings):
     Attributes:
         steps: generator updates.
         max_hours: end earlier when this much time has passed; None for no limit.
-        batch_size, crop_size: patches a step, and their side in pixels.
+        batch_size, crop_size: patches a step, and their side in pixels (the style encoder halves it six times).
         base_width .. noise_channels: see `GeneratorSettings`.
         encoder_width, discriminator_width, num_scales: see the settings of those networks.
         generator_rate, discriminator_rate: Adam learning rates (TTUR); betas (0, 0.9).
@@ -224,10 +224,10 @@ class TrainSettings(Settings):
         preview_every: steps between picture grids; 0 for none.
     """
 
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, lt=2**31)
     max_hours: float | None = Field(None, gt=0)
     batch_size: int = Field(8, ge=1)
-    crop_size: int = Field(128, ge=32)
+    crop_size: int = Field(128, ge=64)
     base_width: int = Field(24, ge=2)
     max_multiple: int = Field(16, ge=1, le=16)
     hidden_channels: int = Field(64, ge=1)
@@ -245,7 +245,7 @@ class TrainSettings(Settings):
     ema_decay: float = Field(0.999, ge=0, lt=1)
     decay_from: float = Field(0.5, ge=0, le=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**62)
     preview_every: int = Field(200, ge=0)
 
     def generator(self, num_classes: int, num_bands: int) -> GeneratorSettings:

@@ -11,6 +11,7 @@ from torchvision.utils import make_grid
 
 from geosynth.config import BandSettings
 from geosynth.training.task import SpadeTask, random_inputs
+from geosynth.training.writing import writing
 
 _ROWS = 4
 
@@ -20,6 +21,9 @@ def write_preview(task: SpadeTask, batch: dict[str, Tensor], bands: BandSettings
     """One row a patch: labels (grey levels), real, two synthetic with different styles; then the last band likewise.
 
     Bands 1 to 3 are shown as red, green, blue (band 1 in grey if there are fewer).
+
+    Raises:
+        OutputError: if the picture cannot be written.
     """
     generator = task.finished_generator()
     mask, real = batch["mask"][:_ROWS], batch["image"][:_ROWS]
@@ -32,8 +36,10 @@ def write_preview(task: SpadeTask, batch: dict[str, Tensor], bands: BandSettings
     if len(bands.names) > 3:
         cells += [(image[:, -1:].expand(-1, 3, -1, -1) + 1) / 2 for image in (real, fakes[0])]
     grid = make_grid(torch.stack(cells, dim=1).flatten(0, 1).clamp(0, 1), nrow=len(cells))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)
+    picture = Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
 
 
 def _shown(image: Tensor) -> Tensor:

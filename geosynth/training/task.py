@@ -91,6 +91,7 @@ class SpadeTask(LightningModule):
         noise = _noise_for(mask, self.generator.settings, self.rng)
         fake = self.generator(mask, latent, noise).float()
 
+        self.discriminator.requires_grad_(False)  # gradients flow through it, not into its weights
         fake_out, real_out = self._judge(one_hot, fake, real)
         losses = {
             "gan": hinge_generator(fake_out),
@@ -100,6 +101,7 @@ class SpadeTask(LightningModule):
         }
         self._update(0, torch.stack(list(losses.values())).sum())
 
+        self.discriminator.requires_grad_(True)
         fake_out, real_out = self._judge(one_hot, fake.detach(), real)
         losses["discriminator"] = hinge_discriminator(fake_out, real_out)
         self._update(1, losses["discriminator"])
@@ -143,8 +145,8 @@ class SpadeTask(LightningModule):
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"step {int(self.steps_done)}: loss {name!r} is {value}; the last checkpoint is kept."
-                    " Lower the learning rates or use precision fp32"
+                    f"step {int(self.steps_done)}: loss {name!r} is {value};"
+                    " lower the learning rates or use precision fp32"
                 )
 
     def finished_generator(self) -> SpadeGenerator:
@@ -157,11 +159,11 @@ class SpadeTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put beside the weights what else is needed to go on: settings, random state, recent labels."""
-        checkpoint["geosynth"] = {
-            "settings": self.settings.model_dump(mode="json"),
-            "rng": self.rng.get_state(),
-            "recent_masks": list(self.recent_masks),
-        }
+        checkpoint.setdefault("geosynth", {}).update(
+            settings=self.settings.model_dump(mode="json"),
+            rng=self.rng.get_state(),
+            recent_masks=list(self.recent_masks),
+        )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The inverse of `on_save_checkpoint`."""

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import logging
-import pickle
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from geosynth.checkpoint import ModelCard, save_generator
 from geosynth.config import BandSettings, TrainSettings
-from geosynth.errors import CheckpointError, DataError, OutputError, SettingsError
+from geosynth.errors import DataError, OutputError, TrainingError
+from geosynth.models.memory import plain_memory_error
 from geosynth.models.precision import uses_bfloat16
+from geosynth.outputs import check_output
 from geosynth.patches.module import PatchModule
 from geosynth.raster.store import Store
-from geosynth.training.preview import write_preview
+from geosynth.training.resume import check_networks, data_record, read_checkpoint, seconds_in, steps_in
 from geosynth.training.task import SpadeTask
+from geosynth.training.watch import TrainProgress, Watch, interruptible, share_done
+from geosynth.training.writing import writing
 from geosynth.version import __version__
 
-# (steps done, steps to do, seconds that remain by the estimate)
-TrainProgress = Callable[[int, int, float], None]
-
-_SAVE_EVERY = 100
 _LOG_EVERY = 20
-_MAY_CHANGE = {"steps", "max_hours", "preview_every"}  # between the runs of one training
 
 
+@plain_memory_error()
 def train(
     data: str | Path | Store,
     out: str | Path,
@@ -45,7 +42,7 @@ def train(
 
     `out` becomes a folder with `model.safetensors` (what `generate` takes), `last.ckpt` (to go on from), `metrics.csv`
     and `previews/` (labels, real, synthetic). If `out` holds a checkpoint of a training that was interrupted, it goes
-    on from there; the time that was spent before counts.
+    on from there; the time that was spent before counts. Ctrl-C ends it after the step, and keeps a checkpoint.
 
     Args:
         data: a store, or its path.
@@ -58,11 +55,14 @@ def train(
         the path of the model file.
 
     Raises:
-        DataError: if the store's imagery is not uint8, or the fold has no patch of the crop size.
-        TrainingError: if a loss is no longer finite.
-        SettingsError: if the interrupted training had other settings.
+        DataError: if the store's imagery is not uint8, the fold has no patch of the crop size, or the interrupted
+            training had other data.
+        TrainingError: if a loss or a weight is no longer finite.
+        SettingsError: if the interrupted training had other settings, or another fold.
         CheckpointError: if its checkpoint is damaged.
         OutputError: if `out` cannot be written, or holds a finished training.
+        MemoryError: if a step does not fit into memory.
+        KeyboardInterrupt: on Ctrl-C.
     """
     settings = settings or TrainSettings()
     store = data if isinstance(data, Store) else Store(data)
@@ -70,12 +70,15 @@ def train(
     model_path, last = out / "model.safetensors", out / "last.ckpt"
     if model_path.exists():
         raise OutputError(f"{model_path}: exists already; train into another folder")
+    check_output(model_path, overwrite=False)
     if store.image.dtype != "uint8":
         raise DataError(
             f"{store.path}: imagery of {store.image.dtype}; training on other than uint8 is not supported yet"
         )
     bands = BandSettings(names=store.band_names)
-    done = _steps_in(last, settings) if last.exists() else 0
+    record = data_record(store, fold)
+    checkpoint = read_checkpoint(last, settings, record) if last.exists() else None
+    done = steps_in(checkpoint) if checkpoint else 0
     patches = PatchModule(
         store,
         bands,
@@ -85,13 +88,19 @@ def train(
         num_batches=settings.steps,  # not less `done`: Lightning goes on counting where it was interrupted
         seed=settings.seed + done,
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be made: {error.strerror}") from error
     task = SpadeTask(settings, store.legend.num_classes, len(bands.names))
-    watch = _Watch(settings, out, bands, progress)
-    _fit(task, patches, watch, out, settings, last if done else None)
+    if checkpoint:
+        check_networks(last, checkpoint, task)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "metrics.csv").touch()  # now, and not after a hundred steps, see whether files can be made
+    if checkpoint and share_done(settings, done, seconds_in(checkpoint)) >= 1:
+        task.load_state_dict(checkpoint["state_dict"])
+        task.on_load_checkpoint(checkpoint)
+        progress(min(done, settings.steps), settings.steps, 0.0)
+    else:
+        watch = Watch(settings, record, out, bands, progress)
+        _fit(task, patches, watch, settings, last if checkpoint else None)
 
     provenance: dict[str, Any] = {
         "software": f"geosynth {__version__}",
@@ -104,9 +113,7 @@ def train(
     return save_generator(model_path, task.finished_generator(), card)
 
 
-def _fit(
-    task: SpadeTask, patches: PatchModule, watch: _Watch, out: Path, settings: TrainSettings, resume: Path | None
-) -> None:
+def _fit(task: SpadeTask, patches: PatchModule, watch: Watch, settings: TrainSettings, resume: Path | None) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trainer = Trainer(
@@ -114,98 +121,40 @@ def _fit(
         devices=1,
         max_epochs=-1,
         precision="bf16-mixed" if uses_bfloat16(settings.precision, device) else "32-true",
-        logger=_logger(out, keep=resume is not None),
+        logger=_logger(watch.out, keep=resume is not None),
         callbacks=[watch],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=_LOG_EVERY,
     )
-    with warnings.catch_warnings():
+    with interruptible(watch), warnings.catch_warnings():
         # Lightning warns of what is meant here: one loading process, an average in evaluation mode, short runs.
         warnings.simplefilter("ignore", PossibleUserWarning)
         warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*checkpoint.*")
-        trainer.fit(task, patches, ckpt_path=str(resume) if resume else None, weights_only=True)
+        try:
+            trainer.fit(task, patches, ckpt_path=str(resume) if resume else None, weights_only=True)
+        except TrainingError as error:
+            kept = watch.out / "last.ckpt"
+            raise TrainingError(f"{error}; {kept} is kept" if kept.exists() else str(error)) from error
+
+
+class _Metrics(CSVLogger):
+    """Writes metrics.csv."""
+
+    def save(self) -> None:
+        with writing(Path(self.log_dir) / "metrics.csv"):
+            super().save()
 
 
 def _logger(out: Path, *, keep: bool) -> CSVLogger:
-    """Writes metrics.csv; Lightning would delete the one of the interrupted run."""
+    """A logger that keeps the metrics of the interrupted run; Lightning would delete them."""
     path = out / "metrics.csv"
-    earlier = path.read_bytes() if keep and path.exists() else None
-    logger = CSVLogger(out, name=None, version="")
+    earlier = path.read_bytes() if keep else b""
+    logger = _Metrics(out, name=None, version="")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _ = logger.experiment  # here it deletes
-    if earlier is not None:
+    if earlier:
         path.write_bytes(earlier)
     return logger
-
-
-def _steps_in(path: Path, settings: TrainSettings) -> int:
-    """Steps done by an interrupted training, after checking that it had the same settings."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        steps = int(checkpoint["state_dict"]["steps_done"])
-        then = checkpoint.get("geosynth", {}).get("settings", {})
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: not a training checkpoint; delete it to train afresh") from error
-    for name, now in settings.model_dump(mode="json", include=set(then) - _MAY_CHANGE).items():
-        if then[name] != now:
-            raise SettingsError(f"{path}: was trained with {name}={then[name]}, not {now}; choose another folder")
-    return steps
-
-
-class _Watch(Callback):
-    """Learning rates, progress, checkpoints, previews, and the end."""
-
-    def __init__(self, settings: TrainSettings, out: Path, bands: BandSettings, progress: TrainProgress) -> None:
-        self.settings = settings
-        self.out = out
-        self.bands = bands
-        self.progress = progress
-        self.seconds = 0.0  # of training, with those of interrupted runs
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds = state_dict["seconds"]
-
-    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
-        assert isinstance(task, SpadeTask)
-        self.started = time.monotonic()
-        self.first_seconds, self.first_step = self.seconds, int(task.steps_done)
-
-    def on_train_batch_start(self, trainer: Trainer, task: LightningModule, batch: Any, batch_idx: int) -> None:
-        assert isinstance(task, SpadeTask)
-        task.set_rates(self._share(int(task.steps_done)))
-
-    def on_train_batch_end(
-        self, trainer: Trainer, task: LightningModule, outputs: Any, batch: dict[str, torch.Tensor], batch_idx: int
-    ) -> None:
-        assert isinstance(task, SpadeTask)
-        run_seconds = time.monotonic() - self.started
-        self.seconds = self.first_seconds + run_seconds
-        done = int(task.steps_done)
-        share = self._share(done)
-        left = min(
-            (self.settings.steps - done) * run_seconds / (done - self.first_step),
-            self.settings.max_hours * 3600 - self.seconds if self.settings.max_hours else float("inf"),
-        )
-        self.progress(min(done, self.settings.steps), self.settings.steps, max(0.0, left))
-        if share >= 1:
-            trainer.should_stop = True
-        if done % _SAVE_EVERY == 0 or share >= 1:
-            self._save(trainer)
-        if self.settings.preview_every and (done % self.settings.preview_every == 0 or share >= 1):
-            write_preview(task, batch, self.bands, self.out / "previews" / f"{done:06d}.png")
-
-    def _share(self, done: int) -> float:
-        """How much of the training is over, by steps or by time, whichever is further."""
-        by_time = self.seconds / (self.settings.max_hours * 3600) if self.settings.max_hours else 0.0
-        return min(1.0, max(done / self.settings.steps, by_time))
-
-    def _save(self, trainer: Trainer) -> None:
-        partial = self.out / "last.ckpt.partial"
-        trainer.save_checkpoint(partial)
-        partial.replace(self.out / "last.ckpt")

@@ -21,4 +21,4 @@ geosynth generate --labels "$out/test/labels.tif" --model "$out/model/model.safe
     --out "$out/test/synthetic.tif" --preview --overwrite
 
 geosynth evaluate --real "$out/test/real.tif" --synthetic "$out/test/synthetic.tif" --labels "$out/test/labels.tif" \
-    --out "$out/report" --overwrite
+    --out "$out/report" --tile-size 64 --overwrite

@@ -16,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from geosynth.config import BandSettings, GeneratorSettings
-from geosynth.errors import CheckpointError, OutputError, SettingsError
+from geosynth.errors import CheckpointError, SettingsError
 from geosynth.legend import Legend
 from geosynth.models.generator import SpadeGenerator
+from geosynth.outputs import writing
 
 DEFAULT_MODEL = "chesapeake-small"
 _ENTRY = "geosynth"  # of the header
@@ -130,12 +131,11 @@ def save_generator(
     }
     partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Not save_file: it makes files that only their owner can read.
-        partial.write_bytes(save(tensors, metadata=card.to_metadata()))
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not save_file: it makes files that only their owner can read.
+            partial.write_bytes(save(tensors, metadata=card.to_metadata()))
+            partial.replace(path)
     finally:
         with suppress(OSError):  # its folder may be the very thing that cannot be made
             partial.unlink()

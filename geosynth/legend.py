@@ -73,12 +73,14 @@ class Legend(BaseModel):
             raise LegendError(f"{source}: {where + ': ' if where else ''}{what}") from error
 
     @classmethod
-    def load(cls, legend: str | Path) -> Legend:
-        """A built-in legend by name ("chesapeake"), or one from a YAML file.
+    def load(cls, legend: str | Path | Legend) -> Legend:
+        """A built-in legend by name ("chesapeake"), or one from a YAML file; a Legend is returned as it is.
 
         Raises:
             LegendError: if there is no such legend or file, or the file holds no legend.
         """
+        if isinstance(legend, Legend):
+            return legend
         if str(legend) in BUILT_IN:
             return BUILT_IN[str(legend)]
         path = Path(legend)

@@ -1,11 +1,13 @@
-"""What every verb asks of its output's place before it starts to work."""
+"""What every verb asks of its output's place before it starts to work, and says when writing fails after all."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from geosynth.errors import OutputError
+from geosynth.errors import GeosynthError, OutputError
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -27,3 +29,24 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path}: exists already; choose another name or say --overwrite")
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: cannot be written: {nearest} is not a folder that may be written to")
+
+
+@contextmanager
+def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
+    """Names the file or folder that could not be written.
+
+    Args:
+        path: of the output.
+        also: errors that the writing library raises beside `OSError`.
+
+    Raises:
+        OutputError: instead of those; one line.
+    """
+    failures: tuple[type[Exception], ...] = (OSError, *also)
+    try:
+        yield
+    except GeosynthError:  # some are OSErrors, and say it already
+        raise
+    except failures as error:
+        reason = getattr(error, "strerror", None) or str(error.__cause__ or error).strip().split("\n")[0]
+        raise OutputError(f"{path}: cannot be written: {reason}") from error

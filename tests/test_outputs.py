@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from geosynth.errors import OutputError
-from geosynth.outputs import check_output
+from geosynth.errors import OutputError, RasterError
+from geosynth.outputs import check_output, writing
 
 
 def test_an_existing_output_passes_only_with_overwrite(tmp_path: Path) -> None:
@@ -46,3 +46,24 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(OutputError, match="may be written to"):
         check_output(tmp_path / "image.tif", overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "image.tif: cannot be written: No space left on device"),
+        (KeyError("first line\nsecond line"), "image.tif: cannot be written: "),
+    ],
+)
+def test_failures_to_write_are_one_line(error: Exception, said: str) -> None:
+    with pytest.raises(OutputError) as caught, writing(Path("image.tif"), KeyError):
+        raise error
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_of_ours_and_others_pass() -> None:
+    for error in (RasterError("labels.tif: cannot be read"), ZeroDivisionError()):
+        with pytest.raises(type(error)) as caught, writing(Path("image.tif")):
+            raise error
+        assert caught.value is error

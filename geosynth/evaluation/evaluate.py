@@ -15,7 +15,7 @@ from geosynth.evaluation.inputs import Inputs
 from geosynth.evaluation.page import draw_pictures, render_page
 from geosynth.evaluation.report import Report
 from geosynth.legend import Legend
-from geosynth.outputs import check_output
+from geosynth.outputs import check_output, writing
 from geosynth.version import __version__
 
 _DEFAULT_BLOCK = GenerateSettings().block_size
@@ -67,9 +67,9 @@ def evaluate(
         raise SettingsError(f"block_size must be at least 2, got {block_size}")
     if seed < 0:
         raise SettingsError(f"seed must not be negative, got {seed}")
-    target = _legend(legend)
+    target = Legend.load(legend)
     inputs = Inputs.open(
-        real, synthetic, labels, target, target if label_legend is None else _legend(label_legend), bands
+        real, synthetic, labels, target, target if label_legend is None else Legend.load(label_legend), bands
     )
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -87,10 +87,6 @@ def evaluate(
         page = render_page(report, measured.bands.sum(axis=0), draw_pictures(inputs, measured, seed))
         _write(folder, {"report.json": report.to_json(), "report.html": page})
     return report
-
-
-def _legend(legend: str | Path | Legend) -> Legend:
-    return legend if isinstance(legend, Legend) else Legend.load(legend)
 
 
 def _report(inputs: Inputs, measured: Measurements, tile_size: int, seed: int) -> Report:
@@ -130,15 +126,14 @@ def _write(folder: Path, files: dict[str, str]) -> None:
     place = folder.resolve()
     partial = place.with_name(place.name + ".partial")
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (partial / name).write_text(text, encoding="utf-8")
-        if place.exists():
-            for name in files:
-                (partial / name).replace(place / name)
-        else:
-            partial.rename(place)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
+        with writing(folder):
+            partial.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                (partial / name).write_text(text, encoding="utf-8")
+            if place.exists():
+                for name in files:
+                    (partial / name).replace(place / name)
+            else:
+                partial.rename(place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -113,8 +113,7 @@ def _check_places(out: Path, inputs: Sequence[object], *, preview: bool, overwri
 def _label_legend(legend: str | Path | Legend | None, model: GeneratorModel) -> Legend:
     if legend is None:
         return model.card.legend
-    loaded = legend if isinstance(legend, Legend) else Legend.load(legend)
-    return loaded.translation_to(model.card.legend)
+    return Legend.load(legend).translation_to(model.card.legend)
 
 
 def _tags(model: GeneratorModel, settings: GenerateSettings, painter: Painter, source: LabelRaster) -> dict[str, str]:

@@ -22,8 +22,8 @@ from PIL import Image
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 
-from geosynth.errors import OutputError
 from geosynth.grid import Window
+from geosynth.outputs import writing
 
 _BLOCK = 512
 
@@ -73,7 +73,7 @@ class CogWriter:
 
     def __enter__(self) -> Self:
         height, width = self.geobox.shape
-        with contextlib.ExitStack() as stack, _as_output_error(self.path):
+        with contextlib.ExitStack() as stack, writing(self.path, RasterioError):
             stack.callback(self._remove_leftovers)
             self._new_folders = [folder for folder in self.path.absolute().parents if not folder.exists()]
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class CogWriter:
     def write(self, window: Window, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> None:
         """Write (bands, height, width) at a window; `valid` is (height, width), used if the file is masked."""
         place = tuple((part.start, part.stop) for part in window.slices)
-        with _as_output_error(self.path):
+        with writing(self.path, RasterioError):
             self._dataset.write(np.where(valid, pixels, 0).astype(self.dtype, copy=False), window=place)
             if self.masked:
                 self._dataset.write_mask(valid, window=place)
@@ -111,7 +111,7 @@ class CogWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._stack, _as_output_error(self.path):
+        with self._stack, writing(self.path, RasterioError):
             self._dataset.close()
             if kind is None:
                 self._finish()
@@ -171,7 +171,7 @@ def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
         mask = dataset.dataset_mask(out_shape=shape)
     partial = preview.with_name(f".{preview.name}.partial")
     try:
-        with _as_output_error(preview):
+        with writing(preview, RasterioError):
             Image.fromarray(np.dstack([*pixels, mask])).save(partial, format="PNG")
             partial.replace(preview)
     finally:
@@ -196,12 +196,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
-
-
-@contextlib.contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (RasterioError, OSError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise OutputError(f"{path}: cannot be written: {reason}") from error

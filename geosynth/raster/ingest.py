@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import os
@@ -9,7 +10,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import dask
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from dask.callbacks import Callback
 
-from geosynth.errors import GeosynthError, OutputError, RasterError
+from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend
-from geosynth.outputs import check_output
+from geosynth.outputs import check_output, writing
 from geosynth.raster.pairs import Pair, Paths, common_bands, find_pairs
 from geosynth.raster.read import Array
 from geosynth.raster.store import Scene, Store, is_store
@@ -65,10 +65,8 @@ def ingest(
     Raises:
         DataError, GridError, LegendError, RasterError, OutputError: one line each.
     """
-    target = legend if isinstance(legend, Legend) else Legend.load(legend)
-    source = target if label_legend is None else label_legend
-    source = source if isinstance(source, Legend) else Legend.load(source)
-    source = source.translation_to(target)
+    target = Legend.load(legend)
+    source = (target if label_legend is None else Legend.load(label_legend)).translation_to(target)
     out = Path(out)
     _check_output(out, overwrite)
 
@@ -81,26 +79,23 @@ def ingest(
 
     partial = out.with_name(out.name + ".partial")
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        store = Store.create(
-            partial,
-            geobox,
-            legend=target,
-            nodata=_nodata_code(target),
-            band_names=band_names,
-            dtype=pairs[0].image.dtype,
-            scenes=scenes,
-            chunk_size=_CHUNK_SIZE,
-        )
-        pixels = _fill(store, pairs, progress)
-        store.set_scenes(
-            [replace(scene, class_pixels=tuple(row.tolist())) for scene, row in zip(scenes, pixels, strict=True)]
-        )
-        _move(partial, out)
-    except GeosynthError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
+        with writing(out):
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            store = Store.create(
+                partial,
+                geobox,
+                legend=target,
+                nodata=_nodata_code(target),
+                band_names=band_names,
+                dtype=pairs[0].image.dtype,
+                scenes=scenes,
+                chunk_size=_CHUNK_SIZE,
+            )
+            pixels = _fill(store, pairs, progress)
+            store.set_scenes(
+                [replace(scene, class_pixels=tuple(row.tolist())) for scene, row in zip(scenes, pixels, strict=True)]
+            )
+            _move(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Store(out)
@@ -163,7 +158,7 @@ def _fill(store: Store, pairs: list[Pair], progress: Progress) -> npt.NDArray[np
     chunks = _chunks(store, pairs)
     done = itertools.count(1)
     tasks = [
-        dask.delayed(partial(_fill_chunk, store, window, pairs, present), pure=False)()
+        dask.delayed(functools.partial(_fill_chunk, store, window, pairs, present), pure=False)()
         for window, present in sorted(chunks.items())
     ]
     # A pool of our own: after an error or Ctrl-C nobody may write into a folder that is being removed.

@@ -6,20 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from geosynth.errors import OutputError
+from geosynth import outputs
 from geosynth.models.memory import plain_memory_error
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Names the file or folder that could not be written.
+    """`geosynth.outputs.writing` for torch, whose writer raises `RuntimeError`, also when memory runs out.
 
     Raises:
-        OutputError: instead of `OSError`, and of the `RuntimeError` that torch's writer raises.
+        OutputError: as there.
+        MemoryError: if memory ran out.
     """
-    try:
-        with plain_memory_error():
-            yield
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
-        raise OutputError(f"{path}: cannot be written: {reason}") from error
+    with outputs.writing(path, RuntimeError), plain_memory_error():
+        yield

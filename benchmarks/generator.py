@@ -2,12 +2,15 @@
 
     python benchmarks/generator.py [--quick] [--json FILE]
 
-The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager. The network is Park et al.'s (linear start,
-five doublings) at base width 64 and 256 px; --quick takes width 32 and 128 px. Labels are real land-cover tiles if they
-are there (GEOSYNTH_DATA or ../shared/data), else drawn ones of about the same texture.
+The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager, with torch as it comes. The network is Park
+et al.'s (linear start, five doublings) at base width 64, 256 px, batch 4; --quick takes width 32, 128 px and batch 2.
+Labels are real land-cover tiles if they are there (GEOSYNTH_DATA or ../shared/data), else drawn ones of about the same
+texture. Building the pattern tables is part of each call.
 
 Keys: `speedup_fp32` and `speedup_bf16` are the peer's median time over ours in float32 and in bfloat16, the peer in
-float32; `speedup_bf16_vs_bf16` has the peer in bfloat16 too.
+float32; `speedup_*_same_memory` has the peer with the memory setting of ours, `speedup_bf16_vs_bf16` in bfloat16 too;
+`convolutions_fp32`, `convolutions_bf16` are the peer's time over that of the bare convolutions of the blocks: what no
+modulation, however fast, can pass. `seconds_*` are the rungs of `levers.py`, each lever on top of the ones before.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import rasterio
@@ -31,6 +33,7 @@ from torch.nn import functional as F
 from geosynth.config import GeneratorSettings
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.patterns import LabelPatterns
+from levers import Network, ladder, use_memory
 from plain_spade import PlainGenerator, copy_weights
 
 NUM_CLASSES, NUM_BANDS, LATENT_SIZE = 6, 4, 256
@@ -76,7 +79,7 @@ def build(width: int, size: int) -> tuple[SpadeGenerator, PlainGenerator]:
     return ours.to(memory_format=torch.channels_last), plain
 
 
-def in_bfloat16(network: torch.nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def in_bfloat16(network: Network) -> Network:
     def call(labels: Tensor, z: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
             return network(labels, z).float()
@@ -84,47 +87,88 @@ def in_bfloat16(network: torch.nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     return call
 
 
-def measure(width: int, size: int, num_tiles: int, seconds: float) -> dict[str, float | int | str]:
-    """Rounds of one tile through every contender until `seconds` are over, at least three."""
+def bare_convolutions(generator: SpadeGenerator, size: int) -> Network:
+    """The convolutions of the blocks on features of the right sizes, and nothing else."""
+    work: list[tuple[torch.nn.Conv2d, int]] = []
+    for stage in generator.settings.stages:
+        block = generator.blocks[stage.name]
+        layers = [layer for layer in block.children() if isinstance(layer, torch.nn.Conv2d)]
+        work += [(layer, size // stage.stride) for layer in layers]
+    work.append((generator.to_image, size))
+    features: dict[tuple[int, int, int], Tensor] = {}
+
+    def call(labels: Tensor, z: Tensor) -> Tensor:
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        for layer, cells in work:
+            shape = (layer.in_channels, cells, int(dtype == torch.bfloat16))
+            if shape not in features:
+                values = torch.randn(len(labels), layer.in_channels, cells, cells, dtype=dtype)
+                features[shape] = values.contiguous(memory_format=torch.channels_last)
+            result = layer(features[shape])
+        return result
+
+    return call
+
+
+def measure(width: int, size: int, batch: int, seconds: float) -> dict[str, float | int | str]:
+    """Rounds of one batch through every contender until `seconds` are over, at least three."""
     ours, plain = build(width, size)
-    tiles, source = label_tiles(size, num_tiles)
-    z = torch.randn((1, LATENT_SIZE), generator=torch.Generator().manual_seed(1))
-    contenders: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "plain fp32": plain,
-        "ours fp32": ours,
-        "plain bf16": in_bfloat16(plain),
-        "ours bf16": in_bfloat16(ours),
+    tiles, source = label_tiles(size, 4 * batch)
+    z = torch.randn((batch, LATENT_SIZE), generator=torch.Generator().manual_seed(1))
+    rungs = ladder(plain, ours)
+    bare = bare_convolutions(ours, size)
+    contenders: dict[str, tuple[Network, bool]] = {
+        **rungs,
+        "+ bfloat16": (in_bfloat16(ours), True),
+        "plain with kept memory": (plain, True),
+        "plain bfloat16": (in_bfloat16(plain), False),
+        "bare convolutions": (bare, True),
+        "bare convolutions bfloat16": (in_bfloat16(bare), True),
     }
-    exact = plain(tiles[:1], z)
-    differences = {name: (call(tiles[:1], z) - exact).abs() for name, call in contenders.items()}  # warms up, too
-    if differences["ours fp32"].max() > 1e-3 or differences["ours bf16"].mean() > 0.05:
+    exact = plain(tiles[:batch], z)
+    differences: dict[str, Tensor] = {}
+    for name, (call, kept) in contenders.items():  # warms up, too
+        use_memory(kept=kept)
+        image = call(tiles[:batch], z)
+        if not name.startswith("bare"):
+            differences[name] = (image - exact).abs()
+    worst = max(float(value.max()) for name, value in differences.items() if "bfloat16" not in name)
+    if worst > 1e-3 or differences["+ bfloat16"].mean() > 0.05:
         raise SystemExit(f"outputs differ: { ({name: float(value.max()) for name, value in differences.items()}) }")
 
     times: dict[str, list[float]] = {name: [] for name in contenders}
     started, rounds = time.perf_counter(), 0
     while rounds < 3 or time.perf_counter() - started < seconds:
-        tile = tiles[rounds % len(tiles)][None]
-        for name, call in contenders.items():
+        first = rounds * batch % len(tiles)
+        labels = tiles[first : first + batch]
+        for name, (call, kept) in contenders.items():
+            use_memory(kept=kept)
             before = time.perf_counter()
-            call(tile, z)
+            call(labels, z)
             times[name].append(time.perf_counter() - before)
         rounds += 1
 
     medians = {name: statistics.median(values) for name, values in times.items()}
     show(medians, differences)
     patterns = [LabelPatterns(tile[None], NUM_CLASSES, "zeros") for tile in tiles]
+    fp32, bf16 = medians["+ kept memory"], medians["+ bfloat16"]
     return {
-        "speedup_fp32": medians["plain fp32"] / medians["ours fp32"],
-        "speedup_bf16": medians["plain fp32"] / medians["ours bf16"],
-        "speedup_bf16_vs_bf16": medians["plain bf16"] / medians["ours bf16"],
-        "max_abs_diff_fp32": float(differences["ours fp32"].max()),
-        "mean_abs_diff_bf16": float(differences["ours bf16"].mean()),
-        "mean_abs_diff_bf16_plain": float(differences["plain bf16"].mean()),
+        "speedup_fp32": medians["plain"] / fp32,
+        "speedup_bf16": medians["plain"] / bf16,
+        "speedup_fp32_same_memory": medians["plain with kept memory"] / fp32,
+        "speedup_bf16_same_memory": medians["plain with kept memory"] / bf16,
+        "speedup_bf16_vs_bf16": medians["plain bfloat16"] / bf16,
+        "convolutions_fp32": medians["plain"] / medians["bare convolutions"],
+        "convolutions_bf16": medians["plain"] / medians["bare convolutions bfloat16"],
+        "max_abs_diff_fp32": float(differences["+ kept memory"].max()),
+        "mean_abs_diff_bf16": float(differences["+ bfloat16"].mean()),
+        "mean_abs_diff_bf16_plain": float(differences["plain bfloat16"].mean()),
         "output_std": float(exact.std()),
-        **{f"seconds_{name.replace(' ', '_')}": value for name, value in medians.items()},
+        **{f"seconds_{name.strip('+ ').replace(' ', '_')}": value for name, value in medians.items()},
         "rounds": rounds,
         "base_width": width,
         "size": size,
+        "batch": batch,
         "labels": source,
         "patterns_per_tile": statistics.mean(each.num_patterns for each in patterns),
         "border_share": statistics.mean(len(each.border) / each.num_pixels for each in patterns),
@@ -135,21 +179,22 @@ def measure(width: int, size: int, num_tiles: int, seconds: float) -> dict[str, 
 
 
 def show(medians: dict[str, float], differences: dict[str, Tensor]) -> None:
-    table = Table("generator", "median ms", "times plain fp32", "mean difference", "max difference")
+    table = Table("generator", "median ms", "times plain", "mean difference", "max difference")
     for name, seconds in medians.items():
-        ratio = medians["plain fp32"] / seconds
-        gaps = (f"{float(value):.1e}" for value in (differences[name].mean(), differences[name].max()))
+        ratio = medians["plain"] / seconds
+        gap = differences.get(name)
+        gaps = ("", "") if gap is None else (f"{float(value):.1e}" for value in (gap.mean(), gap.max()))
         table.add_row(name, f"{seconds * 1000:.0f}", f"{ratio:.2f}", *gaps)
     Console().print(table)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="base width 32, 128 px; within a minute")
+    parser.add_argument("--quick", action="store_true", help="base width 32, 128 px, batch 2; within a minute")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
     with torch.inference_mode():
-        result = measure(32, 128, 8, 15.0) if arguments.quick else measure(64, 256, 16, 120.0)
+        result = measure(32, 128, 2, 15.0) if arguments.quick else measure(64, 256, 4, 240.0)
     line = json.dumps({name: round(value, 7) if isinstance(value, float) else value for name, value in result.items()})
     if arguments.json:
         arguments.json.write_text(line + "\n")

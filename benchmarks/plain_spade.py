@@ -1,16 +1,18 @@
-"""The SPADE generator of Park et al. 2019 written plainly: dense modulation, one convolution after the other.
+"""SPADE of Park et al. 2019 written plainly: dense modulation, one convolution after the other, a plain training step.
 
-The peer of `benchmarks/generator.py` and the oracle of the tests. It shares no code with geosynth; `copy_weights` takes
-the weights of a geosynth generator of `GeneratorSettings.reference`, by name.
+The peer of `benchmarks/generator.py` and `benchmarks/training.py`, and the oracle of the tests. It shares no code with
+geosynth; `copy_weights` takes the weights of a geosynth generator of `GeneratorSettings.reference`, by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 # Output channels of the blocks in multiples of the base width, and before which blocks features are doubled.
 _BLOCKS = {"head_0": 16, "G_middle_0": 16, "G_middle_1": 16, "up_0": 8, "up_1": 4, "up_2": 2, "up_3": 1}
@@ -108,3 +110,127 @@ def copy_weights(plain: nn.Module, state: Mapping[str, Tensor]) -> None:
         else:
             values[name.replace("modulation.", "")] = value
     plain.load_state_dict({name: value.clone() for name, value in values.items()})
+
+
+class PlainEncoder(nn.Module):
+    """The VAE's: an image in, mean and log variance of z out; for 256 px (six convolutions) or 128 px (five)."""
+
+    def __init__(self, num_bands: int, *, base_width: int = 64, latent_size: int = 256, num_layers: int = 6) -> None:
+        super().__init__()
+        widths = [num_bands, *(base_width * multiple for multiple in (1, 2, 4, 8, 8, 8)[:num_layers])]
+        self.convs = nn.ModuleList(
+            spectral_norm(nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False))
+            for inputs, outputs in pairwise(widths)
+        )
+        self.mean = nn.Linear(widths[-1] * 16, latent_size)
+        self.log_variance = nn.Linear(widths[-1] * 16, latent_size)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        features = F.instance_norm(self.convs[0](image))
+        for conv in self.convs[1:]:
+            features = F.instance_norm(conv(F.leaky_relu(features, 0.2)))
+        flat = F.leaky_relu(features, 0.2).flatten(1)
+        return self.mean(flat), self.log_variance(flat)
+
+
+class PlainDiscriminator(nn.Module):
+    """Two scales of pix2pixHD's patch discriminator; fake and real go through as one batch."""
+
+    def __init__(self, num_classes: int, num_bands: int, *, base_width: int = 64, num_scales: int = 2) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList()
+        for _ in range(num_scales):
+            widths = [base_width, 2 * base_width, 4 * base_width, 8 * base_width]
+            layers = [nn.Conv2d(num_classes + num_bands, base_width, 4, stride=2, padding=2)]
+            for inputs, outputs, stride in zip(widths[:-1], widths[1:], (2, 2, 1), strict=True):
+                layers.append(spectral_norm(nn.Conv2d(inputs, outputs, 4, stride=stride, padding=2, bias=False)))
+            layers.append(nn.Conv2d(widths[-1], 1, 4, padding=2))
+            self.scales.append(nn.ModuleList(layers))
+
+    def forward(self, values: Tensor) -> list[list[Tensor]]:
+        outputs = []
+        for layers in self.scales:
+            features = [F.leaky_relu(layers[0](values), 0.2)]
+            for layer in layers[1:-1]:
+                features.append(F.leaky_relu(F.instance_norm(layer(features[-1])), 0.2))
+            outputs.append([*features, layers[-1](features[-1])])
+            values = F.avg_pool2d(values, 3, stride=2, padding=1, count_include_pad=False)
+        return outputs
+
+
+class PlainTrainer:
+    """A training step as the reference takes it: one fake for the generator's update, another for the discriminator's.
+
+    Hinge loss, feature matching (weight 10), KL (weight 0.05); Adam (0, 0.9) at 1e-4 and 4e-4. With `one_fake` the
+    discriminator learns from the generator's fake instead.
+    """
+
+    def __init__(
+        self,
+        generator: PlainGenerator,
+        encoder: PlainEncoder,
+        discriminator: PlainDiscriminator,
+        *,
+        one_fake: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.generator, self.encoder, self.discriminator = generator, encoder, discriminator
+        self.one_fake, self.dtype = one_fake, dtype
+        painting = [*generator.parameters(), *encoder.parameters()]
+        self.painting = torch.optim.Adam(painting, 1e-4, betas=(0.0, 0.9))
+        self.judging = torch.optim.Adam(discriminator.parameters(), 4e-4, betas=(0.0, 0.9))
+
+    def step(self, image: Tensor, labels: Tensor, normal: Tensor) -> dict[str, float]:
+        """Update all three; `normal` (B, latent_size) is what the encoder's sampling draws."""
+        one_hot = F.one_hot(labels, self.generator.num_classes + 1)[..., :-1].permute(0, 3, 1, 2).float()
+        self.painting.zero_grad()
+        fake, mean, log_variance = self._paint(image, labels, normal)
+        fake_out, real_out = self._judge(one_hot, fake, image)
+        losses = {
+            "gan": -sum(scale[-1].mean() for scale in fake_out) / len(fake_out),
+            "features": sum(
+                10 / len(fake_out) * F.l1_loss(one, other.detach())
+                for fakes, reals in zip(fake_out, real_out, strict=True)
+                for one, other in zip(fakes[:-1], reals[:-1], strict=True)
+            ),
+            "kl": -0.05 * 0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1).mean(),
+        }
+        sum(losses.values()).backward()
+        self.painting.step()
+
+        self.judging.zero_grad()
+        with torch.no_grad():
+            if not self.one_fake:
+                fake = self._paint(image, labels, normal)[0]
+        fake_out, real_out = self._judge(one_hot, fake.detach(), image)
+        losses["discriminator"] = sum(
+            F.relu(1 + fakes[-1]).mean() + F.relu(1 - reals[-1]).mean()
+            for fakes, reals in zip(fake_out, real_out, strict=True)
+        ) / len(fake_out)
+        losses["discriminator"].backward()
+        self.judging.step()
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def _paint(self, image: Tensor, labels: Tensor, normal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with self._autocast():
+            mean, log_variance = (values.float() for values in self.encoder(image))
+            z = mean + normal * torch.exp(0.5 * log_variance)
+            return self.generator(labels, z).float(), mean, log_variance
+
+    def _judge(self, one_hot: Tensor, fake: Tensor, real: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        both = torch.cat([torch.cat([one_hot, fake], 1), torch.cat([one_hot, real], 1)])
+        with self._autocast():
+            outputs = self.discriminator(both)
+        halves = [[value.float().chunk(2) for value in scale] for scale in outputs]
+        return [[half[0] for half in scale] for scale in halves], [[half[1] for half in scale] for scale in halves]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32)
+
+
+def add_spectral_norm(generator: PlainGenerator) -> None:
+    """Put spectral norm on the blocks' convolutions, as in training."""
+    for block in generator.blocks.values():
+        for name in ("conv_0", "conv_1", "conv_s"):
+            if hasattr(block, name):
+                spectral_norm(getattr(block, name))

@@ -5,25 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor, nn
 
-from geosynth.config import BandSettings, GeneratorSettings
+from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
 from geosynth.errors import CheckpointError, SettingsError
 from geosynth.legend import Legend
+from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.spectral import folded_state
 from geosynth.outputs import writing
 
 DEFAULT_MODEL = "chesapeake-small"
 _ENTRY = "geosynth"  # of the header
 _VERSION = 1
+_ENCODER = "encoder."  # before the names of its tensors
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,10 @@ class ModelCard:
         bands: meaning of its output.
         gsd: metres a pixel of the training imagery; None where its CRS does not tell.
         provenance: free facts: software version, data, steps, seed.
+        encoder: of the style encoder in the file; None if there is none.
 
     Raises:
-        SettingsError: if the network, the legend and the bands differ in their numbers.
+        SettingsError: if the networks, the legend and the bands differ in their numbers.
     """
 
     settings: GeneratorSettings
@@ -46,6 +53,7 @@ class ModelCard:
     bands: BandSettings
     gsd: float | None
     provenance: dict[str, Any] = field(default_factory=dict)
+    encoder: EncoderSettings | None = None
 
     def __post_init__(self) -> None:
         counts = (self.legend.num_classes, len(self.bands.names))
@@ -54,6 +62,13 @@ class ModelCard:
                 f"a generator of {self.settings.num_classes} classes and {self.settings.num_bands} bands does not fit a"
                 f" legend of {counts[0]} classes and {counts[1]} band names"
             )
+        if self.encoder is not None:
+            encoder = (self.encoder.latent_size, self.encoder.num_bands)
+            if encoder != (self.settings.latent_size, self.settings.num_bands):
+                raise SettingsError(
+                    f"an encoder of {encoder[1]} bands and {encoder[0]} latent numbers does not fit a generator of"
+                    f" {self.settings.num_bands} bands and {self.settings.latent_size} latent numbers"
+                )
 
     def to_metadata(self) -> dict[str, str]:
         """For a safetensors header, which holds strings.
@@ -68,6 +83,8 @@ class ModelCard:
             "gsd": self.gsd,
             "provenance": self.provenance,
         }
+        if self.encoder is not None:
+            values["encoder"] = self.encoder.model_dump(mode="json")
         return {_ENTRY: json.dumps(values, sort_keys=True)}
 
     @classmethod
@@ -89,6 +106,7 @@ class ModelCard:
                 BandSettings.parse(values["bands"]),
                 None if values["gsd"] is None else float(values["gsd"]),
                 dict(values["provenance"]),
+                EncoderSettings.parse(values["encoder"]) if "encoder" in values else None,
             )
         except (KeyError, TypeError, ValueError) as error:  # SettingsError and LegendError are ValueErrors
             raise CheckpointError(f"{source}: damaged model description ({error})") from error
@@ -96,11 +114,12 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class GeneratorModel:
-    """A generator ready to paint, and its card."""
+    """A generator ready to paint, its card, and the encoder that reads its styles from images, if the file has one."""
 
     generator: SpadeGenerator
     card: ModelCard
     path: Path
+    encoder: StyleEncoder | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -110,25 +129,34 @@ class GeneratorModel:
 
 
 def save_generator(
-    path: str | Path, generator: SpadeGenerator, card: ModelCard, dtype: torch.dtype = torch.float16
+    path: str | Path,
+    generator: SpadeGenerator,
+    card: ModelCard,
+    encoder: StyleEncoder | None = None,
+    *,
+    dtype: torch.dtype = torch.float16,
 ) -> Path:
     """Write a model file, under a temporary name until it is whole.
 
     Args:
         path: of the file; its folder is made if need be.
-        generator: without spectral norm (that is, with it folded in).
-        card: what the file says about itself.
+        generator: with or without spectral norm, which is folded in.
+        card: what the file says about itself; its `encoder` is set from the next argument.
+        encoder: what reads styles for `generator` from images, likewise.
         dtype: of the stored weights; running statistics stay float32.
 
     Raises:
+        SettingsError: if the encoder does not fit the generator.
         OutputError: if the file cannot be written.
     """
     path = Path(path)
-    statistics = {name for name, _ in generator.named_buffers()}
-    tensors = {
-        name: value.detach().cpu().contiguous().to(value.dtype if name in statistics else dtype)
-        for name, value in generator.state_dict().items()
-    }
+    card = replace(card, encoder=None if encoder is None else encoder.settings)
+    tensors: dict[str, Tensor] = {}
+    for prefix, network in (("", generator), (_ENCODER, encoder)):
+        if network is not None:
+            weights, statistics = folded_state(network)
+            stored = {name: value.to(dtype) for name, value in weights.items()} | statistics
+            tensors |= {prefix + name: value.detach().cpu().contiguous() for name, value in stored.items()}
     partial = path.with_name(path.name + ".partial")
     try:
         with writing(path):
@@ -159,7 +187,7 @@ def read_card(path: str | Path) -> ModelCard:
 
 
 def load_generator(model: str | Path | None = None, device: str = "cpu") -> GeneratorModel:
-    """Load a generator for inference, in float32 and evaluation mode.
+    """Load a generator (and its encoder) for inference, in float32 and evaluation mode.
 
     Args:
         model: a file made by `geosynth train`; None for the embedded default.
@@ -175,15 +203,31 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
             generator = SpadeGenerator(card.settings)
-        full = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-        generator.load_state_dict(full, assign=True)
+            encoder = None if card.encoder is None else StyleEncoder(card.encoder)
+        if encoder is not None:
+            _fill(encoder, {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ENCODER)}, _ENCODER)
+        _fill(generator, tensors)
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its weights do not fit its settings: {_one_line(error)}") from error
     try:
-        generator = generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        generator = _ready(generator, device)
+        encoder = None if encoder is None else _ready(encoder, device)
     except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"device {device!r} cannot be used: {_one_line(error)}") from error
-    return GeneratorModel(generator.eval().requires_grad_(False), card, path)
+    return GeneratorModel(generator, card, path, encoder)
+
+
+def _fill(network: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> None:
+    full = {
+        name.removeprefix(prefix): value.float() if value.is_floating_point() else value
+        for name, value in tensors.items()
+    }
+    network.load_state_dict(full, assign=True)
+
+
+def _ready(network: Network, device: str) -> Network:
+    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)
 
 
 def default_model_path() -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from geosynth import checkpoint
 from geosynth.checkpoint import ModelCard, load_generator, read_card, save_generator
-from geosynth.config import BandSettings, GeneratorSettings
+from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
 from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.legend import CHESAPEAKE, Legend
+from geosynth.models.encoder import StyleEncoder
 from geosynth.models.field import random_noise
 from geosynth.models.generator import SpadeGenerator
 
@@ -71,6 +73,53 @@ def test_loaded_generator_paints_what_the_saved_one_does(model_path, generator):
         expected = generator(labels, latent, noise)
     assert expected.std() > 1e-3
     torch.testing.assert_close(painted, expected, rtol=0, atol=2e-3)
+
+
+def test_encoder_travels_with_the_generator(tmp_path, generator):
+    torch.manual_seed(1)
+    settings = EncoderSettings(num_bands=4, base_width=3, latent_size=3, num_layers=5)
+    encoder = StyleEncoder(settings, spectral_norm=True).eval()
+    path = save_generator(tmp_path / "model.safetensors", SpadeGenerator(SETTINGS, spectral_norm=True), CARD, encoder)
+    assert read_card(path) == replace(CARD, encoder=settings)
+    model = load_generator(path)
+    assert model.card.encoder == settings
+    assert not model.encoder.training
+    assert not any(value.requires_grad for value in model.encoder.parameters())
+    image = torch.rand((2, 4, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        for found, expected in zip(model.encoder(image), encoder(image), strict=True):
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
+    again = save_generator(tmp_path / "again.safetensors", model.generator, model.card, model.encoder)
+    assert again.read_bytes() == path.read_bytes()
+    alone = save_generator(tmp_path / "alone.safetensors", model.generator, model.card)
+    assert read_card(alone).encoder is None
+    assert load_generator(alone).encoder is None
+
+
+@pytest.mark.parametrize("changes", [{"num_bands": 3}, {"latent_size": 4}])
+def test_encoder_must_fit_the_generator(tmp_path, generator, changes):
+    encoder = StyleEncoder(EncoderSettings(**{"num_bands": 4, "base_width": 2, "latent_size": 3, **changes}))
+    with pytest.raises(SettingsError, match="does not fit a generator of 4 bands and 3 latent numbers"):
+        save_generator(tmp_path / "model.safetensors", generator, CARD, encoder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_encoder_whose_weights_do_not_fit_is_refused(tmp_path, generator):
+    encoder = StyleEncoder(EncoderSettings(num_bands=4, base_width=2, latent_size=3))
+    path = save_generator(tmp_path / "model.safetensors", generator, CARD, encoder)
+    tensors = {name: value for name, value in load_file(path).items() if name != "encoder.mean.bias"}
+    rewrite(path, tensors=tensors, encoder=encoder.settings.model_dump(mode="json"))
+    refused(path, "mean.bias", [load_generator])
+    rewrite(path, encoder={"num_bands": 4, "num_layers": 9})
+    refused(path, "num_layers")
+    rewrite(path, encoder=None)  # weights that the description does not speak of
+    refused(path, "encoder.", [load_generator])
+
+
+def test_the_embedded_model_loads():
+    model = load_generator()
+    assert model.card.legend == CHESAPEAKE
 
 
 def test_weights_can_be_kept_in_float32(tmp_path, generator):

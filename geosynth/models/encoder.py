@@ -10,31 +10,49 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from geosynth.config import EncoderSettings
+from geosynth.errors import DataError
 
 _CELLS = 4  # side of the last feature map, which the linear heads read
 
 
 class StyleEncoder(nn.Module):
-    """Six 3x3 stride-2 convolutions with spectral and instance norm, then two linear heads.
+    """3x3 stride-2 convolutions with spectral and instance norm, then two linear heads.
 
-    The reference resizes images to 256 px, which gives 4 x 4 cells at the end. Here images of other sizes are pooled
-    to 4 x 4 cells instead: the same network at 256 px, and no resampling at other sizes.
+    The reference has six convolutions for crops from 256 px on, else five, and resizes images so that 4 x 4 cells are
+    left. Here images of other sizes are pooled to 4 x 4 cells instead: the same network at 256 px (or 128 px with five
+    convolutions), and no resampling at other sizes.
+
+    Args:
+        settings: what to build.
+        spectral_norm: keep the convolutions at spectral norm one; for training. Model files hold it folded in.
     """
 
-    def __init__(self, settings: EncoderSettings) -> None:
+    def __init__(self, settings: EncoderSettings, *, spectral_norm: bool = False) -> None:
         super().__init__()
-        width = settings.base_width
-        widths = [settings.num_bands, *(width * multiple for multiple in (1, 2, 4, 8, 8, 8))]
+        self.settings = settings
+        multiples = (1, 2, 4, 8, 8, 8)[: settings.num_layers]
+        widths = [settings.num_bands, *(settings.base_width * multiple for multiple in multiples)]
         self.convs = nn.ModuleList(
-            parametrizations.spectral_norm(nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False))
-            for inputs, outputs in pairwise(widths)
+            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False) for inputs, outputs in pairwise(widths)
         )
+        if spectral_norm:
+            for conv in self.convs:
+                parametrizations.spectral_norm(conv)  # in place
         features = widths[-1] * _CELLS * _CELLS
         self.mean = nn.Linear(features, settings.latent_size)
         self.log_variance = nn.Linear(features, settings.latent_size)
+        for head in (self.mean, self.log_variance):
+            nn.init.xavier_normal_(head.weight, gain=0.02)
+            nn.init.zeros_(head.bias)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, num_bands, H, W) in [-1, 1], sides >= 64 px, to mean and log variance of z, each (B, latent_size)."""
+        """(B, num_bands, H, W) in [-1, 1] to mean and log variance of z, each (B, latent_size).
+
+        Raises:
+            DataError: if the image has other bands than the encoder reads.
+        """
+        if image.shape[1] != self.settings.num_bands:
+            raise DataError(f"image of {image.shape[1]} bands: the style encoder reads {self.settings.num_bands}")
         features = image
         for index, conv in enumerate(self.convs):
             features = F.leaky_relu(features, 0.2) if index else features

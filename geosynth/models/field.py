@@ -25,8 +25,10 @@ def random_noise(
     """Noise for training, with the statistics of `position_noise`: independent standard normal numbers.
 
     Returns:
-        the start's noise, then one map a stage: (B, channels, height / stride, width / stride) each.
+        the start's noise, then one map a stage: (B, channels, height / stride, width / stride) each, for the padded
+        window where the generator pads.
     """
+    height, width = settings.padded_size(height, width)
     return [
         torch.randn((batch, channels, height // stride, width // stride), generator=rng, device=rng.device)
         for channels, stride in _noise_layout(settings)
@@ -34,16 +36,25 @@ def random_noise(
 
 
 def position_noise(
-    settings: GeneratorSettings, seed: int, row: int, column: int, height: int, width: int, device: str = "cpu"
+    settings: GeneratorSettings,
+    seed: int,
+    row: int,
+    column: int,
+    height: int,
+    width: int,
+    device: str = "cpu",
+    margin: int = 0,
 ) -> list[Tensor]:
     """Noise of one window, (1, channels, height / stride, width / stride) per entry as in `random_noise`.
 
-    (row, column) is the window's absolute origin, a multiple of the generator's stride.
+    (row, column) is the window's absolute origin, a multiple of the generator's stride. Of a margin inside the window,
+    each map holds what its level knows of it (`SpadeGenerator.forward`).
     """
     maps = []
     for stream, (channels, stride) in enumerate(_noise_layout(settings)):
-        rows = _axis(row // stride, height // stride, device)
-        columns = _axis(column // stride, width // stride, device)
+        dropped = margin - min(margin, settings.margins[stride])
+        rows = _axis((row + dropped) // stride, (height - 2 * dropped) // stride, device)
+        columns = _axis((column + dropped) // stride, (width - 2 * dropped) // stride, device)
         maps.append(_normal(seed, stream, channels, rows, columns))
     return maps
 
@@ -72,7 +83,9 @@ def style_field(
     rows, row_weights = _lattice(row, cells_down, stride, style_length, device)
     columns, column_weights = _lattice(column, cells_across, stride, style_length, device)
     nodes = _normal(seed, _STYLE_STREAM, settings.latent_size, rows, columns)
-    return torch.einsum("bzrc,hr,wc->bzhw", nodes, row_weights, column_weights)
+    # In float64, because the last bit of float32 sums would depend on the number of threads.
+    parts = (values.double() for values in (nodes, row_weights, column_weights))
+    return torch.einsum("bzrc,hr,wc->bzhw", *parts).float()
 
 
 def _noise_layout(settings: GeneratorSettings) -> list[tuple[int, int]]:

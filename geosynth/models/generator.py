@@ -16,11 +16,13 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from geosynth.config import GeneratorSettings, StageSpec
-from geosynth.errors import SettingsError
+from geosynth.models.affine import add_noise
+from geosynth.models.inputs import check_inputs, pad_labels
 from geosynth.models.modulation import SpadeNorm
 from geosynth.models.patterns import LabelPatterns, LabelPyramid
 
 _INITIAL_NOISE = 0.1
+_SLOPE = 0.2  # of all leaky ReLUs
 
 
 class SpadeGenerator(nn.Module):
@@ -49,42 +51,49 @@ class SpadeGenerator(nn.Module):
         )
         _initialise(self)
 
-    def forward(self, labels: Tensor, latent: Tensor | None = None, noise: Sequence[Tensor] = ()) -> Tensor:
+    def forward(
+        self, labels: Tensor, latent: Tensor | None = None, noise: Sequence[Tensor] = (), margin: int = 0
+    ) -> Tensor:
         """Paint a batch of label maps.
 
         Args:
-            labels: (B, H, W) integer class indices; `num_classes` for "no class". H and W are multiples of the stride.
-            latent: (B, latent_size), or (B, latent_size, H / stride, W / stride) for a style that varies; None if
-                the generator has none.
-            noise: as `geosynth.models.field.random_noise` gives it.
+            labels: (B, H, W) integer class indices; `num_classes` for "no class". Maps that are off the lattice are
+                painted larger, `settings.padded_size`, with their last row and column repeated, and cropped.
+            latent: (B, latent_size), or (B, latent_size, H / stride, W / stride) (padded sides) for a style that
+                varies; None if the generator has none.
+            noise: as `geosynth.models.field.random_noise` gives it; with a margin, as `position_noise` gives it.
+            margin: pixels, a multiple of the stride, by which labels and latent reach beyond the window to paint on
+                each side. Each level drops what it need not know of it, so that a wide margin costs little.
 
         Returns:
-            (B, num_bands, H, W) in [-1, 1].
+            (B, num_bands, H - 2 margin, W - 2 margin) in [-1, 1].
 
         Raises:
-            SettingsError: if a size does not fit the generator.
+            DataError: if the labels are no class indices, or larger than the linear start paints.
+            SettingsError: if the latent or the noise is not what the generator takes.
         """
         settings = self.settings
+        check_inputs(settings, labels, latent, noise)
         height, width = labels.shape[1:]
-        if height % settings.stride or width % settings.stride:
-            raise SettingsError(f"window of {height} x {width} px: sides must be multiples of {settings.stride}")
-        pyramid = LabelPyramid(labels, settings.num_classes, settings.padding)
+        pyramid = LabelPyramid(pad_labels(settings, labels), settings.num_classes, settings.padding)
         features = self._start(pyramid.at(settings.stride), latent, noise)
-        stride = settings.stride
+        stride, known = settings.stride, margin
+        edge_shows = margin < settings.halo  # else padding cannot reach the window, and the cheapest will do
         for index, stage in enumerate(settings.stages):
             if stage.stride < stride:
                 features = F.interpolate(features, scale_factor=stride // stage.stride, mode="nearest")
-                stride = stage.stride
+                needed = min(known, settings.margins[stage.stride])
+                features = _cropped(features, (known - needed) // stage.stride)
+                stride, known = stage.stride, needed
             block_noise = noise[index + 1] if settings.stage_noise else None
-            features = self.blocks[stage.name](features, pyramid.at(stride), block_noise)
-        return torch.tanh(self.to_image(F.leaky_relu(features, 0.2)))
+            features = self.blocks[stage.name](features, pyramid.at(stride, margin - known), block_noise, edge_shows)
+        image = torch.tanh(_convolve(self.to_image, F.leaky_relu(features, _SLOPE), edge_shows))
+        image = _cropped(image, known)
+        return image[..., : height - 2 * margin, : width - 2 * margin]
 
     def _start(self, patterns: LabelPatterns, latent: Tensor | None, noise: Sequence[Tensor]) -> Tensor:
         batch, height, width = patterns.labels.shape
         if self.settings.start == "linear":
-            cells = (self.settings.crop_size or 0) // self.settings.stride
-            if (height, width) != (cells, cells):
-                raise SettingsError(f"the linear start paints windows of {self.settings.crop_size} px only")
             return self.start(latent).view(batch, -1, height, width)  # type: ignore[no-any-return]
         inputs = [patterns.one_hot]
         if latent is not None:
@@ -93,6 +102,11 @@ class SpadeGenerator(nn.Module):
         if self.settings.noise_channels:
             inputs.append(noise[0])
         return self.start(torch.cat(inputs, dim=1))  # type: ignore[no-any-return]
+
+
+def _cropped(values: Tensor, cells: int) -> Tensor:
+    """(..., h, w) without `cells` rows and columns on each side."""
+    return values[..., cells : values.shape[-2] - cells, cells : values.shape[-1] - cells]
 
 
 class SpadeBlock(nn.Module):
@@ -131,18 +145,23 @@ class SpadeBlock(nn.Module):
             # The last row is for pixels without a class.
             self.noise_strength = nn.Parameter(torch.full((settings.num_classes + 1, middle), _INITIAL_NOISE))
 
-    def forward(self, features: Tensor, patterns: LabelPatterns, noise: Tensor | None) -> Tensor:
-        """(B, in, h, w) to (B, out, h, w); noise is (B, 1, h, w)."""
+    def forward(
+        self, features: Tensor, patterns: LabelPatterns, noise: Tensor | None, edge_shows: bool = True
+    ) -> Tensor:
+        """(B, in, h, w) to (B, out, h, w); noise is (B, 1, h, w). What lies at the edge is right if `edge_shows`."""
         shortcut = self.conv_s(self.norm_s(features, patterns)) if self.learned_shortcut else features
-        hidden = self.conv_0(F.leaky_relu(self.norm_0(features, patterns), 0.2))
+        hidden = _convolve(self.conv_0, self.norm_0(features, patterns, _SLOPE), edge_shows)
         if noise is not None:
-            hidden = hidden + self._noise(noise, patterns).to(hidden.dtype)
-        return shortcut + self.conv_1(F.leaky_relu(self.norm_1(hidden, patterns), 0.2))  # type: ignore[no-any-return]
+            hidden = add_noise(hidden, noise, self.noise_strength, patterns)
+        return shortcut + _convolve(self.conv_1, self.norm_1(hidden, patterns, _SLOPE), edge_shows)
 
-    def _noise(self, noise: Tensor, patterns: LabelPatterns) -> Tensor:
-        batch, _, height, width = noise.shape
-        pixels = (patterns.pixel_classes * noise.reshape(-1, 1)) @ self.noise_strength
-        return pixels.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+def _convolve(layer: nn.Module, values: Tensor, edge_shows: bool) -> Tensor:
+    """The layer, padded in its own way or, if nobody sees the difference, by zeros, which needs no copy."""
+    assert isinstance(layer, nn.Conv2d)
+    if edge_shows:
+        return layer(values)  # type: ignore[no-any-return]
+    return F.conv2d(values, layer.weight, layer.bias, padding=1)
 
 
 def _initialise(generator: SpadeGenerator) -> None:

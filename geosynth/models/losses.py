@@ -1,12 +1,16 @@
-"""Losses of SPADE's training (Park et al. 2019, section 3 and appendix; Lim and Ye 2017 for the hinge)."""
+"""Losses of SPADE's training (Park et al. 2019, section 3 and appendix; Lim and Ye 2017 for the hinge), and DSGAN's."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from geosynth.models.discriminator import Outputs
+
+_EPSILON = 1e-5
 
 
 def split_outputs(outputs: Outputs) -> tuple[Outputs, Outputs]:
@@ -48,3 +52,25 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 def block_mean_distance(fake: Tensor, real: Tensor, size: int = 8) -> Tensor:
     """L1 distance between means over size x size blocks: colour where it belongs, texture left free."""
     return F.l1_loss(F.avg_pool2d(fake, size), F.avg_pool2d(real, size))
+
+
+def diversity(
+    first: Sequence[Tensor], second: Sequence[Tensor], latent_first: Tensor, latent_second: Tensor, limit: float
+) -> Tensor:
+    """E[min(|G(x, z1) - G(x, z2)| / |z1 - z2|, limit)], to be maximised (Yang et al. 2019, equation 2).
+
+    Both norms are means of absolute differences per sample, and the limit holds per sample, so that pairs that differ
+    enough already are left alone. Both images are learned from.
+
+    Args:
+        first: what the distance is taken in, for z1: the image (B, ...), or features of a discriminator; the distance
+            is the mean over the list's entries.
+        second: the same for z2 and the same labels.
+        latent_first: z1 ~ N(0, I), (B, ...).
+        latent_second: z2, likewise.
+        limit: the paper's tau.
+    """
+    distances = [(one - other).abs().flatten(1).mean(1) for one, other in zip(first, second, strict=True)]
+    distance = torch.stack(distances).mean(0)
+    latent_distance = (latent_first - latent_second).abs().flatten(1).mean(1)
+    return (distance / (latent_distance + _EPSILON)).clamp(max=limit).mean()

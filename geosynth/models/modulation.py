@@ -8,15 +8,20 @@ to the order of float additions) and the same gradients; `SpadeModulation` takes
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geosynth.models.affine import affine_by_row
+from geosynth.models.norm import BatchNorm
 from geosynth.models.patterns import LabelPatterns, Padding
 
 Form = Literal["auto", "table", "dense"]
+
+_COARSE = 16  # pixels per cell from which on most pixels have a pattern of their own
+_TABLE_VALUES = 1 << 25  # of a table at most
 
 
 class SpadeModulation(nn.Module):
@@ -37,88 +42,116 @@ class SpadeModulation(nn.Module):
         # gamma and beta in one convolution: the first `channels` outputs are gamma.
         self.gamma_beta = nn.Conv2d(hidden_channels, 2 * channels, 3)
         self.form: Form = "auto"
+        self._kept: tuple[Any, tuple[Tensor, Tensor]] | None = None
 
-    def forward(self, patterns: LabelPatterns, fold: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def rows(self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None) -> Tensor:
+        """(R, 2 * channels) float32: scale and shift of each class's interior, then of each border pixel.
+
+        Args:
+            patterns: of the labels.
+            norm: as in `maps`.
+        """
+        weight, bias = self._prepared(norm, as_matrix=True)
+        # Hidden activation of each distinct pattern, (P + 1 or more, hidden); row P, zeros, is the outside of the map.
+        taps = self.shared.weight.permute(2, 3, 1, 0).flatten(0, 2)
+        assert self.shared.bias is not None
+        hidden = F.relu(patterns.pattern_classes @ taps + self.shared.bias)
+        hidden = F.pad(hidden[: patterns.num_patterns], (0, 0, 0, len(hidden) - patterns.num_patterns))
+        # What each pattern contributes from each of the nine positions, (P + 1 or more, 9, 2 * channels).
+        places = patterns.taps * 9 + torch.arange(9, device=hidden.device)
+
+        def summed(weight: Tensor) -> Tensor:
+            table = (hidden @ weight.flatten(1)).view(len(hidden) * 9, -1).float()
+            return F.embedding_bag(places, table, mode="sum")
+
+        # All channels at once, unless labels are like noise: the table must not outgrow the features.
+        pieces = torch.split(weight.view(len(weight), 9, -1), max(16, _TABLE_VALUES // (len(hidden) * 9)), dim=2)
+        return torch.cat([summed(piece) for piece in pieces], dim=1).add_(bias)
+
+    def maps(self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None) -> tuple[Tensor, Tensor]:
         """Scale and shift, each (B, channels, h, w), such that y = x * scale + shift.
 
-        Without `fold`, x is normalised and scale = 1 + gamma, shift = beta. With `fold` = (mean, deviation) of a
-        batch norm whose statistics are fixed, x is not: the norm is folded into the weights.
+        Without `norm`, x is normalised and scale = 1 + gamma, shift = beta. With a norm, x is not: the norm, by its
+        running statistics, is folded into the weights.
         """
-        weight, bias = self._folded(fold)
-        if self._uses_table(patterns):
-            return self._by_table(patterns, weight, bias)
-        return self._densely(patterns, weight, bias)
+        weight, bias = self._prepared(norm, as_matrix=False)
+        hidden = F.relu(F.conv2d(self._pad(patterns.one_hot), self.shared.weight, self.shared.bias))
+        scale, shift = F.conv2d(self._pad(hidden), weight, bias).chunk(2, dim=1)
+        return scale, shift
 
-    def _folded(self, fold: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    def uses_table(self, patterns: LabelPatterns) -> bool:
+        """The table wins where patterns repeat; at the coarsest resolutions nearly every pixel has its own.
+
+        In evaluation the level decides, not the labels: the two forms round differently, and a pixel shall not depend
+        on what else is in its window.
+        """
+        if self.form != "auto":
+            return self.form == "table"
+        if self.training:
+            return 4 * patterns.num_patterns < patterns.num_pixels
+        return patterns.stride < _COARSE
+
+    def _prepared(self, norm: nn.BatchNorm2d | None, *, as_matrix: bool) -> tuple[Tensor, Tensor]:
+        """Weight and bias of `gamma_beta`, folded; kept from call to call while no gradient is wanted.
+
+        Args:
+            norm: to fold in.
+            as_matrix: the weight as (hidden, 9 * 2 * channels), else as that of a convolution.
+        """
+        if torch.is_grad_enabled() or self.gamma_beta.weight.is_inference():  # such tensors do not count their changes
+            return self._folded(norm, as_matrix)
+        sources = [self.gamma_beta.weight, self.gamma_beta.bias, *(norm.buffers() if norm else ())]
+        device, dtype = self.gamma_beta.weight.device.type, self.gamma_beta.weight.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        key = (as_matrix, dtype, [(value.data_ptr(), value._version) for value in sources if value is not None])
+        if self._kept is None or self._kept[0] != key:
+            weight, bias = self._folded(norm, as_matrix)
+            self._kept = (key, (weight.to(dtype), bias))
+        return self._kept[1]
+
+    def _folded(self, norm: nn.BatchNorm2d | None, as_matrix: bool) -> tuple[Tensor, Tensor]:
         """Weight and bias of `gamma_beta` with the "1 +" and, if given, the batch norm inside.
 
         (x - m) / s * (1 + gamma) + beta  =  x * (1 + gamma) / s  +  beta - m * (1 + gamma) / s
         """
         weight, bias = self.gamma_beta.weight, self.gamma_beta.bias
         assert bias is not None
-        gamma_weight, beta_weight = weight.chunk(2)
-        gamma_bias, beta_bias = bias.chunk(2)
-        gamma_bias = gamma_bias + 1
-        if fold is not None:
-            mean, deviation = fold
-            gamma_weight, gamma_bias = gamma_weight / deviation.view(-1, 1, 1, 1), gamma_bias / deviation
-            beta_weight = beta_weight - mean.view(-1, 1, 1, 1) * gamma_weight
-            beta_bias = beta_bias - mean * gamma_bias
-        return torch.cat([gamma_weight, beta_weight]), torch.cat([gamma_bias, beta_bias])
-
-    def _uses_table(self, patterns: LabelPatterns) -> bool:
-        """The table wins where patterns repeat; at the coarsest resolutions nearly every pixel has its own."""
-        if self.form != "auto":
-            return self.form == "table"
-        return 4 * patterns.num_patterns < patterns.num_pixels
-
-    def _densely(self, patterns: LabelPatterns, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = F.relu(F.conv2d(self._pad(patterns.one_hot), self.shared.weight, self.shared.bias))
-        scale, shift = F.conv2d(self._pad(hidden), weight, bias).chunk(2, dim=1)
-        return scale, shift
+        bias = torch.cat([bias[: self.channels] + 1, bias[self.channels :]])
+        if norm is not None:
+            mean, variance = norm.running_mean, norm.running_var
+            assert mean is not None
+            assert variance is not None
+            inverse = torch.rsqrt(variance + norm.eps)
+            gamma_weight, gamma_bias = weight[: self.channels], bias[: self.channels]
+            gamma_weight, gamma_bias = gamma_weight * inverse.view(-1, 1, 1, 1), gamma_bias * inverse
+            beta_weight = weight[self.channels :] - mean.view(-1, 1, 1, 1) * gamma_weight
+            weight = torch.cat([gamma_weight, beta_weight])
+            bias = torch.cat([gamma_bias, bias[self.channels :] - mean * gamma_bias])
+        if as_matrix:
+            weight = weight.permute(1, 2, 3, 0).flatten(1)
+        return weight, bias
 
     def _pad(self, values: Tensor) -> Tensor:
         return F.pad(values, (1, 1, 1, 1), mode="replicate" if self.padding == "replicate" else "constant")
 
-    def _by_table(self, patterns: LabelPatterns, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        width = 2 * self.channels
-        # Hidden activation of each distinct pattern, (P + 1, hidden); the last row, zeros, is the outside of the map.
-        taps = self.shared.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        assert self.shared.bias is not None
-        hidden = F.relu(patterns.pattern_classes @ taps + self.shared.bias)
-        hidden = F.pad(hidden, (0, 0, 0, 1))
-        # What each pattern contributes from each of the nine positions, (P + 1, 9, width).
-        table = (hidden @ weight.permute(1, 2, 3, 0).flatten(1)).view(-1, 9, width).float()
-        interior = table[patterns.uniform].sum(1) + bias
-        offsets = torch.arange(9, device=table.device)
-        border = F.embedding_bag(patterns.border_taps * 9 + offsets, table.flatten(0, 1), mode="sum") + bias
-        return self._spread(patterns, interior, border, 0), self._spread(patterns, interior, border, self.channels)
-
-    def _spread(self, patterns: LabelPatterns, interior: Tensor, border: Tensor, start: int) -> Tensor:
-        """(B, channels, h, w) in channels_last from the rows of classes and of border pixels."""
-        columns = slice(start, start + self.channels)
-        # A product with one-hot rows rather than a gather: its gradient is a product too, not a scatter.
-        pixels = patterns.interior_classes @ interior[:, columns]
-        pixels = pixels.index_copy(0, patterns.border, border[:, columns].to(pixels.dtype))
-        batch, height, width = patterns.labels.shape
-        return pixels.view(batch, height, width, self.channels).permute(0, 3, 1, 2)
-
 
 class SpadeNorm(nn.Module):
-    """Parameter-free batch norm followed by SPADE modulation."""
+    """Parameter-free batch norm followed by SPADE modulation and, if asked for, a leaky ReLU."""
 
     def __init__(self, channels: int, num_classes: int, hidden_channels: int, padding: Padding) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.norm = BatchNorm(channels)
         self.modulation = SpadeModulation(channels, num_classes, hidden_channels, padding)
 
-    def forward(self, features: Tensor, patterns: LabelPatterns) -> Tensor:
-        """(B, channels, h, w) to the same shape."""
+    def forward(self, features: Tensor, patterns: LabelPatterns, slope: float = 1.0) -> Tensor:
+        """(B, channels, h, w) to the same shape; `slope` is that of the leaky ReLU, 1 for none."""
+        fold = None
         if self.training:
-            scale, shift = self.modulation(patterns)
-            return torch.addcmul(shift, self.norm(features), scale)
-        mean, variance = self.norm.running_mean, self.norm.running_var
-        assert mean is not None
-        assert variance is not None
-        scale, shift = self.modulation(patterns, (mean, torch.sqrt(variance + self.norm.eps)))
-        return torch.addcmul(shift, features, scale)
+            features = self.norm(features)
+        else:
+            fold = self.norm
+        if self.modulation.uses_table(patterns):
+            return affine_by_row(features, self.modulation.rows(patterns, fold), patterns, slope)
+        scale, shift = self.modulation.maps(patterns, fold)
+        return F.leaky_relu(torch.addcmul(shift, features, scale), slope, inplace=True)

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 Padding = Literal["replicate", "zeros"]
 
+_ROWS = 256  # of a product, see `pattern_classes`
+
 # Up to this many possible codes a presence table finds the distinct ones; beyond, sorting is cheaper in memory.
 _MAX_PRESENCE_TABLE = 1 << 22
 
@@ -30,13 +32,16 @@ class LabelPatterns:
         patterns: (P, 9) int64, the labels of each distinct pattern, row by row.
         uniform: (num_classes + 1,) int64, row of the pattern that is one class throughout.
         border: (N,) int64, flat index into B * h * w of the pixels with more than one class within two pixels.
-        border_taps: (N, 9) int64, for each border pixel the pattern rows of its neighbours; P means outside the map.
+        taps: (num_classes + 1 + N, 9) int64: for the interior of each class, then for each border pixel, the pattern
+            rows of its neighbours; P means outside the map.
+        stride: full-resolution pixels per cell.
     """
 
-    def __init__(self, labels: Tensor, num_classes: int, padding: Padding = "replicate") -> None:
+    def __init__(self, labels: Tensor, num_classes: int, padding: Padding = "replicate", stride: int = 1) -> None:
         self.labels = labels.long()
         self.num_classes = num_classes
         self.padding: Padding = padding
+        self.stride = stride
         self._index()
 
     def _index(self) -> None:
@@ -55,7 +60,7 @@ class LabelPatterns:
         interior = (around == self.uniform[self.labels].unsqueeze(-1)).all(-1)
         self.is_border = ~interior.flatten()
         self.border = self.is_border.nonzero().squeeze(1)
-        self.border_taps = around.flatten(0, 2)[self.border]
+        self.taps = torch.cat([self.uniform.unsqueeze(1).expand(-1, 9), around.flatten(0, 2)[self.border]])
 
     @property
     def num_patterns(self) -> int:
@@ -66,6 +71,13 @@ class LabelPatterns:
     def num_pixels(self) -> int:
         """B * h * w."""
         return self.labels.numel()
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """(B * h * w,) int64: the row of `taps` that belongs to each pixel."""
+        rows = self.labels.flatten().clone()
+        rows[self.border] = torch.arange(len(self.border), device=rows.device) + self.num_classes + 1
+        return rows
 
     @cached_property
     def pixel_classes(self) -> Tensor:
@@ -85,8 +97,13 @@ class LabelPatterns:
 
     @cached_property
     def pattern_classes(self) -> Tensor:
-        """(P, 9 * num_classes) float32: one-hot labels of each pattern, tap by tap."""
-        return F.one_hot(self.patterns, self.num_classes + 1)[..., :-1].flatten(1).float()
+        """(P, 9 * num_classes) float32: one-hot labels of each pattern, tap by tap; then rows of zeros.
+
+        At least one more row, and a multiple of 256 in all: libraries keep compiled products for each shape they met,
+        which must not be as many as there are windows.
+        """
+        one_hot = F.one_hot(self.patterns, self.num_classes + 1)[..., :-1].flatten(1).float()
+        return F.pad(one_hot, (0, 0, 0, _ROWS - self.num_patterns % _ROWS))
 
 
 def _pad(values: Tensor, padding: Padding, outside: int) -> Tensor:
@@ -135,17 +152,23 @@ class LabelPyramid:
     """Label patterns of one label map at every stride the network works at; each is built when first asked for.
 
     Labels are resized by taking the first pixel of each cell, which is what nearest-neighbour resizing does.
+
+    Args:
+        labels: (B, H, W) class indices.
+        num_classes: of the labels; this index itself is "no class".
+        padding: what lies outside the map.
     """
 
     def __init__(self, labels: Tensor, num_classes: int, padding: Padding) -> None:
         self.labels = labels
         self.num_classes = num_classes
         self.padding: Padding = padding
-        self._levels: dict[int, LabelPatterns] = {}
+        self._levels: dict[tuple[int, int], LabelPatterns] = {}
 
-    def at(self, stride: int) -> LabelPatterns:
-        """Patterns of the labels resized to one cell per `stride` pixels."""
-        if stride not in self._levels:
-            coarse = self.labels[:, ::stride, ::stride]
-            self._levels[stride] = LabelPatterns(coarse, self.num_classes, self.padding)
-        return self._levels[stride]
+    def at(self, stride: int, dropped: int = 0) -> LabelPatterns:
+        """Patterns of the labels resized to one cell per `stride` pixels, without `dropped` pixels on each side."""
+        if (stride, dropped) not in self._levels:
+            height, width = self.labels.shape[1:]
+            coarse = self.labels[:, dropped : height - dropped : stride, dropped : width - dropped : stride]
+            self._levels[stride, dropped] = LabelPatterns(coarse, self.num_classes, self.padding, stride)
+        return self._levels[stride, dropped]

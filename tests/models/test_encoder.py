@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from geosynth.config import EncoderSettings
+from geosynth.errors import DataError
 from geosynth.models.encoder import StyleEncoder, sample_latent
 
 
@@ -44,6 +45,40 @@ def test_other_sizes_work(size):
     assert mean.shape == log_variance.shape == (2, 5)
     assert torch.isfinite(torch.cat([mean, log_variance])).all()
     assert not torch.allclose(mean[0], mean[1])
+
+
+def test_with_five_layers_nothing_is_pooled_at_128_px():
+    """The reference leaves out the sixth convolution for crops below 256 px: 4 x 4 cells are left again."""
+    encoder = StyleEncoder(EncoderSettings(num_bands=3, base_width=4, num_layers=5)).requires_grad_(False)
+    assert [conv.weight.shape[:2] for conv in encoder.convs] == [(4, 3), (8, 4), (16, 8), (32, 16), (32, 32)]
+    features = image(128, 128)
+    for index, conv in enumerate(encoder.convs):
+        features = F.instance_norm(conv(F.leaky_relu(features, 0.2) if index else features))
+    assert features.shape[2:] == (4, 4)
+    torch.testing.assert_close(encoder(image(128, 128))[0], encoder.mean(F.leaky_relu(features, 0.2).flatten(1)))
+
+
+def test_published_size():
+    """Convolutions 3 -> 64 -> 128 -> 256 -> 512 -> 512 -> 512 without bias, two heads of 8,192 x 256."""
+    with torch.device("meta"):
+        encoder = StyleEncoder(EncoderSettings(num_bands=3, latent_size=256))
+    convolutions = 9 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512 * 512 + 512 * 512)
+    assert sum(value.numel() for value in encoder.parameters()) == convolutions + 2 * (8192 * 256 + 256)
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_other_bands_are_refused_in_one_line(bands):
+    with pytest.raises(DataError, match=f"image of {bands} bands: the style encoder reads 3"):
+        build()(torch.zeros(1, bands, 64, 64))
+
+
+def test_spectral_norm_is_one_in_training():
+    encoder = StyleEncoder(EncoderSettings(num_bands=3, base_width=4), spectral_norm=True)
+    with torch.no_grad():
+        for _ in range(30):
+            encoder(image(64, 64))
+    for conv in encoder.convs:
+        assert float(torch.linalg.matrix_norm(conv.weight.detach().flatten(1), 2)) == pytest.approx(1, abs=0.05)
 
 
 def test_sample_latent_has_the_mean_and_variance_it_is_given():

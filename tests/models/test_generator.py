@@ -5,7 +5,6 @@ import torch
 from label_maps import assert_within, label_map, load_plain_spade, randomise
 
 from geosynth.config import GeneratorSettings
-from geosynth.errors import SettingsError
 from geosynth.models.field import position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.modulation import SpadeModulation
@@ -216,11 +215,3 @@ def test_works_without_latent_and_noise():
     image = build(settings)(label_map("patches", (2, 32, 48), 4))
     assert image.shape == (2, 2, 32, 48)
     assert image.abs().max() <= 1
-
-
-def test_sizes_off_the_lattice_are_refused():
-    with pytest.raises(SettingsError, match="40 x 32 px: sides must be multiples of 16"):
-        build(tiny("less"))(torch.zeros((1, 40, 32), dtype=torch.long))
-    linear = GeneratorSettings.reference(3, 2, crop_size=64, base_width=2, hidden_channels=4, latent_size=4)
-    with pytest.raises(SettingsError, match="64 px only"):
-        build(linear)(torch.zeros((1, 64, 32), dtype=torch.long), torch.zeros(1, 4))

@@ -8,6 +8,7 @@ import torch
 
 from geosynth.models.losses import (
     block_mean_distance,
+    diversity,
     feature_matching,
     hinge_discriminator,
     hinge_generator,
@@ -84,3 +85,29 @@ def test_block_mean_distance():
     shuffled = fake.copy()
     shuffled[..., :8, :8] = fake[..., :8, :8][..., ::-1, ::-1]
     assert float(block_mean_distance(torch.from_numpy(shuffled), torch.from_numpy(fake))) < 1e-6
+
+
+@pytest.mark.parametrize("limit", [0.3, 1.0, 100.0])
+def test_diversity_clamps_each_sample(limit):
+    """A sample beyond the limit does not pay for one below it, and gets no gradient."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 4, 3, 5, 6)).astype("float32")
+    second[1] = first[1] + 0.01  # hardly differs
+    z_first, z_second = rng.normal(size=(2, 4, 7)).astype("float32")
+    ratios = [np.abs(first[i] - second[i]).mean() / (np.abs(z_first[i] - z_second[i]).mean() + 1e-5) for i in range(4)]
+    images = [torch.from_numpy(values).requires_grad_() for values in (first, second)]
+    value = diversity([images[0]], [images[1]], torch.from_numpy(z_first), torch.from_numpy(z_second), limit)
+    assert float(value.detach()) == pytest.approx(np.mean([min(ratio, limit) for ratio in ratios]), rel=1e-5)
+    value.backward()
+    for image in images:  # both are learned from
+        assert [bool(gradient.any()) for gradient in image.grad] == [ratio < limit for ratio in ratios]
+
+
+def test_diversity_of_equal_latents_is_finite_and_fields_count_as_vectors():
+    image, z = torch.rand(2, 3, 4, 4), torch.rand(2, 5)
+    assert float(diversity([image], [image], z, z, 10.0)) == 0
+    field = z[:, :, None, None].expand(-1, -1, 2, 3)
+    other = torch.rand(2, 3, 4, 4)
+    assert float(diversity([image], [other], field, field + 1, 10.0)) == pytest.approx(
+        float(diversity([image], [other], z, z + 1, 10.0)), rel=1e-5
+    )

@@ -129,22 +129,62 @@ def test_folded_batch_norm_equals_normalising_first():
     layer = build(3, "replicate", training=False)
     patterns = LabelPatterns(labels, 3)
     features = features_for(labels)
-    scale, shift = layer.modulation(patterns)
+    scale, shift = layer.modulation.maps(patterns)
     assert_within(layer(features, patterns), layer.norm(features) * scale + shift)
 
 
 def test_the_cheaper_form_is_chosen(monkeypatch):
     layer = build(20, "replicate", training=False)
     taken = []
-    for form in ("_by_table", "_densely"):
+    for form in ("rows", "maps"):
         original = getattr(layer.modulation, form)
         monkeypatch.setattr(
             layer.modulation, form, lambda *args, form=form, original=original: taken.append(form) or original(*args)
         )
     for kind in ("uniform", "noise"):
         labels = label_map(kind, (1, 32, 32), 20)
-        layer(features_for(labels), LabelPatterns(labels, 20))
-    assert taken == ["_by_table", "_densely"]
+        layer.train()(features_for(labels), LabelPatterns(labels, 20))
+        for stride in (1, 32):  # in evaluation it must not depend on the labels
+            layer.eval()(features_for(labels), LabelPatterns(labels, 20, stride=stride))
+    assert taken == ["rows", "rows", "maps", "maps", "rows", "maps"]
+
+
+@pytest.mark.parametrize("form", ["table", "dense"])
+def test_weights_kept_between_calls_follow_changes(form):
+    labels = label_map("patches", (1, 16, 16), 3)
+    layer = build(3, "replicate", training=False)
+    layer.modulation.form = form
+    features, patterns = features_for(labels), LabelPatterns(labels, 3)
+    with torch.no_grad():
+        layer(features, patterns)
+        layer.modulation.gamma_beta.weight.mul_(2)
+        layer.norm.running_mean.add_(1)
+        kept = layer(features, patterns)
+    fresh = layer(features, patterns)  # with gradients nothing is kept
+    assert_within(kept, fresh.detach())
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.2])
+@pytest.mark.parametrize("form", ["table", "dense"])
+def test_activation_is_that_of_torch(form, slope):
+    labels = label_map("patches", (2, 40, 40), 4, holes=True)
+    layer = build(4, "zeros", training=True)
+    layer.modulation.form = form
+    patterns = LabelPatterns(labels, 4, "zeros")
+    plain = run(layer, labels, lambda features: torch.nn.functional.leaky_relu(layer(features, patterns), slope))
+    layer = build(4, "zeros", training=True)
+    layer.modulation.form = form
+    assert_same_run(run(layer, labels, lambda features: layer(features, patterns, slope)), plain)
+
+
+def test_pieces_of_any_size_give_the_same(monkeypatch):
+    labels = label_map("lines", (2, 24, 19), 6, holes=True)
+    runs = []
+    for size in (CHANNELS, 7 * CHANNELS, 1 << 20):
+        monkeypatch.setattr("geosynth.models.affine._PIECE", size)
+        runs.append(run_form(build(6, "zeros", training=True), labels, 6, "zeros", "table"))
+    for other in runs[1:]:
+        assert_same_run(other, runs[0])
 
 
 def test_forms_agree_in_bfloat16():

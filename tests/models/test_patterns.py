@@ -34,7 +34,7 @@ def check_against_naive(labels, num_classes, padding):
     assert len({tuple(row) for row in rows}) == found.num_patterns
     assert [rows[index] for index in found.uniform] == [[label] * 9 for label in range(num_classes + 1)]
 
-    taps = dict(zip(found.border.tolist(), found.border_taps.tolist(), strict=True))
+    taps = dict(zip(found.border.tolist(), found.taps[len(found.uniform) :].tolist(), strict=True))
     _, height, width = labels.shape
     for flat in range(labels.numel()):
         sample, rest = divmod(flat, height * width)
@@ -82,7 +82,7 @@ def test_sorting_finds_what_the_presence_table_finds(kind, padding, monkeypatch)
     by_table = LabelPatterns(labels, 6, padding)
     monkeypatch.setattr(patterns_module, "_MAX_PRESENCE_TABLE", 0)
     by_sorting = LabelPatterns(labels, 6, padding)
-    for name in ("patterns", "uniform", "border", "border_taps", "is_border"):
+    for name in ("patterns", "uniform", "border", "taps", "is_border"):
         assert torch.equal(getattr(by_table, name), getattr(by_sorting, name)), name
 
 

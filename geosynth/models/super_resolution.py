@@ -1,0 +1,157 @@
+"""Label super-resolution: learning fine classes from coarse ones (Malkin et al. 2019; Robinson et al. 2019).
+
+A coarse class (of the NLCD, say) does not tell a pixel's fine class, but it tells about which share of the pixels under
+it each fine class has. The loss asks that the mean of a network's probabilities over such pixels agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geosynth.errors import DataError
+
+_LEAST_DEVIATION = 0.01  # what a share that was always the same is taken to vary by in places not seen
+
+
+@dataclass(frozen=True)
+class CoarseShares:
+    """Shares of the fine classes among the pixels of each coarse class.
+
+    Attributes:
+        mean: (num_coarse, num_fine), mu: the mean share over places.
+        deviation: (num_coarse, num_fine), sigma: its standard deviation between places.
+
+    Raises:
+        DataError: if the two differ in shape, or a value cannot be a share or a deviation.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __post_init__(self) -> None:
+        if self.mean.ndim != 2 or self.mean.shape != self.deviation.shape:
+            raise DataError(
+                f"shares {tuple(self.mean.shape)} and deviations {tuple(self.deviation.shape)}:"
+                " both must be coarse classes x fine classes"
+            )
+        if min(float(self.mean.min()), float(self.deviation.min())) < 0 or float(self.mean.max()) > 1:
+            raise DataError("mean shares must lie in 0..1, their deviations not below 0")
+
+
+def estimate_shares(
+    coarse: Tensor, fine: Tensor, num_coarse: int, num_fine: int, block_size: int | None = None
+) -> CoarseShares:
+    """Measure shares on places where both labels are known.
+
+    Args:
+        coarse: (B, H, W) coarse class of each pixel; `num_coarse` where it has none.
+        fine: (B, H, W) fine class; `num_fine` where it has none. Pixels without both are left out.
+        num_coarse: number of coarse classes.
+        num_fine: number of fine classes.
+        block_size: pixels; side of the places between which shares vary, as the loss will be given; None for whole
+            images.
+
+    Returns:
+        Mean and deviation over places, each weighted by its pixels. Deviations are 0.01 at least: what did not occur in
+        a few places is not impossible elsewhere. A coarse class that does not occur gets mean 1 / num_fine and
+        deviation 1, which asks for nothing.
+
+    Raises:
+        DataError: if the two differ in shape.
+    """
+    if coarse.shape != fine.shape:
+        raise DataError(f"coarse labels {tuple(coarse.shape)} and fine labels {tuple(fine.shape)} differ in shape")
+    known = fine < num_fine
+    one_hot = F.one_hot(fine.long(), num_fine + 1)[..., :-1].permute(0, 3, 1, 2).double()
+    groups = _Groups(torch.where(known, coarse, num_coarse), num_coarse, block_size)
+    shares = groups.mean(one_hot)
+    weights = groups.sizes.double() / groups.per_class(groups.sizes.double())[groups.classes]
+    mean = groups.per_class(weights.unsqueeze(1) * shares)
+    variance = groups.per_class(weights.unsqueeze(1) * (shares - mean[groups.classes]).square())
+    absent = groups.per_class(groups.sizes.double()) == 0
+    mean[absent], variance[absent] = 1 / num_fine, 1.0
+    return CoarseShares(mean.float().clamp(0, 1), variance.sqrt().float().clamp(min=_LEAST_DEVIATION))
+
+
+def super_resolution_loss(
+    probabilities: Tensor, coarse: Tensor, shares: CoarseShares, block_size: int | None = None
+) -> Tensor:
+    """How far the mean probabilities under each coarse class are from the shares it should have.
+
+    With p the mean of a fine class's probability over the n pixels of one coarse class in one place, and
+    v = sum(q (1 - q)) / n^2 over these pixels' probabilities q, its variance:
+
+        relu(|p - mu| - sigma)^2 / (v + sigma^2 + 1e-6) + log(v + 0.03)
+
+    summed over fine classes, averaged over coarse classes and places by their pixels. Mix it with the cross-entropy of
+    the few fine labels; Robinson et al. weigh it 1/40. May be negative (the logarithm).
+
+    Args:
+        probabilities: (B, num_fine, H, W), softmax over the fine classes.
+        coarse: (B, H, W) coarse class of each pixel; num_coarse where it has none, which is left out.
+        shares: of the fine classes under each coarse class.
+        block_size: pixels; side of a place. None for whole images, as in the paper; else a multiple of a coarse pixel.
+
+    Returns:
+        A scalar; 0 if no pixel has a coarse class.
+
+    Raises:
+        DataError: if shapes or numbers of classes do not fit.
+    """
+    num_coarse, num_fine = shares.mean.shape
+    if coarse.shape != probabilities[:, 0].shape:
+        raise DataError(f"coarse labels {tuple(coarse.shape)} do not fit probabilities {tuple(probabilities.shape)}")
+    if probabilities.shape[1] != num_fine:
+        raise DataError(f"{probabilities.shape[1]} classes of probabilities, shares of {num_fine}")
+    probabilities = probabilities.float()
+    groups = _Groups(coarse, num_coarse, block_size)
+    if not len(groups.sizes):
+        return probabilities.sum() * 0
+    mean = groups.mean(probabilities)
+    variance = groups.mean(probabilities * (1 - probabilities)) / groups.sizes.unsqueeze(1)
+    mu = shares.mean.to(mean)[groups.classes]
+    sigma = shares.deviation.to(mean)[groups.classes]
+    excess = F.relu((mean - mu).abs() - sigma)
+    losses = excess.square() / (variance + sigma.square() + 1e-6) + torch.log(variance + 0.03)
+    return (losses.sum(1) * groups.sizes).sum() / groups.sizes.sum()
+
+
+class _Groups:
+    """The pixels of one coarse class in one place, for all classes and places that occur.
+
+    Attributes:
+        classes: (G,) the coarse class of each group.
+        sizes: (G,) its pixels.
+    """
+
+    classes: Tensor
+    sizes: Tensor
+
+    def __init__(self, coarse: Tensor, num_coarse: int, block_size: int | None) -> None:
+        if int(coarse.min()) < 0 or int(coarse.max()) > num_coarse:
+            raise DataError(f"coarse labels hold {int(coarse.min())}..{int(coarse.max())}, not 0..{num_coarse}")
+        batch, height, width = coarse.shape
+        size = block_size or max(height, width)
+        rows = torch.arange(height, device=coarse.device).div(size, rounding_mode="floor")
+        columns = torch.arange(width, device=coarse.device).div(size, rounding_mode="floor")
+        places = rows.unsqueeze(1) * (int(columns[-1]) + 1) + columns
+        samples = torch.arange(batch, device=coarse.device).view(-1, 1, 1) * (int(places[-1, -1]) + 1)
+        self._num_coarse = num_coarse
+        self._known = (coarse < num_coarse).flatten()
+        codes = ((samples + places) * num_coarse + coarse).flatten()[self._known]
+        distinct, self._group, self.sizes = torch.unique(codes, return_inverse=True, return_counts=True)
+        self.classes = distinct % num_coarse
+
+    def mean(self, values: Tensor) -> Tensor:
+        """(B, C, H, W) to the mean over each group, (G, C)."""
+        pixels = values.permute(0, 2, 3, 1).flatten(0, 2)[self._known]
+        sums = values.new_zeros((len(self.sizes), values.shape[1])).index_add(0, self._group, pixels)
+        return sums / self.sizes.unsqueeze(1)
+
+    def per_class(self, values: Tensor) -> Tensor:
+        """(G, ...) summed over the groups of each coarse class, (num_coarse, ...)."""
+        return values.new_zeros((self._num_coarse, *values.shape[1:])).index_add(0, self.classes, values)

@@ -1,8 +1,26 @@
-"""Grid geometry in whole pixels: windows, tile plans, alignment, spatial splits. numpy and odc-geo only."""
+"""Grid geometry in whole pixels: windows, tile plans, alignment, spatial splits, leakage."""
 
-from geosynth.grid.alignment import absolute_origin, ground_sampling_distance, offset_in
+from geosynth.grid.alignment import (
+    absolute_origin,
+    buffer_pixels,
+    ground_sampling_distance,
+    offset_in,
+    pixels_within,
+)
+from geosynth.grid.blocks import BlockPlan, cut
 from geosynth.grid.split import SpatialSplit
 from geosynth.grid.tiles import TilePlan
 from geosynth.grid.window import Window
 
-__all__ = ["SpatialSplit", "TilePlan", "Window", "absolute_origin", "ground_sampling_distance", "offset_in"]
+__all__ = [
+    "BlockPlan",
+    "SpatialSplit",
+    "TilePlan",
+    "Window",
+    "absolute_origin",
+    "buffer_pixels",
+    "cut",
+    "ground_sampling_distance",
+    "offset_in",
+    "pixels_within",
+]

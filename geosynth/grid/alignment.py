@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import GridError
+from geosynth.errors import GridError, SettingsError
 
 # Fractions of a pixel. Real files carry rounding in their transforms (0.600000000599999 for 0.6 m): at UTM northings
 # that adds up to a hundredth of a pixel. Half a pixel is a real shift.
@@ -35,13 +36,55 @@ def ground_sampling_distance(geobox: GeoBox) -> float | None:
     return float(abs(geobox.affine.determinant) ** 0.5 * metres_per_unit)
 
 
+def pixels_within(geobox: GeoBox, metres: float, what: str = "buffer") -> int:
+    """The least whole number of pixels that is nowhere shorter than a distance.
+
+    Metres are those of the CRS. Of pixels that are not square the shorter side counts.
+
+    Raises:
+        SettingsError: if the distance is negative.
+        GridError: if the grid has no projected CRS; names `what`.
+    """
+    if not 0 <= metres < math.inf:
+        raise SettingsError(f"{what}: metres from 0 up, got {metres:g}")
+    if metres == 0:
+        return 0
+    if geobox.crs is None or not geobox.crs.projected:
+        raise GridError(f"{what}: the grid has no projected CRS, so metres mean nothing here; say pixels, as in 64px")
+    a = geobox.affine
+    shortest = float(np.linalg.svd(np.array([[a.a, a.b], [a.d, a.e]]), compute_uv=False)[-1])
+    metres_per_unit: float = geobox.crs.proj.axis_info[0].unit_conversion_factor
+    # 200 m at 0.5 m are 400 px, also where 0.5 was written as 0.4999999999.
+    return math.ceil(metres / (shortest * metres_per_unit) - _SIZE_TOLERANCE)
+
+
+def buffer_pixels(buffer: float | str, geobox: GeoBox) -> int:
+    """Metres, or pixels as in "64px", as whole pixels of a grid.
+
+    Raises:
+        SettingsError: if it is neither, or negative.
+        GridError: if metres are given for a grid without a projected CRS.
+    """
+    text = str(buffer).strip().removesuffix("m").strip()
+    in_pixels = text.endswith("px")
+    try:
+        number = float(text.removesuffix("px"))
+    except ValueError as error:
+        raise SettingsError(f"buffer {buffer!r}: metres, as in 200, or pixels, as in 64px") from error
+    if not in_pixels:
+        return pixels_within(geobox, number)
+    if number < 0 or number != int(number):
+        raise SettingsError(f"buffer {buffer!r}: whole pixels from 0 up")
+    return int(number)
+
+
 def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int, int]:
     """(row, column) of the first pixel of `inner` on the grid of `outer`.
 
     Raises:
         GridError: if CRS, pixel size or orientation differ, or the offset is not whole pixels; names `source`.
     """
-    if not _same_crs(outer, inner):
+    if not same_crs(outer, inner):
         raise GridError(
             f"{source}: CRS {_name(inner)} differs from {_name(outer)}; reproject it or assign the right one"
         )
@@ -70,7 +113,8 @@ def _linear(geobox: GeoBox) -> str:
     return f"({t.a:.12g}, {t.b:.12g}, {t.d:.12g}, {t.e:.12g})"
 
 
-def _same_crs(outer: GeoBox, inner: GeoBox) -> bool:
+def same_crs(outer: GeoBox, inner: GeoBox) -> bool:
+    """Whether two grids have one CRS, or none both, however it is written."""
     if outer.crs is None or inner.crs is None:
         return outer.crs is inner.crs
     # Some writers leave the authority out or use another one's twin (ESRI:102039 is EPSG:5070): EPSG's match decides.

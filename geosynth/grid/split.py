@@ -1,87 +1,318 @@
-"""SpatialSplit: which windows belong to which fold, so that no train pixel touches a test pixel."""
+"""SpatialSplit: the areas of train, val and test on a pixel grid, kept apart by a buffer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import shapely
+from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, SettingsError
+from geosynth.grid.areas import as_array, boxes_of, clean_polygons, cut_near, inset_boxes, quarters
+from geosynth.grid.groups import allocate, blocks_over, cut_by_blocks, pixels_of, touching_groups
 from geosynth.grid.window import Window
 
 FOLDS = ("train", "val", "test")
+SHARES = (0.7, 0.1, 0.2)
+
+_LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SpatialSplit:
-    """The fold of each of a sequence of windows (scenes on one grid)."""
+    """Which pixels belong to which fold.
 
-    windows: tuple[Window, ...]
-    folds: tuple[str, ...]
+    Areas are polygons in pixel coordinates of one grid: x is the column, y the row, and the first pixel reaches from
+    (0, 0) to (1, 1). A pixel belongs to a fold if it lies wholly in its area. No pixels of two folds lie nearer to
+    each other than `buffer`, edge to edge: what val and train lose by that is part of no fold.
+
+    Attributes:
+        areas: MultiPolygons of the folds train, val, test; empty for a fold that is not used.
+        buffer: pixels between folds.
+    """
+
+    areas: tuple[shapely.MultiPolygon, shapely.MultiPolygon, shapely.MultiPolygon]
+    buffer: int = 0
+    _of_thread: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SpatialSplit, (self.areas, self.buffer)
 
     @classmethod
-    def by_cluster(
-        cls, windows: Sequence[Window], shares: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0, gap: int = 1
+    def by_clusters(
+        cls,
+        windows: Sequence[Window],
+        shares: Sequence[float] = SHARES,
+        seed: int = 0,
+        *,
+        gap: int = 1,
+        buffer: int = 0,
+        class_pixels: npt.ArrayLike | None = None,
     ) -> SpatialSplit:
-        """Give whole clusters to folds, so that neighbours never part.
-
-        Windows less than `gap` pixels apart are one cluster (1: those that touch or overlap). Clusters go, in an order
-        drawn from `seed`, to the fold that lacks most pixels of its share; the last ones to folds that are still empty.
+        """Give whole clusters of scenes to folds, so that neighbours never part.
 
         Args:
-            windows: on one grid; they may overlap.
+            windows: of the scenes, on one grid; they may overlap.
             shares: of the pixels, for train, val and test; in any unit.
-            seed: of the order.
-            gap: pixels.
+            seed: of the order in which clusters find their fold.
+            gap: scenes less than this many pixels apart are one cluster (1: those that touch or overlap).
+            buffer: pixels between folds.
+            class_pixels: (scenes, classes), to give each fold its share of each class; else of all pixels.
 
         Raises:
-            SettingsError: if shares are negative, all zero, or not three.
-            DataError: if there are fewer clusters than folds with a share.
+            SettingsError: if shares are negative, all zero, or not three; or the buffer is negative.
+            DataError: if there are fewer clusters than folds with a share, or the buffer leaves a fold nothing.
         """
-        if len(shares) != len(FOLDS) or min(shares) < 0 or not sum(shares) > 0:
-            raise SettingsError(f"shares: three numbers from 0 up, for {', '.join(FOLDS)}; got {tuple(shares)}")
+        wanted = _check_shares(shares)
         clusters = touching_groups(windows, gap)
-        areas = [sum(windows[index].height * windows[index].width for index in cluster) for cluster in clusters]
-        wanted = np.asarray(shares, dtype=float) / sum(shares)
-        filled = np.zeros(len(wanted))
-        folds = [""] * len(windows)
-        for place, position in enumerate(np.random.default_rng(seed).permutation(len(clusters))):
-            lack = wanted * sum(areas) - filled
-            empty = (wanted > 0) & (filled == 0)
-            if len(clusters) - place <= empty.sum():
-                lack[~empty] = -np.inf
-            fold = int(np.argmax(lack))
-            filled[fold] += areas[position]
-            for index in clusters[position]:
-                folds[index] = FOLDS[fold]
-        lacking = [name for name, share, pixels in zip(FOLDS, wanted, filled, strict=True) if share > 0 and pixels == 0]
+        groups = [[windows[index] for index in cluster] for cluster in clusters]
+        if class_pixels is None:
+            sums = pixels_of(groups)
+        else:
+            of_scenes = np.asarray(class_pixels, dtype=float)
+            sums = np.array([of_scenes[cluster].sum(axis=0) for cluster in clusters])
+        return cls._by_groups(groups, sums, wanted, seed, buffer, "the scenes form {} separate cluster(s)")
+
+    @classmethod
+    def by_blocks(
+        cls,
+        windows: Sequence[Window],
+        block_size: int,
+        shares: Sequence[float] = SHARES,
+        seed: int = 0,
+        *,
+        buffer: int = 0,
+        class_pixels: npt.ArrayLike | None = None,
+    ) -> SpatialSplit:
+        """Give square blocks to folds, also within a scene.
+
+        Blocks lie on the lattice of `block_size` from the grid's first pixel; what is outside of all scenes belongs to
+        no fold. The buffer is cut from train and val blocks, so blocks should be several times as large.
+
+        Args:
+            windows: of the scenes, on one grid; they may overlap.
+            block_size: pixels.
+            shares: of the pixels, for train, val and test; in any unit. The buffer then takes from train most.
+            seed: of the order in which blocks find their fold.
+            buffer: pixels between folds.
+            class_pixels: (blocks, classes) in the order of `blocks_over(windows, block_size)`, to give each fold its
+                share of each class; else of all pixels.
+
+        Raises:
+            SettingsError: if shares are negative, all zero, or not three; or a size is not positive.
+            DataError: if there are fewer blocks than folds with a share, or the buffer leaves a fold nothing.
+        """
+        wanted = _check_shares(shares)
+        if block_size < 1:
+            raise SettingsError(f"block size: pixels from 1 up, got {block_size}")
+        blocks = blocks_over(windows, block_size)
+        groups = cut_by_blocks(windows, blocks, block_size)
+        pixels = pixels_of(groups) if class_pixels is None else np.asarray(class_pixels, dtype=float)
+        if len(pixels) != len(blocks):
+            raise SettingsError(f"class pixels of {len(pixels)} blocks were given for {len(blocks)} blocks")
+        kept = np.flatnonzero((pixels > 0).any(axis=1))  # blocks of nodata need no fold
+        groups = [groups[index] for index in kept]
+        return cls._by_groups(groups, pixels[kept], wanted, seed, buffer, "there are {} block(s)")
+
+    @classmethod
+    def by_scenes(cls, windows: Mapping[str, Sequence[Window]], *, buffer: int = 0) -> SpatialSplit:
+        """Scenes chosen for each fold; where they overlap, test goes before val and val before train.
+
+        Raises:
+            SettingsError: if a fold has another name, or the buffer is negative.
+            DataError: if the buffer, or overlap, leaves a fold nothing.
+        """
+        return cls.by_polygons(
+            {fold: shapely.unary_union(boxes_of(scenes)) for fold, scenes in windows.items()}, buffer=buffer
+        )
+
+    @classmethod
+    def by_polygons(
+        cls,
+        polygons: Mapping[str, shapely.Geometry],
+        windows: Sequence[Window] | None = None,
+        *,
+        buffer: int = 0,
+    ) -> SpatialSplit:
+        """Areas drawn by hand; where they overlap, test goes before val and val before train.
+
+        Args:
+            polygons: polygons in pixel coordinates (x = column, y = row) of each fold.
+            windows: of the scenes; what is outside of them belongs to no fold. None: all is inside.
+            buffer: pixels between folds.
+
+        Raises:
+            SettingsError: if a fold has another name, or the buffer is negative.
+            DataError: if overlap or the buffer leave a fold nothing.
+        """
+        unknown = sorted(set(polygons) - set(FOLDS))
+        if unknown:
+            raise SettingsError(f"fold {', '.join(unknown)}: the folds are {', '.join(FOLDS)}")
+        if buffer < 0:
+            raise SettingsError(f"buffer: pixels from 0 up, got {buffer}")
+        given = [clean_polygons(polygons.get(fold, shapely.MultiPolygon())) for fold in FOLDS]
+        inside = None if windows is None else shapely.unary_union(boxes_of(windows))
+        areas = [area if inside is None else clean_polygons(area & inside) for area in given]
+        for fold, before, area in zip(FOLDS, given, areas, strict=True):
+            if area.is_empty and not before.is_empty:
+                _LOG.warning("fold %s has no pixel of a scene on this grid", fold)
+        apart = _separate(areas, buffer)
+        lacking = [
+            fold for fold, old, new in zip(FOLDS, areas, apart, strict=True) if new.is_empty and not old.is_empty
+        ]
         if lacking:
             raise DataError(
-                f"no cluster left for fold {', '.join(lacking)}: the scenes form {len(clusters)} separate cluster(s);"
+                f"a buffer of {buffer} px leaves fold {', '.join(lacking)} nothing;"
+                " take a smaller buffer, larger blocks or places further apart"
+            )
+        train, val, test = apart
+        return cls((train, val, test), buffer)
+
+    def away_from(self, foreign: Mapping[str, shapely.Geometry]) -> SpatialSplit:
+        """This split without what lies within `buffer` of folds of another grid.
+
+        Args:
+            foreign: areas of folds elsewhere, in pixel coordinates of this grid. Val loses what is near a foreign test
+                area, train what is near a foreign val or test area. One pixel and two thousandths are added to the
+                buffer, since two projections do not agree on lengths.
+
+        Raises:
+            DataError: if nothing is left of a fold.
+        """
+        test, val = (clean_polygons(foreign.get(fold, shapely.MultiPolygon())) for fold in ("test", "val"))
+        if test.is_empty and val.is_empty:
+            return self
+        reach = math.ceil(self.buffer * 1.002) + 1
+        cut = dict(zip(FOLDS, self.areas, strict=True))
+        cut["val"] = cut_near(cut["val"], test, reach)
+        cut["train"] = cut_near(cut["train"], clean_polygons(val | test), reach)
+        for fold in FOLDS:
+            if cut[fold].is_empty and not self.area(fold).is_empty:
+                raise DataError(f"fold {fold} lies wholly within the buffer of folds of a neighbouring grid")
+        return SpatialSplit.by_polygons(cut, buffer=self.buffer)
+
+    @classmethod
+    def _by_groups(
+        cls,
+        groups: list[list[Window]],
+        pixels: npt.NDArray[np.floating],
+        wanted: npt.NDArray[np.floating],
+        seed: int,
+        buffer: int,
+        there_are: str,
+    ) -> SpatialSplit:
+        folds = np.flatnonzero(wanted)
+        if len(groups) < len(folds):
+            lacking = ", ".join(FOLDS[fold] for fold in folds[len(groups) :])
+            raise DataError(
+                f"none left for fold {lacking}: {there_are.format(len(groups))};"
                 " give that fold a share of 0, or more places"
             )
-        return cls(tuple(windows), tuple(folds))
+        chosen = folds[allocate(pixels, wanted[folds], seed)]
+        members: dict[str, list[Window]] = {FOLDS[fold]: [] for fold in folds}
+        for group, fold in zip(groups, chosen, strict=True):
+            members[FOLDS[fold]] += group
+        return cls.by_scenes(members, buffer=buffer)
+
+    def area(self, fold: str) -> shapely.MultiPolygon:
+        """Of a fold, in pixel coordinates.
+
+        Raises:
+            SettingsError: if there is no such fold.
+        """
+        return self.areas[_position(fold)]
+
+    def _indexed(self, fold: str) -> shapely.MultiPolygon:
+        """The area, prepared for many questions. A copy for each thread: GEOS writes into prepared geometries."""
+        if not hasattr(self._of_thread, "areas"):
+            copies = shapely.from_wkb(shapely.to_wkb(np.array(self.areas, dtype=object)))
+            shapely.prepare(copies)
+            self._of_thread.areas = copies
+        indexed: shapely.MultiPolygon = self._of_thread.areas[_position(fold)]
+        return indexed
+
+    def holds(self, window: Window, fold: str) -> bool:
+        """Whether each pixel of a window is the fold's."""
+        return bool(shapely.covers(self._indexed(fold), inset_boxes(as_array([window]))[0]))
+
+    def holds_each(self, windows: npt.NDArray[np.integer[Any]], fold: str) -> npt.NDArray[np.bool_]:
+        """`holds` for (n, 4) windows (row, column, height, width) at once."""
+        held: npt.NDArray[np.bool_] = shapely.covers(self._indexed(fold), inset_boxes(windows))
+        return held
+
+    def meets(self, window: Window, fold: str) -> bool:
+        """Whether some part of a window lies in the fold's area."""
+        return bool(shapely.intersects(self._indexed(fold), inset_boxes(as_array([window]))[0]))
+
+    def fold_of(self, window: Window) -> str | None:
+        """The fold that holds a window; None if none holds all of it."""
+        return next((fold for fold in FOLDS if self.holds(window, fold)), None)
+
+    def mask(self, window: Window, fold: str) -> npt.NDArray[np.bool_]:
+        """(height, width): which pixels are the fold's. Quarters a window as long as its answer is mixed."""
+        area = self._indexed(fold)
+        mask = np.zeros((window.height, window.width), dtype=bool)
+        parts = as_array([window])
+        while len(parts):
+            boxes = inset_boxes(parts)
+            inside = shapely.covers(area, boxes)
+            for row, column, height, width in parts[inside] - (window.row, window.column, 0, 0):
+                mask[row : row + height, column : column + width] = True
+            mixed = ~inside & (parts[:, 2:].max(axis=1) > 1)
+            mixed[mixed] = shapely.intersects(area, boxes[mixed])
+            parts = quarters(parts[mixed])
+        return mask
+
+    def to_values(self) -> dict[str, Any]:
+        """Plain values for JSON: areas as WKT."""
+        areas = {
+            fold: shapely.to_wkt(area, rounding_precision=-1) for fold, area in zip(FOLDS, self.areas, strict=True)
+        }
+        return {"buffer": self.buffer, **areas}
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> SpatialSplit:
+        """The inverse of `to_values`."""
+        train, val, test = (shapely.from_wkt(values[fold]) for fold in FOLDS)
+        return cls((train, val, test), values["buffer"])
+
+    def save(self, path: str | Path, geobox: GeoBox) -> None:
+        """Write a table of polygons with a `fold` column: GeoParquet, GeoPackage or GeoJSON; see `save_split`."""
+        from geosynth.grid.split_file import save_split
+
+        save_split(self, Path(path), geobox)
+
+    @classmethod
+    def load(cls, path: str | Path, geobox: GeoBox, windows: Sequence[Window] | None = None) -> SpatialSplit:
+        """Read a table of polygons with a `fold` column in any CRS; see `load_split`."""
+        from geosynth.grid.split_file import load_split
+
+        return load_split(Path(path), geobox, windows)
 
 
-def touching_groups(windows: Sequence[Window], gap: int = 1) -> list[list[int]]:
-    """Indices of windows grouped by connection, each window in one group (union-find over overlapping pairs)."""
-    parent = list(range(len(windows)))
+def _position(fold: str) -> int:
+    if fold not in FOLDS:
+        raise SettingsError(f"fold {fold!r}: the folds are {', '.join(FOLDS)}")
+    return FOLDS.index(fold)
 
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = index = parent[parent[index]]
-        return index
 
-    order = sorted(range(len(windows)), key=lambda index: windows[index].row)
-    for place, first in enumerate(order):
-        grown = windows[first].buffer(gap)
-        for second in order[place + 1 :]:
-            if windows[second].row >= grown.bottom:
-                break
-            if grown.intersection(windows[second]):
-                parent[root(second)] = root(first)
-    groups: dict[int, list[int]] = {}
-    for index in range(len(windows)):
-        groups.setdefault(root(index), []).append(index)
-    return list(groups.values())
+def _check_shares(shares: Sequence[float]) -> npt.NDArray[np.floating]:
+    if len(shares) != len(FOLDS) or not min(shares) >= 0 or not 0 < sum(shares) < np.inf:
+        raise SettingsError(f"shares: three numbers from 0 up, for {', '.join(FOLDS)}; got {tuple(shares)}")
+    return np.asarray(shares, dtype=float) / sum(shares)
+
+
+def _separate(areas: list[shapely.MultiPolygon], buffer: int) -> list[shapely.MultiPolygon]:
+    """Cut from val what is near test, and from train what is near either."""
+    train, val, test = areas
+    val = cut_near(val, test, buffer)
+    train = cut_near(train, clean_polygons(val | test), buffer)
+    return [train, val, test]

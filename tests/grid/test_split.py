@@ -1,16 +1,155 @@
-"""SpatialSplit: neighbours never part, and each fold that is wanted gets something."""
+"""SpatialSplit: folds keep their distance, whatever they are made of."""
 
 from __future__ import annotations
 
+import json
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
+import shapely
+from areas import SIDE, allowed, naive_mask, polygons, scenes, smallest_distance
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import SpatialSplit, Window
+from geosynth.grid.groups import blocks_over
+from geosynth.grid.split import FOLDS
 from strategies import few, windows
 
 scattered = st.lists(windows(reach=400), min_size=1, max_size=40)
+
+
+@st.composite
+def splits(draw: st.DrawFn) -> SpatialSplit:
+    """Of all four kinds; None of them empty in all folds."""
+    buffer = draw(st.integers(0, 5))
+    kind = draw(st.sampled_from(["blocks", "clusters", "scenes", "polygons"]))
+    places, seed = draw(scenes()), draw(st.integers(0, 5))
+    try:
+        if kind == "blocks":
+            return SpatialSplit.by_blocks(places, draw(st.integers(5, 16)), seed=seed, buffer=buffer)
+        if kind == "clusters":
+            return SpatialSplit.by_clusters(places, seed=seed, buffer=buffer)
+        if kind == "scenes":
+            return SpatialSplit.by_scenes({fold: [draw(st.sampled_from(places))] for fold in FOLDS}, buffer=buffer)
+        return SpatialSplit.by_polygons({fold: draw(polygons()) for fold in FOLDS}, buffer=buffer)
+    except DataError:
+        boxes = {fold: [Window(0, 16 * index, 40, 14)] for index, fold in enumerate(FOLDS)}
+        return SpatialSplit.by_scenes(boxes, buffer=2)
+
+
+@few
+@given(splits(), st.integers(1, 9), st.integers(1, 9))
+def test_no_patch_lies_within_the_buffer_of_another_fold(split: SpatialSplit, height: int, width: int) -> None:
+    masks = {fold: naive_mask(split, fold) for fold in FOLDS}
+    for fold, others in (("train", ("val", "test")), ("val", ("test",))):
+        patches = allowed(split, fold, height, width)
+        for other in others:
+            assert smallest_distance(patches, masks[other]) >= split.buffer - 1e-3
+
+
+@few
+@given(splits(), windows(reach=50, largest=40))
+def test_masks_are_the_pixels_that_lie_wholly_in_the_area(split: SpatialSplit, window: Window) -> None:
+    inside = window.intersection(Window(0, 0, SIDE, SIDE))
+    for fold in FOLDS:
+        mask = split.mask(window, fold)
+        assert mask.shape == (window.height, window.width)
+        if inside is None:
+            assert not mask.any()
+            continue
+        local = inside.shift(-window.row, -window.column)
+        assert np.array_equal(mask[local.slices], naive_mask(split, fold)[inside.slices])
+        assert mask.sum() == mask[local.slices].sum()
+
+
+@few
+@given(splits(), st.lists(windows(reach=45, largest=12), min_size=1, max_size=20))
+def test_holding_meeting_and_masks_agree(split: SpatialSplit, places: list[Window]) -> None:
+    table = np.array([(w.row, w.column, w.height, w.width) for w in places])
+    for fold in FOLDS:
+        held = [split.holds(window, fold) for window in places]
+        assert held == split.holds_each(table, fold).tolist()
+        assert held == [bool(split.mask(window, fold).all()) for window in places]
+        assert all(split.meets(window, fold) for window in places if split.mask(window, fold).any())
+    for window in places:
+        fold = split.fold_of(window)
+        assert ([fold] if fold else []) == [name for name in FOLDS if split.holds(window, name)]
+
+
+@few
+@given(splits())
+def test_a_split_survives_json_and_pickle(split: SpatialSplit) -> None:
+    assert SpatialSplit.from_values(json.loads(json.dumps(split.to_values()))) == split
+    assert pickle.loads(pickle.dumps(split)) == split
+
+
+def test_threads_may_ask_at_once() -> None:
+    split = SpatialSplit.by_blocks([Window(0, 0, 900, 900)], 32, buffer=6, seed=1)
+    places = [
+        Window(int(row), int(column), 70, 90) for row, column in np.random.default_rng(0).integers(0, 800, (400, 2))
+    ]
+    alone = [split.mask(window, "train") for window in places]
+    fresh = pickle.loads(pickle.dumps(split))
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda window: fresh.mask(window, "train"), places))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+@few
+@given(scenes(), st.integers(4, 20), st.integers(0, 4), st.integers(0, 3))
+def test_each_pixel_of_a_scene_is_in_one_fold_or_near_another(
+    places: list[Window], block_size: int, buffer: int, seed: int
+) -> None:
+    """The buffer takes no more than it must: what is cut off is near a pixel of a fold that goes before."""
+    try:
+        split = SpatialSplit.by_blocks(places, block_size, seed=seed, buffer=buffer)
+    except DataError:
+        return
+    covered = np.zeros((SIDE, SIDE), dtype=bool)
+    for place in places:
+        covered[place.slices] = True
+    masks = {fold: naive_mask(split, fold) for fold in FOLDS}
+    assert (sum(mask.astype(int) for mask in masks.values()) <= 1).all()
+    assert not (sum(masks.values()) & ~covered).any()
+    rows, columns = np.nonzero(covered & ~masks["train"] & ~masks["val"] & ~masks["test"])
+    before = np.argwhere(masks["val"] | masks["test"])
+    for row, column in zip(rows, columns, strict=True):  # a square of the buffer's side holds a pixel of them
+        near = np.abs(before - (row, column)).max(axis=1) <= buffer
+        assert near.any()
+
+
+def test_blocks_lie_on_whole_pixels_of_their_lattice() -> None:
+    places = [Window(7, 11, 300, 290), Window(400, 3, 100, 500)]
+    split = SpatialSplit.by_blocks(places, 32, seed=2)
+    for fold in FOLDS:
+        corners = shapely.get_coordinates(split.area(fold))
+        assert np.array_equal(corners, np.round(corners))
+    for block in blocks_over(places, 32):
+        assert block.row % 32 == block.column % 32 == 0
+        parts = [part for place in places if (part := place.intersection(block))]
+        assert parts
+        assert len({split.fold_of(part) for part in parts} - {None}) == 1  # without a buffer no block is cut
+        assert all(split.fold_of(part) for part in parts)
+
+
+@few
+@given(scattered, st.integers(0, 30), st.integers(0, 3))
+def test_clusters_never_part(places: list[Window], gap: int, seed: int) -> None:
+    clusters = naive_clusters(places, gap)
+    if len(clusters) < 3:
+        with pytest.raises(DataError, match=rf"{len(clusters)} separate cluster"):
+            SpatialSplit.by_clusters(places, seed=seed, gap=gap)
+        return
+    split = SpatialSplit.by_clusters(places, seed=seed, gap=gap)
+    folds = [split.fold_of(place) for place in places]
+    if gap:  # with a gap of 0 touching scenes are apart
+        assert all(len({folds[index] for index in cluster}) == 1 for cluster in clusters)
+        assert set(folds) == set(FOLDS)
 
 
 def naive_clusters(places: list[Window], gap: int) -> list[set[int]]:
@@ -33,63 +172,62 @@ def naive_clusters(places: list[Window], gap: int) -> list[set[int]]:
     return groups
 
 
-@few
-@given(scattered, st.integers(0, 30), st.integers(0, 3))
-def test_clusters_never_part(places: list[Window], gap: int, seed: int) -> None:
-    clusters = naive_clusters(places, gap)
-    if len(clusters) < 3:
-        with pytest.raises(DataError, match=rf"{len(clusters)} separate cluster"):
-            SpatialSplit.by_cluster(places, seed=seed, gap=gap)
-        return
-    split = SpatialSplit.by_cluster(places, seed=seed, gap=gap)
-    assert all(len({split.folds[index] for index in cluster}) == 1 for cluster in clusters)
-    assert set(split.folds) == {"train", "val", "test"}
-    assert split.windows == tuple(places)
-
-
-@few
-@given(scattered, st.integers(1, 30))
-def test_no_train_window_within_the_gap_of_a_test_window(places: list[Window], gap: int) -> None:
-    try:
-        split = SpatialSplit.by_cluster(places, (1, 0, 1), gap=gap)
-    except DataError:
-        return
-    for one, fold in zip(places, split.folds, strict=True):
-        for other, other_fold in zip(places, split.folds, strict=True):
-            down = max(other.row - one.bottom, one.row - other.bottom)
-            right = max(other.column - one.right, one.column - other.right)
-            assert fold == other_fold or max(down, right) >= gap
-
-
 def test_touching_scenes_stay_together_and_a_pixel_between_parts_them() -> None:
     touching = [Window(0, 0, 10, 10), Window(10, 10, 10, 10)]  # at a corner
     with pytest.raises(DataError):
-        SpatialSplit.by_cluster(touching, (1, 0, 1))
+        SpatialSplit.by_clusters(touching, (1, 0, 1))
     apart = [Window(0, 0, 10, 10), Window(11, 0, 10, 10)]
-    assert set(SpatialSplit.by_cluster(apart, (1, 0, 1)).folds) == {"train", "test"}
+    split = SpatialSplit.by_clusters(apart, (1, 0, 1))
+    assert {split.fold_of(window) for window in apart} == {"train", "test"}
 
 
-def test_shares_are_met_where_scenes_are_many_and_small() -> None:
-    places = [Window(0, 20 * index, 10, 10) for index in range(200)]
-    folds = SpatialSplit.by_cluster(places, (0.7, 0.1, 0.2)).folds
-    assert [folds.count(name) for name in ("train", "val", "test")] == [140, 20, 40]
-    assert "val" not in SpatialSplit.by_cluster(places, (0.7, 0, 0.3)).folds
+def test_polygons_win_in_the_order_test_val_train_and_end_at_the_scenes(caplog: pytest.LogCaptureFixture) -> None:
+    everywhere = {fold: shapely.box(0, 0, 40, 40) for fold in FOLDS}
+    with pytest.raises(DataError, match="leaves fold train, val nothing"):
+        SpatialSplit.by_polygons(everywhere)
+    nested = {"train": shapely.box(0, 0, 40, 40), "val": shapely.box(0, 0, 20, 40), "test": shapely.box(0, 0, 10, 40)}
+    split = SpatialSplit.by_polygons(nested, [Window(5, 0, 10, 100)], buffer=2)
+    assert [split.area(fold).bounds for fold in FOLDS] == [(22, 5, 40, 15), (12, 5, 20, 15), (0, 5, 10, 15)]
+    elsewhere = SpatialSplit.by_polygons(nested | {"train": shapely.box(0, 50, 40, 60)}, [Window(5, 0, 10, 100)])
+    assert elsewhere.area("train").is_empty
+    assert "fold train has no pixel" in caplog.text
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_one_large_scene_leaves_no_fold_empty(seed: int) -> None:
-    places = [Window(0, 0, 1000, 1000), *(Window(2000 + 20 * index, 0, 10, 10) for index in range(5))]
-    assert set(SpatialSplit.by_cluster(places, seed=seed).folds) == {"train", "val", "test"}
-
-
-def test_the_seed_decides() -> None:
-    places = [Window(0, 20 * index, 10, 10) for index in range(50)]
-    splits = [SpatialSplit.by_cluster(places, seed=seed) for seed in (0, 0, 1)]
-    assert splits[0] == splits[1]
-    assert splits[0] != splits[2]
+def test_areas_of_another_grid_push_train_and_val_away() -> None:
+    split = SpatialSplit.by_scenes(
+        {"train": [Window(0, 0, 20, 20)], "val": [Window(0, 40, 20, 20)], "test": [Window(0, 80, 20, 20)]}, buffer=5
+    )
+    foreign = {"train": shapely.box(80, 20, 100, 40), "val": shapely.box(0, 20, 20, 40)}
+    away = split.away_from(foreign)
+    assert away.area("test") == split.area("test")
+    assert away.area("val") == split.area("val")
+    assert 5 <= 20 - away.area("train").bounds[3] <= 8
+    with pytest.raises(DataError, match="fold val"):
+        split.away_from({"test": shapely.box(30, 0, 70, 30)})
 
 
 @pytest.mark.parametrize("shares", [(0, 0, 0), (1, -1, 1), (1, 1), (1, 1, 1, 1), (float("nan"), 1, 1)])
 def test_shares_that_cannot_be(shares: tuple[float, ...]) -> None:
-    with pytest.raises(SettingsError, match="shares"):
-        SpatialSplit.by_cluster([Window(0, 0, 1, 1)], shares)
+    for split in (SpatialSplit.by_clusters, lambda places, shares: SpatialSplit.by_blocks(places, 4, shares)):
+        with pytest.raises(SettingsError, match="shares"):
+            split([Window(0, 0, 1, 1)], shares)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 0), "block size"),
+        (lambda: SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 3, buffer=-1), "buffer"),
+        (lambda: SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 3, class_pixels=[[1]]), "1 blocks were given for 9"),
+        (lambda: SpatialSplit.by_scenes({"training": [Window(0, 0, 9, 9)]}), "fold training"),
+        (lambda: SpatialSplit.by_scenes({"train": [Window(0, 0, 9, 9)]}).area("valid"), "fold 'valid'"),
+    ],
+)
+def test_settings_that_cannot_be(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        make()
+
+
+def test_a_buffer_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(DataError, match="buffer of 20 px leaves fold"):
+        SpatialSplit.by_blocks([Window(0, 0, 64, 64)], 16, buffer=20)

@@ -1,0 +1,165 @@
+"""Which scenes or blocks go to folds as one, and which fold gets which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from geosynth.grid.areas import boxes_of
+from geosynth.grid.window import Window
+
+# Of a fold without a class: outweighs every imbalance, so presence comes first and balance second.
+_ABSENCE = 1e6
+_LEAST = 1e-9  # by which a change must lower the cost
+_ENOUGH = 1e-4  # a cost that is as good as none: classes are one percent off their share
+_PASSES = 10
+_SWAPS = 64  # partners that are tried for a group
+_TRIALS = 10_000  # groups that restarts may place together
+_RESTARTS = 16
+
+_Array = npt.NDArray[np.floating]
+_Folds = npt.NDArray[np.int64]
+
+
+def touching_groups(windows: Sequence[Window], gap: int = 1) -> list[list[int]]:
+    """Indices of windows grouped by connection, each window in one group (union-find over overlapping pairs)."""
+    parent = list(range(len(windows)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = index = parent[parent[index]]
+        return index
+
+    order = sorted(range(len(windows)), key=lambda index: windows[index].row)
+    for place, first in enumerate(order):
+        grown = windows[first].buffer(gap)
+        for second in order[place + 1 :]:
+            if windows[second].row >= grown.bottom:
+                break
+            if grown.intersection(windows[second]):
+                parent[root(second)] = root(first)
+    groups: dict[int, list[int]] = {}
+    for index in range(len(windows)):
+        groups.setdefault(root(index), []).append(index)
+    return list(groups.values())
+
+
+def blocks_over(windows: Sequence[Window], size: int) -> list[Window]:
+    """Blocks of `size` px on the lattice from the grid's first pixel that hold a part of a window, row by row."""
+    found = {
+        (row, column)
+        for window in windows
+        for row in range(window.row // size, -(-window.bottom // size))
+        for column in range(window.column // size, -(-window.right // size))
+    }
+    return [Window(row * size, column * size, size, size) for row, column in sorted(found)]
+
+
+def cut_by_blocks(windows: Sequence[Window], blocks: Sequence[Window], size: int) -> list[list[Window]]:
+    """The parts of the windows in each of `blocks_over(windows, size)`."""
+    places = {(block.row // size, block.column // size): index for index, block in enumerate(blocks)}
+    groups: list[list[Window]] = [[] for _ in blocks]
+    for window in windows:
+        for block in blocks_over([window], size):
+            part = block.intersection(window)
+            assert part is not None
+            groups[places[block.row // size, block.column // size]].append(part)
+    return groups
+
+
+def pixels_of(groups: Sequence[Sequence[Window]]) -> npt.NDArray[np.floating]:
+    """(groups, 1): pixels of each group, those of overlapping windows once."""
+    return np.array([[shapely.unary_union(boxes_of(group)).area] for group in groups], dtype=float).reshape(-1, 1)
+
+
+def allocate(pixels: npt.ArrayLike, shares: _Array, seed: int = 0) -> _Folds:
+    """The fold of each group, so that each fold gets its share of each class and no fold lacks a class it could have.
+
+    Groups come in an order drawn from `seed`; each goes to the fold where it lowers the cost most, and then moves, or
+    changes places with another, as long as that lowers it (greedy placement, then local search; after iterative
+    stratification, Sechidis et al. 2011). Few groups are placed from several orders, and the best placement is taken.
+    The cost of a fold is the sum over classes of (pixels / (share * pixels of all groups) - 1)^2, the number of all
+    pixels counting as much as all classes together, and a large constant for each class that it has no pixel of.
+
+    Args:
+        pixels: (groups, classes).
+        shares: (folds,), positive, of sum one.
+        seed: of the order.
+
+    Returns:
+        (groups,) positions in `shares`.
+    """
+    pixels = np.asarray(pixels, dtype=float)
+    pixels = pixels[:, pixels.any(axis=0)]
+    goal = pixels / pixels.sum(axis=0)  # shares of a class
+    weights = np.ones(goal.shape[1])
+    if goal.shape[1] > 1:
+        goal = np.column_stack([goal, pixels.sum(axis=1) / pixels.sum()])
+        weights = np.append(weights, len(weights))
+    rng = np.random.default_rng(seed)
+    restarts = int(np.clip(_TRIALS // max(1, len(goal)), 1, _RESTARTS))
+    best_cost, best = np.inf, np.zeros(len(goal), dtype=np.int64)
+    for _ in range(restarts):
+        cost, folds = _place(goal, shares[:, None], weights, rng)
+        if cost < best_cost:
+            best_cost, best = cost, folds
+        if best_cost < _ENOUGH:
+            break
+    return best
+
+
+def _place(goal: _Array, shares: _Array, weights: _Array, rng: np.random.Generator) -> tuple[float, _Folds]:
+    """The cost of a placement, and the placement."""
+
+    def costs(of_class: _Array, of_fold: _Array = shares) -> _Array:
+        absent = _ABSENCE * (of_class < 1e-12)
+        total: _Array = ((of_class / of_fold - 1) ** 2 + absent) @ weights
+        return total
+
+    filled = np.zeros((len(shares), goal.shape[1]))
+    folds = np.full(len(goal), -1)
+
+    def move(group: int) -> bool:
+        old = folds[group]
+        if old >= 0:
+            filled[old] -= goal[group]
+        gain = costs(filled + goal[group]) - costs(filled)
+        new = int(np.argmin(gain))
+        if old >= 0 and gain[new] > gain[old] - _LEAST:
+            new = old
+        filled[new] += goal[group]
+        folds[group] = new
+        return bool(new != old)
+
+    def swap(group: int) -> None:
+        """With the best of some groups in other folds."""
+        own = folds[group]
+        others = np.flatnonzero(folds != own)
+        if len(others) > _SWAPS:
+            others = rng.choice(others, _SWAPS, replace=False)
+        if not len(others):
+            return
+        theirs = folds[others]
+        change = goal[others] - goal[group]
+        before = costs(filled)
+        gain = costs(filled[own] + change, shares[own]) - before[own]
+        gain += costs(filled[theirs] - change, shares[theirs]) - before[theirs]
+        best = int(np.argmin(gain))
+        if gain[best] < -_LEAST:
+            filled[own] += change[best]
+            filled[theirs[best]] -= change[best]
+            folds[group], folds[others[best]] = theirs[best], own
+
+    cost = np.inf
+    for _ in range(_PASSES):
+        moves = [move(group) for group in rng.permutation(len(goal))]
+        if not any(moves):
+            for group in rng.permutation(len(goal)):
+                swap(group)
+        before, cost = cost, float(costs(filled).sum())
+        if cost > before - _ENOUGH:
+            break
+    return cost, folds

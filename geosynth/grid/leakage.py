@@ -1,0 +1,107 @@
+"""Leakage between folds: places of one that lie too near to places of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from geosynth.errors import SettingsError
+
+_BATCH = 256
+_EXAMPLES = 5
+# Share of the distance, and units of the CRS: coordinates of files are rounded.
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The polygons of one fold (tiles, or areas of a split), in coordinates of one CRS, with names for messages."""
+
+    geometries: npt.NDArray[Any]
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """What lies too near between two folds.
+
+    Attributes:
+        folds: the two.
+        distance: that was asked for, in units of the CRS (metres in a projected one).
+        num_pairs: places of one fold nearer than that to places of the other, or touching them.
+        smallest: distance between the two folds, edge to edge; 0 where they touch or overlap.
+        num_first, num_second: places of each fold that are part of a pair.
+        examples: (name, name, distance) of the nearest pairs.
+    """
+
+    folds: tuple[str, str]
+    distance: float
+    num_pairs: int
+    smallest: float
+    num_first: int
+    num_second: int
+    examples: tuple[tuple[str, str, float], ...]
+
+    def to_values(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        one, other = self.folds
+        if not self.num_pairs:
+            return f"{one} and {other} are {self.smallest:.6g} apart"
+        first, second, apart = self.examples[0]
+        asked = f"nearer than {self.distance:g} or touching" if self.distance else "touching"
+        return (
+            f"{one} and {other} leak: {self.num_pairs} pairs are {asked}, the smallest distance is {self.smallest:.6g}"
+            f" (as {first} and {second}, {apart:.6g} apart)"
+        )
+
+
+def find_leaks(folds: Mapping[str, Places], distance: float = 0.0) -> list[Leak]:
+    """Measure each pair of folds that have places.
+
+    Two places leak if they are nearer than `distance` edge to edge, or touch: neighbouring pixels are never
+    independent. So with a distance of 0 each fold must be parted from the others by at least a pixel.
+
+    Args:
+        folds: places of each, in one CRS.
+        distance: in units of that CRS.
+
+    Raises:
+        SettingsError: if the distance is negative, or fewer than two folds have places.
+    """
+    if not distance >= 0:
+        raise SettingsError(f"distance: from 0 up, got {distance:g}")
+    names = [name for name, places in folds.items() if len(places.geometries)]
+    if len(names) < 2:
+        raise SettingsError(f"leakage is between two folds, and only {', '.join(names) or 'none'} has places")
+    pairs = [(one, other) for index, one in enumerate(names) for other in names[index + 1 :]]
+    return [_measure((one, other), folds[one], folds[other], distance) for one, other in pairs]
+
+
+def _measure(names: tuple[str, str], first: Places, second: Places, distance: float) -> Leak:
+    tree = shapely.STRtree(second.geometries)
+    (order, nearest), apart = tree.query_nearest(first.geometries, return_distance=True, all_matches=False)
+    reach = max(distance * (1 - _TOLERANCE), _TOLERANCE)  # touching counts, whatever the distance
+    near_first, near_second, pairs = order[apart < reach], np.zeros(len(second.geometries), dtype=bool), 0
+    for start in range(0, len(near_first), _BATCH):  # all pairs at once may be more than memory holds
+        batch = first.geometries[near_first[start : start + _BATCH]]
+        _, found = tree.query(batch, predicate="dwithin", distance=reach)
+        pairs += len(found)
+        near_second[found] = True
+    closest = np.argsort(apart, kind="stable")[: min(_EXAMPLES, len(near_first))]
+    return Leak(
+        folds=names,
+        distance=distance,
+        num_pairs=pairs,
+        smallest=float(apart.min()),
+        num_first=len(near_first),
+        num_second=int(near_second.sum()),
+        examples=tuple((first.names[order[i]], second.names[nearest[i]], float(apart[i])) for i in closest),
+    )

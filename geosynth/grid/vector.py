@@ -1,0 +1,98 @@
+"""Tables of polygons: GeoParquet, GeoPackage, GeoJSON. Written whole or not at all."""
+
+from __future__ import annotations
+
+import re
+import uuid
+import warnings
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pyarrow
+import pyogrio.errors
+import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from geosynth.errors import DataError, OutputError
+from geosynth.outputs import writing
+
+PARQUET = (".parquet", ".geoparquet")
+_DRIVERS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a name that says no format that we write.
+
+    Raises:
+        OutputError: one line.
+    """
+    if path.suffix.lower() not in (*PARQUET, *_DRIVERS):
+        known = ", ".join((*PARQUET, *_DRIVERS))
+        raise OutputError(f"{path}: a table of polygons has one of the suffixes {known}")
+
+
+def write_table(table: gpd.GeoDataFrame, path: Path) -> None:
+    """Write by suffix. GeoJSON is moved to longitude and latitude, as its standard (RFC 7946) wants.
+
+    Raises:
+        OutputError: if the suffix is unknown, or the file cannot be written.
+    """
+    check_suffix(path)
+    suffix = path.suffix.lower()
+    layer = re.sub(r"\W", "_", path.stem)
+    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{suffix}")
+    try:
+        with writing(path, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided")  # a grid may have none
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if suffix in PARQUET:
+                table.to_parquet(partial, index=False)
+            elif _DRIVERS[suffix] == "GeoJSON":
+                moved = table.to_crs("EPSG:4326") if table.crs else table
+                # Fifteen digits: RFC 7946's seven are centimetres, not enough to find a pixel's corner again.
+                moved.to_file(partial, driver="GeoJSON", layer=layer, COORDINATE_PRECISION=12)
+            else:
+                table.to_file(partial, driver=_DRIVERS[suffix], layer=layer)
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
+    """Read polygons that have a column, if one is asked for.
+
+    Raises:
+        DataError: if the file cannot be read, has no such column, or a row holds no polygon.
+    """
+    try:
+        parquet = path.suffix.lower() in PARQUET
+        table = gpd.read_parquet(path) if parquet else gpd.read_file(path, engine="pyogrio")
+    except (OSError, ValueError, pyarrow.ArrowException, pyogrio.errors.DataSourceError) as error:
+        reason = "there is no such file" if not path.exists() else " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as a table of polygons: {reason}") from error
+    if not isinstance(table, gpd.GeoDataFrame) or column not in (None, *table.columns):
+        shown = ", ".join(map(str, table.columns)) or "none"
+        wanted = f" with a column {column!r}" if column else ""
+        raise DataError(f"{path}: needs polygons{wanted}; its columns are {shown}")
+    flat = table.index[~table.geom_type.isin(["Polygon", "MultiPolygon"])]
+    if len(flat):
+        raise DataError(f"{path}: row {flat[0]} holds no polygon")
+    return table
+
+
+def to_pixels(geometry: shapely.Geometry, geobox: GeoBox) -> shapely.Geometry:
+    """Coordinates of the grid's CRS as (column, row)."""
+    return shapely.transform(geometry, lambda points: _apply(~geobox.affine, points))
+
+
+def to_coordinates(geometry: shapely.Geometry, geobox: GeoBox) -> shapely.Geometry:
+    """(column, row) as coordinates of the grid's CRS."""
+    return shapely.transform(geometry, lambda points: _apply(geobox.affine, points))
+
+
+def _apply(transform: Affine, points: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    x, y = transform * (points[:, 0], points[:, 1])
+    return np.column_stack([x, y])

@@ -1,0 +1,40 @@
+"""BlockPlan: every pixel in one block, edges on absolute lines, rasters on one grid cut alike."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geosynth.grid import BlockPlan, Window
+from strategies import few, windows
+
+POSITION = st.integers(-10_000_000, 10_000_000)
+PLANS = st.builds(BlockPlan, st.integers(1, 90), st.integers(1, 90), st.tuples(POSITION, POSITION), st.integers(1, 40))
+
+
+@few
+@given(plan=PLANS)
+def test_every_pixel_lies_in_exactly_one_block(plan: BlockPlan) -> None:
+    hits = np.zeros((plan.height, plan.width), int)
+    for block in plan:
+        hits[block.slices] += 1
+    assert (hits == 1).all()
+    assert len(list(plan)) == len(plan)
+    assert plan[-1] == list(plan)[-1]
+
+
+@few
+@given(plan=PLANS)
+def test_edges_inside_the_raster_are_absolute_multiples_of_the_size(plan: BlockPlan) -> None:
+    for block in plan:
+        assert block.row == 0 or (block.row + plan.origin[0]) % plan.size == 0
+        assert block.column == 0 or (block.column + plan.origin[1]) % plan.size == 0
+        assert max(block.height, block.width) <= plan.size
+
+
+@few
+@given(plan=PLANS, window=windows(reach=100, largest=80))
+def test_touching_blocks_are_those_that_share_pixels(plan: BlockPlan, window: Window) -> None:
+    expected = [index for index, block in enumerate(plan) if block.intersection(window)]
+    assert plan.touching(window) == expected

@@ -1,0 +1,201 @@
+"""Splits as files: the same split back from every format, polygons from any CRS, and what cannot be a split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from areas import polygons, scenes
+from hypothesis import given
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+
+from geosynth.errors import DataError, GridError, OutputError, SettingsError
+from geosynth.grid import SpatialSplit, Window, buffer_pixels, pixels_within
+from geosynth.grid.neighbours import part_neighbours
+from geosynth.grid.split import FOLDS
+from geosynth.grid.vector import to_coordinates
+from rasters import UTM, north_up
+from strategies import few
+
+GRIDS = {
+    "north-up": GeoBox((300, 300), north_up(), UTM),
+    "0.1 m far north": GeoBox((300, 300), Affine(0.1, 0, 266115.63, 0, -0.1, 9303356.07), "EPSG:32617"),
+    "south-up": GeoBox((300, 300), Affine(1 / 3, 0, 266115.6, 0, 1 / 3, 4303356.0), UTM),
+    "rotated": GeoBox((300, 300), north_up() * Affine.rotation(30), UTM),
+    "degrees": GeoBox((300, 300), Affine(1 / 3600, 0, -78.0, 0, -1 / 3600, 38.0), "EPSG:4326"),
+    "no authority": GeoBox((300, 300), Affine(1, 0, 1_650_000, 0, -1, 1_950_000), "ESRI:102039"),
+    "none": GeoBox((300, 300), Affine.identity(), None),
+}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".gpkg", ".geojson", ".fgb"])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_split_comes_back_exactly(tmp_path: Path, grid: str, suffix: str) -> None:
+    places = [Window(3, 5, 280, 200), Window(40, 190, 200, 110)]
+    blocks = SpatialSplit.by_blocks(places, 32, seed=4, buffer=5)
+    drawn = {
+        "train": shapely.Point(150.3, 80.7).buffer(77),
+        "test": shapely.Polygon([(9, 9.5), (90, 30), (20, 200.25)]),
+    }
+    for split in (blocks, SpatialSplit.by_polygons(drawn, places, buffer=3)):
+        path = tmp_path / f"split{suffix}"
+        split.save(path, GRIDS[grid])
+        assert SpatialSplit.load(path, GRIDS[grid]) == split
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]
+        path.unlink()
+
+
+@few
+@given(scenes(), st.dictionaries(st.sampled_from(FOLDS), polygons(), min_size=1), st.integers(0, 4))
+def test_any_split_comes_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory, places: list[Window], drawn: dict[str, shapely.Polygon], buffer: int
+) -> None:
+    path = tmp_path_factory.mktemp("split") / "split.parquet"
+    try:
+        split = SpatialSplit.by_polygons(drawn, places, buffer=buffer)
+    except DataError:
+        return
+    split.save(path, GRIDS["north-up"])
+    assert SpatialSplit.load(path, GRIDS["north-up"]) == split
+
+
+def test_a_geographic_system_reads_it_as_polygons_in_place(tmp_path: Path) -> None:
+    grid = GRIDS["north-up"]
+    split = SpatialSplit.by_blocks([Window(0, 0, 300, 300)], 64, seed=1, buffer=10)
+    split.save(tmp_path / "split.parquet", grid)
+    split.save(tmp_path / "split.geojson", grid)
+    table = gpd.read_parquet(tmp_path / "split.parquet")
+    assert table.crs.to_epsg() == 26917
+    assert table.geometry.is_valid.all()
+    for fold, rows in table.groupby("fold"):
+        assert rows.geometry.area.sum() == pytest.approx(split.area(fold).area * 0.6**2)
+        assert rows["pixels"].sum() == split.area(fold).area
+        corner = grid.affine * split.area(fold).bounds[:2]
+        assert (rows.total_bounds[0], rows.total_bounds[3]) == pytest.approx(corner)
+    written = json.loads((tmp_path / "split.geojson").read_text())
+    points = np.array([p for row in written["features"] for ring in row["geometry"]["coordinates"] for p in ring])
+    assert (np.abs(points - (-83.7, 38.85)) < 0.05).all()  # longitude first
+
+
+def test_polygons_drawn_in_another_crs_are_reprojected_and_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = GRIDS["north-up"]
+    there = gpd.GeoSeries([shapely.box(*_bounds(grid, 20, 30, 120, 200))], crs=UTM).to_crs("EPSG:3857")
+    table = gpd.GeoDataFrame({"fold": ["train"], "note": ["by hand"]}, geometry=there.to_numpy(), crs="EPSG:3857")
+    table.to_file(tmp_path / "drawn.gpkg", driver="GPKG")
+    split = SpatialSplit.load(tmp_path / "drawn.gpkg", grid)
+    assert split.area("train").equals(shapely.box(20, 30, 120, 200))
+    assert "reprojected from WGS 84 / Pseudo-Mercator to NAD83 / UTM zone 17N" in caplog.text
+
+
+def test_an_edited_file_keeps_its_buffer(tmp_path: Path) -> None:
+    grid = GRIDS["north-up"]
+    SpatialSplit.by_scenes({"train": [Window(0, 0, 50, 50)], "test": [Window(0, 60, 50, 50)]}, buffer=8).save(
+        tmp_path / "split.parquet", grid
+    )
+    table = gpd.read_parquet(tmp_path / "split.parquet")
+    table.loc[len(table)] = ["train", 8, 0.0, shapely.box(*_bounds(grid, 50, 0, 58, 50))]  # up to two pixels from test
+    table.to_parquet(tmp_path / "edited.parquet")
+    assert SpatialSplit.load(tmp_path / "edited.parquet", grid).area("train").bounds == (0, 0, 52, 50)
+
+
+def _bounds(grid: GeoBox, left: int, top: int, right: int, bottom: int) -> tuple[float, ...]:
+    (x0, y1), (x1, y0) = grid.affine * (left, top), grid.affine * (right, bottom)
+    return x0, y0, x1, y1
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"fold": ["training"]}, r"split\.gpkg: fold training; the folds are train, val, test"),
+        ({"set": ["train"]}, r"split\.gpkg: needs polygons with a column 'fold'; its columns are set, geometry"),
+        ({"fold": []}, r"split\.gpkg: holds no polygon"),
+    ],
+)
+def test_tables_that_are_no_split(tmp_path: Path, values: dict[str, list[str]], said: str) -> None:
+    boxes = [shapely.box(*_bounds(GRIDS["north-up"], 0, 0, 9, 9))] * len(next(iter(values.values())))
+    gpd.GeoDataFrame(values, geometry=boxes, crs=UTM).to_file(tmp_path / "split.gpkg", driver="GPKG")
+    with pytest.raises(DataError, match=said):
+        SpatialSplit.load(tmp_path / "split.gpkg", GRIDS["north-up"])
+
+
+def test_files_that_are_no_tables_of_polygons(tmp_path: Path) -> None:
+    grid = GRIDS["north-up"]
+    for name in ("split.parquet", "split.gpkg", "split.geojson"):
+        with pytest.raises(DataError, match=f"{name}: cannot be read .* no such file"):
+            SpatialSplit.load(tmp_path / name, grid)
+        (tmp_path / name).write_text("not a table")
+        with pytest.raises(DataError, match=f"{name}: cannot be read") as caught:
+            SpatialSplit.load(tmp_path / name, grid)
+        assert "\n" not in str(caught.value)
+    points = gpd.GeoDataFrame({"fold": ["train"]}, geometry=[shapely.Point(1, 2)], crs=UTM)
+    points.to_parquet(tmp_path / "points.parquet")
+    with pytest.raises(DataError, match="row 0 holds no polygon"):
+        SpatialSplit.load(tmp_path / "points.parquet", grid)
+    boxes = gpd.GeoDataFrame({"fold": ["train"]}, geometry=[shapely.box(1, 2, 3, 4)])
+    boxes.to_parquet(tmp_path / "nowhere.parquet")
+    with pytest.raises(GridError, match="no CRS"):
+        SpatialSplit.load(tmp_path / "nowhere.parquet", grid)
+    with pytest.raises(OutputError, match=r"\.shp.*suffixes"):
+        SpatialSplit.by_scenes({"train": [Window(0, 0, 3, 3)]}).save(tmp_path / "split.shp", grid)
+
+
+def test_grids_of_two_zones_keep_their_folds_apart() -> None:
+    """The same ground in two UTM zones: a train scene of one lies on a test scene of the other, another beside it."""
+    east = GeoBox((400, 800), Affine(10, 0, 700_000, 0, -10, 4_310_000), "EPSG:32617")
+    corner = gpd.GeoSeries.from_xy([704_000], [4_308_000], crs="EPSG:32617").to_crs("EPSG:32618")
+    west = GeoBox((400, 800), Affine(10, 0, round(corner.x[0]), 0, -10, round(corner.y[0])), "EPSG:32618")
+    first = SpatialSplit.by_scenes({"train": [Window(0, 0, 400, 700)]}, buffer=20)
+    second = SpatialSplit.by_scenes({"test": [Window(0, 0, 60, 60)], "val": [Window(200, 0, 60, 60)]}, buffer=20)
+    (train, _, _), (_, val, test) = (split.areas for split in part_neighbours([east, west], [first, second]))
+
+    def on_the_ground(area: shapely.Geometry, grid: GeoBox) -> shapely.Geometry:
+        dense = shapely.segmentize(to_coordinates(area, grid), 100)
+        return gpd.GeoSeries([dense], crs=grid.crs.to_wkt()).to_crs("EPSG:32617").iloc[0]
+
+    for area in (val, test):
+        assert 200 <= shapely.distance(on_the_ground(train, east), on_the_ground(area, west)) < 230
+    assert train.area > 0.8 * first.area("train").area
+    assert (val, test) == (second.area("val"), second.area("test"))
+
+
+@pytest.mark.parametrize(
+    ("transform", "crs", "metres", "pixels"),
+    [
+        (Affine(0.6, 0, 0, 0, -0.6, 0), UTM, 200, 334),
+        (Affine(0.6, 0, 0, 0, -0.6, 0), UTM, 0.6 * 7, 7),
+        (Affine(0.600000000599999, 0, 0, 0, -0.600000000599999, 0), UTM, 6, 10),
+        (Affine(2, 0, 0, 0, -1, 0), UTM, 10, 10),  # the shorter side counts
+        (Affine.rotation(30) * Affine.scale(2, -1), UTM, 10, 10),
+        (Affine(10, 0, 0, 0, -10, 0), "EPSG:2264", 10, 4),  # US survey feet: 3.05 m pixels
+        (Affine(1e-5, 0, 0, 0, -1e-5, 0), "EPSG:4326", 0, 0),
+    ],
+)
+def test_metres_become_whole_pixels_rounded_up(transform: Affine, crs: str, metres: float, pixels: int) -> None:
+    assert pixels_within(GeoBox((4, 4), transform, crs), metres) == pixels
+
+
+def test_metres_on_a_grid_without_metres_are_refused() -> None:
+    for crs in ("EPSG:4326", None):
+        with pytest.raises(GridError, match="say pixels"):
+            pixels_within(GeoBox((4, 4), Affine.identity(), crs), 5)
+    with pytest.raises(SettingsError, match="metres from 0 up"):
+        pixels_within(GRIDS["north-up"], -1)
+
+
+@pytest.mark.parametrize(("text", "pixels"), [("200", 334), ("200 m", 334), (6, 10), ("64px", 64), ("0", 0)])
+def test_a_buffer_is_in_metres_or_in_pixels(text: str | float, pixels: int) -> None:
+    assert buffer_pixels(text, GRIDS["north-up"]) == pixels
+
+
+@pytest.mark.parametrize("text", ["far", "-3px", "2.5px", "nan", "-1", "inf", "3 km"])
+def test_a_buffer_that_cannot_be(text: str) -> None:
+    with pytest.raises(SettingsError, match="buffer"):
+        buffer_pixels(text, GRIDS["north-up"])

@@ -108,6 +108,13 @@ class Legend(BaseModel):
         """The class names in class-index order."""
         return tuple(entry.name for entry in self.classes)
 
+    @property
+    def nodata_code(self) -> int:
+        """The code that new files give to pixels without a class: the last of `nodata`, else the largest free one."""
+        if self.nodata:
+            return self.nodata[-1]
+        return next(code for code in range(255, -1, -1) if code not in self.codes)
+
     def encode(self, codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
         """Class indices of raster codes, same shape; `num_classes` where the code is not a class's.
 
@@ -130,11 +137,16 @@ class Legend(BaseModel):
         codes: npt.NDArray[np.int64] = np.append(np.asarray(self.codes, dtype=np.int64), np.int64(nodata))[indices]
         return codes
 
+    def unknown(self, counts: CodeCounts) -> CodeCounts:
+        """Those of `counts` whose codes are neither a class nor nodata, in the codes' order."""
+        known = {*self.codes, *self.nodata}
+        return {code: count for code, count in sorted(counts.items()) if code not in known}
+
     def check(self, counts: CodeCounts, source: str) -> None:
         """Raise `LegendError` listing codes and pixel counts if `counts` holds codes that the legend does not know."""
-        known = set(self.codes) | set(self.nodata)
-        unknown = {code: count for code, count in sorted(counts.items()) if code not in known}
+        unknown = self.unknown(counts)
         if unknown:
+            known = (*self.codes, *self.nodata)
             listed = ", ".join(f"{code} ({count} px)" for code, count in list(unknown.items())[:12])
             more = f" and {len(unknown) - 12} more" if len(unknown) > 12 else ""
             raise LegendError(

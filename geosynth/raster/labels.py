@@ -2,64 +2,139 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError, GridError
+from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import TilePlan, Window
 from geosynth.legend import CodeCounts, Legend
-from geosynth.raster.read import Array, Raster, open_raster
+from geosynth.raster.like import RasterLike
+from geosynth.raster.open_labels import open_labels
+from geosynth.raster.read import Array
+from geosynth.raster.tiles import TileInMosaic
 
 _LOG = logging.getLogger(__name__)
 _SCAN_BLOCK = 2048
 _FILL_STEPS = 16
+_SURROUNDINGS = 1024  # pixels; more than the halo of any generator
+
+
+class Survey(NamedTuple):
+    """What reading a whole label raster told.
+
+    Attributes:
+        counts: pixels of each code, valid pixels only.
+        digest: of all codes, of where they are valid, and of the grid: whatever file or folder they stand in. Of a
+            tile in a mosaic, also of what lies around it.
+    """
+
+    counts: CodeCounts
+    digest: str
 
 
 class LabelRaster:
     """A single-band integer raster and the legend that reads it.
 
-    Raises:
-        RasterError: if the file cannot be opened.
-        DataError: if it is not a label raster.
+    Attributes:
+        raster: where codes are read from.
+        legend: what they mean.
+        unknown: what `check_codes` does about codes that the legend does not know: "error" refuses them, "nodata"
+            counts them as pixels without a class.
     """
 
-    def __init__(self, path: str | Path, legend: Legend) -> None:
-        self.raster = open_raster(path)
+    def __init__(
+        self, source: str | Path | RasterLike, legend: Legend, *, unknown: Literal["error", "nodata"] = "error"
+    ) -> None:
+        """Open what is not open yet.
+
+        Args:
+            source: what `open_labels` takes, or a raster already open.
+            legend: of its codes.
+            unknown: see above.
+
+        Raises:
+            RasterError: if the file cannot be opened.
+            DataError: if it is not a label raster.
+            SettingsError: if `unknown` is neither.
+        """
+        self.raster: RasterLike = open_labels(source) if isinstance(source, str | Path) else source
         self.legend = legend
+        if unknown not in ("error", "nodata"):
+            raise SettingsError(f"unknown codes: 'error' or 'nodata', not {unknown!r}")
+        self.unknown = unknown
         _check_is_labels(self.raster)
         nodata = self.raster.nodata
         if nodata is not None and nodata in legend.codes:
             name = legend.names[legend.codes.index(int(nodata))]
-            _LOG.warning("%s: declares nodata %d, which is class %r in the legend; taken as nodata", path, nodata, name)
+            _LOG.warning(
+                "%s: declares nodata %d, which is class %r in the legend; taken as nodata",
+                self.raster.path,
+                nodata,
+                name,
+            )
 
-    def count_codes(self, progress: Callable[[int, int], None] = lambda done, total: None) -> CodeCounts:
-        """Pixels of each code, valid pixels only; reads the whole raster, block by block."""
-        height, width = self.raster.geobox.shape
-        plan = TilePlan(height, width, _SCAN_BLOCK)
-        counts: CodeCounts = {}
-        for done, window in enumerate(plan, start=1):
-            codes, valid = self.read_codes(window)
-            for code, count in zip(*np.unique(codes[valid], return_counts=True), strict=True):
-                counts[int(code)] = counts.get(int(code), 0) + int(count)
-            progress(done, len(plan))
-        return counts
+    @property
+    def name(self) -> str:
+        """For messages and provenance."""
+        return self.raster.path
 
-    def check_codes(self, progress: Callable[[int, int], None] = lambda done, total: None) -> CodeCounts:
-        """`count_codes`, then refuse.
+    @property
+    def geobox(self) -> GeoBox:
+        """Of the raster."""
+        return self.raster.geobox
+
+    def survey(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Survey:
+        """Read the whole raster once, block by block; then refuse what cannot be painted.
 
         Raises:
-            LegendError: if there are codes that the legend does not know.
+            LegendError: if there are codes that the legend does not know, unless they are taken as nodata.
             DataError: if no pixel has a class.
         """
-        counts = self.count_codes(progress)
-        self.legend.check(counts, self.raster.path)
+        height, width = self.geobox.shape
+        plan = TilePlan(height, width, _SCAN_BLOCK)
+        counts: CodeCounts = {}
+        digest = hashlib.blake2b(
+            f"{height} {width} {self.geobox.affine[:6]} {self.geobox.crs}".encode(), digest_size=16
+        )
+        for done, window in enumerate(plan, start=1):
+            codes, valid = self.read_codes(window)
+            digest.update(np.packbits(valid).tobytes())
+            if valid.any():
+                for code, count in _count(codes[valid]):
+                    counts[code] = counts.get(code, 0) + count
+                digest.update(np.where(valid, codes, np.zeros_like(codes)).tobytes())
+            progress(done, len(plan))
+        if isinstance(self.raster, TileInMosaic):
+            around = self.raster.place.buffer(_SURROUNDINGS).intersection(self.raster.mosaic.window)
+            assert around is not None
+            for part in TilePlan(around.height, around.width, _SCAN_BLOCK):
+                place = part.shift(around.row, around.column)
+                digest.update(self.raster.mosaic.read(place).tobytes())
+                digest.update(np.packbits(self.raster.mosaic.read_valid(place)).tobytes())
+        self._check(counts)
+        return Survey(counts, digest.hexdigest())
+
+    def check_codes(self, progress: Callable[[int, int], None] = lambda done, total: None) -> CodeCounts:
+        """The counts of `survey`, which see for what is refused."""
+        return self.survey(progress).counts
+
+    def _check(self, counts: CodeCounts) -> None:
+        if self.unknown == "error":
+            self.legend.check(counts, self.name)
+        elif strange := self.legend.unknown(counts):
+            listed = ", ".join(map(str, list(strange)[:12])) + (", ..." if len(strange) > 12 else "")
+            _LOG.warning(
+                "%s: %d px of unknown codes (%s) are taken as nodata", self.name, sum(strange.values()), listed
+            )
         if not any(code in counts for code in self.legend.codes):
-            raise DataError(f"{self.raster.path}: no pixel has a class: all of it is nodata")
-        return counts
+            raise DataError(f"{self.name}: no pixel has a class: all of it is nodata")
 
     def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         """Class indices and where there are any, both (height, width), for a window that may reach beyond the raster.
@@ -73,22 +148,58 @@ class LabelRaster:
         """
         if window.intersection(self.raster.window) is None:
             raise GridError(f"{self.raster.path}: {window} lie outside it")
-        grown = window.buffer(_FILL_STEPS)  # what fills a hole must not depend on how the raster is cut
-        inside = grown.intersection(self.raster.window)
+        if isinstance(self.raster, TileInMosaic):
+            return self._read_in_mosaic(self.raster, window)
+        inside = needed_around(window).intersection(self.raster.window)
         assert inside is not None
         codes, valid = self.read_codes(inside)
-        indices = self.legend.encode(codes)
-        indices[~valid] = self.legend.num_classes
-        rows = np.clip(np.arange(grown.row, grown.bottom), inside.row, inside.bottom - 1) - inside.row
-        columns = np.clip(np.arange(grown.column, grown.right), inside.column, inside.right - 1) - inside.column
-        indices = indices[np.ix_(rows, columns)]
-        crop = (slice(_FILL_STEPS, -_FILL_STEPS),) * 2
-        labelled = indices[crop] < self.legend.num_classes
-        return fill_holes(indices, self.legend.num_classes, _FILL_STEPS)[crop], labelled
+        return to_indices(codes, valid, inside, window, self.legend)
+
+    def _read_in_mosaic(
+        self, tile: TileInMosaic, window: Window
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """As `read`, but what lies beyond the tile's edge is the neighbours'."""
+        place = window.shift(tile.place.row, tile.place.column)
+        inside = needed_around(place).intersection(tile.mosaic.window)
+        assert inside is not None
+        codes, valid = tile.mosaic.read(inside)[0], tile.mosaic.read_valid(inside)
+        indices, labelled = to_indices(codes, valid, inside, place, self.legend)
+        own = window.intersection(tile.window)
+        assert own is not None
+        labelled[own.shift(-window.row, -window.column).slices] &= tile.read_valid(own)
+        return indices, labelled
 
     def read_codes(self, window: Window) -> tuple[Array, npt.NDArray[np.bool_]]:
         """Raw codes and where the file has data, both (height, width), for a window inside the raster."""
         return self.raster.read(window)[0], self.raster.read_valid(window)
+
+
+def to_indices(
+    codes: Array, valid: npt.NDArray[np.bool_], inside: Window, window: Window, legend: Legend
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """What `LabelRaster.read` gives for `window`, from codes at hand.
+
+    Args:
+        codes: (height, width) of `inside`.
+        valid: where there is data, (height, width) of `inside`.
+        inside: the part of `needed_around(window)` that lies in the raster.
+        window: may reach beyond `inside`.
+        legend: reads the codes.
+    """
+    grown = needed_around(window)
+    indices = legend.encode(codes)
+    indices[~valid] = legend.num_classes
+    rows = np.clip(np.arange(grown.row, grown.bottom), inside.row, inside.bottom - 1) - inside.row
+    columns = np.clip(np.arange(grown.column, grown.right), inside.column, inside.right - 1) - inside.column
+    indices = indices[np.ix_(rows, columns)]
+    crop = (slice(_FILL_STEPS, -_FILL_STEPS),) * 2
+    labelled = indices[crop] < legend.num_classes
+    return fill_holes(indices, legend.num_classes, _FILL_STEPS)[crop], labelled
+
+
+def needed_around(window: Window) -> Window:
+    """A window grown by what fills its holes, so that filling does not depend on how a raster is cut."""
+    return window.buffer(_FILL_STEPS)
 
 
 def fill_holes(indices: npt.NDArray[np.uint8], hole: int, steps: int) -> npt.NDArray[np.uint8]:
@@ -96,33 +207,39 @@ def fill_holes(indices: npt.NDArray[np.uint8], hole: int, steps: int) -> npt.NDA
 
     What a pixel gets depends on at most `steps` pixels around it. What is left gets class 0.
     """
-    filled = indices.copy()
+    padded = np.pad(indices, 1, constant_values=hole)
+    values, across = padded.reshape(-1), padded.shape[1]
+    inside = np.zeros_like(padded, dtype=bool)
+    inside[1:-1, 1:-1] = indices == hole
+    holes = np.flatnonzero(inside)
     for _ in range(steps):
-        holes = filled == hole
-        if not holes.any() or holes.all():
+        if len(holes) in (0, indices.size):
             break
-        grown = filled.copy()
-        for target, source in _SHIFTS:
-            take = (grown[target] == hole) & (filled[source] != hole)
-            grown[target][take] = filled[source][take]
-        filled = grown
-    filled[filled == hole] = 0
-    return filled
+        found = values[holes - across]
+        for step in (across, -1, 1):
+            missing = found == hole
+            found[missing] = values[holes[missing] + step]
+        filled = found != hole
+        values[holes[filled]] = found[filled]
+        holes = holes[~filled]
+    values[holes] = 0
+    return padded[1:-1, 1:-1]
 
 
-_ALL, _BUT_FIRST, _BUT_LAST = slice(None), slice(1, None), slice(None, -1)
-_SHIFTS = (
-    ((_BUT_FIRST, _ALL), (_BUT_LAST, _ALL)),
-    ((_BUT_LAST, _ALL), (_BUT_FIRST, _ALL)),
-    ((_ALL, _BUT_FIRST), (_ALL, _BUT_LAST)),
-    ((_ALL, _BUT_LAST), (_ALL, _BUT_FIRST)),
-)
-
-
-def _check_is_labels(raster: Raster) -> None:
+def _check_is_labels(raster: RasterLike) -> None:
     if raster.count != 1:
         raise DataError(f"{raster.path}: has {raster.count} bands; a label raster has one band of class codes")
     if not np.issubdtype(raster.dtype, np.integer):
         raise DataError(
             f"{raster.path}: holds {raster.dtype} values; a label raster holds integer class codes (gdal_translate -ot)"
         )
+
+
+def _count(codes: Array) -> Iterator[tuple[int, int]]:
+    """(code, pixels) of each code in a flat array."""
+    if codes.dtype in (np.uint8, np.uint16):  # counting is thirty times faster than sorting
+        counts = np.bincount(codes)
+        yield from ((int(code), int(counts[code])) for code in np.flatnonzero(counts))
+    else:
+        found = np.unique(codes, return_counts=True)
+        yield from ((int(code), int(count)) for code, count in zip(*found, strict=True))

@@ -9,6 +9,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from geosynth.errors import GridError, RasterError
 from geosynth.grid import Window
 
 Array = npt.NDArray[Any]
+
+# Of GDAL's cache of decoded blocks, where memory shall not depend on the raster; GDAL's own default is 5 % of the RAM.
+CACHE_BYTES = 128 << 20
 
 # Handles a thread keeps open over all rasters, so that thousands of tiles do not exhaust the file descriptors.
 _MAX_OPEN = 16
@@ -49,6 +53,7 @@ class Raster:
         colour_interpretation: GDAL's names, as in ("red", "green", "blue", "alpha").
         mask_kind: how pixels without data are told: "none", "nodata" (value), "mask" or "alpha" (band).
         tags: of the default domain.
+        files: all files that belong to it: itself, side files, what a VRT is made of.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -70,6 +75,7 @@ class Raster:
         self.band_names: tuple[str | None, ...] = dataset.descriptions
         self.colour_interpretation = tuple(band.name for band in dataset.colorinterp)
         self.tags: dict[str, str] = dataset.tags()
+        self.files: tuple[str, ...] = tuple(dataset.files)
         self.mask_kind = _mask_kind(dataset.mask_flag_enums)
 
     @property
@@ -148,6 +154,8 @@ class Raster:
         if self.mask_kind == "none" or (self.mask_kind == "alpha" and not trust_alpha):
             return np.ones((window.height, window.width), dtype=bool)
         try:
+            if self.mask_kind == "nodata":  # rasterio would believe the alpha band alone, which may be near infrared
+                return np.asarray((self._dataset().read_masks(window=place) != 0).any(axis=0))
             mask = self._dataset().dataset_mask(window=place)
         except RasterioError as error:
             raise RasterError(f"{self.path}: cannot read the mask of {window}: {_one_line(error)}") from error
@@ -179,7 +187,10 @@ class Raster:
                 oldest._local.held = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_local"}
+        state = {name: value for name, value in self.__dict__.items() if name != "_local"}
+        if Path(self.path).exists():
+            state["path"] = str(Path(self.path).absolute())  # a worker may stand in another folder
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -197,6 +208,12 @@ def open_raster(path: str | Path) -> Raster:
         RasterError: if it is missing, not a raster, or placed on the ground only by control points or RPCs.
     """
     return Raster(path)
+
+
+def bounded_cache() -> AbstractContextManager[Any]:
+    """While it is entered, GDAL keeps at most `CACHE_BYTES` of decoded blocks, in all threads."""
+    environment: AbstractContextManager[Any] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
+    return environment
 
 
 def _open(path: str) -> Any:

@@ -53,6 +53,30 @@ def test_windows_in_any_order_are_read_back(
     assert is_valid, errors
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_other_types_are_kept_as_they_are(dtype: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    pixels = (np.random.default_rng(0).normal(0, 1, (2, 600, 700)) * 900 + 1000).astype(dtype)
+    valid = pixels[0] > 500
+    with CogWriter(out, geobox(600, 700), ["blue", "swir"], dtype=dtype, masked=True, tags={}) as writer:
+        writer.write(Window(0, 0, 600, 700), pixels, valid)
+    with rasterio.open(out) as dataset:
+        assert dataset.dtypes == (dtype, dtype)
+        np.testing.assert_array_equal(dataset.read(), np.where(valid, pixels, 0))
+        np.testing.assert_array_equal(dataset.dataset_mask() > 0, valid)
+
+
+def test_temporary_files_stand_in_the_folder_that_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    window = Window(0, 0, 600, 600)
+    with CogWriter(tmp_path / "out.tif", geobox(600, 600), ["gray"], masked=False, tags={}, folder=folder) as writer:
+        writer.write(window, np.ones((1, 600, 600), np.uint8), np.ones((600, 600), bool))
+        assert len(list(folder.iterdir())) == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["scratch"]
+    assert list(folder.iterdir()) == []
+
+
 def test_windows_that_are_not_written_have_no_data(tmp_path: Path) -> None:
     out = tmp_path / "out.tif"
     with CogWriter(out, geobox(1024, 1024), ["gray"], masked=True, tags={}) as writer:

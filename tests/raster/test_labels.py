@@ -121,7 +121,7 @@ def test_counting_goes_over_block_edges(tmp_path: Path, monkeypatch: pytest.Monk
     codes = random_codes(3, 50, 40)
     labels = LabelRaster(write_raster(tmp_path / "codes.tif", codes, north_up()), CHESAPEAKE)
     seen: list[tuple[int, int]] = []
-    counts = labels.count_codes(lambda done, total: seen.append((done, total)))
+    counts = labels.survey(lambda done, total: seen.append((done, total))).counts
     assert sum(counts.values()) == codes.size
     assert counts == {int(code): int((codes == code).sum()) for code in np.unique(codes)}
     total = len(TilePlan(50, 40, 16))

@@ -1,0 +1,71 @@
+"""What the bands of an image are called: the one rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from geosynth.errors import DataError
+from geosynth.raster.read import Raster
+
+_COLOURS = {"red", "green", "blue", "nir"}
+
+
+def given_names(image: Raster, bands: Sequence[str]) -> tuple[str, ...]:
+    """Names that the user gave, if they fit the image.
+
+    Raises:
+        DataError: if they are not one for each band, each another.
+    """
+    if len(bands) != image.count or len(set(bands)) != len(bands):
+        listed = ", ".join(bands) or "none"
+        raise DataError(f"{image.path}: has {image.count} bands, but the names given are {listed}")
+    return tuple(bands)
+
+
+def told_names(image: Raster) -> tuple[str, ...]:
+    """What the file says: by descriptions, else by colour interpretation; empty if neither tells all bands apart.
+
+    A band marked alpha is not believed: GDAL calls the fourth band of an unmarked file so, near infrared or not.
+    """
+    described = tuple(name for name in image.band_names if name)
+    if len(described) == len(set(described)) == image.count:
+        return described
+    colours = image.colour_interpretation
+    is_told = colours == ("gray",) or (len(set(colours)) == image.count and set(colours) <= _COLOURS)
+    return colours if is_told else ()
+
+
+def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple[str, ...]:
+    """The band names of all images.
+
+    Args:
+        images: at least one.
+        bands: names to take instead of what the files say.
+
+    Raises:
+        DataError: if they differ in number, dtype or names, or are unknown.
+    """
+    first = images[0]
+    names = _names(first, bands)
+    for image in images:
+        if image.count != first.count or set(image.dtypes) != {first.dtypes[0]}:
+            raise DataError(
+                f"{image.path}: {image.count} bands of {'/'.join(sorted(set(image.dtypes)))}, but {first.path} has"
+                f" {first.count} of {first.dtypes[0]}; ingest them into separate stores"
+            )
+        if _names(image, bands) != names:
+            raise DataError(
+                f"{image.path}: its bands are {', '.join(_names(image, bands))}, but those of {first.path} are"
+                f" {', '.join(names)}; bring them into one order, or name them with --bands"
+            )
+    return names
+
+
+def _names(image: Raster, bands: Sequence[str] | None) -> tuple[str, ...]:
+    names = told_names(image) if bands is None else given_names(image, bands)
+    if not names:
+        raise DataError(
+            f"{image.path}: its bands are marked {', '.join(image.colour_interpretation)}; say what they are, as in"
+            " --bands red,green,blue,nir (a band that is transparency: gdal_translate -b 1 -b 2 -b 3 -mask 4)"
+        )
+    return names

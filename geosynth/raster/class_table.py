@@ -1,0 +1,239 @@
+"""What a label raster says of its codes: attribute table, category names and colour table, read and written.
+
+rasterio reaches colour tables only. Everything that GDAL knows of a band (from any format, or a sidecar) stands in the
+VRT that GDAL writes for it, and GDAL reads names and tables of any format from a PAM sidecar (.aux.xml): so these two
+XML forms are read and written here. Usages of columns are those of GDAL's `GDALRATFieldUsage`.
+"""
+
+from __future__ import annotations
+
+import uuid
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import defusedxml.ElementTree
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from geosynth.errors import LegendError, RasterError
+from geosynth.legend import Legend, LegendClass
+from geosynth.outputs import writing
+
+_NAME, _MIN, _MAX, _MIN_MAX, _COLOURS = 2, 3, 4, 5, (6, 7, 8)
+_INTEGER, _STRING = 0, 2
+_NAME_COLUMNS = ("class_name", "classname", "class_names", "class", "name", "label", "category", "landcover")
+_VALUE_COLUMNS = ("value", "code")
+_NO_CLASS = {"nodata", "unclassified"}
+
+ClassTable = dict[int, tuple[str | None, str | None]]
+
+
+def read_class_table(path: str) -> ClassTable:
+    """Code to (name, colour as "#rrggbb"), each None where the file does not tell it.
+
+    Names come from the attribute table, else from the category names.
+
+    Raises:
+        RasterError: if the file cannot be read.
+    """
+    band = _band_as_vrt(path)
+    colours = _colour_table(band)
+    names = _attribute_table(band, colours) or _category_names(band)
+    return {code: (names.get(code), colours.get(code)) for code in sorted({*names, *colours})}
+
+
+def legend_of_table(table: ClassTable, target: Legend, source: str) -> Legend:
+    """A legend for the codes of a table, by the class names of `target`; by its colours if the table has no names.
+
+    Names are compared without regard to case, spaces, hyphens and underscores. Entries that are no class of `target`
+    are left out, so that `check` finds their codes if there are pixels of them; entries called "no data" become nodata.
+
+    Raises:
+        LegendError: if not one entry is a class of `target`, or two are the same one.
+    """
+    by_name = {plain(entry.name): entry for entry in target.classes}
+    classes, nodata = [], []
+    named = {code: name for code, (name, _) in table.items() if name}
+    entries: Iterable[tuple[int, str]] = named.items() if named else _names_by_colour(table, target)
+    for code, name in entries:
+        found = by_name.get(plain(name))
+        if found:
+            classes.append(LegendClass(code=code, name=found.name, colour=table[code][1] or found.colour))
+        elif plain(name) in _NO_CLASS:
+            nodata.append(code)
+    if not classes:
+        told = ", ".join(list(named.values())[:8]) or ("colours only" if table else "empty")
+        wanted = ", ".join(target.names)
+        raise LegendError(f"{source}: its class table ({told}) has no class of legend {target.name!r} ({wanted})")
+    taken = {entry.code for entry in classes}
+    nodata += [code for code in target.nodata if code not in taken and code not in nodata and code not in named]
+    values = {"name": Path(source).name, "classes": [entry.model_dump() for entry in classes], "nodata": nodata}
+    return Legend.from_values(values, source).translation_to(target)
+
+
+def _names_by_colour(table: ClassTable, target: Legend) -> Iterator[tuple[int, str]]:
+    """(code, class name) where code and class alone have a colour, or have code and colour in common.
+
+    Colour tables are padded, mostly with black: a black class is found by its code only.
+    """
+    times = Counter(colour for _, colour in table.values())
+    uses = Counter(entry.colour.lower() for entry in target.classes)
+    for entry in target.classes:
+        colour = entry.colour.lower()
+        for code, (_, own) in table.items():
+            if own == colour and (code == entry.code or times[own] == uses[colour] == 1):
+                yield code, entry.name
+
+
+def plain(name: str) -> str:
+    """A class name as it is compared."""
+    return "".join(character for character in name.casefold() if character not in " _-")
+
+
+def label_profile(legend: Legend, nodata: int) -> dict[str, Any]:
+    """What `rasterio.open(..., "w")` needs for a label raster of this legend: count, dtype, nodata, tiling.
+
+    The dtype is the smallest that holds all codes; colours and names are for `write_class_table`.
+    """
+    codes = (*legend.codes, nodata)
+    dtype = np.result_type(np.min_scalar_type(min(codes)), np.min_scalar_type(max(codes))).name
+    return {"driver": "GTiff", "count": 1, "dtype": dtype, "nodata": nodata, "compress": "deflate"}
+
+
+def write_class_table(path: Path, legend: Legend, nodata: int | None = None) -> None:
+    """Give a GeoTIFF that is written and closed its colours, names and attribute table.
+
+    The colour table goes into the file (of uint8 rasters: larger ones would be larger than most tiles), names and
+    attribute table beside it, see `write_attribute_table`.
+
+    Raises:
+        OutputError: if they cannot be written.
+    """
+    codes = {entry.code: (*entry.rgb, 255) for entry in legend.classes}
+    with writing(path, RasterioError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+            if dataset.dtypes[0] == "uint8":
+                dataset.write_colormap(1, codes | ({} if nodata is None else {nodata: (0, 0, 0, 0)}))
+    write_attribute_table(path, legend)
+
+
+def write_attribute_table(path: Path, legend: Legend) -> None:
+    """Write names, attribute table and colours of a raster into the sidecar `path`.aux.xml, replacing one there.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    with writing(path):
+        Path(f"{path}.aux.xml").write_bytes(_sidecar(legend))
+
+
+def _sidecar(legend: Legend) -> bytes:
+    root = ElementTree.Element("PAMDataset")
+    band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
+    if min(legend.codes) >= 0 and max(legend.codes) < 2**12:  # names are a list from code 0 on
+        names = ElementTree.SubElement(band, "CategoryNames")
+        of_code = {entry.code: entry.name for entry in legend.classes}
+        for code in range(max(legend.codes) + 1):
+            ElementTree.SubElement(names, "Category").text = of_code.get(code, "")
+    table = ElementTree.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    columns = (
+        ("Value", _INTEGER, _MIN_MAX),
+        ("Class_Name", _STRING, _NAME),
+        *((name, _INTEGER, usage) for name, usage in zip(("Red", "Green", "Blue"), _COLOURS, strict=True)),
+    )
+    for index, (name, kind, usage) in enumerate(columns):
+        column = ElementTree.SubElement(table, "FieldDefn", index=str(index))
+        for tag, value in (("Name", name), ("Type", kind), ("Usage", usage)):
+            ElementTree.SubElement(column, tag).text = str(value)
+    for index, entry in enumerate(legend.classes):
+        row = ElementTree.SubElement(table, "Row", index=str(index))
+        for value in (entry.code, entry.name, *entry.rgb):
+            ElementTree.SubElement(row, "F").text = str(value)
+    ElementTree.indent(root)
+    text: bytes = ElementTree.tostring(root, encoding="utf-8")
+    return text
+
+
+def _band_as_vrt(path: str) -> Any:
+    """The first band's element of the VRT that GDAL writes for a file."""
+    scratch = f"/vsimem/{uuid.uuid4().hex}.vrt"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as source:
+                rasterio.shutil.copy(source, scratch, driver="VRT")
+            with rasterio.open(scratch) as dataset:
+                text = dataset.tags(ns="xml:VRT")["xml:VRT"]
+            rasterio.shutil.delete(scratch, driver="VRT")
+    except RasterioError as error:
+        raise RasterError(f"{path}: cannot be opened as a raster: {' '.join(str(error).split())}") from error
+    return defusedxml.ElementTree.fromstring(text).find("VRTRasterBand")
+
+
+def _colour_table(band: Any) -> dict[int, str]:
+    entries = band.findall("ColorTable/Entry")
+    colours = {}
+    for code, entry in enumerate(entries):
+        red, green, blue, alpha = (int(entry.get(f"c{channel}", 255)) for channel in range(1, 5))
+        if alpha:
+            colours[code] = _hex(red, green, blue)
+    return colours
+
+
+def _category_names(band: Any) -> dict[int, str]:
+    names = [(entry.text or "").strip() for entry in band.findall("CategoryNames/Category")]
+    return {code: name for code, name in enumerate(names) if name}
+
+
+def _attribute_table(band: Any, colours: dict[int, str]) -> dict[int, str]:
+    """Names by code; colours of the table are added to `colours`."""
+    table = band.find("GDALRasterAttributeTable")
+    if table is None:
+        return {}
+    columns = [
+        (plain(column.findtext("Name", "")), int(column.findtext("Usage", "0")), int(column.findtext("Type", "0")))
+        for column in table.findall("FieldDefn")
+    ]
+    name = _find(columns, (_NAME,), _NAME_COLUMNS, _STRING)
+    value = _find(columns, (_MIN_MAX, _MIN), _VALUE_COLUMNS, None)
+    if name is None or value is None:
+        return {}
+    channels = [next((i for i, column in enumerate(columns) if column[1] == usage), None) for usage in _COLOURS]
+    names: dict[int, str] = {}
+    for row in table.findall("Row"):
+        cells = [(cell.text or "").strip() for cell in row.findall("F")]
+        try:
+            code = int(float(cells[value]))
+            if cells[name]:
+                names[code] = cells[name]
+            if None not in channels:
+                colours[code] = _hex(*(int(float(cells[channel])) for channel in channels if channel is not None))
+        except (ValueError, IndexError):  # a row that holds no code
+            continue
+    return names
+
+
+def _find(
+    columns: list[tuple[str, int, int]], usages: tuple[int, ...], names: tuple[str, ...], kind: int | None
+) -> int | None:
+    """The column of a usage; else of a usual name and kind (most writers leave the usage out)."""
+    for usage in usages:
+        for index, column in enumerate(columns):
+            if column[1] == usage:
+                return index
+    for name in names:
+        for index, column in enumerate(columns):
+            if column[0] == plain(name) and kind in (None, column[2]):
+                return index
+    return None
+
+
+def _hex(red: int, green: int, blue: int) -> str:
+    return f"#{red & 255:02x}{green & 255:02x}{blue & 255:02x}"

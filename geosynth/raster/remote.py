@@ -1,0 +1,38 @@
+"""Zarr groups on the disk or behind a URL (s3://, https://, ... through fsspec)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from geosynth.errors import RasterError
+
+
+def open_group(path: str | Path) -> Any:
+    """A Zarr group for reading, of version 2 or 3.
+
+    Raises:
+        RasterError: if there is none, or what reads that kind of URL is not installed.
+    """
+    try:
+        return zarr.open_group(str(path), mode="r")
+    except ImportError as error:
+        raise missing_package(path, error) from error
+    except Exception as error:  # zarr's, json's, and through fsspec the network's own
+        raise RasterError(f"{path}: not a Zarr group: {_one_line(error)}") from error
+
+
+def missing_package(path: str | Path, error: ImportError) -> RasterError:
+    """What to say when fsspec lacks the package that reads a kind of URL."""
+    return RasterError(f"{path}: {_one_line(error)}; pip install geosynth-toolkit[remote]")
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a name is a URL or one of GDAL's own file systems, not a file."""
+    return "://" in str(path) or str(path).startswith("/vsi")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

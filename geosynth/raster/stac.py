@@ -1,0 +1,139 @@
+"""A STAC item beside an image, so that catalogues and odc-stac find it and nobody takes it for an observation."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pystac
+import rasterio
+from odc.geo.geobox import GeoBox
+
+from geosynth.errors import GridError
+from geosynth.grid import ground_sampling_distance
+from geosynth.outputs import writing
+from geosynth.raster.like import RasterLike
+from geosynth.raster.read import Raster, open_raster
+
+# Common names of the EO extension that need no mapping.
+_COMMON_NAMES = {"coastal", "blue", "green", "red", "rededge", "nir", "nir08", "nir09", "swir16", "swir22", "pan"}
+_STATISTICS = {
+    "minimum": "STATISTICS_MINIMUM",
+    "maximum": "STATISTICS_MAXIMUM",
+    "mean": "STATISTICS_MEAN",
+    "stddev": "STATISTICS_STDDEV",
+}
+_EXTENSIONS = [
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
+    "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
+]
+_OURS = "GEOSYNTH_"
+
+
+def item_path(image: Path) -> Path:
+    """Where the item of an image stands."""
+    return image.with_suffix(".json")
+
+
+def check_can_be_item(labels: RasterLike) -> None:
+    """Refuse, before work starts, what STAC cannot place.
+
+    Raises:
+        GridError: without CRS.
+    """
+    if labels.geobox.crs is None:
+        raise GridError(
+            f"{labels.path}: has no CRS, and a STAC item needs one; assign it (gdal_edit -a_srs) or leave --stac"
+        )
+
+
+def write_stac_item(image: Path, preview: Path | None = None) -> Path:
+    """Describe an image that is whole: footprint, projection, raster and EO extensions, provenance from its tags.
+
+    The date that STAC asks for is the one at which the file was made: a synthetic image shows no moment.
+
+    Args:
+        image: a GeoTIFF made by `generate`, with CRS.
+        preview: its PNG, if there is one.
+
+    Returns:
+        the item, `image` with the suffix .json; links to its assets are relative.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    path = item_path(image)
+    raster = open_raster(image)
+    footprint = raster.geobox.extent.to_crs("EPSG:4326", resolution=_footprint_step(raster.geobox))
+    item = pystac.Item(
+        id=image.stem,
+        geometry=footprint.json,
+        bbox=list(footprint.boundingbox),
+        datetime=datetime.fromtimestamp(int(image.stat().st_mtime), UTC),
+        properties=_provenance(raster) | _projection(raster.geobox),
+        stac_extensions=_EXTENSIONS,
+    )
+    asset = pystac.Asset(f"./{image.name}", title="Synthetic image", media_type=pystac.MediaType.COG, roles=["data"])
+    asset.extra_fields = _bands(image)
+    item.add_asset("image", asset)
+    if preview is not None:
+        asset = pystac.Asset(f"./{preview.name}", media_type=pystac.MediaType.PNG, roles=["thumbnail"], title="Preview")
+        item.add_asset("thumbnail", asset)
+    partial = path.with_name(f".{path.name}.partial")
+    values = item.to_dict(include_self_link=False)
+    try:
+        with writing(path):
+            partial.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _provenance(raster: Raster) -> dict[str, Any]:
+    metres = ground_sampling_distance(raster.geobox)
+    ours = {name: value for name, value in raster.tags.items() if name.startswith(_OURS)}
+    return {
+        "title": f"Synthetic image {Path(raster.path).name}",
+        "description": raster.tags.get("IMAGEDESCRIPTION", "Synthetic image; not an observation."),
+        "geosynth:synthetic": True,
+        **{f"geosynth:{name.removeprefix(_OURS).lower()}": value for name, value in ours.items()},
+        **({} if metres is None else {"gsd": round(metres, 6)}),
+    }
+
+
+def _projection(geobox: GeoBox) -> dict[str, Any]:
+    crs = geobox.crs
+    assert crs is not None
+    code = None if crs.epsg is None else f"EPSG:{crs.epsg}"
+    return {
+        "proj:code": code,
+        **({} if code else {"proj:wkt2": crs.to_wkt()}),
+        "proj:shape": [int(side) for side in geobox.shape],
+        "proj:transform": list(geobox.affine),
+        "proj:bbox": list(geobox.boundingbox),
+    }
+
+
+def _bands(image: Path) -> dict[str, list[dict[str, Any]]]:
+    """Names, dtypes and statistics of the file's bands; in the form of EO and raster 1.1, which odc-stac reads."""
+    named, described = [], []
+    with rasterio.open(image) as dataset:
+        for index, (name, dtype) in enumerate(zip(dataset.descriptions, dataset.dtypes, strict=True), start=1):
+            name = name or f"b{index}"
+            named.append({"name": name, **({"common_name": name} if name in _COMMON_NAMES else {})})
+            told = dataset.tags(index)
+            statistics = {ours: float(told[gdals]) for ours, gdals in _STATISTICS.items() if gdals in told}
+            described.append(
+                {"data_type": dtype, "sampling": "area", **({"statistics": statistics} if statistics else {})}
+            )
+    return {"eo:bands": named, "raster:bands": described}
+
+
+def _footprint_step(geobox: GeoBox) -> float:
+    """Distance between points of the outline, in units of the CRS: 16 points along the longer side."""
+    bounds = geobox.boundingbox
+    return float(max(bounds.span_x, bounds.span_y)) / 16

@@ -1,0 +1,237 @@
+"""open_in_place and open_sources: whatever holds imagery and labels, as `PatchSource`s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geosynth.errors import DataError, SettingsError
+from geosynth.grid import SpatialSplit, Window, offset_in, pixels_within
+from geosynth.grid.split import SHARES
+from geosynth.legend import Legend
+from geosynth.raster.bands import common_bands
+from geosynth.raster.image_zarr import ZarrImage
+from geosynth.raster.label_zarr import ZarrLabels
+from geosynth.raster.labels import LabelRaster
+from geosynth.raster.remote import is_remote
+from geosynth.raster.stores.items import Item, Paths, pair_files
+from geosynth.raster.stores.pairs import open_pairs
+from geosynth.raster.stores.scenes_in_place import InPlace
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import open_stores
+
+
+class SplitRule(BaseModel):
+    """How scenes read in place are given to folds.
+
+    Attributes:
+        file: a table of polygons with a column `fold` (GeoParquet, GeoPackage, GeoJSON); then the rest is not used.
+        shares: of the pixels, for train, val and test.
+        seed: of the order in which clusters or blocks find their fold.
+        blocks: side of square blocks, pixels; None: whole clusters of touching scenes go to one fold.
+        buffer: between folds, metres (units of the grid, without a projected CRS).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str | None = None
+    shares: tuple[float, float, float] = SHARES
+    seed: int = 0
+    blocks: int | None = Field(None, ge=1)
+    buffer: float = Field(0.0, ge=0)
+
+    def apply(self, geobox: Any, windows: Sequence[Window]) -> SpatialSplit:
+        """The split of scenes on one grid."""
+        if self.file:
+            return SpatialSplit.load(self.file, geobox, windows)
+        buffer = pixels_within(geobox, self.buffer)
+        if self.blocks:
+            return SpatialSplit.by_blocks(windows, self.blocks, self.shares, self.seed, buffer=buffer)
+        return SpatialSplit.by_clusters(windows, self.shares, self.seed, buffer=buffer)
+
+
+class DataDescription(BaseModel):
+    """A YAML file that says what is to be used in place.
+
+    Attributes:
+        images, labels: files, folders, globs or URLs; or, with `zarr`, names of variables.
+        zarr: a Zarr store that xarray reads, of one image and one label variable.
+        legend: a built-in legend, a legend file, or a legend.
+        label_legend: of the label files, if their codes differ; classes are matched by name.
+        bands: names of the image bands, where the files do not tell them.
+        split: see `SplitRule`; or a file of polygons.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: str | tuple[str, ...] | None = None
+    labels: str | tuple[str, ...] | None = None
+    zarr: str | None = None
+    legend: str | dict[str, Any] = "chesapeake"
+    label_legend: str | dict[str, Any] | None = None
+    bands: tuple[str, ...] | None = None
+    split: SplitRule | str = SplitRule()
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.zarr is None and (self.images is None or self.labels is None):
+            raise ValueError("images and labels are needed (or zarr)")
+        if isinstance(self.images, tuple) and self.zarr is not None:
+            raise ValueError("with zarr, images and labels are names of variables")
+        return self
+
+
+@dataclass(frozen=True)
+class _ZarrPiece:
+    item: Item
+    image: ZarrImage
+    labels: LabelRaster
+    window: Window
+
+
+def open_in_place(
+    images: Paths,
+    labels: Paths,
+    legend: str | Path | Legend = "chesapeake",
+    *,
+    label_legend: str | Path | Legend | None = None,
+    bands: Sequence[str] | None = None,
+    split: SplitRule | None = None,
+) -> list[InPlace]:
+    """Files (or URLs) as sources of patches, one for each CRS; nothing is copied, no pixel is read yet.
+
+    Args:
+        images: files, folders, globs or URLs of anything GDAL opens.
+        labels: likewise; paired with images by file name without suffix, or one to one if there is one of each.
+        legend: of the class indices.
+        label_legend: of the label files, if their codes differ; classes are matched by name.
+        bands: names of the image bands; needed where a file does not tell them.
+        split: how scenes are given to folds; None: touching scenes to one, 70 % train, 10 % val, 20 % test.
+
+    Raises:
+        DataError, GridError, LegendError, RasterError: one line each, as from `ingest`.
+    """
+    target, own = _legends(legend, label_legend)
+    groups = open_pairs(pair_files(images, labels), own)
+    names = common_bands([pair.image for group in groups for pair in group.pairs], bands)
+    rule = split or SplitRule()
+    return [
+        InPlace(
+            group.pairs, group.geobox, target, names, rule.apply(group.geobox, [pair.window for pair in group.pairs])
+        )
+        for group in groups
+    ]
+
+
+def open_zarr_in_place(
+    path: str | Path,
+    image: str = "image",
+    labels: str = "labels",
+    legend: str | Path | Legend = "chesapeake",
+    *,
+    label_legend: str | Path | Legend | None = None,
+    bands: Sequence[str] | None = None,
+    split: SplitRule | None = None,
+) -> InPlace:
+    """Two variables of a Zarr store with coordinates and CRS as rioxarray reads them, as a source of patches.
+
+    Args:
+        path: of the group; a URL is read through fsspec.
+        image: variable over (band, y, x).
+        labels: variable over (y, x), of the same pixels.
+        legend: of the class indices.
+        label_legend: of the labels, if their codes differ.
+        bands: names of the image bands, where the store does not tell them.
+        split: see `open_in_place`.
+
+    Raises:
+        DataError, GridError, LegendError, RasterError: one line each.
+    """
+    target, own = _legends(legend, label_legend)
+    imagery = ZarrImage(path, image)
+    codes = LabelRaster(ZarrLabels(path, labels), own)
+    apart = offset_in(imagery.geobox, codes.geobox, codes.name)
+    if apart != (0, 0) or codes.geobox.shape != imagery.geobox.shape:
+        raise DataError(f"{path}: {labels!r} does not cover the same pixels as {image!r}")
+    names = tuple(bands) if bands is not None else imagery.band_names
+    if names is None or len(names) != imagery.count:
+        raise DataError(
+            f"{path}: {image!r} has {imagery.count} bands; say what they are, as in bands: [red, green, blue]"
+        )
+    piece = _ZarrPiece(Item(imagery.path, imagery.path), imagery, codes, imagery.window)
+    return InPlace(
+        [piece], imagery.geobox, target, names, (split or SplitRule()).apply(imagery.geobox, [imagery.window])
+    )
+
+
+def open_sources(path: str | Path | PatchSource | list[PatchSource] | tuple[PatchSource, ...]) -> list[PatchSource]:
+    """A store, the stores of several CRSs, or what a YAML file describes; sources already open are passed on.
+
+    Args:
+        path: of a store (a URL is read through fsspec), or of a YAML file, see `DataDescription`.
+
+    Raises:
+        SettingsError: if the YAML file is not a description.
+        DataError, GridError, LegendError, RasterError: one line each.
+    """
+    if isinstance(path, str | Path):
+        if Path(path).suffix.lower() in (".yaml", ".yml"):
+            return _describe(Path(path))
+        return list(open_stores(path))
+    return list(path) if isinstance(path, list | tuple) else [path]
+
+
+def _describe(file: Path) -> list[PatchSource]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        description = DataDescription.model_validate(values)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function", "str", "tuple")))
+        what = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{file}: {where + ': ' if where else ''}{what}") from error
+    home = file.absolute().parent
+    rule = description.split
+    rule = SplitRule(file=rule) if isinstance(rule, str) else rule
+    rule = rule.model_copy(update={"file": _at(home, rule.file)}) if rule.file else rule
+    legend = _load_legend(description.legend, home, file)
+    codes = None if description.label_legend is None else _load_legend(description.label_legend, home, file)
+    if description.zarr is not None:
+        image, labels = description.images or "image", description.labels or "labels"
+        assert isinstance(image, str)
+        if not isinstance(labels, str):
+            raise SettingsError(f"{file}: labels: with zarr, the name of a variable")
+        path = _at(home, description.zarr)
+        return [
+            open_zarr_in_place(path, image, labels, legend, label_legend=codes, bands=description.bands, split=rule)
+        ]
+    assert description.images is not None
+    assert description.labels is not None
+    images, labels_at = (
+        _at(home, paths) if isinstance(paths, str) else [_at(home, path) for path in paths]
+        for paths in (description.images, description.labels)
+    )
+    return list(open_in_place(images, labels_at, legend, label_legend=codes, bands=description.bands, split=rule))
+
+
+def _at(home: Path, name: str) -> str:
+    return name if is_remote(name) else str(home / name)
+
+
+def _load_legend(legend: str | dict[str, Any], home: Path, file: Path) -> Legend:
+    if isinstance(legend, dict):
+        return Legend.from_values(legend, f"{file}: legend")
+    return Legend.load(home / legend if (home / legend).is_file() else legend)
+
+
+def _legends(legend: str | Path | Legend, label_legend: str | Path | Legend | None) -> tuple[Legend, Legend]:
+    """The legend of class indices, and that of the codes in its class order."""
+    target = Legend.load(legend)
+    return target, (target if label_legend is None else Legend.load(label_legend)).translation_to(target)

@@ -1,0 +1,299 @@
+"""ingest: image and label files into chunked Zarr stores, one a CRS, without changing a pixel that need not change."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from geosynth.errors import DataError, GridError, LegendError, OutputError, SettingsError
+from geosynth.grid import SpatialSplit
+from geosynth.legend import Legend
+from geosynth.outputs import check_output, writing
+from geosynth.raster.bands import common_bands
+from geosynth.raster.read import Raster, bounded_cache
+from geosynth.raster.stores.fill import Job, files_of, fill_shard, look_at_pair
+from geosynth.raster.stores.folds import split_groups
+from geosynth.raster.stores.items import Item, Paths, pair_files, read_items
+from geosynth.raster.stores.journal import Journal, Plan
+from geosynth.raster.stores.pairs import PairGroup, TargetGrid, open_pairs
+from geosynth.raster.stores.scene import FoldPixels, Scene, add_pixels
+from geosynth.raster.stores.store import Store, is_store, open_stores
+from geosynth.raster.stores.work import work
+
+Progress = Callable[[int, int], None]
+Part = tuple[int, int]  # number of a grid, and of a pair or shard on it
+
+_LOG = logging.getLogger(__name__)
+_LAID_OUT = "stores"  # key in the journal
+_REFUSALS = (DataError, GridError, LegendError)  # after these the same work will not go on
+
+
+def ingest(
+    images: Paths | None,
+    labels: Paths | None,
+    out: str | Path,
+    *,
+    items: str | Path | Sequence[Item] | None = None,
+    legend: str | Path | Legend = "chesapeake",
+    label_legend: str | Path | Legend | None = None,
+    bands: Sequence[str] | None = None,
+    crs: str | None = None,
+    resolution: float | None = None,
+    like: str | Path | None = None,
+    resample_images: str | None = None,
+    resample_labels: str | None = None,
+    by: str = "clusters",
+    shares: Sequence[float] | None = None,
+    block_size: int = 1024,
+    buffer: float | str = 0.0,
+    seed: int = 0,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> list[Store]:
+    """Copy image and label rasters into one store, or, in several CRSs, into one for each, side by side in one group.
+
+    Where scenes overlap, the later one (in the order given, by name in a folder) wins, but its nodata does not. What
+    lies on the common grid is not changed by a bit. The store's `image` holds the values of the files; its `labels` are
+    nodata wherever image or label is.
+
+    An ingest that was killed, however, goes on where it was when it is called again with the same arguments: what is
+    done is kept in a folder `out`.partial. If arguments or files changed since, it starts anew and says so.
+
+    Args:
+        images: files, folders or globs; None with `items`.
+        labels: likewise; paired with images by file name without suffix, or one to one if there is one of each.
+        out: folder of the store; it appears when it is whole.
+        items: instead of both: a list file (see `read_items`), or items.
+        legend: of the store.
+        label_legend: of the label files, if their codes differ; classes are matched by name.
+        bands: names of the image bands; needed where a file does not tell them.
+        crs: of one common grid for all; None: a grid for each CRS.
+        resolution: size of the grid's pixels, in units of the CRS; None: that of the first image.
+        like: instead of both, a raster whose pixels are those of the common grid.
+        resample_images: how images that do not lie on the common grid are brought to it: "nearest", "bilinear",
+            "average", "cubic", "cubic_spline", "lanczos"; None: they are refused.
+        resample_labels: likewise, and the other maps: "nearest" or "mode".
+        by: how folds are chosen, unless the items name theirs: "clusters" of touching scenes, or "blocks".
+        shares: of the folds train, val, test; None for 0.7, 0.1, 0.2.
+        block_size: of "blocks", pixels.
+        buffer: what is left out between folds: metres, or pixels as in "64px".
+        seed: of the split.
+        scheduler: address of a Dask scheduler whose workers see the same files; None for threads.
+        overwrite: replace a store at `out`, once the new one is whole.
+        progress: told parts done and parts in all.
+
+    Returns:
+        The stores, in the order of their first images.
+
+    Raises:
+        SettingsError, DataError, GridError, LegendError, RasterError, OutputError: one line each.
+    """
+    to_legend = Legend.load(legend)
+    from_legend = (to_legend if label_legend is None else Legend.load(label_legend)).translation_to(to_legend)
+    target = TargetGrid(crs, resolution, like, resample_images, resample_labels)
+    out = Path(out)
+    partial = out.with_name(out.name + ".partial")
+    _check_output(out, partial, overwrite)
+    listed = _list_items(images, labels, items)
+    if scheduler is not None:  # workers may run in another folder
+        listed, out, partial = [_absolute(item) for item in listed], out.absolute(), partial.absolute()
+
+    groups = open_pairs(listed, from_legend, target)
+    band_names = common_bands([pair.image for group in groups for pair in group.pairs], bands)
+    how: dict[str, Any] = {"by": by, "shares": shares, "seed": seed, "block_size": block_size, "buffer": buffer}
+    splits = split_groups(groups, **how)  # for its refusals; the real one counts classes
+    arguments = {
+        **how,
+        "legend": to_legend.model_dump(mode="json"),
+        "label_legend": from_legend.model_dump(mode="json"),
+        "bands": list(band_names),
+        "target": {name: str(value) for name, value in asdict(target).items()},
+        "items": [asdict(_absolute(item)) for item in listed],
+    }
+    with writing(out), bounded_cache(), Journal(partial, _plan(groups, arguments)) as journal:
+        try:
+            stores = _lay_out(journal, groups, splits, to_legend, band_names)
+            _fill(journal, Job.plan(groups, stores, splits), how, scheduler, progress)
+            _move(journal, out)
+        except BaseException as error:
+            if isinstance(error, _REFUSALS) or set(journal.records) <= {_LAID_OUT}:
+                journal.remove()
+            else:
+                _LOG.warning("%s: keeps what is done; the same command goes on from there", journal.folder)
+            raise
+    return open_stores(out)
+
+
+def _check_output(out: Path, partial: Path, overwrite: bool) -> None:
+    if out.exists() and (partial / "moved").exists():  # killed after all was done
+        shutil.rmtree(partial, ignore_errors=True)
+    check_output(out, overwrite=overwrite)
+    if (out.exists() or out.is_symlink()) and not is_store(out):
+        raise OutputError(f"{out}: is not a geosynth store and will not be overwritten; choose another name")
+
+
+def _list_items(images: Paths | None, labels: Paths | None, items: str | Path | Sequence[Item] | None) -> list[Item]:
+    if items is not None:
+        if images is not None or labels is not None:
+            raise SettingsError("either images and labels, or a list of items")
+        listed = read_items(items) if isinstance(items, str | Path) else list(items)
+        if not listed:
+            raise DataError("the list of items is empty")
+        return listed
+    if images is None or labels is None:
+        raise SettingsError("images and labels are needed, or a list of items")
+    return pair_files(images, labels)
+
+
+def _absolute(item: Item) -> Item:
+    def local(path: str) -> str:
+        return path if "://" in path or path.startswith("/vsi") else str(Path(path).absolute())
+
+    extras = {name: local(path) for name, path in item.extras.items()}
+    return replace(item, image=local(item.image), labels=local(item.labels), extras=extras)
+
+
+def _plan(groups: Sequence[PairGroup], arguments: dict[str, Any]) -> Plan:
+    """Arguments, and size and time of all files: what an interrupted ingest must have in common with this one."""
+    files: dict[str, Any] = {}
+    for group in groups:
+        for pair in group.pairs:
+            for raster in (pair.image, pair.labels.raster, *pair.extras.values()):
+                for name in files_of(raster):  # type: ignore[arg-type]
+                    status = Path(name).stat()
+                    files[str(Path(name).absolute())] = [status.st_size, status.st_mtime_ns]
+    return {"arguments": arguments, "source files": files}
+
+
+def _lay_out(
+    journal: Journal, groups: list[PairGroup], splits: list[SpatialSplit], legend: Legend, band_names: tuple[str, ...]
+) -> list[Store]:
+    """The stores, empty; or as an interrupted ingest left them."""
+    folder = journal.folder / "store"
+    names = [""] if len(groups) == 1 else [f"/{name}" for name in _names(groups)]
+    if _LAID_OUT not in journal.records:
+        if len(groups) > 1:
+            root = zarr.open_group(str(folder), mode="w", zarr_format=3)
+            root.attrs["geosynth_stores"] = [name[1:] for name in names]
+        for name, group, split in zip(names, groups, splits, strict=True):
+            Store.create(
+                f"{folder}{name}",
+                group.geobox,
+                legend=legend,
+                nodata=legend.nodata_code,
+                band_names=band_names,
+                dtype=group.pairs[0].image.dtype,
+                scenes=(),
+                split=split,
+                extras=_extras(groups),
+            )
+        journal.add(_LAID_OUT, names)
+    for leftover in folder.rglob("*.partial"):  # of files that zarr was writing when it was killed
+        leftover.unlink()
+    return [Store(f"{folder}{name}", mode="r+") for name in names]
+
+
+def _names(groups: Sequence[PairGroup]) -> list[str]:
+    names = [group.name for group in groups]
+    return [name if names.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(names)]
+
+
+def _extras(groups: Sequence[PairGroup]) -> dict[str, tuple[np.dtype[Any], float]]:
+    """Type and nodata value of further maps, the same in all files."""
+    found: dict[str, Raster] = {}
+    for group in groups:
+        for pair in group.pairs:
+            for name, raster in pair.extras.items():
+                first = found.setdefault(name, raster)
+                if (raster.dtype, raster.nodata) != (first.dtype, first.nodata):
+                    raise DataError(
+                        f"{raster.path}: is {raster.dtype} with nodata {raster.nodata}, but {first.path} is"
+                        f" {first.dtype} with nodata {first.nodata}; bring {name} into one form"
+                    )
+    return {name: (raster.dtype, 0 if raster.nodata is None else raster.nodata) for name, raster in found.items()}
+
+
+def _fill(journal: Journal, job: Job, how: dict[str, Any], scheduler: str | None, progress: Progress) -> None:
+    """Look at all pairs, choose their folds, and write all shards; what the journal knows is left out."""
+    pairs = [(group, place) for group, members in enumerate(job.groups) for place in range(len(members.pairs))]
+    shards = [(group, number) for group, windows in enumerate(job.shards) for number in range(len(windows))]
+    keys = [*(f"pair/{g}/{n}" for g, n in pairs), *(f"shard/{g}/{n}" for g, n in shards)]
+    done = sum(key in journal.records for key in keys)
+    if done:
+        _LOG.warning("%s: going on; %d of %d parts are done already", journal.folder, done, len(keys))
+        progress(done, len(keys))
+
+    def run(kind: str, function: Callable[[Job, Part], dict[str, Any]], parts: list[Part]) -> None:
+        def tell(part: Part, result: dict[str, Any]) -> None:
+            nonlocal done
+            journal.add(f"{kind}/{part[0]}/{part[1]}", result)
+            done += 1
+            progress(done, len(keys))
+
+        left = [part for part in parts if f"{kind}/{part[0]}/{part[1]}" not in journal.records]
+        work(function, job, left, tell, scheduler)
+
+    run("pair", look_at_pair, pairs)
+    looks = [
+        [journal.records[f"pair/{group}/{place}"] for place in range(len(members.pairs))]
+        for group, members in enumerate(job.groups)
+    ]
+    counts = [np.array([look["class_pixels"] for look in of_group]) for of_group in looks]
+    job = replace(job, splits=tuple(split_groups(job.groups, **how, class_pixels=counts)))
+    run("shard", fill_shard, shards)
+    for group, store in enumerate(job.stores):
+        results = [journal.records[f"shard/{group}/{number}"] for number in range(len(job.shards[group]))]
+        _finish(store, job.groups[group], job.splits[group], looks[group], results)
+
+
+def _finish(
+    store: Store, group: PairGroup, split: SpatialSplit, looks: list[dict[str, Any]], results: list[dict[str, Any]]
+) -> None:
+    """Sum what was counted in the shards, and note it with the files' hashes."""
+    pixels = np.zeros((len(group.pairs), store.legend.num_classes), dtype=np.int64)
+    folds: FoldPixels = {}
+    for result in results:
+        for position, counts in result["scenes"]:
+            pixels[position] += counts
+        add_pixels(folds, result["folds"])
+    scenes = [
+        Scene(
+            name=pair.item.name or Path(pair.item.image).name,
+            window=pair.window,
+            class_pixels=tuple(row.tolist()),
+            image_sha256=look["image_sha256"],
+            labels_sha256=look["labels_sha256"],
+            image=pair.item.image,
+            labels=pair.item.labels,
+            date=pair.item.date,
+        )
+        for pair, look, row in zip(group.pairs, looks, pixels, strict=True)
+    ]
+    store.finish(scenes, split, folds)
+
+
+def _move(journal: Journal, out: Path) -> None:
+    """Give the whole store its name; an old one goes only then."""
+    whole, old = journal.folder / "store", out.with_name(out.name + ".replaced")
+    replaced = out.exists()
+    if replaced:
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+    (journal.folder / "moved").touch()
+    try:
+        whole.rename(out)
+    except BaseException:
+        (journal.folder / "moved").unlink()
+        if replaced:
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    journal.remove()

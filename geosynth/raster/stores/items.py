@@ -1,0 +1,193 @@
+"""Items: which image and label files belong together, from folders and globs, or from a list."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geosynth.errors import DataError
+from geosynth.grid.split import FOLDS
+
+Paths = str | Path | Sequence[str | Path]
+
+_RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2"}
+_TABLE_SUFFIXES = {".csv", ".tsv", ".json", ".geojson", ".parquet", ".geoparquet"}
+# Asset keys that are looked for, in this order, where none is named.
+_IMAGE_KEYS = ("image", "imagery", "data", "visual")
+_LABELS_KEYS = ("labels", "label", "mask", "land_cover", "landcover")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image and the labels of the same place.
+
+    Attributes:
+        image, labels: files or URLs.
+        name: by which messages call the scene; the image's file name if empty.
+        fold: "train", "val" or "test", if it is chosen already.
+        date: of the imagery.
+        extras: files of further maps of the same place.
+    """
+
+    image: str
+    labels: str
+    name: str = ""
+    fold: str | None = None
+    date: str | None = None
+    extras: Mapping[str, str] = field(default_factory=dict)
+
+
+def pair_files(images: Paths, labels: Paths) -> list[Item]:
+    """Pair the files of two folders, globs or lists by name without suffix; or one to one, if there is one of each.
+
+    Raises:
+        DataError: if there are none, or some have no partner.
+    """
+    pairs = _pair(_expand(images, "images"), _expand(labels, "labels"))
+    return [Item(image, label) for image, label in pairs]
+
+
+def read_items(
+    path: str | Path,
+    *,
+    extras: Sequence[str] = (),
+    image_asset: str | None = None,
+    labels_asset: str | None = None,
+) -> list[Item]:
+    """Read a list of pairs.
+
+    CSV, TSV, GeoJSON (properties) and GeoParquet have columns `image` and `labels`, and may have `name`, `fold` and
+    `date`; others are not looked at. STAC Items, ItemCollections (JSON) and stac-geoparquet have two assets. Relative
+    paths start at the list's folder.
+
+    Args:
+        path: of the list.
+        extras: columns, or asset keys, of further maps.
+        image_asset: STAC asset key; None looks for image, imagery, data, visual.
+        labels_asset: likewise; None looks for labels, label, mask, land_cover, landcover.
+
+    Raises:
+        DataError: if it cannot be read, or a row lacks what it needs.
+    """
+    path = Path(path)
+    try:
+        rows = list(_rows(path))
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read as a list of pairs: {' '.join(str(error).split())}") from error
+    if not rows:
+        raise DataError(f"{path}: lists no pairs")
+    items = []
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}, {'item' if 'assets' in row else 'row'} {row.get('id') or number}"
+        if "assets" in row:
+            row = _from_stac(row, where, extras, image_asset, labels_asset)
+        items.append(_item(row, where, extras, path.absolute().parent))
+    return items
+
+
+def _rows(path: Path) -> Iterable[dict[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix in (".parquet", ".geoparquet"):
+        import pandas as pd  # takes a while
+
+        try:
+            table = pd.read_parquet(path)
+        except ImportError as error:
+            raise DataError(f"{path}: reading Parquet needs pyarrow (pip install pyarrow)") from error
+        return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    if suffix in (".json", ".geojson"):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        features = values.get("features", [values]) if isinstance(values, dict) else []
+        return [one if "assets" in one else dict(one.get("properties") or {}) for one in features]
+    if suffix in (".csv", ".tsv"):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
+    raise DataError(f"{path}: not a list of pairs; it would end in {', '.join(sorted(_TABLE_SUFFIXES))}")
+
+
+def _from_stac(
+    item: dict[str, Any], where: str, extras: Sequence[str], image_asset: str | None, labels_asset: str | None
+) -> dict[str, Any]:
+    """The columns of a STAC item."""
+    assets = {key: asset for key, asset in item["assets"].items() if asset}  # stac-geoparquet fills up with None
+    properties = item.get("properties") or item
+
+    def href(option: str, wanted: Sequence[str]) -> str:
+        key = next((one for one in wanted if one in assets), None)
+        if key is None:
+            raise DataError(
+                f"{where}: no asset {' or '.join(wanted)}; it has {', '.join(assets)}: choose with {option}"
+            )
+        return str(assets[key]["href"])
+
+    return {
+        "image": href("--image-asset", [image_asset] if image_asset else _IMAGE_KEYS),
+        "labels": href("--labels-asset", [labels_asset] if labels_asset else _LABELS_KEYS),
+        "name": item.get("id"),
+        "date": properties.get("datetime"),
+        "fold": properties.get("fold"),
+        **{name: href("--extra", [name]) for name in extras},
+    }
+
+
+def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Path) -> Item:
+    def text(column: str) -> str | None:
+        value = row.get(column)
+        # Nothing there: None, "", or pandas' NaN and NaT, which differ from themselves.
+        return None if value is None or value == "" or value != value else str(value)
+
+    def file(column: str) -> str:
+        name = text(column)
+        if name is None:
+            raise DataError(f"{where}: no value for {column!r}; there are: {', '.join(map(str, row))}")
+        name = name.removeprefix("file://")
+        return name if "://" in name or name.startswith("/vsi") else str(folder / name)
+
+    fold = text("fold")
+    if fold is not None and fold not in FOLDS:
+        raise DataError(f"{where}: fold {fold!r} is none of {', '.join(FOLDS)}")
+    maps = {name: file(name) for name in extras}
+    return Item(file("image"), file("labels"), text("name") or "", fold, text("date"), maps)
+
+
+def _expand(paths: Paths, what: str) -> list[str]:
+    listed = [paths] if isinstance(paths, str | Path) else list(paths)
+    found: list[str] = []
+    for entry in listed:
+        path = Path(entry)
+        if "://" in str(entry) or path.is_file():
+            found.append(str(entry))  # a Path would make one slash of the two in a URL
+        elif path.is_dir():
+            found += sorted(str(file) for file in path.iterdir() if file.suffix.lower() in _RASTER_SUFFIXES)
+        elif glob.has_magic(str(entry)):
+            found += sorted(glob.glob(str(entry), recursive=True))
+        else:
+            found.append(str(entry))
+    if not found:
+        raise DataError(f"{what}: no raster files in {', '.join(map(str, listed))}")
+    return found
+
+
+def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
+    if len(images) == len(labels) == 1:
+        return [(images[0], labels[0])]
+    for what, paths in (("images", images), ("labels", labels)):
+        twice = [stem for stem, count in Counter(Path(path).stem for path in paths).items() if count > 1]
+        if twice:
+            raise DataError(f"{what}: {twice[0]} names several files, and pairs are made by name; rename or choose")
+    by_name = {Path(path).stem: path for path in labels}
+    of_images = {Path(path).stem for path in images}
+    lonely = [path for path in images if Path(path).stem not in by_name]
+    lonely += [path for path in labels if Path(path).stem not in of_images]
+    if lonely:
+        shown = ", ".join(lonely[:5]) + (" ..." if len(lonely) > 5 else "")
+        raise DataError(f"images and labels are paired by file name; {len(lonely)} have no partner: {shown}")
+    return [(path, by_name[Path(path).stem]) for path in images]

@@ -1,0 +1,129 @@
+"""How a store is laid out on the disk: arrays, chunks, shards, and the attributes by which others find its grid.
+
+Chunks of 256 px are what random patches read least of; shards of 2048 px keep the number of files small. A chunk is
+compressed by LZ4 HC: of the codecs tried it is read fastest (0.1 ms for four bands, a third of Zstandard's time), at
+5 to 10 % more room. A shard is the unit of writing. Chunks and shards that hold only the fill value are not stored.
+
+Conventions: CF coordinates `x`, `y` (pixel centres) and grid mapping `spatial_ref` with `GeoTransform`, for xarray and
+rioxarray; `_CRS`, for GDAL; CF `flag_values` and `flag_meanings`, for the classes. Labels declare their nodata code as
+`nodata`, not as `_FillValue`, which would make xarray turn class codes into floats.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+from zarr.codecs import BloscCodec
+
+from geosynth.legend import Legend
+
+CHUNK_SIZE = 256
+SHARD_SIZE = 2048
+_MAX_SHARD_BYTES = 2**26  # raw; what a writing thread holds a few times over
+
+
+def shard_edge(bands: int, dtype: np.dtype[Any], chunk_size: int, shard_size: int) -> int:
+    """The shard's edge: `shard_size`, halved while a shard of all bands would weigh more than 64 MB."""
+    edge = shard_size
+    while edge > chunk_size and edge // 2 % chunk_size == 0 and bands * dtype.itemsize * edge**2 > _MAX_SHARD_BYTES:
+        edge //= 2
+    return edge
+
+
+def create_image(
+    group: Any, geobox: GeoBox, band_names: Sequence[str], dtype: np.dtype[Any], chunk: int, edge: int
+) -> None:
+    """Lay out `image` (band, y, x); 0 where nothing is stored."""
+    _create(
+        group, "image", geobox, dtype, chunk, edge, fill=0, bands=len(band_names), more={"long_name": list(band_names)}
+    )
+
+
+def create_labels(group: Any, geobox: GeoBox, legend: Legend, nodata: int, chunk: int, edge: int) -> None:
+    """Lay out `labels` (y, x) of the legend's codes; `nodata` where nothing is stored."""
+    more = {
+        "nodata": nodata,
+        "flag_values": list(legend.codes),
+        "flag_meanings": " ".join(re.sub(r"\W+", "_", name).strip("_") for name in legend.names),
+        "flag_colors": " ".join(entry.colour for entry in legend.classes),
+    }
+    _create(group, "labels", geobox, label_dtype(legend, nodata), chunk, edge, fill=nodata, more=more)
+
+
+def create_extra(
+    group: Any, name: str, geobox: GeoBox, dtype: np.dtype[Any], nodata: float, chunk: int, edge: int
+) -> None:
+    """Lay out one more map (y, x) of raw values."""
+    fill = dtype.type(nodata).item()
+    _create(group, name, geobox, dtype, chunk, edge, fill=fill, more={"nodata": fill})
+
+
+def label_dtype(legend: Legend, nodata: int) -> np.dtype[Any]:
+    """The smallest integer type that holds every code."""
+    codes = (*legend.codes, nodata)
+    return np.result_type(np.min_scalar_type(min(codes)), np.min_scalar_type(max(codes)))
+
+
+def create_coordinates(group: Any, geobox: GeoBox) -> None:
+    """CF coordinates: what makes `xr.open_zarr(path, decode_coords="all").rio.crs` work."""
+    height, width = geobox.shape
+    a = geobox.affine
+    if a.b == 0 and a.d == 0:  # a rotated grid has no one-dimensional coordinates; the GeoTransform holds it
+        geographic = geobox.crs is not None and geobox.crs.geographic
+        names = {"x": ("longitude", "degrees_east"), "y": ("latitude", "degrees_north")} if geographic else {}
+        axes = {"x": a.c + a.a * (np.arange(width) + 0.5), "y": a.f + a.e * (np.arange(height) + 0.5)}
+        for name, values in axes.items():
+            standard, units = names.get(name, (f"projection_{name}_coordinate", "m"))
+            attributes: dict[str, Any] = {"axis": name.upper()}
+            if geobox.crs is not None and (geographic or geobox.crs.units == ("metre", "metre")):
+                attributes |= {"standard_name": standard, "units": units}
+            array = group.create_array(
+                name, shape=values.shape, dtype="float64", dimension_names=(name,), attributes=attributes
+            )
+            array[:] = values
+    if geobox.crs:
+        wkt = geobox.crs.to_wkt()
+        transform = " ".join(repr(value) for value in a.to_gdal())
+        reference = group.create_array(
+            "spatial_ref",
+            shape=(),
+            dtype="int64",
+            dimension_names=(),
+            attributes={"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": transform},
+        )
+        reference[...] = 0
+
+
+def _create(
+    group: Any,
+    name: str,
+    geobox: GeoBox,
+    dtype: np.dtype[Any],
+    chunk: int,
+    edge: int,
+    *,
+    fill: float,
+    bands: int | None = None,
+    more: Mapping[str, Any],
+) -> None:
+    # No larger than the grid, in whole chunks.
+    shard = [min(edge, -(-side // chunk) * chunk) for side in geobox.shape]
+    front = () if bands is None else (bands,)
+    attributes = dict(more)
+    if geobox.crs:
+        attributes |= {"grid_mapping": "spatial_ref", "_CRS": {"wkt": geobox.crs.to_wkt()}}
+    group.create_array(
+        name,
+        shape=(*front, *geobox.shape),
+        chunks=(*front, chunk, chunk),
+        shards=(*front, *shard),
+        dtype=dtype,
+        compressors=BloscCodec(cname="lz4hc", clevel=5, shuffle="noshuffle" if dtype.itemsize == 1 else "shuffle"),
+        fill_value=fill,
+        dimension_names=("band", "y", "x")[-2 - len(front) :],
+        attributes=attributes,
+    )

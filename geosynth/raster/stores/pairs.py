@@ -1,0 +1,250 @@
+"""Pairs: images and labels opened, brought to common pixel grids, one a CRS, and placed on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from geosynth.errors import DataError, GridError, SettingsError
+from geosynth.grid import Window, offset_in
+from geosynth.grid.alignment import same_crs
+from geosynth.legend import Legend
+from geosynth.raster.labels import LabelRaster
+from geosynth.raster.read import Raster, open_raster
+from geosynth.raster.stores.items import Item
+from geosynth.raster.warped import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image, the labels of the same pixels, and their place on the common grid.
+
+    Attributes:
+        item: where they come from.
+        image: on the common grid.
+        labels: of the same pixels.
+        extras: further maps of the same pixels.
+        window: on the common grid.
+    """
+
+    item: Item
+    image: Raster
+    labels: LabelRaster
+    extras: Mapping[str, Raster]
+    window: Window
+
+
+@dataclass(frozen=True)
+class PairGroup:
+    """Pairs on one grid.
+
+    Attributes:
+        geobox: spans them all.
+        pairs: in the order they were given.
+    """
+
+    geobox: GeoBox
+    pairs: tuple[Pair, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the group's store, as in "epsg_26917"."""
+        crs = self.geobox.crs
+        if crs is None:
+            return "no_crs"
+        return f"epsg_{crs.epsg}" if crs.epsg else "".join(c if c.isalnum() else "_" for c in str(crs))[:40].lower()
+
+
+@dataclass(frozen=True)
+class TargetGrid:
+    """What is done about rasters whose pixels do not coincide.
+
+    Attributes:
+        crs: of the one common grid; None: a grid for each CRS.
+        resolution: size of its pixels, in units of the CRS, their edges on whole multiples; None: the first image's
+            pixels.
+        like: a raster whose pixels are those of the common grid.
+        images: how images are resampled if they must be; None: they are refused.
+        labels: likewise: "nearest" or "mode".
+
+    Raises:
+        SettingsError: if a value is impossible.
+        RasterError: if `like` cannot be opened.
+    """
+
+    crs: str | None = None
+    resolution: float | None = None
+    like: str | Path | None = None
+    images: str | None = None
+    labels: str | None = None
+
+    def __post_init__(self) -> None:
+        for option, method, known in (
+            ("--resample-images", self.images, IMAGE_METHODS),
+            ("--resample-labels", self.labels, LABEL_METHODS),
+        ):
+            if method is not None and method not in known:
+                raise SettingsError(f"{option} {method}: one of {', '.join(known)} is needed")
+        if self.resolution is not None and not 0 < self.resolution < np.inf:
+            raise SettingsError(f"resolution {self.resolution}: a positive size is needed")
+        if self.like is not None and (self.crs is not None or self.resolution is not None):
+            raise SettingsError("like tells the grid already; leave out crs and resolution")
+
+    @cached_property
+    def _like(self) -> GeoBox | None:
+        return None if self.like is None else open_raster(self.like).geobox
+
+    @cached_property
+    def _crs(self) -> CRS | None:
+        if self.crs is None:
+            return self._like.crs if self._like else None
+        try:
+            return CRS(self.crs)
+        except Exception as error:  # pyproj's, wrapped in odc-geo's
+            raise SettingsError(f"CRS {self.crs}: not known; EPSG:26917 would be") from error
+
+    def group(self, images: Sequence[Raster]) -> list[list[int]]:
+        """Positions of the images that are to share a grid, in the order of their first ones."""
+        if self._crs is not None or self._like is not None:
+            return [list(range(len(images)))]
+        groups: list[list[int]] = []
+        for position, image in enumerate(images):
+            for group in groups:
+                if same_crs(images[group[0]].geobox, image.geobox):
+                    group.append(position)
+                    break
+            else:
+                groups.append([position])
+        return groups
+
+    def lattice(self, images: Sequence[Raster]) -> GeoBox:
+        """A grid whose pixels are those of the common grid of one group; where it begins and ends means nothing."""
+        if self._like is not None:
+            return self._like
+        crs = self._crs or images[0].geobox.crs
+        if self.resolution is not None:
+            return GeoBox((1, 1), Affine.scale(self.resolution, -self.resolution), crs)
+        for image in images:
+            if same_crs(image.geobox, GeoBox((1, 1), Affine.identity(), crs)):
+                return image.geobox
+        raise GridError(f"no image is in {self.crs}, so the size of its pixels must be said: --resolution")
+
+
+def open_pairs(items: Sequence[Item], legend: Legend, target: TargetGrid | None = None) -> list[PairGroup]:
+    """Open all files and place them, each CRS on a grid of its own.
+
+    What lies on the common grid is taken as it is; the rest is warped to it, if `target` says how.
+
+    Args:
+        items: the files.
+        legend: of the label files.
+        target: the common grid; None: the first image's, and nothing is resampled.
+
+    Raises:
+        DataError: if labels are no label rasters.
+        GridError: if pixels do not coincide and must not be resampled, or places are unknown.
+        RasterError: if a file cannot be opened.
+    """
+    target = target or TargetGrid()
+    images = [open_raster(item.image) for item in items]
+    _check_places(images)
+    groups = []
+    for members in target.group(images):
+        lattice = target.lattice([images[position] for position in members])
+        pairs = [_open(items[position], images[position], lattice, legend, target) for position in members]
+        groups.append(_span(pairs, lattice))
+    return groups
+
+
+def _open(item: Item, image: Raster, lattice: GeoBox, legend: Legend, target: TargetGrid) -> Pair:
+    try:
+        row, column = offset_in(lattice, image.geobox, image.path)
+        window = image.window.shift(row, column)
+    except GridError as error:
+        if target.images is None:
+            raise GridError(f"{error}, or here: --resample-images {'|'.join(IMAGE_METHODS)}") from error
+        window = _cover(lattice, image)
+        image = WarpedRaster(image, _crop(lattice, window), target.images)
+    place = _crop(lattice, window) if isinstance(image, WarpedRaster) else image.geobox
+    labels = LabelRaster(_on_grid(open_raster(item.labels), place, image.path, target), legend)
+    extras = {name: _on_grid(open_raster(path), place, image.path, target) for name, path in item.extras.items()}
+    for name, extra in extras.items():
+        if extra.count != 1:
+            raise DataError(f"{extra.path}: has {extra.count} bands; an extra map ({name}) has one")
+    return Pair(item, image, labels, extras, window)
+
+
+def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> Raster:
+    """Labels, or another map, on the pixels of their image."""
+    try:
+        if offset_in(place, raster.geobox, raster.path) == (0, 0) and raster.geobox.shape == place.shape:
+            return raster
+        complaint = f"{raster.path}: does not cover the same pixels as {image}; crop it first"
+    except GridError as error:
+        complaint = str(error)
+    if target.labels is None:
+        raise GridError(f"{complaint}, or here: --resample-labels {'|'.join(LABEL_METHODS)}")
+    return WarpedRaster(raster, place, target.labels)
+
+
+def _cover(lattice: GeoBox, image: Raster) -> Window:
+    if (lattice.crs is None) != (image.geobox.crs is None):
+        raise GridError(f"{image.path}: one of its CRS and the grid's is not known; assign it (gdal_edit.py -a_srs)")
+    try:
+        return cover(lattice, image.geobox)
+    except GridError as error:
+        raise GridError(f"{image.path}: {error}") from error
+
+
+def _crop(lattice: GeoBox, window: Window) -> GeoBox:
+    transform = lattice.affine * Affine.translation(window.column, window.row)
+    return GeoBox((window.height, window.width), transform, lattice.crs)
+
+
+def _span(pairs: list[Pair], lattice: GeoBox) -> PairGroup:
+    """One grid over all scenes; windows count from its first pixel."""
+    windows = [pair.window for pair in pairs]
+    top, left = min(window.row for window in windows), min(window.column for window in windows)
+    bottom, right = max(window.bottom for window in windows), max(window.right for window in windows)
+    placed = tuple(
+        Pair(pair.item, pair.image, pair.labels, pair.extras, pair.window.shift(-top, -left)) for pair in pairs
+    )
+    return PairGroup(_crop(lattice, Window(top, left, bottom - top, right - left)), placed)
+
+
+def _check_places(images: Sequence[Raster]) -> None:
+    """Refuse scenes whose places among each other cannot be told."""
+    if len(images) == 1:
+        return
+    for image in images:
+        if image.geobox.crs is None and image.geobox.affine.is_identity:
+            raise GridError(
+                f"{image.path}: has no georeference, so its place among the other scenes is unknown;"
+                " give it one (gdal_translate -a_srs -a_ullr) or ingest it alone"
+            )
+    without = [image for image in images if image.geobox.crs is None]
+    if without and len(without) < len(images):
+        other = next(image for image in images if image.geobox.crs is not None)
+        raise GridError(
+            f"{without[0].path}: has no CRS, but {other.path} has; assign the right one (gdal_edit.py -a_srs)"
+        )
+    _check_antimeridian([image for image in images if image.geobox.crs is not None and image.geobox.crs.geographic])
+
+
+def _check_antimeridian(images: Sequence[Raster]) -> None:
+    """Scenes that meet at 180 degrees would lie a world apart, and a split would part neighbours."""
+    boxes = [image.geobox.boundingbox for image in images]
+    east = [image for image, box in zip(images, boxes, strict=True) if abs(box.right - 180) < 1e-6 and box.left > -180]
+    west = [image for image, box in zip(images, boxes, strict=True) if abs(box.left + 180) < 1e-6 and box.right < 180]
+    if east and west:
+        raise GridError(
+            f"{east[0].path} and {west[0].path}: meet at the antimeridian, on opposite edges of one grid; count their"
+            " longitudes on (gdal_translate -a_ullr, 180 to 190) or give them a --crs"
+        )

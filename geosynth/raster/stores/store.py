@@ -1,0 +1,304 @@
+"""Zarr v3 stores of aligned imagery and labels: one sparse pixel grid, many scenes on it.
+
+Layout (readable by xarray and rioxarray): arrays `image` (band, y, x) and `labels` (y, x), and one (y, x) for each
+extra map; see `layout`. What only geosynth needs stands in the group's attribute "geosynth". Places without a scene are
+not stored; they read as nodata labels. Scenes in several CRSs lie in several stores, side by side in one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import zarr
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from geosynth.errors import RasterError, SettingsError
+from geosynth.grid import SpatialSplit, Window, ground_sampling_distance
+from geosynth.grid.split import FOLDS
+from geosynth.legend import Legend
+from geosynth.raster.chunks import ChunkReader
+from geosynth.raster.remote import missing_package
+from geosynth.raster.stores import layout
+from geosynth.raster.stores.scene import FoldPixels, Scene, add_pixels, count_by_fold
+
+_VERSION = 2
+
+
+class Store:
+    """A store opened for reading (or, by `create`, for filling).
+
+    Attributes:
+        path: of the Zarr group; a URL is read through fsspec.
+        geobox: the whole grid.
+        legend: of the labels.
+        nodata: code of labels without a class.
+        band_names: of the imagery.
+        extras: names of further maps.
+        scenes: the source rasters.
+        split: which pixels are train, val and test.
+    """
+
+    def __init__(self, path: str | Path, *, mode: str = "r") -> None:
+        """Open.
+
+        Raises:
+            RasterError: if it is not a store, holds several, or is of another version.
+        """
+        self.path = str(path)
+        try:
+            self._group: Any = zarr.open_group(self.path, mode=mode, zarr_format=3)
+            if "geosynth_stores" in self._group.attrs:
+                inner = ", ".join(f"{self.path}/{name}" for name in self._group.attrs["geosynth_stores"])
+                raise RasterError(f"{self.path}: holds several stores, one a CRS; choose one: {inner}")
+            values: dict[str, Any] = dict(self._group.attrs["geosynth"])
+            self.image: Any = self._group["image"]
+            self.labels: Any = self._group["labels"]
+        except RasterError:
+            raise
+        except ImportError as error:
+            raise missing_package(self.path, error) from error
+        except Exception as error:  # zarr's, json's, and through fsspec the network's own
+            raise RasterError(f"{self.path}: not a geosynth store; make one with `geosynth ingest`") from error
+        if values.get("version") != _VERSION:
+            raise RasterError(f"{self.path}: store version {values.get('version')}; this geosynth reads {_VERSION}")
+        crs = CRS(values["crs"]) if values["crs"] else None
+        self.geobox = GeoBox(self.labels.shape, Affine(*values["transform"]), crs)
+        self.legend = Legend.from_values(values["legend"], self.path)
+        self.nodata: int = values["nodata"]
+        self.band_names: tuple[str, ...] = tuple(values["band_names"])
+        self.extras: tuple[str, ...] = tuple(values["extras"])
+        self.scenes: tuple[Scene, ...] = tuple(Scene.from_values(scene) for scene in values["scenes"])
+        self.split = SpatialSplit.from_values(values["split"])
+        self._fold_pixels: FoldPixels = values["fold_pixels"]
+        arrays = {"image": self.image, "labels": self.labels, **{name: self._group[name] for name in self.extras}}
+        self._readers = {name: ChunkReader(array, self.path) for name, array in arrays.items()}
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        geobox: GeoBox,
+        *,
+        legend: Legend,
+        nodata: int,
+        band_names: Sequence[str],
+        dtype: np.dtype[Any],
+        scenes: Sequence[Scene],
+        split: SpatialSplit,
+        extras: Mapping[str, tuple[np.dtype[Any], float]] | None = None,
+        chunk_size: int = layout.CHUNK_SIZE,
+        shard_size: int = layout.SHARD_SIZE,
+    ) -> Store:
+        """Lay out an empty store; every label is `nodata`.
+
+        Args:
+            path: of the group; what is there is removed.
+            geobox: the whole grid.
+            legend: of the labels.
+            nodata: code of labels without a class.
+            band_names: of the imagery.
+            dtype: of the imagery.
+            scenes: the source rasters.
+            split: which pixels are train, val and test.
+            extras: type and nodata value of further maps.
+            chunk_size: edge of what is read at once, pixels.
+            shard_size: edge of what is written at once, a multiple of `chunk_size`; smaller with many bands.
+        """
+        group = zarr.open_group(str(path), mode="w", zarr_format=3)
+        group.attrs["geosynth"] = {
+            "version": _VERSION,
+            "crs": geobox.crs.to_wkt() if geobox.crs else None,
+            "transform": list(geobox.affine[:6]),
+            "legend": legend.model_dump(mode="json"),
+            "nodata": nodata,
+            "band_names": list(band_names),
+            "extras": list(extras or {}),
+            "scenes": [scene.to_values() for scene in scenes],
+            "split": split.to_values(),
+            "fold_pixels": {},
+        }
+        edge = layout.shard_edge(len(band_names), dtype, chunk_size, shard_size)
+        layout.create_image(group, geobox, band_names, dtype, chunk_size, edge)
+        layout.create_labels(group, geobox, legend, nodata, chunk_size, edge)
+        for name, (extra_dtype, extra_nodata) in (extras or {}).items():
+            layout.create_extra(group, name, geobox, extra_dtype, extra_nodata, chunk_size, edge)
+        layout.create_coordinates(group, geobox)
+        return cls(path, mode="r+")
+
+    @property
+    def gsd(self) -> float | None:
+        """Ground sampling distance, metres a pixel; None without a projected CRS."""
+        return ground_sampling_distance(self.geobox)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the imagery."""
+        dtype: np.dtype[Any] = self.image.dtype
+        return dtype
+
+    @property
+    def chunk_size(self) -> int:
+        """Edge of the smallest square that is read from the disk, pixels."""
+        return int(self.image.chunks[-1])
+
+    @property
+    def shard_shape(self) -> tuple[int, int]:
+        """Height and width of what is written at once, pixels."""
+        height, width = self.image.shards[-2:]
+        return int(height), int(width)
+
+    def describe(self) -> dict[str, Any]:
+        """What the store holds, as plain values; class shares are of the labelled pixels of a fold."""
+        height, width = self.geobox.shape
+        folds = {}
+        for fold in FOLDS:
+            pixels = np.array(self.class_pixels_in(fold), dtype=float)
+            shares = dict(zip(self.legend.names, (pixels / pixels.sum()).tolist(), strict=True)) if pixels.any() else {}
+            folds[fold] = {
+                "scenes": len(self.scenes_in(fold)),
+                "pixels": int(pixels.sum()),
+                "class_shares": shares,
+            }
+        return {
+            "kind": "store",
+            "path": self.path,
+            "crs": rasterio.crs.CRS.from_wkt(str(self.geobox.crs)).to_string() if self.geobox.crs else None,
+            "height": height,
+            "width": width,
+            "transform": list(self.geobox.affine[:6]),
+            "gsd": self.gsd,
+            "bands": list(self.band_names),
+            "dtype": str(self.dtype),
+            "extras": list(self.extras),
+            "legend": self.legend.model_dump(mode="json"),
+            "nodata": self.nodata,
+            "buffer": self.split.buffer,
+            "folds": folds,
+        }
+
+    def scenes_in(self, fold: str) -> tuple[Scene, ...]:
+        """The scenes that have a part in the fold."""
+        return tuple(scene for scene in self.scenes if self.split.meets(scene.window, fold))
+
+    def class_pixels_in(self, fold: str) -> tuple[int, ...]:
+        """Pixels of each class in a fold ("all": outside of folds too); where scenes overlap they count once."""
+        return tuple(self._fold_pixels.get(fold, [0] * self.legend.num_classes))
+
+    def read_image(self, window: Window) -> npt.NDArray[Any]:
+        """(bands, height, width); the window lies inside the grid.
+
+        Raises:
+            RasterError: if a chunk cannot be read.
+        """
+        return self._readers["image"].read(slice(0, len(self.band_names)), *window.slices)
+
+    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
+        """(height, width) class indices; `num_classes` where there is no data.
+
+        Raises:
+            RasterError: if a chunk cannot be read.
+        """
+        return self.legend.encode(self._readers["labels"].read(*window.slices))
+
+    def read_extra(self, name: str, window: Window) -> npt.NDArray[Any]:
+        """(height, width) raw values of a further map.
+
+        Raises:
+            SettingsError: if there is no such map.
+            RasterError: if a chunk cannot be read.
+        """
+        if name not in self.extras:
+            raise SettingsError(f"{self.path}: no map {name!r}; there are: {', '.join(self.extras) or 'none'}")
+        return self._readers[name].read(*window.slices)
+
+    def set_split(self, split: SpatialSplit, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Replace the split of a finished store, and count its classes anew.
+
+        Args:
+            split: on the store's grid.
+            progress: told shards read and shards in all.
+
+        Raises:
+            RasterError: if labels cannot be read.
+            OSError: if the store cannot be written.
+        """
+        pixels: FoldPixels = {}
+        windows = self.shards_over([scene.window for scene in self.scenes])
+        for done, window in enumerate(windows, start=1):
+            add_pixels(pixels, count_by_fold(self.read_labels(window), window, split, self.legend))
+            progress(done, len(windows))
+        self._update(split=split.to_values(), fold_pixels=pixels)
+        self.split, self._fold_pixels = split, pixels
+
+    def finish(self, scenes: Sequence[Scene], split: SpatialSplit, fold_pixels: FoldPixels) -> None:
+        """Replace the record of source rasters, the split and the counts of its folds, when all is written."""
+        self._update(scenes=[scene.to_values() for scene in scenes], split=split.to_values(), fold_pixels=fold_pixels)
+        self.scenes, self.split, self._fold_pixels = tuple(scenes), split, fold_pixels
+
+    def blank_extras(self, window: Window) -> dict[str, npt.NDArray[Any]]:
+        """Further maps of a window before anything is written: their nodata values."""
+        arrays = {name: self._group[name] for name in self.extras}
+        return {
+            name: np.full((window.height, window.width), array.fill_value, dtype=array.dtype)
+            for name, array in arrays.items()
+        }
+
+    def shards_over(self, windows: Sequence[Window]) -> list[Window]:
+        """The shards that hold a part of a window, row by row; those at the far edges cropped to the grid."""
+        height, width = self.geobox.shape
+        rows, columns = self.shard_shape
+        corners = {
+            (top, left)
+            for window in windows
+            for top in range(window.row // rows * rows, window.bottom, rows)
+            for left in range(window.column // columns * columns, window.right, columns)
+        }
+        return [Window(top, left, min(rows, height - top), min(columns, width - left)) for top, left in sorted(corners)]
+
+    def write(
+        self,
+        window: Window,
+        image: npt.NDArray[Any],
+        codes: npt.NDArray[Any],
+        extras: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> None:
+        """Fill one window. Whole shards (`shards_over`) are written fastest, and by several writers at a time."""
+        for name, values in (extras or {}).items():
+            self._group[name][window.slices] = values
+        self.image[(slice(None), *window.slices)] = image
+        self.labels[window.slices] = codes
+
+    def _update(self, **values: Any) -> None:
+        group = zarr.open_group(self.path, mode="r+", zarr_format=3)
+        group.attrs["geosynth"] = {**group.attrs["geosynth"], **values}
+
+
+def open_stores(path: str | Path) -> list[Store]:
+    """The store at `path`, or all of them where an ingest of several CRSs made one for each.
+
+    Raises:
+        RasterError: if there is none.
+    """
+    try:
+        names = zarr.open_group(str(path), mode="r", zarr_format=3).attrs.get("geosynth_stores", [])
+    except Exception:  # Store tells what is wrong
+        names = []
+    return [Store(f"{path}/{name}") for name in names] or [Store(path)]
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether there is a Zarr v3 group in the folder, or behind the URL, `path`."""
+    if "://" not in str(path):
+        return (Path(path) / "zarr.json").is_file()
+    try:
+        zarr.open_group(str(path), mode="r", zarr_format=3)
+    except Exception:  # fsspec's protocols each have their own
+        return False
+    return True

@@ -1,0 +1,146 @@
+"""TileView: the tiles of a fold as a sequence of windows; no pixel is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from geosynth.errors import SettingsError
+from geosynth.grid import TilePlan, Window
+from geosynth.grid.tiles import Edge
+from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.scene import Scene
+from geosynth.raster.stores.source import PatchSource
+
+Progress = Callable[[int, int], None]
+
+
+def view_tiles(
+    data: str | Path,
+    fold: str | None,
+    size: int = 256,
+    stride: int | None = None,
+    *,
+    edge: Edge = "align",
+    max_nodata: float = 0.0,
+    progress: Progress = lambda done, total: None,
+) -> list[TileView]:
+    """The tiles of a store, or of each store of several CRSs; see `TileView`.
+
+    Raises:
+        SettingsError: if a number is out of its range, or there is no such fold.
+        RasterError: if there is no store.
+    """
+    return [
+        TileView(source, fold, size, stride, edge=edge, max_nodata=max_nodata, progress=progress)
+        for source in open_sources(data)
+    ]
+
+
+class TileView(Sequence[Window]):
+    """Overlapping square tiles of each scene, all of whose pixels belong to one fold.
+
+    Tiles are laid from the first pixel of each scene on, scene by scene, row by row. What does not fit: see `edge`. A
+    tile is left out if a pixel of it is not the fold's, or if more than `max_nodata` of its pixels have no data.
+    Memory is 40 bytes a tile. Labels are read, a row of tiles at a time, only of scenes known to have holes.
+
+    Args:
+        source: a store, or rasters read in place.
+        fold: "train", "val", "test"; None for all tiles, whatever their fold.
+        size: of a tile, pixels.
+        stride: pixels from one tile to the next; None: half of `size`.
+        edge: "align" puts one more tile at the far edges of a scene, "skip" leaves the rest out.
+        max_nodata: share of pixels without data that a tile may have, 0..1.
+        progress: told scenes done and scenes in all.
+
+    Attributes:
+        windows: (n, 4) int64: row, column, height, width on the source's grid.
+        scene_index: (n,) int64: positions in `source.scenes`.
+
+    Raises:
+        SettingsError: if a number is out of its range, or there is no such fold.
+    """
+
+    def __init__(
+        self,
+        source: PatchSource,
+        fold: str | None,
+        size: int = 256,
+        stride: int | None = None,
+        *,
+        edge: Edge = "align",
+        max_nodata: float = 0.0,
+        progress: Progress = lambda done, total: None,
+    ) -> None:
+        stride = max(1, size // 2) if stride is None else stride
+        if size < 1 or stride < 1:
+            raise SettingsError(f"tiles need a positive size and stride, got {size} and {stride} px")
+        if edge not in ("align", "skip"):
+            raise SettingsError(f"edge {edge!r}: align or skip")
+        if not 0 <= max_nodata <= 1:
+            raise SettingsError(f"the share of nodata in a tile is a number from 0 to 1, got {max_nodata}")
+        self.source, self.fold, self.size, self.stride, self.edge = source, fold, size, stride, edge
+        self.max_nodata = max_nodata
+        scenes = source.scenes if fold is None else source.scenes_in(fold)
+        found = [np.empty((0, 4), dtype=np.int64)]
+        indices = [np.empty(0, dtype=np.int64)]
+        positions = {id(scene): index for index, scene in enumerate(source.scenes)}
+        for done, scene in enumerate(scenes, start=1):
+            windows = self._tiles_of(scene)
+            found.append(windows)
+            indices.append(np.full(len(windows), positions[id(scene)]))
+            progress(done, len(scenes))
+        self.windows: npt.NDArray[np.int64] = np.concatenate(found)
+        self.scene_index: npt.NDArray[np.int64] = np.concatenate(indices)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @overload
+    def __getitem__(self, index: int) -> Window: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Window]: ...
+    def __getitem__(self, index: int | slice) -> Window | list[Window]:
+        if isinstance(index, slice):
+            return [Window(*row) for row in self.windows[index].tolist()]
+        return Window(*self.windows[index].tolist())
+
+    def scene_of(self, index: int) -> Scene:
+        """The scene that a tile was cut from."""
+        return self.source.scenes[int(self.scene_index[index])]
+
+    def name(self, index: int) -> str:
+        """Scene, row and column within the scene: the same however large the store is."""
+        scene, window = self.scene_of(index), self[index]
+        stem = scene.name.rsplit(".", 1)[0]
+        return f"{stem}_{window.row - scene.window.row:05d}_{window.column - scene.window.column:05d}"
+
+    def _tiles_of(self, scene: Scene) -> npt.NDArray[np.int64]:
+        place = scene.window
+        plan = TilePlan(place.height, place.width, self.size, self.stride, self.edge)
+        rows, columns = np.meshgrid(np.array(plan.rows, np.int64), np.array(plan.columns, np.int64), indexing="ij")
+        side = np.full(rows.size, self.size)
+        windows = np.column_stack([rows.ravel() + place.row, columns.ravel() + place.column, side, side])
+        if self.fold is not None:
+            windows = windows[self.source.split.holds_each(windows, self.fold)]
+        if scene.is_complete or self.max_nodata == 1 or not len(windows):
+            return windows
+        strips = np.split(windows, np.flatnonzero(np.diff(windows[:, 0])) + 1)
+        with ThreadPoolExecutor() as pool:
+            shares = np.concatenate(list(pool.map(self._nodata_shares, strips)))
+        return windows[shares <= self.max_nodata]
+
+    def _nodata_shares(self, strip: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+        """Of each tile of a row of tiles, from running sums over its columns."""
+        row, first, last = int(strip[0, 0]), int(strip[0, 1]), int(strip[-1, 1])
+        labels = self.source.read_labels(Window(row, first, self.size, last - first + self.size))
+        holes = (labels == self.source.legend.num_classes).sum(axis=0)
+        sums = np.concatenate([[0], np.cumsum(holes)])
+        left = strip[:, 1] - first
+        shares: npt.NDArray[np.floating] = (sums[left + self.size] - sums[left]) / self.size**2
+        return shares

@@ -1,0 +1,164 @@
+"""Images as Zarr v3 stores that xarray and rioxarray open as they would the image itself.
+
+Layout: `image` (band, y, x), or (sample, band, y, x) for several realisations; `valid` (y, x), False where there is no
+data, a coordinate of `image`; the coordinates `band` (names), `y`, `x` (pixel centres) and the CF grid mapping
+`spatial_ref`. `xr.open_zarr(path, decode_coords="all")["image"]` gives it back with CRS; `image.where(image.valid)`
+masks it. There is no fill value: all values of a byte are data. Chunks of 512 px lie in shards of 4096 px.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
+import xarray as xr
+import zarr
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+
+from geosynth.grid import TilePlan, Window
+from geosynth.outputs import writing
+
+CHUNK, SHARD = 512, 4096
+
+Read = Callable[[Window], tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
+
+
+class ZarrImageWriter:
+    """A Zarr image under construction; use it as a context manager.
+
+    Leaving the context without an error makes the store appear under its name; on an error, nothing is left.
+
+    Args:
+        path: of the finished store; one that is there is replaced at the end.
+        geobox: its grid.
+        band_names: the coordinate `band`.
+        dtype: of the pixels.
+        tags: attributes of `image`.
+        num_samples: length of the dimension `sample`; None for none.
+
+    Raises:
+        OutputError: if the store cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        geobox: GeoBox,
+        band_names: Sequence[str],
+        *,
+        dtype: str = "uint8",
+        tags: Mapping[str, str],
+        num_samples: int | None = None,
+    ) -> None:
+        self.path = path
+        self.geobox = geobox
+        self.num_samples = num_samples
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._layout = _layout(geobox, band_names, dtype, tags, num_samples)
+
+    def __enter__(self) -> Self:
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self._partial, ignore_errors=True)
+            with warnings.catch_warnings():  # consolidated metadata is not in the specification yet; xarray wants it
+                warnings.simplefilter("ignore")
+                self._layout.to_zarr(
+                    self._partial,
+                    mode="w",
+                    zarr_format=3,
+                    consolidated=True,
+                    compute=False,
+                    encoding=_encoding(self._layout),
+                )
+            self._group: Any = zarr.open_group(str(self._partial), mode="r+", use_consolidated=False)
+        return self
+
+    def copy(
+        self, read: Read, sample: int = 0, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> None:
+        """Fill the image, or one realisation of it, shard by shard.
+
+        Args:
+            read: gives (bands, height, width) and where there is data, (height, width), for a window of the grid.
+            sample: number of the realisation; `valid` is taken from the first.
+            progress: called with shards done, shards to do.
+        """
+        height, width = self.geobox.shape
+        plan = TilePlan(height, width, SHARD)
+        for done, window in enumerate(plan, start=1):
+            with writing(self.path):
+                pixels, valid = read(window)
+                if valid.any():  # what is not stored reads as 0 and False
+                    place = (..., *window.slices)
+                    image = self._group["image"]
+                    image[place if self.num_samples is None else (sample, *place)] = np.where(valid, pixels, 0)
+                    if sample == 0:
+                        self._group["valid"][window.slices] = valid
+            progress(done, len(plan))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                with writing(self.path):
+                    _replace(self._partial, self.path)
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def _layout(
+    geobox: GeoBox, band_names: Sequence[str], dtype: str, tags: Mapping[str, str], num_samples: int | None
+) -> xr.Dataset:
+    """The store without its pixels."""
+    coords: dict[str, Any] = {"band": list(band_names)}
+    if num_samples is not None:
+        coords["sample"] = np.arange(num_samples)
+    if geobox.axis_aligned:  # on a rotated grid only the GeoTransform tells where a pixel lies
+        coords |= {name: xr_coords(geobox, always_yx=True)[name] for name in ("y", "x")}
+    coords["valid"] = (("y", "x"), da.zeros(tuple(geobox.shape), dtype=bool, chunks=-1))
+    shape = (*(() if num_samples is None else (num_samples,)), len(band_names), *geobox.shape)
+    image = xr.DataArray(
+        da.zeros(shape, dtype=dtype, chunks=-1),
+        dims=("sample", "band", "y", "x")[-len(shape) :],
+        coords=coords,
+        attrs={**tags, "long_name": list(band_names)},
+    )
+    if geobox.crs is not None:
+        image = image.rio.write_crs(geobox.crs.to_wkt())
+    layout: xr.Dataset = image.rio.write_transform(geobox.affine).to_dataset(name="image")
+    return layout
+
+
+def _encoding(layout: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Chunks and shards of the two large arrays; shards are whole chunks, no larger than the array needs."""
+    image = layout["image"]
+    sides = [min(SHARD, -(-image.sizes[name] // CHUNK) * CHUNK) for name in ("y", "x")]
+    chunks = [min(CHUNK, side) for side in sides]
+    leading = [1] * (image.ndim - 3) + [image.sizes["band"]]
+    sizes = {"image": (leading, "spatial_ref"), "valid": ([], "spatial_ref")}
+    return {
+        name: {"chunks": (*front, *chunks), "shards": (*front, *sides), "grid_mapping": mapping}
+        for name, (front, mapping) in sizes.items()
+    }
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Move a finished folder to its name; one that is there steps aside first, and is lost only after that."""
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.is_dir():
+        path.rename(old)
+    else:
+        path.unlink(missing_ok=True)
+    partial.rename(path)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,81 @@
+"""geosynth ingest on the command line: lists, and options that do not go together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import rasterio
+
+from geosynth.raster.stores.store import open_stores
+from geosynth_cli import app
+from rasters import north_up, random_codes, random_image, write_raster
+
+SIDE = 40
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for number, name in enumerate(("a", "b")):
+        place = north_up(100 * number, 0)
+        write_raster(tmp_path / "in" / f"{name}.tif", random_image(number, SIDE, SIDE), place)
+        write_raster(tmp_path / "in" / f"{name}_codes.tif", random_codes(number, SIDE, SIDE), place)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        app(["ingest", *arguments])
+    return int(end.value.code or 0)
+
+
+def test_a_stac_collection_with_named_assets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    features = [
+        {
+            "id": name,
+            "stac_version": "1.0.0",
+            "properties": {"datetime": "2021-07-04T00:00:00Z", "fold": fold},
+            "assets": {"naip": {"href": f"./{name}.tif"}, "truth": {"href": f"./{name}_codes.tif"}},
+        }
+        for name, fold in (("a", "test"), ("b", "train"))
+    ]
+    Path("in/items.json").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    common = ("--items", "in/items.json", "--bands", "red,green,blue,nir", "--out", "out")
+    assert run(*common) == 1
+    error = capsys.readouterr().err
+    assert "it has naip, truth" in error
+    assert error.count("\n") == 1
+    assert run(*common, "--image-asset", "naip", "--labels-asset", "truth") == 0
+    (store,) = open_stores("out")
+    assert [(scene.name, scene.date) for scene in store.scenes] == [
+        ("a", "2021-07-04T00:00:00Z"),
+        ("b", "2021-07-04T00:00:00Z"),
+    ]
+    assert [scene.name for scene in store.scenes_in("test")] == ["a"]
+    with rasterio.open("in/b.tif") as image:
+        assert (store.read_image(store.scenes[1].window) == image.read()).all()
+    assert capsys.readouterr().out == "out\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "either --images and --labels, or --items, or --chesapeake"),
+        (["--images", "in/a.tif", "--items", "x.csv"], "either --images"),
+        (["--images", "in/a.tif"], "images and labels are needed"),
+        (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--extra", "nlcd"], "--extra needs"),
+        (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "most"], "--shares most"),
+        (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--buffer", "wide"], "buffer 'wide'"),
+        (["--chesapeake", "in", "--state", "md"], "no tiles md_1m"),
+    ],
+)
+def test_one_line_for_what_does_not_go_together(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    assert run("--out", "out", "--bands", "red,green,blue,nir", *arguments) == 1
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert {path.name for path in folder.iterdir()} == {"in"}

@@ -1,0 +1,136 @@
+"""Lists of pairs: CSV, GeoJSON, GeoParquet, STAC; and files paired by name."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geosynth.errors import DataError
+from geosynth.raster.stores.items import Item, read_items
+
+ROWS = [
+    {"image": "images/a.tif", "labels": "labels/a.tif", "name": "a", "fold": "train", "date": "2020-06-01"},
+    {"image": "/data/b.tif", "labels": "https://host/b.tif", "name": "", "fold": "test", "date": ""},
+]
+
+
+def wanted(folder: Path) -> list[Item]:
+    return [
+        Item(str(folder / "images/a.tif"), str(folder / "labels/a.tif"), "a", "train", "2020-06-01"),
+        Item("/data/b.tif", "https://host/b.tif", "", "test", None),
+    ]
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_json(path: Path, values: Any) -> Path:
+    path.write_text(json.dumps(values))
+    return path
+
+
+def features(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "type": "FeatureCollection",
+        "features": [{"type": "Feature", "geometry": None, "properties": row} for row in rows],
+    }
+
+
+def stac_item(name: str, assets: dict[str, str], **properties: Any) -> dict[str, Any]:
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": name,
+        "properties": {"datetime": "2020-06-01T00:00:00Z", **properties},
+        "assets": {key: {"href": href, "type": "image/tiff"} for key, href in assets.items()},
+    }
+
+
+def test_csv_and_tsv(tmp_path: Path) -> None:
+    assert read_items(write_csv(tmp_path / "list.csv", ROWS)) == wanted(tmp_path)
+    assert read_items(write_csv(tmp_path / "list.tsv", ROWS, "\t")) == wanted(tmp_path)
+
+
+def test_a_csv_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_items(path) == wanted(tmp_path)
+
+
+def test_geojson(tmp_path: Path) -> None:
+    assert read_items(write_json(tmp_path / "list.geojson", features(ROWS))) == wanted(tmp_path)
+
+
+def test_geoparquet(tmp_path: Path) -> None:
+    geopandas = pytest.importorskip("geopandas")
+    pytest.importorskip("pyarrow")
+    import shapely
+
+    rows = [{name: value or None for name, value in row.items()} for row in ROWS]
+    table = geopandas.GeoDataFrame(rows, geometry=[shapely.box(0, 0, 1, 1)] * 2, crs="EPSG:4326")
+    table.to_parquet(tmp_path / "list.parquet")
+    assert read_items(tmp_path / "list.parquet") == wanted(tmp_path)
+
+
+def test_stac_items_and_collections(tmp_path: Path) -> None:
+    one = stac_item("scene", {"image": "a.tif", "labels": "sub/a.tif", "nlcd": "n.tif"}, fold="val")
+    item = Item(str(tmp_path / "a.tif"), str(tmp_path / "sub/a.tif"), "scene", "val", "2020-06-01T00:00:00Z")
+    assert read_items(write_json(tmp_path / "one.json", one)) == [item]
+    both = {"type": "FeatureCollection", "features": [one, {**one, "id": "other"}]}
+    path = write_json(tmp_path / "both.json", both)
+    assert [entry.name for entry in read_items(path)] == ["scene", "other"]
+    assert read_items(path, extras=["nlcd"])[0].extras == {"nlcd": str(tmp_path / "n.tif")}
+
+
+def test_stac_asset_keys_can_be_chosen(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "one.json", stac_item("scene", {"B": "a.tif", "truth": "t.tif", "labels": "l.tif"}))
+    with pytest.raises(DataError, match=r"item scene: no asset image or .*; it has B, truth, labels: .*--image-asset"):
+        read_items(path)
+    (item,) = read_items(path, image_asset="B")
+    assert item.labels.endswith("l.tif")
+    (item,) = read_items(path, image_asset="B", labels_asset="truth")
+    assert (item.image, item.labels) == (str(tmp_path / "a.tif"), str(tmp_path / "t.tif"))
+    with pytest.raises(DataError, match="no asset grass"):
+        read_items(path, image_asset="B", labels_asset="grass")
+
+
+def test_extra_maps_are_columns(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", [{**row, "nlcd": "n.tif"} for row in ROWS])
+    assert [item.extras for item in read_items(path, extras=["nlcd"])] == [{"nlcd": str(tmp_path / "n.tif")}] * 2
+    with pytest.raises(DataError, match="row 1: no value for 'height'; there are: image, labels"):
+        read_items(path, extras=["height"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("list.csv", "image,mask\na,b\n", "row 1: no value for 'labels'"),
+        ("list.csv", "image,labels\na,\n", "row 1: no value for 'labels'"),
+        ("list.csv", "image,labels,fold\na,b,training\n", "fold 'training' is none of train, val, test"),
+        ("list.csv", "image,labels\n", "lists no pairs"),
+        ("list.csv", "\0", "lists no pairs|cannot be read"),
+        ("list.json", "{", "cannot be read as a list"),
+        ("list.json", "[1]", "lists no pairs"),
+        ("list.json", '{"features": []}', "lists no pairs"),
+        ("list.parquet", "no", "cannot be read as a list|pyarrow"),
+        ("list.xlsx", "", "not a list of pairs; it would end in .csv"),
+        (None, "", "cannot be read as a list of pairs: .*No such file"),
+    ],
+)
+def test_refusals(tmp_path: Path, name: str | None, text: str, complaint: str) -> None:
+    path = tmp_path / (name or "absent.csv")
+    if name:
+        path.write_text(text)
+    with pytest.raises(DataError, match=complaint) as caught:
+        read_items(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)

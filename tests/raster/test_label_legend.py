@@ -1,0 +1,95 @@
+"""Which legend reads a raster: named, the raster's own, the model's; and what is said about it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from geosynth.errors import LegendError
+from geosynth.legend import CHESAPEAKE, Legend
+from geosynth.raster.class_table import write_class_table
+from geosynth.raster.label_legend import choose_legend, class_table_of
+from geosynth.raster.open_labels import open_labels
+from geosynth.raster.read import open_raster
+from geosynth.raster.resample import ResampledRaster
+from rasters import north_up, random_codes, write_raster
+
+
+def moved(*, by: int, names: dict[str, str] | None = None) -> Legend:
+    """The Chesapeake legend under other codes, and names."""
+    classes = [
+        {"code": entry.code + by, "name": (names or {}).get(entry.name, entry.name), "colour": entry.colour}
+        for entry in CHESAPEAKE.classes
+    ]
+    return Legend.from_values({"name": "moved", "classes": classes})
+
+
+def labels(path: Path, table: Legend | None = None) -> Path:
+    write_raster(path, random_codes(0, 24, 24), north_up())
+    if table is not None:
+        write_class_table(path, table)
+    return path
+
+
+def test_without_a_table_codes_mean_what_they_mean_to_the_model(tmp_path: Path) -> None:
+    raster = open_raster(labels(tmp_path / "labels.tif"))
+    assert choose_legend(raster, None, CHESAPEAKE) == CHESAPEAKE
+    with pytest.raises(LegendError, match=r"labels\.tif: has no class table"):
+        choose_legend(raster, "from-raster", CHESAPEAKE)
+
+
+def test_the_same_table_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        raster = open_raster(labels(tmp_path / "labels.tif", CHESAPEAKE))
+        assert choose_legend(raster, None, CHESAPEAKE) == CHESAPEAKE
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("named", [None, "from-raster"])
+def test_the_models_names_under_other_codes_decide(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, named: str | None
+) -> None:
+    raster = open_raster(labels(tmp_path / "labels.tif", moved(by=1)))
+    legend = choose_legend(raster, named, CHESAPEAKE)
+    assert legend.encode(np.arange(2, 8)).tolist() == [0, 1, 2, 3, 4, 5]
+    assert legend.encode(np.array([1])).tolist() == [6], "code 1 is no class of the raster"
+    assert ("its class table has other codes" in caplog.text) == (named is None)
+
+
+def test_other_names_for_the_models_codes_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raster = open_raster(labels(tmp_path / "labels.tif", moved(by=0, names={"barren": "sand"})))
+    assert choose_legend(raster, None, CHESAPEAKE) == CHESAPEAKE
+    assert "calls code 4 'sand'; it is taken for 'barren'" in caplog.text
+
+
+def test_a_named_legend_comes_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raster = open_raster(labels(tmp_path / "labels.tif", moved(by=1)))
+    assert choose_legend(raster, "chesapeake", CHESAPEAKE).codes == CHESAPEAKE.codes
+    assert not caplog.text
+    with pytest.raises(LegendError, match="no class soil"):
+        soil = Legend.from_values({"name": "soil", "classes": [{"code": 1, "name": "soil"}]})
+        choose_legend(raster, soil, CHESAPEAKE)
+
+
+def test_tables_of_tiles_and_of_resampled_rasters(tmp_path: Path) -> None:
+    labels(tmp_path / "a.tif", moved(by=1))
+    write_raster(tmp_path / "b.tif", random_codes(1, 24, 24), north_up(24))
+    expected = class_table_of(open_raster(tmp_path / "a.tif"))
+    assert expected[2][0] == "water"
+    mosaic = open_labels(tmp_path)
+    assert class_table_of(mosaic) == expected
+    assert class_table_of(ResampledRaster(mosaic, 1.0)) == expected
+
+
+def test_flags_of_a_zarr(tmp_path: Path) -> None:
+    place = {"y": 10.5 - np.arange(6.0), "x": np.arange(6.0)}
+    flags = {"flag_values": [10, 20], "flag_meanings": "water tree_canopy"}
+    codes = xr.DataArray(np.full((6, 6), 10, np.uint8), dims=("y", "x"), coords=place, attrs=flags)
+    codes.to_dataset(name="cover").rio.write_crs("EPSG:26917").to_zarr(tmp_path / "cover.zarr", consolidated=False)
+    raster = open_labels(tmp_path / "cover.zarr")
+    legend = choose_legend(raster, "from-raster", CHESAPEAKE)
+    assert legend.encode(np.array([10, 20, 30])).tolist() == [0, 1, 6]

@@ -1,0 +1,233 @@
+"""TileMosaic and open_labels: tiles against the raster they were cut from, rasterio's merge, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.merge import merge
+
+from geosynth.errors import DataError, GridError, RasterError
+from geosynth.grid import TilePlan, Window
+from geosynth.legend import CHESAPEAKE
+from geosynth.raster.label_legend import class_table_of
+from geosynth.raster.labels import LabelRaster
+from geosynth.raster.open_labels import label_files, open_labels
+from geosynth.raster.stores.ingest import ingest
+from geosynth.raster.tiles import TileMosaic
+from rasters import north_up, random_codes, random_image, write_raster
+from strategies import few
+
+SIDE = 96
+
+
+def cut(folder: Path, codes: np.ndarray, size: int, leave_out: tuple[int, ...] = ()) -> list[Path]:
+    """Tiles of a raster, as files named by their place."""
+    height, width = codes.shape
+    return [
+        write_raster(
+            folder / f"{window.row:04d}_{window.column:04d}.tif",
+            codes[window.slices],
+            north_up(window.column, window.row),
+        )
+        for index, window in enumerate(TilePlan(height, width, size))
+        if index not in leave_out
+    ]
+
+
+@pytest.fixture(scope="module")
+def codes() -> np.ndarray:
+    return random_codes(0, SIDE, SIDE + 20)
+
+
+@pytest.fixture(scope="module")
+def mosaic(tmp_path_factory: pytest.TempPathFactory, codes: np.ndarray) -> TileMosaic:
+    """The raster in tiles of 40 px, one of them missing."""
+    files = cut(tmp_path_factory.mktemp("tiles"), codes, 40, leave_out=(4,))
+    return TileMosaic(files, "tiles")
+
+
+GAP = Window(40, 40, 40, 40)
+
+
+@few
+@given(st.data())
+def test_any_window_is_that_of_the_uncut_raster(mosaic: TileMosaic, codes: np.ndarray, data: st.DataObject) -> None:
+    row, column = data.draw(st.integers(0, SIDE - 1)), data.draw(st.integers(0, SIDE + 19))
+    window = Window(row, column, data.draw(st.integers(1, SIDE - row)), data.draw(st.integers(1, SIDE + 20 - column)))
+    there = np.ones(codes.shape, dtype=bool)
+    there[GAP.slices] = False
+    np.testing.assert_array_equal(mosaic.read_valid(window), there[window.slices])
+    np.testing.assert_array_equal(mosaic.read(window)[0], np.where(there, codes, 0)[window.slices])
+
+
+def test_the_grid_spans_the_tiles(mosaic: TileMosaic, codes: np.ndarray) -> None:
+    assert mosaic.geobox.shape == codes.shape
+    assert mosaic.geobox.affine.almost_equals(north_up(), 1e-6)
+    with pytest.raises(GridError, match="reach beyond"):
+        mosaic.read(Window(0, 0, SIDE + 1, 3))
+
+
+def test_a_mosaic_travels_to_workers(mosaic: TileMosaic) -> None:
+    copy = pickle.loads(pickle.dumps(mosaic))
+    np.testing.assert_array_equal(copy.read(copy.window), mosaic.read(mosaic.window))
+
+
+def test_later_tiles_win_but_their_nodata_does_not(tmp_path: Path) -> None:
+    """As rasterio.merge with the files in reverse order, whose first one wins."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number, (column, row) in enumerate([(0, 0), (13, 5), (7, 19), (30, 30)]):
+        codes = rng.integers(1, 7, (24, 24)).astype(np.uint8)
+        codes[rng.random(codes.shape) < 0.3] = 15
+        paths.append(write_raster(tmp_path / f"{number}.tif", codes, north_up(column, row), nodata=15))
+    mosaic = TileMosaic(paths, "tiles")
+    expected = merge(paths[::-1], nodata=15)[0][0]
+    assert mosaic.nodata == 15
+    np.testing.assert_array_equal(mosaic.read(mosaic.window)[0], expected)
+    np.testing.assert_array_equal(mosaic.read_valid(mosaic.window), expected != 15)
+
+
+def test_disagreeing_overlaps_are_counted_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    codes = random_codes(1, 40, 70)
+    left, right = codes[:, :40], codes[:, 30:].copy()
+    write_raster(tmp_path / "a.tif", left, north_up())
+    write_raster(tmp_path / "b.tif", right, north_up(30))
+    open_labels(tmp_path)
+    assert not caplog.text
+    right[:, :4] = 9
+    write_raster(tmp_path / "b.tif", right, north_up(30))
+    mosaic = open_labels(str(tmp_path / "*.tif"))
+    assert "differ in 160 px" in caplog.text
+    assert (mosaic.read(Window(0, 30, 40, 4)) == 9).all()
+
+
+def test_tiles_of_several_dtypes_and_nodata_values(tmp_path: Path) -> None:
+    first = np.array([[1, 2], [255, 4]], dtype=np.uint8)
+    second = np.array([[-9999, 6], [1, 2]], dtype=np.int16)
+    paths = [
+        write_raster(tmp_path / "a.tif", first, north_up(), nodata=255),
+        write_raster(tmp_path / "b.tif", second, north_up(2), nodata=-9999),
+    ]
+    labels = LabelRaster(TileMosaic(paths, "tiles"), CHESAPEAKE)
+    codes, valid = labels.read_codes(labels.raster.window)
+    np.testing.assert_array_equal(valid, [[True, True, False, True], [False, True, True, True]])
+    np.testing.assert_array_equal(codes[valid], [1, 2, 6, 4, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("transform", "profile", "complaint"),
+    [
+        (north_up(8.5), {}, "shifted by a fraction"),
+        (north_up(8, size=1.2), {}, "pixel size"),
+        (north_up(8), {"crs": "EPSG:26918"}, "CRS EPSG:26918 differs"),
+        (None, {"crs": None}, "CRS none|no georeference"),
+    ],
+    ids=["shifted", "size", "crs", "nowhere"],
+)
+def test_tiles_on_another_grid_are_refused_by_name(
+    tmp_path: Path, transform: object, profile: dict[str, object], complaint: str
+) -> None:
+    codes = random_codes(0, 8, 8)
+    write_raster(tmp_path / "a.tif", codes, north_up())
+    write_raster(tmp_path / "odd.tif", codes, transform, **profile)  # type: ignore[arg-type]
+    with pytest.raises(GridError, match=f"odd.tif: .*({complaint})"):
+        open_labels(tmp_path)
+
+
+def test_many_tiles_do_not_exhaust_file_handles(tmp_path: Path) -> None:
+    codes = random_codes(2, 60, 60)
+    files = cut(tmp_path, codes, 3)
+    assert len(files) == 400
+    open_now = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 60
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 60, hard))
+    try:
+        mosaic = open_labels(tmp_path)
+        np.testing.assert_array_equal(mosaic.read(mosaic.window)[0], codes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_names_stand_for(tmp_path: Path) -> None:
+    codes = random_codes(0, 8, 8)
+    one = write_raster(tmp_path / "in" / "one.tif", codes, north_up())
+    (tmp_path / "in" / "note.txt").write_text("no raster")
+    assert label_files(one) == [one]
+    assert label_files(tmp_path / "in") == [one]
+    assert label_files(str(tmp_path / "*" / "*.tif")) == [one]
+    assert open_labels(tmp_path / "in").path == str(one)
+    with pytest.raises(RasterError, match="is a folder without rasters"):
+        open_labels(tmp_path)
+    with pytest.raises(RasterError, match="no file has such a name"):
+        open_labels(str(tmp_path / "*.tif"))
+    with pytest.raises(RasterError, match=r"absent\.tif: no such file"):
+        open_labels(tmp_path / "absent.tif")
+
+
+def stored(codes: np.ndarray, **variables: xr.DataArray) -> xr.Dataset:
+    transform = north_up()
+    x = transform.c + transform.a * (np.arange(codes.shape[1]) + 0.5)
+    y = transform.f + transform.e * (np.arange(codes.shape[0]) + 0.5)
+    dataset = xr.Dataset({"cover": (("y", "x"), codes), **variables}, coords={"y": y, "x": x})
+    return dataset.rio.write_crs("EPSG:26917")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_zarr_of_xarray_reads_as_the_geotiff(tmp_path: Path, version: int, codes: np.ndarray) -> None:
+    codes = codes.copy()
+    codes[3:9] = 15
+    dataset = stored(codes)
+    dataset["cover"].attrs["nodata"] = 15
+    dataset.to_zarr(tmp_path / "cover.zarr", zarr_format=version, consolidated=False)
+    store = LabelRaster(tmp_path / "cover.zarr", CHESAPEAKE)
+    file = LabelRaster(write_raster(tmp_path / "cover.tif", codes, north_up(), nodata=15), CHESAPEAKE)
+    assert store.geobox.crs == file.geobox.crs
+    assert store.geobox.affine.almost_equals(file.geobox.affine, 1e-6)
+    for window in (Window(0, 0, *codes.shape), Window(-5, 30, 60, 20)):
+        for own, expected in zip(store.read(window), file.read(window), strict=True):
+            np.testing.assert_array_equal(own, expected)
+    copy = pickle.loads(pickle.dumps(store))
+    np.testing.assert_array_equal(copy.read(Window(0, 0, 9, 9))[0], store.read(Window(0, 0, 9, 9))[0])
+
+
+def test_which_variable_holds_the_labels(tmp_path: Path, codes: np.ndarray) -> None:
+    other = xr.DataArray(np.zeros(codes.shape, np.int16), dims=("y", "x"))
+    stored(codes, other=other).to_zarr(tmp_path / "two.zarr", consolidated=False)
+    with pytest.raises(DataError, match=r"two\.zarr: which variable .* cover .* other"):
+        open_labels(tmp_path / "two.zarr")
+    named = stored(codes, other=other).rename(cover="labels")
+    named.to_zarr(tmp_path / "named.zarr", consolidated=False)
+    raster = open_labels(tmp_path / "named.zarr")
+    np.testing.assert_array_equal(raster.read(raster.window)[0], codes)
+
+
+def test_the_labels_of_our_own_store(tmp_path: Path, codes: np.ndarray) -> None:
+    """Scenes apart from each other on a rotated grid, which xarray alone could not place."""
+    rotated = Affine.translation(300000, 4300000) * Affine.rotation(30) * Affine.scale(1, -1)
+    for name, column in (("a", 0), ("b", 300)):
+        transform = rotated * Affine.translation(column, 0)
+        write_raster(tmp_path / "images" / f"{name}.tif", random_image(0, *codes.shape), transform)
+        write_raster(tmp_path / "labels" / f"{name}.tif", codes, transform)
+    ingest(
+        tmp_path / "images",
+        tmp_path / "labels",
+        tmp_path / "store.zarr",
+        bands=["red", "green", "blue", "nir"],
+        shares=(1, 0, 0),
+    )
+    store, tiles = LabelRaster(tmp_path / "store.zarr", CHESAPEAKE), LabelRaster(tmp_path / "labels", CHESAPEAKE)
+    assert store.geobox.affine.almost_equals(tiles.geobox.affine, 1e-6)
+    height, width = tiles.geobox.shape
+    for own, expected in zip(
+        store.read(Window(0, 0, height, width)), tiles.read(Window(0, 0, height, width)), strict=True
+    ):
+        np.testing.assert_array_equal(own, expected)
+    assert class_table_of(store.raster)[1] == ("water", CHESAPEAKE.classes[0].colour)

@@ -1,0 +1,180 @@
+"""ResampledRaster: against rasterio.warp on the same grids, a naive form, and the uncut result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from rasterio.warp import Resampling, reproject
+
+from geosynth.errors import GridError, SettingsError
+from geosynth.grid import Window, absolute_origin, ground_sampling_distance
+from geosynth.raster.read import Raster, open_raster
+from geosynth.raster.resample import ResampledRaster, resample_labels
+from rasters import UTM, north_up, random_codes, write_raster
+from strategies import few
+
+NODATA = 255
+
+
+def whole(raster: ResampledRaster) -> np.ndarray:
+    return np.where(raster.read_valid(raster.window), raster.read(raster.window)[0], NODATA)
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Raster:
+    """Blocky classes at 0.6 m with holes, off the lattice of any coarser pixels."""
+    codes = random_codes(0, 90, 77)
+    codes[np.random.default_rng(1).random(codes.shape) < 0.15] = NODATA
+    codes[20:50, 30:60] = NODATA
+    path = write_raster(tmp_path_factory.mktemp("labels") / "codes.tif", codes, north_up(3, 1), nodata=NODATA)
+    return open_raster(path)
+
+
+def warped(labels: Raster, target: GeoBox, how: Resampling) -> np.ndarray:
+    result = np.full(target.shape, NODATA, np.uint8)
+    with rasterio.open(labels.path) as source:
+        reproject(
+            rasterio.band(source, 1),
+            result,
+            dst_transform=target.affine,
+            dst_crs=UTM,
+            resampling=how,
+            src_nodata=NODATA,
+            dst_nodata=NODATA,
+            tolerance=0,
+        )
+    return result
+
+
+@pytest.mark.parametrize("gsd", [1.0, 1.7, 0.25, 3.0])
+def test_nearest_is_that_of_gdal(labels: Raster, gsd: float) -> None:
+    own = ResampledRaster(labels, gsd, "nearest")
+    expected = warped(labels, own.geobox, Resampling.nearest)
+    inside = expected != NODATA  # GDAL leaves pixels empty whose centre lies on the rim
+    assert inside.mean() > 0.5
+    np.testing.assert_array_equal(whole(own)[inside], expected[inside])
+    assert (whole(own) != expected).mean() < 0.01
+
+
+def naive_mode(labels: Raster, target: GeoBox) -> np.ndarray:
+    """Each new pixel by itself: the area of each code below it, pixel by pixel."""
+    codes = labels.read(labels.window)[0]
+    to_source = ~labels.geobox.affine * target.affine
+    result = np.full(target.shape, NODATA, np.uint8)
+    for row, column in np.ndindex(*map(int, target.shape)):
+        (left, top), (right, bottom) = to_source * (column, row), to_source * (column + 1, row + 1)
+        areas: dict[int, float] = {}
+        for y in range(max(0, int(np.floor(top))), min(len(codes), int(np.ceil(bottom)))):
+            for x in range(max(0, int(np.floor(left))), min(codes.shape[1], int(np.ceil(right)))):
+                if codes[y, x] != NODATA:
+                    area = (min(y + 1, bottom) - max(y, top)) * (min(x + 1, right) - max(x, left))
+                    areas[int(codes[y, x])] = areas.get(int(codes[y, x]), 0) + area
+        largest = max(areas.values(), default=0)
+        if largest > 1e-6:
+            result[row, column] = min(code for code, area in areas.items() if area > largest - 1e-6)
+    return result
+
+
+@pytest.mark.parametrize("gsd", [1.0, 1.2, 1.7, 0.25])
+def test_mode_is_the_largest_area(labels: Raster, gsd: float) -> None:
+    own = ResampledRaster(labels, gsd, "mode")
+    np.testing.assert_array_equal(whole(own), naive_mode(labels, own.geobox))
+
+
+def test_mode_is_that_of_gdal_but_for_ties(tmp_path: Path) -> None:
+    """Whole factors, where GDAL's weights and ours are the same; an odd factor has few ties."""
+    codes = random_codes(3, 90, 120)
+    codes[np.random.default_rng(1).random(codes.shape) < 0.3] = 2
+    path = write_raster(tmp_path / "codes.tif", codes, Affine(1, 0, 300000, 0, -1, 4300020), nodata=NODATA)
+    own = ResampledRaster(open_raster(path), 3.0, "mode")
+    assert own.geobox.shape == (30, 40)
+    expected = warped(open_raster(path), own.geobox, Resampling.mode)
+    parts = codes.reshape(30, 3, 40, 3).swapaxes(1, 2).reshape(30, 40, 9)
+    counts = np.sort((parts[..., None] == np.arange(1, 7)).sum(axis=2), axis=-1)
+    clear = counts[..., -1] > counts[..., -2]
+    assert clear.mean() > 0.5
+    np.testing.assert_array_equal(whole(own)[clear], expected[clear])
+
+
+@few
+@given(st.sampled_from(["nearest", "mode"]), st.sampled_from([0.25, 1.0, 2.0]), st.integers(1, 9), st.data())
+def test_a_window_does_not_depend_on_the_cut(
+    labels: Raster, how: str, gsd: float, block: int, data: st.DataObject
+) -> None:
+    raster = ResampledRaster(labels, gsd, how)  # type: ignore[arg-type]
+    height, width = raster.geobox.shape
+    row, column = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    window = Window(row, column, data.draw(st.integers(1, min(30, height - row))), min(40, width - column))
+    full, valid = raster.read(raster.window)[0], raster.read_valid(raster.window)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("geosynth.raster.resample._SOURCE_BLOCK", block)
+        np.testing.assert_array_equal(raster.read(window)[0], full[window.slices])
+        np.testing.assert_array_equal(raster.read_valid(window), valid[window.slices])
+
+
+@pytest.mark.parametrize("how", ["nearest", "mode"])
+def test_neighbours_resampled_apart_agree(tmp_path: Path, how: str) -> None:
+    codes = random_codes(5, 60, 200)
+    both = ResampledRaster(open_raster(write_raster(tmp_path / "both.tif", codes, north_up())), 1.0, how)  # type: ignore[arg-type]
+    left = ResampledRaster(open_raster(write_raster(tmp_path / "left.tif", codes[:, :110], north_up())), 1.0, how)  # type: ignore[arg-type]
+    right_path = write_raster(tmp_path / "right.tif", codes[:, 90:], north_up(90))
+    right = ResampledRaster(open_raster(right_path), 1.0, how)  # type: ignore[arg-type]
+    expected = both.read(both.window)[0]
+    for part in (left, right):
+        row, column = np.subtract(absolute_origin(part.geobox), absolute_origin(both.geobox))
+        assert row == 0
+        inner = part.read(part.window)[0][:, 1:-1]  # pixels at the cut see half of what is there
+        np.testing.assert_array_equal(inner, expected[:, column + 1 : column + 1 + inner.shape[1]])
+
+
+GRIDS = {
+    "south-up": Affine(0.6, 0, 266115.6, 0, 0.6, 4303356.2),
+    "rotated": Affine.translation(266115.6, 4303356.2) * Affine.rotation(30) * Affine.scale(0.6, -0.6),
+    "oblong": Affine(0.6, 0, 266115.6, 0, -0.9, 4303356.2),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_new_grid_has_the_size_and_covers_the_old_one(tmp_path: Path, name: str) -> None:
+    codes = random_codes(5, 60, 50)
+    source = open_raster(write_raster(tmp_path / "codes.tif", codes, GRIDS[name]))
+    raster = ResampledRaster(source, 1.5, "nearest")
+    assert ground_sampling_distance(raster.geobox) == pytest.approx(1.5)
+    to_old = ~source.geobox.affine * raster.geobox.affine
+    rows, columns = np.indices(raster.geobox.shape)
+    x, y = to_old * (columns + 0.5, rows + 0.5)
+    below = (np.floor(y).astype(int), np.floor(x).astype(int))
+    inside = (below[0] >= 0) & (below[0] < 60) & (below[1] >= 0) & (below[1] < 50)
+    np.testing.assert_array_equal(raster.read_valid(raster.window), inside)
+    np.testing.assert_array_equal(raster.read(raster.window)[0][inside], codes[below[0][inside], below[1][inside]])
+    corners = ~raster.geobox.affine * source.geobox.affine
+    places = np.array([corners * corner for corner in ((0, 0), (50, 0), (0, 60), (50, 60))])
+    assert (places.min(axis=0) > -1e-5).all()
+    assert (places.max(axis=0) < np.array(raster.geobox.shape[::-1]) + 1e-5).all()
+    column, row = ~Affine(*raster.geobox.affine[:2], 0, *raster.geobox.affine[3:5], 0) * (
+        raster.geobox.affine.c,
+        raster.geobox.affine.f,
+    )
+    assert (row, column) == pytest.approx((round(row), round(column)), abs=1e-4)
+
+
+def test_the_same_size_is_left_alone(labels: Raster) -> None:
+    assert resample_labels(labels, 0.6, "mode") is labels
+    assert resample_labels(labels, 1.0, "mode") is not labels
+
+
+def test_what_cannot_be_resampled(labels: Raster, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="nearest or mode"):
+        resample_labels(labels, 1.0, "cubic")  # type: ignore[arg-type]
+    degrees = write_raster(
+        tmp_path / "degrees.tif", random_codes(0, 9, 9), Affine(1e-5, 0, 3, 0, -1e-5, 4), crs="EPSG:4326"
+    )
+    with pytest.raises(GridError, match="not in metres"):
+        ResampledRaster(open_raster(degrees), 1.0)

@@ -1,0 +1,270 @@
+"""split and check_split on stores, tables and folders of tiles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+
+from geosynth.errors import DataError, GridError, OutputError, SettingsError
+from geosynth.grid import SpatialSplit, Window
+from geosynth.grid.vector import to_coordinates
+from geosynth.raster.stores.class_pixels import count_blocks
+from geosynth.raster.stores.ingest import ingest
+from geosynth.raster.stores.split import check_split, split
+from geosynth.raster.stores.store import Store
+from geosynth.raster.stores.tile_export import export_tiles
+from geosynth.raster.stores.tile_view import TileView
+from rasters import north_up, random_codes, write_raster
+from scene_stores import make_scene_store
+
+# Three clusters; "c" and "d" touch.
+PLACES = {
+    "a.tif": Window(0, 0, 300, 300),
+    "b.tif": Window(0, 400, 200, 250),
+    "c.tif": Window(400, 10, 150, 200),
+    "d.tif": Window(550, 10, 50, 200),
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return make_scene_store(tmp_path / "store", PLACES)
+
+
+def fold_area(store: Store, fold: str) -> float:
+    return float(Store(store.path).split.area(fold).area)
+
+
+def test_a_split_by_blocks_is_written_into_the_store_and_says_what_came_out(store: Store, tmp_path: Path) -> None:
+    said = split(store.path, block_size=50, buffer=6, seed=3, out=tmp_path / "split.parquet")
+    again = Store(store.path)
+    assert again.split.buffer == 10  # pixels of 0.6 m
+    assert SpatialSplit.load(tmp_path / "split.parquet", store.geobox) == again.split
+    (described,) = said["stores"]
+    labels = again.read_labels(Window(0, 0, *again.geobox.shape))
+    for fold in ("train", "val", "test"):
+        own = labels[again.split.mask(Window(0, 0, *labels.shape), fold)]
+        values = described["folds"][fold]
+        assert values["pixels"] == (own < 6).sum() == sum(again.class_pixels_in(fold))
+        assert list(values["class_shares"].values()) == pytest.approx([(own == c).mean() for c in range(6)])
+    assert sum(values["share"] for values in described["folds"].values()) == pytest.approx(1)
+    assert sum(values["pixels"] for values in described["folds"].values()) == (labels < 6).sum()
+    json.dumps(said)
+    assert not any(leak.num_pairs for leak in check_split(store.path, distance=6))
+    assert min(leak.smallest for leak in check_split(store.path, distance=6)) >= 6
+
+
+def test_the_same_seed_gives_the_same_file(store: Store, tmp_path: Path) -> None:
+    for name in ("one.parquet", "two.parquet"):
+        split(store.path, block_size=50, seed=3, out=tmp_path / name, keep=False)
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_a_store_may_be_left_as_it_was(store: Store, tmp_path: Path) -> None:
+    before = Store(store.path).split
+    split(store.path, block_size=50, keep=False, out=tmp_path / "split.gpkg")
+    assert Store(store.path).split == before
+    with pytest.raises(OutputError, match="exists already"):
+        split(store.path, block_size=60, out=tmp_path / "split.gpkg")
+    assert Store(store.path).split == before
+
+
+@pytest.mark.parametrize("by", ["clusters", "blocks"])
+def test_stratifying_uses_the_labels(tmp_path: Path, by: str) -> None:
+    """One class lies in a few places only."""
+    rng = np.random.default_rng(5)
+    codes = random_codes(5, 630, 630, (1, 2, 3))
+    for row, column in rng.permutation([(r, c) for r in range(8) for c in range(8)])[:15]:
+        side = rng.integers(10, 60)
+        codes[80 * row : 80 * row + side, 80 * column : 80 * column + side] = 6
+    places = {f"{r}{c}.tif": Window(80 * r, 80 * c, 70, 70) for r in range(8) for c in range(8)}
+    store = make_scene_store(tmp_path / "store", places, codes=codes)
+    worst = {}
+    for stratify in (True, False):
+        said = split(store.path, by=by, block_size=80, stratify=stratify, seed=1)  # type: ignore[arg-type]
+        folds = [said["stores"][0]["folds"][fold] for fold in ("train", "val", "test")]
+        shares = np.array([list(fold["class_shares"].values()) for fold in folds])
+        pixels = np.array([fold["pixels"] for fold in folds])
+        worst[stratify] = np.abs(shares - pixels @ shares / pixels.sum()).max()
+        assert shares[:, 5].min() > 0 or not stratify
+    assert worst[True] < 0.3 * worst[False]
+
+
+def test_clusters_keep_touching_scenes_together(store: Store) -> None:
+    for seed in range(4):
+        split(store.path, by="clusters", seed=seed)
+        again = Store(store.path).split
+        assert again.fold_of(PLACES["c.tif"]) == again.fold_of(PLACES["d.tif"])
+        assert {again.fold_of(place) for place in PLACES.values()} == {"train", "val", "test"}
+        assert not any(leak.num_pairs for leak in check_split(store.path, distance=0))
+
+
+def test_scenes_are_listed_with_or_without_suffix(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "folds.csv"
+    table.write_text("scene,fold,note\na.tif,train,\nb,val,flat\nc,test,\n")
+    split(store.path, by="scenes", scenes=table)
+    again = Store(store.path).split
+    assert [again.fold_of(place) for place in PLACES.values()] == ["train", "val", "test", None]
+    assert "1 of 4 scenes are in no fold, as d.tif" in caplog.text
+    for text, said in (
+        ("scene,fold\nz,train\n", "no scene is called z"),
+        ("scene,fold\na,training\n", "fold training"),
+        ("name,set\na,train\n", "needs columns scene and fold"),
+        ("", "needs columns scene and fold"),
+    ):
+        table.write_text(text)
+        with pytest.raises((DataError, SettingsError), match=said):
+            split(store.path, by="scenes", scenes=table)
+
+
+def test_polygons_end_at_the_scenes(store: Store, tmp_path: Path) -> None:
+    drawn = {"train": shapely.box(-50, -50, 300, 700), "test": shapely.box(350, -50, 900, 900)}
+    table = gpd.GeoDataFrame(
+        {"fold": list(drawn)},
+        geometry=[to_coordinates(area, store.geobox) for area in drawn.values()],
+        crs=store.geobox.crs.to_wkt(),
+    )
+    table.to_file(tmp_path / "drawn.geojson")
+    split(store.path, by="polygons", polygons=tmp_path / "drawn.geojson")
+    assert fold_area(store, "train") == 300 * 300 + 200 * 200
+    assert fold_area(store, "test") == 200 * 250
+    table.translate(1e6, 0).to_frame("geometry").assign(fold=list(drawn)).to_file(tmp_path / "far.gpkg")
+    with pytest.raises(DataError, match=r"far\.gpkg: gives no scene to a fold"):
+        split(store.path, by="polygons", polygons=tmp_path / "far.gpkg")
+
+
+def test_settings_that_do_not_fit_together(store: Store, tmp_path: Path) -> None:
+    for options in ({"by": "polygons"}, {"by": "scenes"}, {"polygons": "x.gpkg"}, {"by": "scenes", "polygons": "x"}):
+        with pytest.raises(SettingsError, match="needs a file"):
+            split(store.path, **options)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="by 'tiles'"):
+        split(store.path, by="tiles")  # type: ignore[arg-type]
+    with pytest.raises(OutputError, match="suffixes"):
+        split(store.path, out=tmp_path / "split.csv")
+    with pytest.raises(SettingsError, match="either"):
+        check_split()
+
+
+def test_blocks_are_counted_as_the_labels_are(store: Store) -> None:
+    labels = store.read_labels(Window(0, 0, *store.geobox.shape))
+    blocks = [Window(-20, 30, 100, 100), Window(100, 250, 333, 301), Window(0, 310, 80, 80), Window(5000, 0, 9, 9)]
+    for block, counted in zip(blocks, count_blocks(store, blocks), strict=True):
+        inside = block.intersection(Window(0, 0, *labels.shape))
+        own = labels[inside.slices] if inside else np.empty(0, np.uint8)
+        assert counted.tolist() == [(own == c).sum() for c in range(6)]
+
+
+def tile_random(folder: Path, tiles: list[Path], seed: int) -> dict[str, list[Path]]:
+    """What leaks: tiles cut from scenes and dealt to folds at random."""
+    order = np.random.default_rng(seed).permutation(len(tiles))
+    cuts = np.split(order, [int(0.7 * len(tiles)), int(0.8 * len(tiles))])
+    return {fold: [tiles[i] for i in part] for fold, part in zip(("train", "val", "test"), cuts, strict=True)}
+
+
+def test_tiles_dealt_at_random_fail_the_check_and_tiles_of_clusters_pass(store: Store, tmp_path: Path) -> None:
+    split(store.path, by="clusters")
+    whole = export_tiles([TileView(store, None, 50, 50)], tmp_path / "all")
+    tiles = sorted((whole / "image").iterdir())
+    leaks = {leak.folds: leak for leak in check_split(folds=tile_random(tmp_path, tiles, 1))}
+    assert leaks["train", "test"].num_pairs > 10
+    assert leaks["train", "test"].smallest == pytest.approx(0, abs=1e-6)
+    folders = {}
+    for fold in ("train", "val", "test"):
+        view = TileView(Store(store.path), fold, 50, 50)
+        folders[fold] = export_tiles([view], tmp_path / fold) / "image"
+    for leak in check_split(folds=folders, distance=50):
+        assert leak.num_pairs == 0
+        assert leak.smallest >= 60  # 100 px
+    assert all(leak.num_pairs for leak in check_split(folds=folders, distance=500))
+
+
+@pytest.mark.realdata
+def test_the_publishers_random_split_of_real_tiles_fails_and_clusters_pass(real_data: Path, tmp_path: Path) -> None:
+    tiles = sorted((real_data / "ohio_naip" / "images").glob("*.tif"))
+    leaks = check_split(folds=tile_random(tmp_path, tiles, 0))
+    assert all(leak.num_pairs for leak in leaks)
+    windows = {}
+    with rasterio.open(tiles[0]) as first:
+        origin = first.transform
+    for tile in tiles:
+        with rasterio.open(tile) as dataset:
+            column, row = (round(v) for v in ~origin * (dataset.transform.c, dataset.transform.f))
+            windows[tile] = Window(row, column, 256, 256)
+    clusters = SpatialSplit.by_clusters(list(windows.values()), seed=0)
+    folds: dict[str, list[Path]] = {}
+    for tile, window in windows.items():
+        folds.setdefault(str(clusters.fold_of(window)), []).append(tile)
+    assert set(folds) == {"train", "val", "test"}
+    assert not any(leak.num_pairs for leak in check_split(folds=folds, distance=100))
+
+
+def test_a_patch_size_looks_at_patches_that_fit(tmp_path: Path) -> None:
+    """Areas nearer than the distance, but too narrow for a patch there."""
+    places = {"a.tif": Window(0, 0, 100, 100), "b.tif": Window(0, 300, 100, 100)}
+    chosen = SpatialSplit.by_scenes({"train": [places["a.tif"], Window(40, 280, 5, 20)], "test": [places["b.tif"]]})
+    store = make_scene_store(tmp_path / "store", places, split=chosen)
+    assert check_split(store.path)[0].num_pairs == 1
+    assert check_split(store.path, patch_size=32)[0].num_pairs == 0
+    assert check_split(store.path, patch_size=32)[0].smallest == pytest.approx(200 * 0.6)
+
+
+def test_rasters_in_two_zones_are_measured_on_the_ground(tmp_path: Path) -> None:
+    here = gpd.GeoSeries.from_xy([-81.0], [39.0], crs="EPSG:4326")
+    for crs, metres in (("EPSG:26917", 0), ("EPSG:26918", 300)):
+        point = here.to_crs(crs)
+        transform = Affine(1, 0, point.x[0] + metres, 0, -1, point.y[0])
+        write_raster(tmp_path / f"{crs[5:]}.tif", np.zeros((100, 100), np.uint8), transform, crs=crs)
+    (leak,) = check_split(folds={"train": tmp_path / "26917.tif", "test": tmp_path / "26918.tif"}, distance=150)
+    assert 185 < leak.smallest < 205  # zone 18 is turned by 3.8 degrees there
+    assert leak.num_pairs == 0
+
+
+def test_a_table_with_a_fold_column_is_checked(tmp_path: Path) -> None:
+    boxes = [shapely.box(0, 0, 10, 10), shapely.box(12, 0, 20, 10), shapely.box(40, 0, 50, 10)]
+    table = gpd.GeoDataFrame({"fold": ["train", "test", "test"], "name": list("abc")}, geometry=boxes, crs="EPSG:32617")
+    table.to_parquet(tmp_path / "tiles.parquet")
+    (leak,) = check_split(tmp_path / "tiles.parquet", distance=5)
+    assert (leak.num_pairs, leak.smallest, leak.examples) == (1, 2, (("a", "b", 2.0),))
+    table.drop(columns="fold").to_parquet(tmp_path / "plain.parquet")
+    with pytest.raises(DataError, match="column 'fold'"):
+        check_split(tmp_path / "plain.parquet")
+
+
+def test_what_cannot_be_checked(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    placed = write_raster(tmp_path / "placed.tif", np.zeros((9, 9), np.uint8), north_up())
+    nowhere = write_raster(tmp_path / "nowhere.tif", np.zeros((9, 9), np.uint8), crs=None)
+    adrift = write_raster(tmp_path / "adrift.tif", np.zeros((9, 9), np.uint8), north_up(), crs=None)
+    with pytest.raises(DataError, match="empty: no rasters"):
+        check_split(folds={"train": placed, "test": tmp_path / "empty"})
+    with pytest.raises(GridError, match=r"nowhere\.tif: has no georeference"):
+        check_split(folds={"train": placed, "test": nowhere})
+    with pytest.raises(GridError, match=r"adrift\.tif: has no CRS"):
+        check_split(folds={"train": placed, "test": adrift})
+
+
+def test_stores_of_two_zones_are_split_and_parted(tmp_path: Path) -> None:
+    """Adjacent scenes in two UTM zones, ingested together."""
+    here = gpd.GeoSeries.from_xy([-78.0], [39.0], crs="EPSG:4326")
+    for index, (crs, metres) in enumerate((("EPSG:26917", -130), ("EPSG:26918", 0), ("EPSG:26917", 5000))):
+        point = here.to_crs(crs)
+        transform = Affine(1, 0, round(point.x[0]) + metres, 0, -1, round(point.y[0]))
+        for kind, values in (("i", np.full((4, 128, 128), 9, np.uint8)), ("l", random_codes(index, 128, 128))):
+            write_raster(tmp_path / kind / f"{index}.tif", values, transform, crs=crs)
+    bands = ("red", "green", "blue", "nir")
+    stores = ingest(tmp_path / "i", tmp_path / "l", tmp_path / "out", bands=bands, shares=(1, 0, 1))
+    assert len(stores) == 2
+    said = split(tmp_path / "out", block_size=32, buffer=10, shares=(1, 0, 1), seed=1, out=tmp_path / "split.gpkg")
+    assert [Path(store["file"]).is_file() for store in said["stores"]] == [True, True]
+    (leak,) = check_split(tmp_path / "out", distance=10)
+    assert leak.num_pairs == 0
+    assert leak.smallest < 100

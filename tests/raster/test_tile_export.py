@@ -1,0 +1,148 @@
+"""Exported tiles, read by rasterio: the pixels of the store, in place, and whole or not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from geosynth.errors import DataError, OutputError
+from geosynth.grid import SpatialSplit, Window
+from geosynth.legend import CHESAPEAKE
+from geosynth.raster.stores import tile_export
+from geosynth.raster.stores.store import Store
+from geosynth.raster.stores.tile_export import export_tiles
+from geosynth.raster.stores.tile_view import TileView
+from rasters import UTM, north_up, random_codes
+from scene_stores import BANDS, make_scene_store
+
+PLACES = {"a.tif": Window(10, 20, 100, 90), "b.tif": Window(5, 130, 64, 64)}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    codes = random_codes(3, 110, 194)
+    codes[70:80, 60:70] = 15
+    return make_scene_store(tmp_path_factory.mktemp("export") / "store", PLACES, codes=codes)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bands", "transform", "crs"),
+    [
+        ("uint8", BANDS, north_up(1000, 2000), UTM),
+        ("uint16", ("B02", "B03", "B04", "B08", "B11"), Affine(10, 0, 6e5, 0, -10, 4e6), "EPSG:32617"),
+        ("float32", ("height",), north_up() * Affine.rotation(20), "ESRI:102039"),
+        ("uint8", ("red", "green", "blue"), Affine(1, 0, 0, 0, 1, 0), None),  # south-up, without CRS
+    ],
+)
+def test_tiles_are_bit_by_bit_what_the_store_holds(
+    tmp_path: Path, dtype: str, bands: tuple[str, ...], transform: Affine, crs: str | None
+) -> None:
+    store = make_scene_store(tmp_path / "store", PLACES, dtype=dtype, band_names=bands, transform=transform, crs=crs)
+    view = TileView(store, "train", 32, 20)
+    out = export_tiles([view], tmp_path / "tiles")
+    index = gpd.read_parquet(out / "index.parquet")
+    assert len(index) == len(view) == len(list((out / "image").iterdir())) == len(list((out / "labels").iterdir()))
+    for row, window in zip(index.itertuples(), view, strict=True):
+        with rasterio.open(out / row.image) as image, rasterio.open(out / row.labels) as labels:
+            assert np.array_equal(image.read(), store.read_image(window))
+            assert image.dtypes == (dtype,) * len(bands)
+            assert image.descriptions == bands
+            assert image.nodata is None
+            assert np.array_equal(CHESAPEAKE.encode(labels.read(1)), store.read_labels(window))
+            assert labels.nodata == 15
+            assert labels.colormap(1)[6] == (0, 0, 0, 255)
+            assert labels.colormap(1)[1] == (0x00, 0x70, 0xC0, 255)
+            for dataset in (image, labels):
+                assert dataset.transform.almost_equals(transform * Affine.translation(window.column, window.row), 1e-9)
+                assert (dataset.crs is None) == (crs is None)
+                assert crs is None or dataset.crs == rasterio.crs.CRS.from_user_input(crs)
+                assert dataset.dataset_mask().all()
+        assert (row.row, row.column, row.fold) == (window.row, window.column, "train")
+        corners = [transform * (c, r) for c in (window.column, window.right) for r in (window.row, window.bottom)]
+        x, y = zip(*corners, strict=True)
+        assert row.geometry.bounds == pytest.approx((min(x), min(y), max(x), max(y)))
+
+
+def test_the_fourth_band_is_no_transparency(store: Store, tmp_path: Path) -> None:
+    out = export_tiles([TileView(store, "train", 32)], tmp_path / "tiles")
+    with rasterio.open(next((out / "image").iterdir())) as dataset:
+        assert "alpha" not in [band.name for band in dataset.colorinterp]
+        assert [band.name for band in dataset.colorinterp[:3]] == ["red", "green", "blue"]
+
+
+def test_holes_are_masked_in_the_image_and_nodata_in_the_labels(store: Store, tmp_path: Path) -> None:
+    view = TileView(store, "train", 32, 32, max_nodata=0.9)
+    out = export_tiles([view], tmp_path / "tiles")
+    holes = 0
+    for index, window in enumerate(view):
+        valid = store.read_labels(window) < CHESAPEAKE.num_classes
+        name = f"{view.name(index)}.tif"
+        with rasterio.open(out / "image" / name) as image, rasterio.open(out / "labels" / name) as labels:
+            assert np.array_equal(image.dataset_mask() > 0, valid)
+            assert np.array_equal(labels.dataset_mask() > 0, valid)
+        holes += not valid.all()
+    assert holes
+    assert not list((out / "image").glob("*.msk"))
+
+
+def test_an_interrupted_export_goes_on_where_it_ended(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view, out = TileView(store, "train", 32, 16), tmp_path / "tiles"
+    write, written = tile_export._write_labels, []
+
+    def fail_at_ten(path: Path, *rest: object) -> None:
+        if len(written) == 10:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tile_export, "_write_labels", fail_at_ten)
+    with pytest.raises(KeyboardInterrupt):
+        export_tiles([view], out, threads=1)
+    assert not (out / "index.parquet").exists()
+    assert not list(out.rglob("*.partial"))
+    before = {file: file.stat().st_mtime_ns for file in (out / "labels").iterdir()}
+    assert len(before) == 10
+    monkeypatch.setattr(tile_export, "_write_labels", write)
+    told: list[tuple[int, int]] = []
+    export_tiles([view], out, progress=lambda done, total: told.append((done, total)))
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert sorted(told) == [(done, len(view)) for done in range(1, len(view) + 1)]
+    whole = export_tiles([view], tmp_path / "at once")
+    for file in (*(whole / "image").iterdir(), *(whole / "labels").iterdir()):
+        assert file.read_bytes() == (out / file.parent.name / file.name).read_bytes()
+    assert len(gpd.read_parquet(out / "index.parquet")) == len(view)
+
+
+def test_other_tiles_and_other_folders_are_not_overwritten(store: Store, tmp_path: Path) -> None:
+    out = export_tiles([TileView(store, "train", 32)], tmp_path / "tiles")
+    with pytest.raises(OutputError, match="other data or settings"):
+        export_tiles([TileView(store, "train", 32, 8)], out)
+    moved = make_scene_store(
+        tmp_path / "store",
+        PLACES,
+        split=SpatialSplit.by_scenes({"train": [PLACES["a.tif"]], "test": [PLACES["b.tif"]]}),
+    )
+    with pytest.raises(OutputError, match="other data or settings"):
+        export_tiles([TileView(moved, "train", 32)], out)
+    export_tiles([TileView(moved, "train", 32)], out, overwrite=True)
+    assert {file.name[0] for file in (out / "image").iterdir()} == {"a"}
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").touch()
+    with pytest.raises(OutputError, match="something else"):
+        export_tiles([TileView(store, "train", 32)], tmp_path / "notes", overwrite=True)
+    assert (tmp_path / "notes" / "mine.txt").exists()
+    assert json.loads((out / "export.json").read_text())[0]["stride"] == 16
+
+
+def test_a_fold_without_tiles_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no tile of 32 px lies wholly in fold test"):
+        export_tiles([TileView(store, "test", 32)], tmp_path / "tiles")
+    assert not (tmp_path / "tiles").exists()

@@ -1,0 +1,141 @@
+"""Zarr images: what xarray and rioxarray find in them, and that they appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rioxarray  # noqa: F401 - registers `.rio`
+import xarray as xr
+import zarr
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from geosynth.errors import OutputError
+from geosynth.grid import Window
+from geosynth.raster.zarr_image import Read, ZarrImageWriter
+from rasters import north_up, random_image
+
+BANDS = ("red", "green", "blue", "nir")
+GRIDS = {
+    "north-up": GeoBox((130, 4200), north_up(), "EPSG:26917"),
+    "south-up": GeoBox((30, 40), Affine(1, 0, 5e5, 0, 1, 4e6), "EPSG:26918"),
+    "degrees": GeoBox((30, 40), Affine(1e-5, 0, -81.3, 0, -1e-5, 40.1), "EPSG:4326"),
+    "rotated": GeoBox((30, 40), Affine.translation(5e5, 4e6) * Affine.rotation(20), "EPSG:26918"),
+    "without CRS": GeoBox((30, 40), north_up(), None),
+}
+
+
+def source(geobox: GeoBox, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Read]:
+    """Pixels, where they are valid, and a function that reads windows of them."""
+    pixels = random_image(seed, *geobox.shape)
+    valid = np.random.default_rng(1).random(geobox.shape) > 0.3
+
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        return pixels[(slice(None), *window.slices)], valid[window.slices]
+
+    return pixels, valid, read
+
+
+def open_image(path: Path) -> xr.DataArray:
+    return xr.open_zarr(path, decode_coords="all")["image"]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_xarray_finds_grid_bands_mask_and_provenance(name: str, tmp_path: Path) -> None:
+    geobox = GRIDS[name]
+    pixels, valid, read = source(geobox)
+    with ZarrImageWriter(tmp_path / "image.zarr", geobox, BANDS, tags={"SYNTHETIC": "yes"}) as writer:
+        writer.copy(read)
+    image = open_image(tmp_path / "image.zarr")
+    np.testing.assert_array_equal(image, np.where(valid, pixels, 0))
+    np.testing.assert_array_equal(image.valid, valid)
+    assert image.dtype == np.uint8, "0 is data: no fill value turns it into NaN"
+    assert image.dims == ("band", "y", "x")
+    assert tuple(image.band.values) == BANDS
+    assert image.rio.transform() == geobox.affine
+    assert (CRS(image.rio.crs.to_wkt()) if image.rio.crs else None) == geobox.crs
+    assert image.attrs["SYNTHETIC"] == "yes"
+    if name == "rotated":
+        assert "x" not in image.coords
+    elif name != "without CRS":
+        inside = image.isel(x=slice(10, 20), y=slice(5, 9))
+        corners = [float(value) for edge in (np.min, np.max) for value in (edge(inside.x), edge(inside.y))]
+        assert image.rio.clip_box(*corners).equals(inside)
+    assert [path.name for path in tmp_path.iterdir()] == ["image.zarr"]
+
+
+def test_realisations_lie_along_a_dimension(tmp_path: Path) -> None:
+    geobox = GRIDS["south-up"]
+    sources = [source(geobox, seed) for seed in range(3)]
+    with ZarrImageWriter(tmp_path / "image.zarr", geobox, BANDS, tags={}, num_samples=3) as writer:
+        for sample, (_, _, read) in enumerate(sources):
+            writer.copy(read, sample)
+    image = open_image(tmp_path / "image.zarr")
+    assert image.dims == ("sample", "band", "y", "x")
+    for sample, (pixels, valid, _) in enumerate(sources):
+        np.testing.assert_array_equal(image.sel(sample=sample), np.where(valid, pixels, 0))
+
+
+def test_places_without_data_take_no_room(tmp_path: Path) -> None:
+    geobox = GeoBox((4200, 4200), north_up(), "EPSG:26917")
+
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        shape = (window.height, window.width)
+        return np.full((1, *shape), 9, np.uint8), np.full(shape, window == Window(4096, 4096, 104, 104))
+
+    with ZarrImageWriter(tmp_path / "image.zarr", geobox, ["grey"], tags={}) as writer:
+        writer.copy(read)
+    stored = [path.relative_to(tmp_path / "image.zarr" / "image" / "c") for path in stored_in(tmp_path / "image.zarr")]
+    assert stored == [Path("0/1/1")]
+    assert zarr.open_array(tmp_path / "image.zarr" / "image").chunks == (1, 512, 512)
+
+
+def stored_in(path: Path) -> list[Path]:
+    return sorted(file for file in (path / "image" / "c").rglob("*") if file.is_file())
+
+
+def test_equal_images_are_equal_files(tmp_path: Path) -> None:
+    geobox = GRIDS["north-up"]
+    _, _, read = source(geobox)
+    contents = []
+    for name in ("a.zarr", "b.zarr"):
+        with ZarrImageWriter(tmp_path / name, geobox, BANDS, tags={"SYNTHETIC": "yes"}) as writer:
+            writer.copy(read)
+        files = sorted(file for file in (tmp_path / name).rglob("*") if file.is_file())
+        contents.append({str(file.relative_to(tmp_path / name)): file.read_bytes() for file in files})
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_error_leaves_what_was_there(there: bool, tmp_path: Path) -> None:
+    geobox = GRIDS["south-up"]
+    path = tmp_path / "image.zarr"
+    pixels, valid, read = source(geobox)
+    if there:
+        with ZarrImageWriter(path, geobox, BANDS, tags={}) as writer:
+            writer.copy(read)
+
+    def fail(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        raise OSError(28, "No space left on device")
+
+    with (
+        pytest.raises(OutputError, match=r"image.zarr: cannot be written: No space left on device$"),
+        ZarrImageWriter(path, geobox, BANDS, tags={}) as writer,
+    ):
+        writer.copy(fail)
+    assert [entry.name for entry in tmp_path.iterdir()] == (["image.zarr"] if there else [])
+    if there:
+        np.testing.assert_array_equal(open_image(path), np.where(valid, pixels, 0))
+
+
+def test_an_image_that_is_there_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "image.zarr"
+    path.mkdir()
+    (path / "stray").write_text("of an older image")
+    with ZarrImageWriter(path, GRIDS["south-up"], BANDS, tags={}) as writer:
+        writer.copy(source(GRIDS["south-up"])[2])
+    assert not (path / "stray").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["image.zarr"]

@@ -1,40 +1,50 @@
-"""PatchDataset: a store as a TorchGeo GeoDataset."""
+"""PatchDataset: one fold of a source as a TorchGeo GeoDataset. PatchSet: several of them, read in draws."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import shapely
+import shapely.affinity
 import torch
 import torch.nn.functional as F
+from torch.utils.data import Dataset
 from torchgeo.datasets import GeoDataset
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
-from geosynth.raster.store import Scene, Store
+from geosynth.raster.stores.scene import Scene
+from geosynth.raster.stores.source import PatchSource
+
+if TYPE_CHECKING:
+    from geosynth.patches.sampler import Draw
 
 Sample = dict[str, torch.Tensor]
 Query = tuple[slice, slice, slice]
 
-# TorchGeo indexes time as well. Land cover and imagery of a store belong together at any time.
+# TorchGeo indexes time as well. Land cover and imagery of a source belong together at any time.
 _ALWAYS = pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")
 
 
 class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is untyped for mypy
-    """Patches of one fold of a store, by TorchGeo's coordinate queries or by pixel window.
+    """Patches of one fold of a source, by TorchGeo's coordinate queries or by pixel window.
 
     A sample holds tensors only (newer TorchGeo stacks every key):
-        image: (bands, height, width) float32, raster values; 0 outside the fold's scenes.
-        mask: (height, width) int64, class indices; `num_classes` where there is no data, and outside the fold's scenes,
-            so that a patch that reaches over a scene's edge shows nothing of another fold.
-        window: (4,) int64: row, column, height, width on the store's grid.
+        image: (bands, height, width) float32, raster values; 0 outside the fold.
+        mask: (height, width) int64, class indices; `num_classes` where there is no data, and outside the fold's area
+            and scenes, so that a patch that reaches over an edge shows nothing of another fold.
+        window: (4,) int64: row, column, height, width on the source's grid.
+        affine: (6,) float64: a, b, c, d, e, f of the patch's own transform. (TorchGeo's own keys are float32: 0.2 m off
+            at UTM northings.)
 
     Args:
-        store: to read from.
+        source: a Store, or files read in place.
         fold: "train", "val" or "test".
         transforms: applied to each sample.
 
@@ -42,85 +52,92 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
         DataError: if the fold has no scene, or the grid is rotated (queries are boxes along the axes).
     """
 
-    def __init__(self, store: Store, fold: str, transforms: Callable[[Sample], Sample] | None = None) -> None:
-        scenes = store.scenes_in(fold)
+    def __init__(self, source: PatchSource, fold: str, transforms: Callable[[Sample], Sample] | None = None) -> None:
+        scenes = source.scenes_in(fold)
         if not scenes:
-            raise DataError(f"{store.path}: fold {fold!r} has no scenes")
-        if store.geobox.affine.b or store.geobox.affine.d:
-            raise DataError(f"{store.path}: the grid is rotated; patches need a grid along the axes of its CRS")
-        self.store = store
+            raise DataError(f"{source.path}: fold {fold!r} has no scenes")
+        if source.geobox.affine.b or source.geobox.affine.d:
+            raise DataError(f"{source.path}: the grid is rotated; patches need a grid along the axes of its CRS")
+        self.source = source
+        self.fold = fold
         self.scenes: tuple[Scene, ...] = scenes
         self.transforms = transforms
-        self.paths = store.path
+        self.paths = source.path
         windows = [scene.window for scene in scenes]
         self._edges = np.array([(window.row, window.column, window.bottom, window.right) for window in windows])
-        self._res = (abs(store.geobox.affine.a), abs(store.geobox.affine.e))
+        self._res = (abs(source.geobox.affine.a), abs(source.geobox.affine.e))
+        names, parts = _places(source, fold, scenes)
         self.index = gpd.GeoDataFrame(
-            {"name": [scene.name for scene in scenes]},
-            index=pd.IntervalIndex([_ALWAYS] * len(scenes), closed="both", name="datetime"),
-            geometry=[shapely.box(*_bounds(store, scene.window)) for scene in scenes],
-            crs=store.geobox.crs.to_wkt() if store.geobox.crs else None,
+            {"name": names},
+            index=pd.IntervalIndex([_ALWAYS] * len(parts), closed="both", name="datetime"),
+            geometry=parts,
+            crs=source.geobox.crs.to_wkt() if source.geobox.crs else None,
         )
 
     def __getitem__(self, query: Any) -> Sample:
         """The patch at (x slice, y slice[, time slice]) in CRS units, snapped to whole pixels.
 
         Raises:
-            IndexError: if the query holds no pixel of the store.
+            IndexError: if the query holds no pixel of the source.
         """
-        x, y, _ = self._disambiguate_slice(query)  # fills what is left open with the bounds
-        return self.patch(self._window(x, y))
+        return self.patch(self.window_of(query))
 
     def patch(self, window: Window) -> Sample:
-        """The patch at a pixel window of the store's grid; it may reach beyond the grid.
+        """The patch at a pixel window of the source's grid; it may reach beyond the grid.
 
         Raises:
-            IndexError: if it holds no pixel of the store.
+            IndexError: if it holds no pixel of the source.
+            RasterError: if it cannot be read; names the file.
         """
-        height, width = self.store.geobox.shape
+        height, width = self.source.geobox.shape
         inside = window.intersection(Window(0, 0, height, width))
         if inside is None:
-            raise IndexError(f"{self.store.path}: {window} lie outside its {height} x {width} px")
-        image = torch.from_numpy(self.store.read_image(inside)).float()
-        mask = torch.from_numpy(self.store.read_labels(inside)).long()
+            raise IndexError(f"{self.source.path}: {window} lie outside its {height} x {width} px")
+        image = torch.from_numpy(self.source.read_image(inside)).float()
+        mask = torch.from_numpy(self.source.read_labels(inside)).long()
         foreign = self._foreign(window)
         if foreign is not None:
             left, right = inside.column - window.column, window.right - inside.right
             sides = (left, right, inside.row - window.row, window.bottom - inside.bottom)
             mask, image = F.pad(mask, sides), F.pad(image, sides)
-            mask[foreign], image[:, foreign] = self.store.legend.num_classes, 0
-        place = torch.tensor([window.row, window.column, window.height, window.width])
-        sample = {"image": image, "mask": mask, "window": place}
+            mask[foreign], image[:, foreign] = self.source.legend.num_classes, 0
+        sample = {"image": image, "mask": mask, **_place(self.source, window)}
         return self.transforms(sample) if self.transforms else sample
 
     def _foreign(self, window: Window) -> torch.Tensor | None:
-        """(height, width): pixels in no scene of this fold; None if one scene holds the whole window."""
+        """(height, width): pixels outside the fold's area and scenes; None if there are none."""
         top, left, bottom, right = self._edges.T
-        if ((top <= window.row) & (left <= window.column) & (bottom >= window.bottom) & (right >= window.right)).any():
+        around = (top <= window.row) & (left <= window.column) & (bottom >= window.bottom) & (right >= window.right)
+        in_area = self.source.split.holds(window, self.fold)
+        if around.any() and in_area:
             return None
-        foreign = torch.ones(window.height, window.width, dtype=torch.bool)
+        own = np.zeros((window.height, window.width), dtype=bool)
         near = (top < window.bottom) & (left < window.right) & (bottom > window.row) & (right > window.column)
         for edges in self._edges[near] - np.array([window.row, window.column] * 2):
             rows, columns = np.clip(edges[::2], 0, window.height), np.clip(edges[1::2], 0, window.width)
-            foreign[slice(*rows), slice(*columns)] = False
-        return foreign
+            own[slice(*rows), slice(*columns)] = True
+        if not in_area:
+            own &= self.source.split.mask(window, self.fold)
+        return torch.from_numpy(~own)
 
     def query(self, window: Window) -> Query:
         """The coordinate query of a pixel window; `dataset[dataset.query(w)]` is `dataset.patch(w)`."""
-        left, bottom, right, top = _bounds(self.store, window)
-        return slice(left, right), slice(bottom, top), slice(_ALWAYS.left, _ALWAYS.right)
+        affine = self.source.geobox.affine
+        x0, y0 = affine * (window.column, window.row)
+        x1, y1 = affine * (window.right, window.bottom)
+        return slice(min(x0, x1), max(x0, x1)), slice(min(y0, y1), max(y0, y1)), slice(_ALWAYS.left, _ALWAYS.right)
 
     @property
     def crs(self) -> Any:
-        """The store's CRS; None if it has none."""
+        """The source's CRS; None if it has none."""
         return self.index.crs
 
     @crs.setter
     def crs(self, new_crs: Any) -> None:
-        """Refuse another CRS, into which TorchGeo would move the index only: patches keep the store's pixels."""
+        """Refuse another CRS, into which TorchGeo would move the index only: patches keep the source's pixels."""
         if new_crs != self.crs:
             raise GridError(
-                f"{self.store.path}: patches are not reprojected; put this dataset first, as in store & other"
+                f"{self.source.path}: patches are not reprojected; put this dataset first, as in patches & other"
             )
 
     @property
@@ -133,11 +150,13 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
         """Refuse another pixel size, likewise."""
         if not np.allclose(new_res, self._res, rtol=1e-6, atol=0):
             raise GridError(
-                f"{self.store.path}: patches are not resampled; put this dataset first, as in store & other"
+                f"{self.source.path}: patches are not resampled; put this dataset first, as in patches & other"
             )
 
-    def _window(self, x: slice, y: slice) -> Window:
-        affine = self.store.geobox.affine
+    def window_of(self, query: Any) -> Window:
+        """The pixel window of a coordinate query, snapped to whole pixels: the inverse of `query`."""
+        x, y, _ = self._disambiguate_slice(query)  # fills what is left open with the bounds
+        affine = self.source.geobox.affine
         column = round(((x.stop if affine.a < 0 else x.start) - affine.c) / affine.a)
         row = round(((y.stop if affine.e < 0 else y.start) - affine.f) / affine.e)
         height, width = (
@@ -146,12 +165,82 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
         return Window(row, column, max(1, height), max(1, width))
 
 
-def _bounds(store: Store, window: Window) -> tuple[float, float, float, float]:
-    """Left, bottom, right, top in CRS units."""
-    affine = store.geobox.affine
-    corners: Sequence[tuple[float, float]] = (
-        affine * (window.column, window.row),
-        affine * (window.right, window.bottom),
-    )
-    (x0, y0), (x1, y1) = corners
-    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+class PatchSet(Dataset[Sample]):
+    """Patches of several sources by `Draw`, in the sources' own values: what training reads.
+
+    A sample is that of `PatchDataset`, but `image` has the source's dtype and `mask` is uint8 (a quarter of what would
+    go through the pipe of a worker), and there is `source`, () int64: the source's number.
+    Draws must lie inside their source's grid; whether they lie in a fold is for who draws them (`PatchBatchSampler`).
+
+    Args:
+        sources: that the draws' numbers count.
+    """
+
+    def __init__(self, sources: Sequence[PatchSource]) -> None:
+        self.sources = tuple(sources)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        return self.__getitems__([draw])[0]
+
+    def __getitems__(self, draws: Sequence[Draw]) -> list[Sample]:
+        """One sample a draw, in their order. Draws of one visit are cut from one read.
+
+        Raises:
+            RasterError: if a patch cannot be read; names the file.
+        """
+        visits: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for position, draw in enumerate(draws):
+            visits[draw.source, draw.visit].append(position)
+        samples: list[Sample] = [{} for _ in draws]
+        for (number, _), positions in visits.items():
+            source = self.sources[number]
+            around = _around([draws[position].window for position in positions])
+            image, labels = source.read_image(around), source.read_labels(around)
+            for position in positions:
+                window = draws[position].window
+                rows, columns = window.shift(-around.row, -around.column).slices
+                samples[position] = {
+                    "image": _tensor(image[:, rows, columns]),
+                    "mask": _tensor(labels[rows, columns]),
+                    **_place(source, window),
+                    "source": torch.tensor(number),
+                }
+        return samples
+
+
+def _tensor(values: npt.NDArray[Any]) -> torch.Tensor:
+    """A copy: a view would keep the whole read in memory, and carry it to another process."""
+    return torch.from_numpy(values.copy())
+
+
+def _place(source: PatchSource, window: Window) -> Sample:
+    affine = source.geobox.affine * source.geobox.affine.translation(window.column, window.row)
+    return {
+        "window": torch.tensor([window.row, window.column, window.height, window.width]),
+        "affine": torch.tensor(affine[:6], dtype=torch.float64),
+    }
+
+
+def _around(windows: Sequence[Window]) -> Window:
+    row, column = min(window.row for window in windows), min(window.column for window in windows)
+    bottom, right = max(window.bottom for window in windows), max(window.right for window in windows)
+    return Window(row, column, bottom - row, right - column)
+
+
+def _places(source: PatchSource, fold: str, scenes: Sequence[Scene]) -> tuple[list[str], list[shapely.Geometry]]:
+    """Each scene's parts in the fold's area, as names and polygons in CRS units.
+
+    One polygon a part, because TorchGeo's samplers look at bounding boxes.
+    """
+    area, affine = source.split.area(fold), source.geobox.affine
+    names, parts = [], []
+    for scene in scenes:
+        window = scene.window
+        inside = shapely.box(window.column, window.row, window.right, window.bottom)
+        if not source.split.holds(window, fold):
+            inside &= area
+        for part in shapely.get_parts(inside):
+            if part.geom_type == "Polygon":
+                names.append(scene.name)
+                parts.append(shapely.affinity.affine_transform(part, (affine.a, 0, 0, affine.e, affine.c, affine.f)))
+    return names, parts

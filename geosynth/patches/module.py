@@ -2,74 +2,190 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from geosynth.config import BandSettings
-from geosynth.patches.dataset import PatchDataset, Sample
-from geosynth.patches.sampler import PatchSampler
-from geosynth.raster.store import Store
+from geosynth.errors import DataError, GridError
+from geosynth.grid import Window
+from geosynth.patches.dataset import PatchSet, Sample
+from geosynth.patches.positions import PositionIndex, Progress
+from geosynth.patches.sampler import Chances, ClassWeights, Draw, PatchBatchSampler
+from geosynth.patches.transforms import NetworkScaling
+from geosynth.raster.remote import is_remote
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.tile_view import TileView
+
+_PREFETCH = 2  # batches a worker
 
 
 class PatchModule(LightningDataModule):
-    """Batches of random train patches, scaled for the network.
+    """Random train patches in chunk-aware order; val, test and predict tiles side by side; scaled for the network.
+
+    Loaders give what is stored (`PatchSet`): little goes through the pipes of workers. `on_after_batch_transfer`, which
+    Lightning calls, makes of it, on the device: image (B, bands, N, N) float32 in [-1, 1], mask (B, N, N) int64, window
+    (B, 4) int64, affine (B, 6) float64, source (B,) int64.
 
     Args:
-        store: to read from.
+        sources: to read from: one or several (grids in other CRSs, for instance).
         bands: how raster values map to [-1, 1].
-        fold: to draw from.
+        fold: whose patches are trained on.
         crop_size: pixels.
-        batch_size: patches a batch.
-        num_batches: to draw.
-        seed: of the draw.
+        batch_size: patches a batch; of training, over all processes.
+        num_batches: of training; the length of its loader.
+        seed: of the draw. Train batch number n follows from it and n alone.
+        start: train batches that were used before, left out now: who goes on sees what an unbroken training sees.
+        num_workers: processes that read; 0 to read in this one.
+        patches_per_visit: see `PatchBatchSampler`.
+        class_weights: by class name, to draw rare classes more often; see `Chances`.
+        stride: of val, test and predict tiles, pixels; None for tiles side by side.
+        rank, num_ranks: in distributed training; give the trainer use_distributed_sampler=False.
+        progress: told cells done and cells in all, while positions are counted.
+
+    Raises:
+        DataError: if there is no place for a patch, or the sources' bands, types or legends differ.
+        GridError: if their pixel sizes differ.
     """
 
     def __init__(
         self,
-        store: Store,
+        sources: PatchSource | Sequence[PatchSource],
         bands: BandSettings,
-        fold: str,
+        fold: str = "train",
         *,
         crop_size: int,
         batch_size: int,
         num_batches: int,
-        seed: int,
+        seed: int = 0,
+        start: int = 0,
+        num_workers: int = 0,
+        patches_per_visit: int = 8,
+        class_weights: ClassWeights | None = None,
+        stride: int | None = None,
+        rank: int = 0,
+        num_ranks: int = 1,
+        progress: Progress = lambda done, total: None,
     ) -> None:
         super().__init__()
-        self.batch_size = batch_size
-        self.dataset = PatchDataset(store, fold, transforms=NetworkScaling(bands))
-        self.sampler = PatchSampler(self.dataset, crop_size, num_batches * batch_size, seed)
+        self.sources: tuple[PatchSource, ...] = tuple(sources) if isinstance(sources, Sequence) else (sources,)
+        check_alike(self.sources)
+        self.fold, self.crop_size, self.batch_size, self.stride = fold, crop_size, batch_size, stride
+        self.num_workers, self.seed = num_workers, seed
+        self.dataset = PatchSet(self.sources)
+        self._scaling = NetworkScaling(bands)
+        indexes = _indexes(self.sources, fold, crop_size, class_weights is not None, progress)
+        self.sampler = PatchBatchSampler(
+            Chances(indexes, class_weights),
+            batch_size,
+            num_batches,
+            seed,
+            patches_per_visit=patches_per_visit,
+            start=start,
+            rank=rank,
+            num_ranks=num_ranks,
+        )
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """One pass over `num_batches` batches."""
-        return DataLoader(self.dataset, batch_size=self.batch_size, sampler=self.sampler)
+        """Batches `start` to `num_batches` - 1."""
+        return self._loader(batch_sampler=self.sampler)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """The tiles of fold "val", in order."""
+        return self._tiles("val")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """The tiles of fold "test", in order."""
+        return self._tiles("test")
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """The tiles of fold "test", in order."""
+        return self._tiles("test")
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """The batch as the network takes it."""
+        return self._scaling(batch)
+
+    def _tiles(self, fold: str) -> DataLoader[Sample]:
+        stride = self.stride or self.crop_size
+        draws = [
+            Draw(number, place, Window(*window))
+            for number, source in enumerate(self.sources)
+            for place, window in enumerate(TileView(source, fold, self.crop_size, stride).windows.tolist())
+        ]
+        if not draws:
+            raise DataError(f"{self.sources[0].path}: fold {fold!r} holds no whole tile of {self.crop_size} px")
+        return self._loader(sampler=draws, batch_size=self.batch_size)
+
+    def _loader(self, **options: Any) -> DataLoader[Sample]:
+        if self.num_workers:
+            options |= {
+                "num_workers": self.num_workers,
+                "prefetch_factor": _PREFETCH,
+                "worker_init_fn": start_worker,
+                # Connections that were open before a fork would be shared by the processes.
+                "multiprocessing_context": "spawn" if any(is_remote(source.path) for source in self.sources) else None,
+            }
+        return DataLoader(self.dataset, pin_memory=torch.cuda.is_available(), **options)
 
 
-class NetworkScaling:
-    """Scales a sample's image to [-1, 1]."""
+def start_worker(number: int) -> None:
+    """What a worker process needs before it reads: no thread pools, whose threads do not survive a fork.
 
-    def __init__(self, bands: BandSettings) -> None:
-        self.bands = bands
-
-    def __call__(self, sample: Sample) -> Sample:
-        """The sample with image values in the network's range."""
-        return {**sample, "image": self.bands.to_network(sample["image"])}
-
-
-def random_dihedral(image: torch.Tensor, mask: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn and flip each sample of a batch by one of the eight symmetries of the square, image and mask alike.
-
-    Args:
-        image: (B, C, N, N).
-        mask: (B, N, N).
-        rng: draws one symmetry a sample.
+    To be given to a DataLoader as `worker_init_fn`.
     """
-    images, masks = [], []
-    for one_image, one_mask, choice in zip(image, mask, torch.randint(8, (len(image),), generator=rng), strict=True):
-        turns, flip = int(choice) % 4, int(choice) >= 4
-        pair = [torch.rot90(value, turns, dims=(-2, -1)) for value in (one_image, one_mask)]
-        pair = [value.flip(-1) for value in pair] if flip else pair
-        images.append(pair[0])
-        masks.append(pair[1])
-    return torch.stack(images), torch.stack(masks)
+    import dask
+    from numcodecs import blosc
+
+    dask.config.set(scheduler="synchronous")
+    blosc.set_nthreads(1)
+    torch.set_num_threads(1)
+
+
+def _indexes(
+    sources: Sequence[PatchSource], fold: str, size: int, count_classes: bool, progress: Progress
+) -> dict[int, PositionIndex]:
+    """By source number; sources with no place for a patch are left out, if another has one."""
+    indexes, refusals = {}, []
+    for number, source in enumerate(sources):
+        try:
+            indexes[number] = PositionIndex(source, fold, size, count_classes=count_classes, progress=progress)
+        except DataError as error:
+            refusals.append(error)
+    if not indexes:
+        raise refusals[0]
+    return indexes
+
+
+def check_alike(sources: Sequence[PatchSource]) -> None:
+    """Refuse sources that cannot be trained on together.
+
+    Raises:
+        DataError: if bands, types or legends differ.
+        GridError: if pixel sizes differ by more than a hundredth.
+    """
+    first = sources[0]
+    for source in sources[1:]:
+        for what, own, others in (
+            ("bands", source.band_names, first.band_names),
+            ("imagery", source.dtype, first.dtype),
+            ("legend", source.legend.names, first.legend.names),
+        ):
+            if own != others:
+                raise DataError(
+                    f"{source.path}: its {what} ({_shown(own)}) differ from those of {first.path} ({_shown(others)})"
+                )
+        if (source.gsd is None) != (first.gsd is None) or not np.isclose(
+            source.gsd or 0, first.gsd or 0, rtol=0.01, atol=0
+        ):
+            raise GridError(
+                f"{source.path}: pixels of {source.gsd} m, but {first.path} has pixels of {first.gsd} m; resample one"
+            )
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

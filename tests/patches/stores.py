@@ -8,9 +8,9 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geosynth.grid import Window
+from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.store import Scene, Store
+from geosynth.raster.stores.store import Scene, Store
 from rasters import UTM, north_up, random_codes, random_image
 
 HEIGHT, WIDTH = 120, 150
@@ -40,13 +40,15 @@ def make_store(path: Path, transform: Affine | None = None, crs: str | None = UT
             Scene(
                 name,
                 window,
-                fold,
                 tuple(int((codes[window.slices] == code).sum()) for code in CHESAPEAKE.codes),
                 "",
                 "",
             )
-            for name, (window, fold) in SCENES.items()
+            for name, (window, _) in SCENES.items()
         ],
+        split=SpatialSplit.by_scenes(
+            {fold: [window for window, own in SCENES.values() if own == fold] for fold in ("train", "test")}
+        ),
         chunk_size=64,
     )
     for row in range(0, HEIGHT, 64):

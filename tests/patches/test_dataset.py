@@ -20,7 +20,7 @@ from torchgeo.samplers import RandomGeoSampler
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
 from geosynth.patches.dataset import PatchDataset
-from geosynth.raster.store import Store
+from geosynth.raster.stores.store import Store
 from rasters import north_up, write_raster
 from strategies import few
 
@@ -129,7 +129,7 @@ def test_random_sampler_of_torchgeo(stores: dict[str, Store], grid: str) -> None
         assert (batch["mask"] < NO_CLASS).all()  # inside the scenes
         for sample in range(4):
             window = Window(*batch["window"][sample].tolist())
-            np.testing.assert_array_equal(batch["image"][sample], dataset.store.read_image(window))
+            np.testing.assert_array_equal(batch["image"][sample], dataset.source.read_image(window))
             seen += 1
     assert seen == 12
 
@@ -142,7 +142,7 @@ def test_the_random_sampler_of_newer_torchgeo(stores: dict[str, Store]) -> None:
     for batch in DataLoader(dataset, batch_size=4, sampler=sampler, collate_fn=stack_samples):
         for sample in range(4):
             window = Window(*batch["window"][sample].tolist())
-            np.testing.assert_array_equal(batch["image"][sample], dataset.store.read_image(window))
+            np.testing.assert_array_equal(batch["image"][sample], dataset.source.read_image(window))
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -176,7 +176,7 @@ def elevation(folder: Path, transform: Affine, crs: str = "EPSG:26917") -> Raste
 
 def test_intersection_with_another_dataset_of_torchgeo(stores: dict[str, Store], tmp_path: Path) -> None:
     patches = PatchDataset(stores["north-up"], "train")
-    other = elevation(tmp_path, patches.store.geobox.affine)
+    other = elevation(tmp_path, patches.source.geobox.affine)
     for both, first in ((patches & other, 0), (other & patches, 2)):  # images are stacked in the order of the datasets
         queries = list(RandomGeoSampler(both, size=16, length=5, generator=torch.Generator().manual_seed(1)))
         batch = stack_samples([both[query] for query in queries])
@@ -189,7 +189,7 @@ def test_intersection_with_another_dataset_of_torchgeo(stores: dict[str, Store],
 
 def test_patches_are_never_reprojected_or_resampled(stores: dict[str, Store], tmp_path: Path) -> None:
     patches = PatchDataset(stores["north-up"], "train")
-    finer = elevation(tmp_path / "finer", patches.store.geobox.affine * Affine.scale(0.5))
+    finer = elevation(tmp_path / "finer", patches.source.geobox.affine * Affine.scale(0.5))
     elsewhere = elevation(tmp_path / "elsewhere", Affine(0.6, 0, -1e6, 0, -0.6, 5e6), "EPSG:32618")
     with pytest.raises(GridError, match=r"not resampled.*first"):
         finer & patches
@@ -226,7 +226,7 @@ def test_samples_are_the_same_in_forked_workers(stores: dict[str, Store]) -> Non
 def test_transforms_are_applied(stores: dict[str, Store]) -> None:
     dataset = PatchDataset(stores["north-up"], "train", transforms=lambda sample: {"mask": sample["mask"] + 1})
     window = Window(10, 20, 4, 4)
-    assert_equal(dataset.patch(window), {"mask": PatchDataset(dataset.store, "train").patch(window)["mask"] + 1})
+    assert_equal(dataset.patch(window), {"mask": PatchDataset(dataset.source, "train").patch(window)["mask"] + 1})
 
 
 def test_bounds_are_those_of_the_scenes(stores: dict[str, Store]) -> None:

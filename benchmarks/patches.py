@@ -1,0 +1,305 @@
+"""Random 256 px image + label patches a second: geosynth, stock TorchGeo and bare rasterio.
+
+    python benchmarks/patches.py [--quick] [--json FILE] [--data FOLDER]
+
+One scene of 8192 px (4096 with --quick), 4 bands uint8, as COGs (deflate, 512 px blocks, nodata declared) and as a
+store. It is tiled from real NAIP imagery and labels where FOLDER (../shared/data) holds ohio_naip, else drawn.
+Alternately, in one run, medians of the rounds' ratios; each round opens its files anew, so that no decoded block is
+left in memory. Random orders read the same patches; the pixels of all ways are compared first. The last line is one
+JSON object.
+
+    chunk_aware_vs_torchgeo    our store, PatchBatchSampler, batches of 32 scaled for the network, over stock TorchGeo:
+                               RasterDataset & RasterDataset, RandomGeoSampler (float32 too)
+    chunk_aware_vs_rasterio    the same batches as stored (uint8), over windowed reads, one handle a file (uint8 too)
+    random_vs_rasterio         our store, independent random patches, one by one, as stored
+    random_vs_torchgeo, chunk_aware_cog_vs_rasterio, chunk_aware_cog_vs_torchgeo   _cog: read in place from the COGs
+    *_per_s                    patches a second; *_workers_per_s: through a DataLoader with 2 worker processes
+    workers_vs_torchgeo        chunk-aware over TorchGeo, both with 2 workers
+    wait_ms, wait_torchgeo_ms  what a training step of 100 ms waits for its batch of 32, with 2 workers (median)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+import torch
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window as RasterioWindow
+from torch.utils.data import DataLoader, default_collate
+from torchgeo.datasets import RasterDataset, stack_samples
+from torchgeo.samplers import RandomGeoSampler
+
+from geosynth.config import BandSettings
+from geosynth.grid import SpatialSplit, Window
+from geosynth.legend import Legend, LegendClass
+from geosynth.patches.dataset import PatchDataset, PatchSet
+from geosynth.patches.module import PatchModule
+from geosynth.patches.sampler import Draw
+from geosynth.raster.stores.in_place import SplitRule, open_in_place
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import Scene, Store
+
+SIZE, BATCH, WORKERS, STEP = 256, 32, 2, 0.1
+TRANSFORM = Affine(0.6, 0, 266115.6, 0, -0.6, 4303356.0)
+BANDS = ("red", "green", "blue", "nir")
+RATIOS = (
+    ("chunk_aware_vs_torchgeo", "chunk_aware", "torchgeo"),
+    ("chunk_aware_vs_rasterio", "stored", "rasterio"),
+    ("random_vs_rasterio", "random", "rasterio"),
+    ("random_vs_torchgeo", "random", "torchgeo"),
+    ("chunk_aware_cog_vs_rasterio", "chunk_aware_cog", "rasterio"),
+    ("chunk_aware_cog_vs_torchgeo", "chunk_aware_cog", "torchgeo"),
+)
+LEGEND = Legend(
+    name="benchmark",
+    classes=tuple(LegendClass(code=code, name=f"class {code}") for code in range(6)),
+    nodata=(15,),
+)
+
+
+def main() -> None:
+    """Measure, print a table and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a smaller scene, fewer rounds")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = make_scene(folder, 4096 if arguments.quick else 8192, arguments.data / "ohio_naip")
+        check_equal(folder, store)
+        result = measure(folder, store, rounds=3 if arguments.quick else 9)
+        result |= measure_workers(folder, store, rounds=1 if arguments.quick else 3)
+    for key, value in result.items():
+        print(f"{key:30} {value}")
+    line = json.dumps(result)
+    if arguments.json:
+        arguments.json.write_text(line + "\n")
+    print(line)
+
+
+def measure(folder: Path, store: Store, rounds: int) -> dict[str, float]:
+    """Single process."""
+    patches = PatchSet([store])
+    stored, ready = batches(module(store), scaled=False), batches(module(store))
+    numbers: dict[str, list[float]] = {}
+    for number in range(rounds + 1):
+        windows = random_windows(store, 48, seed=number)
+        cog = batches(module(in_place(folder)))  # reads the labels once, to find nodata
+        draws = [Draw(0, visit, window) for visit, window in enumerate(windows)]
+        rates = {
+            "torchgeo": rate(torchgeo_patches(folder, store, windows[:16])),
+            "rasterio": rate(rasterio_patches(folder, windows)),
+            "random": rate(lambda taken=draws: (patches[draw] for draw in taken)),
+            "stored": rate(lambda: flat(stored, 12)),
+            "chunk_aware": rate(lambda: flat(ready, 12)),
+            "chunk_aware_cog": rate(lambda opened=cog: flat(opened, 4)),
+        }
+        if number == 0:
+            continue  # a warm-up
+        for key, value in rates.items():
+            numbers.setdefault(f"{key}_per_s", []).append(value)
+        for name, ours, theirs in RATIOS:
+            numbers.setdefault(name, []).append(rates[ours] / rates[theirs])
+    return {key: round(statistics.median(values), 2) for key, values in sorted(numbers.items())}
+
+
+def measure_workers(folder: Path, store: Store, rounds: int) -> dict[str, float]:
+    """With DataLoader workers, as fast as they can and beside training steps."""
+    numbers: dict[str, list[float]] = {}
+    for number in range(rounds):
+        ours = batches(module(store, WORKERS, seed=number))
+        theirs = iter(torchgeo_loader(folder, number))
+        rates = {}
+        for key, stream, count in (("chunk_aware", ours, 32), ("torchgeo", theirs, 4)):
+            for batch in islice(stream, 5):  # what workers had read ahead
+                assert len(batch["image"]) == BATCH
+            rates[key] = rate(lambda stream=stream, count=count: flat(stream, count))
+            numbers.setdefault(f"{key}_workers_per_s", []).append(rates[key])
+            waits = wait_for(stream, 20 if key == "chunk_aware" else 3)
+            name = "wait_ms" if key == "chunk_aware" else "wait_torchgeo_ms"
+            numbers.setdefault(name, []).append(1000 * statistics.median(waits))
+        numbers.setdefault("workers_vs_torchgeo", []).append(rates["chunk_aware"] / rates["torchgeo"])
+        del ours, theirs
+    return {key: round(statistics.median(values), 2) for key, values in sorted(numbers.items())}
+
+
+def wait_for(stream: Any, steps: int) -> list[float]:
+    """Seconds that each step of some waits for its batch; the step itself leaves the processor idle."""
+    waits = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        next(stream)
+        waits.append(time.perf_counter() - start)
+        time.sleep(STEP)
+    return waits
+
+
+def module(source: PatchSource, workers: int = 0, seed: int = 0) -> PatchModule:
+    return PatchModule(
+        source,
+        BandSettings(names=BANDS),
+        crop_size=SIZE,
+        batch_size=BATCH,
+        num_batches=10**6,
+        seed=seed,
+        num_workers=workers,
+    )
+
+
+def batches(patches: PatchModule, scaled: bool = True) -> Any:
+    """Train batches as the network takes them, or as they are stored."""
+    for batch in patches.train_dataloader():
+        yield patches.on_after_batch_transfer(batch, 0) if scaled else batch
+
+
+def flat(stream: Any, count: int) -> Iterator[torch.Tensor]:
+    """The images of some batches, each batch let go of before the next."""
+    for batch in islice(stream, count):
+        yield from batch["image"]
+
+
+def random_windows(source: PatchSource, count: int, seed: int) -> list[Window]:
+    """TorchGeo's random patches, on whole pixels."""
+    dataset = PatchDataset(source, "train")
+    sampler = RandomGeoSampler(dataset, SIZE, count, generator=torch.Generator().manual_seed(seed))
+    return [dataset.window_of(query) for query in sampler]
+
+
+def torchgeo_dataset(folder: Path) -> Any:
+    class Imagery(RasterDataset):
+        filename_glob = "scene.tif"
+
+    class Labels(RasterDataset):
+        filename_glob = "scene.tif"
+        is_image = False
+
+    return Imagery(folder / "images") & Labels(folder / "labels")
+
+
+def torchgeo_patches(folder: Path, store: Store, windows: list[Window]) -> Callable[[], Iterator[Any]]:
+    dataset, patches = torchgeo_dataset(folder), PatchDataset(store, "train")
+    queries = [patches.query(window) for window in windows]
+    return lambda: (dataset[query] for query in queries)
+
+
+def torchgeo_loader(folder: Path, seed: int) -> DataLoader[Any]:
+    dataset = torchgeo_dataset(folder)
+    sampler = RandomGeoSampler(dataset, SIZE, 10**4, generator=torch.Generator().manual_seed(seed))
+    return DataLoader(dataset, BATCH, sampler=sampler, num_workers=WORKERS, collate_fn=stack_samples)
+
+
+def rasterio_patches(folder: Path, windows: list[Window]) -> Callable[[], Iterator[Any]]:
+    def read() -> Iterator[Any]:
+        with rasterio.open(folder / "images/scene.tif") as image, rasterio.open(folder / "labels/scene.tif") as labels:
+            places = [RasterioWindow(w.column, w.row, w.width, w.height) for w in windows]
+            yield from ((image.read(window=place), labels.read(1, window=place)) for place in places)
+
+    return read
+
+
+def rate(read: Callable[[], Iterator[Any]]) -> float:
+    """Patches a second."""
+    start = time.perf_counter()
+    number = sum(1 for _ in read())
+    return number / (time.perf_counter() - start)
+
+
+def check_equal(folder: Path, store: Store) -> None:
+    """All ways give the same pixels."""
+    windows = random_windows(store, 12, seed=99)
+    bare = rasterio_patches(folder, windows)()
+    ours, cog = PatchDataset(store, "train"), PatchDataset(in_place(folder), "train")
+    for window, (image, labels), stock in zip(windows, bare, torchgeo_patches(folder, store, windows)(), strict=True):
+        for sample in (ours.patch(window), cog.patch(window), stock):
+            np.testing.assert_array_equal(sample["image"].numpy(), image)
+            np.testing.assert_array_equal(sample["mask"].numpy().squeeze(), labels)
+    patches = module(store)
+    batch = default_collate(patches.dataset.__getitems__(next(iter(patches.sampler))))
+    for place, image, mask in zip(batch["window"].tolist(), batch["image"], batch["mask"], strict=True):
+        bare_image, bare_labels = next(rasterio_patches(folder, [Window(*place)])())
+        np.testing.assert_array_equal(image.numpy(), bare_image)
+        np.testing.assert_array_equal(mask.numpy(), bare_labels)
+
+
+def in_place(folder: Path) -> PatchSource:
+    rule = SplitRule(shares=(1, 0, 0))
+    return open_in_place(folder / "images/scene.tif", folder / "labels/scene.tif", LEGEND, bands=BANDS, split=rule)[0]
+
+
+def make_scene(folder: Path, side: int, real: Path) -> Store:
+    """Write the scene as COGs and as a store."""
+    image, labels = real_pixels(side, real) if real.is_dir() else drawn_pixels(side)
+    image = np.maximum(image, 1)  # 0 is declared nodata below
+    for name, values, nodata in (("images", image, 0), ("labels", labels[None], 15)):
+        (folder / name).mkdir()
+        shape = {"count": len(values), "height": side, "width": side, "dtype": "uint8"}
+        place = {"crs": "EPSG:26917", "transform": TRANSFORM, "nodata": nodata}
+        plain = folder / "plain.tif"
+        with rasterio.open(plain, "w", driver="GTiff", tiled=True, **shape, **place) as file:
+            file.write(values)
+        options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": 512, "OVERVIEWS": "NONE"}
+        rasterio.shutil.copy(plain, folder / name / "scene.tif", driver="COG", **options)
+        plain.unlink()
+    window = Window(0, 0, side, side)
+    pixels = tuple(np.bincount(labels.ravel(), minlength=6).tolist())
+    store = Store.create(
+        folder / "store",
+        GeoBox((side, side), TRANSFORM, "EPSG:26917"),
+        legend=LEGEND,
+        nodata=15,
+        band_names=BANDS,
+        dtype=image.dtype,
+        scenes=[Scene("scene", window, pixels, "", "")],
+        split=SpatialSplit.by_scenes({"train": [window]}),
+    )
+    for shard in store.shards_over([window]):
+        store.write(shard, image[(slice(None), *shard.slices)], labels[shard.slices])
+    return Store(folder / "store")
+
+
+def real_pixels(side: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """NAIP tiles and their labels in random order, turned at random."""
+    names = sorted(path.name for path in (folder / "images").glob("*.tif"))
+    rng = np.random.default_rng(0)
+    image, labels = np.empty((4, side, side), np.uint8), np.empty((side, side), np.uint8)
+    for place in squares(side):
+        name, turns = names[int(rng.integers(len(names)))], int(rng.integers(4))
+        with rasterio.open(folder / "images" / name) as one, rasterio.open(folder / "labels" / name) as other:
+            image[(slice(None), *place.slices)] = np.rot90(one.read(), turns, (1, 2))
+            labels[place.slices] = np.rot90(other.read(1), turns)
+    return image, labels
+
+
+def drawn_pixels(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fields of one class and colour each, with noise that compresses about as imagery does."""
+    rng = np.random.default_rng(0)
+    fields = rng.integers(6, size=(side // 64, side // 64)).astype(np.uint8)
+    labels = np.kron(fields, np.ones((64, 64), np.uint8))
+    image = np.empty((4, side, side), np.uint8)
+    for band in image:
+        colours = rng.integers(60, 180, 6)
+        band[:] = np.clip(colours[labels] + rng.normal(0, 9, labels.shape), 0, 255)
+    return image, labels
+
+
+def squares(side: int) -> list[Window]:
+    return [Window(row, column, SIZE, SIZE) for row in range(0, side, SIZE) for column in range(0, side, SIZE)]
+
+
+if __name__ == "__main__":
+    main()

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.spectral import folded_parameters
 
 
 @torch.no_grad()
@@ -17,27 +17,6 @@ def update_average(average: nn.Module, source: nn.Module, decay: float) -> None:
     folded = folded_parameters(source)
     for name, value in average.named_parameters():
         value.lerp_(folded[name], 1 - decay)
-
-
-@torch.no_grad()
-def folded_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters by name, parametrised ones (spectral norm) by their effective value.
-
-    The names are those of the same module built without parametrisations.
-    """
-    values: dict[str, Tensor] = {}
-    for prefix, layer in module.named_modules():
-        if ".parametrizations" in f".{prefix}":
-            continue
-        owner = f"{prefix}." if prefix else ""
-        values |= {owner + name: value for name, value in layer.named_parameters(recurse=False)}
-        if parametrize.is_parametrized(layer):
-            was_training = layer.training
-            layer.eval()  # in training mode reading the weight would run a power iteration
-            assert isinstance(layer.parametrizations, nn.ModuleDict)
-            values |= {owner + name: getattr(layer, name) for name in layer.parametrizations}
-            layer.train(was_training)
-    return values
 
 
 @torch.no_grad()

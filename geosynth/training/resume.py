@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ import torch
 
 from geosynth.config import TrainSettings
 from geosynth.errors import CheckpointError, DataError, SettingsError
-from geosynth.raster.store import Store
+from geosynth.raster.stores.source import PatchSource
 from geosynth.training.task import SpadeTask
 from geosynth.training.watch import Watch
 
-_MAY_CHANGE = {"steps", "max_hours", "preview_every"}  # between the runs of one training
+# Between the runs of one training: how long, on how many devices, and what is written on the way.
+_MAY_CHANGE = {
+    *("steps", "max_time", "devices", "workers", "save_every", "save_minutes", "preview_every", "log_every"),
+}
 _OTHER_DATA = {
     "scenes": "other scenes",
     "legend": "another legend",
@@ -23,14 +28,19 @@ _OTHER_DATA = {
 }
 
 
-def data_record(store: Store, fold: str) -> dict[str, Any]:
-    """What the model learns from, as plain values; two stores of equal records may stand in for each other."""
+def data_record(sources: Sequence[PatchSource], fold: str) -> dict[str, Any]:
+    """What the model learns from, as plain values; sources of equal records may stand in for each other."""
+    scenes = [
+        [scene.name, *astuple(scene.window), scene.image_sha256, scene.labels_sha256]
+        for source in sources
+        for scene in source.scenes_in(fold)
+    ]
     return {
         "fold": fold,
-        "scenes": sorted([scene.image_sha256, scene.labels_sha256] for scene in store.scenes_in(fold)),
-        "legend": store.legend.model_dump(mode="json"),
-        "bands": list(store.band_names),
-        "gsd": store.gsd,
+        "scenes": sorted(scenes),
+        "legend": sources[0].legend.model_dump(mode="json"),
+        "bands": list(sources[0].band_names),
+        "gsd": sources[0].gsd,
     }
 
 
@@ -40,7 +50,7 @@ def read_checkpoint(path: Path, settings: TrainSettings, data: dict[str, Any]) -
     Args:
         path: of `last.ckpt`.
         settings: of now.
-        data: `data_record` of now. Checkpoints of before it was kept pass.
+        data: `data_record` of now.
 
     Raises:
         CheckpointError: if the file is damaged.
@@ -49,31 +59,36 @@ def read_checkpoint(path: Path, settings: TrainSettings, data: dict[str, Any]) -
     """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        steps_in(checkpoint), seconds_in(checkpoint)
-        kept = checkpoint.get("geosynth", {})
-        then, data_then = dict(kept.get("settings", {})), dict(kept.get("data", {}))
+        seconds_in(checkpoint)
+        kept = checkpoint["geosynth"]
+        then, data_then = dict(kept["settings"]), dict(kept["data"])
+        kept["steps"], checkpoint["state_dict"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path}: not a training checkpoint; delete it to train afresh") from error
-    now = settings.model_dump(mode="json", include=set(then) - _MAY_CHANGE)
-    if "fold" in data_then:
-        then["fold"], now["fold"] = data_then["fold"], data["fold"]
-    for name, value in now.items():
-        if then[name] != value:
-            raise SettingsError(f"{path}: was trained with {name}={then[name]}, not {value}; choose another folder")
+    now = settings.model_dump(mode="json")
+    for name in now.keys() - _MAY_CHANGE:
+        if name not in then or then[name] != now[name]:
+            raise SettingsError(
+                f"{path}: was trained with {name}={then.get(name)}, not {now[name]}; choose another folder"
+            )
+    if data_then["fold"] != data["fold"]:
+        raise SettingsError(
+            f"{path}: was trained with fold={data_then['fold']}, not {data['fold']}; choose another folder"
+        )
     for name, what in _OTHER_DATA.items():
-        if name in data_then and data_then[name] != data[name]:
+        if data_then[name] != data[name]:
             raise DataError(f"{path}: was trained on {what}; choose another folder")
     return checkpoint
 
 
 def steps_in(checkpoint: dict[str, Any]) -> int:
     """Steps done."""
-    return int(checkpoint["state_dict"]["steps_done"])
+    return int(checkpoint["geosynth"]["steps"])
 
 
 def seconds_in(checkpoint: dict[str, Any]) -> float:
     """Seconds of training."""
-    return float(checkpoint.get("callbacks", {}).get(Watch.STATE_KEY, {}).get("seconds", 0.0))
+    return float(checkpoint["callbacks"][Watch.STATE_KEY]["seconds"])
 
 
 def check_networks(path: Path, checkpoint: dict[str, Any], task: SpadeTask) -> None:

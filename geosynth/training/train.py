@@ -1,51 +1,55 @@
-"""train: a store in, a generator file out."""
+"""train: imagery and labels in, a generator file out."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger
 
 from geosynth.checkpoint import ModelCard, save_generator
-from geosynth.config import BandSettings, TrainSettings
-from geosynth.errors import DataError, OutputError, TrainingError
-from geosynth.models.memory import plain_memory_error
-from geosynth.models.precision import uses_bfloat16
+from geosynth.config import TrainSettings
+from geosynth.errors import OutputError, SettingsError, TrainingError
+from geosynth.models.memory import keep_freed_memory, plain_memory_error
 from geosynth.outputs import check_output
 from geosynth.patches.module import PatchModule
-from geosynth.raster.store import Store
+from geosynth.patches.statistics import band_settings
+from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.source import PatchSource
+from geosynth.training.replicas import Rank, leave_group, workers
 from geosynth.training.resume import check_networks, data_record, read_checkpoint, seconds_in, steps_in
 from geosynth.training.task import SpadeTask
 from geosynth.training.watch import TrainProgress, Watch, interruptible, share_done
 from geosynth.training.writing import writing
 from geosynth.version import __version__
 
-_LOG_EVERY = 20
+_log = logging.getLogger(__name__)
 
 
 @plain_memory_error()
 def train(
-    data: str | Path | Store,
+    data: str | Path | PatchSource,
     out: str | Path,
     settings: TrainSettings | None = None,
     *,
     fold: str = "train",
     progress: TrainProgress = lambda done, total, left: None,
 ) -> Path:
-    """Train a generator on one fold of a store.
+    """Train a generator on one fold of imagery with labels.
 
-    `out` becomes a folder with `model.safetensors` (what `generate` takes), `last.ckpt` (to go on from), `metrics.csv`
-    and `previews/` (labels, real, synthetic). If `out` holds a checkpoint of a training that was interrupted, it goes
-    on from there; the time that was spent before counts. Ctrl-C ends it after the step, and keeps a checkpoint.
+    `out` becomes a folder with `model.safetensors` (what `generate` takes), `last.ckpt` (to go on from), `metrics.csv`,
+    `tensorboard/` and `previews/` (labels, real, synthetic). If `out` holds a checkpoint of a training that was
+    interrupted, it goes on from there, and ends with the bytes of one that was not; the time that was spent before
+    counts. Ctrl-C ends it after the step, and keeps a checkpoint.
 
     Args:
-        data: a store, or its path.
+        data: a store, or the path of one, of a folder of stores, or of a YAML file that names files to read in place.
         out: the folder.
         settings: None for the defaults.
         fold: whose patches to train on.
@@ -55,106 +59,125 @@ def train(
         the path of the model file.
 
     Raises:
-        DataError: if the store's imagery is not uint8, the fold has no patch of the crop size, or the interrupted
-            training had other data.
-        TrainingError: if a loss or a weight is no longer finite.
-        SettingsError: if the interrupted training had other settings, or another fold.
+        DataError: if the fold has no patch of the crop size, or the interrupted training had other data.
+        RasterError: if the data cannot be read.
+        TrainingError: if a loss or a weight is no longer finite, or the work of another device failed.
+        SettingsError: if there are fewer GPUs than devices asked for, or the interrupted training had other settings,
+            or another fold.
         CheckpointError: if its checkpoint is damaged.
         OutputError: if `out` cannot be written, or holds a finished training.
         MemoryError: if a step does not fit into memory.
         KeyboardInterrupt: on Ctrl-C.
     """
     settings = settings or TrainSettings()
-    store = data if isinstance(data, Store) else Store(data)
     out = Path(out)
-    model_path, last = out / "model.safetensors", out / "last.ckpt"
+    model_path = out / "model.safetensors"
     if model_path.exists():
         raise OutputError(f"{model_path}: exists already; train into another folder")
     check_output(model_path, overwrite=False)
-    if store.image.dtype != "uint8":
-        raise DataError(
-            f"{store.path}: imagery of {store.image.dtype}; training on other than uint8 is not supported yet"
-        )
-    bands = BandSettings(names=store.band_names)
-    record = data_record(store, fold)
+    _check_devices(settings.devices)
+    path = str(data) if isinstance(data, str | Path) else data.path
+    arguments = {"data": path, "out": str(out), "settings": settings.model_dump(mode="json"), "fold": fold}
+    with workers(settings.devices, arguments) as rank:
+        task, card = run(data, out, settings, fold, rank, progress)
+    return save_generator(model_path, task.finished_generator(), card, task.encoder)
+
+
+def run(
+    data: str | Path | PatchSource,
+    out: str | Path,
+    settings: TrainSettings,
+    fold: str,
+    rank: Rank,
+    progress: TrainProgress = lambda done, total, left: None,
+) -> tuple[SpadeTask, ModelCard]:
+    """One process's part of `train`, up to the trained networks; arguments and errors as there."""
+    keep_freed_memory()
+    out = Path(out)
+    sources: Sequence[PatchSource] = open_sources(data) if isinstance(data, str | Path) else [data]
+    bands = band_settings(sources, fold)
+    record = data_record(sources, fold)
+    last = out / "last.ckpt"
     checkpoint = read_checkpoint(last, settings, record) if last.exists() else None
     done = steps_in(checkpoint) if checkpoint else 0
     patches = PatchModule(
-        store,
+        sources,
         bands,
         fold,
         crop_size=settings.crop_size,
         batch_size=settings.batch_size,
-        num_batches=settings.steps,  # not less `done`: Lightning goes on counting where it was interrupted
-        seed=settings.seed + done,
+        num_batches=settings.steps,
+        seed=settings.seed,
+        start=done,
+        num_workers=settings.workers,
+        rank=rank.index,
+        num_ranks=rank.count,
     )
-    task = SpadeTask(settings, store.legend.num_classes, len(bands.names))
+    legend = sources[0].legend
+    _warn_of_absent_classes(sources, fold)
+    task = SpadeTask(settings, legend.num_classes, bands.names)
     if checkpoint:
         check_networks(last, checkpoint, task)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "metrics.csv").touch()  # now, and not after a hundred steps, see whether files can be made
+    if rank.index == 0:
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "metrics.csv").touch()  # now, and not after a hundred steps, see whether files can be made
     if checkpoint and share_done(settings, done, seconds_in(checkpoint)) >= 1:
         task.load_state_dict(checkpoint["state_dict"])
         task.on_load_checkpoint(checkpoint)
         progress(min(done, settings.steps), settings.steps, 0.0)
     else:
-        watch = Watch(settings, record, out, bands, progress)
-        _fit(task, patches, watch, settings, last if checkpoint else None)
+        _fit(task, patches, Watch(settings, record, out, legend, progress), rank, last if checkpoint else None)
 
     provenance: dict[str, Any] = {
         "software": f"geosynth {__version__}",
-        "data": [{"name": scene.name, "sha256": scene.image_sha256} for scene in store.scenes_in(fold)],
+        "data": [
+            {"name": scene.name, "sha256": scene.image_sha256} for source in sources for scene in source.scenes_in(fold)
+        ],
         "fold": fold,
-        "steps": int(task.steps_done),
+        "steps": task.steps_done,
         "training": settings.model_dump(mode="json"),
     }
-    card = ModelCard(task.generator.settings, store.legend, bands, store.gsd, provenance)
-    return save_generator(model_path, task.finished_generator(), card)
+    return task, ModelCard(task.generator.settings, legend, bands, sources[0].gsd, provenance=provenance)
 
 
-def _fit(task: SpadeTask, patches: PatchModule, watch: Watch, settings: TrainSettings, resume: Path | None) -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def _warn_of_absent_classes(sources: Sequence[PatchSource], fold: str) -> None:
+    """What a model has never seen it cannot paint; the scenes' records tell before the training does."""
+    pixels = np.array([scene.class_pixels for source in sources for scene in source.scenes_in(fold)]).sum(axis=0)
+    names = [name for name, count in zip(sources[0].legend.names, pixels, strict=True) if not count]
+    if names:
+        _log.warning("fold %r has no pixel of %s: the model cannot learn to paint that", fold, ", ".join(names))
+
+
+def _check_devices(count: int) -> None:
+    available = torch.cuda.device_count()
+    if available and count > available:
+        raise SettingsError(f"devices={count}: this machine has {available} GPU{'s' * (available > 1)}")
+
+
+def _fit(task: SpadeTask, patches: PatchModule, watch: Watch, rank: Rank, resume: Path | None) -> None:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     trainer = Trainer(
-        accelerator="auto",
-        devices=1,
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=rank.count,
+        strategy=rank.strategy() if rank.count > 1 else "auto",
+        use_distributed_sampler=False,
+        limit_val_batches=0,
         max_epochs=-1,
-        precision="bf16-mixed" if uses_bfloat16(settings.precision, device) else "32-true",
-        logger=_logger(watch.out, keep=resume is not None),
+        logger=False,
         callbacks=[watch],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=_LOG_EVERY,
     )
     with interruptible(watch), warnings.catch_warnings():
         # Lightning warns of what is meant here: one loading process, an average in evaluation mode, short runs.
         warnings.simplefilter("ignore", PossibleUserWarning)
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*checkpoint.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*checkpoint.*|.*val_dataloader.*")
         try:
             trainer.fit(task, patches, ckpt_path=str(resume) if resume else None, weights_only=True)
         except TrainingError as error:
             kept = watch.out / "last.ckpt"
             raise TrainingError(f"{error}; {kept} is kept" if kept.exists() else str(error)) from error
-
-
-class _Metrics(CSVLogger):
-    """Writes metrics.csv."""
-
-    def save(self) -> None:
-        with writing(Path(self.log_dir) / "metrics.csv"):
-            super().save()
-
-
-def _logger(out: Path, *, keep: bool) -> CSVLogger:
-    """A logger that keeps the metrics of the interrupted run; Lightning would delete them."""
-    path = out / "metrics.csv"
-    earlier = path.read_bytes() if keep else b""
-    logger = _Metrics(out, name=None, version="")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _ = logger.experiment  # here it deletes
-    if earlier:
-        path.write_bytes(earlier)
-    return logger
+    leave_group()

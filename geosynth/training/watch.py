@@ -1,4 +1,4 @@
-"""What happens around the steps: learning rates, progress, checkpoints, previews, interruption, the end."""
+"""What happens around the steps: learning rates, progress, checkpoints, records, interruption, the end."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from geosynth.config import BandSettings, TrainSettings
+from geosynth.config import TrainSettings
 from geosynth.errors import TrainingError
-from geosynth.training.preview import write_preview
+from geosynth.legend import Legend
+from geosynth.training.preview import preview_grid
+from geosynth.training.records import Records
+from geosynth.training.replicas import agreed
 from geosynth.training.task import SpadeTask
 from geosynth.training.writing import writing
 
 # (steps done, steps to do, seconds that remain by the estimate)
 TrainProgress = Callable[[int, int, float], None]
 
-_SAVE_EVERY = 100
-
 
 def share_done(settings: TrainSettings, steps: int, seconds: float) -> float:
     """How much of a training is over (0..1), by steps or by time, whichever is further."""
-    by_time = seconds / (settings.max_hours * 3600) if settings.max_hours else 0.0
+    by_time = seconds / settings.max_time if settings.max_time else 0.0
     return min(1.0, max(steps / settings.steps, by_time))
 
 
 class Watch(Callback):
-    """The callback of `train`.
+    """The callback of `train`. On several devices all have one, with the clock and the interruptions of the first.
 
     Args:
         settings: of the training.
         data: what to keep in checkpoints of the data, as plain values.
-        out: folder for checkpoints and previews.
-        bands: of the previews.
+        out: folder for checkpoints and records.
+        legend: of the previews.
         progress: told after each step.
     """
 
@@ -47,21 +48,19 @@ class Watch(Callback):
     state_key = STATE_KEY
 
     def __init__(
-        self,
-        settings: TrainSettings,
-        data: dict[str, Any],
-        out: Path,
-        bands: BandSettings,
-        progress: TrainProgress,
+        self, settings: TrainSettings, data: dict[str, Any], out: Path, legend: Legend, progress: TrainProgress
     ) -> None:
         self.settings = settings
         self.data = data
         self.out = out
-        self.bands = bands
+        self.legend = legend
         self.progress = progress
         self.seconds = 0.0  # of training, with those of interrupted runs
         self.interrupted = False
         self.is_between_steps = False
+        self.records: Records | None = None
+        self.rates = (0.0, 0.0)
+        self.sums: dict[str, float] = {}  # of losses, since the last line of metrics
 
     def state_dict(self) -> dict[str, Any]:
         """What goes into the checkpoint."""
@@ -78,39 +77,44 @@ class Watch(Callback):
     def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
         """Start the clock."""
         assert isinstance(task, SpadeTask)
-        self.started = time.monotonic()
-        self.first_seconds, self.first_step = self.seconds, int(task.steps_done)
+        if trainer.is_global_zero:
+            self.records = Records(self.out, task.steps_done)
+        self.started = self.saved = time.monotonic()
+        self.first_seconds, self.first_step = self.seconds, task.steps_done
+        self.logged_seconds, self.logged_step = self.seconds, task.steps_done
 
     def on_train_batch_start(self, trainer: Trainer, task: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the learning rates."""
         assert isinstance(task, SpadeTask)
         self.is_between_steps = False
-        task.set_rates(share_done(self.settings, int(task.steps_done), self.seconds))
+        self.rates = task.set_rates(share_done(self.settings, task.steps_done, self.seconds))
 
     def on_train_batch_end(
         self, trainer: Trainer, task: LightningModule, outputs: Any, batch: dict[str, torch.Tensor], batch_idx: int
     ) -> None:
-        """Tell, save and show what is due; end the training when it is over or interrupted."""
+        """Tell, record, save and show what is due; end the training when it is over or interrupted."""
         assert isinstance(task, SpadeTask)
-        run_seconds = time.monotonic() - self.started
+        now = time.monotonic()
+        run_seconds, minutes, interrupted = agreed(
+            now - self.started, (now - self.saved) / 60, float(self.interrupted), device=task.device
+        )
         self.seconds = self.first_seconds + run_seconds
         self.is_between_steps = True
-        done = int(task.steps_done)
-        share = share_done(self.settings, done, self.seconds)
-        left = min(
-            (self.settings.steps - done) * run_seconds / (done - self.first_step),
-            self.settings.max_hours * 3600 - self.seconds if self.settings.max_hours else float("inf"),
-        )
-        self.progress(min(done, self.settings.steps), self.settings.steps, max(0.0, left))
+        settings, done = self.settings, task.steps_done
+        share = share_done(settings, done, self.seconds)
+        self._record(task, last=share >= 1)
+        self.progress(min(done, settings.steps), settings.steps, self._left(done, run_seconds))
         if share >= 1:
             trainer.should_stop = True
-        if done % _SAVE_EVERY == 0 or share >= 1:
+        if done % settings.save_every == 0 or minutes >= settings.save_minutes or share >= 1:
             if not _is_finite(task):
                 raise TrainingError(f"step {done}: weights are no longer finite; lower the learning rates")
             self._save(trainer)
-        if self.settings.preview_every and (done % self.settings.preview_every == 0 or share >= 1):
-            write_preview(task, batch, self.bands, self.out / "previews" / f"{done:06d}.png")
-        if self.interrupted:
+        if settings.preview_every and (done % settings.preview_every == 0 or share >= 1):
+            grid = preview_grid(task, batch, self.legend)
+            if self.records:
+                self.records.show(done, grid)
+        if interrupted:
             raise KeyboardInterrupt
 
     def on_exception(self, trainer: Trainer, task: LightningModule, exception: BaseException) -> None:
@@ -118,16 +122,47 @@ class Watch(Callback):
         if isinstance(exception, KeyboardInterrupt) and self.is_between_steps and _is_finite(task):
             self._save(trainer)
 
+    def teardown(self, trainer: Trainer, task: LightningModule, stage: str) -> None:
+        """Close what is open."""
+        if self.records:
+            self.records.close()
+
+    def _left(self, done: int, run_seconds: float) -> float:
+        settings = self.settings
+        by_steps = (settings.steps - done) * run_seconds / (done - self.first_step)
+        by_time = settings.max_time - self.seconds if settings.max_time else float("inf")
+        return max(0.0, min(by_steps, by_time))
+
+    def _record(self, task: SpadeTask, *, last: bool) -> None:
+        """Add up losses; write their means when it is time."""
+        for name, value in task.losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        done = task.steps_done
+        if done % self.settings.log_every and not last:
+            return
+        count = done - self.logged_step
+        values = {f"loss/{name}": value / count for name, value in self.sums.items()}
+        values |= dict(zip(("rate/generator", "rate/discriminator"), self.rates, strict=True))
+        passed = max(self.seconds - self.logged_seconds, 1e-9)
+        values |= {"images_per_second": count * self.settings.batch_size / passed, "seconds": self.seconds}
+        if self.records:
+            self.records.add(done, values)
+        self.sums, self.logged_seconds, self.logged_step = {}, self.seconds, done
+
     def _save(self, trainer: Trainer) -> None:
+        """All devices together; the first writes."""
         path = self.out / "last.ckpt"
         partial = path.with_name("last.ckpt.partial")
         try:
             with writing(path):
                 trainer.save_checkpoint(partial)
-                partial.replace(path)
+                if trainer.is_global_zero:
+                    partial.replace(path)
         finally:
-            with suppress(OSError):
-                partial.unlink()
+            if trainer.is_global_zero:
+                with suppress(OSError):
+                    partial.unlink()
+        self.saved = time.monotonic()
 
 
 @contextmanager

@@ -7,46 +7,90 @@ from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import progress_bar, show_warnings
+from geosynth_cli.console import print_table, progress_bar, show_warnings
+
+
+def _list_presets(wanted: bool) -> None:
+    if not wanted:
+        return
+    import geosynth
+
+    def known(value: float | None, unit: str) -> str:
+        return "-" if value is None else f"{value:.2g} {unit}"
+
+    rows = [
+        (
+            name,
+            f"{preset.parameters / 1e6:.1f} M",
+            known(preset.memory, "GiB"),
+            known(preset.seconds_per_step and 1 / preset.seconds_per_step, "steps/s"),
+            preset.purpose,
+        )
+        for name, preset in geosynth.TrainSettings.presets().items()
+    ]
+    print_table(("preset", "parameters", "memory", "on one core", "for"), rows)
+    raise typer.Exit
 
 
 def train(
-    data: Annotated[Path, typer.Option("--data", help="A store made by `geosynth ingest`.")],
+    data: Annotated[
+        str, typer.Option("--data", help="A store made by `geosynth ingest`, or a YAML of files to read in place.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the model, checkpoints and previews.")],
     fold: Annotated[str, typer.Option("--fold", help="Fold to train on.")] = "train",
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="tiny, small, base or reference; see --list-presets.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML of settings; goes over the preset.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Updates of the generator.")] = None,
-    max_hours: Annotated[float | None, typer.Option("--max-hours", help="End after this time at the latest.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Patches a step.")] = None,
+    max_time: Annotated[
+        str | None, typer.Option("--max-time", help="End after this time at the latest, as in 90m, 2h or 1h30m.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Patches a step, over all devices.")] = None,
     crop_size: Annotated[int | None, typer.Option("--crop-size", help="Side of a patch, pixels.")] = None,
-    precision: Annotated[str | None, typer.Option("--precision", help="auto, bf16 or fp32.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = None,
+    devices: Annotated[int | None, typer.Option("--devices", help="GPUs, or processes where there is none.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of weights, patches and noise.")] = None,
     other: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as in base_width=32; may be repeated.")
     ] = None,
+    list_presets: Annotated[
+        bool, typer.Option("--list-presets", help="Show the presets and exit.", is_eager=True, callback=_list_presets)
+    ] = False,
 ) -> None:
-    """Train a generator on a store; goes on where an interrupted run in the same folder ended."""
+    """Train a generator; goes on where an interrupted run in the same folder ended.
+
+    Defaults are overridden by --preset, that by --config, that by single options and --set.
+    """
     import geosynth
 
     show_warnings()
     given: dict[str, Any] = {
         "steps": steps,
-        "max_hours": max_hours,
+        "max_time": max_time,
         "batch_size": batch_size,
         "crop_size": crop_size,
         "precision": precision,
+        "devices": devices,
         "seed": seed,
     }
-    values = {name: value for name, value in given.items() if value is not None} | dict(map(_pair, other or []))
-    settings = geosynth.TrainSettings.parse(values)
+    changes = {name: value for name, value in given.items() if value is not None} | dict(map(_pair, other or []))
+    settings = geosynth.TrainSettings.resolve(preset=preset, config=config, **changes)
     with progress_bar("train") as progress:
         model = geosynth.train(data, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
     typer.echo(str(model))
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, the value as YAML would read it: null, true, numbers and lists are what they look like."""
+    import yaml
+
+    from geosynth.errors import SettingsError
+
     name, equals, value = text.partition("=")
     if not equals:
-        from geosynth.errors import SettingsError
-
         raise SettingsError(f"--set {text}: say NAME=VALUE")
-    return name, value
+    try:
+        return name, yaml.safe_load(value) if value else value
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {text}: its value is not YAML") from error

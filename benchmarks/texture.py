@@ -1,0 +1,123 @@
+"""Texture where labels say nothing: inside of wide areas of one class, painted against real.
+
+    python benchmarks/texture.py STORE [--model FILE] [--size 64] [--out FILE.png] [--json FILE]
+
+STORE is one made by `geosynth ingest`. Real windows of one class only (its test and val folds, else all) are compared
+to equally many windows inside wide painted areas of that class, as `generate` paints it (noise and style by position).
+Keys: `spectrum_ratio`: by class, painted power over real power in four bands of spatial frequency, coarse to fine
+(1 is right, 0 is flat); `periodicity`: by class, the largest autocorrelation of the painted texture at a shift of
+whole strides, where a generator without noise in space repeats itself (real in brackets in the table).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from geosynth.checkpoint import GeneratorModel, load_generator
+from geosynth.models.field import position_noise, style_field
+from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.source import PatchSource
+
+NUM_WINDOWS, MIN_WINDOWS = 40, 3
+
+
+def real_windows(source: PatchSource, index: int, size: int) -> Tensor:
+    """(n, bands, size, size) raw values of places that hold one class only; n may be 0."""
+    found = []
+    scenes = [*source.scenes_in("test"), *source.scenes_in("val")] or list(source.scenes)
+    for scene in scenes:
+        labels, image = source.read_labels(scene.window), source.read_image(scene.window)
+        for row in range(0, labels.shape[0] - size + 1, size // 2):
+            for column in range(0, labels.shape[1] - size + 1, size // 2):
+                place = (slice(row, row + size), slice(column, column + size))
+                if (labels[place] == index).all():
+                    found.append(torch.from_numpy(image[(slice(None), *place)].astype("float32")))
+    order = np.random.default_rng(0).permutation(len(found))[:NUM_WINDOWS]
+    return torch.stack([found[place] for place in order]) if found else torch.empty(0)
+
+
+def painted_windows(model: GeneratorModel, index: int, count: int, size: int) -> Tensor:
+    """The same number of windows, each the middle of an area of one class painted in a style of its own."""
+    settings, windows = model.generator.settings, []
+    margin = -(-settings.halo // settings.stride) * settings.stride
+    side = -(-size // settings.stride) * settings.stride + 2 * margin
+    for seed in range(count):
+        labels = torch.full((1, side, side), index)
+        noise = position_noise(settings, seed, 0, 0, side, side)
+        style = style_field(settings, seed, 0, 0, side, side, 0)
+        image = model.generator(labels, style, noise)[:, :, margin : margin + size, margin : margin + size]
+        windows.append(model.card.bands.from_network(image))
+    return torch.cat(windows)
+
+
+def power(windows: Tensor) -> Tensor:
+    """(4,) mean power in four octaves of spatial frequency, coarse to fine; means taken off."""
+    size = windows.shape[-1]
+    values = windows - windows.mean((2, 3), keepdim=True)
+    energy = (torch.fft.fft2(values, norm="ortho").abs() ** 2).mean((0, 1))
+    frequency = torch.fft.fftfreq(size).abs()
+    radius = torch.sqrt(frequency[:, None] ** 2 + frequency[None] ** 2)
+    edges = (1 / size / 2, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+    return torch.stack([energy[(radius >= low) & (radius < high)].mean() for low, high in pairwise(edges)])
+
+
+def periodicity(windows: Tensor, stride: int) -> float:
+    """Largest mean autocorrelation at shifts of a whole stride along either axis, 1 if the texture repeats exactly."""
+    values = windows - windows.mean((2, 3), keepdim=True)
+    scale = values.square().mean((2, 3)).clamp(min=1e-6)
+    shifts = []
+    for axis in (2, 3):
+        length = values.shape[axis] - stride
+        product = values.narrow(axis, 0, length) * values.narrow(axis, stride, length)
+        shifts.append(float((product.mean((2, 3)) / scale).mean()))
+    return max(shifts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("store")
+    parser.add_argument("--model", help="a model file; the embedded one if not said")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--out", type=Path, help="picture: real above painted, class by class")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    arguments = parser.parse_args()
+    model, source = load_generator(arguments.model), open_sources(arguments.store)[0]
+    stride, rows = model.generator.settings.stride, []
+    ratios, repeats = {}, {}
+    table = Table("class", "windows", "power, painted / real: coarse", "", "", "fine", "repeats (real)")
+    for index, name in enumerate(source.legend.names):
+        real = real_windows(source, index, arguments.size)
+        if len(real) < MIN_WINDOWS:
+            continue
+        with torch.inference_mode():
+            fake = painted_windows(model, model.card.legend.names.index(name), len(real), arguments.size)
+        ratio = power(fake) / power(real)
+        ratios[name] = [round(float(value), 3) for value in ratio]
+        repeats[name] = round(periodicity(fake, stride), 3)
+        table.add_row(
+            name, str(len(real)), *map(str, ratios[name]), f"{repeats[name]} ({periodicity(real, stride):.3f})"
+        )
+        rows += [torch.cat(list(windows[:8, :3]), dim=2) for windows in (real, fake)]
+    Console().print(table)
+    if arguments.out and rows:
+        wide = max(row.shape[2] for row in rows)
+        picture = torch.cat([torch.nn.functional.pad(row, (0, wide - row.shape[2])) for row in rows], dim=1)
+        Image.fromarray(picture.clamp(0, 255).byte().permute(1, 2, 0).numpy()).save(arguments.out)
+    line = json.dumps({"spectrum_ratio": ratios, "periodicity": repeats})
+    if arguments.json:
+        arguments.json.write_text(line + "\n")
+    print(line)
+
+
+if __name__ == "__main__":
+    main()

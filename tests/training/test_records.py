@@ -1,0 +1,77 @@
+"""Metrics and pictures of a training, through interruptions."""
+
+import csv
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trainings import BANDS, TINY
+
+from geosynth.legend import CHESAPEAKE
+from geosynth.training.preview import preview_grid
+from geosynth.training.records import Records
+from geosynth.training.task import SpadeTask
+
+
+def rows_in(out):
+    with (out / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def write(out, start, steps):
+    records = Records(out, start)
+    for step in steps:
+        records.add(step, {"loss/gan": step / 10, "seconds": float(step)})
+    records.close()
+
+
+def board_in(out):
+    board = EventAccumulator(str(out / "tensorboard"))
+    board.Reload()
+    return board
+
+
+def test_steps_after_the_checkpoint_are_forgotten(tmp_path):
+    write(tmp_path, 0, range(1, 6))
+    write(tmp_path, 3, range(4, 7))
+    assert [(row["step"], row["loss/gan"]) for row in rows_in(tmp_path)] == [(str(i), str(i / 10)) for i in range(1, 7)]
+    assert [event.step for event in board_in(tmp_path).Scalars("loss/gan")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_half_written_line_is_dropped(tmp_path):
+    write(tmp_path, 0, range(1, 4))
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("4,0.")
+    write(tmp_path, 4, [5])
+    assert [row["step"] for row in rows_in(tmp_path)] == ["1", "2", "3", "5"]
+
+
+def test_a_fresh_training_starts_a_fresh_table(tmp_path):
+    write(tmp_path, 0, range(1, 4))
+    write(tmp_path, 0, [1])
+    assert [row["step"] for row in rows_in(tmp_path)] == ["1"]
+
+
+def test_pictures_go_to_both_places(tmp_path):
+    records = Records(tmp_path, 0)
+    records.show(7, torch.zeros((3, 4, 5), dtype=torch.uint8))
+    records.close()
+    assert (tmp_path / "previews" / "000007.png").is_file()
+    assert board_in(tmp_path).Tags()["images"] == ["labels, real, synthetic"]
+
+
+def test_the_grid_shows_labels_in_their_colours_and_real_pixels():
+    task = SpadeTask(TINY, 6, BANDS)
+    task.recent_masks.append(torch.zeros((2, 64, 64), dtype=torch.uint8))
+    mask = torch.zeros((1, 64, 64), dtype=torch.long)
+    mask[0, 32:] = 4
+    mask[0, :, 40:] = 6  # no class
+    real = torch.full((1, 4, 64, 64), -1.0)
+    real[:, 1], real[:, 3] = 1.0, 0.0
+    grid = preview_grid(task, {"mask": mask, "image": real}, CHESAPEAKE)
+    assert grid.shape == (3, 68, 6 * 66 + 2)
+    for (row, column), expected in {(5, 5): 0, (50, 5): 4}.items():
+        assert tuple(grid[:, row, column].tolist()) == CHESAPEAKE.classes[expected].rgb
+    assert grid[:, 20, 60].tolist() == [0, 0, 0]
+    assert grid[:, 20, 66 + 20].tolist() == [0, 255, 0]
+    assert grid[:, 20, 4 * 66 + 20].tolist() == [128, 128, 128]
+    assert not torch.equal(grid[:, 2:66, 134:198], grid[:, 2:66, 200:264])  # two styles

@@ -1,0 +1,190 @@
+"""One training step: parts, weights' shares, gradients, choices of networks and losses."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from trainings import BANDS, TINY
+
+from geosynth.config import TrainSettings
+from geosynth.errors import SettingsError
+from geosynth.models.losses import diversity
+from geosynth.training import objectives as objectives_module
+from geosynth.training import task as task_module
+from geosynth.training.task import SpadeTask
+
+FOUR = TINY.model_copy(update={"batch_size": 4})
+
+
+def batch(count=4, seed=0, size=64):
+    rng = torch.Generator().manual_seed(seed)
+    cells = torch.randint(6, (count, size // 8, size // 8), generator=rng)
+    return torch.rand((count, 4, size, size), generator=rng) * 2 - 1, cells.repeat_interleave(8, 1).repeat_interleave(
+        8, 2
+    )
+
+
+def ready(settings, **changes):
+    task = SpadeTask(settings.model_copy(update=changes), 6, BANDS)
+    task.prepare(task.configure_optimizers())
+    return task
+
+
+def freeze_norms(task):
+    """Batch norms by fixed statistics, as in evaluation: the only part of a network that looks at other samples."""
+    for module in task.generator.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def gradients_of(task, image, mask):
+    """Of one update, before the optimisers forget them."""
+    kept = {}
+    task.numbers.step = lambda optimisers: kept.update(
+        {name: value.grad.clone() for name, value in task.named_parameters() if value.grad is not None}
+    )
+    task.update(image, mask)
+    return kept, task.losses
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"prior_share": 0.25, "diversity_weight": 4.0},
+        {"prior_share": 0.25, "diversity_weight": 4.0, "diversity_distance": "features"},
+        {"discriminator": "oasis"},
+        {"prior_share": 1.0},
+    ],
+    ids=["patch", "dsgan", "dsgan features", "oasis", "no encoder"],
+)
+def test_parts_give_the_gradients_of_the_whole_batch(changes):
+    """Where no norm looks at other samples; batch norm's statistics are a part's own."""
+    image, mask = batch()
+    results = []
+    for parts in (1, 4):
+        task = ready(FOUR, parts=parts, **changes)
+        freeze_norms(task)
+        results.append(gradients_of(task, image, mask))
+    (whole, losses), (parted, parted_losses) = results
+    assert parted_losses == pytest.approx(losses, rel=1e-4, abs=1e-6)
+    assert whole.keys() == parted.keys() == {name for name, _ in task.named_parameters() if "average" not in name}
+    for name, value in whole.items():
+        torch.testing.assert_close(parted[name], value, rtol=1e-3, atol=1e-6 + 1e-3 * float(value.abs().max()))
+
+
+def test_each_loss_reaches_its_own_networks():
+    """The generator's and encoder's gradients are those of the painting losses, the discriminator's of the other."""
+    image, mask = batch()
+    task, plain = ready(FOUR), ready(FOUR)
+    found, _ = gradients_of(task, image, mask)
+    rows = plain._rows(image, mask)
+    painting, judging = plain._losses(rows, torch.ones(6))
+    expected = torch.autograd.grad(sum(painting.values()), plain.painting, retain_graph=True)
+    expected += torch.autograd.grad(sum(judging.values()), plain.judging)
+    names = {value: name for name, value in plain.named_parameters()}
+    for value, gradient in zip([*plain.painting, *plain.judging], expected, strict=True):
+        torch.testing.assert_close(
+            found[names[value]], gradient, rtol=1e-3, atol=1e-6 + 1e-3 * float(gradient.abs().max())
+        )
+
+
+def test_spectral_norms_are_refined_once_a_step():
+    vectors = []
+    for parts in (1, 2):
+        task = ready(FOUR, parts=parts)
+        task.update(*batch())
+        vectors.append({name: value for name, value in task.named_buffers() if name.endswith("._u")})
+    assert vectors[0].keys() == vectors[1].keys() != set()
+    assert all(torch.equal(value, vectors[1][name]) for name, value in vectors[0].items())
+
+
+def test_seconds_differ_from_firsts_by_their_style_only(monkeypatch):
+    seen = []
+
+    def record(first, second, latent_first, latent_second, limit):
+        seen.append((first, second, latent_first, latent_second))
+        return diversity(first, second, latent_first, latent_second, limit)
+
+    monkeypatch.setattr(objectives_module, "diversity", record)
+    task = ready(FOUR, diversity_weight=1.0)
+    freeze_norms(task)
+    task_module._set_power_iterations(task, on=False)
+    image, mask = batch()
+    rows = task._rows(image, mask)
+    task._losses(rows, torch.ones(6))
+    [([first], [second], latent_first, latent_second)] = seen
+    noise = [values[rows.drawn] for values in rows.noise]
+    for image, latent in ((first, latent_first), (second, latent_second)):
+        expected = task.generator(rows.mask[rows.drawn], latent, noise)
+        torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(latent_first, latent_second)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({}, {"gan", "features", "means", "kl", "discriminator"}),
+        ({"feature_weight": 0.0, "mean_weight": 0.0}, {"gan", "kl", "discriminator"}),
+        ({"prior_share": 1.0}, {"gan", "features", "means", "discriminator"}),
+        ({"discriminator": "oasis"}, {"gan", "means", "kl", "discriminator", "label_mix"}),
+        ({"discriminator": "oasis", "labelmix_weight": 0.0}, {"gan", "means", "kl", "discriminator"}),
+        ({"diversity_weight": 2.0}, {"gan", "features", "means", "kl", "diversity", "discriminator"}),
+        ({"perceptual_weight": 1.0}, {"gan", "features", "means", "kl", "perceptual", "discriminator"}),
+    ],
+)
+def test_losses_are_those_that_are_asked_for(changes, names):
+    task = ready(TINY, **changes)
+    before = {name: value.detach().clone() for name, value in task.named_parameters()}
+    task.update(*batch(2))
+    assert task.losses.keys() == names
+    moved = {name for name, value in task.named_parameters() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in moved} == {name.split(".")[0] for name in before}
+    assert (task.encoder is None) == (changes.get("prior_share") == 1.0)
+
+
+def test_pretrained_weights_stay_out_of_the_checkpoint():
+    assert ready(TINY, perceptual_weight=1.0).state_dict().keys() == ready(TINY).state_dict().keys()
+
+
+@pytest.mark.parametrize("changes", [{}, {"discriminator": "oasis"}, {"prior_share": 1.0}])
+def test_a_batch_of_one_and_of_one_class(changes):
+    task = ready(TINY, batch_size=1, **changes)
+    image, _ = batch(1)
+    for label in (0, 6):  # a class, and no class at all
+        task.update(image, torch.full((1, 64, 64), label))
+    assert all(torch.isfinite(value).all() for value in task.state_dict().values())
+
+
+def test_networks_do_not_touch_the_callers_random_state():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    SpadeTask(TINY, 6, BANDS)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_rates_are_constant_then_fall_to_zero():
+    task = ready(TINY, decay_from=0.5)
+    rates = [task.set_rates(progress) for progress in (0.0, 0.5, 0.75, 1.0, 0.25)]
+    generator, discriminator = TINY.generator_rate, TINY.discriminator_rate
+    assert rates == [pytest.approx((generator * f, discriminator * f)) for f in (1, 1, 0.5, 0, 1)]
+    groups = list(itertools.chain.from_iterable(optimiser.param_groups for optimiser in task.optimisers))
+    assert [group["lr"] for group in groups] == pytest.approx([generator, 10 * generator, discriminator])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 6, "devices": 2, "parts": 2}, "batch_size must be a multiple of devices x parts, 4"),
+        ({"diversity_weight": 1.0, "prior_share": 0.0}, "diversity_weight needs drawn styles"),
+        ({"start": "linear"}, "noise_channels"),
+        ({"max_time": "soon"}, "say a time as in 90m"),
+        ({"adam_betas": (0.0, 1.0)}, "adam_betas.1"),
+    ],
+)
+def test_settings_that_do_not_go_together(changes, words):
+    with pytest.raises(SettingsError, match=words) as caught:
+        TrainSettings.parse(changes)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,100 @@
+"""`geosynth train`, as typed."""
+
+import sys
+
+import pytest
+from trainings import TINY
+
+import geosynth
+from geosynth_cli import app
+
+
+@pytest.fixture
+def run(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as exit_:
+            app([str(argument) for argument in arguments])
+            sys.exit(0)
+        captured = capfd.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the command hands to `geosynth.train`, which is not called."""
+    calls = []
+
+    def train(data, out, settings, *, fold, progress):
+        calls.append((data, settings, fold))
+        return out / "model.safetensors"
+
+    monkeypatch.setitem(vars(geosynth), "train", train)
+    return calls
+
+
+def test_options_become_settings(run, asked, tmp_path):
+    config = tmp_path / "train.yaml"
+    config.write_text("batch_size: 6\nbase_width: 5\nseed: 1\n")
+    code, out, err = run(
+        *("train", "--data", "store.zarr", "--out", tmp_path / "run", "--fold", "val", "--preset", "tiny"),
+        *("--config", config, "--max-time", "1h30m", "--seed", "2", "--set", "generator_rate=1e-3"),
+        *("--set", "adam_betas=[0, 0.999]", "--set", "perceptual_path=null"),
+    )
+    assert (code, err) == (0, "")
+    assert out.strip() == str(tmp_path / "run" / "model.safetensors")
+    [(data, settings, fold)] = asked
+    assert (data, fold) == ("store.zarr", "val")
+    assert settings == geosynth.TrainSettings.resolve(
+        preset="tiny",
+        batch_size=6,
+        base_width=5,
+        max_time=5400,
+        seed=2,
+        generator_rate=1e-3,
+        adam_betas=(0, 0.999),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--max-time", "soon"), "max_time: say a time as in 90m"),
+        (("--preset", "huge"), "preset 'huge': there is none"),
+        (("--set", "base_width"), "--set base_width: say NAME=VALUE"),
+        (("--set", "base_width=[1"), "not YAML"),
+        (("--set", "base_widht=4"), "base_widht"),
+        (("--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
+        (("--precision", "fp8"), "precision"),
+    ],
+)
+def test_mistakes_are_one_line(run, asked, tmp_path, arguments, words):
+    code, out, err = run("train", "--data", "store.zarr", "--out", tmp_path / "run", *arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert not asked
+
+
+def test_presets_are_listed_without_other_options(run):
+    code, out, _ = run("train", "--list-presets")
+    assert code == 0
+    lines = out.splitlines()
+    for name, line in zip(geosynth.TrainSettings.presets(), lines[1:], strict=True):
+        assert line.split()[0] == name
+
+
+def test_a_store_trains(run, store, tmp_path):
+    values = TINY.model_dump(mode="json", exclude_defaults=True)
+    options = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    code, out, err = run("train", "--data", store.path, "--out", tmp_path / "run", *options)
+    assert (code, err) == (0, "")
+    assert out.strip() == str(tmp_path / "run" / "model.safetensors")
+    code, _, err = run("train", "--data", tmp_path / "nothing", "--out", tmp_path / "other")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert not (tmp_path / "other").exists()

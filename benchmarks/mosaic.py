@@ -1,27 +1,30 @@
-"""What `generate` costs beyond the bare network, and whether blocks show.
+"""What `generate` costs beyond the bare network, whether blocks show, how much memory it takes, and blending by MONAI.
 
     python benchmarks/mosaic.py [--quick] [--json FILE] [--labels RASTER] [--model FILE]
 
-Alternately, in one run: (a) the bare network on the windows that `generate` paints, labels and noise at hand, and (b)
+Alternately, in one run: (a) the bare network on the cells that `generate` paints, labels and noise at hand, and (b)
 the whole of `generate`, from the label file to the finished COG. Last line: one JSON object.
 
     mpx_per_s    megapixels of image a second, by (b)
     efficiency   time of (a) over time of (b); 1 means that reading, noise and writing are free
-    halo_cost    pixels the network paints over pixels that are kept
-    seam_score   mean gradient across block lines over mean gradient elsewhere; 1 means no seam
-    seam_score_control   the same lines of the image painted in blocks of 1024 px: what the content itself gives there
-    peak_mb      of this process, torch and GDAL included, by raster size
-    max_difference, differing_share   DN and share of values that change with the block size
+    efficiency_base   the same for an untrained network of 64 base channels and five doublings; not in a quick run
+    halo_cost    time of (a) over that of the same cells without their halo
+    seam_score   mean gradient across the cells' and blocks' lines over mean gradient elsewhere, divided by what it is
+                 on the same lines of the image that one pass over the whole raster paints; 1 means no seam
+    seam_score_control   the divisor: what the content itself gives there
+    max_difference, differing_share   DN and share of values that change with the block size, 512 or 640 px
+    peak_mb      of a process that paints squares of so many pixels with a thin network, torch and GDAL included
+    blend_*, workers_*   see mosaic_blend.py, mosaic_workers.py
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +32,16 @@ import numpy as np
 import rasterio
 import torch
 
-from geosynth.checkpoint import GeneratorModel, load_generator
-from geosynth.config import GenerateSettings
-from geosynth.grid import TilePlan, absolute_origin
-from geosynth.models.field import position_noise, style_field
-from geosynth.mosaic.generate import generate
-from geosynth.mosaic.painter import Painter
+import mosaic_blend
+import mosaic_memory
+import mosaic_workers
+from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
+from geosynth.config import GenerateSettings, GeneratorSettings
+from geosynth.grid import Window, absolute_origin
+from geosynth.models.generator import SpadeGenerator
+from geosynth.mosaic.generate import generate_file
+from geosynth.mosaic.painter import CELL, Inputs, Painter
+from geosynth.mosaic.style import style_length_pixels
 from geosynth.raster.labels import LabelRaster
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "md_lc.tif"
@@ -43,97 +50,143 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "md_lc.tif"
 def main() -> None:
     """Measure, print a table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one repetition")
+    parser.add_argument("--quick", action="store_true", help="one repetition, small squares, no base network")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--labels", type=Path, default=EXAMPLE)
     parser.add_argument("--model", type=Path)
     arguments = parser.parse_args()
+    quick = arguments.quick
 
     model = load_generator(arguments.model)
-    settings = GenerateSettings(block_size=512, precision="auto")
-    windows = network_inputs(arguments.labels, model, settings)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "image.tif"
-        bare, whole = [], []
-        run_network(model, settings, windows)  # warm-up: the first run of each window shape is slower
-        for _ in range(1 if arguments.quick else 3):
-            bare.append(timed(run_network, model, settings, windows))
-            whole.append(timed(generate, arguments.labels, out, model, settings, overwrite=True))
-        image = read(out)
-        other_size = GenerateSettings(block_size=1024, precision="fp32")
-        same_size = GenerateSettings(block_size=512, precision="fp32")
-        exact = [read(generate(arguments.labels, out, model, one, overwrite=True)) for one in (same_size, other_size)]
-    kept = image.shape[1] * image.shape[2]
-    painted = sum(labels.numel() for labels, _, _ in windows)
-    gap = np.abs(exact[0].astype(int) - exact[1].astype(int))
-    result = {
-        "mpx_per_s": round(kept / 1e6 / statistics.median(whole), 4),
-        "efficiency": round(statistics.median(b / w for b, w in zip(bare, whole, strict=True)), 3),
-        "halo_cost": round(painted / kept, 3),
-        "seam_score": round(seam_score(exact[0], same_size.block_size), 4),
-        "seam_score_control": round(seam_score(exact[1], same_size.block_size), 4),
-        "max_difference": int(gap.max()),
-        "differing_share": float((gap > 0).mean()),
-        "seconds_bare": round(statistics.median(bare), 2),
-        "peak_mb": {f"{image.shape[2]} x {image.shape[1]}": round(peak_megabytes())},
-        "seconds_generate": round(statistics.median(whole), 2),
-    }
+    result = measure_speed(arguments.labels, model, 1 if quick else 3)
+    if not quick:
+        base = measure_speed(arguments.labels, base_model(model), 1)
+        result |= {f"{name}_base": base[name] for name in ("efficiency", "mpx_per_s", "halo_cost")}
+    result |= measure_seams(arguments.labels, model)
+    result["peak_mb"] = mosaic_memory.peak_by_size((1024, 2048) if quick else (10_000, 20_000, 40_000))
+    result |= mosaic_blend.compare_with_monai(quick=quick)
+    result |= mosaic_workers.compare_workers(arguments.labels, arguments.model, quick=quick)
     for name, value in result.items():
-        print(f"{name:18} {value}")
+        print(f"{name:24} {value}")
     line = json.dumps(result)
     if arguments.json:
         arguments.json.write_text(line + "\n")
     print(line)
 
 
-def network_inputs(labels: Path, model: GeneratorModel, settings: GenerateSettings) -> list[tuple[Any, Any, Any]]:
-    """(labels, latent, noise) of each block with data, as `generate` makes them."""
-    source, painter = LabelRaster(labels, model.card.legend), Painter(model, settings)
-    height, width = source.raster.geobox.shape
-    row, column = origin = absolute_origin(source.raster.geobox)
-    inputs = []
-    for window in TilePlan(height, width, settings.block_size):
-        context = painter.context(window, origin)
-        place = (context.row + row, context.column + column, context.height, context.width)
-        indices, has_class = source.read(context)
-        top, left = window.row - context.row, window.column - context.column
-        if not has_class[top : top + window.height, left : left + window.width].any():
-            continue
-        inputs.append(
-            (
-                torch.from_numpy(indices).unsqueeze(0),
-                style_field(model.card.settings, settings.seed, *place, settings.style_length),
-                position_noise(model.card.settings, settings.seed, *place),
-            )
-        )
-    return inputs
+def measure_speed(labels: Path, model: GeneratorModel, repetitions: int) -> dict[str, Any]:
+    """Efficiency, speed and the cost of the halo."""
+    settings = GenerateSettings()
+    painter, inputs, kept = network_inputs(labels, model, settings)
+    inner = [without_margin(one, painter) for one in inputs]
+    bare, narrow, whole = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "image.tif"
+        for each, margin in ((inputs, painter.margin), (inner, 0)):  # the first run of each shape is slower
+            run_network(painter, each, margin)
+        for _ in range(repetitions):
+            bare.append(timed(run_network, painter, inputs, painter.margin))
+            whole.append(timed(generate_file, labels, out, model, settings, overwrite=True))
+            narrow.append(timed(run_network, painter, inner, 0))
+    return {
+        "mpx_per_s": round(kept / 1e6 / statistics.median(whole), 4),
+        "efficiency": round(statistics.median(b / w for b, w in zip(bare, whole, strict=True)), 3),
+        "halo_cost": round(statistics.median(b / n for b, n in zip(bare, narrow, strict=True)), 3),
+        "seconds_bare": round(statistics.median(bare), 2),
+        "seconds_generate": round(statistics.median(whole), 2),
+    }
+
+
+def measure_seams(labels: Path, model: GeneratorModel) -> dict[str, Any]:
+    """Whether lines of cells and blocks show, against one pass over the whole raster."""
+    with tempfile.TemporaryDirectory() as folder:
+        images = [
+            read(generate_file(labels, Path(folder) / f"{size}.tif", model, GenerateSettings(block_size=size)))
+            for size in (CELL, 640)
+        ]
+    source, painter = LabelRaster(labels, model.card.legend), painter_for(labels, model, GenerateSettings())
+    origin = absolute_origin(source.geobox)
+    extent = Window(0, 0, *source.geobox.shape)
+    one_pass = np.where(source.read(extent)[1], paint_at_once(painter, source, extent, origin), 0)
+    score, control = (seam_score(image, origin) for image in (images[0], one_pass))
+    gap = np.abs(images[0].astype(int) - images[1].astype(int))
+    return {
+        "seam_score": round(score / control, 4),
+        "seam_score_control": round(control, 4),
+        "max_difference": int(gap.max()),
+        "differing_share": float((gap > 0).mean()),
+    }
+
+
+def painter_for(labels: Path, model: GeneratorModel, settings: GenerateSettings) -> Painter:
+    """As `generate` makes it."""
+    geobox = LabelRaster(labels, model.card.legend).geobox
+    return Painter(model, settings, style_length_pixels(settings.style_length, geobox))
+
+
+def network_inputs(
+    labels: Path, model: GeneratorModel, settings: GenerateSettings
+) -> tuple[Painter, list[Inputs], int]:
+    """The painter, what the network gets for each cell with data, and the pixels that come out of it all."""
+    source, painter = LabelRaster(labels, model.card.legend), painter_for(labels, model, settings)
+    origin = absolute_origin(source.geobox)
+    extent = Window(0, 0, *source.geobox.shape)
+    context = painter.context(extent, origin)
+    indices, has_class = source.read(context)
+    valid = has_class[extent.shift(-context.row, -context.column).slices]
+    return painter, list(painter.inputs(indices, context, extent, origin, valid)), extent.height * extent.width
+
+
+def without_margin(inputs: Inputs, painter: Painter) -> Inputs:
+    """The same cell without its halo."""
+    margin = painter.margin
+    cells = margin // painter.network.stride
+    latent = None if inputs.latent is None else inputs.latent[..., cells:-cells, cells:-cells]
+    strides = [painter.network.stride, *(stage.stride for stage in painter.network.stages)]
+    known = [min(margin, painter.network.margins[stride]) // stride for stride in strides]
+    noise = [values[..., n:-n, n:-n] for values, n in zip(inputs.noise, known, strict=True)]
+    return replace(inputs, labels=inputs.labels[:, margin:-margin, margin:-margin], latent=latent, noise=noise)
 
 
 @torch.inference_mode()
-def run_network(model: GeneratorModel, settings: GenerateSettings, windows: list[tuple[Any, Any, Any]]) -> None:
+def run_network(painter: Painter, inputs: list[Inputs], margin: int) -> None:
     """The generator alone."""
-    bfloat16 = Painter(model, settings).bfloat16
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        for labels, latent, noise in windows:
-            model.generator(labels, latent, noise)
+    with torch.autocast("cpu", torch.bfloat16, enabled=painter.bfloat16):
+        for one in inputs:
+            painter.model.generator(one.labels, one.latent, one.noise, margin)
 
 
-def seam_score(image: np.ndarray, block_size: int) -> float:
-    """Mean absolute gradient across block lines over that across all other lines, both directions together."""
+def paint_at_once(painter: Painter, source: LabelRaster, extent: Window, origin: tuple[int, int]) -> np.ndarray:
+    """The image by one pass of the network over the whole raster."""
+    stride = painter.network.stride
+    row, column = (-(start % stride) for start in origin)
+    cell = Window(
+        row,
+        column,
+        *(-(-(side - first) // stride) * stride for side, first in ((extent.height, row), (extent.width, column))),
+    )
+    indices, _ = source.read(cell.buffer(painter.margin))
+    return painter.join(extent, [(cell, painter.run(painter.cell_inputs(cell, indices, origin)))])
+
+
+def seam_score(image: np.ndarray, origin: tuple[int, int]) -> float:
+    """Mean absolute gradient across the lines of cells over that across all other lines, both directions together."""
     values = image.astype(np.float64)
     across, elsewhere = [], []
-    for axis in (1, 2):
+    for axis, offset in ((1, origin[0]), (2, origin[1])):
         steps = np.abs(np.diff(values, axis=axis))
-        lines = np.arange(1, values.shape[axis])
-        at_seam = lines % block_size == 0
+        at_seam = (np.arange(1, values.shape[axis]) + offset) % CELL == 0
         across.append(np.compress(at_seam, steps, axis=axis).ravel())
         elsewhere.append(np.compress(~at_seam, steps, axis=axis).ravel())
     return float(np.concatenate(across).mean() / np.concatenate(elsewhere).mean())
 
 
-def peak_megabytes() -> float:
-    """Most memory that this process has held, libraries included (Linux counts in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def base_model(like: GeneratorModel) -> GeneratorModel:
+    """An untrained network of the reference's width for the same legend and bands."""
+    settings = GeneratorSettings(num_classes=like.card.settings.num_classes, num_bands=like.card.settings.num_bands)
+    generator = SpadeGenerator(settings).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    card = ModelCard(settings, like.card.legend, like.card.bands, like.card.gsd)
+    return GeneratorModel(generator, card, like.path)
 
 
 def timed(function: Any, *arguments: Any, **keywords: Any) -> float:

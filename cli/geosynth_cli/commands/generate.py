@@ -2,50 +2,158 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import progress_bar, show_warnings
+from geosynth_cli.console import print_json, progress_bar, show_warnings
 
 
 def generate(
-    labels: Annotated[str, typer.Option("--labels", help="Label raster: one band of class codes.")],
-    out: Annotated[Path, typer.Option("--out", help="The image, a Cloud Optimized GeoTIFF.")],
+    labels: Annotated[
+        str,
+        typer.Option("--labels", help="Class codes: GeoTIFF, VRT, Zarr; a folder or glob of tiles is one mosaic."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The image: .tif (Cloud Optimized GeoTIFF) or .zarr.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out-dir", help="Folder: one image for each label file; finished ones are skipped.")
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option("--model", help="A model file; without it the embedded one for the Chesapeake legend."),
     ] = None,
     legend: Annotated[
-        str | None, typer.Option("--legend", help="Legend of the labels, if their codes are not the model's.")
+        str | None,
+        typer.Option("--legend", help="Of the labels: a name, a YAML file, or from-raster (their own class table)."),
+    ] = None,
+    unknown: Annotated[str, typer.Option("--unknown", help="Codes that no legend knows: error or nodata.")] = "error",
+    resample: Annotated[
+        str | None,
+        typer.Option("--resample-labels", help="Bring labels to the model's pixel size: mode or nearest."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of styles and texture.")] = 0,
-    block_size: Annotated[
-        int, typer.Option("--block-size", help="Pixels painted at once; memory grows with it.")
-    ] = 1024,
-    precision: Annotated[str, typer.Option("--precision", help="auto, bf16 or fp32.")] = "auto",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
+    samples: Annotated[
+        int, typer.Option("--samples", help="Realisations: NAME_0.tif, NAME_1.tif, ...; in .zarr a dimension.")
+    ] = 1,
+    style_from: Annotated[
+        str | None, typer.Option("--style-from", help="An image whose style (colours, season) to take.")
+    ] = None,
+    style_length: Annotated[
+        float | None, typer.Option("--style-length", help="Metres over which the style drifts; 0 keeps one.")
+    ] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="cog or zarr; the name decides.")] = None,
     compress: Annotated[str, typer.Option("--compress", help="deflate, zstd or lzw.")] = "deflate",
     preview: Annotated[bool, typer.Option("--preview", help="Write a PNG beside the image.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing image.")] = False,
+    stac: Annotated[bool, typer.Option("--stac", help="Write a STAC item beside the image.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing images.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary of each image as JSON.")] = False,
+    mosaic: Annotated[
+        str | None, typer.Option("--mosaic", help="exact or blend; without it, what the model allows.")
+    ] = None,
+    overlap: Annotated[int, typer.Option("--overlap", help="Of windows in blend mode, pixels.")] = 64,
+    block_size: Annotated[
+        int | None, typer.Option("--block-size", help="Pixels read, painted and kept at once.")
+    ] = None,
+    max_memory: Annotated[str | None, typer.Option("--max-memory", help="Chooses the block size, as in 4GB.")] = None,
+    precision: Annotated[str, typer.Option("--precision", help="auto, bf16 or fp32.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes to start on this machine.")] = None,
+    scheduler: Annotated[str | None, typer.Option("--scheduler", help="A Dask cluster, as tcp://host:8786.")] = None,
 ) -> None:
-    """Paint a synthetic image for a label raster, on exactly its grid."""
+    """Paint synthetic images for label rasters, on exactly their grid; interrupted, the same command goes on."""
     import geosynth
 
     show_warnings()
-    settings = geosynth.GenerateSettings.parse(
-        {"seed": seed, "block_size": block_size, "precision": precision, "device": device, "compress": compress}
-    )
-    with progress_bar("generate") as progress:
-        image = geosynth.generate(
+    target = _target(out, out_dir, format_)
+    values = {
+        "seed": seed,
+        "style_length": style_length,
+        "mosaic": mosaic,
+        "overlap": overlap,
+        "block_size": block_size,
+        "max_memory": max_memory,
+        "precision": precision,
+        "device": device,
+        "compress": compress,
+    }
+    settings = geosynth.GenerateSettings.parse({name: value for name, value in values.items() if value is not None})
+    start = time.monotonic()
+    with progress_bar("generate") as update:
+        images = geosynth.generate_many(
             labels,
-            out,
+            target,
             model,
             settings,
+            each=out_dir is not None,
+            samples=samples,
+            style=style_from,
             legend=legend,
+            unknown=unknown,
+            resample=resample,
             preview=preview,
+            stac=stac,
             overwrite=overwrite,
-            progress=lambda stage, done, total: progress(done, total),
+            scheduler=scheduler,
+            workers=workers,
+            progress=lambda stage, done, total: update(done, total),
         )
-    typer.echo(str(image))
+    if as_json:
+        print_json(_summary(images, time.monotonic() - start))
+    else:
+        for image in images:
+            typer.echo(str(image))
+
+
+def _target(out: Path | None, out_dir: Path | None, format_: str | None) -> Path:
+    """Where images go, if the three options agree."""
+    from geosynth.errors import SettingsError
+
+    target = out if out is not None else out_dir
+    if target is None or None not in (out, out_dir):
+        raise SettingsError("say where the image goes: --out FILE, or --out-dir FOLDER for one image a label file")
+    if format_ not in (None, "cog", "zarr"):
+        raise SettingsError(f"--format {format_}: cog or zarr")
+    if format_ == "zarr" and out is None:
+        raise SettingsError("--out-dir makes GeoTIFFs; say --out NAME.zarr for a Zarr store")
+    if out is not None and format_ is not None and (format_ == "zarr") != (out.suffix == ".zarr"):
+        raise SettingsError(f"--format {format_} does not fit --out {out}; a Zarr store ends in .zarr, a COG in .tif")
+    return target
+
+
+def _summary(images: list[Path], seconds: float) -> dict[str, Any]:
+    """What was made, from the files themselves; time is that of the whole command."""
+    import geosynth
+
+    described = []
+    for image in images:
+        found = geosynth.info(image)
+        tags = found["tags"]
+        described.append(
+            {
+                "path": str(image),
+                "bytes": _size(image),
+                "height": found["height"],
+                "width": found["width"],
+                "seed": int(tags["GEOSYNTH_SEED"]),
+                "model": tags["GEOSYNTH_MODEL"],
+                "model_sha256": tags["GEOSYNTH_MODEL_SHA256"],
+                "class_pixels": json.loads(tags["GEOSYNTH_CLASS_PIXELS"]),
+            }
+        )
+    megapixels = sum(image["height"] * image["width"] for image in described) / 1e6
+    return {
+        "seconds": round(seconds, 3),
+        "megapixels_per_second": round(megapixels / seconds, 4),
+        "images": described,
+    }
+
+
+def _size(image: Path) -> int:
+    """Bytes of a file, or of all files in a Zarr store."""
+    files = image.rglob("*") if image.is_dir() else [image]
+    return sum(file.stat().st_size for file in files if file.is_file())

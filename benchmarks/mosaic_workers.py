@@ -1,0 +1,98 @@
+"""How much faster two Dask workers paint than one, one torch thread each.
+
+    python benchmarks/mosaic_workers.py [--quick] [--json FILE] [--labels RASTER] [--model FILE]
+
+The whole of `generate`, from the label file to the finished COG, alternately by a cluster of one process and by one of
+two; both run and hold the model before the clock starts. Also part of `benchmarks/mosaic.py`. Last line: one JSON
+object.
+
+    workers_2_vs_1                        seconds with one worker over seconds with two (median of pairs)
+    seconds_1_worker, seconds_2_workers   medians
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from distributed import Client, LocalCluster
+
+from geosynth import GenerateSettings, generate
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "md_lc.tif"
+# Small blocks, so that no worker waits long for the last one; and the network sees 512 px at most anyway.
+BLOCK_SIZE = 512
+
+
+def main() -> None:
+    """Measure, print a table and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one repetition, on the labels as they are")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--labels", type=Path, default=EXAMPLE)
+    parser.add_argument("--model", type=Path)
+    arguments = parser.parse_args()
+    result = compare_workers(arguments.labels, arguments.model, quick=arguments.quick)
+    for name, value in result.items():
+        print(f"{name:18} {value}")
+    line = json.dumps(result)
+    if arguments.json:
+        arguments.json.write_text(line + "\n")
+    print(line)
+
+
+def compare_workers(labels: Path, model: Path | None, *, quick: bool) -> dict[str, float]:
+    """See above. Not quick: on the labels twice side by side and twice below, so that the work divides well."""
+    settings = GenerateSettings(block_size=BLOCK_SIZE)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        source = labels if quick else _repeated(labels, Path(folder) / "labels.tif", 2)
+        corner = _repeated(labels, Path(folder) / "corner.tif", 1, 256)
+        out = Path(folder) / "image.tif"
+
+        def seconds(client: Client) -> float:
+            start = time.perf_counter()
+            generate(source, out, model, settings, client=client, overwrite=True)
+            return time.perf_counter() - start
+
+        clients = [stack.enter_context(_cluster(number)) for number in (1, 2)]
+        for client in clients:  # the model is loaded
+            generate(corner, out, model, settings, client=client, overwrite=True)
+        pairs = [[seconds(client) for client in clients] for _ in range(1 if quick else 3)]
+    return {
+        "workers_2_vs_1": round(statistics.median(one / two for one, two in pairs), 3),
+        "seconds_1_worker": round(statistics.median(one for one, _ in pairs), 2),
+        "seconds_2_workers": round(statistics.median(two for _, two in pairs), 2),
+    }
+
+
+@contextlib.contextmanager
+def _cluster(workers: int):  # type: ignore[no-untyped-def]
+    with (
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _repeated(labels: Path, path: Path, times: int, side: int | None = None) -> Path:
+    """The labels (or their corner of `side` px) `times` times side by side and below each other."""
+    with rasterio.open(labels) as source:
+        codes = np.tile(source.read()[:, :side, :side], (1, times, times))
+        profile = {**source.profile, "width": codes.shape[2], "height": codes.shape[1]}
+    with rasterio.open(path, "w", **profile) as target:
+        target.write(codes)
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""generate_many: many label files, many realisations, one call."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geosynth.checkpoint import GeneratorModel, load_generator
+from geosynth.config import GenerateSettings
+from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError
+from geosynth.mosaic.engine import engine
+from geosynth.mosaic.generate import Progress, generate_file, is_zarr_name
+from geosynth.mosaic.style import style_from_image
+from geosynth.outputs import check_output
+from geosynth.raster.like import RasterLike
+from geosynth.raster.open_labels import label_files, open_labels
+from geosynth.raster.read import Raster
+from geosynth.raster.resample import resample_labels
+from geosynth.raster.tiles import with_neighbours
+from geosynth.raster.zarr_samples import join_samples
+
+_LOG = logging.getLogger(__name__)
+_OF_ONE_FILE = (RasterError, DataError, GridError, LegendError)  # what does not stop the others
+
+Labels = str | Path | Sequence[str | Path]
+
+
+def generate_many(
+    labels: Labels,
+    out: str | Path,
+    model: str | Path | GeneratorModel | None = None,
+    settings: GenerateSettings | None = None,
+    *,
+    each: bool = False,
+    samples: int = 1,
+    style: str | Path | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda stage, done, total: None,
+    **options: Any,
+) -> list[Path]:
+    """Paint several images one after the other: one for each label file, or several realisations, or both.
+
+    The model is loaded once. Images that are there already, made from the same things, are left as they are: after an
+    interruption the same call goes on. Images of label files on one pixel grid fit together without seams: each file
+    is painted with its neighbours in sight, and they are the cuttings of the mosaic's image.
+
+    Args:
+        labels: see `open_labels`; a folder, glob or list is one mosaic, or many files with `each`.
+        out: the image; with `each` the folder of the images, which have the names of the label files.
+        model: a file made by `train`, or one already loaded; None for the embedded default.
+        settings: of all images; with samples, the seed of the first.
+        each: paint file by file, each on its own grid.
+        samples: realisations of each image. If there are several, their names end in _0, _1, ..., and their seeds are
+            `sample_seeds`; of a Zarr store, they are its dimension `sample`.
+        style: an image that all take their style from.
+        scheduler: as for `generate`.
+        workers: as for `generate`.
+        progress: called with (what is done to which image, done, to do).
+        options: more of `generate_file`.
+
+    Returns:
+        the images, file by file, their samples together.
+
+    Raises:
+        DataError: with `each`, after the last file, if some failed: it names them. A warning says why, at once.
+        GeosynthError: as `generate_file`.
+    """
+    settings, out = settings or GenerateSettings(), Path(out)
+    if samples < 1:
+        raise SettingsError(f"samples: at least one realisation, got {samples}")
+    _refuse_among_labels(labels, out if each else out.parent)
+    files = label_files(labels) if each else []
+    images = _names(files, out) if each else [out]
+    joined = samples > 1 and is_zarr_name(out)
+    if joined:
+        check_output(out, overwrite=options.get("overwrite", False))
+        images = [out.with_name(f".{out.name}.samples") / "part.zarr"]
+    with engine(model, settings, scheduler=scheduler, workers=workers) as (model, settings, executor):
+        options |= {"executor": executor, "style": style}
+        if not each and samples == 1:
+            one = labels if isinstance(labels, str | Path) else open_labels(labels)
+            return [generate_file(one, out, model, settings, progress=progress, **options)]
+        if not isinstance(model, GeneratorModel):
+            model = load_generator(model, settings.device)
+        options["style"] = None if style is None else style_from_image(style, model)
+        options["skip_finished"] = joined or not options.get("overwrite", False)
+        done: list[Path] = []
+        failed: list[str] = []
+        sources = _open_each(files, failed) if each else [open_labels(labels)]
+        for source, image in zip(sources, images, strict=True):
+            if source is None:
+                continue
+            try:
+                for sample, seed in enumerate(sample_seeds(settings.seed, samples)):
+                    name = image if samples == 1 else _sample_name(image, sample, samples)
+                    own = settings.model_copy(update={"seed": seed})
+                    done.append(generate_file(source, name, model, own, progress=_named(progress, name), **options))
+            except _OF_ONE_FILE as error:
+                if not each:
+                    raise
+                _LOG.warning("not painted: %s", error)
+                failed.append(source.path)
+    if failed:
+        listed = ", ".join(sorted(failed)[:8]) + (", ..." if len(failed) > 8 else "")
+        raise DataError(f"{len(failed)} of {len(images)} label files could not be painted: {listed}")
+    if joined:
+        raster, how = sources[0], options.get("resample")
+        assert raster is not None
+        if how is not None and model.card.gsd is not None:
+            raster = resample_labels(raster, model.card.gsd, how)
+        join_samples(done, out, raster.geobox)
+        shutil.rmtree(images[0].parent)
+        return [out]
+    return done
+
+
+def sample_seeds(seed: int, samples: int) -> list[int]:
+    """Seeds of realisations: `seed` itself, then numbers drawn from it, each of which can be given as a seed again."""
+    drawn = [np.random.SeedSequence(seed, spawn_key=(sample,)) for sample in range(1, samples)]
+    return [seed, *(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)) for sequence in drawn)]
+
+
+def _open_each(files: Sequence[str | Path], failed: list[str]) -> list[RasterLike | None]:
+    """The files, each with its neighbours; None for one that cannot be opened, which is added to `failed`."""
+    opened: list[RasterLike | None] = []
+    for file in files:
+        try:
+            opened.append(open_labels(file))
+        except _OF_ONE_FILE as error:
+            _LOG.warning("not painted: %s", error)
+            failed.append(str(file))
+            opened.append(None)
+    joined = iter(with_neighbours([raster for raster in opened if isinstance(raster, Raster)]))
+    return [next(joined) if isinstance(raster, Raster) else raster for raster in opened]
+
+
+def _names(sources: Sequence[Any], folder: Path) -> list[Path]:
+    if folder.suffix.lower() in (".tif", ".tiff") or folder.is_file():
+        raise OutputError(f"{folder}: is the name of a file; images of many label files need a folder")
+    stems = [Path(str(source)).stem for source in sources]
+    twice = [stem for stem, count in Counter(stems).items() if count > 1]
+    if twice:
+        raise OutputError(
+            f"{folder}: two label files are called {twice[0]!r}, and images have their names; take them apart"
+        )
+    return [folder / f"{stem}.tif" for stem in stems]
+
+
+def _sample_name(image: Path, sample: int, samples: int) -> Path:
+    """Numbers of equal length, so that names sort as samples do."""
+    return image.with_name(f"{image.stem}_{sample:0{len(str(samples - 1))}d}{image.suffix}")
+
+
+def _refuse_among_labels(labels: Labels, folder: Path) -> None:
+    """An image in the folder of the label tiles would be taken for a tile next time."""
+    if isinstance(labels, str | Path) and Path(labels).is_dir() and folder.resolve() == Path(labels).resolve():
+        raise OutputError(f"{folder}: the image would lie among the label tiles there; choose another folder")
+
+
+def _named(progress: Progress, image: Path) -> Progress:
+    """With the image's name in the stage."""
+    return lambda stage, done, total: progress(f"{image.name}: {stage}", done, total)

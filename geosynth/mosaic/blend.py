@@ -1,0 +1,165 @@
+"""BlendPainter: overlapping windows joined with raised-cosine weights.
+
+For networks that are tied to one window size and position (the reference start, Park et al. 2019), where neighbouring
+windows cannot agree exactly. Windows lie on one lattice of absolute positions, `window size - overlap` apart, so every
+pixel lies in one, two or four of them. Along an axis the weights in an overlap of N pixels are
+
+    rising(t) = sin^2(pi / 2 * (t + 1/2) / N),    falling(t) = rising(N - 1 - t) = 1 - rising(t),    t = 0 .. N - 1
+
+and their products sum to one everywhere: nothing is normalised, and no map of weights is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from geosynth.checkpoint import GeneratorModel
+from geosynth.config import GenerateSettings
+from geosynth.errors import SettingsError
+from geosynth.grid import Window
+from geosynth.models.field import style_field
+from geosynth.mosaic.painter import CELL, Inputs, Painter, slices_in
+
+# Windows across an edge of a block are kept for the blocks beyond it, so that they are painted once.
+KEPT_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class _Kept(Inputs):
+    """A window whose pixels are known already, or shall be kept under this key."""
+
+    key: bytes | None
+    values: Tensor | None
+
+
+class BlendPainter(Painter):
+    """Paints windows in blend mode; arguments as for `Painter`.
+
+    The network sees `crop_size` pixels at once with the linear start, else a cell and a margin of two strides.
+
+    Raises:
+        SettingsError: if the overlap does not fit the network's windows.
+    """
+
+    mode = "blend"
+
+    def __init__(
+        self, model: GeneratorModel, settings: GenerateSettings, style_length: int, style: Tensor | None = None
+    ) -> None:
+        super().__init__(model, settings, style_length, style)
+        linear = self.network.start == "linear"
+        self.margin = 0 if linear else 2 * self.network.stride
+        self.size = self.network.crop_size or CELL
+        overlap = settings.overlap
+        if overlap > self.size // 2 or overlap % self.network.stride:
+            raise SettingsError(
+                f"overlap of {overlap} px: windows of {self.size} px need a multiple of {self.network.stride} px,"
+                f" {self.size // 2} at most"
+            )
+        self.step = self.size - overlap
+        line = torch.from_numpy(weights(self.size, overlap)).to(self.device)
+        self._weights = line[:, None] * line
+        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def cells(self, window: Window, origin: tuple[int, int]) -> list[Window]:
+        """All windows of the lattice that reach into a window, row by row."""
+        rows, columns = (
+            [
+                number * self.step - offset
+                for number in range((first + offset - self.size) // self.step + 1, (end - 1 + offset) // self.step + 1)
+            ]
+            for first, end, offset in ((window.row, window.bottom, origin[0]), (window.column, window.right, origin[1]))
+        )
+        return [Window(row, column, self.size, self.size) for row in rows for column in columns]
+
+    def inputs(
+        self,
+        indices: npt.NDArray[np.uint8],
+        context: Window,
+        window: Window,
+        origin: tuple[int, int],
+        valid: npt.NDArray[np.bool_] | None,
+    ) -> Iterator[Inputs]:
+        """As `Painter.inputs`; windows that were kept carry their pixels."""
+        for cell in self.cells(window, origin):
+            wanted = cell.intersection(window)
+            if wanted is None or (valid is not None and not valid[slices_in(window, wanted)].any()):
+                continue
+            seen = indices[slices_in(context, cell.buffer(self.margin))]
+            key = None
+            if wanted != cell:  # it reaches into another block
+                place = np.array([cell.row + origin[0], cell.column + origin[1]])
+                key = hashlib.blake2b(place.tobytes() + np.ascontiguousarray(seen).tobytes()).digest()
+                with self._lock:
+                    values = self._kept.pop(key, None)
+                    if values is not None:
+                        self._kept[key] = values  # used last
+                if values is not None:
+                    yield _Kept(cell, torch.empty(0), None, [], key, values)
+                    continue
+            made = self.cell_inputs(cell, seen, origin)
+            yield _Kept(cell, made.labels, made.latent, made.noise, key, None)
+
+    def latent(self, row: int, column: int, height: int, width: int) -> Tensor | None:
+        """As `Painter.latent`; (1, latent_size) at the window's centre for the linear start, which takes one style."""
+        if self.network.start != "linear":
+            return super().latent(row, column, height, width)
+        if self.style is not None:
+            return self.style.to(self.device).view(1, -1)
+        stride = self.network.stride
+        centre = (row + height // 2 - stride // 2, column + width // 2 - stride // 2)
+        field = style_field(self.network, self.settings.seed, *centre, stride, stride, self.style_length, self.device)
+        return field[:, :, 0, 0]
+
+    def run(self, inputs: Inputs) -> Tensor:
+        """As `Painter.run`."""
+        assert isinstance(inputs, _Kept)
+        if inputs.values is not None:
+            return inputs.values
+        values = super().run(inputs)
+        if inputs.key is not None:
+            with self._lock:
+                self._kept[inputs.key] = values
+                while len(self._kept) * values.nbytes > KEPT_BYTES:
+                    self._kept.popitem(last=False)
+        return values
+
+    @torch.inference_mode()
+    def join(self, window: Window, parts: Iterable[tuple[Window, Tensor]]) -> npt.NDArray[Any]:
+        """The weighted sum of the windows."""
+        bands = len(self.model.card.bands.names)
+        total = torch.zeros((bands, window.height, window.width), device=self.device)
+        for cell, values in parts:
+            common = cell.intersection(window)
+            assert common is not None
+            rows, columns = slices_in(cell, common)
+            total[:, *slices_in(window, common)].addcmul_(values[:, rows, columns], self._weights[rows, columns])
+        return self.as_pixels(total)
+
+
+def make_painter(
+    model: GeneratorModel, settings: GenerateSettings, style_length: int, style: Tensor | None = None
+) -> Painter:
+    """The painter of the settings' mode, by default the one that fits the model; arguments as for `Painter`."""
+    mode = settings.mosaic or ("blend" if model.card.settings.start == "linear" else "exact")
+    return (BlendPainter if mode == "blend" else Painter)(model, settings, style_length, style)
+
+
+def weights(size: int, overlap: int) -> npt.NDArray[np.float32]:
+    """(size,) weights of one window along one axis: raised cosine in the overlaps, one between them."""
+    rising = np.sin(np.pi / 2 * (np.arange(overlap) + 0.5) / max(overlap, 1)) ** 2
+    line = np.ones(size)
+    line[:overlap] = rising
+    line[size - overlap :] = rising[::-1]
+    return line.astype(np.float32)

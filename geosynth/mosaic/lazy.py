@@ -1,0 +1,138 @@
+"""The lazy image: an xarray array whose blocks are painted when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from geosynth.grid import BlockPlan, Window, absolute_origin
+from geosynth.legend import Legend
+from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.portable import PortablePainter
+from geosynth.raster.label_array import CodeReader, LabelArray
+from geosynth.raster.labels import needed_around, to_indices
+
+Chunks = list[list[npt.NDArray[Any]]]
+
+
+def lazy_image(
+    source: LabelArray,
+    painter: Painter,
+    legend: Legend,
+    block_size: int,
+    attributes: dict[str, str],
+    unknown: Literal["error", "nodata"] = "error",
+) -> xr.DataArray:
+    """The image of labels as a dask array. Nothing is read or painted here.
+
+    A block, when it is computed, reads the labels under it and its halo.
+
+    Args:
+        source: class codes.
+        painter: of windows; other processes load its model from the file.
+        legend: reads the codes, in the model's class order.
+        block_size: pixels; side of the blocks.
+        attributes: of the result.
+        unknown: codes that the legend does not know are an error, or no data.
+
+    Returns:
+        (band, y, x) with the coordinates and the CRS of the labels, names along `band`, and the coordinate `valid`
+        (y, x): False where the labels have no class; the image is 0 there. When a block is computed, it raises
+        LegendError for codes that the legend does not know, DataError for codes that are not whole numbers.
+    """
+    portable = PortablePainter(painter)
+    origin = absolute_origin(source.geobox)
+    height, width = source.geobox.shape
+    extent = Window(0, 0, height, width)
+    plan = BlockPlan(height, width, origin, block_size)
+    sizes = tuple(tuple(length for _, length in pieces) for pieces in (plan.rows, plan.columns))
+
+    labels = tokenize(source.codes.name, source.reader, legend, plan, unknown)
+    pixels_name, valid_name = f"generate-{tokenize(labels, portable)}", f"valid-{labels}"
+    pixel_tasks: dict[Any, Any] = {}
+    valid_tasks: dict[Any, Any] = {}
+    for number, window in enumerate(plan):
+        place = divmod(number, len(sizes[1]))
+        context = painter.context(window, origin)
+        inside = needed_around(context).intersection(extent)
+        assert inside is not None
+        block = _Block(source.reader, legend, unknown, inside, *source.corners(inside))
+        pixel_tasks[pixels_name, 0, *place] = (
+            _paint,
+            block,
+            _Painting(portable, context, window, origin),
+            source.keys(inside),
+        )
+        block = _Block(source.reader, legend, unknown, window, *source.corners(window))
+        valid_tasks[valid_name, *place] = (_has_class, block, source.keys(window))
+
+    def array(tasks: dict[Any, Any], name: str, chunks: Any, dtype: Any) -> da.Array:
+        graph = HighLevelGraph.from_collections(name, tasks, dependencies=[source.codes])
+        return da.Array(graph, name, chunks, dtype=dtype)
+
+    bands = painter.model.card.bands
+    pixels = array(pixel_tasks, pixels_name, ((len(bands.names),), *sizes), bands.dtype)
+    valid = array(valid_tasks, valid_name, sizes, bool)
+    return source.image(pixels, valid, bands.names, attributes)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """How the chunks of a task's labels make one window of codes."""
+
+    reader: CodeReader
+    legend: Legend
+    unknown: Literal["error", "nodata"]
+    inside: Window
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+
+    def read(self, chunks: Chunks) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Codes of `inside`, and where there is data."""
+        values = np.empty((self.inside.height, self.inside.width), dtype=chunks[0][0].dtype)
+        for top, row in zip(self.tops, chunks, strict=True):
+            for left, chunk in zip(self.lefts, row, strict=True):
+                piece = Window(top, left, *chunk.shape)
+                common = piece.intersection(self.inside)
+                assert common is not None
+                target = common.shift(-self.inside.row, -self.inside.column).slices
+                values[target] = chunk[common.shift(-piece.row, -piece.column).slices]
+        codes, valid = self.reader.split(values)
+        if self.unknown == "error":
+            without_class = valid & (self.legend.encode(codes) == self.legend.num_classes)
+            found = np.unique(codes[without_class], return_counts=True)
+            counts = {int(code): int(count) for code, count in zip(*found, strict=True)}
+            self.legend.check(counts, f"{self.reader.name}, {self.inside}")
+        return codes, valid
+
+
+@dataclass(frozen=True)
+class _Painting:
+    """What is painted from a block of labels."""
+
+    painter: PortablePainter
+    context: Window
+    window: Window
+    origin: tuple[int, int]
+
+
+def _paint(block: _Block, painting: _Painting, chunks: Chunks) -> npt.NDArray[Any]:
+    """(bands, height, width) of a window; 0 where there is no class."""
+    context, window = painting.context, painting.window
+    indices, has_class = to_indices(*block.read(chunks), block.inside, context, block.legend)
+    valid = has_class[window.shift(-context.row, -context.column).slices]
+    pixels = painting.painter.paint(indices, context, window, painting.origin, valid)
+    return np.where(valid, pixels, np.zeros_like(pixels))
+
+
+def _has_class(block: _Block, chunks: Chunks) -> npt.NDArray[np.bool_]:
+    """(height, width): whether a pixel of the block has a class."""
+    codes, valid = block.read(chunks)
+    return valid & (block.legend.encode(codes) < block.legend.num_classes)

@@ -1,0 +1,82 @@
+"""Painting many blocks in one process: reading, the network and writing overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from geosynth.grid import BlockPlan, Window
+from geosynth.mosaic.painter import Painter
+from geosynth.raster.scratch import Scratch
+
+Item = TypeVar("Item")
+
+
+class LabelSource(Protocol):
+    """Labels to paint; `LabelRaster` is one."""
+
+    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Class indices and where there is a class, both (height, width); the window may reach beyond the raster."""
+
+
+def paint_blocks(
+    painter: Painter, source: LabelSource, plan: BlockPlan, todo: Iterable[int], scratch: Scratch
+) -> Iterator[int]:
+    """Paint blocks into the scratch. Blocks without data are not written.
+
+    One thread reads labels, another makes styles and noise, the caller's runs the network, one more writes; each is one
+    block (or cell) ahead of the next at most, which bounds memory.
+
+    Args:
+        painter: makes pixels from labels.
+        source: of the labels.
+        plan: all blocks.
+        todo: numbers of those to paint.
+        scratch: takes them.
+
+    Yields:
+        the number of each block that is finished, or has no data.
+
+    Raises:
+        RasterError: if labels cannot be read.
+        OutputError: if a block cannot be written.
+    """
+    read = ((index, *read_around(painter, source, plan[index], plan.origin)) for index in todo)
+    with ThreadPoolExecutor(1, "geosynth-writer") as pool:
+        unfinished: tuple[int, Future[None]] | None = None
+        for index, context, indices, valid in ahead(read):
+            if not valid.any():
+                yield index
+                continue
+            pixels = painter.paint(indices, context, plan[index], plan.origin, valid, ahead)
+            if unfinished is not None:
+                unfinished[1].result()
+                yield unfinished[0]
+            unfinished = index, pool.submit(scratch.write, index, pixels, valid)
+        if unfinished is not None:
+            unfinished[1].result()
+            yield unfinished[0]
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, each made in another thread while the one before it is used."""
+    iterator = iter(items)
+    end: Any = object()
+    with ThreadPoolExecutor(1, "geosynth-ahead") as pool:
+        following = pool.submit(next, iterator, end)
+        while (item := following.result()) is not end:
+            following = pool.submit(next, iterator, end)
+            yield item
+
+
+def read_around(
+    painter: Painter, source: LabelSource, window: Window, origin: tuple[int, int]
+) -> tuple[Window, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """The labels around a window, and where the window has a class."""
+    context = painter.context(window, origin)
+    indices, has_class = source.read(context)
+    return context, indices, has_class[window.shift(-context.row, -context.column).slices]

@@ -1,0 +1,107 @@
+"""Styles that users choose: how far a style reaches on the ground, and the style of an image they like."""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from odc.geo.geobox import GeoBox
+from torch import Tensor
+
+from geosynth.checkpoint import GeneratorModel
+from geosynth.errors import DataError, SettingsError
+from geosynth.grid import TilePlan, ground_sampling_distance
+from geosynth.raster.read import Raster, open_raster
+
+_LOG = logging.getLogger(__name__)
+_MAX_WINDOWS = 256  # more change the mean little
+_BATCH = 8
+_GSD_TOLERANCE = 0.05
+_STYLE_LENGTH = 2048  # metres
+
+
+def style_length_pixels(metres: float | None, geobox: GeoBox, start: str = "convolution") -> int:
+    """Pixels over which the style drifts to another one; 0 for 0, which keeps one style.
+
+    Args:
+        metres: on the ground; taken as pixels where a pixel has no size in metres (no CRS, or one in degrees). None:
+            2048, or 0 for a linear start, whose windows agree best if all have one style.
+        geobox: of the labels.
+        start: of the network.
+    """
+    if metres is None:
+        metres = 0 if start == "linear" else _STYLE_LENGTH
+    gsd = ground_sampling_distance(geobox)
+    return 0 if metres == 0 else max(1, round(metres if gsd is None else metres / gsd))
+
+
+def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
+    """The style of an image as the model's encoder sees it: the mean of z over windows of it.
+
+    Windows have the size that the encoder was made for, do not overlap, and have data everywhere; of large images, at
+    most 256 windows spread evenly are read. Nothing is resampled: an image of other pixels than the model's gives a
+    warning.
+
+    Args:
+        image: any raster with the bands of the model, by name or, if it does not name them, in the same order.
+        model: with an encoder.
+
+    Returns:
+        (latent_size,) float32 on the model's device.
+
+    Raises:
+        SettingsError: if the model has no encoder.
+        RasterError: if the image cannot be read.
+        DataError: if its bands or dtype are not the model's, or no window of it has data everywhere.
+    """
+    encoder, bands = model.encoder, model.card.bands
+    if encoder is None:
+        raise SettingsError(f"{model.path}: has no style encoder, so it cannot take a style from {image}")
+    raster = open_raster(image)
+    indexes = _band_indexes(raster, bands.names)
+    if any(dtype != bands.dtype for dtype in raster.dtypes):
+        raise DataError(f"{image}: holds {raster.dtypes[0]} values; the model paints {bands.dtype}")
+    _warn_about_scale(raster, model)
+    # An alpha band that the model knows as a band (near infrared) is one.
+    trust_alpha = raster.count > len(bands.names)
+
+    height, width = raster.geobox.shape
+    size = 4 * 2**encoder.settings.num_layers  # 4 x 4 cells at the end, as the encoder was made
+    whole = [window for window in TilePlan(height, width, size) if (window.height, window.width) == (size, size)]
+    step = max(1, -(-len(whole) // _MAX_WINDOWS))
+    total, count = torch.zeros(encoder.settings.latent_size, dtype=torch.float64), 0
+    device = next(encoder.parameters()).device
+    filled = (window for window in whole[::step] if raster.read_valid(window, trust_alpha=trust_alpha).all())
+    while batch := [raster.read(window, indexes) for window in islice(filled, _BATCH)]:
+        pixels = torch.from_numpy(np.stack(batch)).to(device).float()
+        with torch.inference_mode():
+            mean, _ = encoder(bands.to_network(pixels))
+        total += mean.double().sum(0).cpu()
+        count += len(batch)
+    if count == 0:
+        raise DataError(f"{image}: no window of {size} x {size} px has data everywhere; a style needs one at least")
+    return (total / count).float().to(device)
+
+
+def _band_indexes(raster: Raster, names: tuple[str, ...]) -> list[int]:
+    """Bands of the raster (from 1) in the model's order."""
+    if set(names) <= set(raster.band_names):
+        return [raster.band_names.index(name) + 1 for name in names]
+    if raster.count == len(names) and not any(raster.band_names):
+        return list(range(1, len(names) + 1))
+    own = ", ".join(name or "(unnamed)" for name in raster.band_names)
+    raise DataError(f"{raster.path}: its bands are {own}; the model's are {', '.join(names)}")
+
+
+def _warn_about_scale(raster: Raster, model: GeneratorModel) -> None:
+    gsd, trained_on = ground_sampling_distance(raster.geobox), model.card.gsd
+    if gsd is not None and trained_on is not None and abs(gsd / trained_on - 1) > _GSD_TOLERANCE:
+        _LOG.warning(
+            "%s: pixels of %g m; the model was trained on %g m and sees its style at that scale",
+            raster.path,
+            gsd,
+            trained_on,
+        )

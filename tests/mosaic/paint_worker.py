@@ -1,0 +1,35 @@
+"""Run by test_resume.py: starts one generate after another, each in a process of its own that can be killed.
+
+Reads lines of "labels out model" from stdin; writes the number of the new process, then how it ended. Processes are
+forked after the imports, which take longer than the painting.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from geosynth.config import GenerateSettings
+from geosynth.mosaic.generate import generate_file
+
+
+def main() -> None:
+    """Until stdin ends."""
+    logging.basicConfig(format="%(message)s")
+    for line in sys.stdin:
+        labels, out, model = line.split()
+        process = os.fork()
+        if process == 0:
+            torch.set_num_threads(1)
+            generate_file(labels, out, Path(model), GenerateSettings(block_size=128), overwrite=True)
+            os._exit(0)
+        print(process, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Exact mode: no pixel depends on blocks, windows, threads or the raster it lies in, in any precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from affine import Affine
+
+from geosynth.checkpoint import GeneratorModel
+from geosynth.config import GenerateSettings, GeneratorSettings
+from geosynth.errors import SettingsError
+from geosynth.grid import BlockPlan, Window, absolute_origin
+from geosynth.models.field import position_noise, random_noise, style_field
+from geosynth.models.generator import SpadeGenerator
+from geosynth.mosaic.generate import generate_file
+from geosynth.mosaic.painter import CELL, Painter
+from geosynth.mosaic.pipeline import ahead, paint_blocks
+from geosynth.raster.labels import LabelRaster
+from geosynth.raster.scratch import Scratch
+from rasters import NORTH_UP, draw_labels, pixels_of
+
+Write = Callable[..., Path]
+PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "bf16"])
+
+
+def busy_labels(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Large fields beside noise: the number of label patterns differs much from window to window."""
+    codes = draw_labels(height, width, seed)
+    rng = np.random.default_rng(seed)
+    codes[height // 3 : height // 2] = rng.integers(1, 7, (height // 2 - height // 3, width))
+    codes[:, width // 2 : width // 2 + 40] = 15
+    return codes
+
+
+def assert_nearly_equal(found: np.ndarray, expected: np.ndarray) -> None:
+    gap = np.abs(found.astype(int) - expected.astype(int))
+    assert gap.max() <= 1
+    assert (gap > 0).mean() < 1e-4
+
+
+@PRECISIONS
+def test_the_bytes_do_not_depend_on_the_block_size(
+    precision: str, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    labels = write_raster(busy_labels(620, 700), nodata=15)
+
+    def paint(size: int) -> np.ndarray:
+        settings = GenerateSettings(precision=precision, block_size=size)
+        return pixels_of(generate_file(labels, tmp_path / f"{size}.tif", tiny_model, settings))
+
+    first = paint(2048)
+    assert first.std() > 10, "a flat image shows nothing"
+    np.testing.assert_array_equal(paint(CELL), first)
+    assert (tmp_path / f"{CELL}.tif").read_bytes() == (tmp_path / "2048.tif").read_bytes()
+    for size in (384, 128):  # these cut cells: libraries may add in another order
+        assert_nearly_equal(paint(size), first)
+
+
+@PRECISIONS
+def test_any_window_is_the_crop_of_the_whole(precision: str, write_raster: Write, tiny_model: GeneratorModel) -> None:
+    """What a lazy image relies on: windows off every lattice."""
+    source = LabelRaster(write_raster(busy_labels(600, 640)), tiny_model.card.legend, unknown="nodata")
+    painter = Painter(tiny_model, GenerateSettings(precision=precision), style_length=300)
+    origin = absolute_origin(source.geobox)
+
+    def paint(window: Window) -> np.ndarray:
+        context = painter.context(window, origin)
+        return painter.paint(source.read(context)[0], context, window, origin)
+
+    whole = paint(Window(0, 0, 600, 640))
+    for window in (Window(0, 0, 33, 47), Window(311, 200, 150, 301), Window(599, 639, 1, 1), Window(100, 0, 77, 640)):
+        assert_nearly_equal(paint(window), whole[:, *window.slices])
+
+
+@PRECISIONS
+def test_neighbouring_rasters_agree_where_their_labels_agree(
+    precision: str, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    codes = draw_labels(300, 1100)
+    codes[:, :300] = np.random.default_rng(0).integers(1, 7, (300, 300))  # only the first raster sees the noise
+    settings, halo = GenerateSettings(precision=precision), tiny_model.card.settings.halo
+    left = write_raster(codes[:, :900], "left.tif")
+    right = write_raster(codes[:, 301:], "right.tif", transform=NORTH_UP * Affine.translation(301, 0))
+    first = pixels_of(generate_file(left, tmp_path / "l.tif", tiny_model, settings))
+    second = pixels_of(generate_file(right, tmp_path / "r.tif", tiny_model, settings))
+    # Columns at least a halo (on the stride) away from the edge that the other raster does not have.
+    reach = halo + tiny_model.card.settings.stride
+    common = slice(301 + reach, 900 - reach)
+    assert common.stop - common.start > 200
+    assert_nearly_equal(first[:, :, common], second[:, :, common.start - 301 : common.stop - 301])
+
+
+def test_the_number_of_threads_changes_nothing(write_raster: Write, tiny_model: GeneratorModel) -> None:
+    source = LabelRaster(write_raster(draw_labels(300, 300)), tiny_model.card.legend)
+    painter = Painter(tiny_model, GenerateSettings(precision="bf16"), style_length=300)
+    window, origin = Window(0, 0, 300, 300), absolute_origin(source.geobox)
+    context = painter.context(window, origin)
+    before, images = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            images.append(painter.paint(source.read(context)[0], context, window, origin))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(images[0], images[1])
+    np.testing.assert_array_equal(images[0], images[2])
+
+
+@pytest.mark.parametrize("depth", ["less", "normal", "more"])
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+def test_levels_without_the_margin_they_need_not_know_paint_the_same(depth: str, padding: str) -> None:
+    settings = GeneratorSettings(
+        num_classes=4,
+        num_bands=2,
+        base_width=2,
+        max_multiple=2,
+        hidden_channels=4,
+        depth=depth,
+        latent_size=3,
+        noise_channels=1,
+        padding=padding,
+    )
+    torch.manual_seed(0)
+    generator = SpadeGenerator(settings).eval()
+    halo, stride = settings.halo, settings.stride
+    size = 2 * halo + stride
+    place = (5 * stride, -3 * stride, size, size)
+    labels = torch.from_numpy(draw_labels(size, size).astype(np.int64) % 4).unsqueeze(0)
+    latent = style_field(settings, 1, *place, style_length=100)
+    inside = slice(halo, halo + stride)
+    with torch.inference_mode():
+        whole = generator(labels, latent, position_noise(settings, 1, *place))
+        window = generator(labels, latent, position_noise(settings, 1, *place, margin=halo), halo)
+    assert window.shape[-2:] == (stride, stride)
+    assert window.std() > 0
+    torch.testing.assert_close(window, whole[..., inside, inside], rtol=0, atol=1e-5)
+
+
+def test_the_gradient_reaches_as_far_as_the_halo_says() -> None:
+    """The receptive field of one cell, measured: where the gradient of its pixels is not zero."""
+    settings = GeneratorSettings(
+        num_classes=2,
+        num_bands=1,
+        base_width=2,
+        max_multiple=1,
+        hidden_channels=4,
+        depth="less",
+        latent_size=2,
+        noise_channels=1,
+    )
+    torch.manual_seed(0)
+    generator = SpadeGenerator(settings).eval()
+    halo, stride = settings.halo, settings.stride
+    size = 2 * halo + 3 * stride
+    noise = random_noise(settings, 1, size, size, torch.Generator().manual_seed(0))
+    latent = torch.randn(1, 2, size // stride, size // stride, requires_grad=True)
+    window = slice(halo + stride, halo + 2 * stride)
+    generator(torch.zeros((1, size, size), dtype=torch.long), latent, noise)[..., window, window].sum().backward()
+    assert latent.grad is not None
+    seen = latent.grad.abs().sum((0, 1)).nonzero() * stride
+    reach = {int(window.start - seen.min()), int(seen.max() + stride - window.stop)}
+    # Styles go through one convolution, labels at the same level through two: they reach one cell further.
+    assert reach == {halo - stride}
+
+
+def test_blocks_and_cells_without_data_never_reach_the_network(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = np.full((1300, 1300), 15, np.uint8)
+    codes[700:720, 20:40] = 2
+    source = LabelRaster(write_raster(codes, nodata=15), tiny_model.card.legend)
+    painter = Painter(tiny_model, GenerateSettings(), style_length=300)
+    origin = absolute_origin(source.geobox)
+    seen: list[Window] = []
+    run = painter.run
+    monkeypatch.setattr(painter, "run", lambda inputs: seen.append(inputs.cell) or run(inputs))
+    for size in (512, 2048):
+        plan = BlockPlan(1300, 1300, origin, size)
+        scratch = Scratch(tmp_path / f"{size}.tif", plan, 4, "uint8")
+        with scratch.open({}):
+            assert sorted(paint_blocks(painter, source, plan, range(len(plan)), scratch)) == list(range(len(plan)))
+            assert scratch.read(Window(0, 0, 1300, 1300))[1].sum() == 400
+    wanted = Window(700, 20, 20, 20)
+    cells = [cell for cell in painter.cells(Window(0, 0, 1300, 1300), origin) if cell.intersection(wanted)]
+    assert sorted(seen) == sorted(2 * cells)
+    assert len(cells) <= 4
+
+
+def test_items_made_ahead_keep_their_order_and_their_errors() -> None:
+    def items() -> object:
+        yield from range(5)
+        raise RuntimeError("at the end")
+
+    found = []
+    with pytest.raises(RuntimeError, match="at the end"):
+        found.extend(ahead(items()))  # type: ignore[arg-type]
+    assert list(ahead(range(4))) == [0, 1, 2, 3]
+    assert list(ahead([])) == []
+
+
+def test_a_linear_start_cannot_be_joined_exactly(linear_model: GeneratorModel) -> None:
+    with pytest.raises(SettingsError, match=r"windows of 64 px only.*--mosaic blend"):
+        Painter(linear_model, GenerateSettings(), style_length=0)

@@ -1,0 +1,229 @@
+"""The lazy image: equal to the file, painted only where it is asked for, honest about its labels."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import rasterio
+import rioxarray
+import xarray as xr
+from rasterio.transform import Affine
+
+import geosynth
+from geosynth.checkpoint import GeneratorModel
+from geosynth.config import GenerateSettings
+from geosynth.errors import CheckpointError, DataError, GridError, LegendError
+from geosynth.mosaic.blend import make_painter
+from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.portable import PortablePainter
+from rasters import NORTH_UP, draw_labels
+
+Write = Callable[..., Path]
+SETTINGS = GenerateSettings(precision="fp32", block_size=128, seed=3)
+
+
+@pytest.fixture
+def painted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The windows that have been painted since."""
+    windows: list[object] = []
+    paint = Painter.paint
+
+    def count(self: Painter, indices: np.ndarray, context: object, window: object, *others: object) -> object:
+        windows.append(window)
+        return paint(self, indices, context, window, *others)
+
+    monkeypatch.setattr(Painter, "paint", count)
+    return windows
+
+
+def with_holes(height: int = 140, width: int = 201) -> np.ndarray:
+    codes = draw_labels(height, width)
+    codes[100:, 100:170] = 15
+    codes[0:3, 0:2] = 0
+    return codes
+
+
+OPENED = {
+    "in its file": {},
+    "masked": {"masked": True},
+    "in chunks that do not divide": {"chunks": {"y": 77, "x": 60}},
+    "in one chunk, masked": {"chunks": {"y": -1, "x": -1}, "masked": True},
+}
+
+
+@pytest.mark.parametrize(("way", "south_up"), [*((way, False) for way in OPENED), ("in its file", True)])
+def test_it_equals_the_file_pixel_for_pixel(
+    way: str, south_up: bool, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    transform = Affine(1.0, 0.0, 384517.0, 0.0, 1.0, 4310393.0) if south_up else NORTH_UP
+    path = write_raster(with_holes(), nodata=15, transform=transform)
+    labels = rioxarray.open_rasterio(path, **OPENED[way])
+    image = geosynth.generate(labels, tiny_model, SETTINGS)
+    assert dask.is_dask_collection(image)
+
+    file = rioxarray.open_rasterio(geosynth.generate(path, tmp_path / "image.tif", tiny_model, SETTINGS))
+    np.testing.assert_array_equal(image, file)
+    assert image.dtype == file.dtype
+    assert image.rio.crs == file.rio.crs
+    assert image.rio.transform() == file.rio.transform()
+    for name in ("y", "x"):
+        np.testing.assert_array_equal(image[name], labels[name])
+    with rasterio.open(file.encoding["source"]) as dataset:
+        np.testing.assert_array_equal(image.valid, dataset.dataset_mask() > 0)
+        assert tuple(image.band.values) == dataset.descriptions == image.attrs["long_name"]
+        assert {key: image.attrs[key] for key in ("SYNTHETIC", "GEOSYNTH_SEED", "GEOSYNTH_MODEL_SHA256")}.items() <= (
+            dataset.tags().items()
+        )
+
+
+def test_what_is_not_asked_for_is_not_painted(
+    write_raster: Write, tiny_model: GeneratorModel, painted: list[object]
+) -> None:
+    labels = rioxarray.open_rasterio(write_raster(draw_labels(300, 421)))
+    image = geosynth.generate(labels, tiny_model, SETTINGS)
+    assert painted == []
+    red = image.sel(band="red").isel(y=slice(0, 50), x=slice(0, 50))
+    corner = image.rio.clip_box(*image.isel(y=slice(130, 140), x=slice(120, 135)).rio.bounds())
+    assert image.valid.all()
+    assert painted == []
+    assert red.compute().shape == (50, 50)
+    assert len(painted) == 1
+    np.testing.assert_array_equal(corner, image.compute().isel(y=slice(130, 140), x=slice(120, 135)))
+    assert len(painted) == 1 + 2 + 3 * 4
+    # One network run gives all bands, also to arithmetic over them.
+    painted.clear()
+    (image.sel(band="nir").astype(float) - image.sel(band="red")).isel(y=0, x=0).compute()
+    assert len(painted) == 1
+
+
+def test_labels_beyond_a_blocks_halo_are_not_read(tiny_model: GeneratorModel) -> None:
+    read = []
+
+    def chunk(block_info: dict) -> np.ndarray:
+        place = block_info[None]["array-location"]
+        read.append(tuple(start for start, _ in place))
+        return np.full([stop - start for start, stop in place], 2, np.uint8)
+
+    codes = da.map_blocks(chunk, chunks=((64,) * 32, (64,) * 32), dtype=np.uint8, meta=np.empty((0, 0), np.uint8))
+    image = geosynth.generate(on_grid(codes), tiny_model, SETTINGS)
+    read.clear()
+    image.isel(y=1024, x=1030).compute()
+    reach = tiny_model.card.settings.halo + tiny_model.card.settings.stride + 16  # 16 px fill holes
+    assert read
+    assert min(min(read)) >= 1024 - reach - 64
+    assert max(max(read)) <= 1024 + SETTINGS.block_size + reach
+
+
+def test_blocks_without_data_cost_nothing(tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = []
+    run = Painter.run
+    monkeypatch.setattr(Painter, "run", lambda self, inputs: (cells.append(inputs.cell), run(self, inputs))[1])
+    labels = on_grid(np.full((256, 384), 15, np.uint8)).rio.write_nodata(15)
+    labels[0, 0] = 3
+    image = geosynth.generate(labels, tiny_model, SETTINGS).compute()
+    assert len(cells) == 1
+    assert (image.values[:, np.arange(256)[:, None] + np.arange(384) > 0] == 0).all()
+    assert image.where(image.valid).isnull().sum() == 4 * (256 * 384 - 1)
+
+
+def test_an_unknown_code_is_told_when_its_block_is_computed(tiny_model: GeneratorModel) -> None:
+    codes = draw_labels(256, 1024)
+    codes[10, 1000] = 99
+    image = geosynth.generate(on_grid(codes), tiny_model, SETTINGS)
+    image.isel(x=slice(0, 128)).compute()
+    with pytest.raises(LegendError, match=r"rows .*: codes that legend 'chesapeake' does not know: 99 \(1 px\)"):
+        image.isel(x=slice(-10, None)).compute()
+
+
+def test_another_legend_is_matched_by_class_name(tiny_model: GeneratorModel) -> None:
+    codes = draw_labels(128, 128)
+    legend = geosynth.Legend.from_values(
+        {"name": "tens", "classes": [{"code": 10 * c.code, "name": c.name} for c in tiny_model.card.legend.classes]}
+    )
+    plain = geosynth.generate(on_grid(codes), tiny_model, SETTINGS)
+    tens = geosynth.generate(on_grid(codes.astype(np.int32) * 10), tiny_model, SETTINGS, legend=legend)
+    np.testing.assert_array_equal(plain, tens)
+
+
+def test_settings_can_be_said_in_words(tiny_model: GeneratorModel) -> None:
+    labels = on_grid(draw_labels(100, 90))
+    image = geosynth.generate(labels, tiny_model, seed=3, precision="fp32", block_size=128)
+    np.testing.assert_array_equal(image, geosynth.generate(labels, tiny_model, SETTINGS))
+    other = geosynth.generate(labels, tiny_model, SETTINGS, seed=4)
+    assert (other != image).mean() > 0.5
+
+
+def on_grid(codes: np.ndarray | da.Array) -> xr.DataArray:
+    height, width = codes.shape
+    coords = {"y": 4310392.5 - np.arange(height), "x": 384517.5 + np.arange(width)}
+    return xr.DataArray(codes, dims=("y", "x"), coords=coords).rio.write_crs("EPSG:26918")
+
+
+def uneven(labels: xr.DataArray) -> xr.DataArray:
+    return labels.assign_coords(x=labels.x + (np.arange(labels.sizes["x"]) == 7) * 0.3)
+
+
+REFUSED = {
+    "uneven": (uneven, GridError, "uneven coordinates along 'x'"),
+    "rotated": (lambda labels: labels.drop_vars(["x", "y"]), GridError, "no coordinates along 'y'.* rotated"),
+    "other names": (lambda labels: labels.rename(x="i", y="j"), GridError, "no dimensions y and x"),
+    "two layers": (lambda labels: xr.concat([labels, labels], "time"), DataError, r"more than one layer \(time 2\)"),
+    "words": (lambda labels: labels.astype(str), DataError, "class codes are integers"),
+    "one column, size unknown": (lambda labels: labels.isel(x=[0]), GridError, "one pixel along 'x'"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_placed_or_read_is_refused_by_name(what: str, tiny_model: GeneratorModel) -> None:
+    change, error, message = REFUSED[what]
+    labels = change(on_grid(draw_labels(40, 50)).rename("cover"))
+    with pytest.raises(error, match="labels 'cover': .*" + message):
+        geosynth.generate(labels, tiny_model, SETTINGS)
+
+
+def test_a_rotated_file_is_refused(write_raster: Write, tiny_model: GeneratorModel) -> None:
+    turned = NORTH_UP * Affine.rotation(20)
+    with pytest.raises(GridError, match="rotated"):
+        geosynth.generate(rioxarray.open_rasterio(write_raster(draw_labels(40, 50), transform=turned)), tiny_model)
+
+
+def test_fractions_are_no_codes(tiny_model: GeneratorModel) -> None:
+    labels = on_grid(draw_labels(40, 50).astype(np.float32)) + 0.5
+    with pytest.raises(DataError, match="class codes are whole numbers"):
+        geosynth.generate(labels, tiny_model, SETTINGS).compute()
+
+
+def test_a_strip_of_one_pixel_keeps_the_size_of_its_pixels(write_raster: Write, tiny_model: GeneratorModel) -> None:
+    labels = rioxarray.open_rasterio(write_raster(draw_labels(1, 50)))
+    image = geosynth.generate(labels, tiny_model, SETTINGS)
+    assert image.rio.transform() == NORTH_UP
+
+
+def test_a_painter_travels_as_the_path_of_its_model(tiny_model: GeneratorModel, tmp_path: Path) -> None:
+    def parcel_of(model: GeneratorModel) -> bytes:
+        return pickle.dumps(PortablePainter(make_painter(model, SETTINGS, 2048)))
+
+    parcel = parcel_of(tiny_model)
+    assert len(parcel) < 2000
+    first, second = pickle.loads(parcel), pickle.loads(parcel)
+    assert first is second, "loaded once in a process"
+    copy = tmp_path / "model.safetensors"
+    copy.write_bytes(tiny_model.path.read_bytes())
+    parcel = parcel_of(geosynth.load_generator(copy))
+    copy.write_bytes(geosynth.load_generator().path.read_bytes())
+    with pytest.raises(CheckpointError, match="another file"):
+        pickle.loads(parcel)
+
+
+def test_equal_work_has_equal_names(tiny_model: GeneratorModel) -> None:
+    """So that dask computes it once, and xarray need not compare `valid` when it combines images."""
+    labels = on_grid(da.from_array(draw_labels(100, 90), chunks=64))
+    first, again, other = (geosynth.generate(labels, tiny_model, seed=seed) for seed in (1, 1, 2))
+    assert first.data.name == again.data.name != other.data.name
+    assert first.valid.data.name == other.valid.data.name

@@ -1,0 +1,148 @@
+"""Styles that users choose: lengths in metres, and the encoder's view of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+import geosynth
+from geosynth.checkpoint import GeneratorModel, load_generator, save_generator
+from geosynth.config import EncoderSettings, GenerateSettings
+from geosynth.errors import DataError, SettingsError
+from geosynth.models.encoder import StyleEncoder
+from geosynth.mosaic.style import style_from_image, style_length_pixels
+from rasters import draw_labels, random_image
+
+Write = Callable[..., Path]
+SIDE = 128  # of the encoder's windows, with five convolutions
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: GeneratorModel) -> GeneratorModel:
+    """The tiny model with a random encoder, loud enough to tell images apart."""
+    torch.manual_seed(1)
+    encoder = StyleEncoder(EncoderSettings(num_bands=4, base_width=4, latent_size=4, num_layers=5))
+    with torch.no_grad():
+        encoder.mean.weight.mul_(50)
+    return replace(tiny_model, encoder=encoder.eval().requires_grad_(False))
+
+
+def encoded(model: GeneratorModel, *images: np.ndarray) -> np.ndarray:
+    """Mean of z, one image at a time."""
+    assert model.encoder is not None
+    each = [model.encoder(torch.from_numpy(image / 127.5 - 1).float().unsqueeze(0))[0][0] for image in images]
+    return torch.stack(each).mean(0).numpy()
+
+
+@pytest.mark.parametrize(
+    ("transform", "crs", "metres", "pixels"),
+    [
+        (Affine.scale(0.6, -0.6), "EPSG:26917", 1200, 2000),
+        (Affine.rotation(30) * Affine.scale(2, -2), "EPSG:26917", 100, 50),
+        (Affine.scale(1, -1), "EPSG:2263", 30.48, 100),  # feet
+        (Affine.scale(1e-5, -1e-5), "EPSG:4326", 700, 700),
+        (Affine.scale(3, -3), None, 700, 700),
+        (Affine.scale(10, -10), "EPSG:26917", 1, 1),
+        (Affine.scale(10, -10), "EPSG:26917", 0, 0),
+    ],
+)
+def test_lengths_on_the_ground(transform: Affine, crs: str | None, metres: float, pixels: int) -> None:
+    assert style_length_pixels(metres, GeoBox((9, 9), transform, crs)) == pixels
+
+
+def test_the_style_is_the_mean_over_whole_windows(model: GeneratorModel, write_raster: Write) -> None:
+    image = random_image(0, 2 * SIDE + 40, 3 * SIDE + 7)
+    image[:, :SIDE, SIDE : 2 * SIDE] //= 3  # or all windows look alike
+    style = style_from_image(write_raster(image), model)
+    windows = [image[:, r : r + SIDE, c : c + SIDE] for r in (0, SIDE) for c in (0, SIDE, 2 * SIDE)]
+    np.testing.assert_allclose(style.numpy(), encoded(model, *windows), rtol=1e-4, atol=1e-5)
+    assert np.abs(style.numpy() - encoded(model, windows[1])).max() > 0.01
+
+
+def test_windows_without_data_do_not_count(model: GeneratorModel, write_raster: Write) -> None:
+    image = random_image(0, SIDE, 2 * SIDE)
+    image[:, 5, SIDE + 5] = 0
+    style = style_from_image(write_raster(image, nodata=0), model)
+    np.testing.assert_allclose(style.numpy(), encoded(model, image[:, :, :SIDE]), rtol=1e-4, atol=1e-5)
+    image[:, 5, 5] = 0
+    with pytest.raises(DataError, match="no window of 128 x 128 px has data everywhere"):
+        style_from_image(write_raster(image, nodata=0), model)
+    with pytest.raises(DataError, match="no window"):
+        style_from_image(write_raster(image[:, :100]), model)
+
+
+def test_large_images_are_sampled_evenly(
+    model: GeneratorModel, write_raster: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geosynth.mosaic.style._MAX_WINDOWS", 3)
+    image = random_image(0, SIDE, 7 * SIDE)
+    style = style_from_image(write_raster(image), model)
+    windows = [image[:, :, column * SIDE : (column + 1) * SIDE] for column in (0, 3, 6)]
+    np.testing.assert_allclose(style.numpy(), encoded(model, *windows), rtol=1e-4, atol=1e-5)
+
+
+def test_bands_are_found_by_name(model: GeneratorModel, write_raster: Write) -> None:
+    image = random_image(0, SIDE, SIDE, bands=5)
+    path = write_raster(image)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ("nir", "cirrus", "blue", "green", "red")
+    np.testing.assert_allclose(
+        style_from_image(path, model).numpy(), encoded(model, image[[4, 3, 2, 0]]), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "complaint"),
+    [
+        (random_image(0, SIDE, SIDE, bands=3), "its bands are .*unnamed.*; the model's are red, green, blue, nir"),
+        (random_image(0, SIDE, SIDE, dtype="uint16"), "holds uint16 values; the model paints uint8"),
+    ],
+    ids=["bands", "dtype"],
+)
+def test_images_of_another_kind_are_refused(
+    model: GeneratorModel, write_raster: Write, image: np.ndarray, complaint: str
+) -> None:
+    with pytest.raises(DataError, match=complaint):
+        style_from_image(write_raster(image), model)
+
+
+def test_another_scale_is_told(model: GeneratorModel, write_raster: Write, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_raster(random_image(0, SIDE, SIDE), transform=Affine(0.5, 0, 0, 0, -0.5, 0))
+    style_from_image(path, model)
+    assert "pixels of 0.5 m; the model was trained on 1 m" in caplog.text
+
+
+def test_a_model_without_encoder_says_so(tiny_model: GeneratorModel, write_raster: Write) -> None:
+    with pytest.raises(SettingsError, match="has no style encoder"):
+        style_from_image(write_raster(random_image(0, SIDE, SIDE)), tiny_model)
+
+
+def test_an_image_in_the_style_of_another(model: GeneratorModel, write_raster: Write, tmp_path: Path) -> None:
+    """One style everywhere, that of the encoder, kept in the model file; noise is still the seed's."""
+    path = save_generator(
+        tmp_path / "with.safetensors", model.generator, model.card, model.encoder, dtype=torch.float32
+    )
+    labels = write_raster(draw_labels(96, 96))
+    like = write_raster(random_image(0, SIDE, SIDE), "like.tif")
+    other = write_raster(random_image(0, SIDE, SIDE) // 4, "other.tif")
+    settings = GenerateSettings(precision="fp32")
+
+    def paint(name: str, style: Path | torch.Tensor | None) -> np.ndarray:
+        with rasterio.open(
+            geosynth.generate(labels, tmp_path / f"image_{name}.tif", path, settings, style=style)
+        ) as image:
+            assert ("GEOSYNTH_STYLE_SHA256" in image.tags()) == (style is not None)
+            return np.asarray(image.read())
+
+    images = {name: paint(name, style) for name, style in (("like", like), ("other", other), ("none", None))}
+    np.testing.assert_array_equal(images["like"], paint("latent", style_from_image(like, load_generator(path))))
+    for first, second in (("like", "other"), ("like", "none")):
+        assert (images[first] != images[second]).mean() > 0.3

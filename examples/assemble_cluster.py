@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.grid import Window
 from geosynth.grid.split import touching_groups
 from geosynth.raster.cog import CogWriter
-from geosynth.raster.store import Scene, Store
+from geosynth.raster.stores.store import Scene, Store
 
 
 def main() -> None:

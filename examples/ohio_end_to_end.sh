@@ -13,7 +13,7 @@ here=$(dirname "$0")
     --label-legend "$here/ohio_naip_legend.yaml" --bands red,green,blue,nir
 
 [ -f "$out/model/model.safetensors" ] || geosynth train --data "$out/ohio.zarr" --out "$out/model" --fold train \
-    --steps 4000 --max-hours "$hours" --set max_multiple=6 --set generator_rate=2e-4
+    --steps 4000 --max-time "${hours}h" --set max_multiple=6 --set generator_rate=2e-4
 
 python "$here/assemble_cluster.py" "$out/ohio.zarr" --fold test --out "$out/test"
 

@@ -22,10 +22,19 @@ if TYPE_CHECKING:
     from geosynth.grid import TilePlan as TilePlan
     from geosynth.legend import Legend as Legend
     from geosynth.models.generator import SpadeGenerator as SpadeGenerator
-    from geosynth.mosaic.generate import generate as generate
+    from geosynth.mosaic.batch import generate_many as generate_many
+    from geosynth.mosaic.verb import generate as generate
     from geosynth.patches.dataset import PatchDataset as PatchDataset
-    from geosynth.raster.ingest import ingest as ingest
     from geosynth.raster.read import open_raster as open_raster
+    from geosynth.raster.stores.chesapeake import chesapeake_items as chesapeake_items
+    from geosynth.raster.stores.ingest import ingest as ingest
+    from geosynth.raster.stores.items import read_items as read_items
+    from geosynth.raster.stores.split import check_split as check_split
+    from geosynth.raster.stores.split import split as split
+    from geosynth.raster.stores.tile_export import export_tiles as export_tiles
+    from geosynth.raster.stores.tile_view import TileView as TileView
+    from geosynth.raster.stores.tile_view import view_tiles as view_tiles
+    from geosynth.reference import import_spade as import_spade
     from geosynth.training.train import train as train
 
 _PUBLIC = {
@@ -37,14 +46,23 @@ _PUBLIC = {
     "SpadeGenerator": "geosynth.models.generator",
     "SpatialSplit": "geosynth.grid",
     "TilePlan": "geosynth.grid",
+    "TileView": "geosynth.raster.stores.tile_view",
     "TrainSettings": "geosynth.config",
+    "chesapeake_items": "geosynth.raster.stores.chesapeake",
+    "check_split": "geosynth.raster.stores.split",
     "evaluate": "geosynth.evaluation.evaluate",
-    "generate": "geosynth.mosaic.generate",
+    "export_tiles": "geosynth.raster.stores.tile_export",
+    "generate": "geosynth.mosaic.verb",
+    "generate_many": "geosynth.mosaic.batch",
+    "import_spade": "geosynth.reference",
     "info": "geosynth.describe",
-    "ingest": "geosynth.raster.ingest",
+    "ingest": "geosynth.raster.stores.ingest",
     "load_generator": "geosynth.checkpoint",
     "open_raster": "geosynth.raster.read",
+    "read_items": "geosynth.raster.stores.items",
+    "split": "geosynth.raster.stores.split",
     "train": "geosynth.training.train",
+    "view_tiles": "geosynth.raster.stores.tile_view",
 }
 
 __all__ = ["__version__", *_PUBLIC]

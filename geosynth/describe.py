@@ -8,11 +8,12 @@ from typing import Any
 from geosynth.checkpoint import default_model_path, load_generator
 from geosynth.errors import RasterError
 from geosynth.raster.read import open_raster
-from geosynth.raster.store import Store, is_store
+from geosynth.raster.stores.store import Store, is_store
+from geosynth.raster.tags import describe_zarr_image, is_zarr_image
 
 
 def info(file: str | Path | None = None) -> dict[str, Any]:
-    """Describe a model (.safetensors), a store or a raster, in plain values.
+    """Describe a model (.safetensors), a store, or a raster (or image in Zarr), in plain values.
 
     Args:
         file: what to describe; None for the embedded default model.
@@ -23,6 +24,8 @@ def info(file: str | Path | None = None) -> dict[str, Any]:
     path = default_model_path() if file is None else Path(file)
     if path.suffix == ".safetensors":
         return _model(path)
+    if is_zarr_image(path):
+        return describe_zarr_image(path)
     if is_store(path):
         return Store(path).describe()
     if path.is_dir():

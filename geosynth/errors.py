@@ -39,3 +39,7 @@ class RasterError(GeosynthError, OSError):
 
 class OutputError(GeosynthError, OSError):
     """An output exists already, or its place cannot be written."""
+
+
+class ClusterError(GeosynthError, ConnectionError):
+    """A Dask cluster does not answer, or loses its workers."""

@@ -41,6 +41,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
         latent_size=4,
         noise_channels=2,
     )
+    return _random_model(settings, tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def linear_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
+    """The same with the reference start, for windows of 64 px."""
+    settings = GeneratorSettings.reference(
+        6, 4, crop_size=64, base_width=4, max_multiple=4, hidden_channels=8, depth="less", latent_size=4
+    )
+    return _random_model(settings, tmp_path_factory.mktemp("model") / "linear.safetensors")
+
+
+def _random_model(settings: GeneratorSettings, path: Path) -> GeneratorModel:
     torch.manual_seed(0)
     generator = SpadeGenerator(settings)
     with torch.no_grad():
@@ -48,7 +61,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
             if "gamma_beta" in name or "to_image.weight" in name:
                 value.mul_(50)  # the initial weights are too small to show a mistake
     card = ModelCard(settings, CHESAPEAKE, BandSettings(names=("red", "green", "blue", "nir")), gsd=1.0)
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_generator(path, generator, card, dtype=torch.float32)
     return load_generator(path)
 

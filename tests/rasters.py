@@ -33,6 +33,13 @@ def write_raster(path: Path, values: npt.NDArray[Any], transform: Affine | None 
     return path
 
 
+def pixels_of(path: Path) -> npt.NDArray[Any]:
+    """(bands, height, width)."""
+    with rasterio.open(path) as dataset:
+        pixels: npt.NDArray[Any] = dataset.read()
+    return pixels
+
+
 def random_image(seed: int, height: int, width: int, bands: int = 4, dtype: str = "uint8") -> npt.NDArray[Any]:
     """Values from 1 up, so that zero can mean nodata."""
     return np.random.default_rng(seed).integers(1, 255, (bands, height, width)).astype(dtype)

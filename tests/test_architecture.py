@@ -29,6 +29,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "training": {"patches", "raster", "models", "checkpoint", "config", "legend"},
     "mosaic": {"grid", "raster", "checkpoint", "models", "legend", "config"},
     "evaluation": {"patches", "grid", "raster", "legend", "config", "checkpoint"},
+    "reference": {"checkpoint", "config", "legend", "models"},
     "describe": {"raster", "checkpoint"},
     "weights": set(),
 }
@@ -41,7 +42,7 @@ ONLY_IN = {
     "zarr": {"raster"},
     "torchgeo": {"patches", "evaluation"},
     "lightning": {"patches", "training", "evaluation"},
-    "torch": {"models", "checkpoint", "patches", "training", "mosaic", "evaluation", "study"},
+    "torch": {"models", "checkpoint", "reference", "patches", "training", "mosaic", "evaluation", "study"},
     "typer": set(),
 }
 

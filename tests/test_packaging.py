@@ -68,7 +68,7 @@ def test_declared_dependencies_are_used_or_needed() -> None:
     """Every dependency is imported somewhere, but for those that are declared for another package's sake."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[\[><=~! ]", entry)[0] for entry in project["dependencies"]}
-    module = {"pyyaml": "yaml", "pillow": "PIL", "odc-geo": "odc.geo"}
+    module = {"pyyaml": "yaml", "pillow": "PIL", "odc-geo": "odc.geo", "tensorboard": "torch.utils.tensorboard"}
     for_others = {
         "requests",  # torchgeo 0.8 imports it without declaring it
         "xarray",  # with rioxarray: how users open stores and images (docs/guide.md)

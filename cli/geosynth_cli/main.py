@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated, Any
@@ -10,8 +11,11 @@ import typer
 
 from geosynth_cli.commands.evaluate import evaluate
 from geosynth_cli.commands.generate import generate
+from geosynth_cli.commands.import_spade import import_spade
 from geosynth_cli.commands.info import info
 from geosynth_cli.commands.ingest import ingest
+from geosynth_cli.commands.split import split
+from geosynth_cli.commands.tiles import tiles
 from geosynth_cli.commands.train import train
 
 _typer = typer.Typer(
@@ -20,7 +24,7 @@ _typer = typer.Typer(
     pretty_exceptions_enable=False,
     help="Synthetic satellite and aerial imagery from land-cover labels.",
 )
-for _command in (ingest, train, generate, evaluate, info):
+for _command in (ingest, split, tiles, train, generate, evaluate, import_spade, info):
     _typer.command()(_command)
 
 
@@ -55,19 +59,22 @@ def app(arguments: list[str] | None = None) -> None:
         return
     from geosynth.errors import GeosynthError
 
+    # Threads of the networks that wait for each other shall sleep, not spin: with any other load on the machine,
+    # spinning makes each of thousands of small steps wait for the system's scheduler. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         _typer(arguments)
     except GeosynthError as error:
         _fail(str(error))
     except MemoryError:
-        _fail("out of memory; choose a smaller --block-size, --batch-size or --crop-size")
+        _fail("out of memory; choose a smaller --max-memory, --block-size, --batch-size or --crop-size")
     except Exception as error:  # a defect of ours: say so in one line too
         _fail(f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback")
 
 
 def _terminate(signal_number: int, frame: object) -> None:
-    """Leave like Ctrl-C does, so that temporary files go."""
+    """Leave like Ctrl-C does, so that temporary files go and finished work is kept."""
     sys.exit(128 + signal_number)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window, offset_in
 from geosynth.legend import Legend
+from geosynth.raster.bands import given_names, told_names
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, open_raster
 
@@ -112,12 +113,8 @@ class Inputs:
 def _band_names(real: Raster, synthetic: Raster, bands: Sequence[str] | None) -> tuple[str, ...]:
     """As given, as the files say, or by number."""
     if bands is not None:
-        if len(bands) != real.count or len(set(bands)) != len(bands):
-            raise DataError(
-                f"{real.path}: has {real.count} bands, but the names given are {', '.join(bands) or 'none'}"
-            )
-        return tuple(bands)
-    told = [_told_names(image) for image in (real, synthetic)]
+        return given_names(real, bands)
+    told = [told_names(image) for image in (real, synthetic)]
     if told[0] and told[1] and told[0] != told[1]:
         raise DataError(
             f"{synthetic.path}: its bands are {', '.join(told[1])}, but those of {real.path} are {', '.join(told[0])};"
@@ -130,12 +127,3 @@ def _band_names(real: Raster, synthetic: Raster, bands: Sequence[str] | None) ->
             " say what the bands are, as in red,green,blue,nir"
         )
     return names or tuple(f"band {number}" for number in range(1, real.count + 1))
-
-
-def _told_names(image: Raster) -> tuple[str, ...]:
-    """By descriptions, else by colour interpretation; empty if neither tells all bands apart."""
-    described = tuple(name for name in image.band_names if name)
-    if len(set(described)) == image.count:
-        return described
-    colours = image.colour_interpretation
-    return colours if len(set(colours)) == image.count and set(colours) <= {"red", "green", "blue", "nir"} else ()

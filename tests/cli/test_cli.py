@@ -130,18 +130,23 @@ def test_an_unforeseen_error_is_one_line_too(
     assert len(result.err.splitlines()) == 1
 
 
-def test_terminated_means_cleaned_up(write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:
+def test_terminated_keeps_finished_blocks_and_says_so(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
     """SIGTERM, as a batch system sends it, while blocks are painted."""
     labels = write_raster(draw_labels(1500, 1500))
     out = tmp_path / "new" / "image.tif"
     script = Path(sys.executable).with_name("geosynth")
     options = ["--model", tiny_model.path, "--block-size", "128"]
-    process = subprocess.Popen([script, "generate", "--labels", labels, "--out", out, *options])
-    while not list(tmp_path.glob("new/.*.scratch.tif")) and process.poll() is None:
+    command = [script, "generate", "--labels", labels, "--out", out, *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("new/.*.scratch/*.npz")) and process.poll() is None:
         time.sleep(0.05)
     process.terminate()
-    assert process.wait() == 143
-    assert not out.parent.exists()
+    _, errors = process.communicate()
+    assert process.returncode == 143
+    assert "blocks are kept in" in errors
+    assert [path.name for path in out.parent.iterdir()] == [".image.tif.scratch"]
 
 
 def test_wrong_usage_is_exit_code_2(run: Callable[..., Result]) -> None:

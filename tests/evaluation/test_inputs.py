@@ -110,7 +110,7 @@ def test_plain_bands_are_numbered_and_colours_are_names(scene: Any, write_scene:
         return Inputs.open(*paths, labels, legend, legend, None).bands
 
     assert names(3) == ("red", "green", "blue")
-    assert names(1) == ("band 1",)
+    assert names(1) == ("gray",)
 
 
 def test_label_codes_of_another_legend(scene: Any, write_scene: WriteScene, legend: Legend) -> None:

@@ -1,0 +1,154 @@
+"""What users choose at `geosynth generate`: inputs, outputs, summaries, and refusals before work starts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray
+import xarray as xr
+
+from geosynth.checkpoint import GeneratorModel
+from geosynth.legend import CHESAPEAKE
+from geosynth_cli import app
+from rasters import NORTH_UP, UTM_18N, draw_labels, write_raster
+
+Generate = Callable[..., tuple[int, str, list[str]]]
+
+
+@pytest.fixture
+def generate(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: GeneratorModel
+) -> Generate:
+    """`geosynth generate --model tiny ...` in a folder of its own: exit code, stdout, lines of stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, list[str]]:
+        with pytest.raises(SystemExit) as exit_:
+            app(["generate", "--model", str(tiny_model.path), "--precision", "fp32", *map(str, arguments)])
+            sys.exit(0)  # what the console script does when the function returns
+        captured = capfd.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """A folder with two label tiles side by side, each 64 px square."""
+    codes = draw_labels(64, 128)
+    for name, column in (("west", 0), ("east", 64)):
+        transform = NORTH_UP * NORTH_UP.translation(column, 0)
+        write_raster(tmp_path / "tiles" / f"{name}.tif", codes[:, column : column + 64], transform, crs=UTM_18N)
+    return tmp_path / "tiles"
+
+
+def test_a_folder_is_one_image(generate: Generate, labels: Path) -> None:
+    assert generate("--labels", labels, "--out", "image.tif") == (0, "image.tif\n", [])
+    with rasterio.open("image.tif") as image:
+        assert image.shape == (64, 128)
+
+
+def test_file_by_file_with_samples_and_all_that_stands_beside(generate: Generate, labels: Path) -> None:
+    options = ["--samples", 2, "--preview", "--stac"]
+    code, out, errors = generate("--labels", labels, "--out-dir", "images", *options)
+    assert (code, errors) == (0, [])
+    names = ["east_0", "east_1", "west_0", "west_1"]
+    assert out.split() == [f"images/{name}.tif" for name in names]
+    written = sorted(path.name for path in Path("images").iterdir())
+    assert written == sorted(f"{name}.{suffix}" for name in names for suffix in ("json", "png", "tif"))
+    item = json.loads(Path("images/east_1.json").read_text())
+    with rasterio.open("images/east_1.tif") as image:
+        assert item["properties"]["geosynth:seed"] == image.tags()["GEOSYNTH_SEED"]
+
+
+def test_the_summary_is_json(generate: Generate, labels: Path, tiny_model: GeneratorModel) -> None:
+    code, out, errors = generate("--labels", labels / "west.tif", "--out", "image.tif", "--seed", 3, "--json")
+    assert (code, errors) == (0, [])
+    summary = json.loads(out)
+    (image,) = summary["images"]
+    assert image["path"] == "image.tif"
+    assert image["bytes"] == Path("image.tif").stat().st_size
+    assert (image["height"], image["width"], image["seed"]) == (64, 64, 3)
+    assert image["model_sha256"] == tiny_model.sha256
+    with rasterio.open(labels / "west.tif") as source:
+        codes = source.read()
+    assert image["class_pixels"] == {entry.name: int((codes == entry.code).sum()) for entry in CHESAPEAKE.classes}
+    assert summary["megapixels_per_second"] == pytest.approx(64 * 64 / 1e6 / summary["seconds"], rel=0.05, abs=1e-3)
+
+
+def test_a_zarr_in_and_a_zarr_out(generate: Generate, labels: Path) -> None:
+    """Both ways around the same pixels as through GeoTIFF."""
+    codes = rioxarray.open_rasterio(labels / "west.tif").squeeze(drop=True)
+    codes.to_dataset(name="labels").to_zarr("west.zarr", consolidated=False)
+    assert generate("--labels", labels / "west.tif", "--out", "image.tif")[0] == 0
+    assert generate("--labels", "west.zarr", "--out", "image.zarr", "--format", "zarr")[0] == 0
+    code, out, _ = generate("--labels", "west.zarr", "--out", "again.zarr", "--json")
+    assert code == 0
+    assert json.loads(out)["images"][0]["height"] == 64
+    expected = rioxarray.open_rasterio("image.tif")
+    made = xr.open_zarr("image.zarr", decode_coords="all")["image"]
+    assert made.rio.crs == expected.rio.crs
+    np.testing.assert_array_equal(made.values, expected.values)
+
+
+def test_rioxarray_reads_the_mask_as_nan(generate: Generate, labels: Path) -> None:
+    codes = draw_labels(64, 64)
+    codes[:, :20] = 15
+    write_raster(Path("holes.tif"), codes, NORTH_UP, crs=UTM_18N, nodata=15)
+    assert generate("--labels", "holes.tif", "--out", "image.tif")[0] == 0
+    image = rioxarray.open_rasterio("image.tif", masked=True)
+    np.testing.assert_array_equal(np.isnan(image.values), np.broadcast_to(codes == 15, (4, 64, 64)))
+
+
+def test_the_style_drifts_over_metres(generate: Generate, labels: Path) -> None:
+    for length in (0, 50, 100000):
+        assert generate("--labels", labels, "--out", f"{length}.tif", "--style-length", length)[0] == 0
+    lengths = {}
+    for length in (0, 50, 100000):
+        with rasterio.open(f"{length}.tif") as image:
+            lengths[image.tags()["GEOSYNTH_STYLE_LENGTH"]] = image.read()
+    assert set(lengths) == {"0", "50", "100000"}
+    assert (lengths["0"] != lengths["50"]).mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "tiles"], "say where the image goes"),
+        (["--labels", "tiles", "--out", "a.tif", "--out-dir", "b"], "say where the image goes"),
+        (["--labels", "tiles", "--out", "a.tif", "--format", "zarr"], "--format zarr does not fit --out a.tif"),
+        (["--labels", "tiles", "--out", "a.zarr", "--format", "cog"], "--format cog does not fit"),
+        (["--labels", "tiles", "--out", "a.tif", "--format", "jpeg"], "--format jpeg: cog or zarr"),
+        (["--labels", "tiles", "--out-dir", "b", "--format", "zarr"], "--out-dir makes GeoTIFFs"),
+        (["--labels", "tiles", "--out", "a.png"], "ends in .tif"),
+        (["--labels", "tiles/north*.tif", "--out", "a.tif"], "no file has such a name"),
+        (["--labels", "tiles", "--out", "tiles/a.tif"], "among the label tiles"),
+        (["--labels", "tiles", "--out", "a.tif", "--legend", "from-raster"], "has no class table"),
+        (["--labels", "tiles", "--out", "a.tif", "--unknown", "maybe"], "unknown"),
+        (["--labels", "tiles", "--out", "a.tif", "--resample-labels", "cubic"], "nearest or mode"),
+        (["--labels", "tiles", "--out", "a.tif", "--samples", "0"], "at least one"),
+        (["--labels", "tiles", "--out", "a.tif", "--style-from", "tiles/west.tif"], "has no style encoder"),
+        (["--labels", "tiles", "--out", "a.tif", "--style-length", "-1"], "style_length"),
+        (["--labels", "tiles", "--out", "a.tif", "--mosaic", "loose"], "mosaic"),
+        (["--labels", "tiles", "--out", "a.tif", "--max-memory", "much"], "max_memory"),
+        (["--labels", "nowhere.tif", "--out", "a.tif", "--stac"], "STAC"),
+    ],
+)
+def test_refusals_are_one_line_and_leave_nothing(
+    generate: Generate, labels: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    write_raster(tmp_path / "nowhere.tif", draw_labels(64, 64), NORTH_UP, crs=None)
+    before = sorted(tmp_path.rglob("*"))
+    code, out, errors = generate(*arguments)
+    assert (code, out) == (1, "")
+    lines = [line for line in errors if not line.startswith("warning: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert len(sorted(tmp_path.rglob("*"))) == len(before)

@@ -1,0 +1,109 @@
+"""geosynth split and geosynth tiles, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas as gpd
+import pytest
+
+from geosynth.grid import Window
+from geosynth.raster.stores.store import Store
+from geosynth_cli import app
+from scene_stores import make_scene_store
+
+Call = Callable[..., "Done"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    places = {"a.tif": Window(0, 0, 200, 200), "b.tif": Window(0, 260, 200, 120), "c.tif": Window(300, 0, 90, 200)}
+    make_scene_store(tmp_path / "store", places)
+    return tmp_path / "store"
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Runs the command line in this process, on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str | Path | int) -> Done:
+        with pytest.raises(SystemExit) as exit_:
+            app([str(argument) for argument in arguments])
+            sys.exit(0)  # what the console script does when the function returns
+        return Done(int(exit_.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+def test_split_check_and_tiles(call: Call, store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "split.geojson"
+    done = call("split", "--data", store, "--by", "blocks", "--block-size", 64, "--buffer", 6, "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(word in done.stdout for word in ("train", "val", "test", "none", "tree canopy", "share of all"))
+    assert str(out) in done.stdout.splitlines()
+    assert set(gpd.read_file(out)["fold"]) == {"train", "val", "test"}
+
+    kept = call("split", "--check", "--data", store, "--buffer", 6)
+    assert (kept.returncode, kept.stderr) == (0, "")
+    broken = call("split", "--check", "--data", store, "--buffer", 30, "--json")
+    assert broken.returncode == 1
+    assert broken.stderr.startswith("error: train and test leak: ")
+    assert broken.stderr.count("\n") == 1
+    report = json.loads(broken.stdout)
+    assert report["leaks"] is True
+    assert min(leak["smallest"] for leak in report["measured"]) == pytest.approx(6)
+
+    counted = json.loads(call("tiles", "--data", store, "--size", 20, "--json").stdout)
+    assert counted["stride"] == 10
+    assert min(counted["tiles"].values()) > 0
+    exported = call("tiles", "--data", store, "--size", 20, "--export", tmp_path / "tiles")
+    assert exported.returncode == 0
+    for fold, count in counted["tiles"].items():
+        assert len(list((tmp_path / "tiles" / fold / "image").iterdir())) == count
+    folders = [part for fold in ("train", "test") for part in (f"--{fold}", tmp_path / "tiles" / fold / "image")]
+    assert call("split", "--check", *folders, "--buffer", 6).returncode == 0
+
+
+def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: Path) -> None:
+    before = Store(store).split
+    options = ("--by", "clusters", "--shares", "1,0,1", "--file-only", "--out", tmp_path / "split.parquet", "--json")
+    done = call("split", "--data", store, *options)
+    assert json.loads(done.stdout)["stores"][0]["folds"]["val"]["pixels"] == 0
+    assert Store(store).split == before
+    again = call("split", "--data", store, *options)
+    assert again.returncode == 1
+    assert "exists already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--shares", "0.7,0.3"), "shares"),
+        (("--shares", "most"), "three numbers are needed"),
+        (("--by", "tiles"), "blocks, clusters, polygons or scenes"),
+        (("--by", "polygons"), "needs a file"),
+        (("--buffer", "far"), "metres, as in 200, or pixels, as in 64px"),
+        (("--buffer", "100px"), "leaves fold"),
+        (("--train", "x"), "for --check"),
+        (("--check", "--buffer", "5px"), "in metres"),
+    ],
+)
+def test_one_line_says_what_is_wrong(call: Call, store: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = call("split", "--data", store, "--block-size", 64, *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1

@@ -21,7 +21,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window, cut
 from geosynth.models.field import position_noise, style_field
-from geosynth.models.memory import plain_memory_error
+from geosynth.models.memory import keep_freed_memory, plain_memory_error
 from geosynth.models.precision import uses_bfloat16
 
 # Pixels; side of what goes through the network at once, without the halo. Larger saves little (the halo is trimmed
@@ -81,6 +81,8 @@ class Painter:
         self.device = str(next(model.generator.parameters()).device)
         self.bfloat16 = uses_bfloat16(settings.precision, self.device)
         self.precision = "bf16" if self.bfloat16 else "fp32"
+        if torch.device(self.device).type == "cpu":
+            keep_freed_memory()
 
     def context(self, window: Window, origin: tuple[int, int]) -> Window:
         """The labels needed to paint a window: those of its cells, grown by the margin; may reach beyond the raster.

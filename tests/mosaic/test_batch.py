@@ -78,13 +78,15 @@ def test_file_by_file_is_the_mosaic_in_pieces(
     images = geosynth.generate_many(tiles, tmp_path / "images", tiny_model, FP32, each=True)
     assert [image.name for image in images] == sorted(path.name for path in tiles.iterdir())
     expected = read(whole)[0]
+    differing = 0
     for window in TilePlan(HEIGHT, WIDTH, 100):
         name = f"tile_{window.row}_{window.column}.tif"
         with rasterio.open(tmp_path / "images" / name) as image, rasterio.open(tiles / name) as labels:
             assert image.transform == labels.transform
             gap = np.abs(image.read().astype(int) - expected[:, *window.slices])
         assert gap.max() <= 1
-        assert (gap > 0).mean() < 1e-4
+        differing += int((gap > 0).sum())
+    assert differing < 1e-4 * expected.size
 
 
 def test_overlapping_tiles_agree_and_keep_their_own_holes(

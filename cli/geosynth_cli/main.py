@@ -52,6 +52,9 @@ def app(arguments: list[str] | None = None) -> None:
     Exit codes: 0 done, 1 refused or failed (one line on stderr), 2 wrong usage, 130 interrupted, 143 terminated.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Threads of the networks that wait for each other shall sleep, not spin: with any other load on the machine,
+    # spinning makes each of thousands of small steps wait for the system's scheduler. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     if debug:
@@ -59,9 +62,6 @@ def app(arguments: list[str] | None = None) -> None:
         return
     from geosynth.errors import GeosynthError
 
-    # Threads of the networks that wait for each other shall sleep, not spin: with any other load on the machine,
-    # spinning makes each of thousands of small steps wait for the system's scheduler. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         _typer(arguments)

@@ -63,7 +63,15 @@ class StyleEncoder(nn.Module):
         return self.mean(cells), self.log_variance(cells)
 
 
-def sample_latent(mean: Tensor, log_variance: Tensor, rng: torch.Generator) -> Tensor:
-    """Z = mean + deviation * N(0, I), the reparameterisation of Kingma and Welling 2014."""
-    normal = torch.randn(mean.shape, generator=rng, device=rng.device)
-    return mean + normal.to(mean.device) * torch.exp(0.5 * log_variance)
+def reparameterised(mean: Tensor, log_variance: Tensor, normal: Tensor) -> Tensor:
+    """Z = mean + deviation * N(0, I), the reparameterisation of Kingma and Welling 2014.
+
+    Args:
+        mean: (B, latent_size).
+        log_variance: (B, latent_size).
+        normal: (B, latent_size) or, for a style field, (B, latent_size, h, w): standard normal.
+    """
+    mean, deviation = (
+        values.view(*values.shape, *[1] * (normal.ndim - 2)) for values in (mean, torch.exp(0.5 * log_variance))
+    )
+    return mean + normal * deviation

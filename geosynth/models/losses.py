@@ -13,13 +13,6 @@ from geosynth.models.discriminator import Outputs
 _EPSILON = 1e-5
 
 
-def split_outputs(outputs: Outputs) -> tuple[Outputs, Outputs]:
-    """Halve the outputs of a batch of fakes followed by as many reals."""
-    fake = [[value.chunk(2)[0] for value in scale] for scale in outputs]
-    real = [[value.chunk(2)[1] for value in scale] for scale in outputs]
-    return fake, real
-
-
 def hinge_discriminator(fake: Outputs, real: Outputs) -> Tensor:
     """E[max(0, 1 + D(fake))] + E[max(0, 1 - D(real))], mean over scales."""
     losses = [

@@ -146,11 +146,9 @@ class SpadeNorm(nn.Module):
 
     def forward(self, features: Tensor, patterns: LabelPatterns, slope: float = 1.0) -> Tensor:
         """(B, channels, h, w) to the same shape; `slope` is that of the leaky ReLU, 1 for none."""
-        fold = None
-        if self.training:
+        fold = None if self.training else self.norm
+        if fold is None:
             features = self.norm(features)
-        else:
-            fold = self.norm
         if self.modulation.uses_table(patterns):
             return affine_by_row(features, self.modulation.rows(patterns, fold), patterns, slope)
         scale, shift = self.modulation.maps(patterns, fold)

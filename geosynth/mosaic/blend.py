@@ -92,13 +92,10 @@ class BlendPainter(Painter):
         valid: npt.NDArray[np.bool_] | None,
     ) -> Iterator[Inputs]:
         """As `Painter.inputs`; windows that were kept carry their pixels."""
-        for cell in self.cells(window, origin):
-            wanted = cell.intersection(window)
-            if wanted is None or (valid is not None and not valid[slices_in(window, wanted)].any()):
-                continue
+        for cell, part in self.wanted(window, origin, valid):
             seen = indices[slices_in(context, cell.buffer(self.margin))]
             key = None
-            if wanted != cell:  # it reaches into another block
+            if part != cell:  # it reaches into another block
                 place = np.array([cell.row + origin[0], cell.column + origin[1]])
                 key = hashlib.blake2b(place.tobytes() + np.ascontiguousarray(seen).tobytes()).digest()
                 with self._lock:

@@ -135,11 +135,17 @@ class Painter:
         valid: npt.NDArray[np.bool_] | None,
     ) -> Iterator[Inputs]:
         """What the network gets for each cell with wanted pixels; arguments as for `paint`."""
-        for cell in self.cells(window, origin):
-            wanted = cell.intersection(window)
-            if wanted is None or (valid is not None and not valid[slices_in(window, wanted)].any()):
-                continue
+        for cell, _ in self.wanted(window, origin, valid):
             yield self.cell_inputs(cell, indices[slices_in(context, cell.buffer(self.margin))], origin)
+
+    def wanted(
+        self, window: Window, origin: tuple[int, int], valid: npt.NDArray[np.bool_] | None
+    ) -> Iterator[tuple[Window, Window]]:
+        """Each cell with wanted pixels, and the part of the window that it covers; arguments as for `paint`."""
+        for cell in self.cells(window, origin):
+            part = cell.intersection(window)
+            if part is not None and (valid is None or valid[slices_in(window, part)].any()):
+                yield cell, part
 
     def cell_inputs(self, cell: Window, indices: npt.NDArray[np.uint8], origin: tuple[int, int]) -> Inputs:
         """Labels, latent and noise for one cell; `indices` are those of the cell and its margin."""

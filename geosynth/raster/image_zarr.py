@@ -68,8 +68,7 @@ class ZarrImage:
     @property
     def window(self) -> Window:
         """The whole raster."""
-        height, width = self.geobox.shape
-        return Window(0, 0, height, width)
+        return Window(0, 0, *self.geobox.shape)
 
     def read(self, window: Window) -> Array:
         """(bands, height, width) of the array's dtype, for a window inside the raster.

@@ -12,10 +12,11 @@ import numpy.typing as npt
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError, GridError, RasterError
+from geosynth.errors import DataError, RasterError
 from geosynth.grid import Window
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.coordinates import grid_of, single_layer
+from geosynth.raster.like import check_inside
 from geosynth.raster.read import Array
 from geosynth.raster.stores.store import Store
 
@@ -65,8 +66,7 @@ class ZarrLabels:
     @property
     def window(self) -> Window:
         """The whole raster."""
-        height, width = self.geobox.shape
-        return Window(0, 0, height, width)
+        return Window(0, 0, *self.geobox.shape)
 
     def read(self, window: Window) -> Array:
         """(1, height, width) of raw codes.
@@ -75,9 +75,7 @@ class ZarrLabels:
             GridError: if the window reaches beyond the raster.
             RasterError: if a chunk cannot be read.
         """
-        if not self.window.contains(window):
-            height, width = self.geobox.shape
-            raise GridError(f"{self.path}: {window} reach beyond its {height} x {width} px")
+        check_inside(window, self.window, self.path)
         try:
             return np.asarray(self._array[window.slices])[np.newaxis]
         except (OSError, RuntimeError, ValueError) as error:

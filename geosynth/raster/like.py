@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
+from geosynth.errors import GridError
 from geosynth.grid import Window
 
 
@@ -51,3 +52,13 @@ class RasterLike(Protocol):
     def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
         """(height, width): where there is data, for a window inside the raster."""
         ...
+
+
+def check_inside(window: Window, whole: Window, name: str) -> None:
+    """Refuse a window that reaches beyond its raster.
+
+    Raises:
+        GridError: one line.
+    """
+    if not whole.contains(window):
+        raise GridError(f"{name}: {window} reach beyond its {whole.height} x {whole.width} px")

@@ -21,8 +21,9 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
-from geosynth.errors import GridError, RasterError
+from geosynth.errors import RasterError
 from geosynth.grid import Window
+from geosynth.raster.like import check_inside
 
 Array = npt.NDArray[Any]
 
@@ -81,8 +82,7 @@ class Raster:
     @property
     def window(self) -> Window:
         """The whole raster."""
-        height, width = self.geobox.shape
-        return Window(0, 0, height, width)
+        return Window(0, 0, *self.geobox.shape)
 
     @property
     def block_shape(self) -> tuple[int, int]:
@@ -163,9 +163,7 @@ class Raster:
 
     def _inside(self, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
         """The window as rasterio wants it; rasterio itself would crop it without a word."""
-        if not self.window.contains(window):
-            height, width = self.geobox.shape
-            raise GridError(f"{self.path}: {window} reach beyond its {height} x {width} px")
+        check_inside(window, self.window, self.path)
         return (window.row, window.bottom), (window.column, window.right)
 
     def _dataset(self) -> Any:

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GridError, SettingsError
 from geosynth.grid import TilePlan, Window, ground_sampling_distance
-from geosynth.raster.like import RasterLike
+from geosynth.raster.like import RasterLike, check_inside
 from geosynth.raster.read import Array
 
 Resampling = Literal["nearest", "mode"]
@@ -74,8 +74,7 @@ class ResampledRaster:
     @property
     def window(self) -> Window:
         """The whole raster."""
-        height, width = self.geobox.shape
-        return Window(0, 0, height, width)
+        return Window(0, 0, *self.geobox.shape)
 
     def read(self, window: Window) -> Array:
         """(1, height, width) of codes; the nodata value, else 0, where there is no data."""
@@ -103,9 +102,7 @@ class ResampledRaster:
 
     def _parts(self, window: Window) -> Iterator[tuple[tuple[slice, slice], Window, _Part, _Part]]:
         """Pieces of a window: place in it, source pixels below, and the new pixels' rows and columns on these."""
-        if not self.window.contains(window):
-            height, width = self.geobox.shape
-            raise GridError(f"{self.path}, resampled: {window} reach beyond its {height} x {width} px")
+        check_inside(window, self.window, f"{self.path}, resampled")
         size = max(1, int(_SOURCE_BLOCK * min(self._rows.factor, self._columns.factor)))
         for piece in TilePlan(window.height, window.width, size):
             place = piece.shift(window.row, window.column)

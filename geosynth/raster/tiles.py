@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import TilePlan, Window, offset_in
+from geosynth.raster.like import check_inside
 from geosynth.raster.read import Array, Raster, open_raster
 
 _LOG = logging.getLogger(__name__)
@@ -71,8 +72,7 @@ class TileMosaic:
     @property
     def window(self) -> Window:
         """The smallest rectangle around all tiles."""
-        height, width = self.geobox.shape
-        return Window(0, 0, height, width)
+        return Window(0, 0, *self.geobox.shape)
 
     def read(self, window: Window) -> Array:
         """(1, height, width); the nodata value, else 0, where no tile has data.
@@ -130,9 +130,7 @@ class TileMosaic:
 
     def _touching(self, window: Window) -> list[tuple[Raster, Window, tuple[slice, slice]]]:
         """Tiles that share pixels with the window: the tile, the part in its own pixels, its place in the window."""
-        if not self.window.contains(window):
-            height, width = self.geobox.shape
-            raise GridError(f"{self.path}: {window} reach beyond its {height} x {width} px")
+        check_inside(window, self.window, self.path)
         found = []
         for index in np.flatnonzero(self._overlaps(window)):
             own = self.place_of(int(index))

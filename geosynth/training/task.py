@@ -15,7 +15,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 
 from geosynth.config import EncoderSettings, TrainSettings
 from geosynth.errors import TrainingError
-from geosynth.models.encoder import StyleEncoder
+from geosynth.models.encoder import StyleEncoder, reparameterised
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.oasis import count_classes
 from geosynth.training.average import estimate_norms, update_average
@@ -171,11 +171,8 @@ class SpadeTask(LightningModule):
         latents, moments = rows.latents, None
         if self.encoder is not None and len(rows.paired):
             mean, log_variance = moments = tuple(values.float() for values in self.encoder(rows.image[rows.paired]))
-            normal = latents[rows.paired]
-            mean, deviation = (
-                values.view(*values.shape, *[1] * (normal.ndim - 2)) for values in (mean, torch.exp(0.5 * log_variance))
-            )
-            latents = latents.index_copy(0, rows.paired, mean + normal * deviation)
+            read = reparameterised(mean, log_variance, latents[rows.paired])
+            latents = latents.index_copy(0, rows.paired, read)
         mask, noise = rows.mask, rows.noise
         if self.objectives[0].wants_second:
             latents = torch.cat([latents, rows.seconds])

@@ -15,7 +15,8 @@ from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError
 from geosynth.mosaic.engine import engine
-from geosynth.mosaic.generate import Progress, generate_file, is_zarr_name
+from geosynth.mosaic.generate import generate_file, is_zarr_name
+from geosynth.mosaic.pipeline import Progress
 from geosynth.mosaic.style import style_from_image
 from geosynth.outputs import check_output
 from geosynth.raster.like import RasterLike

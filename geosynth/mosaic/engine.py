@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
-from geosynth.mosaic.generate import Executor
-from geosynth.mosaic.pipeline import paint_blocks
+from geosynth.mosaic.pipeline import Executor, paint_blocks
 
 if TYPE_CHECKING:
     from distributed import Client

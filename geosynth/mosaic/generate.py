@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +14,13 @@ from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
-from geosynth.errors import GeosynthError, OutputError, SettingsError
+from geosynth.errors import OutputError, SettingsError
 from geosynth.grid import BlockPlan, absolute_origin, ground_sampling_distance
 from geosynth.legend import Legend
 from geosynth.mosaic.blend import make_painter
 from geosynth.mosaic.memory import choose_block_size
 from geosynth.mosaic.painter import Painter
-from geosynth.mosaic.pipeline import paint_blocks
+from geosynth.mosaic.pipeline import Executor, Progress, paint_blocks, paint_missing
 from geosynth.mosaic.provenance import provenance
 from geosynth.mosaic.style import style_from_image, style_length_pixels
 from geosynth.outputs import check_output
@@ -40,9 +39,6 @@ from geosynth.version import __version__
 
 _LOG = logging.getLogger(__name__)
 _GSD_TOLERANCE = 0.05
-
-Executor = Callable[[Painter, LabelRaster, BlockPlan, Iterable[int], Scratch], Iterator[int]]
-Progress = Callable[[str, int, int], None]
 
 
 def generate_file(
@@ -111,46 +107,24 @@ def generate_file(
     block_size = choose_block_size(painter)
     with bounded_cache():
         survey = source.survey(lambda done, total: progress("checking", done, total))
-        _warn_about_grid(source.geobox, model.card.gsd, source.name)
+        warn_about_grid(source.geobox, model.card.gsd, source.name)
         tags = provenance(painter, source.name, source.legend, survey)
         if not (skip_finished and _is_finished(out, tags)):
             height, width = source.geobox.shape
             plan = BlockPlan(height, width, absolute_origin(source.geobox), block_size)
             scratch = Scratch(out, plan, len(model.card.bands.names), model.card.bands.dtype)
-            with scratch.open(_job(painter, source, survey, block_size)) as changed:
+            with scratch.open(painting_job(painter, source, survey, block_size)) as changed:
                 if changed:
                     _LOG.warning(
                         "%s: unfinished work with other %s is thrown away; starting afresh", out, ", ".join(changed)
                     )
-                _paint(painter, source, plan, scratch, executor, progress)
+                paint_missing(painter, source, scratch, range(len(plan)), executor, progress)
                 _write(scratch, painter, source, survey, tags, progress)
     if preview:
         write_preview(out, out.with_suffix(".png"))
     if stac:
         write_stac_item(out, out.with_suffix(".png") if preview else None)
     return out
-
-
-def _paint(
-    painter: Painter, source: LabelRaster, plan: BlockPlan, scratch: Scratch, executor: Executor, progress: Progress
-) -> None:
-    finished = scratch.done()
-    todo = [index for index in range(len(plan)) if index not in finished]
-    progress("painting", len(finished), len(plan))
-    try:
-        with contextlib.closing(executor(painter, source, plan, todo, scratch)) as indices:  # type: ignore[type-var]
-            for done, _ in enumerate(indices, start=len(finished) + 1):
-                progress("painting", done, len(plan))
-    except (KeyboardInterrupt, SystemExit, GeosynthError, MemoryError):
-        if kept := len(scratch.done()):
-            _LOG.warning(
-                "%s: stopped; %d of %d blocks are kept in %s, and the same command goes on from there",
-                scratch.out,
-                kept,
-                len(plan),
-                scratch.folder,
-            )
-        raise
 
 
 def _write(
@@ -186,7 +160,7 @@ def _write(
             progress("writing", done, len(blocks))
 
 
-def _job(painter: Painter, source: LabelRaster, survey: Survey, block_size: int) -> dict[str, Any]:
+def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_size: int) -> dict[str, Any]:
     """All that decides a block's bytes, by the names that users know."""
     style = None if painter.style is None else hashlib.sha256(painter.style.cpu().numpy().tobytes()).hexdigest()
     return {
@@ -255,7 +229,8 @@ def _resampled(raster: RasterLike, model: GeneratorModel, how: Resampling) -> Ra
     return result
 
 
-def _warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> None:
+def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> None:
+    """Say where labels have no CRS, or other pixels (metres) than those a model was trained on."""
     if geobox.crs is None:
         _LOG.warning("%s: has no CRS; the image will have none either", source)
         return

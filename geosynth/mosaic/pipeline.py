@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from geosynth.errors import GeosynthError
 from geosynth.grid import BlockPlan, Window
 from geosynth.mosaic.painter import Painter
+from geosynth.raster.labels import LabelRaster
 from geosynth.raster.scratch import Scratch
 
 Item = TypeVar("Item")
+Executor = Callable[[Painter, LabelRaster, BlockPlan, Iterable[int], Scratch], Iterator[int]]
+Progress = Callable[[str, int, int], None]
+
+_LOG = logging.getLogger(__name__)
 
 
 class LabelSource(Protocol):
@@ -80,3 +88,45 @@ def read_around(
     context = painter.context(window, origin)
     indices, has_class = source.read(context)
     return context, indices, has_class[window.shift(-context.row, -context.column).slices]
+
+
+def paint_missing(
+    painter: Painter,
+    source: LabelRaster,
+    scratch: Scratch,
+    blocks: Iterable[int],
+    executor: Executor,
+    progress: Progress,
+) -> None:
+    """Paint those of the blocks that the scratch does not hold yet.
+
+    Args:
+        painter: makes pixels from labels.
+        source: of the labels.
+        scratch: open; its plan names the blocks.
+        blocks: numbers of all that are wanted.
+        executor: see `paint_blocks`.
+        progress: called with ("painting", blocks done, blocks wanted).
+
+    Raises:
+        RasterError, OutputError, ClusterError: as the executor does; finished blocks are kept, which is said.
+    """
+    wanted = list(blocks)
+    finished = scratch.done()
+    todo = [index for index in wanted if index not in finished]
+    first = len(wanted) - len(todo)
+    progress("painting", first, len(wanted))
+    try:
+        with contextlib.closing(executor(painter, source, scratch.plan, todo, scratch)) as indices:  # type: ignore[type-var]
+            for done, _ in enumerate(indices, start=first + 1):
+                progress("painting", done, len(wanted))
+    except (KeyboardInterrupt, SystemExit, GeosynthError, MemoryError):
+        if kept := len(scratch.done()):
+            _LOG.warning(
+                "%s: stopped; %d of %d blocks are kept in %s, and the same command goes on from there",
+                scratch.out,
+                kept,
+                len(wanted),
+                scratch.folder,
+            )
+        raise

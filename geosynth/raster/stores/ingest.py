@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from geosynth.errors import DataError, GridError, LegendError, OutputError, SettingsError
 from geosynth.grid import SpatialSplit
@@ -24,7 +23,7 @@ from geosynth.raster.stores.items import Item, Paths, pair_files, read_items
 from geosynth.raster.stores.journal import Journal, Plan
 from geosynth.raster.stores.pairs import PairGroup, TargetGrid, open_pairs
 from geosynth.raster.stores.scene import FoldPixels, Scene, add_pixels
-from geosynth.raster.stores.store import Store, is_store, open_stores
+from geosynth.raster.stores.store import Store, create_group, is_store, open_stores
 from geosynth.raster.stores.work import work
 
 Progress = Callable[[int, int], None]
@@ -181,8 +180,7 @@ def _lay_out(
     names = [""] if len(groups) == 1 else [f"/{name}" for name in _names(groups)]
     if _LAID_OUT not in journal.records:
         if len(groups) > 1:
-            root = zarr.open_group(str(folder), mode="w", zarr_format=3)
-            root.attrs["geosynth_stores"] = [name[1:] for name in names]
+            create_group(folder, [name[1:] for name in names])
         for name, group, split in zip(names, groups, splits, strict=True):
             Store.create(
                 f"{folder}{name}",

@@ -43,6 +43,7 @@ class Store:
         extras: names of further maps.
         scenes: the source rasters.
         split: which pixels are train, val and test.
+        synthetic: how the imagery was made, of a twin; empty where it is what the source rasters hold.
     """
 
     def __init__(self, path: str | Path, *, mode: str = "r") -> None:
@@ -76,6 +77,7 @@ class Store:
         self.extras: tuple[str, ...] = tuple(values["extras"])
         self.scenes: tuple[Scene, ...] = tuple(Scene.from_values(scene) for scene in values["scenes"])
         self.split = SpatialSplit.from_values(values["split"])
+        self.synthetic: dict[str, str] = values.get("synthetic", {})
         self._fold_pixels: FoldPixels = values["fold_pixels"]
         arrays = {"image": self.image, "labels": self.labels, **{name: self._group[name] for name in self.extras}}
         self._readers = {name: ChunkReader(array, self.path) for name, array in arrays.items()}
@@ -93,6 +95,7 @@ class Store:
         scenes: Sequence[Scene],
         split: SpatialSplit,
         extras: Mapping[str, tuple[np.dtype[Any], float]] | None = None,
+        synthetic: Mapping[str, str] | None = None,
         chunk_size: int = layout.CHUNK_SIZE,
         shard_size: int = layout.SHARD_SIZE,
     ) -> Store:
@@ -108,6 +111,7 @@ class Store:
             scenes: the source rasters.
             split: which pixels are train, val and test.
             extras: type and nodata value of further maps.
+            synthetic: how the imagery is made, if it is not that of the source rasters.
             chunk_size: edge of what is read at once, pixels.
             shard_size: edge of what is written at once, a multiple of `chunk_size`; smaller with many bands.
         """
@@ -123,6 +127,7 @@ class Store:
             "scenes": [scene.to_values() for scene in scenes],
             "split": split.to_values(),
             "fold_pixels": {},
+            **({"synthetic": dict(synthetic)} if synthetic else {}),
         }
         edge = layout.shard_edge(len(band_names), dtype, chunk_size, shard_size)
         layout.create_image(group, geobox, band_names, dtype, chunk_size, edge)
@@ -181,6 +186,7 @@ class Store:
             "nodata": self.nodata,
             "buffer": self.split.buffer,
             "folds": folds,
+            **({"synthetic": self.synthetic} if self.synthetic else {}),
         }
 
     def scenes_in(self, fold: str) -> tuple[Scene, ...]:
@@ -278,6 +284,11 @@ class Store:
     def _update(self, **values: Any) -> None:
         group = zarr.open_group(self.path, mode="r+", zarr_format=3)
         group.attrs["geosynth"] = {**group.attrs["geosynth"], **values}
+
+
+def create_group(path: str | Path, names: Sequence[str]) -> None:
+    """Lay out a group for several stores, one a CRS, which are to be created inside it; what is there is removed."""
+    zarr.open_group(str(path), mode="w", zarr_format=3).attrs["geosynth_stores"] = list(names)
 
 
 def open_stores(path: str | Path) -> list[Store]:

@@ -1,0 +1,136 @@
+"""twin: the places and labels of a store, with images that a generator paints for them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geosynth.checkpoint import GeneratorModel, load_generator
+from geosynth.config import GenerateSettings
+from geosynth.errors import DataError, OutputError, SettingsError
+from geosynth.grid import BlockPlan, absolute_origin
+from geosynth.grid.split import FOLDS
+from geosynth.mosaic.blend import make_painter
+from geosynth.mosaic.engine import engine
+from geosynth.mosaic.generate import painting_job, warn_about_grid
+from geosynth.mosaic.memory import choose_block_size
+from geosynth.mosaic.pipeline import Executor, Progress, paint_missing
+from geosynth.mosaic.provenance import provenance
+from geosynth.mosaic.style import style_length_pixels
+from geosynth.outputs import check_output
+from geosynth.raster.scratch import Scratch
+from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import is_store
+from geosynth.raster.stores.twin_store import FoldLabels, write_twins
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_LOG = logging.getLogger(__name__)
+
+
+def twin(
+    data: str | Path | PatchSource,
+    out: str | Path,
+    model: str | Path | GeneratorModel | None = None,
+    settings: GenerateSettings | None = None,
+    *,
+    folds: Sequence[str] = FOLDS,
+    overwrite: bool = False,
+    client: Client | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda stage, done, total: None,
+    **changes: Any,
+) -> Path:
+    """Paint the images of a store anew: a store on the same grid with the same scenes, labels and split.
+
+    A tile of the twin is the synthetic counterpart of the tile at the same window. Its pixels are those that `generate`
+    paints for the store's labels. Pixels outside of the folds that are painted have no data. An interrupted call,
+    repeated, goes on where it stopped.
+
+    Args:
+        data: a store, or the path of one, of a folder of stores, or of a YAML file that names files to read in place.
+        out: folder of the twin; it appears when it is whole.
+        model: a file made by `train`, or one already loaded; None for the embedded default.
+        settings: seed, block size, ...
+        folds: whose scenes to paint.
+        overwrite: replace a store at `out`.
+        client: a `distributed.Client`, whose workers paint.
+        scheduler: the address of a Dask scheduler, whose workers paint.
+        workers: number of processes to start on this machine, which paint.
+        progress: called with ("checking", "painting" or "writing", parts done, parts to do).
+        **changes: single settings by name, as `seed=3`.
+
+    Returns:
+        `out`.
+
+    Raises:
+        SettingsError: if there is no such fold, or the settings cannot be.
+        DataError: if the model paints other bands than the store has, or the folds hold no scene.
+        LegendError: if the store has a class that the model does not know.
+        RasterError, CheckpointError: if the store or the model cannot be read.
+        OutputError: if the twin cannot be written; finished blocks are kept.
+    """
+    out = Path(out)
+    settings = GenerateSettings.parse({**(settings or GenerateSettings()).model_dump(), **changes})
+    for fold in folds:
+        if fold not in FOLDS:
+            raise SettingsError(f"no fold {fold!r}; there are: {', '.join(FOLDS)}")
+    check_output(out, overwrite=overwrite)
+    if out.exists() and not is_store(out):
+        raise OutputError(f"{out}: is not a geosynth store and will not be overwritten; choose another name")
+    sources = open_sources(data) if isinstance(data, str | Path) else [data]
+    if any(Path(source.path).resolve().is_relative_to(out.resolve()) for source in sources):
+        raise OutputError(f"{out}: is an input too and would be lost; choose another name")
+    sources = [source for source in sources if any(source.scenes_in(fold) for fold in folds)]
+    if not sources:
+        raise DataError(f"{data}: no scene in fold {', '.join(folds)}")
+    with (
+        engine(model, settings, client=client, scheduler=scheduler, workers=workers) as (chosen, decided, executor),
+        contextlib.ExitStack() as stack,
+    ):
+        loaded = chosen if isinstance(chosen, GeneratorModel) else load_generator(chosen, decided.device)
+        painted = [_paint(source, out, loaded, decided, tuple(folds), executor, progress, stack) for source in sources]
+        write_twins(out, sources, [scratch.read for scratch, _ in painted], [tags for _, tags in painted], progress)
+    return out
+
+
+def _paint(
+    source: PatchSource,
+    out: Path,
+    model: GeneratorModel,
+    settings: GenerateSettings,
+    folds: tuple[str, ...],
+    executor: Executor,
+    progress: Progress,
+    stack: contextlib.ExitStack,
+) -> tuple[Scratch, dict[str, str]]:
+    """All blocks of one store that hold a part of the folds' scenes; `stack` closes the scratch."""
+    bands = model.card.bands
+    if (bands.names, bands.dtype) != (tuple(source.band_names), source.dtype.name):
+        raise DataError(
+            f"{source.path}: has bands {', '.join(source.band_names)} ({source.dtype}), but {model.path} paints"
+            f" {', '.join(bands.names)} ({bands.dtype})"
+        )
+    labels = FoldLabels(source, source.legend.translation_to(model.card.legend), folds)
+    warn_about_grid(source.geobox, model.card.gsd, source.path)
+    survey = labels.survey(lambda done, total: progress("checking", done, total))
+    length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
+    painter = make_painter(model, settings, length)
+    block_size = choose_block_size(painter)
+    plan = BlockPlan(*source.geobox.shape, absolute_origin(source.geobox), block_size)
+    scratch = Scratch(out.with_name(f"{out.name}.{Path(source.path).name}"), plan, len(bands.names), bands.dtype)
+    job = {**painting_job(painter, labels, survey, block_size), "folds": list(folds), "split": source.split.to_values()}
+    changed = stack.enter_context(scratch.open(job))
+    if changed:
+        _LOG.warning("%s: unfinished work with other %s is thrown away; starting afresh", out, ", ".join(changed))
+    windows = {scene.window for fold in folds for scene in source.scenes_in(fold)}
+    blocks = sorted({block for window in windows for block in plan.touching(window)})
+    paint_missing(painter, labels, scratch, blocks, executor, progress)
+    tags = provenance(painter, source.path, labels.legend, survey)
+    return scratch, {**tags, "GEOSYNTH_FOLDS": ",".join(folds)}

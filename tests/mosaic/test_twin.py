@@ -1,0 +1,142 @@
+"""The synthetic twin of a store: the same places and labels, the pixels that `generate` paints."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import geosynth
+from geosynth.checkpoint import GeneratorModel
+from geosynth.errors import DataError, OutputError, RasterError, SettingsError
+from geosynth.grid import SpatialSplit, Window
+from geosynth.mosaic import pipeline
+from geosynth.raster.stores.store import Store, create_group, open_stores
+from geosynth.raster.stores.tile_view import TileView
+from rasters import UTM_18N, pixels_of
+from scene_stores import make_scene_store
+
+PLACES = {"a.tif": Window(0, 0, 150, 128), "b.tif": Window(0, 128, 150, 128), "c.tif": Window(200, 300, 64, 200)}
+SPLIT = SpatialSplit.by_scenes({"train": [PLACES["a.tif"], PLACES["b.tif"]], "test": [PLACES["c.tif"]]})
+OPTIONS = {"precision": "fp32", "block_size": 128, "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_scene_store(tmp_path_factory.mktemp("store") / "real.zarr", PLACES, split=SPLIT)
+
+
+@pytest.fixture(scope="module")
+def finished(store: Store, tiny_model: GeneratorModel, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(geosynth.twin(store, tmp_path_factory.mktemp("twin") / "twin.zarr", tiny_model, **OPTIONS))
+
+
+def test_its_pixels_are_those_of_generate(
+    store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path
+) -> None:
+    image = pixels_of(geosynth.generate(store.path, tmp_path / "image.tif", tiny_model, **OPTIONS))
+    whole = Window(0, 0, *store.geobox.shape)
+    np.testing.assert_array_equal(finished.read_image(whole), image)
+    np.testing.assert_array_equal(finished.read_labels(whole), store.read_labels(whole))
+
+
+def test_places_folds_and_grid_are_the_real_ones(store: Store, finished: Store, tiny_model: GeneratorModel) -> None:
+    assert (finished.geobox, finished.split, finished.legend) == (store.geobox, store.split, store.legend)
+    assert [(scene.name, scene.window, scene.class_pixels) for scene in finished.scenes] == [
+        (scene.name, scene.window, scene.class_pixels) for scene in store.scenes
+    ]
+    for fold in ("train", "test"):
+        assert finished.class_pixels_in(fold) == store.class_pixels_in(fold)
+        np.testing.assert_array_equal(TileView(finished, fold, 64).windows, TileView(store, fold, 64).windows)
+    assert finished.synthetic["GEOSYNTH_MODEL_SHA256"] == tiny_model.sha256
+    assert geosynth.info(finished.path)["synthetic"]["GEOSYNTH_SEED"] == "5"
+    assert not store.synthetic
+
+
+def test_training_tells_the_twin_from_the_real_store(store: Store, finished: Store) -> None:
+    hashes = {scene.image_sha256 for of in (store, finished) for scene in of.scenes}
+    assert len(hashes) == 2 * len(store.scenes)
+
+
+def test_one_fold_alone(store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path) -> None:
+    """What is painted does not depend on what else is; the rest has no data."""
+    alone = Store(geosynth.twin(store, tmp_path / "test.zarr", tiny_model, folds=["test"], **OPTIONS))
+    place = PLACES["c.tif"]
+    np.testing.assert_array_equal(alone.read_image(place), finished.read_image(place))
+    outside = alone.read_labels(PLACES["a.tif"])
+    assert (outside == alone.legend.num_classes).all()
+    assert sum(alone.class_pixels_in("train")) == 0
+    assert len(TileView(alone, "train", 64)) == 0
+    assert len(TileView(alone, "test", 64)) == len(TileView(store, "test", 64))
+
+
+def test_an_interrupted_one_goes_on(
+    store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "twin.zarr"
+    write, written = pipeline.Scratch.write, []
+
+    def stop(self: object, index: int, *block: object) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(index)
+        write(self, index, *block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.Scratch, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            geosynth.twin(store, out, tiny_model, **OPTIONS)
+    assert not out.exists()
+    steps = []
+    geosynth.twin(store, out, tiny_model, **OPTIONS, progress=lambda *values: steps.append(values))
+    first = next(done for stage, done, _ in steps if stage == "painting")
+    assert first == 2
+    whole = Window(0, 0, *store.geobox.shape)
+    np.testing.assert_array_equal(Store(out).read_image(whole), finished.read_image(whole))
+    assert [path.name for path in tmp_path.iterdir()] == ["twin.zarr"]
+
+
+def test_stores_in_several_crss(tiny_model: GeneratorModel, tmp_path: Path) -> None:
+    place = {"a.tif": Window(0, 0, 64, 64)}
+    create_group(tmp_path / "real.zarr", ["one", "two"])
+    make_scene_store(tmp_path / "real.zarr" / "one", place)
+    make_scene_store(tmp_path / "real.zarr" / "two", place, crs=UTM_18N)
+    geosynth.twin(tmp_path / "real.zarr", tmp_path / "twin.zarr", tiny_model, **OPTIONS)
+    real, twins = open_stores(tmp_path / "real.zarr"), open_stores(tmp_path / "twin.zarr")
+    assert [twin.geobox for twin in twins] == [store.geobox for store in real]
+    assert all(twin.read_image(place["a.tif"]).any() for twin in twins)
+
+
+def test_what_is_refused(store: Store, tiny_model: GeneratorModel, tmp_path: Path) -> None:
+    out = tmp_path / "twin.zarr"
+    with pytest.raises(SettingsError, match="no fold 'other'"):
+        geosynth.twin(store, out, tiny_model, folds=["other"])
+    with pytest.raises(DataError, match="no scene in fold val"):
+        geosynth.twin(store, out, tiny_model, folds=["val"])
+    three = make_scene_store(tmp_path / "three.zarr", PLACES, band_names=("red", "green", "blue"))
+    with pytest.raises(DataError, match=r"has bands red, green, blue \(uint8\), but .* paints red, green, blue, nir"):
+        geosynth.twin(three, out, tiny_model)
+    with pytest.raises(RasterError, match=r"nothing\.zarr"):
+        geosynth.twin(tmp_path / "nothing.zarr", out, tiny_model)
+    with pytest.raises(OutputError, match="exists already"):
+        geosynth.twin(store, three.path, tiny_model)
+    with pytest.raises(OutputError, match="would be lost"):
+        geosynth.twin(three, three.path, tiny_model, overwrite=True)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="not a geosynth store"):
+        geosynth.twin(store, tmp_path / "folder", tiny_model, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "three.zarr"]
+
+
+def test_at_the_command_line(store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path) -> None:
+    out = tmp_path / "twin.zarr"
+    options = ["--model", str(tiny_model.path), "--fold", "test", "--seed", "5", "--precision", "fp32"]
+    script = Path(sys.executable).with_name("geosynth")
+    command = [script, "twin", "--data", store.path, "--out", str(out), *options]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout == f"{out}\n"
+    place = PLACES["c.tif"]
+    np.testing.assert_array_equal(Store(out).read_image(place), finished.read_image(place))

@@ -114,15 +114,22 @@ def _axis(start: int, count: int, device: str) -> Tensor:
 
 
 def _normal(seed: int, stream: int, channels: int, rows: Tensor, columns: Tensor) -> Tensor:
-    """(1, channels, len(rows), len(columns)) standard normal float32, by Box and Muller's transform of two hashes."""
+    """(1, channels, len(rows), len(columns)) standard normal float32, by Box and Muller's transform of hashes.
+
+    Columns, which follow one another, share a hash in pairs: one gets the cosine's number, the other the sine's.
+    """
     channel = torch.arange(channels, dtype=torch.int64, device=rows.device)
     key = _hash(_hash(torch.full_like(channel, seed)) + (stream << 32) + channel)
     lines = _hash(key.view(-1, 1, 1) ^ _hash(rows).view(1, -1, 1))
-    bits = _hash(lines + _GOLDEN * columns.view(1, 1, -1))
+    first = int(columns[0]) // 2
+    pairs = _axis(first, int(columns[-1]) // 2 + 1 - first, str(rows.device))
+    bits = _hash_(lines + _GOLDEN * pairs)
     # 24 bits each: what float32 holds exactly. The radius needs a number above 0.
-    first = (((bits & _MASK32) >> 8) + 1).float() * 2**-24
-    second = ((bits >> 40) & 0xFFFFFF).float() * 2**-24
-    return ((-2 * first.log()).sqrt() * (2 * math.pi * second).cos()).unsqueeze(0)
+    radius = (bits & _MASK32).bitwise_right_shift_(8).add_(1).float().mul_(2**-24).log_().mul_(-2).sqrt_()
+    angle = bits.bitwise_right_shift_(40).bitwise_and_(0xFFFFFF).float().mul_(2 * math.pi * 2**-24)
+    both = torch.stack([radius * angle.cos(), radius.mul_(angle.sin_())], dim=-1).flatten(-2)
+    skipped = int(columns[0]) - 2 * first
+    return both[..., skipped : skipped + len(columns)].contiguous().unsqueeze(0)
 
 
 def _signed(value: int) -> int:
@@ -136,7 +143,12 @@ _MIX_2 = _signed(0x94D049BB133111EB)
 
 def _hash(values: Tensor) -> Tensor:
     """SplitMix64's output function on int64 (which wraps like uint64; shifts are masked to be logical)."""
-    values = values + _GOLDEN
-    values = (values ^ ((values >> 30) & ((1 << 34) - 1))) * _MIX_1
-    values = (values ^ ((values >> 27) & ((1 << 37) - 1))) * _MIX_2
-    return values ^ ((values >> 31) & ((1 << 33) - 1))
+    return _hash_(values.clone())
+
+
+def _hash_(values: Tensor) -> Tensor:
+    """`_hash` in place: maps of a whole window cost more to allocate than to compute."""
+    values.add_(_GOLDEN)
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+        values.bitwise_xor_((values >> shift).bitwise_and_((1 << 64 - shift) - 1)).mul_(factor)
+    return values.bitwise_xor_((values >> 31).bitwise_and_((1 << 33) - 1))

@@ -7,7 +7,7 @@ what else is in it. So a pixel does not depend on blocks, workers, order, or on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,6 @@ from geosynth.models.precision import uses_bfloat16
 CELL = 512
 
 _TORCH_TYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int16": torch.int16, "float32": torch.float32}
-
-Ahead = Callable[[Iterable["Inputs"]], Iterable["Inputs"]]
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,6 @@ class Painter:
         window: Window,
         origin: tuple[int, int],
         valid: npt.NDArray[np.bool_] | None = None,
-        ahead: Ahead = lambda inputs: inputs,
     ) -> npt.NDArray[Any]:
         """(bands, height, width) of `window` in the dtype of the model's bands.
 
@@ -112,10 +109,9 @@ class Painter:
             window: to paint, in the raster's pixel coordinates.
             origin: absolute (row, column) of the raster's first pixel.
             valid: (height, width) of the window: where pixels are wanted. Cells without any are not painted (0).
-            ahead: may take the network's inputs from their iterator before they are asked for, in another thread.
         """
         inputs = self.inputs(indices, context, window, origin, valid)
-        return self.join(window, ((one.cell, self.run(one)) for one in ahead(inputs)))
+        return self.join(window, ((one.cell, self.run(one)) for one in inputs))
 
     def cells(self, window: Window, origin: tuple[int, int]) -> list[Window]:
         """The parts of the lattice's cells that a window covers, on the network's stride, row by row."""

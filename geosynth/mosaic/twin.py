@@ -123,7 +123,8 @@ def _paint(
     length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
     painter = make_painter(model, settings, length)
     block_size = choose_block_size(painter)
-    plan = BlockPlan(*source.geobox.shape, absolute_origin(source.geobox), block_size)
+    height, width = source.geobox.shape
+    plan = BlockPlan(height, width, absolute_origin(source.geobox), block_size)
     scratch = Scratch(out.with_name(f"{out.name}.{Path(source.path).name}"), plan, len(bands.names), bands.dtype)
     job = {**painting_job(painter, labels, survey, block_size), "folds": list(folds), "split": source.split.to_values()}
     changed = stack.enter_context(scratch.open(job))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ from geosynth.evaluation.histograms import (
     ratio,
     wasserstein,
 )
-from geosynth.evaluation.report import (
+from geosynth.evaluation.intervals import bounds
+from geosynth.evaluation.report_pixels import (
     ClassComparison,
     Comparison,
     Estimate,
@@ -28,6 +29,7 @@ from geosynth.evaluation.report import (
     Headline,
     SeamComparison,
     SpectrumComparison,
+    known,
 )
 from geosynth.grid import Window
 from geosynth.legend import Legend
@@ -112,10 +114,10 @@ class DistributionComparer:
         )
         draws.append(result)
         num_units = int(counts.any(axis=(1, 2)).sum())
-        real_mean, synthetic_mean = (_known(value) for value in mean[0])
-        real_std, synthetic_std = (_known(np.sqrt(value)) for value in variance[0])
+        real_mean, synthetic_mean = (known(value) for value in mean[0])
+        real_std, synthetic_std = (known(np.sqrt(value)) for value in variance[0])
         real_quantiles, synthetic_quantiles = (
-            tuple(_known(value) for value in row) for row in quantiles(total, values, _QUANTILES)
+            tuple(known(value) for value in row) for row in quantiles(total, values, _QUANTILES)
         )
         return Comparison(
             quantity=quantity,
@@ -131,7 +133,7 @@ class DistributionComparer:
         )
 
     def _estimate(self, draws: Floats, num_units: int) -> Estimate:
-        return _estimate(self._bootstrap, float(draws[0]), draws[1:], num_units)
+        return _estimate(float(draws[0]), draws[1:], num_units)
 
 
 def compare_tiles(measured: Measurements, num_bands: int, bootstrap: Bootstrap, tile_size: int) -> FrechetComparison:
@@ -179,14 +181,14 @@ def _frechet_estimate(real: Floats, synthetic: Floats, units: npt.NDArray[np.int
     for weights in bootstrap.weights[:, units]:
         enough = weights.sum() > real.shape[1]
         drawn.append(frechet(gaussian(real, weights), gaussian(synthetic, weights)) if enough else np.nan)
-    return _estimate(bootstrap, value, np.array(drawn), len(np.unique(units)))
+    return _estimate(value, np.array(drawn), len(np.unique(units)))
 
 
 def compare_spectra(measured: Measurements, bands: tuple[str, ...]) -> SpectrumComparison:
     """Ratios of the summed powers."""
     real, synthetic = measured.power
     fine = slice(NUM_RINGS // 2, NUM_RINGS)
-    fine_detail = _known(ratio(synthetic[:, fine].sum(), real[:, fine].sum()))
+    fine_detail = known(ratio(synthetic[:, fine].sum(), real[:, fine].sum()))
     reason = None
     if fine_detail is None:
         reason = "the real tiles have no texture" if measured.tiles else "no whole tile is free of nodata"
@@ -194,7 +196,7 @@ def compare_spectra(measured: Measurements, bands: tuple[str, ...]) -> SpectrumC
         num_tiles=len(measured.tiles),
         frequencies=tuple(measured.frequencies.tolist()),
         ratio={
-            name: tuple(_known(value) for value in row) for name, row in zip(bands, ratio(synthetic, real), strict=True)
+            name: tuple(known(value) for value in row) for name, row in zip(bands, ratio(synthetic, real), strict=True)
         },
         fine_detail=fine_detail,
         reason=reason,
@@ -203,8 +205,11 @@ def compare_spectra(measured: Measurements, bands: tuple[str, ...]) -> SpectrumC
 
 def compare_seams(measured: Measurements) -> SeamComparison:
     """Seam scores of both images on the same lines."""
+    if measured.seams is None:
+        why = "tiles of a store have no block lines; give rasters (real, synthetic, labels) for it"
+        return SeamComparison(block_size=None, num_pairs=0, synthetic=None, real=None, reason=why)
     real, synthetic = measured.seams
-    score = _known(synthetic.score())
+    score = known(synthetic.score())
     reason = None
     if score is None:
         found = "the synthetic image has no texture" if synthetic.num_line_pairs else "no block line in the area"
@@ -213,7 +218,7 @@ def compare_seams(measured: Measurements) -> SeamComparison:
         block_size=synthetic.block_size,
         num_pairs=synthetic.num_line_pairs,
         synthetic=score,
-        real=_known(real.score()),
+        real=known(real.score()),
         reason=reason,
     )
 
@@ -227,11 +232,6 @@ def _pooled(values: list[Floats], draws: list[_Draws]) -> Floats:
     return ratio((pixels * known).sum(axis=0), pixels.sum(axis=0))
 
 
-def _estimate(bootstrap: Bootstrap, value: float, draws: Floats, num_units: int) -> Estimate:
-    interval = bootstrap.interval(value, draws, num_units)
-    low, high = interval if interval else (None, None)
-    return Estimate(value=_known(value), low=low, high=high)
-
-
-def _known(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _estimate(value: float, draws: Floats, num_units: int) -> Estimate:
+    low, high = bounds(value, draws, num_units, least=0.0)
+    return Estimate(value=known(value), low=low, high=high)

@@ -1,4 +1,4 @@
-"""Frechet distance between sets of feature vectors, and intervals by resampling places."""
+"""Frechet distance between sets of feature vectors, and draws of places."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 from geosynth.evaluation.histograms import Floats
 
 _NUM_DRAWS = 200
-_MIN_UNITS = 8
-_ROUNDING = 1e-9
+ROUNDING = 1e-9  # of the traces: what roots leave where two covariances are equal
 
 
 def gaussian(features: Floats, weights: Floats | None = None) -> tuple[Floats, Floats]:
@@ -33,7 +32,7 @@ def frechet(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> floa
     overlap = np.linalg.svd(roots, compute_uv=False).sum()
     total = np.trace(first_covariance) + np.trace(second_covariance)
     spread = total - 2 * overlap
-    if spread < _ROUNDING * total:
+    if spread < ROUNDING * total:
         spread = 0.0  # equal covariances, but for the rounding of their roots
     return float(((first_mean - second_mean) ** 2).sum() + spread)
 
@@ -62,18 +61,3 @@ class Bootstrap:
         rng = np.random.default_rng(seed)
         chances = np.full(num_units, 1 / num_units)
         return cls(rng.multinomial(num_units, chances, size=_NUM_DRAWS).astype(np.float64))
-
-    def interval(self, value: float, draws: Floats, num_units: int) -> tuple[float, float] | None:
-        """95 % interval of a statistic that cannot be negative: value -+ 1.96 standard deviations of `draws`.
-
-        Percentiles of the draws would not do: distances are biased upwards by resampling, and the percentile interval
-        of two equal distributions can lie wholly above the measured value.
-
-        Returns:
-            None if fewer than 8 units hold what is measured, or if the statistic is undefined.
-        """
-        known = draws[np.isfinite(draws)]
-        if num_units < _MIN_UNITS or not np.isfinite(value) or len(known) < len(draws) / 2:
-            return None
-        reach = 1.96 * float(known.std(ddof=1))
-        return max(0.0, value - reach), value + reach

@@ -1,139 +1,160 @@
-"""evaluate: how far a synthetic image is from the real one, per land-cover class, in numbers and pictures."""
+"""evaluate: how far synthetic images are from real ones, per land-cover class, in numbers and pictures."""
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
-from geosynth.config import GenerateSettings
-from geosynth.errors import DataError, OutputError, SettingsError
-from geosynth.evaluation.compare import DistributionComparer, compare_seams, compare_spectra, compare_tiles
-from geosynth.evaluation.distances import Bootstrap
-from geosynth.evaluation.gather import Measurements, Progress
+from geosynth.config import EvaluateSettings
+from geosynth.errors import SettingsError
+from geosynth.evaluation.files import CACHE, check_folder, write_files
+from geosynth.evaluation.gather import Progress
 from geosynth.evaluation.inputs import Inputs
-from geosynth.evaluation.page import draw_pictures, render_page
+from geosynth.evaluation.measure import measure
 from geosynth.evaluation.report import Report
+from geosynth.evaluation.store_tiles import StoreTiles
+from geosynth.evaluation.tiles import RasterTiles
+from geosynth.evaluation.twins import open_real, open_twin, paint_twins
 from geosynth.legend import Legend
-from geosynth.outputs import check_output, writing
-from geosynth.version import __version__
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import Store
 
-_DEFAULT_BLOCK = GenerateSettings().block_size
-_TILE_SIZES = range(32, 4097, 4)
+if TYPE_CHECKING:  # loads torch
+    from geosynth.checkpoint import GeneratorModel
+
+Twin = str | Path | Store
 
 
+@overload
 def evaluate(
     real: str | Path,
     synthetic: str | Path,
     labels: str | Path,
     out: str | Path | None = None,
+    settings: EvaluateSettings | None = None,
     *,
-    legend: str | Path | Legend = "chesapeake",
+    legend: str | Path | Legend | None = None,
     label_legend: str | Path | Legend | None = None,
     bands: Sequence[str] | None = None,
-    tile_size: int = 256,
-    block_size: int = _DEFAULT_BLOCK,
-    seed: int = 0,
+    segmenter: str | Path | None = None,
+    cache: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = ...,
+    **changes: Any,
+) -> Report: ...
+@overload
+def evaluate(
+    *,
+    data: str | Path | PatchSource,
+    synthetic: Twin | Sequence[Twin] | None = None,
+    model: str | Path | GeneratorModel | None = None,
+    fold: str = "test",
+    out: str | Path | None = None,
+    settings: EvaluateSettings | None = None,
+    segmenter: str | Path | None = None,
+    cache: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = ...,
+    **changes: Any,
+) -> Report: ...
+def evaluate(
+    real: str | Path | None = None,
+    synthetic: Twin | Sequence[Twin] | None = None,
+    labels: str | Path | None = None,
+    out: str | Path | None = None,
+    settings: EvaluateSettings | None = None,
+    *,
+    data: str | Path | PatchSource | None = None,
+    model: str | Path | GeneratorModel | None = None,
+    fold: str = "test",
+    legend: str | Path | Legend | None = None,
+    label_legend: str | Path | Legend | None = None,
+    bands: Sequence[str] | None = None,
+    segmenter: str | Path | None = None,
+    cache: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = lambda done, total: None,
+    **changes: Any,
 ) -> Report:
-    """Compare two 8-bit images of one place, class by class; with `out`, write report.json and report.html there.
+    """Compare 8-bit real and synthetic images, class by class; with `out`, write report.json and report.html there.
 
-    The rasters must lie on one pixel grid; what all three cover is compared. Every pixel counts (nothing is sampled),
-    in memory that does not grow with the rasters (beyond GDAL's cache of blocks: a twentieth of the machine's memory
-    unless GDAL_CACHEMAX says otherwise).
+    `evaluate(real, synthetic, labels)` compares two rasters on one pixel grid: what all three cover, every pixel of it.
+    `evaluate(data=store, synthetic=twin)` compares the tiles of a fold of a store with those of its twin (`twin`);
+    without `synthetic`, the twins that the report needs are painted first, by `model`.
+
+    Memory does not grow with the images, but for the features of at most `max_tiles` tiles (and GDAL's cache of blocks:
+    a twentieth of the machine's memory unless GDAL_CACHEMAX says otherwise). What cannot be computed is None in the
+    report, with the reason.
 
     Args:
         real: image raster, uint8.
-        synthetic: image raster, uint8, of the same bands.
+        synthetic: image raster, uint8, of the same bands; or a twin, or several of different latents, of `data`: the
+            first is compared, all of them give the diversity.
         labels: label raster.
         out: folder of the report; nothing is written without it.
-        legend: of the labels and of the report: a built-in name, a YAML file or a Legend.
-        label_legend: of the label file, if its codes differ; classes are matched by name.
-        bands: names of the bands, where the files do not tell them; NDVI needs "red" and "nir".
-        tile_size: pixels; side of the tiles for the Frechet distance, the spectra and the intervals. A multiple of 4,
-            32 to 4096.
-        block_size: pixels; side of the blocks that the synthetic image was made of, for the seam score.
-        seed: of the intervals and of the choice of pictures.
+        settings: tile size, seed, which networks, ...
+        data: a store, or a YAML file that names files to read in place.
+        model: a generator's file, or one already loaded, to paint with; None for the embedded default.
+        fold: of the store, to compare: "train", "val" or "test". Take one that the generator has not seen.
+        legend: of rasters, of the labels and of the report: a built-in name ("chesapeake" if not said), a YAML file or
+            a Legend.
+        label_legend: of rasters: of the label file, if its codes differ; classes are matched by name.
+        bands: of rasters: names of the bands, where the files do not tell them; NDVI needs "red" and "nir".
+        segmenter: a file made by `segment`, trained on real tiles: gives the segmentation consistency.
+        cache: folder for features and twins, which the next call takes from there; None: "cache" in `out`.
         overwrite: replace a report in `out`.
-        progress: called with (blocks done, blocks in all).
+        progress: called with (parts done, parts in all).
+        **changes: single settings by name, as `tile_size=128`.
 
     Raises:
-        DataError, GridError, LegendError, OutputError, RasterError, SettingsError: one line each; nothing is written.
+        CheckpointError, DataError, GridError, LegendError, OutputError, RasterError, SettingsError: one line each; no
+            report is written.
     """
-    if tile_size not in _TILE_SIZES:
-        raise SettingsError(f"tile_size must be a multiple of 4 from 32 to 4096, got {tile_size}")
-    if block_size < 2:
-        raise SettingsError(f"block_size must be at least 2, got {block_size}")
-    if seed < 0:
-        raise SettingsError(f"seed must not be negative, got {seed}")
-    target = Legend.load(legend)
-    inputs = Inputs.open(
-        real, synthetic, labels, target, target if label_legend is None else Legend.load(label_legend), bands
-    )
+    settings = EvaluateSettings.parse({**(settings or EvaluateSettings()).model_dump(), **changes})
     folder = None if out is None else Path(out)
     if folder is not None:
-        _check_out(folder, overwrite)
-    inputs.labels.check_codes()
-
-    measured = Measurements(inputs, tile_size, block_size)
-    measured.gather(progress)
-    if not measured.bands.any():
-        raise DataError(
-            f"{inputs.real.path}: no pixel to compare: where all three rasters lie, none has a class and both images"
-        )
-    report = _report(inputs, measured, tile_size, seed)
-    if folder is not None:
-        page = render_page(report, measured.bands.sum(axis=0), draw_pictures(inputs, measured, seed))
-        _write(folder, {"report.json": report.to_json(), "report.html": page})
-    return report
-
-
-def _report(inputs: Inputs, measured: Measurements, tile_size: int, seed: int) -> Report:
-    bootstrap = Bootstrap.draw(len(measured.bands), seed)
-    distributions = DistributionComparer(inputs.legend, inputs.bands, measured, bootstrap)
-    classes = distributions.classes()
-    area = inputs.area
-    return Report(
-        software=f"geosynth {__version__}",
-        real=inputs.real.path,
-        synthetic=inputs.synthetic.path,
-        labels=inputs.labels.raster.path,
-        legend=inputs.legend.name,
-        bands=inputs.bands,
-        area=(area.row, area.column, area.height, area.width),
-        pixels=sum(entry.pixels for entry in classes),
-        tile_size=tile_size,
-        seed=seed,
-        headline=distributions.headline(),
-        classes=classes,
-        ndvi_reason=None if measured.ndvi is not None else "needs bands named red and nir",
-        frechet=compare_tiles(measured, len(inputs.bands), bootstrap, tile_size),
-        spectrum=compare_spectra(measured, inputs.bands),
-        seams=compare_seams(measured),
-    )
-
-
-def _check_out(folder: Path, overwrite: bool) -> None:
-    """Refuse before the work what would fail after it."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file; the report needs a folder")
-    check_output(folder, overwrite=overwrite)
-
-
-def _write(folder: Path, files: dict[str, str]) -> None:
-    """All files, or none: under a temporary name first. Other files in an existing folder stay."""
-    place = folder.resolve()
-    partial = place.with_name(place.name + ".partial")
-    try:
-        with writing(folder):
-            partial.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                (partial / name).write_text(text, encoding="utf-8")
-            if place.exists():
-                for name in files:
-                    (partial / name).replace(place / name)
+        check_folder(folder, overwrite)
+    keep = Path(cache) if cache is not None else folder / CACHE if folder is not None else None
+    with ExitStack() as stack:
+        pair: StoreTiles | RasterTiles
+        if data is None:
+            if real is None or not isinstance(synthetic, str | Path) or labels is None or model is not None:
+                raise SettingsError(
+                    "evaluate compares rasters (real, synthetic, labels), or data with synthetic or model"
+                )
+            target = Legend.load("chesapeake" if legend is None else legend)
+            own = target if label_legend is None else Legend.load(label_legend)
+            inputs = Inputs.open(real, synthetic, labels, target, own, bands)
+            inputs.labels.check_codes()
+            pair = RasterTiles(inputs, settings.tile_size)
+        else:
+            of_rasters = {
+                "real": real,
+                "labels": labels,
+                "legend": legend,
+                "label_legend": label_legend,
+                "bands": bands,
+            }
+            given = [name for name, value in of_rasters.items() if value is not None]
+            if given:
+                raise SettingsError(f"{', '.join(given)}: for rasters; with data, the store tells it")
+            if synthetic is not None and model is not None:
+                raise SettingsError(
+                    "with data, say synthetic (twins that are there) or model (to paint them), not both"
+                )
+            source = open_real(data)
+            if synthetic is None:
+                place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geosynth-")))
+                seeds = range(settings.seed, settings.seed + settings.latents)
+                twins = paint_twins(source, model, fold, place, seeds=seeds, device=settings.device, progress=progress)
             else:
-                partial.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+                several = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic)
+                twins = [open_twin(path) for path in several]
+            pair = StoreTiles(source, twins, fold, settings.tile_size)
+        report, page = measure(pair, settings, segmenter, keep, progress)
+    if folder is not None:
+        write_files(folder, {"report.json": report.to_json(), "report.html": page})
+    return report

@@ -1,58 +1,63 @@
-"""One pass over the rasters in bounded memory: histograms per class and place, features per tile, sums for the rest."""
+"""One pass over the tiles in bounded memory: histograms per class and place, features per tile, sums for the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from geosynth.evaluation.features import NUM_RINGS, RingPower, SeamSums, band_statistics, num_features
 from geosynth.evaluation.histograms import NDVI_VALUES, Floats, count_ndvi, count_values
-from geosynth.evaluation.inputs import Block, Inputs
-from geosynth.grid import TilePlan, Window
+from geosynth.evaluation.inputs import Block
+from geosynth.evaluation.tiles import Tile, TilePair, is_whole
+from geosynth.grid import Window
 
 Progress = Callable[[int, int], None]
 
-_BLOCK_SIZE = 1024  # pixels read at once, at least
-_MAX_UNITS = 100
+
+class Observer(Protocol):
+    """Sees every whole tile of the pass: one without a hole."""
+
+    def add(self, tile: Tile, block: Block) -> None:
+        """Look at the pixels of a tile."""
+
+    def finish(self) -> None:
+        """Told after the last tile."""
 
 
 class Measurements:
     """What one pass finds. Image axis: 0 real, 1 synthetic.
 
     Attributes:
-        bands: (units, 2, classes, bands, 256) histograms of DN; a unit is a tile, or a square group of tiles where
-            there are more than 100.
+        bands: (units, 2, classes, bands, 256) histograms of DN; a unit is a place (`TilePair`).
         ndvi: (units, 2, classes, 1001) histograms of NDVI; None where the bands for it are not known.
-        tiles: windows (in the area) of the tiles of which every pixel is compared.
-        tile_units: (tiles,) the unit of each of them.
+        windows: of the tiles of which a pixel is compared.
+        tiles: windows of those of which every pixel is.
+        tile_units: (tiles,) the unit of each of the latter.
         features: (2, tiles, features).
         power: (2, bands, 16) sums over these tiles.
-        seams: of the real and the synthetic image.
+        seams: of the real and the synthetic image; None where nothing was made of blocks.
     """
 
-    def __init__(self, inputs: Inputs, tile_size: int, seam_block: int) -> None:
-        self._inputs, self._tile_size = inputs, tile_size
-        self._num_classes, num_bands = inputs.legend.num_classes, len(inputs.bands)
-        rows, columns = -(-inputs.area.height // tile_size), -(-inputs.area.width // tile_size)
-        self._group = next(
-            side for side in range(1, rows + columns + 1) if -(-rows // side) * -(-columns // side) <= _MAX_UNITS
-        )
-        self._units_across = -(-columns // self._group)
-        num_units = -(-rows // self._group) * self._units_across
-        self.bands = np.zeros((num_units, 2, self._num_classes, num_bands, 256), dtype=np.uint32)
-        lower = [name.casefold() for name in inputs.bands]
+    def __init__(self, pair: TilePair, seam_block: int) -> None:
+        self._pair = pair
+        self._num_classes, num_bands = pair.legend.num_classes, len(pair.bands)
+        self.bands = np.zeros((pair.num_units, 2, self._num_classes, num_bands, 256), dtype=np.uint32)
+        lower = [name.casefold() for name in pair.bands]
         self._red_nir = (lower.index("red"), lower.index("nir")) if {"red", "nir"} <= set(lower) else None
-        shape = (num_units, 2, self._num_classes, len(NDVI_VALUES))
+        shape = (pair.num_units, 2, self._num_classes, len(NDVI_VALUES))
         self.ndvi = np.zeros(shape, dtype=np.uint32) if self._red_nir else None
+        self.windows: list[Window] = []
         self.tiles: list[Window] = []
         self._tile_units: list[int] = []
         self._features: list[tuple[Floats, Floats]] = []
-        self._ring_power = RingPower(tile_size)
+        self._ring_power = RingPower(pair.tile_size)
         self.frequencies = self._ring_power.frequencies
         self.power = np.zeros((2, num_bands, NUM_RINGS))
-        self.seams = SeamSums(seam_block), SeamSums(seam_block)
+        self._seam_block = seam_block
+        self.seams: tuple[SeamSums, SeamSums] | None = None
 
     @property
     def tile_units(self) -> npt.NDArray[np.int64]:  # noqa: D102
@@ -61,46 +66,45 @@ class Measurements:
     @property
     def features(self) -> Floats:  # noqa: D102
         if not self._features:
-            return np.zeros((2, 0, num_features(len(self._inputs.bands))))
+            return np.zeros((2, 0, num_features(len(self._pair.bands))))
         return np.asarray(self._features).swapaxes(0, 1)
 
-    def gather(self, progress: Progress) -> None:
+    def gather(self, progress: Progress, observers: Sequence[Observer] = ()) -> None:
         """Read everything once."""
-        area = self._inputs.area
-        size = self._tile_size * max(1, _BLOCK_SIZE // self._tile_size)
-        whole = Window(0, 0, area.height, area.width)
-        plan = TilePlan(area.height, area.width, size)
-        for done, window in enumerate(plan, start=1):
-            # One more row and column, for the steps to the neighbouring blocks.
-            grown = whole.intersection(Window(window.row, window.column, window.height + 1, window.width + 1))
-            assert grown is not None
-            block = self._inputs.read(grown)
-            row, column = self._inputs.synthetic_origin
-            origin = row + window.row, column + window.column
-            compared = block.indices < self._num_classes
-            for seams, image in zip(self.seams, (block.real, block.synthetic), strict=True):
-                seams.add(image, compared, origin, (window.height, window.width))
-            for tile in TilePlan(window.height, window.width, self._tile_size):
-                self._add_tile(block.crop(tile), tile.shift(window.row, window.column))
-            progress(done, len(plan))
+        for done, piece in enumerate(self._pair.pieces(), start=1):
+            if piece.seam_origin is not None:
+                if self.seams is None:
+                    self.seams = SeamSums(self._seam_block), SeamSums(self._seam_block)
+                compared = piece.block.indices < self._num_classes
+                for seams, image in zip(self.seams, (piece.block.real, piece.block.synthetic), strict=True):
+                    seams.add(image, compared, piece.seam_origin, piece.shape)
+            for tile, inside in piece.tiles:
+                part = piece.block.crop(inside)
+                self._add_tile(part, tile)
+                if is_whole(part, self._num_classes, self._pair.tile_size):
+                    self._add_whole(part, tile)
+                    for observer in observers:
+                        observer.add(tile, part)
+            progress(done, self._pair.num_pieces)
+        for observer in observers:
+            observer.finish()
 
-    def _add_tile(self, part: Block, tile: Window) -> None:
-        step = self._tile_size * self._group
-        unit = tile.row // step * self._units_across + tile.column // step
-        images = part.real, part.synthetic
+    def _add_tile(self, part: Block, tile: Tile) -> None:
         present = np.unique(part.indices)
         present = present[present < self._num_classes]  # only their pages of the large arrays are ever touched
-        for which, image in enumerate(images):
+        if len(present):
+            self.windows.append(tile.window)
+        for which, image in enumerate((part.real, part.synthetic)):
             for number, band in enumerate(image):
                 counts = count_values(band, part.indices, self._num_classes, 256)
-                self.bands[unit, which, present, number] += counts[present].astype(np.uint32)
+                self.bands[tile.unit, which, present, number] += counts[present].astype(np.uint32)
             if self.ndvi is not None and self._red_nir:
                 red, nir = (image[index] for index in self._red_nir)
                 counts = count_ndvi(red, nir, part.indices, self._num_classes)
-                self.ndvi[unit, which, present] += counts[present].astype(np.uint32)
-        whole = bool((part.indices < self._num_classes).all())
-        if whole and tile.height == tile.width == self._tile_size:
-            self.tiles.append(tile)
-            self._tile_units.append(unit)
-            self._features.append((band_statistics(part.real), band_statistics(part.synthetic)))
-            self.power += [self._ring_power(image) for image in images]
+                self.ndvi[tile.unit, which, present] += counts[present].astype(np.uint32)
+
+    def _add_whole(self, part: Block, tile: Tile) -> None:
+        self.tiles.append(tile.window)
+        self._tile_units.append(tile.unit)
+        self._features.append((band_statistics(part.real), band_statistics(part.synthetic)))
+        self.power += [self._ring_power(image) for image in (part.real, part.synthetic)]

@@ -1,121 +1,85 @@
-"""report.html: one file, no scripts, nothing fetched: tables, pictures (PNG inside) and curves (SVG inside)."""
+"""report.html: one file, nothing fetched: tables, pictures and curves."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from geosynth.evaluation.gather import Measurements
-from geosynth.evaluation.histograms import Floats, ratio
-from geosynth.evaluation.inputs import Inputs
-from geosynth.evaluation.report import ClassComparison, Comparison, Report
-from geosynth.grid import Window
-
-_NUM_PICTURES = 4
-_PICTURE_SIZE = 256
-_REAL, _SYNTHETIC = "#1b6ca8", "#d1495b"
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: .6rem 0 1.4rem; }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child, td.text { text-align: left; }
-figure { display: inline-block; margin: 0 .8rem 1rem 0; }
-figcaption { font-size: .8rem; color: #555; }
-img { image-rendering: pixelated; margin-right: 4px; }
-.swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid #999; }
-svg { background: #fafafa; border: 1px solid #ddd; }
-"""
+from geosynth.evaluation import html
+from geosynth.evaluation.page_features import feature_parts
+from geosynth.evaluation.pictures import ClosestPicture, Picture
+from geosynth.evaluation.report import Report
+from geosynth.evaluation.report_pixels import ClassComparison, Comparison, number
 
 
-class Picture(NamedTuple):
-    """A window shown: (height, width, 3) images of labels, real and synthetic."""
-
-    window: Window
-    labels: npt.NDArray[np.uint8]
-    real: npt.NDArray[np.uint8]
-    synthetic: npt.NDArray[np.uint8]
-
-
-def draw_pictures(inputs: Inputs, measured: Measurements, seed: int) -> list[Picture]:
-    """Up to four windows of up to 256 px, at tiles drawn at random; white where there is no class."""
-    area = inputs.area
-    centres = [(tile.row + tile.height // 2, tile.column + tile.width // 2) for tile in measured.tiles]
-    centres = centres or [(area.height // 2, area.width // 2)]
-    chosen = np.random.default_rng(seed).permutation(len(centres))[:_NUM_PICTURES]
-    height, width = min(_PICTURE_SIZE, area.height), min(_PICTURE_SIZE, area.width)
-    windows = {
-        Window(
-            min(max(centres[index][0] - height // 2, 0), area.height - height),
-            min(max(centres[index][1] - width // 2, 0), area.width - width),
-            height,
-            width,
-        )
-        for index in chosen
-    }
-    palette = np.array([entry.rgb for entry in inputs.legend.classes] + [(255, 255, 255)], dtype=np.uint8)
-    shown = _shown_bands(inputs.bands)
-    pictures = []
-    for window in sorted(windows):
-        block = inputs.read(window)
-        images = [np.moveaxis(image[shown], 0, -1) for image in (block.real, block.synthetic)]
-        pictures.append(Picture(window, palette[block.indices], *images))
-    return pictures
-
-
-def render_page(report: Report, counts: npt.NDArray[Any], pictures: list[Picture]) -> str:
+def render_page(
+    report: Report, counts: npt.NDArray[Any], pictures: Sequence[Picture], closest: Sequence[ClosestPicture] = ()
+) -> str:
     """The whole page.
 
     Args:
         report: the numbers.
         counts: (2, classes, bands, 256) histograms of the real and the synthetic image, classes as in the legend.
         pictures: from `draw_pictures`.
+        closest: from `draw_closest`.
     """
-    present = counts[:, counts.any(axis=(0, 2, 3))]
-    files = [("real", report.real), ("synthetic", report.synthetic), ("labels", report.labels)]
-    top, left, height, width = report.area
-    parts = [
-        "<h1>Real against synthetic</h1>",
-        _table(("raster", "file"), [(name, path) for name, path in files], text=True),
-        f"<p>{report.pixels:,} pixels compared, in {height} x {width} px from row {top}, column {left} of the real"
-        f" raster. Legend: {escape(report.legend)}. {escape(report.software)}, seed {report.seed}.</p>",
-        "<h2>Summary</h2>",
-        _table(("measure", "value", "meaning"), report.summary(), text=True),
-        "<p>Brackets: 95 % intervals from a bootstrap over places. The Frechet distance is one between simple band"
-        " statistics of tiles; it must not be compared with published FID values.</p>",
-        "<h2>Pictures</h2>",
-        "<p>Labels, real, synthetic; places drawn at random.</p>",
-        *[_picture(picture, report.area) for picture in pictures],
-        f"<p>{''.join(_swatch(entry) + escape(entry.name) + ' &nbsp; ' for entry in report.classes)}</p>",
-        "<h2>Classes</h2>",
-        _class_table(report.classes),
-        "<h2>Distributions</h2>",
-        f'<p><b style="color:{_REAL}">real</b>, <b style="color:{_SYNTHETIC}">synthetic</b>; 0 to 255 DN.</p>',
-        *[
-            _figure(_curves(pair), f"{entry.name}, {band}")
-            for entry, of_class in zip(report.classes, np.moveaxis(present, 0, 2), strict=True)
-            for band, pair in zip(report.bands, of_class, strict=True)
-        ],
-        "<h2>Power spectrum, synthetic over real</h2>",
-        _spectrum_table(report),
-    ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>geosynth evaluation</title>'
-        f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    parts = [*_head(report), *_pictures(report, pictures), *_pixels(report, counts), *feature_parts(report, closest)]
+    return html.document("geosynth evaluation", parts)
+
+
+def _head(report: Report) -> Iterator[str]:
+    yield "<h1>Real against synthetic</h1>"
+    files = [("real", report.real), *(("synthetic", path) for path in report.synthetic), ("labels", report.labels)]
+    yield html.table(("images", "file"), files, text=True)
+    where = f"of the fold {report.fold}"
+    if report.area:
+        top, left, height, width = report.area
+        where = f"in {height} x {width} px from row {top}, column {left} of the real raster"
+    yield html.paragraph(
+        f"{report.pixels:,} pixels compared, {where}. Legend: {report.legend}. {report.software}, seed {report.seed}."
+    )
+    yield "<h2>Summary</h2>"
+    yield html.table(("measure", "value", "meaning"), report.summary(), text=True)
+    yield html.paragraph(
+        "Brackets: 95 % intervals from a bootstrap over places, which are"
+        f" {report.places.kind}; there are {report.places.count}, and no interval for fewer than 8. Brackets of real"
+        " to real, and of real to synthetic alike: least and largest over ten draws of halves of the places; they have"
+        " fewer tiles than the distance itself, so compare them with each other."
+        " Only distances of Inception features are FID and KID; no other may be compared with published values."
     )
 
 
-def _shown_bands(bands: tuple[str, ...]) -> list[int]:
-    lower = [name.casefold() for name in bands]
-    if {"red", "green", "blue"} <= set(lower):
-        return [lower.index(name) for name in ("red", "green", "blue")]
-    return [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
+def _pictures(report: Report, pictures: Sequence[Picture]) -> Iterator[str]:
+    yield "<h2>Pictures</h2>"
+    yield html.paragraph(
+        "Labels, real, synthetic; places drawn at random. Last: real left of the slider, synthetic right of it."
+    )
+    for one in pictures:
+        named = (("labels", one.labels), ("real", one.real), ("synthetic", one.synthetic))
+        yield html.images(named, one.caption, "pair")
+    names = (html.swatch(entry.colour) + escape(entry.name) + " &nbsp; " for entry in report.classes)
+    yield f"<p>{''.join(names)}</p>"
+
+
+def _pixels(report: Report, counts: npt.NDArray[Any]) -> Iterator[str]:
+    yield "<h2>Classes</h2>"
+    yield _class_table(report.classes)
+    yield "<h2>Distributions</h2>"
+    yield (
+        f'<p><b style="color:{html.REAL}">real</b>, <b style="color:{html.SYNTHETIC}">synthetic</b>; 0 to 255 DN.</p>'
+    )
+    present = counts[:, counts.any(axis=(0, 2, 3))]
+    for entry, of_class in zip(report.classes, np.moveaxis(present, 0, 2), strict=True):
+        for band, pair in zip(report.bands, of_class, strict=True):
+            yield html.figure(html.curves(pair), f"{entry.name}, {band}")
+    yield "<h2>Power spectrum, synthetic over real</h2>"
+    yield _spectrum_table(report)
+    yield "<h2>Texture inside of classes, synthetic over real power</h2>"
+    yield from _class_spectra(report)
 
 
 def _class_table(classes: tuple[ClassComparison, ...]) -> str:
@@ -123,68 +87,38 @@ def _class_table(classes: tuple[ClassComparison, ...]) -> str:
     rows = []
     for entry in classes:
         every: tuple[Comparison, ...] = entry.bands + ((entry.ndvi,) if entry.ndvi else ())
-        for number, one in enumerate(every):
-            name = _swatch(entry) + escape(entry.name) if number == 0 else ""
+        for place, one in enumerate(every):
+            name = html.swatch(entry.colour) + escape(entry.name) if place == 0 else ""
             moments = (one.real_mean, one.real_std, one.synthetic_mean, one.synthetic_std)
-            cells = [f"{one.pixels:,}", escape(one.quantity), *[_number(value) for value in moments]]
+            cells = [f"{one.pixels:,}", escape(one.quantity), *[number(value) for value in moments]]
             rows.append([name, *cells, str(one.wasserstein), str(one.variance_ratio)])
-    return _table((*head, "Wasserstein-1", "variance ratio"), rows, raw=True)
+    return html.table((*head, "Wasserstein-1", "variance ratio"), rows, raw=True)
 
 
 def _spectrum_table(report: Report) -> str:
     if not report.spectrum.num_tiles:
-        return f"<p>{escape(report.spectrum.reason or '')}</p>"
+        return html.paragraph(report.spectrum.reason or "")
     head = ("cycles per pixel", *report.bands)
     columns = [report.spectrum.ratio[name] for name in report.bands]
     rows = [
-        (f"{frequency:.3f}", *map(_number, values))
+        (f"{frequency:.3f}", *map(number, values))
         for frequency, *values in zip(report.spectrum.frequencies, *columns, strict=True)
     ]
-    return _table(head, rows)
+    return html.table(head, rows)
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]], *, text: bool = False, raw: bool = False) -> str:
-    """`text`: cells are words, to the left; `raw`: cells are HTML already."""
-    cell = '<td class="text">' if text else "<td>"
-    lines = ["".join(f"{cell}{value if raw else escape(value)}</td>" for value in row) for row in rows]
-    header = "".join(f"<th>{escape(name)}</th>" for name in head)
-    return f"<table><tr>{header}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
-
-
-def _picture(picture: Picture, area: tuple[int, int, int, int]) -> str:
-    names = ("labels", "real", "synthetic")
-    images = (picture.labels, picture.real, picture.synthetic)
-    return _figure(
-        "".join(f'<img alt="{name}" src="{_png(image)}">' for name, image in zip(names, images, strict=True)),
-        f"real raster, {picture.window.shift(area[0], area[1])}",
+def _class_spectra(report: Report) -> Iterator[str]:
+    spectra = report.class_spectra
+    if spectra.reason:
+        yield html.paragraph(spectra.reason)
+        return
+    yield html.paragraph(
+        f"Windows of {spectra.window_size} px that hold one class only; octaves in cycles per pixel, coarse to fine."
     )
-
-
-def _png(image: npt.NDArray[np.uint8]) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _curves(pair: npt.NDArray[Any]) -> str:
-    """Two histograms (2, 256) as curves over bins of 4 DN, on one scale."""
-    shares: Floats = pair.reshape(2, 64, 4).sum(axis=2) / 1.0
-    shares = ratio(shares, shares.sum(axis=1, keepdims=True))
-    heights = 70 * (1 - shares / np.nanmax(shares))
-    lines = []
-    for curve, colour in zip(heights, (_REAL, _SYNTHETIC), strict=True):
-        points = " ".join(f"{4 * position + 2},{value:.1f}" for position, value in enumerate(curve))
-        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-    return f'<svg width="256" height="72" viewBox="0 -1 256 72">{"".join(lines)}</svg>'
-
-
-def _figure(content: str, caption: str) -> str:
-    return f"<figure>{content}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _swatch(entry: ClassComparison) -> str:
-    return f'<span class="swatch" style="background:{entry.colour}"></span>'
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    head = ("class", "windows", "band", *(f"{low:.3g} to {high:.3g}" for low, high in spectra.octaves))
+    rows = [
+        (*((one.name, str(one.num_windows)) if place == 0 else ("", "")), band, *map(number, values))
+        for one in spectra.classes
+        for place, (band, values) in enumerate(one.ratio.items())
+    ]
+    yield html.table(head, rows)

@@ -4,133 +4,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Estimate(_Part):
-    """A number and its 95 % interval; None where it is not defined or too few places hold it."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return "-"
-        return f"{self.value:.3g}" + (f" [{self.low:.3g}, {self.high:.3g}]" if self.low is not None else "")
-
-
-class Comparison(_Part):
-    """One quantity (a band in DN, or NDVI) over one class.
-
-    Attributes:
-        quantity: name of the band, or "ndvi".
-        pixels: compared; for NDVI those of the real image where it is defined.
-        real_mean .. synthetic_std: population moments.
-        real_quantiles, synthetic_quantiles: the 5 %, 50 % and 95 % quantiles.
-        wasserstein: Wasserstein-1 distance of the two distributions, in units of the quantity; 0 is best.
-        variance_ratio: synthetic over real; 1 is best, below 1 the synthetic image is too uniform.
-    """
-
-    quantity: str
-    pixels: int
-    real_mean: float | None
-    real_std: float | None
-    synthetic_mean: float | None
-    synthetic_std: float | None
-    real_quantiles: tuple[float | None, ...]
-    synthetic_quantiles: tuple[float | None, ...]
-    wasserstein: Estimate
-    variance_ratio: Estimate
-
-
-class ClassComparison(_Part):
-    """One class: name, colour ("#rrggbb"), pixels compared, their share, and a comparison per band and of NDVI."""
-
-    name: str
-    colour: str
-    pixels: int
-    share: float
-    bands: tuple[Comparison, ...]
-    ndvi: Comparison | None
-
-
-class Headline(_Part):
-    """Means over classes and bands, weighted by pixels.
-
-    Attributes:
-        wasserstein: Wasserstein-1 distance within classes, in DN.
-        variance_ratio: variance within classes, synthetic over real.
-        ndvi_wasserstein: Wasserstein-1 distance of NDVI within classes.
-    """
-
-    wasserstein: Estimate
-    variance_ratio: Estimate
-    ndvi_wasserstein: Estimate
-
-
-class FrechetComparison(_Part):
-    """Squared Frechet distances between tiles in a simple feature space. Not comparable with FID (Inception features).
-
-    Features are measured in standard deviations over the real tiles.
-
-    Attributes:
-        feature_space, num_features: see `geosynth.evaluation.features.band_statistics`.
-        num_tiles, min_tiles: tiles, not overlapping, of which every pixel is compared; how many are needed.
-        distance: real against synthetic, over all tiles, each place in both sets.
-        halves_real: real tiles of one half of the area against real tiles of the other: the scale.
-        halves_across: real tiles of one half against synthetic ones of the other (mean of both ways): compare this with
-            `halves_real`, from which it differs only by what is synthetic.
-        reason: why there are no numbers.
-    """
-
-    feature_space: str
-    num_features: int
-    num_tiles: int
-    min_tiles: int
-    distance: Estimate
-    halves_real: float | None
-    halves_across: float | None
-    reason: str | None
-
-
-class SpectrumComparison(_Part):
-    """Radially averaged power spectra, synthetic over real.
-
-    Attributes:
-        num_tiles: as in `FrechetComparison`.
-        frequencies: ring centres, cycles per pixel.
-        ratio: per band, one number a ring; 1 is best, below 1 detail of that size is missing.
-        fine_detail: the same for all bands and all frequencies of 0.25 to 0.5 cycles per pixel.
-        reason: why there are no numbers.
-    """
-
-    num_tiles: int
-    frequencies: tuple[float, ...]
-    ratio: dict[str, tuple[float | None, ...]]
-    fine_detail: float | None
-    reason: str | None
-
-
-class SeamComparison(_Part):
-    """Mean absolute step across block lines over the mean step elsewhere; 1 without seams.
-
-    Attributes:
-        block_size: pixels; lines stand on multiples of it, counted from the synthetic raster's corner.
-        num_pairs: pixel pairs across lines in the synthetic image.
-        synthetic, real: the score of either image on the same lines.
-        reason: why there are no numbers.
-    """
-
-    block_size: int
-    num_pairs: int
-    synthetic: float | None
-    real: float | None
-    reason: str | None
+from geosynth.evaluation.report_features import (
+    ClassSpectraComparison,
+    ConsistencyComparison,
+    DiversityComparison,
+    FeatureComparison,
+    MemorisationComparison,
+)
+from geosynth.evaluation.report_pixels import (
+    ClassComparison,
+    FrechetComparison,
+    Headline,
+    Part,
+    SeamComparison,
+    SpectrumComparison,
+    number,
+)
 
 
 class SummaryRow(NamedTuple):
@@ -141,37 +30,63 @@ class SummaryRow(NamedTuple):
     meaning: str
 
 
-class Report(_Part):
+class Places(Part):
+    """What is drawn with replacement for the 95 % intervals: each place with its real and its synthetic pixels.
+
+    Attributes:
+        kind: what a place is, in words.
+        count: that hold pixels.
+    """
+
+    kind: str
+    count: int
+
+
+class Report(Part):
     """Everything `evaluate` measured.
 
     Attributes:
         software: name and version.
-        real, synthetic, labels: the files, as given.
+        real, synthetic, labels: the files or stores, as given.
+        fold: of the store; None where rasters were compared.
         legend: name.
         bands: names.
-        area: first row, first column, height, width of the common pixels on the grid of the real raster.
+        area: of rasters, first row, first column, height, width of the common pixels on the grid of the real one.
         pixels: compared: with a class, and with data in both images.
         tile_size, seed: as given.
-        headline, classes, frechet, spectrum, seams: the results; classes without a pixel are left out.
+        places: what intervals rest on.
+        headline, classes, frechet, spectrum, class_spectra, seams: the results; classes without a pixel are left out.
         ndvi_reason: why there is no NDVI.
+        features: distances in each feature space, to the real tiles of each reference.
+        features_reason, inception_reason: why there are none, or none that are called FID and KID.
+        memorisation, diversity, consistency: each says itself why it has no numbers.
     """
 
     software: str
     real: str
-    synthetic: str
+    synthetic: tuple[str, ...]
     labels: str
+    fold: str | None
     legend: str
     bands: tuple[str, ...]
-    area: tuple[int, int, int, int]
+    area: tuple[int, int, int, int] | None
     pixels: int
     tile_size: int
     seed: int
+    places: Places
     headline: Headline
     classes: tuple[ClassComparison, ...]
     ndvi_reason: str | None
     frechet: FrechetComparison
     spectrum: SpectrumComparison
+    class_spectra: ClassSpectraComparison
     seams: SeamComparison
+    features: tuple[FeatureComparison, ...]
+    features_reason: str | None
+    inception_reason: str | None
+    memorisation: MemorisationComparison
+    diversity: DiversityComparison
+    consistency: ConsistencyComparison
 
     def to_json(self) -> str:
         """Indented JSON; `Report.model_validate_json` reads it."""
@@ -179,32 +94,58 @@ class Report(_Part):
 
     def summary(self) -> tuple[SummaryRow, ...]:
         """The headline numbers, in words."""
-        rows = [
+        return (*self._pixel_rows(), *self._feature_rows(), *self._further_rows())
+
+    def _pixel_rows(self) -> list[SummaryRow]:
+        frechet, seams = self.frechet, self.seams
+        scale = f"real against real, halves of the area: {number(frechet.halves_real)}"
+        tiles = f"{frechet.num_tiles} tiles; {frechet.feature_space}"
+        power, step = "power, synthetic / real; 1 is best", f"1 is best; real on the same lines: {number(seams.real)}"
+        return [
             SummaryRow("Wasserstein-1 within classes", f"{self.headline.wasserstein} DN", "0 is best"),
             SummaryRow("variance within classes", f"{self.headline.variance_ratio}", "synthetic / real; 1 is best"),
             SummaryRow("Wasserstein-1 of NDVI", f"{self.headline.ndvi_wasserstein}", self.ndvi_reason or "0 is best"),
+            SummaryRow("Frechet, all places", f"{frechet.distance}", frechet.reason or tiles),
+            SummaryRow("Frechet, across halves", number(frechet.halves_across), frechet.reason or scale),
+            SummaryRow("fine detail", number(self.spectrum.fine_detail), self.spectrum.reason or power),
+            SummaryRow("seams", number(seams.synthetic), seams.reason or step),
         ]
-        frechet, seams = self.frechet, self.seams
-        scale = f"real against real, halves of the area: {_number(frechet.halves_real)}"
-        tiles = f"{frechet.num_tiles} tiles"
-        rows += [
+
+    def _feature_rows(self) -> list[SummaryRow]:
+        """Natural colours only; the report has the rest."""
+        rows = []
+        if self.features_reason:
+            rows.append(SummaryRow("distances of features", "-", self.features_reason))
+        if self.inception_reason:
+            rows.append(SummaryRow("FID and KID", "-", self.inception_reason))
+        for one in self.features:
+            if "(" in one.feature_space:
+                continue
+            tiles = f"n {one.num_real}, {one.num_synthetic}"
+            for name, distance in ((one.frechet_name, one.frechet), (one.kid_name, one.kid)):
+                told = tiles
+                if distance.real.value is not None:
+                    told += f"; halves: real to real {distance.real}, real to synthetic {distance.across}"
+                if distance.estimate.value is None:
+                    told = one.reason or distance.note or ""
+                rows.append(SummaryRow(f"{name}, to {one.reference}", f"{distance.estimate}", told))
+            shares = (one.precision, one.recall, one.density, one.coverage)
+            for name, share in zip(("precision", "recall", "density", "coverage"), shares, strict=True):
+                why = one.reason or one.note or one.feature_space
+                rows.append(SummaryRow(f"{name}, {one.reference}", f"{share}", why))
+        return rows
+
+    def _further_rows(self) -> list[SummaryRow]:
+        near, many, found = self.memorisation, self.diversity, self.consistency
+        half = f"real tiles: {near.control}; {near.num_synthetic} tiles, {near.num_train} of train, {near.num_other} of"
+        return [
+            SummaryRow("nearer to train", f"{near.share_nearer_train}", near.reason or f"{half} {near.other}"),
             SummaryRow(
-                "Frechet, all places", f"{frechet.distance}", frechet.reason or f"{tiles}; {frechet.feature_space}"
+                "diversity", f"{many.pixels} DN", many.reason or f"{many.num_latents} latents, {many.num_tiles} tiles"
             ),
-            SummaryRow("Frechet, across halves", _number(frechet.halves_across), frechet.reason or scale),
             SummaryRow(
-                "fine detail",
-                _number(self.spectrum.fine_detail),
-                self.spectrum.reason or "power, synthetic / real; 1 is best",
-            ),
-            SummaryRow(
-                "seams",
-                _number(seams.synthetic),
-                seams.reason or f"1 is best; real on the same lines: {_number(seams.real)}",
+                "mIoU, synthetic - real",
+                f"{found.difference}",
+                found.reason or f"{found.synthetic} and {found.real}; {found.num_tiles} tiles",
             ),
         ]
-        return tuple(rows)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"

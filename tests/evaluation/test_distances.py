@@ -42,30 +42,8 @@ def test_weights_are_repetitions() -> None:
     assert np.allclose(covariance, np.cov(repeated.T))
 
 
-def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
-    values = np.random.default_rng(4).normal(10, 2, size=400)
-    bootstrap = Bootstrap.draw(len(values), seed=0)
-    interval = bootstrap.interval(values.mean(), bootstrap.weights @ values / len(values), len(values))
-    assert interval is not None
-    reach = (interval[1] - interval[0]) / 2
-    assert reach == pytest.approx(1.96 * values.std() / 20, rel=0.15)
-    assert sum(interval) / 2 == pytest.approx(values.mean())
-
-
 def test_draws_follow_the_seed_and_keep_the_number_of_units() -> None:
     first, again, other = (Bootstrap.draw(12, seed).weights for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert (first.sum(axis=1) == 12).all()
-
-
-def test_few_units_or_undefined_values_have_no_interval() -> None:
-    bootstrap = Bootstrap.draw(12, 0)
-    draws = np.arange(200.0)
-    assert bootstrap.interval(1.0, draws, 7) is None
-    assert bootstrap.interval(float("nan"), draws, 12) is None
-    assert bootstrap.interval(1.0, np.full(200, np.nan), 12) is None
-    low, high = bootstrap.interval(1.0, draws, 12) or (None, None)
-    assert low == 0
-    assert high is not None
-    assert high > 1

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import rasterio
 from evaluation_scenes import WriteScene, blobs, textured
+from scipy.stats import t as student
 
 from geosynth.errors import DataError, GeosynthError, GridError, LegendError, OutputError, RasterError, SettingsError
-from geosynth.evaluation import gather
+from geosynth.evaluation import tiles
 from geosynth.evaluation.distances import Bootstrap
 from geosynth.evaluation.evaluate import evaluate
 from geosynth.evaluation.report import Report
@@ -37,7 +38,9 @@ def scene(write_scene: WriteScene) -> dict[str, Any]:
 
 
 def small(scene: dict[str, Any], legend: str | Legend, **changes: Any) -> Report:
-    return evaluate(**({**scene["paths"], "legend": legend, "tile_size": 32, "block_size": 64} | changes))
+    return evaluate(
+        **({**scene["paths"], "legend": legend, "tile_size": 32, "block_size": 64, "features": False} | changes)
+    )
 
 
 def test_classes_are_those_of_the_pixels(scene: dict[str, Any], legend: Legend) -> None:
@@ -91,8 +94,9 @@ def test_intervals_come_from_drawing_tiles(scene: dict[str, Any], legend: Legend
     spread = np.abs(shares[:, 0] - shares[:, 1]).sum(axis=1).std(ddof=1)
     found = report.classes[0].bands[1].wasserstein
     assert found.value is not None
-    assert found.low == pytest.approx(found.value - 1.96 * spread)
-    assert found.high == pytest.approx(found.value + 1.96 * spread)
+    reach = student.ppf(0.975, len(counts) - 1) * spread * np.sqrt(len(counts) / (len(counts) - 1))
+    assert found.low == pytest.approx(found.value - reach)
+    assert found.high == pytest.approx(found.value + reach)
 
 
 def test_identical_images_are_no_distance_apart(scene: dict[str, Any], legend: Legend) -> None:
@@ -135,7 +139,7 @@ def test_results_do_not_depend_on_how_the_raster_is_read(
 ) -> None:
     whole = small(scene, legend)
     calls = []
-    monkeypatch.setattr(gather, "_BLOCK_SIZE", 64)
+    monkeypatch.setattr(tiles, "_READ_SIZE", 64)
     cut = small(scene, legend, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(done, 35) for done in range(1, 36)]
     first, second = json.loads(whole.to_json()), json.loads(cut.to_json())
@@ -244,18 +248,21 @@ def test_golden_keys_of_the_report(scene: dict[str, Any], legend: Legend) -> Non
     def keys(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: keys(inner) for name, inner in value.items()}
-        return [keys(value[0])] if isinstance(value, list) and value else None
+        return [keys(one) for one in value[:1]] if isinstance(value, list) else None
 
     estimate = dict.fromkeys(("value", "low", "high"))
     moments = dict.fromkeys(("quantity", "pixels", "real_mean", "real_std", "synthetic_mean", "synthetic_std"))
     quantiles = {"real_quantiles": [None], "synthetic_quantiles": [None]}
     comparison = moments | quantiles | {"wasserstein": estimate, "variance_ratio": estimate}
     one_class = dict.fromkeys(("name", "colour", "pixels", "share")) | {"bands": [comparison], "ndvi": comparison}
+    texture = {"name": None, "num_windows": None, "ratio": {name: [None] for name in RGBN}}
     frechet = dict.fromkeys(("feature_space", "num_features", "num_tiles", "min_tiles", "halves_real", "halves_across"))
     assert keys(json.loads(small(scene, legend).to_json())) == {
-        **dict.fromkeys(
-            ("software", "real", "synthetic", "labels", "legend", "pixels", "tile_size", "seed", "ndvi_reason")
-        ),
+        **dict.fromkeys(("software", "real", "labels", "fold", "legend", "pixels", "tile_size", "seed", "ndvi_reason")),
+        **dict.fromkeys(("features_reason", "inception_reason")),
+        "synthetic": [None],
+        "features": [],
+        "places": dict.fromkeys(("kind", "count")),
         "bands": [None],
         "area": [None],
         "headline": {"wasserstein": estimate, "variance_ratio": estimate, "ndvi_wasserstein": estimate},
@@ -268,7 +275,22 @@ def test_golden_keys_of_the_report(scene: dict[str, Any], legend: Legend) -> Non
             "fine_detail": None,
             "reason": None,
         },
+        "class_spectra": {"window_size": None, "octaves": [[None]], "reason": None, "classes": [texture]},
         "seams": dict.fromkeys(("block_size", "num_pairs", "synthetic", "real", "reason")),
+        "memorisation": {
+            **dict.fromkeys(("feature_space", "num_synthetic", "num_train", "num_other", "other", "reason")),
+            **dict.fromkeys(("share_nearer_train", "distance_ratio", "control"), estimate),
+            "closest": [],
+        },
+        "diversity": {
+            **dict.fromkeys(("num_latents", "num_tiles", "feature_space", "reason")),
+            **dict.fromkeys(("pixels", "features"), estimate),
+        },
+        "consistency": {
+            **dict.fromkeys(("segmenter", "num_tiles", "num_places", "reason")),
+            **dict.fromkeys(("real", "synthetic", "difference"), estimate),
+            "class_iou": {},
+        },
     }
 
 
@@ -280,7 +302,31 @@ def test_the_summary_tells_values_and_reasons(scene: dict[str, Any], legend: Leg
     assert "68 needed" in told["Frechet, all places"].meaning
     assert "red and nir" in told["Wasserstein-1 of NDVI"].meaning
     assert told["Wasserstein-1 within classes"].value.endswith("DN")
-    assert not any("FID" in part for row in rows for part in row)
+    assert [row.value for row in rows if "FID" in "".join(row)] == ["-"]
+    assert told["distances of features"].meaning == told["nearer to train"].meaning == "not asked for (features)"
+
+
+def test_rasters_have_distances_of_features_too(legend: Legend, write_scene: WriteScene) -> None:
+    rng = np.random.default_rng(0)
+    codes = blobs(rng, 64, 128)
+    paths = {
+        "real": write_scene("real.tif", textured(rng, codes), bands=RGBN),
+        "synthetic": write_scene("synthetic.tif", textured(rng, codes) // 2, bands=RGBN),
+        "labels": write_scene("labels.tif", codes),
+    }
+    report = small({"paths": paths}, legend, features=True, max_tiles=6)
+    assert [one.feature_space for one in report.features] == [
+        "efficientnet-lite0",
+        "efficientnet-lite0 (nir, red, green)",
+    ]
+    for one in report.features:
+        assert (one.reference, one.num_real, one.num_synthetic) == ("area", 6, 6)
+        assert one.frechet.across.value is not None
+    assert "store" in (report.memorisation.reason or "")
+    assert "two twins" in (report.diversity.reason or "")
+    assert "geosynth segment" in (report.consistency.reason or "")
+    assert report.area == (0, 0, 64, 128)
+    assert "which touch" in report.places.kind
 
 
 def test_files_are_written_where_asked(scene: dict[str, Any], legend: Legend, tmp_path: Path) -> None:
@@ -368,7 +414,7 @@ def test_a_real_tile_against_itself_and_against_its_neighbour(real_data: Path, t
         {"name": "ohio", "classes": [{"code": code, "name": name} for code, name in enumerate(names)]}
     )
     tile = "tile_14216.tif"
-    options: dict[str, Any] = {"legend": legend, "bands": RGBN, "tile_size": 32, "block_size": 64}
+    options: dict[str, Any] = {"legend": legend, "bands": RGBN, "tile_size": 32, "block_size": 64, "features": False}
     itself = evaluate(images / tile, images / tile, labels / tile, **options)
     assert itself.pixels == 256 * 256
     assert itself.headline.wasserstein.value == itself.headline.ndvi_wasserstein.value == 0

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -57,6 +60,7 @@ def page(write_scene: WriteScene, legend: Legend, tmp_path: Path) -> tuple[str, 
         tmp_path / "out",
         legend=legend,
         tile_size=64,
+        features=False,
     )
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     outline = Outline()
@@ -76,7 +80,8 @@ def test_the_page_parses_and_names_are_escaped(page: Any) -> None:
 
 def test_the_page_fetches_nothing(page: Any) -> None:
     text, outline, _, _ = page
-    assert not {tag for tag, _ in outline.found} & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    assert not {tag for tag, _ in outline.found} & {"link", "iframe", "object", "embed", "base", "form"}
+    assert [attributes for tag, attributes in outline.found if tag == "script"] == [{}]
     sources = [
         value for _, attributes in outline.found for name, value in attributes.items() if name in ("src", "href")
     ]
@@ -113,3 +118,49 @@ def test_curves_stay_inside_their_frame(page: Any) -> None:
             assert points.min() >= 0
             assert points[:, 0].max() <= 256
             assert points[:, 1].max() <= 70
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"),
+)
+# What a reader would see and do; the answers stand in the page's title.
+LOOK = """<script>
+window.addEventListener("load", () => {
+  const images = [...document.images].map(image => [image.complete, image.naturalWidth, image.naturalHeight]);
+  const sliders = [...document.querySelectorAll("input[type=range]")];
+  const cuts = sliders.map(slider => [0, 25, 100].map(place => {
+    slider.value = place;
+    slider.dispatchEvent(new Event("input"));
+    return getComputedStyle(slider.parentNode.querySelector(".over")).clipPath;
+  }));
+  document.title = JSON.stringify({images, cuts, figures: document.querySelectorAll("figure.pair").length});
+});
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_a_browser_shows_the_pictures_and_moves_the_slider(page: Any, tmp_path: Path) -> None:
+    text, _, _, _ = page
+    (tmp_path / "look.html").write_text(text.replace("</body>", LOOK), encoding="utf-8")
+    run = subprocess.run(
+        [
+            str(CHROMIUM),
+            *QUIET,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            (tmp_path / "look.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in run.stderr
+    found = json.loads(re.findall(r"<title>(.*?)</title>", run.stdout)[0])
+    assert found["figures"] >= 1
+    assert len(found["images"]) == 5 * found["figures"]  # three, and two over each other
+    assert all(image == [True, 256, 256] for image in found["images"])
+    shown_from = [[cut.split()[-1] for cut in cuts] for cuts in found["cuts"]]
+    assert shown_from == [["0%)", "25%)", "100%)"]] * found["figures"]

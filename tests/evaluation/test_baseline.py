@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from geosynth.errors import DataError
+from geosynth.evaluation.baseline import real_baseline
+from geosynth.evaluation.kernel import kernel_distance
+from geosynth.evaluation.moments import frechet_distance
+
+
+def test_places_never_part_and_numbers_are_equal() -> None:
+    places = np.array([5, 5, 5, 2, 2, 9, 9, 9, 9, 1])
+    features = np.stack([np.arange(10.0), places], axis=1)
+    seen = []
+
+    def distance(first: np.ndarray, second: np.ndarray) -> float:
+        seen.append((first, second))
+        return float(len(seen))
+
+    found = real_baseline(features, places, distance, draws=6, seed=0)
+    assert found.real.tolist() == [1, 2, 3, 4, 5, 6]
+    assert found.across is None
+    for first, second in seen:
+        assert len(first) == len(second) == found.num_tiles
+        assert not set(first[:, 1]) & set(second[:, 1])
+    assert len({tuple(first[:, 0]) for first, _ in seen}) > 1
+
+
+def test_a_perfect_generator_is_as_far_as_real_is() -> None:
+    rng = np.random.default_rng(0)
+    places = np.repeat(np.arange(12), 4)
+    real = rng.normal(size=(12, 3))[places] + rng.normal(size=(48, 3))
+    perfect = real_baseline(real, places, frechet_distance, draws=5, seed=0, synthetic=real.copy())
+    assert perfect.across is not None
+    assert np.array_equal(perfect.real, perfect.across)
+    flat = real_baseline(real, places, frechet_distance, draws=5, seed=0, synthetic=0.1 * real)
+    assert flat.across is not None
+    assert (flat.across > 1.5 * flat.real).all()
+
+
+def test_places_that_differ_are_further_than_tiles_at_random() -> None:
+    rng = np.random.default_rng(1)
+    places = np.repeat(np.arange(10), 10)
+    features = 3 * rng.normal(size=(10, 4))[places] + rng.normal(size=(100, 4))
+    between = real_baseline(features, places, kernel_distance, draws=20, seed=0)
+    within = real_baseline(features, np.arange(100), kernel_distance, draws=20, seed=0)
+    assert between.real.mean() > 5 * abs(within.real.mean())
+
+
+def test_the_same_seed_gives_the_same_baseline() -> None:
+    rng = np.random.default_rng(2)
+    features, places = rng.normal(size=(20, 3)), np.repeat(np.arange(5), 4)
+    first, again, other = (real_baseline(features, places, kernel_distance, 4, seed) for seed in (0, 0, 1))
+    assert np.array_equal(first.real, again.real)
+    assert not np.array_equal(first.real, other.real)
+
+
+def test_one_place_has_no_baseline() -> None:
+    with pytest.raises(DataError, match="the real tiles lie in 1 place; real against real needs 2"):
+        real_baseline(np.zeros((8, 2)), np.full(8, 3), kernel_distance, 4, 0)

@@ -1,0 +1,317 @@
+"""evaluate on a store and its twins: what needs networks, folds and several latents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from evaluation_scenes import small_legend
+from twin_stores import RGBN, SIDE, folds, images_of, places, scene_codes, write_store
+from typer.testing import CliRunner
+
+from geosynth.config import BandSettings, SegmentSettings
+from geosynth.errors import CheckpointError, DataError, GeosynthError, LegendError, OutputError, SettingsError
+from geosynth.evaluation.distances import frechet, gaussian
+from geosynth.evaluation.evaluate import evaluate
+from geosynth.evaluation.report import Report
+from geosynth.grid import Window
+from geosynth.legend import CHESAPEAKE, Legend
+from geosynth.raster.stores.store import Store
+from geosynth.segmentation.segmenter import SegmenterCard, save_segmenter
+from scene_stores import make_scene_store
+
+NUM_TEST, NUM_TRAIN = 10, 8
+
+
+class Case(NamedTuple):
+    """A store, two twins of which the first is a worse image, a segmenter, and the report on them."""
+
+    folder: Path
+    store: Store
+    twins: list[Store]
+    segmenter: Path
+    report: Report
+
+
+def write_segmenter(path: Path, legend: Legend) -> Path:
+    settings = SegmentSettings()
+    torch.manual_seed(0)
+    network = smp.Unet(settings.encoder, encoder_weights=None, in_channels=4, classes=legend.num_classes).eval()
+    save_segmenter(path, network, SegmenterCard(settings, legend, BandSettings(names=RGBN), None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp("store")
+    codes, split = scene_codes(0, NUM_TEST + NUM_TRAIN), folds(NUM_TEST, NUM_TRAIN)
+    real = images_of(1, codes)
+    store = write_store(folder / "real.zarr", codes, real, split)
+    smooth = real // 2 + 40 * (codes > 0)
+    twins = [
+        write_store(folder / "one.zarr", codes, smooth.astype(np.uint8), split),
+        write_store(folder / "two.zarr", codes, (smooth + 6 * (codes > 0)).astype(np.uint8), split),
+    ]
+    segmenter = write_segmenter(folder / "segmenter.safetensors", small_legend())
+    report = evaluate(
+        data=store.path, synthetic=twins, out=folder / "report", segmenter=segmenter, tile_size=SIDE, seed=3
+    )
+    return Case(folder, store, twins, segmenter, report)
+
+
+def test_distances_are_stated_for_each_space_and_reference(case: Case) -> None:
+    names = ("efficientnet-lite0", "efficientnet-lite0 (nir, red, green)")
+    assert [(one.feature_space, one.reference) for one in case.report.features] == [
+        (name, fold) for name in names for fold in ("test", "train")
+    ]
+    for one in case.report.features:
+        real = NUM_TEST if one.reference == "test" else NUM_TRAIN
+        assert (one.num_real, one.num_synthetic, one.num_places) == (real, NUM_TEST, NUM_TEST)
+        for estimate in (one.frechet.estimate, one.kid.estimate, one.precision, one.recall, one.density, one.coverage):
+            assert estimate.value is not None
+            assert estimate.low is not None
+            assert estimate.high is not None
+            assert estimate.low <= estimate.value <= estimate.high
+        assert one.frechet_name.startswith("Frechet, efficientnet")
+        assert "biased" in (one.frechet.note or "")
+        if one.reference == "test":
+            assert one.frechet.num_halves == one.kid.num_halves == NUM_TEST // 2
+            # a darker image of half the contrast is further away than another place
+            assert one.kid.across.value is not None
+            assert one.kid.real.value is not None
+            assert one.kid.across.value > one.kid.real.value
+        else:
+            assert one.frechet.real.value is None
+    assert "Inception" in (case.report.inception_reason or "")
+    assert not any("FID" in row.measure for row in case.report.summary() if row.value != "-")
+
+
+def test_a_perfect_twin_is_no_distance_away(case: Case) -> None:
+    report = evaluate(data=case.store, synthetic=case.store, tile_size=SIDE, cache=case.folder / "report" / "cache")
+    own = report.features[0]
+    assert own.frechet.estimate.value == 0
+    assert own.precision.value == own.recall.value == own.coverage.value == 1
+    assert own.frechet.real == own.frechet.across
+    assert report.headline.wasserstein.value == 0
+    assert report.memorisation.share_nearer_train.value == report.memorisation.control.value
+    assert "two twins" in (report.diversity.reason or "")
+
+
+def test_memorisation_shows_the_closest_pairs(case: Case) -> None:
+    found = case.report.memorisation
+    assert found.reason is None
+    assert (found.num_synthetic, found.other) == (NUM_TEST, "test")
+    assert found.num_train == found.num_other == NUM_TRAIN
+    assert len(found.closest) == 8
+    train = {(window.row, window.column) for window in places(NUM_TEST + NUM_TRAIN)[NUM_TEST:]}
+    assert {pair.train_window[:2] for pair in found.closest} <= train
+    assert [pair.distance for pair in found.closest] == sorted(pair.distance for pair in found.closest)
+    page = (case.folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count('alt="train"') == 8
+    assert found.closest[0].train in page
+
+
+def test_diversity_is_the_mean_difference_of_the_twins(case: Case) -> None:
+    found = case.report.diversity
+    assert (found.num_latents, found.num_tiles, found.feature_space) == (2, NUM_TEST, "efficientnet-lite0")
+    assert found.pixels.value == pytest.approx(6)
+    assert found.features.value is not None
+    assert found.features.value > 0
+
+
+def test_consistency_is_what_the_segmenter_finds_in_either_image(case: Case) -> None:
+    from geosynth.segmentation.segmenter import load_segmenter
+
+    found, segmenter = case.report.consistency, load_segmenter(case.segmenter)
+    windows = places(NUM_TEST)
+    miou = []
+    for source in (case.store, case.twins[0]):
+        pairs = ((source.read_image(window), source.read_labels(window)) for window in windows)
+        miou.append(segmenter.scores(pairs).miou())
+    assert [found.real.value, found.synthetic.value] == pytest.approx(miou, abs=1e-3)
+    assert found.difference.value == pytest.approx(miou[1] - miou[0], abs=1e-3)
+    assert (found.num_tiles, found.num_places) == (NUM_TEST, NUM_TEST)
+    assert found.difference.low is not None
+
+
+def test_more_tiles_than_are_looked_at_together(case: Case) -> None:
+    from geosynth.segmentation.segmenter import load_segmenter
+
+    report = evaluate(
+        data=case.store, synthetic=case.twins, segmenter=case.segmenter, tile_size=SIDE // 2, features=False
+    )
+    assert (report.diversity.num_tiles, report.consistency.num_tiles) == (4 * NUM_TEST, 4 * NUM_TEST)
+    assert report.diversity.pixels.value == pytest.approx(6)
+    assert report.diversity.features.value is report.diversity.feature_space is None
+    parts = [
+        Window(window.row + row, window.column + column, SIDE // 2, SIDE // 2)
+        for window in places(NUM_TEST)
+        for row in (0, SIDE // 2)
+        for column in (0, SIDE // 2)
+    ]
+    pairs = ((case.store.read_image(part), case.store.read_labels(part)) for part in parts)
+    expected = load_segmenter(case.segmenter).scores(pairs).miou()
+    assert report.consistency.real.value == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_report_says_what_it_rests_on_and_what_it_lacks(case: Case) -> None:
+    report = case.report
+    assert report.fold == "test"
+    assert report.area is None
+    assert report.pixels == NUM_TEST * SIDE**2
+    assert report.synthetic == tuple(twin.path for twin in case.twins)
+    assert (report.places.kind, report.places.count) == ("clusters of touching scenes", NUM_TEST)
+    assert report.headline.wasserstein.low is not None
+    assert "rasters" in (report.seams.reason or "")
+    assert Report.model_validate_json(report.to_json()) == report
+    written = (case.folder / "report" / "report.json").read_text(encoding="utf-8")
+    assert written == report.to_json()
+    assert "NaN" not in written
+    assert not report.to_json().count("Infinity")
+
+
+def test_the_same_call_gives_the_same_bytes_from_the_cache(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geosynth.evaluation.extractors import Extractor
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("nothing is left to embed")
+
+    monkeypatch.setattr(Extractor, "embed", refuse)
+    again = evaluate(
+        data=case.store.path,
+        synthetic=[twin.path for twin in case.twins],
+        out=case.folder / "again",
+        cache=case.folder / "report" / "cache",
+        segmenter=case.segmenter,
+        tile_size=SIDE,
+        seed=3,
+    )
+    assert again == case.report
+    assert sorted(path.name for path in (case.folder / "again").iterdir()) == ["report.html", "report.json"]
+    page = (case.folder / "again" / "report.html").read_bytes()
+    assert page == (case.folder / "report" / "report.html").read_bytes()
+
+
+def test_only_distances_of_inception_features_are_fid_and_kid(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that only takes means stands for Inception, whose weights are a download."""
+    from geosynth.evaluation import extractors
+
+    means = extractors.Extractor(
+        "inception-v3-compat", 3, "means", lambda images: images.float().mean((2, 3)), torch.device("cpu")
+    )
+    real = extractors.load_extractor
+    asked: list[Any] = []
+
+    def load(name: Any, weights: Any = None, device: Any = "cpu", *, download: bool = False) -> extractors.Extractor:
+        if name != "inception":
+            return real(name, weights, device)
+        asked.append((weights, download))
+        return means
+
+    monkeypatch.setattr(extractors, "load_extractor", load)
+    options: dict[str, Any] = {"data": case.store, "synthetic": case.twins[0], "tile_size": SIDE}
+    cache = case.folder / "report" / "cache"
+    report = evaluate(**options, inception="w.pth", cache=cache)
+    evaluate(**options, inception="download", cache=cache)
+    assert asked == [("w.pth", False), (None, True)]
+    assert report.inception_reason is None
+    tiles = [(case.store.read_image(window), case.twins[0].read_image(window)) for window in places(NUM_TEST)]
+    found = [gaussian(np.array([image[:3].mean((1, 2)) for image in images])) for images in zip(*tiles, strict=True)]
+    assert report.features[0].frechet.estimate.value == pytest.approx(frechet(*found), rel=1e-4)
+    told = {row.measure: row.value for row in report.summary()}
+    assert {name for name in told if "FID" in name} == {"FID, to test", "FID, to train"}
+    assert {name for name in told if "KID" in name} == {"KID, to test", "KID, to train"}
+    assert told["FID, to test"] == str(report.features[0].frechet.estimate)
+
+
+def test_too_few_tiles_are_told_with_the_number_needed(tmp_path: Path) -> None:
+    codes, split = scene_codes(0, 4), folds(3, 1)
+    store = write_store(tmp_path / "real.zarr", codes, images_of(1, codes), split)
+    report = evaluate(data=store, synthetic=store, tile_size=SIDE)
+    own, train = report.features[:2]
+    assert own.precision.value is None
+    assert "at least 6 are needed" in (own.note or "")
+    assert own.frechet.estimate.value == 0
+    assert own.frechet.estimate.low is None  # three places make no interval
+    assert train.frechet.estimate.value is None
+    assert "1 of them, but at least 2 are needed" in (train.frechet.note or "")
+    assert "at least 2 are needed" in (report.memorisation.reason or "")
+    assert "which touch" in report.places.kind
+
+
+def test_constant_images_have_a_report(tmp_path: Path) -> None:
+    codes, split = scene_codes(0, 10), folds(8, 2)
+    flat = [np.full((4, *codes.shape), value, np.uint8) * (codes > 0) for value in (50, 60)]
+    store, twin = (
+        write_store(tmp_path / f"{number}.zarr", codes, image.astype(np.uint8), split)
+        for number, image in enumerate(flat)
+    )
+    report = evaluate(data=store, synthetic=twin, tile_size=SIDE, out=tmp_path / "out")
+    assert report.headline.wasserstein.value == 10
+    assert report.headline.variance_ratio.value is None
+    assert "NaN" not in (tmp_path / "out" / "report.json").read_text()
+
+
+def test_a_model_paints_the_twins_once(tmp_path: Path, tiny_model: Any) -> None:
+    store = make_scene_store(tmp_path / "store.zarr", {"a": places(2)[0], "b": places(2)[1]}, split=folds(1, 1))
+    options: dict[str, Any] = {"data": store.path, "model": tiny_model, "tile_size": 32, "features": False, "seed": 5}
+    first = evaluate(**options, out=tmp_path / "out")
+    twins = sorted((tmp_path / "out" / "cache").iterdir())
+    assert [path.name[-7:] for path in twins] == ["-5.zarr", "-6.zarr"]
+    assert [Store(path).synthetic["GEOSYNTH_SEED"] for path in twins] == ["5", "6"]
+    assert first.diversity.pixels.value is not None
+    assert first.diversity.pixels.value > 0
+    before = [path.stat().st_mtime_ns for path in twins]
+    with pytest.raises(OutputError, match="exists already"):
+        evaluate(**options, out=tmp_path / "out")
+    assert evaluate(**options, out=tmp_path / "out", overwrite=True) == first
+    assert [path.stat().st_mtime_ns for path in twins] == before
+    lonely = evaluate(**{**options, "latents": 1})  # painted beside nothing, and gone
+    assert lonely.headline == first.headline
+    assert lonely.diversity.pixels.value is None
+
+
+def test_bad_calls_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:
+    other = write_segmenter(tmp_path / "other.safetensors", CHESAPEAKE)
+    codes = scene_codes(0, NUM_TEST + NUM_TRAIN)
+    codes[:, : places(NUM_TEST)[-1].right] = 0
+    nothing = write_store(tmp_path / "nothing.zarr", codes, images_of(1, codes), folds(NUM_TEST, NUM_TRAIN))
+    twin = case.twins[0]
+    cases: list[tuple[type[GeosynthError], str, dict[str, Any]]] = [
+        (SettingsError, "not both", {"data": case.store, "synthetic": twin, "model": "m.safetensors"}),
+        (SettingsError, "legend, bands: for rasters", {
+            "data": case.store, "synthetic": twin, "legend": "chesapeake", "bands": RGBN,
+        }),
+        (SettingsError, "compares rasters", {"real": "a.tif", "synthetic": "b.tif"}),
+        (SettingsError, "compares rasters", {"real": "a.tif", "labels": "b.tif", "synthetic": ["c.tif", "d.tif"]}),
+        (SettingsError, "fold 'all'", {"data": case.store, "synthetic": twin, "fold": "all"}),
+        (LegendError, "knows the classes", {"data": case.store, "synthetic": twin, "segmenter": other}),
+        (CheckpointError, "no such", {"data": case.store, "synthetic": twin, "segmenter": tmp_path / "none"}),
+        (CheckpointError, "none.pth", {
+            "data": case.store, "synthetic": twin, "features": True, "inception": str(tmp_path / "none.pth"),
+        }),
+        (DataError, "has no image in the fold 'test'", {"data": case.store, "synthetic": nothing}),
+    ]  # fmt: skip
+    for error, saying, arguments in cases:
+        with pytest.raises(error) as caught:
+            evaluate(**{"features": False, "tile_size": SIDE, "out": tmp_path / "out", **arguments})
+        assert saying in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_takes_a_store_and_twins(case: Case) -> None:
+    from geosynth_cli.main import _typer
+
+    twins = [part for twin in case.twins for part in ("--synthetic", twin.path)]
+    options = ["--no-features", "--tile-size", str(SIDE), "--json"]
+    run = CliRunner().invoke(_typer, ["evaluate", "--data", case.store.path, *twins, *options])
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout)["diversity"]["pixels"]["value"] == pytest.approx(6)
+    for wrong in (["--real", "a.tif"], [], ["--real", "a", "--labels", "b", "--fold", "val"]):
+        assert CliRunner().invoke(_typer, ["evaluate", *wrong]).exit_code == 2

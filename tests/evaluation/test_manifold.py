@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from geosynth.errors import DataError
+from geosynth.evaluation import neighbours
+from geosynth.evaluation.manifold import compare_manifolds
+from geosynth.evaluation.neighbours import distance_blocks, nearest
+
+
+def naive(real: np.ndarray, synthetic: np.ndarray, k: int) -> tuple[float, float, float, float]:
+    def radius(features: np.ndarray, index: int) -> float:
+        return sorted(math.dist(features[index], other) for i, other in enumerate(features) if i != index)[k - 1]
+
+    real_radii = [radius(real, index) for index in range(len(real))]
+    synthetic_radii = [radius(synthetic, index) for index in range(len(synthetic))]
+    inside = [[math.dist(x, y) <= reach for x, reach in zip(real, real_radii, strict=True)] for y in synthetic]
+    recalled = [any(math.dist(x, y) <= r for y, r in zip(synthetic, synthetic_radii, strict=True)) for x in real]
+    return (
+        float(np.mean([any(row) for row in inside])),
+        float(np.mean(recalled)),
+        float(np.mean([sum(row) for row in inside])) / k,
+        float(np.mean(np.any(inside, axis=0))),
+    )
+
+
+@pytest.mark.parametrize("block", [4, 1024])
+def test_scores_are_those_of_a_loop_in_any_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    rng = np.random.default_rng(0)
+    real, synthetic = rng.normal(size=(30, 3)), rng.normal(0.7, 0.8, size=(23, 3))
+    found = compare_manifolds(real, synthetic, k=3)
+    expected = naive(real, synthetic, 3)
+    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(expected)
+    assert 0 < found.recall < found.precision  # narrower, inside: faithful, not diverse
+
+
+def test_equal_distributions_have_density_one_and_the_expected_coverage() -> None:
+    rng = np.random.default_rng(1)
+    n, k = 120, 5
+    draws = [compare_manifolds(*rng.normal(size=(2, n, 6)), k=k) for _ in range(60)]
+    # Naeem et al. 2020, appendix: 1 minus the chance that the k nearest of a tile's 2 n - 1 others are all real
+    coverage = 1 - math.prod((n - i) / (2 * n - i) for i in range(1, k + 1))
+    assert coverage == pytest.approx(1 - 2**-k, abs=0.01)
+    for values, expected in (([d.density for d in draws], 1.0), ([d.coverage for d in draws], coverage)):
+        assert np.mean(values) == pytest.approx(expected, abs=4 * np.std(values) / np.sqrt(len(draws)))
+
+
+def test_far_sets_share_nothing_and_copies_everything() -> None:
+    real = np.random.default_rng(2).normal(size=(20, 4))
+    far = compare_manifolds(real, real + 100)
+    assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
+    copies = compare_manifolds(real, real.copy())
+    assert (copies.precision, copies.recall, copies.coverage) == (1, 1, 1)
+    # each tile lies in its own ball and in as many others as are likely to have it among their k nearest
+    assert copies.density == pytest.approx(1 + 1 / 5)
+
+
+def test_constant_images_are_inside_each_other() -> None:
+    constant = np.full((8, 5), 0.1) * np.arange(1, 6)
+    found = compare_manifolds(constant, constant)
+    assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
+    assert compare_manifolds(constant, constant + 1).precision == 0
+
+
+def test_one_mode_is_precise_but_does_not_recall() -> None:
+    rng = np.random.default_rng(3)
+    real = rng.normal(size=(60, 2)) + 10 * np.repeat([[0, 0], [1, 0], [0, 1]], 20, axis=0)
+    found = compare_manifolds(real, rng.normal(size=(60, 2)))
+    assert found.precision > 0.8
+    assert found.coverage < 0.4
+    assert found.recall < 0.4
+
+
+def test_distances_are_those_of_numpy_and_exactly_zero_for_copies() -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(50, 1, size=(9, 700)), rng.normal(50, 1, size=(6, 700))
+    second[3] = first[5]
+    distances = np.concatenate([block.copy() for _, block in distance_blocks(first, second)])
+    assert np.allclose(distances, np.linalg.norm(first[:, None] - second, axis=2))
+    distance, index = nearest(first, second)
+    assert distance[5] == 0
+    assert index[5] == 3
+    assert np.array_equal(index, distances.argmin(axis=1))
+
+
+def test_bad_features_are_one_line() -> None:
+    good = np.random.default_rng(5).normal(size=(9, 2))
+    with pytest.raises(DataError, match="synthetic tiles: 5 of them, but at least 6 are needed: the ball"):
+        compare_manifolds(good, good[:5])
+    with pytest.raises(DataError, match="real tiles: 9 of 9 have features that are not finite"):
+        compare_manifolds(good * np.nan, good)

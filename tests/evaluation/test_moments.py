@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geosynth.errors import DataError
+from geosynth.evaluation.distances import frechet, gaussian
+from geosynth.evaluation.moments import FeatureMoments, bias_note, frechet_distance
+from strategies import few
+
+
+@given(cuts=st.lists(st.integers(0, 30), max_size=4), seed=st.integers(0, 99))
+@few
+def test_moments_are_those_of_numpy_however_tiles_come(cuts: list[int], seed: int) -> None:
+    features = np.random.default_rng(seed).normal(1e3, 1, size=(30, 4))
+    moments, other = FeatureMoments(4), FeatureMoments(4)
+    for number, part in enumerate(np.split(features, sorted(cuts))):
+        (moments if number % 2 else other).add(part)
+    moments.merge(other)
+    assert moments.count == 30
+    mean, covariance = moments.gaussian()
+    assert np.allclose(mean, features.mean(axis=0))
+    assert np.allclose(covariance, np.cov(features.T))
+
+
+def test_a_small_variance_around_a_large_mean_is_not_lost() -> None:
+    noise = np.random.default_rng(0).normal(size=(200, 3)) * 1e-3
+    moments = FeatureMoments(3)
+    for part in np.split(noise + 1e6, 10):
+        moments.add(part)
+    assert np.allclose(moments.gaussian()[1], np.cov(noise.T), rtol=1e-3)
+
+
+@pytest.mark.parametrize("counts", [(9, 12), (60, 8), (50, 70)], ids=["few", "one side few", "many"])
+def test_frechet_of_features_is_that_of_their_gaussians(counts: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    first, second = (rng.normal(size=(count, 20)) @ rng.normal(size=(20, 20)) for count in counts)
+    expected = frechet(gaussian(first), gaussian(second))
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(second, first) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_equal_sets_and_constant_ones_have_defined_distances(count: int) -> None:
+    features = np.random.default_rng(2).normal(size=(count, 10))
+    constant = np.tile(features[0], (count, 1))
+    assert frechet_distance(features, features[::-1]) == pytest.approx(0, abs=1e-12)
+    assert frechet_distance(constant, constant) == 0
+    assert frechet_distance(constant, constant + 2) == pytest.approx(40)
+    spread = np.trace(np.cov(features.T)) + ((features.mean(axis=0) - features[0]) ** 2).sum()
+    assert frechet_distance(features, constant) == pytest.approx(spread)
+
+
+def test_distances_of_many_tiles_approach_the_closed_form() -> None:
+    rng = np.random.default_rng(3)
+    deviations = np.array([1.0, 2.0, 0.5])
+    first, second = rng.normal(size=(20_000, 3)), 1.0 + deviations * rng.normal(size=(20_000, 3))
+    assert frechet_distance(first, second) == pytest.approx(3 + ((deviations - 1) ** 2).sum(), rel=0.03)
+
+
+def test_few_tiles_bias_upwards_and_the_note_says_so() -> None:
+    rng = np.random.default_rng(4)
+    found = {count: frechet_distance(*rng.normal(size=(2, count, 40))) for count in (10, 30, 1000)}
+    assert found[10] > 2 * found[30] > 20 * found[1000]
+    assert "30 tiles span at most 29 of 40 directions" in (bias_note(30, 40) or "")
+    assert bias_note(41, 40) is None
+
+
+def test_bad_features_are_one_line() -> None:
+    good = np.zeros((4, 3))
+    broken = good.copy()
+    broken[2, 1] = np.nan
+    with pytest.raises(DataError, match="1 of them, but at least 2 are needed: the covariance"):
+        frechet_distance(good, good[:1])
+    with pytest.raises(DataError, match="first set of tiles: 1 of 4 have features that are not finite"):
+        frechet_distance(broken, good)
+    with pytest.raises(DataError, match="sets of 3 and 2 features a tile cannot be compared"):
+        frechet_distance(good, good[:, :2])
+    with pytest.raises(DataError, match="shape"):
+        frechet_distance(good, good[0])
+    moments = FeatureMoments(3)
+    moments.add(good[:1])
+    with pytest.raises(DataError, match="1 tiles, but at least 2"):
+        moments.gaussian()
+    for rows in (broken, good[:, :2]):
+        with pytest.raises(DataError):
+            moments.add(rows)
+    assert moments.count == 1

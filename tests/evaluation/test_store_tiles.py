@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_scenes import small_legend
+from twin_stores import GAP, RGBN, SIDE, folds, images_of, scene_codes, write_store
+
+from geosynth.errors import DataError, GeosynthError, GridError, LegendError
+from geosynth.evaluation.store_tiles import StoreTiles
+from geosynth.evaluation.tiles import is_whole
+from geosynth.grid import SpatialSplit, Window
+from geosynth.legend import Legend
+from geosynth.raster.stores.store import Store
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> tuple[Store, Store, np.ndarray]:
+    """A store of 10 test and 3 train scenes, its twin (of the test fold only), and the codes."""
+    codes, split = scene_codes(0, 13), folds(10, 3)
+    codes[:8, :8] = 0
+    real = write_store(tmp_path / "real.zarr", codes, images_of(1, codes), split)
+    covered = codes.copy()
+    covered[:, 10 * (SIDE + GAP) :] = 0
+    covered[20, 20] = 0
+    return real, write_store(tmp_path / "twin.zarr", covered, images_of(2, covered), split), codes
+
+
+def test_tiles_are_those_of_the_fold_with_both_images(stores: tuple[Store, Store, np.ndarray]) -> None:
+    real, twin, codes = stores
+    pair = StoreTiles(real, [twin], "test", 32)
+    pieces = list(pair.pieces())
+    assert len(pieces) == pair.num_tiles == pair.num_pieces == 4 * 10
+    for number, piece in enumerate(pieces):
+        ((tile, inside),) = piece.tiles
+        assert tile.number == number
+        assert inside == Window(0, 0, 32, 32)
+        assert np.array_equal(piece.block.real, real.read_image(tile.window))
+        assert np.array_equal(piece.block.synthetic, twin.read_image(tile.window))
+        labels = codes[tile.window.slices].astype(int) - 1
+        labels[labels < 0] = 3
+        if tile.window.contains(Window(20, 20, 1, 1)):
+            labels[20, 20] = 3
+        assert np.array_equal(piece.block.indices, labels)
+    assert [is_whole(piece.block, 3, 32) for piece in pieces] == [False] + [True] * 39
+
+
+def test_a_place_is_a_cluster_of_touching_scenes(stores: tuple[Store, Store, np.ndarray]) -> None:
+    real, twin, _ = stores
+    pair = StoreTiles(real, [twin], "test", 32)
+    assert pair.num_units == 10
+    assert pair.unit_kind == "clusters of touching scenes"
+    units = [piece.tiles[0][0].unit for piece in pair.pieces()]
+    assert units == [number for number in range(10) for _ in range(4)]
+
+
+def test_few_clusters_are_cut_into_squares(tmp_path: Path) -> None:
+    codes, split = scene_codes(0, 3), folds(2, 1)
+    real = write_store(tmp_path / "real.zarr", codes, images_of(1, codes), split)
+    pair = StoreTiles(real, [real], "test", 32)
+    assert pair.num_units == 8
+    assert "32 px, which touch" in pair.unit_kind
+    assert sorted(pair.units.tolist()) == list(range(8))
+
+
+def test_what_cannot_be_compared_is_refused(stores: tuple[Store, Store, np.ndarray], tmp_path: Path) -> None:
+    real, twin, codes = stores
+    split, image = folds(10, 3), images_of(1, codes)
+    other = Legend.from_values(
+        {"name": "b", "nodata": [0], "classes": [{"code": code, "name": f"class {code}"} for code in (1, 2, 3)]}
+    )
+    names = small_legend().names
+    cases: list[tuple[type[GeosynthError], str, Store]] = [
+        (GridError, "another pixel grid", write_store(tmp_path / "grid.zarr", codes, image, split, column=3)),
+        (LegendError, names[0], write_store(tmp_path / "legend.zarr", codes, image, split, legend=other)),
+        (DataError, "its bands are", write_store(tmp_path / "bands.zarr", codes, image, split, bands=RGBN[::-1])),
+        (DataError, "uint16", write_store(tmp_path / "deep.zarr", codes, image.astype(np.uint16), split)),
+    ]
+    for error, saying, bad in cases:
+        with pytest.raises(error) as caught:
+            StoreTiles(real, [twin, bad], "test", 32)
+        assert saying in str(caught.value)
+        assert bad.path in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="no tile of 128 px"):
+        StoreTiles(real, [twin], "test", 128)
+    strange = write_store(
+        tmp_path / "strange.zarr", np.where(codes > 0, codes % 3 + 1, 0).astype(np.uint8), image, split
+    )
+    with pytest.raises(DataError, match="labels are not those"):
+        StoreTiles(real, [strange], "test", 32).read(Window(0, 0, 32, 32))
+    with pytest.raises(DataError, match="has no image of"):
+        StoreTiles(real, [real, twin], "train", 32).read_latents(Window(0, 10 * (SIDE + GAP), 32, 32))
+
+
+def test_a_picture_stays_inside_its_scene(tmp_path: Path) -> None:
+    codes = scene_codes(0, 1)
+    split = SpatialSplit.by_scenes({"test": [Window(0, 0, SIDE, SIDE)]})
+    real = write_store(tmp_path / "real.zarr", codes, images_of(1, codes), split)
+    pair = StoreTiles(real, [real], "test", 32)
+    assert pair.frame(Window(32, 32, 32, 32), 48, 256) == Window(16, 0, 48, 64)
+    assert pair.describe(Window(32, 0, 32, 32)) == "scene0.tif, rows 32-63, columns 0-31"

@@ -44,6 +44,8 @@ class CogWriter:
         tags: of the default domain.
         compress: "deflate", "zstd" or "lzw".
         overviews: how they are made: "average" for imagery, "mode" for class codes.
+        nodata: value of pixels without data, declared in the file; `write` puts it where `valid` is not.
+        colours: colour table of a single uint8 band: value to (red, green, blue, alpha).
         folder: for temporary files, on the same disk; None for that of the file.
 
     Raises:
@@ -61,6 +63,8 @@ class CogWriter:
         tags: Mapping[str, str],
         compress: str = "deflate",
         overviews: Literal["average", "mode"] = "average",
+        nodata: int | None = None,
+        colours: Mapping[int, tuple[int, int, int, int]] | None = None,
         folder: Path | None = None,
     ) -> None:
         self.path = path
@@ -71,6 +75,8 @@ class CogWriter:
         self.tags = dict(tags)
         self.compress = compress
         self.overviews = overviews
+        self.nodata = nodata
+        self.colours = colours
         self._scratch = (folder or path.parent) / f".{path.name}.scratch.tif"
         self._partial = (folder or path.parent) / f".{path.name}.partial.tif"
 
@@ -91,6 +97,7 @@ class CogWriter:
                 width=width,
                 count=len(self.band_names),
                 dtype=self.dtype,
+                nodata=self.nodata,
                 crs=self.geobox.crs.to_wkt() if self.geobox.crs else None,
                 transform=self.geobox.affine,
                 tiled=True,
@@ -109,7 +116,7 @@ class CogWriter:
         """Write (bands, height, width) at a window; `valid` is (height, width), used if the file is masked."""
         place = tuple((part.start, part.stop) for part in window.slices)
         with writing(self.path, RasterioError):
-            self._dataset.write(np.where(valid, pixels, 0).astype(self.dtype, copy=False), window=place)
+            self._dataset.write(np.where(valid, pixels, self.nodata or 0).astype(self.dtype, copy=False), window=place)
             if self.masked:
                 self._dataset.write_mask(valid, window=place)
 
@@ -137,6 +144,8 @@ class CogWriter:
             for index, name in enumerate(self.band_names, start=1):
                 dataset.set_band_description(index, name)
             dataset.update_tags(**self.tags)
+            if self.colours is not None:
+                dataset.write_colormap(1, self.colours)
             factors = _overview_factors(max(dataset.shape))
             if factors:
                 dataset.build_overviews(factors, Resampling[self.overviews])

@@ -1,0 +1,192 @@
+"""classify: an image in, a label raster on the same grid out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from geosynth.errors import DataError, OutputError
+from geosynth.grid import BlockPlan, Window, absolute_origin, ground_sampling_distance
+from geosynth.models.memory import plain_memory_error
+from geosynth.outputs import check_output
+from geosynth.raster.class_table import label_profile, write_attribute_table
+from geosynth.raster.cog import CogWriter
+from geosynth.raster.read import Raster, bounded_cache, open_raster
+from geosynth.raster.scratch import Scratch
+from geosynth.segmentation.segmenter import Segmenter, load_segmenter
+from geosynth.segmentation.watch import Progress
+from geosynth.version import __version__
+
+_BLOCK = 512  # pixels predicted and kept at once
+_MARGIN = 64  # pixels around a block that the network sees too, cut off afterwards
+_GSD_TOLERANCE = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+@plain_memory_error()
+def classify(
+    image: str | Path,
+    model: str | Path | Segmenter,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> Path:
+    """Predict the class of each pixel of an image, block by block: a Cloud Optimized GeoTIFF of class codes.
+
+    Blocks of 512 px are predicted with 64 px around them, repeated from the nearest pixels beyond the image's edge, so
+    that a block's edge hardly shows. Codes, colours and names are those of the segmenter's legend; pixels without image
+    data get its nodata code. Finished blocks are kept in a hidden folder beside the output until it is whole: after an
+    interruption the same call goes on from there. Memory does not depend on the image's size.
+
+    Args:
+        image: any raster with the bands of the segmenter, by name or, if it does not name them, in the same order.
+        model: a segmenter made by `segment` (its file or folder), or one already loaded.
+        out: the label raster, a name that ends in .tif; appears when it is whole. Names and attribute table go into
+            `out`.aux.xml.
+        overwrite: replace an existing output.
+        progress: told blocks done and blocks in all.
+
+    Returns:
+        the path of the label raster.
+
+    Raises:
+        CheckpointError: if the model is no segmenter.
+        RasterError: if the image cannot be read.
+        DataError: if its bands or its dtype are not the segmenter's.
+        OutputError: if the output exists or cannot be written; finished blocks are kept.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise OutputError(f"{out}: the label raster is a GeoTIFF; say a name that ends in .tif")
+    check_output(out, overwrite=overwrite)
+    if out.exists() and Path(image).exists() and out.samefile(image):
+        raise OutputError(f"{out}: is an input too and would be lost; choose another name")
+    raster = open_raster(image)
+    segmenter = model if isinstance(model, Segmenter) else load_segmenter(model)
+    indexes = _band_indexes(raster, segmenter)
+    _warn_about_scale(raster, segmenter)
+    height, width = raster.geobox.shape
+    plan = BlockPlan(height, width, absolute_origin(raster.geobox), _BLOCK)
+    scratch = Scratch(out, plan, 1, "uint8")
+    with bounded_cache(), scratch.open(_job(raster, segmenter)) as changed:
+        if changed:
+            _log.warning("%s: unfinished work with other %s is thrown away; starting afresh", out, ", ".join(changed))
+        finished = scratch.done()
+        for index, window in enumerate(plan):
+            if index not in finished:
+                valid = raster.read_valid(window, trust_alpha=_trusts_alpha(raster, segmenter))
+                if valid.any():  # others are not kept: they hold no data
+                    scratch.write(index, _predict(raster, segmenter, indexes, window), valid)
+            progress(index + 1, len(plan))
+        _write(scratch, raster, segmenter)
+    return out
+
+
+def _predict(raster: Raster, segmenter: Segmenter, indexes: list[int], window: Window) -> npt.NDArray[np.uint8]:
+    """(1, height, width) class indices of a block."""
+    seen = window.buffer(_MARGIN)
+    inside = seen.intersection(raster.window)
+    assert inside is not None
+    pixels = raster.read(inside, indexes)
+    beyond = (
+        (0, 0),
+        (inside.row - seen.row, seen.bottom - inside.bottom),
+        (inside.column - seen.column, seen.right - inside.right),
+    )
+    predicted = segmenter.predict(np.pad(pixels, beyond, mode="edge")[np.newaxis])
+    return predicted[:, _MARGIN : _MARGIN + window.height, _MARGIN : _MARGIN + window.width]
+
+
+def _write(scratch: Scratch, raster: Raster, segmenter: Segmenter) -> None:
+    legend = segmenter.card.legend
+    nodata = legend.nodata_code
+    dtype = label_profile(legend, nodata)["dtype"]
+    colours = {entry.code: (*entry.rgb, 255) for entry in legend.classes} | {nodata: (0, 0, 0, 0)}
+    writer = CogWriter(
+        scratch.out,
+        raster.geobox,
+        ("class",),
+        dtype=dtype,
+        masked=False,
+        nodata=nodata,
+        colours=colours if dtype == "uint8" else None,
+        tags=_tags(raster, segmenter),
+        overviews="mode",
+        folder=scratch.folder,
+    )
+    with writer:
+        for window, indices, valid in _blocks(scratch):
+            writer.write(window, legend.decode(indices, nodata), valid)
+    write_attribute_table(scratch.out, legend)
+
+
+def _blocks(scratch: Scratch) -> Iterator[tuple[Window, npt.NDArray[Any], npt.NDArray[np.bool_]]]:
+    """All blocks, those without data too: the writer fills them with nodata."""
+    finished = scratch.done()
+    for index, window in enumerate(scratch.plan):
+        if index in finished:
+            yield window, *scratch.load(index)
+        else:
+            shape = (window.height, window.width)
+            yield window, np.zeros((1, *shape), dtype=np.uint8), np.zeros(shape, dtype=bool)
+
+
+def _job(raster: Raster, segmenter: Segmenter) -> dict[str, Any]:
+    """All that decides a block, by the names that users know."""
+    files = []
+    for name in raster.files:
+        with contextlib.suppress(OSError):  # behind a URL
+            state = Path(name).stat()
+            files.append([name, state.st_size, state.st_mtime_ns])
+    return {
+        "image": [raster.path, *files],
+        "model": segmenter.sha256,
+        "grid": [*raster.geobox.shape, *raster.geobox.affine[:6]],
+        "version": [__version__, torch.__version__],
+    }
+
+
+def _tags(raster: Raster, segmenter: Segmenter) -> dict[str, str]:
+    return {
+        "GEOSYNTH_VERSION": __version__,
+        "GEOSYNTH_IMAGE": Path(raster.path).name,
+        "GEOSYNTH_SEGMENTER": segmenter.path.name,
+        "GEOSYNTH_SEGMENTER_SHA256": segmenter.sha256,
+        "GEOSYNTH_CLASSES": json.dumps(
+            dict(zip(segmenter.card.legend.names, segmenter.card.legend.codes, strict=True))
+        ),
+    }
+
+
+def _band_indexes(raster: Raster, segmenter: Segmenter) -> list[int]:
+    """Bands of the image (from 1) in the segmenter's order."""
+    bands = segmenter.card.bands
+    if any(dtype != bands.dtype for dtype in raster.dtypes):
+        raise DataError(f"{raster.path}: holds {raster.dtypes[0]} values; the segmenter was trained on {bands.dtype}")
+    if set(bands.names) <= set(raster.band_names):
+        return [raster.band_names.index(name) + 1 for name in bands.names]
+    if raster.count == len(bands.names) and not any(raster.band_names):
+        return list(range(1, raster.count + 1))
+    own = ", ".join(name or "(unnamed)" for name in raster.band_names)
+    raise DataError(f"{raster.path}: its bands are {own}; the segmenter's are {', '.join(bands.names)}")
+
+
+def _trusts_alpha(raster: Raster, segmenter: Segmenter) -> bool:
+    """Not where the band marked alpha is one that the segmenter knows: near infrared."""
+    return raster.count > len(segmenter.card.bands.names)
+
+
+def _warn_about_scale(raster: Raster, segmenter: Segmenter) -> None:
+    gsd, trained_on = ground_sampling_distance(raster.geobox), segmenter.card.gsd
+    if gsd is not None and trained_on is not None and abs(gsd / trained_on - 1) > _GSD_TOLERANCE:
+        _log.warning("%s: pixels of %g m; the segmenter was trained on %g m", raster.path, gsd, trained_on)

@@ -1,0 +1,227 @@
+"""Segmenter: a trained segmenter, ready to predict, and its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import segmentation_models_pytorch as smp
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+from torch.nn import functional as F
+
+from geosynth.config import BandSettings, SegmentSettings
+from geosynth.errors import CheckpointError, DataError
+from geosynth.legend import Legend
+from geosynth.models.precision import uses_bfloat16
+from geosynth.outputs import writing
+from geosynth.segmentation.scores import Confusion
+
+_ENTRY = "geosynth_segmenter"  # of the header
+_VERSION = 1
+_STRIDE = 32  # of the encoder: heights and widths are multiples
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class SegmenterCard:
+    """What a segmenter's file says about itself, without its weights.
+
+    Attributes:
+        settings: of the network and its training.
+        legend: of the labels.
+        bands: of the images.
+        gsd: metres a pixel of the training imagery; None where its CRS does not tell.
+        provenance: free facts: software version, data, what it started from.
+    """
+
+    settings: SegmentSettings
+    legend: Legend
+    bands: BandSettings
+    gsd: float | None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_metadata(self) -> dict[str, str]:
+        """For a safetensors header: one entry, so that equal models are equal files."""
+        values = {
+            "version": _VERSION,
+            "settings": self.settings.model_dump(mode="json"),
+            "legend": self.legend.model_dump(mode="json"),
+            "bands": self.bands.model_dump(mode="json"),
+            "gsd": self.gsd,
+            "provenance": self.provenance,
+        }
+        return {_ENTRY: json.dumps(values, sort_keys=True)}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str] | None, source: str) -> SegmenterCard:
+        """The inverse of `to_metadata`; raises CheckpointError naming `source`."""
+        if not metadata or _ENTRY not in metadata:
+            what = "a generator" if metadata and "geosynth" in metadata else "a safetensors file"
+            raise CheckpointError(f"{source}: {what}, but not a segmenter; make one with `geosynth segment`")
+        try:
+            values = json.loads(metadata[_ENTRY])
+            if values["version"] != _VERSION:
+                raise CheckpointError(
+                    f"{source}: segmenter version {values['version']}; this geosynth reads {_VERSION}"
+                )
+            return cls(
+                SegmentSettings.parse(values["settings"]),
+                Legend.from_values(values["legend"]),
+                BandSettings.parse(values["bands"]),
+                None if values["gsd"] is None else float(values["gsd"]),
+                dict(values["provenance"]),
+            )
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:  # SettingsError and LegendError are ValueErrors
+            raise CheckpointError(f"{source}: damaged segmenter description ({error})") from error
+
+
+class Segmenter:
+    """A trained segmenter.
+
+    Args:
+        network: the U-Net, in evaluation mode.
+        card: what its file says.
+        path: of the file.
+    """
+
+    def __init__(self, network: nn.Module, card: SegmenterCard, path: Path) -> None:
+        self.network, self.card, self.path = network, card, path
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def predict(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """The most likely class of each pixel.
+
+        Args:
+            image: (B, bands, height, width) in raster units; any size.
+
+        Returns:
+            (B, height, width) class indices.
+
+        Raises:
+            DataError: if the number of bands is not the segmenter's.
+        """
+        names = self.card.bands.names
+        if image.ndim != 4 or image.shape[1] != len(names):
+            raise DataError(
+                f"images of shape {image.shape} do not fit a segmenter of {len(names)} bands ({', '.join(names)})"
+            )
+        device = next(self.network.parameters()).device
+        height, width = image.shape[-2:]
+        pixels = torch.from_numpy(image.astype(np.float32)).to(device)
+        scaled = self.card.bands.to_network(pixels).nan_to_num(0)
+        padded = F.pad(scaled, (0, -width % _STRIDE, 0, -height % _STRIDE), mode="replicate")
+        with (
+            torch.inference_mode(),
+            torch.autocast(
+                device.type, torch.bfloat16, enabled=uses_bfloat16(self.card.settings.precision, str(device))
+            ),
+        ):
+            logits = self.network(padded.contiguous(memory_format=torch.channels_last))
+        best: npt.NDArray[np.uint8] = logits[..., :height, :width].argmax(1).to(torch.uint8).cpu().numpy()
+        return best
+
+    def scores(self, pairs: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Confusion:
+        """Predict images and count how the classes agree with their labels.
+
+        Args:
+            pairs: of an image (bands, height, width) in raster units and labels (height, width), class indices of the
+                segmenter's legend, `num_classes` where there is no class; all of one size.
+
+        Raises:
+            DataError: if the number of bands is not the segmenter's.
+        """
+        counted = Confusion(self.card.legend.num_classes)
+        images: list[npt.NDArray[Any]] = []
+        labels: list[npt.NDArray[Any]] = []
+
+        def count() -> None:
+            if images:
+                counted.add(np.stack(labels), self.predict(np.stack(images)))
+                images.clear()
+                labels.clear()
+
+        for image, label in pairs:
+            images.append(image)
+            labels.append(label)
+            if len(images) == _BATCH:
+                count()
+        count()
+        return counted
+
+
+def save_segmenter(path: Path, network: nn.Module, card: SegmenterCard) -> None:
+    """Write a segmenter's file, weights in 16 bit, under a temporary name until it is whole.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    running = {name for name, _ in network.named_buffers()}
+    tensors = {
+        name: (value if name in running else value.half()).detach().cpu().contiguous()
+        for name, value in network.state_dict().items()
+    }
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with writing(path):
+            partial.write_bytes(save(tensors, metadata=card.to_metadata()))
+            partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
+    """Load a segmenter made by `segment`, in float32 and evaluation mode.
+
+    Args:
+        model: the file, `model.safetensors` in the folder of `segment`; or that folder.
+        device: "cpu", "cuda", "cuda:1", ...
+
+    Raises:
+        CheckpointError: if the file is missing, not a segmenter, or damaged; or the device cannot be used.
+    """
+    path = Path(model)
+    path = path / "model.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such segmenter file")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            card = SegmenterCard.from_metadata(file.metadata(), str(path))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file") from error
+    full = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    try:
+        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+            network = smp.Unet(
+                card.settings.encoder,
+                encoder_weights=None,
+                in_channels=len(card.bands.names),
+                classes=card.legend.num_classes,
+            )
+        network.load_state_dict(full, assign=True)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: its weights do not fit its settings") from error
+    try:
+        network = network.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    except (RuntimeError, AssertionError) as error:
+        raise CheckpointError(f"device {device!r} cannot be used") from error
+    return Segmenter(network, card, path)

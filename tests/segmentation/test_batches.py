@@ -1,0 +1,83 @@
+"""Batches: their order, crops and augmentation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from segment_stores import BANDS, TINY
+
+from geosynth.config import BandSettings
+from geosynth.segmentation.augment import augment
+from geosynth.segmentation.batches import Batches
+from geosynth.segmentation.data import open_data
+
+SCALE = BandSettings(names=BANDS)
+
+
+def batches_of(store, start=0, **changes):
+    settings = TINY.model_copy(update={"steps": 12, **changes})
+    return Batches(open_data(store, None, settings, "train", "test").train, None, SCALE, settings, start)
+
+
+def equal(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_each_tile_comes_once_before_any_comes_again(segment_store):
+    def bytes_of(batches):
+        return [image.numpy().tobytes() for batch in batches for image in batch["image"]]
+
+    seen = bytes_of(batches_of(segment_store))
+    assert len(seen) == 24
+    assert len(set(seen[:12])) == len(set(seen[12:])) == 12
+    assert seen[:12] != seen[12:]
+
+
+def test_a_batch_follows_from_seed_and_step(segment_store):
+    options = {"augment": "flips+colour", "crop_size": 32, "tile_size": 64, "real_tiles": 3}
+    whole = list(batches_of(segment_store, **options))
+    rest = list(batches_of(segment_store, start=7, **options))
+    assert len(rest) == 5
+    assert all(map(equal, whole[7:], rest))
+    others = list(batches_of(segment_store, seed=1, subset_seed=0, **options))
+    assert not any(map(equal, whole, others))
+
+
+def test_image_and_mask_are_cut_and_turned_alike(segment_store):
+    # Water is the class of the darkest red.
+    for batch in batches_of(segment_store, augment="flips", tile_size=64, crop_size=32):
+        assert batch["image"].shape == (2, 4, 32, 32)
+        assert batch["mask"].dtype == torch.int64
+        assert ((batch["image"][:, 0] < (45 / 127.5 - 1)) == (batch["mask"] == 0)).all()
+        assert -1 <= batch["image"].min() <= batch["image"].max() <= 1
+
+
+def test_colour_is_one_change_for_all_bands_and_the_mask_stays():
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.uniform(-0.4, 0.4, (6, 4, 8, 8))).float()
+    mask = torch.from_numpy(rng.integers(0, 3, (6, 8, 8)))
+    flipped, turned = augment(image, mask, "flips", torch.Generator().manual_seed(5))
+    changed, same = augment(image, mask, "flips+colour", torch.Generator().manual_seed(5))
+    assert torch.equal(turned, same)
+    slopes = []
+    for before, after in zip((flipped + 1) / 2, (changed + 1) / 2, strict=True):
+        slope, shift = np.polyfit(before.flatten().numpy(), after.flatten().numpy(), 1)
+        np.testing.assert_allclose(after, slope * before + shift, atol=1e-5)
+        assert 0.8 <= slope <= 1.2
+        assert abs(shift) <= 0.1
+        slopes.append(slope)
+    assert len(set(slopes)) == 6
+
+
+def test_no_augmentation_changes_nothing():
+    image, mask = torch.rand(2, 4, 8, 8), torch.zeros(2, 8, 8)
+    assert augment(image, mask, "none", torch.Generator()) == (image, mask)
+
+
+@pytest.mark.parametrize("how", ["flips", "flips+colour"])
+def test_the_generator_decides(how):
+    image, mask = torch.rand(4, 3, 8, 8), torch.randint(0, 3, (4, 8, 8))
+    first, second, third = (augment(image, mask, how, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)

@@ -1,0 +1,145 @@
+"""`classify`: predictions as a label raster."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rasterio
+from segment_stores import BANDS, COLOURS, LEGEND
+
+from geosynth.errors import CheckpointError, DataError, OutputError, RasterError
+from geosynth.raster.class_table import read_class_table
+from geosynth.raster.labels import LabelRaster
+from geosynth.segmentation import classify as module
+from geosynth.segmentation.classify import classify
+from geosynth.segmentation.segmenter import Segmenter, load_segmenter
+from rasters import north_up, write_raster
+
+
+@pytest.fixture(scope="module")
+def segmenter(trained):
+    return load_segmenter(trained[0])
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """(path, labels, valid) of an image of some blocks, the last of which have no data."""
+    height, width = 300, 1100
+    rng = np.random.default_rng(0)
+    labels = np.kron(rng.integers(0, 3, (19, 69)), np.ones((16, 16), int))[:height, :width]
+    image = (COLOURS[:, labels] + rng.integers(-14, 15, (4, height, width))).astype("uint8")
+    valid = np.ones((height, width), dtype=bool)
+    valid[:, 700:] = False
+    path = write_raster(tmp_path_factory.mktemp("scene") / "scene.tif", image * valid, north_up(77, 33), nodata=0)
+    return path, labels, valid
+
+
+@pytest.fixture(scope="module")
+def classified(segmenter, scene, tmp_path_factory):
+    return classify(scene[0], segmenter, tmp_path_factory.mktemp("classified") / "deep" / "labels.tif")
+
+
+def test_it_finds_the_classes_again_on_the_grid_of_the_image(scene, classified):
+    path, labels, valid = scene
+    with rasterio.open(path) as image, rasterio.open(classified) as found:
+        assert (found.crs, found.transform, found.shape) == (image.crs, image.transform, image.shape)
+        assert (found.count, found.dtypes[0], found.nodata) == (1, "uint8", 0)
+        codes = found.read(1)
+        assert found.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert set(np.unique(found.read(1, out_shape=(150, 550)))) <= {0, 10, 20, 30}
+    assert (codes[~valid] == 0).all()
+    assert (codes[valid] == LEGEND.decode(labels, 0)[valid]).mean() > 0.9
+    assert sorted(item.name for item in classified.parent.iterdir()) == ["labels.tif", "labels.tif.aux.xml"]
+
+
+def test_readers_know_its_classes(classified):
+    table = read_class_table(str(classified))
+    assert {code: table[code] for code in (10, 20, 30)} == {
+        entry.code: (entry.name, entry.colour) for entry in LEGEND.classes
+    }
+    survey = LabelRaster(classified, LEGEND).survey()
+    assert set(survey.counts) == {10, 20, 30}
+    assert sum(survey.counts.values()) == 300 * 700
+
+
+def test_blocks_are_cut_out_of_what_is_predicted_around_them(scene, classified, segmenter):
+    """The first block begins where the lattice of absolute positions has a line, or the image does."""
+    with rasterio.open(scene[0]) as image, rasterio.open(classified) as found:
+        pixels, codes = image.read(), found.read(1)
+    plan = module.BlockPlan(300, 1100, module.absolute_origin(module.open_raster(scene[0]).geobox), 512)
+    block = plan[0]
+    seen = pixels[:, : block.height + 64, : block.width + 64]
+    padded = np.pad(seen, ((0, 0), (64, 0), (64, 0)), mode="edge")
+    predicted = segmenter.predict(padded[None])[0, 64:, 64:][: block.height, : block.width]
+    assert (codes[block.slices] == LEGEND.decode(predicted, 0)).mean() > 0.999
+
+
+def test_an_interrupted_run_goes_on_with_the_same_result(scene, classified, segmenter, tmp_path, monkeypatch):
+    out = tmp_path / "labels.tif"
+
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        classify(scene[0], segmenter, out, progress=stop)
+    assert not out.exists()
+    predicted, predict = [], Segmenter.predict
+    monkeypatch.setattr(Segmenter, "predict", lambda self, image: predicted.append(image.shape) or predict(self, image))
+    told = []
+    classify(scene[0], segmenter, out, progress=lambda done, total: told.append((done, total)))
+    assert told[-1][0] == told[-1][1] == len(told)
+    assert 0 < len(predicted) < len(told) - 1  # without the finished ones and those without data
+    with rasterio.open(out) as again, rasterio.open(classified) as whole:
+        assert (again.read() == whole.read()).all()
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["labels.tif", "labels.tif.aux.xml"]
+
+
+def test_bands_are_found_by_name(segmenter, tmp_path):
+    image = np.random.default_rng(0).integers(1, 255, (5, 40, 50)).astype("uint8")
+    plain = write_raster(tmp_path / "plain.tif", image[[3, 0, 2, 4]], north_up())
+    named = write_raster(tmp_path / "named.tif", image, north_up())
+    with rasterio.open(named, "r+") as dataset:
+        dataset.descriptions = ("green", "swir", "blue", "red", "nir")
+    results = []
+    for path in (plain, named):
+        with rasterio.open(classify(path, segmenter, path.with_suffix(".labels.tif"))) as found:
+            results.append(found.read())
+    assert BANDS == ("red", "green", "blue", "nir")
+    assert (results[0] == results[1]).all()
+
+
+def test_refusals(segmenter, trained, scene, tmp_path, tiny_model):
+    image = np.zeros((3, 32, 32), np.uint8)
+    three = write_raster(tmp_path / "three.tif", image, north_up())
+    wide = write_raster(tmp_path / "wide.tif", np.zeros((4, 32, 32), np.uint16), north_up())
+    out = tmp_path / "labels.tif"
+    for source, model, error, said in (
+        (three, segmenter, DataError, r"three.tif: its bands are .*; the segmenter's are red, green, blue, nir"),
+        (wide, segmenter, DataError, r"wide.tif: holds uint16 values; the segmenter was trained on uint8"),
+        (tmp_path / "none.tif", segmenter, RasterError, "none.tif: no such file"),
+        (scene[0], tiny_model.path, CheckpointError, "a generator, but not a segmenter"),
+    ):
+        with pytest.raises(error, match=said) as caught:
+            classify(source, model, out)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(OutputError, match=r"ends in \.tif"):
+        classify(scene[0], segmenter, tmp_path / "labels.png")
+    with pytest.raises(OutputError, match="exists already"):
+        classify(scene[0], segmenter, three)
+    with pytest.raises(OutputError, match="is an input too"):
+        classify(three, segmenter, three, overwrite=True)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["three.tif", "wide.tif"]
+
+
+def test_an_image_without_any_data(segmenter, tmp_path):
+    empty = write_raster(tmp_path / "empty.tif", np.zeros((4, 50, 60), np.uint8), north_up(), nodata=0)
+    with rasterio.open(classify(empty, segmenter, tmp_path / "labels.tif")) as found:
+        assert not found.read().any()
+        assert found.nodata == 0
+
+
+def test_another_pixel_size_is_told(segmenter, tmp_path, caplog):
+    image = write_raster(tmp_path / "one.tif", np.ones((4, 32, 32), np.uint8), north_up(size=1.0))
+    classify(image, segmenter, tmp_path / "labels.tif")
+    assert "pixels of 1 m; the segmenter was trained on 0.6 m" in caplog.text

@@ -1,0 +1,67 @@
+"""Which tiles are real and which are synthetic."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from segment_stores import TINY
+
+from geosynth.errors import DataError
+from geosynth.segmentation.data import train_views
+from geosynth.segmentation.mixture import mixture
+
+TOTAL = 12  # tiles of 32 px in three scenes of 64 px
+
+
+@pytest.fixture(scope="module")
+def views(segment_store):
+    return train_views([segment_store], TINY)
+
+
+@given(st.data(), st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_choices_are_nested_and_apart(views, data, seed):
+    pool = data.draw(st.integers(1, TOTAL))
+    real, more = sorted(data.draw(st.tuples(*[st.integers(0, pool)] * 2)))
+    synthetic = data.draw(st.integers(1, pool))
+    few = mixture(views, real, synthetic, pool=pool, seed=seed)
+    assert few == mixture(views, real, synthetic, pool=pool, seed=seed)
+    many = mixture(views, more, pool, pool=pool, seed=seed)
+    assert many.real[:real] == few.real
+    assert many.synthetic[:synthetic] == few.synthetic
+    assert (len(few.real), len(few.synthetic)) == (real, synthetic)
+    assert not set(few.real) & set(few.others)
+    assert len(set(few.real) | set(few.others)) == pool
+    assert len(set(few.real) & set(few.synthetic)) == max(0, real + synthetic - pool)
+
+
+@pytest.mark.parametrize("real", range(TOTAL + 1))
+def test_what_is_replaced_is_what_is_left_out(views, real):
+    chosen = mixture(views, real, TOTAL - real, seed=3)
+    assert set(chosen.real) | set(chosen.synthetic) == set(mixture(views).real)
+    assert set(chosen.synthetic) == set(chosen.others)
+
+
+def test_another_seed_is_another_choice(views):
+    assert set(mixture(views, 4, seed=0).real) != set(mixture(views, 4, seed=1).real)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"real": 13}, "real_tiles=13, but there are 12 tiles"),
+        ({"synthetic": 13}, "synthetic_tiles=13, but there are 12"),
+        ({"pool": 13}, "pool_tiles=13, but there are 12"),
+        ({"real": 7, "pool": 6}, "real_tiles=7, but there are 6"),
+        ({"real": 0}, "nothing to train on"),
+    ],
+)
+def test_more_than_there_is(views, options, said):
+    with pytest.raises(DataError, match=said):
+        mixture(views, **options)
+
+
+def test_no_tile_at_all(segment_store):
+    with pytest.raises(DataError, match="no whole tile of 128 px to train on"):
+        mixture(train_views([segment_store], TINY.model_copy(update={"tile_size": 128})))

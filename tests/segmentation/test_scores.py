@@ -1,0 +1,94 @@
+"""Counts and means against scikit-learn and torchmetrics; the interval against simulated truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix, jaccard_score
+from torchmetrics.functional.classification import multiclass_jaccard_index
+
+from geosynth.segmentation.scores import Confusion, miou_interval
+
+CLASSES = 4
+
+
+@st.composite
+def label_pairs(draw):
+    """(labels with some of no class, predictions), which need not hold all classes."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    known = draw(st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=CLASSES))
+    labels = rng.choice([*known, CLASSES], shape).astype(np.uint8)
+    return labels, rng.integers(0, CLASSES, shape).astype(np.uint8)
+
+
+@given(label_pairs())
+@settings(max_examples=30, deadline=None)
+def test_counts_and_means_are_those_of_scikit_learn(pair):
+    labels, predicted = pair
+    counted = Confusion(CLASSES)
+    for row, guess in zip(labels, predicted, strict=True):  # in parts
+        counted.add(row, guess)
+    known = labels < CLASSES
+    if not known.any():
+        assert np.isnan(counted.miou())
+        assert np.isnan(counted.accuracy())
+        return
+    truth, guess = labels[known], predicted[known]
+    assert (counted.matrix == confusion_matrix(truth, guess, labels=range(CLASSES))).all()
+    either = np.union1d(truth, guess)
+    expected = jaccard_score(truth, guess, labels=either, average=None)
+    np.testing.assert_allclose(counted.iou()[either], expected)
+    assert np.isnan(np.delete(counted.iou(), either)).all()
+    assert counted.miou() == pytest.approx(jaccard_score(truth, guess, labels=np.unique(truth), average="macro"))
+    assert counted.accuracy() == pytest.approx((truth == guess).mean())
+
+
+def test_the_mean_is_that_of_torchmetrics_where_all_classes_occur():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, CLASSES + 1, (50, 50)), rng.integers(0, CLASSES, (50, 50))
+    counted = Confusion(CLASSES)
+    counted.add(labels, predicted)
+    expected = multiclass_jaccard_index(
+        torch.from_numpy(predicted), torch.from_numpy(labels), CLASSES, average="macro", ignore_index=CLASSES
+    )
+    assert counted.miou() == pytest.approx(float(expected))
+
+
+def test_a_class_that_is_only_predicted_costs_those_it_is_taken_from():
+    counted = Confusion(3)
+    counted.add(np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1]))
+    assert counted.miou() == pytest.approx((1 / 2 + 1) / 2)
+
+
+def place_of(share, pixels=1000):
+    """A place where `share` of the pixels of each of two classes is found."""
+    counted = Confusion(2)
+    right = round(share * pixels)
+    counted.matrix[:] = [[right, pixels - right], [pixels - right, right]]
+    return counted
+
+
+def test_few_places_make_no_interval():
+    assert miou_interval([place_of(0.5), place_of(0.9)]) is None
+    assert miou_interval([place_of(0.5), place_of(0.9), place_of(0.7)]) is not None
+
+
+def test_equal_places_leave_no_doubt_and_the_seed_decides():
+    low, high = miou_interval([place_of(0.8)] * 5)
+    assert low == high == pytest.approx(place_of(0.8).miou())
+    places = [place_of(share) for share in np.linspace(0.5, 0.9, 8)]
+    assert miou_interval(places, seed=1) == miou_interval(places, seed=1) != miou_interval(places, seed=2)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    truth = place_of(0.7, 10**6).miou()  # places of a Beta(7, 3): 0.7 on average
+    hits = 0
+    for _ in range(120):
+        low, high = miou_interval([place_of(share) for share in rng.beta(7, 3, 25)])
+        hits += low <= truth <= high
+    assert 0.88 <= hits / 120 <= 0.99

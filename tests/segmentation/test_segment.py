@@ -1,0 +1,224 @@
+"""`segment`: what it learns, reports, repeats, resumes and refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from segment_stores import BANDS, COLOURS, LEGEND, TINY, make_segment_store
+from sklearn.metrics import jaccard_score
+
+from geosynth.errors import CheckpointError, DataError, GridError, OutputError, SettingsError
+from geosynth.segmentation import segment as module
+from geosynth.segmentation.report import SegmentReport
+from geosynth.segmentation.segment import segment
+from geosynth.segmentation.segmenter import load_segmenter
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_it_learns_and_says_how_well(segment_store, trained):
+    out, report = trained
+    assert files_in(out) == ["model.safetensors", "report.json"]
+    assert report.miou > 0.85
+    assert (report.real_tiles, report.synthetic_tiles, report.test_tiles, report.test_places) == (12, 0, 12, 3)
+    assert report.miou_low <= report.miou <= report.miou_high
+    assert report.weights == "scratch"
+    assert SegmentReport.load(out / "report.json") == report
+    # By hand: predict the test scenes tile by tile, and ask scikit-learn.
+    segmenter = load_segmenter(out)
+    truth, guess = [], []
+    for scene in segment_store.scenes_in("test"):
+        labels, image = segment_store.read_labels(scene.window), segment_store.read_image(scene.window)
+        for rows in (slice(0, 32), slice(32, 64)):
+            for columns in (slice(0, 32), slice(32, 64)):
+                truth.append(labels[rows, columns])
+                guess.append(segmenter.predict(image[None, :, rows, columns])[0])
+    expected = jaccard_score(np.ravel(truth), np.ravel(guess), average=None)
+    np.testing.assert_allclose(list(report.class_iou.values()), expected, atol=0.002)  # batches of other sizes
+    assert np.sum(report.confusion) == 3 * 64 * 64
+
+
+def test_the_same_seed_gives_the_same_file(segment_store, tmp_path):
+    options = {"augment": "flips+colour", "real_tiles": 5}
+    for name, seed in (("one", 1), ("two", 1), ("three", 2)):
+        segment(segment_store, tmp_path / name, TINY, seed=seed, subset_seed=0, **options)
+    one, two, three = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two", "three"))
+    assert one == two
+    assert one != three
+
+
+def test_a_report_that_is_there_is_not_made_again(segment_store, tmp_path, monkeypatch):
+    first = segment(segment_store, tmp_path / "out", TINY)
+    monkeypatch.setattr(module, "_train", None)
+    assert segment(segment_store.path, tmp_path / "out", TINY) == first
+    with pytest.raises(OutputError, match=r"made otherwise \(steps, seed\)"):
+        segment(segment_store, tmp_path / "out", TINY, steps=4, seed=1)
+    other = make_segment_store(tmp_path / "other.zarr", seed=5)
+    with pytest.raises(OutputError, match=r"made otherwise \(data\)"):
+        segment(other, tmp_path / "out", TINY)
+    with pytest.raises(TypeError):  # it would train
+        segment(segment_store, tmp_path / "out", TINY, overwrite=True)
+    assert files_in(tmp_path / "out") == ["model.safetensors"]
+
+
+def test_an_interrupted_training_goes_on_to_the_same_end(segment_store, tmp_path):
+    settings = TINY.model_copy(update={"steps": 6, "save_minutes": 1e-9, "augment": "flips"})
+    segment(segment_store, tmp_path / "whole", settings)
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 5:  # before it is saved
+            raise Stop
+
+    with pytest.raises(Stop):
+        segment(segment_store, tmp_path / "part", settings, progress=stop)
+    assert files_in(tmp_path / "part") == ["last.ckpt"]
+    assert torch.load(tmp_path / "part" / "last.ckpt", weights_only=True)["global_step"] == 4
+    told = []
+    segment(segment_store, tmp_path / "part", settings, progress=lambda done, total: told.append((done, total)))
+    assert told == [(5, 6), (6, 6)]
+    whole, part = (tmp_path / name / "model.safetensors" for name in ("whole", "part"))
+    assert whole.read_bytes() == part.read_bytes()
+    assert files_in(tmp_path / "part") == ["model.safetensors", "report.json"]
+
+
+@pytest.mark.parametrize("damage", ["settings", "bytes"])
+def test_unfinished_work_that_does_not_fit_is_thrown_away(segment_store, tmp_path, caplog, damage):
+    settings = TINY.model_copy(update={"save_minutes": 1e-9})
+
+    def stop(done, total):
+        if done == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        segment(segment_store, tmp_path, settings, progress=stop)
+    if damage == "bytes":
+        (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
+    told = []
+    segment(
+        segment_store,
+        tmp_path,
+        settings,
+        progress=lambda done, total: told.append(done),
+        **({"seed": 1} if damage == "settings" else {}),
+    )
+    assert told == [1, 2, 3]
+    assert "thrown away" in caplog.text
+
+
+def test_synthetic_tiles_are_the_twins(segment_store, segment_twin, tmp_path):
+    """Trained on the twin only, a segmenter knows the twin's colours and not the real ones."""
+    options = {"synthetic": segment_twin, "steps": 25, "batch_size": 8, "learning_rate": 5e-3}
+    report = segment(segment_store, tmp_path / "twin", TINY, real_tiles=0, synthetic_tiles=None, **options)
+    assert (report.real_tiles, report.synthetic_tiles) == (0, 12)
+    segmenter = load_segmenter(tmp_path / "twin")
+    scenes = segment_twin.scenes_in("test")
+    own = segmenter.scores((segment_twin.read_image(s.window), segment_twin.read_labels(s.window)) for s in scenes)
+    assert own.miou() > 0.8 > 0.6 > report.miou
+
+
+def test_a_twin_that_is_not_used_changes_nothing(segment_store, segment_twin, tmp_path):
+    alone = segment(segment_store, tmp_path / "alone", TINY)
+    beside = segment(segment_store, tmp_path / "beside", TINY, synthetic=segment_twin)
+    assert alone.data == beside.data
+    assert alone.confusion == beside.confusion
+
+
+def test_pixels_without_a_class_do_not_count(tmp_path):
+    store = make_segment_store(tmp_path / "holes.zarr", hole=True)
+    report = segment(store, tmp_path / "out", TINY, max_nodata=0.9)
+    assert np.sum(report.confusion) == 3 * 64 * 64 - 16 * 16
+    assert (report.real_tiles, report.test_tiles) == (12, 12)
+    strict = segment(store, tmp_path / "strict", TINY, max_nodata=0)
+    assert (strict.real_tiles, strict.test_tiles) == (11, 11)
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("uint16", 20), ("float32", 0.01)])
+def test_other_imagery(tmp_path, dtype, factor):
+    bands = ("pan", "nir")
+
+    def paint(index, labels):
+        return (COLOURS[:2, labels] * factor * 20).astype(float)
+
+    store = make_segment_store(tmp_path / "other.zarr", colours=paint, dtype=dtype, bands=bands)
+    report = segment(store, tmp_path / "out", TINY, steps=20, batch_size=4, learning_rate=5e-3)
+    card = load_segmenter(tmp_path / "out").card
+    assert (card.bands.names, card.bands.dtype) == (bands, dtype)
+    assert report.miou > 0.7
+
+
+def test_sixteen_bits(segment_store, tmp_path):
+    report = segment(segment_store, tmp_path, TINY, precision="bf16")
+    assert 0 <= report.miou <= 1
+
+
+REFUSED = {
+    "no test tile": ({"test_fold": "val"}, DataError, "fold 'val' holds no whole tile of 32 px to test on"),
+    "no fold": ({"test_fold": "tset"}, SettingsError, "fold 'tset'"),
+    "no train tile": ({"train_fold": "val"}, DataError, "fold 'val' holds no whole tile of 32 px to train on"),
+    "too many": ({"real_tiles": 99}, DataError, "real_tiles=99, but there are 12 tiles"),
+    "no twin": ({"synthetic_tiles": 3}, SettingsError, "synthetic tiles need a twin"),
+    "encoder": ({"encoder": "resnet1"}, SettingsError, "encoder 'resnet1'"),
+    "weights": ({"weights": "nothing.pth"}, CheckpointError, "nothing.pth: no such weights file"),
+    "coarse": ({"coarse": "nlcd", "real_tiles": 2}, SettingsError, "no map 'nlcd'"),
+    "coarse tiles": ({"coarse": "nlcd"}, DataError, "beside 12 real tiles there are 0"),
+    "store": ({"data": "nowhere.zarr"}, OSError, "nowhere.zarr"),
+    "crop": ({"crop_size": 64}, SettingsError, "crop_size 64 is larger than tile_size 32"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_are_one_line_and_leave_nothing(segment_store, tmp_path, case):
+    options, error, said = REFUSED[case]
+    with pytest.raises(error, match=said) as caught:
+        segment(**{"data": segment_store, "out": tmp_path / "out", "settings": TINY, **options})
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists() or not files_in(tmp_path / "out")
+
+
+TWINS = {
+    "grid": ({"test": 4}, GridError, "its grid is not that of"),
+    "bands": ({"bands": ("nir", *BANDS[:3])}, DataError, r"its bands \(nir, red, green, blue\) differ"),
+    "dtype": ({"dtype": "uint16"}, DataError, r"its imagery \(uint16\) differ"),
+    "legend": (
+        {"legend": LEGEND.model_copy(update={"classes": LEGEND.classes[::-1]})},
+        DataError,
+        r"its classes \(roof, grass, water\) differ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TWINS)
+def test_a_twin_of_something_else(segment_store, tmp_path, case):
+    options, error, said = TWINS[case]
+    other = make_segment_store(tmp_path / "other.zarr", **options)
+    with pytest.raises(error, match=said):
+        segment(segment_store, tmp_path / "out", TINY, synthetic=other, synthetic_tiles=2)
+
+
+def test_constant_images(tmp_path):
+    store = make_segment_store(tmp_path / "flat.zarr")
+    for scene in store.scenes:
+        store = make_flat(store, scene.window)
+    with pytest.raises(DataError, match="each train image holds one value only"):
+        segment(store, tmp_path / "out", TINY)
+
+
+def make_flat(store, window):
+    writable = type(store)(store.path, mode="r+")
+    codes = LEGEND.decode(store.read_labels(window), 0).astype("uint8")
+    writable.write(window, np.full((4, 64, 64), 7, np.uint8), codes)
+    return type(store)(store.path)
+
+
+def test_a_file_that_is_no_report(segment_store, tmp_path):
+    (tmp_path / "report.json").write_text(json.dumps({"miou": 1}))
+    with pytest.raises(DataError, match="not a report of `segment`"):
+        segment(segment_store, tmp_path, TINY)

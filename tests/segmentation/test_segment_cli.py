@@ -1,0 +1,95 @@
+"""`geosynth segment` and `geosynth classify`, as typed."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import geosynth
+from geosynth_cli import app
+from rasters import north_up, write_raster
+
+
+@pytest.fixture
+def run(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as exit_:
+            app([str(argument) for argument in arguments])
+            sys.exit(0)
+        captured = capfd.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+TYPED = ("--tile-size", 32, "--encoder", "tu-test_resnet", "--batch-size", 2, "--steps", 2)
+
+
+def test_segment_then_classify(run, segment_store, segment_twin, tmp_path):
+    out = tmp_path / "out"
+    typed = (
+        *("segment", "--data", segment_store.path, "--out", out, "--synthetic", segment_twin.path, *TYPED),
+        *("--real-tiles", 4, "--synthetic-tiles", 3, "--augment", "flips", "--set", "precision=fp32"),
+    )
+    code, shown, err = run(*typed)
+    assert (code, err) == (0, "")
+    assert "mean IoU" in shown
+    assert "4 real and 3 synthetic tiles, encoder from scratch" in shown
+    code, shown, err = run(*typed, "--json")  # the report that is there
+    assert (code, err) == (0, "")
+    assert json.loads(shown) == json.loads((out / "report.json").read_text())
+
+    image = write_raster(tmp_path / "image.tif", np.full((4, 32, 32), 9, np.uint8), north_up())
+    typed = ("classify", "--image", image, "--model", out, "--out", tmp_path / "labels.tif")
+    code, shown, err = run(*typed)
+    assert (code, shown.strip(), err) == (0, str(tmp_path / "labels.tif"), "")
+    code, shown, err = run(*typed)
+    assert (code, shown) == (1, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), (None, 0)),
+        (("--synthetic", "twin.zarr"), (None, None)),
+        (("--synthetic", "twin.zarr", "--synthetic-tiles", "5", "--real-tiles", "0"), (0, 5)),
+    ],
+)
+def test_a_twin_that_is_given_is_used(run, monkeypatch, tmp_path, options, expected):
+    asked = []
+
+    def segment(data, out, settings, **others):
+        asked.append((settings.real_tiles, settings.synthetic_tiles))
+        raise geosynth.GeosynthError("enough")
+
+    monkeypatch.setitem(vars(geosynth), "segment", segment)
+    code, _, err = run("segment", "--data", "store.zarr", "--out", tmp_path, *options)
+    assert (code, err.strip()) == (1, "error: enough")
+    assert asked == [expected]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--augment", "colour"), "augment"),
+        (("--set", "tile_size=33"), "tile_size"),
+        (("--set", "tiles=3"), "tiles"),
+        (("--real-tiles", "0", "--set", "coarse=nlcd"), "coarse needs real_tiles"),
+        (("--synthetic-tiles", "2"), "synthetic tiles need a twin"),
+    ],
+)
+def test_refusals_are_one_line(run, segment_store, tmp_path, options, said):
+    code, out, err = run(
+        "segment", "--data", segment_store.path, "--out", tmp_path / "out", "--tile-size", 32, *options
+    )
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert said in err
+    assert err.count("\n") == 1

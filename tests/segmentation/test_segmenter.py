@@ -1,0 +1,120 @@
+"""A segmenter's file, and its predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from geosynth.errors import CheckpointError, DataError
+from geosynth.segmentation.pretrained import load_encoder_weights
+from geosynth.segmentation.scores import Confusion
+from geosynth.segmentation.segmenter import load_segmenter, save_segmenter
+
+
+def random_images(count=3, height=64, width=64):
+    return np.random.default_rng(0).integers(0, 256, (count, 4, height, width), dtype=np.uint8)
+
+
+def test_the_file_or_its_folder_gives_the_same_segmenter_again(trained, tmp_path):
+    first, second = load_segmenter(trained[0]), load_segmenter(trained[0] / "model.safetensors")
+    assert (first.predict(random_images()) == second.predict(random_images())).all()
+    save_segmenter(tmp_path / "again.safetensors", first.network, first.card)
+    assert (tmp_path / "again.safetensors").read_bytes() == first.path.read_bytes()
+    assert first.card.provenance["weights"] == "scratch"
+
+
+def test_any_size_is_predicted_as_a_larger_one_that_repeats_its_edge(trained):
+    segmenter = load_segmenter(trained[0])
+    image = random_images(2, 37, 50)
+    padded = np.pad(image, ((0, 0), (0, 0), (0, 27), (0, 14)), mode="edge")
+    predicted = segmenter.predict(image)
+    assert predicted.shape == (2, 37, 50)
+    assert predicted.dtype == np.uint8
+    assert (predicted == segmenter.predict(padded)[:, :37, :50]).all()
+
+
+def test_scores_count_predictions_in_any_number(trained, segment_store):
+    segmenter = load_segmenter(trained[0])
+    images = random_images(11, 32, 32)
+    labels = np.random.default_rng(1).integers(0, 4, (11, 32, 32)).astype(np.uint8)
+    expected = Confusion(3)
+    expected.add(labels, np.concatenate([segmenter.predict(images[:8]), segmenter.predict(images[8:])]))
+    assert (segmenter.scores(zip(images, labels, strict=True)).matrix == expected.matrix).all()
+    assert not segmenter.scores([]).matrix.any()
+
+
+def test_images_of_other_bands(trained):
+    with pytest.raises(
+        DataError, match=r"\(1, 3, 32, 32\) do not fit a segmenter of 4 bands \(red, green, blue, nir\)"
+    ):
+        load_segmenter(trained[0]).predict(np.zeros((1, 3, 32, 32), np.uint8))
+
+
+def test_values_that_are_no_numbers_are_taken_as_mean_ones(trained):
+    segmenter = load_segmenter(trained[0])
+    image = random_images(1, 32, 32).astype(np.float32)
+    image[:, :, 3:9] = np.nan
+    filled = np.where(np.isnan(image), 127.5, image)
+    assert (segmenter.predict(image) == segmenter.predict(filled)).all()
+
+
+def test_what_is_no_segmenter(trained, tiny_model, tmp_path):
+    with pytest.raises(CheckpointError, match=r"no such segmenter file"):
+        load_segmenter(tmp_path / "nothing.safetensors")
+    with pytest.raises(CheckpointError, match=r"a generator, but not a segmenter"):
+        load_segmenter(tiny_model.path)
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match=r"a safetensors file, but not a segmenter"):
+        load_segmenter(tmp_path / "other.safetensors")
+    whole = (trained[0] / "model.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:5000])
+    with pytest.raises(CheckpointError, match=r"not a safetensors file"):
+        load_segmenter(tmp_path / "cut.safetensors")
+    card = load_segmenter(trained[0]).card
+    save_file({"a": torch.zeros(1)}, tmp_path / "empty.safetensors", card.to_metadata())
+    with pytest.raises(CheckpointError, match=r"its weights do not fit its settings"):
+        load_segmenter(tmp_path / "empty.safetensors")
+
+
+class Encoder(nn.Module):
+    def __init__(self, bands):
+        super().__init__()
+        self.conv1 = nn.Conv2d(bands, 2, 3, bias=False)
+        self.conv2 = nn.Conv2d(2, 2, 3)
+
+
+class Network(nn.Module):
+    def __init__(self, bands):
+        super().__init__()
+        self.encoder = Encoder(bands)
+
+
+@pytest.mark.parametrize(("suffix", "bands"), [(".pth", 4), (".safetensors", 4), (".pth", 1), (".pth", 3)])
+def test_weights_of_three_bands_serve_others(tmp_path, suffix, bands):
+    source, target = Encoder(3), Network(bands)
+    state = source.state_dict() | {"fc.weight": torch.zeros(5)}
+    path = tmp_path / f"imagenet{suffix}"
+    torch.save(state, path) if suffix == ".pth" else save_file(state, path)
+    assert load_encoder_weights(target, "two convolutions", str(path)) == path.name
+    assert torch.equal(target.encoder.conv2.weight, source.conv2.weight)
+    grey = torch.rand(1, 1, 8, 8)
+    expected = source.conv1(grey.expand(1, 3, 8, 8))
+    torch.testing.assert_close(target.encoder.conv1(grey.expand(1, bands, 8, 8)), expected)
+
+
+def test_weights_of_another_network(tmp_path):
+    torch.save({"conv1.weight": torch.zeros(7, 3, 3, 3)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="not the weights of a two convolutions encoder"):
+        load_encoder_weights(Network(4), "two convolutions", str(tmp_path / "other.pth"))
+
+
+def test_imagenet_weights_that_cannot_be_downloaded(monkeypatch):
+    def refuse(*arguments, **options):
+        raise ConnectionError("a message\nof many lines")
+
+    monkeypatch.setattr("segmentation_models_pytorch.encoders.get_encoder", refuse)
+    with pytest.raises(CheckpointError, match=r"ImageNet weights of resnet18 cannot be downloaded \(ConnectionError\)"):
+        load_encoder_weights(Network(3), "resnet18", "imagenet")

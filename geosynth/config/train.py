@@ -11,6 +11,7 @@ from geosynth.config.base import Settings
 from geosynth.config.duration import parse_duration
 from geosynth.config.networks import Depth, GeneratorSettings
 from geosynth.config.presets import PRESETS, Preset
+from geosynth.config.yaml_file import read_yaml
 from geosynth.errors import SettingsError
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
@@ -114,7 +115,7 @@ class TrainSettings(Settings):
         Raises:
             SettingsError: if the preset, the file or a setting cannot be used.
         """
-        values = _read_yaml(Path(config)) if config else {}
+        values = read_yaml(Path(config)) if config else {}
         named = values.pop("preset", None)
         preset = preset or named
         if preset is not None and preset not in PRESETS:
@@ -152,19 +153,3 @@ class TrainSettings(Settings):
         if self.diversity_weight and int(self.prior_share * self.batch_size + 1e-9) == 0:
             raise ValueError("diversity_weight needs drawn styles: set prior_share to 1 / batch_size at least")
         return self
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise SettingsError(f"{path}: say one setting a line, as in `steps: 5000`")
-    return values

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.console import print_table, progress_bar, show_warnings
+from geosynth_cli.options import parse_setting
 
 
 def _list_presets(wanted: bool) -> None:
@@ -74,23 +75,9 @@ def train(
         "devices": devices,
         "seed": seed,
     }
-    changes = {name: value for name, value in given.items() if value is not None} | dict(map(_pair, other or []))
+    changes = {name: value for name, value in given.items() if value is not None}
+    changes |= dict(map(parse_setting, other or []))
     settings = geosynth.TrainSettings.resolve(preset=preset, config=config, **changes)
     with progress_bar("train") as progress:
         model = geosynth.train(data, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
     typer.echo(str(model))
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    """NAME=VALUE, the value as YAML would read it: null, true, numbers and lists are what they look like."""
-    import yaml
-
-    from geosynth.errors import SettingsError
-
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise SettingsError(f"--set {text}: say NAME=VALUE")
-    try:
-        return name, yaml.safe_load(value) if value else value
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--set {text}: its value is not YAML") from error

@@ -1,0 +1,154 @@
+"""Everything `run_study` may be told: three sweeps, one class each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from geosynth.config.base import Settings
+from geosynth.config.generate import GenerateSettings
+from geosynth.config.segment import SegmentSettings
+from geosynth.config.train import TrainSettings
+from geosynth.config.yaml_file import read_yaml
+from geosynth.errors import SettingsError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Lambda = Annotated[float, Field(ge=0)]
+Arm = Literal["real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary"]
+ARMS: tuple[Arm, ...] = ("real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary")
+
+# What the sweeps themselves set, of the settings of the verbs below them.
+_SET_BY_STUDY = {
+    "segment": ("seed", "subset_seed", "real_tiles", "synthetic_tiles", "pool_tiles", "augment"),
+    "train": ("seed",),
+    "generate": ("seed",),
+}
+
+
+class StudySettings(Settings):
+    """What the three sweeps share; use `ReplaceSettings`, `AugmentSettings` or `DiversitySettings`.
+
+    Attributes:
+        seeds: how many: each is one choice of tiles, one generator (where the study trains it), one synthetic twin
+            and one initialisation of the segmenter. Intervals need two at least.
+        first_seed: the others follow it.
+        train_fold, test_fold: tiles to train on, and real tiles to test on.
+        segment: of every segmenter; the study sets its seed, numbers of tiles and augmentation.
+        train: of the generators that the study trains; it sets their seeds.
+        generate: of the twins; the study sets their seeds.
+    """
+
+    sweep: ClassVar[str]
+
+    seeds: int = Field(3, ge=1, le=1000)
+    first_seed: int = Field(0, ge=0, lt=2**31)
+    train_fold: Literal["train", "val", "test"] = "train"
+    test_fold: Literal["train", "val", "test"] = "test"
+    segment: SegmentSettings = SegmentSettings()
+    train: TrainSettings = TrainSettings()
+    generate: GenerateSettings = GenerateSettings()
+
+    @staticmethod
+    def resolve(sweep: str, *, config: str | Path | None = None, **changes: Any) -> StudySettings:
+        """Defaults, over them a YAML file, over that single settings.
+
+        Args:
+            sweep: "replace", "augment" or "diversity".
+            config: a YAML file; `segment`, `train` and `generate` are mappings in it, and `train` may name a preset.
+            changes: settings by name, those of parts with a dot, as in `**{"segment.steps": 200}`.
+
+        Raises:
+            SettingsError: if there is no such sweep, or the file or a setting cannot be used.
+        """
+        kinds = {kind.sweep: kind for kind in (ReplaceSettings, AugmentSettings, DiversitySettings)}
+        if sweep not in kinds:
+            raise SettingsError(f"study {sweep!r}: there is none; choose from {', '.join(kinds)}")
+        values = read_yaml(Path(config)) if config else {}
+        for name, value in changes.items():
+            part, dot, inner = name.partition(".")
+            if dot:
+                values[part] = {**(values.get(part) or {}), inner: value}
+            else:
+                values[name] = value
+        if isinstance(values.get("train"), dict):
+            values["train"] = TrainSettings.resolve(**values["train"])
+        return kinds[sweep].parse(values)
+
+    @property
+    def all_seeds(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    @model_validator(mode="after")
+    def _check_shared(self) -> Self:
+        for part, names in _SET_BY_STUDY.items():
+            given = getattr(self, part)
+            for name in names:
+                if getattr(given, name) != type(given).model_fields[name].default:
+                    raise ValueError(f"{part}.{name}: the study sets it itself; leave it out")
+        if self.train.devices > 1:
+            raise ValueError("train.devices: a study trains each generator on one device")
+        if self.train_fold == self.test_fold:
+            raise ValueError("train_fold and test_fold must differ: on its own tiles a segmenter looks too good")
+        return self
+
+
+class ReplaceSettings(StudySettings):
+    """The total number of tiles is fixed; a growing share of them is synthetic.
+
+    Attributes:
+        tiles: in all.
+        shares: of them that are synthetic.
+    """
+
+    sweep: ClassVar[str] = "replace"
+
+    tiles: Count = 100
+    shares: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
+
+
+class AugmentSettings(StudySettings):
+    """Few real tiles are kept; synthetic tiles, ordinary augmentation (flips, brightness, contrast) or both are added.
+
+    All arms take the same number of steps. Without a given model the generator is trained on the kept tiles alone.
+
+    Attributes:
+        real_tiles: how many are kept.
+        synthetic_tiles: how many are added.
+        arms: which are compared; "ordinary" is the augmentation that costs nothing.
+    """
+
+    sweep: ClassVar[str] = "augment"
+
+    real_tiles: tuple[Count, ...] = Field((10, 20, 40, 80), min_length=1)
+    synthetic_tiles: Count = 100
+    arms: tuple[Arm, ...] = Field(ARMS, min_length=1)
+
+
+class DiversitySettings(StudySettings):
+    """Generators trained with a growing weight of the DSGAN term; segmenters trained on their images only.
+
+    Attributes:
+        lambdas: weights of the term, see `TrainSettings.diversity_weight`.
+        tiles: synthetic tiles that a segmenter is trained on.
+    """
+
+    sweep: ClassVar[str] = "diversity"
+
+    lambdas: tuple[Lambda, ...] = Field((0.0, 2.0, 4.0, 6.0, 8.0, 10.0), min_length=1)
+    tiles: Count = 100
+
+    def train_with(self, weight: float, seed: int) -> TrainSettings:
+        """Of the generator of one weight and seed."""
+        return TrainSettings.parse({**self.train.model_dump(), "diversity_weight": weight, "seed": seed})
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if self.train.diversity_weight:
+            raise ValueError("train.diversity_weight: the study sets it itself, from lambdas; leave it out")
+        for weight in self.lambdas:
+            self.train_with(weight, 0)
+        return self

@@ -1,0 +1,172 @@
+"""StudyReport: the numbers of a sweep, finished or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from geosynth.study.plan import Cell, Contrast, Place
+from geosynth.study.results import CellResult
+from geosynth.study.summary import Summary, summarise
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Row(_Part):
+    """One setting of one arm, over its finished seeds.
+
+    Attributes:
+        arm, x: see `plan.Place`.
+        seeds: that are finished.
+        real_tiles, synthetic_tiles: that its segmenters were trained on.
+        miou: on the real test tiles, 0..1.
+        class_iou: mean over seeds; None where the class never occurs.
+        frechet: by feature space; empty where nothing was compared.
+        diversity: mean absolute difference of two realisations; None likewise.
+    """
+
+    arm: str
+    x: float
+    seeds: tuple[int, ...]
+    real_tiles: int
+    synthetic_tiles: int
+    miou: Summary
+    class_iou: dict[str, float | None]
+    frechet: dict[str, Summary]
+    diversity: Summary | None
+
+
+class Difference(_Part):
+    """mIoU of an arm minus that of its baseline, seed by seed; over seeds that both have.
+
+    Attributes:
+        arm, x: see `plan.Place`.
+        baseline, baseline_x: what it is compared with.
+        miou: the difference.
+    """
+
+    arm: str
+    x: float
+    baseline: str
+    baseline_x: float
+    miou: Summary
+
+
+class Missing(_Part):
+    """A cell without a result: what it is, and why."""
+
+    cell: str
+    reason: str
+
+
+class CellRow(_Part):
+    """One finished cell."""
+
+    arm: str
+    x: float
+    seed: int
+    key: str
+    result: CellResult
+
+
+class StudyReport(_Part):
+    """A sweep's results.
+
+    Attributes:
+        sweep: "replace", "augment" or "diversity".
+        software: version of geosynth.
+        data: path of the store.
+        digest: of its content.
+        generator: what the synthetic tiles come from, in words.
+        settings: of the study.
+        test_tiles: real tiles that every segmenter is tested on; None before the first cell is finished.
+        rows: by arm and setting.
+        differences: of interest.
+        cells: finished ones.
+        missing: the others.
+        notes: what a reader must know, one sentence each.
+    """
+
+    sweep: str
+    software: str
+    data: str
+    digest: str
+    generator: str
+    settings: dict[str, Any]
+    test_tiles: int | None
+    rows: tuple[Row, ...]
+    differences: tuple[Difference, ...]
+    cells: tuple[CellRow, ...]
+    missing: tuple[Missing, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """For a file; ends with a line feed."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+def tabulate_rows(cells: Sequence[CellRow]) -> tuple[Row, ...]:
+    """Cells of equal arm and setting become one row; in the order of their first cells."""
+    groups: dict[tuple[str, float], list[CellRow]] = {}
+    for cell in cells:
+        groups.setdefault((cell.arm, cell.x), []).append(cell)
+    return tuple(_row(arm, x, members) for (arm, x), members in groups.items())
+
+
+def _row(arm: str, x: float, cells: Sequence[CellRow]) -> Row:
+    results = [cell.result for cell in cells]
+    diverse = [result.diversity for result in results if result.diversity is not None]
+    spaces = {name for result in results for name in result.frechet or {}}
+    return Row(
+        arm=arm,
+        x=x,
+        seeds=tuple(cell.seed for cell in cells),
+        real_tiles=results[0].num_real,
+        synthetic_tiles=results[0].num_synthetic,
+        miou=summarise([result.miou for result in results]),
+        class_iou={name: _mean_iou([result.class_iou[name] for result in results]) for name in results[0].class_iou},
+        frechet={name: summarise([(result.frechet or {})[name] for result in results]) for name in sorted(spaces)},
+        diversity=summarise(diverse) if diverse else None,
+    )
+
+
+def _mean_iou(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return summarise(known).mean if known else None
+
+
+def tabulate_differences(cells: Sequence[CellRow], contrasts: Sequence[Contrast]) -> tuple[Difference, ...]:
+    """Paired by seed; contrasts of which no seed has both sides are left out."""
+    miou: dict[tuple[Place, int], float] = {(Place(cell.arm, cell.x), cell.seed): cell.result.miou for cell in cells}
+    seeds = sorted({cell.seed for cell in cells})
+    found = []
+    for contrast in contrasts:
+        pairs = [
+            miou[contrast.place, seed] - miou[contrast.baseline, seed]
+            for seed in seeds
+            if (contrast.place, seed) in miou and (contrast.baseline, seed) in miou
+        ]
+        if pairs:
+            found.append(
+                Difference(
+                    arm=contrast.place.arm,
+                    x=contrast.place.x,
+                    baseline=contrast.baseline.arm,
+                    baseline_x=contrast.baseline.x,
+                    miou=summarise(pairs),
+                )
+            )
+    return tuple(found)
+
+
+def missing_cells(
+    cells: Sequence[Cell], finished: Mapping[Cell, Any], failed: Mapping[Cell, str]
+) -> tuple[Missing, ...]:
+    """The cells without a result, in the order of the plan."""
+    return tuple(
+        Missing(cell=str(cell), reason=failed.get(cell, "not done yet")) for cell in cells if cell not in finished
+    )

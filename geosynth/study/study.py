@@ -1,0 +1,238 @@
+"""Study: a sweep that was checked against its data before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from geosynth.checkpoint import ModelCard, read_card
+from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings
+from geosynth.errors import DataError, SettingsError
+from geosynth.evaluation.moments import bias_note
+from geosynth.outputs import check_output
+from geosynth.raster.stores.store import Store
+from geosynth.raster.stores.tile_view import TileView
+from geosynth.segmentation.data import train_views
+from geosynth.study.plan import Cell, contrasts, plan_cells
+from geosynth.study.recipes import GivenGenerator, Recipe, digest_of_data, key_of
+from geosynth.study.report import CellRow, StudyReport, missing_cells, tabulate_differences, tabulate_rows
+from geosynth.study.verbs import RealVerbs, Verbs
+from geosynth.study.workshop import Workshop, sha256_of
+from geosynth.version import __version__
+
+_NUM_FEATURES = 1280  # of EfficientNet-Lite0
+
+
+@dataclass(frozen=True)
+class Study:
+    """A sweep, ready to be done.
+
+    Attributes:
+        settings: of the sweep.
+        workshop: where it is done.
+        cells: all of them.
+        generator: what paints, in words.
+        notes: what a reader of the results must know.
+    """
+
+    settings: StudySettings
+    workshop: Workshop
+    cells: tuple[Cell, ...]
+    generator: str
+    notes: tuple[str, ...]
+
+    @classmethod
+    def open(
+        cls,
+        data: str | Path | Store,
+        out: str | Path,
+        settings: StudySettings,
+        model: str | Path | None,
+        verbs: Verbs | None = None,
+    ) -> Study:
+        """Check everything that can be checked before the first hour.
+
+        Raises:
+            RasterError, CheckpointError: if the store or the model cannot be read.
+            SettingsError: if the sweep trains its own generators, but a model is given; or crops are larger than tiles.
+            DataError: if there are fewer tiles than asked for, or the model paints other bands.
+            LegendError: if the store has a class that the model does not know.
+            OutputError: if `out` cannot be written.
+        """
+        store = data if isinstance(data, Store) else Store(data)
+        out = Path(out)
+        check_output(out, overwrite=True)
+        tiles = _check_tiles(store, settings)
+        given = None
+        if model is None:
+            _check_crop(settings)
+            generator = _of_own(settings)
+        else:
+            if isinstance(settings, DiversitySettings):
+                raise SettingsError("the diversity study trains a generator for each lambda; leave out the model")
+            card = read_card(model)
+            _check_model(store, Path(model), card)
+            given = GivenGenerator(str(Path(model).absolute()), sha256_of(Path(model)))
+            generator = _of_given(store, settings, given, card)
+        path = store.path if "://" in store.path else str(Path(store.path).absolute())
+        workshop = Workshop(path, digest_of_data(store), out.absolute(), verbs or RealVerbs())
+        notes = _notes(settings, tiles, given is not None)
+        return cls(settings, workshop, plan_cells(settings, given), generator, notes)
+
+    @property
+    def folder(self) -> Path:
+        """Of the results: studies of several sweeps may share `out`, and with it generators and cells."""
+        return self.workshop.out / self.settings.sweep
+
+    def unfinished(self) -> list[Recipe]:
+        """What is still to be done, each once."""
+        recipes = dict.fromkeys(cell.recipe for cell in self.cells)
+        return [recipe for recipe in recipes if self.workshop.result_of(recipe) is None]
+
+    def report(self, failed: Mapping[Recipe, str]) -> StudyReport:
+        """All that is finished.
+
+        Args:
+            failed: why cells failed.
+        """
+        results = {cell: self.workshop.result_of(cell.recipe) for cell in self.cells}
+        finished = {cell: result for cell, result in results.items() if result is not None}
+        rows = [
+            CellRow(
+                arm=cell.place.arm,
+                x=cell.place.x,
+                seed=cell.seed,
+                key=key_of(cell.recipe, self.workshop.digest),
+                result=result,
+            )
+            for cell, result in finished.items()
+        ]
+        reasons = {cell: failed[cell.recipe] for cell in self.cells if cell.recipe in failed}
+        return StudyReport(
+            sweep=self.settings.sweep,
+            software=f"geosynth {__version__}",
+            data=self.workshop.data,
+            digest=self.workshop.digest,
+            generator=self.generator,
+            settings=self.settings.model_dump(mode="json"),
+            test_tiles=rows[0].result.num_test if rows else None,
+            rows=tabulate_rows(rows),
+            differences=tabulate_differences(rows, contrasts(self.settings)),
+            cells=tuple(rows),
+            missing=missing_cells(self.cells, finished, reasons),
+            notes=(*self.notes, *_measured_notes(rows)),
+        )
+
+
+def _check_tiles(store: Store, settings: StudySettings) -> int:
+    """How many train tiles there are."""
+    [view] = train_views([store], settings.segment, settings.train_fold)
+    if isinstance(settings, AugmentSettings):
+        wanted = {"real_tiles": max(settings.real_tiles), "synthetic_tiles": settings.synthetic_tiles}
+    elif isinstance(settings, ReplaceSettings | DiversitySettings):
+        wanted = {"tiles": settings.tiles}
+    for name, number in wanted.items():
+        if number > len(view):
+            raise DataError(
+                f"{store.path}: {name}={number}, but fold {settings.train_fold!r} holds {len(view)} tiles of"
+                f" {view.size} px; ask for fewer, or smaller tiles"
+            )
+    whole = isinstance(settings, DiversitySettings)
+    size = settings.segment.tile_size
+    nodata = 0.0 if whole else settings.segment.max_nodata
+    tests = TileView(store, settings.test_fold, size, size, edge="skip", max_nodata=nodata)
+    if len(tests) < 1 + whole:
+        raise DataError(
+            f"{store.path}: fold {settings.test_fold!r} holds {len(tests)} whole tiles of {size} px to test on;"
+            " choose smaller tiles or another fold"
+        )
+    if whole and store.dtype != np.uint8:
+        raise DataError(f"{store.path}: the diversity study compares uint8 imagery only, not {store.dtype}")
+    return len(view)
+
+
+def _check_crop(settings: StudySettings) -> None:
+    if isinstance(settings, AugmentSettings) and settings.train.crop_size > settings.segment.tile_size:
+        raise SettingsError(
+            f"train.crop_size={settings.train.crop_size} does not fit into the kept tiles of"
+            f" {settings.segment.tile_size} px; make one smaller or the other larger"
+        )
+
+
+def _check_model(store: Store, path: Path, card: ModelCard) -> None:
+    if (card.bands.names, card.bands.dtype) != (store.band_names, store.dtype.name):
+        raise DataError(
+            f"{path}: paints {', '.join(card.bands.names)} ({card.bands.dtype}), but {store.path} has"
+            f" {', '.join(store.band_names)} ({store.dtype}); give a model of the same bands"
+        )
+    store.legend.translation_to(card.legend)
+
+
+def _of_own(settings: StudySettings) -> str:
+    train = settings.train
+    what = {
+        ReplaceSettings: "one for each seed, on the whole train fold",
+        AugmentSettings: "one for each seed and number of kept tiles, on exactly these tiles",
+        DiversitySettings: "one for each seed and lambda, on the whole train fold",
+    }[type(settings)]
+    return f"{what}, {train.steps} steps of {train.batch_size} patches of {train.crop_size} px"
+
+
+def _of_given(store: Store, settings: StudySettings, given: GivenGenerator, card: ModelCard) -> str:
+    """On what it was trained, by the hashes that its file and the store's scenes hold."""
+    known = {entry.get("sha256") for entry in card.provenance.get("data", []) if isinstance(entry, dict)} - {"", None}
+    start = f"{Path(given.path).name} ({given.sha256[:12]})"
+    seen = {scene.window for scene in store.scenes if scene.image_sha256 in known}
+    if not seen:
+        return f"{start}, trained on other images than these"
+    [view] = train_views([store], settings.segment, settings.train_fold)
+    tiles = sum(store.scenes[index].window in seen for index in view.scene_index.tolist())
+    tested = {scene.window for scene in store.scenes_in(settings.test_fold)}
+    text = f"{start}, trained on the scenes of {tiles} of the {len(view)} train tiles"
+    if seen & tested:
+        text += f" and of test tiles ({len(seen & tested)} of {len(tested)} test scenes)"
+    return text
+
+
+def _notes(settings: StudySettings, tiles: int, is_given: bool) -> tuple[str, ...]:
+    notes = [
+        f"{settings.seeds} seeds: each draws tiles, weights and images anew; the test tiles are the same for all, so"
+        " the intervals say nothing of other areas.",
+        f"Every segmenter takes {settings.segment.steps} steps of {settings.segment.batch_size} tiles, whatever it is"
+        " trained on.",
+    ]
+    if settings.seeds < 2:
+        notes.append("One seed gives no interval.")
+    else:
+        notes.append("Verdicts are read off one 95 % interval each: of twenty equal pairs about one looks different.")
+    if isinstance(settings, ReplaceSettings):
+        notes.append("A synthetic tile stands at the very place of the real one that it replaces.")
+    if isinstance(settings, AugmentSettings):
+        notes.append(
+            "Synthetic tiles have the true labels of further places, which the arms without them do not see; what they"
+            " add is the worth of these labels and of the images together."
+        )
+        kept, added = max(settings.real_tiles), settings.synthetic_tiles
+        if kept + added > tiles:
+            notes.append(
+                f"With {kept} real and {added} synthetic of {tiles} tiles, {kept + added - tiles} places are both."
+            )
+        if is_given:
+            notes.append("The generator was given: it has seen more real tiles than the few that are kept.")
+    return tuple(notes)
+
+
+def _measured_notes(rows: list[CellRow]) -> list[str]:
+    compared = [row.result.num_compared for row in rows if row.result.num_compared is not None]
+    if not compared:
+        return []
+    bias = bias_note(compared[0], _NUM_FEATURES)
+    return [
+        f"Frechet distances are those of {compared[0]} real test tiles and as many synthetic ones in features of"
+        " EfficientNet-Lite0; they must not be compared with published FID values.",
+        *([f"{bias[0].upper()}{bias[1:]}."] if bias else []),
+        "Diversity is the mean absolute difference between two realisations of the same labels.",
+    ]

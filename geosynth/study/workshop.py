@@ -1,0 +1,214 @@
+"""Workshop: makes generators, twins and cells, each once, however many processes ask for it at a time.
+
+Layout of the study's folder: `generators/KEY/`, `twins/KEY.zarr`, `cells/KEY/`, by the keys of
+`recipes.key_of`. A piece is there when its last file is; beside it a JSON file tells what it was made of and how long
+that took.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from geosynth.config import SegmentSettings
+from geosynth.outputs import writing
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import Store
+from geosynth.segmentation.data import train_views
+from geosynth.segmentation.mixture import Mixture, mixture
+from geosynth.study.kept import KeptTiles
+from geosynth.study.recipes import Generator, GivenGenerator, Piece, Recipe, TrainedGenerator, Twin, key_of
+from geosynth.study.results import CellResult
+from geosynth.study.verbs import RealVerbs, Verbs
+
+_KINDS: dict[type[Piece], str] = {
+    GivenGenerator: "generators",
+    TrainedGenerator: "generators",
+    Twin: "twins",
+    Recipe: "cells",
+}
+
+
+def _silent(done: int, total: int) -> None:
+    """Nobody looks."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a study is done. May be pickled and used on any machine that sees the same files.
+
+    Attributes:
+        data: path of the store.
+        digest: of its content, see `recipes.digest_of_data`.
+        out: the study's folder.
+        verbs: what does the work.
+    """
+
+    data: str
+    digest: str
+    out: Path
+    verbs: Verbs = field(default_factory=RealVerbs)
+
+    def path_of(self, piece: Piece) -> Path:
+        """Of a piece: its folder or store."""
+        if isinstance(piece, GivenGenerator):
+            return Path(piece.path)
+        name = key_of(piece, self.digest)
+        return self.out / _KINDS[type(piece)] / (f"{name}.zarr" if isinstance(piece, Twin) else name)
+
+    def model_of(self, generator: Generator) -> Path:
+        """Its file."""
+        path = self.path_of(generator)
+        return path if isinstance(generator, GivenGenerator) else path / "model.safetensors"
+
+    def is_made(self, piece: Piece) -> bool:
+        """Whether a piece is there."""
+        if isinstance(piece, Recipe):
+            return self.result_of(piece) is not None
+        return (self.path_of(piece) if isinstance(piece, Twin) else self.model_of(piece)).exists()
+
+    def result_of(self, recipe: Recipe) -> CellResult | None:
+        """Of a finished cell; None if it is not.
+
+        Raises:
+            DataError: if its file is damaged.
+        """
+        return CellResult.read(self.path_of(recipe) / "result.json")
+
+    def make(self, piece: Generator | Recipe) -> None:
+        """Make a generator or a cell, with what it needs; what is there already is not made again.
+
+        Raises:
+            GeosynthError: of whichever verb failed; what was finished is kept.
+        """
+        if isinstance(piece, Recipe):
+            self._make_cell(piece)
+        else:
+            self._generator(piece, Store(self.data))
+
+    def _make_cell(self, recipe: Recipe) -> None:
+        folder = self.path_of(recipe)
+        with self._locked(recipe):
+            if self.result_of(recipe) is None:
+                result = self._measure(recipe, Store(self.data), folder)
+                write_whole(folder / "result.json", result.model_dump_json(indent=1) + "\n")
+                self._record(recipe, result.seconds)
+
+    def _measure(self, recipe: Recipe, store: Store, folder: Path) -> CellResult:
+        twin = None if recipe.twin is None else self._twin(recipe.twin, store)
+        compared = None
+        if recipe.compared is not None:
+            first, second = recipe.compared
+            compared = self._twin(first, store), self._twin(second, store)
+        start = time.monotonic()
+        folds = recipe.train_fold, recipe.test_fold
+        score = self.verbs.segment(store, folder / "segmenter", recipe.segment, twin, *folds, _silent)
+        values: dict[str, Any] = asdict(score)
+        if recipe.twin is not None:
+            values["model_sha256"] = sha256_of(self.model_of(recipe.twin.generator))
+        if compared is not None:
+            likeness = self.verbs.compare(store, compared, recipe.test_fold, recipe.segment.tile_size, _silent)
+            values |= {"frechet": dict(likeness.frechet), "diversity": likeness.diversity}
+            values["num_compared"] = likeness.num_tiles
+        return CellResult(**values, seconds=time.monotonic() - start)
+
+    def _twin(self, piece: Twin, store: Store) -> Path:
+        out = self.path_of(piece)
+
+        def make() -> None:
+            model = self._generator(piece.generator, store)
+            self.verbs.twin(source_for_twin(piece, store), out, model, piece.settings, piece.fold, _silent)
+
+        self._make_once(piece, out, make)
+        return out
+
+    def _generator(self, piece: Generator, store: Store) -> Path:
+        model = self.model_of(piece)
+        if isinstance(piece, GivenGenerator):
+            return model
+        folder = self.path_of(piece)
+
+        def make() -> None:
+            self.verbs.train(source_for(piece, store), folder, piece.settings, piece.fold, _silent)
+
+        self._make_once(piece, model, make)
+        return model
+
+    def _make_once(self, piece: Piece, whole: Path, make: Callable[[], None]) -> None:
+        """Make it unless `whole`, its last file, is there; others that want it wait meanwhile."""
+        with self._locked(piece):
+            if not whole.exists():
+                start = time.monotonic()
+                make()
+                self._record(piece, time.monotonic() - start)
+
+    @contextmanager
+    def _locked(self, piece: Piece) -> Iterator[None]:
+        """Nobody else makes the piece meanwhile. The system frees the lock of a process that is killed."""
+        path = self.path_of(piece)
+        lock = path.with_name(path.name + ".lock")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            acquired = FileLock(lock).acquire()
+        with acquired:
+            yield
+
+    def _record_of(self, piece: Piece) -> Path:
+        path = self.path_of(piece)
+        return path.with_name(path.name + ".json")
+
+    def _record(self, piece: Piece, seconds: float) -> None:
+        values = {"seconds": seconds, **piece.inputs()}
+        write_whole(self._record_of(piece), json.dumps(values, indent=1) + "\n")
+
+
+def source_for(piece: TrainedGenerator, store: Store) -> PatchSource:
+    """What a generator may see: the store, or its kept tiles, which are those that its segmenter sees."""
+    if piece.kept is None:
+        return store
+    return KeptTiles(store, piece.fold, [tile.window for tile in _chosen(store, piece.fold, piece.kept).real])
+
+
+def source_for_twin(piece: Twin, store: Store) -> PatchSource:
+    """What is painted: the store, or the synthetic tiles of a segmenter."""
+    if piece.tiles is None:
+        return store
+    return KeptTiles(store, piece.fold, [tile.window for tile in _chosen(store, piece.fold, piece.tiles).synthetic])
+
+
+def _chosen(store: Store, fold: str, settings: SegmentSettings) -> Mixture:
+    """As `segment` chooses its tiles."""
+    counts = settings.real_tiles, settings.synthetic_tiles
+    return mixture(train_views([store], settings, fold), *counts, pool=settings.pool_tiles, seed=settings.seed)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file under a temporary name, then rename it; its folder is made if need be.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # two studies may write one table at a time
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()

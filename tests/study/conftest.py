@@ -1,0 +1,42 @@
+"""What the tests of studies share."""
+
+import pytest
+from studies import FakeVerbs, make_study_store
+
+from geosynth.checkpoint import ModelCard, save_generator
+from geosynth.config import BandSettings, GeneratorSettings
+from geosynth.legend import CHESAPEAKE
+from geosynth.models.generator import SpadeGenerator
+
+
+@pytest.fixture(scope="session")
+def study_store(tmp_path_factory):
+    return make_study_store(tmp_path_factory.mktemp("study") / "store.zarr")
+
+
+@pytest.fixture
+def verbs(tmp_path):
+    return FakeVerbs(tmp_path / "calls.txt")
+
+
+def save_narrow_model(path, bands):
+    settings = GeneratorSettings(
+        **{"num_classes": 6, "num_bands": len(bands), "base_width": 2, "max_multiple": 2, "hidden_channels": 4},
+        **{"latent_size": 2, "noise_channels": 1},
+    )
+    return save_generator(
+        path, SpadeGenerator(settings), ModelCard(settings, CHESAPEAKE, BandSettings(names=bands), gsd=1.0)
+    )
+
+
+@pytest.fixture(scope="session")
+def narrow_model(tmp_path_factory):
+    """A model of the store's bands that paints fast."""
+    path = tmp_path_factory.mktemp("narrow") / "four.safetensors"
+    return save_narrow_model(path, ("red", "green", "blue", "nir"))
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory):
+    """A model of two bands."""
+    return save_narrow_model(tmp_path_factory.mktemp("other") / "two.safetensors", ("red", "green"))

@@ -1,0 +1,121 @@
+"""A tiny store with folds, and verbs that do nothing but leave their traces."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings
+from geosynth.errors import TrainingError
+from geosynth.grid import SpatialSplit, Window
+from geosynth.study.recipes import Recipe
+from geosynth.study.study import Study
+from geosynth.study.verbs import Likeness, Score
+from scene_stores import make_scene_store
+
+SMALL = {
+    "segment": {"tile_size": 32, "steps": 4, "batch_size": 2},
+    "train": {
+        **{"steps": 2, "batch_size": 2, "crop_size": 64, "base_width": 2, "max_multiple": 2, "hidden_channels": 4},
+        **{"latent_size": 3, "noise_channels": 2, "encoder_width": 2, "prior_share": 0.5, "discriminator_width": 2},
+        **{"precision": "fp32", "preview_every": 0},
+    },
+}
+REPLACE = ReplaceSettings.parse({**SMALL, "tiles": 8, "shares": (0, 0.5, 1), "seeds": 3})
+AUGMENT = AugmentSettings.parse(
+    {
+        **{**SMALL, "segment": {**SMALL["segment"], "tile_size": 64}},
+        **{"real_tiles": (2, 4), "synthetic_tiles": 3, "seeds": 2},
+    }
+)
+DIVERSITY = DiversitySettings.parse({**SMALL, "tiles": 4, "lambdas": (0, 2), "seeds": 2})
+
+
+def make_study_store(path: Path):
+    """Two train scenes of 128 px, a test scene; apart from each other."""
+    places = {"a.tif": Window(0, 0, 128, 128), "b.tif": Window(0, 192, 128, 128), "c.tif": Window(192, 0, 128, 128)}
+    split = SpatialSplit.by_scenes({"train": [places["a.tif"], places["b.tif"]], "test": [places["c.tif"]]})
+    return make_scene_store(path, places, split=split)
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeVerbs:
+    """Writes a line into `log` for each call. mIoU: 0.5, more with the seed, less with the share of synthetic tiles.
+
+    Attributes:
+        log: file of the traces.
+        fails: weight of the DSGAN term whose training fails.
+        dies_at: kill the process at this call of `segment`, counted in `log`; 0 never.
+        seconds: that each call takes.
+    """
+
+    log: Path
+    fails: float | None = None
+    dies_at: int = 0
+    seconds: float = 0.0
+
+    def calls(self, verb: str | None = None) -> list[dict]:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line for line in map(json.loads, lines) if verb in (None, line["verb"])]
+
+    def _trace(self, verb: str, **values) -> None:
+        with self.log.open("a") as file:
+            file.write(json.dumps({"verb": verb, **values}) + "\n")
+        time.sleep(self.seconds)
+
+    def train(self, source, out, settings, fold, progress):
+        self._trace("train", seed=settings.seed, weight=settings.diversity_weight, area=source.split.area(fold).area)
+        if settings.diversity_weight == self.fails:
+            raise TrainingError("the loss is not a finite number")
+        progress(1, 1)
+        out.mkdir(parents=True, exist_ok=True)
+        model = out / "model.safetensors"
+        model.write_text(settings.model_dump_json())
+        return model
+
+    def twin(self, source, out, model, settings, fold, progress):
+        area = source.split.area(fold).area
+        self._trace("twin", seed=settings.seed, fold=fold, area=area, model=Path(model).read_text())
+        assert not out.exists()
+        out.mkdir(parents=True)
+
+    def segment(self, store, out, settings, twin, train_fold, test_fold, progress):
+        assert twin is None or twin.exists()
+        assert (twin is None) == (settings.synthetic_tiles == 0)
+        self._trace("segment", seed=settings.seed, real=settings.real_tiles, synthetic=settings.synthetic_tiles)
+        if self.dies_at and len(self.calls("segment")) == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real, synthetic = settings.real_tiles or 0, settings.synthetic_tiles or 0
+        miou = 0.5 + 0.1 * settings.seed - 0.2 * synthetic / max(1, real + synthetic)
+        miou += 0.05 * (settings.augment != "none")
+        return Score(miou, {"water": miou, "tree canopy": None}, real, synthetic, 16, "scratch")
+
+    def compare(self, store, twins, fold, tile_size, progress):
+        first, second = twins
+        assert first.exists()
+        assert second.exists()
+        assert first != second
+        self._trace("compare", fold=fold)
+        return Likeness({"lite0 (red, green, blue)": 3.0}, 1.5, 16)
+
+
+def recipes_of(study) -> list[Recipe]:
+    return list(dict.fromkeys(cell.recipe for cell in study.cells))
+
+
+def means(report) -> dict[tuple[str, float], float]:
+    return {(row.arm, row.x): row.miou.mean for row in report.rows}
+
+
+def close(one, other) -> bool:
+    return bool(np.isclose(one, other, rtol=0, atol=1e-9))
+
+
+def open_study(store, out, settings, verbs, model=None) -> Study:
+    return Study.open(store.path, out, settings, model, verbs)

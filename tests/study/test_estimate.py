@@ -1,0 +1,102 @@
+"""--dry-run: what is there, what is to do, and how long it takes, by a clock that only the verbs move."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+from studies import AUGMENT, DIVERSITY, REPLACE, FakeVerbs, open_study
+
+from geosynth.study.estimate import estimate
+from geosynth.study.verb import do
+
+
+@dataclasses.dataclass(frozen=True)
+class SteadyVerbs(FakeVerbs):
+    """A second for each step of a generator, two for one of a segmenter, three for each tenth of a twin or comparison;
+    before and after them nothing.
+    """  # fmt: skip
+
+    clock: list[float] = dataclasses.field(default_factory=lambda: [0.0])
+
+    def _work(self, seconds, steps, progress):
+        for step in range(steps):
+            self.clock[0] += seconds
+            progress(step + 1, steps)
+
+    def train(self, source, out, settings, fold, progress):
+        self._work(1, settings.steps, progress)
+        return super().train(source, out, settings, fold, lambda done, total: None)
+
+    def segment(self, store, out, settings, twin, train_fold, test_fold, progress):
+        self._work(2, settings.steps, progress)
+        return super().segment(store, out, settings, twin, train_fold, test_fold, progress)
+
+    def twin(self, source, out, model, settings, fold, progress):
+        self._work(3, 10, progress)
+        super().twin(source, out, model, settings, fold, progress)
+
+    def compare(self, store, twins, fold, tile_size, progress):
+        self._work(3, 10, progress)
+        return super().compare(store, twins, fold, tile_size, progress)
+
+
+@pytest.fixture
+def steady(tmp_path, monkeypatch):
+    verbs = SteadyVerbs(tmp_path / "calls.txt")
+    for module in ("estimate", "workshop"):
+        monkeypatch.setattr(f"geosynth.study.{module}.time", SimpleNamespace(monotonic=lambda: verbs.clock[0]))
+    return verbs
+
+
+def by_kind(plan):
+    return {work.kind: work for work in plan.work}
+
+
+def test_a_new_study_is_timed_and_leaves_nothing(study_store, tmp_path, steady):
+    long = DIVERSITY.model_copy(
+        update={
+            "train": DIVERSITY.train.model_copy(update={"steps": 1000}),
+            "segment": DIVERSITY.segment.model_copy(update={"steps": 500}),
+        }
+    )
+    plan = estimate(open_study(study_store, tmp_path / "out", long, steady), workers=2)
+    found = by_kind(plan)
+    assert {kind: (work.finished, work.todo, work.seconds) for kind, work in found.items()} == {
+        "generators": (0, 4, 1000),
+        "twins": (0, 12, 30),  # though broken off after more than 15
+        "cells": (0, 4, 2 * 500 + 30),
+    }
+    assert not steady.calls("twin")
+    assert plan.hours == pytest.approx((4 * 1000 + 12 * 30 + 4 * 1030) / 2 / 3600)
+    assert not any(is_made for _, is_made in plan.cells)
+    assert not (tmp_path / "out").exists()
+
+
+def test_finished_pieces_tell_the_time_of_the_others(study_store, tmp_path, steady):
+    do(open_study(study_store, tmp_path / "out", REPLACE, steady))
+    count = len(steady.calls())
+    more = REPLACE.model_copy(update={"seeds": 5, "train": REPLACE.train.model_copy(update={"steps": 200})})
+    found = by_kind(estimate(open_study(study_store, tmp_path / "out", more, steady), workers=1))
+    assert len(steady.calls()) == count  # nothing was tried
+    assert found["generators"].source == "from 3 finished generators"
+    assert found["generators"].seconds == pytest.approx(200)
+    assert found["twins"].seconds == pytest.approx(30)
+    assert (found["cells"].finished, found["cells"].todo) == (3, 12)  # those without synthetic tiles stay
+    again = estimate(open_study(study_store, tmp_path / "out", REPLACE, steady), workers=1)
+    assert again.hours == 0
+    assert all(is_made for _, is_made in again.cells)
+
+
+def test_twins_of_a_finished_study_may_be_deleted(study_store, tmp_path, steady):
+    study = open_study(study_store, tmp_path / "out", REPLACE, steady)
+    do(study)
+    for twin in (tmp_path / "out" / "twins").glob("*.zarr"):
+        twin.rmdir()
+    assert estimate(study, workers=1).hours == 0
+
+
+def test_a_given_model_is_not_trained(study_store, tmp_path, steady, tiny_model):
+    plan = estimate(open_study(study_store, tmp_path / "out", AUGMENT, steady, tiny_model.path), workers=1)
+    assert by_kind(plan)["generators"].todo == 0
+    assert by_kind(plan)["twins"].todo == AUGMENT.seeds
+    assert not steady.calls("train")

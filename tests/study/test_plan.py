@@ -1,0 +1,128 @@
+"""Which cells a sweep has, and what makes two of them the same."""
+
+import dataclasses
+
+import pytest
+from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, make_study_store
+
+from geosynth.config import ReplaceSettings, StudySettings
+from geosynth.errors import SettingsError
+from geosynth.raster.stores.store import Store
+from geosynth.study.plan import Place, contrasts, plan_cells
+from geosynth.study.recipes import GivenGenerator, digest_of_data, key_of
+
+GIVEN = GivenGenerator("/model.safetensors", "f" * 64)
+
+
+def test_replace_keeps_the_total_and_the_places():
+    cells = plan_cells(REPLACE, GIVEN)
+    assert len(cells) == 3 * 3
+    for cell in cells:
+        segment = cell.recipe.segment
+        assert segment.real_tiles + segment.synthetic_tiles == segment.pool_tiles == REPLACE.tiles
+        assert segment.synthetic_tiles == cell.place.x * REPLACE.tiles
+        assert (cell.recipe.twin is None) == (cell.place.x == 0)
+        assert segment.seed == cell.seed
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+
+
+def test_arms_of_augment_differ_in_what_they_add_only():
+    cells = plan_cells(AUGMENT, None)
+    assert len(cells) == 4 * 2 * 2
+    seen = {}
+    for cell in cells:
+        segment = cell.recipe.segment
+        assert segment.real_tiles == cell.place.x
+        assert (segment.synthetic_tiles, segment.augment) == (
+            3 * ("synthetic" in cell.place.arm),
+            "flips+colour" if "ordinary" in cell.place.arm else "none",
+        )
+        changed = {"synthetic_tiles": 0, "augment": "none"}
+        seen.setdefault((cell.seed, cell.place.x), set()).add(segment.model_copy(update=changed))
+        if cell.recipe.twin is not None:  # the generator sees the very tiles that the segmenter sees
+            kept = cell.recipe.twin.generator.kept
+            assert (kept.real_tiles, kept.seed, kept.tile_size) == (cell.place.x, cell.seed, segment.tile_size)
+    assert all(len(settings) == 1 for settings in seen.values())
+
+
+def test_diversity_trains_for_each_lambda_and_compares_two_realisations():
+    cells = plan_cells(DIVERSITY, None)
+    assert {cell.recipe.twin.generator.settings.diversity_weight for cell in cells} == {0, 2}
+    for cell in cells:
+        twin, (first, second) = cell.recipe.twin, cell.recipe.compared
+        assert twin.generator == first.generator == second.generator
+        assert twin.settings.seed == first.settings.seed == cell.seed != second.settings.seed
+        assert (twin.fold, first.fold, second.fold) == ("train", "test", "test")
+        assert cell.recipe.segment.real_tiles == 0
+    assert len({cell.recipe.segment for cell in cells}) == DIVERSITY.seeds
+
+
+def test_contrasts_are_against_the_arm_without():
+    assert [(one.place.x, one.baseline.x) for one in contrasts(REPLACE)] == [(0.5, 0), (1, 0)]
+    found = contrasts(AUGMENT)
+    assert len(found) == 4 * 2
+    assert all(one.place.x == one.baseline.x for one in found)
+    two = AUGMENT.model_copy(update={"arms": ("real", "real + synthetic")})
+    assert [one.place for one in contrasts(two)] == [Place("real + synthetic", 2), Place("real + synthetic", 4)]
+    assert [(one.place.x, one.baseline.x) for one in contrasts(DIVERSITY)] == [(2, 0)]
+
+
+def test_a_key_depends_on_all_that_changes_the_result_and_on_nothing_else(study_store, tmp_path):
+    digest = digest_of_data(study_store)
+    assert digest == digest_of_data(Store(study_store.path))
+    keys = {key_of(cell.recipe, digest) for cell in plan_cells(REPLACE, GIVEN)}
+    assert len(keys) == 9
+    for change in ({"segment.steps": 5}, {"generate.style_length": 1.0}, {"segment.augment": "none"}):
+        [(name, value)] = change.items()
+        part, _, inner = name.partition(".")
+        values = {**REPLACE.model_dump(), part: {**REPLACE.model_dump()[part], inner: value}}
+        same = {key_of(cell.recipe, digest) for cell in plan_cells(ReplaceSettings.parse(values), GIVEN)} & keys
+        # Cells without synthetic tiles know no generator.
+        assert len(same) == {"steps": 0, "style_length": 3, "augment": 9}[inner]
+    other = dataclasses.replace(GIVEN, path="/elsewhere.safetensors")
+    assert {key_of(cell.recipe, digest) for cell in plan_cells(REPLACE, other)} == keys
+    assert not {key_of(cell.recipe, "other data") for cell in plan_cells(REPLACE, GIVEN)} & keys
+    more = plan_cells(REPLACE.model_copy(update={"seeds": 4}), GIVEN)
+    assert keys < {key_of(cell.recipe, digest) for cell in more}
+    # Another split is other data.
+    moved = make_study_store(tmp_path / "moved.zarr")
+    moved.split = type(moved.split)(moved.split.areas[::-1], 0)
+    assert digest_of_data(moved) != digest
+
+
+def test_what_a_generator_shows_meanwhile_does_not_change_its_key():
+    changed = REPLACE.train.model_copy(update={"preview_every": 7, "log_every": 3})
+    cells = plan_cells(REPLACE, None), plan_cells(REPLACE.model_copy(update={"train": changed}), None)
+    one, other = ([key_of(cell.recipe, "") for cell in its] for its in cells)
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("sweep", "changes", "words"),
+    [
+        ("replaced", {}, "choose from replace, augment, diversity"),
+        ("replace", {"shares": [0, 1.5]}, "shares.1"),
+        ("replace", {"lambdas": [0]}, "lambdas"),
+        ("replace", {"segment.seed": 3}, "segment.seed: the study sets it itself"),
+        ("replace", {"train.devices": 2, "train.batch_size": 4}, "one device"),
+        ("replace", {"test_fold": "train"}, "must differ"),
+        ("augment", {"arms": ["real", "unreal"]}, "arms.1"),
+        ("diversity", {"lambdas": [4], "train.prior_share": 0}, "prior_share"),
+        ("diversity", {"train.diversity_weight": 4}, "from lambdas"),
+        ("replace", {"seeds": 0}, "seeds"),
+    ],
+)
+def test_settings_that_cannot_work_are_one_line(sweep, changes, words):
+    with pytest.raises(SettingsError, match=words) as error:
+        StudySettings.resolve(sweep, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_from_a_file_and_from_the_command_line(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("shares: [0, 1]\nseeds: 4\nsegment: {steps: 7, tile_size: 64}\ntrain: {preset: tiny, steps: 9}\n")
+    settings = StudySettings.resolve("replace", config=file, seeds=5, **{"segment.steps": 8})
+    assert (settings.shares, settings.seeds) == ((0, 1), 5)
+    assert (settings.segment.steps, settings.segment.tile_size) == (8, 64)
+    assert (settings.train.steps, settings.train.base_width) == (9, 8)
+    assert StudySettings.resolve("replace", **{**SMALL, "tiles": 8}).segment.steps == 4

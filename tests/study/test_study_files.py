@@ -1,0 +1,89 @@
+"""What a study leaves for people: tables, figures, a page."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from studies import AUGMENT, DIVERSITY, REPLACE
+
+from geosynth.study.figures import figures_of
+from geosynth.study.report import StudyReport
+from geosynth.study.study import Study
+from geosynth.study.summary import summarise
+from geosynth.study.tables import to_csv, to_markdown, verdict
+from geosynth.study.verb import do
+
+
+@pytest.fixture(scope="module")
+def folders(study_store, tmp_path_factory):
+    """Of a finished study of each sweep."""
+    from studies import FakeVerbs
+
+    out = tmp_path_factory.mktemp("files")
+    verbs = FakeVerbs(out / "calls.txt")
+    for settings in (REPLACE, AUGMENT, DIVERSITY):
+        do(Study.open(study_store, out / "study", settings, None, verbs))
+    return out / "study"
+
+
+@pytest.mark.parametrize("sweep", ["replace", "augment", "diversity"])
+def test_all_files_tell_the_same(folders, sweep):
+    folder = folders / sweep
+    values = json.loads((folder / "results.json").read_text())
+    report = StudyReport.model_validate(values)
+    assert json.loads(report.to_json()) == values
+    rows = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
+    assert len(rows) == len(report.rows)
+    for line, row in zip(rows, report.rows, strict=True):
+        assert (line["arm"], int(line["n"])) == (row.arm, row.miou.n)
+        assert float(line["mIoU"]) == pytest.approx(row.miou.mean, abs=1e-5)
+        assert float(line["mIoU low"]) == pytest.approx(row.miou.low, abs=1e-5)
+    markdown, page = (folder / "table.md").read_text(), (folder / "report.html").read_text()
+    for row in report.rows:
+        assert row.miou.text() in markdown
+        assert row.miou.text() in page
+    for note in report.notes:
+        assert note in markdown
+    assert "Missing" not in markdown
+
+
+def test_verdicts_follow_from_intervals():
+    assert verdict(summarise([0.1, 0.11, 0.12])) == "better"
+    assert verdict(summarise([-0.1, -0.11, -0.12])) == "worse"
+    assert verdict(summarise([-0.1, 0.11, 0.12])) == "no difference can be told"
+    assert verdict(summarise([0.3])) == "one seed cannot tell"
+
+
+def test_the_page_fetches_nothing(folders):
+    for page in folders.glob("*/report.html"):
+        text = page.read_text()
+        assert not re.search(r"(?:src|href)=\"(?!data:)", text)
+        assert "<script" not in text
+        assert text.count("<img") == len(list(page.parent.glob("*.png"))) > 0
+
+
+def test_figures_are_pictures_and_the_same_each_time(folders):
+    assert {path.name for path in (folders / "diversity").glob("*.png")} == {
+        "miou.png",
+        "frechet_1.png",
+        "diversity.png",
+    }
+    report = StudyReport.model_validate_json((folders / "augment" / "results.json").read_text())
+    again = figures_of(report)
+    [(name, png)] = again.items()
+    assert (folders / "augment" / name).read_bytes() == png
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    colours = {tuple(colour) for colour in pixels.reshape(-1, 3)}
+    assert {(27, 108, 168), (90, 169, 214), (209, 73, 91), (232, 153, 77)} <= colours  # four arms
+
+
+def test_a_study_without_results_has_a_table_of_what_is_missing(study_store, tmp_path, verbs):
+    report = Study.open(study_store, tmp_path / "out", REPLACE, None, verbs).report({})
+    assert "Missing: 9 of 9 cells" in to_markdown(report)
+    assert len(to_csv(report).splitlines()) == 1
+    assert not figures_of(report)
+    assert report.test_tiles is None

@@ -12,8 +12,14 @@ from geosynth.version import __version__
 
 if TYPE_CHECKING:
     from geosynth.checkpoint import load_generator as load_generator
+    from geosynth.config import AugmentSettings as AugmentSettings
+    from geosynth.config import DiversitySettings as DiversitySettings
+    from geosynth.config import EvaluateSettings as EvaluateSettings
     from geosynth.config import GenerateSettings as GenerateSettings
     from geosynth.config import GeneratorSettings as GeneratorSettings
+    from geosynth.config import ReplaceSettings as ReplaceSettings
+    from geosynth.config import SegmentSettings as SegmentSettings
+    from geosynth.config import StudySettings as StudySettings
     from geosynth.config import TrainSettings as TrainSettings
     from geosynth.describe import info as info
     from geosynth.errors import GeosynthError as GeosynthError
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from geosynth.legend import Legend as Legend
     from geosynth.models.generator import SpadeGenerator as SpadeGenerator
     from geosynth.mosaic.batch import generate_many as generate_many
+    from geosynth.mosaic.twin import twin as twin
     from geosynth.mosaic.verb import generate as generate
     from geosynth.patches.dataset import PatchDataset as PatchDataset
     from geosynth.raster.read import open_raster as open_raster
@@ -35,21 +42,34 @@ if TYPE_CHECKING:
     from geosynth.raster.stores.tile_view import TileView as TileView
     from geosynth.raster.stores.tile_view import view_tiles as view_tiles
     from geosynth.reference import import_spade as import_spade
+    from geosynth.segmentation.classify import classify as classify
+    from geosynth.segmentation.segment import segment as segment
+    from geosynth.segmentation.segmenter import load_segmenter as load_segmenter
+    from geosynth.study.verb import plan_study as plan_study
+    from geosynth.study.verb import run_study as run_study
+    from geosynth.study.verb import tabulate_study as tabulate_study
     from geosynth.training.train import train as train
 
 _PUBLIC = {
+    "AugmentSettings": "geosynth.config",
+    "DiversitySettings": "geosynth.config",
+    "EvaluateSettings": "geosynth.config",
     "GenerateSettings": "geosynth.config",
     "GeneratorSettings": "geosynth.config",
     "GeosynthError": "geosynth.errors",
     "Legend": "geosynth.legend",
     "PatchDataset": "geosynth.patches.dataset",
+    "ReplaceSettings": "geosynth.config",
+    "SegmentSettings": "geosynth.config",
     "SpadeGenerator": "geosynth.models.generator",
     "SpatialSplit": "geosynth.grid",
+    "StudySettings": "geosynth.config",
     "TilePlan": "geosynth.grid",
     "TileView": "geosynth.raster.stores.tile_view",
     "TrainSettings": "geosynth.config",
     "chesapeake_items": "geosynth.raster.stores.chesapeake",
     "check_split": "geosynth.raster.stores.split",
+    "classify": "geosynth.segmentation.classify",
     "evaluate": "geosynth.evaluation.evaluate",
     "export_tiles": "geosynth.raster.stores.tile_export",
     "generate": "geosynth.mosaic.verb",
@@ -58,10 +78,16 @@ _PUBLIC = {
     "info": "geosynth.describe",
     "ingest": "geosynth.raster.stores.ingest",
     "load_generator": "geosynth.checkpoint",
+    "load_segmenter": "geosynth.segmentation.segmenter",
     "open_raster": "geosynth.raster.read",
+    "plan_study": "geosynth.study.verb",
     "read_items": "geosynth.raster.stores.items",
+    "run_study": "geosynth.study.verb",
+    "segment": "geosynth.segmentation.segment",
     "split": "geosynth.raster.stores.split",
+    "tabulate_study": "geosynth.study.verb",
     "train": "geosynth.training.train",
+    "twin": "geosynth.mosaic.twin",
     "view_tiles": "geosynth.raster.stores.tile_view",
 }
 

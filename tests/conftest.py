@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# As the command line does (see there), before torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import numpy as np
 import pytest
 import rasterio

@@ -28,7 +28,15 @@ MAY_KNOW: dict[str, set[str]] = {
     "patches": {"raster", "grid", "legend", "config"},
     "training": {"patches", "raster", "models", "checkpoint", "config", "legend"},
     "mosaic": {"grid", "raster", "checkpoint", "models", "legend", "config"},
-    "evaluation": {"patches", "grid", "raster", "legend", "config", "checkpoint"},
+    "segmentation": {"patches", "grid", "raster", "models", "legend", "config"},
+    "evaluation": {
+        *("patches", "grid", "raster", "legend", "config", "checkpoint", "models"),
+        *("mosaic", "segmentation"),
+    },
+    "study": {
+        *("patches", "grid", "raster", "legend", "config", "checkpoint", "models"),
+        *("training", "mosaic", "segmentation", "evaluation"),
+    },
     "reference": {"checkpoint", "config", "legend", "models"},
     "describe": {"raster", "checkpoint"},
     "weights": set(),
@@ -40,9 +48,12 @@ ONLY_IN = {
     "rasterio": {"raster"},
     "rioxarray": {"raster"},
     "zarr": {"raster"},
-    "torchgeo": {"patches", "evaluation"},
-    "lightning": {"patches", "training", "evaluation"},
-    "torch": {"models", "checkpoint", "reference", "patches", "training", "mosaic", "evaluation", "study"},
+    "torchgeo": {"patches", "segmentation"},
+    "lightning": {"patches", "training", "segmentation"},
+    "torch": {
+        *("models", "checkpoint", "reference", "patches", "training", "mosaic"),
+        *("segmentation", "evaluation", "study"),
+    },
     "typer": set(),
 }
 

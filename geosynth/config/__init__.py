@@ -6,6 +6,7 @@ property, so that it cannot disagree.
 
 from geosynth.config.bands import BandSettings
 from geosynth.config.base import Settings
+from geosynth.config.evaluate import EvaluateSettings
 from geosynth.config.generate import GenerateSettings
 from geosynth.config.networks import (
     DiscriminatorSettings,
@@ -14,16 +15,24 @@ from geosynth.config.networks import (
     OasisSettings,
     StageSpec,
 )
+from geosynth.config.segment import SegmentSettings
+from geosynth.config.study import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings
 from geosynth.config.train import TrainSettings
 
 __all__ = [
+    "AugmentSettings",
     "BandSettings",
     "DiscriminatorSettings",
+    "DiversitySettings",
     "EncoderSettings",
+    "EvaluateSettings",
     "GenerateSettings",
     "GeneratorSettings",
     "OasisSettings",
+    "ReplaceSettings",
+    "SegmentSettings",
     "Settings",
     "StageSpec",
+    "StudySettings",
     "TrainSettings",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -98,7 +98,7 @@ class LabelRaster:
             DataError: if no pixel has a class.
         """
         height, width = self.geobox.shape
-        plan = TilePlan(height, width, _SCAN_BLOCK)
+        plan = self.surveyed()
         counts: CodeCounts = {}
         digest = hashlib.blake2b(
             f"{height} {width} {self.geobox.affine[:6]} {self.geobox.crs}".encode(), digest_size=16
@@ -120,6 +120,11 @@ class LabelRaster:
                 digest.update(np.packbits(self.raster.mosaic.read_valid(place)).tobytes())
         self._check(counts)
         return Survey(counts, digest.hexdigest())
+
+    def surveyed(self) -> Sequence[Window]:
+        """The windows that `survey` reads, in its order: all of the raster."""
+        height, width = self.geobox.shape
+        return list(TilePlan(height, width, _SCAN_BLOCK))
 
     def check_codes(self, progress: Callable[[int, int], None] = lambda done, total: None) -> CodeCounts:
         """The counts of `survey`, which see for what is refused."""

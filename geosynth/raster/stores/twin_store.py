@@ -79,7 +79,11 @@ class FoldLabels(LabelRaster):
 
     def __init__(self, source: PatchSource, legend: Legend, folds: Sequence[str]) -> None:
         super().__init__(SourceCodes(source), legend)
-        self._split, self._folds = source.split, tuple(folds)
+        self._scenes, self._split, self._folds = source.scenes, source.split, tuple(folds)
+
+    def surveyed(self) -> Sequence[Window]:
+        """The scenes: what lies between them, often nearly all of the grid, has no labels."""
+        return [scene.window for scene in self._scenes]
 
     def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         """As `LabelRaster.read`, which see."""
@@ -120,7 +124,7 @@ def write_twins(
             paths = [partial] if len(sources) == 1 else [partial / name for name in names]
             if len(sources) > 1:
                 create_group(partial, names)
-            stores = [_create(path, *of) for path, *of in zip(paths, sources, tags, strict=True)]
+            stores = [_create(*parts) for parts in zip(paths, sources, tags, strict=True)]
             shards = [store.shards_over([scene.window for scene in store.scenes]) for store in stores]
             done, total = 0, sum(map(len, shards))
             for store, source, read, windows in zip(stores, sources, images, shards, strict=True):

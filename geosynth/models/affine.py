@@ -45,10 +45,14 @@ class _AffineByRow(torch.autograd.Function):
         result = torch.empty_like(pixels)
         for piece in _pieces(pixels):
             scale, shift = rows.index_select(0, patterns.rows[piece]).chunk(2, dim=1)
-            values = torch.addcmul(shift, pixels[piece].float(), scale)
+            if pixels.dtype == rows.dtype:  # nothing to convert: straight to its place
+                values = torch.addcmul(shift, pixels[piece], scale, out=result[piece])
+            else:
+                values = torch.addcmul(shift, pixels[piece].float(), scale)
             if slope != 1:
                 F.leaky_relu_(values, slope)
-            result[piece] = values
+            if values.dtype != result.dtype:
+                result[piece] = values
         ctx.save_for_backward(pixels, rows, result)
         ctx.patterns, ctx.slope = patterns, slope
         return result

@@ -101,7 +101,7 @@ def segment(
     save_segmenter(model_path, network, card)
     started = time.monotonic()
     # The file is what is tested: its weights are rounded.
-    places = _test(load_segmenter(model_path, str(next(network.parameters()).device)), opened)
+    places = _test(load_segmenter(model_path, _device()), opened)
     total = sum(places, Confusion(card.legend.num_classes))
     low, high = miou_interval(places, settings.seed) or (None, None)
     report = SegmentReport(
@@ -129,6 +129,10 @@ def segment(
     report.save(report_path)
     last.unlink(missing_ok=True)
     return report
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _finished(path: Path, key: dict[str, Any]) -> SegmentReport:
@@ -167,7 +171,7 @@ def _train(
     done, seconds = begun or (0, 0.0)
     watch = Watch(last, key, settings.steps, settings.save_minutes, seconds, progress)
     batches = Batches(data.train, coarse, bands, settings, start=done)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainer = Trainer(

@@ -50,10 +50,10 @@ def main() -> None:
 
 
 def compare_workers(labels: Path, model: Path | None, *, quick: bool) -> dict[str, float]:
-    """See above. Not quick: on the labels twice side by side and twice below, so that the work divides well."""
+    """See above. Not quick: on the labels three times side by side and below, so that the work divides well."""
     settings = GenerateSettings(block_size=BLOCK_SIZE)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        source = labels if quick else _repeated(labels, Path(folder) / "labels.tif", 2)
+        source = labels if quick else _repeated(labels, Path(folder) / "labels.tif", 3)
         corner = _repeated(labels, Path(folder) / "corner.tif", 1, 256)
         out = Path(folder) / "image.tif"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, save_
 from geosynth.config import BandSettings, GeneratorSettings
 from geosynth.legend import CHESAPEAKE
 from geosynth.models.generator import SpadeGenerator
+from geosynth_cli import app
 from rasters import NORTH_UP, UTM_18N
 
 
@@ -90,3 +92,18 @@ def write_raster(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Calls the command line in this process; gives the exit code and what was printed on stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit_:
+            app([str(argument) for argument in arguments])
+            sys.exit(0)  # what the console script does when the function returns
+        captured = capfd.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err
+
+    return call

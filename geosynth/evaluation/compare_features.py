@@ -12,11 +12,11 @@ import numpy.typing as npt
 from geosynth.errors import DataError
 from geosynth.evaluation.baseline import real_baseline
 from geosynth.evaluation.feature_gather import Space, TileFeatures
+from geosynth.evaluation.frechet import bias_note, frechet_distance
 from geosynth.evaluation.histograms import Floats
 from geosynth.evaluation.intervals import bounds, place_interval
 from geosynth.evaluation.kernel import KernelSums, kernel_distance
 from geosynth.evaluation.manifold import compare_manifolds
-from geosynth.evaluation.moments import bias_note, frechet_distance
 from geosynth.evaluation.report_features import Distance, FeatureComparison
 from geosynth.evaluation.report_pixels import Estimate
 

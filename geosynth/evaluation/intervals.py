@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,6 @@ from scipy.stats import t as student
 
 from geosynth.errors import SettingsError
 from geosynth.evaluation.histograms import Floats
-from geosynth.grid import Window
-from geosynth.grid.groups import touching_groups
 
 Indices = npt.NDArray[np.int64]
 
@@ -34,17 +32,6 @@ class Interval:
     high: float | None
     num_tiles: int
     num_places: int
-
-
-def independent_places(tiles: Sequence[Window]) -> Indices:
-    """(n,): the number of the place, from 0, that each tile lies in; tiles that touch or overlap are one place.
-
-    Neighbours resemble each other: an interval that counted them one by one would be too narrow.
-    """
-    places = np.empty(len(tiles), dtype=np.int64)
-    for number, members in enumerate(touching_groups(tiles)):
-        places[members] = number
-    return places
 
 
 def place_interval(

@@ -98,7 +98,9 @@ def paint_on_cluster(
     mark.touch()  # a worker that sees it sees the scratch
     try:
         client.register_plugin(work, name=work.name)
-        yield from _stream(client, work.name, iter(todo), scratch)
+        # The large ones first, so that no worker is left alone with one at the end.
+        order = sorted(todo, key=lambda index: -plan[index].height * plan[index].width)
+        yield from _stream(client, work.name, iter(order), scratch)
     except KilledWorker as error:
         message = f"{scratch.out}: workers died again and again over one block; have they enough memory?"
         raise ClusterError(message) from error

@@ -14,6 +14,7 @@ from torch import Tensor
 from geosynth.checkpoint import GeneratorModel
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import TilePlan, ground_sampling_distance
+from geosynth.raster.bands import band_indexes
 from geosynth.raster.read import Raster, open_raster
 
 _LOG = logging.getLogger(__name__)
@@ -61,9 +62,7 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     if encoder is None:
         raise SettingsError(f"{model.path}: has no style encoder, so it cannot take a style from {image}")
     raster = open_raster(image)
-    indexes = _band_indexes(raster, bands.names)
-    if any(dtype != bands.dtype for dtype in raster.dtypes):
-        raise DataError(f"{image}: holds {raster.dtypes[0]} values; the model paints {bands.dtype}")
+    indexes = band_indexes(raster, bands.names, bands.dtype, "model")
     _warn_about_scale(raster, model)
     # An alpha band that the model knows as a band (near infrared) is one.
     trust_alpha = raster.count > len(bands.names)
@@ -84,16 +83,6 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     if count == 0:
         raise DataError(f"{image}: no window of {size} x {size} px has data everywhere; a style needs one at least")
     return (total / count).float().to(device)
-
-
-def _band_indexes(raster: Raster, names: tuple[str, ...]) -> list[int]:
-    """Bands of the raster (from 1) in the model's order."""
-    if set(names) <= set(raster.band_names):
-        return [raster.band_names.index(name) + 1 for name in names]
-    if raster.count == len(names) and not any(raster.band_names):
-        return list(range(1, len(names) + 1))
-    own = ", ".join(name or "(unnamed)" for name in raster.band_names)
-    raise DataError(f"{raster.path}: its bands are {own}; the model's are {', '.join(names)}")
 
 
 def _warn_about_scale(raster: Raster, model: GeneratorModel) -> None:

@@ -61,6 +61,30 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     return names
 
 
+def band_indexes(image: Raster, names: tuple[str, ...], dtype: str, model: str) -> list[int]:
+    """Bands of an image (from 1) in the order that a model wants them.
+
+    They are found by name; an image that names none has them in that order.
+
+    Args:
+        image: any raster.
+        names: of the model's bands.
+        dtype: of the model's imagery.
+        model: what messages call it.
+
+    Raises:
+        DataError: if bands are missing, or of another type.
+    """
+    if any(own != dtype for own in image.dtypes):
+        raise DataError(f"{image.path}: holds {image.dtypes[0]} values; the {model}'s are {dtype}")
+    if set(names) <= set(image.band_names):
+        return [image.band_names.index(name) + 1 for name in names]
+    if image.count == len(names) and not any(image.band_names):
+        return list(range(1, len(names) + 1))
+    own = ", ".join(name or "(unnamed)" for name in image.band_names)
+    raise DataError(f"{image.path}: its bands are {own}; the {model}'s are {', '.join(names)}")
+
+
 def _names(image: Raster, bands: Sequence[str] | None) -> tuple[str, ...]:
     names = told_names(image) if bands is None else given_names(image, bands)
     if not names:

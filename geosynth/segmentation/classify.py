@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from geosynth.errors import DataError, OutputError
+from geosynth.errors import OutputError
 from geosynth.grid import BlockPlan, Window, absolute_origin, ground_sampling_distance
 from geosynth.models.memory import plain_memory_error
 from geosynth.outputs import check_output
+from geosynth.raster.bands import band_indexes
 from geosynth.raster.class_table import label_profile, write_attribute_table
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.read import Raster, bounded_cache, open_raster
@@ -73,7 +74,8 @@ def classify(
         raise OutputError(f"{out}: is an input too and would be lost; choose another name")
     raster = open_raster(image)
     segmenter = model if isinstance(model, Segmenter) else load_segmenter(model)
-    indexes = _band_indexes(raster, segmenter)
+    bands = segmenter.card.bands
+    indexes = band_indexes(raster, bands.names, bands.dtype, "segmenter")
     _warn_about_scale(raster, segmenter)
     height, width = raster.geobox.shape
     plan = BlockPlan(height, width, absolute_origin(raster.geobox), _BLOCK)
@@ -166,19 +168,6 @@ def _tags(raster: Raster, segmenter: Segmenter) -> dict[str, str]:
             dict(zip(segmenter.card.legend.names, segmenter.card.legend.codes, strict=True))
         ),
     }
-
-
-def _band_indexes(raster: Raster, segmenter: Segmenter) -> list[int]:
-    """Bands of the image (from 1) in the segmenter's order."""
-    bands = segmenter.card.bands
-    if any(dtype != bands.dtype for dtype in raster.dtypes):
-        raise DataError(f"{raster.path}: holds {raster.dtypes[0]} values; the segmenter was trained on {bands.dtype}")
-    if set(bands.names) <= set(raster.band_names):
-        return [raster.band_names.index(name) + 1 for name in bands.names]
-    if raster.count == len(bands.names) and not any(raster.band_names):
-        return list(range(1, raster.count + 1))
-    own = ", ".join(name or "(unnamed)" for name in raster.band_names)
-    raise DataError(f"{raster.path}: its bands are {own}; the segmenter's are {', '.join(bands.names)}")
 
 
 def _trusts_alpha(raster: Raster, segmenter: Segmenter) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from geosynth.checkpoint import ModelCard, read_card
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings
 from geosynth.errors import DataError, SettingsError
-from geosynth.evaluation.moments import bias_note
+from geosynth.evaluation.frechet import bias_note
 from geosynth.outputs import check_output
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tile_view import TileView

@@ -12,7 +12,7 @@ import numpy as np
 from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
 from geosynth.errors import DataError
 from geosynth.evaluation.extractors import composites, load_extractor
-from geosynth.evaluation.moments import frechet_distance
+from geosynth.evaluation.frechet import frechet_distance
 from geosynth.mosaic.twin import twin
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store

@@ -13,7 +13,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.evaluation.extractors import Extractor, composites, load_extractor
-from geosynth.evaluation.moments import frechet_distance
+from geosynth.evaluation.frechet import frechet_distance
 from geosynth.models.perceptual import EfficientNetLite0Features
 
 

@@ -2,13 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geosynth.errors import SettingsError
-from geosynth.evaluation.intervals import MIN_PLACES, bounds, independent_places, place_interval
-from geosynth.grid import Window
-from strategies import few, windows
+from geosynth.evaluation.intervals import MIN_PLACES, bounds, place_interval
 
 
 @pytest.mark.parametrize(("num_places", "each"), [(8, 2), (30, 3)])
@@ -78,19 +74,3 @@ def test_what_cannot_be_known_has_no_interval() -> None:
     assert high > 1
     with pytest.raises(SettingsError, match="an interval needs tiles"):
         place_interval(lambda at: 1.0, np.array([], dtype=np.int64), 0)
-
-
-@given(tiles=st.lists(windows(), min_size=1, max_size=12))
-@few
-def test_touching_tiles_are_one_place(tiles: list[Window]) -> None:
-    places = independent_places(tiles)
-    assert sorted(set(places.tolist())) == list(range(places.max() + 1))
-    for first, at in zip(tiles, places, strict=True):
-        for second, other in zip(tiles, places, strict=True):
-            if first.buffer(1).intersection(second):
-                assert at == other
-
-
-def test_a_row_of_tiles_is_one_place_and_a_gap_parts() -> None:
-    row = [Window(0, 32 * number, 32, 32) for number in range(4)]
-    assert independent_places([*row, Window(0, 200, 32, 32)]).tolist() == [0, 0, 0, 0, 1]

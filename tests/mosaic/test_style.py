@@ -103,7 +103,7 @@ def test_bands_are_found_by_name(model: GeneratorModel, write_raster: Write) -> 
     ("image", "complaint"),
     [
         (random_image(0, SIDE, SIDE, bands=3), "its bands are .*unnamed.*; the model's are red, green, blue, nir"),
-        (random_image(0, SIDE, SIDE, dtype="uint16"), "holds uint16 values; the model paints uint8"),
+        (random_image(0, SIDE, SIDE, dtype="uint16"), "holds uint16 values; the model's are uint8"),
     ],
     ids=["bands", "dtype"],
 )

@@ -116,7 +116,7 @@ def test_refusals(segmenter, trained, scene, tmp_path, tiny_model):
     out = tmp_path / "labels.tif"
     for source, model, error, said in (
         (three, segmenter, DataError, r"three.tif: its bands are .*; the segmenter's are red, green, blue, nir"),
-        (wide, segmenter, DataError, r"wide.tif: holds uint16 values; the segmenter was trained on uint8"),
+        (wide, segmenter, DataError, r"wide.tif: holds uint16 values; the segmenter's are uint8"),
         (tmp_path / "none.tif", segmenter, RasterError, "none.tif: no such file"),
         (scene[0], tiny_model.path, CheckpointError, "a generator, but not a segmenter"),
     ):

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 import geosynth
-from geosynth_cli import app
 from rasters import north_up, write_raster
-
-
-@pytest.fixture
-def run(capfd, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as exit_:
-            app([str(argument) for argument in arguments])
-            sys.exit(0)
-        captured = capfd.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
-
-    return call
-
 
 TYPED = ("--tile-size", 32, "--encoder", "tu-test_resnet", "--batch-size", 2, "--steps", 2)
 

@@ -1,29 +1,16 @@
 """`geosynth study`, as typed."""
 
-import sys
-
 import pytest
 from studies import FakeVerbs
 
 import geosynth
-from geosynth_cli import app
 
 SMALL = ("--set", "segment.tile_size=32", "--set", "segment.steps=4", "--set", "train.steps=2", "--tiles", "8")
 
 
-@pytest.fixture
-def run(capfd, monkeypatch, tmp_path):
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.fixture(autouse=True)
+def fake_verbs(monkeypatch, tmp_path):
     monkeypatch.setattr("geosynth.study.study.RealVerbs", lambda: FakeVerbs(tmp_path / "calls.txt", fails=2.0))
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as exit_:
-            app([str(argument) for argument in arguments])
-            sys.exit(0)
-        captured = capfd.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_a_study_is_planned_run_and_tabulated(run, study_store, tmp_path):

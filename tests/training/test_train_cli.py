@@ -1,26 +1,9 @@
 """`geosynth train`, as typed."""
 
-import sys
-
 import pytest
 from trainings import TINY
 
 import geosynth
-from geosynth_cli import app
-
-
-@pytest.fixture
-def run(capfd, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as exit_:
-            app([str(argument) for argument in arguments])
-            sys.exit(0)
-        captured = capfd.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -2,35 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geosynth.errors import DataError
 from geosynth.evaluation.distances import frechet, gaussian
-from geosynth.evaluation.moments import FeatureMoments, bias_note, frechet_distance
-from strategies import few
-
-
-@given(cuts=st.lists(st.integers(0, 30), max_size=4), seed=st.integers(0, 99))
-@few
-def test_moments_are_those_of_numpy_however_tiles_come(cuts: list[int], seed: int) -> None:
-    features = np.random.default_rng(seed).normal(1e3, 1, size=(30, 4))
-    moments, other = FeatureMoments(4), FeatureMoments(4)
-    for number, part in enumerate(np.split(features, sorted(cuts))):
-        (moments if number % 2 else other).add(part)
-    moments.merge(other)
-    assert moments.count == 30
-    mean, covariance = moments.gaussian()
-    assert np.allclose(mean, features.mean(axis=0))
-    assert np.allclose(covariance, np.cov(features.T))
-
-
-def test_a_small_variance_around_a_large_mean_is_not_lost() -> None:
-    noise = np.random.default_rng(0).normal(size=(200, 3)) * 1e-3
-    moments = FeatureMoments(3)
-    for part in np.split(noise + 1e6, 10):
-        moments.add(part)
-    assert np.allclose(moments.gaussian()[1], np.cov(noise.T), rtol=1e-3)
+from geosynth.evaluation.frechet import bias_note, frechet_distance
 
 
 @pytest.mark.parametrize("counts", [(9, 12), (60, 8), (50, 70)], ids=["few", "one side few", "many"])

@@ -6,7 +6,8 @@ STORE is one made by `geosynth ingest`. Real windows of one class only (its test
 to equally many windows inside wide painted areas of that class, as `generate` paints it (noise and style by position).
 Keys: `spectrum_ratio`: by class, painted power over real power in four bands of spatial frequency, coarse to fine
 (1 is right, 0 is flat); `periodicity`: by class, the largest autocorrelation of the painted texture at a shift of
-whole strides, where a generator without noise in space repeats itself (real in brackets in the table).
+whole strides, where a generator without noise in space repeats itself (real in brackets in the table). The picture
+shows painted windows of each class, and the spectra of both.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -71,6 +72,34 @@ def power(windows: Tensor) -> Tensor:
     return torch.stack([energy[(radius >= low) & (radius < high)].mean() for low, high in pairwise(edges)])
 
 
+def spectrum(windows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Radially averaged power over cycles per pixel; means taken off."""
+    size = windows.shape[-1]
+    values = windows - windows.mean((2, 3), keepdim=True)
+    energy = (torch.fft.fft2(values, norm="ortho").abs() ** 2).mean((0, 1)).numpy()
+    frequency = np.fft.fftfreq(size)
+    rings = np.rint(np.hypot(frequency[:, None], frequency) * size).astype(int).ravel()
+    power_of_ring = np.bincount(rings, energy.ravel()) / np.bincount(rings)
+    return np.arange(1, size // 2) / size, power_of_ring[1 : size // 2]
+
+
+def draw(windows: dict[str, tuple[Tensor, Tensor]], path: Path) -> None:
+    """A row for each class: painted windows in natural colours, and the spectra of real and painted ones."""
+    figure = Figure(figsize=(11, 1.9 * len(windows)), layout="constrained")
+    axes = figure.subplots(len(windows), 2, width_ratios=(3, 1), squeeze=False)
+    for (left, right), (name, (real, fake)) in zip(axes, windows.items(), strict=True):
+        strip = torch.cat(list(fake[:6, :3]), dim=2).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        left.imshow(strip, interpolation="nearest")
+        left.set_axis_off()
+        left.set_title(f"{name}, painted", fontsize=9, loc="left")
+        for values, label in ((real, "real"), (fake, "painted")):
+            right.loglog(*spectrum(values), label=label, linewidth=1)
+        right.tick_params(labelsize=7)
+        right.legend(fontsize=7)
+        right.set_title("power over cycles per pixel", fontsize=9)
+    figure.savefig(path, dpi=100)
+
+
 def periodicity(windows: Tensor, stride: int) -> float:
     """Largest mean autocorrelation at shifts of a whole stride along either axis, 1 if the texture repeats exactly."""
     values = windows - windows.mean((2, 3), keepdim=True)
@@ -88,12 +117,12 @@ def main() -> None:
     parser.add_argument("store")
     parser.add_argument("--model", help="a model file; the embedded one if not said")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--out", type=Path, help="picture: real above painted, class by class")
+    parser.add_argument("--out", type=Path, help="picture: painted windows and spectra, class by class")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
     model, source = load_generator(arguments.model), open_sources(arguments.store)[0]
-    stride, rows = model.generator.settings.stride, []
-    ratios, repeats = {}, {}
+    stride = model.generator.settings.stride
+    ratios, repeats, windows = {}, {}, {}
     table = Table("class", "windows", "power, painted / real: coarse", "", "", "fine", "repeats (real)")
     for index, name in enumerate(source.legend.names):
         real = real_windows(source, index, arguments.size)
@@ -107,12 +136,10 @@ def main() -> None:
         table.add_row(
             name, str(len(real)), *map(str, ratios[name]), f"{repeats[name]} ({periodicity(real, stride):.3f})"
         )
-        rows += [torch.cat(list(windows[:8, :3]), dim=2) for windows in (real, fake)]
+        windows[name] = real, fake
     Console().print(table)
-    if arguments.out and rows:
-        wide = max(row.shape[2] for row in rows)
-        picture = torch.cat([torch.nn.functional.pad(row, (0, wide - row.shape[2])) for row in rows], dim=1)
-        Image.fromarray(picture.clamp(0, 255).byte().permute(1, 2, 0).numpy()).save(arguments.out)
+    if arguments.out and windows:
+        draw(windows, arguments.out)
     line = json.dumps({"spectrum_ratio": ratios, "periodicity": repeats})
     if arguments.json:
         arguments.json.write_text(line + "\n")

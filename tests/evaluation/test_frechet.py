@@ -55,11 +55,3 @@ def test_bad_features_are_one_line() -> None:
         frechet_distance(good, good[:, :2])
     with pytest.raises(DataError, match="shape"):
         frechet_distance(good, good[0])
-    moments = FeatureMoments(3)
-    moments.add(good[:1])
-    with pytest.raises(DataError, match="1 tiles, but at least 2"):
-        moments.gaussian()
-    for rows in (broken, good[:, :2]):
-        with pytest.raises(DataError):
-            moments.add(rows)
-    assert moments.count == 1

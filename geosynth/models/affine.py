@@ -25,8 +25,9 @@ def affine_by_row(features: Tensor, rows: Tensor, patterns: LabelPatterns, slope
     """Scale, shift and activate each pixel by the row that `patterns.rows` names.
 
     Args:
-        features: (B, C, h, w); computed on in float32, whatever its type.
-        rows: (R, 2 C) float32: scale, then shift.
+        features: (B, C, h, w).
+        rows: (R, 2 C): scale, then shift; rounded to the type of the features, which for 16 bits moves half as much
+            memory as converting these.
         patterns: of the labels, (B, h, w).
         slope: of the leaky ReLU for negative values; 1 for none.
 
@@ -43,16 +44,12 @@ class _AffineByRow(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, rows: Tensor, patterns: LabelPatterns, slope: float) -> Tensor:
         result = torch.empty_like(pixels)
+        table = rows.to(pixels.dtype)
         for piece in _pieces(pixels):
-            scale, shift = rows.index_select(0, patterns.rows[piece]).chunk(2, dim=1)
-            if pixels.dtype == rows.dtype:  # nothing to convert: straight to its place
-                values = torch.addcmul(shift, pixels[piece], scale, out=result[piece])
-            else:
-                values = torch.addcmul(shift, pixels[piece].float(), scale)
+            scale, shift = table.index_select(0, patterns.rows[piece]).chunk(2, dim=1)
+            values = torch.addcmul(shift, pixels[piece], scale, out=result[piece])
             if slope != 1:
                 F.leaky_relu_(values, slope)
-            if values.dtype != result.dtype:
-                result[piece] = values
         ctx.save_for_backward(pixels, rows, result)
         ctx.patterns, ctx.slope = patterns, slope
         return result
@@ -68,13 +65,13 @@ class _AffineByRow(torch.autograd.Function):
         pieces = _pieces(pixels)
         ends = torch.tensor([piece.stop for piece in pieces], device=rows.device)
         border_ends = torch.searchsorted(patterns.border, ends).tolist()
+        scales = rows[:, :channels].to(pixels.dtype)
         for piece, first, last in zip(pieces, [0, *border_ends], border_ends, strict=False):
-            values = gradient[piece].float()
+            values = gradient[piece]
             if ctx.slope != 1:  # a leaky ReLU keeps the sign, so the result tells where it bent
-                values = torch.ops.aten.leaky_relu_backward(values, result[piece].float(), ctx.slope, True)
-            scale = rows.index_select(0, patterns.rows[piece])[:, :channels]
-            pixels_gradient[piece] = values * scale
-            both = torch.cat([values * pixels[piece].float(), values], dim=1)
+                values = torch.ops.aten.leaky_relu_backward(values, result[piece], ctx.slope, True)
+            torch.mul(values, scales.index_select(0, patterns.rows[piece]), out=pixels_gradient[piece])
+            both = torch.cat([values.float() * pixels[piece], values.float()], dim=1)
             # A product with one-hot rows, not a scatter: many pixels share a class. Each border pixel has its own row.
             rows_gradient[:num_interior].addmm_(patterns.interior_classes[piece].T, both)
             rows_gradient[num_interior + first : num_interior + last] = both[patterns.border[first:last] - piece.start]
@@ -103,8 +100,9 @@ class _AddNoise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, noise: Tensor, strength: Tensor, patterns: LabelPatterns) -> Tensor:
         labels = patterns.labels.flatten()
+        values, table = noise.to(pixels.dtype), strength.to(pixels.dtype)
         for piece in _pieces(pixels):
-            pixels[piece] = torch.addcmul(pixels[piece].float(), noise[piece], strength.index_select(0, labels[piece]))
+            pixels[piece].addcmul_(values[piece], table.index_select(0, labels[piece]))
         ctx.mark_dirty(pixels)
         ctx.save_for_backward(noise)
         ctx.patterns = patterns

@@ -45,7 +45,10 @@ class SpadeModulation(nn.Module):
         self._kept: tuple[Any, tuple[Tensor, Tensor]] | None = None
 
     def rows(self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None) -> Tensor:
-        """(R, 2 * channels) float32: scale and shift of each class's interior, then of each border pixel.
+        """(R, 2 * channels): scale and shift of each class's interior, then of each border pixel.
+
+        They are float32, or, while no gradient is wanted, in the type of products (16 bits under autocast), in which
+        they will be used.
 
         Args:
             patterns: of the labels.
@@ -61,8 +64,8 @@ class SpadeModulation(nn.Module):
         places = patterns.taps * 9 + torch.arange(9, device=hidden.device)
 
         def summed(weight: Tensor) -> Tensor:
-            table = (hidden @ weight.flatten(1)).view(len(hidden) * 9, -1).float()
-            return F.embedding_bag(places, table, mode="sum")
+            table = (hidden @ weight.flatten(1)).view(len(hidden) * 9, -1)
+            return F.embedding_bag(places, table.float() if torch.is_grad_enabled() else table, mode="sum")
 
         # All channels at once, unless labels are like noise: the table must not outgrow the features.
         pieces = torch.split(weight.view(len(weight), 9, -1), max(16, _TABLE_VALUES // (len(hidden) * 9)), dim=2)

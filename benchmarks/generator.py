@@ -1,6 +1,6 @@
 """The generator against a plain implementation of the same network: same weights, same inputs, alternately in one run.
 
-    python benchmarks/generator.py [--quick] [--json FILE]
+    python benchmarks/generator.py [--quick] [--compile] [--json FILE]
 
 The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager, with torch as it comes. The network is Park
 et al.'s (linear start, five doublings) at base width 64, 256 px, batch 4; --quick takes width 32, 128 px and batch 2.
@@ -10,7 +10,9 @@ texture. Building the pattern tables is part of each call.
 Keys: `speedup_fp32` and `speedup_bf16` are the peer's median time over ours in float32 and in bfloat16, the peer in
 float32; `speedup_*_same_memory` has the peer with the memory setting of ours, `speedup_bf16_vs_bf16` in bfloat16 too;
 `convolutions_fp32`, `convolutions_bf16` are the peer's time over that of the bare convolutions of the blocks: what no
-modulation, however fast, can pass. `seconds_*` are the rungs of `levers.py`, each lever on top of the ones before.
+modulation, however fast, can pass. With --compile, `speedup_compile` is what torch.compile alone makes of the peer
+(its compilation not counted; our network has other shapes for each set of labels and would be compiled again and
+again). `seconds_*` are the rungs of `levers.py`, each lever on top of the ones before.
 """
 
 from __future__ import annotations
@@ -110,7 +112,7 @@ def bare_convolutions(generator: SpadeGenerator, size: int) -> Network:
     return call
 
 
-def measure(width: int, size: int, batch: int, seconds: float) -> dict[str, float | int | str]:
+def measure(width: int, size: int, batch: int, seconds: float, compiled: bool) -> dict[str, float | int | str]:
     """Rounds of one batch through every contender until `seconds` are over, at least three."""
     ours, plain = build(width, size)
     tiles, source = label_tiles(size, 4 * batch)
@@ -124,6 +126,7 @@ def measure(width: int, size: int, batch: int, seconds: float) -> dict[str, floa
         "plain bfloat16": (in_bfloat16(plain), False),
         "bare convolutions": (bare, True),
         "bare convolutions bfloat16": (in_bfloat16(bare), True),
+        **({"plain compiled": (torch.compile(plain), False)} if compiled else {}),
     }
     exact = plain(tiles[:batch], z)
     differences: dict[str, Tensor] = {}
@@ -158,6 +161,7 @@ def measure(width: int, size: int, batch: int, seconds: float) -> dict[str, floa
         "speedup_fp32_same_memory": medians["plain with kept memory"] / fp32,
         "speedup_bf16_same_memory": medians["plain with kept memory"] / bf16,
         "speedup_bf16_vs_bf16": medians["plain bfloat16"] / bf16,
+        **({"speedup_compile": medians["plain"] / medians["plain compiled"]} if compiled else {}),
         "convolutions_fp32": medians["plain"] / medians["bare convolutions"],
         "convolutions_bf16": medians["plain"] / medians["bare convolutions bfloat16"],
         "max_abs_diff_fp32": float(differences["+ kept memory"].max()),
@@ -191,10 +195,12 @@ def show(medians: dict[str, float], differences: dict[str, Tensor]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="base width 32, 128 px, batch 2; within a minute")
+    parser.add_argument("--compile", action="store_true", help="torch.compile on the peer, too; needs a C++ compiler")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
+    size = (32, 128, 2, 15.0) if arguments.quick else (64, 256, 4, 240.0)
     with torch.inference_mode():
-        result = measure(32, 128, 2, 15.0) if arguments.quick else measure(64, 256, 4, 240.0)
+        result = measure(*size, arguments.compile)
     line = json.dumps({name: round(value, 7) if isinstance(value, float) else value for name, value in result.items()})
     if arguments.json:
         arguments.json.write_text(line + "\n")

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -95,6 +96,7 @@ def draw(windows: dict[str, tuple[Tensor, Tensor]], path: Path) -> None:
         for values, label in ((real, "real"), (fake, "painted")):
             right.loglog(*spectrum(values), label=label, linewidth=1)
         right.tick_params(labelsize=7)
+        right.xaxis.set_minor_formatter(NullFormatter())
         right.legend(fontsize=7)
         right.set_title("power over cycles per pixel", fontsize=9)
     figure.savefig(path, dpi=100)

@@ -68,7 +68,7 @@ def app(arguments: list[str] | None = None) -> None:
         return
     from geosynth.errors import GeosynthError
 
-    signal.signal(signal.SIGTERM, _terminate)
+    earlier = signal.signal(signal.SIGTERM, _terminate)
     try:
         _typer(arguments)
     except GeosynthError as error:
@@ -77,6 +77,8 @@ def app(arguments: list[str] | None = None) -> None:
         _fail("out of memory; choose a smaller --max-memory, --block-size, --batch-size or --crop-size")
     except Exception as error:  # a defect of ours: say so in one line too
         _fail(f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback")
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _terminate(signal_number: int, frame: object) -> None:

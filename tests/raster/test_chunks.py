@@ -137,3 +137,5 @@ def test_pickled_in_threads_and_after_a_fork(arrays: list[tuple[ChunkReader, np.
             with multiprocessing.get_context("fork").Pool(2) as processes:
                 for found in processes.map(_read_all, [reader] * 8):
                     np.testing.assert_array_equal(found, values)
+                processes.close()  # a pool that is terminated may wait for ever for a worker that holds its lock
+                processes.join()

@@ -36,6 +36,7 @@ from generator import NUM_BANDS, NUM_CLASSES, label_tiles
 from geosynth.config import TrainSettings
 from geosynth.models.memory import keep_freed_memory
 from geosynth.models.modulation import SpadeModulation
+from geosynth.models.precision import uses_bfloat16
 from geosynth.training.draws import draw_rows
 from geosynth.training.task import SpadeTask
 from levers import use_memory
@@ -113,9 +114,15 @@ def check(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, flo
 
 
 def rungs(width: int, size: int, batch: int, image: Tensor, labels: Tensor) -> dict[str, tuple[Step, bool]]:
-    """Name to step and whether it keeps freed memory; each with all levers of those before, the last is geosynth."""
-    task = build_task(reference_settings(width, size, batch, "bf16"))
-    dense = build_task(reference_settings(width, size, batch, "bf16"))
+    """Name to step and whether it keeps freed memory; each with all levers of those before, the last is geosynth.
+
+    Where the processor has no bfloat16 and would emulate it, very slowly, the rungs that take it stay in float32.
+    """
+    has_bfloat16 = uses_bfloat16("auto", "cpu")
+    dtype = torch.bfloat16 if has_bfloat16 else torch.float32
+    task, dense = (
+        build_task(reference_settings(width, size, batch, "bf16" if has_bfloat16 else "fp32")) for _ in range(2)
+    )
     for module in dense.modules():
         if isinstance(module, SpadeModulation):
             module.form = "dense"
@@ -134,8 +141,8 @@ def rungs(width: int, size: int, batch: int, image: Tensor, labels: Tensor) -> d
     return {
         "plain": (plain(), False),
         "+ one fake": (plain(one_fake=True), False),
-        "+ bf16": (plain(one_fake=True, dtype=torch.bfloat16), False),
-        "+ channels_last": (plain(one_fake=True, dtype=torch.bfloat16, channels_last=True), False),
+        "+ bf16" if has_bfloat16 else "(no bf16 here)": (plain(one_fake=True, dtype=dtype), False),
+        "+ channels_last": (plain(one_fake=True, dtype=dtype, channels_last=True), False),
         "+ fused layers and one look": (ours(dense), False),
         "+ pattern table": (ours(task), False),
         "+ kept memory": (ours(task), True),

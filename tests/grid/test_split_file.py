@@ -62,7 +62,11 @@ def test_any_split_comes_back_exactly(
     except DataError:
         return
     split.save(path, GRIDS["north-up"])
-    assert SpatialSplit.load(path, GRIDS["north-up"]) == split
+    if all(area.is_empty for area in split.areas):  # polygons beside all scenes
+        with pytest.raises(DataError, match="holds no polygon"):
+            SpatialSplit.load(path, GRIDS["north-up"])
+    else:
+        assert SpatialSplit.load(path, GRIDS["north-up"]) == split
 
 
 def test_a_geographic_system_reads_it_as_polygons_in_place(tmp_path: Path) -> None:

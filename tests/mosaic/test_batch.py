@@ -188,7 +188,7 @@ def test_samples_are_a_dimension_of_a_zarr_store(
     before = set(tmp_path.iterdir())
 
     painted = []
-    original = engine._paint
+    original = engine.paint_missing
 
     def interrupted(*arguments: Any) -> None:
         painted.append(arguments)
@@ -196,7 +196,7 @@ def test_samples_are_a_dimension_of_a_zarr_store(
             raise KeyboardInterrupt
         original(*arguments)
 
-    monkeypatch.setattr(engine, "_paint", interrupted)
+    monkeypatch.setattr(engine, "paint_missing", interrupted)
     with pytest.raises(KeyboardInterrupt):
         geosynth.generate_many(labels, tmp_path / "image.zarr", tiny_model, FP32, samples=3)
     assert not (tmp_path / "image.zarr").exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
@@ -22,7 +21,7 @@ from geosynth.legend import Legend
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.spectral import folded_state
-from geosynth.outputs import writing
+from geosynth.outputs import write_whole
 
 DEFAULT_MODEL = "chesapeake-small"
 _ENTRY = "geosynth"  # of the header
@@ -157,16 +156,8 @@ def save_generator(
             weights, statistics = folded_state(network)
             stored = {name: value.to(dtype) for name, value in weights.items()} | statistics
             tensors |= {prefix + name: value.detach().cpu().contiguous() for name, value in stored.items()}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Not save_file: it makes files that only their owner can read.
-            partial.write_bytes(save(tensors, metadata=card.to_metadata()))
-            partial.replace(path)
-    finally:
-        with suppress(OSError):  # its folder may be the very thing that cannot be made
-            partial.unlink()
+    # Not save_file: it makes files that only their owner can read.
+    write_whole(path, save(tensors, metadata=card.to_metadata()))
     return path
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geosynth.errors import GeosynthError, OutputError
@@ -50,3 +51,20 @@ def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
     except failures as error:
         reason = getattr(error, "strerror", None) or str(error.__cause__ or error).strip().split("\n")[0]
         raise OutputError(f"{path}: cannot be written: {reason}") from error
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file under a temporary name, then rename it; its folder is made if need be.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # two processes may write one file at a time
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            partial.replace(path)
+    finally:
+        with suppress(OSError):  # its folder may be the very thing that cannot be made
+            partial.unlink()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
+import io
 import zipfile
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from geosynth.evaluation.extractors import Extractor
 from geosynth.evaluation.histograms import Floats
-from geosynth.outputs import writing
+from geosynth.outputs import write_whole
 
 
 class FeatureCache:
@@ -40,15 +40,9 @@ class FeatureCache:
         features = _read(path, shape)
         if features is None:
             features = extractor.embed(rgb)
-            partial = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.partial")
-            with writing(path):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                try:
-                    with partial.open("wb") as file:
-                        np.savez(file, features=features)
-                    partial.replace(path)
-                finally:
-                    partial.unlink(missing_ok=True)
+            packed = io.BytesIO()
+            np.savez(packed, features=features)
+            write_whole(path, packed.getvalue())
         return features
 
 

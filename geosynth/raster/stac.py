@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GridError
 from geosynth.grid import ground_sampling_distance
-from geosynth.outputs import writing
+from geosynth.outputs import write_whole
 from geosynth.raster.like import RasterLike
 from geosynth.raster.read import Raster, open_raster
 
@@ -82,14 +82,8 @@ def write_stac_item(image: Path, preview: Path | None = None) -> Path:
     if preview is not None:
         asset = pystac.Asset(f"./{preview.name}", media_type=pystac.MediaType.PNG, roles=["thumbnail"], title="Preview")
         item.add_asset("thumbnail", asset)
-    partial = path.with_name(f".{path.name}.partial")
     values = item.to_dict(include_self_link=False)
-    try:
-        with writing(path):
-            partial.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
     return path
 
 

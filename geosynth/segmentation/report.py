@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.config import SegmentSettings
 from geosynth.errors import DataError
-from geosynth.outputs import writing
+from geosynth.outputs import write_whole
 
 
 class SegmentReport(BaseModel):
@@ -61,10 +61,7 @@ class SegmentReport(BaseModel):
         Raises:
             OutputError: if it cannot be written.
         """
-        partial = path.with_name(path.name + ".partial")
-        with writing(path):
-            partial.write_text(self.to_json(), encoding="utf-8")
-            partial.replace(path)
+        write_whole(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import CheckpointError, DataError
 from geosynth.legend import Legend
 from geosynth.models.precision import uses_bfloat16
-from geosynth.outputs import writing
+from geosynth.outputs import write_whole
 from geosynth.segmentation.scores import Confusion
 
 _ENTRY = "geosynth_segmenter"  # of the header
@@ -178,14 +177,7 @@ def save_segmenter(path: Path, network: nn.Module, card: SegmenterCard) -> None:
         name: (value if name in running else value.half()).detach().cpu().contiguous()
         for name, value in network.state_dict().items()
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with writing(path):
-            partial.write_bytes(save(tensors, metadata=card.to_metadata()))
-            partial.replace(path)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    write_whole(path, save(tensors, metadata=card.to_metadata()))
 
 
 def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from geosynth.config import StudySettings
 from geosynth.errors import SettingsError
+from geosynth.outputs import write_whole
 from geosynth.raster.stores.store import Store
 from geosynth.study.estimate import StudyPlan, estimate
 from geosynth.study.figures import figures_of
@@ -19,7 +20,6 @@ from geosynth.study.report import StudyReport
 from geosynth.study.runner import Agenda, run_here, run_on_cluster
 from geosynth.study.study import Study
 from geosynth.study.tables import to_csv, to_markdown
-from geosynth.study.workshop import write_whole
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 from geosynth.config import SegmentSettings
-from geosynth.outputs import writing
+from geosynth.outputs import write_whole, writing
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.segmentation.data import train_views
@@ -195,20 +194,3 @@ def sha256_of(path: Path) -> str:
     """Of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name, then rename it; its folder is made if need be.
-
-    Raises:
-        OutputError: if it cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # two studies may write one table at a time
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
-            partial.replace(path)
-    finally:
-        with suppress(OSError):
-            partial.unlink()

@@ -81,6 +81,11 @@ class FoldLabels(LabelRaster):
         super().__init__(SourceCodes(source), legend)
         self._scenes, self._split, self._folds = source.scenes, source.split, tuple(folds)
 
+    def read_codes(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """As `LabelRaster.read_codes`, by one reading of the source."""
+        codes = self.raster.read(window)[0]
+        return codes, codes != self.raster.nodata
+
     def surveyed(self) -> Sequence[Window]:
         """The scenes: what lies between them, often nearly all of the grid, has no labels."""
         return [scene.window for scene in self._scenes]

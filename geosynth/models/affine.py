@@ -63,8 +63,7 @@ class _AffineByRow(torch.autograd.Function):
         pixels_gradient, rows_gradient = torch.empty_like(pixels), torch.zeros_like(rows)
         num_interior = len(rows) - len(patterns.border)
         pieces = _pieces(pixels)
-        ends = torch.tensor([piece.stop for piece in pieces], device=rows.device)
-        border_ends = torch.searchsorted(patterns.border, ends).tolist()
+        border_ends = _border_ends(patterns.border, pieces)
         scales = rows[:, :channels].to(pixels.dtype)
         for piece, first, last in zip(pieces, [0, *border_ends], border_ends, strict=False):
             values = gradient[piece]
@@ -117,6 +116,12 @@ class _AddNoise(torch.autograd.Function):
         for piece in _pieces(gradient):
             strength_gradient.addmm_((classes[piece] * noise[piece]).T, gradient[piece].float())
         return gradient, None, strength_gradient, None
+
+
+def _border_ends(border: Tensor, pieces: list[slice]) -> list[int]:
+    """How many of the (ascending) border pixels lie before the end of each piece; all before that of the last."""
+    ends = torch.tensor([piece.stop for piece in pieces[:-1]], device=border.device)
+    return [*(torch.searchsorted(border, ends).tolist() if len(ends) else ()), len(border)]  # a GPU has one: no waiting
 
 
 def _pieces(pixels: Tensor) -> list[slice]:

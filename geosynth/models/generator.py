@@ -159,9 +159,20 @@ class SpadeBlock(nn.Module):
 def _convolve(layer: nn.Module, values: Tensor, edge_shows: bool) -> Tensor:
     """The layer, padded in its own way or, if nobody sees the difference, by zeros, which needs no copy."""
     assert isinstance(layer, nn.Conv2d)
-    if edge_shows:
-        return layer(values)  # type: ignore[no-any-return]
-    return F.conv2d(values, layer.weight, layer.bias, padding=1)
+    if not edge_shows:
+        return F.conv2d(values, layer.weight, layer.bias, padding=1)
+    if values.is_cuda and layer.padding_mode == "replicate":
+        return F.conv2d(_edges_repeated(values), layer.weight, layer.bias)
+    return layer(values)  # type: ignore[no-any-return]
+
+
+def _edges_repeated(values: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, C, h + 2, w + 2) by the nearest value.
+
+    CUDA's own padding would leave channels_last, and add up its gradient in no fixed order.
+    """
+    values = torch.cat([values[:, :, :1], values, values[:, :, -1:]], dim=2)
+    return torch.cat([values[..., :1], values, values[..., -1:]], dim=3)
 
 
 def _initialise(generator: SpadeGenerator) -> None:

@@ -1,8 +1,13 @@
-"""Which number format to compute in."""
+"""Which device and which number format to compute in."""
 
 from __future__ import annotations
 
 import torch
+
+
+def best_device() -> str:
+    """Where training runs: "cuda", the first GPU, if there is one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def uses_bfloat16(precision: str, device: str) -> bool:
@@ -15,6 +20,6 @@ def uses_bfloat16(precision: str, device: str) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if torch.device(device).type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not public: older torch has none
     return probe is not None and bool(probe())

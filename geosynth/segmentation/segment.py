@@ -17,7 +17,7 @@ from torch import nn
 from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import OutputError
 from geosynth.models.memory import plain_memory_error
-from geosynth.models.precision import uses_bfloat16
+from geosynth.models.precision import best_device, uses_bfloat16
 from geosynth.outputs import check_output, writing
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.source import PatchSource
@@ -101,7 +101,7 @@ def segment(
     save_segmenter(model_path, network, card)
     started = time.monotonic()
     # The file is what is tested: its weights are rounded.
-    places = _test(load_segmenter(model_path, _device()), opened)
+    places = _test(load_segmenter(model_path, best_device()), opened)
     total = sum(places, Confusion(card.legend.num_classes))
     low, high = miou_interval(places, settings.seed) or (None, None)
     report = SegmentReport(
@@ -131,10 +131,6 @@ def segment(
     return report
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _finished(path: Path, key: dict[str, Any]) -> SegmentReport:
     """The report that is there, if it is of the same settings and data."""
     report = SegmentReport.load(path)
@@ -160,7 +156,7 @@ def _train(
 ) -> tuple[nn.Module, str, float]:
     """The trained U-Net, what its encoder started from, and the seconds that training took."""
     coarse = None if settings.coarse is None else coarse_tiles(data, settings.coarse, settings.crop_size)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         task = SegmentTask(
             settings, len(bands.names), data.sources[0].legend.num_classes, None if coarse is None else coarse.shares
@@ -171,7 +167,7 @@ def _train(
     done, seconds = begun or (0, 0.0)
     watch = Watch(last, key, settings.steps, settings.save_minutes, seconds, progress)
     batches = Batches(data.train, coarse, bands, settings, start=done)
-    device = _device()
+    device = best_device()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainer = Trainer(

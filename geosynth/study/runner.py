@@ -114,6 +114,6 @@ def _try(workshop: Workshop, piece: Step) -> str | None:
     """Make a piece; the reason if it fails."""
     try:
         workshop.make(piece)
-    except GeosynthError as error:
-        return str(error)
+    except (GeosynthError, MemoryError) as error:
+        return str(error) or "out of memory"
     return None

@@ -13,6 +13,7 @@ from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
 from geosynth.errors import DataError
 from geosynth.evaluation.extractors import composites, load_extractor
 from geosynth.evaluation.frechet import frechet_distance
+from geosynth.models.precision import best_device
 from geosynth.mosaic.twin import twin
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
@@ -163,7 +164,7 @@ def measure_likeness(
     """
     if store.dtype != np.uint8:
         raise DataError(f"{store.path}: the features need uint8 imagery, not {store.dtype}")
-    extractor = load_extractor("efficientnet-lite0")
+    extractor = load_extractor("efficientnet-lite0", device=best_device())
     spaces = composites(store.band_names)
     tiles = TileView(store, fold, tile_size, tile_size, edge="skip")
     features: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {name: ([], []) for name in spaces}

@@ -208,11 +208,14 @@ class SpadeTask(LightningModule):
     def finished_generator(self) -> SpadeGenerator:
         """The averaged generator with batch-norm statistics measured on recent labels and fresh styles."""
         settings, seed = self.generator.settings, self.settings.seed
-        batches = []
-        for index, stored in enumerate(self.recent_masks):
-            mask = stored.to(self.device, torch.long)
-            batches.append((mask, *random_inputs(settings, mask, sample_rngs(seed, index, range(len(mask))))))
-        estimate_norms(self.average, batches)
+        masks = (stored.to(self.device, torch.long) for stored in self.recent_masks)
+        estimate_norms(
+            self.average,
+            (
+                (mask, *random_inputs(settings, mask, sample_rngs(seed, index, range(len(mask)))))
+                for index, mask in enumerate(masks)
+            ),
+        )
         return self.average
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

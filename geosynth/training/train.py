@@ -17,6 +17,7 @@ from geosynth.checkpoint import ModelCard, save_generator
 from geosynth.config import TrainSettings
 from geosynth.errors import OutputError, SettingsError, TrainingError
 from geosynth.models.memory import keep_freed_memory, plain_memory_error
+from geosynth.models.precision import best_device
 from geosynth.outputs import check_output
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
@@ -80,6 +81,7 @@ def train(
     arguments = {"data": path, "out": str(out), "settings": settings.model_dump(mode="json"), "fold": fold}
     with workers(settings.devices, arguments) as rank:
         task, card = run(data, out, settings, fold, rank, progress)
+    task.to(best_device())  # Lightning leaves it on the CPU
     return save_generator(model_path, task.finished_generator(), card, task.encoder)
 
 
@@ -159,7 +161,7 @@ def _fit(task: SpadeTask, patches: PatchModule, watch: Watch, rank: Rank, resume
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainer = Trainer(
-        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        accelerator="gpu" if best_device() == "cuda" else "cpu",
         devices=rank.count,
         strategy=rank.strategy() if rank.count > 1 else "auto",
         use_distributed_sampler=False,

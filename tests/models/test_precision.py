@@ -15,7 +15,7 @@ def test_what_is_asked_for_is_taken(device):
 @pytest.mark.parametrize("supported", [True, False])
 def test_auto_asks_the_hardware(supported, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, raising=False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: not supported)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: not supported)
     assert uses_bfloat16("auto", "cpu") is supported
     assert uses_bfloat16("auto", "cuda:0") is not supported
 

@@ -1,32 +1,39 @@
 """The generator against a plain implementation of the same network: same weights, same inputs, alternately in one run.
 
-    python benchmarks/generator.py [--quick] [--compile] [--json FILE]
+    python benchmarks/generator.py [--quick] [--device cuda] [--compile] [--json FILE]
 
 The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager, with torch as it comes. The network is Park
 et al.'s (linear start, five doublings) at base width 64, 256 px, batch 4; --quick takes width 32, 128 px and batch 2.
 Labels are real land-cover tiles if they are there (GEOSYNTH_DATA or ../shared/data), else drawn ones of about the same
 texture. Building the pattern tables is part of each call.
 
+On CUDA float32 is what torch makes of it by default: convolutions may take TF32 (10 bits of mantissa), products of
+matrices, of which the pattern tables are made, do not. Outputs are compared without TF32, times taken with it. A call
+ends when the GPU has done its work.
+
 Keys: `speedup_fp32` and `speedup_bf16` are the peer's median time over ours in float32 and in bfloat16, the peer in
-float32; `speedup_*_same_memory` has the peer with the memory setting of ours, `speedup_bf16_vs_bf16` in bfloat16 too;
-on a processor without bfloat16, which emulates it slowly, only ours is run in it; `convolutions_fp32`,
+float32; `speedup_*_same_memory` (not on CUDA) has the peer with the memory setting of ours, `speedup_bf16_vs_bf16` in
+bfloat16 too; on a processor without bfloat16, which emulates it slowly, only ours is run in it; `convolutions_fp32`,
 `convolutions_bf16` are the peer's time over that of the bare convolutions of the blocks: what no modulation, however
-fast, can pass. With --compile, `speedup_compile` is what torch.compile alone makes of the peer (its compilation not
-counted; our network has other shapes for each set of labels and would be compiled again and again). `seconds_*` are the
-rungs of `levers.py`, each lever on top of the ones before.
+fast, can pass; `images_per_second_*` are the peer's in float32 ("plain") and ours ("fp32", "bf16"). With --compile,
+`speedup_compile` is what torch.compile alone makes of the peer (its compilation not counted; our network has other
+shapes for each set of labels and would be compiled again and again). `seconds_*` are the rungs of `levers.py`, each
+lever on top of the ones before.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import platform
 import statistics
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import rasterio
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -37,10 +44,12 @@ from geosynth.config import GeneratorSettings
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.patterns import LabelPatterns
 from geosynth.models.precision import uses_bfloat16
-from levers import Network, ladder, use_memory
+from levers import LAST_RUNG, WARM_UPS, Network, device_name, ladder, seconds_of, without_tf32
 from plain_spade import PlainGenerator, copy_weights
 
 NUM_CLASSES, NUM_BANDS, LATENT_SIZE = 6, 4, 256
+
+Contenders = dict[str, tuple[Network, bool]]  # and whether it runs with kept memory
 
 
 def label_tiles(size: int, count: int) -> tuple[Tensor, str]:
@@ -49,6 +58,8 @@ def label_tiles(size: int, count: int) -> tuple[Tensor, str]:
     files = sorted((data / "ohio_naip" / "labels").glob("*.tif"))
     if not files:
         return drawn_tiles(size, count), "drawn"
+    import rasterio  # only here: drawn labels need no GDAL
+
     tiles = []
     for path in files[:: max(1, len(files) // count)][:count]:
         with rasterio.open(path) as raster:
@@ -66,8 +77,8 @@ def drawn_tiles(size: int, count: int) -> Tensor:
     return labels
 
 
-def build(width: int, size: int) -> tuple[SpadeGenerator, PlainGenerator]:
-    """Both generators with equal random weights, large enough for every part to show in the output."""
+def build(width: int, size: int, device: str) -> tuple[SpadeGenerator, PlainGenerator]:
+    """Both generators on the device with equal random weights, large enough for every part to show in the output."""
     torch.manual_seed(0)
     settings = GeneratorSettings.reference(NUM_CLASSES, NUM_BANDS, crop_size=size, base_width=width)
     ours = SpadeGenerator(settings).eval().requires_grad_(False)
@@ -80,12 +91,12 @@ def build(width: int, size: int) -> tuple[SpadeGenerator, PlainGenerator]:
             value.uniform_(0.5, 1.5)
     plain = PlainGenerator(NUM_CLASSES, NUM_BANDS, base_width=width, crop_size=size).eval().requires_grad_(False)
     copy_weights(plain, ours.state_dict())
-    return ours.to(memory_format=torch.channels_last), plain
+    return ours.to(device=device, memory_format=torch.channels_last), plain.to(device)
 
 
 def in_bfloat16(network: Network) -> Network:
     def call(labels: Tensor, z: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(z.device.type, torch.bfloat16):
             return network(labels, z).float()
 
     return call
@@ -102,11 +113,11 @@ def bare_convolutions(generator: SpadeGenerator, size: int) -> Network:
     features: dict[tuple[int, int, int], Tensor] = {}
 
     def call(labels: Tensor, z: Tensor) -> Tensor:
-        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        dtype = torch.bfloat16 if torch.is_autocast_enabled(z.device.type) else torch.float32
         for layer, cells in work:
             shape = (layer.in_channels, cells, int(dtype == torch.bfloat16))
             if shape not in features:
-                values = torch.randn(len(labels), layer.in_channels, cells, cells, dtype=dtype)
+                values = torch.randn(len(labels), layer.in_channels, cells, cells, dtype=dtype, device=z.device)
                 features[shape] = values.contiguous(memory_format=torch.channels_last)
             result = layer(features[shape])
         return result
@@ -114,70 +125,31 @@ def bare_convolutions(generator: SpadeGenerator, size: int) -> Network:
     return call
 
 
-def measure(width: int, size: int, batch: int, seconds: float, compiled: bool) -> dict[str, float | int | str]:
+def measure(width: int, size: int, batch: int, seconds: float, device: str, compiled: bool) -> dict[str, Any]:
     """Rounds of one batch through every contender until `seconds` are over, at least three."""
-    ours, plain = build(width, size)
+    ours, plain = build(width, size, device)  # not in inference mode: geosynth folds such weights anew at each call
     tiles, source = label_tiles(size, 4 * batch)
-    z = torch.randn((batch, LATENT_SIZE), generator=torch.Generator().manual_seed(1))
-    has_bfloat16 = uses_bfloat16("auto", "cpu")
-    rungs = ladder(plain, ours)
-    bare = bare_convolutions(ours, size)
-    contenders: dict[str, tuple[Network, bool]] = {
-        **rungs,
-        "+ bfloat16": (in_bfloat16(ours), True),
-        "plain with kept memory": (plain, True),
-        "bare convolutions": (bare, True),
-        **(
-            {"plain bfloat16": (in_bfloat16(plain), False), "bare convolutions bfloat16": (in_bfloat16(bare), True)}
-            if has_bfloat16
-            else {}
-        ),
-        **({"plain compiled": (torch.compile(plain), False)} if compiled else {}),
-    }
-    exact = plain(tiles[:batch], z)
-    differences: dict[str, Tensor] = {}
-    for name, (call, kept) in contenders.items():  # warms up, too
-        use_memory(kept=kept)
-        image = call(tiles[:batch], z)
-        if not name.startswith("bare"):
-            differences[name] = (image - exact).abs()
-    worst = max(float(value.max()) for name, value in differences.items() if "bfloat16" not in name)
-    if worst > 1e-3 or differences["+ bfloat16"].mean() > 0.05:
-        raise SystemExit(f"outputs differ: { ({name: float(value.max()) for name, value in differences.items()}) }")
+    tiles = tiles.to(device)
+    z = torch.randn((batch, LATENT_SIZE), generator=torch.Generator().manual_seed(1)).to(device)
+    has_bfloat16 = uses_bfloat16("auto", device)
+    contenders = gather(ours, plain, size, device, bfloat16=has_bfloat16, compiled=compiled)
+    with torch.inference_mode():
+        with without_tf32():
+            exact = plain(tiles[:batch], z)
+            differences = check(contenders, exact, tiles[:batch], z)
+        medians, rounds = time_rounds(contenders, tiles, z, seconds, device)
 
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    started, rounds = time.perf_counter(), 0
-    while rounds < 3 or time.perf_counter() - started < seconds:
-        first = rounds * batch % len(tiles)
-        labels = tiles[first : first + batch]
-        for name, (call, kept) in contenders.items():
-            use_memory(kept=kept)
-            before = time.perf_counter()
-            call(labels, z)
-            times[name].append(time.perf_counter() - before)
-        rounds += 1
-
-    medians = {name: statistics.median(values) for name, values in times.items()}
     show(medians, differences)
     patterns = [LabelPatterns(tile[None], NUM_CLASSES, "zeros") for tile in tiles]
-    fp32, bf16 = medians["+ kept memory"], medians["+ bfloat16"]
-    return {
+    fp32, bf16 = medians[LAST_RUNG[device]], medians["+ bfloat16"]
+    result = {
         "speedup_fp32": medians["plain"] / fp32,
         "speedup_bf16": medians["plain"] / bf16,
-        "speedup_fp32_same_memory": medians["plain with kept memory"] / fp32,
-        "speedup_bf16_same_memory": medians["plain with kept memory"] / bf16,
-        **({"speedup_compile": medians["plain"] / medians["plain compiled"]} if compiled else {}),
+        "images_per_second_plain": batch / medians["plain"],
+        "images_per_second_fp32": batch / fp32,
+        "images_per_second_bf16": batch / bf16,
         "convolutions_fp32": medians["plain"] / medians["bare convolutions"],
-        **(
-            {
-                "speedup_bf16_vs_bf16": medians["plain bfloat16"] / bf16,
-                "convolutions_bf16": medians["plain"] / medians["bare convolutions bfloat16"],
-                "mean_abs_diff_bf16_plain": float(differences["plain bfloat16"].mean()),
-            }
-            if has_bfloat16
-            else {}
-        ),
-        "max_abs_diff_fp32": float(differences["+ kept memory"].max()),
+        "max_abs_diff_fp32": float(differences[LAST_RUNG[device]].max()),
         "mean_abs_diff_bf16": float(differences["+ bfloat16"].mean()),
         "output_std": float(exact.std()),
         **{f"seconds_{name.strip('+ ').replace(' ', '_')}": value for name, value in medians.items()},
@@ -191,7 +163,73 @@ def measure(width: int, size: int, batch: int, seconds: float, compiled: bool) -
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "machine": platform.machine(),
+        "device": device_name(device),
     }
+    if device == "cpu":
+        same_memory = medians["plain with kept memory"]
+        result |= {"speedup_fp32_same_memory": same_memory / fp32, "speedup_bf16_same_memory": same_memory / bf16}
+    if has_bfloat16:
+        result |= {
+            "speedup_bf16_vs_bf16": medians["plain bfloat16"] / bf16,
+            "convolutions_bf16": medians["plain"] / medians["bare convolutions bfloat16"],
+            "mean_abs_diff_bf16_plain": float(differences["plain bfloat16"].mean()),
+        }
+    if compiled:
+        result["speedup_compile"] = medians["plain"] / medians["plain compiled"]
+    return result
+
+
+def gather(
+    ours: SpadeGenerator, plain: PlainGenerator, size: int, device: str, *, bfloat16: bool, compiled: bool
+) -> Contenders:
+    """All that is timed; with `bfloat16`, the peer and the bare convolutions in it too."""
+    bare = bare_convolutions(ours, size)
+    contenders: Contenders = {
+        **ladder(plain, ours, device),
+        # A copy: a layer keeps its folded weights in one number format.
+        "+ bfloat16": (in_bfloat16(copy.deepcopy(ours)), True),
+        "bare convolutions": (bare, True),
+    }
+    if device == "cpu":
+        contenders["plain with kept memory"] = plain, True
+    if bfloat16:
+        contenders["plain bfloat16"] = in_bfloat16(plain), False
+        contenders["bare convolutions bfloat16"] = in_bfloat16(bare), True
+    if compiled:
+        contenders["plain compiled"] = torch.compile(plain), False
+    return contenders
+
+
+def check(contenders: Contenders, exact: Tensor, labels: Tensor, z: Tensor) -> dict[str, Tensor]:
+    """Absolute differences of each image to the peer's, by name; refuses large ones."""
+    images = {name: call(labels, z) for name, (call, _) in contenders.items() if not name.startswith("bare")}
+    differences = {name: (image - exact).abs() for name, image in images.items()}
+    largest = {name: float(value.max()) for name, value in differences.items()}
+    same = all(value <= 1e-3 for name, value in largest.items() if "bfloat16" not in name)
+    if not same or not differences["+ bfloat16"].mean() <= 0.05:
+        raise SystemExit(f"outputs differ: {largest}")
+    return differences
+
+
+def time_rounds(
+    contenders: Contenders, tiles: Tensor, z: Tensor, seconds: float, device: str
+) -> tuple[dict[str, float], int]:
+    """Median seconds of a call, by name, and the number of rounds."""
+
+    def go_round(number: int) -> dict[str, float]:
+        first = number * len(z) % len(tiles)
+        labels = tiles[first : first + len(z)]
+        return {
+            name: seconds_of(partial(call, labels, z), device, kept=kept) for name, (call, kept) in contenders.items()
+        }
+
+    for number in range(WARM_UPS[device]):
+        go_round(number)
+    rounds: list[dict[str, float]] = []
+    started = time.perf_counter()
+    while len(rounds) < 3 or time.perf_counter() - started < seconds:
+        rounds.append(go_round(len(rounds)))
+    return {name: statistics.median(each[name] for each in rounds) for name in contenders}, len(rounds)
 
 
 def show(medians: dict[str, float], differences: dict[str, Tensor]) -> None:
@@ -207,12 +245,13 @@ def show(medians: dict[str, float], differences: dict[str, Tensor]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="base width 32, 128 px, batch 2; within a minute")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile on the peer, too; needs a C++ compiler")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
-    size = (32, 128, 2, 15.0) if arguments.quick else (64, 256, 4, 240.0)
-    with torch.inference_mode():
-        result = measure(*size, arguments.compile)
+    size = (32, 128, 2) if arguments.quick else (64, 256, 4)
+    seconds = 15.0 if arguments.quick or arguments.device == "cuda" else 240.0
+    result = measure(*size, seconds, arguments.device, arguments.compile)
     line = json.dumps({name: round(value, 7) if isinstance(value, float) else value for name, value in result.items()})
     if arguments.json:
         arguments.json.write_text(line + "\n")

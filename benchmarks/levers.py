@@ -1,13 +1,17 @@
 """What each lever of the fast generator gives: the plain network made fast one step at a time.
 
 Each rung keeps all levers of the rungs before it and computes the same image. `benchmarks/generator.py` times them.
+Also here: how a call is timed, which is the same for both benchmarks.
 """
 
 from __future__ import annotations
 
 import copy
 import ctypes
-from collections.abc import Callable
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +24,10 @@ from plain_spade import PlainGenerator, PlainSpade
 
 Network = Callable[[Tensor, Tensor], Tensor]
 
+# By device. The memory setting is one of glibc, for tensors of the processor.
+LAST_RUNG = {"cpu": "+ kept memory", "cuda": "+ pattern table"}
+WARM_UPS = {"cpu": 1, "cuda": 3}
+
 
 class FusedSpade(nn.Module):
     """A plain SPADE layer with gamma and beta in one convolution; if `folded`, the batch norm is inside its weights."""
@@ -27,7 +35,8 @@ class FusedSpade(nn.Module):
     def __init__(self, plain: PlainSpade, *, folded: bool) -> None:
         super().__init__()
         self.norm, self.shared, self.folded = plain.norm, plain.shared, folded
-        self.fused = nn.Conv2d(plain.gamma.in_channels, 2 * plain.gamma.out_channels, 3, padding=1)
+        device = plain.gamma.weight.device
+        self.fused = nn.Conv2d(plain.gamma.in_channels, 2 * plain.gamma.out_channels, 3, padding=1, device=device)
         scale_weight, scale_bias = plain.gamma.weight, plain.gamma.bias + 1
         shift_weight, shift_bias = plain.beta.weight, plain.beta.bias
         if folded:
@@ -44,8 +53,14 @@ class FusedSpade(nn.Module):
         return torch.addcmul(shift, features if self.folded else self.norm(features), scale)
 
 
-def ladder(plain: PlainGenerator, ours: SpadeGenerator) -> dict[str, tuple[Network, bool]]:
-    """Name to network and whether it runs with `kept_memory`, slowest first; `ours` is in channels_last."""
+def ladder(plain: PlainGenerator, ours: SpadeGenerator, device: str) -> dict[str, tuple[Network, bool]]:
+    """Name to network and whether it runs with kept memory, slowest first.
+
+    Args:
+        plain: on the device.
+        ours: likewise, in channels_last.
+        device: "cpu" or "cuda".
+    """
     dense = copy.deepcopy(ours)
     for module in dense.modules():
         if isinstance(module, SpadeModulation):
@@ -58,7 +73,7 @@ def ladder(plain: PlainGenerator, ours: SpadeGenerator) -> dict[str, tuple[Netwo
         "+ one resize a level": (contiguous, False),
         "+ channels_last": (dense, False),
         "+ pattern table": (ours, False),
-        "+ kept memory": (ours, True),
+        **({"+ kept memory": (ours, True)} if device == "cpu" else {}),
     }
 
 
@@ -69,6 +84,43 @@ def _fused(plain: PlainGenerator, *, folded: bool) -> PlainGenerator:
             if isinstance(layer, PlainSpade):
                 setattr(block, name, FusedSpade(layer, folded=folded))
     return fused.requires_grad_(False)
+
+
+def seconds_of(call: Callable[[], object], device: str, *, kept: bool) -> float:
+    """Seconds until a call and all its work on the device are done.
+
+    Args:
+        call: to time.
+        device: "cpu" or "cuda".
+        kept: see `use_memory`; of no meaning on CUDA.
+    """
+    if device == "cpu":
+        use_memory(kept=kept)
+    before = _clock(device)
+    call()
+    return _clock(device) - before
+
+
+def _clock(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def device_name(device: str) -> str:
+    """Of the GPU, or of the processor's kind."""
+    return torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Convolutions of float32 on CUDA in float32; elsewhere this changes nothing."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def use_memory(*, kept: bool) -> None:

@@ -162,7 +162,7 @@ class PlainTrainer:
     """A training step as the reference takes it: one fake for the generator's update, another for the discriminator's.
 
     Hinge loss, feature matching (weight 10), KL (weight 0.05); Adam (0, 0.9) at 1e-4 and 4e-4. With `one_fake` the
-    discriminator learns from the generator's fake instead.
+    discriminator learns from the generator's fake instead. The networks must be on their device already.
     """
 
     def __init__(
@@ -176,6 +176,7 @@ class PlainTrainer:
     ) -> None:
         self.generator, self.encoder, self.discriminator = generator, encoder, discriminator
         self.one_fake, self.dtype = one_fake, dtype
+        self.device_type = next(generator.parameters()).device.type
         painting = [*generator.parameters(), *encoder.parameters()]
         self.painting = torch.optim.Adam(painting, 1e-4, betas=(0.0, 0.9))
         self.judging = torch.optim.Adam(discriminator.parameters(), 4e-4, betas=(0.0, 0.9))
@@ -225,7 +226,7 @@ class PlainTrainer:
         return [[half[0] for half in scale] for scale in halves], [[half[1] for half in scale] for scale in halves]
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32)
+        return torch.autocast(self.device_type, self.dtype, enabled=self.dtype != torch.float32)
 
 
 def add_spectral_norm(generator: PlainGenerator) -> None:

@@ -1,16 +1,21 @@
 """The training step against the reference's plain form: same networks, weights and batch, alternately in one run.
 
-    python benchmarks/training.py [--quick] [--json FILE]
-    python benchmarks/training.py --preset NAME
+    python benchmarks/training.py [--quick] [--device cuda] [--json FILE]
+    python benchmarks/training.py --preset NAME [--device cuda]
 
 The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager, with a second fake and a second look of the
 discriminator for its update. The networks are Park et al.'s (linear start, five doublings, VAE) at base widths 32 and
-64, 256 px, one patch a step; --quick takes width 32 and 128 px. Before measuring, the losses of the first step of both
-in float32 must agree. Labels and images are real tiles if they are there (GEOSYNTH_DATA or ../shared/data), else drawn.
+64, 256 px, one patch a step (four on CUDA); --quick takes width 32, 128 px and one patch. Before measuring, the losses
+of the first step of both in float32 must agree. On CUDA that is done without TF32, while times are taken with torch's
+default, as `generator.py` says. Labels and images are real tiles if they are there (GEOSYNTH_DATA or ../shared/data),
+else drawn.
 
 Keys: `speedup_step` is the peer's median time over ours (bfloat16 where the processor has it) at the largest width,
-`speedup_step_32` at width 32, `speedup_step_fp32` with ours in float32 too. `seconds_*` are rungs, each with the levers
-of the ones before. --preset measures one preset of `geosynth train` instead: parameters, peak memory, seconds a step.
+`speedup_step_32` at width 32, `speedup_step_fp32` with ours in float32 too. `images_per_second_*_WIDTH` are the peer's
+in float32 ("plain") and ours ("fp32" and, where the processor has it, "bf16"). `seconds_*` are rungs, each with the
+levers of the ones before. --preset measures one preset of `geosynth train` instead, without its perceptual loss:
+parameters, peak memory of the process ("memory") and, on CUDA, of torch's tensors on the GPU ("memory_gpu"), both in
+GiB, and seconds a step.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import rasterio
@@ -34,12 +40,11 @@ from torch import Tensor
 
 from generator import NUM_BANDS, NUM_CLASSES, label_tiles
 from geosynth.config import TrainSettings
-from geosynth.models.memory import keep_freed_memory
 from geosynth.models.modulation import SpadeModulation
 from geosynth.models.precision import uses_bfloat16
 from geosynth.training.draws import draw_rows
 from geosynth.training.task import SpadeTask
-from levers import use_memory
+from levers import LAST_RUNG, WARM_UPS, device_name, seconds_of, without_tf32
 from plain_spade import PlainDiscriminator, PlainEncoder, PlainGenerator, PlainTrainer, add_spectral_norm, copy_weights
 
 BANDS = ("red", "green", "blue", "nir")
@@ -73,9 +78,9 @@ def reference_settings(width: int, size: int, batch: int, precision: str) -> Tra
     return TrainSettings.parse({**values, **changes})
 
 
-def build_task(settings: TrainSettings) -> SpadeTask:
-    """Ready to `update`, without a trainer."""
-    task = SpadeTask(settings, NUM_CLASSES, BANDS)
+def build_task(settings: TrainSettings, device: str) -> SpadeTask:
+    """On the device and ready to `update`, without a trainer."""
+    task = SpadeTask(settings, NUM_CLASSES, BANDS).to(device)
     task.prepare(task.configure_optimizers())
     task.generator.train(), task.adversary.train()
     return task
@@ -84,7 +89,7 @@ def build_task(settings: TrainSettings) -> SpadeTask:
 def build_plain(
     task: SpadeTask, *, channels_last: bool = False, one_fake: bool = False, dtype: torch.dtype = torch.float32
 ) -> PlainTrainer:
-    """The peer with the weights of a task."""
+    """The peer with the weights of a task, on its device."""
     settings = task.settings
     layers = 6 if settings.crop_size >= 256 else 5
     generator = PlainGenerator(NUM_CLASSES, NUM_BANDS, base_width=settings.base_width, crop_size=settings.crop_size)
@@ -96,37 +101,39 @@ def build_plain(
     values = task.adversary.discriminator.state_dict().values()
     discriminator.load_state_dict(dict(zip(discriminator.state_dict(), values, strict=True)))
     form = torch.channels_last if channels_last else torch.contiguous_format
-    networks = [network.to(memory_format=form) for network in (generator, encoder, discriminator)]
+    networks = [network.to(task.device, memory_format=form) for network in (generator, encoder, discriminator)]
     return PlainTrainer(*networks, one_fake=one_fake, dtype=dtype)
 
 
 def check(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, float]:
-    """Largest relative difference between the losses of the first step, both in float32."""
-    task = build_task(reference_settings(width, size, len(image), "fp32"))
+    """Relative differences between the losses of the first step, both in float32; refuses large ones."""
+    task = build_task(reference_settings(width, size, len(image), "fp32"), image.device.type)
     plain = build_plain(task)
     rows = draw_rows(image, labels, task.generator.settings, seed=0, step=0, first_place=0, drawn=[])
-    theirs = plain.step(rows.image.contiguous(), rows.mask, rows.latents)
-    task.update(image, labels)
+    with without_tf32():
+        theirs = plain.step(rows.image.contiguous(), rows.mask, rows.latents)
+        task.update(image, labels)
     gaps = {name: abs(task.losses[name] - value) / max(1e-2, abs(value)) for name, value in theirs.items()}
-    if max(gaps.values()) > 1e-2:
+    if not all(gap <= 1e-2 for gap in gaps.values()):
         raise SystemExit(f"losses differ: {task.losses} against {theirs}")
     return gaps
 
 
-def rungs(width: int, size: int, batch: int, image: Tensor, labels: Tensor) -> dict[str, tuple[Step, bool]]:
-    """Name to step and whether it keeps freed memory; each with all levers of those before, the last is geosynth.
+def rungs(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, tuple[Step, bool]]:
+    """Name to step and whether it keeps freed memory; each with all levers of those before, then geosynth in float32.
 
     Where the processor has no bfloat16 and would emulate it, very slowly, the rungs that take it stay in float32.
     """
-    has_bfloat16 = uses_bfloat16("auto", "cpu")
+    batch, device = len(image), image.device.type
+    has_bfloat16 = uses_bfloat16("auto", device)
     dtype = torch.bfloat16 if has_bfloat16 else torch.float32
     task, dense = (
-        build_task(reference_settings(width, size, batch, "bf16" if has_bfloat16 else "fp32")) for _ in range(2)
+        build_task(reference_settings(width, size, batch, "bf16" if has_bfloat16 else "fp32"), device) for _ in range(2)
     )
     for module in dense.modules():
         if isinstance(module, SpadeModulation):
             module.form = "dense"
-    normal = torch.randn((batch, 256), generator=torch.Generator().manual_seed(1))
+    normal = torch.randn((batch, 256), generator=torch.Generator().manual_seed(1)).to(device)
 
     def plain(**options: object) -> Step:
         trainer = build_plain(task, **options)
@@ -137,7 +144,7 @@ def rungs(width: int, size: int, batch: int, image: Tensor, labels: Tensor) -> d
     def ours(which: SpadeTask) -> Step:
         return lambda: which.update(image, labels)
 
-    exact = build_task(reference_settings(width, size, batch, "fp32"))
+    exact = build_task(reference_settings(width, size, batch, "fp32"), device)
     return {
         "plain": (plain(), False),
         "+ one fake": (plain(one_fake=True), False),
@@ -145,81 +152,95 @@ def rungs(width: int, size: int, batch: int, image: Tensor, labels: Tensor) -> d
         "+ channels_last": (plain(one_fake=True, dtype=dtype, channels_last=True), False),
         "+ fused layers and one look": (ours(dense), False),
         "+ pattern table": (ours(task), False),
-        "+ kept memory": (ours(task), True),
+        **({"+ kept memory": (ours(task), True)} if device == "cpu" else {}),
         "ours fp32": (ours(exact), True),
     }
 
 
-def measure(width: int, size: int, batch: int, seconds: float) -> dict[str, float]:
+def measure(width: int, size: int, batch: int, seconds: float, device: str) -> dict[str, float]:
     """Median seconds of each rung; rounds through all of them until `seconds` are over, at least two."""
-    labels, image = label_tiles(size, batch)[0], images(size, batch)
+    labels, image = label_tiles(size, batch)[0].to(device), images(size, batch).to(device)
     check(width, size, image, labels)
-    steps = rungs(width, size, batch, image, labels)
-    for step, _ in steps.values():
+    steps = rungs(width, size, image, labels)
+    for step, _ in [*steps.values()] * WARM_UPS[device]:
         step()
     times: dict[str, list[float]] = {name: [] for name in steps}
     started, rounds = time.perf_counter(), 0
     while rounds < 2 or time.perf_counter() - started < seconds:
         for name, (step, kept) in steps.items():
-            use_memory(kept=kept)
-            before = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - before)
+            times[name].append(seconds_of(step, device, kept=kept))
         rounds += 1
     medians = {name: statistics.median(values) for name, values in times.items()}
     table = Table(f"width {width}, {size} px, batch {batch}", "median s", "times plain", title_justify="left")
     for name, value in medians.items():
-        table.add_row(name, f"{value:.2f}", f"{medians['plain'] / value:.2f}")
+        table.add_row(name, f"{value:.3f}", f"{medians['plain'] / value:.2f}")
     Console().print(table)
     return medians
 
 
-def measure_preset(name: str) -> dict[str, float | int | str]:
-    """Parameters, peak memory of the process (GiB) and seconds a step of one preset."""
+def figures(width: int, size: int, batch: int, seconds: float, device: str) -> dict[str, float | int | str]:
+    """What `measure` finds at one width, as keys of the result."""
+    medians = measure(width, size, batch, seconds, device)
+    ours = medians[LAST_RUNG[device]]
+    bf16 = {f"images_per_second_bf16_{width}": batch / ours} if uses_bfloat16("auto", device) else {}
+    return {
+        f"speedup_step_{width}": medians["plain"] / ours,
+        "speedup_step": medians["plain"] / ours,
+        "speedup_step_fp32": medians["plain"] / medians["ours fp32"],
+        f"images_per_second_plain_{width}": batch / medians["plain"],
+        f"images_per_second_fp32_{width}": batch / medians["ours fp32"],
+        **bf16,
+        "size": size,
+        "batch": batch,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "device": device_name(device),
+        **{f"seconds_{name.strip('+ ').replace(' ', '_')}": value for name, value in medians.items()},
+    }
+
+
+def measure_preset(name: str, device: str) -> dict[str, float | int | str]:
+    """Parameters, peak memory (GiB) and seconds a step of one preset."""
     values = {**TrainSettings.presets()[name].values, "perceptual_weight": 0.0}
     settings = TrainSettings.parse(values)
-    keep_freed_memory()
-    task = build_task(settings)
+    task = build_task(settings, device)
     size, batch = settings.crop_size, settings.batch_size
-    labels, image = label_tiles(size, batch)[0], images(size, batch)
-    times = []
-    for _ in range(4):
-        before = time.perf_counter()
-        task.update(image, labels)
-        times.append(time.perf_counter() - before)
+    labels, image = label_tiles(size, batch)[0].to(device), images(size, batch).to(device)
+    step = partial(task.update, image, labels)
+    rounds = {"cpu": 3, "cuda": 20}[device]
+    times = [seconds_of(step, device, kept=True) for _ in range(WARM_UPS[device] + rounds)]
+    seconds = statistics.median(times[WARM_UPS[device] :])
     networks = (task.generator, task.encoder, task.adversary)
     return {
         "preset": name,
         "parameters": sum(value.numel() for network in networks if network for value in network.parameters()),
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "seconds_per_step": statistics.median(times[1:]),
+        **({"memory_gpu": torch.cuda.max_memory_allocated() / 2**30} if device == "cuda" else {}),
+        "seconds_per_step": seconds,
+        "images_per_second": len(image) / seconds,
         "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "device": device_name(device),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="base width 32, 128 px; within a minute")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--preset", choices=TrainSettings.presets(), help="measure this preset instead")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
+    device = arguments.device
     result: dict[str, float | int | str] = {}
     if arguments.preset:
-        result = measure_preset(arguments.preset)
+        result = measure_preset(arguments.preset, device)
+    elif arguments.quick:
+        result = figures(32, 128, 1, 10.0, device)
     else:
-        sizes = [(32, 128, 1, 10.0)] if arguments.quick else [(32, 256, 1, 90.0), (64, 256, 1, 180.0)]
-        for width, size, batch, seconds in sizes:
-            medians = measure(width, size, batch, seconds)
-            result |= {
-                f"speedup_step_{width}": medians["plain"] / medians["+ kept memory"],
-                "speedup_step": medians["plain"] / medians["+ kept memory"],
-                "speedup_step_fp32": medians["plain"] / medians["ours fp32"],
-                "size": size,
-                "threads": torch.get_num_threads(),
-                "torch": torch.__version__,
-                "machine": platform.machine(),
-                **{f"seconds_{name.strip('+ ').replace(' ', '_')}": value for name, value in medians.items()},
-            }
+        for width, seconds in ((32, 90.0), (64, 180.0)):
+            result |= figures(width, 256, *((4, 15.0) if device == "cuda" else (1, seconds)), device)
     line = json.dumps({name: round(value, 4) if isinstance(value, float) else value for name, value in result.items()})
     if arguments.json:
         arguments.json.write_text(line + "\n")

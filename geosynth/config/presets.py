@@ -5,19 +5,27 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 
+class Cost(NamedTuple):
+    """What a step takes: peak memory (GiB; of the process, or of its tensors on the GPU) and seconds."""
+
+    memory: float
+    seconds_per_step: float
+
+
 class Preset(NamedTuple):
     """A named choice of settings.
 
-    `parameters` counts the generator, the style encoder and the discriminator, for 6 classes and 4 bands. `memory`
-    (GiB, peak of the process) and `seconds_per_step` were measured by `python benchmarks/training.py --preset NAME` on
-    one core of an AMD EPYC with AVX512-BF16, shared with other work; None where that takes too long to be of use.
+    `parameters` counts the generator, the style encoder and the discriminator, for 6 classes and 4 bands. Costs are
+    those that `python benchmarks/training.py --preset NAME [--device cuda]` measured, without the perceptual loss: on
+    one core of an AMD EPYC with AVX512-BF16, shared with other work, and on an NVIDIA H100; None where that was not
+    done.
     """
 
     purpose: str
     values: dict[str, Any]
     parameters: int
-    memory: float | None
-    seconds_per_step: float | None
+    on_core: Cost | None
+    on_gpu: Cost | None
 
 
 PRESETS: dict[str, Preset] = {
@@ -34,10 +42,12 @@ PRESETS: dict[str, Preset] = {
             "discriminator_width": 24,
         },
         3_086_782,
-        1.1,
-        0.34,
+        Cost(1.1, 0.34),
+        None,
     ),
-    "small": Preset("a CPU and a few hours; the defaults", {"steps": 10_000}, 19_120_702, 1.9, 1.66),
+    "small": Preset(
+        "a CPU and a few hours; the defaults", {"steps": 10_000}, 19_120_702, Cost(1.9, 1.66), Cost(1.1, 0.145)
+    ),
     "base": Preset(
         "one GPU and a day",
         {
@@ -56,7 +66,7 @@ PRESETS: dict[str, Preset] = {
         },
         105_775_430,
         None,
-        None,
+        Cost(14.6, 0.188),
     ),
     "reference": Preset(
         "SPADE with the VAE as in Park et al. 2019; needs VGG19 (a download)",

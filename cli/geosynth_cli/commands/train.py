@@ -16,20 +16,20 @@ def _list_presets(wanted: bool) -> None:
         return
     import geosynth
 
-    def known(value: float | None, unit: str) -> str:
-        return "-" if value is None else f"{value:.2g} {unit}"
+    def known(cost: tuple[float, float] | None) -> str:
+        return "-" if cost is None else f"{cost[0]:.3g} GiB, {1 / cost[1]:.2g} steps/s"
 
     rows = [
         (
             name,
             f"{preset.parameters / 1e6:.1f} M",
-            known(preset.memory, "GiB"),
-            known(preset.seconds_per_step and 1 / preset.seconds_per_step, "steps/s"),
+            known(preset.on_core),
+            known(preset.on_gpu),
             preset.purpose,
         )
         for name, preset in geosynth.TrainSettings.presets().items()
     ]
-    print_table(("preset", "parameters", "memory", "on one core", "for"), rows)
+    print_table(("preset", "parameters", "on one core", "on an H100", "for"), rows)
     raise typer.Exit
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
+from geosynth.digest import sha256_of
 from geosynth.errors import CheckpointError, SettingsError
 from geosynth.legend import Legend
 from geosynth.models.encoder import StyleEncoder
@@ -123,8 +123,7 @@ class GeneratorModel:
     @cached_property
     def sha256(self) -> str:
         """Of the model file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self.path)
 
 
 def save_generator(

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from geosynth.checkpoint import default_model_path, load_generator
+from geosynth.checkpoint import ModelCard, default_model_path, load_generator
+from geosynth.digest import sha256_of
 from geosynth.errors import RasterError
 from geosynth.raster.read import open_raster
 from geosynth.raster.stores.store import Store, is_store
 from geosynth.raster.tags import describe_zarr_image, is_zarr_image
+from geosynth.segmentation.card import SegmenterCard, is_segmenter, read_segmenter_card
 
 
 def info(file: str | Path | None = None) -> dict[str, Any]:
-    """Describe a model (.safetensors), a store, or a raster (or image in Zarr), in plain values.
+    """Describe a model or segmenter (.safetensors), a store, or a raster (or image in Zarr), in plain values.
 
     Args:
         file: what to describe; None for the embedded default model.
@@ -23,7 +25,7 @@ def info(file: str | Path | None = None) -> dict[str, Any]:
     """
     path = default_model_path() if file is None else Path(file)
     if path.suffix == ".safetensors":
-        return _model(path)
+        return _segmenter(path) if is_segmenter(path) else _model(path)
     if is_zarr_image(path):
         return describe_zarr_image(path)
     if is_store(path):
@@ -35,15 +37,26 @@ def info(file: str | Path | None = None) -> dict[str, Any]:
 
 def _model(path: Path) -> dict[str, Any]:
     model = load_generator(path)
-    card = model.card
     return {
         "kind": "model",
-        "path": str(path),
-        "bytes": path.stat().st_size,
-        "sha256": model.sha256,
+        **_file(path),
         "parameters": sum(value.numel() for value in model.generator.parameters()),
-        "halo": card.settings.halo,
-        "stride": card.settings.stride,
+        "halo": model.card.settings.halo,
+        "stride": model.card.settings.stride,
+        **_card(model.card),
+    }
+
+
+def _segmenter(path: Path) -> dict[str, Any]:
+    return {"kind": "segmenter", **_file(path), **_card(read_segmenter_card(path))}
+
+
+def _file(path: Path) -> dict[str, Any]:
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def _card(card: ModelCard | SegmenterCard) -> dict[str, Any]:
+    return {
         "gsd": card.gsd,
         "bands": card.bands.model_dump(mode="json"),
         "legend": card.legend.model_dump(mode="json"),

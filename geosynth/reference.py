@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from geosynth.checkpoint import ModelCard, save_generator
 from geosynth.config import BandSettings
 from geosynth.config.networks import Depth
+from geosynth.digest import sha256_of
 from geosynth.errors import OutputError, SettingsError
 from geosynth.legend import Legend
 from geosynth.models.pickles import read_state
@@ -75,12 +75,7 @@ def import_spade(
     sources = {"generator": generator} if encoder is None else {"generator": generator, "encoder": encoder}
     provenance = {
         "software": f"geosynth {__version__}",
-        "imported": {name: {"name": Path(path).name, "sha256": _sha256(Path(path))} for name, path in sources.items()},
+        "imported": {name: {"name": Path(path).name, "sha256": sha256_of(path)} for name, path in sources.items()},
     }
     card = ModelCard(settings, legend, BandSettings(names=tuple(bands)), gsd, provenance)
     return save_generator(out, network, card, style, dtype=torch.float32)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

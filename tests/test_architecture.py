@@ -19,6 +19,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "version": set(),
     "errors": set(),
     "outputs": set(),
+    "digest": set(),
     "config": set(),
     "legend": set(),
     "grid": set(),
@@ -38,10 +39,10 @@ MAY_KNOW: dict[str, set[str]] = {
         *("training", "mosaic", "segmentation", "evaluation"),
     },
     "reference": {"checkpoint", "config", "legend", "models"},
-    "describe": {"raster", "checkpoint"},
+    "describe": {"raster", "checkpoint", "segmentation"},
     "weights": set(),
 }
-FOR_ALL = {"errors", "outputs", "version"}
+FOR_ALL = {"errors", "outputs", "digest", "version"}
 
 # Libraries that only some rooms may import.
 ONLY_IN = {

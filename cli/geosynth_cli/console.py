@@ -7,6 +7,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -49,6 +50,23 @@ def progress_bar(description: str) -> Iterator[Progress]:
             bars.update(task, completed=done, total=total)
 
         yield update
+
+
+@contextlib.contextmanager
+def naming_what_is_kept(kept: Path) -> Iterator[None]:
+    """One line on stderr where the work within is stopped (Ctrl-C, SIGTERM) and there is something to go on from.
+
+    For verbs that do not say so themselves, as `ingest`, `generate` and `twin` do.
+
+    Args:
+        kept: file or folder where the work keeps what is done.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if kept.exists():
+            typer.echo(f"warning: {kept}: keeps what is done; the same command goes on from there", err=True)
+        raise
 
 
 def print_json(values: Any) -> None:

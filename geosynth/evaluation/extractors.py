@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geosynth.digest import sha256_of
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.evaluation.histograms import Floats
 from geosynth.models.perceptual import EfficientNetLite0Features, rgb_bands
@@ -172,6 +173,4 @@ def _frozen(network: nn.Module, device: torch.device) -> Any:
 
 
 def _digest(weights: Path) -> str:
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(f"{_PREPROCESSING} {found}".encode()).hexdigest()
+    return hashlib.sha256(f"{_PREPROCESSING} {sha256_of(weights)}".encode()).hexdigest()

@@ -12,12 +12,12 @@ from geosynth.errors import DataError
 from geosynth.evaluation.inputs import Block
 from geosynth.evaluation.intervals import MIN_PLACES
 from geosynth.evaluation.tiles import MAX_UNITS, Piece, Tile, centred
-from geosynth.evaluation.twins import check_twin
 from geosynth.grid import Window
 from geosynth.grid.groups import touching_groups
 from geosynth.raster.stores.scene import Scene
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tile_view import TileView
+from geosynth.raster.stores.twin_store import check_twin
 
 
 class StoreTiles:
@@ -26,19 +26,18 @@ class StoreTiles:
     A place is a cluster of touching scenes. Where the fold has fewer than 8 of these, it is a square of tiles.
 
     Args:
-        source: the real imagery.
+        source: the real imagery, uint8.
         twins: the synthetic ones; the first is evaluated, all of them give the diversity.
         fold: "train", "val" or "test".
         tile_size: pixels.
 
     Raises:
-        DataError: if the imagery is not uint8, the bands differ, or the fold has no tile.
-        GridError, LegendError: if a twin stands on another grid, or has other classes.
+        DataError: if a twin is not one of the source, or the fold has no tile.
     """
 
     def __init__(self, source: PatchSource, twins: Sequence[PatchSource], fold: str, tile_size: int) -> None:
         for twin in twins:
-            check_twin(source, twin)
+            check_twin(twin, source)
         self.source, self.twins, self.fold, self.tile_size = source, tuple(twins), fold, tile_size
         self.legend, self.bands = source.legend, source.band_names
         self._view = TileView(source, fold, tile_size, tile_size, edge="skip", max_nodata=1.0)

@@ -1,4 +1,4 @@
-"""The real store and its synthetic twins: opened, checked against each other, or painted first."""
+"""The real store and its synthetic twins: opened, or painted first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geosynth.errors import DataError, GridError, LegendError, SettingsError
+from geosynth.errors import DataError, SettingsError
 from geosynth.outputs import writing
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource
@@ -43,24 +43,6 @@ def open_twin(path: str | Path | Store) -> Store:
         RasterError: if it is no store.
     """
     return path if isinstance(path, Store) else Store(path)
-
-
-def check_twin(source: PatchSource, twin: PatchSource) -> None:
-    """Refuse a twin that cannot be compared tile by tile."""
-    if twin.geobox != source.geobox:
-        raise GridError(f"{twin.path}: stands on another pixel grid than {source.path}; make a twin of that store")
-    if twin.legend.names != source.legend.names:
-        raise LegendError(
-            f"{twin.path}: its classes are {', '.join(twin.legend.names)}, but those of {source.path} are"
-            f" {', '.join(source.legend.names)}"
-        )
-    if twin.band_names != source.band_names:
-        raise DataError(
-            f"{twin.path}: its bands are {', '.join(twin.band_names)}, but those of {source.path} are"
-            f" {', '.join(source.band_names)}"
-        )
-    if twin.dtype != np.uint8:
-        raise DataError(f"{twin.path}: holds {twin.dtype} values; evaluate needs uint8")
 
 
 def paint_twins(

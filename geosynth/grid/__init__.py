@@ -5,6 +5,7 @@ from geosynth.grid.alignment import (
     buffer_pixels,
     ground_sampling_distance,
     offset_in,
+    parse_distance,
     pixels_within,
 )
 from geosynth.grid.blocks import BlockPlan, cut
@@ -22,5 +23,6 @@ __all__ = [
     "cut",
     "ground_sampling_distance",
     "offset_in",
+    "parse_distance",
     "pixels_within",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from affine import Affine
@@ -58,6 +59,25 @@ def pixels_within(geobox: GeoBox, metres: float, what: str = "buffer") -> int:
     return math.ceil(metres / (shortest * metres_per_unit) - _SIZE_TOLERANCE)
 
 
+def parse_distance(distance: float | str, what: str = "buffer") -> tuple[float, Literal["m", "px"]]:
+    """Metres, as in 200 or "200m", or whole pixels, as in "64px": the number and its unit.
+
+    Raises:
+        SettingsError: if it is neither, or negative; names `what`.
+    """
+    text = str(distance).strip()
+    unit: Literal["m", "px"] = "px" if text.endswith("px") else "m"
+    try:
+        number = float(text.removesuffix(unit))
+    except ValueError as error:
+        raise SettingsError(f"{what} {distance!r}: metres, as in 200, or pixels, as in 64px") from error
+    if unit == "px" and not (number >= 0 and number.is_integer()):
+        raise SettingsError(f"{what} {distance!r}: whole pixels from 0 up")
+    if not 0 <= number < math.inf:
+        raise SettingsError(f"{what}: metres from 0 up, got {number:g}")
+    return number, unit
+
+
 def buffer_pixels(buffer: float | str, geobox: GeoBox) -> int:
     """Metres, or pixels as in "64px", as whole pixels of a grid.
 
@@ -65,17 +85,8 @@ def buffer_pixels(buffer: float | str, geobox: GeoBox) -> int:
         SettingsError: if it is neither, or negative.
         GridError: if metres are given for a grid without a projected CRS.
     """
-    text = str(buffer).strip().removesuffix("m").strip()
-    in_pixels = text.endswith("px")
-    try:
-        number = float(text.removesuffix("px"))
-    except ValueError as error:
-        raise SettingsError(f"buffer {buffer!r}: metres, as in 200, or pixels, as in 64px") from error
-    if not in_pixels:
-        return pixels_within(geobox, number)
-    if number < 0 or number != int(number):
-        raise SettingsError(f"buffer {buffer!r}: whole pixels from 0 up")
-    return int(number)
+    number, unit = parse_distance(buffer)
+    return int(number) if unit == "px" else pixels_within(geobox, number)
 
 
 def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int, int]:
@@ -88,10 +99,7 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
         raise GridError(
             f"{source}: CRS {_name(inner)} differs from {_name(outer)}; reproject it or assign the right one"
         )
-    pairs = zip(_split(outer.affine)[0], _split(inner.affine)[0], strict=True)
-    # The shorter side of a pixel.
-    scale = min(math.hypot(outer.affine.a, outer.affine.d), math.hypot(outer.affine.b, outer.affine.e))
-    if any(abs(first - second) > _SIZE_TOLERANCE * scale for first, second in pairs):
+    if not same_pixels(outer, inner):
         raise GridError(
             f"{source}: pixel size or orientation {_linear(inner)} differs from {_linear(outer)}; resample it first"
         )
@@ -101,6 +109,14 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
             f"{source}: its pixels are shifted by a fraction ({column % 1:.3f}, {row % 1:.3f} px); resample it first"
         )
     return round(row), round(column)
+
+
+def same_pixels(outer: GeoBox, inner: GeoBox) -> bool:
+    """Whether two grids have one CRS and pixels of one size and orientation; their places may differ by a fraction."""
+    pairs = zip(_split(outer.affine)[0], _split(inner.affine)[0], strict=True)
+    # The shorter side of a pixel.
+    scale = min(math.hypot(outer.affine.a, outer.affine.d), math.hypot(outer.affine.b, outer.affine.e))
+    return same_crs(outer, inner) and all(abs(one - other) <= _SIZE_TOLERANCE * scale for one, other in pairs)
 
 
 def _split(transform: Affine) -> tuple[Affine, tuple[float, float]]:

@@ -14,7 +14,7 @@ from geosynth.errors import SettingsError
 
 _BATCH = 256
 _EXAMPLES = 5
-# Share of the distance, and units of the CRS: coordinates of files are rounded.
+# Share of the distance, and its unit: coordinates of files are rounded.
 _TOLERANCE = 1e-6
 
 
@@ -32,7 +32,8 @@ class Leak:
 
     Attributes:
         folds: the two.
-        distance: that was asked for, in units of the CRS (metres in a projected one).
+        unit: of all distances: "m", "px", or "" for coordinates of an unknown unit.
+        distance: that was asked for.
         num_pairs: places of one fold nearer than that to places of the other, or touching them.
         smallest: distance between the two folds, edge to edge; 0 where they touch or overlap.
         num_first, num_second: places of each fold that are part of a pair.
@@ -40,6 +41,7 @@ class Leak:
     """
 
     folds: tuple[str, str]
+    unit: str
     distance: float
     num_pairs: int
     smallest: float
@@ -54,16 +56,19 @@ class Leak:
     def __str__(self) -> str:
         one, other = self.folds
         if not self.num_pairs:
-            return f"{one} and {other} are {self.smallest:.6g} apart"
+            return f"{one} and {other} are {self._say(self.smallest)} apart"
         first, second, apart = self.examples[0]
-        asked = f"nearer than {self.distance:g} or touching" if self.distance else "touching"
+        asked = f"nearer than {self._say(self.distance)} or touching" if self.distance else "touching"
         return (
-            f"{one} and {other} leak: {self.num_pairs} pairs are {asked}, the smallest distance is {self.smallest:.6g}"
-            f" (as {first} and {second}, {apart:.6g} apart)"
+            f"{one} and {other} leak: {self.num_pairs} pairs are {asked}, the smallest distance is"
+            f" {self._say(self.smallest)} (as {first} and {second}, {self._say(apart)} apart)"
         )
 
+    def _say(self, distance: float) -> str:
+        return f"{distance:.6g} {self.unit}".rstrip()
 
-def find_leaks(folds: Mapping[str, Places], distance: float = 0.0) -> list[Leak]:
+
+def find_leaks(folds: Mapping[str, Places], distance: float = 0.0, unit: str = "") -> list[Leak]:
     """Measure each pair of folds that have places.
 
     Two places leak if they are nearer than `distance` edge to edge, or touch: neighbouring pixels are never
@@ -71,7 +76,8 @@ def find_leaks(folds: Mapping[str, Places], distance: float = 0.0) -> list[Leak]
 
     Args:
         folds: places of each, in one CRS.
-        distance: in units of that CRS.
+        distance: in the unit of their coordinates.
+        unit: its name, see `Leak`.
 
     Raises:
         SettingsError: if the distance is negative, or fewer than two folds have places.
@@ -82,10 +88,10 @@ def find_leaks(folds: Mapping[str, Places], distance: float = 0.0) -> list[Leak]
     if len(names) < 2:
         raise SettingsError(f"leakage is between two folds, and only {', '.join(names) or 'none'} has places")
     pairs = [(one, other) for index, one in enumerate(names) for other in names[index + 1 :]]
-    return [_measure((one, other), folds[one], folds[other], distance) for one, other in pairs]
+    return [_measure((one, other), folds[one], folds[other], distance, unit) for one, other in pairs]
 
 
-def _measure(names: tuple[str, str], first: Places, second: Places, distance: float) -> Leak:
+def _measure(names: tuple[str, str], first: Places, second: Places, distance: float, unit: str) -> Leak:
     tree = shapely.STRtree(second.geometries)
     (order, nearest), apart = tree.query_nearest(first.geometries, return_distance=True, all_matches=False)
     reach = max(distance * (1 - _TOLERANCE), _TOLERANCE)  # touching counts, whatever the distance
@@ -98,6 +104,7 @@ def _measure(names: tuple[str, str], first: Places, second: Places, distance: fl
     closest = np.argsort(apart, kind="stable")[: min(_EXAMPLES, len(near_first))]
     return Leak(
         folds=names,
+        unit=unit,
         distance=distance,
         num_pairs=pairs,
         smallest=float(apart.min()),

@@ -2,7 +2,8 @@
 
 Exact mode. Styles and noise depend on the seed and on absolute pixel positions only; the network sees cells of one
 lattice of absolute positions, grown by its halo, whatever window is asked for; and in each cell no result depends on
-what else is in it. So a pixel does not depend on blocks, workers, order, or on the raster it lies in.
+what else is in it. So a pixel does not depend on blocks, workers, order, or on the raster it lies in. Bit by bit this
+holds on the CPU only: on a GPU cuDNN chooses by the shape of what it is given in which order it adds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from geosynth.errors import SettingsError
 from geosynth.grid import Window, cut
 from geosynth.models.field import position_noise, style_field
 from geosynth.models.memory import keep_freed_memory, plain_memory_error
-from geosynth.models.precision import uses_bfloat16
+from geosynth.models.precision import full_float32, uses_bfloat16
 
 # Pixels; side of what goes through the network at once, without the halo. Larger saves little (the halo is trimmed
 # level by level), and memory grows with its square.
@@ -79,6 +80,8 @@ class Painter:
         self.device = str(next(model.generator.parameters()).device)
         self.bfloat16 = uses_bfloat16(settings.precision, self.device)
         self.precision = "bf16" if self.bfloat16 else "fp32"
+        if not self.bfloat16:
+            full_float32()
         if torch.device(self.device).type == "cpu":
             keep_freed_memory()
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geosynth.checkpoint import GeneratorModel, load_generator
+from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, OutputError, SettingsError
 from geosynth.grid import BlockPlan, absolute_origin
 from geosynth.grid.split import FOLDS
+from geosynth.legend import Legend
 from geosynth.mosaic.blend import make_painter
 from geosynth.mosaic.engine import engine
 from geosynth.mosaic.generate import painting_job, warn_about_grid
@@ -100,6 +101,26 @@ def twin(
     return out
 
 
+def legend_for(card: ModelCard, path: Path, source: PatchSource) -> Legend:
+    """The codes of a source as the classes of a model that can paint a twin of it.
+
+    Args:
+        card: of the model.
+        path: of the model.
+        source: to paint anew.
+
+    Raises:
+        DataError: if the model paints other bands than the source has.
+        LegendError: if the source has a class that the model does not know.
+    """
+    if (card.bands.names, card.bands.dtype) != (tuple(source.band_names), source.dtype.name):
+        raise DataError(
+            f"{path}: paints {', '.join(card.bands.names)} ({card.bands.dtype}), but {source.path} has"
+            f" {', '.join(source.band_names)} ({source.dtype}); give a model of the same bands"
+        )
+    return source.legend.translation_to(card.legend)
+
+
 def _paint(
     source: PatchSource,
     out: Path,
@@ -112,12 +133,7 @@ def _paint(
 ) -> tuple[Scratch, dict[str, str]]:
     """All blocks of one store that hold a part of the folds' scenes; `stack` closes the scratch."""
     bands = model.card.bands
-    if (bands.names, bands.dtype) != (tuple(source.band_names), source.dtype.name):
-        raise DataError(
-            f"{source.path}: has bands {', '.join(source.band_names)} ({source.dtype}), but {model.path} paints"
-            f" {', '.join(bands.names)} ({bands.dtype})"
-        )
-    labels = FoldLabels(source, source.legend.translation_to(model.card.legend), folds)
+    labels = FoldLabels(source, legend_for(model.card, model.path, source), folds)
     warn_about_grid(source.geobox, model.card.gsd, source.path)
     survey = labels.survey(lambda done, total: progress("checking", done, total))
     length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)

@@ -109,6 +109,7 @@ def _choose(dataset: xr.Dataset, path: str, variable: str | None) -> xr.DataArra
         if values.dtype.kind in "iu" and sum(size > 1 for size in values.sizes.values()) == 2
     ]
     if len(maps) != 1:
-        listed = ", ".join(f"{name} {dict(values.sizes)}" for name, values in dataset.data_vars.items()) or "none"
+        told = sorted(f"{name} {dict(values.sizes)}" for name, values in dataset.data_vars.items())
+        listed = ", ".join(told) or "none"  # sorted, as Zarr lists variables in any order
         raise DataError(f"{path}: which variable holds the labels? Call it 'labels'; there are: {listed}")
     return dataset[maps[0]]

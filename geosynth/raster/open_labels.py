@@ -10,11 +10,10 @@ from pathlib import Path
 from geosynth.errors import RasterError
 from geosynth.raster.label_zarr import ZarrLabels
 from geosynth.raster.like import RasterLike
-from geosynth.raster.read import open_raster
+from geosynth.raster.read import RASTER_SUFFIXES, open_raster
 from geosynth.raster.tiles import TileMosaic
 
 _LOG = logging.getLogger(__name__)
-_RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2"}
 
 
 def open_labels(labels: str | Path | Sequence[str | Path]) -> RasterLike:
@@ -58,14 +57,14 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str | Path]:
         return [labels]
     found: list[str | Path] = []
     if path.is_dir():
-        found += sorted(file for file in path.iterdir() if file.suffix.lower() in _RASTER_SUFFIXES)
+        found += sorted(file for file in path.iterdir() if file.suffix.lower() in RASTER_SUFFIXES)
     elif glob.has_magic(str(labels)):
         found += sorted(Path(name) for name in glob.glob(str(labels), recursive=True) if Path(name).is_file())
     else:
         return [labels]  # whoever opens it says what is wrong
     if not found:
         what = "is a folder without rasters" if path.is_dir() else "no file has such a name"
-        raise RasterError(f"{labels}: {what}; label tiles end in {', '.join(sorted(_RASTER_SUFFIXES))}")
+        raise RasterError(f"{labels}: {what}; label tiles end in {', '.join(RASTER_SUFFIXES)}")
     return found
 
 

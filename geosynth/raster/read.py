@@ -27,6 +27,9 @@ from geosynth.raster.like import check_inside
 
 Array = npt.NDArray[Any]
 
+# Of files that are taken for rasters where a folder is named. JPEG and PNG files there may as well be previews.
+RASTER_SUFFIXES = (".img", ".jp2", ".tif", ".tiff", ".vrt")
+
 # Of GDAL's cache of decoded blocks, where memory shall not depend on the raster; GDAL's own default is 5 % of the RAM.
 CACHE_BYTES = 128 << 20
 

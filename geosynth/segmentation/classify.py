@@ -39,6 +39,7 @@ def classify(
     model: str | Path | Segmenter,
     out: str | Path,
     *,
+    device: str = "cpu",
     overwrite: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Path:
@@ -54,6 +55,7 @@ def classify(
         model: a segmenter made by `segment` (its file or folder), or one already loaded.
         out: the label raster, a name that ends in .tif; appears when it is whole. Names and attribute table go into
             `out`.aux.xml.
+        device: "cpu", "cuda", "cuda:1", ...; a segmenter that is already loaded stays where it is.
         overwrite: replace an existing output.
         progress: told blocks done and blocks in all.
 
@@ -61,7 +63,7 @@ def classify(
         the path of the label raster.
 
     Raises:
-        CheckpointError: if the model is no segmenter.
+        CheckpointError: if the model is no segmenter, or the device cannot be used.
         RasterError: if the image cannot be read.
         DataError: if its bands or its dtype are not the segmenter's.
         OutputError: if the output exists or cannot be written; finished blocks are kept.
@@ -73,7 +75,7 @@ def classify(
     if out.exists() and Path(image).exists() and out.samefile(image):
         raise OutputError(f"{out}: is an input too and would be lost; choose another name")
     raster = open_raster(image)
-    segmenter = model if isinstance(model, Segmenter) else load_segmenter(model)
+    segmenter = model if isinstance(model, Segmenter) else load_segmenter(model, device)
     bands = segmenter.card.bands
     indexes = band_indexes(raster, bands.names, bands.dtype, "segmenter")
     _warn_about_scale(raster, segmenter)
@@ -153,6 +155,7 @@ def _job(raster: Raster, segmenter: Segmenter) -> dict[str, Any]:
     return {
         "image": [raster.path, *files],
         "model": segmenter.sha256,
+        "device": segmenter.device.type,
         "grid": [*raster.geobox.shape, *raster.geobox.affine[:6]],
         "version": [__version__, torch.__version__],
     }

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from geosynth.config import SegmentSettings
-from geosynth.errors import DataError, GridError, SettingsError
+from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
 from geosynth.grid.groups import touching_groups
 from geosynth.patches.module import check_alike
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tile_view import TileView
+from geosynth.raster.stores.twin_store import check_twin
 from geosynth.segmentation.mixture import Tile, mixture
 
 Array = npt.NDArray[Any]
@@ -105,9 +106,8 @@ def open_data(
     Raises:
         RasterError: if a store cannot be opened or read.
         SettingsError: if synthetic tiles are asked for without a twin, a fold is unknown, or there is no coarse map.
-        DataError: if a fold has no tile, there are fewer than asked for, the twin has other bands or another legend, or
-            the train images hold one value only.
-        GridError: if the twin lies on another grid.
+        DataError: if a fold has no tile, there are fewer than asked for, the twin is not one of the data, or the train
+            images hold one value only.
     """
     sources = _open(data)
     views = train_views(sources, settings, train_fold)
@@ -121,7 +121,8 @@ def open_data(
     if synthetic is None and settings.synthetic_tiles != 0:
         raise SettingsError("synthetic tiles need a twin: a store that `geosynth twin` made of the same data")
     chosen = mixture(views, settings.real_tiles, settings.synthetic_tiles, pool=settings.pool_tiles, seed=seed)
-    twins = [] if synthetic is None else _open_twins(synthetic, sources, train_fold)
+    found = [] if synthetic is None else _open(synthetic)
+    twins = [_twin_of(source, found, train_fold) for source in sources] if found else []
     train = TileSet([*_places(sources, chosen.real), *_places(twins, chosen.synthetic)])
     coarse = None
     if settings.coarse is not None:
@@ -160,29 +161,14 @@ def _open(data: str | Path | PatchSource) -> Sequence[PatchSource]:
     return sources
 
 
-def _open_twins(
-    synthetic: str | Path | PatchSource, sources: Sequence[PatchSource], fold: str
-) -> Sequence[PatchSource]:
-    """The twin of each source; a source without a part in the fold, which needs none, stands for itself."""
-    found = _open(synthetic)
-    twins = []
-    for source in sources:
-        twin = next((twin for twin in found if twin.geobox == source.geobox), None)
-        if twin is None and source.scenes_in(fold):
-            raise GridError(f"{found[0].path}: its grid is not that of {source.path}; make the twin of the same store")
-        twins.append(twin or source)
-    for twin, source in zip(twins, sources, strict=True):
-        for what, own, others in (
-            ("bands", twin.band_names, source.band_names),
-            ("imagery", (str(twin.dtype),), (str(source.dtype),)),
-            ("classes", twin.legend.names, source.legend.names),
-        ):
-            if own != others:
-                raise DataError(
-                    f"{twin.path}: its {what} ({', '.join(own)}) differ from those of {source.path}"
-                    f" ({', '.join(others)}); make the twin of the same store"
-                )
-    return twins
+def _twin_of(source: PatchSource, found: Sequence[PatchSource], fold: str) -> PatchSource:
+    """Its twin among those found; a source without a part in the fold, which needs none, stands for itself."""
+    twin = next((twin for twin in found if twin.geobox == source.geobox), None)
+    if twin is None and not source.scenes_in(fold):
+        return source
+    twin = twin or found[0]
+    check_twin(twin, source)
+    return twin
 
 
 def _places(sources: Sequence[PatchSource], tiles: Sequence[Tile]) -> list[tuple[PatchSource, Window]]:

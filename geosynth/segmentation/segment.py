@@ -17,17 +17,18 @@ from torch import nn
 from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import OutputError
 from geosynth.models.memory import plain_memory_error
-from geosynth.models.precision import best_device, uses_bfloat16
+from geosynth.models.precision import best_device, full_float32, uses_bfloat16
 from geosynth.outputs import check_output, writing
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.source import PatchSource
 from geosynth.segmentation.batches import Batches
+from geosynth.segmentation.card import SegmenterCard
 from geosynth.segmentation.coarse import coarse_tiles
 from geosynth.segmentation.data import SegmentData, open_data
 from geosynth.segmentation.pretrained import load_encoder_weights
 from geosynth.segmentation.report import SegmentReport
 from geosynth.segmentation.scores import Confusion, miou_interval
-from geosynth.segmentation.segmenter import Segmenter, SegmenterCard, load_segmenter, save_segmenter
+from geosynth.segmentation.segmenter import Segmenter, load_segmenter, save_segmenter
 from geosynth.segmentation.task import SegmentTask
 from geosynth.segmentation.watch import Progress, Watch, resume_from
 from geosynth.version import __version__
@@ -69,7 +70,6 @@ def segment(
     Raises:
         SettingsError: if settings cannot work, or synthetic tiles are asked for without a twin.
         DataError: if there are too few tiles, the twin does not fit, or the imagery cannot be scaled.
-        GridError: if the twin lies on another grid.
         RasterError: if data cannot be read.
         CheckpointError: if pretrained weights cannot be had.
         TrainingError: if the loss is no longer a finite number.
@@ -168,12 +168,15 @@ def _train(
     watch = Watch(last, key, settings.steps, settings.save_minutes, seconds, progress)
     batches = Batches(data.train, coarse, bands, settings, start=done)
     device = best_device()
+    bfloat16 = uses_bfloat16(settings.precision, device)
+    if not bfloat16:
+        full_float32()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainer = Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
-        precision="bf16-mixed" if uses_bfloat16(settings.precision, device) else "32-true",
+        precision="bf16-mixed" if bfloat16 else "32-true",
         max_steps=settings.steps,
         max_epochs=-1,
         limit_val_batches=0,

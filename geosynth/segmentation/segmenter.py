@@ -1,11 +1,8 @@
-"""Segmenter: a trained segmenter, ready to predict, and its file."""
+"""Segmenter: a trained segmenter, ready to predict, written and loaded."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,77 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import segmentation_models_pytorch as smp
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn import functional as F
 
-from geosynth.config import BandSettings, SegmentSettings
+from geosynth.digest import sha256_of
 from geosynth.errors import CheckpointError, DataError
-from geosynth.legend import Legend
-from geosynth.models.precision import uses_bfloat16
+from geosynth.models.precision import full_float32, uses_bfloat16
 from geosynth.outputs import write_whole
+from geosynth.segmentation.card import SegmenterCard, read_segmenter_card
 from geosynth.segmentation.scores import Confusion
 
-_ENTRY = "geosynth_segmenter"  # of the header
-_VERSION = 1
 _STRIDE = 32  # of the encoder: heights and widths are multiples
 _BATCH = 8
-
-
-@dataclass(frozen=True)
-class SegmenterCard:
-    """What a segmenter's file says about itself, without its weights.
-
-    Attributes:
-        settings: of the network and its training.
-        legend: of the labels.
-        bands: of the images.
-        gsd: metres a pixel of the training imagery; None where its CRS does not tell.
-        provenance: free facts: software version, data, what it started from.
-    """
-
-    settings: SegmentSettings
-    legend: Legend
-    bands: BandSettings
-    gsd: float | None
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    def to_metadata(self) -> dict[str, str]:
-        """For a safetensors header: one entry, so that equal models are equal files."""
-        values = {
-            "version": _VERSION,
-            "settings": self.settings.model_dump(mode="json"),
-            "legend": self.legend.model_dump(mode="json"),
-            "bands": self.bands.model_dump(mode="json"),
-            "gsd": self.gsd,
-            "provenance": self.provenance,
-        }
-        return {_ENTRY: json.dumps(values, sort_keys=True)}
-
-    @classmethod
-    def from_metadata(cls, metadata: dict[str, str] | None, source: str) -> SegmenterCard:
-        """The inverse of `to_metadata`; raises CheckpointError naming `source`."""
-        if not metadata or _ENTRY not in metadata:
-            what = "a generator" if metadata and "geosynth" in metadata else "a safetensors file"
-            raise CheckpointError(f"{source}: {what}, but not a segmenter; make one with `geosynth segment`")
-        try:
-            values = json.loads(metadata[_ENTRY])
-            if values["version"] != _VERSION:
-                raise CheckpointError(
-                    f"{source}: segmenter version {values['version']}; this geosynth reads {_VERSION}"
-                )
-            return cls(
-                SegmentSettings.parse(values["settings"]),
-                Legend.from_values(values["legend"]),
-                BandSettings.parse(values["bands"]),
-                None if values["gsd"] is None else float(values["gsd"]),
-                dict(values["provenance"]),
-            )
-        except CheckpointError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:  # SettingsError and LegendError are ValueErrors
-            raise CheckpointError(f"{source}: damaged segmenter description ({error})") from error
 
 
 class Segmenter:
@@ -99,11 +38,15 @@ class Segmenter:
     def __init__(self, network: nn.Module, card: SegmenterCard, path: Path) -> None:
         self.network, self.card, self.path = network, card, path
 
+    @property
+    def device(self) -> torch.device:
+        """Where it predicts."""
+        return next(self.network.parameters()).device
+
     @cached_property
     def sha256(self) -> str:
         """Of the file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self.path)
 
     def predict(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """The most likely class of each pixel.
@@ -122,17 +65,14 @@ class Segmenter:
             raise DataError(
                 f"images of shape {image.shape} do not fit a segmenter of {len(names)} bands ({', '.join(names)})"
             )
-        device = next(self.network.parameters()).device
         height, width = image.shape[-2:]
-        pixels = torch.from_numpy(image.astype(np.float32)).to(device)
+        pixels = torch.from_numpy(image.astype(np.float32)).to(self.device)
         scaled = self.card.bands.to_network(pixels).nan_to_num(0)
         padded = F.pad(scaled, (0, -width % _STRIDE, 0, -height % _STRIDE), mode="replicate")
-        with (
-            torch.inference_mode(),
-            torch.autocast(
-                device.type, torch.bfloat16, enabled=uses_bfloat16(self.card.settings.precision, str(device))
-            ),
-        ):
+        bfloat16 = uses_bfloat16(self.card.settings.precision, str(self.device))
+        if not bfloat16:
+            full_float32()
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             logits = self.network(padded.contiguous(memory_format=torch.channels_last))
         best: npt.NDArray[np.uint8] = logits[..., :height, :width].argmax(1).to(torch.uint8).cpu().numpy()
         return best
@@ -192,14 +132,8 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
     """
     path = Path(model)
     path = path / "model.safetensors" if path.is_dir() else path
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such segmenter file")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            card = SegmenterCard.from_metadata(file.metadata(), str(path))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file") from error
+    card = read_segmenter_card(path)
+    tensors = load_file(path)
     full = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     try:
         with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once

@@ -10,8 +10,10 @@ import numpy as np
 
 from geosynth.checkpoint import ModelCard, read_card
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings
+from geosynth.digest import sha256_of
 from geosynth.errors import DataError, SettingsError
 from geosynth.evaluation.frechet import bias_note
+from geosynth.mosaic.twin import legend_for
 from geosynth.outputs import check_output
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tile_view import TileView
@@ -20,7 +22,7 @@ from geosynth.study.plan import Cell, contrasts, plan_cells
 from geosynth.study.recipes import GivenGenerator, Recipe, digest_of_data, key_of
 from geosynth.study.report import CellRow, StudyReport, missing_cells, tabulate_differences, tabulate_rows
 from geosynth.study.verbs import RealVerbs, Verbs
-from geosynth.study.workshop import Workshop, sha256_of
+from geosynth.study.workshop import Workshop
 from geosynth.version import __version__
 
 _NUM_FEATURES = 1280  # of EfficientNet-Lite0
@@ -74,8 +76,8 @@ class Study:
             if isinstance(settings, DiversitySettings):
                 raise SettingsError("the diversity study trains a generator for each lambda; leave out the model")
             card = read_card(model)
-            _check_model(store, Path(model), card)
-            given = GivenGenerator(str(Path(model).absolute()), sha256_of(Path(model)))
+            legend_for(card, Path(model), store)
+            given = GivenGenerator(str(Path(model).absolute()), sha256_of(model))
             generator = _of_given(store, settings, given, card)
         path = store.path if "://" in store.path else str(Path(store.path).absolute())
         workshop = Workshop(path, digest_of_data(store), out.absolute(), verbs or RealVerbs())
@@ -160,15 +162,6 @@ def _check_crop(settings: StudySettings) -> None:
             f"train.crop_size={settings.train.crop_size} does not fit into the kept tiles of"
             f" {settings.segment.tile_size} px; make one smaller or the other larger"
         )
-
-
-def _check_model(store: Store, path: Path, card: ModelCard) -> None:
-    if (card.bands.names, card.bands.dtype) != (store.band_names, store.dtype.name):
-        raise DataError(
-            f"{path}: paints {', '.join(card.bands.names)} ({card.bands.dtype}), but {store.path} has"
-            f" {', '.join(store.band_names)} ({store.dtype}); give a model of the same bands"
-        )
-    store.legend.translation_to(card.legend)
 
 
 def _of_own(settings: StudySettings) -> str:

@@ -7,7 +7,6 @@ that took.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from geosynth.config import SegmentSettings
+from geosynth.digest import sha256_of
 from geosynth.outputs import write_whole, writing
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
@@ -188,9 +188,3 @@ def _chosen(store: Store, fold: str, settings: SegmentSettings) -> Mixture:
     """As `segment` chooses its tiles."""
     counts = settings.real_tiles, settings.synthetic_tiles
     return mixture(train_views([store], settings, fold), *counts, pool=settings.pool_tiles, seed=settings.seed)
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geosynth.models.precision import uses_bfloat16
+from geosynth.models.precision import full_float32, uses_bfloat16
 
 _FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -42,6 +42,8 @@ class Numbers:
     def __init__(self, precision: str, device: torch.device) -> None:
         self.device_type = device.type
         self.dtype = number_format(precision, str(device))
+        if self.dtype == torch.float32:
+            full_float32()
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
     def autocast(self) -> torch.autocast:

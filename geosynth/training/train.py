@@ -46,8 +46,9 @@ def train(
 
     `out` becomes a folder with `model.safetensors` (what `generate` takes), `last.ckpt` (to go on from), `metrics.csv`,
     `tensorboard/` and `previews/` (labels, real, synthetic). If `out` holds a checkpoint of a training that was
-    interrupted, it goes on from there, and ends with the bytes of one that was not; the time that was spent before
-    counts. Ctrl-C ends it after the step, and keeps a checkpoint.
+    interrupted, it goes on from there, and ends with the bytes of one that was not (on a GPU, where additions have no
+    fixed order, up to rounding); the time that was spent before counts. Ctrl-C ends it after the step, and keeps a
+    checkpoint.
 
     Args:
         data: a store, or the path of one, of a folder of stores, or of a YAML file that names files to read in place.

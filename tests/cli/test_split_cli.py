@@ -10,6 +10,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import pytest
+from affine import Affine
 
 from geosynth.grid import Window
 from geosynth.raster.stores.store import Store
@@ -49,7 +50,7 @@ def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_split_check_and_tiles(call: Call, store: Path, tmp_path: Path) -> None:
     out = tmp_path / "split.geojson"
-    done = call("split", "--data", store, "--by", "blocks", "--block-size", 64, "--buffer", 6, "--out", out)
+    done = call("split", "--data", store, "--by", "blocks", "--block-size", "64px", "--buffer", 6, "--out", out)
     assert (done.returncode, done.stderr) == (0, "")
     assert all(word in done.stdout for word in ("train", "val", "test", "none", "tree canopy", "share of all"))
     assert str(out) in done.stdout.splitlines()
@@ -57,6 +58,9 @@ def test_split_check_and_tiles(call: Call, store: Path, tmp_path: Path) -> None:
 
     kept = call("split", "--check", "--data", store, "--buffer", 6)
     assert (kept.returncode, kept.stderr) == (0, "")
+    assert "smallest distance, m " in kept.stdout
+    assert call("split", "--check", "--data", store, "--buffer", "10px").returncode == 0  # of 0.6 m
+    assert call("split", "--check", "--data", store, "--buffer", "11px").returncode == 1
     broken = call("split", "--check", "--data", store, "--buffer", 30, "--json")
     assert broken.returncode == 1
     assert broken.stderr.startswith("error: train and test leak: ")
@@ -74,6 +78,30 @@ def test_split_check_and_tiles(call: Call, store: Path, tmp_path: Path) -> None:
         assert len(list((tmp_path / "tiles" / fold / "image").iterdir())) == count
     folders = [part for fold in ("train", "test") for part in (f"--{fold}", tmp_path / "tiles" / fold / "image")]
     assert call("split", "--check", *folders, "--buffer", 6).returncode == 0
+
+
+def test_without_a_crs_lengths_are_pixels(call: Call, tmp_path: Path) -> None:
+    places = {"a.tif": Window(0, 0, 200, 200), "b.tif": Window(0, 260, 200, 120)}
+    data = make_scene_store(tmp_path / "store", places, crs=None, transform=Affine(2, 0, 5, 0, -2, 0)).path
+    options = ("--by", "clusters", "--shares", "0.6,0,0.4", "--no-stratify")
+    assert call("split", "--data", data, *options, "--buffer", "20px").returncode == 0
+    for more in ((), ("--check",)):
+        refused = call("split", "--data", data, *options, "--buffer", 20, *more)
+        assert refused.returncode == 1
+        assert "metres mean nothing here; say pixels, as in 64px" in refused.stderr
+    kept = call("split", "--check", "--data", data, "--buffer", "60px", "--patch-size", "64px")
+    assert (kept.returncode, kept.stderr) == (0, "")
+    assert "smallest distance, px" in kept.stdout
+    assert "60.00" in kept.stdout
+    broken = call("split", "--check", "--data", data, "--buffer", "61px")
+    assert "nearer than 61 px or touching, the smallest distance is 60 px" in broken.stderr
+
+
+@pytest.mark.parametrize("option", ["--block-size", "--patch-size"])
+def test_a_side_that_is_no_number_of_pixels(call: Call, store: Path, option: str) -> None:
+    done = call("split", "--data", store, option, "64m")
+    assert done.returncode == 2
+    assert "whole pixels are needed" in done.stderr
 
 
 def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: Path) -> None:
@@ -97,7 +125,7 @@ def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: P
         (("--buffer", "far"), "metres, as in 200, or pixels, as in 64px"),
         (("--buffer", "100px"), "leaves fold"),
         (("--train", "x"), "for --check"),
-        (("--check", "--buffer", "5px"), "in metres"),
+        (("--check", "--buffer", "far"), "metres, as in 200, or pixels, as in 64px"),
     ],
 )
 def test_one_line_says_what_is_wrong(call: Call, store: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -22,7 +22,8 @@ from geosynth.evaluation.report import Report
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.stores.store import Store
-from geosynth.segmentation.segmenter import SegmenterCard, save_segmenter
+from geosynth.segmentation.card import SegmenterCard
+from geosynth.segmentation.segmenter import save_segmenter
 from scene_stores import make_scene_store
 
 NUM_TEST, NUM_TRAIN = 10, 8

@@ -199,7 +199,7 @@ def test_a_buffer_is_in_metres_or_in_pixels(text: str | float, pixels: int) -> N
     assert buffer_pixels(text, GRIDS["north-up"]) == pixels
 
 
-@pytest.mark.parametrize("text", ["far", "-3px", "2.5px", "nan", "-1", "inf", "3 km"])
+@pytest.mark.parametrize("text", ["far", "-3px", "2.5px", "nanpx", "64pxm", "nan", "-1", "inf", "3 km"])
 def test_a_buffer_that_cannot_be(text: str) -> None:
     with pytest.raises(SettingsError, match="buffer"):
         buffer_pixels(text, GRIDS["north-up"])

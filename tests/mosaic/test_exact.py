@@ -190,6 +190,15 @@ def test_blocks_and_cells_without_data_never_reach_the_network(
     assert len(cells) <= 4
 
 
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", False), ("bf16", True)])
+def test_float32_is_not_tf32(
+    precision: str, expected: bool, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Painter(tiny_model, GenerateSettings(precision=precision), 0)
+    assert torch.backends.cudnn.allow_tf32 is expected
+
+
 def test_items_made_ahead_keep_their_order_and_their_errors() -> None:
     def items() -> object:
         yield from range(5)

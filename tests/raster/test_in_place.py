@@ -186,12 +186,16 @@ def describe(folder: Path, **values: Any) -> Path:
 def test_a_yaml_file_describes_data(scenes: tuple[Path, np.ndarray, np.ndarray], source: PatchSource) -> None:
     folder = scenes[0]
     window = Window(30, 40, 30, 40)
-    for split in ({"shares": [1, 0, 0]}, {"blocks": 20, "seed": 3, "buffer": 1.0}):
+    for split in (
+        {"shares": [1, 0, 0]},
+        {"blocks": 20, "seed": 3, "buffer": "2px"},
+        {"blocks": 20, "seed": 3, "buffer": 1.0},
+    ):
         path = describe(folder, images="images", labels="labels/*.tif", bands=list(BANDS), split=split)
         found = open_sources(path)
         assert len(found) == 1
+        assert found[0].split.buffer == (2 if "buffer" in split else 0)  # a metre is 2 pixels of 0.6
         np.testing.assert_array_equal(found[0].read_labels(window), source.read_labels(window))
-    assert found[0].split.buffer == 2  # a metre, in pixels of 0.6
     assert all(found[0].scenes_in(fold) for fold in ("train", "val", "test"))
     drawn = SpatialSplit.by_scenes({"train": [PLACES["c"]], "test": [PLACES["a"]]})
     drawn.save(folder / "split.geojson", source.geobox)
@@ -212,6 +216,7 @@ def test_a_yaml_file_describes_data(scenes: tuple[Path, np.ndarray, np.ndarray],
         ({"images": "images"}, "images and labels are needed"),
         ({"images": "images", "labels": "labels", "fold": "train"}, "fold: "),
         ({"images": "images", "labels": "labels", "split": {"shares": [1, 2]}}, "split"),
+        ({"images": "images", "labels": "labels", "split": {"buffer": "far"}}, "data.yaml: split.*: buffer 'far'"),
         ([1, 2], "data.yaml: "),
     ],
 )

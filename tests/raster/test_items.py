@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from geosynth.errors import DataError
-from geosynth.raster.stores.items import Item, read_items
+from geosynth.raster.stores.items import Item, pair_files, read_items
 
 ROWS = [
     {"image": "images/a.tif", "labels": "labels/a.tif", "name": "a", "fold": "train", "date": "2020-06-01"},
@@ -134,3 +134,15 @@ def test_refusals(tmp_path: Path, name: str | None, text: str, complaint: str) -
         read_items(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_folder_of_other_files_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    for name in ("images/a.jpg", "masks/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    images, masks = str(tmp_path / "images"), str(tmp_path / "masks")
+    with pytest.raises(DataError, match=r"no raster files in .*images \(only \.img, .*; a glob takes others, as in"):
+        pair_files(images, masks)
+    assert pair_files(f"{images}/*.jpg", f"{masks}/*.png") == [Item(f"{images}/a.jpg", f"{masks}/a.png")]
+    with pytest.raises(DataError, match=r"no raster files in .*\*\.bmp$"):
+        pair_files(f"{images}/*.bmp", masks)

@@ -239,6 +239,35 @@ def test_a_table_with_a_fold_column_is_checked(tmp_path: Path) -> None:
         check_split(tmp_path / "plain.parquet")
 
 
+@pytest.mark.parametrize(("transform", "crs"), [(Affine(2, 0, 7, 0, -2, 9), None), (north_up(), "EPSG:26917")])
+def test_rasters_are_checked_in_pixels(tmp_path: Path, transform: Affine, crs: str | None) -> None:
+    for name, column in (("a", 0.0), ("b", 30.5)):
+        place = transform * Affine.translation(column, 0)
+        write_raster(tmp_path / f"{name}.tif", np.zeros((20, 20), np.uint8), place, crs=crs)
+    folds = {"train": tmp_path / "a.tif", "test": tmp_path / "b.tif"}
+    for distance, pairs in (("10px", 0), ("11px", 1)):
+        (leak,) = check_split(folds=folds, distance=distance)
+        assert (leak.unit, leak.num_pairs, leak.smallest) == ("px", pairs, pytest.approx(10.5))
+    (leak,) = check_split(folds=folds)
+    assert (leak.unit, leak.smallest) == (("px", pytest.approx(10.5)) if crs is None else ("m", pytest.approx(6.3)))
+
+
+def test_pixels_and_metres_where_there_are_none(tmp_path: Path) -> None:
+    boxes = [shapely.box(0, 0, 10, 10), shapely.box(12, 0, 20, 10)]
+    table = tmp_path / "tiles.parquet"
+    gpd.GeoDataFrame({"fold": ["train", "test"]}, geometry=boxes).to_parquet(table)
+    (leak,) = check_split(table)
+    assert (leak.unit, leak.smallest) == ("", 2)
+    with pytest.raises(GridError, match="no CRS, so metres mean nothing here; assign"):
+        check_split(table, distance=1)
+    with pytest.raises(GridError, match="tables of polygons have no pixels"):
+        check_split(table, distance="1px")
+    fine = write_raster(tmp_path / "fine.tif", np.zeros((9, 9), np.uint8), north_up())
+    coarse = write_raster(tmp_path / "coarse.tif", np.zeros((9, 9), np.uint8), north_up(90, 0, 1.0))
+    with pytest.raises(GridError, match="pixels differ"):
+        check_split(folds={"train": fine, "test": coarse}, distance="1px")
+
+
 def test_what_cannot_be_checked(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     placed = write_raster(tmp_path / "placed.tif", np.zeros((9, 9), np.uint8), north_up())

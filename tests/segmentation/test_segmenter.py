@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import geosynth
 from geosynth.errors import CheckpointError, DataError
 from geosynth.segmentation.pretrained import load_encoder_weights
 from geosynth.segmentation.scores import Confusion
@@ -61,6 +64,12 @@ def test_values_that_are_no_numbers_are_taken_as_mean_ones(trained):
     assert (segmenter.predict(image) == segmenter.predict(filled)).all()
 
 
+def test_float32_is_not_tf32(trained, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load_segmenter(trained[0]).predict(random_images(1))
+    assert torch.backends.cudnn.allow_tf32 is False
+
+
 def test_what_is_no_segmenter(trained, tiny_model, tmp_path):
     with pytest.raises(CheckpointError, match=r"no such segmenter file"):
         load_segmenter(tmp_path / "nothing.safetensors")
@@ -77,6 +86,18 @@ def test_what_is_no_segmenter(trained, tiny_model, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "empty.safetensors", card.to_metadata())
     with pytest.raises(CheckpointError, match=r"its weights do not fit its settings"):
         load_segmenter(tmp_path / "empty.safetensors")
+
+
+def test_info_describes_it(trained):
+    path = trained[0] / "model.safetensors"
+    found, card = geosynth.info(path), load_segmenter(path).card
+    assert (found["kind"], found["path"], found["bytes"]) == ("segmenter", str(path), path.stat().st_size)
+    assert found["sha256"] == load_segmenter(path).sha256
+    assert found["bands"]["names"] == list(card.bands.names)
+    assert [entry["name"] for entry in found["legend"]["classes"]] == list(card.legend.names)
+    for name in ("encoder", "tile_size", "steps"):
+        assert found["settings"][name] == getattr(card.settings, name)
+    json.dumps(found)
 
 
 class Encoder(nn.Module):

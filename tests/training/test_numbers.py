@@ -67,6 +67,13 @@ def test_overflow_in_one_network_leaves_it_out_and_lowers_the_scale():
     Numbers("fp32", CPU).load_state_dict(numbers.state_dict())  # another format has none
 
 
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", False), ("bf16", True), ("fp16", True)])
+def test_float32_is_not_tf32(precision, expected, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Numbers(precision, CPU)
+    assert torch.backends.cudnn.allow_tf32 is expected
+
+
 def test_autocast_computes_in_the_format():
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
         with Numbers(precision, CPU).autocast():

@@ -11,11 +11,11 @@ from geosynth_cli.console import print_json, print_mapping, show_warnings
 
 def info(
     file: Annotated[
-        str | None, typer.Argument(help="A model, a store or a raster; without it the embedded model.")
+        str | None, typer.Argument(help="A model, a segmenter, a store or a raster; without it the embedded model.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Show what a model, a store or a raster holds."""
+    """Show what a model, a segmenter, a store or a raster holds."""
     import geosynth
 
     show_warnings()

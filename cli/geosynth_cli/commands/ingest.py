@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from geosynth_cli.console import progress_bar, show_warnings
+from geosynth_cli.options import parse_pixels
 
 
 def ingest(
@@ -40,10 +41,15 @@ def ingest(
         ),
     ] = None,
     legend: Annotated[
-        str, typer.Option("--legend", help="Legend of the store: a built-in name or a YAML file.")
-    ] = "chesapeake",
+        str | None,
+        typer.Option("--legend", help="Legend of the store: a built-in name or a YAML file; chesapeake if not said."),
+    ] = None,
     label_legend: Annotated[
-        str | None, typer.Option("--label-legend", help="Legend of the label files, if their codes differ.")
+        str | None,
+        typer.Option(
+            "--label-legend",
+            help="Legend of the label files, if their codes differ: the same, or from-raster (their own class tables).",
+        ),
     ] = None,
     bands: Annotated[str | None, typer.Option("--bands", help="Band names, as in red,green,blue,nir.")] = None,
     crs: Annotated[str | None, typer.Option("--crs", help="One CRS for all, as in EPSG:26917.")] = None,
@@ -68,7 +74,12 @@ def ingest(
     shares: Annotated[
         str | None, typer.Option("--shares", help="Shares of train, val and test; 0.7,0.1,0.2 if not said.")
     ] = None,
-    block_size: Annotated[int, typer.Option("--block-size", help="For --by blocks: their side, pixels.")] = 1024,
+    block_size: Annotated[
+        int,
+        typer.Option(
+            "--block-size", parser=parse_pixels, metavar="PIXELS", help="For --by blocks: their side, pixels."
+        ),
+    ] = 1024,
     buffer: Annotated[
         str, typer.Option("--buffer", help="Distance between folds: metres, or pixels as in 64px.")
     ] = "0",
@@ -98,7 +109,7 @@ def ingest(
         listed = geosynth.read_items(items, extras=extra or (), image_asset=image_asset, labels_asset=labels_asset)
     elif chesapeake is not None:
         listed = geosynth.chesapeake_items(chesapeake, state.split(","), split.split(","), extras=extra or ())
-        names = names or ["red", "green", "blue", "nir"]
+        names, legend = names or ["red", "green", "blue", "nir"], legend or "chesapeake"
     elif extra:
         raise SettingsError("--extra needs --chesapeake or --items")
     with progress_bar("ingest") as progress:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import print_table, progress_bar, show_warnings
+from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar, show_warnings
 from geosynth_cli.options import parse_setting
 
 
@@ -61,7 +61,7 @@ def segment(
     )
     if synthetic is not None:
         changes.setdefault("synthetic_tiles", None)
-    with progress_bar("segment") as progress:
+    with naming_what_is_kept(out / "last.ckpt"), progress_bar("segment") as progress:
         report = geosynth.segment(
             data,
             out,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.console import print_json, print_table, progress_bar, show_warnings
+from geosynth_cli.options import parse_pixels
 
 
 def split(
@@ -22,7 +23,13 @@ def split(
         str, typer.Option("--buffer", help="Distance between folds: metres, or pixels as in 64px.")
     ] = "0",
     block_size: Annotated[
-        int, typer.Option("--block-size", help="Side of the blocks, pixels; several times the buffer.")
+        int,
+        typer.Option(
+            "--block-size",
+            parser=parse_pixels,
+            metavar="PIXELS",
+            help="Side of the blocks, pixels; several times the buffer.",
+        ),
     ] = 1024,
     seed: Annotated[int, typer.Option("--seed", help="Of the choice of blocks or clusters.")] = 0,
     stratify: Annotated[
@@ -43,7 +50,13 @@ def split(
         bool, typer.Option("--check", help="Change nothing: fail if two folds touch or are nearer than --buffer.")
     ] = False,
     patch_size: Annotated[
-        int | None, typer.Option("--patch-size", help="For --check of a store: measure patches of this size.")
+        int | None,
+        typer.Option(
+            "--patch-size",
+            parser=parse_pixels,
+            metavar="PIXELS",
+            help="For --check of a store: measure patches of this size.",
+        ),
     ] = None,
     train: Annotated[
         list[str] | None, typer.Option("--train", help="For --check: rasters of train, folder or glob; repeatable.")
@@ -109,13 +122,9 @@ def _print_store(store: dict[str, Any], named: bool) -> None:
 
 def _check(data: Path | None, files: dict[str, list[str]], buffer: str, patch_size: int | None, as_json: bool) -> None:
     import geosynth
-    from geosynth.errors import DataError, SettingsError
+    from geosynth.errors import DataError
 
-    try:
-        distance = float(buffer.removesuffix("m"))
-    except ValueError as error:
-        raise SettingsError(f"--buffer {buffer}: --check measures in metres, as in 200") from error
-    leaks = geosynth.check_split(data, folds=files or None, distance=distance, patch_size=patch_size)
+    leaks = geosynth.check_split(data, folds=files or None, distance=buffer, patch_size=patch_size)
     if as_json:
         print_json({"leaks": any(leak.num_pairs for leak in leaks), "measured": [leak.to_values() for leak in leaks]})
     else:
@@ -128,7 +137,8 @@ def _check(data: Path | None, files: dict[str, list[str]], buffer: str, patch_si
             )
             for leak in leaks
         ]
-        print_table(("folds", "smallest distance, m", "pairs too near", "places concerned"), rows)
+        smallest = ", ".join(part for part in ("smallest distance", leaks[0].unit) if part)
+        print_table(("folds", smallest, "pairs too near", "places concerned"), rows)
     worst = max(leaks, key=lambda leak: leak.num_pairs)
     if worst.num_pairs:
         raise DataError(str(worst))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import print_table, progress_bar, show_warnings
+from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar, show_warnings
 from geosynth_cli.options import parse_setting
 
 
@@ -66,7 +66,7 @@ def study(
         report = geosynth.tabulate_study(data, out, settings, model=model)
         typer.echo(f"{len(report.cells)} cells are finished, {len(report.missing)} missing")
     else:
-        with progress_bar(f"study {sweep}") as progress:
+        with naming_what_is_kept(out), progress_bar(f"study {sweep}") as progress:
             report = geosynth.run_study(
                 data, out, settings, model=model, workers=workers, scheduler=scheduler, progress=progress
             )

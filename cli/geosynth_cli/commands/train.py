@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import print_table, progress_bar, show_warnings
+from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar, show_warnings
 from geosynth_cli.options import parse_setting
 
 
@@ -78,6 +78,6 @@ def train(
     changes = {name: value for name, value in given.items() if value is not None}
     changes |= dict(map(parse_setting, other or []))
     settings = geosynth.TrainSettings.resolve(preset=preset, config=config, **changes)
-    with progress_bar("train") as progress:
+    with naming_what_is_kept(out / "last.ckpt"), progress_bar("train") as progress:
         model = geosynth.train(data, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
     typer.echo(str(model))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geosynth.digest import sha256_of
 from geosynth.errors import RasterError
 from geosynth.grid import SpatialSplit, Window
+from geosynth.raster.label_legend import class_table_of
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Array, Raster, bounded_cache
 from geosynth.raster.stores.pairs import Pair, PairGroup
+from geosynth.raster.stores.palettes import compare_colours
 from geosynth.raster.stores.scene import add_pixels, count_by_fold
 from geosynth.raster.stores.store import Store
 from geosynth.raster.warped import WarpedRaster
@@ -58,7 +60,7 @@ def look_at_pair(job: Job, key: tuple[int, int]) -> dict[str, Any]:
     """Check the labels of pair `key` (group, position), and hash the files.
 
     Returns:
-        `class_pixels` of the label file, `image_sha256` and `labels_sha256`.
+        `class_pixels` of the label file, `image_sha256` and `labels_sha256`; `colours`, see `compare_colours`.
 
     Raises:
         LegendError, DataError, RasterError: one line each.
@@ -70,6 +72,7 @@ def look_at_pair(job: Job, key: tuple[int, int]) -> dict[str, Any]:
         labels.raster = labels.raster.source  # type: ignore[attr-defined]
     counts = labels.check_codes()
     return {
+        "colours": compare_colours(class_table_of(labels.raster), labels.legend, counts),
         "class_pixels": [counts.get(code, 0) for code in labels.legend.codes],
         "image_sha256": _sha256(pair.image),
         "labels_sha256": _sha256(pair.labels.raster),  # type: ignore[arg-type]
@@ -141,12 +144,7 @@ def files_of(raster: Raster) -> list[str]:
 def _sha256(raster: Raster) -> str:
     """Of all files of a raster, one after the other; empty if they are not on a disk."""
     names = files_of(raster)
-    digest = hashlib.sha256()
-    for name in names:
-        try:
-            with Path(name).open("rb") as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
-        except OSError as error:
-            raise RasterError(f"{name}: cannot be read: {error.strerror}") from error
-    return digest.hexdigest() if names else ""
+    try:
+        return sha256_of(*names) if names else ""
+    except OSError as error:
+        raise RasterError(f"{error.filename}: cannot be read: {error.strerror}") from error

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from geosynth.errors import DataError, SettingsError
-from geosynth.grid import SpatialSplit, Window, offset_in, pixels_within
+from geosynth.grid import SpatialSplit, Window, buffer_pixels, offset_in, parse_distance
 from geosynth.grid.split import SHARES
 from geosynth.legend import Legend
 from geosynth.raster.bands import common_bands
@@ -34,7 +34,7 @@ class SplitRule(BaseModel):
         shares: of the pixels, for train, val and test.
         seed: of the order in which clusters or blocks find their fold.
         blocks: side of square blocks, pixels; None: whole clusters of touching scenes go to one fold.
-        buffer: between folds, metres (units of the grid, without a projected CRS).
+        buffer: between folds: metres, or pixels as in "64px".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,13 +43,19 @@ class SplitRule(BaseModel):
     shares: tuple[float, float, float] = SHARES
     seed: int = 0
     blocks: int | None = Field(None, ge=1)
-    buffer: float = Field(0.0, ge=0)
+    buffer: float | str = 0.0
+
+    @field_validator("buffer")
+    @classmethod
+    def _check_buffer(cls, buffer: float | str) -> float | str:
+        parse_distance(buffer)
+        return buffer
 
     def apply(self, geobox: Any, windows: Sequence[Window]) -> SpatialSplit:
         """The split of scenes on one grid."""
         if self.file:
             return SpatialSplit.load(self.file, geobox, windows)
-        buffer = pixels_within(geobox, self.buffer)
+        buffer = buffer_pixels(self.buffer, geobox)
         if self.blocks:
             return SpatialSplit.by_blocks(windows, self.blocks, self.shares, self.seed, buffer=buffer)
         return SpatialSplit.by_clusters(windows, self.shares, self.seed, buffer=buffer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from geosynth.errors import DataError, GridError, LegendError, OutputError, SettingsError
+from geosynth.errors import DataError, GridError, LegendError, OutputError
 from geosynth.grid import SpatialSplit
 from geosynth.legend import Legend
 from geosynth.outputs import check_output, writing
 from geosynth.raster.bands import common_bands
+from geosynth.raster.label_legend import FROM_RASTER, choose_legend
 from geosynth.raster.read import Raster, bounded_cache
 from geosynth.raster.stores.fill import Job, files_of, fill_shard, look_at_pair
 from geosynth.raster.stores.folds import split_groups
-from geosynth.raster.stores.items import Item, Paths, pair_files, read_items
+from geosynth.raster.stores.items import Item, Paths, list_items
 from geosynth.raster.stores.journal import Journal, Plan
-from geosynth.raster.stores.pairs import PairGroup, TargetGrid, open_pairs
+from geosynth.raster.stores.pairs import LegendOf, PairGroup, TargetGrid, open_pairs
+from geosynth.raster.stores.palettes import warn_of_colours
 from geosynth.raster.stores.scene import FoldPixels, Scene, add_pixels
 from geosynth.raster.stores.store import Store, create_group, is_store, open_stores
 from geosynth.raster.stores.work import work
@@ -40,7 +43,7 @@ def ingest(
     out: str | Path,
     *,
     items: str | Path | Sequence[Item] | None = None,
-    legend: str | Path | Legend = "chesapeake",
+    legend: str | Path | Legend | None = None,
     label_legend: str | Path | Legend | None = None,
     bands: Sequence[str] | None = None,
     crs: str | None = None,
@@ -71,8 +74,10 @@ def ingest(
         labels: likewise; paired with images by file name without suffix, or one to one if there is one of each.
         out: folder of the store; it appears when it is whole.
         items: instead of both: a list file (see `read_items`), or items.
-        legend: of the store.
-        label_legend: of the label files, if their codes differ; classes are matched by name.
+        legend: of the store; None for "chesapeake". A warning tells of label files whose colours speak against it, see
+            `palettes.warn_of_colours`.
+        label_legend: of the label files, if their codes differ; classes are matched by name. "from-raster": each
+            file's own class table, by names, or by colours if it has none.
         bands: names of the image bands; needed where a file does not tell them.
         crs: of one common grid for all; None: a grid for each CRS.
         resolution: size of the grid's pixels, in units of the CRS; None: that of the first image.
@@ -95,13 +100,17 @@ def ingest(
     Raises:
         SettingsError, DataError, GridError, LegendError, RasterError, OutputError: one line each.
     """
-    to_legend = Legend.load(legend)
-    from_legend = (to_legend if label_legend is None else Legend.load(label_legend)).translation_to(to_legend)
+    to_legend = Legend.load("chesapeake" if legend is None else legend)
+    from_legend: LegendOf
+    if label_legend == FROM_RASTER:
+        from_legend = functools.partial(choose_legend, legend=FROM_RASTER, target=to_legend)
+    else:
+        from_legend = (to_legend if label_legend is None else Legend.load(label_legend)).translation_to(to_legend)
     target = TargetGrid(crs, resolution, like, resample_images, resample_labels)
     out = Path(out)
     partial = out.with_name(out.name + ".partial")
     _check_output(out, partial, overwrite)
-    listed = _list_items(images, labels, items)
+    listed = list_items(images, labels, items)
     if scheduler is not None:  # workers may run in another folder
         listed, out, partial = [_absolute(item) for item in listed], out.absolute(), partial.absolute()
 
@@ -112,7 +121,7 @@ def ingest(
     arguments = {
         **how,
         "legend": to_legend.model_dump(mode="json"),
-        "label_legend": from_legend.model_dump(mode="json"),
+        "label_legend": from_legend.model_dump(mode="json") if isinstance(from_legend, Legend) else FROM_RASTER,
         "bands": list(band_names),
         "target": {name: str(value) for name, value in asdict(target).items()},
         "items": [asdict(_absolute(item)) for item in listed],
@@ -120,7 +129,8 @@ def ingest(
     with writing(out), bounded_cache(), Journal(partial, _plan(groups, arguments)) as journal:
         try:
             stores = _lay_out(journal, groups, splits, to_legend, band_names)
-            _fill(journal, Job.plan(groups, stores, splits), how, scheduler, progress)
+            is_default = legend is None and label_legend is None
+            _fill(journal, Job.plan(groups, stores, splits), how, is_default, scheduler, progress)
             _move(journal, out)
         except BaseException as error:
             if isinstance(error, _REFUSALS) or set(journal.records) <= {_LAID_OUT}:
@@ -137,19 +147,6 @@ def _check_output(out: Path, partial: Path, overwrite: bool) -> None:
     check_output(out, overwrite=overwrite)
     if (out.exists() or out.is_symlink()) and not is_store(out):
         raise OutputError(f"{out}: is not a geosynth store and will not be overwritten; choose another name")
-
-
-def _list_items(images: Paths | None, labels: Paths | None, items: str | Path | Sequence[Item] | None) -> list[Item]:
-    if items is not None:
-        if images is not None or labels is not None:
-            raise SettingsError("either images and labels, or a list of items")
-        listed = read_items(items) if isinstance(items, str | Path) else list(items)
-        if not listed:
-            raise DataError("the list of items is empty")
-        return listed
-    if images is None or labels is None:
-        raise SettingsError("images and labels are needed, or a list of items")
-    return pair_files(images, labels)
 
 
 def _absolute(item: Item) -> Item:
@@ -219,7 +216,9 @@ def _extras(groups: Sequence[PairGroup]) -> dict[str, tuple[np.dtype[Any], float
     return {name: (raster.dtype, 0 if raster.nodata is None else raster.nodata) for name, raster in found.items()}
 
 
-def _fill(journal: Journal, job: Job, how: dict[str, Any], scheduler: str | None, progress: Progress) -> None:
+def _fill(
+    journal: Journal, job: Job, how: dict[str, Any], is_default: bool, scheduler: str | None, progress: Progress
+) -> None:
     """Look at all pairs, choose their folds, and write all shards; what the journal knows is left out."""
     pairs = [(group, place) for group, members in enumerate(job.groups) for place in range(len(members.pairs))]
     shards = [(group, number) for group, windows in enumerate(job.shards) for number in range(len(windows))]
@@ -244,6 +243,9 @@ def _fill(journal: Journal, job: Job, how: dict[str, Any], scheduler: str | None
         [journal.records[f"pair/{group}/{place}"] for place in range(len(members.pairs))]
         for group, members in enumerate(job.groups)
     ]
+    all_pairs = [pair for members in job.groups for pair in members.pairs]
+    verdicts = [look.get("colours", "") for of_group in looks for look in of_group]
+    warn_of_colours(zip((pair.labels for pair in all_pairs), verdicts, strict=True), is_default=is_default)
     counts = [np.array([look["class_pixels"] for look in of_group]) for of_group in looks]
     job = replace(job, splits=tuple(split_groups(job.groups, **how, class_pixels=counts)))
     run("shard", fill_shard, shards)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geosynth.errors import DataError
+from geosynth.errors import DataError, SettingsError
 from geosynth.grid.split import FOLDS
+from geosynth.raster.read import RASTER_SUFFIXES
 
 Paths = str | Path | Sequence[str | Path]
 
-_RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2"}
 _TABLE_SUFFIXES = {".csv", ".tsv", ".json", ".geojson", ".parquet", ".geoparquet"}
 # Asset keys that are looked for, in this order, where none is named.
 _IMAGE_KEYS = ("image", "imagery", "data", "visual")
@@ -51,6 +51,25 @@ def pair_files(images: Paths, labels: Paths) -> list[Item]:
     """
     pairs = _pair(_expand(images, "images"), _expand(labels, "labels"))
     return [Item(image, label) for image, label in pairs]
+
+
+def list_items(images: Paths | None, labels: Paths | None, items: str | Path | Sequence[Item] | None) -> list[Item]:
+    """Pairs of `pair_files`, or those of a list (see `read_items`), or items as they are.
+
+    Raises:
+        SettingsError: if both are given, or neither.
+        DataError: if there are none.
+    """
+    if items is not None:
+        if images is not None or labels is not None:
+            raise SettingsError("either images and labels, or a list of items")
+        listed = read_items(items) if isinstance(items, str | Path) else list(items)
+        if not listed:
+            raise DataError("the list of items is empty")
+        return listed
+    if images is None or labels is None:
+        raise SettingsError("images and labels are needed, or a list of items")
+    return pair_files(images, labels)
 
 
 def read_items(
@@ -166,13 +185,15 @@ def _expand(paths: Paths, what: str) -> list[str]:
         if "://" in str(entry) or path.is_file():
             found.append(str(entry))  # a Path would make one slash of the two in a URL
         elif path.is_dir():
-            found += sorted(str(file) for file in path.iterdir() if file.suffix.lower() in _RASTER_SUFFIXES)
+            found += sorted(str(file) for file in path.iterdir() if file.suffix.lower() in RASTER_SUFFIXES)
         elif glob.has_magic(str(entry)):
             found += sorted(glob.glob(str(entry), recursive=True))
         else:
             found.append(str(entry))
     if not found:
-        raise DataError(f"{what}: no raster files in {', '.join(map(str, listed))}")
+        folder = next((entry for entry in listed if Path(entry).is_dir()), None)
+        hint = f" (only {', '.join(RASTER_SUFFIXES)} of a folder; a glob takes others, as in '{folder}/*.png')"
+        raise DataError(f"{what}: no raster files in {', '.join(map(str, listed))}{hint if folder else ''}")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, open_raster
 from geosynth.raster.stores.items import Item
 from geosynth.raster.warped import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover
+
+LegendOf = Legend | Callable[[Raster], Legend]  # of all label files, or what tells that of each
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class TargetGrid:
         raise GridError(f"no image is in {self.crs}, so the size of its pixels must be said: --resolution")
 
 
-def open_pairs(items: Sequence[Item], legend: Legend, target: TargetGrid | None = None) -> list[PairGroup]:
+def open_pairs(items: Sequence[Item], legend: LegendOf, target: TargetGrid | None = None) -> list[PairGroup]:
     """Open all files and place them, each CRS on a grid of its own.
 
     What lies on the common grid is taken as it is; the rest is warped to it, if `target` says how.
@@ -150,6 +152,7 @@ def open_pairs(items: Sequence[Item], legend: Legend, target: TargetGrid | None 
     Raises:
         DataError: if labels are no label rasters.
         GridError: if pixels do not coincide and must not be resampled, or places are unknown.
+        LegendError: if the legend of a file cannot be told.
         RasterError: if a file cannot be opened.
     """
     target = target or TargetGrid()
@@ -163,7 +166,7 @@ def open_pairs(items: Sequence[Item], legend: Legend, target: TargetGrid | None 
     return groups
 
 
-def _open(item: Item, image: Raster, lattice: GeoBox, legend: Legend, target: TargetGrid) -> Pair:
+def _open(item: Item, image: Raster, lattice: GeoBox, legend: LegendOf, target: TargetGrid) -> Pair:
     try:
         row, column = offset_in(lattice, image.geobox, image.path)
         window = image.window.shift(row, column)
@@ -173,7 +176,9 @@ def _open(item: Item, image: Raster, lattice: GeoBox, legend: Legend, target: Ta
         window = _cover(lattice, image)
         image = WarpedRaster(image, _crop(lattice, window), target.images)
     place = _crop(lattice, window) if isinstance(image, WarpedRaster) else image.geobox
-    labels = LabelRaster(_on_grid(open_raster(item.labels), place, image.path, target), legend)
+    codes = open_raster(item.labels)
+    own = legend if isinstance(legend, Legend) else legend(codes)
+    labels = LabelRaster(_on_grid(codes, place, image.path, target), own)
     extras = {name: _on_grid(open_raster(path), place, image.path, target) for name, path in item.extras.items()}
     for name, extra in extras.items():
         if extra.count != 1:
@@ -227,7 +232,7 @@ def _check_places(images: Sequence[Raster]) -> None:
         if image.geobox.crs is None and image.geobox.affine.is_identity:
             raise GridError(
                 f"{image.path}: has no georeference, so its place among the other scenes is unknown;"
-                " give it one (gdal_translate -a_srs -a_ullr) or ingest it alone"
+                " give it one (gdal_translate -a_ullr: a local grid without a CRS will do) or ingest it alone"
             )
     without = [image for image in images if image.geobox.crs is None]
     if without and len(without) < len(images):

@@ -123,7 +123,7 @@ def check_split(
     data: str | Path | Sequence[PatchSource] | None = None,
     *,
     folds: Mapping[str, str | Path | Sequence[str | Path]] | None = None,
-    distance: float = 0.0,
+    distance: float | str = 0.0,
     patch_size: int | None = None,
 ) -> list[Leak]:
     """Measure whether places of two folds touch or lie nearer to each other than a distance, in any split.
@@ -131,7 +131,7 @@ def check_split(
     Args:
         data: a store (its areas are measured), or a table of polygons with a column `fold`.
         folds: instead: rasters of each fold (folders, globs, files), or tables of polygons.
-        distance: metres.
+        distance: metres, or pixels as in "64px"; without a CRS pixels only.
         patch_size: measure patches of this size in the store's folds instead of whole areas.
 
     Returns:
@@ -143,7 +143,7 @@ def check_split(
     if (data is None) == (folds is None):
         raise SettingsError("a check needs either a store or table, or the rasters of each fold")
     if folds is not None:
-        return measure_leaks({fold: footprints_of_files(paths) for fold, paths in folds.items()}, distance)
+        return measure_leaks(footprints_of_files(folds), distance)
     if isinstance(data, str | Path) and is_table(data):
         return measure_leaks(footprints_of_table(data), distance)
     sources = open_sources(data) if isinstance(data, str | Path) else list(data or ())

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
+from geosynth.errors import DataError
 from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.outputs import writing
@@ -99,6 +100,26 @@ class FoldLabels(LabelRaster):
         wanted = np.logical_or.reduce([np.zeros((inside.height, inside.width), bool), *masks])
         labelled[inside.shift(-window.row, -window.column).slices] &= wanted
         return indices, labelled
+
+
+def check_twin(twin: PatchSource, source: PatchSource) -> None:
+    """Refuse a store that is not a twin of another.
+
+    Raises:
+        DataError: if their grids, bands, kinds of values or classes differ.
+    """
+    if twin.geobox != source.geobox:
+        raise DataError(f"{twin.path}: its grid is not that of {source.path}; make the twin of the same store")
+    for what, theirs, own in (
+        ("bands", twin.band_names, source.band_names),
+        ("imagery", (str(twin.dtype),), (str(source.dtype),)),
+        ("classes", twin.legend.names, source.legend.names),
+    ):
+        if theirs != own:
+            raise DataError(
+                f"{twin.path}: its {what} ({', '.join(theirs)}) differ from those of {source.path}"
+                f" ({', '.join(own)}); make the twin of the same store"
+            )
 
 
 def write_twins(

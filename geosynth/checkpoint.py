@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
 from geosynth.digest import sha256_of
 from geosynth.errors import CheckpointError, SettingsError
+from geosynth.header import from_entry, to_entry
 from geosynth.legend import Legend
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
@@ -70,45 +70,23 @@ class ModelCard:
                 )
 
     def to_metadata(self) -> dict[str, str]:
-        """For a safetensors header, which holds strings.
-
-        One entry only: safetensors writes entries in random order, and equal models shall be equal files.
-        """
-        values = {
-            "version": _VERSION,
-            "settings": self.settings.model_dump(mode="json"),
-            "legend": self.legend.model_dump(mode="json"),
-            "bands": self.bands.model_dump(mode="json"),
-            "gsd": self.gsd,
-            "provenance": self.provenance,
-        }
-        if self.encoder is not None:
-            values["encoder"] = self.encoder.model_dump(mode="json")
-        return {_ENTRY: json.dumps(values, sort_keys=True)}
+        """For a safetensors header."""
+        own = {} if self.encoder is None else {"encoder": self.encoder.model_dump(mode="json")}
+        return {_ENTRY: to_entry(self, _VERSION, **own)}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str] | None, source: str) -> ModelCard:
         """The inverse of `to_metadata`; raises CheckpointError naming `source`."""
         if not metadata or _ENTRY not in metadata:
             raise CheckpointError(f"{source}: a safetensors file, but not a geosynth model")
-        try:
-            values = json.loads(metadata[_ENTRY])
-            version = values["version"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{source}: damaged model description ({error})") from error
-        if version != _VERSION:
-            raise CheckpointError(f"{source}: model version {version}; this geosynth reads {_VERSION}")
-        try:
-            return cls(
-                GeneratorSettings.parse(values["settings"]),
-                Legend.from_values(values["legend"]),
-                BandSettings.parse(values["bands"]),
-                None if values["gsd"] is None else float(values["gsd"]),
-                dict(values["provenance"]),
-                EncoderSettings.parse(values["encoder"]) if "encoder" in values else None,
-            )
-        except (KeyError, TypeError, ValueError) as error:  # SettingsError and LegendError are ValueErrors
-            raise CheckpointError(f"{source}: damaged model description ({error})") from error
+
+        def build(
+            values: dict[str, Any], legend: Legend, bands: BandSettings, gsd: float | None, provenance: dict[str, Any]
+        ) -> ModelCard:
+            encoder = EncoderSettings.parse(values["encoder"]) if "encoder" in values else None
+            return cls(GeneratorSettings.parse(values["settings"]), legend, bands, gsd, provenance, encoder)
+
+        return from_entry(metadata[_ENTRY], _VERSION, "model", source, build)
 
 
 @dataclass(frozen=True)

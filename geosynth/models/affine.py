@@ -119,9 +119,11 @@ class _AddNoise(torch.autograd.Function):
 
 
 def _border_ends(border: Tensor, pieces: list[slice]) -> list[int]:
-    """How many of the (ascending) border pixels lie before the end of each piece; all before that of the last."""
-    ends = torch.tensor([piece.stop for piece in pieces[:-1]], device=border.device)
-    return [*(torch.searchsorted(border, ends).tolist() if len(ends) else ()), len(border)]  # a GPU has one: no waiting
+    """How many of the (ascending) border pixels lie before the end of each piece."""
+    if len(pieces) == 1:  # always so on an accelerator, which need not be waited for
+        return [len(border)]
+    ends: list[int] = torch.searchsorted(border, torch.tensor([piece.stop for piece in pieces])).tolist()
+    return ends
 
 
 def _pieces(pixels: Tensor) -> list[slice]:

@@ -19,7 +19,7 @@ from geosynth.config import GeneratorSettings, StageSpec
 from geosynth.models.affine import add_noise
 from geosynth.models.inputs import check_inputs, pad_labels
 from geosynth.models.modulation import SpadeNorm
-from geosynth.models.patterns import LabelPatterns, LabelPyramid
+from geosynth.models.patterns import LabelPatterns, LabelPyramid, repeat_edges
 
 _INITIAL_NOISE = 0.1
 _SLOPE = 0.2  # of all leaky ReLUs
@@ -162,17 +162,9 @@ def _convolve(layer: nn.Module, values: Tensor, edge_shows: bool) -> Tensor:
     if not edge_shows:
         return F.conv2d(values, layer.weight, layer.bias, padding=1)
     if values.is_cuda and layer.padding_mode == "replicate":
-        return F.conv2d(_edges_repeated(values), layer.weight, layer.bias)
+        # CUDA's own padding would leave channels_last, and add up its gradient in no fixed order.
+        return F.conv2d(repeat_edges(values), layer.weight, layer.bias)
     return layer(values)  # type: ignore[no-any-return]
-
-
-def _edges_repeated(values: Tensor) -> Tensor:
-    """(B, C, h, w) to (B, C, h + 2, w + 2) by the nearest value.
-
-    CUDA's own padding would leave channels_last, and add up its gradient in no fixed order.
-    """
-    values = torch.cat([values[:, :, :1], values, values[:, :, -1:]], dim=2)
-    return torch.cat([values[..., :1], values, values[..., -1:]], dim=3)
 
 
 def _initialise(generator: SpadeGenerator) -> None:

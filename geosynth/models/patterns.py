@@ -110,8 +110,13 @@ def _pad(values: Tensor, padding: Padding, outside: int) -> Tensor:
     """(B, h, w) to (B, h + 2, w + 2), by the nearest value or by `outside`."""
     if padding == "zeros":
         return F.pad(values, (1, 1, 1, 1), value=outside)
-    values = torch.cat([values[:, :1], values, values[:, -1:]], dim=1)
-    return torch.cat([values[:, :, :1], values, values[:, :, -1:]], dim=2)
+    return repeat_edges(values)
+
+
+def repeat_edges(values: Tensor) -> Tensor:
+    """(..., h, w) to (..., h + 2, w + 2), by the nearest value."""
+    values = torch.cat([values[..., :1, :], values, values[..., -1:, :]], dim=-2)
+    return torch.cat([values[..., :1], values, values[..., -1:]], dim=-1)
 
 
 def _triples(values: Tensor, base: int, dim: int) -> Tensor:

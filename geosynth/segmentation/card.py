@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import CheckpointError
+from geosynth.header import from_entry, to_entry
 from geosynth.legend import Legend
 
 _ENTRY = "geosynth_segmenter"  # of the header
@@ -36,16 +36,8 @@ class SegmenterCard:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def to_metadata(self) -> dict[str, str]:
-        """For a safetensors header: one entry, so that equal models are equal files."""
-        values = {
-            "version": _VERSION,
-            "settings": self.settings.model_dump(mode="json"),
-            "legend": self.legend.model_dump(mode="json"),
-            "bands": self.bands.model_dump(mode="json"),
-            "gsd": self.gsd,
-            "provenance": self.provenance,
-        }
-        return {_ENTRY: json.dumps(values, sort_keys=True)}
+        """For a safetensors header."""
+        return {_ENTRY: to_entry(self, _VERSION)}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str] | None, source: str) -> SegmenterCard:
@@ -53,23 +45,13 @@ class SegmenterCard:
         if not metadata or _ENTRY not in metadata:
             what = "a generator" if metadata and "geosynth" in metadata else "a safetensors file"
             raise CheckpointError(f"{source}: {what}, but not a segmenter; make one with `geosynth segment`")
-        try:
-            values = json.loads(metadata[_ENTRY])
-            if values["version"] != _VERSION:
-                raise CheckpointError(
-                    f"{source}: segmenter version {values['version']}; this geosynth reads {_VERSION}"
-                )
-            return cls(
-                SegmentSettings.parse(values["settings"]),
-                Legend.from_values(values["legend"]),
-                BandSettings.parse(values["bands"]),
-                None if values["gsd"] is None else float(values["gsd"]),
-                dict(values["provenance"]),
-            )
-        except CheckpointError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:  # SettingsError and LegendError are ValueErrors
-            raise CheckpointError(f"{source}: damaged segmenter description ({error})") from error
+
+        def build(
+            values: dict[str, Any], legend: Legend, bands: BandSettings, gsd: float | None, provenance: dict[str, Any]
+        ) -> SegmenterCard:
+            return cls(SegmentSettings.parse(values["settings"]), legend, bands, gsd, provenance)
+
+        return from_entry(metadata[_ENTRY], _VERSION, "segmenter", source, build)
 
 
 def is_segmenter(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -208,14 +208,13 @@ class SpadeTask(LightningModule):
     def finished_generator(self) -> SpadeGenerator:
         """The averaged generator with batch-norm statistics measured on recent labels and fresh styles."""
         settings, seed = self.generator.settings, self.settings.seed
-        masks = (stored.to(self.device, torch.long) for stored in self.recent_masks)
-        estimate_norms(
-            self.average,
-            (
-                (mask, *random_inputs(settings, mask, sample_rngs(seed, index, range(len(mask)))))
-                for index, mask in enumerate(masks)
-            ),
-        )
+
+        def batches() -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+            for index, stored in enumerate(self.recent_masks):
+                mask = stored.to(self.device, torch.long)
+                yield mask, *random_inputs(settings, mask, sample_rngs(seed, index, range(len(mask))))
+
+        estimate_norms(self.average, batches())
         return self.average
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

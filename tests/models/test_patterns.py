@@ -9,7 +9,7 @@ from label_maps import KINDS, label_map
 from torch.nn import functional as F
 
 from geosynth.models import patterns as patterns_module
-from geosynth.models.patterns import LabelPatterns, LabelPyramid
+from geosynth.models.patterns import LabelPatterns, LabelPyramid, repeat_edges
 
 PADDINGS = ("replicate", "zeros")
 
@@ -102,3 +102,10 @@ def test_pyramid_resizes_labels_as_nearest_neighbour_does(stride):
     expected = F.interpolate(labels[:, None].float(), size=size, mode="nearest")[:, 0].long()
     assert torch.equal(pyramid.at(stride).labels, expected)
     assert pyramid.at(stride) is pyramid.at(stride)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 3), (2, 4, 6, 7)])
+def test_repeated_edges_are_replicate_padding(shape):
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    expected = F.pad(values if len(shape) == 4 else values.unsqueeze(1), (1, 1, 1, 1), mode="replicate")
+    assert torch.equal(repeat_edges(values), expected if len(shape) == 4 else expected.squeeze(1))

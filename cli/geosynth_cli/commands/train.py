@@ -16,8 +16,8 @@ def _list_presets(wanted: bool) -> None:
         return
     import geosynth
 
-    def known(cost: tuple[float, float] | None) -> str:
-        return "-" if cost is None else f"{cost[0]:.3g} GiB, {1 / cost[1]:.2g} steps/s"
+    def known(cost: Any) -> str:
+        return "-" if cost is None else f"{cost.memory:.3g} GiB, {1 / cost.seconds_per_step:.2g} steps/s"
 
     rows = [
         (

@@ -21,6 +21,8 @@ class TrainSettings(Settings):
     """Everything `train` may be told. Defaults suit a small model on a CPU.
 
     Attributes:
+        init: a model file, or the name of the embedded model, whose generator and encoder to go on from; the settings
+            of these networks are then the model's. None starts from random weights.
         steps: updates of the generator.
         max_time: end earlier when this much time has passed: seconds, or text such as "90m" or "1h30m"; None for no
             limit. Learning rates then follow the clock too, so that the end is always at their lowest.
@@ -28,6 +30,7 @@ class TrainSettings(Settings):
         parts: in how many parts, one after the other, a device takes its share of the batch (gradient accumulation):
             less memory, more time.
         crop_size: side of a patch, pixels (the style encoder halves it six times).
+        turn: patches are turned and flipped at random. Without, north stays up: shadows fall as they do in the imagery.
         base_width .. padding: see `GeneratorSettings`.
         encoder_width: of the style encoder, see `EncoderSettings`.
         prior_share: share of the batch whose style is drawn as `generate` draws it (a drifting field of normal
@@ -49,6 +52,8 @@ class TrainSettings(Settings):
         diversity_distance: between images in "pixels", or in the discriminator's "features".
         labelmix_weight: of LabelMix consistency; "oasis" only.
         ema_decay: of the running average of the generator that is shipped.
+        warmup: share of the training in which the generator's learning rate rises linearly from zero; None for 0.1 with
+            `init`, since a discriminator that has not learned yet would undo what the generator knows, else 0.
         decay_from: share of the training after which learning rates fall linearly to zero.
         precision: "bf16" and "fp16" run convolutions in 16 bit, "fp32" all in float32; "auto" chooses by the processor.
         devices: processes, each with a GPU of its own, or all on the CPU where there is none.
@@ -60,11 +65,13 @@ class TrainSettings(Settings):
         log_every: steps between lines of metrics.
     """
 
+    init: str | None = None
     steps: int = Field(1000, ge=1, lt=2**31)
     max_time: Duration | None = None
     batch_size: int = Field(8, ge=1)
     parts: int = Field(1, ge=1)
     crop_size: int = Field(128, ge=64)
+    turn: bool = True
     base_width: int = Field(24, ge=2)
     max_multiple: int = Field(16, ge=1, le=16)
     hidden_channels: int = Field(64, ge=1)
@@ -93,6 +100,7 @@ class TrainSettings(Settings):
     diversity_distance: Literal["pixels", "features"] = "pixels"
     labelmix_weight: float = Field(10.0, ge=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
+    warmup: float | None = Field(None, ge=0, le=1)
     decay_from: float = Field(0.5, ge=0, le=1)
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     devices: int = Field(1, ge=1)
@@ -135,6 +143,11 @@ class TrainSettings(Settings):
         if self.start == "linear":
             shared["crop_size"] = self.crop_size
         return GeneratorSettings(num_classes=num_classes, num_bands=num_bands, **shared)
+
+    @property
+    def generator_warmup(self) -> float:
+        """What `warmup` comes to."""
+        return (0.1 if self.init else 0.0) if self.warmup is None else self.warmup
 
     @property
     def has_encoder(self) -> bool:

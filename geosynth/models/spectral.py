@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+_POWER_ITERATIONS = 15  # as many as PyTorch runs on new weights
 
 
 @torch.no_grad()
@@ -32,3 +36,25 @@ def folded_state(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor
     """Parameters as `folded_parameters` gives them, and buffers without those of the parametrisations."""
     buffers = {name: value for name, value in module.named_buffers() if ".parametrizations." not in f".{name}"}
     return folded_parameters(module), buffers
+
+
+@torch.no_grad()
+def load_folded(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """The inverse of `folded_state`: give a module with or without spectral norms the weights of one without.
+
+    Raises:
+        KeyError: if a weight is missing.
+        RuntimeError: if one has another shape.
+    """
+    for prefix, layer in module.named_modules():
+        if ".parametrizations" in f".{prefix}":
+            continue
+        owner = f"{prefix}." if prefix else ""
+        for name, value in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
+            value.copy_(state[owner + name])
+        if parametrize.is_parametrized(layer):
+            assert isinstance(layer.parametrizations, nn.ModuleDict)
+            for name in layer.parametrizations:
+                getattr(layer.parametrizations, name).original.copy_(state[owner + name])
+                for _ in range(_POWER_ITERATIONS):
+                    getattr(layer, name)  # in training mode each reading refines the norm's vectors

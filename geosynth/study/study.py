@@ -171,7 +171,8 @@ def _of_own(settings: StudySettings) -> str:
         AugmentSettings: "one for each seed and number of kept tiles, on exactly these tiles",
         DiversitySettings: "one for each seed and lambda, on the whole train fold",
     }[type(settings)]
-    return f"{what}, {train.steps} steps of {train.batch_size} patches of {train.crop_size} px"
+    start = f", from the weights of {Path(train.init).name}, which knows what it was trained on" if train.init else ""
+    return f"{what}, {train.steps} steps of {train.batch_size} patches of {train.crop_size} px{start}"
 
 
 def _of_given(store: Store, settings: StudySettings, given: GivenGenerator, card: ModelCard) -> str:

@@ -85,8 +85,9 @@ def draw_rows(
     step: int,
     first_place: int,
     drawn: Sequence[int],
+    turn: bool,
 ) -> Rows:
-    """Turn and flip the patches of one step, and draw their noise and styles.
+    """Turn and flip the patches of one step, if wanted, and draw their noise and styles.
 
     Args:
         image: (B, num_bands, N, N).
@@ -96,10 +97,12 @@ def draw_rows(
         step: its number.
         first_place: of these patches in the batch; not 0 where the batch is shared among devices.
         drawn: places in the batch whose style is drawn.
+        turn: the patches.
     """
     rngs = sample_rngs(seed, step, range(first_place, first_place + len(mask)))
-    turned = [random_dihedral(image[row : row + 1], mask[row : row + 1], rng) for row, rng in enumerate(rngs)]
-    image, mask = (torch.cat(values) for values in zip(*turned, strict=True))
+    if turn:
+        turned = [random_dihedral(image[row : row + 1], mask[row : row + 1], rng) for row, rng in enumerate(rngs)]
+        image, mask = (torch.cat(values) for values in zip(*turned, strict=True))
     height, width = mask.shape[1:]
     noise = [random_noise(settings, 1, height, width, rng) for rng in rngs]
     local = [place - first_place for place in drawn if 0 <= place - first_place < len(mask)]

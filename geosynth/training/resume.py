@@ -21,10 +21,11 @@ _MAY_CHANGE = {
     *("steps", "max_time", "devices", "workers", "save_every", "save_minutes", "preview_every", "log_every"),
 }
 _OTHER_DATA = {
-    "scenes": "other scenes",
-    "legend": "another legend",
-    "bands": "other bands",
-    "gsd": "another pixel size",
+    "scenes": "on other scenes",
+    "legend": "on another legend",
+    "bands": "on other bands",
+    "gsd": "on another pixel size",
+    "initial": "from another initial model",
 }
 
 
@@ -76,8 +77,8 @@ def read_checkpoint(path: Path, settings: TrainSettings, data: dict[str, Any]) -
             f"{path}: was trained with fold={data_then['fold']}, not {data['fold']}; choose another folder"
         )
     for name, what in _OTHER_DATA.items():
-        if data_then[name] != data[name]:
-            raise DataError(f"{path}: was trained on {what}; choose another folder")
+        if data_then.get(name) != data.get(name):
+            raise DataError(f"{path}: was trained {what}; choose another folder")
     return checkpoint
 
 

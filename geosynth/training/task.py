@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from geosynth.checkpoint import GeneratorModel
 from geosynth.config import EncoderSettings, TrainSettings
 from geosynth.errors import TrainingError
 from geosynth.models.encoder import StyleEncoder, reparameterised
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.oasis import count_classes
+from geosynth.models.spectral import load_folded
 from geosynth.training.average import estimate_norms, update_average
 from geosynth.training.draws import Rows, draw_rows, drawn_places, random_inputs, sample_rngs
 from geosynth.training.numbers import Numbers
@@ -39,9 +41,16 @@ class SpadeTask(LightningModule):
         settings: of the training.
         num_classes: in the labels.
         band_names: of the images.
+        initial: a model of such networks, whose generator and encoder to go on from.
     """
 
-    def __init__(self, settings: TrainSettings, num_classes: int, band_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        num_classes: int,
+        band_names: Sequence[str],
+        initial: GeneratorModel | None = None,
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.settings = settings
@@ -50,9 +59,13 @@ class SpadeTask(LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.generator = SpadeGenerator(generator, spectral_norm=True)
-            self.encoder = _build_encoder(settings, num_bands) if settings.has_encoder else None
+            self.encoder = _build_encoder(settings, num_bands, initial) if settings.has_encoder else None
             self.adversary = build_adversary(settings, num_classes, num_bands)
             self.average = SpadeGenerator(generator).requires_grad_(False).eval()
+        if initial is not None:
+            load_folded(self.generator, initial.generator.state_dict())
+            if self.encoder is not None and initial.encoder is not None:
+                load_folded(self.encoder, initial.encoder.state_dict())
         update_average(self.average, self.generator, decay=0.0)
         self.to(memory_format=torch.channels_last)
         self.objectives = (Objectives(settings, band_names),)  # in a tuple: what it holds is no part of the checkpoint
@@ -136,6 +149,7 @@ class SpadeTask(LightningModule):
             step=self.steps_done,
             first_place=rank_index() * len(mask),
             drawn=self.drawn_places,
+            turn=self.settings.turn,
         )
 
     def _losses(self, rows: Rows, counts: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -187,11 +201,12 @@ class SpadeTask(LightningModule):
     def set_rates(self, progress: float) -> tuple[float, float]:
         """Learning rates at `progress` (0..1) of the training, generator's and discriminator's.
 
-        They are constant, then fall linearly to zero.
+        They are constant, then fall linearly to zero; the generator's may first rise.
         """
-        start = self.settings.decay_from
-        factor = 1.0 if progress <= start else max(0.0, (1 - progress) / (1 - start))
-        for optimiser in self.optimisers:
+        start, warmup = self.settings.decay_from, self.settings.generator_warmup
+        fall = 1.0 if progress <= start else max(0.0, (1 - progress) / (1 - start))
+        rise = min(1.0, progress / warmup) if warmup else 1.0
+        for optimiser, factor in zip(self.optimisers, (rise * fall, fall), strict=True):
             for group in optimiser.param_groups:
                 group.setdefault("initial_lr", group["lr"])
                 group["lr"] = group["initial_lr"] * factor
@@ -237,7 +252,9 @@ class SpadeTask(LightningModule):
         self._scale = values["scale"]
 
 
-def _build_encoder(settings: TrainSettings, num_bands: int) -> StyleEncoder:
+def _build_encoder(settings: TrainSettings, num_bands: int, initial: GeneratorModel | None) -> StyleEncoder:
+    if initial is not None and initial.card.encoder is not None:
+        return StyleEncoder(initial.card.encoder, spectral_norm=True)
     return StyleEncoder(
         EncoderSettings(
             num_bands=num_bands,

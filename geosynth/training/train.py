@@ -23,6 +23,7 @@ from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource
+from geosynth.training.initial import load_initial, with_initial, with_networks_of
 from geosynth.training.replicas import Rank, leave_group, workers
 from geosynth.training.resume import check_networks, data_record, read_checkpoint, seconds_in, steps_in
 from geosynth.training.task import SpadeTask
@@ -71,7 +72,7 @@ def train(
         MemoryError: if a step does not fit into memory.
         KeyboardInterrupt: on Ctrl-C.
     """
-    settings = settings or TrainSettings()
+    settings = with_networks_of(settings or TrainSettings())
     out = Path(out)
     model_path = out / "model.safetensors"
     if model_path.exists():
@@ -98,8 +99,14 @@ def run(
     keep_freed_memory()
     out = Path(out)
     sources: Sequence[PatchSource] = open_sources(data) if isinstance(data, str | Path) else [data]
+    legend = sources[0].legend
     bands = band_settings(sources, fold)
+    initial = load_initial(settings, legend, bands, sources[0].path)
+    if initial is not None:
+        bands = initial.card.bands  # its scaling, in which its weights were learned
     record = data_record(sources, fold)
+    if initial is not None:
+        record["initial"] = initial.sha256
     last = out / "last.ckpt"
     checkpoint = read_checkpoint(last, settings, record) if last.exists() else None
     done = steps_in(checkpoint) if checkpoint else 0
@@ -116,9 +123,8 @@ def run(
         rank=rank.index,
         num_ranks=rank.count,
     )
-    legend = sources[0].legend
     _warn_of_absent_classes(sources, fold)
-    task = SpadeTask(settings, legend.num_classes, bands.names)
+    task = SpadeTask(settings, legend.num_classes, bands.names, initial)
     if checkpoint:
         check_networks(last, checkpoint, task)
     if rank.index == 0:
@@ -132,15 +138,16 @@ def run(
     else:
         _fit(task, patches, Watch(settings, record, out, legend, progress), rank, last if checkpoint else None)
 
+    scenes = [scene for source in sources for scene in source.scenes_in(fold)]
     provenance: dict[str, Any] = {
         "software": f"geosynth {__version__}",
-        "data": [
-            {"name": scene.name, "sha256": scene.image_sha256} for source in sources for scene in source.scenes_in(fold)
-        ],
+        "data": [{"name": scene.name, "sha256": scene.image_sha256} for scene in scenes],
         "fold": fold,
         "steps": task.steps_done,
-        "training": settings.model_dump(mode="json"),
+        "training": settings.model_dump(mode="json", exclude={"init"}),
     }
+    if initial is not None:
+        provenance = with_initial(provenance, initial)
     return task, ModelCard(task.generator.settings, legend, bands, sources[0].gsd, provenance=provenance)
 
 

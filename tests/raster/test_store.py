@@ -304,6 +304,17 @@ def test_several_stores_side_by_side(tmp_path: Path) -> None:
         open_stores(tmp_path / "none")
 
 
+def test_several_stores_in_a_plain_folder(tmp_path: Path) -> None:
+    for name, crs in (("west", UTM), ("east", UTM_18N)):
+        make(tmp_path / "mine" / name, crs=crs)
+    (tmp_path / "mine" / "notes").mkdir()
+    assert [Path(store.path).name for store in open_stores(tmp_path / "mine")] == ["east", "west"]
+    (tmp_path / "mine" / "east" / "zarr.json").write_text("{")
+    for path in ("mine", "mine/east", "mine/notes"):
+        with pytest.raises(RasterError, match=f"{path}.*not a geosynth store"):
+            open_stores(tmp_path / path)
+
+
 def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     store = make(tmp_path / "store")
     group = zarr.open_group(store.path, mode="r+")

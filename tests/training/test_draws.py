@@ -19,8 +19,8 @@ def batch(count, seed=0):
     return torch.rand((count, 2, 32, 32), generator=rng), torch.randint(3, (count, 32, 32), generator=rng)
 
 
-def draw(image, mask, *, step=0, first_place=0, drawn=(1, 3), seed=7, settings=SETTINGS):
-    return draw_rows(image, mask, settings, seed=seed, step=step, first_place=first_place, drawn=drawn)
+def draw(image, mask, *, step=0, first_place=0, drawn=(1, 3), seed=7, settings=SETTINGS, turn=True):
+    return draw_rows(image, mask, settings, seed=seed, step=step, first_place=first_place, drawn=drawn, turn=turn)
 
 
 def tensors(rows):
@@ -66,6 +66,13 @@ def test_image_and_mask_turn_together():
     assert torch.equal(rows.image[:, 1], rows.mask.float())
     assert not torch.equal(rows.mask, mask)
     assert [sorted(one.flatten().tolist()) for one in rows.mask] == [sorted(one.flatten().tolist()) for one in mask]
+
+
+def test_north_stays_up_where_that_is_wanted():
+    image, mask = batch(4)
+    rows = draw(image, mask, turn=False)
+    assert torch.equal(rows.image, image)
+    assert torch.equal(rows.mask, mask)
 
 
 @given(st.floats(0, 1), st.integers(1, 64))

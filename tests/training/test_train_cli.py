@@ -25,6 +25,7 @@ def test_options_become_settings(run, asked, tmp_path):
     code, out, err = run(
         *("train", "--data", "store.zarr", "--out", tmp_path / "run", "--fold", "val", "--preset", "tiny"),
         *("--config", config, "--max-time", "1h30m", "--seed", "2", "--set", "generator_rate=1e-3"),
+        *("--init", "earlier.safetensors"),
         *("--set", "adam_betas=[0, 0.999]", "--set", "perceptual_path=null"),
     )
     assert (code, err) == (0, "")
@@ -33,6 +34,7 @@ def test_options_become_settings(run, asked, tmp_path):
     assert (data, fold) == ("store.zarr", "val")
     assert settings == geosynth.TrainSettings.resolve(
         preset="tiny",
+        init="earlier.safetensors",
         batch_size=6,
         base_width=5,
         max_time=5400,

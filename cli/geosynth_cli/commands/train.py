@@ -42,6 +42,10 @@ def train(
     preset: Annotated[
         str | None, typer.Option("--preset", help="tiny, small, base or reference; see --list-presets.")
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option("--init", help="Model file to go on from; chesapeake-small: the embedded one."),
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML of settings; goes over the preset.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Updates of the generator.")] = None,
     max_time: Annotated[
@@ -67,6 +71,7 @@ def train(
 
     show_warnings()
     given: dict[str, Any] = {
+        "init": init,
         "steps": steps,
         "max_time": max_time,
         "batch_size": batch_size,

@@ -292,15 +292,17 @@ def create_group(path: str | Path, names: Sequence[str]) -> None:
 
 
 def open_stores(path: str | Path) -> list[Store]:
-    """The store at `path`, or all of them where an ingest of several CRSs made one for each.
+    """The store at `path`; or those side by side in it, as an ingest of several CRSs or a user put them there.
 
     Raises:
         RasterError: if there is none.
     """
     try:
         names = zarr.open_group(str(path), mode="r", zarr_format=3).attrs.get("geosynth_stores", [])
-    except Exception:  # Store tells what is wrong
-        names = []
+    except Exception:  # a plain folder; or Store tells what is wrong
+        folder = Path(path)
+        is_plain = folder.is_dir() and not is_store(folder)
+        names = sorted(child.name for child in folder.iterdir() if is_store(child)) if is_plain else []
     return [Store(f"{path}/{name}") for name in names] or [Store(path)]
 
 

@@ -109,7 +109,7 @@ def check(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, flo
     """Relative differences between the losses of the first step, both in float32; refuses large ones."""
     task = build_task(reference_settings(width, size, len(image), "fp32"), image.device.type)
     plain = build_plain(task)
-    rows = draw_rows(image, labels, task.generator.settings, seed=0, step=0, first_place=0, drawn=[])
+    rows = draw_rows(image, labels, task.generator.settings, seed=0, step=0, first_place=0, drawn=[], turn=True)
     with without_tf32():
         theirs = plain.step(rows.image.contiguous(), rows.mask, rows.latents)
         task.update(image, labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,7 @@ def folded_parameters(module: nn.Module) -> dict[str, Tensor]:
     The names are those of the same module built without parametrisations.
     """
     values: dict[str, Tensor] = {}
-    for prefix, layer in module.named_modules():
-        if ".parametrizations" in f".{prefix}":
-            continue
-        owner = f"{prefix}." if prefix else ""
+    for owner, layer in _layers(module):
         values |= {owner + name: value for name, value in layer.named_parameters(recurse=False)}
         if parametrize.is_parametrized(layer):
             was_training = layer.training
@@ -46,15 +43,19 @@ def load_folded(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         KeyError: if a weight is missing.
         RuntimeError: if one has another shape.
     """
-    for prefix, layer in module.named_modules():
-        if ".parametrizations" in f".{prefix}":
-            continue
-        owner = f"{prefix}." if prefix else ""
+    for owner, layer in _layers(module):
         for name, value in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
             value.copy_(state[owner + name])
         if parametrize.is_parametrized(layer):
             assert isinstance(layer.parametrizations, nn.ModuleDict)
             for name in layer.parametrizations:
-                getattr(layer.parametrizations, name).original.copy_(state[owner + name])
+                setattr(layer, name, state[owner + name])
                 for _ in range(_POWER_ITERATIONS):
                     getattr(layer, name)  # in training mode each reading refines the norm's vectors
+
+
+def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All modules but those of the parametrisations, each after what stands before the names of its tensors."""
+    for prefix, layer in module.named_modules():
+        if ".parametrizations" not in f".{prefix}":
+            yield f"{prefix}." if prefix else "", layer

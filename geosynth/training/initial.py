@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from geosynth.checkpoint import DEFAULT_MODEL, GeneratorModel, ModelCard, default_model_path, load_generator, read_card
-from geosynth.config import BandSettings, TrainSettings
+from geosynth.config import TrainSettings
 from geosynth.errors import DataError, SettingsError
-from geosynth.legend import Legend
+from geosynth.raster.stores.source import PatchSource
 
 
 def with_networks_of(settings: TrainSettings) -> TrainSettings:
@@ -28,8 +28,8 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
     return TrainSettings.parse({**values, **networks})
 
 
-def load_initial(settings: TrainSettings, legend: Legend, bands: BandSettings, path: str) -> GeneratorModel | None:
-    """The model `settings.init`, once it is sure that it fits the data at `path`; None if there is none.
+def load_initial(settings: TrainSettings, source: PatchSource) -> GeneratorModel | None:
+    """The model `settings.init`, once it is sure that it fits the data; None if there is none.
 
     Raises:
         CheckpointError: if that is not a model, or damaged.
@@ -40,13 +40,14 @@ def load_initial(settings: TrainSettings, legend: Legend, bands: BandSettings, p
     model = load_generator(_path(settings.init))
     card = model.card
     for what, theirs, ours in (
-        ("classes", card.legend.names, legend.names),
-        ("bands", card.bands.names, bands.names),
-        ("pixel values of type", (card.bands.dtype,), (bands.dtype,)),
+        ("classes", card.legend.names, source.legend.names),
+        ("bands", card.bands.names, source.band_names),
+        ("pixel values of type", (card.bands.dtype,), (str(source.dtype),)),
     ):
         if tuple(theirs) != tuple(ours):
             raise DataError(
-                f"{path}: {what} {', '.join(ours)} do not fit the model {settings.init}, which has {', '.join(theirs)}"
+                f"{source.path}: {what} {', '.join(ours)} do not fit the model {settings.init}, which has"
+                f" {', '.join(theirs)}"
             )
     return model
 

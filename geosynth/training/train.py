@@ -99,11 +99,9 @@ def run(
     keep_freed_memory()
     out = Path(out)
     sources: Sequence[PatchSource] = open_sources(data) if isinstance(data, str | Path) else [data]
-    legend = sources[0].legend
-    bands = band_settings(sources, fold)
-    initial = load_initial(settings, legend, bands, sources[0].path)
-    if initial is not None:
-        bands = initial.card.bands  # its scaling, in which its weights were learned
+    initial = load_initial(settings, sources[0])
+    # The scaling in which a model's weights were learned stays.
+    bands = band_settings(sources, fold) if initial is None else initial.card.bands
     record = data_record(sources, fold)
     if initial is not None:
         record["initial"] = initial.sha256
@@ -123,6 +121,7 @@ def run(
         rank=rank.index,
         num_ranks=rank.count,
     )
+    legend = sources[0].legend
     _warn_of_absent_classes(sources, fold)
     task = SpadeTask(settings, legend.num_classes, bands.names, initial)
     if checkpoint:

@@ -7,7 +7,7 @@ import torch
 from trainings import EVERY_STEP, TINY, checkpoint_in, make_store, start_and_break
 
 from geosynth.checkpoint import DEFAULT_MODEL, ModelCard, load_generator, save_generator
-from geosynth.config import BandSettings, TrainSettings
+from geosynth.config import TrainSettings
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.models.field import random_noise
 from geosynth.training.initial import load_initial, with_networks_of
@@ -107,23 +107,23 @@ def test_the_embedded_model_has_a_name():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"bands": BandSettings(names=("nir", "green", "blue", "red"))}, "bands nir, green, blue, red do not fit"),
-        ({"bands": BandSettings(names=BANDS, dtype="uint16")}, "pixel values of type uint16 do not fit"),
+        ({"bands": ("nir", "green", "blue", "red")}, "bands nir, green, blue, red do not fit"),
+        ({"dtype": "uint16"}, "pixel values of type uint16 do not fit"),
     ],
 )
-def test_data_that_do_not_fit_are_refused(model, store, change, words):
-    fitting = {"legend": store.legend, "bands": BandSettings(names=BANDS), "path": "here.zarr"}
-    assert load_initial(TrainSettings(init=str(model)), **fitting) is not None
+def test_data_that_do_not_fit_are_refused(model, store, tmp_path, change, words):
+    assert load_initial(TrainSettings(init=str(model)), store) is not None
+    other = make_store(tmp_path / "here.zarr", **change)
     with pytest.raises(DataError, match=f"here.zarr: {words} the model {model}, which has"):
-        load_initial(TrainSettings(init=str(model)), **{**fitting, **change})
+        load_initial(TrainSettings(init=str(model)), other)
 
 
-def test_other_classes_are_refused(model, store):
+def test_other_classes_are_refused(model, store, tmp_path):
     names = [*store.legend.names[1:], store.legend.names[0]]
     entries = [entry.model_copy(update={"name": name}) for entry, name in zip(store.legend.classes, names, strict=True)]
     legend = store.legend.model_copy(update={"classes": tuple(entries)})
     with pytest.raises(DataError, match=r"here\.zarr: classes .* do not fit the model"):
-        load_initial(TrainSettings(init=str(model)), legend, BandSettings(names=BANDS), "here.zarr")
+        load_initial(TrainSettings(init=str(model)), make_store(tmp_path / "here.zarr", legend=legend))
 
 
 def test_what_is_no_model_is_refused(store, tmp_path):
@@ -147,6 +147,6 @@ def test_the_generator_starts_slowly_where_it_knows_something():
     assert rates(initial, 0.75) == rates(fresh, 0.75)
 
 
-def test_saved_cards_fit(model):
+def test_a_training_from_nothing_records_no_initial_model(model):
     assert isinstance(load_generator(model).card, ModelCard)
     assert checkpoint_in(model.parent)["geosynth"]["data"].get("initial") is None

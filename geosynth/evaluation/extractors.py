@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from geosynth.digest import sha256_of
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.evaluation.histograms import Floats
-from geosynth.models.perceptual import EfficientNetLite0Features, rgb_bands
+from geosynth.models.perceptual import EfficientNetLite0Features
 from geosynth.models.pickles import read_state
 
 ExtractorName = Literal["inception", "efficientnet-lite0"]
@@ -95,22 +95,6 @@ def load_extractor(
     if name == "inception":
         return _inception(_inception_weights(download) if weights is None else Path(weights), place)
     raise SettingsError(f"no feature extractor {name!r}; there are {', '.join(get_args(ExtractorName))}")
-
-
-def composites(bands: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """The three-band pictures in which a network sees an image: name ("red, green, blue") -> indices of the bands.
-
-    Natural colours first (or the first three bands, fewer repeated). Where there is a band "nir" also near infrared,
-    red and green as red, green and blue, as interpreters look at vegetation: distances on it have a name of their own.
-
-    Args:
-        bands: names.
-    """
-    lower = [name.casefold() for name in bands]
-    chosen = [rgb_bands(bands)]
-    if {"nir", "red", "green"} <= set(lower):
-        chosen.append((lower.index("nir"), lower.index("red"), lower.index("green")))
-    return {", ".join(lower[index] for index in indices): indices for indices in chosen}
 
 
 def _lite0(weights: str | Path | None, device: torch.device) -> Extractor:

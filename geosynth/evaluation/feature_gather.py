@@ -69,7 +69,8 @@ def open_spaces(bands: tuple[str, ...], inception: str | None, device: str) -> l
     Raises:
         CheckpointError: if weights cannot be had.
     """
-    from geosynth.evaluation.extractors import composites, load_extractor
+    from geosynth.evaluation.extractors import load_extractor
+    from geosynth.models.perceptual import composites
 
     (_, natural), *others = composites(bands).items()
     spaces = []

@@ -128,6 +128,22 @@ def rgb_bands(band_names: Sequence[str]) -> tuple[int, int, int]:
     return 0, min(1, last), min(2, last)
 
 
+def composites(bands: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """The three-band pictures in which a network sees an image: name ("red, green, blue") -> indices of the bands.
+
+    Natural colours first (or the first three bands, fewer repeated). Where there is a band "nir" also near infrared,
+    red and green as red, green and blue, as interpreters look at vegetation: distances on it have a name of their own.
+
+    Args:
+        bands: names.
+    """
+    lower = [name.casefold() for name in bands]
+    chosen = [rgb_bands(bands)]
+    if {"nir", "red", "green"} <= set(lower):
+        chosen.append((lower.index("nir"), lower.index("red"), lower.index("green")))
+    return {", ".join(lower[index] for index in indices): indices for indices in chosen}
+
+
 class PerceptualLoss(nn.Module):
     """L1 distance between features of two images, fine to coarse weighted 1/32, 1/16, 1/8, 1/4 and 1.
 
@@ -135,15 +151,17 @@ class PerceptualLoss(nn.Module):
 
     Args:
         features: of RGB images.
-        bands: indices of red, green and blue.
+        pictures: per picture that the network sees, the indices of the bands in the places of red, green and blue; the
+            loss is the mean over them.
     """
 
+    pictures: Tensor
     _WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 
-    def __init__(self, features: nn.Module, bands: tuple[int, int, int]) -> None:
+    def __init__(self, features: nn.Module, pictures: Sequence[tuple[int, int, int]]) -> None:
         super().__init__()
         self.features = features.eval().requires_grad_(False)
-        self.bands = list(bands)
+        self.register_buffer("pictures", torch.tensor(pictures), persistent=False)
 
     @classmethod
     def build(cls, source: Source, band_names: Sequence[str], weights: str | Path | None = None) -> Self:
@@ -151,14 +169,15 @@ class PerceptualLoss(nn.Module):
 
         Args:
             source: "vgg19" (the reference's; a download of 548 MB) or "efficientnet-lite0" (offline).
-            band_names: of the images, as in ("red", "green", "blue", "nir"): the distance is that of the RGB bands.
+            band_names: of the images, as in ("red", "green", "blue", "nir"): the distance is that of their
+                `composites`.
             weights: a local file to take the network's weights from.
 
         Raises:
             CheckpointError: if the weights cannot be had.
         """
         network = Vgg19Features(weights) if source == "vgg19" else EfficientNetLite0Features(weights)
-        return cls(network, rgb_bands(band_names))
+        return cls(network, list(composites(band_names).values()))
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode, whatever it is part of."""
@@ -167,9 +186,13 @@ class PerceptualLoss(nn.Module):
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """The distance of (B, num_bands, H, W) images in [-1, 1], a scalar."""
         with torch.no_grad():
-            target = self.features(real[:, self.bands])
+            target = self.features(self._seen(real))
         distances = [
             weight * F.l1_loss(value.float(), wanted.float())
-            for weight, value, wanted in zip(self._WEIGHTS, self.features(fake[:, self.bands]), target, strict=True)
+            for weight, value, wanted in zip(self._WEIGHTS, self.features(self._seen(fake)), target, strict=True)
         ]
         return torch.stack(distances).sum()
+
+    def _seen(self, image: Tensor) -> Tensor:
+        """(pictures * B, 3, H, W)."""
+        return image[:, self.pictures].flatten(0, 1).contiguous(memory_format=torch.channels_last)

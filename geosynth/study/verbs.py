@@ -11,8 +11,9 @@ import numpy as np
 
 from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
 from geosynth.errors import DataError
-from geosynth.evaluation.extractors import composites, load_extractor
+from geosynth.evaluation.extractors import load_extractor
 from geosynth.evaluation.frechet import frechet_distance
+from geosynth.models.perceptual import composites
 from geosynth.models.precision import best_device
 from geosynth.mosaic.twin import twin
 from geosynth.raster.stores.source import PatchSource

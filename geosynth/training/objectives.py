@@ -9,6 +9,7 @@ from torch import Tensor
 
 from geosynth.config import DiscriminatorSettings, OasisSettings, TrainSettings
 from geosynth.models.adversary import OasisAdversary, PatchAdversary, features_of
+from geosynth.models.augment import Augmentation
 from geosynth.models.discriminator import Outputs
 from geosynth.models.losses import block_mean_distance, diversity, kl_divergence
 from geosynth.models.perceptual import PerceptualLoss
@@ -38,11 +39,12 @@ class Objectives:
 
     Args:
         settings: of the training.
+        num_classes: in the labels.
         band_names: of the images.
     """
 
-    def __init__(self, settings: TrainSettings, band_names: Sequence[str]) -> None:
-        self.settings = settings
+    def __init__(self, settings: TrainSettings, num_classes: int, band_names: Sequence[str]) -> None:
+        self.settings, self.num_classes = settings, num_classes
         self.num_drawn = len(drawn_places(settings.prior_share, settings.batch_size))
         self.wants_second = settings.diversity_weight > 0
         self.perceptual = (
@@ -55,6 +57,15 @@ class Objectives:
         """Move pretrained networks."""
         if self.perceptual is not None:
             self.perceptual.to(device)
+
+    def shown(self, fake: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels, fake and real images as the discriminator sees them."""
+        mask, real, strength = rows.mask, rows.image, self.settings.augment
+        if not strength:
+            return mask, fake, real
+        height, width = mask.shape[1:]
+        change = Augmentation(strength, height, width, rows.rngs)
+        return change.labels(mask, self.num_classes), change.image(fake), change.image(real)
 
     def paired(self, rows: Rows) -> Tensor | None:
         """The rows that are compared to their real images; None for all."""

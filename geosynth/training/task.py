@@ -26,7 +26,6 @@ from geosynth.training.numbers import Numbers
 from geosynth.training.objectives import Objectives, build_adversary
 from geosynth.training.replicas import average_gradients, gathered, rank_index, total
 
-_NOISE_RATE = 10.0  # noise strengths start small and are few: they learn this much faster than other weights
 _NORM_BATCHES = 50
 _LARGEST_LOSS = 1e6
 
@@ -68,7 +67,9 @@ class SpadeTask(LightningModule):
                 load_folded(self.encoder, initial.encoder.state_dict())
         update_average(self.average, self.generator, decay=0.0)
         self.to(memory_format=torch.channels_last)
-        self.objectives = (Objectives(settings, band_names),)  # in a tuple: what it holds is no part of the checkpoint
+        self.objectives = (
+            Objectives(settings, num_classes, band_names),
+        )  # in a tuple: what it holds is no part of the checkpoint
         self.steps_done = 0
         self.drawn_places = drawn_places(settings.prior_share, settings.batch_size)
         self.recent_masks: deque[Tensor] = deque(maxlen=_NORM_BATCHES)
@@ -81,7 +82,7 @@ class SpadeTask(LightningModule):
         strengths = [value for name, value in self.generator.named_parameters() if name.endswith("noise_strength")]
         groups = [{"params": self._painting_weights(without=strengths), "lr": rate}]
         if strengths:
-            groups.append({"params": strengths, "lr": rate * _NOISE_RATE})
+            groups.append({"params": strengths, "lr": rate * self.settings.noise_rate})
         return [
             torch.optim.Adam(groups, betas=betas, fused=True),
             torch.optim.Adam(self.adversary.parameters(), self.settings.discriminator_rate, betas=betas, fused=True),
@@ -161,10 +162,11 @@ class SpadeTask(LightningModule):
         with self.numbers.autocast():
             fakes, latents, moments = self._paint(rows)
             fake, second = fakes[: len(rows.mask)], fakes[len(rows.mask) :]
-            judged_fake = self.adversary.judge(rows.mask, fake)
-            judged_real = self.adversary.judge(rows.mask, rows.image)
+            labels, shown_fake, shown_real = objectives.shown(fake, rows)
+            judged_fake = self.adversary.judge(labels, shown_fake)
+            judged_real = self.adversary.judge(labels, shown_real)
             painting = self.adversary.for_generator(
-                judged_fake, judged_real, rows.mask, paired=objectives.paired(rows), counts=counts
+                judged_fake, judged_real, labels, paired=objectives.paired(rows), counts=counts
             )
             if self.settings.feature_weight and self.settings.discriminator == "patch":
                 painting["features"] = painting.get("features", fake.new_zeros(())) * objectives.paired_share(rows)
@@ -172,7 +174,7 @@ class SpadeTask(LightningModule):
             if objectives.wants_second:
                 painting |= objectives.diversity(self.adversary, judged_fake, fake, second, latents, rows)
             judging = self.adversary.for_discriminator(
-                judged_fake, judged_real, rows.mask, fake.detach(), rows.image, rows.rngs, counts=counts
+                judged_fake, judged_real, labels, shown_fake.detach(), shown_real, rows.rngs, counts=counts
             )
         return painting, judging
 

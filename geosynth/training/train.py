@@ -118,6 +118,7 @@ def run(
         seed=settings.seed,
         start=done,
         num_workers=settings.workers,
+        class_weights=_class_weights(sources, fold, settings.class_balance),
         rank=rank.index,
         num_ranks=rank.count,
     )
@@ -150,10 +151,21 @@ def run(
     return task, ModelCard(task.generator.settings, legend, bands, sources[0].gsd, provenance=provenance)
 
 
+def _class_weights(sources: Sequence[PatchSource], fold: str, balance: float) -> dict[str, float] | None:
+    """What each class counts when patches are drawn; None to draw by area."""
+    if not balance:
+        return None
+    return {name: count ** (1 - balance) for name, count in _class_pixels(sources, fold).items() if count}
+
+
+def _class_pixels(sources: Sequence[PatchSource], fold: str) -> dict[str, int]:
+    pixels = np.array([scene.class_pixels for source in sources for scene in source.scenes_in(fold)]).sum(axis=0)
+    return dict(zip(sources[0].legend.names, pixels.tolist(), strict=True))
+
+
 def _warn_of_absent_classes(sources: Sequence[PatchSource], fold: str) -> None:
     """What a model has never seen it cannot paint; the scenes' records tell before the training does."""
-    pixels = np.array([scene.class_pixels for source in sources for scene in source.scenes_in(fold)]).sum(axis=0)
-    names = [name for name, count in zip(sources[0].legend.names, pixels, strict=True) if not count]
+    names = [name for name, count in _class_pixels(sources, fold).items() if not count]
     if names:
         _log.warning("fold %r has no pixel of %s: the model cannot learn to paint that", fold, ", ".join(names))
 

@@ -12,7 +12,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from geosynth.errors import CheckpointError, DataError, SettingsError
-from geosynth.evaluation.extractors import Extractor, composites, load_extractor
+from geosynth.evaluation.extractors import Extractor, load_extractor
 from geosynth.evaluation.frechet import frechet_distance
 from geosynth.models.perceptual import EfficientNetLite0Features
 
@@ -78,14 +78,6 @@ def test_equal_digests_mean_equal_weights(lite0: Extractor, tmp_path: Path) -> N
 def test_other_shapes_are_refused(lite0: Extractor, tiles: np.ndarray) -> None:
     with pytest.raises(DataError, match="efficientnet-lite0 features need uint8 images"):
         lite0.embed(tiles)
-
-
-def test_composites_name_the_bands_that_a_network_sees() -> None:
-    natural, infrared = composites(("Red", "Green", "Blue", "NIR")).items()
-    assert natural == ("red, green, blue", (0, 1, 2))
-    assert infrared == ("nir, red, green", (3, 0, 1))
-    assert composites(("blue", "green", "red")) == {"red, green, blue": (2, 1, 0)}
-    assert composites(("band 1", "band 2")) == {"band 1, band 2, band 2": (0, 1, 1)}
 
 
 @pytest.mark.slow

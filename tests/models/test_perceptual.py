@@ -5,7 +5,7 @@ import torch
 from torchvision.models import VGG19_Weights, vgg19
 
 from geosynth.errors import CheckpointError
-from geosynth.models.perceptual import EfficientNetLite0Features, PerceptualLoss, Vgg19Features, rgb_bands
+from geosynth.models.perceptual import EfficientNetLite0Features, PerceptualLoss, Vgg19Features, composites, rgb_bands
 
 RGBN = ("red", "green", "blue", "nir")
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
@@ -63,7 +63,7 @@ def test_vgg_loss_is_the_papers(random_vgg, vgg_path):
         weight * (one - other).abs().mean()
         for weight, one, other in zip(WEIGHTS, features(fake), features(real), strict=True)
     )
-    loss = PerceptualLoss.build("vgg19", RGBN, vgg_path)
+    loss = PerceptualLoss.build("vgg19", RGBN[:3], vgg_path)
     torch.testing.assert_close(loss(fake, real), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -110,8 +110,7 @@ def test_loss_falls_with_likeness_and_moves_the_fake_only(lite0):
     assert 0 < float(near.detach()) < float(far.detach())
     far.backward()
     assert real.grad is None
-    assert fake.grad[:, :3].abs().sum() > 0
-    assert not fake.grad[:, 3].any()  # the network sees RGB
+    assert all(fake.grad[:, band].abs().sum() > 0 for band in range(4))
     assert not any(value.requires_grad for value in lite0.parameters())
     assert not lite0.train().features.network.training
 
@@ -128,8 +127,23 @@ def test_loss_falls_with_likeness_and_moves_the_fake_only(lite0):
 )
 def test_rgb_is_found_by_name(names, expected, lite0):
     assert rgb_bands(names) == expected
-    loss = PerceptualLoss(lite0.features, rgb_bands(names))
+    loss = PerceptualLoss(lite0.features, [rgb_bands(names)])
     assert torch.isfinite(loss(*images(len(names), 32)))
+
+
+def test_composites_name_the_bands_that_a_network_sees() -> None:
+    natural, infrared = composites(("Red", "Green", "Blue", "NIR")).items()
+    assert natural == ("red, green, blue", (0, 1, 2))
+    assert infrared == ("nir, red, green", (3, 0, 1))
+    assert composites(("blue", "green", "red")) == {"red, green, blue": (2, 1, 0)}
+    assert composites(("band 1", "band 2")) == {"band 1, band 2, band 2": (0, 1, 1)}
+
+
+def test_the_loss_is_the_mean_over_composites(lite0):
+    fake, real = images()
+    parts = [PerceptualLoss(lite0.features, [bands])(fake, real) for bands in ((0, 1, 2), (3, 0, 1))]
+    torch.testing.assert_close(lite0(fake, real), sum(parts) / 2)
+    assert float(parts[0]) != pytest.approx(float(parts[1]), rel=0.01)
 
 
 def test_weights_of_another_network_are_refused(tmp_path, vgg_path):

@@ -56,8 +56,9 @@ def gradients_of(task, image, mask):
         {"prior_share": 0.25, "diversity_weight": 4.0, "diversity_distance": "features"},
         {"discriminator": "oasis"},
         {"prior_share": 1.0},
+        {"augment": 1.0},
     ],
-    ids=["patch", "dsgan", "dsgan features", "oasis", "no encoder"],
+    ids=["patch", "dsgan", "dsgan features", "oasis", "no encoder", "augmented"],
 )
 def test_parts_give_the_gradients_of_the_whole_batch(changes):
     """Where no norm looks at other samples; batch norm's statistics are a part's own."""
@@ -132,6 +133,8 @@ def test_seconds_differ_from_firsts_by_their_style_only(monkeypatch):
         ({"discriminator": "oasis", "labelmix_weight": 0.0}, {"gan", "means", "kl", "discriminator"}),
         ({"diversity_weight": 2.0}, {"gan", "features", "means", "kl", "diversity", "discriminator"}),
         ({"perceptual_weight": 1.0}, {"gan", "features", "means", "kl", "perceptual", "discriminator"}),
+        ({"augment": 1.0}, {"gan", "features", "means", "kl", "discriminator"}),
+        ({"augment": 1.0, "discriminator": "oasis"}, {"gan", "means", "kl", "discriminator", "label_mix"}),
     ],
 )
 def test_losses_are_those_that_are_asked_for(changes, names):
@@ -174,12 +177,40 @@ def test_rates_are_constant_then_fall_to_zero():
     assert [group["lr"] for group in groups] == pytest.approx([generator, 10 * generator, discriminator])
 
 
+def test_the_discriminator_alone_sees_changed_images(monkeypatch):
+    task, seen = ready(TINY, augment=1.0), []
+    plain_judge = task.adversary.judge
+    monkeypatch.setattr(task.adversary, "judge", lambda *both: seen.append(both) or plain_judge(*both))
+    image, mask = batch(2)
+    rows = task._rows(image, mask)
+    task._losses(rows, torch.ones(6))
+    (labels, fake), (same_labels, real) = seen
+    assert labels is same_labels
+    hole = labels != rows.mask
+    assert hole.any()
+    assert not fake.movedim(1, -1)[hole].any()
+    assert not real.movedim(1, -1)[hole].any()
+    assert not torch.isclose(real, rows.image).movedim(1, -1)[~hole].all(-1).any()
+
+
+def test_noise_strengths_may_stay_as_they_are():
+    task = ready(TINY, noise_rate=0.0)
+    before = {name: value.detach().clone() for name, value in task.generator.named_parameters()}
+    task.update(*batch(2))
+    moved = {name for name, value in task.generator.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {name for name in before if not name.endswith("noise_strength")}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"batch_size": 6, "devices": 2, "parts": 2}, "batch_size must be a multiple of devices x parts, 4"),
         ({"diversity_weight": 1.0, "prior_share": 0.0}, "diversity_weight needs drawn styles"),
         ({"start": "linear"}, "noise_channels"),
+        (
+            {"augment": 0.5, "diversity_weight": 1.0, "diversity_distance": "features"},
+            "set diversity_distance to pixels",
+        ),
         ({"max_time": "soon"}, "say a time as in 90m"),
         ({"adam_betas": (0.0, 1.0)}, "adam_betas.1"),
     ],

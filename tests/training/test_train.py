@@ -1,5 +1,6 @@
 """The train verb on a tiny store: what it makes, repeats and refuses, and how it fails: in one line."""
 
+import itertools
 import logging
 import warnings
 
@@ -211,6 +212,31 @@ def test_a_class_that_the_fold_lacks_is_told(tmp_path, caplog):
     assert (
         record.getMessage() == f"fold 'train' has no pixel of {', '.join(absent)}: the model cannot learn to paint that"
     )
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_patches_are_drawn_by_class_as_far_as_is_wanted(tmp_path, monkeypatch, balance):
+    weights = []
+    store = make_store(tmp_path / "store.zarr")
+    plain = train_module.PatchModule
+    monkeypatch.setattr(
+        train_module, "PatchModule", lambda *args, **kw: weights.append(kw["class_weights"]) or plain(*args, **kw)
+    )
+    train(store, tmp_path / "run", TINY.model_copy(update={"class_balance": balance}))
+    if balance == 0:
+        assert weights == [None]
+        return
+    [found] = weights
+    pixels = dict(zip(store.legend.names, store.scenes[0].class_pixels, strict=True))
+    assert len(set(pixels.values())) > 1
+    # A class's say is its share to the power of 1 - balance: all alike at 1.
+    for one, other in itertools.pairwise(pixels):
+        assert found[one] / found[other] == pytest.approx((pixels[one] / pixels[other]) ** (1 - balance))
+
+
+def test_a_class_that_is_not_there_has_no_say(tmp_path):
+    store = make_store(tmp_path / "store.zarr", classes=4)
+    assert train(store, tmp_path / "run", TINY.model_copy(update={"class_balance": 0.5})).is_file()
 
 
 def test_more_devices_than_there_are(store, tmp_path, monkeypatch):

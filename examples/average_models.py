@@ -1,0 +1,86 @@
+"""Average the weights of models that went on from the same one, and write that as another model.
+
+    python examples/average_models.py STORE MODEL MODEL [MODEL ...] --out OUT
+
+Trainings that start from one model (`geosynth train --init`) and differ in their discriminators, say, end in the same
+valley: the mean of their weights paints what they have in common and drops what each overdid (Wortsman et al. 2022,
+"Model soups"; Wang et al. 2018, "ESRGAN", section 3.4). Statistics of batch norms cannot be averaged, so they are
+measured again, on labels of the fold "train" of STORE. The style encoder is averaged likewise. Choose the models by
+`geosynth evaluate` on a fold that is not the test.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geosynth.checkpoint import GeneratorModel, load_generator, save_generator
+from geosynth.patches.module import PatchModule
+from geosynth.raster.stores.in_place import open_sources
+from geosynth.training.average import estimate_norms
+from geosynth.training.draws import random_inputs, sample_rngs
+
+_NUM_BATCHES, _BATCH_SIZE, _CROP_SIZE = 50, 8, 128
+
+
+def average(store: Path, models: Sequence[Path], out: Path) -> None:
+    """Write the average of `models` to `out`."""
+    loaded = [load_generator(path) for path in models]
+    result = loaded[0]
+    if any(model.card.settings != result.card.settings for model in loaded):
+        raise SystemExit("the models' networks differ, so there is no average of their weights")
+    _average_into(result.generator, [model.generator for model in loaded])
+    encoders = [model.encoder for model in loaded if model.encoder is not None]
+    if result.encoder is not None and len(encoders) == len(loaded):
+        _average_into(result.encoder, encoders)
+    estimate_norms(result.generator, _batches(store, result))
+    card = replace(result.card, provenance=_provenance(loaded))
+    save_generator(out, result.generator, card, result.encoder)
+
+
+def _provenance(models: Sequence[GeneratorModel]) -> dict[str, Any]:
+    """The data that any of the models has seen, once, and what else each says about itself."""
+    data: list[Any] = []
+    parts = []
+    for model in models:
+        own = dict(model.card.provenance)
+        data += [entry for entry in own.pop("data", []) if entry not in data]
+        parts.append({"sha256": model.sha256, **own})
+    return {"data": data, "average_of": parts}
+
+
+@torch.no_grad()
+def _average_into(target: nn.Module, networks: Sequence[nn.Module]) -> None:
+    parameters = [dict(network.named_parameters()) for network in networks]
+    for name, value in target.named_parameters():
+        value.copy_(torch.stack([each[name] for each in parameters]).mean(0))
+
+
+def _batches(store: Path, model: GeneratorModel) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+    """Labels, styles and noise as a training would end on."""
+    patches = PatchModule(
+        open_sources(store), model.card.bands, crop_size=_CROP_SIZE, batch_size=_BATCH_SIZE, num_batches=_NUM_BATCHES
+    )
+    for index, batch in enumerate(patches.train_dataloader()):
+        mask = batch["mask"].long()
+        yield mask, *random_inputs(model.card.settings, mask, sample_rngs(0, index, range(len(mask))))
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("store", type=Path, help="whose labels the norms are measured on")
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    values = parser.parse_args()
+    average(values.store, values.models, values.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -158,13 +158,13 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
     """Load a generator (and its encoder) for inference, in float32 and evaluation mode.
 
     Args:
-        model: a file made by `geosynth train`; None for the embedded default.
+        model: a file made by `geosynth train`; None, or its name, for the embedded default.
         device: "cpu", "cuda", "cuda:1", ...
 
     Raises:
         CheckpointError: if the file is missing, not a geosynth model, or damaged.
     """
-    path = Path(model) if model is not None else default_model_path()
+    path = model_path(model)
     card = read_card(path)
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -198,8 +198,14 @@ def _ready(network: Network, device: str) -> Network:
     return network.eval().requires_grad_(False)
 
 
-def default_model_path() -> Path:
-    """The embedded generator for the Chesapeake legend."""
+def model_path(model: str | Path | None = None) -> Path:
+    """Where a model is: the file itself, or the embedded generator for "chesapeake-small" and None.
+
+    Raises:
+        CheckpointError: if the embedded generator is asked for, and missing.
+    """
+    if model is not None and str(model) != DEFAULT_MODEL:
+        return Path(model)
     path = Path(str(resources.files("geosynth") / "weights" / f"{DEFAULT_MODEL}.safetensors"))
     if not path.is_file():
         raise CheckpointError(f"the embedded model {DEFAULT_MODEL} is missing from this installation; say --model FILE")

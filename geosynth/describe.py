@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from geosynth.checkpoint import ModelCard, default_model_path, load_generator
+from geosynth.checkpoint import ModelCard, load_generator, model_path
 from geosynth.digest import sha256_of
 from geosynth.errors import RasterError
 from geosynth.raster.read import open_raster
@@ -18,12 +18,12 @@ def info(file: str | Path | None = None) -> dict[str, Any]:
     """Describe a model or segmenter (.safetensors), a store, or a raster (or image in Zarr), in plain values.
 
     Args:
-        file: what to describe; None for the embedded default model.
+        file: what to describe; None, or its name, for the embedded default model.
 
     Raises:
         RasterError, CheckpointError: if it is none of these, or damaged.
     """
-    path = default_model_path() if file is None else Path(file)
+    path = model_path(file)
     if path.suffix == ".safetensors":
         return _segmenter(path) if is_segmenter(path) else _model(path)
     if is_zarr_image(path):

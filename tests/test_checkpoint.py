@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -268,6 +269,12 @@ def test_unwritable_places_give_one_line(tmp_path, generator):
     with pytest.raises(OutputError, match="cannot be written"):
         save_generator(tmp_path / "folder", generator, CARD)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("name", [None, "chesapeake-small", Path("chesapeake-small")])
+def test_the_embedded_model_has_a_name(name):
+    assert load_generator(name).path == checkpoint.model_path()
+    assert checkpoint.model_path() != checkpoint.model_path("other.safetensors") == Path("other.safetensors")
 
 
 def test_absent_default_model_says_what_to_do(monkeypatch):

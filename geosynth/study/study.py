@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geosynth.checkpoint import ModelCard, read_card
+from geosynth.checkpoint import ModelCard, model_path, read_card
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings
 from geosynth.digest import sha256_of
 from geosynth.errors import DataError, SettingsError
@@ -75,9 +75,10 @@ class Study:
         else:
             if isinstance(settings, DiversitySettings):
                 raise SettingsError("the diversity study trains a generator for each lambda; leave out the model")
-            card = read_card(model)
-            legend_for(card, Path(model), store)
-            given = GivenGenerator(str(Path(model).absolute()), sha256_of(model))
+            file = model_path(model)
+            card = read_card(file)
+            legend_for(card, file, store)
+            given = GivenGenerator(str(file.absolute()), sha256_of(file))
             generator = _of_given(store, settings, given, card)
         path = store.path if "://" in store.path else str(Path(store.path).absolute())
         workshop = Workshop(path, digest_of_data(store), out.absolute(), verbs or RealVerbs())

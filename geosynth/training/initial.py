@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geosynth.checkpoint import DEFAULT_MODEL, GeneratorModel, ModelCard, default_model_path, load_generator, read_card
+from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, model_path, read_card
 from geosynth.config import TrainSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.raster.stores.source import PatchSource
@@ -19,7 +19,7 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
     """
     if settings.init is None:
         return settings
-    card = read_card(_path(settings.init))
+    card = read_card(model_path(settings.init))
     networks = _networks(card)
     values = settings.model_dump()
     for name, value in networks.items():
@@ -37,7 +37,7 @@ def load_initial(settings: TrainSettings, source: PatchSource) -> GeneratorModel
     """
     if settings.init is None:
         return None
-    model = load_generator(_path(settings.init))
+    model = load_generator(settings.init)
     card = model.card
     for what, theirs, ours in (
         ("classes", card.legend.names, source.legend.names),
@@ -68,7 +68,3 @@ def _networks(card: ModelCard) -> dict[str, Any]:
     if card.encoder is not None:
         generator["encoder_width"] = card.encoder.base_width
     return generator
-
-
-def _path(init: str) -> str:
-    return str(default_model_path()) if init == DEFAULT_MODEL else init

@@ -18,7 +18,12 @@ def evaluate(
     ] = None,
     labels: Annotated[str | None, typer.Option("--labels", help="Label raster of both.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="A store (or YAML), instead of --real, --labels.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Generator that paints twins of --data first.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Generator that paints twins of --data first; chesapeake-small: the embedded one."
+        ),
+    ] = None,
     fold: Annotated[str | None, typer.Option("--fold", help="Of --data: test (default), val or train.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for report.json and report.html.")] = None,
     legend: Annotated[

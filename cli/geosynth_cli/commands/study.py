@@ -22,7 +22,10 @@ def study(
     data: Annotated[str, typer.Option("--data", help="A store made by `geosynth ingest`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the study; several sweeps may share it.")],
     model: Annotated[
-        Path | None, typer.Option("--model", help="A generator; without it the study trains what it needs.")
+        Path | None,
+        typer.Option(
+            "--model", help="A generator (chesapeake-small: the embedded one); without it the study trains its own."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML of settings.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="How many; two or more give intervals.")] = None,

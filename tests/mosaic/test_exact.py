@@ -36,10 +36,11 @@ def busy_labels(height: int, width: int, seed: int = 0) -> np.ndarray:
     return codes
 
 
-def assert_nearly_equal(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_nearly_equal(found: np.ndarray, expected: np.ndarray, precision: str) -> None:
+    """Another order of additions turns few roundings to uint8, and more where 16 bits were rounded to before."""
     gap = np.abs(found.astype(int) - expected.astype(int))
     assert gap.max() <= 1
-    assert (gap > 0).mean() < 1e-4
+    assert (gap > 0).mean() < {"fp32": 1e-4, "bf16": 1e-2}[precision]
 
 
 @PRECISIONS
@@ -57,7 +58,7 @@ def test_the_bytes_do_not_depend_on_the_block_size(
     np.testing.assert_array_equal(paint(CELL), first)
     assert (tmp_path / f"{CELL}.tif").read_bytes() == (tmp_path / "2048.tif").read_bytes()
     for size in (384, 128):  # these cut cells: libraries may add in another order
-        assert_nearly_equal(paint(size), first)
+        assert_nearly_equal(paint(size), first, precision)
 
 
 @PRECISIONS
@@ -73,7 +74,7 @@ def test_any_window_is_the_crop_of_the_whole(precision: str, write_raster: Write
 
     whole = paint(Window(0, 0, 600, 640))
     for window in (Window(0, 0, 33, 47), Window(311, 200, 150, 301), Window(599, 639, 1, 1), Window(100, 0, 77, 640)):
-        assert_nearly_equal(paint(window), whole[:, *window.slices])
+        assert_nearly_equal(paint(window), whole[:, *window.slices], precision)
 
 
 @PRECISIONS
@@ -91,7 +92,7 @@ def test_neighbouring_rasters_agree_where_their_labels_agree(
     reach = halo + tiny_model.card.settings.stride
     common = slice(301 + reach, 900 - reach)
     assert common.stop - common.start > 200
-    assert_nearly_equal(first[:, :, common], second[:, :, common.start - 301 : common.stop - 301])
+    assert_nearly_equal(first[:, :, common], second[:, :, common.start - 301 : common.stop - 301], precision)
 
 
 def test_the_number_of_threads_changes_nothing(write_raster: Write, tiny_model: GeneratorModel) -> None:

@@ -33,12 +33,11 @@ def average(store: Path, models: Sequence[Path], out: Path) -> None:
     """Write the average of `models` to `out`."""
     loaded = [load_generator(path) for path in models]
     result = loaded[0]
-    if any(model.card.settings != result.card.settings for model in loaded):
-        raise SystemExit("the models' networks differ, so there is no average of their weights")
+    if any(replace(model.card, provenance={}) != replace(result.card, provenance={}) for model in loaded):
+        raise SystemExit("the models' networks differ, or their legends or bands: there is no average of them")
     _average_into(result.generator, [model.generator for model in loaded])
-    encoders = [model.encoder for model in loaded if model.encoder is not None]
-    if result.encoder is not None and len(encoders) == len(loaded):
-        _average_into(result.encoder, encoders)
+    if result.encoder is not None:
+        _average_into(result.encoder, [model.encoder for model in loaded if model.encoder is not None])
     estimate_norms(result.generator, _batches(store, result))
     card = replace(result.card, provenance=_provenance(loaded))
     save_generator(out, result.generator, card, result.encoder)

@@ -21,7 +21,11 @@ ingest() {  # labels, store
 }
 
 ingest "$data/labels" "$out/ohio.zarr"
-[ -d "$out/labels" ] || python "$here/mend_ohio_labels.py" "$data/images" "$data/labels" "$out/labels"
+if ! [ -d "$out/labels" ]; then
+    rm -rf "$out/labels.partial"
+    python "$here/mend_ohio_labels.py" "$data/images" "$data/labels" "$out/labels.partial"
+    mv "$out/labels.partial" "$out/labels"
+fi
 ingest "$out/labels" "$out/mended.zarr"
 # Folds are stratified by class, so other labels would give other folds.
 geosynth split --data "$out/ohio.zarr" --by clusters --file-only --out "$out/folds.parquet" --overwrite
@@ -47,7 +51,7 @@ train oasis "${with_augmentation[@]}" --steps $((steps * 29 / 100)) --batch-size
 python "$here/average_models.py" "$out/mended.zarr" "$out/second.safetensors" "$out/patch/model.safetensors" \
     "$out/oasis/model.safetensors" --out "$out/model.safetensors"
 
-[ -d "$out/test" ] || python "$here/assemble_cluster.py" "$out/ohio.zarr" --fold test --out "$out/test"
+python "$here/assemble_cluster.py" "$out/ohio.zarr" --fold test --out "$out/test"
 geosynth generate --labels "$out/test/labels.tif" --model "$out/model.safetensors" \
     --out "$out/test/synthetic.tif" --preview --overwrite
 

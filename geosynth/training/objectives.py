@@ -64,7 +64,7 @@ class Objectives:
         if not strength:
             return mask, fake, real
         height, width = mask.shape[1:]
-        change = Augmentation(strength, height, width, rows.rngs)
+        change = Augmentation(strength, height, width, rows.rngs, mask.device)
         return change.labels(mask, self.num_classes), change.image(fake), change.image(real)
 
     def paired(self, rows: Rows) -> Tensor | None:

@@ -67,9 +67,8 @@ class SpadeTask(LightningModule):
                 load_folded(self.encoder, initial.encoder.state_dict())
         update_average(self.average, self.generator, decay=0.0)
         self.to(memory_format=torch.channels_last)
-        self.objectives = (
-            Objectives(settings, num_classes, band_names),
-        )  # in a tuple: what it holds is no part of the checkpoint
+        # In a tuple: what it holds is no part of the checkpoint.
+        self.objectives = (Objectives(settings, num_classes, band_names),)
         self.steps_done = 0
         self.drawn_places = drawn_places(settings.prior_share, settings.batch_size)
         self.recent_masks: deque[Tensor] = deque(maxlen=_NORM_BATCHES)

@@ -36,11 +36,10 @@ def busy_labels(height: int, width: int, seed: int = 0) -> np.ndarray:
     return codes
 
 
-def assert_nearly_equal(found: np.ndarray, expected: np.ndarray, precision: str) -> None:
-    """Another order of additions turns few roundings to uint8, and more where 16 bits were rounded to before."""
+def assert_nearly_equal(found: np.ndarray, expected: np.ndarray, share: float = 1e-4) -> None:
     gap = np.abs(found.astype(int) - expected.astype(int))
     assert gap.max() <= 1
-    assert (gap > 0).mean() < {"fp32": 1e-4, "bf16": 1e-2}[precision]
+    assert (gap > 0).mean() < share
 
 
 @PRECISIONS
@@ -57,8 +56,10 @@ def test_the_bytes_do_not_depend_on_the_block_size(
     assert first.std() > 10, "a flat image shows nothing"
     np.testing.assert_array_equal(paint(CELL), first)
     assert (tmp_path / f"{CELL}.tif").read_bytes() == (tmp_path / "2048.tif").read_bytes()
-    for size in (384, 128):  # these cut cells: libraries may add in another order
-        assert_nearly_equal(paint(size), first, precision)
+    # These cut cells: libraries may add in another order. In bfloat16 on processors with AMX that turns the rounding of
+    # two values of a thousand.
+    for size in (384, 128):
+        assert_nearly_equal(paint(size), first, 1e-4 if precision == "fp32" else 4e-3)
 
 
 @PRECISIONS
@@ -74,7 +75,7 @@ def test_any_window_is_the_crop_of_the_whole(precision: str, write_raster: Write
 
     whole = paint(Window(0, 0, 600, 640))
     for window in (Window(0, 0, 33, 47), Window(311, 200, 150, 301), Window(599, 639, 1, 1), Window(100, 0, 77, 640)):
-        assert_nearly_equal(paint(window), whole[:, *window.slices], precision)
+        assert_nearly_equal(paint(window), whole[:, *window.slices])
 
 
 @PRECISIONS
@@ -92,7 +93,7 @@ def test_neighbouring_rasters_agree_where_their_labels_agree(
     reach = halo + tiny_model.card.settings.stride
     common = slice(301 + reach, 900 - reach)
     assert common.stop - common.start > 200
-    assert_nearly_equal(first[:, :, common], second[:, :, common.start - 301 : common.stop - 301], precision)
+    assert_nearly_equal(first[:, :, common], second[:, :, common.start - 301 : common.stop - 301])
 
 
 def test_the_number_of_threads_changes_nothing(write_raster: Write, tiny_model: GeneratorModel) -> None:

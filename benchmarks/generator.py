@@ -41,9 +41,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geosynth.config import GeneratorSettings
+from geosynth.models.device import uses_bfloat16
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.patterns import LabelPatterns
-from geosynth.models.precision import uses_bfloat16
 from levers import LAST_RUNG, WARM_UPS, Network, device_name, ladder, seconds_of, without_tf32
 from plain_spade import PlainGenerator, copy_weights
 

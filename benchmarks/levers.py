@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geosynth.models.device import keep_freed_memory
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.memory import keep_freed_memory
 from geosynth.models.modulation import SpadeModulation
 from plain_spade import PlainGenerator, PlainSpade
 

@@ -40,10 +40,10 @@ from torch import Tensor
 
 from generator import NUM_BANDS, NUM_CLASSES, label_tiles
 from geosynth.config import TrainSettings
+from geosynth.models.device import uses_bfloat16
 from geosynth.models.modulation import SpadeModulation
-from geosynth.models.precision import uses_bfloat16
 from geosynth.training.draws import draw_rows
-from geosynth.training.task import SpadeTask
+from geosynth.training.step import SpadeTask
 from levers import LAST_RUNG, WARM_UPS, device_name, seconds_of, without_tf32
 from plain_spade import PlainDiscriminator, PlainEncoder, PlainGenerator, PlainTrainer, add_spectral_norm, copy_weights
 

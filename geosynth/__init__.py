@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from geosynth.legend import Legend as Legend
     from geosynth.models.generator import SpadeGenerator as SpadeGenerator
     from geosynth.mosaic.batch import generate_many as generate_many
+    from geosynth.mosaic.generate import generate as generate
     from geosynth.mosaic.twin import twin as twin
-    from geosynth.mosaic.verb import generate as generate
     from geosynth.patches.dataset import PatchDataset as PatchDataset
     from geosynth.raster.read import open_raster as open_raster
-    from geosynth.raster.stores.chesapeake import chesapeake_items as chesapeake_items
     from geosynth.raster.stores.ingest import ingest as ingest
+    from geosynth.raster.stores.items import chesapeake_items as chesapeake_items
     from geosynth.raster.stores.items import read_items as read_items
     from geosynth.raster.stores.split import check_split as check_split
     from geosynth.raster.stores.split import split as split
-    from geosynth.raster.stores.tile_export import export_tiles as export_tiles
-    from geosynth.raster.stores.tile_view import TileView as TileView
-    from geosynth.raster.stores.tile_view import view_tiles as view_tiles
+    from geosynth.raster.stores.tiles import TileView as TileView
+    from geosynth.raster.stores.tiles import export_tiles as export_tiles
+    from geosynth.raster.stores.tiles import view_tiles as view_tiles
     from geosynth.reference import import_spade as import_spade
     from geosynth.segmentation.classify import classify as classify
     from geosynth.segmentation.segment import segment as segment
     from geosynth.segmentation.segmenter import load_segmenter as load_segmenter
-    from geosynth.study.verb import plan_study as plan_study
-    from geosynth.study.verb import run_study as run_study
-    from geosynth.study.verb import tabulate_study as tabulate_study
+    from geosynth.study.run import plan_study as plan_study
+    from geosynth.study.run import run_study as run_study
+    from geosynth.study.run import tabulate_study as tabulate_study
     from geosynth.training.train import train as train
 
 _PUBLIC = {
@@ -65,14 +65,14 @@ _PUBLIC = {
     "SpatialSplit": "geosynth.grid",
     "StudySettings": "geosynth.config",
     "TilePlan": "geosynth.grid",
-    "TileView": "geosynth.raster.stores.tile_view",
+    "TileView": "geosynth.raster.stores.tiles",
     "TrainSettings": "geosynth.config",
-    "chesapeake_items": "geosynth.raster.stores.chesapeake",
+    "chesapeake_items": "geosynth.raster.stores.items",
     "check_split": "geosynth.raster.stores.split",
     "classify": "geosynth.segmentation.classify",
     "evaluate": "geosynth.evaluation.evaluate",
-    "export_tiles": "geosynth.raster.stores.tile_export",
-    "generate": "geosynth.mosaic.verb",
+    "export_tiles": "geosynth.raster.stores.tiles",
+    "generate": "geosynth.mosaic.generate",
     "generate_many": "geosynth.mosaic.batch",
     "import_spade": "geosynth.reference",
     "info": "geosynth.describe",
@@ -80,15 +80,15 @@ _PUBLIC = {
     "load_generator": "geosynth.checkpoint",
     "load_segmenter": "geosynth.segmentation.segmenter",
     "open_raster": "geosynth.raster.read",
-    "plan_study": "geosynth.study.verb",
+    "plan_study": "geosynth.study.run",
     "read_items": "geosynth.raster.stores.items",
-    "run_study": "geosynth.study.verb",
+    "run_study": "geosynth.study.run",
     "segment": "geosynth.segmentation.segment",
     "split": "geosynth.raster.stores.split",
-    "tabulate_study": "geosynth.study.verb",
+    "tabulate_study": "geosynth.study.run",
     "train": "geosynth.training.train",
     "twin": "geosynth.mosaic.twin",
-    "view_tiles": "geosynth.raster.stores.tile_view",
+    "view_tiles": "geosynth.raster.stores.tiles",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -14,14 +14,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
-from geosynth.digest import sha256_of
 from geosynth.errors import CheckpointError, SettingsError
+from geosynth.files import sha256_of, write_whole
 from geosynth.header import from_entry, to_entry
 from geosynth.legend import Legend
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.spectral import folded_state
-from geosynth.outputs import write_whole
 
 DEFAULT_MODEL = "chesapeake-small"
 _ENTRY = "geosynth"  # of the header

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from geosynth.checkpoint import ModelCard, load_generator, model_path
-from geosynth.digest import sha256_of
 from geosynth.errors import RasterError
+from geosynth.files import sha256_of
 from geosynth.raster.read import open_raster
 from geosynth.raster.stores.store import Store, is_store
-from geosynth.raster.tags import describe_zarr_image, is_zarr_image
-from geosynth.segmentation.card import SegmenterCard, is_segmenter, read_segmenter_card
+from geosynth.raster.zarr_image import describe_zarr_image, is_zarr_image
+from geosynth.segmentation.segmenter import SegmenterCard, is_segmenter, read_segmenter_card
 
 
 def info(file: str | Path | None = None) -> dict[str, Any]:

@@ -10,12 +10,10 @@ import torch
 from geosynth.checkpoint import ModelCard, save_generator
 from geosynth.config import BandSettings
 from geosynth.config.networks import Depth
-from geosynth.digest import sha256_of
 from geosynth.errors import OutputError, SettingsError
+from geosynth.files import check_output, sha256_of
 from geosynth.legend import Legend
-from geosynth.models.pickles import read_state
-from geosynth.models.reference import read_encoder, read_generator
-from geosynth.outputs import check_output
+from geosynth.models.reference import read_encoder, read_generator, read_state
 from geosynth.version import __version__
 
 

@@ -18,8 +18,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "__init__": set(),  # public names are imported when first used
     "version": set(),
     "errors": set(),
-    "outputs": set(),
-    "digest": set(),
+    "files": set(),
     "config": set(),
     "legend": set(),
     "grid": set(),
@@ -43,7 +42,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "describe": {"raster", "checkpoint", "segmentation"},
     "weights": set(),
 }
-FOR_ALL = {"errors", "outputs", "digest", "version"}
+FOR_ALL = {"errors", "files", "version"}
 
 # Libraries that only some rooms may import.
 ONLY_IN = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from geosynth.digest import sha256_of
+from geosynth.files import sha256_of
 
 
 def test_one_file_and_several(tmp_path: Path) -> None:

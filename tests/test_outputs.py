@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from geosynth.errors import OutputError, RasterError
-from geosynth.outputs import check_output, writing
+from geosynth.files import check_output, writing
 
 
 def test_an_existing_output_passes_only_with_overwrite(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ property, so that it cannot disagree.
 
 from geosynth.config.bands import BandSettings
 from geosynth.config.base import Settings
-from geosynth.config.evaluate import EvaluateSettings
-from geosynth.config.generate import GenerateSettings
 from geosynth.config.networks import (
     DiscriminatorSettings,
     EncoderSettings,
@@ -15,9 +13,9 @@ from geosynth.config.networks import (
     OasisSettings,
     StageSpec,
 )
-from geosynth.config.segment import SegmentSettings
 from geosynth.config.study import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings
 from geosynth.config.train import TrainSettings
+from geosynth.config.verbs import EvaluateSettings, GenerateSettings, SegmentSettings
 
 __all__ = [
     "AugmentSettings",

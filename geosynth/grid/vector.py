@@ -17,7 +17,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, OutputError
-from geosynth.outputs import writing
+from geosynth.files import writing
 
 PARQUET = (".parquet", ".geoparquet")
 _DRIVERS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf"}

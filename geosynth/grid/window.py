@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, overload
 
 from geosynth.errors import GridError
 
@@ -61,3 +64,135 @@ class Window:
 
     def __str__(self) -> str:
         return f"rows {self.row}-{self.bottom - 1}, columns {self.column}-{self.right - 1}"
+
+
+# --- TilePlan: how a raster is cut into blocks, or into overlapping tiles.
+
+Edge = Literal["crop", "align", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class TilePlan:
+    """Tiles of `size` x `size` pixels every `stride` pixels, from the raster's first pixel on, row by row.
+
+    Where the last full tile does not end at the raster's far edge, `edge` says what becomes of the rest:
+        "crop": one more tile, cut off at the edge;
+        "align": one more full tile that ends at the edge, so it overlaps the one before more than others do;
+        "skip": nothing, the rest is in no tile.
+    A raster smaller than a tile is one cropped tile with "crop", else has none.
+
+    Attributes:
+        height, width: of the raster, pixels.
+        size: of a tile, pixels.
+        stride: pixels from one tile to the next; None: `size`, so that every pixel lies in exactly one block.
+        edge: see above.
+
+    Raises:
+        GridError: if a size or the stride is not positive.
+    """
+
+    height: int
+    width: int
+    size: int
+    stride: int | None = None
+    edge: Edge = "crop"
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width, self.size) <= 0:
+            raise GridError(f"cannot cut {self.height} x {self.width} px into blocks of {self.size} px")
+        if self.stride is not None and self.stride <= 0:
+            raise GridError(f"a stride needs to be positive, got {self.stride} px")
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def __iter__(self) -> Iterator[Window]:
+        for row in self.rows:
+            for column in self.columns:
+                yield Window(row, column, min(self.size, self.height - row), min(self.size, self.width - column))
+
+    @property
+    def rows(self) -> list[int]:
+        """First rows of the tiles."""
+        return self._starts(self.height)
+
+    @property
+    def columns(self) -> list[int]:
+        """First columns of the tiles."""
+        return self._starts(self.width)
+
+    def _starts(self, length: int) -> list[int]:
+        stride = self.stride or self.size
+        starts = list(range(0, length - self.size + 1, stride))
+        rest = length - (starts[-1] + self.size) if starts else length
+        if rest > 0 and self.edge == "crop":
+            starts.append(starts[-1] + stride if starts else 0)
+        elif rest > 0 and self.edge == "align" and starts:
+            starts.append(length - self.size)
+        return [start for start in starts if start < length]
+
+
+# --- BlockPlan: how a raster is cut into blocks that lie on one lattice of absolute positions.
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlan(Sequence[Window]):
+    """Blocks of `size` x `size` pixels whose edges are absolute multiples of `size`, cropped to the raster; row by row.
+
+    Rasters on one pixel grid are cut along the same lines, so that what is painted block by block is the same in both.
+
+    Attributes:
+        height, width: of the raster, pixels.
+        origin: absolute (row, column) of the raster's first pixel.
+        size: of a block, pixels.
+    """
+
+    height: int
+    width: int
+    origin: tuple[int, int]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    @overload
+    def __getitem__(self, index: int) -> Window: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Window]: ...
+    def __getitem__(self, index: int | slice) -> Window | list[Window]:
+        """The block of this number, in the raster's pixel coordinates."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        row, column = divmod(index % len(self), len(self.columns))
+        (top, height), (left, width) = self.rows[row], self.columns[column]
+        return Window(top, left, height, width)
+
+    def touching(self, window: Window) -> list[int]:
+        """Numbers of the blocks that share pixels with a window."""
+        rows = [
+            index for index, (top, height) in enumerate(self.rows) if top < window.bottom and top + height > window.row
+        ]
+        columns = [
+            index
+            for index, (left, width) in enumerate(self.columns)
+            if left < window.right and left + width > window.column
+        ]
+        return [row * len(self.columns) + column for row in rows for column in columns]
+
+    @property
+    def rows(self) -> list[tuple[int, int]]:
+        """(first row, height) of each row of blocks."""
+        return cut(0, self.height, self.origin[0], self.size)
+
+    @property
+    def columns(self) -> list[tuple[int, int]]:
+        """(first column, width) of each column of blocks."""
+        return cut(0, self.width, self.origin[1], self.size)
+
+
+def cut(start: int, stop: int, origin: int, size: int) -> list[tuple[int, int]]:
+    """(start, length) of the pieces of [start, stop) between positions where start + origin is a multiple of size."""
+    edges = [start, *range((start + origin) // size * size + size - origin, stop, size), stop]
+    return [(first, last - first) for first, last in pairwise(edges)]

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from geosynth.config import DiscriminatorSettings, OasisSettings
 from geosynth.errors import DataError
-from geosynth.models.discriminator import MultiscaleDiscriminator, Outputs
-from geosynth.models.losses import feature_matching, hinge_discriminator, hinge_generator
+from geosynth.models.losses import Outputs, feature_matching, hinge_discriminator, hinge_generator
 from geosynth.models.oasis import (
     OasisDiscriminator,
     class_weights,
@@ -30,6 +30,109 @@ from geosynth.models.oasis import (
     label_mix_mask,
     segmentation_loss,
 )
+
+# --- Multi-scale patch discriminator (pix2pixHD, as used by Park et al. 2019).
+
+
+class MultiscaleDiscriminator(nn.Module):
+    """The same patch discriminator at full, half, ... resolution."""
+
+    def __init__(self, settings: DiscriminatorSettings) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(PatchDiscriminator(settings) for _ in range(settings.num_scales))
+
+    def forward(self, one_hot: Tensor, image: Tensor) -> Outputs:
+        """(B, num_classes, H, W) labels and (B, num_bands, H, W) images; real and fake go in as one batch."""
+        outputs = []
+        values = torch.cat([one_hot, image], dim=1)
+        for index, scale in enumerate(self.scales):
+            if index:
+                values = F.avg_pool2d(values, 3, stride=2, padding=1, count_include_pad=False)
+            outputs.append(scale(values))
+        return outputs
+
+
+class PatchDiscriminator(nn.Module):
+    """4x4 convolutions: width s2 -> 2 width s2 -> 4 width s2 -> 8 width s1 -> 1; norms on the middle three."""
+
+    def __init__(self, settings: DiscriminatorSettings) -> None:
+        super().__init__()
+        width = settings.base_width
+        self.first = nn.Conv2d(settings.num_classes + settings.num_bands, width, 4, stride=2, padding=2)
+        self.middle = nn.ModuleList(
+            parametrizations.spectral_norm(nn.Conv2d(inputs, 2 * inputs, 4, stride=stride, padding=2, bias=False))
+            for inputs, stride in ((width, 2), (2 * width, 2), (4 * width, 1))
+        )
+        self.last = nn.Conv2d(8 * width, 1, 4, padding=2)
+        for layer in (self.first, self.last):
+            nn.init.xavier_normal_(layer.weight, gain=0.02)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, values: Tensor) -> list[Tensor]:
+        """Features of the four layers, then the prediction."""
+        features = [F.leaky_relu(self.first(values), 0.2)]
+        for conv in self.middle:
+            features.append(F.leaky_relu(F.instance_norm(conv(features[-1])), 0.2))
+        return [*features, self.last(features[-1])]
+
+
+# --- Differentiable augmentation of what a discriminator sees (Zhao et al. 2020).
+
+# The paper's, at strength 1, of images in [-1, 1].
+_BRIGHTNESS = 0.5  # at most, added to all bands
+_CONTRAST = 0.5  # at most, of the distance to the image's mean
+_SATURATION = 1.0  # at most, of the distance to the mean over bands
+_HOLE = 0.5  # side, of the image's
+
+
+class Augmentation:
+    """One change a sample, the same for all images and labels that it is applied to.
+
+    Args:
+        strength: 0 (none) to 1 (the paper's).
+        height, width: of the images, pixels.
+        rngs: one a sample; draws its change.
+        device: where the images and labels are.
+    """
+
+    def __init__(
+        self,
+        strength: float,
+        height: int,
+        width: int,
+        rngs: Sequence[torch.Generator],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        drawn = torch.stack([torch.rand(5, generator=rng) for rng in rngs]).to(device)
+        either_way = strength * (2 * drawn[:, :3] - 1)
+        limits = torch.tensor([_BRIGHTNESS, _CONTRAST, _SATURATION], device=device)
+        self._colours = (either_way * limits)[:, :, None, None, None].unbind(1)  # three of (B, 1, 1, 1)
+        rows, columns = (
+            _span(size, strength * _HOLE, place) for size, place in zip((height, width), drawn[:, 3:].T, strict=True)
+        )
+        self._hole = rows[:, :, None] & columns[:, None, :]  # (B, H, W)
+
+    def image(self, image: Tensor) -> Tensor:
+        """(B, num_bands, H, W) in [-1, 1], changed; 0 in the hole."""
+        brightness, contrast, saturation = self._colours
+        grey = image.mean(1, keepdim=True)
+        image = grey + (1 + saturation) * (image - grey) + brightness
+        mean = image.mean((1, 2, 3), keepdim=True)
+        image = mean + (1 + contrast) * (image - mean)
+        return image * ~self._hole[:, None]
+
+    def labels(self, labels: Tensor, num_classes: int) -> Tensor:
+        """(B, H, W) class indices; `num_classes`, "no class", in the hole."""
+        return labels.masked_fill(self._hole, num_classes)
+
+
+def _span(size: int, share: float, place: Tensor) -> Tensor:
+    """(B, size) bool: a run of `share` of the size whose centre lies anywhere inside, cut off at the ends."""
+    centre = place[:, None] * size
+    distance = (torch.arange(size, device=place.device) + 0.5 - centre).abs()
+    return distance < share * size / 2
+
 
 Losses = dict[str, Tensor]
 

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geosynth.models.discriminator import Outputs
-
 _EPSILON = 1e-5
+
+
+# Per scale: features of the four layers, then the prediction.
+Outputs = list[list[Tensor]]
 
 
 def hinge_discriminator(fake: Outputs, real: Outputs) -> Tensor:

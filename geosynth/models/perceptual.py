@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geosynth.errors import CheckpointError
-from geosynth.models.pickles import read_state
+from geosynth.models.reference import read_state
 
 Source = Literal["vgg19", "efficientnet-lite0"]
 

@@ -14,17 +14,15 @@ import numpy as np
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError
-from geosynth.mosaic.engine import engine
-from geosynth.mosaic.generate import generate_file, is_zarr_name
+from geosynth.files import check_output
+from geosynth.mosaic.generate import engine, generate_file, is_zarr_name
 from geosynth.mosaic.pipeline import Progress
 from geosynth.mosaic.style import style_from_image
-from geosynth.outputs import check_output
-from geosynth.raster.like import RasterLike
-from geosynth.raster.open_labels import label_files, open_labels
-from geosynth.raster.read import Raster
-from geosynth.raster.resample import resample_labels
-from geosynth.raster.tiles import with_neighbours
-from geosynth.raster.zarr_samples import join_samples
+from geosynth.raster.labels import label_files, open_labels
+from geosynth.raster.mosaic import with_neighbours
+from geosynth.raster.read import Raster, RasterLike
+from geosynth.raster.warp import resample_labels
+from geosynth.raster.zarr_image import join_samples
 
 _LOG = logging.getLogger(__name__)
 _OF_ONE_FILE = (RasterError, DataError, GridError, LegendError)  # what does not stop the others

@@ -3,39 +3,134 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+import numpy as np
+import psutil
 import torch
+import xarray as xr
 from odc.geo.geobox import GeoBox
 from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError, SettingsError
+from geosynth.files import check_output
 from geosynth.grid import BlockPlan, absolute_origin, ground_sampling_distance
 from geosynth.legend import Legend
-from geosynth.mosaic.blend import make_painter
-from geosynth.mosaic.memory import choose_block_size
-from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.blend import KEPT_BYTES, make_painter
+from geosynth.mosaic.lazy import lazy_image
+from geosynth.mosaic.painter import CELL, Painter
 from geosynth.mosaic.pipeline import Executor, Progress, paint_blocks, paint_missing
-from geosynth.mosaic.provenance import provenance
 from geosynth.mosaic.style import style_from_image, style_length_pixels
-from geosynth.outputs import check_output
 from geosynth.raster.cog import CogWriter, write_preview
-from geosynth.raster.label_legend import choose_legend
-from geosynth.raster.labels import LabelRaster, Survey
-from geosynth.raster.like import RasterLike
-from geosynth.raster.open_labels import is_zarr, open_labels
-from geosynth.raster.read import bounded_cache
-from geosynth.raster.resample import Resampling, resample_labels
-from geosynth.raster.scratch import Scratch
+from geosynth.raster.labels import LabelArray, LabelRaster, Survey, choose_legend, is_zarr, open_labels
+from geosynth.raster.read import CACHE_BYTES, RasterLike, bounded_cache
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
-from geosynth.raster.tags import image_tags
-from geosynth.raster.zarr_image import ZarrImageWriter
+from geosynth.raster.unfinished import Scratch
+from geosynth.raster.warp import Resampling, resample_labels
+from geosynth.raster.zarr_image import ZarrImageWriter, image_tags
 from geosynth.version import __version__
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+# --- What an image says about how it was made.
+
+
+def provenance(painter: Painter, labels: str, legend: Legend, survey: Survey | None = None) -> dict[str, str]:
+    """Tags of the image.
+
+    Args:
+        painter: its model and settings.
+        labels: name of the label raster.
+        legend: of the labels.
+        survey: of the labels, where they were read before painting.
+    """
+    settings = painter.settings
+    tags = {
+        "SYNTHETIC": "yes",
+        "IMAGEDESCRIPTION": "Synthetic image painted from land-cover labels by a generative model; not an observation.",
+        "TIFFTAG_SOFTWARE": f"geosynth {__version__}",
+        "GEOSYNTH_VERSION": __version__,
+        "GEOSYNTH_MODEL": painter.model.path.name,
+        "GEOSYNTH_MODEL_SHA256": painter.model.sha256,
+        "GEOSYNTH_SEED": str(settings.seed),
+        "GEOSYNTH_STYLE_LENGTH": str(painter.style_length),
+        "GEOSYNTH_PRECISION": painter.precision,
+        "GEOSYNTH_MOSAIC": painter.mode,
+        "GEOSYNTH_LABELS": Path(labels).name,
+        "GEOSYNTH_LEGEND": legend.name,
+    }
+    if painter.style is not None:
+        tags["GEOSYNTH_STYLE_SHA256"] = hashlib.sha256(painter.style.cpu().numpy().tobytes()).hexdigest()
+    if survey is not None:
+        counts = survey.counts
+        pixels = {name: counts.get(code, 0) for name, code in zip(legend.names, legend.codes, strict=True)}
+        tags["GEOSYNTH_CLASS_PIXELS"] = json.dumps(pixels)
+        tags["GEOSYNTH_LABELS_DIGEST"] = survey.digest
+    return tags
+
+
+# --- Which block size fits into a given memory.
+
+_SIZES = (4096, 2048, 1024, 512, 256, 128)  # larger blocks gain nothing
+# Measured with networks of 4 to 64 base channels, in float32 and bfloat16 (benchmarks/mosaic.py shows the peak).
+_NETWORK_COPIES = 8  # of the largest map of features
+_LABEL_BYTES = 10  # a pixel, codes, masks and what filling needs
+_PIXEL_COPIES = 4  # painted, masked, on their way to the disk
+_WRITING_BYTES = 64 << 20  # COG threads, beside GDAL's cache
+
+
+def choose_block_size(painter: Painter) -> int:
+    """The block size of the painter's settings, or the largest that its memory limit allows.
+
+    Raises:
+        SettingsError: if no block fits.
+    """
+    limit = painter.settings.max_memory
+    if limit is None:
+        return painter.settings.block_size
+    present = psutil.Process().memory_info().rss
+    for size in _SIZES:
+        needed = present + needed_bytes(painter, size)
+        if needed <= limit:
+            return size
+    raise SettingsError(
+        f"max_memory of {limit / 1e9:.2g} GB: this model needs {needed / 1e9:.2g} GB at least, of which"
+        f" {present / 1e9:.2g} GB are the libraries and the model itself"
+    )
+
+
+def needed_bytes(painter: Painter, block_size: int) -> int:
+    """Bytes that painting and writing take at their peak, beside the libraries and the model."""
+    network, bands = painter.network, painter.model.card.bands
+    blend = painter.mode == "blend"
+    cell = network.crop_size or (CELL if blend else min(CELL, block_size))
+    maps = (
+        stage.in_channels * 4 * ((cell + 2 * min(painter.margin, network.margins[stage.stride])) // stage.stride) ** 2
+        for stage in network.stages
+    )
+    features = max(maps) * _NETWORK_COPIES if painter.device == "cpu" else 0
+    blocks = block_size**2 * len(bands.names) * np.dtype(bands.dtype).itemsize * _PIXEL_COPIES
+    if blend:
+        blocks += block_size**2 * len(bands.names) * 4 + KEPT_BYTES
+    labels = (block_size + 2 * painter.margin) ** 2 * _LABEL_BYTES
+    return CACHE_BYTES + _WRITING_BYTES + features + blocks + labels
+
 
 _LOG = logging.getLogger(__name__)
 _GSD_TOLERANCE = 0.05
@@ -242,3 +337,161 @@ def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> No
     elif abs(metres / trained_on - 1) > _GSD_TOLERANCE:
         message = "%s: pixels of %g m; the model was trained on %g m and paints at that scale (--resample-labels)"
         _LOG.warning(message, source, metres, trained_on)
+
+
+# --- generate: the verb that users call, for label files and for label arrays.
+
+Model = str | Path | GeneratorModel | None
+Unknown = Literal["error", "nodata"]
+
+
+@overload
+def generate(
+    labels: xr.DataArray,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
+    *,
+    legend: str | Path | Legend | None = None,
+    unknown: Unknown = "error",
+    style: Tensor | str | Path | None = None,
+    **changes: Any,
+) -> xr.DataArray: ...
+@overload
+def generate(
+    labels: str | Path | RasterLike,
+    out: str | Path,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
+    *,
+    legend: str | Path | Legend | None = None,
+    unknown: Unknown = "error",
+    style: Tensor | str | Path | None = None,
+    resample: Resampling | None = None,
+    preview: bool = False,
+    stac: bool = False,
+    overwrite: bool = False,
+    client: Client | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[str, int, int], None] = ...,
+    **changes: Any,
+) -> Path: ...
+def generate(labels: Any, *arguments: Any, **keywords: Any) -> Any:  # noqa: D417 - the overloads name them
+    """Paint an image for labels, on exactly their grid.
+
+    `generate(file, out)` writes the image as a Cloud Optimized GeoTIFF, or as a Zarr store where `out` ends in .zarr.
+    `generate(array)` gives it as a lazy `xarray.DataArray` whose blocks are painted when they are computed; its pixels
+    are those of the file.
+
+    Args:
+        labels: a raster of class codes: a file (GeoTIFF, COG, VRT, Zarr, folder or glob of tiles), or an array with
+            coordinates y and x; `.rio.crs` and `.rio.nodata` are respected.
+        out: for a file: the image; appears when it is whole. An interrupted call, repeated, goes on where it stopped.
+        model: a file made by `train`, or one already loaded; None for the embedded default.
+        settings: seed, block size, ...
+        legend: of the labels, if their codes are not the model's; classes are matched by name.
+        unknown: codes that the legend does not know are an "error", or "nodata".
+        style: (latent_size,) of the whole image instead of the seed's, or an image to take it from.
+        resample: for a file: "nearest" or "mode" brings labels of another pixel size to the model's.
+        preview: for a file: also write a PNG beside the image.
+        stac: for a file: also write a STAC item beside the image.
+        overwrite: for a file: replace an existing output.
+        client: for a file: a `distributed.Client`, whose workers paint.
+        scheduler: for a file: the address of a Dask scheduler, whose workers paint.
+        workers: for a file: number of processes to start on this machine, which paint.
+        progress: for a file: called with ("checking", "painting" or "writing", blocks done, blocks to do).
+        **changes: single settings by name, as `seed=3`.
+
+    Returns:
+        the path of the image; or the lazy array (band, y, x), its bands by name, with the coordinate `valid` (y, x)
+        that is False where there is no class (the image is 0 there).
+
+    Raises:
+        GeosynthError: one line. For a file before any work starts, with nothing left behind, but for OutputError and
+            ClusterError; for an array, codes are checked when a block is computed.
+    """
+    return (_array if isinstance(labels, xr.DataArray) else _file)(labels, *arguments, **keywords)
+
+
+def _array(
+    labels: xr.DataArray,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
+    *,
+    legend: str | Path | Legend | None = None,
+    unknown: Unknown = "error",
+    style: Tensor | str | Path | None = None,
+    **changes: Any,
+) -> xr.DataArray:
+    settings = _changed(settings, changes)
+    if not isinstance(model, GeneratorModel):
+        model = load_generator(model, settings.device)
+    target = model.card.legend
+    reader = target if legend is None else Legend.load(legend).translation_to(target)
+    if isinstance(style, str | Path):
+        style = style_from_image(style, model)
+    source = LabelArray.of(labels, settings.block_size)
+    style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
+    painter = make_painter(model, settings, style_length, style)
+    attributes = provenance(painter, source.reader.name, reader)
+    return lazy_image(source, painter, reader, choose_block_size(painter), attributes, unknown)
+
+
+def _file(
+    labels: str | Path | RasterLike,
+    out: str | Path,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
+    *,
+    client: Client | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    **options: Any,
+) -> Path:
+    changes = {name: options.pop(name) for name in GenerateSettings.model_fields.keys() & options.keys()}
+    settings = _changed(settings, changes)
+    with engine(model, settings, client=client, scheduler=scheduler, workers=workers) as (ready, settled, executor):
+        return generate_file(labels, out, ready, settled, executor=executor, **options)
+
+
+def _changed(settings: GenerateSettings | None, changes: dict[str, Any]) -> GenerateSettings:
+    settings = settings or GenerateSettings()
+    return GenerateSettings.parse({**settings.model_dump(), **changes}) if changes else settings
+
+
+# --- Who paints: threads of this process, or the workers of a Dask cluster.
+
+
+@contextlib.contextmanager
+def engine(
+    model: str | Path | GeneratorModel | None,
+    settings: GenerateSettings,
+    *,
+    client: Client | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+) -> Iterator[tuple[GeneratorModel | str | Path | None, GenerateSettings, Executor]]:
+    """Model, settings and executor for `generate_file`, by what a user says of a cluster.
+
+    Args:
+        model: as for `generate_file`; for a cluster it is loaded here without the device, which the workers have.
+        settings: for a cluster, the precision "auto" is decided by its workers, for all alike.
+        client: of a running cluster.
+        scheduler: address of a running cluster.
+        workers: number of processes to start on this machine, and to stop again.
+
+    Raises:
+        SettingsError: if more than one of the three is given.
+        ClusterError: if the cluster does not answer.
+    """
+    if sum(way is not None for way in (client, scheduler, workers)) > 1:
+        raise SettingsError("client, scheduler and workers are three ways to say who paints; say one of them")
+    if client is None and scheduler is None and workers is None:
+        yield model, settings, paint_blocks
+        return
+    from geosynth.mosaic.cluster import executor_of, open_client, settle_precision  # takes a second to import
+
+    if not isinstance(model, GeneratorModel):
+        model = load_generator(model)
+    with contextlib.nullcontext(client) if client is not None else open_client(scheduler, workers) as running:
+        yield model, settle_precision(settings, running), executor_of(running)

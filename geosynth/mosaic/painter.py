@@ -21,9 +21,8 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window, cut
+from geosynth.models.device import full_float32, keep_freed_memory, plain_memory_error, uses_bfloat16
 from geosynth.models.field import position_noise, style_field
-from geosynth.models.memory import keep_freed_memory, plain_memory_error
-from geosynth.models.precision import full_float32, uses_bfloat16
 
 # Pixels; side of what goes through the network at once, without the halo. Larger saves little (the halo is trimmed
 # level by level), and memory grows with its square.

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,11 @@ from geosynth.errors import GeosynthError
 from geosynth.grid import BlockPlan, Window
 from geosynth.mosaic.painter import Painter
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.scratch import Scratch
+from geosynth.raster.unfinished import Scratch
+
+if TYPE_CHECKING:
+    pass
+
 
 Item = TypeVar("Item")
 Executor = Callable[[Painter, LabelRaster, BlockPlan, Iterable[int], Scratch], Iterator[int]]

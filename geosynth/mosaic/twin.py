@@ -11,22 +11,18 @@ from typing import TYPE_CHECKING, Any
 from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, OutputError, SettingsError
+from geosynth.files import check_output
 from geosynth.grid import BlockPlan, absolute_origin
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 from geosynth.mosaic.blend import make_painter
-from geosynth.mosaic.engine import engine
-from geosynth.mosaic.generate import painting_job, warn_about_grid
-from geosynth.mosaic.memory import choose_block_size
+from geosynth.mosaic.generate import choose_block_size, engine, painting_job, provenance, warn_about_grid
 from geosynth.mosaic.pipeline import Executor, Progress, paint_missing
-from geosynth.mosaic.provenance import provenance
 from geosynth.mosaic.style import style_length_pixels
-from geosynth.outputs import check_output
-from geosynth.raster.scratch import Scratch
+from geosynth.raster.stores.copy import FoldLabels, write_twins
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.source import PatchSource
-from geosynth.raster.stores.store import is_store
-from geosynth.raster.stores.twin_store import FoldLabels, write_twins
+from geosynth.raster.stores.store import PatchSource, is_store
+from geosynth.raster.unfinished import Scratch
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -19,8 +19,7 @@ from torchgeo.datasets import GeoDataset
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
-from geosynth.raster.stores.scene import Scene
-from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import PatchSource, Scene
 
 if TYPE_CHECKING:
     from geosynth.patches.sampler import Draw

@@ -18,8 +18,8 @@ from geosynth.patches.positions import PositionIndex, Progress
 from geosynth.patches.sampler import Chances, ClassWeights, Draw, PatchBatchSampler
 from geosynth.patches.transforms import NetworkScaling
 from geosynth.raster.remote import is_remote
-from geosynth.raster.stores.source import PatchSource
-from geosynth.raster.stores.tile_view import TileView
+from geosynth.raster.stores.store import PatchSource
+from geosynth.raster.stores.tiles import TileView
 
 _PREFETCH = 2  # batches a worker
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from geosynth.errors import DataError
 from geosynth.grid import Window
-from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import PatchSource
 
 Progress = Callable[[int, int], None]
 _Mask = npt.NDArray[np.bool_]

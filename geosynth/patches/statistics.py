@@ -13,7 +13,7 @@ from geosynth.config import BandSettings
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
-from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import PatchSource
 
 Scaling = Literal["auto", "range", "percentiles", "deviation"]
 Progress = Callable[[int, int], None]

@@ -22,8 +22,8 @@ import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geosynth.errors import LegendError, RasterError
+from geosynth.files import writing
 from geosynth.legend import Legend, LegendClass
-from geosynth.outputs import writing
 
 _NAME, _MIN, _MAX, _MIN_MAX, _COLOURS = 2, 3, 4, 5, (6, 7, 8)
 _INTEGER, _STRING = 0, 2

@@ -22,8 +22,8 @@ from PIL import Image
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 
+from geosynth.files import writing
 from geosynth.grid import Window
-from geosynth.outputs import writing
 from geosynth.raster.read import CACHE_BYTES
 
 _BLOCK = 512

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import zarr
 
 from geosynth.errors import RasterError
+
+# --- Zarr groups on the disk or behind a URL (s3://, https://, ... through fsspec).
 
 
 def open_group(path: str | Path) -> Any:

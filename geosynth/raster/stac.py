@@ -12,10 +12,9 @@ import rasterio
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GridError
+from geosynth.files import write_whole
 from geosynth.grid import ground_sampling_distance
-from geosynth.outputs import write_whole
-from geosynth.raster.like import RasterLike
-from geosynth.raster.read import Raster, open_raster
+from geosynth.raster.read import Raster, RasterLike, open_raster
 
 # Common names of the EO extension that need no mapping.
 _COMMON_NAMES = {"coastal", "blue", "green", "red", "rededge", "nir", "nir08", "nir09", "swir16", "swir22", "pan"}

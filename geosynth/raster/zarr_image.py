@@ -8,6 +8,7 @@ masks it. There is no fill value: all values of a byte are data. Chunks of 512 p
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +25,47 @@ import zarr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
+from geosynth.files import writing
 from geosynth.grid import TilePlan, Window
-from geosynth.outputs import writing
+from geosynth.raster.labels import is_zarr
+from geosynth.raster.read import open_raster
+
+# --- What a finished image is, and what it says about how it was made.
+
+
+def image_tags(image: Path) -> dict[str, str]:
+    """Provenance of an image made by `generate`, a GeoTIFF or a Zarr store, by the names in `provenance`.
+
+    Raises:
+        RasterError: if it is no raster.
+    """
+    tags: dict[str, str] = describe_zarr_image(image)["tags"] if is_zarr_image(image) else open_raster(image).tags
+    return tags
+
+
+def is_zarr_image(path: Path) -> bool:
+    """Whether there is an image in a Zarr store, and not a store of training data."""
+    if not is_zarr(path):
+        return False
+    group = zarr.open_group(str(path), mode="r")
+    return "geosynth" not in group.attrs and "image" in group
+
+
+def describe_zarr_image(path: Path) -> dict[str, Any]:
+    """What an image in a Zarr store is, as plain values, by the names that `Raster.describe` uses."""
+    with xr.open_zarr(path, chunks=None, decode_coords="all") as dataset:
+        image = dataset["image"]
+        return {
+            "kind": "zarr image",
+            "path": str(path),
+            "crs": image.rio.crs.to_string() if image.rio.crs else None,
+            "height": image.sizes["y"],
+            "width": image.sizes["x"],
+            "samples": image.sizes.get("sample", 1),
+            "bands": [{"name": str(name), "dtype": str(image.dtype)} for name in image.coords["band"].values],
+            "tags": {name: value for name, value in image.attrs.items() if isinstance(value, str)},
+        }
+
 
 CHUNK, SHARD = 512, 4096
 
@@ -162,3 +202,44 @@ def _replace(partial: Path, path: Path) -> None:
         path.unlink(missing_ok=True)
     partial.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+# --- Realisations of one image, each in a Zarr store, joined along the dimension `sample` of one store.
+
+
+def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox) -> Path:
+    """Copy images of one grid into one store, shard by shard; it appears when it is whole.
+
+    Args:
+        parts: stores made by `ZarrImageWriter`, in the order of the samples.
+        out: the store of all.
+        geobox: their grid.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    told = [describe_zarr_image(part) for part in parts]
+    seeds = [int(one["tags"]["GEOSYNTH_SEED"]) for one in told]
+    bands = told[0]["bands"]
+    writer = ZarrImageWriter(
+        out,
+        geobox,
+        [band["name"] for band in bands],
+        dtype=bands[0]["dtype"],
+        tags=told[0]["tags"] | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(seeds)},
+        num_samples=len(parts),
+    )
+    with writer:
+        for sample, part in enumerate(parts):
+            writer.copy(_Part(part).read, sample)
+    return out
+
+
+class _Part:
+    def __init__(self, path: Path) -> None:
+        group = zarr.open_group(str(path), mode="r")
+        self._image: Any = group["image"]
+        self._valid: Any = group["valid"]
+
+    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        return self._image[:, *window.slices], self._valid[window.slices]

@@ -14,16 +14,16 @@ import numpy.typing as npt
 import torch
 
 from geosynth.errors import OutputError
+from geosynth.files import check_output
 from geosynth.grid import BlockPlan, Window, absolute_origin, ground_sampling_distance
-from geosynth.models.memory import plain_memory_error
-from geosynth.outputs import check_output
+from geosynth.models.device import plain_memory_error
 from geosynth.raster.bands import band_indexes
 from geosynth.raster.class_table import label_profile, write_attribute_table
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.read import Raster, bounded_cache, open_raster
-from geosynth.raster.scratch import Scratch
+from geosynth.raster.unfinished import Scratch
+from geosynth.segmentation.segment import Progress
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
-from geosynth.segmentation.watch import Progress
 from geosynth.version import __version__
 
 _BLOCK = 512  # pixels predicted and kept at once

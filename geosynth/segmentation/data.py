@@ -4,24 +4,103 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from kornia.enhance import adjust_brightness, adjust_contrast
+from torch import Tensor
 
-from geosynth.config import SegmentSettings
+from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
 from geosynth.grid.groups import touching_groups
+from geosynth.models.super_resolution import CoarseShares, estimate_shares
 from geosynth.patches.module import check_alike
+from geosynth.patches.transforms import NetworkScaling, random_dihedral
+from geosynth.raster.stores.copy import check_twin
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.source import PatchSource
-from geosynth.raster.stores.tile_view import TileView
-from geosynth.raster.stores.twin_store import check_twin
-from geosynth.segmentation.mixture import Tile, mixture
+from geosynth.raster.stores.store import PatchSource, Store
+from geosynth.raster.stores.tiles import TileView
+
+# --- mixture: which tiles of a fold are real and which are synthetic, fixed by a seed.
+
+
+class Tile(NamedTuple):
+    """A window on the grid of one of several sources."""
+
+    source: int
+    window: Window
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A fixed choice of train tiles.
+
+    Attributes:
+        real: tiles whose real image and labels are trained on.
+        synthetic: tiles whose image is the twin's.
+        others: tiles of the pool that are not in `real`, whose fine labels are taken as unknown.
+    """
+
+    real: tuple[Tile, ...]
+    synthetic: tuple[Tile, ...]
+    others: tuple[Tile, ...]
+
+
+def mixture(
+    views: Sequence[TileView],
+    real: int | None = None,
+    synthetic: int | None = 0,
+    *,
+    pool: int | None = None,
+    seed: int = 0,
+) -> Mixture:
+    """Choose tiles: the first `real` of one random order of the pool, and the last `synthetic` of the same order.
+
+    So choices are nested: 20 real tiles are among 40, 20 synthetic ones among 40. Real and synthetic tiles are of
+    different places as long as their sum is not larger than the pool; if it equals the pool, synthetic tiles stand in
+    for exactly the real ones that were left out. The pool itself is the first `pool` tiles of the order.
+
+    Args:
+        views: the tiles of the train fold, one view a source.
+        real: how many real tiles; None for all of the pool.
+        synthetic: how many synthetic tiles; None for all of the pool.
+        pool: among how many tiles to choose; None for all.
+        seed: of the order.
+
+    Raises:
+        DataError: if there is no tile, or there are fewer than asked for.
+    """
+    total = sum(map(len, views))
+    if not total:
+        first = views[0]
+        raise DataError(f"{first.source.path}: fold {first.fold!r} holds no whole tile of {first.size} px to train on")
+    pool = _at_most(total, pool, "pool_tiles", views[0])
+    real = _at_most(pool, real, "real_tiles", views[0])
+    synthetic = _at_most(pool, synthetic, "synthetic_tiles", views[0])
+    if real + synthetic == 0:
+        raise DataError("real_tiles and synthetic_tiles are both 0: there is nothing to train on")
+    tiles = [Tile(number, window) for number, view in enumerate(views) for window in view]
+    order = [tiles[place] for place in np.random.default_rng(seed).permutation(total)[:pool].tolist()]
+    return Mixture(tuple(order[:real]), tuple(order[::-1][:synthetic]), tuple(order[real:]))
+
+
+def _at_most(available: int, wanted: int | None, name: str, view: TileView) -> int:
+    if wanted is None:
+        return available
+    if wanted > available:
+        raise DataError(
+            f"{view.source.path}: {name}={wanted}, but there are {available} tiles of {view.size} px to choose from in"
+            f" fold {view.fold!r}"
+        )
+    return wanted
+
 
 Array = npt.NDArray[Any]
 
@@ -193,3 +272,167 @@ def _refuse_constant(tiles: TileSet) -> None:
     if all((image == image[:, :1, :1]).all() for image, _ in tiles):
         path = tiles.places[0][0].path
         raise DataError(f"{path}: each train image holds one value only; there is nothing to learn from")
+
+
+# --- Tiles with coarse labels, for label super-resolution.
+
+
+@dataclass(frozen=True)
+class CoarseTiles(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
+    """Tiles as (image (bands, N, N), coarse classes (N, N)), and what the fine tiles say of the coarse classes.
+
+    Attributes:
+        tiles: of the images.
+        name: of the coarse map in the store.
+        values: of the map, in the order of coarse class indices; other values are no class, `len(values)`.
+        shares: of the fine classes under each coarse one.
+    """
+
+    tiles: TileSet
+    name: str
+    values: npt.NDArray[Any]
+    shares: CoarseShares
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def __getitem__(self, index: Any) -> Any:
+        source, window = self.tiles.places[index]
+        return self.tiles[index][0], _encode(_read(source, window, self.name), self.values)
+
+
+def coarse_tiles(data: SegmentData, name: str, crop_size: int | None) -> CoarseTiles:
+    """Measure, on the real tiles, which share each fine class has under each coarse one.
+
+    Args:
+        data: with `coarse` tiles.
+        name: of the coarse map.
+        crop_size: side of what a step sees of a tile; None for the whole: between such places shares vary.
+
+    Raises:
+        SettingsError: if the data is no store, or has no such map.
+        DataError: if the map has no value, or more than 255, on the coarse tiles.
+        RasterError: if it cannot be read.
+    """
+    assert data.coarse is not None
+    found: set[Any] = set()
+    for source, window in data.coarse.places:
+        found |= set(np.unique(_read(source, window, name)).tolist()) - {_nodata(source, name)}
+    values = np.array(sorted(value for value in found if value == value))  # NaN is no class
+    if not 0 < len(values) < 256:
+        raise DataError(f"{data.sources[0].path}: map {name!r} has {len(values)} values on the coarse tiles; 1 to 255")
+    real = range(data.num_real)
+    coarse = np.stack([_encode(_read(*data.train.places[index], name), values) for index in real])
+    fine = np.stack([data.train[index][1] for index in real])
+    num_fine = data.sources[0].legend.num_classes
+    shares = estimate_shares(torch.from_numpy(coarse).long(), torch.from_numpy(fine), len(values), num_fine, crop_size)
+    return CoarseTiles(data.coarse, name, values, shares)
+
+
+def _read(source: PatchSource, window: Window, name: str) -> Array:
+    if not isinstance(source, Store):
+        raise SettingsError(f"{source.path}: coarse maps need a store; ingest the data with --extra {name}")
+    return source.read_extra(name, window)
+
+
+def _nodata(source: PatchSource, name: str) -> Any:
+    assert isinstance(source, Store)
+    return source.blank_extras(Window(0, 0, 1, 1))[name].item()
+
+
+def _encode(raw: Array, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    place = np.minimum(np.searchsorted(values, raw), len(values) - 1)
+    return np.where(values[place] == raw, place, len(values)).astype(np.uint8)
+
+
+# --- Ordinary augmentation of train tiles: flips, quarter turns, contrast and brightness.
+
+_CONTRAST = 0.2
+_BRIGHTNESS = 0.1
+
+
+def augment(image: Tensor, mask: Tensor, how: str, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Change each sample of a batch at random.
+
+    Args:
+        image: (B, bands, N, N) in [-1, 1].
+        mask: (B, N, N).
+        how: "none"; "flips": one of the eight symmetries of the square, image and mask alike; "flips+colour": also all
+            values, counted from the low end of their range, times 0.8 to 1.2 and plus -0.1 to 0.1 of the range. One
+            change holds for all bands of an image, as light and exposure do: near infrared keeps its relation to red,
+            by which vegetation is told.
+        rng: of the draws.
+
+    Returns:
+        both, of the same shapes; images stay in [-1, 1].
+    """
+    if how == "none":
+        return image, mask
+    image, mask = random_dihedral(image, mask, rng)
+    if how == "flips+colour":
+        draws = 2 * torch.rand((2, len(image)), generator=rng) - 1
+        unit = adjust_contrast((image + 1) / 2, 1 + _CONTRAST * draws[0])
+        image = 2 * adjust_brightness(unit, _BRIGHTNESS * draws[1]) - 1
+    return image, mask
+
+
+# --- Batches of train tiles: each a function of (seed, step).
+
+Batch = dict[str, Tensor]
+
+_FINE, _COARSE, _CHANGES = range(3)  # streams of random numbers
+
+
+class Batches:
+    """Train batches in order, endlessly usable from any step on.
+
+    Each tile comes once before any comes again, in a new random order each time. A batch holds `image` (B, bands, N, N)
+    float32 in [-1, 1] and `mask` (B, N, N) int64 class indices; with coarse tiles also `coarse_image` and
+    `coarse_mask`, as many, the mask of coarse class indices.
+
+    Args:
+        tiles: with class labels.
+        coarse: with coarse labels, or None.
+        bands: how raster values map to [-1, 1].
+        settings: batch size, crops, augmentation, seed, number of steps.
+        start: the first step to give.
+    """
+
+    def __init__(
+        self, tiles: TileSet, coarse: CoarseTiles | None, bands: BandSettings, settings: SegmentSettings, start: int = 0
+    ) -> None:
+        self.tiles, self.coarse, self.settings, self.start = tiles, coarse, settings, start
+        self._scaling = NetworkScaling(bands)
+        self._order = lru_cache(maxsize=4)(self._shuffled)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.batch, range(self.start, self.settings.steps))
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        batch = self._part(self.tiles, step, _FINE)
+        if self.coarse is not None:
+            part = self._part(self.coarse, step, _COARSE)
+            batch |= {"coarse_image": part["image"], "coarse_mask": part["mask"]}
+        return batch
+
+    def _part(self, tiles: Sequence[tuple[Array, Array]], step: int, stream: int) -> Batch:
+        settings = self.settings
+        rng = np.random.default_rng([settings.seed, _CHANGES, stream, step])
+        images, masks = [], []
+        for position in range(step * settings.batch_size, (step + 1) * settings.batch_size):
+            turn, place = divmod(position, len(tiles))
+            image, mask = tiles[int(self._order(stream, turn, len(tiles))[place])]
+            if settings.crop_size is not None:
+                row, column = rng.integers(0, settings.tile_size - settings.crop_size, 2, endpoint=True)
+                rows, columns = slice(row, row + settings.crop_size), slice(column, column + settings.crop_size)
+                image, mask = image[:, rows, columns], mask[rows, columns]
+            images.append(image)
+            masks.append(mask)
+        batch = self._scaling({"image": torch.from_numpy(np.stack(images)), "mask": torch.from_numpy(np.stack(masks))})
+        draws = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        pixels, labels = augment(batch["image"].nan_to_num_(0), batch["mask"], settings.augment, draws)
+        return {"image": pixels.contiguous(memory_format=torch.channels_last), "mask": labels}
+
+    def _shuffled(self, stream: int, turn: int, count: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([self.settings.seed, stream, turn]).permutation(count)

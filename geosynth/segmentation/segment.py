@@ -4,34 +4,196 @@ from __future__ import annotations
 
 import logging
 import math
+import pickle
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch import Trainer
-from torch import nn
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
 
 from geosynth.config import BandSettings, SegmentSettings
-from geosynth.errors import OutputError
-from geosynth.models.memory import plain_memory_error
-from geosynth.models.precision import best_device, full_float32, uses_bfloat16
-from geosynth.outputs import check_output, writing
+from geosynth.errors import OutputError, SettingsError, TrainingError
+from geosynth.files import check_output, writing
+from geosynth.models.device import best_device, full_float32, plain_memory_error, uses_bfloat16
+from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
 from geosynth.patches.statistics import band_settings
-from geosynth.raster.stores.source import PatchSource
-from geosynth.segmentation.batches import Batches
-from geosynth.segmentation.card import SegmenterCard
-from geosynth.segmentation.coarse import coarse_tiles
-from geosynth.segmentation.data import SegmentData, open_data
-from geosynth.segmentation.pretrained import load_encoder_weights
-from geosynth.segmentation.report import SegmentReport
-from geosynth.segmentation.scores import Confusion, miou_interval
-from geosynth.segmentation.segmenter import Segmenter, load_segmenter, save_segmenter
-from geosynth.segmentation.task import SegmentTask
-from geosynth.segmentation.watch import Progress, Watch, resume_from
+from geosynth.raster.stores.store import PatchSource
+from geosynth.segmentation.data import Batches, SegmentData, coarse_tiles, open_data
+from geosynth.segmentation.scores import Confusion, SegmentReport, miou_interval
+from geosynth.segmentation.segmenter import (
+    Segmenter,
+    SegmenterCard,
+    load_encoder_weights,
+    load_segmenter,
+    save_segmenter,
+)
 from geosynth.version import __version__
+
+# --- The Lightning task: TorchGeo's, with a schedule by steps and, if asked for, the loss of coarse labels.
+
+try:  # TorchGeo 0.10 on Python 3.12 and newer
+    from torchgeo.tasks import SemanticSegmentation
+except ImportError:  # 0.8
+    from torchgeo.trainers import SemanticSegmentationTask as SemanticSegmentation
+
+
+_WARM_UP = 20  # one part in so many of the steps
+
+
+class SegmentTask(SemanticSegmentation):  # type: ignore[misc]  # TorchGeo has no types
+    """A U-Net trained with cross-entropy, pixels without a class left out.
+
+    Args:
+        settings: of the training.
+        num_bands: of the images.
+        num_classes: of the labels; `num_classes` itself marks pixels without one.
+        shares: of the classes under coarse ones; None without coarse labels.
+
+    Raises:
+        SettingsError: if there is no such encoder.
+    """
+
+    # Of what Lightning keeps in checkpoints: plain values only, so that they load without pickle.
+    ignore = ("weights", "settings", "shares")
+
+    def __init__(
+        self, settings: SegmentSettings, num_bands: int, num_classes: int, shares: CoarseShares | None = None
+    ) -> None:
+        try:
+            super().__init__(
+                model="unet",
+                backbone=settings.encoder,
+                weights=None,
+                in_channels=num_bands,
+                task="multiclass",
+                num_classes=num_classes,
+                loss="ce",
+                ignore_index=num_classes,
+                lr=settings.learning_rate,
+            )
+        except (KeyError, ValueError, RuntimeError) as error:  # smp's, and timm's
+            raise SettingsError(
+                f"encoder {settings.encoder!r}: segmentation_models_pytorch has none of that name for {num_bands} bands"
+            ) from error
+        self.settings, self.shares = settings, shares
+
+    def configure_metrics(self) -> None:
+        """None: the test counts for itself, and metrics of each step would cost more than they tell."""
+
+    def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """The loss of a batch of `Batches`.
+
+        Raises:
+            TrainingError: if it is not a finite number.
+        """
+        images, labels = batch["image"], batch["mask"]
+        if self.shares is None:
+            loss = self._cross_entropy(self(images), labels)
+        else:  # in one pass, so that batch norm sees both
+            fine, coarse = self(torch.cat([images, batch["coarse_image"]])).float().split(len(images))
+            loss = self._cross_entropy(fine, labels) + self.settings.coarse_weight * super_resolution_loss(
+                coarse.softmax(1), batch["coarse_mask"], self.shares
+            )
+        if not torch.isfinite(loss):
+            raise TrainingError(f"step {batch_idx}: the loss is not a finite number; lower learning_rate")
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; its rate rises for a twentieth of the steps, then falls to zero as half a cosine."""
+        steps = self.settings.steps
+        rise = max(1, steps // _WARM_UP)
+
+        def share(step: int) -> float:
+            if step < rise:
+                return (step + 1) / rise
+            return 0.5 + 0.5 * math.cos(math.pi * (step - rise + 1) / max(1, steps - rise + 1))
+
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.settings.learning_rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits = logits.float()
+        if not (labels < logits.shape[1]).any():  # a mean over no pixel
+            return logits.sum() * 0
+        loss: Tensor = self.criterion(logits, labels)
+        return loss
+
+
+# --- What happens around the steps of a segmenter's training: progress and checkpoints.
+
+Progress = Callable[[int, int], None]
+
+_log = logging.getLogger(__name__)
+
+
+class Watch(Callback):
+    """Tells of each step, and now and then keeps a checkpoint to go on from.
+
+    Args:
+        path: of the checkpoint.
+        key: what decides the training's result; kept in the checkpoint.
+        steps: to do.
+        minutes: between checkpoints.
+        seconds: that earlier runs of the training took.
+        progress: told steps done and steps to do.
+    """
+
+    def __init__(
+        self, path: Path, key: dict[str, Any], steps: int, minutes: float, seconds: float, progress: Progress
+    ) -> None:
+        self.path, self.key, self.steps, self.minutes, self.progress = path, key, steps, minutes, progress
+        self.started = time.monotonic() - seconds
+        self.saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Of the training so far, with earlier runs."""
+        return time.monotonic() - self.started
+
+    def on_save_checkpoint(self, trainer: Trainer, task: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what the next run must agree with."""
+        checkpoint["geosynth"] = {"key": self.key, "seconds": self.seconds}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell; save if it is time."""
+        self.progress(trainer.global_step, self.steps)
+        if (time.monotonic() - self.saved) / 60 >= self.minutes:
+            partial = self.path.with_name(self.path.name + ".partial")
+            try:
+                with writing(self.path, RuntimeError):
+                    trainer.save_checkpoint(partial)
+                    partial.replace(self.path)
+            finally:
+                with suppress(OSError):
+                    partial.unlink()
+            self.saved = time.monotonic()
+
+
+def resume_from(path: Path, key: dict[str, Any]) -> tuple[int, float] | None:
+    """Steps done and seconds taken in an interrupted training; None, and no file, if it is not to be gone on with."""
+    if not path.exists():
+        return None
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        kept = checkpoint["geosynth"]
+        found = int(checkpoint["global_step"]), float(kept["seconds"])
+        known = kept["key"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
+        known, found = None, (0, 0.0)
+    if known == key:
+        return found
+    _log.warning("%s: unfinished work with other settings or data is thrown away; starting afresh", path)
+    path.unlink()
+    return None
 
 
 @plain_memory_error()

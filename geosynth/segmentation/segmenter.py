@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,159 @@ import numpy as np
 import numpy.typing as npt
 import segmentation_models_pytorch as smp
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geosynth.digest import sha256_of
+from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import CheckpointError, DataError
-from geosynth.models.precision import full_float32, uses_bfloat16
-from geosynth.outputs import write_whole
-from geosynth.segmentation.card import SegmenterCard, read_segmenter_card
+from geosynth.files import sha256_of, write_whole
+from geosynth.header import from_entry, to_entry
+from geosynth.legend import Legend
+from geosynth.models.device import full_float32, uses_bfloat16
+from geosynth.models.reference import read_state
 from geosynth.segmentation.scores import Confusion
+
+# --- SegmenterCard: what a segmenter's file says about itself; free of torch, so that it is read at once.
+
+_ENTRY = "geosynth_segmenter"  # of the header
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SegmenterCard:
+    """What a segmenter's file says about itself, without its weights.
+
+    Attributes:
+        settings: of the network and its training.
+        legend: of the labels.
+        bands: of the images.
+        gsd: metres a pixel of the training imagery; None where its CRS does not tell.
+        provenance: free facts: software version, data, what it started from.
+    """
+
+    settings: SegmentSettings
+    legend: Legend
+    bands: BandSettings
+    gsd: float | None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_metadata(self) -> dict[str, str]:
+        """For a safetensors header."""
+        return {_ENTRY: to_entry(self, _VERSION)}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str] | None, source: str) -> SegmenterCard:
+        """The inverse of `to_metadata`; raises CheckpointError naming `source`."""
+        if not metadata or _ENTRY not in metadata:
+            what = "a generator" if metadata and "geosynth" in metadata else "a safetensors file"
+            raise CheckpointError(f"{source}: {what}, but not a segmenter; make one with `geosynth segment`")
+
+        def build(
+            values: dict[str, Any], legend: Legend, bands: BandSettings, gsd: float | None, provenance: dict[str, Any]
+        ) -> SegmenterCard:
+            return cls(SegmentSettings.parse(values["settings"]), legend, bands, gsd, provenance)
+
+        return from_entry(metadata[_ENTRY], _VERSION, "segmenter", source, build)
+
+
+def is_segmenter(path: Path) -> bool:
+    """Whether a file is one that `segment` wrote."""
+    try:
+        with safe_open(str(path), framework="np") as file:
+            return _ENTRY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def read_segmenter_card(path: Path) -> SegmenterCard:
+    """What a segmenter's file says about itself; reads only its header.
+
+    Raises:
+        CheckpointError: if it is missing, not a segmenter, or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such segmenter file")
+    try:
+        with safe_open(str(path), framework="np") as file:
+            return SegmenterCard.from_metadata(file.metadata(), str(path))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file") from error
+
+
+# --- ImageNet weights for the encoder, downloaded or from a file.
+
+
+def load_encoder_weights(unet: nn.Module, encoder: str, weights: str) -> str:
+    """Replace the random weights of a U-Net's encoder. Does nothing for "none".
+
+    Of a first convolution made for three bands, a fourth and further bands get the mean; with fewer than three bands
+    all do. It is scaled so that a grey image means to it what it did.
+
+    Args:
+        unet: of segmentation_models_pytorch.
+        encoder: its name there.
+        weights: "none", "imagenet" (downloaded through segmentation_models_pytorch), or a local .pth or .safetensors.
+
+    Returns:
+        what it starts from, for the report: "scratch", "imagenet", or the file's name.
+
+    Raises:
+        CheckpointError: if they cannot be had, or are of another network.
+    """
+    if weights == "none":
+        return "scratch"
+    if weights == "imagenet":
+        state = _downloaded(encoder)
+    elif weights.endswith(".safetensors"):
+        state = _read_safetensors(Path(weights))
+    else:
+        state = read_state(weights)
+    own: nn.Module = unet.encoder  # type: ignore[assignment]
+    expected = own.state_dict()
+    state = {name: value for name, value in state.items() if name in expected}  # without a classifier's head
+    for name, value in state.items():
+        if value.ndim == 4 and value.shape[1] == 3 != expected[name].shape[1]:
+            state[name] = _spread(value, expected[name].shape[1])
+    try:
+        own.load_state_dict(state)
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(f"{weights}: not the weights of a {encoder} encoder") from error
+    return weights if weights == "imagenet" else Path(weights).name
+
+
+def _spread(kernels: Tensor, bands: int) -> Tensor:
+    """(out, 3, height, width) to (out, bands, height, width)."""
+    mean = kernels.mean(1, keepdim=True)
+    parts = [kernels, mean.expand(-1, bands - 3, -1, -1)] if bands > 3 else [mean.expand(-1, bands, -1, -1)]
+    return torch.cat(parts, dim=1) * (3 / bands)
+
+
+def _downloaded(encoder: str) -> dict[str, Tensor]:
+    hub = logging.getLogger("huggingface_hub")  # which tells of each of its tries
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        state: dict[str, Tensor] = smp.encoders.get_encoder(encoder, in_channels=3, weights="imagenet").state_dict()
+    except Exception as error:  # of the network, the hub and timm: each has its own
+        raise CheckpointError(
+            f"ImageNet weights of {encoder} cannot be downloaded ({type(error).__name__}); give a local file, or train"
+            " from scratch with weights=none"
+        ) from error
+    finally:
+        hub.setLevel(level)
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file") from error
+
 
 _STRIDE = 32  # of the encoder: heights and widths are multiples
 _BATCH = 8

@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from geosynth.config import SegmentSettings, TrainSettings
 from geosynth.raster.stores.store import Store
-from geosynth.study.plan import Cell
-from geosynth.study.recipes import GivenGenerator, Piece, Recipe, TrainedGenerator, Twin
+from geosynth.study.plan import Cell, GivenGenerator, Piece, Recipe, TrainedGenerator, Twin
 from geosynth.study.study import Study
 from geosynth.study.verbs import Progress
 from geosynth.study.workshop import Workshop, source_for_twin

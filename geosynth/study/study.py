@@ -5,25 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geosynth.checkpoint import ModelCard, model_path, read_card
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings
-from geosynth.digest import sha256_of
 from geosynth.errors import DataError, SettingsError
-from geosynth.evaluation.frechet import bias_note
+from geosynth.evaluation.distances import bias_note
+from geosynth.files import check_output, sha256_of
 from geosynth.mosaic.twin import legend_for
-from geosynth.outputs import check_output
 from geosynth.raster.stores.store import Store
-from geosynth.raster.stores.tile_view import TileView
+from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import train_views
-from geosynth.study.plan import Cell, contrasts, plan_cells
-from geosynth.study.recipes import GivenGenerator, Recipe, digest_of_data, key_of
-from geosynth.study.report import CellRow, StudyReport, missing_cells, tabulate_differences, tabulate_rows
+from geosynth.study.plan import (
+    Cell,
+    GivenGenerator,
+    Recipe,
+    contrasts,
+    digest_of_data,
+    key_of,
+    plan_cells,
+)
+from geosynth.study.report import (
+    CellRow,
+    StudyReport,
+    missing_cells,
+    tabulate_differences,
+    tabulate_rows,
+)
 from geosynth.study.verbs import RealVerbs, Verbs
 from geosynth.study.workshop import Workshop
 from geosynth.version import __version__
+
+if TYPE_CHECKING:
+    pass
 
 _NUM_FEATURES = 1280  # of EfficientNet-Lite0
 

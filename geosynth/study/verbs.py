@@ -11,14 +11,13 @@ import numpy as np
 
 from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
 from geosynth.errors import DataError
-from geosynth.evaluation.extractors import load_extractor
-from geosynth.evaluation.frechet import frechet_distance
+from geosynth.evaluation.distances import frechet_distance
+from geosynth.evaluation.features import load_extractor
+from geosynth.models.device import best_device
 from geosynth.models.perceptual import composites
-from geosynth.models.precision import best_device
 from geosynth.mosaic.twin import twin
-from geosynth.raster.stores.source import PatchSource
-from geosynth.raster.stores.store import Store
-from geosynth.raster.stores.tile_view import TileView
+from geosynth.raster.stores.store import PatchSource, Store
+from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.segment import segment
 from geosynth.training.train import train
 

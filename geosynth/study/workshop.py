@@ -9,25 +9,117 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.config import SegmentSettings
-from geosynth.digest import sha256_of
-from geosynth.outputs import write_whole, writing
-from geosynth.raster.stores.source import PatchSource
-from geosynth.raster.stores.store import Store
-from geosynth.segmentation.data import train_views
-from geosynth.segmentation.mixture import Mixture, mixture
-from geosynth.study.kept import KeptTiles
-from geosynth.study.recipes import Generator, GivenGenerator, Piece, Recipe, TrainedGenerator, Twin, key_of
-from geosynth.study.results import CellResult
+from geosynth.errors import DataError
+from geosynth.files import sha256_of, write_whole, writing
+from geosynth.grid import SpatialSplit, Window
+from geosynth.grid.split import FOLDS
+from geosynth.raster.stores.store import PatchSource, Scene, Store
+from geosynth.segmentation.data import Mixture, mixture, train_views
+from geosynth.study.plan import Generator, GivenGenerator, Piece, Recipe, TrainedGenerator, Twin, key_of
 from geosynth.study.verbs import RealVerbs, Verbs
+
+# --- CellResult: what a finished cell leaves behind.
+
+
+class CellResult(BaseModel):
+    """A finished cell. Attributes as in `verbs.Score` and `verbs.Likeness`, and
+
+    Attributes:
+        frechet, diversity, num_compared: None where nothing was compared.
+        model_sha256: of the generator; None without synthetic tiles.
+        seconds: of the segmenter and the comparison.
+    """  # noqa: D415
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    miou: float
+    class_iou: dict[str, float | None]
+    num_real: int
+    num_synthetic: int
+    num_test: int
+    weights: str
+    frechet: dict[str, float] | None = None
+    diversity: float | None = None
+    num_compared: int | None = None
+    model_sha256: str | None = None
+    seconds: float
+
+    @classmethod
+    def read(cls, path: Path) -> CellResult | None:
+        """From `result.json`; None if there is none.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: damaged; delete it to have the cell done again") from error
+
+
+# --- KeptTiles: a source of which only some tiles may be seen.
+
+
+class KeptTiles:
+    """A `PatchSource` with a smaller fold: what lies in no kept tile belongs to no fold. Nothing is copied.
+
+    A patch may reach over several tiles that touch.
+
+    Args:
+        source: to read from.
+        fold: that is made smaller.
+        tiles: what is left of it.
+    """
+
+    def __init__(self, source: PatchSource, fold: str, tiles: Sequence[Window]) -> None:
+        self._source = source
+        self.path, self.geobox, self.legend = source.path, source.geobox, source.legend
+        self.band_names, self.scenes = source.band_names, source.scenes
+        kept = SpatialSplit.by_scenes({fold: tiles}).area(fold)
+        train, val, test = (kept if name == fold else source.split.area(name) for name in FOLDS)
+        self.split = SpatialSplit((train, val, test), source.split.buffer)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the imagery."""
+        return self._source.dtype
+
+    @property
+    def chunk_size(self) -> int:
+        """See `PatchSource`."""
+        return self._source.chunk_size
+
+    @property
+    def gsd(self) -> float | None:
+        """See `PatchSource`."""
+        return self._source.gsd
+
+    def scenes_in(self, fold: str) -> tuple[Scene, ...]:
+        """The scenes that have a part in the fold."""
+        return tuple(scene for scene in self.scenes if self.split.meets(scene.window, fold))
+
+    def read_image(self, window: Window) -> npt.NDArray[Any]:
+        """See `PatchSource`."""
+        return self._source.read_image(window)
+
+    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
+        """See `PatchSource`."""
+        return self._source.read_labels(window)
+
 
 _KINDS: dict[type[Piece], str] = {
     GivenGenerator: "generators",

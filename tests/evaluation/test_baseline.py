@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from geosynth.errors import DataError
-from geosynth.evaluation.baseline import real_baseline
-from geosynth.evaluation.frechet import frechet_distance
-from geosynth.evaluation.kernel import kernel_distance
+from geosynth.evaluation.compare import real_baseline
+from geosynth.evaluation.distances import frechet_distance, kernel_distance
 
 
 def test_places_never_part_and_numbers_are_equal() -> None:

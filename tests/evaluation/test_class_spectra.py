@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from geosynth.errors import SettingsError
-from geosynth.evaluation.class_spectra import OCTAVES, ClassSpectra
+from geosynth.evaluation.textures import OCTAVES, ClassSpectra
 
 
 def scene(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

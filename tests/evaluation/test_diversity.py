@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from geosynth.errors import DataError
-from geosynth.evaluation.diversity import pairwise_diversity
+from geosynth.evaluation.distances import pairwise_diversity
 
 
 def test_distances_are_those_of_a_loop_over_pairs() -> None:

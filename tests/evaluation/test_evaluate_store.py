@@ -22,8 +22,7 @@ from geosynth.evaluation.report import Report
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.stores.store import Store
-from geosynth.segmentation.card import SegmenterCard
-from geosynth.segmentation.segmenter import save_segmenter
+from geosynth.segmentation.segmenter import SegmenterCard, save_segmenter
 from scene_stores import make_scene_store
 
 NUM_TEST, NUM_TRAIN = 10, 8
@@ -177,7 +176,7 @@ def test_the_report_says_what_it_rests_on_and_what_it_lacks(case: Case) -> None:
 
 
 def test_the_same_call_gives_the_same_bytes_from_the_cache(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    from geosynth.evaluation.extractors import Extractor
+    from geosynth.evaluation.features import Extractor
 
     def refuse(*_: Any) -> None:
         raise AssertionError("nothing is left to embed")
@@ -200,7 +199,7 @@ def test_the_same_call_gives_the_same_bytes_from_the_cache(case: Case, monkeypat
 
 def test_only_distances_of_inception_features_are_fid_and_kid(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that only takes means stands for Inception, whose weights are a download."""
-    from geosynth.evaluation import extractors
+    from geosynth.evaluation import features as extractors
 
     means = extractors.Extractor(
         "inception-v3-compat", 3, "means", lambda images: images.float().mean((2, 3)), torch.device("cpu")

@@ -12,8 +12,8 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from geosynth.errors import CheckpointError, DataError, SettingsError
-from geosynth.evaluation.extractors import Extractor, load_extractor
-from geosynth.evaluation.frechet import frechet_distance
+from geosynth.evaluation.distances import frechet_distance
+from geosynth.evaluation.features import Extractor, load_extractor
 from geosynth.models.perceptual import EfficientNetLite0Features
 
 

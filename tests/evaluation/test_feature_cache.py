@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from geosynth.errors import OutputError
-from geosynth.evaluation.extractors import Extractor
-from geosynth.evaluation.feature_cache import FeatureCache
+from geosynth.evaluation.features import Extractor, FeatureCache
 
 
 class Counting:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geosynth.evaluation.features import RingPower, SeamSums, band_statistics, feature_scale, num_features
+from geosynth.evaluation.textures import RingPower, SeamSums, band_statistics, feature_scale, num_features
 
 
 def test_band_statistics_are_those_of_numpy() -> None:

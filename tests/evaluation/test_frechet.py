@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from geosynth.errors import DataError
-from geosynth.evaluation.distances import frechet, gaussian
-from geosynth.evaluation.frechet import bias_note, frechet_distance
+from geosynth.evaluation.distances import bias_note, frechet, frechet_distance, gaussian
 
 
 @pytest.mark.parametrize("counts", [(9, 12), (60, 8), (50, 70)], ids=["few", "one side few", "many"])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from geosynth.evaluation.histograms import (
+from geosynth.evaluation.statistics import (
     DN_VALUES,
     NDVI_STEP,
     NDVI_VALUES,

@@ -8,7 +8,7 @@ import pytest
 from evaluation_scenes import WriteScene, blobs, textured
 
 from geosynth.errors import DataError, GridError, LegendError
-from geosynth.evaluation.inputs import Inputs
+from geosynth.evaluation.tiles import Inputs
 from geosynth.grid import Window
 from geosynth.legend import Legend
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from geosynth.errors import SettingsError
-from geosynth.evaluation.intervals import MIN_PLACES, bounds, place_interval
+from geosynth.evaluation.statistics import MIN_PLACES, bounds, place_interval
 
 
 @pytest.mark.parametrize(("num_places", "each"), [(8, 2), (30, 3)])

@@ -6,8 +6,8 @@ import torch
 from torchmetrics.image.kid import poly_mmd
 
 from geosynth.errors import DataError
-from geosynth.evaluation import kernel
-from geosynth.evaluation.kernel import KernelSums, kernel_distance
+from geosynth.evaluation import distances as kernel
+from geosynth.evaluation.distances import KernelSums, kernel_distance
 
 
 def naive(first: np.ndarray, second: np.ndarray) -> float:
@@ -22,7 +22,7 @@ def naive(first: np.ndarray, second: np.ndarray) -> float:
 
 @pytest.mark.parametrize("block", [3, 1024])
 def test_the_distance_is_that_of_a_loop_in_any_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "_BLOCK", block)
+    monkeypatch.setattr(kernel, "_KERNEL_BLOCK", block)
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(11, 6)), rng.normal(0.5, 1, size=(7, 6))
     assert kernel_distance(first, second) == pytest.approx(naive(first, second))

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from geosynth.errors import DataError
-from geosynth.evaluation import neighbours
-from geosynth.evaluation.manifold import compare_manifolds
-from geosynth.evaluation.neighbours import distance_blocks, nearest
+from geosynth.evaluation import distances as neighbours
+from geosynth.evaluation.distances import compare_manifolds, distance_blocks, nearest
 
 
 def naive(real: np.ndarray, synthetic: np.ndarray, k: int) -> tuple[float, float, float, float]:

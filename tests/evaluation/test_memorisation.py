@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from geosynth.errors import DataError
-from geosynth.evaluation.memorisation import closest_pairs, memorisation
+from geosynth.evaluation.distances import closest_pairs, memorisation
 
 
 def test_copied_tiles_are_found() -> None:

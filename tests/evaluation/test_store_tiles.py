@@ -7,8 +7,7 @@ import pytest
 from twin_stores import GAP, SIDE, folds, images_of, scene_codes, write_store
 
 from geosynth.errors import DataError
-from geosynth.evaluation.store_tiles import StoreTiles
-from geosynth.evaluation.tiles import is_whole
+from geosynth.evaluation.tiles import StoreTiles, is_whole
 from geosynth.grid import SpatialSplit, Window
 from geosynth.raster.stores.store import Store
 

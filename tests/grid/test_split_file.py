@@ -17,8 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, OutputError, SettingsError
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, pixels_within
-from geosynth.grid.neighbours import part_neighbours
-from geosynth.grid.split import FOLDS
+from geosynth.grid.split import FOLDS, part_neighbours
 from geosynth.grid.vector import to_coordinates
 from rasters import UTM, north_up
 from strategies import few

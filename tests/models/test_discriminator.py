@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from geosynth.config import DiscriminatorSettings
-from geosynth.models.discriminator import MultiscaleDiscriminator
+from geosynth.models.adversary import MultiscaleDiscriminator
 
 
 def build():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from geosynth.models.memory import plain_memory_error
+from geosynth.models.device import plain_memory_error
 
 
 def test_an_allocation_beyond_the_machine_is_a_memory_error():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from geosynth.models.precision import uses_bfloat16
+from geosynth.models.device import uses_bfloat16
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:1"])

@@ -9,7 +9,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.mosaic.blend import make_painter
-from geosynth.mosaic.memory import choose_block_size, needed_bytes
+from geosynth.mosaic.generate import choose_block_size, needed_bytes
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,11 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import ClusterError, RasterError, SettingsError
 from geosynth.grid import BlockPlan, absolute_origin
-from geosynth.mosaic import cluster, portable
+from geosynth.mosaic import cluster
 from geosynth.mosaic.blend import make_painter
-from geosynth.mosaic.cluster import choose_gpu
-from geosynth.mosaic.portable import PortablePainter
+from geosynth.mosaic.cluster import PortablePainter, choose_gpu
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.scratch import Scratch
+from geosynth.raster.unfinished import Scratch
 from rasters import draw_labels
 
 Write = Callable[..., Path]
@@ -84,7 +83,7 @@ def test_workers_make_the_same_bytes_and_load_the_model_once(
 
     again = geosynth.generate(labels, tmp_path / "b.tif", tiny_model, SETTINGS, client=client)
     assert again.read_bytes() == expected
-    assert {loads.misses for loads in client.run(portable._loaded.cache_info).values()} == {1}
+    assert {loads.misses for loads in client.run(cluster._loaded.cache_info).values()} == {1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "b.tif", "expected.tif", "labels.tif"]
     assert not any(client.run(plugins).values()), "nothing stays with the workers"
 

@@ -20,7 +20,7 @@ from geosynth.mosaic.generate import generate_file
 from geosynth.mosaic.painter import CELL, Painter
 from geosynth.mosaic.pipeline import ahead, paint_blocks
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.scratch import Scratch
+from geosynth.raster.unfinished import Scratch
 from rasters import NORTH_UP, draw_labels, pixels_of
 
 Write = Callable[..., Path]

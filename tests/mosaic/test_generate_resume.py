@@ -21,7 +21,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError
 from geosynth.mosaic.generate import generate_file
 from geosynth.mosaic.pipeline import paint_blocks
-from geosynth.raster.scratch import Scratch
+from geosynth.raster.unfinished import Scratch
 from rasters import draw_labels
 
 Write = Callable[..., Path]

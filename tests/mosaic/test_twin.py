@@ -15,7 +15,7 @@ from geosynth.errors import DataError, OutputError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.mosaic import pipeline
 from geosynth.raster.stores.store import Store, create_group, open_stores
-from geosynth.raster.stores.tile_view import TileView
+from geosynth.raster.stores.tiles import TileView
 from rasters import UTM_18N, pixels_of
 from scene_stores import make_scene_store
 

@@ -24,8 +24,7 @@ from geosynth.errors import DataError, GridError, LegendError, RasterError, Sett
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.stores.in_place import SplitRule, open_in_place, open_sources, open_zarr_in_place
-from geosynth.raster.stores.source import PatchSource
-from geosynth.raster.stores.store import Scene, Store
+from geosynth.raster.stores.store import PatchSource, Scene, Store
 from rasters import north_up, random_codes, random_image, write_raster
 from strategies import few
 

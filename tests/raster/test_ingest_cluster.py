@@ -12,8 +12,8 @@ import pytest
 from distributed import LocalCluster
 
 from geosynth.errors import LegendError, RasterError, SettingsError
+from geosynth.raster.parallel import work
 from geosynth.raster.stores.ingest import ingest
-from geosynth.raster.stores.work import work
 from rasters import north_up, random_codes, random_image, write_raster
 
 RGBN = ("red", "green", "blue", "nir")
@@ -80,7 +80,7 @@ def test_an_interrupted_one_goes_on_with_threads(folder: Path, address: str, mon
 
 
 def test_no_scheduler_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geosynth.raster.stores.work._TIMEOUT", 0.2)
+    monkeypatch.setattr("geosynth.raster.parallel._TIMEOUT", 0.2)
     for address in ("tcp://127.0.0.1:1", "nonsense://x"):
         with pytest.raises(SettingsError, match=f"scheduler {address}: cannot be reached") as caught:
             ingest(folder / "images", folder / "labels", folder / "out", bands=RGBN, scheduler=address)
@@ -88,7 +88,7 @@ def test_no_scheduler_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geosynth.raster.stores.work._TIMEOUT", 2)
+    monkeypatch.setattr("geosynth.raster.parallel._TIMEOUT", 2)
     with (
         LocalCluster(n_workers=0, processes=True, dashboard_address=None) as empty,
         pytest.raises(SettingsError, match="has no workers; start some"),

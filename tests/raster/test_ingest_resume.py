@@ -165,7 +165,7 @@ def test_what_is_not_a_journal_is_left_alone(folder: Path) -> None:
 
 
 def test_a_kill_after_the_last_step_leaves_no_puzzle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from geosynth.raster.stores.journal import Journal
+    from geosynth.raster.unfinished import Journal
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "remove", lambda self: None)  # as if killed just before

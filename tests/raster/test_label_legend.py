@@ -12,10 +12,9 @@ import xarray as xr
 from geosynth.errors import LegendError
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.class_table import write_class_table
-from geosynth.raster.label_legend import choose_legend, class_table_of
-from geosynth.raster.open_labels import open_labels
+from geosynth.raster.labels import choose_legend, class_table_of, open_labels
 from geosynth.raster.read import open_raster
-from geosynth.raster.resample import ResampledRaster
+from geosynth.raster.warp import ResampledRaster
 from rasters import north_up, random_codes, write_raster
 
 

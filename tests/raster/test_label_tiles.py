@@ -17,11 +17,9 @@ from rasterio.merge import merge
 from geosynth.errors import DataError, GridError, RasterError
 from geosynth.grid import TilePlan, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.label_legend import class_table_of
-from geosynth.raster.labels import LabelRaster
-from geosynth.raster.open_labels import label_files, open_labels
+from geosynth.raster.labels import LabelRaster, class_table_of, label_files, open_labels
+from geosynth.raster.mosaic import TileMosaic
 from geosynth.raster.stores.ingest import ingest
-from geosynth.raster.tiles import TileMosaic
 from rasters import north_up, random_codes, random_image, write_raster
 from strategies import few
 

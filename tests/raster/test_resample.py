@@ -16,7 +16,7 @@ from rasterio.warp import Resampling, reproject
 from geosynth.errors import GridError, SettingsError
 from geosynth.grid import Window, absolute_origin, ground_sampling_distance
 from geosynth.raster.read import Raster, open_raster
-from geosynth.raster.resample import ResampledRaster, resample_labels
+from geosynth.raster.warp import ResampledRaster, resample_labels
 from rasters import UTM, north_up, random_codes, write_raster
 from strategies import few
 
@@ -114,7 +114,7 @@ def test_a_window_does_not_depend_on_the_cut(
     window = Window(row, column, data.draw(st.integers(1, min(30, height - row))), min(40, width - column))
     full, valid = raster.read(raster.window)[0], raster.read_valid(raster.window)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geosynth.raster.resample._SOURCE_BLOCK", block)
+        patch.setattr("geosynth.raster.warp._SOURCE_BLOCK", block)
         np.testing.assert_array_equal(raster.read(window)[0], full[window.slices])
         np.testing.assert_array_equal(raster.read_valid(window), valid[window.slices])
 

@@ -13,7 +13,7 @@ import pytest
 
 from geosynth.errors import OutputError
 from geosynth.grid import BlockPlan, Window
-from geosynth.raster.scratch import Scratch
+from geosynth.raster.unfinished import Scratch
 
 PLAN = BlockPlan(50, 70, (-7, 1003), 32)
 JOB = {"seed": 1, "model": "abc", "list": (1, 2)}
@@ -116,7 +116,7 @@ def test_a_full_disk_is_one_line_and_counts_no_block(tmp_path: Path, monkeypatch
 
     with scratch.open(JOB):
         scratch.write(0, *block(0))
-        monkeypatch.setattr("geosynth.raster.scratch.os.fsync", fail)
+        monkeypatch.setattr("geosynth.raster.unfinished.os.fsync", fail)
         with pytest.raises(OutputError, match=r"image\.tif: cannot be written: No space left on device"):
             scratch.write(1, *block(1))
         assert scratch.done() == {0}

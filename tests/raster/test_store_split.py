@@ -15,12 +15,10 @@ from affine import Affine
 from geosynth.errors import DataError, GridError, OutputError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.grid.vector import to_coordinates
-from geosynth.raster.stores.class_pixels import count_blocks
 from geosynth.raster.stores.ingest import ingest
-from geosynth.raster.stores.split import check_split, split
+from geosynth.raster.stores.split import check_split, count_blocks, split
 from geosynth.raster.stores.store import Store
-from geosynth.raster.stores.tile_export import export_tiles
-from geosynth.raster.stores.tile_view import TileView
+from geosynth.raster.stores.tiles import TileView, export_tiles
 from rasters import north_up, random_codes, write_raster
 from scene_stores import make_scene_store
 

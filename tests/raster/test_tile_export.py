@@ -14,10 +14,9 @@ from affine import Affine
 from geosynth.errors import DataError, OutputError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.stores import tile_export
+from geosynth.raster.stores import tiles as tile_export
 from geosynth.raster.stores.store import Store
-from geosynth.raster.stores.tile_export import export_tiles
-from geosynth.raster.stores.tile_view import TileView
+from geosynth.raster.stores.tiles import TileView, export_tiles
 from rasters import UTM, north_up, random_codes
 from scene_stores import BANDS, make_scene_store
 

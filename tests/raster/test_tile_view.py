@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from geosynth.errors import SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.raster.stores.store import Store
-from geosynth.raster.stores.tile_view import TileView
+from geosynth.raster.stores.tiles import TileView
 from rasters import random_codes
 from scene_stores import make_scene_store
 from strategies import few

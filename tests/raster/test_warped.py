@@ -18,9 +18,9 @@ from rasterio.enums import Resampling
 
 from geosynth.errors import GridError
 from geosynth.grid import TilePlan, Window
-from geosynth.raster import warped
+from geosynth.raster import warp as warped
 from geosynth.raster.read import Raster, open_raster
-from geosynth.raster.warped import IMAGE_METHODS, WarpedRaster, cover
+from geosynth.raster.warp import IMAGE_METHODS, WarpedRaster, cover
 from rasters import UTM, UTM_18N, north_up, random_codes, random_image, write_raster
 
 SOURCE = (60, 50)

@@ -8,9 +8,7 @@ import torch
 from segment_stores import BANDS, TINY
 
 from geosynth.config import BandSettings
-from geosynth.segmentation.augment import augment
-from geosynth.segmentation.batches import Batches
-from geosynth.segmentation.data import open_data
+from geosynth.segmentation.data import Batches, augment, open_data
 
 SCALE = BandSettings(names=BANDS)
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from segment_stores import TINY, make_segment_store
 
-from geosynth.segmentation.coarse import coarse_tiles
-from geosynth.segmentation.data import open_data
+from geosynth.segmentation.data import coarse_tiles, open_data
 from geosynth.segmentation.segment import segment
 
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from segment_stores import TINY
 
 from geosynth.errors import DataError
-from geosynth.segmentation.data import train_views
-from geosynth.segmentation.mixture import mixture
+from geosynth.segmentation.data import mixture, train_views
 
 TOTAL = 12  # tiles of 32 px in three scenes of 64 px
 

@@ -12,7 +12,7 @@ from sklearn.metrics import jaccard_score
 
 from geosynth.errors import CheckpointError, DataError, OutputError, SettingsError
 from geosynth.segmentation import segment as module
-from geosynth.segmentation.report import SegmentReport
+from geosynth.segmentation.scores import SegmentReport
 from geosynth.segmentation.segment import segment
 from geosynth.segmentation.segmenter import load_segmenter
 

@@ -12,9 +12,8 @@ from torch import nn
 
 import geosynth
 from geosynth.errors import CheckpointError, DataError
-from geosynth.segmentation.pretrained import load_encoder_weights
 from geosynth.segmentation.scores import Confusion
-from geosynth.segmentation.segmenter import load_segmenter, save_segmenter
+from geosynth.segmentation.segmenter import load_encoder_weights, load_segmenter, save_segmenter
 
 
 def random_images(count=3, height=64, width=64):

@@ -14,7 +14,7 @@ import numpy as np
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings
 from geosynth.errors import TrainingError
 from geosynth.grid import SpatialSplit, Window
-from geosynth.study.recipes import Recipe
+from geosynth.study.plan import Recipe
 from geosynth.study.study import Study
 from geosynth.study.verbs import Likeness, Score
 from scene_stores import make_scene_store

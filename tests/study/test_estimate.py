@@ -7,7 +7,7 @@ import pytest
 from studies import AUGMENT, DIVERSITY, REPLACE, FakeVerbs, open_study
 
 from geosynth.study.estimate import estimate
-from geosynth.study.verb import do
+from geosynth.study.run import do
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,17 +5,16 @@ import pytest
 from studies import AUGMENT, REPLACE
 
 from geosynth.errors import DataError
-from geosynth.evaluation.extractors import load_extractor
-from geosynth.evaluation.frechet import frechet_distance
+from geosynth.evaluation.distances import frechet_distance
+from geosynth.evaluation.features import load_extractor
 from geosynth.grid import Window
 from geosynth.mosaic.twin import twin
 from geosynth.patches.positions import PositionIndex
-from geosynth.raster.stores.tile_view import TileView
+from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import open_data
-from geosynth.study.kept import KeptTiles
 from geosynth.study.plan import plan_cells
 from geosynth.study.verbs import measure_likeness
-from geosynth.study.workshop import source_for, source_for_twin
+from geosynth.study.workshop import KeptTiles, source_for, source_for_twin
 from scene_stores import make_scene_store
 
 TILES = [Window(0, 0, 64, 64), Window(64, 256, 64, 64)]

@@ -8,8 +8,7 @@ from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, make_study_store
 from geosynth.config import ReplaceSettings, StudySettings
 from geosynth.errors import SettingsError
 from geosynth.raster.stores.store import Store
-from geosynth.study.plan import Place, contrasts, plan_cells
-from geosynth.study.recipes import GivenGenerator, digest_of_data, key_of
+from geosynth.study.plan import GivenGenerator, Place, contrasts, digest_of_data, key_of, plan_cells
 
 GIVEN = GivenGenerator("/model.safetensors", "f" * 64)
 

@@ -9,8 +9,8 @@ from distributed import Client, LocalCluster
 from studies import AUGMENT, DIVERSITY, REPLACE, FakeVerbs, close, means, open_study, recipes_of
 
 from geosynth.errors import DataError, SettingsError
+from geosynth.study.run import do, run_study
 from geosynth.study.study import Study
-from geosynth.study.verb import do, run_study
 
 
 def test_each_piece_is_made_once_and_never_again(study_store, verbs, tmp_path):

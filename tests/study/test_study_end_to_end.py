@@ -3,7 +3,7 @@
 import pytest
 from studies import AUGMENT, DIVERSITY
 
-from geosynth.study.verb import run_study
+from geosynth.study.run import run_study
 
 
 @pytest.mark.slow

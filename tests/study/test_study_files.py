@@ -10,12 +10,10 @@ import pytest
 from PIL import Image
 from studies import AUGMENT, DIVERSITY, REPLACE
 
-from geosynth.study.figures import figures_of
-from geosynth.study.report import StudyReport
+from geosynth.study.page import figures_of
+from geosynth.study.report import StudyReport, summarise, to_csv, to_markdown, verdict
+from geosynth.study.run import do
 from geosynth.study.study import Study
-from geosynth.study.summary import summarise
-from geosynth.study.tables import to_csv, to_markdown, verdict
-from geosynth.study.verb import do
 
 
 @pytest.fixture(scope="module")

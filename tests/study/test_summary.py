@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from geosynth.study.summary import summarise
+from geosynth.study.report import summarise
 
 VALUES = st.lists(st.floats(0, 1), min_size=2, max_size=12)
 

@@ -5,9 +5,9 @@ import torch
 from trainings import BANDS
 
 from geosynth.config import TrainSettings
-from geosynth.config.duration import parse_duration
+from geosynth.config.base import parse_duration
 from geosynth.errors import SettingsError
-from geosynth.training.task import SpadeTask
+from geosynth.training.step import SpadeTask
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from geosynth.config import GenerateSettings
 from geosynth.models.field import position_noise, random_noise, style_field
 from geosynth.mosaic.twin import twin
 from geosynth.raster.stores.store import Store
-from geosynth.training.task import SpadeTask
+from geosynth.training.step import SpadeTask
 from geosynth.training.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -10,9 +10,8 @@ from geosynth.checkpoint import DEFAULT_MODEL, ModelCard, load_generator, save_g
 from geosynth.config import TrainSettings
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.models.field import random_noise
-from geosynth.training.initial import load_initial, with_networks_of
-from geosynth.training.task import SpadeTask
-from geosynth.training.train import train
+from geosynth.training.step import SpadeTask
+from geosynth.training.train import load_initial, train, with_networks_of
 
 BANDS = ("red", "green", "blue", "nir")
 NO_LEARNING = {"generator_rate": 1e-12, "discriminator_rate": 1e-12, "steps": 1}

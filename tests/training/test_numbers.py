@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from geosynth.training.numbers import Numbers, number_format
+from geosynth.training.step import Numbers, number_format
 
 CPU = torch.device("cpu")
 

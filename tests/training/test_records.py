@@ -7,9 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from trainings import BANDS, TINY
 
 from geosynth.legend import CHESAPEAKE
-from geosynth.training.preview import preview_grid
-from geosynth.training.records import Records
-from geosynth.training.task import SpadeTask
+from geosynth.training.records import Records, preview_grid
+from geosynth.training.step import SpadeTask
 
 
 def rows_in(out):

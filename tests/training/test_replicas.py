@@ -12,7 +12,7 @@ from trainings import BANDS, TINY, checkpoint_in
 from geosynth.checkpoint import load_generator
 from geosynth.errors import TrainingError
 from geosynth.training import replicas
-from geosynth.training.task import SpadeTask
+from geosynth.training.step import SpadeTask
 from geosynth.training.train import train
 
 # Three places of four read their style: one process has one more than the other, and one has no second fake.

@@ -24,10 +24,10 @@ from trainings import (
 
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.legend import CHESAPEAKE
-from geosynth.training import objectives as objectives_module
+from geosynth.training import fit as watch_module
+from geosynth.training import step as objectives_module
 from geosynth.training import train as train_module
-from geosynth.training import watch as watch_module
-from geosynth.training.task import SpadeTask
+from geosynth.training.step import SpadeTask
 from geosynth.training.train import train
 
 
@@ -56,7 +56,7 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = {paths!r}
 from geosynth.raster.stores.store import Store
-from geosynth.training import objectives
+from geosynth.training import step as objectives
 from geosynth.training.train import train
 from trainings import EVERY_STEP
 original, calls = objectives.kl_divergence, []

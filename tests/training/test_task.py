@@ -10,9 +10,9 @@ from trainings import BANDS, TINY
 from geosynth.config import TrainSettings
 from geosynth.errors import SettingsError
 from geosynth.models.losses import diversity
-from geosynth.training import objectives as objectives_module
-from geosynth.training import task as task_module
-from geosynth.training.task import SpadeTask
+from geosynth.training import step as objectives_module
+from geosynth.training import step as task_module
+from geosynth.training.step import SpadeTask
 
 FOUR = TINY.model_copy(update={"batch_size": 4})
 

@@ -13,10 +13,10 @@ from geosynth.checkpoint import load_generator
 from geosynth.config import TrainSettings
 from geosynth.errors import DataError, GeosynthError, OutputError, SettingsError, TrainingError
 from geosynth.models.field import random_noise
-from geosynth.training import objectives as objectives_module
 from geosynth.training import records as records_module
+from geosynth.training import step as objectives_module
 from geosynth.training import train as train_module
-from geosynth.training.task import SpadeTask
+from geosynth.training.step import SpadeTask
 from geosynth.training.train import train
 
 

@@ -212,3 +212,56 @@ def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
         shown = ", ".join(lonely[:5]) + (" ..." if len(lonely) > 5 else "")
         raise DataError(f"images and labels are paired by file name; {len(lonely)} have no partner: {shown}")
     return [(path, by_name[Path(path).stem]) for path in images]
+
+
+# --- The Chesapeake Land Cover data set as published (Robinson et al. 2019) and kept by TorchGeo's ChesapeakeCVPR.
+
+STATES = ("de", "md", "va", "wv", "pa", "ny")
+_IMAGE, _LABELS = "naip-new", "lc"
+
+
+def chesapeake_items(
+    folder: str | Path,
+    states: Sequence[str] = STATES,
+    splits: Sequence[str] = FOLDS,
+    *,
+    extras: Sequence[str] = (),
+) -> list[Item]:
+    """NAIP and land cover of the tiles of some states and splits; each tile's fold is its split.
+
+    Args:
+        folder: what `torchgeo.datasets.ChesapeakeCVPR` calls root.
+        states: of de, md, va, wv, pa, ny.
+        splits: of train, val, test.
+        extras: single-band layers to keep beside, as "nlcd" or "buildings".
+
+    Raises:
+        SettingsError: if there is no such state or split.
+        DataError: if a folder, or a layer of a tile, is missing.
+    """
+    for what, given, known in (("state", states, STATES), ("split", splits, FOLDS)):
+        if strange := [one for one in given if one not in known]:
+            raise SettingsError(f"{what} {', '.join(strange)}: the {what}s of Chesapeake are {', '.join(known)}")
+    root = Path(folder)
+    items = []
+    for state in states:
+        for split in splits:
+            pattern = f"{state}_1m_201[34]_extended-debuffered-{split}_tiles"
+            tiles = sorted(root.glob(f"{pattern}/*_{_IMAGE}.tif"))
+            if not tiles:
+                raise DataError(f"{root}: no tiles {pattern}/*_{_IMAGE}.tif; is the zip file unpacked there?")
+            items += [_chesapeake_item(tile, split, extras) for tile in tiles]
+    return items
+
+
+def _chesapeake_item(image: Path, split: str, extras: Sequence[str]) -> Item:
+    tile = image.name.removesuffix(f"_{_IMAGE}.tif")
+
+    def layer(name: str) -> str:
+        path = image.with_name(f"{tile}_{name}.tif")
+        if not path.is_file():
+            raise DataError(f"{path}: is missing beside {image.name}")
+        return str(path)
+
+    maps = {name: layer(name) for name in extras}
+    return Item(str(image), layer(_LABELS), tile, split, None, maps)

@@ -8,8 +8,9 @@ not stored; they read as nodata labels. Scenes in several CRSs lie in several st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,127 @@ from geosynth.legend import Legend
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.remote import missing_package
 from geosynth.raster.stores import layout
-from geosynth.raster.stores.scene import FoldPixels, Scene, add_pixels, count_by_fold
+
+# --- Scene: one source raster pair on a grid; and counting classes by fold.
+
+FoldPixels = dict[str, list[int]]  # of a fold: pixels of each class, in the legend's order
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One source raster pair in a store.
+
+    Attributes:
+        name: by which messages call it.
+        window: on the store's grid.
+        class_pixels: pixels of each class that have imagery too, in the legend's order.
+        image_sha256, labels_sha256: of the source files; empty where they are not local.
+        image, labels: the source files.
+        date: of the imagery, as its source says it.
+    """
+
+    name: str
+    window: Window
+    class_pixels: tuple[int, ...]
+    image_sha256: str
+    labels_sha256: str
+    image: str = ""
+    labels: str = ""
+    date: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each pixel has imagery and a class."""
+        return sum(self.class_pixels) == self.window.height * self.window.width
+
+    def to_values(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_values`."""
+        return cls(**{**values, "window": Window(**values["window"]), "class_pixels": tuple(values["class_pixels"])})
+
+
+def count_by_fold(
+    indices: npt.NDArray[np.uint8], window: Window, split: SpatialSplit, legend: Legend
+) -> dict[str, list[int]]:
+    """Pixels of each class in each fold that has a part in the window, and under "all" in the whole window.
+
+    Args:
+        indices: (height, width) class indices of the window.
+        window: on the split's grid.
+        split: the folds.
+        legend: of the indices.
+    """
+    parts = {"all": indices}
+    for fold in FOLDS:
+        if split.meets(window, fold):
+            parts[fold] = indices if split.holds(window, fold) else indices[split.mask(window, fold)]
+    classes = legend.num_classes
+    return {fold: np.bincount(part.ravel(), minlength=classes + 1)[:classes].tolist() for fold, part in parts.items()}
+
+
+def add_pixels(total: FoldPixels, part: FoldPixels) -> None:
+    """Add the counts of a part."""
+    for fold, pixels in part.items():
+        total[fold] = [a + b for a, b in zip(total.get(fold, [0] * len(pixels)), pixels, strict=True)]
+
+
+# --- PatchSource: what patches are read from.
+
+
+class PatchSource(Protocol):
+    """Aligned imagery and labels on one pixel grid: a `Store`, or files read in place (`open_in_place`).
+
+    Sources may be pickled and used after a fork and by several threads at a time.
+
+    Attributes:
+        path: a name for messages.
+        geobox: the whole grid.
+        legend: of the labels.
+        band_names: of the imagery.
+        scenes: the places on the grid that hold data.
+        split: which parts of the grid are train, val and test.
+    """
+
+    path: str
+    geobox: GeoBox
+    legend: Legend
+    band_names: tuple[str, ...]
+    scenes: tuple[Scene, ...]
+    split: SpatialSplit
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the imagery."""
+
+    @property
+    def chunk_size(self) -> int:
+        """Side of the blocks that the imagery is stored in, pixels: windows on their edges are the cheapest."""
+
+    @property
+    def gsd(self) -> float | None:
+        """Ground sampling distance, metres a pixel; None without a projected CRS."""
+
+    def scenes_in(self, fold: str) -> tuple[Scene, ...]:
+        """The scenes that have a part in the fold."""
+
+    def read_image(self, window: Window) -> npt.NDArray[Any]:
+        """(bands, height, width); the window lies inside the grid.
+
+        Raises:
+            RasterError: if it cannot be read; names the file.
+        """
+
+    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
+        """(height, width) class indices; `num_classes` where there is no data.
+
+        Raises:
+            RasterError: if it cannot be read; names the file.
+        """
+
 
 _VERSION = 2
 

@@ -1,0 +1,196 @@
+"""Power spectra of the insides of classes, where labels say nothing and all texture is the generator's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geosynth.errors import SettingsError
+from geosynth.evaluation.statistics import Floats, ratio
+
+# --- What a tile looks like, in few numbers: "band-statistics" features, power spectra, steps across block lines.
+
+FEATURE_SPACE = "band-statistics"
+NUM_RINGS = 16
+_SCALES = (1, 2, 4)
+
+
+def num_features(num_bands: int) -> int:
+    """Length of `band_statistics` for tiles of so many bands."""
+    return 2 * num_bands + num_bands * (num_bands - 1) // 2 + len(_SCALES)
+
+
+def band_statistics(tile: npt.NDArray[np.uint8]) -> Floats:
+    """The "band-statistics" features of a tile (bands, height, width), sides multiples of 4 px.
+
+    Per band the mean and the standard deviation (DN); the correlation of each pair of bands (0 where a band is
+    constant); and the mean gradient magnitude over all bands (DN per pixel) of the tile reduced by block means 1, 2 and
+    4 times: fine, medium and coarse texture.
+    """
+    values = tile.astype(np.float32)
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    centred = flat - flat.mean(axis=1, keepdims=True)
+    covariance = centred @ centred.T / flat.shape[1]
+    deviation = np.sqrt(np.diag(covariance))
+    scale = np.outer(deviation, deviation)
+    correlation = np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
+    pairs = correlation[np.triu_indices(len(values), k=1)]
+    textures = [_gradient(_reduce(values, factor)) for factor in _SCALES]
+    return np.concatenate([flat.mean(axis=1), deviation, pairs, textures])
+
+
+def feature_scale(features: Floats, num_bands: int) -> Floats:
+    """(d,): what one unit of each feature is worth: its standard deviation over `features` (n, d).
+
+    At least 1 DN, or 0.05 for a correlation, so that what hardly varies does not dominate a distance.
+    """
+    least = np.ones(features.shape[1])
+    least[2 * num_bands : -len(_SCALES)] = 0.05
+    scale: Floats = np.maximum(features.std(axis=0, ddof=1), least)
+    return scale
+
+
+def _reduce(values: npt.NDArray[np.float32], factor: int) -> npt.NDArray[np.float32]:
+    bands, height, width = values.shape
+    reduced: npt.NDArray[np.float32] = values.reshape(bands, height // factor, factor, width // factor, factor).mean(
+        axis=(2, 4)
+    )
+    return reduced
+
+
+def _gradient(values: npt.NDArray[np.float32]) -> float:
+    down = np.diff(values, axis=1)[:, :, :-1]
+    right = np.diff(values, axis=2)[:, :-1, :]
+    return float(np.sqrt(down**2 + right**2).mean(dtype=np.float64))
+
+
+class RingPower:
+    """Radially averaged power spectra of square tiles.
+
+    Tiles lose their mean and are weighted by a Hann window, so that their edges add no power.
+
+    Attributes:
+        frequencies: (16,) centres of the rings in cycles per pixel, 0 to 0.5.
+    """
+
+    def __init__(self, tile_size: int) -> None:
+        window = np.hanning(tile_size + 1)[:-1].astype(np.float32)
+        self._window = np.outer(window, window)
+        radius = np.hypot(np.fft.fftfreq(tile_size)[:, None], np.fft.rfftfreq(tile_size)[None, :])
+        self._rings = np.minimum((radius * 2 * NUM_RINGS).astype(np.int64), NUM_RINGS).ravel()  # last: the corners
+        self.frequencies: Floats = (np.arange(NUM_RINGS) + 0.5) / (2 * NUM_RINGS)
+
+    def __call__(self, tile: npt.NDArray[np.uint8]) -> Floats:
+        """Power (bands, 16) of a tile (bands, size, size), summed over each ring."""
+        values = tile.astype(np.float32)
+        values -= values.mean(axis=(1, 2), keepdims=True)
+        power = np.abs(np.fft.rfft2(values * self._window)) ** 2
+        return np.stack([np.bincount(self._rings, band.ravel(), NUM_RINGS + 1)[:NUM_RINGS] for band in power])
+
+
+class SeamSums:
+    """Absolute differences between neighbouring pixels, on the lines between blocks and elsewhere.
+
+    Args:
+        block_size: pixels; block edges stand on multiples of it, as `TilePlan` cuts.
+    """
+
+    def __init__(self, block_size: int) -> None:
+        self.block_size = block_size
+        self._sums = np.zeros(2)  # elsewhere, on lines
+        self._pairs = np.zeros(2, dtype=np.int64)
+
+    @property
+    def num_line_pairs(self) -> int:
+        """Pixel pairs across lines so far."""
+        return int(self._pairs[1])
+
+    def add(
+        self,
+        image: npt.NDArray[np.uint8],
+        valid: npt.NDArray[np.bool_],
+        origin: tuple[int, int],
+        shape: tuple[int, int],
+    ) -> None:
+        """Add the pairs whose first (upper or left) pixel lies in the first `shape` rows and columns of `image`.
+
+        Args:
+            image: (bands, height, width); one row and column more than `shape` where the raster goes on.
+            valid: (height, width); pairs of two valid pixels count.
+            origin: (row, column) of the first pixel in the raster that was made of blocks.
+            shape: height and width of the block proper.
+        """
+        values = image.astype(np.int16)
+        self._add(values[:, :, : shape[1]], valid[:, : shape[1]], origin[0], shape[0])
+        self._add(values[:, : shape[0]].swapaxes(1, 2), valid[: shape[0]].T, origin[1], shape[1])
+
+    def _add(self, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], start: int, length: int) -> None:
+        both = (valid[1:] & valid[:-1])[:length]
+        steps = np.abs(np.diff(values, axis=1))[:, :length].sum(axis=0) * both
+        on_line = ((start + 1 + np.arange(len(both))) % self.block_size == 0).astype(np.int64)
+        self._sums += np.bincount(on_line, steps.sum(axis=1), 2)
+        self._pairs += np.bincount(on_line, both.sum(axis=1), 2).astype(np.int64)
+
+    def score(self) -> float:
+        """Mean step across lines over mean step elsewhere: 1 without seams; NaN if there is no line or no texture."""
+        if not self._pairs.all() or not self._sums[0]:
+            return float("nan")
+        elsewhere, lines = self._sums / self._pairs
+        return float(lines / elsewhere)
+
+
+# Cycles per pixel, coarse to fine, and the rings that they are made of.
+OCTAVES: tuple[tuple[float, float], ...] = ((0.0, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2))
+_RINGS = np.array([0, NUM_RINGS // 8, NUM_RINGS // 4, NUM_RINGS // 2])
+MIN_SIZE = 32  # px: smaller windows leave rings without a frequency
+
+
+class ClassSpectra:
+    """Radially averaged power in squares that hold one class only, the same ones of the real and the synthetic image.
+
+    Args:
+        num_classes: class indices from this on are no class.
+        num_bands: of the images.
+        size: side of the squares in pixels, at least 32.
+
+    Attributes:
+        power: (2, classes, bands, 16): real and synthetic power in the rings of `RingPower`, summed over the squares.
+        num_windows: (classes,) squares.
+
+    Raises:
+        SettingsError: if the squares are too small.
+    """
+
+    def __init__(self, num_classes: int, num_bands: int, size: int = MIN_SIZE) -> None:
+        if size < MIN_SIZE:
+            raise SettingsError(f"spectra need squares of at least {MIN_SIZE} px, got {size}")
+        self.size = size
+        self._ring_power = RingPower(size)
+        self.power = np.zeros((2, num_classes, num_bands, NUM_RINGS))
+        self.num_windows = np.zeros(num_classes, dtype=np.int64)
+
+    def add(self, labels: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8], synthetic: npt.NDArray[np.uint8]) -> None:
+        """Add the squares of a tile, side by side from its first pixel.
+
+        Args:
+            labels: (height, width) class indices.
+            real: (bands, height, width).
+            synthetic: of the same shape.
+        """
+        size = self.size
+        rows, columns = labels.shape[0] // size, labels.shape[1] // size
+        squares = labels[: rows * size, : columns * size].reshape(rows, size, columns, size)
+        lowest, highest = squares.min(axis=(1, 3)), squares.max(axis=(1, 3))
+        for row, column in np.argwhere((lowest == highest) & (highest < len(self.num_windows))):
+            place = np.s_[:, row * size : (row + 1) * size, column * size : (column + 1) * size]
+            index = int(lowest[row, column])
+            self.num_windows[index] += 1
+            for which, image in enumerate((real, synthetic)):
+                self.power[which, index] += self._ring_power(image[place])
+
+    def octave_ratios(self) -> Floats:
+        """(classes, bands, 4) synthetic over real power in `OCTAVES`: 1 is right, 0 is flat; NaN where not known."""
+        real, synthetic = np.add.reduceat(self.power, _RINGS, axis=-1)
+        return ratio(synthetic, real)

@@ -1,0 +1,379 @@
+"""export_tiles: the tiles of a fold as GeoTIFF pairs, for tools that want files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, overload
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import rasterio
+import shapely
+from affine import Affine
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+
+from geosynth.errors import DataError, OutputError, SettingsError
+from geosynth.files import check_output, writing
+from geosynth.grid import TilePlan, Window
+from geosynth.grid.vector import to_coordinates, write_table
+from geosynth.grid.window import Edge
+from geosynth.raster.class_table import label_profile
+from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.store import PatchSource, Scene
+
+# --- TileView: the tiles of a fold as a sequence of windows; no pixel is copied.
+
+Progress = Callable[[int, int], None]
+
+
+def view_tiles(
+    data: str | Path,
+    fold: str | None,
+    size: int = 256,
+    stride: int | None = None,
+    *,
+    edge: Edge = "align",
+    max_nodata: float = 0.0,
+    progress: Progress = lambda done, total: None,
+) -> list[TileView]:
+    """The tiles of a store, or of each store of several CRSs; see `TileView`.
+
+    Raises:
+        SettingsError: if a number is out of its range, or there is no such fold.
+        RasterError: if there is no store.
+    """
+    return [
+        TileView(source, fold, size, stride, edge=edge, max_nodata=max_nodata, progress=progress)
+        for source in open_sources(data)
+    ]
+
+
+class TileView(Sequence[Window]):
+    """Overlapping square tiles of each scene, all of whose pixels belong to one fold.
+
+    Tiles are laid from the first pixel of each scene on, scene by scene, row by row. What does not fit: see `edge`. A
+    tile is left out if a pixel of it is not the fold's, or if more than `max_nodata` of its pixels have no data.
+    Memory is 40 bytes a tile. Labels are read, a row of tiles at a time, only of scenes known to have holes.
+
+    Args:
+        source: a store, or rasters read in place.
+        fold: "train", "val", "test"; None for all tiles, whatever their fold.
+        size: of a tile, pixels.
+        stride: pixels from one tile to the next; None: half of `size`.
+        edge: "align" puts one more tile at the far edges of a scene, "skip" leaves the rest out.
+        max_nodata: share of pixels without data that a tile may have, 0..1.
+        progress: told scenes done and scenes in all.
+
+    Attributes:
+        windows: (n, 4) int64: row, column, height, width on the source's grid.
+        scene_index: (n,) int64: positions in `source.scenes`.
+
+    Raises:
+        SettingsError: if a number is out of its range, or there is no such fold.
+    """
+
+    def __init__(
+        self,
+        source: PatchSource,
+        fold: str | None,
+        size: int = 256,
+        stride: int | None = None,
+        *,
+        edge: Edge = "align",
+        max_nodata: float = 0.0,
+        progress: Progress = lambda done, total: None,
+    ) -> None:
+        stride = max(1, size // 2) if stride is None else stride
+        if size < 1 or stride < 1:
+            raise SettingsError(f"tiles need a positive size and stride, got {size} and {stride} px")
+        if edge not in ("align", "skip"):
+            raise SettingsError(f"edge {edge!r}: align or skip")
+        if not 0 <= max_nodata <= 1:
+            raise SettingsError(f"the share of nodata in a tile is a number from 0 to 1, got {max_nodata}")
+        self.source, self.fold, self.size, self.stride, self.edge = source, fold, size, stride, edge
+        self.max_nodata = max_nodata
+        scenes = source.scenes if fold is None else source.scenes_in(fold)
+        found = [np.empty((0, 4), dtype=np.int64)]
+        indices = [np.empty(0, dtype=np.int64)]
+        positions = {id(scene): index for index, scene in enumerate(source.scenes)}
+        for done, scene in enumerate(scenes, start=1):
+            windows = self._tiles_of(scene)
+            found.append(windows)
+            indices.append(np.full(len(windows), positions[id(scene)]))
+            progress(done, len(scenes))
+        self.windows: npt.NDArray[np.int64] = np.concatenate(found)
+        self.scene_index: npt.NDArray[np.int64] = np.concatenate(indices)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @overload
+    def __getitem__(self, index: int) -> Window: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Window]: ...
+    def __getitem__(self, index: int | slice) -> Window | list[Window]:
+        if isinstance(index, slice):
+            return [Window(*row) for row in self.windows[index].tolist()]
+        return Window(*self.windows[index].tolist())
+
+    def scene_of(self, index: int) -> Scene:
+        """The scene that a tile was cut from."""
+        return self.source.scenes[int(self.scene_index[index])]
+
+    def name(self, index: int) -> str:
+        """Scene, row and column within the scene: the same however large the store is."""
+        scene, window = self.scene_of(index), self[index]
+        stem = scene.name.rsplit(".", 1)[0]
+        return f"{stem}_{window.row - scene.window.row:05d}_{window.column - scene.window.column:05d}"
+
+    def _tiles_of(self, scene: Scene) -> npt.NDArray[np.int64]:
+        place = scene.window
+        plan = TilePlan(place.height, place.width, self.size, self.stride, self.edge)
+        rows, columns = np.meshgrid(np.array(plan.rows, np.int64), np.array(plan.columns, np.int64), indexing="ij")
+        side = np.full(rows.size, self.size)
+        windows = np.column_stack([rows.ravel() + place.row, columns.ravel() + place.column, side, side])
+        if self.fold is not None:
+            windows = windows[self.source.split.holds_each(windows, self.fold)]
+        if scene.is_complete or self.max_nodata == 1 or not len(windows):
+            return windows
+        strips = np.split(windows, np.flatnonzero(np.diff(windows[:, 0])) + 1)
+        with ThreadPoolExecutor() as pool:
+            shares = np.concatenate(list(pool.map(self._nodata_shares, strips)))
+        return windows[shares <= self.max_nodata]
+
+    def _nodata_shares(self, strip: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+        """Of each tile of a row of tiles, from running sums over its columns."""
+        row, first, last = int(strip[0, 0]), int(strip[0, 1]), int(strip[-1, 1])
+        labels = self.source.read_labels(Window(row, first, self.size, last - first + self.size))
+        holes = (labels == self.source.legend.num_classes).sum(axis=0)
+        sums = np.concatenate([[0], np.cumsum(holes)])
+        left = strip[:, 1] - first
+        shares: npt.NDArray[np.floating] = (sums[left + self.size] - sums[left]) / self.size**2
+        return shares
+
+
+_MANIFEST = "export.json"
+_INDEX = "index.parquet"
+_GROUP = 64  # tiles of one row that are read as one strip
+_COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
+
+
+def export_tiles(
+    views: Sequence[TileView],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Path:
+    """Write each tile as `image/NAME.tif` and `labels/NAME.tif`, and a table `index.parquet` of all.
+
+    Images keep values, dtype and band names; labels keep the legend's codes, with its colours and nodata. Where a tile
+    has pixels without data (only if the views allow it) the image has a mask. Run again after an interruption, it goes
+    on with the tiles that are missing; the index is written last, so a folder that has one is whole.
+
+    Args:
+        views: tiles of one fold, of each source.
+        out: folder; it need not exist.
+        overwrite: replace an earlier export of other tiles. Other folders are never replaced.
+        threads: None: as many as there are processors.
+        progress: told tiles done and tiles in all.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: if there is no tile, or two have one name.
+        OutputError: if the folder holds something else, or cannot be written.
+        RasterError: if the source cannot be read.
+    """
+    out = Path(out)
+    total = sum(map(len, views))
+    if not total:
+        raise DataError(f"{views[0].source.path}: no tile of {views[0].size} px lies wholly in fold {views[0].fold}")
+    names = [[view.name(index) for index in range(len(view))] for view in views]
+    if len(set(itertools.chain.from_iterable(names))) < total:
+        raise DataError(f"{views[0].source.path}: two scenes have one name, so tiles would overwrite each other")
+    _start(out, views, overwrite)
+    done, lock = itertools.count(1), threading.Lock()
+
+    def write(view: TileView, start: int, stop: int, group: list[str]) -> None:
+        for _ in _write_group(view, start, stop, group, out):
+            with lock:
+                progress(next(done), total)
+
+    jobs = (
+        (view, start, stop, of_view[start:stop])
+        for view, of_view in zip(views, names, strict=True)
+        for start, stop in _rows(view)
+    )
+    _run(write, jobs, threads)
+    _write_index(views, names, out)
+    return out
+
+
+def _start(out: Path, views: Sequence[TileView], overwrite: bool) -> None:
+    """Make the folder, or find there what an earlier run with the same settings left."""
+    manifest = out / _MANIFEST
+    wanted = json.dumps([_settings(view) for view in views], indent=1)
+    check_output(out, overwrite=True)
+    with writing(out):
+        if manifest.is_file():
+            if manifest.read_text(encoding="utf-8") == wanted:
+                return
+            if not overwrite:
+                raise OutputError(f"{out}: holds tiles of other data or settings; choose another name or --overwrite")
+            (out / _INDEX).unlink(missing_ok=True)
+            for folder in ("image", "labels"):
+                shutil.rmtree(out / folder, ignore_errors=True)
+        elif out.is_dir() and any(out.iterdir()):
+            raise OutputError(f"{out}: is a folder that holds something else; choose another name")
+        for folder in ("image", "labels"):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        manifest.write_text(wanted, encoding="utf-8")
+
+
+def _settings(view: TileView) -> dict[str, Any]:
+    """What decides the tiles and their pixels."""
+    source = view.source
+    scenes = [(scene.name, str(scene.window), scene.image_sha256, scene.labels_sha256) for scene in source.scenes]
+    return {
+        "source": source.path,
+        "data": hashlib.sha256(json.dumps([source.split.to_values(), scenes]).encode()).hexdigest(),
+        "legend": source.legend.model_dump(mode="json"),
+        "bands": list(source.band_names),
+        "fold": view.fold,
+        "size": view.size,
+        "stride": view.stride,
+        "edge": view.edge,
+        "max_nodata": view.max_nodata,
+    }
+
+
+def _rows(view: TileView) -> Iterator[tuple[int, int]]:
+    """Runs of tiles of one scene and one row, no longer than a group: what is read as one strip."""
+    if not len(view):
+        return
+    key = np.column_stack([view.scene_index, view.windows[:, 0]])
+    edges = [0, *(np.flatnonzero((np.diff(key, axis=0) != 0).any(axis=1)) + 1).tolist(), len(view)]
+    for start, stop in itertools.pairwise(edges):
+        for first in range(start, stop, _GROUP):
+            yield first, min(first + _GROUP, stop)
+
+
+def _run(write: Callable[..., None], jobs: Iterable[tuple[Any, ...]], threads: int | None) -> None:
+    """A few jobs ahead of the threads, so that an error or Ctrl-C ends the export soon."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        running = set()
+        for job in jobs:
+            running.add(pool.submit(write, *job))
+            if len(running) >= 32:
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    future.result()
+        for future in running:
+            future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_group(view: TileView, start: int, stop: int, names: list[str], out: Path) -> Iterator[None]:
+    """Write tiles `start` to `stop`, which lie in one row; yields once a tile."""
+    source, windows = view.source, view[start:stop]
+    files = [(out / "image" / f"{name}.tif", out / "labels" / f"{name}.tif") for name in names]
+    missing = [i for i, pair in enumerate(files) if not all(file.exists() for file in pair)]
+    yield from (None for _ in range(len(files) - len(missing)))
+    if not missing:
+        return
+    first, last = windows[missing[0]], windows[missing[-1]]
+    strip = Window(first.row, first.column, first.height, last.right - first.column)
+    image, labels = source.read_image(strip), source.read_labels(strip)
+    for index in missing:
+        window = windows[index]
+        columns = slice(window.column - strip.column, window.right - strip.column)
+        transform = source.geobox.affine * Affine.translation(window.column, window.row)
+        _write_image(files[index][0], source, image[..., columns], labels[:, columns], transform)
+        _write_labels(files[index][1], source, labels[:, columns], transform)
+        yield
+
+
+def _write_image(
+    path: Path, source: PatchSource, pixels: npt.NDArray[Any], labels: npt.NDArray[np.uint8], transform: Affine
+) -> None:
+    bands = source.band_names
+    profile = {
+        "count": len(bands),
+        "dtype": pixels.dtype,
+        "photometric": "rgb" if bands[:3] == ("red", "green", "blue") else "minisblack",
+        "predictor": 3 if pixels.dtype.kind == "f" else 2,
+        # Without this GDAL takes the band after blue for transparency.
+        **({"alpha": "no"} if len(bands) > 1 else {}),
+    }
+    with _new_tile(path, source, labels.shape, transform, profile) as dataset:
+        dataset.colorinterp = [_COLOURS.get(name, ColorInterp.undefined) for name in bands]
+        dataset.descriptions = bands
+        dataset.write(pixels)
+        valid = labels < source.legend.num_classes
+        if not valid.all():
+            dataset.write_mask(valid)
+
+
+def _write_labels(path: Path, source: PatchSource, labels: npt.NDArray[np.uint8], transform: Affine) -> None:
+    legend = source.legend
+    profile = label_profile(legend, legend.nodata_code)
+    with _new_tile(path, source, labels.shape, transform, profile) as dataset:
+        if profile["dtype"] in ("uint8", "uint16"):  # TIFF has no other colour tables
+            dataset.write_colormap(1, {entry.code: (*entry.rgb, 255) for entry in legend.classes})
+        dataset.write(legend.decode(labels, legend.nodata_code).astype(profile["dtype"]), 1)
+
+
+@contextlib.contextmanager
+def _new_tile(
+    path: Path, source: PatchSource, shape: tuple[int, ...], transform: Affine, profile: dict[str, Any]
+) -> Iterator[Any]:
+    """A GeoTIFF that appears under its name when it is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    height, width = shape
+    common = {"driver": "GTiff", "height": height, "width": width, "compress": "deflate", "blockysize": height}
+    crs = source.geobox.crs.to_wkt() if source.geobox.crs else None
+    try:
+        with writing(path, RasterioError), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            with rasterio.open(partial, "w", crs=crs, transform=transform, **{**common, **profile}) as dataset:
+                yield dataset
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_index(views: Sequence[TileView], names: list[list[str]], out: Path) -> None:
+    tables = []
+    for view, of_view in zip(views, names, strict=True):
+        row, column, height, width = view.windows.T
+        boxes = shapely.box(column, row, column + width, row + height)
+        values = {
+            "name": of_view,
+            "fold": view.fold,
+            "scene": [view.scene_of(index).name for index in range(len(view))],
+            "row": row,
+            "column": column,
+            "image": [f"image/{name}.tif" for name in of_view],
+            "labels": [f"labels/{name}.tif" for name in of_view],
+        }
+        geobox = view.source.geobox
+        crs = geobox.crs.to_wkt() if geobox.crs else None
+        tables.append(gpd.GeoDataFrame(values, geometry=[to_coordinates(box, geobox) for box in boxes], crs=crs))
+    first = tables[0]
+    moved = [table.to_crs(first.crs) if first.crs and table.crs else table for table in tables]
+    write_table(pd.concat(moved, ignore_index=True), out / _INDEX)

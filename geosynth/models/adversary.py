@@ -4,14 +4,12 @@ An image is judged once; the judgement serves the losses of both sides:
 
     fake, real = adversary.judge(labels, painted), adversary.judge(labels, image)
     adversary.for_generator(fake, real, labels)
-    adversary.for_discriminator(fake, real, labels, painted, image, rngs)
+    adversary.for_discriminator(fake, real, labels, painted, image, sides)
 
 All losses are means over samples and pixels, so that the mean over equal parts of a batch is that of the whole.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -92,22 +90,14 @@ class Augmentation:
     Args:
         strength: 0 (none) to 1 (the paper's).
         height, width: of the images, pixels.
-        rngs: one a sample; draws its change.
-        device: where the images and labels are.
+        drawn: (B, NUM_DRAWS) numbers, uniform in [0, 1), on the images' device: they decide each sample's change.
     """
 
-    def __init__(
-        self,
-        strength: float,
-        height: int,
-        width: int,
-        rngs: Sequence[torch.Generator],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        drawn = torch.stack([torch.rand(5, generator=rng) for rng in rngs]).to(device)
-        either_way = strength * (2 * drawn[:, :3] - 1)
-        limits = torch.tensor([_BRIGHTNESS, _CONTRAST, _SATURATION], device=device)
-        self._colours = (either_way * limits)[:, :, None, None, None].unbind(1)  # three of (B, 1, 1, 1)
+    NUM_DRAWS = 5
+
+    def __init__(self, strength: float, height: int, width: int, drawn: Tensor) -> None:
+        colours = zip((2 * drawn[:, :3] - 1).unbind(1), (_BRIGHTNESS, _CONTRAST, _SATURATION), strict=True)
+        self._colours = [(strength * either_way * limit)[:, None, None, None] for either_way, limit in colours]
         rows, columns = (
             _span(size, strength * _HOLE, place) for size, place in zip((height, width), drawn[:, 3:].T, strict=True)
         )
@@ -204,7 +194,7 @@ class PatchAdversary(nn.Module):
         labels: Tensor,
         fake_image: Tensor,
         real_image: Tensor,
-        rngs: Sequence[torch.Generator],
+        sides: Tensor | None = None,
         *,
         counts: Tensor | None = None,
     ) -> Losses:
@@ -254,7 +244,7 @@ class OasisAdversary(nn.Module):
         labels: Tensor,
         fake_image: Tensor,
         real_image: Tensor,
-        rngs: Sequence[torch.Generator],
+        sides: Tensor | None = None,
         *,
         counts: Tensor | None = None,
     ) -> Losses:
@@ -266,14 +256,16 @@ class OasisAdversary(nn.Module):
             labels: (B, H, W).
             fake_image: the painted images; LabelMix judges mixtures of them and of `real_image`.
             real_image: the images.
-            rngs: one a sample, for the sides of LabelMix.
+            sides: (B, num_classes + 1) bool: which classes of each sample LabelMix takes from the real image; not
+                needed without it.
             counts: as for `for_generator`.
         """
         fake_logits, real_logits = fake[0][-1], real[0][-1]
         weights = self._weights(labels, counts)
         losses = {"discriminator": segmentation_loss(real_logits, labels, weights) + fake_loss(fake_logits, labels)}
         if self.mix_weight:
-            mask = label_mix_mask(labels, self.settings.num_classes, rngs)
+            assert sides is not None
+            mask = label_mix_mask(labels, sides)
             mixed = self.judge(labels, torch.where(mask, real_image, fake_image).detach())[0][-1]
             losses["label_mix"] = self.mix_weight * label_mix_loss(mixed, fake_logits, real_logits, mask)
         return losses

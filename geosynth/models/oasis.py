@@ -6,7 +6,6 @@ generator learns from them where each class belongs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -137,16 +136,14 @@ def fake_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return (entropy * (labels < num_classes)).mean()
 
 
-def label_mix_mask(labels: Tensor, num_classes: int, rngs: Sequence[torch.Generator]) -> Tensor:
+def label_mix_mask(labels: Tensor, sides: Tensor) -> Tensor:
     """(B, 1, H, W) bool that follows class regions: each class of each image is wholly real (true) or fake.
 
     Args:
         labels: (B, H, W).
-        num_classes: of the labels.
-        rngs: one a sample.
+        sides: (B, num_classes + 1) bool, the side of each class ("no class" is the last).
     """
-    sides = torch.stack([torch.rand(num_classes + 1, generator=rng, device=rng.device) < 0.5 for rng in rngs])
-    return torch.gather(sides.to(labels.device), 1, labels.flatten(1).long()).view(labels.shape).unsqueeze(1)
+    return torch.gather(sides, 1, labels.flatten(1).long()).view(labels.shape).unsqueeze(1)
 
 
 def label_mix_loss(mixed: Tensor, fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:

@@ -142,7 +142,8 @@ class Objectives:
         if not strength:
             return mask, fake, real
         height, width = mask.shape[1:]
-        change = Augmentation(strength, height, width, rows.rngs, mask.device)
+        drawn = torch.stack([torch.rand(Augmentation.NUM_DRAWS, generator=rng) for rng in rows.rngs])
+        change = Augmentation(strength, height, width, drawn.to(mask.device))
         return change.labels(mask, self.num_classes), change.image(fake), change.image(real)
 
     def paired(self, rows: Rows) -> Tensor | None:
@@ -343,9 +344,15 @@ class SpadeTask(LightningModule):
             if objectives.wants_second:
                 painting |= objectives.diversity(self.adversary, judged_fake, fake, second, latents, rows)
             judging = self.adversary.for_discriminator(
-                judged_fake, judged_real, labels, shown_fake.detach(), shown_real, rows.rngs, counts=counts
+                judged_fake, judged_real, labels, shown_fake.detach(), shown_real, self._sides(rows), counts=counts
             )
         return painting, judging
+
+    def _sides(self, rows: Rows) -> Tensor | None:
+        if self.settings.discriminator == "patch":
+            return None
+        count = self.generator.settings.num_classes + 1
+        return (torch.stack([torch.rand(count, generator=rng) for rng in rows.rngs]) < 0.5).to(rows.mask.device)
 
     def _paint(self, rows: Rows) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
         """(fakes, their latents, mean and log variance of those that were read from images).

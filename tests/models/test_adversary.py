@@ -28,15 +28,15 @@ def batch(count=2, size=32):
     return labels, *torch.randn((2, count, BANDS, size, size), generator=rng)
 
 
-def rngs(count=2):
-    return [torch.Generator().manual_seed(seed) for seed in range(count)]
+def sides(count=2):
+    return torch.rand((count, CLASSES + 1), generator=torch.Generator().manual_seed(0)) < 0.5
 
 
 def losses(adversary, labels, fake, real, **said):
     judged = adversary.judge(labels, fake), adversary.judge(labels, real)
     return {
         **adversary.for_generator(*judged, labels, **said),
-        **adversary.for_discriminator(*judged, labels, fake, real, rngs(len(labels))),
+        **adversary.for_discriminator(*judged, labels, fake, real, sides(len(labels))),
     }
 
 
@@ -96,7 +96,7 @@ def test_one_judgement_serves_both_sides(kind):
     assert fake.grad.abs().sum() > 0
     weights = list(adversary.parameters())
     before = fake.grad.clone()
-    sum(adversary.for_discriminator(*judged, labels, fake, real, rngs()).values()).backward(inputs=weights)
+    sum(adversary.for_discriminator(*judged, labels, fake, real, sides()).values()).backward(inputs=weights)
     assert torch.equal(fake.grad, before)
     assert all(value.grad is not None and torch.isfinite(value.grad).all() for value in weights)
 

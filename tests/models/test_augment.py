@@ -11,8 +11,8 @@ from geosynth.models.adversary import Augmentation
 CLASSES = 6
 
 
-def rngs(count, seed=0):
-    return [torch.Generator().manual_seed(seed + index) for index in range(count)]
+def draws(count, seed=0):
+    return torch.rand((count, Augmentation.NUM_DRAWS), generator=torch.Generator().manual_seed(seed))
 
 
 def batch(count=3, height=16, width=24):
@@ -23,10 +23,10 @@ def batch(count=3, height=16, width=24):
 
 def test_colours_are_the_papers_with_one_change_an_image():
     image, labels = batch()
-    change = Augmentation(1.0, 16, 24, rngs(3))
+    change = Augmentation(1.0, 16, 24, draws(3))
     shown, mask = change.image(image).numpy(), change.labels(labels, CLASSES).numpy() < CLASSES
-    for index, rng in enumerate(rngs(3)):
-        brightness, contrast, saturation = 2 * torch.rand(5, generator=rng)[:3].double().numpy() - 1
+    for index, drawn in enumerate(draws(3)):
+        brightness, contrast, saturation = 2 * drawn[:3].double().numpy() - 1
         values = image[index].double().numpy()
         values = values.mean(0) + (1 + saturation) * (values - values.mean(0)) + brightness / 2
         values = values.mean() + (1 + contrast / 2) * (values - values.mean())
@@ -36,7 +36,7 @@ def test_colours_are_the_papers_with_one_change_an_image():
 @given(strength=st.floats(0.1, 1.0), seed=st.integers(0, 2**20), height=st.integers(8, 40), width=st.integers(8, 40))
 def test_the_hole_is_a_rectangle_of_half_the_sides_at_most_in_image_and_labels_alike(strength, seed, height, width):
     image, labels = batch(2, height, width)
-    change = Augmentation(strength, height, width, rngs(2, seed))
+    change = Augmentation(strength, height, width, draws(2, seed))
     shown, left = change.image(image), change.labels(labels, CLASSES)
     hole = left == CLASSES
     assert torch.equal(left[~hole], labels[~hole])
@@ -54,7 +54,7 @@ def test_the_hole_is_a_rectangle_of_half_the_sides_at_most_in_image_and_labels_a
 def test_holes_lie_everywhere_alike_and_changes_average_out():
     count = 4000
     image = torch.full((count, 4, 16, 16), 0.25)
-    change = Augmentation(1.0, 16, 16, rngs(count))
+    change = Augmentation(1.0, 16, 16, draws(count))
     hole = change.labels(torch.zeros((count, 16, 16), dtype=torch.long), CLASSES) == CLASSES
     share = hole.float().mean(0)
     assert share[8, 8] == pytest.approx(0.25, abs=0.04)  # half of each side; the edges see fewer
@@ -65,7 +65,7 @@ def test_holes_lie_everywhere_alike_and_changes_average_out():
 
 def test_real_and_fake_are_changed_alike_and_gradients_flow():
     image, _ = batch()
-    change = Augmentation(0.7, 16, 24, rngs(3))
+    change = Augmentation(0.7, 16, 24, draws(3))
     assert torch.equal(change.image(image), change.image(image))
     image.requires_grad_()
     change.image(image).square().sum().backward()
@@ -75,6 +75,6 @@ def test_real_and_fake_are_changed_alike_and_gradients_flow():
 
 def test_strength_none_changes_nothing():
     image, labels = batch()
-    change = Augmentation(0.0, 16, 24, rngs(3))
+    change = Augmentation(0.0, 16, 24, draws(3))
     torch.testing.assert_close(change.image(image), image)
     assert torch.equal(change.labels(labels, CLASSES), labels)

@@ -185,7 +185,7 @@ def base_model(like: GeneratorModel) -> GeneratorModel:
     """An untrained network of the reference's width for the same legend and bands."""
     settings = GeneratorSettings(num_classes=like.card.settings.num_classes, num_bands=like.card.settings.num_bands)
     generator = SpadeGenerator(settings).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    card = ModelCard(settings, like.card.legend, like.card.bands, like.card.gsd)
+    card = ModelCard(settings=settings, legend=like.card.legend, bands=like.card.bands, gsd=like.card.gsd)
     return GeneratorModel(generator, card, like.path)
 
 

@@ -126,7 +126,9 @@ def by_geosynth(source: Path, network: Network) -> Path:
 
     card = load_generator().card
     settings = GeneratorSettings.reference(6, BANDS, crop_size=SIZE, base_width=2, max_multiple=1, hidden_channels=2)
-    model = GeneratorModel(SpadeGenerator(settings), ModelCard(settings, card.legend, card.bands, None), source)
+    model = GeneratorModel(
+        SpadeGenerator(settings), ModelCard(settings=settings, legend=card.legend, bands=card.bands, gsd=None), source
+    )
     painter = BlendPainter(model, GenerateSettings(overlap=OVERLAP), 0)
     target = source.with_suffix(".blended.tif")
     kept: OrderedDict[Window, Tensor] = OrderedDict()

@@ -62,7 +62,11 @@ def paint(labels: str, image: str) -> None:
     settings = GeneratorSettings(num_classes=6, num_bands=4, depth="less", **thin)
     torch.manual_seed(0)
     model = Path(image).with_name("thin.safetensors")
-    save_generator(model, SpadeGenerator(settings), ModelCard(settings, card.legend, card.bands, card.gsd))
+    save_generator(
+        model,
+        SpadeGenerator(settings),
+        ModelCard(settings=settings, legend=card.legend, bands=card.bands, gsd=card.gsd),
+    )
     generate_file(labels, image, model)
     print(round(peak()))
 

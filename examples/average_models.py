@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,14 @@ def average(store: Path, models: Sequence[Path], out: Path) -> None:
     """Write the average of `models` to `out`."""
     loaded = [load_generator(path) for path in models]
     result = loaded[0]
-    if any(replace(model.card, provenance={}) != replace(result.card, provenance={}) for model in loaded):
+    cards = [model.card.model_dump(exclude={"provenance"}) for model in loaded]
+    if any(card != cards[0] for card in cards):
         raise SystemExit("the models' networks differ, or their legends or bands: there is no average of them")
     _average_into(result.generator, [model.generator for model in loaded])
     if result.encoder is not None:
         _average_into(result.encoder, [model.encoder for model in loaded if model.encoder is not None])
     estimate_norms(result.generator, _batches(store, result))
-    card = replace(result.card, provenance=_provenance(loaded))
+    card = result.card.model_copy(update={"provenance": _provenance(loaded)})
     save_generator(out, result.generator, card, result.encoder)
 
 

@@ -10,7 +10,6 @@ Choose the factor by `geosynth evaluate` on a fold that is not the test.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from geosynth.checkpoint import load_generator, save_generator
@@ -26,7 +25,7 @@ def quiet(model: Path, out: Path, factor: float, num_blocks: int) -> None:
         assert isinstance(block, SpadeBlock)
         block.noise_strength.mul_(factor)
     provenance = {**loaded.card.provenance, "noise_scaled": {"factor": factor, "blocks": names}}
-    save_generator(out, loaded.generator, replace(loaded.card, provenance=provenance), loaded.encoder)
+    save_generator(out, loaded.generator, loaded.card.model_copy(update={"provenance": provenance}), loaded.encoder)
 
 
 def main() -> None:

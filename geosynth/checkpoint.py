@@ -2,90 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
-from geosynth.errors import CheckpointError, SettingsError
+from geosynth.config import EncoderSettings, GeneratorSettings
+from geosynth.errors import CheckpointError
 from geosynth.files import sha256_of, write_whole
-from geosynth.header import from_entry, to_entry
-from geosynth.legend import Legend
+from geosynth.header import Card
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.spectral import folded_state
 
 DEFAULT_MODEL = "chesapeake-small"
-_ENTRY = "geosynth"  # of the header
-_VERSION = 1
-_ENCODER = "encoder."  # before the names of its tensors
+_ENCODER = "encoder."  # stands before the names of the style encoder's tensors
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """What a generator file says about itself, without its weights.
+class ModelCard(Card):
+    """What a generator file says about itself, without its weights."""
 
-    Attributes:
-        settings: of the network.
-        legend: the labels it was trained on; `generate` reads label rasters by it.
-        bands: meaning of its output.
-        gsd: metres a pixel of the training imagery; None where its CRS does not tell.
-        provenance: free facts: software version, data, steps, seed.
-        encoder: of the style encoder in the file; None if there is none.
-
-    Raises:
-        SettingsError: if the networks, the legend and the bands differ in their numbers.
-    """
+    entry = "geosynth"
+    kind = "model"
 
     settings: GeneratorSettings
-    legend: Legend
-    bands: BandSettings
-    gsd: float | None
-    provenance: dict[str, Any] = field(default_factory=dict)
+    """The settings of the generator."""
     encoder: EncoderSettings | None = None
+    """The settings of the style encoder in the file; None if there is none."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check_fit(self) -> Self:
         counts = (self.legend.num_classes, len(self.bands.names))
         if counts != (self.settings.num_classes, self.settings.num_bands):
-            raise SettingsError(
+            raise ValueError(
                 f"a generator of {self.settings.num_classes} classes and {self.settings.num_bands} bands does not fit a"
                 f" legend of {counts[0]} classes and {counts[1]} band names"
             )
         if self.encoder is not None:
             encoder = (self.encoder.latent_size, self.encoder.num_bands)
             if encoder != (self.settings.latent_size, self.settings.num_bands):
-                raise SettingsError(
+                raise ValueError(
                     f"an encoder of {encoder[1]} bands and {encoder[0]} latent numbers does not fit a generator of"
                     f" {self.settings.num_bands} bands and {self.settings.latent_size} latent numbers"
                 )
+        return self
 
-    def to_metadata(self) -> dict[str, str]:
-        """For a safetensors header."""
-        own = {} if self.encoder is None else {"encoder": self.encoder.model_dump(mode="json")}
-        return {_ENTRY: to_entry(self, _VERSION, **own)}
-
-    @classmethod
-    def from_metadata(cls, metadata: dict[str, str] | None, source: str) -> ModelCard:
-        """The inverse of `to_metadata`; raises CheckpointError naming `source`."""
-        if not metadata or _ENTRY not in metadata:
-            raise CheckpointError(f"{source}: a safetensors file, but not a geosynth model")
-
-        def build(
-            values: dict[str, Any], legend: Legend, bands: BandSettings, gsd: float | None, provenance: dict[str, Any]
-        ) -> ModelCard:
-            encoder = EncoderSettings.parse(values["encoder"]) if "encoder" in values else None
-            return cls(GeneratorSettings.parse(values["settings"]), legend, bands, gsd, provenance, encoder)
-
-        return from_entry(metadata[_ENTRY], _VERSION, "model", source, build)
+    @model_serializer(mode="wrap")
+    def _leave_out_an_absent_encoder(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As files without one have always been written: equal models are equal files."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if name != "encoder" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -125,7 +100,7 @@ def save_generator(
         OutputError: if the file cannot be written.
     """
     path = Path(path)
-    card = replace(card, encoder=None if encoder is None else encoder.settings)
+    card = ModelCard.parse({**dict(card), "encoder": None if encoder is None else encoder.settings})
     tensors: dict[str, Tensor] = {}
     for prefix, network in (("", generator), (_ENCODER, encoder)):
         if network is not None:
@@ -135,22 +110,6 @@ def save_generator(
     # Not save_file: it makes files that only their owner can read.
     write_whole(path, save(tensors, metadata=card.to_metadata()))
     return path
-
-
-def read_card(path: str | Path) -> ModelCard:
-    """What a model file says about itself; reads only its header.
-
-    Raises:
-        CheckpointError: if it is missing or not a geosynth model.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such model file")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return ModelCard.from_metadata(file.metadata(), str(path))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file: {_one_line(error)}") from error
 
 
 def load_generator(model: str | Path | None = None, device: str = "cpu") -> GeneratorModel:
@@ -164,7 +123,7 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
         CheckpointError: if the file is missing, not a geosynth model, or damaged.
     """
     path = model_path(model)
-    card = read_card(path)
+    card = ModelCard.read(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict

@@ -11,7 +11,7 @@ from geosynth.files import sha256_of
 from geosynth.raster.read import open_raster
 from geosynth.raster.stores.store import Store, is_store
 from geosynth.raster.zarr_image import describe_zarr_image, is_zarr_image
-from geosynth.segmentation.segmenter import SegmenterCard, is_segmenter, read_segmenter_card
+from geosynth.segmentation.segmenter import SegmenterCard
 
 
 def info(file: str | Path | None = None) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def info(file: str | Path | None = None) -> dict[str, Any]:
     """
     path = model_path(file)
     if path.suffix == ".safetensors":
-        return _segmenter(path) if is_segmenter(path) else _model(path)
+        return _segmenter(path) if SegmenterCard.is_in(path) else _model(path)
     if is_zarr_image(path):
         return describe_zarr_image(path)
     if is_store(path):
@@ -48,7 +48,7 @@ def _model(path: Path) -> dict[str, Any]:
 
 
 def _segmenter(path: Path) -> dict[str, Any]:
-    return {"kind": "segmenter", **_file(path), **_card(read_segmenter_card(path))}
+    return {"kind": "segmenter", **_file(path), **_card(SegmenterCard.read(path))}
 
 
 def _file(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What models and segmenters say about themselves: one entry of a safetensors header, which holds strings.
+"""Cards: what model and segmenter files say about themselves, as one entry of the header of a safetensors file.
 
 One entry only: safetensors writes entries in random order, and equal models shall be equal files.
 """
@@ -6,79 +6,82 @@ One entry only: safetensors writes entries in random order, and equal models sha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
 
 from geosynth.config import BandSettings
 from geosynth.config.base import Settings
-from geosynth.errors import CheckpointError
+from geosynth.errors import CheckpointError, SettingsError
 from geosynth.legend import Legend
 
-T = TypeVar("T")
 
+class Card(Settings):
+    """What every such file says about itself; each kind of file has a class of its own, which adds `settings`."""
 
-class Card(Protocol):
-    """What all cards hold."""
+    entry: ClassVar[str]
+    """Name of the entry in the header."""
+    kind: ClassVar[str]
+    """What the file is, for messages."""
+    version: ClassVar[int] = 1
+    """The version that is written, and the only one that is read."""
 
-    @property
-    def settings(self) -> Settings: ...  # noqa: D102
-    @property
-    def legend(self) -> Legend: ...  # noqa: D102
-    @property
-    def bands(self) -> BandSettings: ...  # noqa: D102
-    @property
-    def gsd(self) -> float | None: ...  # noqa: D102
-    @property
-    def provenance(self) -> dict[str, Any]: ...  # noqa: D102
+    settings: Settings
+    """The settings of the network."""
+    legend: Legend
+    """The classes of the label rasters that it was trained on."""
+    bands: BandSettings
+    """The bands of the imagery."""
+    gsd: float | None
+    """Ground sampling distance: metres a pixel of the training imagery; None where its CRS does not tell."""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """Facts of any kind: the software's version, data, steps, seed."""
 
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The card in a file; reads only the header.
 
-def to_entry(card: Card, version: int, **own: Any) -> str:
-    """A card as the text of its entry, with values of its own beside those that all cards hold."""
-    values = {
-        "version": version,
-        "settings": card.settings.model_dump(mode="json"),
-        "legend": card.legend.model_dump(mode="json"),
-        "bands": card.bands.model_dump(mode="json"),
-        "gsd": card.gsd,
-        "provenance": card.provenance,
-        **own,
-    }
-    return json.dumps(values, sort_keys=True)
+        Raises:
+            CheckpointError: if the file is missing, of another kind or version, or damaged.
+        """
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such {cls.kind} file")
+        try:
+            with safe_open(str(path), framework="np") as file:
+                metadata = file.metadata() or {}
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: not a safetensors file: {' '.join(str(error).split())}") from error
+        if cls.entry not in metadata:
+            raise CheckpointError(f"{path}: {cls._describe_other(metadata)}")
+        try:
+            values = json.loads(metadata[cls.entry])
+            found = values.pop("version")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged {cls.kind} description ({error})") from error
+        if found != cls.version:
+            raise CheckpointError(f"{path}: {cls.kind} version {found}; this geosynth reads {cls.version}")
+        try:
+            return cls.parse(values)
+        except SettingsError as error:
+            raise CheckpointError(f"{path}: damaged {cls.kind} description ({error})") from error
 
+    @classmethod
+    def is_in(cls, path: Path) -> bool:
+        """Whether a file is of this kind."""
+        try:
+            with safe_open(str(path), framework="np") as file:
+                return cls.entry in (file.metadata() or {})
+        except (SafetensorError, OSError):
+            return False
 
-def from_entry(
-    text: str,
-    version: int,
-    what: str,
-    source: str,
-    build: Callable[[dict[str, Any], Legend, BandSettings, float | None, dict[str, Any]], T],
-) -> T:
-    """The inverse of `to_entry`.
+    def to_metadata(self) -> dict[str, str]:
+        """For the header: what `read` finds there."""
+        values = {"version": self.version, **self.model_dump(mode="json")}
+        return {self.entry: json.dumps(values, sort_keys=True)}
 
-    Args:
-        text: of the entry.
-        version: that can be read.
-        what: the file is, for messages.
-        source: its name, for messages.
-        build: makes the card of all values, and of its legend, bands, gsd and provenance.
-
-    Raises:
-        CheckpointError: if it is of another version, or damaged.
-    """
-    try:
-        values = json.loads(text)
-        found = values["version"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: damaged {what} description ({error})") from error
-    if found != version:
-        raise CheckpointError(f"{source}: {what} version {found}; this geosynth reads {version}")
-    try:
-        return build(
-            values,
-            Legend.from_values(values["legend"]),
-            BandSettings.parse(values["bands"]),
-            None if values["gsd"] is None else float(values["gsd"]),
-            dict(values["provenance"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:  # SettingsError and LegendError are ValueErrors
-        raise CheckpointError(f"{source}: damaged {what} description ({error})") from error
+    @classmethod
+    def _describe_other(cls, metadata: dict[str, str]) -> str:
+        """What a file is that has no such entry, and what to do."""
+        return f"a safetensors file, but not a geosynth {cls.kind}"

@@ -75,5 +75,7 @@ def import_spade(
         "software": f"geosynth {__version__}",
         "imported": {name: {"name": Path(path).name, "sha256": sha256_of(path)} for name, path in sources.items()},
     }
-    card = ModelCard(settings, legend, BandSettings(names=tuple(bands)), gsd, provenance)
+    card = ModelCard(
+        settings=settings, legend=legend, bands=BandSettings(names=tuple(bands)), gsd=gsd, provenance=provenance
+    )
     return save_generator(out, network, card, style, dtype=torch.float32)

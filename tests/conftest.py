@@ -65,7 +65,8 @@ def _random_model(settings: GeneratorSettings, path: Path) -> GeneratorModel:
         for name, value in generator.named_parameters():
             if "gamma_beta" in name or "to_image.weight" in name:
                 value.mul_(50)  # the initial weights are too small to show a mistake
-    card = ModelCard(settings, CHESAPEAKE, BandSettings(names=("red", "green", "blue", "nir")), gsd=1.0)
+    bands = BandSettings(names=("red", "green", "blue", "nir"))
+    card = ModelCard(settings=settings, legend=CHESAPEAKE, bands=bands, gsd=1.0)
     save_generator(path, generator, card, dtype=torch.float32)
     return load_generator(path)
 

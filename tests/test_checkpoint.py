@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from geosynth import checkpoint
-from geosynth.checkpoint import ModelCard, load_generator, read_card, save_generator
+from geosynth.checkpoint import ModelCard, load_generator, save_generator
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
 from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.legend import CHESAPEAKE, Legend
@@ -29,11 +29,11 @@ SETTINGS = GeneratorSettings(
     depth="less",
 )
 CARD = ModelCard(
-    SETTINGS,
-    CHESAPEAKE,
-    BandSettings(names=("red", "green", "blue", "nir"), high=200),
-    0.6,
-    {"software": "test", "steps": 3, "data": [{"name": "a.tif", "sha256": "0" * 64}]},
+    settings=SETTINGS,
+    legend=CHESAPEAKE,
+    bands=BandSettings(names=("red", "green", "blue", "nir"), high=200),
+    gsd=0.6,
+    provenance={"software": "test", "steps": 3, "data": [{"name": "a.tif", "sha256": "0" * 64}]},
 )
 
 
@@ -50,7 +50,7 @@ def model_path(tmp_path, generator):
 
 def test_round_trip(model_path, generator):
     model = load_generator(model_path)
-    assert model.card == CARD == read_card(model_path)
+    assert model.card == CARD == ModelCard.read(model_path)
     assert model.path == model_path
     assert model.sha256 == hashlib.sha256(model_path.read_bytes()).hexdigest()
     assert not model.generator.training
@@ -81,7 +81,7 @@ def test_encoder_travels_with_the_generator(tmp_path, generator):
     settings = EncoderSettings(num_bands=4, base_width=3, latent_size=3, num_layers=5)
     encoder = StyleEncoder(settings, spectral_norm=True).eval()
     path = save_generator(tmp_path / "model.safetensors", SpadeGenerator(SETTINGS, spectral_norm=True), CARD, encoder)
-    assert read_card(path) == replace(CARD, encoder=settings)
+    assert ModelCard.read(path) == CARD.model_copy(update={"encoder": settings})
     model = load_generator(path)
     assert model.card.encoder == settings
     assert not model.encoder.training
@@ -94,7 +94,7 @@ def test_encoder_travels_with_the_generator(tmp_path, generator):
     again = save_generator(tmp_path / "again.safetensors", model.generator, model.card, model.encoder)
     assert again.read_bytes() == path.read_bytes()
     alone = save_generator(tmp_path / "alone.safetensors", model.generator, model.card)
-    assert read_card(alone).encoder is None
+    assert ModelCard.read(alone).encoder is None
     assert load_generator(alone).encoder is None
 
 
@@ -123,6 +123,15 @@ def test_the_embedded_model_loads():
     assert model.card.legend == CHESAPEAKE
 
 
+def test_a_card_is_written_as_ever():
+    """The embedded model was written by the first version: its card comes back to the byte."""
+    path = checkpoint.model_path()
+    with safe_open(str(path), framework="np") as file:
+        assert ModelCard.read(path).to_metadata() == file.metadata()
+    entry = json.loads(CARD.to_metadata()["geosynth"])
+    assert set(entry) == {"version", "settings", "legend", "bands", "gsd", "provenance"}
+
+
 def test_weights_can_be_kept_in_float32(tmp_path, generator):
     path = save_generator(tmp_path / "model.safetensors", generator, CARD, dtype=torch.float32)
     for name, value in load_generator(path).generator.state_dict().items():
@@ -143,7 +152,7 @@ def test_same_model_gives_the_same_bytes(tmp_path, generator, model_path):
         assert again.read_bytes() == model_path.read_bytes()
 
 
-def refused(path, words, readers=(read_card, load_generator)):
+def refused(path, words, readers=(ModelCard.read, load_generator)):
     for reader in readers:
         with pytest.raises(CheckpointError) as caught:
             reader(path)
@@ -240,7 +249,7 @@ def test_device_that_is_not_there(model_path):
 def test_card_must_fit_itself():
     legend = Legend(name="two", classes=CHESAPEAKE.classes[:2])
     with pytest.raises(SettingsError, match="legend of 2 classes"):
-        ModelCard(SETTINGS, legend, CARD.bands, 1.0)
+        ModelCard.parse({**dict(CARD), "legend": legend})
 
 
 def test_failed_write_leaves_nothing_and_keeps_the_old_file(tmp_path, generator, monkeypatch):

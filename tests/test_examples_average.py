@@ -27,7 +27,9 @@ def make_model(path: Path, seed: int, settings: GeneratorSettings = SETTINGS) ->
     torch.manual_seed(seed)
     data = [{"name": "both.tif"}, {"name": f"{seed}.tif"}]
     bands = BandSettings(names=("red", "green", "blue", "nir"))
-    card = ModelCard(settings, CHESAPEAKE, bands, 1.0, {"data": data, "seed": seed})
+    card = ModelCard(
+        settings=settings, legend=CHESAPEAKE, bands=bands, gsd=1.0, provenance={"data": data, "seed": seed}
+    )
     encoder = StyleEncoder(EncoderSettings(num_bands=4, base_width=2, latent_size=3))
     return save_generator(path, SpadeGenerator(settings), card, encoder, dtype=torch.float32)
 

@@ -22,7 +22,8 @@ SCRIPT = Path(__file__).parents[1] / "examples" / "quiet_noise.py"
 )
 def test_only_the_finest_blocks_are_quieter(tmp_path, monkeypatch, options, expected):
     settings = GeneratorSettings(num_classes=6, num_bands=4, base_width=2, max_multiple=2, hidden_channels=2)
-    card = ModelCard(settings, CHESAPEAKE, BandSettings(names=("red", "green", "blue", "nir")), 0.6, {"seed": 1})
+    bands = BandSettings(names=("red", "green", "blue", "nir"))
+    card = ModelCard(settings=settings, legend=CHESAPEAKE, bands=bands, gsd=0.6, provenance={"seed": 1})
     model, out = tmp_path / "loud.safetensors", tmp_path / "quiet.safetensors"
     save_generator(model, SpadeGenerator(settings), card)
     monkeypatch.setattr(sys, "argv", ["quiet_noise.py", str(model), str(out), *options])

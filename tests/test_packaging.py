@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -62,20 +61,3 @@ def test_the_wheel_has_the_version_of_the_code(built: tuple[Path, Path]) -> None
     import geosynth
 
     assert built[0].name.startswith(f"geosynth_toolkit-{geosynth.__version__}-")
-
-
-def test_declared_dependencies_are_used_or_needed() -> None:
-    """Every dependency is imported somewhere, but for those that are declared for another package's sake."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[\[><=~! ]", entry)[0] for entry in project["dependencies"]}
-    module = {"pyyaml": "yaml", "pillow": "PIL", "odc-geo": "odc.geo", "tensorboard": "torch.utils.tensorboard"}
-    for_others = {
-        "requests",  # torchgeo 0.8 imports it without declaring it
-        "xarray",  # with rioxarray: how users open stores and images (docs/guide.md)
-        "rioxarray",
-    }
-    files = [path for root in ("geosynth", "cli") for path in (ROOT / root).rglob("*.py")]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    for name in declared - for_others:
-        needed = module.get(name, name.replace("-", "_"))
-        assert re.search(rf"^\s*(import|from) {re.escape(needed)}\b", text, re.MULTILINE), f"{name} is not used"

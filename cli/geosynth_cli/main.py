@@ -9,18 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.commands.classify import classify
-from geosynth_cli.commands.evaluate import evaluate
-from geosynth_cli.commands.generate import generate
-from geosynth_cli.commands.import_spade import import_spade
-from geosynth_cli.commands.info import info
-from geosynth_cli.commands.ingest import ingest
-from geosynth_cli.commands.segment import segment
-from geosynth_cli.commands.split import split
-from geosynth_cli.commands.study import study
-from geosynth_cli.commands.tiles import tiles
-from geosynth_cli.commands.train import train
-from geosynth_cli.commands.twin import twin
+from geosynth_cli.commands.data import ingest, split, tiles
+from geosynth_cli.commands.models import import_spade, info, train
+from geosynth_cli.commands.paint import generate, twin
+from geosynth_cli.commands.worth import classify, evaluate, segment, study
 
 _typer = typer.Typer(
     name="geosynth",

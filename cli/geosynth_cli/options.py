@@ -1,8 +1,9 @@
-"""Values of options that several commands have."""
+"""Options that several commands have, each described once, and how their values are read."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +14,16 @@ def parse_pixels(value: int | str) -> int:
         return int(str(value).removesuffix("px"))
     except ValueError as error:
         raise typer.BadParameter(f"{value!r}: whole pixels are needed, as in 1024 or 1024px") from error
+
+
+def parse_shares(text: str) -> list[float]:
+    """The shares of train, val and test, as in 0.7,0.1,0.2; how many there are is checked later."""
+    from geosynth.errors import SettingsError
+
+    try:
+        return [float(share) for share in text.split(",")]
+    except ValueError as error:
+        raise SettingsError(f"--shares {text}: three numbers are needed, as in 0.7,0.1,0.2") from error
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -28,3 +39,39 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return name, yaml.safe_load(value) if value else value
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {text}: its value is not YAML") from error
+
+
+def given(other: list[str] | None = None, /, **options: Any) -> dict[str, Any]:
+    """The settings that the user gave: options other than None, and over them what `--set` says."""
+    return {name: value for name, value in options.items() if value is not None} | dict(map(parse_setting, other or []))
+
+
+def set_option(example: str) -> Any:
+    """`--set NAME=VALUE` for the settings that have no option of their own."""
+    return typer.Option("--set", help=f"Any other setting, as in {example}; may be repeated.")
+
+
+def pixels_option(name: str, text: str) -> Any:
+    """A side in pixels, as in 1024 or 1024px."""
+    return typer.Option(name, parser=parse_pixels, metavar="PIXELS", help=text)
+
+
+Store = Annotated[str, typer.Option("--data", help="A store made by `geosynth ingest`.")]
+StoreOrFiles = Annotated[
+    str, typer.Option("--data", help="A store made by `geosynth ingest`, or a YAML of files to read in place.")
+]
+ModelOrEmbedded = Annotated[
+    Path | None, typer.Option("--model", help="A model file; without it the embedded one for the Chesapeake legend.")
+]
+Bands = Annotated[str | None, typer.Option("--bands", help="Band names, as in red,green,blue,nir.")]
+Buffer = Annotated[str, typer.Option("--buffer", help="Distance between folds: metres, or pixels as in 64px.")]
+PaintSeed = Annotated[int, typer.Option("--seed", help="Of styles and texture.")]
+StyleLength = Annotated[
+    float | None, typer.Option("--style-length", help="Metres over which the style drifts; 0 keeps one.")
+]
+PaintPrecision = Annotated[str, typer.Option("--precision", help="auto, bf16 or fp32.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Processes to start on this machine.")]
+Scheduler = Annotated[str | None, typer.Option("--scheduler", help="A Dask cluster, as tcp://host:8786.")]
+OverwriteStore = Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")]
+ReportAsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")]

@@ -35,7 +35,10 @@ def _first_line(owner: str, error: ValidationError) -> str:
     if not first["loc"]:  # several settings that do not go together
         return f"{owner}: {message}"
     where = ".".join(str(part) for part in first["loc"])
-    return f"{owner}: {where}: {message} (got {first['input']!r})"
+    if first["type"] == "missing":
+        return f"{owner}: {where}: {message}"
+    got = repr(first["input"])
+    return f"{owner}: {where}: {message} (got {got if len(got) <= 200 else got[:200] + '...'})"
 
 
 # --- Lengths of time as people write them.

@@ -259,7 +259,13 @@ def segment(
     bands = band_settings(opened.sources, train_fold)
     network, weights, seconds = _train(opened, bands, settings, last, key, progress)
     provenance = {"software": f"geosynth {__version__}", "weights": weights, **key}
-    card = SegmenterCard(settings, opened.sources[0].legend, bands, opened.sources[0].gsd, provenance)
+    card = SegmenterCard(
+        settings=settings,
+        legend=opened.sources[0].legend,
+        bands=bands,
+        gsd=opened.sources[0].gsd,
+        provenance=provenance,
+    )
     save_segmenter(model_path, network, card)
     started = time.monotonic()
     # The file is what is tested: its weights are rounded.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geosynth.checkpoint import ModelCard, model_path, read_card
+from geosynth.checkpoint import ModelCard, model_path
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.evaluation.distances import bias_note
@@ -92,7 +92,7 @@ class Study:
             if isinstance(settings, DiversitySettings):
                 raise SettingsError("the diversity study trains a generator for each lambda; leave out the model")
             file = model_path(model)
-            card = read_card(file)
+            card = ModelCard.read(file)
             legend_for(card, file, store)
             given = GivenGenerator(str(file.absolute()), sha256_of(file))
             generator = _of_given(store, settings, given, card)

@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Trainer
 
-from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, model_path, read_card, save_generator
+from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, model_path, save_generator
 from geosynth.config import TrainSettings
 from geosynth.errors import DataError, OutputError, SettingsError, TrainingError
 from geosynth.files import check_output
@@ -50,7 +50,7 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
     """
     if settings.init is None:
         return settings
-    card = read_card(model_path(settings.init))
+    card = ModelCard.read(model_path(settings.init))
     networks = _networks(card)
     values = settings.model_dump()
     for name, value in networks.items():
@@ -218,7 +218,9 @@ def run(
     }
     if initial is not None:
         provenance = with_initial(provenance, initial)
-    return task, ModelCard(task.generator.settings, legend, bands, sources[0].gsd, provenance=provenance)
+    return task, ModelCard(
+        settings=task.generator.settings, legend=legend, bands=bands, gsd=sources[0].gsd, provenance=provenance
+    )
 
 
 def _class_weights(sources: Sequence[PatchSource], fold: str, balance: float) -> dict[str, float] | None:

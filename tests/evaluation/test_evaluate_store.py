@@ -42,7 +42,9 @@ def write_segmenter(path: Path, legend: Legend) -> Path:
     settings = SegmentSettings()
     torch.manual_seed(0)
     network = smp.Unet(settings.encoder, encoder_weights=None, in_channels=4, classes=legend.num_classes).eval()
-    save_segmenter(path, network, SegmenterCard(settings, legend, BandSettings(names=RGBN), None))
+    save_segmenter(
+        path, network, SegmenterCard(settings=settings, legend=legend, bands=BandSettings(names=RGBN), gsd=None)
+    )
     return path
 
 

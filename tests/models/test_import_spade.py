@@ -13,7 +13,7 @@ import yaml
 from label_maps import assert_within, label_map
 
 import geosynth
-from geosynth.checkpoint import load_generator, read_card
+from geosynth.checkpoint import ModelCard, load_generator
 from geosynth.errors import GeosynthError
 from geosynth_cli import app
 
@@ -65,7 +65,7 @@ def test_a_generator_without_encoder_makes_rasters(files, tmp_path, write_raster
     bands = ("nir", "red", "green")
     weights = files[0] / "latest_net_plain.pth"
     out = geosynth.import_spade(weights, tmp_path / "m.safetensors", legend="chesapeake", bands=bands, depth="more")
-    assert read_card(out).encoder is None
+    assert ModelCard.read(out).encoder is None
     codes = label_map("patches", (1, 100, 150), LABELS)[0] + 1
     image = geosynth.generate(write_raster(codes.numpy().astype("uint8")), tmp_path / "image.tif", model=out)
     with rasterio.open(image) as dataset:

@@ -25,7 +25,9 @@ def save_narrow_model(path, bands):
         **{"latent_size": 2, "noise_channels": 1},
     )
     return save_generator(
-        path, SpadeGenerator(settings), ModelCard(settings, CHESAPEAKE, BandSettings(names=bands), gsd=1.0)
+        path,
+        SpadeGenerator(settings),
+        ModelCard(settings=settings, legend=CHESAPEAKE, bands=BandSettings(names=bands), gsd=1.0),
     )
 
 

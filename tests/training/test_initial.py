@@ -1,7 +1,5 @@
 """Going on from a model file: its weights, its networks, its data; and what does not fit it."""
 
-import dataclasses
-
 import pytest
 import torch
 from trainings import EVERY_STEP, TINY, checkpoint_in, make_store, start_and_break
@@ -81,7 +79,7 @@ def test_another_model_under_the_same_name_is_refused(store, model, tmp_path):
     settings = from_it(copy, steps=5, save_every=1)
     start_and_break(store, tmp_path / "run", with_networks_of(settings), 3)
     loaded = load_generator(model)
-    save_generator(copy, loaded.generator, dataclasses.replace(loaded.card, provenance={}), loaded.encoder)
+    save_generator(copy, loaded.generator, loaded.card.model_copy(update={"provenance": {}}), loaded.encoder)
     with pytest.raises(DataError, match="was trained from another initial model; choose another folder"):
         train(store, tmp_path / "run", settings)
 

@@ -1,1 +1,4 @@
-"""One small file a command. geosynth is imported inside the functions: `geosynth --help` must not wait for torch."""
+"""The commands, along the journey of the data.
+
+geosynth is imported inside the functions: `geosynth --help` must not wait for torch.
+"""

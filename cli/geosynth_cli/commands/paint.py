@@ -1,4 +1,4 @@
-"""geosynth generate."""
+"""Painting: generate, twin."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.console import print_json, progress_bar, show_warnings
+from geosynth_cli.options import (
+    Device,
+    ModelOrEmbedded,
+    OverwriteStore,
+    PaintPrecision,
+    PaintSeed,
+    Scheduler,
+    StoreOrFiles,
+    StyleLength,
+    Workers,
+    given,
+)
 
 
 def generate(
@@ -23,10 +35,7 @@ def generate(
     out_dir: Annotated[
         Path | None, typer.Option("--out-dir", help="Folder: one image for each label file; finished ones are skipped.")
     ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", help="A model file; without it the embedded one for the Chesapeake legend."),
-    ] = None,
+    model: ModelOrEmbedded = None,
     legend: Annotated[
         str | None,
         typer.Option("--legend", help="Of the labels: a name, a YAML file, or from-raster (their own class table)."),
@@ -36,16 +45,14 @@ def generate(
         str | None,
         typer.Option("--resample-labels", help="Bring labels to the model's pixel size: mode or nearest."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of styles and texture.")] = 0,
+    seed: PaintSeed = 0,
     samples: Annotated[
         int, typer.Option("--samples", help="Realisations: NAME_0.tif, NAME_1.tif, ...; in .zarr a dimension.")
     ] = 1,
     style_from: Annotated[
         str | None, typer.Option("--style-from", help="An image whose style (colours, season) to take.")
     ] = None,
-    style_length: Annotated[
-        float | None, typer.Option("--style-length", help="Metres over which the style drifts; 0 keeps one.")
-    ] = None,
+    style_length: StyleLength = None,
     format_: Annotated[str | None, typer.Option("--format", help="cog or zarr; the name decides.")] = None,
     compress: Annotated[str, typer.Option("--compress", help="deflate, zstd or lzw.")] = "deflate",
     preview: Annotated[bool, typer.Option("--preview", help="Write a PNG beside the image.")] = False,
@@ -60,28 +67,29 @@ def generate(
         int | None, typer.Option("--block-size", help="Pixels read, painted and kept at once.")
     ] = None,
     max_memory: Annotated[str | None, typer.Option("--max-memory", help="Chooses the block size, as in 4GB.")] = None,
-    precision: Annotated[str, typer.Option("--precision", help="auto, bf16 or fp32.")] = "auto",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes to start on this machine.")] = None,
-    scheduler: Annotated[str | None, typer.Option("--scheduler", help="A Dask cluster, as tcp://host:8786.")] = None,
+    precision: PaintPrecision = "auto",
+    device: Device = "cpu",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Paint synthetic images for label rasters, on exactly their grid; interrupted, the same command goes on."""
     import geosynth
 
     show_warnings()
     target = _target(out, out_dir, format_)
-    values = {
-        "seed": seed,
-        "style_length": style_length,
-        "mosaic": mosaic,
-        "overlap": overlap,
-        "block_size": block_size,
-        "max_memory": max_memory,
-        "precision": precision,
-        "device": device,
-        "compress": compress,
-    }
-    settings = geosynth.GenerateSettings.parse({name: value for name, value in values.items() if value is not None})
+    settings = geosynth.GenerateSettings.parse(
+        given(
+            seed=seed,
+            style_length=style_length,
+            mosaic=mosaic,
+            overlap=overlap,
+            block_size=block_size,
+            max_memory=max_memory,
+            precision=precision,
+            device=device,
+            compress=compress,
+        )
+    )
     start = time.monotonic()
     with progress_bar("generate") as update:
         images = geosynth.generate_many(
@@ -157,3 +165,40 @@ def _size(image: Path) -> int:
     """Bytes of a file, or of all files in a Zarr store."""
     files = image.rglob("*") if image.is_dir() else [image]
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def twin(
+    data: StoreOrFiles,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the twin, a store.")],
+    model: ModelOrEmbedded = None,
+    fold: Annotated[
+        list[str] | None, typer.Option("--fold", help="train, val or test; may be repeated; all without it.")
+    ] = None,
+    seed: PaintSeed = 0,
+    style_length: StyleLength = None,
+    precision: PaintPrecision = "auto",
+    device: Device = "cpu",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    overwrite: OverwriteStore = False,
+) -> None:
+    """Paint the images of a store anew: same places, labels and split, synthetic pixels."""
+    import geosynth
+
+    show_warnings()
+    settings = geosynth.GenerateSettings.parse(
+        given(seed=seed, style_length=style_length, precision=precision, device=device)
+    )
+    with progress_bar("twin") as update:
+        path = geosynth.twin(
+            data,
+            out,
+            model,
+            settings,
+            folds=fold or ("train", "val", "test"),
+            overwrite=overwrite,
+            scheduler=scheduler,
+            workers=workers,
+            progress=lambda stage, done, total: update(done, total),
+        )
+    typer.echo(str(path))

@@ -1,14 +1,22 @@
-"""geosynth train."""
+"""Models: train, import-spade, info."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar, show_warnings
-from geosynth_cli.options import parse_setting
+from geosynth_cli.console import (
+    naming_what_is_kept,
+    print_json,
+    print_mapping,
+    print_table,
+    progress_bar,
+    show_warnings,
+)
+from geosynth_cli.options import StoreOrFiles, given, set_option
 
 
 def _list_presets(wanted: bool) -> None:
@@ -34,9 +42,7 @@ def _list_presets(wanted: bool) -> None:
 
 
 def train(
-    data: Annotated[
-        str, typer.Option("--data", help="A store made by `geosynth ingest`, or a YAML of files to read in place.")
-    ],
+    data: StoreOrFiles,
     out: Annotated[Path, typer.Option("--out", help="Folder for the model, checkpoints and previews.")],
     fold: Annotated[str, typer.Option("--fold", help="Fold to train on.")] = "train",
     preset: Annotated[
@@ -56,9 +62,7 @@ def train(
     precision: Annotated[str | None, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = None,
     devices: Annotated[int | None, typer.Option("--devices", help="GPUs, or processes where there is none.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of weights, patches and noise.")] = None,
-    other: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting, as in base_width=32; may be repeated.")
-    ] = None,
+    other: Annotated[list[str] | None, set_option("base_width=32")] = None,
     list_presets: Annotated[
         bool, typer.Option("--list-presets", help="Show the presets and exit.", is_eager=True, callback=_list_presets)
     ] = False,
@@ -70,19 +74,77 @@ def train(
     import geosynth
 
     show_warnings()
-    given: dict[str, Any] = {
-        "init": init,
-        "steps": steps,
-        "max_time": max_time,
-        "batch_size": batch_size,
-        "crop_size": crop_size,
-        "precision": precision,
-        "devices": devices,
-        "seed": seed,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
-    changes |= dict(map(parse_setting, other or []))
+    changes = given(
+        other,
+        init=init,
+        steps=steps,
+        max_time=max_time,
+        batch_size=batch_size,
+        crop_size=crop_size,
+        precision=precision,
+        devices=devices,
+        seed=seed,
+    )
     settings = geosynth.TrainSettings.resolve(preset=preset, config=config, **changes)
     with naming_what_is_kept(out / "last.ckpt"), progress_bar("train") as progress:
         model = geosynth.train(data, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
     typer.echo(str(model))
+
+
+class Depth(StrEnum):
+    """The reference's --num_upsampling_layers."""
+
+    normal = "normal"
+    more = "more"
+    most = "most"
+
+
+def import_spade(
+    generator: Annotated[Path, typer.Argument(help="The generator's weights (latest_net_G.pth).")],
+    out: Annotated[Path, typer.Option("--out", help="The model file (.safetensors).")],
+    legend: Annotated[
+        str, typer.Option("--legend", help="A class for each label channel: a built-in name or a YAML file.")
+    ],
+    bands: Annotated[str, typer.Option("--bands", help="Names of the output bands.")] = "red,green,blue",
+    encoder: Annotated[
+        Path | None, typer.Option("--encoder", help="The style encoder's weights (latest_net_E.pth).")
+    ] = None,
+    depth: Annotated[
+        Depth | None, typer.Option("--depth", help="Number of doublings, where the weights do not tell it.")
+    ] = None,
+    crop_size: Annotated[
+        int | None, typer.Option("--crop-size", help="Side of the training crops in pixels; may tell the depth.", min=1)
+    ] = None,
+    gsd: Annotated[float | None, typer.Option("--gsd", help="Metres a pixel of the training imagery.", min=0)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Make a model file of weights of the SPADE reference implementation."""
+    import geosynth
+
+    show_warnings()
+    path = geosynth.import_spade(
+        generator,
+        out,
+        legend=legend,
+        bands=[name.strip() for name in bands.split(",")],
+        encoder=encoder,
+        depth=depth.value if depth else None,
+        crop_size=crop_size,
+        gsd=gsd,
+        overwrite=overwrite,
+    )
+    typer.echo(path)
+
+
+def info(
+    file: Annotated[
+        str | None, typer.Argument(help="A model, a segmenter, a store or a raster; without it the embedded model.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show what a model, a segmenter, a store or a raster holds."""
+    import geosynth
+
+    show_warnings()
+    values = geosynth.info(file)
+    (print_json if as_json else print_mapping)(values)

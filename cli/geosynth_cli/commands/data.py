@@ -1,0 +1,306 @@
+"""Data: ingest, split, tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from geosynth_cli.console import print_json, print_table, progress_bar, show_warnings
+from geosynth_cli.options import Bands, Buffer, OverwriteStore, Store, parse_shares, pixels_option
+
+
+def ingest(
+    out: Annotated[
+        Path, typer.Option("--out", help="The store (a folder, .zarr); with several CRSs, one for each in it.")
+    ],
+    images: Annotated[
+        list[str] | None, typer.Option("--images", help="Image file, folder or glob; may be repeated.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--labels", help="Label file, folder or glob; paired by file name.")
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option("--items", help="Instead: a list of pairs (CSV, GeoParquet, GeoJSON, STAC items)."),
+    ] = None,
+    image_asset: Annotated[str | None, typer.Option("--image-asset", help="For STAC: key of the image.")] = None,
+    labels_asset: Annotated[str | None, typer.Option("--labels-asset", help="For STAC: key of the labels.")] = None,
+    chesapeake: Annotated[
+        Path | None, typer.Option("--chesapeake", help="Instead: the folder of the Chesapeake Land Cover data set.")
+    ] = None,
+    state: Annotated[str, typer.Option("--state", help="For --chesapeake: states, as in md,de.")] = "de,md,va,wv,pa,ny",
+    split: Annotated[
+        str, typer.Option("--split", help="For --chesapeake: splits, as in train,val.")
+    ] = "train,val,test",
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extra", help="One more map to keep: a layer of --chesapeake (nlcd), or a column or asset of --items."
+        ),
+    ] = None,
+    legend: Annotated[
+        str | None,
+        typer.Option("--legend", help="Legend of the store: a built-in name or a YAML file; chesapeake if not said."),
+    ] = None,
+    label_legend: Annotated[
+        str | None,
+        typer.Option(
+            "--label-legend",
+            help="Legend of the label files, if their codes differ: the same, or from-raster (their own class tables).",
+        ),
+    ] = None,
+    bands: Bands = None,
+    crs: Annotated[str | None, typer.Option("--crs", help="One CRS for all, as in EPSG:26917.")] = None,
+    resolution: Annotated[
+        float | None, typer.Option("--resolution", help="Size of the store's pixels, in units of its CRS.")
+    ] = None,
+    like: Annotated[Path | None, typer.Option("--like", help="A raster whose pixels are those of the store.")] = None,
+    resample_images: Annotated[
+        str | None,
+        typer.Option(
+            "--resample-images",
+            help="How images off the store's grid are brought to it: nearest, bilinear, average, cubic, cubic_spline,"
+            " lanczos. Without it they are refused.",
+        ),
+    ] = None,
+    resample_labels: Annotated[
+        str | None, typer.Option("--resample-labels", help="Likewise for labels and extra maps: nearest or mode.")
+    ] = None,
+    by: Annotated[
+        str, typer.Option("--by", help="How folds are chosen: clusters (of touching scenes) or blocks.")
+    ] = "clusters",
+    shares: Annotated[
+        str | None, typer.Option("--shares", help="Shares of train, val and test; 0.7,0.1,0.2 if not said.")
+    ] = None,
+    block_size: Annotated[int, pixels_option("--block-size", "For --by blocks: their side, pixels.")] = 1024,
+    buffer: Buffer = "0",
+    seed: Annotated[int, typer.Option("--seed", help="Of the split into folds.")] = 0,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Address of a Dask cluster that sees the same files.")
+    ] = None,
+    overwrite: OverwriteStore = False,
+) -> None:
+    """Copy image and label rasters into a chunked Zarr store, split into folds by place.
+
+    One that was interrupted goes on where it was when it is run again.
+    """
+    import geosynth
+    from geosynth.errors import SettingsError
+
+    show_warnings()
+    parts = parse_shares(shares) if shares else None
+    if sum(source is not None for source in (images or labels, items, chesapeake)) != 1:
+        raise SettingsError("either --images and --labels, or --items, or --chesapeake is needed")
+    names = bands.split(",") if bands else None
+    listed = None
+    if items is not None:
+        listed = geosynth.read_items(items, extras=extra or (), image_asset=image_asset, labels_asset=labels_asset)
+    elif chesapeake is not None:
+        listed = geosynth.chesapeake_items(chesapeake, state.split(","), split.split(","), extras=extra or ())
+        names, legend = names or ["red", "green", "blue", "nir"], legend or "chesapeake"
+    elif extra:
+        raise SettingsError("--extra needs --chesapeake or --items")
+    with progress_bar("ingest") as progress:
+        stores = geosynth.ingest(
+            images,
+            labels,
+            out,
+            items=listed,
+            legend=legend,
+            label_legend=label_legend,
+            bands=names,
+            crs=crs,
+            resolution=resolution,
+            like=like,
+            resample_images=resample_images,
+            resample_labels=resample_labels,
+            by=by,
+            shares=parts,
+            block_size=block_size,
+            buffer=buffer,
+            seed=seed,
+            scheduler=scheduler,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    for store in stores:
+        folds = ", ".join(f"{fold} {len(store.scenes_in(fold))}" for fold in ("train", "val", "test"))
+        typer.echo(f"{len(store.scenes)} scenes ({folds})", err=True)
+        typer.echo(store.path)
+
+
+def split(
+    data: Annotated[
+        str | None, typer.Option("--data", help="A store; for --check also a table of polygons with a column fold.")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="blocks, clusters (of touching scenes), polygons or scenes.")] = (
+        "blocks"
+    ),
+    shares: Annotated[str, typer.Option("--shares", help="Shares of train, val and test.")] = "0.7,0.1,0.2",
+    buffer: Buffer = "0",
+    block_size: Annotated[
+        int, pixels_option("--block-size", "Side of the blocks, pixels; several times the buffer.")
+    ] = 1024,
+    seed: Annotated[int, typer.Option("--seed", help="Of the choice of blocks or clusters.")] = 0,
+    stratify: Annotated[
+        bool, typer.Option("--stratify/--no-stratify", help="Give each fold its share of each class.")
+    ] = True,
+    polygons: Annotated[
+        Path | None, typer.Option("--polygons", help="For --by polygons: a vector file with a column fold, any CRS.")
+    ] = None,
+    scenes: Annotated[
+        Path | None, typer.Option("--scenes", help="For --by scenes: a CSV file with columns scene and fold.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write the split as polygons: .parquet, .gpkg or .geojson.")
+    ] = None,
+    file_only: Annotated[bool, typer.Option("--file-only", help="Leave the store's split as it is.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing: fail if two folds touch or are nearer than --buffer.")
+    ] = False,
+    patch_size: Annotated[
+        int | None, pixels_option("--patch-size", "For --check of a store: measure patches of this size.")
+    ] = None,
+    train: Annotated[
+        list[str] | None, typer.Option("--train", help="For --check: rasters of train, folder or glob; repeatable.")
+    ] = None,
+    val: Annotated[list[str] | None, typer.Option("--val", help="For --check: rasters of val.")] = None,
+    test: Annotated[list[str] | None, typer.Option("--test", help="For --check: rasters of test.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Split a store into train, val and test by place; or check any split for leakage."""
+    show_warnings()
+    files = {name: paths for name, paths in (("train", train), ("val", val), ("test", test)) if paths}
+    if check:
+        _check(data, files, buffer, patch_size, as_json)
+        return
+    import geosynth
+    from geosynth.errors import SettingsError
+
+    if data is None or files:
+        raise SettingsError("--data STORE is needed; --train, --val and --test are for --check")
+    with progress_bar("split") as progress:
+        result = geosynth.split(
+            data,
+            by=by,  # type: ignore[arg-type]  # checked there
+            shares=parse_shares(shares),
+            seed=seed,
+            buffer=buffer,
+            block_size=block_size,
+            stratify=stratify,
+            polygons=polygons,
+            scenes=scenes,
+            out=out,
+            keep=not file_only,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if as_json:
+        print_json(result)
+        return
+    for store in result["stores"]:
+        _print_store(store, len(result["stores"]) > 1)
+
+
+def _print_store(store: dict[str, Any], named: bool) -> None:
+    if named:
+        typer.echo(f"{store['path']}:")
+    folds = store["folds"]
+    rows = [
+        ("pixels", *(f"{values['pixels']:,}" for values in folds.values())),
+        ("share of all", *(f"{values['share']:.1%}" for values in folds.values())),
+        *(
+            (name, *(f"{values['class_shares'][name]:.1%}" for values in folds.values()))
+            for name in folds["train"]["class_shares"]
+        ),
+    ]
+    print_table(("", *folds), rows)
+    if store["file"]:
+        typer.echo(store["file"])
+
+
+def _check(data: str | None, files: dict[str, list[str]], buffer: str, patch_size: int | None, as_json: bool) -> None:
+    import geosynth
+    from geosynth.errors import DataError
+
+    leaks = geosynth.check_split(data, folds=files or None, distance=buffer, patch_size=patch_size)
+    if as_json:
+        print_json({"leaks": any(leak.num_pairs for leak in leaks), "measured": [leak.to_values() for leak in leaks]})
+    else:
+        rows = [
+            (
+                " - ".join(leak.folds),
+                f"{leak.smallest:,.2f}",
+                str(leak.num_pairs),
+                f"{leak.num_first} / {leak.num_second}",
+            )
+            for leak in leaks
+        ]
+        smallest = ", ".join(part for part in ("smallest distance", leaks[0].unit) if part)
+        print_table(("folds", smallest, "pairs too near", "places concerned"), rows)
+    worst = max(leaks, key=lambda leak: leak.num_pairs)
+    if worst.num_pairs:
+        raise DataError(str(worst))
+
+
+def tiles(
+    data: Store,
+    fold: Annotated[str | None, typer.Option("--fold", help="train, val or test; without it all three.")] = None,
+    size: Annotated[int, typer.Option("--size", help="Side of a tile, pixels.")] = 256,
+    stride: Annotated[
+        int | None, typer.Option("--stride", help="Pixels from one tile to the next; half of --size if not given.")
+    ] = None,
+    edge: Annotated[
+        str, typer.Option("--edge", help="align: one more tile that ends at a scene's far edge; skip: none there.")
+    ] = "align",
+    max_nodata: Annotated[
+        float, typer.Option("--max-nodata", help="Share of a tile's pixels that may have no data, 0 to 1.")
+    ] = 0.0,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", help="Write GeoTIFF pairs into this folder (without --fold: into a folder a fold)."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Count the overlapping tiles of a store's folds, or write them as files.
+
+    Tiles lie wholly in their fold. Training needs no files: tiles are views on the store.
+    """
+    import geosynth
+
+    show_warnings()
+    folds = [fold] if fold else ["train", "val", "test"]
+    views: dict[str, Any] = {}
+    with progress_bar("tiles") as progress:
+        for name in folds:
+            views[name] = geosynth.view_tiles(
+                data,
+                name,
+                size,
+                stride,
+                edge=edge,  # type: ignore[arg-type]  # checked there
+                max_nodata=max_nodata,
+                progress=progress,
+            )
+    counts = {name: sum(map(len, of_fold)) for name, of_fold in views.items()}
+    folders: dict[str, str] = {}
+    if export is not None:
+        for name in folds:
+            if counts[name] or fold:
+                with progress_bar(f"export {name}") as progress:
+                    folder = geosynth.export_tiles(
+                        views[name], export if fold else export / name, overwrite=overwrite, progress=progress
+                    )
+                folders[name] = str(folder)
+    first = views[folds[0]][0]
+    values = {"size": first.size, "stride": first.stride, "edge": first.edge, "tiles": counts, "folders": folders}
+    if as_json:
+        print_json(values)
+    else:
+        print_table(("fold", "tiles"), [(name, f"{count:,}") for name, count in counts.items()])
+        for path in folders.values():
+            typer.echo(path)

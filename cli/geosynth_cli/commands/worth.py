@@ -1,0 +1,258 @@
+"""What images are worth: segment, classify, evaluate, study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar, show_warnings
+from geosynth_cli.options import Bands, Device, ReportAsJson, Scheduler, Store, Workers, given, set_option
+
+
+def segment(
+    data: Annotated[str, typer.Option("--data", help="A store made by `geosynth ingest`, or a YAML of files.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the model and report.json.")],
+    synthetic: Annotated[
+        Path | None, typer.Option("--synthetic", help="A twin of the data, made by `geosynth twin`.")
+    ] = None,
+    real_tiles: Annotated[int | None, typer.Option("--real-tiles", help="How many; without it all.")] = None,
+    synthetic_tiles: Annotated[
+        int | None, typer.Option("--synthetic-tiles", help="How many of the twin; without it all, if there is a twin.")
+    ] = None,
+    tile_size: Annotated[int | None, typer.Option("--tile-size", help="Side of a tile, pixels.")] = None,
+    augment: Annotated[str | None, typer.Option("--augment", help="none, flips or flips+colour.")] = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", help="Of the U-Net, as resnet18 or resnet50.")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Of the encoder: none, imagenet (downloaded) or a local file.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Updates of the network.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Tiles a step.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the choice of tiles, weights and order.")] = None,
+    other: Annotated[list[str] | None, set_option("crop_size=128")] = None,
+    train_fold: Annotated[str, typer.Option("--train-fold", help="Fold to train on.")] = "train",
+    test_fold: Annotated[str, typer.Option("--test-fold", help="Fold to test on, always real.")] = "test",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do it again, whatever is in the folder.")] = False,
+    as_json: ReportAsJson = False,
+) -> None:
+    """Train a segmenter on real and synthetic tiles and test it on real ones.
+
+    A finished report of the same settings and data is shown again, an interrupted training goes on.
+    """
+    import geosynth
+
+    show_warnings()
+    changes = given(
+        other,
+        real_tiles=real_tiles,
+        synthetic_tiles=synthetic_tiles,
+        tile_size=tile_size,
+        augment=augment,
+        encoder=encoder,
+        weights=weights,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    if synthetic is not None:
+        changes.setdefault("synthetic_tiles", None)
+    with naming_what_is_kept(out / "last.ckpt"), progress_bar("segment") as progress:
+        report = geosynth.segment(
+            data,
+            out,
+            geosynth.SegmentSettings.parse(changes),
+            synthetic=synthetic,
+            train_fold=train_fold,
+            test_fold=test_fold,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(report.to_json(), nl=False)
+    else:
+        print_table(("measure", "value", "meaning"), report.summary())
+
+
+def classify(
+    image: Annotated[str, typer.Option("--image", help="Any raster with the segmenter's bands.")],
+    model: Annotated[Path, typer.Option("--model", help="A segmenter: the folder or file made by `geosynth segment`.")],
+    out: Annotated[Path, typer.Option("--out", help="The label raster: a Cloud Optimized GeoTIFF with colours.")],
+    device: Device = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing raster.")] = False,
+) -> None:
+    """Predict the class of each pixel of an image, on its grid; interrupted, the same command goes on."""
+    import geosynth
+
+    show_warnings()
+    with progress_bar("classify") as progress:
+        path = geosynth.classify(image, model, out, device=device, overwrite=overwrite, progress=progress)
+    typer.echo(str(path))
+
+
+def evaluate(
+    real: Annotated[str | None, typer.Option("--real", help="Real image.")] = None,
+    synthetic: Annotated[
+        list[str] | None,
+        typer.Option("--synthetic", help="Synthetic image on its pixel grid; or a twin of --data (repeat: diversity)."),
+    ] = None,
+    labels: Annotated[str | None, typer.Option("--labels", help="Label raster of both.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="A store (or YAML), instead of --real, --labels.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Generator that paints twins of --data first; chesapeake-small: the embedded one."
+        ),
+    ] = None,
+    fold: Annotated[str | None, typer.Option("--fold", help="Of --data: test (default), val or train.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for report.json and report.html.")] = None,
+    legend: Annotated[
+        str | None, typer.Option("--legend", help="Of --labels: a built-in legend (chesapeake) or a YAML file.")
+    ] = None,
+    label_legend: Annotated[
+        str | None, typer.Option("--label-legend", help="Legend of the label file, if its codes differ.")
+    ] = None,
+    bands: Bands = None,
+    segmenter: Annotated[
+        str | None, typer.Option("--segmenter", help="Made by `segment`: can it find the labels again?")
+    ] = None,
+    inception: Annotated[
+        str | None, typer.Option("--inception", help="FID and KID: a file of the Inception weights, or download.")
+    ] = None,
+    features: Annotated[
+        bool, typer.Option("--features/--no-features", help="Distances between features of a network (slow).")
+    ] = True,
+    tile_size: Annotated[int, typer.Option("--tile-size", help="Side of the tiles that are compared, pixels.")] = 256,
+    max_tiles: Annotated[int, typer.Option("--max-tiles", help="Of a set, for distances between features.")] = 5000,
+    block_size: Annotated[int, typer.Option("--block-size", help="Of `generate`, for the seam score.")] = 1024,
+    latents: Annotated[int, typer.Option("--latents", help="Twins that --model paints.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", help="Of intervals, pictures and the first twin.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, ...: that networks run on.")] = "cpu",
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder for features and twins; default: cache in --out.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
+    as_json: ReportAsJson = False,
+) -> None:
+    """Compare synthetic images with real ones, class by class, and write a report."""
+    if data is None:
+        given = {"--model": model, "--fold": fold}
+        wrong = [name for name, value in given.items() if value is not None]
+        if wrong:
+            raise typer.BadParameter(f"goes with --data: {', '.join(wrong)}")
+        if real is None or labels is None or not synthetic:
+            raise typer.BadParameter("say --real, --synthetic and --labels, or --data")
+        if len(synthetic) > 1:
+            raise typer.BadParameter("several --synthetic go with --data")
+    import geosynth
+
+    sources: dict[str, Any]
+    if data is None:
+        sources = {"real": real, "synthetic": synthetic[0] if synthetic else None, "labels": labels}
+    else:
+        sources = {"real": real, "labels": labels, "data": data, "synthetic": synthetic or None, "model": model}
+        sources["fold"] = fold or "test"
+    show_warnings()
+    with progress_bar("evaluate") as progress:
+        report = geosynth.evaluate(
+            **sources,
+            out=out,
+            legend=legend,
+            label_legend=label_legend,
+            bands=bands.split(",") if bands else None,
+            segmenter=segmenter,
+            inception=inception,
+            features=features,
+            tile_size=tile_size,
+            max_tiles=max_tiles,
+            block_size=block_size,
+            latents=latents,
+            seed=seed,
+            device=device,
+            cache=cache,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(report.to_json(), nl=False)
+    else:
+        print_table(("measure", "value", "meaning"), report.summary())
+
+
+def study(
+    sweep: Annotated[
+        str,
+        typer.Argument(
+            help="replace: a growing share of a fixed number of tiles is synthetic. augment: few real tiles, with and"
+            " without synthetic ones and ordinary augmentation. diversity: lambda of the DSGAN term."
+        ),
+    ],
+    data: Store,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study; several sweeps may share it.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", help="A generator (chesapeake-small: the embedded one); without it the study trains its own."
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML of settings.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="How many; two or more give intervals.")] = None,
+    tiles: Annotated[int | None, typer.Option("--tiles", help="replace, diversity: tiles to train on.")] = None,
+    shares: Annotated[str | None, typer.Option("--shares", help="replace: synthetic shares, as in 0,0.5,1.")] = None,
+    real_tiles: Annotated[
+        str | None, typer.Option("--real-tiles", help="augment: numbers of real tiles kept, as in 20,40.")
+    ] = None,
+    synthetic_tiles: Annotated[
+        int | None, typer.Option("--synthetic-tiles", help="augment: synthetic tiles added.")
+    ] = None,
+    arms: Annotated[str | None, typer.Option("--arms", help="augment: which, as in 'real,real + synthetic'.")] = None,
+    lambdas: Annotated[str | None, typer.Option("--lambdas", help="diversity: weights, as in 0,4,8.")] = None,
+    other: Annotated[list[str] | None, set_option("segment.steps=500 or train.steps=2000")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and how long it takes.")] = False,
+    tabulate: Annotated[
+        bool, typer.Option("--tabulate", help="Only write the results of what is finished so far.")
+    ] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+) -> None:
+    """Measure what synthetic tiles are worth for a segmenter; goes on where an interrupted study stopped.
+
+    Results: OUT/SWEEP/report.html, table.csv, table.md, results.json and figures.
+    """
+    import geosynth
+
+    show_warnings()
+    lists = given(shares=shares, real_tiles=real_tiles, arms=arms, lambdas=lambdas)
+    lists = {name: [part.strip() for part in text.split(",")] for name, text in lists.items()}
+    changes = given(other, seeds=seeds, tiles=tiles, synthetic_tiles=synthetic_tiles, **lists)
+    settings = geosynth.StudySettings.resolve(sweep, config=config, **changes)
+    if dry_run:
+        _show(geosynth.plan_study(data, out, settings, model=model, workers=workers))
+    elif tabulate:
+        report = geosynth.tabulate_study(data, out, settings, model=model)
+        typer.echo(f"{len(report.cells)} cells are finished, {len(report.missing)} missing")
+    else:
+        with naming_what_is_kept(out), progress_bar(f"study {sweep}") as progress:
+            report = geosynth.run_study(
+                data, out, settings, model=model, workers=workers, scheduler=scheduler, progress=progress
+            )
+        if report.missing:
+            raise geosynth.GeosynthError(
+                f"{len(report.missing)} of {len(report.missing) + len(report.cells)} cells have no result"
+                f" ({report.missing[0].cell}: {report.missing[0].reason}); run again to try them again"
+            )
+    if not dry_run:
+        typer.echo(str(out / sweep / "report.html"))
+
+
+def _time(work: Any) -> str:
+    return "-" if work.seconds is None else f"{work.seconds:.3g} s"
+
+
+def _show(plan: Any) -> None:
+    print_table(("cell", ""), [(name, "finished" if is_made else "to do") for name, is_made in plan.cells])
+    head = ("work", "finished", "to do", "each", "estimated")
+    print_table(head, [(work.kind, str(work.finished), str(work.todo), _time(work), work.source) for work in plan.work])
+    typer.echo(f"generator: {plan.generator}")
+    shared = "" if plan.workers == 1 else f" with {plan.workers} workers"
+    typer.echo(f"about {plan.hours:.2g} hours{shared}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,41 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from geosynth.grid import Window
+from geosynth.raster.read import check_inside, has_data
 
 UTM = "EPSG:26917"
 UTM_18N = "EPSG:26918"
 NORTH_UP = Affine(1.0, 0.0, 384517.0, 0.0, -1.0, 4310393.0)  # 1 m pixels in Maryland, off any round number
+
+
+@dataclass
+class ArrayRaster:
+    """A `geosynth.raster.read.Raster` of values in memory."""
+
+    values: npt.NDArray[Any]  # (bands, height, width)
+    geobox: GeoBox
+    nodata: float | None = None
+    path: str = "array"
+
+    @property
+    def count(self) -> int:
+        return len(self.values)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.values.dtype
+
+    @property
+    def window(self) -> Window:
+        return Window(0, 0, *self.values.shape[1:])
+
+    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        check_inside(window, self.window, self.path)
+        values = self.values[(slice(None), *window.slices)].copy()
+        return values, has_data(values, self.nodata)
 
 
 def north_up(column: float = 0, row: float = 0, size: float = 0.6) -> Affine:

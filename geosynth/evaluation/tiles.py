@@ -20,7 +20,7 @@ from geosynth.grid.groups import touching_groups
 from geosynth.legend import Legend
 from geosynth.raster.bands import given_names, told_names
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Raster, open_raster
+from geosynth.raster.read import RasterFile, open_raster
 from geosynth.raster.stores.copy import check_twin
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.store import PatchSource, Scene, Store
@@ -62,8 +62,8 @@ class Inputs:
         synthetic_offset, labels_offset: (row, column) of the first pixel of the others on the grid of `real`.
     """
 
-    real: Raster
-    synthetic: Raster
+    real: RasterFile
+    synthetic: RasterFile
     labels: LabelRaster
     legend: Legend
     bands: tuple[str, ...]
@@ -116,15 +116,16 @@ class Inputs:
         """The pixels of `window`, which counts from the first pixel of the area and lies inside it."""
         place = window.shift(self.area.row, self.area.column)
         fake_place = place.shift(-self.synthetic_offset[0], -self.synthetic_offset[1])
-        codes, valid = self.labels.read_codes(place.shift(-self.labels_offset[0], -self.labels_offset[1]))
-        # What the bands are is known, so a fourth band that GDAL marks alpha is data.
-        valid = valid & self.real.read_valid(place, trust_alpha=False)
-        valid &= self.synthetic.read_valid(fake_place, trust_alpha=False)
-        indices = np.where(valid, self.labels.legend.encode(codes), self.legend.num_classes)
-        return Block(self.real.read(place), self.synthetic.read(fake_place), indices.astype(np.uint8))
+        codes, labelled = self.labels.read_codes(place.shift(-self.labels_offset[0], -self.labels_offset[1]))
+        real, real_valid = self.real.read(place)
+        synthetic, synthetic_valid = self.synthetic.read(fake_place)
+        indices = np.where(
+            labelled & real_valid & synthetic_valid, self.labels.legend.encode(codes), self.legend.num_classes
+        )
+        return Block(real, synthetic, indices.astype(np.uint8))
 
 
-def _band_names(real: Raster, synthetic: Raster, bands: Sequence[str] | None) -> tuple[str, ...]:
+def _band_names(real: RasterFile, synthetic: RasterFile, bands: Sequence[str] | None) -> tuple[str, ...]:
     """As given, as the files say, or by number."""
     if bands is not None:
         return given_names(real, bands)

@@ -20,7 +20,7 @@ from geosynth.mosaic.pipeline import Progress
 from geosynth.mosaic.style import style_from_image
 from geosynth.raster.labels import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
-from geosynth.raster.read import Raster, RasterLike
+from geosynth.raster.read import Raster, RasterFile
 from geosynth.raster.warp import resample_labels
 from geosynth.raster.zarr_image import join_samples
 
@@ -126,9 +126,9 @@ def sample_seeds(seed: int, samples: int) -> list[int]:
     return [seed, *(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)) for sequence in drawn)]
 
 
-def _open_each(files: Sequence[str | Path], failed: list[str]) -> list[RasterLike | None]:
+def _open_each(files: Sequence[str | Path], failed: list[str]) -> list[Raster | None]:
     """The files, each with its neighbours; None for one that cannot be opened, which is added to `failed`."""
-    opened: list[RasterLike | None] = []
+    opened: list[Raster | None] = []
     for file in files:
         try:
             opened.append(open_labels(file))
@@ -136,8 +136,8 @@ def _open_each(files: Sequence[str | Path], failed: list[str]) -> list[RasterLik
             _LOG.warning("not painted: %s", error)
             failed.append(str(file))
             opened.append(None)
-    joined = iter(with_neighbours([raster for raster in opened if isinstance(raster, Raster)]))
-    return [next(joined) if isinstance(raster, Raster) else raster for raster in opened]
+    joined = iter(with_neighbours([raster for raster in opened if isinstance(raster, RasterFile)]))
+    return [next(joined) if isinstance(raster, RasterFile) else raster for raster in opened]
 
 
 def _names(sources: Sequence[Any], folder: Path) -> list[Path]:

@@ -29,7 +29,7 @@ from geosynth.mosaic.pipeline import Executor, Progress, paint_blocks, paint_mis
 from geosynth.mosaic.style import style_from_image, style_length_pixels
 from geosynth.raster.cog import CogWriter, write_preview
 from geosynth.raster.labels import LabelArray, LabelRaster, Survey, choose_legend, is_zarr, open_labels
-from geosynth.raster.read import CACHE_BYTES, RasterLike, bounded_cache
+from geosynth.raster.read import CACHE_BYTES, Raster, bounded_cache
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished import Scratch
 from geosynth.raster.warp import Resampling, resample_labels
@@ -137,7 +137,7 @@ _GSD_TOLERANCE = 0.05
 
 
 def generate_file(
-    labels: str | Path | RasterLike,
+    labels: str | Path | Raster,
     out: str | Path,
     model: str | Path | GeneratorModel | None = None,
     settings: GenerateSettings | None = None,
@@ -308,7 +308,7 @@ def _is_finished(out: Path, tags: dict[str, str]) -> bool:
     return True
 
 
-def _resampled(raster: RasterLike, model: GeneratorModel, how: Resampling) -> RasterLike:
+def _resampled(raster: Raster, model: GeneratorModel, how: Resampling) -> Raster:
     gsd = model.card.gsd
     if gsd is None:
         raise SettingsError(f"{model.path}: does not say which pixel size it was trained on; resample the labels first")
@@ -358,7 +358,7 @@ def generate(
 ) -> xr.DataArray: ...
 @overload
 def generate(
-    labels: str | Path | RasterLike,
+    labels: str | Path | Raster,
     out: str | Path,
     model: Model = None,
     settings: GenerateSettings | None = None,
@@ -438,7 +438,7 @@ def _array(
 
 
 def _file(
-    labels: str | Path | RasterLike,
+    labels: str | Path | Raster,
     out: str | Path,
     model: Model = None,
     settings: GenerateSettings | None = None,

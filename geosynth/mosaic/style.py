@@ -14,8 +14,8 @@ from torch import Tensor
 from geosynth.checkpoint import GeneratorModel
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import TilePlan, ground_sampling_distance
-from geosynth.raster.bands import band_indexes
-from geosynth.raster.read import Raster, open_raster
+from geosynth.raster.bands import open_bands
+from geosynth.raster.read import Raster
 
 _LOG = logging.getLogger(__name__)
 _MAX_WINDOWS = 256  # more change the mean little
@@ -61,11 +61,8 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     encoder, bands = model.encoder, model.card.bands
     if encoder is None:
         raise SettingsError(f"{model.path}: has no style encoder, so it cannot take a style from {image}")
-    raster = open_raster(image)
-    indexes = band_indexes(raster, bands.names, bands.dtype, "model")
+    raster = open_bands(image, bands.names, bands.dtype, "model")
     _warn_about_scale(raster, model)
-    # An alpha band that the model knows as a band (near infrared) is one.
-    trust_alpha = raster.count > len(bands.names)
 
     height, width = raster.geobox.shape
     size = 4 * 2**encoder.settings.num_layers  # 4 x 4 cells at the end, as the encoder was made
@@ -73,8 +70,8 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     step = max(1, -(-len(whole) // _MAX_WINDOWS))
     total, count = torch.zeros(encoder.settings.latent_size, dtype=torch.float64), 0
     device = next(encoder.parameters()).device
-    filled = (window for window in whole[::step] if raster.read_valid(window, trust_alpha=trust_alpha).all())
-    while batch := [raster.read(window, indexes) for window in islice(filled, _BATCH)]:
+    filled = (values for values, valid in map(raster.read, whole[::step]) if valid.all())
+    while batch := list(islice(filled, _BATCH)):
         pixels = torch.from_numpy(np.stack(batch)).to(device).float()
         with torch.inference_mode():
             mean, _ = encoder(bands.to_network(pixels))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from geosynth.errors import DataError
-from geosynth.raster.read import Raster
+from geosynth.raster.read import Raster, RasterFile, open_raster
+from geosynth.raster.warp import unwarped
 
 _COLOURS = {"red", "green", "blue", "nir"}
 
 
-def given_names(image: Raster, bands: Sequence[str]) -> tuple[str, ...]:
+def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
     """Names that the user gave, if they fit the image.
 
     Raises:
@@ -22,7 +24,7 @@ def given_names(image: Raster, bands: Sequence[str]) -> tuple[str, ...]:
     return tuple(bands)
 
 
-def told_names(image: Raster) -> tuple[str, ...]:
+def told_names(image: RasterFile) -> tuple[str, ...]:
     """What the file says: by descriptions, else by colour interpretation; empty if neither tells all bands apart.
 
     A band marked alpha is not believed: GDAL calls the fourth band of an unmarked file so, near infrared or not.
@@ -39,15 +41,16 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     """The band names of all images.
 
     Args:
-        images: at least one.
+        images: at least one; files, warped or not.
         bands: names to take instead of what the files say.
 
     Raises:
         DataError: if they differ in number, dtype or names, or are unknown.
     """
-    first = images[0]
+    files = [file for file in map(unwarped, images) if isinstance(file, RasterFile)]
+    first = files[0]
     names = _names(first, bands)
-    for image in images:
+    for image in files:
         if image.count != first.count or set(image.dtypes) != {first.dtypes[0]}:
             raise DataError(
                 f"{image.path}: {image.count} bands of {'/'.join(sorted(set(image.dtypes)))}, but {first.path} has"
@@ -61,31 +64,33 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     return names
 
 
-def band_indexes(image: Raster, names: tuple[str, ...], dtype: str, model: str) -> list[int]:
-    """Bands of an image (from 1) in the order that a model wants them.
+def open_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -> RasterFile:
+    """An image, opened with the bands that a model wants, in the model's order.
 
     They are found by name; an image that names none has them in that order.
 
     Args:
-        image: any raster.
+        path: of any raster.
         names: of the model's bands.
         dtype: of the model's imagery.
         model: what messages call it.
 
     Raises:
+        RasterError: if the image cannot be opened.
         DataError: if bands are missing, or of another type.
     """
+    image = open_raster(path)
     if any(own != dtype for own in image.dtypes):
         raise DataError(f"{image.path}: holds {image.dtypes[0]} values; the {model}'s are {dtype}")
     if set(names) <= set(image.band_names):
-        return [image.band_names.index(name) + 1 for name in names]
+        return open_raster(path, [image.band_names.index(name) + 1 for name in names])
     if image.count == len(names) and not any(image.band_names):
-        return list(range(1, len(names) + 1))
+        return image
     own = ", ".join(name or "(unnamed)" for name in image.band_names)
     raise DataError(f"{image.path}: its bands are {own}; the {model}'s are {', '.join(names)}")
 
 
-def _names(image: Raster, bands: Sequence[str] | None) -> tuple[str, ...]:
+def _names(image: RasterFile, bands: Sequence[str] | None) -> tuple[str, ...]:
     names = told_names(image) if bands is None else given_names(image, bands)
     if not names:
         raise DataError(

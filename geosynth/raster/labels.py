@@ -21,8 +21,8 @@ from geosynth.grid import TilePlan, Window
 from geosynth.legend import CodeCounts, Legend
 from geosynth.raster.class_table import ClassTable, legend_of_table, plain, read_class_table
 from geosynth.raster.mosaic import TileInMosaic, TileMosaic
-from geosynth.raster.read import RASTER_SUFFIXES, Array, Raster, RasterLike, open_raster
-from geosynth.raster.warp import ResampledRaster
+from geosynth.raster.read import RASTER_SUFFIXES, Array, Mask, Raster, RasterFile, has_data, open_raster
+from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr import ZarrLabels, grid_of, single_layer
 
 # --- One way to open what a user calls labels: a file, a Zarr store, a folder or a glob of tiles.
@@ -30,7 +30,7 @@ from geosynth.raster.zarr import ZarrLabels, grid_of, single_layer
 _LOG = logging.getLogger(__name__)
 
 
-def open_labels(labels: str | Path | Sequence[str | Path]) -> RasterLike:
+def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
     """Labels as one raster.
 
     Args:
@@ -98,7 +98,7 @@ def _name(labels: str | Path | Sequence[str | Path]) -> str:
 FROM_RASTER = "from-raster"
 
 
-def choose_legend(raster: RasterLike, legend: str | Path | Legend | None, target: Legend) -> Legend:
+def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Legend) -> Legend:
     """The legend of a label raster, in the class order of the model's.
 
     Where none is named, codes mean what they mean to the model, unless the raster names its classes by the model's
@@ -143,15 +143,14 @@ def choose_legend(raster: RasterLike, legend: str | Path | Legend | None, target
     return target
 
 
-def class_table_of(raster: RasterLike) -> ClassTable:
+def class_table_of(raster: Raster) -> ClassTable:
     """What a raster says of its codes; of many tiles, what the first says. Empty where it says nothing."""
-    while isinstance(raster, ResampledRaster):
-        raster = raster.source
+    raster = unwarped(raster)
     if isinstance(raster, TileMosaic):
         raster = raster.tiles[0]
     if isinstance(raster, TileInMosaic):
         raster = raster.tile
-    if isinstance(raster, Raster):
+    if isinstance(raster, RasterFile):
         return read_class_table(raster.path)
     return raster.class_table if isinstance(raster, ZarrLabels) else {}
 
@@ -185,7 +184,7 @@ class LabelRaster:
     """
 
     def __init__(
-        self, source: str | Path | RasterLike, legend: Legend, *, unknown: Literal["error", "nodata"] = "error"
+        self, source: str | Path | Raster, legend: Legend, *, unknown: Literal["error", "nodata"] = "error"
     ) -> None:
         """Open what is not open yet.
 
@@ -199,7 +198,7 @@ class LabelRaster:
             DataError: if it is not a label raster.
             SettingsError: if `unknown` is neither.
         """
-        self.raster: RasterLike = open_labels(source) if isinstance(source, str | Path) else source
+        self.raster: Raster = open_labels(source) if isinstance(source, str | Path) else source
         self.legend = legend
         if unknown not in ("error", "nodata"):
             raise SettingsError(f"unknown codes: 'error' or 'nodata', not {unknown!r}")
@@ -251,8 +250,9 @@ class LabelRaster:
             assert around is not None
             for part in TilePlan(around.height, around.width, _SCAN_BLOCK):
                 place = part.shift(around.row, around.column)
-                digest.update(self.raster.mosaic.read(place).tobytes())
-                digest.update(np.packbits(self.raster.mosaic.read_valid(place)).tobytes())
+                values, valid = self.raster.mosaic.read(place)
+                digest.update(np.where(valid, values, 0).tobytes())
+                digest.update(np.packbits(valid).tobytes())
         self._check(counts)
         return Survey(counts, digest.hexdigest())
 
@@ -302,16 +302,17 @@ class LabelRaster:
         place = window.shift(tile.place.row, tile.place.column)
         inside = needed_around(place).intersection(tile.mosaic.window)
         assert inside is not None
-        codes, valid = tile.mosaic.read(inside)[0], tile.mosaic.read_valid(inside)
-        indices, labelled = to_indices(codes, valid, inside, place, self.legend)
+        values, valid = tile.mosaic.read(inside)
+        indices, labelled = to_indices(values[0], valid, inside, place, self.legend)
         own = window.intersection(tile.window)
         assert own is not None
-        labelled[own.shift(-window.row, -window.column).slices] &= tile.read_valid(own)
+        labelled[own.shift(-window.row, -window.column).slices] &= tile.read(own)[1]
         return indices, labelled
 
-    def read_codes(self, window: Window) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """Raw codes and where the file has data, both (height, width), for a window inside the raster."""
-        return self.raster.read(window)[0], self.raster.read_valid(window)
+    def read_codes(self, window: Window) -> tuple[Array, Mask]:
+        """Raw codes and where there is data, both (height, width), for a window inside the raster."""
+        values, valid = self.raster.read(window)
+        return values[0], valid
 
 
 def to_indices(
@@ -366,7 +367,7 @@ def fill_holes(indices: npt.NDArray[np.uint8], hole: int, steps: int) -> npt.NDA
     return padded[1:-1, 1:-1]
 
 
-def _check_is_labels(raster: RasterLike) -> None:
+def _check_is_labels(raster: Raster) -> None:
     if raster.count != 1:
         raise DataError(f"{raster.path}: has {raster.count} bands; a label raster has one band of class codes")
     if not np.issubdtype(raster.dtype, np.integer):
@@ -406,9 +407,8 @@ class CodeReader:
         Raises:
             DataError: if a value is not a whole number.
         """
-        valid = np.ones(values.shape, bool) if self.nodata is None else values != self.nodata
+        valid = has_data(values[np.newaxis], self.nodata)
         if values.dtype.kind == "f":
-            valid &= ~np.isnan(values)
             fractions = valid & (values != np.round(values))
             if fractions.any():
                 raise DataError(f"{self.name}: holds {values[fractions][0]:g}; class codes are whole numbers")

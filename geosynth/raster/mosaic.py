@@ -14,10 +14,24 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import TilePlan, Window, offset_in
-from geosynth.raster.read import Array, Raster, check_inside, open_raster
+from geosynth.raster.read import Array, Mask, RasterFile, check_inside, open_raster
 
 _LOG = logging.getLogger(__name__)
 _SCAN_BLOCK = 2048
+
+
+def lay_over(values: Array, valid: Mask, place: tuple[slice, slice], later: Array, has_data: Mask) -> None:
+    """Lay pixels over others, in place: the later ones win, but where they have no data they hide none.
+
+    Args:
+        values: (bands, height, width) to lay them on.
+        valid: (height, width): where these have data.
+        place: rows and columns of `values` that are covered.
+        later: (bands, height, width) of the place.
+        has_data: (height, width): where these have data.
+    """
+    np.copyto(values[(slice(None), *place)], later, where=has_data | ~valid[place])
+    valid[place] |= has_data
 
 
 class TileMosaic:
@@ -37,7 +51,7 @@ class TileMosaic:
 
     count = 1
 
-    def __init__(self, tiles: Sequence[str | Path | Raster], path: str) -> None:
+    def __init__(self, tiles: Sequence[str | Path | RasterFile], path: str) -> None:
         """Read what the tiles say of themselves, not their pixels.
 
         Raises:
@@ -46,7 +60,7 @@ class TileMosaic:
             DataError: if one has several bands, or their dtypes have no integer type in common.
         """
         self.path = path
-        self.tiles = [tile if isinstance(tile, Raster) else open_raster(tile) for tile in tiles]
+        self.tiles = [tile if isinstance(tile, RasterFile) else open_raster(tile) for tile in tiles]
         first = self.tiles[0].geobox
         places = []
         for tile in self.tiles:
@@ -73,29 +87,13 @@ class TileMosaic:
         """The smallest rectangle around all tiles."""
         return Window(0, 0, *self.geobox.shape)
 
-    def read(self, window: Window) -> Array:
-        """(1, height, width); the nodata value, else 0, where no tile has data.
-
-        Raises:
-            GridError: if the window reaches beyond the mosaic.
-            RasterError: if a tile cannot be read.
-        """
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Codes (1, height, width) and where a tile has data (height, width); see `Raster.read`."""
         values = np.full((1, window.height, window.width), 0 if self.nodata is None else self.nodata, self.dtype)
-        touched = self._touching(window)
-        for tile, source, target in touched:
-            codes = tile.read(source)[0]
-            if len(touched) == 1:  # nothing to hide: what lies below its own nodata may stand
-                values[0][target] = codes
-            else:
-                np.copyto(values[0][target], codes, where=tile.read_valid(source))
-        return values
-
-    def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
-        """(height, width): where a tile has data."""
-        valid = np.zeros((window.height, window.width), dtype=bool)
+        valid = np.zeros((window.height, window.width), bool)
         for tile, source, target in self._touching(window):
-            valid[target] |= tile.read_valid(source)
-        return valid
+            lay_over(values, valid, target, *tile.read(source))
+        return values, valid
 
     def place_of(self, index: int) -> Window:
         """Where a tile lies in the mosaic."""
@@ -116,8 +114,9 @@ class TileMosaic:
                     codes, valid = [], np.ones((part.height, part.width), dtype=bool)
                     for one in (index, int(other)):
                         source = place.shift(-int(self._bounds[one, 0]), -int(self._bounds[one, 1]))
-                        codes.append(self.tiles[one].read(source)[0])
-                        valid &= self.tiles[one].read_valid(source)
+                        values, has = self.tiles[one].read(source)
+                        codes.append(values[0])
+                        valid &= has
                     differing += int(((codes[0] != codes[1]) & valid).sum())
         return differing
 
@@ -127,7 +126,7 @@ class TileMosaic:
         rows = (top < window.bottom) & (bottom > window.row)
         return np.asarray(rows & (left < window.right) & (right > window.column))
 
-    def _touching(self, window: Window) -> list[tuple[Raster, Window, tuple[slice, slice]]]:
+    def _touching(self, window: Window) -> list[tuple[RasterFile, Window, tuple[slice, slice]]]:
         """Tiles that share pixels with the window: the tile, the part in its own pixels, its place in the window."""
         check_inside(window, self.window, self.path)
         found = []
@@ -153,7 +152,7 @@ class TileInMosaic:
         place: of the tile in the mosaic.
     """
 
-    tile: Raster
+    tile: RasterFile
     mosaic: TileMosaic
     place: Window
 
@@ -184,16 +183,13 @@ class TileInMosaic:
         """The whole tile."""
         return self.tile.window
 
-    def read(self, window: Window) -> Array:
-        """(1, height, width) of codes."""
-        return self.mosaic.read(window.shift(self.place.row, self.place.column))
-
-    def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
-        """(height, width): where the tile has data."""
-        return self.tile.read_valid(window)
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Codes of the mosaic (1, height, width), and where the tile has data (height, width); see `Raster.read`."""
+        check_inside(window, self.window, self.path)
+        return self.mosaic.read(window.shift(self.place.row, self.place.column))[0], self.tile.read(window)[1]
 
 
-def with_neighbours(tiles: Sequence[Raster]) -> list[Raster | TileInMosaic]:
+def with_neighbours(tiles: Sequence[RasterFile]) -> list[RasterFile | TileInMosaic]:
     """Each of many label files, together with those of the others that lie on its pixel grid.
 
     Args:
@@ -215,7 +211,7 @@ def with_neighbours(tiles: Sequence[Raster]) -> list[Raster | TileInMosaic]:
             break
         else:
             groups.append([index])
-    result: list[Raster | TileInMosaic] = list(tiles)
+    result: list[RasterFile | TileInMosaic] = list(tiles)
     for group in groups:
         if len(group) > 1:
             mosaic = TileMosaic([tiles[index] for index in group], tiles[group[0]].path)

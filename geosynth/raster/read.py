@@ -24,11 +24,12 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from geosynth.errors import GridError, RasterError
 from geosynth.grid import Window
 
-# --- What label rasters are read from, be it a file, a Zarr array, many tiles, or another of these, resampled.
+Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
 
 
-class RasterLike(Protocol):
-    """A raster on one grid, read window by window from any thread; may be pickled and sent to workers."""
+class Raster(Protocol):
+    """Pixels on one grid, read window by window from any thread or process: a file, a Zarr array, a mosaic, ..."""
 
     @property
     def path(self) -> str:
@@ -60,12 +61,13 @@ class RasterLike(Protocol):
         """The whole raster."""
         ...
 
-    def read(self, window: Window) -> npt.NDArray[Any]:
-        """(bands, height, width) of a window inside the raster."""
-        ...
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Values (bands, height, width), and where there is data (height, width); both are the caller's to change.
 
-    def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
-        """(height, width): where there is data, for a window inside the raster."""
+        Raises:
+            GridError: if the window reaches beyond the raster.
+            RasterError: if the raster cannot be read there.
+        """
         ...
 
 
@@ -79,7 +81,20 @@ def check_inside(window: Window, whole: Window, name: str) -> None:
         raise GridError(f"{name}: {window} reach beyond its {whole.height} x {whole.width} px")
 
 
-Array = npt.NDArray[Any]
+def has_data(values: Array, nodata: float | None) -> Mask:
+    """Where pixels hold data: no band is NaN, and some band is not `nodata`.
+
+    Args:
+        values: (bands, height, width).
+        nodata: as declared; None for none.
+    """
+    if nodata is None:
+        valid = np.ones(values.shape[-2:], bool)
+    else:  # an integer stays one: bytes compared to a float would all become floats
+        hole = int(nodata) if values.dtype.kind in "iu" and float(nodata).is_integer() else nodata
+        valid = np.asarray((values != hole).any(axis=0))
+    return valid & ~np.isnan(values).any(axis=0) if values.dtype.kind == "f" else valid
+
 
 # Of files that are taken for rasters where a folder is named. JPEG and PNG files there may as well be previews.
 RASTER_SUFFIXES = (".img", ".jp2", ".tif", ".tiff", ".vrt")
@@ -92,17 +107,22 @@ _MAX_OPEN = 16
 _opened = threading.local()
 
 
-class Raster:
-    """A raster file: what it is, and windowed reading.
+class RasterFile:
+    """A raster file that GDAL reads: what it is, and windowed reading. A `Raster`.
 
     The description is read once. Handles are opened per process and thread, because a GDAL handle shared between them
-    gives wrong pixels; a Raster may be pickled and sent to workers.
+    gives wrong pixels; a RasterFile may be pickled and sent to workers.
+
+    A pixel holds data where a band that is read is not the nodata value; in files with a mask, where the mask says so.
+    A band marked alpha is the mask where it is not read itself: GDAL calls the fourth band of an unmarked file alpha,
+    near infrared or not. NaN is never data.
 
     Attributes:
         path: file name or URL.
         driver: GDAL's name of the format.
         crs_name: "EPSG:26917" where an authority knows the CRS, else WKT; None where the file has none.
         geobox: shape, affine transform and CRS (None where the file has none).
+        bands: numbers of those that are read, from 1; what follows is of these.
         count: number of bands.
         dtype: of the first band.
         dtypes: of all bands.
@@ -114,7 +134,8 @@ class Raster:
         files: all files that belong to it: itself, side files, what a VRT is made of.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, bands: Sequence[int] | None = None) -> None:
+        """See `open_raster`."""
         self.path = str(path)
         self._local = threading.local()
         dataset = self._dataset()
@@ -126,12 +147,13 @@ class Raster:
             raise RasterError(f"{self.path}: its CRS cannot be read: {_one_line(error)}") from error
         self.driver: str = dataset.driver
         self.geobox = GeoBox((dataset.height, dataset.width), dataset.transform, crs)
-        self.count: int = dataset.count
-        self.dtypes: tuple[str, ...] = dataset.dtypes
-        self.dtype = np.dtype(dataset.dtypes[0])
+        self.bands = tuple(range(1, dataset.count + 1) if bands is None else bands)
+        self.count = len(self.bands)
+        self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[band - 1] for band in self.bands)
+        self.dtype = np.dtype(self.dtypes[0])
         self.nodata: float | None = dataset.nodata
-        self.band_names: tuple[str | None, ...] = dataset.descriptions
-        self.colour_interpretation = tuple(band.name for band in dataset.colorinterp)
+        self.band_names: tuple[str | None, ...] = tuple(dataset.descriptions[band - 1] for band in self.bands)
+        self.colour_interpretation = tuple(dataset.colorinterp[band - 1].name for band in self.bands)
         self.tags: dict[str, str] = dataset.tags()
         self.files: tuple[str, ...] = tuple(dataset.files)
         self.mask_kind = _mask_kind(dataset.mask_flag_enums)
@@ -180,43 +202,20 @@ class Raster:
             "tags": dict(self.tags),
         }
 
-    def read(self, window: Window, bands: Sequence[int] | None = None) -> Array:
-        """(bands, height, width) of the file's dtype; `bands` count from 1.
-
-        Raises:
-            GridError: if the window reaches beyond the raster.
-            RasterError: if the file cannot be read there.
-        """
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
+        place, dataset = self._inside(window), self._dataset()
         try:
-            values: Array = self._dataset().read(
-                list(bands) if bands is not None else None, window=self._inside(window)
-            )
+            values: Array = dataset.read(self.bands, window=place)
+            if self.mask_kind == "nodata":  # rasterio would believe the alpha band alone, which may be near infrared
+                valid = (dataset.read_masks(self.bands, window=place) != 0).any(axis=0)
+            elif self.mask_kind == "mask" or (self.mask_kind == "alpha" and "alpha" not in self.colour_interpretation):
+                valid = dataset.dataset_mask(window=place) != 0
+            else:
+                valid = np.ones(values.shape[1:], bool)
         except RasterioError as error:
             raise RasterError(f"{self.path}: cannot read {window}: {_one_line(error)}") from error
-        return values
-
-    def read_valid(self, window: Window, *, trust_alpha: bool = True) -> npt.NDArray[np.bool_]:
-        """(height, width): where the file has data, by its nodata value, mask or alpha band.
-
-        Args:
-            window: inside the raster.
-            trust_alpha: False where the band marked alpha is known to be data: GDAL calls the fourth band of an
-                unmarked 4-band file alpha, near infrared or not.
-
-        Raises:
-            GridError: if the window reaches beyond the raster.
-            RasterError: if the file cannot be read there.
-        """
-        place = self._inside(window)
-        if self.mask_kind == "none" or (self.mask_kind == "alpha" and not trust_alpha):
-            return np.ones((window.height, window.width), dtype=bool)
-        try:
-            if self.mask_kind == "nodata":  # rasterio would believe the alpha band alone, which may be near infrared
-                return np.asarray((self._dataset().read_masks(window=place) != 0).any(axis=0))
-            mask = self._dataset().dataset_mask(window=place)
-        except RasterioError as error:
-            raise RasterError(f"{self.path}: cannot read the mask of {window}: {_one_line(error)}") from error
-        return np.asarray(mask != 0)
+        return values, valid & has_data(values, None)
 
     def _inside(self, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
         """The window as rasterio wants it; rasterio itself would crop it without a word."""
@@ -253,16 +252,20 @@ class Raster:
 
     def __repr__(self) -> str:
         height, width = self.geobox.shape
-        return f"Raster({self.path!r}, {self.count} x {height} x {width}, {self.dtype})"
+        return f"RasterFile({self.path!r}, {self.count} x {height} x {width}, {self.dtype})"
 
 
-def open_raster(path: str | Path) -> Raster:
+def open_raster(path: str | Path, bands: Sequence[int] | None = None) -> RasterFile:
     """Open a raster that GDAL can read (GeoTIFF, COG, VRT, ...), by file name or URL.
+
+    Args:
+        path: file name or URL.
+        bands: numbers of those to read, from 1, in any order; None for all.
 
     Raises:
         RasterError: if it is missing, not a raster, or placed on the ground only by control points or RPCs.
     """
-    return Raster(path)
+    return RasterFile(path, bands)
 
 
 def bounded_cache() -> AbstractContextManager[Any]:

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import GridError
 from geosynth.files import write_whole
 from geosynth.grid import ground_sampling_distance
-from geosynth.raster.read import Raster, RasterLike, open_raster
+from geosynth.raster.read import Raster, RasterFile, open_raster
 
 # Common names of the EO extension that need no mapping.
 _COMMON_NAMES = {"coastal", "blue", "green", "red", "rededge", "nir", "nir08", "nir09", "swir16", "swir22", "pan"}
@@ -37,7 +37,7 @@ def item_path(image: Path) -> Path:
     return image.with_suffix(".json")
 
 
-def check_can_be_item(labels: RasterLike) -> None:
+def check_can_be_item(labels: Raster) -> None:
     """Refuse, before work starts, what STAC cannot place.
 
     Raises:
@@ -86,7 +86,7 @@ def write_stac_item(image: Path, preview: Path | None = None) -> Path:
     return path
 
 
-def _provenance(raster: Raster) -> dict[str, Any]:
+def _provenance(raster: RasterFile) -> dict[str, Any]:
     metres = ground_sampling_distance(raster.geobox)
     ours = {name: value for name, value in raster.tags.items() if name.startswith(_OURS)}
     return {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +18,7 @@ from rasterio.errors import RasterioError
 from geosynth.errors import GridError, RasterError, SettingsError
 from geosynth.grid import TilePlan, Window, ground_sampling_distance
 from geosynth.grid.alignment import same_crs
-from geosynth.raster.read import Array, Raster, RasterLike, check_inside
+from geosynth.raster.read import Array, Mask, Raster, check_inside
 
 # --- A raster seen on another grid: warped window by window, the same pixels however it is cut.
 
@@ -34,7 +33,7 @@ _EDGE = 1e-6  # of a pixel: what lies this near to a pixel's edge lies on it
 _NO_CRS = "EPSG:3857"  # stands for "one CRS, whichever": pixel coordinates need no other
 
 
-class WarpedRaster(Raster):
+class WarpedRaster:
     """`source` resampled to `geobox` by GDAL's warper, without its approximate transformer.
 
     Pixels without data take no part in a mean; a pixel has data where GDAL's kernel finds some. In integer rasters
@@ -50,12 +49,10 @@ class WarpedRaster(Raster):
     """
 
     def __init__(self, source: Raster, geobox: GeoBox, method: str) -> None:
-        self.__dict__.update(source.__dict__)
-        self._local = threading.local()
         if (source.geobox.crs is None) != (geobox.crs is None):
             raise GridError(f"{source.path}: only one of its CRS and the grid's is known; assign the right one")
-        self.geobox = geobox
-        self.source = source
+        self.source, self.geobox = source, geobox
+        self.path, self.count, self.dtype, self.nodata = source.path, source.count, source.dtype, source.nodata
         self._method = method
         self._one_crs = same_crs(source.geobox, geobox)
         # Target pixels to source pixels.
@@ -65,38 +62,38 @@ class WarpedRaster(Raster):
         )
         self._scale = self._measure_scale()
 
-    def read(self, window: Window, bands: Sequence[int] | None = None) -> Array:
-        """(bands, height, width) of the source's dtype; see `Raster.read`."""
-        self._inside(window)
-        count = self.count if bands is None else len(bands)
-        warped = self._warp(window, bands, count)
+    @property
+    def window(self) -> Window:
+        """The whole raster."""
+        return Window(0, 0, *self.geobox.shape)
+
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
+        check_inside(window, self.window, self.path)
+        warped = self._warp(window)
+        valid = ~np.isnan(warped).any(axis=0)
         if not np.issubdtype(self.dtype, np.integer):
-            return warped.astype(self.dtype)
+            return warped.astype(self.dtype), valid
         limits = np.iinfo(self.dtype)
         hole = 0 if self.nodata is None or not limits.min <= self.nodata <= limits.max else self.nodata
         rounded = np.floor(warped + 0.5).clip(limits.min, limits.max)
-        return np.where(np.isnan(warped), hole, rounded).astype(self.dtype)
+        return np.where(np.isnan(warped), hole, rounded).astype(self.dtype), valid
 
-    def read_valid(self, window: Window, *, trust_alpha: bool = True) -> npt.NDArray[np.bool_]:
-        """(height, width): where there is data. A band marked alpha is taken for data."""
-        self._inside(window)
-        return np.asarray(~np.isnan(self._warp(window, (), 1)[0]))
-
-    def _warp(self, window: Window, bands: Sequence[int] | None, count: int) -> npt.NDArray[np.floating[Any]]:
-        """(count, height, width), NaN where there is no data; of no bands at all, zeros where there is some."""
+    def _warp(self, window: Window) -> npt.NDArray[np.floating[Any]]:
+        """(bands, height, width), NaN where there is no data."""
         wide = self.dtype.itemsize > 4 or (self.dtype.itemsize == 4 and self.dtype.kind != "f")
         dtype = np.float64 if wide else np.float32  # exact for the source's values
-        warped = np.full((count, window.height, window.width), np.nan, dtype)
+        warped = np.full((self.count, window.height, window.width), np.nan, dtype)
         below = self._below(window)
         if below is None:
             return warped
         if max(below.height, below.width) > _MAX_SOURCE and max(window.height, window.width) > 1:
             for part in _halves(window):
                 place = part.shift(-window.row, -window.column).slices
-                warped[(slice(None), *place)] = self._warp(part, bands, count)
+                warped[(slice(None), *place)] = self._warp(part)
             return warped
-        valid = self.source.read_valid(below, trust_alpha=False)
-        values = np.zeros((1, *valid.shape), dtype) if bands == () else self.source.read(below, bands).astype(dtype)
+        pixels, valid = self.source.read(below)
+        values = pixels.astype(dtype)
         values[:, ~valid] = np.nan
         try:
             rasterio.warp.reproject(
@@ -155,6 +152,13 @@ class WarpedRaster(Raster):
             edges.append((math.floor(low - margin), math.ceil(high + margin)))
         (top, bottom), (left, right) = edges
         return Window(top, left, bottom - top, right - left).intersection(self.source.window)
+
+
+def unwarped(raster: Raster) -> Raster:
+    """What a warped raster is made of; any other itself."""
+    while isinstance(raster, WarpedRaster | ResampledRaster):
+        raster = raster.source
+    return raster
 
 
 def cover(lattice: GeoBox, inner: GeoBox) -> Window:
@@ -246,7 +250,7 @@ class ResampledRaster:
 
     count = 1
 
-    def __init__(self, source: RasterLike, gsd: float, how: Resampling = "mode") -> None:
+    def __init__(self, source: Raster, gsd: float, how: Resampling = "mode") -> None:
         """Lay the new grid over `source`.
 
         Args:
@@ -281,29 +285,19 @@ class ResampledRaster:
         """The whole raster."""
         return Window(0, 0, *self.geobox.shape)
 
-    def read(self, window: Window) -> Array:
-        """(1, height, width) of codes; the nodata value, else 0, where there is no data."""
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Codes (1, height, width) and where there is data (height, width); see `Raster.read`."""
         values = np.full((1, window.height, window.width), 0 if self.nodata is None else self.nodata, self.dtype)
+        valid = np.zeros((window.height, window.width), bool)
         for target, source, rows, columns in self._parts(window):
-            codes, valid = self.source.read(source)[0], self.source.read_valid(source)
+            codes, has = self.source.read(source)
             if self.how == "nearest":
-                picked, has = _nearest(codes, rows, columns), _nearest(valid, rows, columns)
-                has &= rows.inside[:, None] & columns.inside
+                picked = _nearest(codes[0], rows, columns)
+                valid[target] = _nearest(has, rows, columns) & rows.inside[:, None] & columns.inside
             else:
-                picked, has = _mode(codes, valid, rows, columns)
-            np.copyto(values[0][target], picked, where=has)
-        return values
-
-    def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
-        """(height, width): where there is data."""
-        result = np.zeros((window.height, window.width), dtype=bool)
-        for target, source, rows, columns in self._parts(window):
-            valid = self.source.read_valid(source)
-            if self.how == "nearest":
-                result[target] = _nearest(valid, rows, columns) & rows.inside[:, None] & columns.inside
-            else:
-                result[target] = _areas(valid, rows, columns) > _TOLERANCE
-        return result
+                picked, valid[target] = _mode(codes[0], has, rows, columns)
+            np.copyto(values[0][target], picked, where=valid[target])
+        return values, valid
 
     def _parts(self, window: Window) -> Iterator[tuple[tuple[slice, slice], Window, _Part, _Part]]:
         """Pieces of a window: place in it, source pixels below, and the new pixels' rows and columns on these."""
@@ -316,7 +310,7 @@ class ResampledRaster:
             yield piece.slices, Window(rows.start, columns.start, rows.length, columns.length), rows, columns
 
 
-def resample_labels(source: RasterLike, gsd: float, how: Resampling) -> RasterLike:
+def resample_labels(source: Raster, gsd: float, how: Resampling) -> Raster:
     """`source` at `gsd` metres a pixel; itself if it is so already. See `ResampledRaster`.
 
     Raises:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import xarray as xr
 from affine import Affine
@@ -20,7 +19,7 @@ from geosynth.errors import DataError, GridError, RasterError
 from geosynth.grid import Window
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
-from geosynth.raster.read import Array, check_inside
+from geosynth.raster.read import Array, Mask, check_inside, has_data
 from geosynth.raster.remote import open_group
 from geosynth.raster.stores.store import Store
 
@@ -136,21 +135,14 @@ class ZarrImage:
         """The whole raster."""
         return Window(0, 0, *self.geobox.shape)
 
-    def read(self, window: Window) -> Array:
-        """(bands, height, width) of the array's dtype, for a window inside the raster.
-
-        Raises:
-            RasterError: if a chunk cannot be read.
-        """
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
+        check_inside(window, self.window, self.path)
         if self._is_flat:
-            return self._reader.read(*window.slices)[np.newaxis]
-        return self._reader.read(slice(0, self.count), *window.slices)
-
-    def read_valid(self, window: Window, *, trust_alpha: bool = True) -> npt.NDArray[np.bool_]:
-        """(height, width): where some band does not hold the nodata value (as GDAL has it)."""
-        if self.nodata is None or np.isnan(self.nodata):
-            return np.ones((window.height, window.width), dtype=bool)
-        return np.asarray((self.read(window) != self.nodata).any(axis=0))
+            values = self._reader.read(*window.slices)[np.newaxis]
+        else:
+            values = self._reader.read(slice(0, self.count), *window.slices)
+        return values, has_data(values, self.nodata)
 
 
 def _band_names(array: xr.DataArray) -> tuple[str, ...] | None:
@@ -211,24 +203,14 @@ class ZarrLabels:
         """The whole raster."""
         return Window(0, 0, *self.geobox.shape)
 
-    def read(self, window: Window) -> Array:
-        """(1, height, width) of raw codes.
-
-        Raises:
-            GridError: if the window reaches beyond the raster.
-            RasterError: if a chunk cannot be read.
-        """
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Codes (1, height, width) and where there is data (height, width); see `Raster.read`."""
         check_inside(window, self.window, self.path)
         try:
-            return np.asarray(self._array[window.slices])[np.newaxis]
+            values = np.asarray(self._array[window.slices])[np.newaxis]
         except (OSError, RuntimeError, ValueError) as error:
             raise RasterError(f"{self.path}: cannot read {window}: {' '.join(str(error).split())}") from error
-
-    def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
-        """(height, width): where the code is not the nodata value."""
-        if self.nodata is None:
-            return np.ones((window.height, window.width), dtype=bool)
-        return np.asarray(self.read(window)[0] != self.nodata)
+        return values, has_data(values, self.nodata)
 
 
 def _flags(attributes: Mapping[str, Any]) -> ClassTable:

@@ -17,10 +17,10 @@ from geosynth.errors import OutputError
 from geosynth.files import check_output
 from geosynth.grid import BlockPlan, Window, absolute_origin, ground_sampling_distance
 from geosynth.models.device import plain_memory_error
-from geosynth.raster.bands import band_indexes
+from geosynth.raster.bands import open_bands
 from geosynth.raster.class_table import label_profile, write_attribute_table
 from geosynth.raster.cog import CogWriter
-from geosynth.raster.read import Raster, bounded_cache, open_raster
+from geosynth.raster.read import Raster, RasterFile, bounded_cache
 from geosynth.raster.unfinished import Scratch
 from geosynth.segmentation.segment import Progress
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
@@ -74,10 +74,9 @@ def classify(
     check_output(out, overwrite=overwrite)
     if out.exists() and Path(image).exists() and out.samefile(image):
         raise OutputError(f"{out}: is an input too and would be lost; choose another name")
-    raster = open_raster(image)
     segmenter = model if isinstance(model, Segmenter) else load_segmenter(model, device)
     bands = segmenter.card.bands
-    indexes = band_indexes(raster, bands.names, bands.dtype, "segmenter")
+    raster = open_bands(image, bands.names, bands.dtype, "segmenter")
     _warn_about_scale(raster, segmenter)
     height, width = raster.geobox.shape
     plan = BlockPlan(height, width, absolute_origin(raster.geobox), _BLOCK)
@@ -88,27 +87,32 @@ def classify(
         finished = scratch.done()
         for index, window in enumerate(plan):
             if index not in finished:
-                valid = raster.read_valid(window, trust_alpha=_trusts_alpha(raster, segmenter))
-                if valid.any():  # others are not kept: they hold no data
-                    scratch.write(index, _predict(raster, segmenter, indexes, window), valid)
+                predicted, valid = _predict(raster, segmenter, window)
+                if predicted is not None:  # others are not kept: they hold no data
+                    scratch.write(index, predicted, valid)
             progress(index + 1, len(plan))
         _write(scratch, raster, segmenter)
     return out
 
 
-def _predict(raster: Raster, segmenter: Segmenter, indexes: list[int], window: Window) -> npt.NDArray[np.uint8]:
-    """(1, height, width) class indices of a block."""
+def _predict(
+    raster: Raster, segmenter: Segmenter, window: Window
+) -> tuple[npt.NDArray[np.uint8] | None, npt.NDArray[np.bool_]]:
+    """Class indices of a block (1, height, width), None without data; and where there is data (height, width)."""
     seen = window.buffer(_MARGIN)
     inside = seen.intersection(raster.window)
     assert inside is not None
-    pixels = raster.read(inside, indexes)
+    pixels, has_data = raster.read(inside)
+    valid = has_data[window.shift(-inside.row, -inside.column).slices]
+    if not valid.any():
+        return None, valid
     beyond = (
         (0, 0),
         (inside.row - seen.row, seen.bottom - inside.bottom),
         (inside.column - seen.column, seen.right - inside.right),
     )
     predicted = segmenter.predict(np.pad(pixels, beyond, mode="edge")[np.newaxis])
-    return predicted[:, _MARGIN : _MARGIN + window.height, _MARGIN : _MARGIN + window.width]
+    return predicted[:, _MARGIN : _MARGIN + window.height, _MARGIN : _MARGIN + window.width], valid
 
 
 def _write(scratch: Scratch, raster: Raster, segmenter: Segmenter) -> None:
@@ -145,7 +149,7 @@ def _blocks(scratch: Scratch) -> Iterator[tuple[Window, npt.NDArray[Any], npt.ND
             yield window, np.zeros((1, *shape), dtype=np.uint8), np.zeros(shape, dtype=bool)
 
 
-def _job(raster: Raster, segmenter: Segmenter) -> dict[str, Any]:
+def _job(raster: RasterFile, segmenter: Segmenter) -> dict[str, Any]:
     """All that decides a block, by the names that users know."""
     files = []
     for name in raster.files:
@@ -171,11 +175,6 @@ def _tags(raster: Raster, segmenter: Segmenter) -> dict[str, str]:
             dict(zip(segmenter.card.legend.names, segmenter.card.legend.codes, strict=True))
         ),
     }
-
-
-def _trusts_alpha(raster: Raster, segmenter: Segmenter) -> bool:
-    """Not where the band marked alpha is one that the segmenter knows: near infrared."""
-    return raster.count > len(segmenter.card.bands.names)
 
 
 def _warn_about_scale(raster: Raster, segmenter: Segmenter) -> None:

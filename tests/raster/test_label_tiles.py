@@ -62,8 +62,9 @@ def test_any_window_is_that_of_the_uncut_raster(mosaic: TileMosaic, codes: np.nd
     window = Window(row, column, data.draw(st.integers(1, SIDE - row)), data.draw(st.integers(1, SIDE + 20 - column)))
     there = np.ones(codes.shape, dtype=bool)
     there[GAP.slices] = False
-    np.testing.assert_array_equal(mosaic.read_valid(window), there[window.slices])
-    np.testing.assert_array_equal(mosaic.read(window)[0], np.where(there, codes, 0)[window.slices])
+    values, valid = mosaic.read(window)
+    np.testing.assert_array_equal(valid, there[window.slices])
+    np.testing.assert_array_equal(values[0], np.where(there, codes, 0)[window.slices])
 
 
 def test_the_grid_spans_the_tiles(mosaic: TileMosaic, codes: np.ndarray) -> None:
@@ -75,7 +76,7 @@ def test_the_grid_spans_the_tiles(mosaic: TileMosaic, codes: np.ndarray) -> None
 
 def test_a_mosaic_travels_to_workers(mosaic: TileMosaic) -> None:
     copy = pickle.loads(pickle.dumps(mosaic))
-    np.testing.assert_array_equal(copy.read(copy.window), mosaic.read(mosaic.window))
+    np.testing.assert_array_equal(copy.read(copy.window)[0], mosaic.read(mosaic.window)[0])
 
 
 def test_later_tiles_win_but_their_nodata_does_not(tmp_path: Path) -> None:
@@ -89,8 +90,9 @@ def test_later_tiles_win_but_their_nodata_does_not(tmp_path: Path) -> None:
     mosaic = TileMosaic(paths, "tiles")
     expected = merge(paths[::-1], nodata=15)[0][0]
     assert mosaic.nodata == 15
-    np.testing.assert_array_equal(mosaic.read(mosaic.window)[0], expected)
-    np.testing.assert_array_equal(mosaic.read_valid(mosaic.window), expected != 15)
+    values, valid = mosaic.read(mosaic.window)
+    np.testing.assert_array_equal(values[0], expected)
+    np.testing.assert_array_equal(valid, expected != 15)
 
 
 def test_disagreeing_overlaps_are_counted_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -104,7 +106,7 @@ def test_disagreeing_overlaps_are_counted_and_told(tmp_path: Path, caplog: pytes
     write_raster(tmp_path / "b.tif", right, north_up(30))
     mosaic = open_labels(str(tmp_path / "*.tif"))
     assert "differ in 160 px" in caplog.text
-    assert (mosaic.read(Window(0, 30, 40, 4)) == 9).all()
+    assert (mosaic.read(Window(0, 30, 40, 4))[0] == 9).all()
 
 
 def test_tiles_of_several_dtypes_and_nodata_values(tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_many_tiles_do_not_exhaust_file_handles(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 60, hard))
     try:
         mosaic = open_labels(tmp_path)
-        np.testing.assert_array_equal(mosaic.read(mosaic.window)[0], codes)
+        np.testing.assert_array_equal(mosaic.read(mosaic.window)[0][0], codes)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -204,7 +206,7 @@ def test_which_variable_holds_the_labels(tmp_path: Path, codes: np.ndarray) -> N
     named = stored(codes, other=other).rename(cover="labels")
     named.to_zarr(tmp_path / "named.zarr", consolidated=False)
     raster = open_labels(tmp_path / "named.zarr")
-    np.testing.assert_array_equal(raster.read(raster.window)[0], codes)
+    np.testing.assert_array_equal(raster.read(raster.window)[0][0], codes)
 
 
 def test_the_labels_of_our_own_store(tmp_path: Path, codes: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Raster: windows, masks and errors, against rasterio itself."""
+"""RasterFile: windows, masks and errors, against rasterio itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rasterio.enums import ColorInterp
 from geosynth.errors import GeosynthError, GridError, RasterError
 from geosynth.grid import TilePlan, Window
 from geosynth.raster import read
-from geosynth.raster.read import Raster, open_raster
+from geosynth.raster.read import RasterFile, open_raster
 from rasters import UTM, north_up, random_image, write_raster
 from strategies import few
 
@@ -82,14 +82,22 @@ def test_windows_and_masks_are_those_of_rasterio(files: dict[str, Path], name: s
     raster = open_raster(files[name])
     with rasterio.open(files[name]) as dataset:
         values, mask = dataset.read(), dataset.dataset_mask() != 0
+        alpha = [number for number, band in enumerate(dataset.colorinterp, 1) if band == ColorInterp.alpha]
+        by_alpha = alpha and raster.mask_kind == "alpha"
 
         @few
         @given(inside(), st.permutations(range(1, dataset.count + 1)))
         def check(window: Window, bands: list[int]) -> None:
             place = (slice(None), *window.slices)
-            np.testing.assert_array_equal(raster.read(window), values[place])
-            np.testing.assert_array_equal(raster.read(window, bands), values[[band - 1 for band in bands]][place])
-            np.testing.assert_array_equal(raster.read_valid(window), mask[window.slices])
+            found, valid = raster.read(window)
+            np.testing.assert_array_equal(found, values[place])
+            np.testing.assert_array_equal(valid, True if by_alpha else mask[window.slices])
+            found, valid = open_raster(files[name], bands).read(window)
+            np.testing.assert_array_equal(found, values[[band - 1 for band in bands]][place])
+            np.testing.assert_array_equal(valid, True if by_alpha else mask[window.slices])
+            if by_alpha:
+                others = [band for band in bands if band not in alpha]
+                np.testing.assert_array_equal(open_raster(files[name], others).read(window)[1], mask[window.slices])
 
         check()
         assert raster.geobox.affine == dataset.transform
@@ -99,30 +107,38 @@ def test_windows_and_masks_are_those_of_rasterio(files: dict[str, Path], name: s
 
 @pytest.mark.parametrize("name", ["nodata", "internal mask", "sidecar mask", "alpha", "nan"])
 def test_the_masks_of_these_files_do_mask(files: dict[str, Path], name: str) -> None:
-    raster = open_raster(files[name])
-    assert 0.5 < raster.read_valid(raster.window).mean() < 0.9
+    raster = open_raster(files[name], [1, 2, 3] if name == "alpha" else None)
+    assert 0.5 < raster.read(raster.window)[1].mean() < 0.9
 
 
-def test_a_band_that_gdal_calls_alpha_may_be_data(files: dict[str, Path]) -> None:
+def test_a_band_that_gdal_calls_alpha_is_data_where_it_is_read(files: dict[str, Path]) -> None:
     for name in ("strips", "alpha"):  # the first by the default of the driver, the second by intent
         raster = open_raster(files[name])
         assert raster.colour_interpretation[3] == "alpha"
-        assert not raster.read_valid(raster.window).all()
-        assert raster.read_valid(raster.window, trust_alpha=False).all()
+        assert raster.read(raster.window)[1].all()
+        assert not open_raster(files[name], [1, 2, 3]).read(raster.window)[1].all()
 
 
 def test_declared_nodata_counts_whatever_the_fourth_band_is_called(files: dict[str, Path]) -> None:
     raster = open_raster(files["nodata beside a band marked alpha"])
     assert raster.colour_interpretation[3] == "alpha"
-    np.testing.assert_array_equal(raster.read_valid(raster.window, trust_alpha=False), ~holes(2))
+    np.testing.assert_array_equal(raster.read(raster.window)[1], ~holes(2))
+
+
+def test_nan_is_no_data_whatever_the_file_declares(tmp_path: Path) -> None:
+    values = random_image(4, HEIGHT, WIDTH, 2, "float32")
+    values[1, holes(5)] = np.nan
+    raster = open_raster(write_raster(tmp_path / "nan.tif", values, north_up(), nodata=-1))
+    np.testing.assert_array_equal(raster.read(raster.window)[1], ~holes(5))
+    raster = open_raster(raster.path, [1])
+    assert raster.read(raster.window)[1].all()
 
 
 @pytest.mark.parametrize("window", [Window(-1, 0, 5, 5), Window(0, WIDTH - 2, 3, 3), Window(HEIGHT, WIDTH, 1, 1)])
 def test_a_window_beyond_the_raster_is_not_cropped_silently(files: dict[str, Path], window: Window) -> None:
     raster = open_raster(files["nodata"])
-    for method in (raster.read, raster.read_valid):
-        with pytest.raises(GridError, match=f"{HEIGHT} x {WIDTH}"):
-            method(window)
+    with pytest.raises(GridError, match=f"{HEIGHT} x {WIDTH}"):
+        raster.read(window)
 
 
 def test_describe_says_what_rasterio_says(files: dict[str, Path], tmp_path: Path) -> None:
@@ -167,32 +183,32 @@ def test_colour_table(tmp_path: Path) -> None:
 
 def test_a_raster_may_be_pickled(files: dict[str, Path]) -> None:
     raster = open_raster(files["tiles"])
-    values = raster.read(raster.window)
+    values, _ = raster.read(raster.window)
     again = pickle.loads(pickle.dumps(raster))
-    np.testing.assert_array_equal(again.read(again.window), values)
+    np.testing.assert_array_equal(again.read(again.window)[0], values)
     assert again.describe() == raster.describe()
 
 
 def test_threads_get_the_right_pixels(files: dict[str, Path]) -> None:
     raster = open_raster(files["tiles"])
-    whole = raster.read(raster.window)
+    whole, _ = raster.read(raster.window)
     plan = list(TilePlan(HEIGHT, WIDTH, 13)) * 10
     with ThreadPoolExecutor(8) as pool:
-        for window, values in zip(plan, pool.map(raster.read, plan), strict=True):
+        for window, (values, _) in zip(plan, pool.map(raster.read, plan), strict=True):
             np.testing.assert_array_equal(values, whole[(slice(None), *window.slices)])
 
 
-def _sums(raster: Raster, plan: list[Window], answers: Any) -> None:
+def _sums(raster: RasterFile, plan: list[Window], answers: Any) -> None:
     opened: list[str] = []
     read._open = lambda path: opened.append(path) or rasterio.open(path)  # type: ignore[func-returns-value]
-    answers.put(([int(raster.read(window).astype(int).sum()) for window in plan], opened))
+    answers.put(([int(raster.read(window)[0].astype(int).sum()) for window in plan], opened))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the trap exists where processes fork")
 def test_forked_processes_open_the_file_themselves(files: dict[str, Path]) -> None:
     raster = open_raster(files["tiles"])
     plan = list(TilePlan(HEIGHT, WIDTH, 13))
-    wanted = [int(raster.read(window).astype(int).sum()) for window in plan]  # the handle is open before the fork
+    wanted = [int(raster.read(window)[0].astype(int).sum()) for window in plan]  # the handle is open before the fork
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
     workers = [context.Process(target=_sums, args=(raster, plan, answers)) for _ in range(2)]
@@ -212,7 +228,7 @@ def test_many_rasters_do_not_exhaust_the_file_descriptors(tmp_path: Path) -> Non
         for value in range(100)
     ]
     for _ in range(2):
-        assert [int(raster.read(raster.window).max()) for raster in rasters] == list(range(100))
+        assert [int(raster.read(raster.window)[0].max()) for raster in rasters] == list(range(100))
         assert len(os.listdir("/proc/self/fd")) - before < 50  # noqa: PTH208
 
 
@@ -220,7 +236,7 @@ def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
     for value in (1, 2):
         path = write_raster(tmp_path / "same.tif", np.full((4, 4), value, dtype=np.uint8), north_up())
         raster = open_raster(path)
-        assert (raster.read(raster.window) == value).all()
+        assert (raster.read(raster.window)[0] == value).all()
 
 
 def test_one_line_for_what_is_no_raster(tmp_path: Path) -> None:
@@ -266,8 +282,8 @@ def test_each_odd_file_is_described_or_refused_in_one_line(real_data: Path) -> N
             raster = open_raster(path)
             assert raster.describe()["bands"]
             for window in TilePlan(*raster.geobox.shape, 512):
-                valid = raster.read_valid(window)
-                assert raster.read(window).shape[1:] == valid.shape
+                values, valid = raster.read(window)
+                assert values.shape[1:] == valid.shape
         except GeosynthError as error:
             refused[path.name] = str(error)
     assert not any("\n" in message for message in refused.values())

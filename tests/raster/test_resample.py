@@ -15,7 +15,7 @@ from rasterio.warp import Resampling, reproject
 
 from geosynth.errors import GridError, SettingsError
 from geosynth.grid import Window, absolute_origin, ground_sampling_distance
-from geosynth.raster.read import Raster, open_raster
+from geosynth.raster.read import RasterFile, open_raster
 from geosynth.raster.warp import ResampledRaster, resample_labels
 from rasters import UTM, north_up, random_codes, write_raster
 from strategies import few
@@ -24,11 +24,12 @@ NODATA = 255
 
 
 def whole(raster: ResampledRaster) -> np.ndarray:
-    return np.where(raster.read_valid(raster.window), raster.read(raster.window)[0], NODATA)
+    codes, valid = raster.read(raster.window)
+    return np.where(valid, codes[0], NODATA)
 
 
 @pytest.fixture(scope="module")
-def labels(tmp_path_factory: pytest.TempPathFactory) -> Raster:
+def labels(tmp_path_factory: pytest.TempPathFactory) -> RasterFile:
     """Blocky classes at 0.6 m with holes, off the lattice of any coarser pixels."""
     codes = random_codes(0, 90, 77)
     codes[np.random.default_rng(1).random(codes.shape) < 0.15] = NODATA
@@ -37,7 +38,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Raster:
     return open_raster(path)
 
 
-def warped(labels: Raster, target: GeoBox, how: Resampling) -> np.ndarray:
+def warped(labels: RasterFile, target: GeoBox, how: Resampling) -> np.ndarray:
     result = np.full(target.shape, NODATA, np.uint8)
     with rasterio.open(labels.path) as source:
         reproject(
@@ -54,7 +55,7 @@ def warped(labels: Raster, target: GeoBox, how: Resampling) -> np.ndarray:
 
 
 @pytest.mark.parametrize("gsd", [1.0, 1.7, 0.25, 3.0])
-def test_nearest_is_that_of_gdal(labels: Raster, gsd: float) -> None:
+def test_nearest_is_that_of_gdal(labels: RasterFile, gsd: float) -> None:
     own = ResampledRaster(labels, gsd, "nearest")
     expected = warped(labels, own.geobox, Resampling.nearest)
     inside = expected != NODATA  # GDAL leaves pixels empty whose centre lies on the rim
@@ -63,9 +64,9 @@ def test_nearest_is_that_of_gdal(labels: Raster, gsd: float) -> None:
     assert (whole(own) != expected).mean() < 0.01
 
 
-def naive_mode(labels: Raster, target: GeoBox) -> np.ndarray:
+def naive_mode(labels: RasterFile, target: GeoBox) -> np.ndarray:
     """Each new pixel by itself: the area of each code below it, pixel by pixel."""
-    codes = labels.read(labels.window)[0]
+    codes = labels.read(labels.window)[0][0]
     to_source = ~labels.geobox.affine * target.affine
     result = np.full(target.shape, NODATA, np.uint8)
     for row, column in np.ndindex(*map(int, target.shape)):
@@ -83,7 +84,7 @@ def naive_mode(labels: Raster, target: GeoBox) -> np.ndarray:
 
 
 @pytest.mark.parametrize("gsd", [1.0, 1.2, 1.7, 0.25])
-def test_mode_is_the_largest_area(labels: Raster, gsd: float) -> None:
+def test_mode_is_the_largest_area(labels: RasterFile, gsd: float) -> None:
     own = ResampledRaster(labels, gsd, "mode")
     np.testing.assert_array_equal(whole(own), naive_mode(labels, own.geobox))
 
@@ -106,17 +107,18 @@ def test_mode_is_that_of_gdal_but_for_ties(tmp_path: Path) -> None:
 @few
 @given(st.sampled_from(["nearest", "mode"]), st.sampled_from([0.25, 1.0, 2.0]), st.integers(1, 9), st.data())
 def test_a_window_does_not_depend_on_the_cut(
-    labels: Raster, how: str, gsd: float, block: int, data: st.DataObject
+    labels: RasterFile, how: str, gsd: float, block: int, data: st.DataObject
 ) -> None:
     raster = ResampledRaster(labels, gsd, how)  # type: ignore[arg-type]
     height, width = raster.geobox.shape
     row, column = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     window = Window(row, column, data.draw(st.integers(1, min(30, height - row))), min(40, width - column))
-    full, valid = raster.read(raster.window)[0], raster.read_valid(raster.window)
+    full, valid = raster.read(raster.window)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("geosynth.raster.warp._SOURCE_BLOCK", block)
-        np.testing.assert_array_equal(raster.read(window)[0], full[window.slices])
-        np.testing.assert_array_equal(raster.read_valid(window), valid[window.slices])
+        codes, has_data = raster.read(window)
+        np.testing.assert_array_equal(codes[0], full[0][window.slices])
+        np.testing.assert_array_equal(has_data, valid[window.slices])
 
 
 @pytest.mark.parametrize("how", ["nearest", "mode"])
@@ -126,11 +128,11 @@ def test_neighbours_resampled_apart_agree(tmp_path: Path, how: str) -> None:
     left = ResampledRaster(open_raster(write_raster(tmp_path / "left.tif", codes[:, :110], north_up())), 1.0, how)  # type: ignore[arg-type]
     right_path = write_raster(tmp_path / "right.tif", codes[:, 90:], north_up(90))
     right = ResampledRaster(open_raster(right_path), 1.0, how)  # type: ignore[arg-type]
-    expected = both.read(both.window)[0]
+    expected = both.read(both.window)[0][0]
     for part in (left, right):
         row, column = np.subtract(absolute_origin(part.geobox), absolute_origin(both.geobox))
         assert row == 0
-        inner = part.read(part.window)[0][:, 1:-1]  # pixels at the cut see half of what is there
+        inner = part.read(part.window)[0][0, :, 1:-1]  # pixels at the cut see half of what is there
         np.testing.assert_array_equal(inner, expected[:, column + 1 : column + 1 + inner.shape[1]])
 
 
@@ -152,8 +154,9 @@ def test_the_new_grid_has_the_size_and_covers_the_old_one(tmp_path: Path, name: 
     x, y = to_old * (columns + 0.5, rows + 0.5)
     below = (np.floor(y).astype(int), np.floor(x).astype(int))
     inside = (below[0] >= 0) & (below[0] < 60) & (below[1] >= 0) & (below[1] < 50)
-    np.testing.assert_array_equal(raster.read_valid(raster.window), inside)
-    np.testing.assert_array_equal(raster.read(raster.window)[0][inside], codes[below[0][inside], below[1][inside]])
+    resampled, valid = raster.read(raster.window)
+    np.testing.assert_array_equal(valid, inside)
+    np.testing.assert_array_equal(resampled[0][inside], codes[below[0][inside], below[1][inside]])
     corners = ~raster.geobox.affine * source.geobox.affine
     places = np.array([corners * corner for corner in ((0, 0), (50, 0), (0, 60), (50, 60))])
     assert (places.min(axis=0) > -1e-5).all()
@@ -165,12 +168,12 @@ def test_the_new_grid_has_the_size_and_covers_the_old_one(tmp_path: Path, name: 
     assert (row, column) == pytest.approx((round(row), round(column)), abs=1e-4)
 
 
-def test_the_same_size_is_left_alone(labels: Raster) -> None:
+def test_the_same_size_is_left_alone(labels: RasterFile) -> None:
     assert resample_labels(labels, 0.6, "mode") is labels
     assert resample_labels(labels, 1.0, "mode") is not labels
 
 
-def test_what_cannot_be_resampled(labels: Raster, tmp_path: Path) -> None:
+def test_what_cannot_be_resampled(labels: RasterFile, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="nearest or mode"):
         resample_labels(labels, 1.0, "cubic")  # type: ignore[arg-type]
     degrees = write_raster(

@@ -19,9 +19,9 @@ from rasterio.enums import Resampling
 from geosynth.errors import GridError
 from geosynth.grid import TilePlan, Window
 from geosynth.raster import warp as warped
-from geosynth.raster.read import Raster, open_raster
+from geosynth.raster.read import RasterFile, open_raster
 from geosynth.raster.warp import IMAGE_METHODS, WarpedRaster, cover
-from rasters import UTM, UTM_18N, north_up, random_codes, random_image, write_raster
+from rasters import UTM, UTM_18N, ArrayRaster, north_up, random_codes, random_image, write_raster
 
 SOURCE = (60, 50)
 GRIDS = {
@@ -64,7 +64,7 @@ def test_it_is_gdals_warper(tmp_path: Path, name: str, method: str, dtype: str) 
     source = open_raster(path)
     target = GRIDS[name] if name in GRIDS else crop(SIX, cover(SIX, source.geobox))
     seen = WarpedRaster(source, target, method)
-    values, valid = seen.read(seen.window), seen.read_valid(seen.window)
+    values, valid = seen.read(seen.window)
     wanted = of_whole_file(path, target, method, seen._scale)
     assert values.dtype == dtype
     assert valid.mean() > 0.3
@@ -83,7 +83,7 @@ def crop(lattice: GeoBox, window: Window) -> GeoBox:
 
 
 @pytest.fixture(scope="module")
-def one_source(tmp_path_factory: pytest.TempPathFactory) -> Raster:
+def one_source(tmp_path_factory: pytest.TempPathFactory) -> RasterFile:
     return open_raster(raster(tmp_path_factory.mktemp("warped")))
 
 
@@ -94,28 +94,28 @@ def one_source(tmp_path_factory: pytest.TempPathFactory) -> Raster:
     st.integers(35, 120),
     st.sampled_from([29, 4096]),
 )
-def test_cutting_does_not_matter(one_source: Raster, name: str, method: str, size: int, at_once: int) -> None:
+def test_cutting_does_not_matter(one_source: RasterFile, name: str, method: str, size: int, at_once: int) -> None:
     grids = {**GRIDS, "half a pixel": HALF, "another CRS": crop(SIX, cover(SIX, one_source.geobox))}
     seen = WarpedRaster(one_source, grids[name], method)
     pieces, valid = np.zeros((4, *seen.geobox.shape)), np.zeros(seen.geobox.shape, bool)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(warped, "_MAX_SOURCE", at_once)  # cut once more, for memory
         for window in TilePlan(*seen.geobox.shape, size):
-            pieces[(slice(None), *window.slices)] = seen.read(window)
-            valid[window.slices] = seen.read_valid(window)
-    np.testing.assert_array_equal(valid, seen.read_valid(seen.window))
-    difference = np.abs(pieces - seen.read(seen.window))
+            pieces[(slice(None), *window.slices)], valid[window.slices] = seen.read(window)
+    whole, whole_valid = seen.read(seen.window)
+    np.testing.assert_array_equal(valid, whole_valid)
+    difference = np.abs(pieces - whole)
     assert difference.max() <= (1 if name == "another CRS" else 0)  # PROJ rounds coordinates
 
 
 HALF = GeoBox((70, 60), north_up(-2.5, -1.5), UTM)
 
 
-def test_half_a_pixel_is_decided_alike_everywhere(one_source: Raster) -> None:
+def test_half_a_pixel_is_decided_alike_everywhere(one_source: RasterFile) -> None:
     """Coordinates of seven digits would decide by their rounding, here so, there so."""
     seen = WarpedRaster(one_source, HALF, "nearest")
-    inside = seen.read(Window(3, 4, 56, 46))
-    places = [one_source.read(Window(row, column, 56, 46)) for row in (1, 2) for column in (1, 2)]
+    inside, _ = seen.read(Window(3, 4, 56, 46))
+    places = [one_source.read(Window(row, column, 56, 46))[0] for row in (1, 2) for column in (1, 2)]
     assert any(np.array_equal(inside, place) for place in places)
 
 
@@ -128,7 +128,7 @@ def test_pixels_without_data_take_no_part(tmp_path: Path, how: str) -> None:
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
             dataset.write_mask(values[0] != 255)
     seen = WarpedRaster(open_raster(path), GeoBox((20, 20), north_up(0, 0, 1.2), UTM), "average")
-    image, valid = seen.read(seen.window)[0], seen.read_valid(seen.window)
+    (image,), valid = seen.read(seen.window)
     hole = np.zeros((20, 20), bool)
     hole[5:10, 5:10] = True
     np.testing.assert_array_equal(valid, ~hole)
@@ -136,12 +136,29 @@ def test_pixels_without_data_take_no_part(tmp_path: Path, how: str) -> None:
     assert (image[hole] == (255 if how == "nodata" else 0)).all()
 
 
+def test_anything_that_reads_like_a_raster_is_warped() -> None:
+    values = random_image(6, 40, 40, bands=2)
+    values[:, 4:6] = 0
+    seen = WarpedRaster(
+        ArrayRaster(values, GeoBox((40, 40), north_up(), UTM), nodata=0),
+        GeoBox((20, 20), north_up(0, 0, 1.2), UTM),
+        "average",
+    )
+    image, valid = seen.read(seen.window)
+    hole = np.zeros((20, 20), bool)
+    hole[2] = True
+    np.testing.assert_array_equal(valid, ~hole)
+    means = values.reshape(2, 20, 2, 20, 2).mean(axis=(2, 4))
+    np.testing.assert_array_equal(image, np.where(hole, 0, np.floor(means + 0.5)))
+
+
 def test_nan_stays_where_it_is(tmp_path: Path) -> None:
     values = random_image(2, 40, 40, bands=2, dtype="float32")
     values[:, 8:12, 8:12] = np.nan
     path = write_raster(tmp_path / "a.tif", values, north_up(), nodata=np.nan)
     seen = WarpedRaster(open_raster(path), GeoBox((20, 20), north_up(0, 0, 1.2), UTM), "average")
-    image = seen.read(seen.window)
+    image, valid = seen.read(seen.window)
+    np.testing.assert_array_equal(valid, ~np.isnan(image[0]))
     assert np.isnan(image[:, 4:6, 4:6]).all()
     assert np.isnan(image).sum() == 8
     np.testing.assert_allclose(image[0, 0, 0], values[0, :2, :2].mean())
@@ -153,8 +170,9 @@ def test_near_infrared_marked_alpha_is_data(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", values, north_up())
     assert "alpha" in open_raster(path).colour_interpretation
     seen = WarpedRaster(open_raster(path), GeoBox((20, 20), north_up(0, 0, 1.2), UTM), "nearest")
-    assert seen.read_valid(seen.window).all()
-    assert seen.read(seen.window)[:3].all()
+    image, valid = seen.read(seen.window)
+    assert valid.all()
+    assert image[:3].all()
 
 
 def test_modes_are_the_most_frequent_codes(tmp_path: Path) -> None:
@@ -165,21 +183,26 @@ def test_modes_are_the_most_frequent_codes(tmp_path: Path) -> None:
     counts = np.stack([(blocks == code).sum(axis=2) for code in (1, 2, 3)])
     clear = np.sort(counts, axis=0)[-1] > np.sort(counts, axis=0)[-2]
     assert clear.mean() > 0.9
-    np.testing.assert_array_equal(seen.read(seen.window)[0][clear], counts.argmax(axis=0)[clear] + 1)
+    np.testing.assert_array_equal(seen.read(seen.window)[0][0][clear], counts.argmax(axis=0)[clear] + 1)
 
 
 def test_codes_of_32_bits_are_not_rounded(tmp_path: Path) -> None:
     codes = np.array([[16_777_217, 16_777_219], [2_000_000_001, 7]], dtype=np.int32)
     path = write_raster(tmp_path / "a.tif", codes, north_up())
     seen = WarpedRaster(open_raster(path), GeoBox((4, 4), north_up(0, 0, 0.3), UTM), "nearest")
-    np.testing.assert_array_equal(seen.read(seen.window)[0], codes.repeat(2, axis=0).repeat(2, axis=1))
+    np.testing.assert_array_equal(seen.read(seen.window)[0][0], codes.repeat(2, axis=0).repeat(2, axis=1))
 
 
 def test_a_pickled_one_reads_the_same(tmp_path: Path) -> None:
     seen = WarpedRaster(open_raster(raster(tmp_path)), GRIDS["coarser"], "bilinear")
     again = pickle.loads(pickle.dumps(seen))
-    np.testing.assert_array_equal(again.read(again.window), seen.read(seen.window))
-    assert again.read(Window(0, 0, 2, 2), bands=[2]).shape == (1, 2, 2)
+    np.testing.assert_array_equal(again.read(again.window)[0], seen.read(seen.window)[0])
+
+
+def test_one_band_is_warped_as_it_is_among_others(tmp_path: Path) -> None:
+    path = raster(tmp_path)
+    every, second = (WarpedRaster(open_raster(path, bands), GRIDS["coarser"], "average") for bands in (None, [2]))
+    np.testing.assert_array_equal(second.read(second.window)[0], every.read(every.window)[0][1:2])
 
 
 def test_windows_beyond_the_grid_are_refused(tmp_path: Path) -> None:

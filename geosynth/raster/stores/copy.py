@@ -57,14 +57,11 @@ class SourceCodes:
         """The whole grid."""
         return Window(0, 0, *self.geobox.shape)
 
-    def read(self, window: Window) -> npt.NDArray[Any]:
-        """(1, height, width) codes."""
-        codes = self.source.legend.decode(self.source.read_labels(window), self.nodata)
-        return codes.astype(self.dtype)[np.newaxis]
-
-    def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
-        """(height, width): where there is a class."""
-        return np.asarray(self.source.read_labels(window) < self.source.legend.num_classes)
+    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Codes (1, height, width), and where there is a class (height, width)."""
+        indices = self.source.read_labels(window)
+        codes = self.source.legend.decode(indices, self.nodata).astype(self.dtype)
+        return codes[np.newaxis], np.asarray(indices < self.source.legend.num_classes)
 
 
 class FoldLabels(LabelRaster):
@@ -79,11 +76,6 @@ class FoldLabels(LabelRaster):
     def __init__(self, source: PatchSource, legend: Legend, folds: Sequence[str]) -> None:
         super().__init__(SourceCodes(source), legend)
         self._scenes, self._split, self._folds = source.scenes, source.split, tuple(folds)
-
-    def read_codes(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """As `LabelRaster.read_codes`, by one reading of the source."""
-        codes = self.raster.read(window)[0]
-        return codes, codes != self.raster.nodata
 
     def surveyed(self) -> Sequence[Window]:
         """The scenes: what lies between them, often nearly all of the grid, has no labels."""

@@ -19,7 +19,7 @@ from geosynth.grid.split import SHARES
 from geosynth.legend import Legend
 from geosynth.raster.bands import common_bands
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Array
+from geosynth.raster.read import Array, Raster
 from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.items import Item, Paths, pair_files
 from geosynth.raster.stores.pairs import open_pairs
@@ -32,26 +32,6 @@ _USUAL_BLOCK = 512
 _LARGEST_BLOCK = 1024
 
 
-class ImageRaster(Protocol):
-    """What images are read through: `Raster` (anything GDAL opens) or `ZarrImage`."""
-
-    path: str
-    geobox: GeoBox
-    count: int
-    dtype: np.dtype[Any]
-    nodata: float | None
-
-    @property
-    def window(self) -> Window:
-        """The whole raster."""
-
-    def read(self, window: Window) -> Array:
-        """(bands, height, width) for a window inside."""
-
-    def read_valid(self, window: Window, *, trust_alpha: bool = True) -> npt.NDArray[np.bool_]:
-        """(height, width): where there is data."""
-
-
 class Piece(Protocol):
     """An image, the labels of the same pixels, and their place on the common grid: what a `Pair` is."""
 
@@ -60,7 +40,7 @@ class Piece(Protocol):
         """Where they come from."""
 
     @property
-    def image(self) -> ImageRaster:
+    def image(self) -> Raster:
         """On the common grid."""
 
     @property
@@ -137,14 +117,14 @@ class InPlace:
         """
         near = self._near(window)
         if len(near) == 1 and near[0].window.contains(window):
-            return near[0].image.read(_local(near[0], window))
+            return near[0].image.read(_local(near[0], window))[0]
         image = np.zeros((len(self.band_names), window.height, window.width), dtype=self.dtype)
         indices = np.full((window.height, window.width), self.legend.num_classes, dtype=np.uint8)
         for piece in near:
             part = piece.window.intersection(window)
             assert part is not None
             place = part.shift(-window.row, -window.column).slices
-            values = piece.image.read(_local(piece, part))
+            values, _ = piece.image.read(_local(piece, part))
             if len(near) == 1:
                 image[(slice(None), *place)] = values
                 continue
@@ -183,10 +163,7 @@ class InPlace:
     def _indices(self, piece: Piece, part: Window) -> npt.NDArray[np.uint8]:
         local = _local(piece, part)
         codes, valid = piece.labels.read_codes(local)
-        # Band names are known here, so a fourth band that GDAL marks alpha is data. NaN never is.
-        valid = valid & piece.image.read_valid(local, trust_alpha=False)
-        if np.issubdtype(self.dtype, np.floating):
-            valid &= ~np.isnan(piece.image.read(local)).any(axis=0)
+        valid &= piece.image.read(local)[1]
         legend = piece.labels.legend
         indices = legend.encode(codes)
         unclear = valid & (indices == legend.num_classes)

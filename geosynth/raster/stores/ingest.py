@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 import shutil
@@ -21,7 +20,7 @@ from geosynth.legend import Legend
 from geosynth.raster.bands import common_bands
 from geosynth.raster.labels import FROM_RASTER, LabelRaster, choose_legend, class_table_of
 from geosynth.raster.parallel import work
-from geosynth.raster.read import Array, Raster, bounded_cache
+from geosynth.raster.read import Array, Raster, RasterFile, bounded_cache
 from geosynth.raster.stores.items import Item, Paths, list_items
 from geosynth.raster.stores.pairs import (
     LegendOf,
@@ -44,7 +43,7 @@ from geosynth.raster.stores.store import (
     open_stores,
 )
 from geosynth.raster.unfinished import Journal, Plan
-from geosynth.raster.warp import WarpedRaster
+from geosynth.raster.warp import unwarped
 
 # --- The parts of an ingest: looking at a pair of files, and filling a shard. Each runs alone, on any thread or worker.
 
@@ -92,15 +91,13 @@ def look_at_pair(job: Job, key: tuple[int, int]) -> dict[str, Any]:
     """
     pair = job.groups[key[0]].pairs[key[1]]
     labels = pair.labels
-    if isinstance(labels.raster, WarpedRaster):  # each pixel of the file, not only those that a new grid takes
-        labels = copy.copy(labels)
-        labels.raster = labels.raster.source  # type: ignore[attr-defined]
+    labels = LabelRaster(unwarped(labels.raster), labels.legend)  # each pixel, not only those that a new grid takes
     counts = labels.check_codes()
     return {
         "colours": compare_colours(class_table_of(labels.raster), labels.legend, counts),
         "class_pixels": [counts.get(code, 0) for code in labels.legend.codes],
         "image_sha256": _sha256(pair.image),
-        "labels_sha256": _sha256(pair.labels.raster),  # type: ignore[arg-type]
+        "labels_sha256": _sha256(pair.labels.raster),
     }
 
 
@@ -134,7 +131,8 @@ def fill_shard(job: Job, key: tuple[int, int]) -> dict[str, Any]:
         np.copyto(image[(slice(None), *place)], values, where=taken)
         np.copyto(indices[place], found, where=taken)
         for name, raster in pair.extras.items():
-            np.copyto(extras[name][place], raster.read(local)[0], where=raster.read_valid(local))
+            extra, has_data = raster.read(local)
+            np.copyto(extras[name][place], extra[0], where=has_data)
     codes = store.legend.decode(indices, store.nodata).astype(store.labels.dtype)
     store.write(window, image, codes, extras)
     folds: dict[str, list[int]] = {}
@@ -145,11 +143,7 @@ def fill_shard(job: Job, key: tuple[int, int]) -> dict[str, Any]:
 def _read_pair(pair: Pair, local: Window, no_class: int) -> tuple[Array, npt.NDArray[np.uint8]]:
     """Image values, and class indices where both files have data (else `no_class`)."""
     with bounded_cache():  # on a cluster's worker nobody else sets it
-        values = pair.image.read(local)
-    # Band names are known here, so a fourth band that GDAL marks alpha is data. NaN never is.
-    has_data = pair.image.read_valid(local, trust_alpha=False)
-    if np.issubdtype(values.dtype, np.floating):
-        has_data &= ~np.isnan(values).any(axis=0)
+        values, has_data = pair.image.read(local)
     return values, _indices(pair.labels, local, has_data, no_class)
 
 
@@ -162,7 +156,8 @@ def _indices(
 
 def files_of(raster: Raster) -> list[str]:
     """The file itself, then those that belong to it; empty if one of them is not on a disk."""
-    names = [raster.path, *sorted(set(raster.files) - {raster.path})]
+    file = unwarped(raster)
+    names = [file.path, *sorted(set(file.files) - {file.path})] if isinstance(file, RasterFile) else [file.path]
     return names if all(Path(name).is_file() for name in names) else []
 
 
@@ -309,7 +304,7 @@ def _plan(groups: Sequence[PairGroup], arguments: dict[str, Any]) -> Plan:
     for group in groups:
         for pair in group.pairs:
             for raster in (pair.image, pair.labels.raster, *pair.extras.values()):
-                for name in files_of(raster):  # type: ignore[arg-type]
+                for name in files_of(raster):
                     status = Path(name).stat()
                     files[str(Path(name).absolute())] = [status.st_size, status.st_mtime_ns]
     return {"arguments": arguments, "source files": files}

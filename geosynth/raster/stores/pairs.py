@@ -23,11 +23,11 @@ from geosynth.grid.split import SHARES, part_neighbours
 from geosynth.legend import Legend
 from geosynth.raster.class_table import ClassTable, plain
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Raster, open_raster
+from geosynth.raster.read import Raster, RasterFile, open_raster
 from geosynth.raster.stores.items import Item
 from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover
 
-LegendOf = Legend | Callable[[Raster], Legend]  # of all label files, or what tells that of each
+LegendOf = Legend | Callable[[RasterFile], Legend]  # of all label files, or what tells that of each
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class TargetGrid:
         except Exception as error:  # pyproj's, wrapped in odc-geo's
             raise SettingsError(f"CRS {self.crs}: not known; EPSG:26917 would be") from error
 
-    def group(self, images: Sequence[Raster]) -> list[list[int]]:
+    def group(self, images: Sequence[RasterFile]) -> list[list[int]]:
         """Positions of the images that are to share a grid, in the order of their first ones."""
         if self._crs is not None or self._like is not None:
             return [list(range(len(images)))]
@@ -132,7 +132,7 @@ class TargetGrid:
                 groups.append([position])
         return groups
 
-    def lattice(self, images: Sequence[Raster]) -> GeoBox:
+    def lattice(self, images: Sequence[RasterFile]) -> GeoBox:
         """A grid whose pixels are those of the common grid of one group; where it begins and ends means nothing."""
         if self._like is not None:
             return self._like
@@ -172,14 +172,15 @@ def open_pairs(items: Sequence[Item], legend: LegendOf, target: TargetGrid | Non
     return groups
 
 
-def _open(item: Item, image: Raster, lattice: GeoBox, legend: LegendOf, target: TargetGrid) -> Pair:
+def _open(item: Item, file: RasterFile, lattice: GeoBox, legend: LegendOf, target: TargetGrid) -> Pair:
+    image: Raster = file
     try:
         row, column = offset_in(lattice, image.geobox, image.path)
         window = image.window.shift(row, column)
     except GridError as error:
         if target.images is None:
             raise GridError(f"{error}, or here: --resample-images {'|'.join(IMAGE_METHODS)}") from error
-        window = _cover(lattice, image)
+        window = _cover(lattice, file)
         image = WarpedRaster(image, _crop(lattice, window), target.images)
     place = _crop(lattice, window) if isinstance(image, WarpedRaster) else image.geobox
     codes = open_raster(item.labels)
@@ -192,7 +193,7 @@ def _open(item: Item, image: Raster, lattice: GeoBox, legend: LegendOf, target: 
     return Pair(item, image, labels, extras, window)
 
 
-def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> Raster:
+def _on_grid(raster: RasterFile, place: GeoBox, image: str, target: TargetGrid) -> Raster:
     """Labels, or another map, on the pixels of their image."""
     try:
         if offset_in(place, raster.geobox, raster.path) == (0, 0) and raster.geobox.shape == place.shape:
@@ -205,7 +206,7 @@ def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> R
     return WarpedRaster(raster, place, target.labels)
 
 
-def _cover(lattice: GeoBox, image: Raster) -> Window:
+def _cover(lattice: GeoBox, image: RasterFile) -> Window:
     if (lattice.crs is None) != (image.geobox.crs is None):
         raise GridError(f"{image.path}: one of its CRS and the grid's is not known; assign it (gdal_edit.py -a_srs)")
     try:
@@ -230,7 +231,7 @@ def _span(pairs: list[Pair], lattice: GeoBox) -> PairGroup:
     return PairGroup(_crop(lattice, Window(top, left, bottom - top, right - left)), placed)
 
 
-def _check_places(images: Sequence[Raster]) -> None:
+def _check_places(images: Sequence[RasterFile]) -> None:
     """Refuse scenes whose places among each other cannot be told."""
     if len(images) == 1:
         return
@@ -249,7 +250,7 @@ def _check_places(images: Sequence[Raster]) -> None:
     _check_antimeridian([image for image in images if image.geobox.crs is not None and image.geobox.crs.geographic])
 
 
-def _check_antimeridian(images: Sequence[Raster]) -> None:
+def _check_antimeridian(images: Sequence[RasterFile]) -> None:
     """Scenes that meet at 180 degrees would lie a world apart, and a split would part neighbours."""
     boxes = [image.geobox.boundingbox for image in images]
     east = [image for image, box in zip(images, boxes, strict=True) if abs(box.right - 180) < 1e-6 and box.left > -180]

@@ -1,17 +1,16 @@
-"""What tells one file from another."""
+"""Outputs: whether their place can be written, how they get there whole or not at all; and what tells files apart."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geosynth.errors import GeosynthError, OutputError
-
-# --- What every verb asks of its output's place before it starts to work, and says when writing fails after all.
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -56,21 +55,77 @@ def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written: {reason}") from error
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name, then rename it; its folder is made if need be.
+@contextmanager
+def replacing(path: Path, *also: type[Exception]) -> Iterator[Path]:
+    """A temporary name for a new file or folder, which takes the place of `path` when the context is left.
+
+    What is at `path` is lost only after that; after an error it is untouched, and nothing is left. The folder of `path`
+    is made if need be.
+
+    Args:
+        path: of the output.
+        also: as for `writing`.
+
+    Yields:
+        a name beside `path`, with its suffix.
 
     Raises:
         OutputError: if it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # two processes may write one file at a time
+    partial = path.with_name(
+        f".{path.stem[:100]}.{uuid.uuid4().hex}.partial{path.suffix}"
+    )  # two may write one at a time
     try:
-        with writing(path):
+        with writing(path, *also):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
-            partial.replace(path)
+            yield partial
+            replace(partial, path)
     finally:
-        with suppress(OSError):  # its folder may be the very thing that cannot be made
-            partial.unlink()
+        delete(partial)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file as `replacing` does.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def replace(new: Path, path: Path) -> None:
+    """Give a finished file or folder its name; what is there under that name is lost only after that.
+
+    A file takes the place of a file in one step. Of a folder the old one is moved aside first, to `.NAME.replaced`;
+    should the new one then not take its place, the old one gets its name back.
+
+    Raises:
+        OSError: if it cannot be moved there.
+    """
+    aside = path.with_name(f".{path.name}.replaced")
+    if not (new.is_dir() or path.is_dir()):
+        new.replace(path)
+        return
+    try:
+        if path.exists() or path.is_symlink():
+            delete(aside)
+            path.rename(aside)
+        new.rename(path)
+    except BaseException:
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        raise
+    delete(aside)
+
+
+def delete(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def sha256_of(*paths: str | Path) -> str:

@@ -22,6 +22,9 @@ MAY_KNOW: dict[str, set[str]] = {
     "version": set(),
     "errors": set(),
     "files": set(),
+    "unfinished": set(),
+    "cluster": set(),
+    "parallel": {"cluster"},
     "config": set(),
     "legend": set(),
     "grid": set(),
@@ -45,7 +48,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "describe": {"raster", "checkpoint", "segmentation"},
     "weights": set(),
 }
-FOR_ALL = {"errors", "files", "version"}
+FOR_ALL = {"errors", "files", "parallel", "unfinished", "version"}
 
 # Libraries that only some rooms may import.
 ONLY_IN = {

@@ -1,14 +1,15 @@
-"""check_output: refuses before the work, and makes nothing."""
+"""Outputs: refused before the work begins, and replaced whole or not at all."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from geosynth.errors import OutputError, RasterError
-from geosynth.files import check_output, writing
+from geosynth.files import check_output, delete, replace, replacing, write_whole, writing
 
 
 def test_an_existing_output_passes_only_with_overwrite(tmp_path: Path) -> None:
@@ -67,3 +68,109 @@ def test_errors_of_ours_and_others_pass() -> None:
         with pytest.raises(type(error)) as caught, writing(Path("image.tif")):
             raise error
         assert caught.value is error
+
+
+# --- Replacing what is there.
+
+
+def as_file(path: Path, content: str) -> None:
+    path.write_text(content)
+
+
+def as_folder(path: Path, content: str) -> None:
+    path.mkdir()
+    (path / "content").write_text(content)
+
+
+def as_link(path: Path, content: str) -> None:
+    as_folder(path.parent / "elsewhere", content)
+    path.symlink_to(path.parent / "elsewhere")
+
+
+def nothing(path: Path, content: str) -> None:
+    pass
+
+
+def content_of(path: Path) -> str | None:
+    if path.is_dir():
+        return (path / "content").read_text()
+    return path.read_text() if path.exists() else None
+
+
+Make = Callable[[Path, str], None]
+
+
+@pytest.mark.parametrize("new", [as_file, as_folder])
+@pytest.mark.parametrize("old", [nothing, as_file, as_folder, as_link])
+def test_the_new_takes_the_place_of_the_old(new: Make, old: Make, tmp_path: Path) -> None:
+    out, made = tmp_path / "out", tmp_path / "made"
+    new(made, "new")
+    old(out, "old")
+    replace(made, out)
+    assert content_of(out) == "new"
+    assert out.is_dir() == (new is as_folder)
+    assert not out.is_symlink()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"out"} | ({"elsewhere"} if old is as_link else set())
+    assert old is not as_link or content_of(tmp_path / "elsewhere") == "old", "what a link leads to is not ours"
+
+
+@pytest.mark.parametrize("new", [as_file, as_folder])
+@pytest.mark.parametrize("old", [nothing, as_file, as_folder, as_link])
+def test_where_the_new_cannot_take_its_place_both_stay(
+    new: Make, old: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, made = tmp_path / "out", tmp_path / "made"
+    new(made, "new")
+    old(out, "old")
+    before = {path.name for path in tmp_path.iterdir()}
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self == made:
+            raise OSError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="Permission denied"):
+        replace(made, out)
+    assert content_of(made) == "new"
+    assert content_of(out) == (None if old is nothing else "old")
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_what_a_kill_left_aside_does_not_stop_the_next_replacement(tmp_path: Path) -> None:
+    as_folder(tmp_path / ".out.replaced", "older")
+    for content in ("old", "new"):
+        as_folder(tmp_path / "made", content)
+        replace(tmp_path / "made", tmp_path / "out")
+        assert content_of(tmp_path / "out") == content
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("make", [as_file, as_folder])
+def test_an_error_while_it_is_made_leaves_the_old(make: Make, tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    make(out, "old")
+    with pytest.raises(OutputError, match=r"out\.tif: cannot be written: No space"), replacing(out) as partial:
+        assert partial.parent == tmp_path
+        assert partial.suffix == ".tif"
+        make(partial, "new")
+        raise OSError(28, "No space left on device")
+    assert content_of(out) == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.tif"]
+    with replacing(out) as partial:
+        make(partial, "new")
+    assert content_of(out) == "new"
+
+
+def test_a_folder_is_made_for_a_file(tmp_path: Path) -> None:
+    write_whole(tmp_path / "new" / "folder" / "a.json", "{}")
+    assert (tmp_path / "new" / "folder" / "a.json").read_text() == "{}"
+    with pytest.raises(OutputError, match=r"b\.json: cannot be written"):
+        write_whole(tmp_path / "new" / "folder" / "a.json" / "b.json", "{}")
+
+
+def test_deleting_what_is_not_there_is_no_error(tmp_path: Path) -> None:
+    delete(tmp_path / "nothing")

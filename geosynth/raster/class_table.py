@@ -22,7 +22,7 @@ import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geosynth.errors import LegendError, RasterError
-from geosynth.files import writing
+from geosynth.files import write_whole, writing
 from geosynth.legend import Legend, LegendClass
 
 _NAME, _MIN, _MAX, _MIN_MAX, _COLOURS = 2, 3, 4, 5, (6, 7, 8)
@@ -130,8 +130,7 @@ def write_attribute_table(path: Path, legend: Legend) -> None:
     Raises:
         OutputError: if it cannot be written.
     """
-    with writing(path):
-        Path(f"{path}.aux.xml").write_bytes(_sidecar(legend))
+    write_whole(Path(f"{path}.aux.xml"), _sidecar(legend))
 
 
 def _sidecar(legend: Legend) -> bytes:

@@ -13,9 +13,15 @@ import rasterio
 import rasterio.shutil
 from hypothesis import given
 
-from geosynth.errors import LegendError, RasterError
+from geosynth.errors import LegendError, OutputError, RasterError
 from geosynth.legend import CHESAPEAKE, Legend
-from geosynth.raster.class_table import label_profile, legend_of_table, read_class_table, write_class_table
+from geosynth.raster.class_table import (
+    label_profile,
+    legend_of_table,
+    read_class_table,
+    write_attribute_table,
+    write_class_table,
+)
 from rasters import north_up, random_codes, write_raster
 from strategies import few, legends
 
@@ -194,3 +200,21 @@ def test_the_palette_of_a_real_tile_is_read(real_data: Path) -> None:
             code: "#{:02x}{:02x}{:02x}".format(*colour) for code, colour in dataset.colormap(1).items() if colour[3]
         }
     assert {code: colour for code, (_, colour) in read_class_table(str(path)).items()} == expected
+
+
+def test_the_sidecar_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, legend = tmp_path / "labels.tif", Legend.load("chesapeake")
+    write_attribute_table(path, legend)
+    sidecar = Path(f"{path}.aux.xml")
+    before = sidecar.read_bytes()
+    write_bytes = Path.write_bytes
+
+    def disk_full(self: Path, content: bytes) -> int:
+        write_bytes(self, content[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
+    with pytest.raises(OutputError, match=r"labels\.tif\.aux\.xml: cannot be written: No space"):
+        write_attribute_table(path, legend)
+    assert sidecar.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [sidecar.name]

@@ -1,0 +1,86 @@
+"""Tasks on a Dask cluster: a client of it, and what travels to its workers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_worker
+
+from geosynth.errors import ClusterError, GeosynthError
+
+_PATIENCE = "30s"  # until a scheduler answers, and until it has a worker
+
+
+@contextlib.contextmanager
+def connect(scheduler: str | None, workers: int | None) -> Iterator[Client]:
+    """A client of a running cluster, or of worker processes made for the purpose on this machine.
+
+    Args:
+        scheduler: address of a running one, as tcp://host:8786; it goes on running afterwards.
+        workers: without it, the number of processes to start, which share this machine's cores.
+
+    Raises:
+        ClusterError: if no scheduler answers at the address, or it has no workers.
+    """
+    with contextlib.ExitStack() as stack:
+        where: Any = scheduler
+        if scheduler is None:
+            threads = max(1, CPU_COUNT // (workers or 1))
+            # Workers that stop have nothing to lose: no word about how long it takes them.
+            options = {"dashboard_address": None, "silence_logs": logging.ERROR}
+            where = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=threads, **options))
+        try:
+            client = stack.enter_context(Client(where, timeout=_PATIENCE, set_as_default=False))
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ClusterError(f"{scheduler}: no Dask scheduler answers there; check the address") from error
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE)
+        except TimeoutError as error:
+            raise ClusterError(f"{scheduler}: has no workers; start some (dask worker {scheduler})") from error
+        yield client
+
+
+class Handout(WorkerPlugin):  # type: ignore[misc]
+    """What all tasks need, on its way to the workers, where it is unpacked when the first task comes."""
+
+    def __init__(self, function: Callable[[Any, Any], Any], shared: Any) -> None:
+        self.name = f"geosynth-{uuid.uuid4().hex}"
+        self._parcel = pickle.dumps((function, shared))
+
+    def setup(self, worker: Worker) -> None:
+        """Called on each worker."""
+        self.threads = worker.state.nthreads
+
+    @cached_property
+    def parts(self) -> tuple[Callable[[Any, Any], Any], Any]:
+        """Function and shared argument."""
+        parts: tuple[Callable[[Any, Any], Any], Any] = pickle.loads(self._parcel)  # noqa: S301 - our own
+        return parts
+
+
+class Failed:
+    """In place of a result: raised on the worker, the error would fill its log with a traceback."""
+
+    def __init__(self, error: GeosynthError) -> None:
+        self.error = error
+
+
+def work(name: str, key: Any) -> Any:
+    """The task on a worker."""
+    handout: Handout = get_worker().plugins[name]
+    try:
+        function, shared = handout.parts
+        if (torch := sys.modules.get("torch")) is not None:
+            # Nannies set OMP_NUM_THREADS=1; the number is kept per thread, hence here.
+            torch.set_num_threads(handout.threads)
+        return function(shared, key)
+    except GeosynthError as error:
+        return Failed(error)

@@ -1,0 +1,165 @@
+"""Many tasks at a time: on threads of this process, or on the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from geosynth.errors import ClusterError, SettingsError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Shared = TypeVar("Shared")
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+
+_AHEAD = 2  # tasks in flight for each thread: one to work on, one to come
+
+
+@contextmanager
+def open_client(
+    client: Client | None = None, scheduler: str | None = None, workers: int | None = None
+) -> Iterator[Client | None]:
+    """What a user says of a cluster, as a client of it; None if nothing is said, for threads of this process.
+
+    Args:
+        client: of a running cluster.
+        scheduler: address of a running cluster, as tcp://host:8786; it goes on running afterwards.
+        workers: number of processes to start on this machine, which share its cores, and to stop again.
+
+    Raises:
+        SettingsError: if more than one of the three is given.
+        ClusterError: if no scheduler answers at the address, or it has no workers.
+    """
+    if sum(way is not None for way in (client, scheduler, workers)) > 1:
+        raise SettingsError("client, scheduler and workers are three ways to say who works; say one of them")
+    if scheduler is None and workers is None:
+        yield client
+        return
+    from geosynth.cluster import connect  # takes a second to import
+
+    with connect(scheduler, workers) as opened:
+        yield opened
+
+
+def stream(
+    function: Callable[[Shared, Key], Result],
+    shared: Shared,
+    keys: Iterable[Key | None],
+    *,
+    name: str | Path,
+    client: Client | None = None,
+    threads: int | None = None,
+    one_a_worker: bool = False,
+    killed: Callable[[Key], Result] | None = None,
+) -> Generator[tuple[Key, Result], None, None]:
+    """Call `function(shared, key)` for each key, and give keys and results as they come, in any order.
+
+    Only a few tasks are in flight at a time. Once the iterator has ended, raised an error or was closed
+    (`contextlib.closing`), no task of this process is at work any more.
+
+    Args:
+        function: for a cluster, one that workers can import by its name. Networks in it run on the threads that Dask
+            gives the worker.
+        shared: what all tasks need. It travels once to each worker, also to those that join later.
+        keys: small, for they travel with each task. None among them says that there is none at present, but will be
+            after one of the results to come.
+        name: of what is made, for messages.
+        client: of a cluster, whose workers see the same files; None for threads.
+        threads: how many, without a client; None for one a processor.
+        one_a_worker: a worker of the cluster is given one task at a time, on all its threads.
+        killed: makes the result of a task over which worker after worker died; None: that is a ClusterError.
+
+    Raises:
+        GeosynthError: that a task raised, here or on a worker.
+        ClusterError: if the scheduler goes away, or one task kills workers again and again.
+    """
+    results = (
+        _by_threads(function, shared, keys, threads or os.cpu_count() or 1)
+        if client is None
+        else _by_workers(client, function, shared, keys, name, one_a_worker, killed)
+    )
+    with closing(results):
+        yield from results
+
+
+def _by_threads(
+    function: Callable[[Shared, Key], Result], shared: Shared, keys: Iterable[Key | None], count: int
+) -> Generator[tuple[Key, Result], None, None]:
+    pool = ThreadPoolExecutor(count, "geosynth")
+    try:
+        for key, future in _in_flight(pool, partial(function, shared), keys, lambda: _AHEAD * count):
+            yield key, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _by_workers(
+    client: Client,
+    function: Callable[[Shared, Key], Result],
+    shared: Shared,
+    keys: Iterable[Key | None],
+    name: str | Path,
+    one_a_worker: bool,
+    killed: Callable[[Key], Result] | None,
+) -> Generator[tuple[Key, Result], None, None]:
+    """A worker that dies loses nothing: others do its tasks."""
+    from distributed import KilledWorker
+    from distributed.comm import CommClosedError
+
+    from geosynth.cluster import Failed, Handout, work
+
+    handout = Handout(function, shared)
+    executor = client.get_executor(pure=False)
+
+    def room() -> int:  # workers come and go
+        threads = client.nthreads().values()
+        return max(1, len(threads) if one_a_worker else _AHEAD * sum(threads))
+
+    try:
+        client.register_plugin(handout, name=handout.name)
+        for key, future in _in_flight(executor, partial(work, handout.name), keys, room):
+            try:
+                result = future.result()
+            except KilledWorker as error:
+                if killed is None:
+                    message = f"{name}: workers died again and again over one part; have they enough memory?"
+                    raise ClusterError(message) from error
+                result = killed(key)
+            if isinstance(result, Failed):
+                raise result.error
+            yield key, result
+    except (CancelledError, CommClosedError) as error:
+        raise ClusterError(f"{name}: the Dask scheduler went away; run again to go on") from error
+    finally:
+        with suppress(Exception):  # of a scheduler that went away
+            executor.shutdown(wait=False)  # cancels what is in flight
+            client.unregister_worker_plugin(handout.name)
+
+
+def _in_flight(
+    executor: Executor, call: Callable[[Key], Result], keys: Iterable[Key | None], room: Callable[[], int]
+) -> Iterator[tuple[Key, Future[Result]]]:
+    """Keeps as many calls in flight as there is room for; gives each when it has ended."""
+    left = iter(keys)
+    running: dict[Future[Result], Key] = {}
+
+    def top_up() -> None:
+        for _ in range(room() - len(running)):
+            if (key := next(left, None)) is None:
+                return
+            running[executor.submit(call, key)] = key
+
+    top_up()
+    while running:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            key = running.pop(future)
+            top_up()  # before the caller takes its time with the result
+            yield key, future
+        top_up()  # with what the caller's work on the result made possible

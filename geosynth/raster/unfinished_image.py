@@ -1,0 +1,81 @@
+"""UnfinishedImage: an image that is being made block by block; finished blocks survive interruptions."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geosynth.errors import OutputError
+from geosynth.grid import BlockPlan, Window
+from geosynth.unfinished import UnfinishedWork
+
+
+class UnfinishedImage(UnfinishedWork):
+    """Unfinished work whose parts are the blocks of one image.
+
+    A block is a file, because a region of a TIFF or Zarr under construction can be torn by a kill; the price is the raw
+    size of the image on disk.
+
+    Args:
+        out: the image to come.
+        plan: its blocks.
+        num_bands: of the pixels.
+        dtype: of the pixels.
+    """
+
+    def __init__(self, out: Path, plan: BlockPlan, num_bands: int, dtype: str) -> None:
+        super().__init__(out)
+        self.plan = plan
+        self.num_bands = num_bands
+        self.dtype = dtype
+
+    def finished_blocks(self) -> set[int]:
+        """Their numbers in the plan."""
+        return {int(part) for part in self.done()}
+
+    def write_block(self, index: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> None:
+        """Finish a block: (bands, height, width), and where there is data, (height, width).
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        with self.write(str(index)) as file:
+            # No compression: blocks are read back once. The zip format brings checksums.
+            np.savez(file, pixels=np.where(valid, pixels, 0).astype(self.dtype), valid=np.packbits(valid))
+
+    def read_block(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """A finished block, as it was written; zeros where there is no data.
+
+        Raises:
+            OutputError: if it cannot be read, or is damaged.
+        """
+        window = self.plan[index]
+        shape = (window.height, window.width)
+        path = self.path_of(str(index))
+        try:
+            with np.load(path) as stored:
+                valid = np.unpackbits(stored["valid"], count=shape[0] * shape[1]).astype(bool).reshape(shape)
+                return stored["pixels"].reshape(self.num_bands, *shape), valid
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            path.unlink(missing_ok=True)  # made again by the next run
+            raise OutputError(f"{self.out}: its finished block {index} is damaged; run again to replace it") from error
+
+    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """(bands, height, width) of any window, and where there is data, (height, width); zeros where there is none."""
+        pixels = np.zeros((self.num_bands, window.height, window.width), dtype=self.dtype)
+        valid = np.zeros((window.height, window.width), dtype=bool)
+        for index in self.plan.touching(window):
+            if not self.path_of(str(index)).exists():
+                continue
+            block = self.plan[index]
+            common = block.intersection(window)
+            assert common is not None
+            source, target = common.shift(-block.row, -block.column), common.shift(-window.row, -window.column)
+            block_pixels, block_valid = self.read_block(index)
+            pixels[:, *target.slices] = block_pixels[:, *source.slices]
+            valid[target.slices] = block_valid[source.slices]
+        return pixels, valid

@@ -1,0 +1,233 @@
+"""stream: all keys once, few at a time, on threads and on a cluster; and what is said when the cluster cannot."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from types import SimpleNamespace
+from typing import Any
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+
+from geosynth import cluster
+from geosynth.errors import ClusterError, RasterError, SettingsError
+from geosynth.parallel import open_client, stream
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two processes of two threads each."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None) as workers,
+        Client(workers, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(params=["threads", "cluster"])
+def where(request: pytest.FixtureRequest) -> Client | None:
+    return request.getfixturevalue("client") if request.param == "cluster" else None
+
+
+def whose(shared: str, key: int) -> tuple[int, str]:
+    return os.getpid(), shared
+
+
+def test_each_key_is_done_once(where: Client | None) -> None:
+    results = dict(stream(whose, "shared", range(40), name="out", client=where))
+    assert sorted(results) == list(range(40))
+    assert {text for _, text in results.values()} == {"shared"}
+    processes = {process for process, _ in results.values()}
+    assert processes == {os.getpid()} if where is None else len(processes - {os.getpid()}) == 2
+    assert where is None or not any(where.run(plugins).values()), "nothing stays with the workers"
+
+
+def plugins(dask_worker: Any) -> list[str]:
+    return [name for name in dask_worker.plugins if name.startswith("geosynth")]
+
+
+def test_no_keys_no_results(where: Client | None) -> None:
+    assert list(stream(whose, "shared", [], name="out", client=where)) == []
+
+
+def test_only_a_few_are_in_flight(where: Client | None) -> None:
+    """So keys can come from an iterator without end, and an early end is an end."""
+    drawn = itertools.count()
+    results = stream(whose, "shared", drawn, name="out", client=where, threads=2)
+    with closing(results):
+        for _ in zip(range(20), results, strict=False):
+            pass
+    assert next(drawn) < 40
+
+
+@pytest.mark.parametrize("one_a_worker", [False, True])
+def test_keys_may_wait_for_results(where: Client | None, one_a_worker: bool) -> None:
+    """Of a chain, each key is there when the one before it is done."""
+    todo, ready = list(range(6)), [True]
+
+    def keys() -> Iterator[int | None]:
+        while todo:
+            yield todo.pop(0) if ready and ready.pop() else None
+
+    order = []
+    for key, _ in stream(whose, "shared", keys(), name="out", client=where, one_a_worker=one_a_worker):
+        order.append(key)
+        ready.append(True)
+    assert order == list(range(6))
+
+
+def fail_at_three(shared: None, key: int) -> int:
+    if key == 3:
+        raise RasterError("number 3")
+    return key
+
+
+def test_a_failure_stops_all(where: Client | None) -> None:
+    done: list[int] = []
+    with pytest.raises(RasterError, match=r"^number 3$"):
+        for key, _ in stream(fail_at_three, None, range(1000), name="out", client=where):
+            done.append(key)
+    assert len(done) < 999
+
+
+def test_when_it_is_closed_no_thread_is_at_work_any_more() -> None:
+    begun, ended = [], []
+    go_on = threading.Event()
+
+    def work(shared: None, key: int) -> None:
+        begun.append(key)
+        if key:
+            go_on.wait()
+        ended.append(key)
+
+    with closing(stream(work, None, range(100), name="out", threads=2)) as results:
+        next(results)
+        go_on.set()
+    assert sorted(begun) == sorted(ended)
+    assert len(begun) < 100
+
+
+# --- Clusters that are not there, or die.
+
+
+def die(shared: None, key: int) -> int:
+    if key == 1:
+        os._exit(1)
+    return key
+
+
+@pytest.mark.parametrize("killed", [None, lambda key: -key])
+def test_a_task_that_kills_worker_after_worker(killed: Any) -> None:
+    def results(client: Client) -> dict[int, int]:
+        return dict(stream(die, None, range(4), name="image.tif", client=client, one_a_worker=True, killed=killed))
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as workers,
+        Client(workers, set_as_default=False) as client,
+    ):
+        if killed is not None:
+            assert results(client) == {0: 0, 1: -1, 2: 2, 3: 3}
+            return
+        with pytest.raises(ClusterError, match=r"^image\.tif: workers died again and again over one part") as caught:
+            results(client)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_scheduler_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_PATIENCE", "5s")  # for as long it is looked for
+    with open_scheduler() as (process, address), open_client(scheduler=address) as client:
+        assert client is not None
+        with pytest.raises(ClusterError, match=r"^out: the Dask scheduler went away; run again to go on$"):
+            for _ in stream(whose, "shared", itertools.count(), name="out", client=client):
+                process.kill()
+
+
+class open_scheduler:
+    """A scheduler with a worker, in a process that can be killed."""
+
+    CODE = """
+from distributed import LocalCluster
+if __name__ == "__main__":
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None,
+                           protocol="tcp://")
+    print(cluster.scheduler_address, flush=True)
+    input()
+"""
+
+    def __enter__(self) -> tuple[subprocess.Popen[str], str]:
+        path = [entry for entry in sys.path if entry]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.CODE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+        )
+        assert self.process.stdout is not None
+        return self.process, self.process.stdout.readline().strip()
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_no_scheduler_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_PATIENCE", "200ms")
+    for address in ("tcp://127.0.0.1:1", "nowhere", "nonsense://x"):
+        with (
+            pytest.raises(ClusterError, match=f"^{address}: no Dask scheduler answers there; check the address$"),
+            open_client(scheduler=address),
+        ):
+            pass
+
+
+def test_a_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_PATIENCE", "2s")
+    with (
+        LocalCluster(n_workers=0, processes=True, dashboard_address=None) as empty,
+        pytest.raises(ClusterError, match=f"^{empty.scheduler_address}: has no workers; start some"),
+        open_client(scheduler=empty.scheduler_address),
+    ):
+        pass
+
+
+def test_only_one_way_to_say_who_works() -> None:
+    with pytest.raises(SettingsError, match="say one of them"), open_client(scheduler="tcp://127.0.0.1:1", workers=2):
+        pass
+
+
+def test_a_client_stays_open_and_nothing_means_threads(client: Client) -> None:
+    with open_client(client) as same:
+        assert same is client
+    assert client.status == "running"
+    with open_client() as none:
+        assert none is None
+
+
+def test_networks_run_on_the_threads_that_dask_gives_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was set before: a nanny sets OMP_NUM_THREADS=1."""
+    import torch
+
+    handout = cluster.Handout(number_of_threads, None)
+    handout.setup(SimpleNamespace(state=SimpleNamespace(nthreads=3)))
+    monkeypatch.setattr(cluster, "get_worker", lambda: SimpleNamespace(plugins={handout.name: handout}))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert cluster.work(handout.name, 0) == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def number_of_threads(shared: None, key: int) -> int:
+    import torch
+
+    return torch.get_num_threads()

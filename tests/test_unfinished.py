@@ -1,0 +1,376 @@
+"""UnfinishedWork: finished parts survive, half-written and foreign ones never count, one process at a time works."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+
+from geosynth import unfinished
+from geosynth.errors import OutputError
+from geosynth.unfinished import UnfinishedWork, locked
+
+JOB = {"seed": 1, "model": "abc", "list": (1, 2)}
+MANY = [f"part-{number}" for number in range(40)]
+
+
+def work_in(folder: Path) -> UnfinishedWork:
+    return UnfinishedWork(folder / "new" / "out.zarr")
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def interrupted(work: UnfinishedWork, job: dict[str, Any], parts: range) -> None:
+    """A run that finishes these parts and then stops."""
+    with pytest.raises(KeyboardInterrupt), work.open(job):
+        for part in parts:
+            work.record(f"part-{part}", part)
+        raise KeyboardInterrupt
+
+
+def test_a_whole_result_takes_its_place_and_nothing_else_is_left(tmp_path: Path) -> None:
+    work = work_in(tmp_path)
+    with work.open(JOB) as same:
+        assert same is work
+        work.result.mkdir()
+        (work.result / "data").write_text("whole")
+        work.record("a")
+        work.finish()
+    assert names_in(work.out.parent) == ["out.zarr"]
+    assert (work.out / "data").read_text() == "whole"
+
+
+def test_after_an_interruption_the_same_job_finds_its_parts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    work = work_in(tmp_path)
+    interrupted(work, JOB, range(3))
+    assert f"stopped; 3 parts are kept in {work.folder}, and the same command goes on from there" in caplog.text
+    (work.folder / "parts" / "0123.partial").write_bytes(b"half a part")
+    (work.folder / "job.json.partial").write_text("{")
+    caplog.clear()
+    with work.open(dict(JOB)):
+        assert work.records() == {f"part-{number}": number for number in range(3)}
+        assert not list(work.folder.rglob("*.partial"))
+    assert caplog.text == ""
+    assert names_in(work.out.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "differing"),
+    [
+        (JOB | {"seed": 2}, "seed"),
+        ({"seed": 1, "model": "abc"}, "list"),
+        (JOB | {"files": {"a.tif": 1, "b.tif": 2}}, "files"),
+    ],
+    ids=str,
+)
+def test_parts_of_another_job_are_thrown_away_by_name(
+    job: dict[str, Any], differing: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = work_in(tmp_path)
+    interrupted(work, JOB, range(2))
+    caplog.clear()
+    with work.open(job):
+        assert work.done() == set()
+    assert caplog.messages == [f"{work.out}: unfinished work with other {differing} is thrown away; starting afresh"]
+
+
+def test_of_many_values_the_first_that_differ_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    work, names = work_in(tmp_path), [f"{name}.tif" for name in "abcdef"]
+    interrupted(work, {"files": dict.fromkeys(names, 1)}, range(1))
+    with work.open({"files": dict.fromkeys(names[1:], 1) | {"f.tif": 2}}):
+        pass
+    assert "other files (a.tif, f.tif) is thrown away" in caplog.text
+    interrupted(work, {"files": dict.fromkeys(names, 1)}, range(1))
+    with work.open({"files": {}}):
+        pass
+    assert "other files (a.tif, b.tif, c.tif, ...) is thrown away" in caplog.text
+
+
+def test_a_damaged_description_is_not_trusted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    work = work_in(tmp_path)
+    interrupted(work, JOB, range(2))
+    (work.folder / "job.json").write_text('{"seed": 1,')
+    with work.open(JOB):
+        assert work.done() == set()
+    assert "other list, model, seed is thrown away" in caplog.text
+
+
+def test_a_damaged_record_is_refused_and_made_anew(tmp_path: Path) -> None:
+    work = work_in(tmp_path)
+    interrupted(work, JOB, range(2))
+    work.path_of("part-1").write_text("[1,")
+    with pytest.raises(OutputError, match=r"out\.zarr: its finished part part-1 is damaged; run again"), work.open(JOB):
+        work.records()
+    assert work.done() == {"part-0"}
+
+
+def test_an_error_before_the_first_part_leaves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    interrupted(work_in(tmp_path), JOB, range(0))
+    assert list(tmp_path.iterdir()) == []
+    assert caplog.text == ""
+
+
+def test_parts_that_are_discarded_are_not_kept(tmp_path: Path) -> None:
+    work = work_in(tmp_path)
+    with pytest.raises(ValueError, match="useless"), work.open(JOB):
+        work.record("a")
+        work.discard()
+        raise ValueError("useless")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_counts_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = work_in(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with work.open(JOB):
+        work.record("a")
+        monkeypatch.setattr("geosynth.unfinished.os.fsync", fail)
+        with pytest.raises(OutputError, match=r"out\.zarr: cannot be written: No space left on device"):
+            work.record("b")
+        assert work.done() == {"a"}
+        assert not list(work.folder.rglob("*.partial"))
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    work = work_in(tmp_path)
+    work.folder.mkdir(parents=True)
+    (work.folder / "precious").touch()
+    with pytest.raises(OutputError, match=r"\.out\.zarr\.unfinished: is in the way"), work.open(JOB):
+        pass
+    assert names_in(work.folder) == ["precious"]
+
+
+def finished_but_for_its_folder(work: UnfinishedWork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a kill just after `finish` leaves it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(UnfinishedWork, "_remove", lambda self: None)
+        with work.open(JOB):
+            work.result.mkdir()
+            work.record("a")
+            work.finish()
+    assert work.done() == {"a"}
+
+
+def test_a_kill_after_the_last_step_leaves_no_puzzle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = work_in(tmp_path)
+    finished_but_for_its_folder(work, monkeypatch)
+    with pytest.raises(OutputError, match="exists already"):
+        work.check(overwrite=False)
+    assert not work.folder.exists()
+    work.check(overwrite=True)
+
+
+def test_parts_whose_result_has_gone_to_its_place_are_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = work_in(tmp_path)
+    finished_but_for_its_folder(work, monkeypatch)
+    with work.open(JOB):
+        assert work.done() == set()
+    assert caplog.text == ""
+
+
+def test_a_result_that_cannot_take_its_place_loses_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = work_in(tmp_path)
+    work.out.mkdir(parents=True)
+    (work.out / "old").touch()
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self == work.result:
+            raise OSError(13, "Permission denied")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="Permission denied"), work.open(JOB):
+        patch.setattr(Path, "rename", fail)
+        work.result.mkdir()
+        (work.result / "new").touch()
+        work.record("a")
+        work.finish()
+    assert (work.out / "old").exists()
+    with work.open(JOB):
+        assert work.done() == {"a"}
+        work.finish()
+    assert names_in(work.out) == ["new"]
+    assert names_in(work.out.parent) == ["out.zarr"]
+
+
+# --- Several processes.
+
+
+def hold(path: Path, ready: Any) -> None:
+    with work_in(path).open(JOB):
+        ready.set()
+        time.sleep(600)  # not an event: setting one hangs where a killed process waited for it
+
+
+@pytest.fixture
+def other_process(tmp_path: Path) -> Iterator[Any]:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready))
+    process.start()
+    assert ready.wait(600)
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_two_processes_do_not_write_one_output(other_process: Any, tmp_path: Path) -> None:
+    work = work_in(tmp_path)
+    with pytest.raises(OutputError, match=r"^.*out\.zarr: another process is writing it$"), work.open(JOB):
+        pass
+    assert work.folder.exists(), "the other one's work stays"
+    other_process.kill()
+    other_process.join()
+    with work.open(JOB):  # a killed process holds nothing
+        pass
+
+
+def test_the_lock_outlives_the_removal_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a second process would begin in a folder that the first one is about to remove."""
+    work, removed = work_in(tmp_path), []
+    delete = unfinished.delete
+
+    def while_others_try(path: Path) -> None:
+        with pytest.raises(OutputError, match="another process"), work_in(tmp_path).open(JOB):
+            pass
+        delete(path)
+        removed.append(path.name)
+
+    with work.open(JOB):
+        work.record("a")
+        monkeypatch.setattr(unfinished, "delete", while_others_try)
+    assert removed == ["parts"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_file_that_was_removed_while_it_was_being_locked_is_not_relied_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire, removed = filelock.FileLock.acquire, []
+
+    def after_removal(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        """Locks a file that has no name any more, once."""
+        held = acquire(self, *arguments, **keywords)
+        if not removed:
+            removed.append(Path(self.lock_file))
+            removed[0].unlink()
+        return held
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", after_removal)
+    lock = tmp_path / "lock"
+    with locked(lock, tmp_path):
+        assert removed == [lock]
+        with pytest.raises(OutputError, match="another process"), locked(lock, tmp_path):
+            pass
+
+
+def take_turns(path: Path, name: str, rounds: int) -> None:
+    """What each of the processes of the next test does."""
+    work = work_in(path)
+    while rounds:
+        try:
+            with work.open({"who": "all"}):
+                assert work.done() == set()
+                work.record(name)
+                assert work.records() == {name: None}
+                rounds -= 1
+        except OutputError as error:
+            if "another process is writing it" not in str(error):
+                raise
+
+
+def test_processes_that_take_turns_never_meet(tmp_path: Path) -> None:
+    parent = work_in(tmp_path).out.parent
+    parent.mkdir()
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=take_turns, args=(tmp_path, name, 30)) for name in "abc"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert names_in(parent) == []
+
+
+def count_up(path: Path, name: str) -> None:
+    with locked(path / "lock", path, wait=True):
+        number = int((path / "number").read_text())
+        time.sleep(0.001)
+        (path / "number").write_text(str(number + 1))
+        if name == "a":
+            (path / "lock").unlink()
+
+
+def test_a_process_can_wait_for_another(tmp_path: Path) -> None:
+    (tmp_path / "number").write_text("0")
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=count_up, args=(tmp_path, name)) for name in "abcd"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert (tmp_path / "number").read_text() == "4"
+
+
+def make(path: Path) -> None:
+    """A work of many parts, of which each adds a file to a result that takes the place of an older one."""
+    work = work_in(path)
+    with work.open(JOB):
+        work.result.mkdir(exist_ok=True)
+        for part in MANY:
+            if part not in work.done():
+                (work.result / part).write_text(part)
+                work.record(part)
+        work.finish()
+
+
+@pytest.mark.slow
+def test_killed_at_random_points_it_is_whole_in_the_end(tmp_path: Path) -> None:
+    """kill -9 when some number of parts are done, and a little later; never anything but the old or the new."""
+    old, draw = work_in(tmp_path).out, random.Random(0)
+    old.mkdir(parents=True)
+    (old / "old").touch()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["geosynth.unfinished", "test_unfinished"])
+    kills = 0
+    whole = sorted(MANY)
+    while names_in(old) != whole:
+        before = len(work_in(tmp_path).done())
+        process = context.Process(target=make, args=(tmp_path,))
+        process.start()
+        goal = before + draw.randrange(1, 9)
+        while process.is_alive() and len(work_in(tmp_path).done()) < goal:
+            pass
+        time.sleep(draw.random() * 0.01)
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        assert process.exitcode in (0, -signal.SIGKILL)
+        aside = old.with_name(f".{old.name}.replaced")
+        if old.exists():
+            assert names_in(old) in (["old"], whole)
+        else:  # killed between two renames: the older one is there under the other name
+            assert names_in(aside) == ["old"]
+            aside.rename(old)
+        assert len(work_in(tmp_path).done()) >= min(before, len(MANY)) or names_in(old) == whole
+    assert kills >= 4
+    with pytest.raises(OutputError, match="exists already"):
+        work_in(tmp_path).check(overwrite=False)
+    make(tmp_path)  # goes on from whatever the last kill left
+    assert names_in(old) == whole
+    assert names_in(old.parent) == ["out.zarr"]

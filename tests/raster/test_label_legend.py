@@ -14,7 +14,7 @@ from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.class_table import write_class_table
 from geosynth.raster.labels import choose_legend, class_table_of, open_labels
 from geosynth.raster.read import open_raster
-from geosynth.raster.warp import ResampledRaster
+from geosynth.raster.warp import resample_labels
 from rasters import north_up, random_codes, write_raster
 
 
@@ -81,7 +81,7 @@ def test_tables_of_tiles_and_of_resampled_rasters(tmp_path: Path) -> None:
     assert expected[2][0] == "water"
     mosaic = open_labels(tmp_path)
     assert class_table_of(mosaic) == expected
-    assert class_table_of(ResampledRaster(mosaic, 1.0)) == expected
+    assert class_table_of(resample_labels(mosaic, 1.0)) == expected
 
 
 def test_flags_of_a_zarr(tmp_path: Path) -> None:

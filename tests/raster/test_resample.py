@@ -1,4 +1,4 @@
-"""ResampledRaster: against rasterio.warp on the same grids, a naive form, and the uncut result."""
+"""resample_labels: against rasterio.warp on the same grids, a naive form, and the uncut result."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from rasterio.warp import Resampling, reproject
 
 from geosynth.errors import GridError, SettingsError
 from geosynth.grid import Window, absolute_origin, ground_sampling_distance
-from geosynth.raster.read import RasterFile, open_raster
-from geosynth.raster.warp import ResampledRaster, resample_labels
+from geosynth.raster.read import Raster, RasterFile, open_raster
+from geosynth.raster.warp import WarpedRaster, resample_labels
 from rasters import UTM, north_up, random_codes, write_raster
 from strategies import few
 
 NODATA = 255
 
 
-def whole(raster: ResampledRaster) -> np.ndarray:
+def whole(raster: Raster) -> np.ndarray:
     codes, valid = raster.read(raster.window)
     return np.where(valid, codes[0], NODATA)
 
@@ -56,7 +56,7 @@ def warped(labels: RasterFile, target: GeoBox, how: Resampling) -> np.ndarray:
 
 @pytest.mark.parametrize("gsd", [1.0, 1.7, 0.25, 3.0])
 def test_nearest_is_that_of_gdal(labels: RasterFile, gsd: float) -> None:
-    own = ResampledRaster(labels, gsd, "nearest")
+    own = resample_labels(labels, gsd, "nearest")
     expected = warped(labels, own.geobox, Resampling.nearest)
     inside = expected != NODATA  # GDAL leaves pixels empty whose centre lies on the rim
     assert inside.mean() > 0.5
@@ -85,8 +85,16 @@ def naive_mode(labels: RasterFile, target: GeoBox) -> np.ndarray:
 
 @pytest.mark.parametrize("gsd", [1.0, 1.2, 1.7, 0.25])
 def test_mode_is_the_largest_area(labels: RasterFile, gsd: float) -> None:
-    own = ResampledRaster(labels, gsd, "mode")
+    own = resample_labels(labels, gsd, "mode")
     np.testing.assert_array_equal(whole(own), naive_mode(labels, own.geobox))
+
+
+@pytest.mark.parametrize(("column", "row", "size"), [(0, 0, 0.6), (-3.4, 5.3, 0.6), (4, -7, 1.5), (60.5, 70.25, 1.1)])
+def test_mode_on_any_parallel_grid(labels: RasterFile, column: float, row: float, size: float) -> None:
+    grid = GeoBox((40, 50), north_up(3, 1) * Affine.translation(column, row) * Affine.scale(size / 0.6), UTM)
+    own = whole(WarpedRaster(labels, grid, "mode"))
+    assert 0.04 < (own != NODATA).mean() < 1
+    np.testing.assert_array_equal(own, naive_mode(labels, grid))
 
 
 def test_mode_is_that_of_gdal_but_for_ties(tmp_path: Path) -> None:
@@ -94,7 +102,7 @@ def test_mode_is_that_of_gdal_but_for_ties(tmp_path: Path) -> None:
     codes = random_codes(3, 90, 120)
     codes[np.random.default_rng(1).random(codes.shape) < 0.3] = 2
     path = write_raster(tmp_path / "codes.tif", codes, Affine(1, 0, 300000, 0, -1, 4300020), nodata=NODATA)
-    own = ResampledRaster(open_raster(path), 3.0, "mode")
+    own = resample_labels(open_raster(path), 3.0, "mode")
     assert own.geobox.shape == (30, 40)
     expected = warped(open_raster(path), own.geobox, Resampling.mode)
     parts = codes.reshape(30, 3, 40, 3).swapaxes(1, 2).reshape(30, 40, 9)
@@ -109,13 +117,13 @@ def test_mode_is_that_of_gdal_but_for_ties(tmp_path: Path) -> None:
 def test_a_window_does_not_depend_on_the_cut(
     labels: RasterFile, how: str, gsd: float, block: int, data: st.DataObject
 ) -> None:
-    raster = ResampledRaster(labels, gsd, how)  # type: ignore[arg-type]
+    raster = resample_labels(labels, gsd, how)  # type: ignore[arg-type]
     height, width = raster.geobox.shape
     row, column = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     window = Window(row, column, data.draw(st.integers(1, min(30, height - row))), min(40, width - column))
     full, valid = raster.read(raster.window)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geosynth.raster.warp._SOURCE_BLOCK", block)
+        patch.setattr("geosynth.raster.warp._MAX_SOURCE", block)
         codes, has_data = raster.read(window)
         np.testing.assert_array_equal(codes[0], full[0][window.slices])
         np.testing.assert_array_equal(has_data, valid[window.slices])
@@ -124,10 +132,10 @@ def test_a_window_does_not_depend_on_the_cut(
 @pytest.mark.parametrize("how", ["nearest", "mode"])
 def test_neighbours_resampled_apart_agree(tmp_path: Path, how: str) -> None:
     codes = random_codes(5, 60, 200)
-    both = ResampledRaster(open_raster(write_raster(tmp_path / "both.tif", codes, north_up())), 1.0, how)  # type: ignore[arg-type]
-    left = ResampledRaster(open_raster(write_raster(tmp_path / "left.tif", codes[:, :110], north_up())), 1.0, how)  # type: ignore[arg-type]
+    both = resample_labels(open_raster(write_raster(tmp_path / "both.tif", codes, north_up())), 1.0, how)  # type: ignore[arg-type]
+    left = resample_labels(open_raster(write_raster(tmp_path / "left.tif", codes[:, :110], north_up())), 1.0, how)  # type: ignore[arg-type]
     right_path = write_raster(tmp_path / "right.tif", codes[:, 90:], north_up(90))
-    right = ResampledRaster(open_raster(right_path), 1.0, how)  # type: ignore[arg-type]
+    right = resample_labels(open_raster(right_path), 1.0, how)  # type: ignore[arg-type]
     expected = both.read(both.window)[0][0]
     for part in (left, right):
         row, column = np.subtract(absolute_origin(part.geobox), absolute_origin(both.geobox))
@@ -147,7 +155,7 @@ GRIDS = {
 def test_the_new_grid_has_the_size_and_covers_the_old_one(tmp_path: Path, name: str) -> None:
     codes = random_codes(5, 60, 50)
     source = open_raster(write_raster(tmp_path / "codes.tif", codes, GRIDS[name]))
-    raster = ResampledRaster(source, 1.5, "nearest")
+    raster = resample_labels(source, 1.5, "nearest")
     assert ground_sampling_distance(raster.geobox) == pytest.approx(1.5)
     to_old = ~source.geobox.affine * raster.geobox.affine
     rows, columns = np.indices(raster.geobox.shape)
@@ -180,4 +188,4 @@ def test_what_cannot_be_resampled(labels: RasterFile, tmp_path: Path) -> None:
         tmp_path / "degrees.tif", random_codes(0, 9, 9), Affine(1e-5, 0, 3, 0, -1e-5, 4), crs="EPSG:4326"
     )
     with pytest.raises(GridError, match="not in metres"):
-        ResampledRaster(open_raster(degrees), 1.0)
+        resample_labels(open_raster(degrees), 1.0)

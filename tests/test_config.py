@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from geosynth import config
 from geosynth.config import (
     BandSettings,
     DiscriminatorSettings,
@@ -154,6 +155,13 @@ def test_band_scaling_maps_the_range_to_minus_one_and_one():
     np.testing.assert_allclose(bands.to_network(np.array([10.0, 130.0, 250.0])), [-1, 0, 1])
     values = np.linspace(10, 250, 33)
     np.testing.assert_allclose(bands.from_network(bands.to_network(values)), values, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in config.__all__ if name.endswith("Settings") and name != "Settings"])
+def test_every_setting_is_described(name):
+    kind = getattr(config, name)
+    assert [field for field, info in kind.model_fields.items() if not info.description] == []
+    assert "Attributes:" not in kind.__doc__  # beside the fields, not above them
 
 
 def test_settings_need_no_torch():

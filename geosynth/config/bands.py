@@ -15,18 +15,16 @@ ImageDtype = Literal["uint8", "uint16", "int16", "float32"]
 
 
 class BandSettings(Settings):
-    """What the generator's output channels mean.
-
-    Attributes:
-        names: one a band, as in `("red", "green", "blue", "nir")`.
-        low, high: raster values that correspond to -1 and 1 in the network: one number for all bands, or one a band.
-        dtype: of the raster.
-    """
+    """The bands of an image, and the scaling of their values between raster and network."""
 
     names: tuple[str, ...] = Field(min_length=1)
+    """The name of each band, as in `("red", "green", "blue", "nir")`."""
     low: float | tuple[float, ...] = 0.0
+    """The raster value that is -1 in the network: one number for all bands, or one for each."""
     high: float | tuple[float, ...] = 255.0
+    """The raster value that is 1 in the network, likewise."""
     dtype: ImageDtype = "uint8"
+    """The data type of the raster."""
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
@@ -40,25 +38,25 @@ class BandSettings(Settings):
 
     @property
     def scale(self) -> tuple[float, ...]:
-        """By which each band's values are multiplied on their way to the network; then `shift` is added."""
+        """For each band, the factor of `to_network`: network value = raster value x scale + shift."""
         return tuple(2 / (high - low) for low, high in self._limits)
 
     @property
     def shift(self) -> tuple[float, ...]:
-        """See `scale`."""
+        """For each band, the summand of `to_network`, see `scale`."""
         return tuple(-2 * low / (high - low) - 1 for low, high in self._limits)
 
     def to_network(self, values: ArrayLike) -> ArrayLike:
         """Raster values scaled to [-1, 1]; what lies beyond `low` and `high` becomes -1 and 1.
 
         Args:
-            values: a float array or tensor, (..., bands, height, width).
+            values: float array or tensor of shape (..., bands, height, width).
         """
         scaled: ArrayLike = (values * _columns(self.scale, values) + _columns(self.shift, values)).clip(-1, 1)
         return scaled
 
     def from_network(self, values: ArrayLike) -> ArrayLike:
-        """The inverse of `to_network` within the limits; rounding and casting to `dtype` are left to the writer."""
+        """Network values in [-1, 1] scaled to raster values: floats, which the writer rounds and casts to `dtype`."""
         low = tuple(low for low, _ in self._limits)
         half = tuple((high - low) / 2 for low, high in self._limits)
         scaled: ArrayLike = (values + 1) * _columns(half, values) + _columns(low, values)
@@ -71,7 +69,7 @@ class BandSettings(Settings):
 
 
 def _columns(numbers: tuple[float, ...], values: ArrayLike) -> Any:
-    """One number, if all are equal; else (bands, 1, 1) of the kind of `values`."""
+    """One number if all are equal, else an array or tensor like `values` of shape (bands, 1, 1)."""
     if len(set(numbers)) == 1:
         return numbers[0]
     column = [[[number]] for number in numbers]

@@ -1,20 +1,20 @@
-"""What all settings share."""
+"""What all settings share: the base class, lengths of time as people write them, YAML files."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from geosynth.errors import SettingsError
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, no unknown names."""
+    """Base of all settings: immutable, no unknown names. The text below a field is its description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
@@ -41,7 +41,26 @@ def _first_line(owner: str, error: ValidationError) -> str:
     return f"{owner}: {where}: {message} (got {got if len(got) <= 200 else got[:200] + '...'})"
 
 
-# --- Lengths of time as people write them.
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Names and values of a YAML file; an empty one has none.
+
+    Raises:
+        SettingsError: if it cannot be read, or is no mapping of names.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise SettingsError(f"{path}: say one setting a line, as in `steps: 5000`")
+    return values
+
 
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _WORD = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([dhms])", re.IGNORECASE)
@@ -68,25 +87,5 @@ def parse_duration(value: Any) -> Any:
         raise ValueError("say a time as in 90m, 2h or 1h30m") from None
 
 
-# --- Settings in YAML files.
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Names and values of a YAML file; an empty one has none.
-
-    Raises:
-        SettingsError: if it cannot be read, or is no mapping of names.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise SettingsError(f"{path}: say one setting a line, as in `steps: 5000`")
-    return values
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+"""Seconds; also as text such as "90m", "2h" or "1h30m"."""

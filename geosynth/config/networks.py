@@ -1,4 +1,4 @@
-"""The networks: generator, style encoder, discriminator."""
+"""Settings of the networks: generator, style encoder, discriminators."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from geosynth.config.base import Settings
 
 
 class StageSpec(NamedTuple):
-    """One residual block of the generator. Widths are channel counts; `stride` is full-resolution pixels per cell."""
+    """One residual block of the generator."""
 
     name: str
+    """As in the reference implementation."""
     in_channels: int
     out_channels: int
     stride: int
+    """Side of one of its feature cells, in pixels of the image."""
 
 
 Depth = Literal["less", "normal", "more", "most"]
@@ -32,37 +34,39 @@ _NAMES = ("head_0", "G_middle_0", "G_middle_1", "up_0", "up_1", "up_2", "up_3", 
 
 
 class GeneratorSettings(Settings):
-    """The SPADE generator.
-
-    Attributes:
-        num_classes: classes in the legend (nodata not counted).
-        num_bands: bands of the image.
-        base_width: "ngf" of the reference: channels at full resolution.
-        max_multiple: cap on the channel multiple of the coarse blocks (the reference uses 16).
-        hidden_channels: channels of the hidden layer inside each modulation (the reference uses 128).
-        depth: number of doublings, by the reference's names, and "less" (four).
-        start: "convolution" reads labels, latent and noise through a 3x3 convolution: shift-equivariant, hence free of
-            seams. "linear" is the reference start, tied to one `crop_size`.
-        latent_size: length of the style vector z; 0 for none.
-        noise_channels: noise maps that enter at the start.
-        stage_noise: one noise map a block, with a learned strength per class and channel.
-        padding: what convolutions see outside the window. "zeros" (the reference) tells the network where a crop
-            ends; "replicate" does not.
-        crop_size: pixels; only for the linear start.
-    """
+    """The SPADE generator."""
 
     num_classes: int = Field(ge=1, le=254)
+    """Number of classes in the legend, nodata not counted."""
     num_bands: int = Field(ge=1)
+    """Number of bands of the image."""
     base_width: int = Field(64, ge=2)
+    """Channels at full resolution ("ngf" of the reference implementation)."""
     max_multiple: int = Field(16, ge=1, le=16)
+    """The coarse blocks have at most this many times `base_width` channels (reference: 16)."""
     hidden_channels: int = Field(128, ge=1)
+    """Channels of the hidden layer inside each modulation (reference: 128)."""
     depth: Depth = "normal"
+    """How often the resolution doubles: "less" is four times; the others are named as in the reference."""
     start: Literal["convolution", "linear"] = "convolution"
+    """What the coarsest features are made of.
+
+    "convolution" reads labels, latent and noise through a 3x3 convolution: shift-equivariant, hence without seams.
+    "linear" is the start of the reference, tied to one `crop_size`.
+    """
     latent_size: int = Field(64, ge=0)
+    """Length of the style vector z; 0 for none."""
     noise_channels: int = Field(16, ge=0)
+    """Number of noise maps that enter at the start."""
     stage_noise: bool = True
+    """Whether a noise map enters in each block, with a strength learned for each class and channel."""
     padding: Literal["replicate", "zeros"] = "replicate"
+    """What convolutions see beyond the window.
+
+    "zeros" (the reference) shows the network where a crop ends; "replicate" does not.
+    """
     crop_size: int | None = Field(None, ge=1)
+    """Side of the training crops, pixels; for the linear start only."""
 
     @classmethod
     def reference(cls, num_classes: int, num_bands: int, *, crop_size: int | None = 256, **changes: Any) -> Self:
@@ -93,13 +97,13 @@ class GeneratorSettings(Settings):
 
     @property
     def stride(self) -> int:
-        """Full-resolution pixels per cell of the start: windows lie on this lattice."""
+        """Side of a feature cell at the start, in pixels of the image: windows lie on this lattice."""
         return _STRIDES[self.depth][0]
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
-        """The window (pixels) that is painted for labels of this size: the next multiples of `stride`.
+        """Height and width, in pixels, of the window that is painted for labels of this size.
 
-        With the linear start, which knows one size only, the next multiple of `crop_size`.
+        They are the next multiples of `stride`; with the linear start, which knows one size only, of `crop_size`.
         """
         step = self.stride if self.crop_size is None else self.crop_size
         return _round_up(height, step), _round_up(width, step)
@@ -116,7 +120,7 @@ class GeneratorSettings(Settings):
 
     @property
     def halo(self) -> int:
-        """Context in pixels beyond a window (on the `stride` lattice) outside which nothing can change its pixels.
+        """How many pixels beyond a window (on the `stride` lattice) can change what is painted in it.
 
         Fine levels need far less of it, see `margins`.
         """
@@ -124,7 +128,7 @@ class GeneratorSettings(Settings):
 
     @property
     def margins(self) -> dict[int, int]:
-        """Per stride of a level: the pixels beyond a window that this level and finer ones read; multiples of it.
+        """For the stride of each level, how many pixels beyond a window this level and finer ones read.
 
         Follows the network backwards from the last convolution. Each 3x3 convolution widens the need by one cell; a
         modulation reads labels two cells away (two 3x3 convolutions).
@@ -143,41 +147,39 @@ def _round_up(value: int, multiple: int) -> int:
 
 
 class EncoderSettings(Settings):
-    """The VAE encoder that reads a style z from an image (Park et al. 2019, section "image encoder").
-
-    Attributes:
-        num_bands: bands of the image.
-        base_width: channels after the first convolution (the reference uses 64).
-        latent_size: length of z (the reference uses 256).
-        num_layers: stride-2 convolutions; the reference has six for crops from 256 px on, else five.
-    """
+    """The VAE encoder that reads a style z from an image (Park et al. 2019, section "image encoder")."""
 
     num_bands: int = Field(ge=1)
+    """Number of bands of the image."""
     base_width: int = Field(64, ge=1)
+    """Channels after the first convolution (reference: 64)."""
     latent_size: int = Field(64, ge=1)
+    """Length of z (reference: 256)."""
     num_layers: Literal[5, 6] = 6
+    """Number of convolutions with stride 2 (reference: 6 for crops from 256 px on, else 5)."""
 
 
 class DiscriminatorSettings(Settings):
-    """Multi-scale patch discriminator (pix2pixHD, Park et al. 2019)."""
+    """The multi-scale patch discriminator (pix2pixHD; Park et al. 2019)."""
 
     num_classes: int = Field(ge=1)
+    """Number of classes in the legend, nodata not counted."""
     num_bands: int = Field(ge=1)
+    """Number of bands of the image."""
     base_width: int = Field(64, ge=1)
+    """Channels after the first convolution (reference: 64)."""
     num_scales: int = Field(2, ge=1)
+    """Number of discriminators, each of which sees the image at half the resolution of the one before."""
 
 
 class OasisSettings(Settings):
-    """Segmentation discriminator (OASIS, Schoenfeld et al. 2021).
-
-    Attributes:
-        num_classes: classes in the legend; the network tells one more, "fake".
-        num_bands: bands of the image.
-        base_width: channels at full resolution (the paper uses 64).
-        num_levels: halvings on the way down (the paper uses 6, for crops of 256 px).
-    """
+    """The discriminator that segments (OASIS, Schoenfeld et al. 2021)."""
 
     num_classes: int = Field(ge=1)
+    """Number of classes in the legend; the network tells one more, "fake"."""
     num_bands: int = Field(ge=1)
+    """Number of bands of the image."""
     base_width: int = Field(64, ge=1)
+    """Channels at full resolution (paper: 64)."""
     num_levels: int = Field(6, ge=1, le=6)
+    """How often the resolution is halved on the way down (paper: 6, for crops of 256 px)."""

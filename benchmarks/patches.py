@@ -49,7 +49,8 @@ from geosynth.patches.dataset import PatchDataset, PatchSet
 from geosynth.patches.module import PatchModule
 from geosynth.patches.sampler import Draw
 from geosynth.raster.stores.in_place import SplitRule, open_in_place
-from geosynth.raster.stores.store import PatchSource, Scene, Store
+from geosynth.raster.stores.source import PatchSource, Scene
+from geosynth.raster.stores.store import Store
 
 SIZE, BATCH, WORKERS, STEP = 256, 32, 2, 0.1
 TRANSFORM = Affine(0.6, 0, 266115.6, 0, -0.6, 4303356.0)

@@ -17,7 +17,8 @@ from odc.geo.geobox import GeoBox
 from geosynth.grid import Window
 from geosynth.grid.split import touching_groups
 from geosynth.raster.cog import CogWriter
-from geosynth.raster.stores.store import Scene, Store
+from geosynth.raster.stores.source import Scene
+from geosynth.raster.stores.store import Store
 
 
 def main() -> None:

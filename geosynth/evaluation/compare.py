@@ -56,7 +56,7 @@ from geosynth.evaluation.textures import FEATURE_SPACE, NUM_RINGS, feature_scale
 from geosynth.evaluation.tiles import describe_in
 from geosynth.grid import Window
 from geosynth.legend import Legend
-from geosynth.raster.stores.store import PatchSource
+from geosynth.raster.stores.source import PatchSource
 
 # --- The scale of a distance: what real tiles of one half of the places are away from those of the other half.
 

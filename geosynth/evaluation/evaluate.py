@@ -42,7 +42,8 @@ from geosynth.evaluation.report import (
 from geosynth.evaluation.tiles import Inputs, RasterTiles, StoreTiles, open_real, open_twin, paint_twins
 from geosynth.files import check_output, writing
 from geosynth.legend import Legend
-from geosynth.raster.stores.store import PatchSource, Store
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.version import __version__
 

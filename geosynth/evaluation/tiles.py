@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,9 @@ from geosynth.legend import Legend
 from geosynth.raster.bands import given_names, told_names
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import RasterFile, open_raster
-from geosynth.raster.stores.copy import check_twin
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.store import PatchSource, Scene, Store
+from geosynth.raster.stores.source import PatchSource, Scene, check_twin
+from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 
 if TYPE_CHECKING:
@@ -322,8 +322,8 @@ class StoreTiles:
             yield Piece(self.read(window), [(Tile(number, window, unit), inside)], None, (self.tile_size,) * 2)
 
     def read(self, window: Window) -> Block:  # noqa: D102
-        real, twin = self.source.read_image(window), self.twins[0]
-        return Block(real, twin.read_image(window), self._labels_of(twin, window))
+        real, labels = self.source.read(window)
+        return Block(real, *self._read_twin(self.twins[0], window, labels))
 
     def read_latents(self, window: Window) -> npt.NDArray[np.uint8]:
         """(twins, bands, height, width) of a window that the first twin covers.
@@ -331,18 +331,24 @@ class StoreTiles:
         Raises:
             DataError: if another one does not.
         """
-        for twin in self.twins[1:]:
-            if (self._labels_of(twin, window) == self.legend.num_classes).any():
+        labels = self.source.read_labels(window)
+        images: list[npt.NDArray[Any]] = []
+        for twin in self.twins:
+            image, found = self._read_twin(twin, window, labels)
+            if images and (found == self.legend.num_classes).any():
                 raise DataError(f"{twin.path}: has no image of {window}, but {self.twins[0].path} has")
-        return np.stack([twin.read_image(window) for twin in self.twins])
+            images.append(image)
+        return np.stack(images)
 
-    def _labels_of(self, twin: PatchSource, window: Window) -> npt.NDArray[np.uint8]:
-        """The store's labels, where the twin has an image; elsewhere the twin has no labels either."""
-        own, theirs = self.source.read_labels(window), twin.read_labels(window)
-        covered = theirs < self.legend.num_classes
-        if (own != theirs)[covered].any():
+    def _read_twin(
+        self, twin: PatchSource, window: Window, labels: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+        """The twin's image, and the store's labels where it has one; elsewhere the twin has no labels either."""
+        image, found = twin.read(window)
+        covered = found < self.legend.num_classes
+        if (labels != found)[covered].any():
             raise DataError(f"{twin.path}: its labels are not those of {self.source.path}; make a twin of that store")
-        return theirs
+        return image, found
 
     def frame(self, window: Window, height: int, width: int) -> Window:  # noqa: D102
         scene = _scene_of(self.source, window)
@@ -399,7 +405,7 @@ def open_real(data: str | Path | PatchSource) -> PatchSource:
         DataError: if the imagery is not uint8.
         RasterError: if there is none.
     """
-    sources = open_sources(data) if isinstance(data, str | Path) else [data]
+    sources = open_sources(data)
     if len(sources) > 1:
         inner = ", ".join(source.path for source in sources)
         raise SettingsError(f"{data}: holds several stores, one a CRS; evaluate one of them: {inner}")
@@ -445,8 +451,7 @@ def paint_twins(
     from geosynth.mosaic.twin import twin
 
     loaded = model if isinstance(model, GeneratorModel) else load_generator(model, device)
-    scenes = [(scene.name, scene.image_sha256, scene.labels_sha256, scene.window) for scene in source.scenes]
-    made_of = repr((loaded.sha256, source.path, scenes, source.split.to_values(), fold))
+    made_of = repr((loaded.sha256, source.digest(fold), fold))
     digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     twins = []
     for seed in seeds:

@@ -21,7 +21,8 @@ from geosynth.mosaic.pipeline import Executor, Progress, paint_missing
 from geosynth.mosaic.style import style_length_pixels
 from geosynth.raster.stores.copy import FoldLabels, write_twins
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.store import PatchSource, is_store
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import is_store
 from geosynth.raster.unfinished import Scratch
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def twin(
     check_output(out, overwrite=overwrite)
     if out.exists() and not is_store(out):
         raise OutputError(f"{out}: is not a geosynth store and will not be overwritten; choose another name")
-    sources = open_sources(data) if isinstance(data, str | Path) else [data]
+    sources = open_sources(data)
     if any(Path(source.path).resolve().is_relative_to(out.resolve()) for source in sources):
         raise OutputError(f"{out}: is an input too and would be lost; choose another name")
     sources = [source for source in sources if any(source.scenes_in(fold) for fold in folds)]

@@ -19,7 +19,7 @@ from torchgeo.datasets import GeoDataset
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
-from geosynth.raster.stores.store import PatchSource, Scene
+from geosynth.raster.stores.source import PatchSource, Scene
 
 if TYPE_CHECKING:
     from geosynth.patches.sampler import Draw
@@ -92,8 +92,8 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
         inside = window.intersection(Window(0, 0, height, width))
         if inside is None:
             raise IndexError(f"{self.source.path}: {window} lie outside its {height} x {width} px")
-        image = torch.from_numpy(self.source.read_image(inside)).float()
-        mask = torch.from_numpy(self.source.read_labels(inside)).long()
+        image, mask = (torch.from_numpy(values) for values in self.source.read(inside))
+        image, mask = image.float(), mask.long()
         foreign = self._foreign(window)
         if foreign is not None:
             left, right = inside.column - window.column, window.right - inside.right
@@ -194,7 +194,7 @@ class PatchSet(Dataset[Sample]):
         for (number, _), positions in visits.items():
             source = self.sources[number]
             around = _around([draws[position].window for position in positions])
-            image, labels = source.read_image(around), source.read_labels(around)
+            image, labels = source.read(around)
             for position in positions:
                 window = draws[position].window
                 rows, columns = window.shift(-around.row, -around.column).slices

@@ -14,11 +14,11 @@ from geosynth.config import BandSettings
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
 from geosynth.patches.dataset import PatchSet, Sample
-from geosynth.patches.positions import PositionIndex, Progress
+from geosynth.patches.positions import PositionIndex
 from geosynth.patches.sampler import Chances, ClassWeights, Draw, PatchBatchSampler
 from geosynth.patches.transforms import NetworkScaling
 from geosynth.raster.remote import is_remote
-from geosynth.raster.stores.store import PatchSource
+from geosynth.raster.stores.source import PatchSource, Progress
 from geosynth.raster.stores.tiles import TileView
 
 _PREFETCH = 2  # batches a worker

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,8 @@ import numpy.typing as npt
 
 from geosynth.errors import DataError
 from geosynth.grid import Window
-from geosynth.raster.stores.store import PatchSource
+from geosynth.raster.stores.source import PatchSource, Progress
 
-Progress = Callable[[int, int], None]
 _Mask = npt.NDArray[np.bool_]
 
 

@@ -13,7 +13,8 @@ from torchgeo.samplers import GeoSampler
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
 from geosynth.patches.dataset import PatchDataset, Query
-from geosynth.patches.positions import PositionIndex, Progress
+from geosynth.patches.positions import PositionIndex
+from geosynth.raster.stores.source import Progress
 
 ClassWeights = Mapping[str, float]
 

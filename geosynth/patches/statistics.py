@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -13,10 +13,9 @@ from geosynth.config import BandSettings
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
-from geosynth.raster.stores.store import PatchSource
+from geosynth.raster.stores.source import PatchSource, Progress
 
 Scaling = Literal["auto", "range", "percentiles", "deviation"]
-Progress = Callable[[int, int], None]
 
 _BLOCK = 512
 _LOW, _HIGH = 0.1, 99.9  # percentiles
@@ -73,11 +72,12 @@ def band_statistics(
     bands = len(sources[0].band_names)
     sums = _Histogram(dtype, bands) if np.issubdtype(dtype, np.integer) else _Sample(bands, len(blocks), rng)
     for done, (source, block) in enumerate(blocks, start=1):
-        good = source.read_labels(block) < source.legend.num_classes
+        image, labels = source.read(block)
+        good = labels < source.legend.num_classes
         if not source.split.holds(block, fold):
             good &= source.split.mask(block, fold)
         if good.any():
-            sums.add(source.read_image(block)[:, good])
+            sums.add(image[:, good])
         progress(done, len(blocks))
     if not sums.pixels:
         raise DataError(f"{sources[0].path}: fold {fold!r} has no pixel with imagery and a class")

@@ -1,4 +1,4 @@
-"""What a segmenter is trained and tested on: opened, checked, chosen, and its fingerprint."""
+"""What a segmenter is trained and tested on: opened, checked, chosen, and its digest."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from geosynth.grid.groups import touching_groups
 from geosynth.models.super_resolution import CoarseShares, estimate_shares
 from geosynth.patches.module import check_alike
 from geosynth.patches.transforms import NetworkScaling, random_dihedral
-from geosynth.raster.stores.copy import check_twin
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.store import PatchSource, Store
+from geosynth.raster.stores.source import PatchSource, check_twin
+from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 
 # --- mixture: which tiles of a fold are real and which are synthetic, fixed by a seed.
@@ -104,7 +104,6 @@ def _at_most(available: int, wanted: int | None, name: str, view: TileView) -> i
 
 Array = npt.NDArray[Any]
 
-_SAMPLED = 64  # tiles of a set whose pixels go into its fingerprint
 _KEEP_BYTES = 512 << 20  # of decoded tiles in memory
 
 
@@ -136,18 +135,10 @@ class TileSet(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
         if index in self._kept:
             return self._kept[index]
         source, window = self.places[index]
-        tile = source.read_image(window), source.read_labels(window)
+        tile = source.read(window)
         if self._keeps:
             self._kept[index] = tile
         return tile
-
-    def fingerprint(self) -> str:
-        """sha256 of all windows and of the pixels of 64 tiles, evenly spread: cheap, and tells other data apart."""
-        digest = hashlib.sha256(json.dumps([astuple(window) for _, window in self.places]).encode())
-        for index in np.unique(np.linspace(0, len(self) - 1, min(len(self), _SAMPLED)).astype(int)).tolist():
-            for values in self[index]:
-                digest.update(np.ascontiguousarray(values).tobytes())
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -161,7 +152,7 @@ class SegmentData:
         coarse: tiles that have coarse labels only; None without a coarse map.
         test: real tiles, side by side.
         test_places: for each of them the number of its cluster of touching scenes.
-        fingerprint: sha256 of all of them.
+        digest: sha256 of what decides all of them.
     """
 
     sources: Sequence[PatchSource]
@@ -170,7 +161,7 @@ class SegmentData:
     coarse: TileSet | None
     test: TileSet
     test_places: tuple[int, ...]
-    fingerprint: str
+    digest: str
 
 
 def open_data(
@@ -213,11 +204,15 @@ def open_data(
             )
         coarse = TileSet(_places(sources, others))
     test = TileSet([(source, window) for source, view in zip(sources, tests, strict=True) for window in view])
-    parts = [part.fingerprint() for part in (train, coarse, test) if part is not None]
     _refuse_constant(train)
-    facts = [sources[0].legend.model_dump(mode="json"), list(sources[0].band_names), len(chosen.real), *parts]
-    fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    return SegmentData(sources, train, len(chosen.real), coarse, test, _clusters(tests), fingerprint)
+    used = (*sources, *(twins if chosen.synthetic else ()))
+    facts = [
+        [source.digest(fold) for source in used for fold in (train_fold, test_fold)],
+        [[astuple(window) for _, window in part.places] for part in (train, coarse, test) if part is not None],
+        len(chosen.real),
+    ]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return SegmentData(sources, train, len(chosen.real), coarse, test, _clusters(tests), digest)
 
 
 def train_views(sources: Sequence[PatchSource], settings: SegmentSettings, fold: str = "train") -> list[TileView]:
@@ -235,7 +230,7 @@ def _view(source: PatchSource, fold: str, settings: SegmentSettings, stride: int
 
 
 def _open(data: str | Path | PatchSource) -> Sequence[PatchSource]:
-    sources: Sequence[PatchSource] = open_sources(data) if isinstance(data, str | Path) else [data]
+    sources = open_sources(data)
     check_alike(sources)
     return sources
 

@@ -23,7 +23,7 @@ from geosynth.files import check_output, writing
 from geosynth.models.device import best_device, full_float32, plain_memory_error, uses_bfloat16
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
 from geosynth.patches.statistics import band_settings
-from geosynth.raster.stores.store import PatchSource
+from geosynth.raster.stores.source import PatchSource
 from geosynth.segmentation.data import Batches, SegmentData, coarse_tiles, open_data
 from geosynth.segmentation.scores import Confusion, SegmentReport, miou_interval
 from geosynth.segmentation.segmenter import (
@@ -244,7 +244,7 @@ def segment(
     opened = open_data(data, synthetic, settings, train_fold, test_fold)
     key = {
         "settings": settings.model_dump(mode="json", exclude={"save_minutes"}),
-        "data": opened.fingerprint,
+        "data": opened.digest,
         "train_fold": train_fold,
         "test_fold": test_fold,
     }
@@ -291,7 +291,7 @@ def segment(
         train_fold=train_fold,
         test_fold=test_fold,
         settings=settings,
-        data=opened.fingerprint,
+        data=opened.digest,
         seconds=round(seconds + time.monotonic() - started, 3),
     )
     report.save(report_path)

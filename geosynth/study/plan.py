@@ -17,7 +17,6 @@ from geosynth.config import (
     StudySettings,
     TrainSettings,
 )
-from geosynth.raster.stores.store import Store
 from geosynth.version import __version__
 
 # --- What a cell of a study is made of. Equal recipes on equal data are one piece of work, named by its content.
@@ -127,27 +126,9 @@ def key_of(piece: Piece, data: str) -> str:
 
     Args:
         piece: of a study.
-        data: digest of the data, see `digest_of_data`.
+        data: digest of the data, see `PatchSource.digest`.
     """
     return _digest({"piece": piece.inputs(), "data": data, "version": __version__})[:20]
-
-
-def digest_of_data(store: Store) -> str:
-    """SHA-256 of what a store says about itself: sources (by their own hashes), places, folds, classes and bands."""
-    scenes = [
-        {name: value for name, value in scene.to_values().items() if name not in ("image", "labels")}
-        for scene in store.scenes
-    ]
-    return _digest(
-        {
-            "scenes": scenes,
-            "split": store.split.to_values(),
-            "legend": store.legend.model_dump(mode="json"),
-            "bands": list(store.band_names),
-            "dtype": str(store.dtype),
-            "grid": [*store.geobox.shape, *store.geobox.affine[:6], str(store.geobox.crs)],
-        }
-    )
 
 
 def _digest(values: Any) -> str:

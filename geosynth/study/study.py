@@ -23,7 +23,6 @@ from geosynth.study.plan import (
     GivenGenerator,
     Recipe,
     contrasts,
-    digest_of_data,
     key_of,
     plan_cells,
 )
@@ -97,7 +96,7 @@ class Study:
             given = GivenGenerator(str(file.absolute()), sha256_of(file))
             generator = _of_given(store, settings, given, card)
         path = store.path if "://" in store.path else str(Path(store.path).absolute())
-        workshop = Workshop(path, digest_of_data(store), out.absolute(), verbs or RealVerbs())
+        workshop = Workshop(path, store.digest(), out.absolute(), verbs or RealVerbs())
         notes = _notes(settings, tiles, given is not None)
         return cls(settings, workshop, plan_cells(settings, given), generator, notes)
 

@@ -16,7 +16,8 @@ from geosynth.evaluation.features import load_extractor
 from geosynth.models.device import best_device
 from geosynth.models.perceptual import composites
 from geosynth.mosaic.twin import twin
-from geosynth.raster.stores.store import PatchSource, Store
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.segment import segment
 from geosynth.training.train import train

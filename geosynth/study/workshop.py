@@ -15,18 +15,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.config import SegmentSettings
 from geosynth.errors import DataError
 from geosynth.files import sha256_of, write_whole, writing
-from geosynth.grid import SpatialSplit, Window
+from geosynth.grid import SpatialSplit
 from geosynth.grid.split import FOLDS
-from geosynth.raster.stores.store import PatchSource, Scene, Store
-from geosynth.segmentation.data import Mixture, mixture, train_views
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import Store
+from geosynth.segmentation.data import Mixture, Tile, mixture, train_views
 from geosynth.study.plan import Generator, GivenGenerator, Piece, Recipe, TrainedGenerator, Twin, key_of
 from geosynth.study.verbs import RealVerbs, Verbs
 
@@ -71,56 +70,6 @@ class CellResult(BaseModel):
             raise DataError(f"{path}: damaged; delete it to have the cell done again") from error
 
 
-# --- KeptTiles: a source of which only some tiles may be seen.
-
-
-class KeptTiles:
-    """A `PatchSource` with a smaller fold: what lies in no kept tile belongs to no fold. Nothing is copied.
-
-    A patch may reach over several tiles that touch.
-
-    Args:
-        source: to read from.
-        fold: that is made smaller.
-        tiles: what is left of it.
-    """
-
-    def __init__(self, source: PatchSource, fold: str, tiles: Sequence[Window]) -> None:
-        self._source = source
-        self.path, self.geobox, self.legend = source.path, source.geobox, source.legend
-        self.band_names, self.scenes = source.band_names, source.scenes
-        kept = SpatialSplit.by_scenes({fold: tiles}).area(fold)
-        train, val, test = (kept if name == fold else source.split.area(name) for name in FOLDS)
-        self.split = SpatialSplit((train, val, test), source.split.buffer)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the imagery."""
-        return self._source.dtype
-
-    @property
-    def chunk_size(self) -> int:
-        """See `PatchSource`."""
-        return self._source.chunk_size
-
-    @property
-    def gsd(self) -> float | None:
-        """See `PatchSource`."""
-        return self._source.gsd
-
-    def scenes_in(self, fold: str) -> tuple[Scene, ...]:
-        """The scenes that have a part in the fold."""
-        return tuple(scene for scene in self.scenes if self.split.meets(scene.window, fold))
-
-    def read_image(self, window: Window) -> npt.NDArray[Any]:
-        """See `PatchSource`."""
-        return self._source.read_image(window)
-
-    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
-        """See `PatchSource`."""
-        return self._source.read_labels(window)
-
-
 _KINDS: dict[type[Piece], str] = {
     GivenGenerator: "generators",
     TrainedGenerator: "generators",
@@ -139,7 +88,7 @@ class Workshop:
 
     Attributes:
         data: path of the store.
-        digest: of its content, see `recipes.digest_of_data`.
+        digest: of its content, see `PatchSource.digest`.
         out: the study's folder.
         verbs: what does the work.
     """
@@ -266,14 +215,24 @@ def source_for(piece: TrainedGenerator, store: Store) -> PatchSource:
     """What a generator may see: the store, or its kept tiles, which are those that its segmenter sees."""
     if piece.kept is None:
         return store
-    return KeptTiles(store, piece.fold, [tile.window for tile in _chosen(store, piece.fold, piece.kept).real])
+    return keep_tiles(store, piece.fold, _chosen(store, piece.fold, piece.kept).real)
 
 
 def source_for_twin(piece: Twin, store: Store) -> PatchSource:
     """What is painted: the store, or the synthetic tiles of a segmenter."""
     if piece.tiles is None:
         return store
-    return KeptTiles(store, piece.fold, [tile.window for tile in _chosen(store, piece.fold, piece.tiles).synthetic])
+    return keep_tiles(store, piece.fold, _chosen(store, piece.fold, piece.tiles).synthetic)
+
+
+def keep_tiles(store: Store, fold: str, tiles: Sequence[Tile]) -> Store:
+    """The store with a smaller fold: what lies in none of the tiles belongs to no fold. Nothing is copied.
+
+    A patch may reach over several tiles that touch.
+    """
+    kept = SpatialSplit.by_scenes({fold: [tile.window for tile in tiles]}).area(fold)
+    train, val, test = (kept if name == fold else store.split.area(name) for name in FOLDS)
+    return store.with_split(SpatialSplit((train, val, test), store.split.buffer))
 
 
 def _chosen(store: Store, fold: str, settings: SegmentSettings) -> Mixture:

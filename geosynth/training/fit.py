@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from geosynth.config import TrainSettings
 from geosynth.errors import CheckpointError, DataError, SettingsError, TrainingError
 from geosynth.legend import Legend
-from geosynth.raster.stores.store import PatchSource
+from geosynth.raster.stores.source import PatchSource
 from geosynth.training.records import Records, preview_grid, writing
 from geosynth.training.replicas import agreed
 from geosynth.training.step import SpadeTask
@@ -207,27 +206,20 @@ _MAY_CHANGE = {
 }
 _OTHER_DATA = {
     "scenes": "on other scenes",
+    "areas": "on other areas of the fold",
     "legend": "on another legend",
     "bands": "on other bands",
-    "gsd": "on another pixel size",
+    "dtype": "on imagery of another type",
+    "grid": "on another grid or another pixel size",
+    "pixels": "on other pixels",
     "initial": "from another initial model",
 }
 
 
 def data_record(sources: Sequence[PatchSource], fold: str) -> dict[str, Any]:
     """What the model learns from, as plain values; sources of equal records may stand in for each other."""
-    scenes = [
-        [scene.name, *astuple(scene.window), scene.image_sha256, scene.labels_sha256]
-        for source in sources
-        for scene in source.scenes_in(fold)
-    ]
-    return {
-        "fold": fold,
-        "scenes": sorted(scenes),
-        "legend": sources[0].legend.model_dump(mode="json"),
-        "bands": list(sources[0].band_names),
-        "gsd": sources[0].gsd,
-    }
+    facts = [source.facts(fold) for source in sources]
+    return {"fold": fold, **{topic: [one[topic] for one in facts] for topic in facts[0]}}
 
 
 def read_checkpoint(path: Path, settings: TrainSettings, data: dict[str, Any]) -> dict[str, Any]:

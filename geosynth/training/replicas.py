@@ -110,7 +110,9 @@ def workers(count: int, arguments: dict[str, Any]) -> Iterator[Rank]:
     others: list[_Worker] = []
     try:
         ranks = [asdict(Rank(index, count, port)) for index in range(1, count)]
-        others += [_Worker({**arguments, "rank": rank}, max(1, threads // count)) for rank in ranks]
+        others += [_Worker(max(1, threads // count)) for _ in ranks]
+        for worker, rank in zip(others, ranks, strict=True):  # a large message waits until its reader is up
+            worker.send({**arguments, "rank": rank})
         torch.set_num_threads(max(1, threads // count))
         yield Rank(0, count, port)
         for worker in others:
@@ -129,7 +131,7 @@ def workers(count: int, arguments: dict[str, Any]) -> Iterator[Rank]:
 class _Worker:
     """A process that reads its arguments, one line of JSON, and then waits for the end of its input to die."""
 
-    def __init__(self, arguments: dict[str, Any], threads: int) -> None:
+    def __init__(self, threads: int) -> None:
         self.messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `end`
         self.process = subprocess.Popen(
             [sys.executable, "-m", "geosynth.training.worker"],
@@ -139,6 +141,9 @@ class _Worker:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )
+
+    def send(self, arguments: dict[str, Any]) -> None:
+        """Tell it what to do."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(arguments) + "\n")
         self.process.stdin.flush()

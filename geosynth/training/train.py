@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+import pickle
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from geosynth.models.device import best_device, keep_freed_memory, plain_memory_
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.store import PatchSource
+from geosynth.raster.stores.source import PatchSource
 from geosynth.training.fit import (
     TrainProgress,
     Watch,
@@ -149,16 +151,17 @@ def train(
         raise OutputError(f"{model_path}: exists already; train into another folder")
     check_output(model_path, overwrite=False)
     _check_devices(settings.devices)
-    path = str(data) if isinstance(data, str | Path) else data.path
-    arguments = {"data": path, "out": str(out), "settings": settings.model_dump(mode="json"), "fold": fold}
+    sources = open_sources(data)
+    opened = base64.b64encode(pickle.dumps(sources)).decode()  # a source need not have one path to be opened by
+    arguments = {"data": opened, "out": str(out), "settings": settings.model_dump(mode="json"), "fold": fold}
     with workers(settings.devices, arguments) as rank:
-        task, card = run(data, out, settings, fold, rank, progress)
+        task, card = run(sources, out, settings, fold, rank, progress)
     task.to(best_device())  # Lightning leaves it on the CPU
     return save_generator(model_path, task.finished_generator(), card, task.encoder)
 
 
 def run(
-    data: str | Path | PatchSource,
+    sources: Sequence[PatchSource],
     out: str | Path,
     settings: TrainSettings,
     fold: str,
@@ -168,7 +171,6 @@ def run(
     """One process's part of `train`, up to the trained networks; arguments and errors as there."""
     keep_freed_memory()
     out = Path(out)
-    sources: Sequence[PatchSource] = open_sources(data) if isinstance(data, str | Path) else [data]
     initial = load_initial(settings, sources[0])
     # The scaling in which a model's weights were learned stays.
     bands = band_settings(sources, fold) if initial is None else initial.card.bands
@@ -231,12 +233,12 @@ def _class_weights(sources: Sequence[PatchSource], fold: str, balance: float) ->
 
 
 def _class_pixels(sources: Sequence[PatchSource], fold: str) -> dict[str, int]:
-    pixels = np.array([scene.class_pixels for source in sources for scene in source.scenes_in(fold)]).sum(axis=0)
+    pixels = np.array([source.class_pixels(fold) for source in sources]).sum(axis=0)
     return dict(zip(sources[0].legend.names, pixels.tolist(), strict=True))
 
 
 def _warn_of_absent_classes(sources: Sequence[PatchSource], fold: str) -> None:
-    """What a model has never seen it cannot paint; the scenes' records tell before the training does."""
+    """What a model has never seen it cannot paint; the counts tell before the training does."""
     names = [name for name, count in _class_pixels(sources, fold).items() if not count]
     if names:
         _log.warning("fold %r has no pixel of %s: the model cannot learn to paint that", fold, ", ".join(names))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import pickle
 import signal
 import sys
 
@@ -19,7 +21,8 @@ def main() -> None:
     end_with_parent()
     rank = Rank(**arguments["rank"])
     try:
-        run(arguments["data"], arguments["out"], TrainSettings.parse(arguments["settings"]), arguments["fold"], rank)
+        sources = pickle.loads(base64.b64decode(arguments["data"]))  # noqa: S301 - our own parent made it
+        run(sources, arguments["out"], TrainSettings.parse(arguments["settings"]), arguments["fold"], rank)
     except (GeosynthError, MemoryError) as error:
         sys.exit(f"{error or 'out of memory'}")
 

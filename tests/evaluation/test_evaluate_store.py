@@ -23,6 +23,7 @@ from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.stores.store import Store
 from geosynth.segmentation.segmenter import SegmenterCard, save_segmenter
+from rasters import north_up, random_codes, random_image, write_raster
 from scene_stores import make_scene_store
 
 NUM_TEST, NUM_TRAIN = 10, 8
@@ -276,6 +277,28 @@ def test_a_model_paints_the_twins_once(tmp_path: Path, tiny_model: Any) -> None:
     lonely = evaluate(**{**options, "latents": 1})  # painted beside nothing, and gone
     assert lonely.headline == first.headline
     assert lonely.diversity.pixels.value is None
+
+
+def test_labels_in_place_that_changed_are_painted_anew(tmp_path: Path, tiny_model: Any) -> None:
+    """An earlier twin, of the labels as they were, is left alone."""
+    write_raster(tmp_path / "image.tif", random_image(0, 64, 64), north_up())
+    description = tmp_path / "data.yaml"
+    description.write_text(f"images: image.tif\nlabels: labels.tif\nbands: {list(RGBN)}\nsplit: {{shares: [0, 0, 1]}}")
+    twins: list[int] = []
+    for seed in (0, 1):
+        write_raster(tmp_path / "labels.tif", random_codes(seed, 64, 64), north_up())
+        report = evaluate(
+            data=description,
+            model=tiny_model,
+            tile_size=32,
+            features=False,
+            latents=1,
+            out=tmp_path / "out",
+            overwrite=True,
+        )
+        assert report.headline.wasserstein.value is not None
+        twins.append(len(list((tmp_path / "out" / "cache").iterdir())))
+    assert twins == [1, 2]
 
 
 def test_bad_calls_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend
-from geosynth.raster.stores.store import Scene, Store
+from geosynth.raster.stores.source import Scene
+from geosynth.raster.stores.store import Store
 
 RGBN = ("red", "green", "blue", "nir")
 SIDE, GAP = 64, 16

@@ -49,7 +49,7 @@ def test_places_folds_and_grid_are_the_real_ones(store: Store, finished: Store, 
         (scene.name, scene.window, scene.class_pixels) for scene in store.scenes
     ]
     for fold in ("train", "test"):
-        assert finished.class_pixels_in(fold) == store.class_pixels_in(fold)
+        assert finished.class_pixels(fold) == store.class_pixels(fold)
         np.testing.assert_array_equal(TileView(finished, fold, 64).windows, TileView(store, fold, 64).windows)
     assert finished.synthetic["GEOSYNTH_MODEL_SHA256"] == tiny_model.sha256
     assert geosynth.info(finished.path)["synthetic"]["GEOSYNTH_SEED"] == "5"
@@ -68,7 +68,7 @@ def test_one_fold_alone(store: Store, finished: Store, tiny_model: GeneratorMode
     np.testing.assert_array_equal(alone.read_image(place), finished.read_image(place))
     outside = alone.read_labels(PLACES["a.tif"])
     assert (outside == alone.legend.num_classes).all()
-    assert sum(alone.class_pixels_in("train")) == 0
+    assert sum(alone.class_pixels("train")) == 0
     assert len(TileView(alone, "train", 64)) == 0
     assert len(TileView(alone, "test", 64)) == len(TileView(store, "test", 64))
 

@@ -10,11 +10,11 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.stores.store import Scene
+from geosynth.raster.stores.source import PatchSource, Scene
 from rasters import UTM, north_up, random_codes, random_image
 
 
-class MemorySource:
+class MemorySource(PatchSource):
     """Scenes of random values; `holes` takes some labels away, `nothing` all of them. Counts reads of labels.
 
     The image's first band holds the row, its second the column, both modulo 251.
@@ -22,7 +22,6 @@ class MemorySource:
 
     chunk_size = 8
     path = "memory"
-    gsd = 0.6
 
     def __init__(
         self,
@@ -60,11 +59,9 @@ class MemorySource:
         counts = np.bincount(self.labels[window.slices].ravel(), minlength=self.legend.num_classes + 1)
         return tuple(counts[:-1].tolist())
 
-    def scenes_in(self, fold: str) -> tuple[Scene, ...]:
-        return tuple(scene for scene in self.scenes if self.split.meets(scene.window, fold))
-
-    def read_image(self, window: Window) -> np.ndarray:
-        return self.image[(slice(None), *window.slices)]
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        self.reads += 1
+        return self.image[(slice(None), *window.slices)], self.labels[window.slices]
 
     def read_labels(self, window: Window) -> np.ndarray:
         self.reads += 1

@@ -10,7 +10,8 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.stores.store import Scene, Store
+from geosynth.raster.stores.source import Scene
+from geosynth.raster.stores.store import Store
 from rasters import UTM, north_up, random_codes, random_image
 
 HEIGHT, WIDTH = 120, 150

@@ -27,7 +27,8 @@ from geosynth.patches.dataset import PatchDataset, PatchSet
 from geosynth.patches.module import PatchModule, start_worker
 from geosynth.patches.sampler import Draw, PatchSampler
 from geosynth.raster.stores.in_place import SplitRule, open_in_place, open_zarr_in_place
-from geosynth.raster.stores.store import PatchSource, Store
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import Store
 from rasters import north_up, random_codes, random_image, write_raster
 
 BANDS = ("red", "green", "blue", "nir")

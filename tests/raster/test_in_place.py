@@ -17,14 +17,15 @@ import zarr
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
-from range_server import RangeServer
 from rasterio.enums import ColorInterp
 
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.stores.in_place import SplitRule, open_in_place, open_sources, open_zarr_in_place
-from geosynth.raster.stores.store import PatchSource, Scene, Store
+from geosynth.raster.stores.source import PatchSource, Scene
+from geosynth.raster.stores.store import Store
+from range_server import RangeServer
 from rasters import north_up, random_codes, random_image, write_raster
 from strategies import few
 

@@ -81,8 +81,8 @@ def test_chosen_folds_are_kept_apart_across_zones(tmp_path: Path) -> None:
         for name, fold in (("a.tif", "train"), ("b.tif", "test"))
     ]
     train, test = ingest(None, None, tmp_path / "out", items=items, bands=RGBN)
-    assert sum(test.class_pixels_in("test")) == SIDE * SIDE
-    assert 0 < sum(train.class_pixels_in("train")) < SIDE * SIDE  # what test shows too was taken out
+    assert sum(test.class_pixels("test")) == SIDE * SIDE
+    assert 0 < sum(train.class_pixels("train")) < SIDE * SIDE  # what test shows too was taken out
 
 
 def test_items_name_folds_for_all_or_none(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_items_name_folds_for_all_or_none(tmp_path: Path) -> None:
 def test_blocks_split_within_a_scene(tmp_path: Path) -> None:
     add(tmp_path, "a.tif", north_up(0, 0), side=400)
     (store,) = run(tmp_path, by="blocks", block_size=50, shares=(0.6, 0.1, 0.3), buffer="6px")
-    pixels = {fold: sum(store.class_pixels_in(fold)) for fold in ("train", "val", "test")}
+    pixels = {fold: sum(store.class_pixels(fold)) for fold in ("train", "val", "test")}
     assert all(pixels.values())
     assert sum(pixels.values()) < 400 * 400  # the buffer is no one's
     assert store.split.buffer == 6

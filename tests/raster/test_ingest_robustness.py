@@ -77,7 +77,7 @@ def test_as_image(real_data: Path, tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(has_class, valid)
     np.testing.assert_array_equal(store.image[:][:, valid], wanted[:, valid])
     assert store.dtype == wanted.dtype
-    assert sum(store.class_pixels_in("train")) == valid.sum()
+    assert sum(store.class_pixels("train")) == valid.sum()
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -18,7 +18,9 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE, Legend
-from geosynth.raster.stores.store import Scene, Store, is_store, open_stores
+from geosynth.raster.stores import source
+from geosynth.raster.stores.source import Scene
+from geosynth.raster.stores.store import Store, is_store, open_stores
 from rasters import UTM, UTM_18N, north_up, random_codes, random_image
 
 HEIGHT, WIDTH = 50, 70
@@ -114,13 +116,13 @@ def test_what_is_counted_later_is_kept(tmp_path: Path) -> None:
     store.finish([scene(5, (1, 2, 3, 4, 5, 6))], split, {"val": [6, 5, 4, 3, 2, 1]})
     again = Store(store.path)
     assert again.scenes == (scene(5, (1, 2, 3, 4, 5, 6)),)
-    assert again.class_pixels_in("val") == (6, 5, 4, 3, 2, 1)
-    assert again.class_pixels_in("train") == (0,) * 6
+    assert again.class_pixels("val") == (6, 5, 4, 3, 2, 1)
+    assert again.class_pixels("train") == (0,) * 6
     assert again.scenes_in("val") == again.scenes
     assert again.geobox == store.geobox
 
 
-def test_a_new_split_is_counted_by_pixels(tmp_path: Path) -> None:
+def test_a_new_split_is_counted_by_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of scenes that straddle two folds, and of pixels that two scenes hold."""
     windows = [Window(0, 0, 40, 60), Window(20, 30, 30, 40)]
     scenes = [Scene("x", window, (), "", "") for window in windows]
@@ -133,13 +135,14 @@ def test_a_new_split_is_counted_by_pixels(tmp_path: Path) -> None:
     Store(tmp_path / "store", mode="r+").write(Window(0, 0, HEIGHT, WIDTH), random_image(0, HEIGHT, WIDTH), codes)
     split = SpatialSplit.by_blocks(windows, 16, (0.5, 0, 0.5), seed=1, buffer=3)
     seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(source, "_PIECE", 32)
     Store(tmp_path / "store").set_split(split, lambda done, total: seen.append((done, total)))
     store = Store(tmp_path / "store")
     assert seen[-1] == (6, 6)
     for fold in ("train", "val", "test"):
         mine = codes[split.mask(Window(0, 0, HEIGHT, WIDTH), fold)]
-        assert store.class_pixels_in(fold) == tuple((mine == code).sum() for code in CHESAPEAKE.codes)
-    assert store.describe()["folds"]["train"]["pixels"] == sum(store.class_pixels_in("train"))
+        assert store.class_pixels(fold) == tuple((mine == code).sum() for code in CHESAPEAKE.codes)
+    assert store.describe()["folds"]["train"]["pixels"] == sum(store.class_pixels("train"))
 
 
 def test_shards_over_windows_cover_them_once(tmp_path: Path) -> None:

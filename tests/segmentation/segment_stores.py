@@ -9,7 +9,8 @@ from odc.geo.geobox import GeoBox
 from geosynth.config import SegmentSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend, LegendClass
-from geosynth.raster.stores.store import Scene, Store
+from geosynth.raster.stores.source import Scene
+from geosynth.raster.stores.store import Store
 
 BANDS = ("red", "green", "blue", "nir")
 LEGEND = Legend(

@@ -11,17 +11,17 @@ from geosynth.grid import Window
 from geosynth.mosaic.twin import twin
 from geosynth.patches.positions import PositionIndex
 from geosynth.raster.stores.tiles import TileView
-from geosynth.segmentation.data import open_data
+from geosynth.segmentation.data import Tile, open_data
 from geosynth.study.plan import plan_cells
 from geosynth.study.verbs import measure_likeness
-from geosynth.study.workshop import KeptTiles, source_for, source_for_twin
+from geosynth.study.workshop import keep_tiles, source_for, source_for_twin
 from scene_stores import make_scene_store
 
 TILES = [Window(0, 0, 64, 64), Window(64, 256, 64, 64)]
 
 
 def test_patches_lie_in_kept_tiles(study_store):
-    kept = KeptTiles(study_store, "train", TILES)
+    kept = keep_tiles(study_store, "train", [Tile(0, window) for window in TILES])
     index = PositionIndex(kept, "train", 48)
     assert index.counts.sum() == len(TILES) * 17**2
     rng = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def test_patches_lie_in_kept_tiles(study_store):
 
 
 def test_other_folds_stay_as_they_are(study_store):
-    kept = KeptTiles(study_store, "train", TILES)
+    kept = keep_tiles(study_store, "train", [Tile(0, window) for window in TILES])
     for fold in ("val", "test"):
         assert kept.split.area(fold).equals(study_store.split.area(fold))
         assert kept.scenes_in(fold) == study_store.scenes_in(fold)

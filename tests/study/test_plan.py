@@ -8,7 +8,7 @@ from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, make_study_store
 from geosynth.config import ReplaceSettings, StudySettings
 from geosynth.errors import SettingsError
 from geosynth.raster.stores.store import Store
-from geosynth.study.plan import GivenGenerator, Place, contrasts, digest_of_data, key_of, plan_cells
+from geosynth.study.plan import GivenGenerator, Place, contrasts, key_of, plan_cells
 
 GIVEN = GivenGenerator("/model.safetensors", "f" * 64)
 
@@ -67,8 +67,8 @@ def test_contrasts_are_against_the_arm_without():
 
 
 def test_a_key_depends_on_all_that_changes_the_result_and_on_nothing_else(study_store, tmp_path):
-    digest = digest_of_data(study_store)
-    assert digest == digest_of_data(Store(study_store.path))
+    digest = study_store.digest()
+    assert digest == Store(study_store.path).digest()
     keys = {key_of(cell.recipe, digest) for cell in plan_cells(REPLACE, GIVEN)}
     assert len(keys) == 9
     for change in ({"segment.steps": 5}, {"generate.style_length": 1.0}, {"segment.augment": "none"}):
@@ -86,7 +86,7 @@ def test_a_key_depends_on_all_that_changes_the_result_and_on_nothing_else(study_
     # Another split is other data.
     moved = make_study_store(tmp_path / "moved.zarr")
     moved.split = type(moved.split)(moved.split.areas[::-1], 0)
-    assert digest_of_data(moved) != digest
+    assert moved.digest() != digest
 
 
 def test_what_a_generator_shows_meanwhile_does_not_change_its_key():

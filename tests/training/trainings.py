@@ -11,7 +11,8 @@ from odc.geo.geobox import GeoBox
 from geosynth.config import TrainSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.stores.store import Scene, Store
+from geosynth.raster.stores.source import Scene
+from geosynth.raster.stores.store import Store
 from geosynth.training.train import train
 
 TINY = TrainSettings(

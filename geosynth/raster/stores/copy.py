@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError
 from geosynth.files import writing
 from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.stores.layout import label_dtype
-from geosynth.raster.stores.store import FoldPixels, PatchSource, Scene, Store, add_pixels, count_by_fold, create_group
+from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Scene, count_by_fold
+from geosynth.raster.stores.store import Store, create_group
 
 Read = Callable[[Window], tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
 
@@ -92,26 +92,6 @@ class FoldLabels(LabelRaster):
         return indices, labelled
 
 
-def check_twin(twin: PatchSource, source: PatchSource) -> None:
-    """Refuse a store that is not a twin of another.
-
-    Raises:
-        DataError: if their grids, bands, kinds of values or classes differ.
-    """
-    if twin.geobox != source.geobox:
-        raise DataError(f"{twin.path}: its grid is not that of {source.path}; make the twin of the same store")
-    for what, theirs, own in (
-        ("bands", twin.band_names, source.band_names),
-        ("imagery", (str(twin.dtype),), (str(source.dtype),)),
-        ("classes", twin.legend.names, source.legend.names),
-    ):
-        if theirs != own:
-            raise DataError(
-                f"{twin.path}: its {what} ({', '.join(theirs)}) differ from those of {source.path}"
-                f" ({', '.join(own)}); make the twin of the same store"
-            )
-
-
 def write_twins(
     out: Path,
     sources: Sequence[PatchSource],
@@ -145,13 +125,13 @@ def write_twins(
             done, total = 0, sum(map(len, shards))
             for store, source, read, windows in zip(stores, sources, images, shards, strict=True):
                 scenes: dict[Scene, npt.NDArray[np.int64]] = {}
-                folds: FoldPixels = {}
+                folds = np.zeros((len(FOLDS_AND_ALL), store.legend.num_classes), dtype=np.int64)
                 for window in windows:
                     _copy_shard(store, source, read, window, scenes, folds)
                     done += 1
                     progress("writing", done, total)
                 counted = [replace(scene, class_pixels=tuple(scenes[scene].tolist())) for scene in store.scenes]
-                store.finish(counted, store.split, folds)
+                store.finish(counted, store.split, dict(zip(FOLDS_AND_ALL, folds.tolist(), strict=True)))
             if out.exists():
                 shutil.rmtree(out)
             partial.replace(out)
@@ -184,7 +164,7 @@ def _copy_shard(
     read: Read,
     window: Window,
     scenes: dict[Scene, npt.NDArray[np.int64]],
-    folds: FoldPixels,
+    folds: npt.NDArray[np.int64],
 ) -> None:
     """Write one shard, and count its classes by scene and by fold."""
     pixels, valid = read(window)
@@ -192,7 +172,7 @@ def _copy_shard(
     indices = np.where(valid, source.read_labels(window), no_class).astype(np.uint8)
     codes = store.legend.decode(indices, store.nodata).astype(store.labels.dtype)
     store.write(window, pixels, codes)
-    add_pixels(folds, count_by_fold(indices, window, store.split, store.legend))
+    folds += count_by_fold(indices, window, store.split, no_class)
     for scene in store.scenes:
         counts = scenes.setdefault(scene, np.zeros(no_class, dtype=np.int64))
         part = scene.window.intersection(window)

@@ -14,16 +14,18 @@ from odc.geo.geobox import GeoBox
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from geosynth.errors import DataError, SettingsError
-from geosynth.grid import SpatialSplit, Window, buffer_pixels, ground_sampling_distance, offset_in, parse_distance
+from geosynth.grid import SpatialSplit, Window, buffer_pixels, offset_in, parse_distance
 from geosynth.grid.split import SHARES
 from geosynth.legend import Legend
 from geosynth.raster.bands import common_bands
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Array, Raster
+from geosynth.raster.read import Array, Mask, Raster, RasterFile
 from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.items import Item, Paths, pair_files
 from geosynth.raster.stores.pairs import open_pairs
-from geosynth.raster.stores.store import PatchSource, Scene, open_stores
+from geosynth.raster.stores.source import PatchSource, Scene
+from geosynth.raster.stores.store import open_stores
+from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr import ZarrImage, ZarrLabels
 
 # --- InPlace: scenes read from where they are, files, URLs and Zarr arrays alike, without a copy.
@@ -52,7 +54,7 @@ class Piece(Protocol):
         """On the common grid."""
 
 
-class InPlace:
+class InPlace(PatchSource):
     """Scenes on one pixel grid, read from where they are. A `PatchSource`.
 
     Where scenes overlap, the later one wins, but its nodata does not: just as in a store. Codes that the legend does
@@ -100,54 +102,54 @@ class InPlace:
         windows = [piece.window for piece in pieces]
         self._edges = np.array([(w.row, w.column, w.bottom, w.right) for w in windows])
 
-    @property
-    def gsd(self) -> float | None:
-        """Ground sampling distance, metres a pixel; None without a projected CRS."""
-        return ground_sampling_distance(self.geobox)
+    def _evidence(self, scenes: Sequence[Scene]) -> Any:
+        """Names, sizes and times of the scenes' files; of what is behind a URL, samples of its pixels."""
+        pieces = [piece for piece, scene in zip(self.pieces, self.scenes, strict=True) if scene in scenes]
+        files = [[files_of(raster) for raster in (piece.image, piece.labels.raster)] for piece in pieces]
+        remote = [scene for scene, of_scene in zip(scenes, files, strict=True) if not all(of_scene)]
+        states = [
+            [file.name, file.stat().st_size, file.stat().st_mtime_ns]
+            for of_scene in files
+            for of_raster in of_scene
+            for file in of_raster
+        ]
+        return [states, super()._evidence(remote)]
 
-    def scenes_in(self, fold: str) -> tuple[Scene, ...]:
-        """The scenes that have a part in the fold."""
-        return tuple(scene for scene in self.scenes if self.split.meets(scene.window, fold))
-
-    def read_image(self, window: Window) -> Array:
-        """(bands, height, width); 0 where no scene is. The window lies inside the grid.
-
-        Raises:
-            RasterError: if a file cannot be read; names it.
-        """
+    def read(self, window: Window) -> tuple[Array, npt.NDArray[np.uint8]]:
+        """See `PatchSource`; the imagery is 0 where no scene is."""
         near = self._near(window)
         if len(near) == 1 and near[0].window.contains(window):
-            return near[0].image.read(_local(near[0], window))[0]
+            values, valid = near[0].image.read(_local(near[0], window))
+            return values, self._indices(near[0], window, valid)
         image = np.zeros((len(self.band_names), window.height, window.width), dtype=self.dtype)
         indices = np.full((window.height, window.width), self.legend.num_classes, dtype=np.uint8)
         for piece in near:
             part = piece.window.intersection(window)
             assert part is not None
             place = part.shift(-window.row, -window.column).slices
-            values, _ = piece.image.read(_local(piece, part))
-            if len(near) == 1:
-                image[(slice(None), *place)] = values
-                continue
-            found = self._indices(piece, part)
+            values, valid = piece.image.read(_local(piece, part))
+            found = self._indices(piece, part, valid)
             taken = self._is_taken(found, indices[place])
-            indices[place] = np.where(taken, found, indices[place])
-            image[(slice(None), *place)] = np.where(taken, values, image[(slice(None), *place)])
-        return image
+            np.copyto(indices[place], found, where=taken)
+            np.copyto(image[(slice(None), *place)], values, where=taken)
+        return image, indices
+
+    def read_image(self, window: Window) -> Array:
+        """See `PatchSource`; labels are read only where scenes overlap."""
+        near = self._near(window)
+        if len(near) == 1 and near[0].window.contains(window):
+            return near[0].image.read(_local(near[0], window))[0]
+        return self.read(window)[0]
 
     def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
-        """(height, width) class indices; `num_classes` where image or labels have no data.
-
-        Raises:
-            RasterError: if a file cannot be read; names it.
-            LegendError: if it holds codes that the legend does not know.
-        """
+        """See `PatchSource`."""
         indices = np.full((window.height, window.width), self.legend.num_classes, dtype=np.uint8)
         for piece in self._near(window):
             part = piece.window.intersection(window)
             assert part is not None
             place = part.shift(-window.row, -window.column).slices
-            found = self._indices(piece, part)
-            indices[place] = np.where(self._is_taken(found, indices[place]), found, indices[place])
+            found = self._indices(piece, part, piece.image.read(_local(piece, part))[1])
+            np.copyto(indices[place], found, where=self._is_taken(found, indices[place]))
         return indices
 
     def _near(self, window: Window) -> list[Piece]:
@@ -160,10 +162,9 @@ class InPlace:
         taken: npt.NDArray[np.bool_] = (new < self.legend.num_classes) | (old == self.legend.num_classes)
         return taken
 
-    def _indices(self, piece: Piece, part: Window) -> npt.NDArray[np.uint8]:
-        local = _local(piece, part)
-        codes, valid = piece.labels.read_codes(local)
-        valid &= piece.image.read(local)[1]
+    def _indices(self, piece: Piece, part: Window, has_data: Mask) -> npt.NDArray[np.uint8]:
+        codes, valid = piece.labels.read_codes(_local(piece, part))
+        valid &= has_data
         legend = piece.labels.legend
         indices = legend.encode(codes)
         unclear = valid & (indices == legend.num_classes)
@@ -176,6 +177,18 @@ class InPlace:
 
 def _local(piece: Piece, window: Window) -> Window:
     return window.shift(-piece.window.row, -piece.window.column)
+
+
+def files_of(raster: Raster) -> list[Path]:
+    """The files on a disk that a raster is read from: itself, and what belongs to it; none if it is behind a URL."""
+    raster = unwarped(raster)
+    path = Path(raster.path)
+    if path.is_dir():  # Zarr
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    names = [path]
+    if isinstance(raster, RasterFile):
+        names += sorted(Path(name) for name in set(raster.files) - {raster.path})
+    return names if all(name.is_file() for name in names) else []
 
 
 def _block_size(image: Any) -> int:
@@ -335,7 +348,7 @@ def open_zarr_in_place(
     )
 
 
-def open_sources(path: str | Path | PatchSource | list[PatchSource] | tuple[PatchSource, ...]) -> list[PatchSource]:
+def open_sources(path: str | Path | PatchSource | Sequence[PatchSource]) -> list[PatchSource]:
     """A store, the stores of several CRSs, or what a YAML file describes; sources already open are passed on.
 
     Args:
@@ -349,7 +362,7 @@ def open_sources(path: str | Path | PatchSource | list[PatchSource] | tuple[Patc
         if Path(path).suffix.lower() in (".yaml", ".yml"):
             return _describe(Path(path))
         return list(open_stores(path))
-    return list(path) if isinstance(path, list | tuple) else [path]
+    return [path] if isinstance(path, PatchSource) else list(path)
 
 
 def _describe(file: Path) -> list[PatchSource]:

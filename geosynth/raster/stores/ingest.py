@@ -32,16 +32,8 @@ from geosynth.raster.stores.pairs import (
     split_groups,
     warn_of_colours,
 )
-from geosynth.raster.stores.store import (
-    FoldPixels,
-    Scene,
-    Store,
-    add_pixels,
-    count_by_fold,
-    create_group,
-    is_store,
-    open_stores,
-)
+from geosynth.raster.stores.source import FOLDS_AND_ALL, Progress, Scene, count_by_fold
+from geosynth.raster.stores.store import Store, create_group, is_store, open_stores
 from geosynth.raster.unfinished import Journal, Plan
 from geosynth.raster.warp import unwarped
 
@@ -105,7 +97,7 @@ def fill_shard(job: Job, key: tuple[int, int]) -> dict[str, Any]:
     """Write shard `key` (group, number).
 
     Returns:
-        `scenes`: [position, pixels of each class] of its scenes, `folds`: pixels of each class of each fold.
+        `scenes`: [position, pixels of each class] of its scenes, `folds`: pixels of each class, see `count_by_fold`.
 
     Raises:
         RasterError: if a file cannot be read.
@@ -135,9 +127,7 @@ def fill_shard(job: Job, key: tuple[int, int]) -> dict[str, Any]:
             np.copyto(extras[name][place], extra[0], where=has_data)
     codes = store.legend.decode(indices, store.nodata).astype(store.labels.dtype)
     store.write(window, image, codes, extras)
-    folds: dict[str, list[int]] = {}
-    add_pixels(folds, count_by_fold(indices, window, job.splits[group], store.legend))
-    return {"scenes": scenes, "folds": folds}
+    return {"scenes": scenes, "folds": count_by_fold(indices, window, job.splits[group], no_class).tolist()}
 
 
 def _read_pair(pair: Pair, local: Window, no_class: int) -> tuple[Array, npt.NDArray[np.uint8]]:
@@ -170,7 +160,6 @@ def _sha256(raster: Raster) -> str:
         raise RasterError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-Progress = Callable[[int, int], None]
 Part = tuple[int, int]  # number of a grid, and of a pair or shard on it
 
 _LOG = logging.getLogger(__name__)
@@ -400,11 +389,10 @@ def _finish(
 ) -> None:
     """Sum what was counted in the shards, and note it with the files' hashes."""
     pixels = np.zeros((len(group.pairs), store.legend.num_classes), dtype=np.int64)
-    folds: FoldPixels = {}
+    folds = np.sum([result["folds"] for result in results], axis=0)
     for result in results:
         for position, counts in result["scenes"]:
             pixels[position] += counts
-        add_pixels(folds, result["folds"])
     scenes = [
         Scene(
             name=pair.item.name or Path(pair.item.image).name,
@@ -418,7 +406,7 @@ def _finish(
         )
         for pair, look, row in zip(group.pairs, looks, pixels, strict=True)
     ]
-    store.finish(scenes, split, folds)
+    store.finish(scenes, split, dict(zip(FOLDS_AND_ALL, folds.tolist(), strict=True)))
 
 
 def _move(journal: Journal, out: Path) -> None:

@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.files import check_output
-from geosynth.grid import SpatialSplit, TilePlan, Window, buffer_pixels, parse_distance
+from geosynth.grid import SpatialSplit, Window, buffer_pixels, parse_distance
 from geosynth.grid.alignment import same_pixels
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.leakage import Leak, Places, find_leaks
@@ -27,55 +27,9 @@ from geosynth.grid.split import FOLDS, SHARES, load_split, part_neighbours
 from geosynth.grid.vector import PARQUET, check_suffix, read_table, to_coordinates, to_pixels
 from geosynth.raster.read import RASTER_SUFFIXES, open_raster
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.store import FoldPixels, PatchSource, Store, add_pixels, count_by_fold
+from geosynth.raster.stores.source import PatchSource, Progress
+from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
-
-# --- Pixels of each class: in blocks, and in the folds of a split. Labels are read a piece at a time.
-
-Progress = Callable[[int, int], None]
-
-_PIECE = 2048  # side of what is read at once, pixels: 4 MB of labels a thread
-
-
-def count_blocks(
-    source: PatchSource, blocks: Sequence[Window], progress: Progress = lambda done, total: None
-) -> npt.NDArray[np.int64]:
-    """(blocks, classes): labelled pixels of each class in each block, which may reach beyond the grid."""
-    grid = Window(0, 0, *source.geobox.shape)
-
-    def count(block: Window) -> npt.NDArray[np.int64]:
-        inside = block.intersection(grid)
-        total = np.zeros(source.legend.num_classes, dtype=np.int64)
-        if inside is not None:
-            for piece in TilePlan(inside.height, inside.width, _PIECE):
-                labels = source.read_labels(piece.shift(inside.row, inside.column))
-                total += np.bincount(labels.ravel(), minlength=len(total) + 1)[: len(total)]
-        return total
-
-    counts = np.zeros((len(blocks), source.legend.num_classes), dtype=np.int64)
-    with ThreadPoolExecutor() as pool:
-        for index, found in enumerate(pool.map(count, blocks)):
-            counts[index] = found
-            progress(index + 1, len(blocks))
-    return counts
-
-
-def count_folds(source: PatchSource, split: SpatialSplit, progress: Progress = lambda done, total: None) -> FoldPixels:
-    """Labelled pixels of each class in each fold, and under "all" those of no fold too."""
-    grid = Window(0, 0, *source.geobox.shape)
-    blocks = blocks_over([scene.window for scene in source.scenes], _PIECE)
-    pieces = [piece for block in blocks if (piece := block.intersection(grid))]
-
-    def count(piece: Window) -> FoldPixels:
-        return count_by_fold(source.read_labels(piece), piece, split, source.legend)
-
-    pixels: FoldPixels = {}
-    with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(count, pieces), start=1):
-            add_pixels(pixels, found)
-            progress(done, len(pieces))
-    return pixels
-
 
 # --- Where tiles lie: footprints of raster files, tables of polygons, and folds of stores, brought into one unit.
 
@@ -314,10 +268,10 @@ def split(
         elif by == "scenes":
             splits.append(SpatialSplit.by_scenes(_listed(source, listed), buffer=pixels))
         elif by == "clusters":
-            found = count_blocks(source, _windows(source), progress) if stratify else None
+            found = _count(source, _windows(source), progress) if stratify else None
             splits.append(SpatialSplit.by_clusters(_windows(source), shares, seed, buffer=pixels, class_pixels=found))
         elif by == "blocks":
-            found = count_blocks(source, blocks_over(_windows(source), block_size), progress) if stratify else None
+            found = _count(source, blocks_over(_windows(source), block_size), progress) if stratify else None
             splits.append(
                 SpatialSplit.by_blocks(_windows(source), block_size, shares, seed, buffer=pixels, class_pixels=found)
             )
@@ -332,10 +286,11 @@ def split(
             chosen.save(file, source.geobox)
         if keep and isinstance(source, Store):
             source.set_split(chosen, progress)
-            counts = {fold: list(source.class_pixels_in(fold)) for fold in (*FOLDS, "all")}
+            described.append(_describe(source, file))
         else:
-            counts = count_folds(source, chosen, progress)
-        described.append(_describe(source, chosen, file, counts))
+            divided = source.with_split(chosen)
+            divided.class_pixels("all", progress)
+            described.append(_describe(divided, file))
     return {"by": by, "seed": seed, "stores": described}
 
 
@@ -372,6 +327,11 @@ def check_split(
 
 def _windows(source: PatchSource) -> list[Window]:
     return [scene.window for scene in source.scenes]
+
+
+def _count(source: PatchSource, windows: Sequence[Window], progress: Progress) -> npt.NDArray[np.int64]:
+    """(windows, classes): pixels of each class, whatever their fold."""
+    return source.count_classes(windows, progress)[:, -1]
 
 
 def _listed(source: PatchSource, listed: Mapping[str, str]) -> dict[str, list[Window]]:
@@ -419,17 +379,17 @@ def _files(sources: Sequence[PatchSource], out: Path | None, overwrite: bool) ->
     return list(files)
 
 
-def _describe(source: PatchSource, chosen: SpatialSplit, file: Path | None, pixels: FoldPixels) -> dict[str, Any]:
-    counts = {fold: np.array(of_fold) for fold, of_fold in pixels.items()}
-    counts["none"] = counts["all"] - sum(counts.get(fold, 0) for fold in FOLDS)
-    total = max(1, int(counts["all"].sum()))
+def _describe(source: PatchSource, file: Path | None) -> dict[str, Any]:
+    """What each fold of a source got, and under "none" what is in no fold."""
+    counts = {fold: np.array(source.class_pixels(fold)) for fold in FOLDS}
+    every = np.array(source.class_pixels("all"))
+    counts["none"] = every - sum(counts.values())
     folds = {}
-    for fold in (*FOLDS, "none"):
-        of_fold = counts.get(fold, np.zeros(source.legend.num_classes))
+    for fold, of_fold in counts.items():
         shares = (of_fold / max(1, of_fold.sum())).tolist()
         folds[fold] = {
             "pixels": int(of_fold.sum()),
-            "share": float(of_fold.sum() / total),
+            "share": float(of_fold.sum() / max(1, every.sum())),
             "class_shares": dict(zip(source.legend.names, shares, strict=True)),
         }
-    return {"path": source.path, "file": str(file) if file else None, "buffer_px": chosen.buffer, "folds": folds}
+    return {"path": source.path, "file": str(file) if file else None, "buffer_px": source.split.buffer, "folds": folds}

@@ -7,10 +7,9 @@ not stored; they read as nodata labels. Scenes in several CRSs lie in several st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,149 +20,24 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import RasterError, SettingsError
-from geosynth.grid import SpatialSplit, Window, ground_sampling_distance
+from geosynth.grid import SpatialSplit, Window
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.remote import missing_package
 from geosynth.raster.stores import layout
-
-# --- Scene: one source raster pair on a grid; and counting classes by fold.
-
-FoldPixels = dict[str, list[int]]  # of a fold: pixels of each class, in the legend's order
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """One source raster pair in a store.
-
-    Attributes:
-        name: by which messages call it.
-        window: on the store's grid.
-        class_pixels: pixels of each class that have imagery too, in the legend's order.
-        image_sha256, labels_sha256: of the source files; empty where they are not local.
-        image, labels: the source files.
-        date: of the imagery, as its source says it.
-    """
-
-    name: str
-    window: Window
-    class_pixels: tuple[int, ...]
-    image_sha256: str
-    labels_sha256: str
-    image: str = ""
-    labels: str = ""
-    date: str | None = None
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether each pixel has imagery and a class."""
-        return sum(self.class_pixels) == self.window.height * self.window.width
-
-    def to_values(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_values`."""
-        return cls(**{**values, "window": Window(**values["window"]), "class_pixels": tuple(values["class_pixels"])})
-
-
-def count_by_fold(
-    indices: npt.NDArray[np.uint8], window: Window, split: SpatialSplit, legend: Legend
-) -> dict[str, list[int]]:
-    """Pixels of each class in each fold that has a part in the window, and under "all" in the whole window.
-
-    Args:
-        indices: (height, width) class indices of the window.
-        window: on the split's grid.
-        split: the folds.
-        legend: of the indices.
-    """
-    parts = {"all": indices}
-    for fold in FOLDS:
-        if split.meets(window, fold):
-            parts[fold] = indices if split.holds(window, fold) else indices[split.mask(window, fold)]
-    classes = legend.num_classes
-    return {fold: np.bincount(part.ravel(), minlength=classes + 1)[:classes].tolist() for fold, part in parts.items()}
-
-
-def add_pixels(total: FoldPixels, part: FoldPixels) -> None:
-    """Add the counts of a part."""
-    for fold, pixels in part.items():
-        total[fold] = [a + b for a, b in zip(total.get(fold, [0] * len(pixels)), pixels, strict=True)]
-
-
-# --- PatchSource: what patches are read from.
-
-
-class PatchSource(Protocol):
-    """Aligned imagery and labels on one pixel grid: a `Store`, or files read in place (`open_in_place`).
-
-    Sources may be pickled and used after a fork and by several threads at a time.
-
-    Attributes:
-        path: a name for messages.
-        geobox: the whole grid.
-        legend: of the labels.
-        band_names: of the imagery.
-        scenes: the places on the grid that hold data.
-        split: which parts of the grid are train, val and test.
-    """
-
-    path: str
-    geobox: GeoBox
-    legend: Legend
-    band_names: tuple[str, ...]
-    scenes: tuple[Scene, ...]
-    split: SpatialSplit
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the imagery."""
-
-    @property
-    def chunk_size(self) -> int:
-        """Side of the blocks that the imagery is stored in, pixels: windows on their edges are the cheapest."""
-
-    @property
-    def gsd(self) -> float | None:
-        """Ground sampling distance, metres a pixel; None without a projected CRS."""
-
-    def scenes_in(self, fold: str) -> tuple[Scene, ...]:
-        """The scenes that have a part in the fold."""
-
-    def read_image(self, window: Window) -> npt.NDArray[Any]:
-        """(bands, height, width); the window lies inside the grid.
-
-        Raises:
-            RasterError: if it cannot be read; names the file.
-        """
-
-    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
-        """(height, width) class indices; `num_classes` where there is no data.
-
-        Raises:
-            RasterError: if it cannot be read; names the file.
-        """
-
+from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress, Scene
 
 _VERSION = 2
 
 
-class Store:
+class Store(PatchSource):
     """A store opened for reading (or, by `create`, for filling).
 
     Attributes:
-        path: of the Zarr group; a URL is read through fsspec.
-        geobox: the whole grid.
-        legend: of the labels.
+        path .. chunk_size: see `PatchSource`; a path that is a URL is read through fsspec.
         nodata: code of labels without a class.
-        band_names: of the imagery.
         extras: names of further maps.
-        scenes: the source rasters.
-        split: which pixels are train, val and test.
         synthetic: how the imagery was made, of a twin; empty where it is what the source rasters hold.
     """
 
@@ -194,12 +68,14 @@ class Store:
         self.geobox = GeoBox(self.labels.shape, Affine(*values["transform"]), crs)
         self.legend = Legend.from_values(values["legend"], self.path)
         self.nodata: int = values["nodata"]
-        self.band_names: tuple[str, ...] = tuple(values["band_names"])
+        self.band_names = tuple(values["band_names"])
+        self.dtype = np.dtype(self.image.dtype)
+        self.chunk_size = int(self.image.chunks[-1])
         self.extras: tuple[str, ...] = tuple(values["extras"])
-        self.scenes: tuple[Scene, ...] = tuple(Scene.from_values(scene) for scene in values["scenes"])
+        self.scenes = tuple(Scene.from_values(scene) for scene in values["scenes"])
         self.split = SpatialSplit.from_values(values["split"])
         self.synthetic: dict[str, str] = values.get("synthetic", {})
-        self._fold_pixels: FoldPixels = values["fold_pixels"]
+        self._keep_counts(values["fold_pixels"])
         arrays = {"image": self.image, "labels": self.labels, **{name: self._group[name] for name in self.extras}}
         self._readers = {name: ChunkReader(array, self.path) for name, array in arrays.items()}
 
@@ -259,22 +135,6 @@ class Store:
         return cls(path, mode="r+")
 
     @property
-    def gsd(self) -> float | None:
-        """Ground sampling distance, metres a pixel; None without a projected CRS."""
-        return ground_sampling_distance(self.geobox)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the imagery."""
-        dtype: np.dtype[Any] = self.image.dtype
-        return dtype
-
-    @property
-    def chunk_size(self) -> int:
-        """Edge of the smallest square that is read from the disk, pixels."""
-        return int(self.image.chunks[-1])
-
-    @property
     def shard_shape(self) -> tuple[int, int]:
         """Height and width of what is written at once, pixels."""
         height, width = self.image.shards[-2:]
@@ -285,7 +145,7 @@ class Store:
         height, width = self.geobox.shape
         folds = {}
         for fold in FOLDS:
-            pixels = np.array(self.class_pixels_in(fold), dtype=float)
+            pixels = np.array(self.class_pixels(fold), dtype=float)
             shares = dict(zip(self.legend.names, (pixels / pixels.sum()).tolist(), strict=True)) if pixels.any() else {}
             folds[fold] = {
                 "scenes": len(self.scenes_in(fold)),
@@ -310,28 +170,20 @@ class Store:
             **({"synthetic": self.synthetic} if self.synthetic else {}),
         }
 
-    def scenes_in(self, fold: str) -> tuple[Scene, ...]:
-        """The scenes that have a part in the fold."""
-        return tuple(scene for scene in self.scenes if self.split.meets(scene.window, fold))
-
-    def class_pixels_in(self, fold: str) -> tuple[int, ...]:
-        """Pixels of each class in a fold ("all": outside of folds too); where scenes overlap they count once."""
-        return tuple(self._fold_pixels.get(fold, [0] * self.legend.num_classes))
-
-    def read_image(self, window: Window) -> npt.NDArray[Any]:
-        """(bands, height, width); the window lies inside the grid.
+    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+        """See `PatchSource`.
 
         Raises:
             RasterError: if a chunk cannot be read.
         """
+        return self.read_image(window), self.read_labels(window)
+
+    def read_image(self, window: Window) -> npt.NDArray[Any]:
+        """See `PatchSource`."""
         return self._readers["image"].read(slice(0, len(self.band_names)), *window.slices)
 
     def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
-        """(height, width) class indices; `num_classes` where there is no data.
-
-        Raises:
-            RasterError: if a chunk cannot be read.
-        """
+        """See `PatchSource`."""
         return self.legend.encode(self._readers["labels"].read(*window.slices))
 
     def read_extra(self, name: str, window: Window) -> npt.NDArray[Any]:
@@ -345,29 +197,44 @@ class Store:
             raise SettingsError(f"{self.path}: no map {name!r}; there are: {', '.join(self.extras) or 'none'}")
         return self._readers[name].read(*window.slices)
 
-    def set_split(self, split: SpatialSplit, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+    def set_split(self, split: SpatialSplit, progress: Progress = lambda done, total: None) -> None:
         """Replace the split of a finished store, and count its classes anew.
 
         Args:
             split: on the store's grid.
-            progress: told shards read and shards in all.
+            progress: told blocks read and blocks in all.
 
         Raises:
             RasterError: if labels cannot be read.
             OSError: if the store cannot be written.
         """
-        pixels: FoldPixels = {}
-        windows = self.shards_over([scene.window for scene in self.scenes])
-        for done, window in enumerate(windows, start=1):
-            add_pixels(pixels, count_by_fold(self.read_labels(window), window, split, self.legend))
-            progress(done, len(windows))
-        self._update(split=split.to_values(), fold_pixels=pixels)
-        self.split, self._fold_pixels = split, pixels
+        counted = self.with_split(split)
+        counted.class_pixels("all", progress)
+        self.finish(self.scenes, split, {fold: counted.class_pixels(fold) for fold in FOLDS_AND_ALL})
 
-    def finish(self, scenes: Sequence[Scene], split: SpatialSplit, fold_pixels: FoldPixels) -> None:
-        """Replace the record of source rasters, the split and the counts of its folds, when all is written."""
-        self._update(scenes=[scene.to_values() for scene in scenes], split=split.to_values(), fold_pixels=fold_pixels)
-        self.scenes, self.split, self._fold_pixels = tuple(scenes), split, fold_pixels
+    def finish(self, scenes: Sequence[Scene], split: SpatialSplit, class_pixels: Mapping[str, Sequence[int]]) -> None:
+        """Replace the record of source rasters, the split and the counts of its folds, when all is written.
+
+        Args:
+            scenes: the source rasters.
+            split: on the store's grid.
+            class_pixels: of each fold and of "all", what `class_pixels` shall tell.
+        """
+        group = zarr.open_group(self.path, mode="r+", zarr_format=3)
+        group.attrs["geosynth"] = {
+            **group.attrs["geosynth"],
+            "scenes": [scene.to_values() for scene in scenes],
+            "split": split.to_values(),
+            "fold_pixels": {fold: list(pixels) for fold, pixels in class_pixels.items()},
+        }
+        self.scenes, self.split = tuple(scenes), split
+        self._keep_counts(class_pixels)
+
+    def _keep_counts(self, class_pixels: Mapping[str, Sequence[int]]) -> None:
+        """Take over what a finished store has counted; it names only folds that have pixels."""
+        none = (0,) * self.legend.num_classes
+        known = {fold: tuple(class_pixels.get(fold, none)) for fold in FOLDS_AND_ALL}
+        self._class_pixels = known if class_pixels else None
 
     def blank_extras(self, window: Window) -> dict[str, npt.NDArray[Any]]:
         """Further maps of a window before anything is written: their nodata values."""
@@ -401,10 +268,6 @@ class Store:
             self._group[name][window.slices] = values
         self.image[(slice(None), *window.slices)] = image
         self.labels[window.slices] = codes
-
-    def _update(self, **values: Any) -> None:
-        group = zarr.open_group(self.path, mode="r+", zarr_format=3)
-        group.attrs["geosynth"] = {**group.attrs["geosynth"], **values}
 
 
 def create_group(path: str | Path, names: Sequence[str]) -> None:

@@ -30,11 +30,9 @@ from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.grid.window import Edge
 from geosynth.raster.class_table import label_profile
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.store import PatchSource, Scene
+from geosynth.raster.stores.source import PatchSource, Progress, Scene
 
 # --- TileView: the tiles of a fold as a sequence of windows; no pixel is copied.
-
-Progress = Callable[[int, int], None]
 
 
 def view_tiles(
@@ -299,7 +297,7 @@ def _write_group(view: TileView, start: int, stop: int, names: list[str], out: P
         return
     first, last = windows[missing[0]], windows[missing[-1]]
     strip = Window(first.row, first.column, first.height, last.right - first.column)
-    image, labels = source.read_image(strip), source.read_labels(strip)
+    image, labels = source.read(strip)
     for index in missing:
         window = windows[index]
         columns = slice(window.column - strip.column, window.right - strip.column)

@@ -61,9 +61,10 @@ class _AffineByRow(torch.autograd.Function):
         patterns: LabelPatterns = ctx.patterns
         channels = pixels.shape[1]
         pixels_gradient, rows_gradient = torch.empty_like(pixels), torch.zeros_like(rows)
-        num_interior = len(rows) - len(patterns.border)
+        border = patterns.found.border
+        num_interior = len(rows) - len(border)
         pieces = _pieces(pixels)
-        border_ends = _border_ends(patterns.border, pieces)
+        border_ends = _border_ends(border, pieces)
         scales = rows[:, :channels].to(pixels.dtype)
         for piece, first, last in zip(pieces, [0, *border_ends], border_ends, strict=False):
             values = gradient[piece]
@@ -73,7 +74,7 @@ class _AffineByRow(torch.autograd.Function):
             both = torch.cat([values.float() * pixels[piece], values.float()], dim=1)
             # A product with one-hot rows, not a scatter: many pixels share a class. Each border pixel has its own row.
             rows_gradient[:num_interior].addmm_(patterns.interior_classes[piece].T, both)
-            rows_gradient[num_interior + first : num_interior + last] = both[patterns.border[first:last] - piece.start]
+            rows_gradient[num_interior + first : num_interior + last] = both[border[first:last] - piece.start]
         return pixels_gradient, rows_gradient, None, None
 
 

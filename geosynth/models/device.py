@@ -31,6 +31,12 @@ def uses_bfloat16(precision: str, device: str) -> bool:
     return probe is not None and bool(probe())
 
 
+def product_type(weight: torch.Tensor) -> torch.dtype:
+    """What products with a weight are made in: its own type, or that of autocast where it is on."""
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+
 def full_float32() -> None:
     """Let float32 mean float32, from now on in this process: by default cuDNN's convolutions take TF32 instead.
 

@@ -9,11 +9,14 @@ Positions are absolute: (row, column) of a pixel counted from the origin of its 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
 from geosynth.config import GeneratorSettings
+
+Position = int | Tensor
 
 _MASK32 = (1 << 32) - 1
 _STYLE_STREAM = 1 << 20  # apart from the streams of noise, which count stages
@@ -38,54 +41,62 @@ def random_noise(
 def position_noise(
     settings: GeneratorSettings,
     seed: int,
-    row: int,
-    column: int,
+    row: Position,
+    column: Position,
     height: int,
     width: int,
     device: str = "cpu",
     margin: int = 0,
-) -> list[Tensor]:
-    """Noise of one window, (1, channels, height / stride, width / stride) per entry as in `random_noise`.
+    silent: Collection[int] = (),
+) -> list[Tensor | None]:
+    """Noise of windows, (B, channels, height / stride, width / stride) per entry as in `random_noise`.
 
-    (row, column) is the window's absolute origin, a multiple of the generator's stride. Of a margin inside the window,
-    each map holds what its level knows of it (`SpadeGenerator.forward`).
+    Args:
+        settings: of the generator.
+        seed: of the image.
+        row, column: the window's absolute origin, multiples of the generator's stride; (B,) int64 for several windows.
+        height, width: pixels, likewise.
+        device: where the maps are made, and where `row` and `column` are if they are tensors.
+        margin: inside the window; of it each map holds what its level knows (`SpadeGenerator.forward`).
+        silent: maps that are not wanted; None stands in their places.
     """
-    maps = []
+    maps: list[Tensor | None] = []
     for stream, (channels, stride) in enumerate(_noise_layout(settings)):
         dropped = margin - min(margin, settings.margins[stride])
-        rows = _axis((row + dropped) // stride, (height - 2 * dropped) // stride, device)
-        columns = _axis((column + dropped) // stride, (width - 2 * dropped) // stride, device)
-        maps.append(_normal(seed, stream, channels, rows, columns))
+        size = (height - 2 * dropped) // stride, (width - 2 * dropped) // stride
+        place = (row + dropped) // stride, (column + dropped) // stride
+        maps.append(None if stream in silent else _normal(seed, stream, channels, place, size, device))
     return maps
 
 
 def style_field(
     settings: GeneratorSettings,
     seed: int,
-    row: int,
-    column: int,
+    row: Position,
+    column: Position,
     height: int,
     width: int,
     style_length: int,
     device: str = "cpu",
 ) -> Tensor:
-    """The latent z of one window, (1, latent_size, height / stride, width / stride), each value standard normal.
+    """The latent z of windows, (B, latent_size, height / stride, width / stride), each value standard normal.
 
     Independent normal vectors stand on a lattice of `style_length` pixels; in between they are blended with smooth
     weights whose squares sum to one, so that the variance is one everywhere. A `style_length` of 0 gives one z.
+    Arguments as for `position_noise`.
     """
-    stride = settings.stride
+    stride, batch = settings.stride, len(row) if isinstance(row, Tensor) else 1
     cells_down, cells_across = height // stride, width // stride
     if style_length == 0:
-        one = _axis(0, 1, device)
-        z = _normal(seed, _STYLE_STREAM, settings.latent_size, one, one)
-        return z.expand(-1, -1, cells_down, cells_across)
-    rows, row_weights = _lattice(row, cells_down, stride, style_length, device)
-    columns, column_weights = _lattice(column, cells_across, stride, style_length, device)
-    nodes = _normal(seed, _STYLE_STREAM, settings.latent_size, rows, columns)
+        z = _normal(seed, _STYLE_STREAM, settings.latent_size, (0, 0), (1, 1), device)
+        return z.expand(batch, -1, cells_down, cells_across)
+    first_row, row_weights = _lattice(row, cells_down, stride, style_length, device)
+    first_column, column_weights = _lattice(column, cells_across, stride, style_length, device)
+    size = row_weights.shape[-1], column_weights.shape[-1]
+    nodes = _normal(seed, _STYLE_STREAM, settings.latent_size, (first_row, first_column), size, device)
     # In float64, because the last bit of float32 sums would depend on the number of threads.
     parts = (values.double() for values in (nodes, row_weights, column_weights))
-    return torch.einsum("bzrc,hr,wc->bzhw", *parts).float()
+    return torch.einsum("bzrc,bhr,bwc->bzhw", *parts).float()
 
 
 def _noise_layout(settings: GeneratorSettings) -> list[tuple[int, int]]:
@@ -94,42 +105,57 @@ def _noise_layout(settings: GeneratorSettings) -> list[tuple[int, int]]:
     return [(settings.noise_channels, settings.stride), *stages]
 
 
-def _lattice(start: int, count: int, stride: int, length: int, device: str) -> tuple[Tensor, Tensor]:
-    """Lattice nodes along one axis and the weight of each at each of `count` cells: (nodes,), (count, nodes)."""
+def _lattice(start: Position, count: int, stride: int, length: int, device: str) -> tuple[Tensor, Tensor]:
+    """Nodes along one axis and the weight of each at each of `count` cells.
+
+    Returns:
+        (B,) the first node, and (B, count, nodes): as many nodes as such a window may meet anywhere.
+    """
     # float64 until the fraction is known: positions reach 10^7 pixels.
-    position = (torch.arange(count, dtype=torch.float64, device=device) * stride + start + stride / 2) / length
+    steps = torch.arange(count, dtype=torch.float64, device=device) * stride
+    position = (steps + _column(start, device) + stride / 2) / length
     below = position.floor()
     angle = (position - below) * (math.pi / 2)
-    first = int(below[0])
-    nodes = _axis(first, int(below[-1]) - first + 2, device)
-    weights = torch.zeros(count, len(nodes), dtype=torch.float64, device=device)
-    index = (below.long() - first).unsqueeze(1)
-    weights.scatter_(1, index, angle.cos().unsqueeze(1))
-    weights.scatter_(1, index + 1, angle.sin().unsqueeze(1))
-    return nodes, weights.float()
+    below = below.long()
+    first = below[:, :1]
+    num_nodes = (count - 1) * stride // length + 3
+    weights = torch.zeros(*below.shape, num_nodes, dtype=torch.float64, device=device)
+    index = (below - first).unsqueeze(-1)
+    weights.scatter_(-1, index, angle.cos().unsqueeze(-1))
+    weights.scatter_(-1, index + 1, angle.sin().unsqueeze(-1))
+    return first.squeeze(1), weights.float()
 
 
-def _axis(start: int, count: int, device: str) -> Tensor:
-    return torch.arange(start, start + count, dtype=torch.int64, device=device)
+def _column(value: Position, device: str) -> Tensor:
+    """(B, 1) int64, without a read from the device or a blocking copy to it."""
+    if isinstance(value, Tensor):
+        return value.view(-1, 1)
+    return torch.full((1, 1), value, dtype=torch.int64, device=device)
 
 
-def _normal(seed: int, stream: int, channels: int, rows: Tensor, columns: Tensor) -> Tensor:
-    """(1, channels, len(rows), len(columns)) standard normal float32, by Box and Muller's transform of hashes.
+def _normal(
+    seed: int, stream: int, channels: int, place: tuple[Position, Position], size: tuple[int, int], device: str
+) -> Tensor:
+    """(B, channels, *size) standard normal float32 at a (row, column), by Box and Muller's transform of hashes.
 
     Columns, which follow one another, share a hash in pairs: one gets the cosine's number, the other the sine's.
     """
-    channel = torch.arange(channels, dtype=torch.int64, device=rows.device)
+    (row, column), (height, width) = place, size
+    channel = torch.arange(channels, dtype=torch.int64, device=device)
     key = _hash(_hash(torch.full_like(channel, seed)) + (stream << 32) + channel)
-    lines = _hash(key.view(-1, 1, 1) ^ _hash(rows).view(1, -1, 1))
-    first = int(columns[0]) // 2
-    pairs = _axis(first, int(columns[-1]) // 2 + 1 - first, str(rows.device))
-    bits = _hash_(lines + _GOLDEN * pairs)
+    rows = _column(row, device) + torch.arange(height, device=device)
+    lines = _hash(key.view(-1, 1, 1) ^ _hash(rows).view(-1, 1, height, 1))
+    pairs = _column(column // 2, device) + torch.arange(width // 2 + 1, device=device)
+    bits = _hash_(lines + _GOLDEN * pairs.view(-1, 1, 1, width // 2 + 1))
     # 24 bits each: what float32 holds exactly. The radius needs a number above 0.
     radius = (bits & _MASK32).bitwise_right_shift_(8).add_(1).float().mul_(2**-24).log_().mul_(-2).sqrt_()
     angle = bits.bitwise_right_shift_(40).bitwise_and_(0xFFFFFF).float().mul_(2 * math.pi * 2**-24)
     both = torch.stack([radius * angle.cos(), radius.mul_(angle.sin_())], dim=-1).flatten(-2)
-    skipped = int(columns[0]) - 2 * first
-    return both[..., skipped : skipped + len(columns)].contiguous().unsqueeze(0)
+    skipped = column % 2
+    if isinstance(skipped, int):
+        return both[..., skipped : skipped + width].contiguous()
+    index = skipped.view(-1, 1, 1, 1) + torch.arange(width, device=device)
+    return both.gather(-1, index.expand(*both.shape[:-1], width))
 
 
 def _signed(value: int) -> int:

@@ -8,6 +8,7 @@ the paper's.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -24,7 +25,9 @@ from geosynth.models.patterns import LabelPatterns, LabelPyramid, repeat_edges
 # --- What goes into a generator: checked, and brought to a size that it can paint.
 
 
-def check_inputs(settings: GeneratorSettings, labels: Tensor, latent: Tensor | None, noise: Sequence[Tensor]) -> None:
+def check_inputs(
+    settings: GeneratorSettings, labels: Tensor, latent: Tensor | None, noise: Sequence[Tensor | None]
+) -> None:
     """Refuse what the generator of these settings cannot paint; arguments as `SpadeGenerator.forward` takes them.
 
     Raises:
@@ -53,6 +56,8 @@ def check_inputs(settings: GeneratorSettings, labels: Tensor, latent: Tensor | N
 def _check_labels(settings: GeneratorSettings, labels: Tensor) -> None:
     if labels.ndim != 3 or not labels.numel() or labels.is_floating_point():
         raise DataError(f"labels {tuple(labels.shape)} of {labels.dtype}: (B, H, W) integers are needed")
+    if labels.device.type != "cpu":
+        return  # it would have to be waited for; whoever moved them there has checked them
     low, high = (int(value) for value in labels.aminmax())
     if low < 0 or high > settings.num_classes:
         raise DataError(
@@ -101,16 +106,18 @@ class SpadeGenerator(nn.Module):
         _initialise(self)
 
     def forward(
-        self, labels: Tensor, latent: Tensor | None = None, noise: Sequence[Tensor] = (), margin: int = 0
+        self, labels: Tensor, latent: Tensor | None = None, noise: Sequence[Tensor | None] = (), margin: int = 0
     ) -> Tensor:
         """Paint a batch of label maps.
 
         Args:
-            labels: (B, H, W) integer class indices; `num_classes` for "no class". Maps that are off the lattice are
-                painted larger, `settings.padded_size`, with their last row and column repeated, and cropped.
+            labels: (B, H, W) integer class indices; `num_classes` for "no class". On a CPU their range is checked. Maps
+                that are off the lattice are painted larger, `settings.padded_size`, with their last row and column
+                repeated, and cropped.
             latent: (B, latent_size), or (B, latent_size, H / stride, W / stride) (padded sides) for a style that
                 varies; None if the generator has none.
-            noise: as `geosynth.models.field.random_noise` gives it; with a margin, as `position_noise` gives it.
+            noise: as `geosynth.models.field.random_noise` gives it; with a margin, as `position_noise` gives it. None
+                for a map that is not used (`silent_maps`).
             margin: pixels, a multiple of the stride, by which labels and latent reach beyond the window to paint on
                 each side. Each level drops what it need not know of it, so that a wide margin costs little.
 
@@ -125,12 +132,13 @@ class SpadeGenerator(nn.Module):
         check_inputs(settings, labels, latent, noise)
         height, width = labels.shape[1:]
         pyramid = LabelPyramid(pad_labels(settings, labels), settings.num_classes, settings.padding)
-        features = self._start(pyramid.at(settings.stride), latent, noise)
         stride, known = settings.stride, margin
         edge_shows = margin < settings.halo  # else padding cannot reach the window, and the cheapest will do
+        features = self._start(pyramid.at(stride), latent, noise, edge_shows)
         for index, stage in enumerate(settings.stages):
             if stage.stride < stride:
-                features = F.interpolate(features, scale_factor=stride // stage.stride, mode="nearest")
+                with torch.autocast(features.device.type, enabled=False):  # on CUDA it would go on in float32
+                    features = F.interpolate(features, scale_factor=stride // stage.stride, mode="nearest")
                 needed = min(known, settings.margins[stage.stride])
                 features = _cropped(features, (known - needed) // stage.stride)
                 stride, known = stage.stride, needed
@@ -140,17 +148,43 @@ class SpadeGenerator(nn.Module):
         image = _cropped(image, known)
         return image[..., : height - 2 * margin, : width - 2 * margin]
 
-    def _start(self, patterns: LabelPatterns, latent: Tensor | None, noise: Sequence[Tensor]) -> Tensor:
+    def _start(
+        self, patterns: LabelPatterns, latent: Tensor | None, noise: Sequence[Tensor | None], edge_shows: bool
+    ) -> Tensor:
         batch, height, width = patterns.labels.shape
+        dtype = self.start.weight.dtype
         if self.settings.start == "linear":
-            return self.start(latent).view(batch, -1, height, width)  # type: ignore[no-any-return]
-        inputs = [patterns.one_hot]
+            assert latent is not None
+            return self.start(latent.to(dtype)).view(batch, -1, height, width)  # type: ignore[no-any-return]
+        inputs = [patterns.one_hot(dtype)]
         if latent is not None:
             field = latent if latent.ndim == 4 else latent[:, :, None, None].expand(-1, -1, height, width)
-            inputs.append(field)
+            inputs.append(field.to(dtype))
         if self.settings.noise_channels:
-            inputs.append(noise[0])
-        return self.start(torch.cat(inputs, dim=1))  # type: ignore[no-any-return]
+            assert noise[0] is not None
+            inputs.append(noise[0].to(dtype))
+        return _convolve(self.start, torch.cat(inputs, dim=1), edge_shows)
+
+    def silent_maps(self) -> frozenset[int]:
+        """The noise maps, by their place in `noise`, whose strengths are zero everywhere: they change nothing."""
+        if not self.settings.stage_noise:
+            return frozenset()
+        blocks = enumerate(self.blocks.values(), start=1)
+        return frozenset(index for index, block in blocks if not block.noise_strength.any())
+
+    def for_painting(self, dtype: torch.dtype) -> SpadeGenerator:
+        """A copy in evaluation whose products are made in `dtype`.
+
+        Only weights that are multiplied with features are kept in it. Under autocast they would be cast anew in each
+        call, since it keeps only what a gradient is wanted of.
+        """
+        painting = copy.deepcopy(self).eval().requires_grad_(False)
+        for name, module in painting.named_modules():
+            if isinstance(module, nn.Conv2d | nn.Linear) and not name.endswith("gamma_beta"):  # those are folded first
+                module.weight.data = module.weight.data.to(dtype)
+                if module.bias is not None and not name.endswith("shared"):  # those are added in float32
+                    module.bias.data = module.bias.data.to(dtype)
+        return painting
 
 
 def _cropped(values: Tensor, cells: int) -> Tensor:
@@ -198,22 +232,21 @@ class SpadeBlock(nn.Module):
         self, features: Tensor, patterns: LabelPatterns, noise: Tensor | None, edge_shows: bool = True
     ) -> Tensor:
         """(B, in, h, w) to (B, out, h, w); noise is (B, 1, h, w). What lies at the edge is right if `edge_shows`."""
-        shortcut = self.conv_s(self.norm_s(features, patterns)) if self.learned_shortcut else features
-        hidden = _convolve(self.conv_0, self.norm_0(features, patterns, _SLOPE), edge_shows)
+        shortcut = features
+        if self.learned_shortcut:
+            shortcut = self.conv_s(self.norm_s(features, patterns, edge_shows=edge_shows))
+        hidden = _convolve(self.conv_0, self.norm_0(features, patterns, _SLOPE, edge_shows), edge_shows)
         if noise is not None:
             hidden = add_noise(hidden, noise, self.noise_strength, patterns)
-        return shortcut + _convolve(self.conv_1, self.norm_1(hidden, patterns, _SLOPE), edge_shows)
+        return shortcut + _convolve(self.conv_1, self.norm_1(hidden, patterns, _SLOPE, edge_shows), edge_shows)
 
 
 def _convolve(layer: nn.Module, values: Tensor, edge_shows: bool) -> Tensor:
-    """The layer, padded in its own way or, if nobody sees the difference, by zeros, which needs no copy."""
+    """The 3x3 layer, padded in its own way or, if nobody sees the difference, by zeros, which needs no copy."""
     assert isinstance(layer, nn.Conv2d)
-    if not edge_shows:
-        return F.conv2d(values, layer.weight, layer.bias, padding=1)
-    if values.is_cuda and layer.padding_mode == "replicate":
-        # CUDA's own padding would leave channels_last, and add up its gradient in no fixed order.
+    if edge_shows and layer.padding_mode == "replicate":
         return F.conv2d(repeat_edges(values), layer.weight, layer.bias)
-    return layer(values)  # type: ignore[no-any-return]
+    return F.conv2d(values, layer.weight, layer.bias, padding=1)
 
 
 def _initialise(generator: SpadeGenerator) -> None:

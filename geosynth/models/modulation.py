@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from geosynth.errors import DataError
 from geosynth.models.affine import affine_by_row
-from geosynth.models.patterns import LabelPatterns, Padding
+from geosynth.models.device import product_type
+from geosynth.models.patterns import LabelPatterns, Padding, repeat_edges
 
 # --- Batch norm whose statistics are those of the global batch when several processes train together.
 
@@ -142,10 +143,10 @@ class SpadeModulation(nn.Module):
         # Hidden activation of each distinct pattern, (P + 1 or more, hidden); row P, zeros, is the outside of the map.
         taps = self.shared.weight.permute(2, 3, 1, 0).flatten(0, 2)
         assert self.shared.bias is not None
-        hidden = F.relu(patterns.pattern_classes @ taps + self.shared.bias)
+        hidden = F.relu(patterns.pattern_classes.to(taps.dtype) @ taps + self.shared.bias)
         hidden = F.pad(hidden[: patterns.num_patterns], (0, 0, 0, len(hidden) - patterns.num_patterns))
         # What each pattern contributes from each of the nine positions, (P + 1 or more, 9, 2 * channels).
-        places = patterns.taps * 9 + torch.arange(9, device=hidden.device)
+        places = patterns.found.taps * 9 + torch.arange(9, device=hidden.device)
 
         def summed(weight: Tensor) -> Tensor:
             table = (hidden @ weight.flatten(1)).view(len(hidden) * 9, -1)
@@ -155,25 +156,38 @@ class SpadeModulation(nn.Module):
         pieces = torch.split(weight.view(len(weight), 9, -1), max(16, _TABLE_VALUES // (len(hidden) * 9)), dim=2)
         return torch.cat([summed(piece) for piece in pieces], dim=1).add_(bias)
 
-    def maps(self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None) -> tuple[Tensor, Tensor]:
+    def maps(
+        self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None, edge_shows: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Scale and shift, each (B, channels, h, w), such that y = x * scale + shift.
 
         Without `norm`, x is normalised and scale = 1 + gamma, shift = beta. With a norm, x is not: the norm, by its
         running statistics, is folded into the weights.
         """
         weight, bias = self._prepared(norm, as_matrix=False)
-        hidden = F.relu(F.conv2d(self._pad(patterns.one_hot), self.shared.weight, self.shared.bias))
-        scale, shift = F.conv2d(self._pad(hidden), weight, bias).chunk(2, dim=1)
+        dtype, repeats = product_type(self.shared.weight), edge_shows and self.padding == "replicate"
+        values = patterns.one_hot(dtype)
+        for kernel, offset in ((self.shared.weight, self.shared.bias), (weight, bias)):
+            assert offset is not None
+            if kernel is weight:
+                values = F.relu(values, inplace=True)
+            if repeats:
+                values = F.conv2d(repeat_edges(values), kernel, offset.to(kernel.dtype))
+            else:
+                values = F.conv2d(values, kernel, offset.to(kernel.dtype), padding=1)
+        scale, shift = values.chunk(2, dim=1)
         return scale, shift
 
     def uses_table(self, patterns: LabelPatterns) -> bool:
         """The table wins where patterns repeat; at the coarsest resolutions nearly every pixel has its own.
 
         In evaluation the level decides, not the labels: the two forms round differently, and a pixel shall not depend
-        on what else is in its window.
+        on what else is in its window. An accelerator would have to be waited for to know how large the table is.
         """
         if self.form != "auto":
             return self.form == "table"
+        if patterns.labels.device.type != "cpu":
+            return False
         if self.training:
             return 4 * patterns.num_patterns < patterns.num_pixels
         return patterns.stride < _COARSE
@@ -188,9 +202,7 @@ class SpadeModulation(nn.Module):
         if torch.is_grad_enabled() or self.gamma_beta.weight.is_inference():  # such tensors do not count their changes
             return self._folded(norm, as_matrix)
         sources = [self.gamma_beta.weight, self.gamma_beta.bias, *(norm.buffers() if norm else ())]
-        device, dtype = self.gamma_beta.weight.device.type, self.gamma_beta.weight.dtype
-        if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
+        dtype = product_type(self.shared.weight)
         key = (as_matrix, dtype, [(value.data_ptr(), value._version) for value in sources if value is not None])
         if self._kept is None or self._kept[0] != key:
             weight, bias = self._folded(norm, as_matrix)
@@ -219,9 +231,6 @@ class SpadeModulation(nn.Module):
             weight = weight.permute(1, 2, 3, 0).flatten(1)
         return weight, bias
 
-    def _pad(self, values: Tensor) -> Tensor:
-        return F.pad(values, (1, 1, 1, 1), mode="replicate" if self.padding == "replicate" else "constant")
-
 
 class SpadeNorm(nn.Module):
     """Parameter-free batch norm followed by SPADE modulation and, if asked for, a leaky ReLU."""
@@ -231,12 +240,18 @@ class SpadeNorm(nn.Module):
         self.norm = BatchNorm(channels)
         self.modulation = SpadeModulation(channels, num_classes, hidden_channels, padding)
 
-    def forward(self, features: Tensor, patterns: LabelPatterns, slope: float = 1.0) -> Tensor:
-        """(B, channels, h, w) to the same shape; `slope` is that of the leaky ReLU, 1 for none."""
+    def forward(
+        self, features: Tensor, patterns: LabelPatterns, slope: float = 1.0, edge_shows: bool = True
+    ) -> Tensor:
+        """(B, channels, h, w) to the same shape; `slope` is that of the leaky ReLU, 1 for none.
+
+        What lies within two cells of the edge is right if `edge_shows`.
+        """
         fold = None if self.training else self.norm
         if fold is None:
             features = self.norm(features)
         if self.modulation.uses_table(patterns):
             return affine_by_row(features, self.modulation.rows(patterns, fold), patterns, slope)
-        scale, shift = self.modulation.maps(patterns, fold)
-        return F.leaky_relu(torch.addcmul(shift, features, scale), slope, inplace=True)
+        scale, shift = self.modulation.maps(patterns, fold, edge_shows)
+        values = torch.addcmul(shift, features, scale)
+        return values if slope == 1 else F.leaky_relu(values, slope, inplace=True)

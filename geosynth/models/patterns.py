@@ -1,16 +1,17 @@
-"""Distinct 3x3 label patterns of a label map: what makes SPADE's modulation a table look-up.
+"""Label maps as the layers of a generator read them: one-hot classes, and distinct 3x3 label patterns.
 
 The hidden activation of a SPADE layer at a pixel depends only on the 3x3 labels around it, and a land-cover map holds
-few distinct 3x3 patterns. Most pixels, moreover, have one class in their whole 5x5 neighbourhood ("interior"): there
-the modulation depends on the class alone. Only the others ("border") need a sum over their nine neighbours' patterns.
+few distinct 3x3 patterns: what makes SPADE's modulation a table look-up. Most pixels, moreover, have one class in their
+whole 5x5 neighbourhood ("interior"): there the modulation depends on the class alone. Only the others ("border") need a
+sum over their nine neighbours' patterns.
 
-Everything here is computed once per resolution and shared by all layers that work at it.
+Everything here is computed once per resolution, when first asked for, and shared by all layers that work at it.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,18 +23,36 @@ _ROWS = 256  # of a product, see `pattern_classes`
 
 # Up to this many possible codes a presence table finds the distinct ones; beyond, sorting is cheaper in memory.
 _MAX_PRESENCE_TABLE = 1 << 22
+_LARGEST_INT32 = 2**31 - 1
+
+
+class Patterns(NamedTuple):
+    """The distinct 3x3 patterns of a batch of label maps, and where they lie.
+
+    Attributes:
+        labels: (P, 9) int64, the labels of each pattern, row by row.
+        uniform: (num_classes + 1,) int64, row of the pattern that is one class throughout.
+        is_border: (B * h * w,) bool, whether there is more than one class within two pixels.
+        border: (N,) int64, the flat indices of these pixels.
+        taps: (num_classes + 1 + N, 9) int64: for the interior of each class, then for each border pixel, the pattern
+            rows of its neighbours; P means outside the map.
+    """
+
+    labels: Tensor
+    uniform: Tensor
+    is_border: Tensor
+    border: Tensor
+    taps: Tensor
 
 
 class LabelPatterns:
-    """The 3x3 patterns of a batch of label maps.
+    """A batch of label maps at one resolution, and what layers need to know of it.
+
+    Only `one_hot` and `pixel_classes` ask the same of a device whatever the labels; the search for patterns has results
+    of a size that depends on them, for which an accelerator would have to be waited for.
 
     Attributes:
         labels: (B, h, w) int64, class indices; `num_classes` where a pixel has no class.
-        patterns: (P, 9) int64, the labels of each distinct pattern, row by row.
-        uniform: (num_classes + 1,) int64, row of the pattern that is one class throughout.
-        border: (N,) int64, flat index into B * h * w of the pixels with more than one class within two pixels.
-        taps: (num_classes + 1 + N, 9) int64: for the interior of each class, then for each border pixel, the pattern
-            rows of its neighbours; P means outside the map.
         stride: full-resolution pixels per cell.
     """
 
@@ -42,30 +61,36 @@ class LabelPatterns:
         self.num_classes = num_classes
         self.padding: Padding = padding
         self.stride = stride
-        self._index()
+        self._one_hot: dict[torch.dtype, Tensor] = {}
 
-    def _index(self) -> None:
+    @cached_property
+    def found(self) -> Patterns:
+        """The distinct patterns."""
         base = self.num_classes + 1
-        padded = _pad(self.labels, self.padding, outside=self.num_classes)
+        padded = _pad(self.labels.int(), self.padding, outside=self.num_classes)
         classes = torch.arange(base, device=self.labels.device)
 
         rows = _triples(padded, base, dim=2)
         row_codes, row_ids, row_uniform = _compact(rows, classes * (base * base + base + 1), base**3)
         num_rows = len(row_codes)
         squares = _triples(row_ids, num_rows, dim=1)
-        codes, ids, self.uniform = _compact(squares, row_uniform * (num_rows * num_rows + num_rows + 1), num_rows**3)
+        codes, ids, uniform = _compact(squares, row_uniform * (num_rows * num_rows + num_rows + 1), num_rows**3)
 
-        self.patterns = _digits(row_codes[_digits(codes, num_rows)], base).flatten(1)
-        around = _neighbours(_pad(ids, self.padding, outside=len(codes)))
-        interior = (around == self.uniform[self.labels].unsqueeze(-1)).all(-1)
-        self.is_border = ~interior.flatten()
-        self.border = self.is_border.nonzero().squeeze(1)
-        self.taps = torch.cat([self.uniform.unsqueeze(1).expand(-1, 9), around.flatten(0, 2)[self.border]])
+        labels = _digits(row_codes[_digits(codes, num_rows)], base).flatten(1)
+        # Where all nine neighbours see one class only, it is the same one.
+        sees_one = torch.zeros(len(codes) + 1, dtype=torch.bool, device=ids.device).index_fill_(0, uniform, True)
+        ids = _pad(ids, self.padding, outside=len(codes))
+        is_border = ~_eroded(sees_one.index_select(0, ids.flatten()).view(ids.shape)).flatten()
+        border = is_border.nonzero().squeeze(1)
+        around = ids.flatten().index_select(0, _neighbours(border, self.labels.shape).flatten()).view(-1, 9)
+        return Patterns(
+            labels, uniform, is_border, border, torch.cat([uniform.unsqueeze(1).expand(-1, 9), around.long()])
+        )
 
     @property
     def num_patterns(self) -> int:
         """P."""
-        return len(self.patterns)
+        return len(self.found.labels)
 
     @property
     def num_pixels(self) -> int:
@@ -74,26 +99,31 @@ class LabelPatterns:
 
     @cached_property
     def rows(self) -> Tensor:
-        """(B * h * w,) int64: the row of `taps` that belongs to each pixel."""
-        rows = self.labels.flatten().clone()
-        rows[self.border] = torch.arange(len(self.border), device=rows.device) + self.num_classes + 1
-        return rows
+        """(B * h * w,) int32: the row of `found.taps` that belongs to each pixel."""
+        border = self.found.border
+        first = self.num_classes + 1
+        own = torch.arange(first, first + len(border), dtype=torch.int32, device=border.device)
+        return self.labels.flatten().int().index_copy_(0, border, own)
 
     @cached_property
     def pixel_classes(self) -> Tensor:
         """(B * h * w, num_classes + 1) float32: the class of each pixel, one-hot; the last column is "no class"."""
-        return F.one_hot(self.labels.flatten(), self.num_classes + 1).float()
+        return self._classes(self.num_classes + 1).flatten(0, 2).float()
 
     @cached_property
     def interior_classes(self) -> Tensor:
         """`pixel_classes` with rows of zeros at border pixels."""
-        return self.pixel_classes.masked_fill(self.is_border.unsqueeze(1), 0.0)
+        return self.pixel_classes.masked_fill(self.found.is_border.unsqueeze(1), 0.0)
 
-    @cached_property
-    def one_hot(self) -> Tensor:
-        """(B, num_classes, h, w) float32, zero where a pixel has no class; what the dense form convolves."""
-        shape = (*self.labels.shape, self.num_classes + 1)
-        return self.pixel_classes.view(shape)[..., :-1].permute(0, 3, 1, 2)
+    def one_hot(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(B, num_classes, h, w) in channels_last, zero where a pixel has no class; what the dense form convolves."""
+        if dtype not in self._one_hot:
+            self._one_hot[dtype] = self._classes(self.num_classes).to(dtype).permute(0, 3, 1, 2)
+        return self._one_hot[dtype]
+
+    def _classes(self, count: int) -> Tensor:
+        """(B, h, w, count) bool. `one_hot` of torch reads the labels' range on the host first."""
+        return self.labels.unsqueeze(-1) == torch.arange(count, device=self.labels.device)
 
     @cached_property
     def pattern_classes(self) -> Tensor:
@@ -102,8 +132,8 @@ class LabelPatterns:
         At least one more row, and a multiple of 256 in all: libraries keep compiled products for each shape they met,
         which must not be as many as there are windows.
         """
-        one_hot = F.one_hot(self.patterns, self.num_classes + 1)[..., :-1].flatten(1).float()
-        return F.pad(one_hot, (0, 0, 0, _ROWS - self.num_patterns % _ROWS))
+        one_hot = self.found.labels.unsqueeze(-1) == torch.arange(self.num_classes, device=self.labels.device)
+        return F.pad(one_hot.flatten(1).float(), (0, 0, 0, _ROWS - self.num_patterns % _ROWS))
 
 
 def _pad(values: Tensor, padding: Padding, outside: int) -> Tensor:
@@ -114,16 +144,56 @@ def _pad(values: Tensor, padding: Padding, outside: int) -> Tensor:
 
 
 def repeat_edges(values: Tensor) -> Tensor:
-    """(..., h, w) to (..., h + 2, w + 2), by the nearest value."""
-    values = torch.cat([values[..., :1, :], values, values[..., -1:, :]], dim=-2)
-    return torch.cat([values[..., :1], values, values[..., -1:]], dim=-1)
+    """(..., h, w) to (..., h + 2, w + 2), by the nearest value, in the same memory format.
+
+    Torch's own padding goes through float32 under autocast, and on CUDA it leaves channels_last and adds up its
+    gradient in no fixed order.
+    """
+    result: Tensor = _RepeatEdges.apply(values)
+    return result
+
+
+class _RepeatEdges(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        height, width = values.shape[-2:]
+        padded = _empty(values, height + 2, width + 2)
+        padded[..., 1:-1, 1:-1] = values
+        padded[..., 0, 1:-1], padded[..., -1, 1:-1] = values[..., 0, :], values[..., -1, :]
+        padded[..., 0], padded[..., -1] = padded[..., 1], padded[..., -2]
+        return padded
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        result = _empty(gradient, gradient.shape[-2] - 2, gradient.shape[-1] - 2)
+        result.copy_(gradient[..., 1:-1, 1:-1])
+        for edge in (0, -1):
+            result[..., edge, :] += gradient[..., edge, 1:-1]
+            result[..., edge] += gradient[..., 1:-1, edge]
+            for other in (0, -1):
+                result[..., edge, other] += gradient[..., edge, other]
+        return result
+
+
+def _empty(like: Tensor, height: int, width: int) -> Tensor:
+    """(..., height, width) of the same type, device and memory format."""
+    last = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
+    return torch.empty(
+        (*like.shape[:-2], height, width),
+        dtype=like.dtype,
+        device=like.device,
+        memory_format=torch.channels_last if last else torch.contiguous_format,
+    )
 
 
 def _triples(values: Tensor, base: int, dim: int) -> Tensor:
     """Three consecutive values along `dim` as one number with digits in `base`; `dim` shrinks by two."""
     size = values.shape[dim] - 2
+    if base**3 > _LARGEST_INT32:
+        values = values.long()
     first, second, third = (values.narrow(dim, start, size) for start in range(3))
-    return (first * base + second) * base + third
+    return torch.add(third, torch.add(second, first, alpha=base), alpha=base)
 
 
 def _digits(codes: Tensor, base: int) -> Tensor:
@@ -134,23 +204,36 @@ def _digits(codes: Tensor, base: int) -> Tensor:
 def _compact(codes: Tensor, always: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct values of `codes` and `always` (ascending), and both written as positions among them.
 
-    `limit` is above every code.
+    `limit` is above every code. Distinct values and positions of `always` are int64, positions of codes int32.
     """
     if limit <= _MAX_PRESENCE_TABLE:
         present = torch.zeros(limit, dtype=torch.bool, device=codes.device)
         present[codes.flatten()] = True
         present[always] = True
-        position = present.long().cumsum(0) - 1
-        return present.nonzero().squeeze(1), position[codes], position[always]
-    distinct, inverse = torch.unique(torch.cat([codes.flatten(), always]), return_inverse=True)
-    return distinct, inverse[: codes.numel()].view(codes.shape), inverse[codes.numel() :]
+        position = present.cumsum(0, dtype=torch.int32) - 1
+        return (
+            present.nonzero().squeeze(1),
+            position.index_select(0, codes.flatten()).view(codes.shape),
+            position[always].long(),
+        )
+    distinct, inverse = torch.unique(torch.cat([codes.flatten(), always.to(codes.dtype)]), return_inverse=True)
+    ids = inverse[: codes.numel()].view(codes.shape).int()
+    return distinct.long(), ids, inverse[codes.numel() :]
 
 
-def _neighbours(padded: Tensor) -> Tensor:
-    """(B, h + 2, w + 2) to (B, h, w, 9): each pixel's 3x3 neighbourhood, row by row."""
-    height, width = padded.shape[1] - 2, padded.shape[2] - 2
-    shifted = [padded[:, dy : dy + height, dx : dx + width] for dy in range(3) for dx in range(3)]
-    return torch.stack(shifted, dim=-1)
+def _eroded(values: Tensor) -> Tensor:
+    """(B, h + 2, w + 2) to (B, h, w), both bool: whether a value and its eight neighbours are true."""
+    down = values[:, :-2] & values[:, 1:-1] & values[:, 2:]
+    return down[..., :-2] & down[..., 1:-1] & down[..., 2:]
+
+
+def _neighbours(pixels: Tensor, shape: torch.Size) -> Tensor:
+    """(N,) flat indices of pixels of (B, h, w) to (N, 9) of their 3x3 neighbourhoods in (B, h + 2, w + 2)."""
+    _, height, width = shape
+    row = pixels // width
+    corner = pixels + 2 * row + row // height * (2 * (width + 2))  # its upper left neighbour
+    steps = torch.arange(3, device=pixels.device)
+    return corner.unsqueeze(1) + (steps.unsqueeze(1) * (width + 2) + steps).flatten()
 
 
 class LabelPyramid:

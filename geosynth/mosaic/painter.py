@@ -44,7 +44,7 @@ class Inputs:
     cell: Window
     labels: Tensor
     latent: Tensor | None
-    noise: list[Tensor]
+    noise: list[Tensor | None]
 
 
 class Painter:

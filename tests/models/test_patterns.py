@@ -29,9 +29,10 @@ def naive_pattern(labels, row, column, num_classes, padding):
 
 
 def check_against_naive(labels, num_classes, padding):
-    found = LabelPatterns(labels, num_classes, padding)
-    rows = found.patterns.tolist()
-    assert len({tuple(row) for row in rows}) == found.num_patterns
+    patterns = LabelPatterns(labels, num_classes, padding)
+    found = patterns.found
+    rows = found.labels.tolist()
+    assert len({tuple(row) for row in rows}) == len(rows) == patterns.num_patterns
     assert [rows[index] for index in found.uniform] == [[label] * 9 for label in range(num_classes + 1)]
 
     taps = dict(zip(found.border.tolist(), found.taps[len(found.uniform) :].tolist(), strict=True))
@@ -79,16 +80,16 @@ def test_patterns_of_any_map(case):
 @pytest.mark.parametrize("kind", KINDS)
 def test_sorting_finds_what_the_presence_table_finds(kind, padding, monkeypatch):
     labels = label_map(kind, (2, 17, 13), 6, holes=True)
-    by_table = LabelPatterns(labels, 6, padding)
+    by_table = LabelPatterns(labels, 6, padding).found
     monkeypatch.setattr(patterns_module, "_MAX_PRESENCE_TABLE", 0)
-    by_sorting = LabelPatterns(labels, 6, padding)
-    for name in ("patterns", "uniform", "border", "taps", "is_border"):
+    by_sorting = LabelPatterns(labels, 6, padding).found
+    for name in by_table._fields:
         assert torch.equal(getattr(by_table, name), getattr(by_sorting, name)), name
 
 
 def test_one_hot_is_zero_where_there_is_no_class():
     labels = label_map("noise", (2, 9, 7), 4, holes=True)
-    one_hot = LabelPatterns(labels, 4).one_hot
+    one_hot = LabelPatterns(labels, 4).one_hot()
     assert one_hot.shape == (2, 4, 9, 7)
     assert torch.equal(one_hot.sum(1) == 0, labels == 4)
     assert torch.equal(one_hot.argmax(1)[labels < 4], labels[labels < 4])
@@ -109,3 +110,20 @@ def test_repeated_edges_are_replicate_padding(shape):
     values = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     expected = F.pad(values if len(shape) == 4 else values.unsqueeze(1), (1, 1, 1, 1), mode="replicate")
     assert torch.equal(repeat_edges(values), expected if len(shape) == 4 else expected.squeeze(1))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 1, 1), (2, 3, 1, 4), (2, 4, 6, 7)])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_repeated_edges_is_that_of_replicate_padding(shape, form):
+    rng = torch.Generator().manual_seed(0)
+    values = torch.rand(shape, generator=rng).contiguous(memory_format=form)
+    weights = torch.rand((*shape[:2], shape[2] + 2, shape[3] + 2), generator=rng)
+    gradients = []
+    for pad in (repeat_edges, lambda each: F.pad(each, (1, 1, 1, 1), mode="replicate")):
+        leaf = values.clone().requires_grad_()
+        padded = pad(leaf)
+        (padded * weights).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+    if max(shape[2:]) > 1:  # one pixel is contiguous in every format
+        assert repeat_edges(values).is_contiguous(memory_format=form)

@@ -28,6 +28,7 @@ from geosynth.models.oasis import (
     label_mix_mask,
     segmentation_loss,
 )
+from geosynth.models.patterns import one_hot_classes
 
 # --- Multi-scale patch discriminator (pix2pixHD, as used by Park et al. 2019).
 
@@ -157,8 +158,8 @@ class PatchAdversary(nn.Module):
             DataError: if labels and image differ in size, or the bands are not what the discriminator reads.
         """
         _check(labels, image, self.settings.num_bands)
-        one_hot = F.one_hot(labels.long(), self.settings.num_classes + 1)[..., :-1].permute(0, 3, 1, 2)
-        outputs = self.discriminator(one_hot.to(image.dtype), image)
+        one_hot = one_hot_classes(labels, self.settings.num_classes, image.dtype)
+        outputs = self.discriminator(one_hot, image)
         return [[value.float() for value in scale] for scale in outputs]
 
     def for_generator(

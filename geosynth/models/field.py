@@ -54,8 +54,10 @@ def position_noise(
     Args:
         settings: of the generator.
         seed: of the image.
-        row, column: the window's absolute origin, multiples of the generator's stride; (B,) int64 for several windows.
-        height, width: pixels, likewise.
+        row: of the window's absolute origin, a multiple of the generator's stride; (B,) int64 for several windows.
+        column: likewise.
+        height: of the window, pixels, likewise a multiple.
+        width: likewise.
         device: where the maps are made, and where `row` and `column` are if they are tensors.
         margin: inside the window; of it each map holds what its level knows (`SpadeGenerator.forward`).
         silent: maps that are not wanted; None stands in their places.

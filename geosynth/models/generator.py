@@ -19,6 +19,7 @@ from torch.nn.utils import parametrizations
 from geosynth.config import GeneratorSettings, StageSpec
 from geosynth.errors import DataError, SettingsError
 from geosynth.models.affine import add_noise
+from geosynth.models.device import product_type
 from geosynth.models.modulation import SpadeNorm
 from geosynth.models.patterns import LabelPatterns, LabelPyramid, repeat_edges
 
@@ -95,7 +96,7 @@ class SpadeGenerator(nn.Module):
         if settings.start == "linear":
             assert settings.crop_size is not None
             cells = settings.crop_size // settings.stride
-            self.start: nn.Module = nn.Linear(settings.latent_size, stages[0].in_channels * cells * cells)
+            self.start: nn.Linear | nn.Conv2d = nn.Linear(settings.latent_size, stages[0].in_channels * cells * cells)
         else:
             inputs = settings.num_classes + settings.latent_size + settings.noise_channels
             self.start = nn.Conv2d(inputs, stages[0].in_channels, 3, padding=1, padding_mode=settings.padding)
@@ -152,10 +153,11 @@ class SpadeGenerator(nn.Module):
         self, patterns: LabelPatterns, latent: Tensor | None, noise: Sequence[Tensor | None], edge_shows: bool
     ) -> Tensor:
         batch, height, width = patterns.labels.shape
-        dtype = self.start.weight.dtype
+        dtype = product_type(self.start.weight)
         if self.settings.start == "linear":
             assert latent is not None
-            return self.start(latent.to(dtype)).view(batch, -1, height, width)  # type: ignore[no-any-return]
+            values: Tensor = self.start(latent.to(dtype))
+            return values.view(batch, -1, height, width)
         inputs = [patterns.one_hot(dtype)]
         if latent is not None:
             field = latent if latent.ndim == 4 else latent[:, :, None, None].expand(-1, -1, height, width)
@@ -170,7 +172,7 @@ class SpadeGenerator(nn.Module):
         if not self.settings.stage_noise:
             return frozenset()
         blocks = enumerate(self.blocks.values(), start=1)
-        return frozenset(index for index, block in blocks if not block.noise_strength.any())
+        return frozenset(index for index, block in blocks if not block.get_parameter("noise_strength").any())
 
     def for_painting(self, dtype: torch.dtype) -> SpadeGenerator:
         """A copy in evaluation whose products are made in `dtype`.

@@ -240,9 +240,7 @@ class SpadeNorm(nn.Module):
         self.norm = BatchNorm(channels)
         self.modulation = SpadeModulation(channels, num_classes, hidden_channels, padding)
 
-    def forward(
-        self, features: Tensor, patterns: LabelPatterns, slope: float = 1.0, edge_shows: bool = True
-    ) -> Tensor:
+    def forward(self, features: Tensor, patterns: LabelPatterns, slope: float = 1.0, edge_shows: bool = True) -> Tensor:
         """(B, channels, h, w) to the same shape; `slope` is that of the leaky ReLU, 1 for none.
 
         What lies within two cells of the edge is right if `edge_shows`.

@@ -108,7 +108,8 @@ class LabelPatterns:
     @cached_property
     def pixel_classes(self) -> Tensor:
         """(B * h * w, num_classes + 1) float32: the class of each pixel, one-hot; the last column is "no class"."""
-        return self._classes(self.num_classes + 1).flatten(0, 2).float()
+        one_hot = one_hot_classes(self.labels, self.num_classes + 1, torch.float32)
+        return one_hot.permute(0, 2, 3, 1).flatten(0, 2)
 
     @cached_property
     def interior_classes(self) -> Tensor:
@@ -118,12 +119,8 @@ class LabelPatterns:
     def one_hot(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """(B, num_classes, h, w) in channels_last, zero where a pixel has no class; what the dense form convolves."""
         if dtype not in self._one_hot:
-            self._one_hot[dtype] = self._classes(self.num_classes).to(dtype).permute(0, 3, 1, 2)
+            self._one_hot[dtype] = one_hot_classes(self.labels, self.num_classes, dtype)
         return self._one_hot[dtype]
-
-    def _classes(self, count: int) -> Tensor:
-        """(B, h, w, count) bool. `one_hot` of torch reads the labels' range on the host first."""
-        return self.labels.unsqueeze(-1) == torch.arange(count, device=self.labels.device)
 
     @cached_property
     def pattern_classes(self) -> Tensor:
@@ -134,6 +131,14 @@ class LabelPatterns:
         """
         one_hot = self.found.labels.unsqueeze(-1) == torch.arange(self.num_classes, device=self.labels.device)
         return F.pad(one_hot.flatten(1).float(), (0, 0, 0, _ROWS - self.num_patterns % _ROWS))
+
+
+def one_hot_classes(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """(B, h, w) class indices to (B, num_classes, h, w) in channels_last; zeros where a pixel has no class.
+
+    Torch's own `one_hot` reads the range of the labels on the host first.
+    """
+    return (labels.unsqueeze(-1) == torch.arange(num_classes, device=labels.device)).to(dtype).permute(0, 3, 1, 2)
 
 
 def _pad(values: Tensor, padding: Padding, outside: int) -> Tensor:

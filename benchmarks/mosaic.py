@@ -24,13 +24,14 @@ import json
 import statistics
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 import torch
+from torch import Tensor
 
 import mosaic_blend
 import mosaic_memory
@@ -38,11 +39,22 @@ import mosaic_workers
 from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
 from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.grid import Window, absolute_origin
+from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
 from geosynth.mosaic.generate import generate_file
-from geosynth.mosaic.painter import CELL, Inputs, Painter
+from geosynth.mosaic.painter import CELL, Painter, slices_in
 from geosynth.mosaic.style import style_length_pixels
 from geosynth.raster.labels import LabelRaster
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the network gets for one cell."""
+
+    labels: Tensor
+    latent: Tensor | None
+    noise: list[Tensor | None]
+
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "md_lc.tif"
 
@@ -134,7 +146,14 @@ def network_inputs(
     context = painter.context(extent, origin)
     indices, has_class = source.read(context)
     valid = has_class[extent.shift(-context.row, -context.column).slices]
-    return painter, list(painter.inputs(indices, context, extent, origin, valid)), extent.height * extent.width
+    inputs = []
+    for cell, _ in painter.wanted(extent, origin, valid):
+        labels = torch.from_numpy(indices[slices_in(context, cell.buffer(painter.margin))]).unsqueeze(0)
+        seen = cell.buffer(painter.margin).shift(*origin)
+        place = (seen.row, seen.column, seen.height, seen.width)
+        noise = position_noise(painter.network, settings.seed, *place, margin=painter.margin, silent=painter.silent)
+        inputs.append(Inputs(labels, painter.latent(*place), noise))
+    return painter, inputs, extent.height * extent.width
 
 
 def without_margin(inputs: Inputs, painter: Painter) -> Inputs:
@@ -144,16 +163,15 @@ def without_margin(inputs: Inputs, painter: Painter) -> Inputs:
     latent = None if inputs.latent is None else inputs.latent[..., cells:-cells, cells:-cells]
     strides = [painter.network.stride, *(stage.stride for stage in painter.network.stages)]
     known = [min(margin, painter.network.margins[stride]) // stride for stride in strides]
-    noise = [values[..., n:-n, n:-n] for values, n in zip(inputs.noise, known, strict=True)]
-    return replace(inputs, labels=inputs.labels[:, margin:-margin, margin:-margin], latent=latent, noise=noise)
+    noise = [None if values is None else values[..., n:-n, n:-n] for values, n in zip(inputs.noise, known, strict=True)]
+    return Inputs(inputs.labels[:, margin:-margin, margin:-margin], latent, noise)
 
 
 @torch.inference_mode()
 def run_network(painter: Painter, inputs: list[Inputs], margin: int) -> None:
     """The generator alone."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=painter.bfloat16):
-        for one in inputs:
-            painter.model.generator(one.labels, one.latent, one.noise, margin)
+    for one in inputs:
+        painter.generator(one.labels, one.latent, one.noise, margin)
 
 
 def paint_at_once(painter: Painter, source: LabelRaster, extent: Window, origin: tuple[int, int]) -> np.ndarray:
@@ -166,7 +184,9 @@ def paint_at_once(painter: Painter, source: LabelRaster, extent: Window, origin:
         *(-(-(side - first) // stride) * stride for side, first in ((extent.height, row), (extent.width, column))),
     )
     indices, _ = source.read(cell.buffer(painter.margin))
-    return painter.join(extent, [(cell, painter.run(painter.cell_inputs(cell, indices, origin)))])
+    inside = cell.intersection(extent)
+    assert inside is not None
+    return painter.run([cell], [indices], origin)[0][:, *slices_in(cell, inside)].numpy()
 
 
 def seam_score(image: np.ndarray, origin: tuple[int, int]) -> float:

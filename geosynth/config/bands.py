@@ -72,5 +72,9 @@ def _columns(numbers: tuple[float, ...], values: ArrayLike) -> Any:
     """One number if all are equal, else an array or tensor like `values` of shape (bands, 1, 1)."""
     if len(set(numbers)) == 1:
         return numbers[0]
-    column = [[[number]] for number in numbers]
-    return values.new_tensor(column) if hasattr(values, "new_tensor") else values.dtype.type(column)
+    if not hasattr(values, "new_empty"):
+        return values.dtype.type([[[number]] for number in numbers])
+    column = values.new_empty((len(numbers), 1, 1))
+    for place, number in zip(column, numbers, strict=True):
+        place.fill_(number)  # on a GPU this does not wait, as a copy would
+    return column

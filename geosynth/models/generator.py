@@ -35,7 +35,8 @@ def check_inputs(
         DataError: if the labels are no class indices, or larger than the linear start paints.
         SettingsError: if the latent or the noise is not what the generator takes.
     """
-    _check_labels(settings, labels)
+    if labels.device.type == "cpu":  # elsewhere it would have to be waited for
+        check_labels(settings, labels)
     padded = settings.padded_size(*labels.shape[1:])
     if settings.start == "linear" and max(padded) != settings.crop_size:
         raise DataError(
@@ -54,11 +55,14 @@ def check_inputs(
         raise SettingsError(f"{len(noise)} noise maps: the generator takes {num_maps}, as random_noise gives them")
 
 
-def _check_labels(settings: GeneratorSettings, labels: Tensor) -> None:
+def check_labels(settings: GeneratorSettings, labels: Tensor) -> None:
+    """Refuse labels, (B, H, W), that are no class indices.
+
+    Raises:
+        DataError: if so.
+    """
     if labels.ndim != 3 or not labels.numel() or labels.is_floating_point():
         raise DataError(f"labels {tuple(labels.shape)} of {labels.dtype}: (B, H, W) integers are needed")
-    if labels.device.type != "cpu":
-        return  # it would have to be waited for; whoever moved them there has checked them
     low, high = (int(value) for value in labels.aminmax())
     if low < 0 or high > settings.num_classes:
         raise DataError(

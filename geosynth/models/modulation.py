@@ -149,7 +149,7 @@ class SpadeModulation(nn.Module):
         places = patterns.found.taps * 9 + torch.arange(9, device=hidden.device)
 
         def summed(weight: Tensor) -> Tensor:
-            table = (hidden @ weight.flatten(1)).view(len(hidden) * 9, -1)
+            table = (hidden.to(weight.dtype) @ weight.flatten(1)).view(len(hidden) * 9, -1)
             return F.embedding_bag(places, table.float() if torch.is_grad_enabled() else table, mode="sum")
 
         # All channels at once, unless labels are like noise: the table must not outgrow the features.

@@ -14,9 +14,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +25,11 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window
-from geosynth.models.field import style_field
-from geosynth.mosaic.painter import CELL, Inputs, Painter, slices_in
+from geosynth.models.field import Position, style_field
+from geosynth.mosaic.painter import CELL, Indices, Mask, Painter, Pixels, slices_in
 
 # Windows across an edge of a block are kept for the blocks beyond it, so that they are painted once.
 KEPT_BYTES = 256 << 20
-
-
-@dataclass(frozen=True)
-class _Kept(Inputs):
-    """A window whose pixels are known already, or shall be kept under this key."""
-
-    key: bytes | None
-    values: Tensor | None
 
 
 class BlendPainter(Painter):
@@ -83,58 +73,26 @@ class BlendPainter(Painter):
         )
         return [Window(row, column, self.size, self.size) for row in rows for column in columns]
 
-    def inputs(
-        self,
-        indices: npt.NDArray[np.uint8],
-        context: Window,
-        window: Window,
-        origin: tuple[int, int],
-        valid: npt.NDArray[np.bool_] | None,
-    ) -> Iterator[Inputs]:
-        """As `Painter.inputs`; windows that were kept carry their pixels."""
-        for cell, part in self.wanted(window, origin, valid):
-            seen = indices[slices_in(context, cell.buffer(self.margin))]
-            key = None
-            if part != cell:  # it reaches into another block
-                place = np.array([cell.row + origin[0], cell.column + origin[1]])
-                key = hashlib.blake2b(place.tobytes() + np.ascontiguousarray(seen).tobytes()).digest()
-                with self._lock:
-                    values = self._kept.pop(key, None)
-                    if values is not None:
-                        self._kept[key] = values  # used last
-                if values is not None:
-                    yield _Kept(cell, torch.empty(0), None, [], key, values)
-                    continue
-            made = self.cell_inputs(cell, seen, origin)
-            yield _Kept(cell, made.labels, made.latent, made.noise, key, None)
+    def begin(
+        self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
+    ) -> Callable[[], Pixels]:
+        """As `Painter.begin`: the weighted sum of the windows."""
+        parts = (
+            (cell, self._values(cell, indices[slices_in(context, cell.buffer(self.margin))], part, origin))
+            for cell, part in self.wanted(window, origin, valid)
+        )
+        pixels = self.join(window, parts).to("cpu", non_blocking=True)
+        finished = self._mark()
 
-    def latent(self, row: int, column: int, height: int, width: int) -> Tensor | None:
-        """As `Painter.latent`; (1, latent_size) at the window's centre for the linear start, which takes one style."""
-        if self.network.start != "linear":
-            return super().latent(row, column, height, width)
-        if self.style is not None:
-            return self.style.to(self.device).view(1, -1)
-        stride = self.network.stride
-        centre = (row + height // 2 - stride // 2, column + width // 2 - stride // 2)
-        field = style_field(self.network, self.settings.seed, *centre, stride, stride, self.style_length, self.device)
-        return field[:, :, 0, 0]
+        def result() -> Pixels:
+            finished()
+            return pixels.numpy()
 
-    def run(self, inputs: Inputs) -> Tensor:
-        """As `Painter.run`."""
-        assert isinstance(inputs, _Kept)
-        if inputs.values is not None:
-            return inputs.values
-        values = super().run(inputs)
-        if inputs.key is not None:
-            with self._lock:
-                self._kept[inputs.key] = values
-                while len(self._kept) * values.nbytes > KEPT_BYTES:
-                    self._kept.popitem(last=False)
-        return values
+        return result
 
     @torch.inference_mode()
-    def join(self, window: Window, parts: Iterable[tuple[Window, Tensor]]) -> npt.NDArray[Any]:
-        """The weighted sum of the windows."""
+    def join(self, window: Window, parts: Iterable[tuple[Window, Tensor]]) -> Tensor:
+        """The weighted sum of the windows, (bands, height, width) in the bands' dtype."""
         bands = len(self.model.card.bands.names)
         total = torch.zeros((bands, window.height, window.width), device=self.device)
         for cell, values in parts:
@@ -142,7 +100,38 @@ class BlendPainter(Painter):
             assert common is not None
             rows, columns = slices_in(cell, common)
             total[:, *slices_in(window, common)].addcmul_(values[:, rows, columns], self._weights[rows, columns])
-        return self.as_pixels(total)
+        return super().as_pixels(total)
+
+    def _values(self, cell: Window, labels: Indices, part: Window, origin: tuple[int, int]) -> Tensor:
+        """(bands, height, width) float32 of a window in raster values; kept if only `part` of it lies in the block."""
+        if part == cell:
+            return self.run([cell], [labels], origin)[0]
+        place = np.array([cell.row + origin[0], cell.column + origin[1]])
+        key = hashlib.blake2b(place.tobytes() + np.ascontiguousarray(labels).tobytes()).digest()
+        with self._lock:
+            values = self._kept.pop(key, None)
+        if values is None:
+            values = self.run([cell], [labels], origin)[0]
+        with self._lock:
+            self._kept[key] = values  # used last
+            while len(self._kept) * values.nbytes > KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return values
+
+    def as_pixels(self, values: Tensor) -> Tensor:
+        """Raster values as they are: windows are joined before they are rounded."""
+        return values
+
+    def latent(self, row: Position, column: Position, height: int, width: int) -> Tensor | None:
+        """As `Painter.latent`; (B, latent_size) at the window's centre for the linear start, which takes one style."""
+        if self.network.start != "linear":
+            return super().latent(row, column, height, width)
+        if self.style is not None:
+            return self.style.view(1, -1).expand(len(row) if isinstance(row, Tensor) else 1, -1)
+        stride = self.network.stride
+        centre = (row + height // 2 - stride // 2, column + width // 2 - stride // 2)
+        field = style_field(self.network, self.settings.seed, *centre, stride, stride, self.style_length, self.device)
+        return field[:, :, 0, 0]
 
 
 def make_painter(

@@ -8,8 +8,7 @@ holds on the CPU only: on a GPU cuDNN chooses by the shape of what it is given i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,29 +21,20 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window, cut
 from geosynth.models.device import full_float32, keep_freed_memory, plain_memory_error, uses_bfloat16
-from geosynth.models.field import position_noise, style_field
+from geosynth.models.field import Position, position_noise, style_field
+from geosynth.models.generator import check_labels
+from geosynth.models.replay import Replay
 
 # Pixels; side of what goes through the network at once, without the halo. Larger saves little (the halo is trimmed
 # level by level), and memory grows with its square.
 CELL = 512
+_CELLS_A_LAUNCH = 4  # of a GPU, which one cell does not fill
 
 _TORCH_TYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int16": torch.int16, "float32": torch.float32}
 
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the network gets for one cell.
-
-    Attributes:
-        cell: the pixels that come out, in the raster's coordinates; may reach beyond the window to paint.
-        labels: (1, height, width) class indices of the cell and its margin.
-        latent, noise: as `SpadeGenerator.forward` takes them.
-    """
-
-    cell: Window
-    labels: Tensor
-    latent: Tensor | None
-    noise: list[Tensor | None]
+Pixels = npt.NDArray[Any]
+Indices = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 
 
 class Painter:
@@ -68,7 +58,7 @@ class Painter:
         self.model = model
         self.settings = settings
         self.style_length = style_length
-        self.style = style
+        self.style = None if style is None else style.to(next(model.generator.parameters()).device)
         self.network = model.card.settings
         self.margin = self.network.halo
         if self.mode == "exact" and self.network.start == "linear":
@@ -77,12 +67,16 @@ class Painter:
                 " joined exactly; say --mosaic blend"
             )
         self.device = str(next(model.generator.parameters()).device)
+        self.on_cpu = torch.device(self.device).type == "cpu"
         self.bfloat16 = uses_bfloat16(settings.precision, self.device)
         self.precision = "bf16" if self.bfloat16 else "fp32"
         if not self.bfloat16:
             full_float32()
-        if torch.device(self.device).type == "cpu":
+        if self.on_cpu:
             keep_freed_memory()
+        self.generator = model.generator.for_painting(torch.bfloat16) if self.bfloat16 else model.generator
+        self.silent = model.generator.silent_maps()
+        self.network_pass = Replay(self._network_pass, self.device)
 
     def context(self, window: Window, origin: tuple[int, int]) -> Window:
         """The labels needed to paint a window: those of its cells, grown by the margin; may reach beyond the raster.
@@ -96,13 +90,8 @@ class Painter:
         return Window(first.row, first.column, last.bottom - first.row, last.right - first.column).buffer(self.margin)
 
     def paint(
-        self,
-        indices: npt.NDArray[np.uint8],
-        context: Window,
-        window: Window,
-        origin: tuple[int, int],
-        valid: npt.NDArray[np.bool_] | None = None,
-    ) -> npt.NDArray[Any]:
+        self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
+    ) -> Pixels:
         """(bands, height, width) of `window` in the dtype of the model's bands.
 
         Args:
@@ -111,89 +100,118 @@ class Painter:
             window: to paint, in the raster's pixel coordinates.
             origin: absolute (row, column) of the raster's first pixel.
             valid: (height, width) of the window: where pixels are wanted. Cells without any are not painted (0).
+
+        Raises:
+            DataError: if there is an index that is no class's.
         """
-        inputs = self.inputs(indices, context, window, origin, valid)
-        return self.join(window, ((one.cell, self.run(one)) for one in inputs))
+        return self.begin(indices, context, window, origin, valid)()
+
+    def begin(
+        self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
+    ) -> Callable[[], Pixels]:
+        """As `paint`, but a GPU is not waited for: what is returned gives the pixels, when they are there."""
+        cells = [cell for cell, _ in self.wanted(window, origin, valid)]
+        painted: list[tuple[Window, Tensor]] = []
+        for group in self._groups(cells):
+            values = self.run(group, [indices[slices_in(context, cell.buffer(self.margin))] for cell in group], origin)
+            painted += zip(group, values.to("cpu", non_blocking=True), strict=True)
+        finished = self._mark()
+
+        def pixels() -> Pixels:
+            finished()
+            result = self.blank(window)
+            for cell, values in painted:
+                common = cell.intersection(window)
+                assert common is not None
+                result[:, *slices_in(window, common)] = values[:, *slices_in(cell, common)].numpy()
+            return result
+
+        return pixels
+
+    def _groups(self, cells: Sequence[Window]) -> Iterator[Sequence[Window]]:
+        """Cells that go through the network at once: as many as fill a GPU, then the others one by one."""
+        size = 1 if self.on_cpu else _CELLS_A_LAUNCH
+        whole = len(cells) // size * size
+        yield from (cells[first : first + size] for first in range(0, whole, size))
+        yield from (cells[index : index + 1] for index in range(whole, len(cells)))
+
+    def _mark(self) -> Callable[[], None]:
+        """A function that waits until all that has been started on the device by now is done."""
+        if self.on_cpu:
+            return lambda: None
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        return event.synchronize
 
     def cells(self, window: Window, origin: tuple[int, int]) -> list[Window]:
-        """The parts of the lattice's cells that a window covers, on the network's stride, row by row."""
-        stride = self.network.stride
+        """The lattice's cells that a window meets, row by row: on a CPU only the parts of them that it covers.
+
+        The parts lie on the network's stride. On a GPU cells are whole, so that all are of one shape.
+        """
+        step = self.network.stride if self.on_cpu else CELL
         rows, columns = (
-            [_on_lattice(start, length, offset, stride) for start, length in cut(first, end, offset, CELL)]
+            [_on_lattice(start, length, offset, step) for start, length in cut(first, end, offset, CELL)]
             for first, end, offset in ((window.row, window.bottom, origin[0]), (window.column, window.right, origin[1]))
         )
         return [Window(row, column, height, width) for row, height in rows for column, width in columns]
 
-    def inputs(
-        self,
-        indices: npt.NDArray[np.uint8],
-        context: Window,
-        window: Window,
-        origin: tuple[int, int],
-        valid: npt.NDArray[np.bool_] | None,
-    ) -> Iterator[Inputs]:
-        """What the network gets for each cell with wanted pixels; arguments as for `paint`."""
-        for cell, _ in self.wanted(window, origin, valid):
-            yield self.cell_inputs(cell, indices[slices_in(context, cell.buffer(self.margin))], origin)
-
-    def wanted(
-        self, window: Window, origin: tuple[int, int], valid: npt.NDArray[np.bool_] | None
-    ) -> Iterator[tuple[Window, Window]]:
+    def wanted(self, window: Window, origin: tuple[int, int], valid: Mask | None) -> Iterator[tuple[Window, Window]]:
         """Each cell with wanted pixels, and the part of the window that it covers; arguments as for `paint`."""
         for cell in self.cells(window, origin):
             part = cell.intersection(window)
             if part is not None and (valid is None or valid[slices_in(window, part)].any()):
                 yield cell, part
 
-    def cell_inputs(self, cell: Window, indices: npt.NDArray[np.uint8], origin: tuple[int, int]) -> Inputs:
-        """Labels, latent and noise for one cell; `indices` are those of the cell and its margin."""
-        seen = cell.buffer(self.margin).shift(*origin)
-        place = (seen.row, seen.column, seen.height, seen.width)
-        labels = torch.from_numpy(np.ascontiguousarray(indices)).to(self.device).unsqueeze(0)
-        noise = position_noise(self.network, self.settings.seed, *place, self.device, self.margin)
-        return Inputs(cell, labels, self.latent(*place), noise)
+    def run(self, cells: Sequence[Window], labels: Sequence[Indices], origin: tuple[int, int]) -> Tensor:
+        """Paint cells of one shape.
 
-    def latent(self, row: int, column: int, height: int, width: int) -> Tensor | None:
-        """(1, latent_size, height / stride, width / stride) of a place in absolute positions."""
-        if not self.network.latent_size:
-            return None
-        stride = self.network.stride
-        if self.style is not None:
-            style = self.style.to(self.device).view(1, -1, 1, 1)
-            return style.expand(-1, -1, height // stride, width // stride)
-        return style_field(self.network, self.settings.seed, row, column, height, width, self.style_length, self.device)
+        Args:
+            cells: in the raster's coordinates; may reach beyond the window to paint.
+            labels: of each cell and its margin.
+            origin: absolute (row, column) of the raster's first pixel.
 
-    @torch.inference_mode()
-    def run(self, inputs: Inputs) -> Tensor:
-        """(bands, height, width) float32 of the cell, in raster values."""
-        autocast = torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.bfloat16)
-        with autocast, plain_memory_error():
-            image = self.model.generator(inputs.labels, inputs.latent, inputs.noise, self.margin)
-        values: Tensor = self.model.card.bands.from_network(image[0].float())
+        Returns:
+            (cells, bands, height, width) on the device, in the dtype of the bands.
+        """
+        seen = [cell.buffer(self.margin).shift(*origin) for cell in cells]
+        classes = torch.from_numpy(np.stack(labels))
+        places = torch.tensor([(window.row, window.column) for window in seen], dtype=torch.int64)
+        if not self.on_cpu:
+            check_labels(self.network, classes)
+            classes, places = classes.pin_memory(), places.pin_memory()
+        with torch.inference_mode(), plain_memory_error():
+            (values,) = self.network_pass(classes, places)
         return values
 
-    def join(self, window: Window, parts: Iterable[tuple[Window, Tensor]]) -> npt.NDArray[Any]:
-        """The window's pixels from its cells."""
-        pixels = self.blank(window)
-        for cell, values in parts:
-            common = cell.intersection(window)
-            assert common is not None
-            pixels[:, *slices_in(window, common)] = self.as_pixels(values[:, *slices_in(cell, common)])
-        return pixels
+    def _network_pass(self, labels: Tensor, places: Tensor) -> tuple[Tensor]:
+        """The same operations whatever the labels and the places; see `Replay`."""
+        (row, column), (height, width) = places.unbind(1), labels.shape[1:]
+        window = (row, column, height, width)
+        noise = position_noise(self.network, self.settings.seed, *window, self.device, self.margin, self.silent)
+        image = self.generator(labels, self.latent(*window), noise, self.margin)
+        return (self.as_pixels(self.model.card.bands.from_network(image.float())),)
 
-    def blank(self, window: Window) -> npt.NDArray[Any]:
+    def latent(self, row: Position, column: Position, height: int, width: int) -> Tensor | None:
+        """(B, latent_size, height / stride, width / stride) of places in absolute positions."""
+        if not self.network.latent_size:
+            return None
+        if self.style is not None:
+            batch, stride = len(row) if isinstance(row, Tensor) else 1, self.network.stride
+            return self.style.view(1, -1, 1, 1).expand(batch, -1, height // stride, width // stride)
+        return style_field(self.network, self.settings.seed, row, column, height, width, self.style_length, self.device)
+
+    def blank(self, window: Window) -> Pixels:
         """(bands, height, width) zeros."""
         bands = self.model.card.bands
         return np.zeros((len(bands.names), window.height, window.width), dtype=bands.dtype)
 
-    def as_pixels(self, values: Tensor) -> npt.NDArray[Any]:
+    def as_pixels(self, values: Tensor) -> Tensor:
         """Raster values as the bands' dtype: integers rounded and clipped, floats as they are."""
         dtype = np.dtype(self.model.card.bands.dtype)
         if np.issubdtype(dtype, np.integer):
             limits = np.iinfo(dtype)
             values = values.round().clamp_(limits.min, limits.max)
-        pixels: npt.NDArray[Any] = values.to(_TORCH_TYPES[dtype.name]).cpu().numpy()
-        return pixels
+        return values.to(_TORCH_TYPES[dtype.name])
 
 
 def _on_lattice(start: int, length: int, origin: int, stride: int) -> tuple[int, int]:

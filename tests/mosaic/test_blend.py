@@ -47,7 +47,7 @@ def painter_of(model: GeneratorModel, overlap: int = 16, **changes: object) -> B
 
 def with_windows(painter: BlendPainter, paint: Callable[[Window], Tensor]) -> BlendPainter:
     """The same painter with another network."""
-    painter.run = lambda inputs: paint(inputs.cell)  # type: ignore[method-assign]
+    painter.run = lambda cells, *inputs: torch.stack([paint(cell) for cell in cells])  # type: ignore[method-assign]
     return painter
 
 
@@ -136,7 +136,7 @@ def test_windows_across_block_edges_are_painted_once(linear_model: GeneratorMode
         result: Tensor = generator(*arguments)
         return result
 
-    painter.model = GeneratorModel(count, linear_model.card, linear_model.path)  # type: ignore[arg-type]
+    painter.generator = count  # type: ignore[assignment]
     join(painter, 200, 200, 100)
     assert len(painted) == len(painter.cells(Window(0, 0, 200, 200), ORIGIN))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from geosynth.models.field import position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
 from geosynth.mosaic.generate import generate_file
 from geosynth.mosaic.painter import CELL, Painter
-from geosynth.mosaic.pipeline import ahead, paint_blocks
+from geosynth.mosaic.pipeline import ahead, one_behind, paint_blocks
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished import Scratch
 from rasters import NORTH_UP, draw_labels, pixels_of
@@ -179,7 +180,7 @@ def test_blocks_and_cells_without_data_never_reach_the_network(
     origin = absolute_origin(source.geobox)
     seen: list[Window] = []
     run = painter.run
-    monkeypatch.setattr(painter, "run", lambda inputs: seen.append(inputs.cell) or run(inputs))
+    monkeypatch.setattr(painter, "run", lambda cells, *inputs: seen.extend(cells) or run(cells, *inputs))
     for size in (512, 2048):
         plan = BlockPlan(1300, 1300, origin, size)
         scratch = Scratch(tmp_path / f"{size}.tif", plan, 4, "uint8")
@@ -201,16 +202,26 @@ def test_float32_is_not_tf32(
     assert torch.backends.cudnn.allow_tf32 is expected
 
 
-def test_items_made_ahead_keep_their_order_and_their_errors() -> None:
-    def items() -> object:
-        yield from range(5)
-        raise RuntimeError("at the end")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_items_made_ahead_keep_their_order_and_their_errors(threads: int) -> None:
+    def double(item: int) -> int:
+        if item == 5:
+            raise RuntimeError("at the end")
+        time.sleep(0.01 if item == 0 else 0)
+        return 2 * item
 
     found = []
     with pytest.raises(RuntimeError, match="at the end"):
-        found.extend(ahead(items()))  # type: ignore[arg-type]
-    assert list(ahead(range(4))) == [0, 1, 2, 3]
-    assert list(ahead([])) == []
+        found.extend(ahead(double, range(7), threads))
+    assert list(ahead(double, range(4), threads)) == [0, 2, 4, 6]
+    assert list(ahead(double, [], threads)) == []
+
+
+def test_one_behind_gives_an_item_when_the_next_is_made() -> None:
+    made = []
+    found = one_behind(made.append(item) or item for item in range(3))
+    assert [(item, list(made)) for item in found] == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]
+    assert list(one_behind([])) == []
 
 
 def test_a_linear_start_cannot_be_joined_exactly(linear_model: GeneratorModel) -> None:

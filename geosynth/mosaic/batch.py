@@ -18,7 +18,7 @@ from geosynth.files import check_output
 from geosynth.mosaic.generate import engine, generate_file, is_zarr_name
 from geosynth.mosaic.pipeline import Progress
 from geosynth.mosaic.style import style_from_image
-from geosynth.raster.labels import label_files, open_labels
+from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
 from geosynth.raster.read import Raster, RasterFile
 from geosynth.raster.warp import resample_labels

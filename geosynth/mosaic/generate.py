@@ -27,9 +27,12 @@ from geosynth.mosaic.lazy import lazy_image
 from geosynth.mosaic.painter import CELL, Painter
 from geosynth.mosaic.pipeline import Executor, Progress, paint_blocks, paint_missing
 from geosynth.mosaic.style import style_from_image, style_length_pixels
+from geosynth.raster.arrays import LabelArray
 from geosynth.raster.cog import CogWriter, write_preview
-from geosynth.raster.labels import LabelArray, LabelRaster, Survey, choose_legend, is_zarr, open_labels
+from geosynth.raster.label_files import choose_legend, open_labels
+from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.read import CACHE_BYTES, Raster, bounded_cache
+from geosynth.raster.remote import is_zarr
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished import Scratch
 from geosynth.raster.warp import Resampling, resample_labels

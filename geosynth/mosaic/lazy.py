@@ -16,7 +16,8 @@ from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.legend import Legend
 from geosynth.mosaic.cluster import PortablePainter
 from geosynth.mosaic.painter import Painter
-from geosynth.raster.labels import CodeReader, LabelArray, needed_around, to_indices
+from geosynth.raster.arrays import CodeReader, LabelArray
+from geosynth.raster.labels import needed_around, to_indices
 
 Chunks = list[list[npt.NDArray[Any]]]
 

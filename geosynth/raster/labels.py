@@ -2,158 +2,24 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError
+from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import TilePlan, Window
 from geosynth.legend import CodeCounts, Legend
-from geosynth.raster.class_table import ClassTable, legend_of_table, plain, read_class_table
-from geosynth.raster.mosaic import TileInMosaic, TileMosaic
-from geosynth.raster.read import RASTER_SUFFIXES, Array, Mask, Raster, RasterFile, has_data, open_raster
-from geosynth.raster.warp import unwarped
-from geosynth.raster.zarr import ZarrLabels, grid_of, single_layer
-
-# --- One way to open what a user calls labels: a file, a Zarr store, a folder or a glob of tiles.
+from geosynth.raster.label_files import open_labels
+from geosynth.raster.mosaic import TileInMosaic
+from geosynth.raster.read import Array, Mask, Raster
 
 _LOG = logging.getLogger(__name__)
-
-
-def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
-    """Labels as one raster.
-
-    Args:
-        labels: a file that GDAL reads, or its URL; a Zarr store; a folder or glob of tiles, or a list of them, which
-            are joined to a `TileMosaic`.
-
-    Raises:
-        RasterError, DataError, GridError: one line that names the file at fault.
-    """
-    if isinstance(labels, str | Path) and is_zarr(labels):
-        return ZarrLabels(labels)
-    files = label_files(labels)
-    if len(files) == 1:
-        return open_raster(files[0])
-    mosaic = TileMosaic(files, _name(labels))
-    differing = mosaic.count_disagreements()
-    if differing:
-        _LOG.warning(
-            "%s: tiles overlap and differ in %d px; there the tile whose name sorts later is taken",
-            mosaic.path,
-            differing,
-        )
-    return mosaic
-
-
-def label_files(labels: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    """The files that a name stands for, in the order of their names: itself, or what a folder or glob holds.
-
-    Raises:
-        RasterError: if there are none.
-    """
-    if not isinstance(labels, str | Path):
-        if not labels:
-            raise RasterError("labels: an empty list of files")
-        return sorted(labels, key=str)
-    path = Path(labels)
-    if "://" in str(labels) or path.is_file() or is_zarr(labels):
-        return [labels]
-    found: list[str | Path] = []
-    if path.is_dir():
-        found += sorted(file for file in path.iterdir() if file.suffix.lower() in RASTER_SUFFIXES)
-    elif glob.has_magic(str(labels)):
-        found += sorted(Path(name) for name in glob.glob(str(labels), recursive=True) if Path(name).is_file())
-    else:
-        return [labels]  # whoever opens it says what is wrong
-    if not found:
-        what = "is a folder without rasters" if path.is_dir() else "no file has such a name"
-        raise RasterError(f"{labels}: {what}; label tiles end in {', '.join(RASTER_SUFFIXES)}")
-    return found
-
-
-def is_zarr(path: str | Path) -> bool:
-    """Whether there is a Zarr group, of any version, in a folder `path`."""
-    return any((Path(path) / name).is_file() for name in ("zarr.json", ".zgroup", ".zmetadata"))
-
-
-def _name(labels: str | Path | Sequence[str | Path]) -> str:
-    if isinstance(labels, str | Path):
-        return str(labels)
-    return f"{labels[0]} and {len(labels) - 1} more"
-
-
-# --- Which legend reads a label raster: the one that is named, the raster's own, or the model's.
-
-FROM_RASTER = "from-raster"
-
-
-def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Legend) -> Legend:
-    """The legend of a label raster, in the class order of the model's.
-
-    Where none is named, codes mean what they mean to the model, unless the raster names its classes by the model's
-    names under other codes: then its own class table decides, and a warning says so.
-
-    Args:
-        raster: the labels.
-        legend: a legend, its built-in name or file; "from-raster" for the raster's own class table.
-        target: the model's.
-
-    Raises:
-        LegendError: if there is no such legend, or its classes are not the model's.
-    """
-    if legend is not None and legend != FROM_RASTER:
-        return Legend.load(legend).translation_to(target)
-    table = class_table_of(raster)
-    if legend == FROM_RASTER:
-        if not table:
-            raise LegendError(f"{raster.path}: has no class table (names or colours of its codes); name a legend file")
-        return legend_of_table(table, target, raster.path)
-    of_target = {plain(entry.name): entry.code for entry in target.classes}
-    names = {code: name for code, (name, _) in table.items() if name}
-    known = {code: of_target[plain(name)] for code, name in names.items() if plain(name) in of_target}
-    if any(code != expected for code, expected in known.items()):
-        own = legend_of_table(table, target, raster.path)
-        told = ", ".join(f"{code} {names[code]}" for code in list(known)[:8])
-        _LOG.warning(
-            "%s: its class table has other codes than legend %r and is used: %s", raster.path, target.name, told
-        )
-        return own
-    for entry in target.classes:
-        name = names.get(entry.code)
-        if name is not None and plain(name) != plain(entry.name):
-            _LOG.warning(
-                "%s: calls code %d %r; it is taken for %r, as in legend %r (--legend decides otherwise)",
-                raster.path,
-                entry.code,
-                name,
-                entry.name,
-                target.name,
-            )
-    return target
-
-
-def class_table_of(raster: Raster) -> ClassTable:
-    """What a raster says of its codes; of many tiles, what the first says. Empty where it says nothing."""
-    raster = unwarped(raster)
-    if isinstance(raster, TileMosaic):
-        raster = raster.tiles[0]
-    if isinstance(raster, TileInMosaic):
-        raster = raster.tile
-    if isinstance(raster, RasterFile):
-        return read_class_table(raster.path)
-    return raster.class_table if isinstance(raster, ZarrLabels) else {}
-
 
 _SCAN_BLOCK = 2048
 _FILL_STEPS = 16
@@ -384,119 +250,3 @@ def _count(codes: Array) -> Iterator[tuple[int, int]]:
     else:
         found = np.unique(codes, return_counts=True)
         yield from ((int(code), int(count)) for code, count in zip(*found, strict=True))
-
-
-# --- Label rasters that users hold as xarray arrays: their grid, their chunks, the coordinates of their images.
-
-
-@dataclass(frozen=True)
-class CodeReader:
-    """Tells codes from missing data in pieces of an array.
-
-    Attributes:
-        nodata: value without a class, or None; NaN never has one.
-        name: of the labels, for messages.
-    """
-
-    nodata: float | None
-    name: str
-
-    def split(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Integer codes, and where there is data; both of the shape of `values`.
-
-        Raises:
-            DataError: if a value is not a whole number.
-        """
-        valid = has_data(values[np.newaxis], self.nodata)
-        if values.dtype.kind == "f":
-            fractions = valid & (values != np.round(values))
-            if fractions.any():
-                raise DataError(f"{self.name}: holds {values[fractions][0]:g}; class codes are whole numbers")
-            values = np.where(valid, values, 0).astype(np.int64)
-        return values, valid
-
-
-@dataclass(frozen=True)
-class LabelArray:
-    """Class codes in an `xarray.DataArray`, seen as a raster; nothing of them is read yet.
-
-    Attributes:
-        array: (y, x), as given but for dimensions of size one.
-        codes: its values as a dask array (height, width).
-        geobox: of its coordinates.
-        reader: of pieces of `codes`.
-    """
-
-    array: xr.DataArray
-    codes: da.Array
-    geobox: GeoBox
-    reader: CodeReader
-
-    @classmethod
-    def of(cls, labels: xr.DataArray, chunk_size: int) -> LabelArray:
-        """From the coordinates, `.rio.crs` and `.rio.nodata` of an array.
-
-        Args:
-            labels: (y, x), or with further dimensions of size one; in memory, in dask chunks, or still in a file.
-            chunk_size: pixels; side of the pieces in which values outside dask are read.
-
-        Raises:
-            GridError: if coordinates are missing, rotated or uneven.
-            DataError: if it has more than one layer, or holds no numbers.
-        """
-        name = "labels" if labels.name is None else f"labels {labels.name!r}"
-        array = single_layer(labels, name)
-        nodata = labels.rio.nodata
-        reader = CodeReader(None if nodata is None or np.isnan(nodata) else float(nodata), name)
-        codes = array.data if array.chunks else array.chunk(chunk_size).data
-        return cls(array, codes, grid_of(array, name), reader)
-
-    @property
-    def nodata(self) -> float | None:
-        """Value without a class, or None."""
-        return self.reader.nodata
-
-    def keys(self, window: Window) -> list[list[tuple[Any, ...]]]:
-        """Rows of keys of the chunks that `window` touches."""
-        rows, columns = self._touched(window)
-        return [[(self.codes.name, row, column) for column in columns] for row in rows]
-
-    def corners(self, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """First rows and first columns of the chunks that `keys` gives."""
-        tops, lefts = (np.cumsum((0, *sizes)) for sizes in self.codes.chunks)
-        rows, columns = self._touched(window)
-        return tuple(int(tops[row]) for row in rows), tuple(int(lefts[column]) for column in columns)
-
-    def _touched(self, window: Window) -> tuple[range, range]:
-        spans = ((window.row, window.bottom), (window.column, window.right))
-        touched = []
-        for (start, stop), sizes in zip(spans, self.codes.chunks, strict=True):
-            ends = np.cumsum(sizes)
-            first, last = np.searchsorted(ends, (start, stop - 1), side="right")
-            touched.append(range(int(first), int(last) + 1))
-        return touched[0], touched[1]
-
-    def image(
-        self, pixels: da.Array, valid: da.Array, band_names: Sequence[str], attributes: Mapping[str, str]
-    ) -> xr.DataArray:
-        """An image on the coordinates of the labels.
-
-        Args:
-            pixels: (bands, height, width).
-            valid: (height, width), True where there is data; becomes the coordinate `valid`.
-            band_names: the coordinate `band`; `long_name` too, where rioxarray looks for descriptions.
-            attributes: more of them.
-        """
-        y, x = self.array.dims
-        places = {dim: self.array.coords[dim] for dim in (y, x)}
-        image = xr.DataArray(
-            pixels,
-            dims=("band", y, x),
-            coords={"band": list(band_names), **places, "valid": ((y, x), valid)},
-            name="image",
-            attrs={**attributes, "long_name": tuple(band_names)},
-        )
-        if self.geobox.crs is not None:
-            image = image.rio.write_crs(self.geobox.crs.to_wkt())
-        written: xr.DataArray = image.rio.write_transform(self.geobox.affine)
-        return written

@@ -81,18 +81,22 @@ def check_inside(window: Window, whole: Window, name: str) -> None:
         raise GridError(f"{name}: {window} reach beyond its {whole.height} x {whole.width} px")
 
 
-def has_data(values: Array, nodata: float | None) -> Mask:
-    """Where pixels hold data: no band is NaN, and some band is not `nodata`.
+def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Mask:
+    """Where pixels hold data, (height, width): no band is NaN, and some band is not its nodata value.
 
     Args:
         values: (bands, height, width).
-        nodata: as declared; None for none.
+        nodata: as declared: one for all bands, or one a band; None for none.
     """
-    if nodata is None:
-        valid = np.ones(values.shape[-2:], bool)
-    else:  # an integer stays one: bytes compared to a float would all become floats
-        hole = int(nodata) if values.dtype.kind in "iu" and float(nodata).is_integer() else nodata
-        valid = np.asarray((values != hole).any(axis=0))
+    valid = np.zeros(values.shape[1:], bool)
+    for band, hole in zip(values, nodata if isinstance(nodata, Sequence) else [nodata] * len(values), strict=True):
+        if hole is None:
+            valid[:] = True
+        elif values.dtype.kind == "f":
+            with np.errstate(over="ignore"):  # of a float64's lowest number, declared for float32
+                valid |= band != band.dtype.type(hole)
+        else:  # an integer stays one: bytes compared to a float would all become floats
+            valid |= band != (int(hole) if float(hole).is_integer() else hole)
     return valid & ~np.isnan(values).any(axis=0) if values.dtype.kind == "f" else valid
 
 
@@ -151,7 +155,8 @@ class RasterFile:
         self.count = len(self.bands)
         self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[band - 1] for band in self.bands)
         self.dtype = np.dtype(self.dtypes[0])
-        self.nodata: float | None = dataset.nodata
+        self._nodata = tuple(dataset.nodatavals[band - 1] for band in self.bands)
+        self.nodata: float | None = self._nodata[0]
         self.band_names: tuple[str | None, ...] = tuple(dataset.descriptions[band - 1] for band in self.bands)
         self.colour_interpretation = tuple(dataset.colorinterp[band - 1].name for band in self.bands)
         self.tags: dict[str, str] = dataset.tags()
@@ -207,15 +212,12 @@ class RasterFile:
         place, dataset = self._inside(window), self._dataset()
         try:
             values: Array = dataset.read(self.bands, window=place)
-            if self.mask_kind == "nodata":  # rasterio would believe the alpha band alone, which may be near infrared
-                valid = (dataset.read_masks(self.bands, window=place) != 0).any(axis=0)
-            elif self.mask_kind == "mask" or (self.mask_kind == "alpha" and "alpha" not in self.colour_interpretation):
-                valid = dataset.dataset_mask(window=place) != 0
-            else:
-                valid = np.ones(values.shape[1:], bool)
+            valid = has_data(values, self._nodata)
+            if self.mask_kind == "mask" or (self.mask_kind == "alpha" and "alpha" not in self.colour_interpretation):
+                valid &= dataset.dataset_mask(window=place) != 0
         except RasterioError as error:
             raise RasterError(f"{self.path}: cannot read {window}: {_one_line(error)}") from error
-        return values, valid & has_data(values, None)
+        return values, valid
 
     def _inside(self, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
         """The window as rasterio wants it; rasterio itself would crop it without a word."""

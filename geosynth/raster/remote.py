@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import zarr
 
 from geosynth.errors import RasterError
-
-# --- Zarr groups on the disk or behind a URL (s3://, https://, ... through fsspec).
 
 
 def open_group(path: str | Path) -> Any:
@@ -35,6 +32,11 @@ def missing_package(path: str | Path, error: ImportError) -> RasterError:
 def is_remote(path: str | Path) -> bool:
     """Whether a name is a URL or one of GDAL's own file systems, not a file."""
     return "://" in str(path) or str(path).startswith("/vsi")
+
+
+def is_zarr(path: str | Path) -> bool:
+    """Whether there is a Zarr group, of any version, in a folder `path`."""
+    return any((Path(path) / name).is_file() for name in ("zarr.json", ".zgroup", ".zmetadata"))
 
 
 def _one_line(error: Exception) -> str:

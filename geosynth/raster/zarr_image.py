@@ -27,8 +27,8 @@ from odc.geo.xr import xr_coords
 
 from geosynth.files import writing
 from geosynth.grid import TilePlan, Window
-from geosynth.raster.labels import is_zarr
 from geosynth.raster.read import open_raster
+from geosynth.raster.remote import is_zarr
 
 # --- What a finished image is, and what it says about how it was made.
 

@@ -17,7 +17,8 @@ from rasterio.merge import merge
 from geosynth.errors import DataError, GridError, RasterError
 from geosynth.grid import TilePlan, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.labels import LabelRaster, class_table_of, label_files, open_labels
+from geosynth.raster.label_files import class_table_of, label_files, open_labels
+from geosynth.raster.labels import LabelRaster
 from geosynth.raster.mosaic import TileMosaic
 from geosynth.raster.stores.ingest import ingest
 from rasters import north_up, random_codes, random_image, write_raster

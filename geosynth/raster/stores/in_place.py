@@ -26,7 +26,7 @@ from geosynth.raster.stores.pairs import open_pairs
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import open_stores
 from geosynth.raster.warp import unwarped
-from geosynth.raster.zarr import ZarrImage, ZarrLabels
+from geosynth.raster.zarr import ZarrRaster
 
 # --- InPlace: scenes read from where they are, files, URLs and Zarr arrays alike, without a copy.
 
@@ -193,8 +193,6 @@ def files_of(raster: Raster) -> list[Path]:
 
 def _block_size(image: Any) -> int:
     """Side of the square blocks that a raster is stored in; a usual one where they are strips."""
-    if hasattr(image, "chunk_size"):
-        return min(int(image.chunk_size), _LARGEST_BLOCK)
     height, width = image.block_shape
     return min(height, _LARGEST_BLOCK) if height == width else _USUAL_BLOCK
 
@@ -268,7 +266,7 @@ class DataDescription(BaseModel):
 @dataclass(frozen=True)
 class _ZarrPiece:
     item: Item
-    image: ZarrImage
+    image: Raster
     labels: LabelRaster
     window: Window
 
@@ -332,13 +330,13 @@ def open_zarr_in_place(
         DataError, GridError, LegendError, RasterError: one line each.
     """
     target, own = _legends(legend, label_legend)
-    imagery = ZarrImage(path, image)
-    codes = LabelRaster(ZarrLabels(path, labels), own)
+    imagery = ZarrRaster(path, image)
+    codes = LabelRaster(ZarrRaster(path, labels), own)
     apart = offset_in(imagery.geobox, codes.geobox, codes.name)
     if apart != (0, 0) or codes.geobox.shape != imagery.geobox.shape:
         raise DataError(f"{path}: {labels!r} does not cover the same pixels as {image!r}")
-    names = tuple(bands) if bands is not None else imagery.band_names
-    if names is None or len(names) != imagery.count:
+    names = imagery.band_names if bands is None else tuple(bands)
+    if len(names) != imagery.count:
         raise DataError(
             f"{path}: {image!r} has {imagery.count} bands; say what they are, as in bands: [red, green, blue]"
         )

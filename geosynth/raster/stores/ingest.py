@@ -18,7 +18,8 @@ from geosynth.files import check_output, sha256_of, writing
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend
 from geosynth.raster.bands import common_bands
-from geosynth.raster.labels import FROM_RASTER, LabelRaster, choose_legend, class_table_of
+from geosynth.raster.label_files import FROM_RASTER, choose_legend, class_table_of
+from geosynth.raster.labels import LabelRaster
 from geosynth.raster.parallel import work
 from geosynth.raster.read import Array, Raster, RasterFile, bounded_cache
 from geosynth.raster.stores.items import Item, Paths, list_items

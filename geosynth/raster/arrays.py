@@ -1,0 +1,189 @@
+"""Arrays that xarray holds: where their pixels lie, and class codes in an `xarray.DataArray`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
+import xarray as xr
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from rioxarray.exceptions import MissingSpatialDimensionError
+
+from geosynth.errors import DataError, GridError
+from geosynth.grid import Window
+from geosynth.raster.read import has_data
+
+_UNEVEN = 0.05  # pixels that a coordinate may lie off its place, as in grid.alignment
+
+
+def single_layer(array: xr.DataArray, name: str) -> xr.DataArray:
+    """`array` as (y, x), other dimensions of size one dropped; nothing is read.
+
+    Raises:
+        GridError: without spatial dimensions.
+        DataError: if it has more than one layer, or holds no numbers.
+    """
+    try:
+        y, x = array.rio.y_dim, array.rio.x_dim
+    except MissingSpatialDimensionError as error:
+        raise GridError(f"{name}: no dimensions y and x among {list(array.dims)}; rename them") from error
+    others = [dim for dim in array.dims if dim not in (y, x)]
+    if any(array.sizes[dim] != 1 for dim in others):
+        sizes = ", ".join(f"{dim} {array.sizes[dim]}" for dim in others)
+        raise DataError(f"{name}: more than one layer ({sizes}); choose one with .isel")
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{name}: holds {array.dtype} values; class codes are integers")
+    return array.squeeze(others, drop=True).transpose(y, x)
+
+
+def grid_of(array: xr.DataArray, name: str) -> GeoBox:
+    """The grid of a (y, x) array: pixel centres from its coordinates, CRS as rioxarray finds it (or None).
+
+    The coordinates decide, not a stored GeoTransform: selections do not keep that one up to date.
+
+    Raises:
+        GridError: if coordinates are missing, rotated or uneven; names `name`.
+    """
+    y, x = array.dims
+    (y_start, y_step), (x_start, x_step) = (_even_steps(array, dim, name) for dim in (y, x))
+    transform = Affine(x_step, 0, x_start - x_step / 2, 0, y_step, y_start - y_step / 2)
+    crs = CRS(array.rio.crs.to_wkt()) if array.rio.crs else None
+    return GeoBox(array.shape, transform, crs)
+
+
+def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]:
+    """First coordinate along a dimension, and the distance between neighbours."""
+    if dim not in array.coords or array.coords[dim].dims != (dim,):
+        raise GridError(f"{name}: no coordinates along {dim!r}, as on a rotated grid; warp it to a straight grid first")
+    places = np.asarray(array.coords[dim], dtype=np.float64)
+    if len(places) == 1:
+        reference = array.coords.get(array.rio.grid_mapping)
+        if reference is None or "GeoTransform" not in reference.attrs:
+            raise GridError(f"{name}: one pixel along {dim!r}, and no GeoTransform that tells its size")
+        transform = array.rio.transform()
+        return float(places[0]), float(transform.a if dim == array.dims[1] else transform.e)
+    step = (places[-1] - places[0]) / (len(places) - 1)
+    even = places[0] + step * np.arange(len(places))
+    if step == 0 or not np.abs(places - even).max() <= _UNEVEN * abs(step):
+        raise GridError(f"{name}: uneven coordinates along {dim!r}; resample it to a regular grid first")
+    return float(places[0]), float(step)
+
+
+@dataclass(frozen=True)
+class CodeReader:
+    """Tells codes from missing data in pieces of an array.
+
+    Attributes:
+        nodata: value without a class, or None; NaN never has one.
+        name: of the labels, for messages.
+    """
+
+    nodata: float | None
+    name: str
+
+    def split(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Integer codes, and where there is data; both of the shape of `values`.
+
+        Raises:
+            DataError: if a value is not a whole number.
+        """
+        valid = has_data(values[np.newaxis], self.nodata)
+        if values.dtype.kind == "f":
+            fractions = valid & (values != np.round(values))
+            if fractions.any():
+                raise DataError(f"{self.name}: holds {values[fractions][0]:g}; class codes are whole numbers")
+            values = np.where(valid, values, 0).astype(np.int64)
+        return values, valid
+
+
+@dataclass(frozen=True)
+class LabelArray:
+    """Class codes in an `xarray.DataArray`, seen as a raster; nothing of them is read yet.
+
+    Attributes:
+        array: (y, x), as given but for dimensions of size one.
+        codes: its values as a dask array (height, width).
+        geobox: of its coordinates.
+        reader: of pieces of `codes`.
+    """
+
+    array: xr.DataArray
+    codes: da.Array
+    geobox: GeoBox
+    reader: CodeReader
+
+    @classmethod
+    def of(cls, labels: xr.DataArray, chunk_size: int) -> LabelArray:
+        """From the coordinates, `.rio.crs` and `.rio.nodata` of an array.
+
+        Args:
+            labels: (y, x), or with further dimensions of size one; in memory, in dask chunks, or still in a file.
+            chunk_size: pixels; side of the pieces in which values outside dask are read.
+
+        Raises:
+            GridError: if coordinates are missing, rotated or uneven.
+            DataError: if it has more than one layer, or holds no numbers.
+        """
+        name = "labels" if labels.name is None else f"labels {labels.name!r}"
+        array = single_layer(labels, name)
+        nodata = labels.rio.nodata
+        reader = CodeReader(None if nodata is None or np.isnan(nodata) else float(nodata), name)
+        codes = array.data if array.chunks else array.chunk(chunk_size).data
+        return cls(array, codes, grid_of(array, name), reader)
+
+    @property
+    def nodata(self) -> float | None:
+        """Value without a class, or None."""
+        return self.reader.nodata
+
+    def keys(self, window: Window) -> list[list[tuple[Any, ...]]]:
+        """Rows of keys of the chunks that `window` touches."""
+        rows, columns = self._touched(window)
+        return [[(self.codes.name, row, column) for column in columns] for row in rows]
+
+    def corners(self, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """First rows and first columns of the chunks that `keys` gives."""
+        tops, lefts = (np.cumsum((0, *sizes)) for sizes in self.codes.chunks)
+        rows, columns = self._touched(window)
+        return tuple(int(tops[row]) for row in rows), tuple(int(lefts[column]) for column in columns)
+
+    def _touched(self, window: Window) -> tuple[range, range]:
+        spans = ((window.row, window.bottom), (window.column, window.right))
+        touched = []
+        for (start, stop), sizes in zip(spans, self.codes.chunks, strict=True):
+            ends = np.cumsum(sizes)
+            first, last = np.searchsorted(ends, (start, stop - 1), side="right")
+            touched.append(range(int(first), int(last) + 1))
+        return touched[0], touched[1]
+
+    def image(
+        self, pixels: da.Array, valid: da.Array, band_names: Sequence[str], attributes: Mapping[str, str]
+    ) -> xr.DataArray:
+        """An image on the coordinates of the labels.
+
+        Args:
+            pixels: (bands, height, width).
+            valid: (height, width), True where there is data; becomes the coordinate `valid`.
+            band_names: the coordinate `band`; `long_name` too, where rioxarray looks for descriptions.
+            attributes: more of them.
+        """
+        y, x = self.array.dims
+        places = {dim: self.array.coords[dim] for dim in (y, x)}
+        image = xr.DataArray(
+            pixels,
+            dims=("band", y, x),
+            coords={"band": list(band_names), **places, "valid": ((y, x), valid)},
+            name="image",
+            attrs={**attributes, "long_name": tuple(band_names)},
+        )
+        if self.geobox.crs is not None:
+            image = image.rio.write_crs(self.geobox.crs.to_wkt())
+        written: xr.DataArray = image.rio.write_transform(self.geobox.affine)
+        return written

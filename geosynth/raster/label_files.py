@@ -1,0 +1,136 @@
+"""Label files: what a user calls labels, opened as one raster, and the legend that reads it."""
+
+from __future__ import annotations
+
+import glob
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from geosynth.errors import LegendError, RasterError
+from geosynth.legend import Legend
+from geosynth.raster.class_table import ClassTable, legend_of_table, plain, read_class_table
+from geosynth.raster.mosaic import TileInMosaic, TileMosaic
+from geosynth.raster.read import RASTER_SUFFIXES, Raster, RasterFile, open_raster
+from geosynth.raster.remote import is_zarr
+from geosynth.raster.warp import unwarped
+from geosynth.raster.zarr import ZarrRaster
+
+_LOG = logging.getLogger(__name__)
+
+FROM_RASTER = "from-raster"
+
+
+def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
+    """Labels as one raster.
+
+    Args:
+        labels: a file that GDAL reads, or its URL; a Zarr store; a folder or glob of tiles, or a list of them, which
+            are joined to a `TileMosaic`.
+
+    Raises:
+        RasterError, DataError, GridError: one line that names the file at fault.
+    """
+    if isinstance(labels, str | Path) and is_zarr(labels):
+        return ZarrRaster(labels)
+    files = label_files(labels)
+    if len(files) == 1:
+        return open_raster(files[0])
+    mosaic = TileMosaic(files, _name(labels))
+    differing = mosaic.count_disagreements()
+    if differing:
+        _LOG.warning(
+            "%s: tiles overlap and differ in %d px; there the tile whose name sorts later is taken",
+            mosaic.path,
+            differing,
+        )
+    return mosaic
+
+
+def label_files(labels: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """The files that a name stands for, in the order of their names: itself, or what a folder or glob holds.
+
+    Raises:
+        RasterError: if there are none.
+    """
+    if not isinstance(labels, str | Path):
+        if not labels:
+            raise RasterError("labels: an empty list of files")
+        return sorted(labels, key=str)
+    path = Path(labels)
+    if "://" in str(labels) or path.is_file() or is_zarr(labels):
+        return [labels]
+    found: list[str | Path] = []
+    if path.is_dir():
+        found += sorted(file for file in path.iterdir() if file.suffix.lower() in RASTER_SUFFIXES)
+    elif glob.has_magic(str(labels)):
+        found += sorted(Path(name) for name in glob.glob(str(labels), recursive=True) if Path(name).is_file())
+    else:
+        return [labels]  # whoever opens it says what is wrong
+    if not found:
+        what = "is a folder without rasters" if path.is_dir() else "no file has such a name"
+        raise RasterError(f"{labels}: {what}; label tiles end in {', '.join(RASTER_SUFFIXES)}")
+    return found
+
+
+def _name(labels: str | Path | Sequence[str | Path]) -> str:
+    if isinstance(labels, str | Path):
+        return str(labels)
+    return f"{labels[0]} and {len(labels) - 1} more"
+
+
+def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Legend) -> Legend:
+    """The legend of a label raster, in the class order of the model's.
+
+    Where none is named, codes mean what they mean to the model, unless the raster names its classes by the model's
+    names under other codes: then its own class table decides, and a warning says so.
+
+    Args:
+        raster: the labels.
+        legend: a legend, its built-in name or file; "from-raster" for the raster's own class table.
+        target: the model's.
+
+    Raises:
+        LegendError: if there is no such legend, or its classes are not the model's.
+    """
+    if legend is not None and legend != FROM_RASTER:
+        return Legend.load(legend).translation_to(target)
+    table = class_table_of(raster)
+    if legend == FROM_RASTER:
+        if not table:
+            raise LegendError(f"{raster.path}: has no class table (names or colours of its codes); name a legend file")
+        return legend_of_table(table, target, raster.path)
+    of_target = {plain(entry.name): entry.code for entry in target.classes}
+    names = {code: name for code, (name, _) in table.items() if name}
+    known = {code: of_target[plain(name)] for code, name in names.items() if plain(name) in of_target}
+    if any(code != expected for code, expected in known.items()):
+        own = legend_of_table(table, target, raster.path)
+        told = ", ".join(f"{code} {names[code]}" for code in list(known)[:8])
+        _LOG.warning(
+            "%s: its class table has other codes than legend %r and is used: %s", raster.path, target.name, told
+        )
+        return own
+    for entry in target.classes:
+        name = names.get(entry.code)
+        if name is not None and plain(name) != plain(entry.name):
+            _LOG.warning(
+                "%s: calls code %d %r; it is taken for %r, as in legend %r (--legend decides otherwise)",
+                raster.path,
+                entry.code,
+                name,
+                entry.name,
+                target.name,
+            )
+    return target
+
+
+def class_table_of(raster: Raster) -> ClassTable:
+    """What a raster says of its codes; of many tiles, what the first says. Empty where it says nothing."""
+    raster = unwarped(raster)
+    if isinstance(raster, TileMosaic):
+        raster = raster.tiles[0]
+    if isinstance(raster, TileInMosaic):
+        raster = raster.tile
+    if isinstance(raster, RasterFile):
+        return read_class_table(raster.path)
+    return raster.class_table if isinstance(raster, ZarrRaster) else {}

@@ -29,7 +29,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "legend": set(),
     "grid": set(),
     "models": {"config"},
-    "raster": {"grid", "legend"},
+    "raster": {"config", "grid", "legend"},
     "header": {"config", "legend"},
     "checkpoint": {"config", "header", "legend", "models"},
     "patches": {"raster", "grid", "legend", "config"},

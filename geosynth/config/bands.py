@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -12,6 +13,15 @@ from geosynth.config.base import Settings
 ArrayLike = TypeVar("ArrayLike", bound=Any)  # a numpy array or a torch tensor: this room imports neither
 
 ImageDtype = Literal["uint8", "uint16", "int16", "float32"]
+
+
+def rgb_bands(names: Sequence[str]) -> tuple[int, int, int]:
+    """Indices of the bands to see as red, green and blue: by name, else the first three; of fewer, the last repeats."""
+    lower = [name.casefold() for name in names]
+    if {"red", "green", "blue"} <= set(lower):
+        return lower.index("red"), lower.index("green"), lower.index("blue")
+    last = len(lower) - 1
+    return 0, min(1, last), min(2, last)
 
 
 class BandSettings(Settings):

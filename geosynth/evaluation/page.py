@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from geosynth.config.bands import rgb_bands
 from geosynth.evaluation.report import ClassComparison, ClosestPair, Comparison, FeatureComparison, Report, number
 from geosynth.evaluation.statistics import Floats, ratio
 from geosynth.evaluation.tiles import StoreTiles, TilePair
@@ -174,14 +175,7 @@ def draw_closest(pair: StoreTiles, closest: Sequence[ClosestPair]) -> list[Close
 
 
 def _shown(image: npt.NDArray[np.uint8], bands: tuple[str, ...]) -> Shown:
-    return np.moveaxis(image[_shown_bands(bands)], 0, -1)
-
-
-def _shown_bands(bands: tuple[str, ...]) -> list[int]:
-    lower = [name.casefold() for name in bands]
-    if {"red", "green", "blue"} <= set(lower):
-        return [lower.index(name) for name in ("red", "green", "blue")]
-    return [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
+    return np.moveaxis(image[list(rgb_bands(bands))], 0, -1)
 
 
 # --- The part of report.html on networks: distances, memorisation with its pictures, diversity, consistency.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geosynth.config.bands import rgb_bands
 from geosynth.errors import CheckpointError
 from geosynth.models.reference import read_state
 
@@ -117,15 +118,6 @@ def _fetch_vgg19() -> dict[str, Tensor]:
             " give their path, or take the perceptual loss on efficientnet-lite0, which needs no download"
         ) from error
     return state
-
-
-def rgb_bands(band_names: Sequence[str]) -> tuple[int, int, int]:
-    """Indices of the bands to show as red, green and blue: by name, else the first three; fewer are repeated."""
-    names = [name.lower() for name in band_names]
-    if {"red", "green", "blue"} <= set(names):
-        return names.index("red"), names.index("green"), names.index("blue")
-    last = len(names) - 1
-    return 0, min(1, last), min(2, last)
 
 
 def composites(bands: Sequence[str]) -> dict[str, tuple[int, int, int]]:

@@ -22,6 +22,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 
+from geosynth.config.bands import rgb_bands
 from geosynth.files import writing
 from geosynth.grid import Window
 from geosynth.raster.read import CACHE_BYTES
@@ -183,11 +184,11 @@ _COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue"
 
 
 def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
-    """A PNG of the first three bands (or the first), at most `size` pixels wide and high, transparent without data."""
+    """A PNG in the colours of `rgb_bands`, at most `size` pixels wide and high, transparent without data."""
     with rasterio.open(image) as dataset:
         factor = min(1.0, size / max(dataset.shape))
         shape = tuple(max(1, round(side * factor)) for side in dataset.shape)
-        bands = [1, 2, 3] if dataset.count >= 3 else [1, 1, 1]
+        bands = [band + 1 for band in rgb_bands([name or "" for name in dataset.descriptions])]
         pixels = dataset.read(bands, out_shape=(3, *shape), resampling=Resampling.average)
         mask = dataset.dataset_mask(out_shape=shape)
     partial = preview.with_name(f".{preview.name}.partial")

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
+from geosynth.config.bands import rgb_bands
 from geosynth.files import writing as writing_files
 from geosynth.legend import Legend
 from geosynth.models.device import plain_memory_error
@@ -41,10 +42,10 @@ _ROWS = 4
 
 @torch.no_grad()
 def preview_grid(task: SpadeTask, batch: dict[str, Tensor], legend: Legend) -> Tensor:
-    """One row a patch: labels, real, two synthetic with different styles; then the last of four bands likewise.
+    """One row a patch: labels, real, two synthetic with different styles; then real and synthetic in one more band.
 
-    Labels have the legend's colours. Bands 1 to 3 are shown as red, green, blue (band 1
-    in grey if there are fewer), band 4 or higher in grey. All devices must call this together.
+    Labels have the legend's colours, images those of `rgb_bands`; of more than three bands the last one that is not
+    among these is shown in grey. All devices must call this together.
 
     Returns:
         (3, H, W) uint8.
@@ -57,15 +58,12 @@ def preview_grid(task: SpadeTask, batch: dict[str, Tensor], legend: Legend) -> T
     ]
     colours = _colours(legend).to(mask.device)
     cells = [colours[mask].permute(0, 3, 1, 2)]
-    cells += [(_shown(image) + 1) / 2 for image in (real, *fakes)]
-    if real.shape[1] > 3:
-        cells += [(image[:, -1:].expand(-1, 3, -1, -1) + 1) / 2 for image in (real, fakes[0])]
+    natural = list(rgb_bands(task.band_names))
+    cells += [(image[:, natural] + 1) / 2 for image in (real, *fakes)]
+    if further := [band for band in range(real.shape[1]) if band not in natural]:
+        cells += [(image[:, [further[-1]] * 3] + 1) / 2 for image in (real, fakes[0])]
     grid: Tensor = make_grid(torch.stack(cells, dim=1).flatten(0, 1).clamp(0, 1), nrow=len(cells))
     return (grid * 255).round().byte().cpu()
-
-
-def _shown(image: Tensor) -> Tensor:
-    return image[:, :3] if image.shape[1] >= 3 else image[:, :1].expand(-1, 3, -1, -1)
 
 
 def _colours(legend: Legend) -> Tensor:

@@ -224,7 +224,7 @@ class SpadeTask(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.settings = settings
-        num_bands = len(band_names)
+        self.band_names, num_bands = tuple(band_names), len(band_names)
         generator = settings.generator(num_classes, num_bands)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torchvision.models import VGG19_Weights, vgg19
 
+from geosynth.config.bands import rgb_bands
 from geosynth.errors import CheckpointError
-from geosynth.models.perceptual import EfficientNetLite0Features, PerceptualLoss, Vgg19Features, composites, rgb_bands
+from geosynth.models.perceptual import EfficientNetLite0Features, PerceptualLoss, Vgg19Features, composites
 
 RGBN = ("red", "green", "blue", "nir")
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)

@@ -161,6 +161,27 @@ def test_a_failing_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, monk
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["red", "green", "blue", "nir"], (10, 20, 30)),
+        (["blue", "green", "red", "nir"], (30, 20, 10)),
+        (["nir", "red", "green", "blue"], (20, 30, 40)),
+        (["a", "b", "c", "d"], (10, 20, 30)),
+        (["vv", "vh"], (10, 20, 20)),
+        (["pan"], (10, 10, 10)),
+    ],
+)
+def test_the_preview_has_natural_colours(tmp_path: Path, names: list[str], shown: tuple[int, int, int]) -> None:
+    out = tmp_path / "out.tif"
+    pixels = np.arange(10, 10 * len(names) + 1, 10, dtype=np.uint8)[:, None, None] * np.ones((1, 40, 50), np.uint8)
+    with CogWriter(out, geobox(40, 50), names, masked=True, tags={}) as writer:
+        writer.write(Window(0, 0, 40, 50), pixels, np.ones((40, 50), bool))
+    write_preview(out, tmp_path / "out.png")
+    with rasterio.open(tmp_path / "out.png") as png:
+        assert tuple(png.read()[:3, 20, 20]) == shown
+
+
 def test_the_preview_is_small_and_transparent_without_data(tmp_path: Path) -> None:
     out = tmp_path / "out.tif"
     valid = np.ones((900, 1800), bool)

@@ -74,3 +74,13 @@ def test_the_grid_shows_labels_in_their_colours_and_real_pixels():
     assert grid[:, 20, 66 + 20].tolist() == [0, 255, 0]
     assert grid[:, 20, 4 * 66 + 20].tolist() == [128, 128, 128]
     assert not torch.equal(grid[:, 2:66, 134:198], grid[:, 2:66, 200:264])  # two styles
+
+
+def test_the_grid_shows_natural_colours_whatever_the_order_of_the_bands():
+    task = SpadeTask(TINY, 6, ("blue", "green", "red", "nir"))
+    mask = torch.zeros((1, 64, 64), dtype=torch.long)
+    task.recent_masks.append(mask.byte())
+    real = torch.tensor([-1.0, -0.5, 1.0, 0.0])[None, :, None, None].expand(1, 4, 64, 64)
+    grid = preview_grid(task, {"mask": mask, "image": real}, CHESAPEAKE)
+    assert grid[:, 20, 66 + 20].tolist() == [255, 64, 0]
+    assert grid[:, 20, 4 * 66 + 20].tolist() == [128, 128, 128]  # near infrared

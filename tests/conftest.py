@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # As the command line does (see there), before torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -95,16 +95,23 @@ def write_raster(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+class Ran(NamedTuple):
+    """The exit code of a command, and what it printed on stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    """Calls the command line in this process; gives the exit code and what was printed on stdout and stderr."""
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Calls the command line in this process."""
     monkeypatch.setenv("COLUMNS", "200")
 
-    def call(*arguments: object) -> tuple[int, str, str]:
+    def call(*arguments: object) -> Ran:
         with pytest.raises(SystemExit) as exit_:
             app([str(argument) for argument in arguments])
             sys.exit(0)  # what the console script does when the function returns
-        captured = capfd.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
+        return Ran(int(exit_.value.code or 0), *capfd.readouterr())
 
     return call

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,27 +22,10 @@ from rasters import draw_labels
 Write = Callable[..., Path]
 
 
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
+Run = Callable[..., Any]  # see the fixture `run`
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Calls the command line in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: str | Path) -> Result:
-        with pytest.raises(SystemExit) as exit_:
-            app([str(argument) for argument in arguments])
-            sys.exit(0)  # what the console script does when the function returns
-        captured = capfd.readouterr()
-        return Result(int(exit_.value.code or 0), captured.out, captured.err)
-
-    return call
-
-
-def test_help_lists_the_verbs(run: Callable[..., Result]) -> None:
+def test_help_lists_the_verbs(run: Run) -> None:
     result = run("--help")
     assert result.code == 0
     for verb in ("ingest", "train", "generate", "evaluate", "info"):
@@ -49,7 +33,7 @@ def test_help_lists_the_verbs(run: Callable[..., Result]) -> None:
         assert run(verb, "--help").code == 0
 
 
-def test_version(run: Callable[..., Result]) -> None:
+def test_version(run: Run) -> None:
     assert run("--version").out.strip() == geosynth.__version__
 
 
@@ -60,7 +44,7 @@ def test_the_installed_script_runs() -> None:
 
 
 def test_generate_prints_the_path_and_warns_on_stderr(
-    run: Callable[..., Result], write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+    run: Run, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
 ) -> None:
     labels = write_raster(draw_labels(64, 64), crs=None)
     out = tmp_path / "image.tif"
@@ -92,7 +76,7 @@ def test_generate_prints_the_path_and_warns_on_stderr(
 def test_errors_are_one_line_and_leave_nothing(
     arguments: list[str],
     message: str,
-    run: Callable[..., Result],
+    run: Run,
     write_raster: Write,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -112,14 +96,12 @@ def test_errors_are_one_line_and_leave_nothing(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_debug_shows_the_traceback(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(run: Run, tmp_path: Path) -> None:
     with pytest.raises(geosynth.GeosynthError):
         app(["generate", "--labels", str(tmp_path / "missing.tif"), "--out", str(tmp_path / "o.tif"), "--debug"])
 
 
-def test_an_unforeseen_error_is_one_line_too(
-    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_unforeseen_error_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def broken(file: Path) -> None:
         raise ZeroDivisionError("two\nlines")
 
@@ -149,13 +131,56 @@ def test_terminated_keeps_finished_blocks_and_says_so(
     assert [path.name for path in out.parent.iterdir()] == [".image.tif.scratch"]
 
 
-def test_wrong_usage_is_exit_code_2(run: Callable[..., Result]) -> None:
+COMMANDS = {  # what is kept in --out, and further arguments
+    "train": ("last.ckpt", ()),
+    "segment": ("last.ckpt", ()),
+    "run_study": ("", ("replace",)),
+}
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def terminate() -> None:
+    raise SystemExit(143)
+
+
+@pytest.mark.parametrize(("stop", "code"), [(interrupt, 130), (terminate, 143)])
+@pytest.mark.parametrize("verb", COMMANDS)
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_one_line_says_where_a_stopped_command_goes_on(
+    verb: str,
+    stop: Callable[[], None],
+    code: int,
+    is_kept: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    name, arguments = COMMANDS[verb]
+    kept = tmp_path / "out" / name
+
+    def work(*_: Any, **__: Any) -> None:
+        if is_kept:
+            kept.mkdir(parents=True)
+        stop()
+
+    monkeypatch.setattr(geosynth, verb, work)
+    command = verb.removeprefix("run_")
+    with pytest.raises(SystemExit) as caught:
+        app([command, *arguments, "--data", "data.zarr", "--out", str(tmp_path / "out")])
+    said = f"warning: {kept}: keeps what is done; the same command goes on from there\n"
+    assert (caught.value.code, capfd.readouterr().err) == (code, said if is_kept else "")
+
+
+def test_wrong_usage_is_exit_code_2(run: Run) -> None:
     assert run("generate").code == 2
     assert run("paint").code == 2
 
 
 def test_info_of_model_store_and_raster(
-    run: Callable[..., Result], write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+    run: Run, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
 ) -> None:
     codes = draw_labels(128, 128)
     labels = write_raster(codes)
@@ -172,7 +197,7 @@ def test_info_of_model_store_and_raster(
     assert "EPSG:26918" in run("info", labels).out
 
 
-def test_from_files_to_report(run: Callable[..., Result], write_raster: Write, tmp_path: Path) -> None:
+def test_from_files_to_report(run: Run, write_raster: Write, tmp_path: Path) -> None:
     """ingest, train, generate and evaluate in a row, on rasters small enough for a test."""
     codes = draw_labels(192, 192)
     rng = np.random.default_rng(0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ import xarray as xr
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.legend import CHESAPEAKE
-from geosynth_cli import app
 from rasters import NORTH_UP, UTM_18N, draw_labels, write_raster
 
 Generate = Callable[..., tuple[int, str, list[str]]]
@@ -23,17 +22,14 @@ Generate = Callable[..., tuple[int, str, list[str]]]
 
 @pytest.fixture
 def generate(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: GeneratorModel
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: GeneratorModel
 ) -> Generate:
     """`geosynth generate --model tiny ...` in a folder of its own: exit code, stdout, lines of stderr."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object) -> tuple[int, str, list[str]]:
-        with pytest.raises(SystemExit) as exit_:
-            app(["generate", "--model", str(tiny_model.path), "--precision", "fp32", *map(str, arguments)])
-            sys.exit(0)  # what the console script does when the function returns
-        captured = capfd.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err.splitlines()
+        done = run("generate", "--model", tiny_model.path, "--precision", "fp32", *arguments)
+        return done.code, done.out, done.err.splitlines()
 
     return call
 

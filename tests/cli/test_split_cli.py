@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import pytest
@@ -14,10 +13,9 @@ from affine import Affine
 
 from geosynth.grid import Window
 from geosynth.raster.stores.store import Store
-from geosynth_cli import app
 from scene_stores import make_scene_store
 
-Call = Callable[..., "Done"]
+Call = Callable[..., Any]  # see the fixture `run`
 
 
 @pytest.fixture
@@ -27,92 +25,78 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
-def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+def call(run: Call, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Runs the command line in this process, on a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: str | Path | int) -> Done:
-        with pytest.raises(SystemExit) as exit_:
-            app([str(argument) for argument in arguments])
-            sys.exit(0)  # what the console script does when the function returns
-        return Done(int(exit_.value.code or 0), *capfd.readouterr())
-
     return run
 
 
 def test_split_check_and_tiles(call: Call, store: Path, tmp_path: Path) -> None:
     out = tmp_path / "split.geojson"
     done = call("split", "--data", store, "--by", "blocks", "--block-size", "64px", "--buffer", 6, "--out", out)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert all(word in done.stdout for word in ("train", "val", "test", "none", "tree canopy", "share of all"))
-    assert str(out) in done.stdout.splitlines()
+    assert (done.code, done.err) == (0, "")
+    assert all(word in done.out for word in ("train", "val", "test", "none", "tree canopy", "share of all"))
+    assert str(out) in done.out.splitlines()
     assert set(gpd.read_file(out)["fold"]) == {"train", "val", "test"}
 
     kept = call("split", "--check", "--data", store, "--buffer", 6)
-    assert (kept.returncode, kept.stderr) == (0, "")
-    assert "smallest distance, m " in kept.stdout
-    assert call("split", "--check", "--data", store, "--buffer", "10px").returncode == 0  # of 0.6 m
-    assert call("split", "--check", "--data", store, "--buffer", "11px").returncode == 1
+    assert (kept.code, kept.err) == (0, "")
+    assert "smallest distance, m " in kept.out
+    assert call("split", "--check", "--data", store, "--buffer", "10px").code == 0  # of 0.6 m
+    assert call("split", "--check", "--data", store, "--buffer", "11px").code == 1
     broken = call("split", "--check", "--data", store, "--buffer", 30, "--json")
-    assert broken.returncode == 1
-    assert broken.stderr.startswith("error: train and test leak: ")
-    assert broken.stderr.count("\n") == 1
-    report = json.loads(broken.stdout)
+    assert broken.code == 1
+    assert broken.err.startswith("error: train and test leak: ")
+    assert broken.err.count("\n") == 1
+    report = json.loads(broken.out)
     assert report["leaks"] is True
     assert min(leak["smallest"] for leak in report["measured"]) == pytest.approx(6)
 
-    counted = json.loads(call("tiles", "--data", store, "--size", 20, "--json").stdout)
+    counted = json.loads(call("tiles", "--data", store, "--size", 20, "--json").out)
     assert counted["stride"] == 10
     assert min(counted["tiles"].values()) > 0
     exported = call("tiles", "--data", store, "--size", 20, "--export", tmp_path / "tiles")
-    assert exported.returncode == 0
+    assert exported.code == 0
     for fold, count in counted["tiles"].items():
         assert len(list((tmp_path / "tiles" / fold / "image").iterdir())) == count
     folders = [part for fold in ("train", "test") for part in (f"--{fold}", tmp_path / "tiles" / fold / "image")]
-    assert call("split", "--check", *folders, "--buffer", 6).returncode == 0
+    assert call("split", "--check", *folders, "--buffer", 6).code == 0
 
 
 def test_without_a_crs_lengths_are_pixels(call: Call, tmp_path: Path) -> None:
     places = {"a.tif": Window(0, 0, 200, 200), "b.tif": Window(0, 260, 200, 120)}
     data = make_scene_store(tmp_path / "store", places, crs=None, transform=Affine(2, 0, 5, 0, -2, 0)).path
     options = ("--by", "clusters", "--shares", "0.6,0,0.4", "--no-stratify")
-    assert call("split", "--data", data, *options, "--buffer", "20px").returncode == 0
+    assert call("split", "--data", data, *options, "--buffer", "20px").code == 0
     for more in ((), ("--check",)):
         refused = call("split", "--data", data, *options, "--buffer", 20, *more)
-        assert refused.returncode == 1
-        assert "metres mean nothing here; say pixels, as in 64px" in refused.stderr
+        assert refused.code == 1
+        assert "metres mean nothing here; say pixels, as in 64px" in refused.err
     kept = call("split", "--check", "--data", data, "--buffer", "60px", "--patch-size", "64px")
-    assert (kept.returncode, kept.stderr) == (0, "")
-    assert "smallest distance, px" in kept.stdout
-    assert "60.00" in kept.stdout
+    assert (kept.code, kept.err) == (0, "")
+    assert "smallest distance, px" in kept.out
+    assert "60.00" in kept.out
     broken = call("split", "--check", "--data", data, "--buffer", "61px")
-    assert "nearer than 61 px or touching, the smallest distance is 60 px" in broken.stderr
+    assert "nearer than 61 px or touching, the smallest distance is 60 px" in broken.err
 
 
 @pytest.mark.parametrize("option", ["--block-size", "--patch-size"])
 def test_a_side_that_is_no_number_of_pixels(call: Call, store: Path, option: str) -> None:
     done = call("split", "--data", store, option, "64m")
-    assert done.returncode == 2
-    assert "whole pixels are needed" in done.stderr
+    assert done.code == 2
+    assert "whole pixels are needed" in done.err
 
 
 def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: Path) -> None:
     before = Store(store).split
     options = ("--by", "clusters", "--shares", "1,0,1", "--file-only", "--out", tmp_path / "split.parquet", "--json")
     done = call("split", "--data", store, *options)
-    assert json.loads(done.stdout)["stores"][0]["folds"]["val"]["pixels"] == 0
+    assert json.loads(done.out)["stores"][0]["folds"]["val"]["pixels"] == 0
     assert Store(store).split == before
     again = call("split", "--data", store, *options)
-    assert again.returncode == 1
-    assert "exists already" in again.stderr
+    assert again.code == 1
+    assert "exists already" in again.err
 
 
 @pytest.mark.parametrize(
@@ -130,8 +114,8 @@ def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: P
 )
 def test_one_line_says_what_is_wrong(call: Call, store: Path, arguments: tuple[str, ...], said: str) -> None:
     done = call("split", "--data", store, "--block-size", 64, *arguments)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert said in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    assert done.code == 1
+    assert done.out == ""
+    assert said in done.err
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1

@@ -1,7 +1,8 @@
-"""Outputs: refused before the work begins, and replaced whole or not at all."""
+"""Outputs: refused before the work begins, and replaced whole or not at all; and their digests."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from geosynth.errors import OutputError, RasterError
-from geosynth.files import check_output, delete, replace, replacing, write_whole, writing
+from geosynth.files import check_output, delete, replace, replacing, sha256_of, write_whole, writing
 
 
 def test_an_existing_output_passes_only_with_overwrite(tmp_path: Path) -> None:
@@ -174,3 +175,16 @@ def test_a_folder_is_made_for_a_file(tmp_path: Path) -> None:
 
 def test_deleting_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     delete(tmp_path / "nothing")
+
+
+def test_the_digest_of_one_file_and_of_several(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"a" * 3_000_000)
+    second.write_bytes(b"b")
+    assert sha256_of(first) == hashlib.sha256(b"a" * 3_000_000).hexdigest()
+    assert sha256_of(first, str(second)) == hashlib.sha256(b"a" * 3_000_000 + b"b").hexdigest()
+
+
+def test_the_digest_of_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        sha256_of(tmp_path / "nowhere")

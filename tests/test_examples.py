@@ -1,0 +1,219 @@
+"""The scripts of the examples: what they make of small data."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+import torch
+from PIL import Image
+
+import geosynth
+from geosynth.checkpoint import ModelCard, load_generator, save_generator
+from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
+from geosynth.grid import Window
+from geosynth.legend import CHESAPEAKE, Legend
+from geosynth.models.encoder import StyleEncoder
+from geosynth.models.generator import SpadeGenerator
+from rasters import north_up, random_codes, write_raster
+from scene_stores import make_scene_store
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SETTINGS = GeneratorSettings(num_classes=6, num_bands=4, base_width=2, max_multiple=2, hidden_channels=2, latent_size=3)
+BANDS = BandSettings(names=("red", "green", "blue", "nir"))
+
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def run_script(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a script of the examples, as `python examples/NAME ...` does."""
+
+    def run(name: str, *arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+    return run
+
+
+# --- mend_ohio_labels.py: woods that were drawn as water are given back.
+
+WATER, FOREST = 5, 4
+
+
+def test_bright_water_is_forest_where_there_is_much_of_it(tmp_path, run_script, capsys):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    codes = np.zeros((1, 32, 32), np.uint8)
+    codes[0, :10] = WATER  # ten rows
+    transform = north_up(1000, 2000)
+    for name, bright_rows in (("wrong.tif", 5), ("right.tif", 1)):
+        image = np.full((4, 32, 32), 20, np.uint8)
+        image[3, :bright_rows] = 200
+        image[3, 20:] = 200  # no water
+        write_raster(tmp_path / "images" / name, image, transform)
+        write_raster(tmp_path / "labels" / name, codes, transform)
+    arguments = [str(tmp_path / name) for name in ("images", "labels", "out")]
+    run_script("mend_ohio_labels.py", *arguments)
+    assert capsys.readouterr().out == "wrong.tif: 160 of 320 pixels of water are forest\n"
+    assert (tmp_path / "out" / "right.tif").read_bytes() == (tmp_path / "labels" / "right.tif").read_bytes()
+    expected = codes.copy()
+    expected[0, :5] = FOREST
+    with (
+        rasterio.open(tmp_path / "out" / "wrong.tif") as mended,
+        rasterio.open(tmp_path / "labels/wrong.tif") as before,
+    ):
+        np.testing.assert_array_equal(mended.read(), expected)
+        assert (mended.transform, mended.crs) == (before.transform, before.crs)
+    with pytest.raises(FileExistsError):
+        run_script("mend_ohio_labels.py", *arguments)
+
+
+# --- average_models.py: the average of models that went on from the same one.
+
+
+def make_model(path: Path, seed: int, settings: GeneratorSettings = SETTINGS) -> Path:
+    torch.manual_seed(seed)
+    data = [{"name": "both.tif"}, {"name": f"{seed}.tif"}]
+    card = ModelCard(
+        settings=settings, legend=CHESAPEAKE, bands=BANDS, gsd=1.0, provenance={"data": data, "seed": seed}
+    )
+    encoder = StyleEncoder(EncoderSettings(num_bands=4, base_width=2, latent_size=3))
+    return save_generator(path, SpadeGenerator(settings), card, encoder, dtype=torch.float32)
+
+
+def test_weights_are_the_mean_and_norms_are_measured(tmp_path, run_script):
+    store = make_scene_store(tmp_path / "store.zarr", {"one": Window(0, 0, 192, 192)}, codes=random_codes(0, 192, 192))
+    models = [make_model(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
+    out = tmp_path / "average.safetensors"
+    run_script("average_models.py", store.path, *models, "--out", out)
+    result, parts = load_generator(out), [load_generator(path) for path in models]
+    for name in ("generator", "encoder"):
+        weights = [dict(getattr(part, name).named_parameters()) for part in parts]
+        for key, value in getattr(result, name).named_parameters():
+            np.testing.assert_allclose(value, (weights[0][key] + weights[1][key]) / 2, rtol=2e-3, atol=1e-6)
+    norms = [module for module in result.generator.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert all(int(norm.num_batches_tracked) == 50 for norm in norms)
+    provenance = result.card.provenance
+    assert [entry["name"] for entry in provenance["data"]] == ["both.tif", "1.tif", "2.tif"]
+    assert [part["seed"] for part in provenance["average_of"]] == [1, 2]
+    assert [part["sha256"] for part in provenance["average_of"]] == [part.sha256 for part in parts]
+
+
+def test_other_networks_have_no_average(tmp_path, run_script):
+    wider = SETTINGS.model_copy(update={"base_width": 3})
+    models = [make_model(tmp_path / "a.safetensors", 1), make_model(tmp_path / "b.safetensors", 2, wider)]
+    out = tmp_path / "average.safetensors"
+    with pytest.raises(SystemExit, match="networks differ"):
+        run_script("average_models.py", tmp_path / "none.zarr", *models, "--out", out)
+    assert not out.exists()
+
+
+# --- quiet_noise.py: a model without the noise of its finest blocks.
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [((), [1, 1, 0, 0]), (("--factor", "0.5", "--blocks", "1"), [1, 0.5])]
+)
+def test_only_the_finest_blocks_are_quieter(tmp_path, run_script, options, expected):
+    settings = GeneratorSettings(num_classes=6, num_bands=4, base_width=2, max_multiple=2, hidden_channels=2)
+    card = ModelCard(settings=settings, legend=CHESAPEAKE, bands=BANDS, gsd=0.6, provenance={"seed": 1})
+    model, out = tmp_path / "loud.safetensors", tmp_path / "quiet.safetensors"
+    save_generator(model, SpadeGenerator(settings), card)
+    run_script("quiet_noise.py", str(model), str(out), *options)
+    before, after = dict(load_generator(model).generator.named_parameters()), load_generator(out)
+    strengths = [name for name in before if name.endswith("noise_strength")]
+    now = dict(after.generator.named_parameters())
+    for name, factor in zip(strengths[-len(expected) :], expected, strict=True):
+        assert torch.allclose(now[name], before[name] * factor, rtol=1e-3)
+    assert all(torch.equal(now[name], before[name]) for name in before if name not in strengths[-2:])
+    assert after.card.provenance["seed"] == 1
+    assert after.card.provenance["noise_scaled"]["blocks"]
+
+
+# --- dubai_scenes.py: coloured parts without a place become scenes that `ingest` takes.
+
+LEGEND = Legend.load(EXAMPLES / "dubai_rgb_legend.yaml")
+COLOURS = {entry.code: entry.rgb for entry in LEGEND.classes} | {0: (0x9B, 0x9B, 0x9B)}
+HEIGHT, WIDTH = 20, 16  # of a part
+
+
+def draw_scene(folder: Path, seed: int, palette: bool) -> npt.NDArray[np.uint8]:
+    """Nine parts whose image shows the number of the part; the codes (3 HEIGHT, 3 WIDTH) that their colours mean."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 6, (3 * HEIGHT, 3 * WIDTH)).astype(np.uint8)
+    for number in range(9):
+        row, column = divmod(number, 3)
+        place = np.s_[row * HEIGHT : (row + 1) * HEIGHT, column * WIDTH : (column + 1) * WIDTH]
+        mask = np.array([COLOURS[code] for code in range(6)], dtype=np.uint8)[codes[place]]
+        save(folder / "masks" / f"image_part_{number + 1:03}.png", in_palette(rng, codes[place]) if palette else mask)
+        flat = np.full((HEIGHT, WIDTH, 3), 10 * number, dtype=np.uint8)
+        save(folder / "images" / f"image_part_{number + 1:03}.jpg", flat)
+    return codes
+
+
+def in_palette(rng: np.random.Generator, codes: npt.NDArray[np.uint8]) -> Image.Image:
+    """The colours of codes as a palette image whose indices are not the codes."""
+    order = rng.permutation(6)
+    image = Image.fromarray(np.argsort(order).astype(np.uint8)[codes])
+    image.putpalette([value for code in order.tolist() for value in COLOURS[code]])
+    return image
+
+
+def save(path: Path, image: npt.NDArray[np.uint8] | Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path)
+
+
+def make_scenes(run_script: Run, data: Path, out: Path) -> None:
+    """scene_1 is the test scene."""
+    legend = EXAMPLES / "dubai_rgb_legend.yaml"
+    run_script("dubai_scenes.py", data, "--legend", legend, "--test", "scene_1", "--out", out)
+
+
+def test_coloured_parts_become_a_store(tmp_path: Path, run_script: Run) -> None:
+    data = tmp_path / "data"
+    codes = {f"scene_{seed}": draw_scene(data / f"scene_{seed}", seed, palette=seed == 2) for seed in (1, 2)}
+    make_scenes(run_script, data, tmp_path / "scenes")
+
+    (store,) = geosynth.ingest(
+        None, None, tmp_path / "store.zarr", items=tmp_path / "scenes" / "scenes.csv", legend=LEGEND
+    )
+    assert [scene.name for scene in store.scenes_in("test")] == ["scene_1"]
+    assert [scene.name for scene in store.scenes_in("train")] == ["scene_2"]
+    assert (store.geobox.crs, store.band_names) == (None, ("red", "green", "blue"))
+    first, second = (scene.window for scene in store.scenes)
+    assert first == Window(0, 0, 3 * HEIGHT, 3 * WIDTH)
+    assert second.column - first.right > 1000  # they are no neighbours
+    parts = np.kron(np.arange(0, 90, 10).reshape(3, 3), np.ones((HEIGHT, WIDTH), int))
+    for scene in store.scenes:
+        assert np.array_equal(LEGEND.decode(store.read_labels(scene.window), 0), codes[scene.name])
+        difference = store.read_image(scene.window) - parts
+        assert np.abs(difference[:, codes[scene.name] > 0]).max() <= 2  # JPEG rounds
+
+
+def paint_unknown_colour(scene: Path) -> None:
+    save(scene / "masks" / "image_part_005.png", np.full((HEIGHT, WIDTH, 3), 7, np.uint8))
+
+
+def lose_a_part(scene: Path) -> None:
+    (scene / "images" / "image_part_009.jpg").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"), [(paint_unknown_colour, "scene_1: .* #070707"), (lose_a_part, "holds 8 parts, not 9")]
+)
+def test_what_it_does_not_understand_it_refuses(
+    tmp_path: Path, run_script: Run, spoil: Callable[[Path], None], complaint: str
+) -> None:
+    draw_scene(tmp_path / "data" / "scene_1", 1, palette=False)
+    spoil(tmp_path / "data" / "scene_1")
+    with pytest.raises(SystemExit, match=complaint):
+        make_scenes(run_script, tmp_path / "data", tmp_path / "scenes")
+    assert not (tmp_path / "scenes" / "scenes.csv").exists()

@@ -9,8 +9,9 @@ demo: install
 	$(BIN)/geosynth generate --labels examples/md_lc.tif --out synth.tif --preview --overwrite
 	@echo "synth.tif opens in QGIS; synth.png is its preview"
 
+# A process a core (at most 8, each takes 1 to 2 GB); one that has nothing left to do takes tests from the others.
 test: install lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal
 
 install: $(VENV)/installed
 

@@ -1,4 +1,5 @@
 # The public names: lazy_loader reads here where each is, and type checkers what it is.
+from .checkpoint import import_spade as import_spade
 from .checkpoint import load_generator as load_generator
 from .config import AugmentSettings as AugmentSettings
 from .config import DiversitySettings as DiversitySettings
@@ -29,7 +30,6 @@ from .raster.stores.split import split as split
 from .raster.stores.tiles import TileView as TileView
 from .raster.stores.tiles import export_tiles as export_tiles
 from .raster.stores.tiles import view_tiles as view_tiles
-from .reference import import_spade as import_spade
 from .segmentation.classify import classify as classify
 from .segmentation.segment import segment as segment
 from .segmentation.segmenter import load_segmenter as load_segmenter

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# As the command line does (see there), before torch is loaded.
+# Before torch is loaded: threads that wait spin but for a moment, as under the command line (see there), and the
+# processes of pytest-xdist share the cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 import numpy as np
 import pytest

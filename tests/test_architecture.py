@@ -44,7 +44,6 @@ MAY_KNOW: dict[str, set[str]] = {
         *("patches", "grid", "raster", "legend", "config", "checkpoint", "models"),
         *("training", "mosaic", "segmentation", "evaluation"),
     },
-    "reference": {"checkpoint", "config", "legend", "models"},
     "describe": {"raster", "checkpoint", "segmentation"},
     "weights": set(),
 }
@@ -58,7 +57,7 @@ ONLY_IN = {
     "torchgeo": {"patches", "segmentation"},
     "lightning": {"patches", "training", "segmentation"},
     "torch": {
-        *("models", "checkpoint", "reference", "patches", "training", "mosaic"),
+        *("models", "checkpoint", "patches", "training", "mosaic"),
         *("segmentation", "evaluation", "study"),
     },
     "typer": set(),

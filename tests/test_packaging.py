@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,9 +18,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(wheel, sdist), built from the checkout."""
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    """(wheel, sdist), built from a copy of what the checkout has for it: another process may build there too."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in ("geosynth", "cli"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     return next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
@@ -33,7 +38,7 @@ def test_the_wheel_holds_two_packages_and_the_model(built: tuple[Path, Path]) ->
     assert {top for top in tops if not top.endswith(".dist-info")} == {"geosynth", "geosynth_cli"}
     assert "geosynth = geosynth_cli:app" in entry_points
     assert any(re.fullmatch(r"geosynth/weights/.+\.safetensors", name) for name in names)
-    assert {"geosynth/py.typed", "geosynth_cli/py.typed"} <= set(names)
+    assert {"geosynth/py.typed", "geosynth/__init__.pyi", "geosynth_cli/py.typed"} <= set(names)
 
 
 def test_an_install_of_the_wheel_leaks_nothing_and_runs(built: tuple[Path, Path], tmp_path: Path) -> None:

@@ -184,8 +184,6 @@ REFUSED = {
     ("remote", "split"): r"store\.zarr: .*--file-only",
 }
 BROKEN = {
-    ("files", "train"): "scenes in place have no class pixels",
-    ("arrays", "train"): "scenes in place have no class pixels",
     ("files", "info"): "taken for a raster",
     ("arrays", "info"): "taken for a raster",
     ("remote", "info"): "taken for a raster",

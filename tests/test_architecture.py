@@ -20,6 +20,8 @@ PACKAGE = ROOT / "geosynth"
 MAY_KNOW: dict[str, set[str]] = {
     "__init__": set(),  # public names are imported when first used
     "version": set(),
+    "estimate": set(),
+    "page": set(),
     "errors": set(),
     "files": set(),
     "unfinished": set(),
@@ -35,14 +37,14 @@ MAY_KNOW: dict[str, set[str]] = {
     "patches": {"raster", "grid", "legend", "config"},
     "training": {"patches", "raster", "models", "checkpoint", "config", "legend"},
     "mosaic": {"grid", "raster", "checkpoint", "models", "legend", "config"},
-    "segmentation": {"patches", "grid", "raster", "models", "legend", "config", "header"},
+    "segmentation": {"patches", "grid", "raster", "models", "legend", "config", "header", "estimate"},
     "evaluation": {
         *("patches", "grid", "raster", "legend", "config", "checkpoint", "models"),
-        *("mosaic", "segmentation"),
+        *("mosaic", "segmentation", "estimate", "page"),
     },
     "study": {
         *("patches", "grid", "raster", "legend", "config", "checkpoint", "models"),
-        *("training", "mosaic", "segmentation", "evaluation"),
+        *("training", "mosaic", "segmentation", "evaluation", "estimate", "page"),
     },
     "describe": {"raster", "checkpoint", "segmentation"},
     "weights": set(),

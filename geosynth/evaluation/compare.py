@@ -1,358 +1,91 @@
-"""From what one pass has gathered to the parts of the report."""
+"""What networks say of real and synthetic tiles: distances of features, memorisation, diversity, consistency."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from geosynth.errors import DataError
-from geosynth.evaluation.distances import (
-    Bootstrap,
-    KernelSums,
-    bias_note,
-    compare_manifolds,
-    frechet,
-    frechet_distance,
-    gaussian,
-    kernel_distance,
-    memorisation,
-)
-from geosynth.evaluation.features import Space, TileFeatures
-from geosynth.evaluation.observers import Measurements
-from geosynth.evaluation.report import (
-    ClassComparison,
-    ClosestPair,
-    Comparison,
-    Distance,
+from geosynth.errors import DataError, LegendError
+from geosynth.estimate import (
     Estimate,
-    FeatureComparison,
-    FrechetComparison,
-    Headline,
-    MemorisationComparison,
-    SeamComparison,
-    SpectrumComparison,
-    known,
-)
-from geosynth.evaluation.statistics import (
-    DN_VALUES,
-    NDVI_STEP,
-    NDVI_VALUES,
     Floats,
     Indices,
-    Interval,
-    bounds,
-    moments,
-    place_interval,
-    quantiles,
-    ratio,
-    wasserstein,
+    draw_places,
+    estimate_from_draws,
+    estimate_over_places,
+    mean_over_places,
 )
-from geosynth.evaluation.textures import FEATURE_SPACE, NUM_RINGS, feature_scale, num_features
-from geosynth.evaluation.tiles import describe_in
+from geosynth.evaluation.distances import KernelSums, bias_note, frechet_distance, kernel_distance, real_baseline
+from geosynth.evaluation.features import Space, TileFeatures
+from geosynth.evaluation.neighbours import closest_pairs, compare_manifolds, memorisation
+from geosynth.evaluation.report import (
+    ClosestPair,
+    ConsistencyComparison,
+    Distance,
+    DiversityComparison,
+    FeatureComparison,
+    MemorisationComparison,
+)
+from geosynth.evaluation.tiles import StoreTiles, Tile, TilePair, cluster_of
 from geosynth.grid import Window
-from geosynth.legend import Legend
-from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.tiles import TileView
 
-# --- The scale of a distance: what real tiles of one half of the places are away from those of the other half.
+if TYPE_CHECKING:
+    from geosynth.segmentation.segmenter import Segmenter
 
-MIN_PLACES = 2
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """Distances between halves of the places, in several draws of halves, with equally many tiles throughout.
-
-    Attributes:
-        num_tiles: in either set of a distance: distances that depend on the number compare only at this one.
-        real: (draws,) real tiles of one half against real tiles of the other.
-        across: (draws,) real tiles of the same half against synthetic ones of the other: it differs from `real` only by
-            what is synthetic. None without synthetic tiles.
-    """
-
-    num_tiles: int
-    real: Floats
-    across: Floats | None
-
-
-def real_baseline(
-    features: Floats,
-    places: Indices,
-    distance: Callable[[Floats, Floats], float],
-    draws: int,
-    seed: int,
-    synthetic: Floats | None = None,
-) -> Baseline:
-    """Split the places at random into two disjoint halves, several times, and measure between them.
-
-    Args:
-        features: (n, d) of real tiles.
-        places: (n,) number of the place of each: tiles of one place never part.
-        distance: of two sets of features.
-        draws: how often to split.
-        seed: of the splits.
-        synthetic: (n, d) of the synthetic tiles of the same windows in the same order.
-
-    Raises:
-        DataError: if there are fewer than two places; whatever `distance` raises.
-    """
-    numbers, members = np.unique(places, return_inverse=True)
-    if len(numbers) < MIN_PLACES:
-        raise DataError(
-            f"the real tiles lie in {len(numbers)} place; real against real needs {MIN_PLACES}, since tiles of one"
-            " place resemble each other"
-        )
-    rng = np.random.default_rng(seed)
-    sizes = np.bincount(members)
-    halves = [_halve(sizes, rng) for _ in range(draws)]
-    count = min(int(min(sizes[half].sum(), sizes[~half].sum())) for half in halves)
-    real, across = [], []
-    for half in halves:
-        first, second = (_some(np.flatnonzero(side[members]), count, rng) for side in (half, ~half))
-        real.append(distance(features[first], features[second]))
-        if synthetic is not None:
-            across.append(distance(features[first], synthetic[second]))
-    return Baseline(count, np.array(real), None if synthetic is None else np.array(across))
-
-
-def _halve(sizes: Indices, rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """(places,): places in random order, each to the half that has fewer tiles yet."""
-    half, tiles = np.zeros(len(sizes), dtype=bool), [0, 0]
-    order = rng.permutation(len(sizes))
-    for place in order:
-        side = int(tiles[1] < tiles[0])
-        half[place] = bool(side)
-        tiles[side] += int(sizes[place])
-    return half
-
-
-def _some(tiles: Indices, count: int, rng: np.random.Generator) -> Indices:
-    return np.sort(rng.permutation(tiles)[:count])
-
-
-_QUANTILES = (0.05, 0.5, 0.95)
-_TILES_PER_FEATURE = 4  # so that the covariance of half of the tiles still has twice as many tiles as features
-
-
-class _QuantityDraws(NamedTuple):
-    """One quantity over one class, measured (index 0) and in each draw of the bootstrap (1 ..)."""
-
-    pixels: Floats
-    distance: Floats
-    real_variance: Floats
-    synthetic_variance: Floats
-
-
-class DistributionComparer:
-    """Compares histograms per class, and pools the results into the headline.
-
-    Args:
-        legend: of the classes.
-        bands: names.
-        measured: a finished pass.
-        bootstrap: over the units of `measured`.
-    """
-
-    def __init__(self, legend: Legend, bands: tuple[str, ...], measured: Measurements, bootstrap: Bootstrap) -> None:
-        self._legend, self._bands, self._measured, self._bootstrap = legend, bands, measured, bootstrap
-        self._band_draws: list[_QuantityDraws] = []
-        self._ndvi_draws: list[_QuantityDraws] = []
-        self._num_units = int(measured.bands[:, 0, :, 0].any(axis=(1, 2)).sum())
-
-    def classes(self) -> tuple[ClassComparison, ...]:
-        """The classes that have pixels, in the legend's order."""
-        pixels = self._measured.bands[:, 0, :, 0].sum(axis=(0, 2), dtype=np.int64)
-        compared = []
-        for index in np.flatnonzero(pixels):
-            bands = tuple(
-                self._compare(name, self._measured.bands[:, :, index, number], DN_VALUES, 1.0, self._band_draws)
-                for number, name in enumerate(self._bands)
-            )
-            ndvi = self._measured.ndvi
-            entry = self._legend.classes[index]
-            compared.append(
-                ClassComparison(
-                    name=entry.name,
-                    colour=entry.colour,
-                    pixels=int(pixels[index]),
-                    share=float(pixels[index] / pixels.sum()),
-                    bands=bands,
-                    ndvi=None
-                    if ndvi is None
-                    else self._compare("ndvi", ndvi[:, :, index], NDVI_VALUES, NDVI_STEP, self._ndvi_draws),
-                )
-            )
-        return tuple(compared)
-
-    def headline(self) -> Headline:
-        """Pooled over what `classes` has compared."""
-        # Per band first: bands have equal pixels, so a sum over (class, band) pairs is both means at once.
-        distance = _pooled([draws.distance for draws in self._band_draws], self._band_draws)
-        real = _pooled([draws.real_variance for draws in self._band_draws], self._band_draws)
-        synthetic = _pooled([draws.synthetic_variance for draws in self._band_draws], self._band_draws)
-        ndvi = _pooled([draws.distance for draws in self._ndvi_draws], self._ndvi_draws)
-        return Headline(
-            wasserstein=self._estimate(distance, self._num_units),
-            variance_ratio=self._estimate(ratio(synthetic, real), self._num_units),
-            ndvi_wasserstein=self._estimate(ndvi, self._num_units),
-        )
-
-    def _compare(
-        self, quantity: str, counts: npt.NDArray[np.uint32], values: Floats, step: float, draws: list[_QuantityDraws]
-    ) -> Comparison:
-        """Compare histograms (units, 2, num_values); what the headline needs goes to `draws`."""
-        total = counts.sum(axis=0, dtype=np.int64)
-        drawn = np.tensordot(self._bootstrap.weights, counts.astype(np.float64), axes=1)
-        both = np.concatenate([total[None].astype(np.float64), drawn])
-        mean, variance = moments(both, values)
-        result = _QuantityDraws(
-            both[:, 0].sum(axis=1), wasserstein(both[:, 0], both[:, 1], step), variance[:, 0], variance[:, 1]
-        )
-        draws.append(result)
-        num_units = int(counts.any(axis=(1, 2)).sum())
-        real_mean, synthetic_mean = (known(value) for value in mean[0])
-        real_std, synthetic_std = (known(np.sqrt(value)) for value in variance[0])
-        real_quantiles, synthetic_quantiles = (
-            tuple(known(value) for value in row) for row in quantiles(total, values, _QUANTILES)
-        )
-        return Comparison(
-            quantity=quantity,
-            pixels=int(total[0].sum()),
-            real_mean=real_mean,
-            real_std=real_std,
-            synthetic_mean=synthetic_mean,
-            synthetic_std=synthetic_std,
-            real_quantiles=real_quantiles,
-            synthetic_quantiles=synthetic_quantiles,
-            wasserstein=self._estimate(result.distance, num_units),
-            variance_ratio=self._estimate(ratio(result.synthetic_variance, result.real_variance), num_units),
-        )
-
-    def _estimate(self, draws: Floats, num_units: int) -> Estimate:
-        return _estimate(float(draws[0]), draws[1:], num_units)
-
-
-def compare_tiles(measured: Measurements, num_bands: int, bootstrap: Bootstrap, tile_size: int) -> FrechetComparison:
-    """Frechet distances between the tiles' features, in standard deviations over the real tiles."""
-    count, size = len(measured.tiles), num_features(num_bands)
-    needed = _TILES_PER_FEATURE * size
-    distance, halves_real, halves_across = Estimate(value=None), None, None
-    reason: str | None = None
-    if count < needed:
-        reason = (
-            f"{count} whole tiles of {tile_size} px are free of nodata, {needed} needed; a smaller tile_size gives more"
-        )
-    else:
-        real, synthetic = measured.features / feature_scale(measured.features[0], num_bands)
-        distance = _frechet_estimate(real, synthetic, measured.tile_units, bootstrap)
-        first = first_half(measured.tiles)
-        halves_real = frechet(gaussian(real[first]), gaussian(real[~first]))
-        across = [frechet(gaussian(real[half]), gaussian(synthetic[~half])) for half in (first, ~first)]
-        halves_across = sum(across) / 2
-    return FrechetComparison(
-        feature_space=FEATURE_SPACE,
-        num_features=size,
-        num_tiles=count,
-        min_tiles=needed,
-        distance=distance,
-        halves_real=halves_real,
-        halves_across=halves_across,
-        reason=reason,
-    )
-
-
-def first_half(tiles: list[Window]) -> npt.NDArray[np.bool_]:
-    """(tiles,): the half of the tiles at the low end of the longer axis of their extent."""
-    places = np.array([(tile.row, tile.column) for tile in tiles])
-    longer = int(np.argmax(np.ptp(places, axis=0)))
-    order = np.lexsort((places[:, 1 - longer], places[:, longer]))
-    half = np.zeros(len(tiles), dtype=bool)
-    half[order[: len(tiles) // 2]] = True
-    return half
-
-
-def _frechet_estimate(real: Floats, synthetic: Floats, units: npt.NDArray[np.int64], bootstrap: Bootstrap) -> Estimate:
-    value = frechet(gaussian(real), gaussian(synthetic))
-    drawn = []
-    for weights in bootstrap.weights[:, units]:
-        enough = weights.sum() > real.shape[1]
-        drawn.append(frechet(gaussian(real, weights), gaussian(synthetic, weights)) if enough else np.nan)
-    return _estimate(value, np.array(drawn), len(np.unique(units)))
-
-
-def compare_spectra(measured: Measurements, bands: tuple[str, ...]) -> SpectrumComparison:
-    """Ratios of the summed powers."""
-    real, synthetic = measured.power
-    fine = slice(NUM_RINGS // 2, NUM_RINGS)
-    fine_detail = known(ratio(synthetic[:, fine].sum(), real[:, fine].sum()))
-    reason = None
-    if fine_detail is None:
-        reason = "the real tiles have no texture" if measured.tiles else "no whole tile is free of nodata"
-    return SpectrumComparison(
-        num_tiles=len(measured.tiles),
-        frequencies=tuple(measured.frequencies.tolist()),
-        ratio={
-            name: tuple(known(value) for value in row) for name, row in zip(bands, ratio(synthetic, real), strict=True)
-        },
-        fine_detail=fine_detail,
-        reason=reason,
-    )
-
-
-def compare_seams(measured: Measurements) -> SeamComparison:
-    """Seam scores of both images on the same lines."""
-    if measured.seams is None:
-        why = "tiles of a store have no block lines; give rasters (real, synthetic, labels) for it"
-        return SeamComparison(block_size=None, num_pairs=0, synthetic=None, real=None, reason=why)
-    real, synthetic = measured.seams
-    score = known(synthetic.score())
-    reason = None
-    if score is None:
-        found = "the synthetic image has no texture" if synthetic.num_line_pairs else "no block line in the area"
-        reason = f"{found} (blocks of {synthetic.block_size} px)"
-    return SeamComparison(
-        block_size=synthetic.block_size,
-        num_pairs=synthetic.num_line_pairs,
-        synthetic=score,
-        real=known(real.score()),
-        reason=reason,
-    )
-
-
-def _pooled(values: list[Floats], draws: list[_QuantityDraws]) -> Floats:
-    """Mean over classes and bands, weighted by pixels, per draw; classes that a draw lacks do not count."""
-    if not draws:
-        return np.full(1, np.nan)
-    pixels = np.stack([draw.pixels for draw in draws])
-    known = np.where(pixels > 0, np.stack(values), 0)
-    return ratio((pixels * known).sum(axis=0), pixels.sum(axis=0))
-
-
-def _estimate(value: float, draws: Floats, num_units: int) -> Estimate:
-    low, high = bounds(value, draws, num_units, least=0.0)
-    return Estimate(value=known(value), low=low, high=high)
-
-
-# --- Distances between real and synthetic tiles in the feature space of a network, with intervals and a scale.
-
-_KERNEL_DRAWS = 200
+BATCH = 16  # tiles that networks see at once
+MIN_LATENTS = 2
 _FRECHET_WORK = 20_000  # draws times tiles (or features, if fewer): bounds the time, which grows with their cube
 _HALVINGS = 10
 
 
-@dataclass(frozen=True)
-class TileSet:
-    """Features (n, d) and numbers of places (n,) of tiles."""
+def drawn(count: int, most: int, seed: int) -> Indices:
+    """Up to `most` of the numbers 0 .. count - 1, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
 
-    features: Floats
-    places: Indices
 
-    def __len__(self) -> int:
-        return len(self.features)
+class PairFeatures:
+    """Features of the real and the synthetic image of the tiles of a pass.
+
+    Args:
+        spaces: to embed in.
+        numbers: of the tiles to take.
+    """
+
+    def __init__(self, spaces: Sequence[Space], numbers: Indices) -> None:
+        self.real, self.synthetic = TileFeatures(spaces), TileFeatures(spaces)
+        self._numbers = frozenset(numbers.tolist())
+
+    def add(self, tiles: Sequence[Tile]) -> None:
+        """Embed whole tiles."""
+        if chosen := [tile for tile in tiles if tile.number in self._numbers]:
+            where = [tile.window for tile in chosen], [tile.unit for tile in chosen]
+            self.real.add(*where, np.stack([tile.block.real for tile in chosen]))
+            self.synthetic.add(*where, np.stack([tile.block.synthetic for tile in chosen]))
+
+
+def embed_fold(view: TileView, spaces: Sequence[Space], numbers: Indices, advance: Callable[[], None]) -> TileFeatures:
+    """Features of real tiles, with the clusters of touching scenes as places.
+
+    Args:
+        view: of the fold.
+        spaces: to embed in.
+        numbers: of the tiles to take.
+        advance: called after each tile.
+    """
+    found, clusters = TileFeatures(spaces), cluster_of(view)
+    for start in range(0, len(numbers), BATCH):
+        images, chosen = [], numbers[start : start + BATCH]
+        windows = [view[number] for number in chosen.tolist()]
+        for window in windows:
+            images.append(view.source.read_image(window))
+            advance()
+        found.add(windows, clusters[chosen].tolist(), np.stack(images))
+    return found
 
 
 def compare_in_space(
@@ -369,187 +102,301 @@ def compare_in_space(
             together, and there is a scale: halves of the places.
         seed: of draws.
     """
-    left = TileSet(real.features[space.name], real.places)
-    right = TileSet(synthetic.features[space.name], synthetic.places)
-    num_places = len(np.unique(right.places))
     common: dict[str, Any] = {
         "feature_space": space.name,
         "num_features": space.extractor.num_features,
         "reference": reference,
-        "num_real": len(left),
-        "num_synthetic": len(right),
-        "num_places": num_places,
+        "num_real": len(real),
+        "num_synthetic": len(synthetic),
+        "num_places": len(np.unique(synthetic.places)),
     }
-    if not len(left) or not len(right):
-        missing = "real" if not len(left) else "synthetic"
+    if not len(real) or not len(synthetic):
+        missing = "real" if not len(real) else "synthetic"
         return FeatureComparison(**common, reason=f"no {missing} tile without a hole; a smaller tile_size gives some")
-    draws = _Draws.of(left, right, paired, seed)
+    left, right = real.of(space.name), synthetic.of(space.name)
+    draws = _Draws.of(real.places, synthetic.places, paired, seed)
+
+    def scale(distance: Callable[[Floats, Floats], float]) -> dict[str, Any]:
+        return _scale(left, right, real.places, distance, seed) if paired else {}
+
     return FeatureComparison(
         **common,
-        frechet=_frechet(left, right, draws, _scale(left, right, paired, frechet_distance, seed)),
-        kid=_kid(left, right, draws, _scale(left, right, paired, kernel_distance, seed)),
-        **_shares(left, right, seed),
+        frechet=_frechet(left, right, draws, scale),
+        kid=_kid(left, right, draws, scale),
+        **_shares(left, right, real.places, synthetic.places, seed),
     )
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """Places drawn with replacement, of both sets: weights (draws, places) over numbers shared by both.
-
-    Attributes:
-        weights: how often each place counts.
-        left, right: (n,) numbers of places, from 0, apart where the places are others.
-        num_places: of the set that has fewer.
-    """
+class _Draws(NamedTuple):
+    """Draws of the places of both sets: weights (1 + draws, places) over numbers that the sets share."""
 
     weights: Floats
-    left: Indices
-    right: Indices
+    """See `draw_places`."""
+    real: Indices
+    """(n,) numbers of the places of the real tiles, 0 first."""
+    synthetic: Indices
+    """(m,) apart from the real ones where the places are others."""
     num_places: int
+    """Of the set that has fewer."""
 
     @classmethod
-    def of(cls, left: TileSet, right: TileSet, paired: bool, seed: int) -> _Draws:
+    def of(cls, real: Indices, synthetic: Indices, paired: bool, seed: int) -> _Draws:
         rng = np.random.default_rng(seed)
         if paired:
-            numbers, both = np.unique(np.concatenate([left.places, right.places]), return_inverse=True)
-            weights = _multinomial(rng, len(numbers))
-            return cls(weights, both[: len(left)], both[len(left) :], len(numbers))
-        first, left_places = np.unique(left.places, return_inverse=True)
-        second, right_places = np.unique(right.places, return_inverse=True)
-        weights = np.concatenate([_multinomial(rng, len(first)), _multinomial(rng, len(second))], axis=1)
-        return cls(weights, left_places, right_places + len(first), min(len(first), len(second)))
-
-    def estimate(self, value: float, drawn: list[float], least: float) -> Estimate:
-        low, high = bounds(value, np.array(drawn), self.num_places, least)
-        return Estimate(value=value, low=low, high=high)
+            numbers, both = np.unique(np.concatenate([real, synthetic]), return_inverse=True)
+            return cls(draw_places(len(numbers), rng), both[: len(real)], both[len(real) :], len(numbers))
+        first, real = np.unique(real, return_inverse=True)
+        second, synthetic = np.unique(synthetic, return_inverse=True)
+        weights = np.concatenate([draw_places(len(first), rng), draw_places(len(second), rng)], axis=1)
+        return cls(weights, real, synthetic + len(first), min(len(first), len(second)))
 
 
-def _multinomial(rng: np.random.Generator, places: int) -> Floats:
-    return rng.multinomial(places, np.full(places, 1 / places), size=_KERNEL_DRAWS).astype(np.float64)
+_Scale = Callable[[Callable[[Floats, Floats], float]], dict[str, Any]]
 
 
-def _frechet(left: TileSet, right: TileSet, draws: _Draws, scale: dict[str, Any]) -> Distance:
+def _frechet(real: Floats, synthetic: Floats, draws: _Draws, scale: _Scale) -> Distance:
     try:
-        value = frechet_distance(left.features, right.features)
+        values = [frechet_distance(real, synthetic)]
     except DataError as error:
         return Distance(note=str(error))
-    size = min(len(left), len(right), left.features.shape[1])
-    num_draws = int(np.clip(_FRECHET_WORK // size, 20, len(draws.weights)))
-    drawn = []
-    for weights in draws.weights[:num_draws]:
-        first, second = (np.repeat(np.arange(len(at)), weights[at].astype(int)) for at in (draws.left, draws.right))
+    size = min(len(real), len(synthetic), real.shape[1])
+    num_draws = int(np.clip(_FRECHET_WORK // size, 20, len(draws.weights) - 1))
+    for weights in draws.weights[1 : num_draws + 1].astype(np.int64):
+        first, second = (np.repeat(np.arange(len(at)), weights[at]) for at in (draws.real, draws.synthetic))
         enough = min(len(first), len(second)) >= 2
-        drawn.append(frechet_distance(left.features[first], right.features[second]) if enough else np.nan)
-    note = bias_note(min(len(left), len(right)), left.features.shape[1])
-    return Distance(estimate=draws.estimate(value, drawn, 0.0), note=note, **scale)
+        values.append(frechet_distance(real[first], synthetic[second]) if enough else np.nan)
+    estimate = estimate_from_draws(values, draws.num_places, least=0)
+    note = bias_note(min(len(real), len(synthetic)), real.shape[1])
+    return Distance(estimate=estimate, note=note, **scale(frechet_distance))
 
 
-def _kid(left: TileSet, right: TileSet, draws: _Draws, scale: dict[str, Any]) -> Distance:
+def _kid(real: Floats, synthetic: Floats, draws: _Draws, scale: _Scale) -> Distance:
     try:
-        sums = KernelSums.of(left.features, right.features, draws.left, draws.right)
+        sums = KernelSums.of(real, synthetic, draws.real, draws.synthetic)
     except DataError as error:
         return Distance(note=str(error))
-    drawn = [sums.distance(weights) for weights in draws.weights]
-    return Distance(estimate=draws.estimate(sums.distance(), drawn, -np.inf), **scale)
-
-
-def _shares(left: TileSet, right: TileSet, seed: int) -> dict[str, Any]:
-    """Precision, recall, density and coverage, or why there are none."""
-    try:
-        found = compare_manifolds(left.features, right.features)
-    except DataError as error:
-        return {"note": str(error)}
-
-    def estimate(of_tiles: Floats, places: Indices, most: float = 1.0) -> Estimate:
-        found = place_interval(lambda chosen: float(of_tiles[chosen].mean()), places, seed, least=0.0)
-        return Estimate(value=found.value, low=found.low, high=None if found.high is None else min(most, found.high))
-
-    return {
-        "precision": estimate(found.precise, right.places),
-        "recall": estimate(found.recalled, left.places),
-        "density": estimate(found.densities, right.places, np.inf),
-        "coverage": estimate(found.covered, left.places),
-    }
+    values = [sums.distance(weights) for weights in draws.weights]
+    return Distance(estimate=estimate_from_draws(values, draws.num_places), **scale(kernel_distance))
 
 
 def _scale(
-    left: TileSet, right: TileSet, paired: bool, distance: Callable[[Floats, Floats], float], seed: int
+    real: Floats, synthetic: Floats, places: Indices, distance: Callable[[Floats, Floats], float], seed: int
 ) -> dict[str, Any]:
     """Real against real and against synthetic alike, between halves of the places."""
-    if not paired:
-        return {}
     try:
-        found = real_baseline(left.features, left.places, distance, _HALVINGS, seed, synthetic=right.features)
+        found = real_baseline(real, synthetic, places, distance, _HALVINGS, seed)
     except DataError:  # of too few places or tiles
         return {}
-    assert found.across is not None
-    real, across = (
-        Estimate(value=float(values.mean()), low=float(values.min()), high=float(values.max()))
-        for values in (found.real, found.across)
+    of_real, across = (
+        Estimate(value=values.mean(), low=values.min(), high=values.max()) for values in (found.real, found.across)
     )
-    return {"real": real, "across": across, "num_halves": found.num_tiles}
+    return {"real": of_real, "across": across, "num_halves": found.num_tiles}
 
 
-# --- Whether synthetic tiles repeat the tiles that their generator was trained on.
+def _shares(
+    real: Floats, synthetic: Floats, real_places: Indices, synthetic_places: Indices, seed: int
+) -> dict[str, Any]:
+    """Precision, recall, density and coverage, or why there are none."""
+    try:
+        found = compare_manifolds(real, synthetic)
+    except DataError as error:
+        return {"note": str(error)}
+    return {
+        "precision": mean_over_places(found.precise, synthetic_places, seed, least=0, most=1),
+        "recall": mean_over_places(found.recalled, real_places, seed, least=0, most=1),
+        "density": mean_over_places(found.densities, synthetic_places, seed, least=0),
+        "coverage": mean_over_places(found.covered, real_places, seed, least=0, most=1),
+    }
 
 
 def compare_memory(
-    source: PatchSource,
-    space: str,
-    train: TileFeatures,
-    fold: str,
-    real: TileFeatures,
-    synthetic: TileFeatures,
-    seed: int,
+    pair: StoreTiles, space: str, train: TileFeatures, real: TileFeatures, synthetic: TileFeatures, seed: int
 ) -> MemorisationComparison:
     """Distances of synthetic tiles to train tiles, against those to other real tiles.
 
     Args:
-        source: of the windows, for where the closest pairs lie.
+        pair: whose tiles they are.
         space: whose features to take.
         train: real tiles of the train fold.
-        fold: of the others.
-        real: tiles of that fold.
+        real: tiles of the fold that is evaluated.
         synthetic: of the same windows: real tiles of a tile's own place do not count among the others.
         seed: of draws.
     """
+    features = synthetic.of(space), train.of(space), real.of(space)
     try:
-        found = memorisation(
-            synthetic.features[space],
-            train.features[space],
-            real.features[space],
-            synthetic.places,
-            real.places,
-            seed,
-        )
+        found = memorisation(*features, synthetic.places, real.places, seed)
     except DataError as error:
         return MemorisationComparison(feature_space=space, reason=str(error))
-    closest = tuple(
-        ClosestPair(
-            distance=pair.distance,
-            synthetic=describe_in(source, synthetic.windows[pair.synthetic]),
-            train=describe_in(source, train.windows[pair.train]),
-            synthetic_window=_values(synthetic.windows[pair.synthetic]),
-            train_window=_values(train.windows[pair.train]),
+    closest = []
+    for distance, first, second in closest_pairs(*features[:2]):
+        windows = synthetic.windows[first], train.windows[second]
+        closest.append(
+            ClosestPair(
+                distance=distance,
+                synthetic=pair.describe(windows[0]),
+                train=pair.describe(windows[1]),
+                synthetic_window=_values(windows[0]),
+                train_window=_values(windows[1]),
+            )
         )
-        for pair in found.closest
-    )
-    return MemorisationComparison(
-        feature_space=space,
-        num_synthetic=len(synthetic),
-        num_train=found.num_references,
-        num_other=found.num_references,
-        other=fold,
-        share_nearer_train=_interval_estimate(found.nearer_train, 1.0),
-        distance_ratio=_interval_estimate(found.distance_ratio),
-        control=_interval_estimate(found.control, 1.0),
-        closest=closest,
-    )
-
-
-def _interval_estimate(found: Interval, most: float = math.inf) -> Estimate:
-    return Estimate(value=known(found.value), low=found.low, high=None if found.high is None else min(most, found.high))
+    return found.model_copy(update={"feature_space": space, "other": pair.fold, "closest": tuple(closest)})
 
 
 def _values(window: Window) -> tuple[int, int, int, int]:
     return window.row, window.column, window.height, window.width
+
+
+class Diversity:
+    """How much the twins of a store differ from each other.
+
+    Args:
+        pair: with two twins or more.
+        space: of features; None for none.
+        numbers: of the tiles to take.
+    """
+
+    def __init__(self, pair: StoreTiles, space: Space | None, numbers: Indices) -> None:
+        self._pair, self._space = pair, space
+        self._numbers = frozenset(numbers.tolist())
+        self._units: list[int] = []
+        self._found: list[tuple[Floats, Floats]] = []
+
+    def add(self, tiles: Sequence[Tile]) -> None:
+        """Compare the twins at whole tiles."""
+        chosen = [tile for tile in tiles if tile.number in self._numbers]
+        if not chosen:
+            return
+        self._units += [tile.unit for tile in chosen]
+        images = np.stack([self._pair.read_latents(tile.window) for tile in chosen], axis=1)
+        features = np.zeros((*images.shape[:2], 1))
+        if self._space is not None:
+            features = np.stack([self._space.embed(image) for image in images])
+        self._found.append(pairwise_diversity(images, features))
+
+    def result(self, seed: int) -> DiversityComparison:
+        """Means over the tiles.
+
+        Args:
+            seed: of the draws of places.
+        """
+        num_latents = len(self._pair.twins)
+        if not self._found:
+            return DiversityComparison(num_latents=num_latents, reason="no whole tile is free of nodata")
+        places: Indices = np.asarray(self._units, dtype=np.int64)
+        pixels, features = (
+            mean_over_places(np.concatenate(values), places, seed, least=0) for values in zip(*self._found, strict=True)
+        )
+        return DiversityComparison(
+            num_latents=num_latents,
+            num_tiles=len(places),
+            pixels=pixels,
+            feature_space=None if self._space is None else self._space.name,
+            features=Estimate() if self._space is None else features,
+        )
+
+
+def pairwise_diversity(images_by_latent: npt.NDArray[Any], features_by_latent: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Diversity of n tiles painted with k latents each (the pairs of DSGAN, Yang et al. 2019).
+
+    Args:
+        images_by_latent: (k, n, bands, height, width).
+        features_by_latent: (k, n, d) of the same images.
+
+    Returns:
+        means over the pairs of latents, tile by tile: (n,) mean absolute difference of the pixels, in their units, and
+        (n,) Euclidean distance of the features.
+
+    Raises:
+        DataError: if there are fewer than two latents, or the arrays do not fit together.
+    """
+    features = np.asarray(features_by_latent, dtype=np.float64)
+    if len(images_by_latent) < MIN_LATENTS:
+        raise DataError(
+            f"{len(images_by_latent)} image a tile; diversity compares at least {MIN_LATENTS}, of different seeds"
+        )
+    if images_by_latent.ndim != 5 or features.ndim != 3 or images_by_latent.shape[:2] != features.shape[:2]:
+        raise DataError(
+            f"images {images_by_latent.shape} and features {features.shape} are not of the same latents and tiles"
+        )
+    pairs = list(combinations(range(len(images_by_latent)), 2))
+    pixels, distances = np.zeros((2, images_by_latent.shape[1]))
+    for first, second in pairs:
+        distances += np.linalg.norm(features[first] - features[second], axis=1)
+        for tile in range(len(pixels)):  # one by one: differences need more bytes than the images
+            difference = images_by_latent[first, tile].astype(np.float32) - images_by_latent[second, tile]
+            pixels[tile] += np.abs(difference).mean(dtype=np.float64)
+    return pixels / len(pairs), distances / len(pairs)
+
+
+class Consistency:
+    """Whether a segmenter finds the labels again in both images.
+
+    Args:
+        pair: the tiles.
+        segmenter: of the same bands and classes.
+
+    Raises:
+        DataError, LegendError: if the segmenter was made for other bands or classes.
+    """
+
+    def __init__(self, pair: TilePair, segmenter: Segmenter) -> None:
+        from geosynth.segmentation.scores import Confusion
+
+        bands, legend = segmenter.card.bands.names, segmenter.card.legend
+        if bands != pair.bands:
+            raise DataError(
+                f"{segmenter.path}: looks at bands {', '.join(bands)}, but the images have {', '.join(pair.bands)}"
+            )
+        if legend.names != pair.legend.names:
+            raise LegendError(
+                f"{segmenter.path}: knows the classes {', '.join(legend.names)}, but the labels have"
+                f" {', '.join(pair.legend.names)}"
+            )
+        self._pair, self._segmenter = pair, segmenter
+        self._num_tiles = 0
+        # By image, real first, and place.
+        size = pair.legend.num_classes
+        self._counts = [[Confusion(size) for _ in range(pair.num_units)] for _ in range(2)]
+
+    def add(self, tiles: Sequence[Tile]) -> None:
+        """Segment whole tiles."""
+        blocks = [tile.block for tile in tiles]
+        images = np.stack([block.real for block in blocks]), np.stack([block.synthetic for block in blocks])
+        for counts, of_tiles in zip(self._counts, images, strict=True):
+            for tile, predicted in zip(tiles, self._segmenter.predict(of_tiles), strict=True):
+                counts[tile.unit].add(tile.block.indices, predicted)
+        self._num_tiles += len(tiles)
+
+    def result(self, seed: int) -> ConsistencyComparison:
+        """Mean IoU on both images, over all tiles.
+
+        Args:
+            seed: of the draws of places.
+        """
+        from geosynth.segmentation.scores import iou, mean_iou
+
+        path = str(self._segmenter.path)
+        if not self._num_tiles:
+            return ConsistencyComparison(segmenter=path, reason="no whole tile is free of nodata")
+        matrices = np.array([[one.matrix for one in counts] for counts in self._counts], dtype=np.float64)
+        real, synthetic = matrices[:, matrices[0].any(axis=(1, 2))]
+
+        def miou(counts: Floats, weights: Floats) -> Floats:
+            return mean_iou(np.tensordot(weights, counts, axes=1))
+
+        def estimate(statistic: Callable[[Floats], Floats], least: float) -> Estimate:
+            return estimate_over_places(statistic, np.arange(len(real)), seed, least=least, most=1)
+
+        ious = zip(*(iou(counts.sum(axis=0)).tolist() for counts in (real, synthetic)), strict=True)
+        occurs = real.any(axis=(0, 2))
+        return ConsistencyComparison(
+            segmenter=path,
+            num_tiles=self._num_tiles,
+            num_places=len(real),
+            real=estimate(lambda weights: miou(real, weights), 0),
+            synthetic=estimate(lambda weights: miou(synthetic, weights), 0),
+            difference=estimate(lambda weights: miou(synthetic, weights) - miou(real, weights), -1),
+            class_iou={
+                name: of_both for name, of_both, one in zip(self._pair.legend.names, ious, occurs, strict=True) if one
+            },
+        )

@@ -1,19 +1,23 @@
-"""Frechet distance between sets of feature vectors, and draws of places."""
+"""Distances between sets of feature vectors: Frechet and kernel distance, and their scale, real against real."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from geosynth.errors import DataError
-from geosynth.evaluation.statistics import Floats, Indices, Interval, place_interval
+from geosynth.estimate import Floats, Indices
 
-# --- What every statistic of feature vectors asks of them.
+MIN_TILES = 2
+ROUNDING = 1e-9  # of the traces: what roots leave where two covariances are equal
+_WHY_FRECHET = "the covariance of fewer is not defined"
+_WHY_KERNEL = "the kernel distance is a mean over pairs of different tiles of a set"
+_KERNEL_BLOCK = 1024  # rows of the kernel matrix at once
+_MIN_HALVED_PLACES = 2
 
 
 def check_features(features: npt.ArrayLike, what: str, least: int, why: str) -> Floats:
@@ -52,10 +56,6 @@ def check_pair(first: Floats, second: Floats) -> None:
         )
 
 
-_NUM_DRAWS = 200
-ROUNDING = 1e-9  # of the traces: what roots leave where two covariances are equal
-
-
 def gaussian(features: Floats, weights: Floats | None = None) -> tuple[Floats, Floats]:
     """Mean (d,) and unbiased covariance (d, d) of `features` (n, d); `weights` (n,) say how often each counts."""
     weights = np.ones(len(features)) if weights is None else weights
@@ -85,32 +85,6 @@ def _square_root(covariance: Floats) -> Floats:
     """The symmetric root of a symmetric positive semidefinite matrix."""
     values, vectors = np.linalg.eigh(covariance)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """Draws of places with replacement (Efron 1979), the same ones for every statistic.
-
-    A drawn place brings its real and its synthetic pixels: the comparison is paired.
-
-    Attributes:
-        weights: (draws, units): how often each unit (a tile or a group of neighbouring tiles) is drawn.
-    """
-
-    weights: Floats
-
-    @classmethod
-    def draw(cls, num_units: int, seed: int) -> Bootstrap:
-        """As many units a draw as there are."""
-        rng = np.random.default_rng(seed)
-        chances = np.full(num_units, 1 / num_units)
-        return cls(rng.multinomial(num_units, chances, size=_NUM_DRAWS).astype(np.float64))
-
-
-# --- The Frechet distance of two sets of tiles, from their features.
-
-MIN_TILES = 2
-_WHY_FRECHET = "the covariance of fewer is not defined"
 
 
 def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
@@ -148,12 +122,6 @@ def bias_note(num_tiles: int, num_features: int) -> str | None:
         " upwards: compare it only to distances of equally many tiles, as the baseline is; the kernel distance is"
         f" unbiased; more than {num_features} tiles on either side mend it"
     )
-
-
-# --- Kernel distance between sets of feature vectors: unbiased at any number of tiles, unlike the Frechet distance.
-
-_WHY_KERNEL = "the kernel distance is a mean over pairs of different tiles of a set"
-_KERNEL_BLOCK = 1024  # rows of the kernel matrix at once
 
 
 def kernel_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
@@ -256,297 +224,61 @@ def _place_sums(
     return sums
 
 
-# --- Distances between feature vectors and nearest neighbours, a block of rows at a time.
+class Baseline(NamedTuple):
+    """Distances between halves of the places, in several draws of halves, with equally many tiles throughout."""
 
-_BLOCK = 1024
-_ROUNDING = 1e-12  # of the squared lengths: what matrix products leave where two vectors are equal
-
-
-def distance_blocks(first: Floats, second: Floats) -> Iterator[tuple[slice, Floats]]:
-    """Euclidean distances (rows, m) of a slice of rows of `first` (n, d) to all of `second` (m, d), slice by slice.
-
-    Equal vectors are exactly 0 apart.
-    """
-    # Distances do not change with the origin, but their rounding does.
-    centre = second.mean(axis=0)
-    first, second = first - centre, second - centre
-    lengths = np.square(second).sum(axis=1)
-    for start in range(0, len(first), _BLOCK):
-        rows = slice(start, min(start + _BLOCK, len(first)))
-        scale = np.square(first[rows]).sum(axis=1)[:, None] + lengths
-        squares = scale - 2 * (first[rows] @ second.T)
-        squares[squares < _ROUNDING * scale] = 0
-        yield rows, np.sqrt(squares, out=squares)
+    num_tiles: int
+    """In either set of a distance: distances that depend on the number compare only at this one."""
+    real: Floats
+    """(draws,) real tiles of one half against real tiles of the other."""
+    across: Floats
+    """(draws,) real tiles of the same half against synthetic ones of the other: only what is synthetic differs."""
 
 
-def radii(features: Floats, k: int) -> Floats:
-    """(n,): distance of each of `features` (n, d) to the `k`-th nearest other one; n > k."""
-    found = np.empty(len(features))
-    for rows, distances in distance_blocks(features, features):
-        # Whatever rounding says, each is its own nearest: place 0 after the partition.
-        distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = -1
-        found[rows] = np.partition(distances, k, axis=1)[:, k]
-    return found
-
-
-def nearest(first: Floats, second: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Distance to, and index of, the nearest of `second` (m, d) for each of `first` (n, d): two arrays (n,)."""
-    distance, index = np.empty(len(first)), np.empty(len(first), dtype=np.int64)
-    for rows, distances in distance_blocks(first, second):
-        index[rows] = distances.argmin(axis=1)
-        distance[rows] = distances.min(axis=1)
-    return distance, index
-
-
-# --- Fidelity and diversity apart: precision and recall, density and coverage.
-
-
-@dataclass(frozen=True)
-class Manifolds:
-    """How far two sets lie in each other's manifolds, tile by tile; a score is the mean over the tiles.
-
-    A set's manifold is the union of balls around its features that reach to their `k`-th neighbour. So the mean over
-    any part of the tiles is that part's score against the whole other set, which is what intervals resample.
-
-    Attributes:
-        k: neighbours.
-        precise: (synthetic,) 1 where a synthetic tile lies in the real manifold (Kynkaanniemi et al. 2019).
-        recalled: (real,) 1 where a real tile lies in the synthetic manifold (Kynkaanniemi et al. 2019).
-        densities: (synthetic,) real balls that hold a synthetic tile, over k (Naeem et al. 2020).
-        covered: (real,) 1 where a real tile's ball holds a synthetic one (Naeem et al. 2020).
-    """
-
-    k: int
-    precise: Floats
-    recalled: Floats
-    densities: Floats
-    covered: Floats
-
-    @property
-    def precision(self) -> float:
-        """Share of the synthetic tiles that look like real ones, 0 to 1."""
-        return float(self.precise.mean())
-
-    @property
-    def recall(self) -> float:
-        """Share of the real tiles that the synthetic ones could stand for, 0 to 1."""
-        return float(self.recalled.mean())
-
-    @property
-    def density(self) -> float:
-        """Precision that one outlier among the real tiles cannot inflate; 1 is expected of equal distributions."""
-        return float(self.densities.mean())
-
-    @property
-    def coverage(self) -> float:
-        """Share of the real tiles with a synthetic one near; 1 - 2^-k is expected of equally many from equal ones."""
-        return float(self.covered.mean())
-
-
-def compare_manifolds(real: npt.ArrayLike, synthetic: npt.ArrayLike, k: int = 5) -> Manifolds:
-    """Compare, a block of rows of the distance matrix at a time. A tile on the rim of a ball is inside.
-
-    Args:
-        real: (n, d) features.
-        synthetic: (m, d) features.
-        k: neighbours that a ball reaches to.
-
-    Raises:
-        DataError: if a set has no more than `k` tiles, or features that are not finite or do not fit together.
-    """
-    why = f"the ball around a tile reaches to its neighbour number {k}"
-    left = check_features(real, "real tiles", k + 1, why)
-    right = check_features(synthetic, "synthetic tiles", k + 1, why)
-    check_pair(left, right)
-    real_radii, synthetic_radii = radii(left, k), radii(right, k)
-    inside_real = np.zeros(len(right))
-    recalled, covered = np.zeros(len(left)), np.zeros(len(left))
-    for rows, distances in distance_blocks(left, right):
-        in_ball = distances <= real_radii[rows, None]
-        inside_real += in_ball.sum(axis=0)
-        covered[rows] = in_ball.any(axis=1)
-        recalled[rows] = (distances <= synthetic_radii).any(axis=1)
-    return Manifolds(k, (inside_real > 0).astype(np.float64), recalled, inside_real / k, covered)
-
-
-# --- How much images of the same labels differ when their latents do.
-
-MIN_LATENTS = 2
-
-
-class Diversity(NamedTuple):
-    """Mean distances over the pairs of latents, tile by tile; take means and intervals over the tiles.
-
-    Attributes:
-        pixels: (n,) mean absolute difference, in units of the pixels (DN).
-        features: (n,) Euclidean distance of the features.
-    """
-
-    pixels: Floats
-    features: Floats
-
-
-def pairwise_diversity(images_by_latent: npt.NDArray[Any], features_by_latent: npt.ArrayLike) -> Diversity:
-    """Diversity of n tiles painted with k latents each (the pairs of DSGAN, Yang et al. 2019).
-
-    Args:
-        images_by_latent: (k, n, bands, height, width).
-        features_by_latent: (k, n, d) of the same images.
-
-    Raises:
-        DataError: if there are fewer than two latents, or the arrays do not fit together.
-    """
-    features = np.asarray(features_by_latent, dtype=np.float64)
-    if len(images_by_latent) < MIN_LATENTS:
-        raise DataError(
-            f"{len(images_by_latent)} image a tile; diversity compares at least {MIN_LATENTS}, of different seeds"
-        )
-    if images_by_latent.ndim != 5 or features.ndim != 3 or images_by_latent.shape[:2] != features.shape[:2]:
-        raise DataError(
-            f"images {images_by_latent.shape} and features {features.shape} are not of the same latents and tiles"
-        )
-    pairs = list(combinations(range(len(images_by_latent)), 2))
-    pixels, distances = np.zeros((2, images_by_latent.shape[1]))
-    for first, second in pairs:
-        distances += np.linalg.norm(features[first] - features[second], axis=1)
-        for tile in range(len(pixels)):  # one by one: differences need more bytes than the images
-            difference = images_by_latent[first, tile].astype(np.float32) - images_by_latent[second, tile]
-            pixels[tile] += np.abs(difference).mean(dtype=np.float64)
-    return Diversity(pixels / len(pairs), distances / len(pairs))
-
-
-# --- Whether synthetic tiles are copies: are they nearer to the tiles that the generator has seen than to others?
-
-NUM_CLOSEST = 8
-_NUM_SUBSETS = 20
-_WHY_MEMORISATION = "one tile to be nearest says nothing"
-
-
-@dataclass(frozen=True)
-class ClosePair:
-    """A synthetic tile and the train tile nearest to it, as indices into their sets, and their distance."""
-
-    synthetic: int
-    train: int
-    distance: float
-
-
-@dataclass(frozen=True)
-class Memorisation:
-    """Nearest neighbours of synthetic tiles among equally many train and other real tiles.
-
-    Attributes:
-        num_references: tiles of either real set that are compared at once.
-        nearer_train: share of the synthetic tiles whose nearest train tile is nearer than their nearest other one (a
-            tie counts half); that of `control` is expected if nothing is memorised.
-        distance_ratio: median distance to the nearest train tile over that to the nearest other; about 1 is
-            expected likewise, near 0 of copies. NaN where the other tiles are copied.
-        control: `nearer_train` of the other real tiles, which nobody has memorised: about 0.5, unless their places
-            resemble each other more, or less, than they do those of train.
-        closest: the pairs of the smallest distance to any train tile, closest first.
-    """
-
-    num_references: int
-    nearer_train: Interval
-    distance_ratio: Interval
-    control: Interval
-    closest: tuple[ClosePair, ...]
-
-
-def memorisation(
-    synthetic: npt.ArrayLike,
-    train: npt.ArrayLike,
-    other: npt.ArrayLike,
+def real_baseline(
+    features: Floats,
+    synthetic: Floats,
     places: Indices,
-    other_places: Indices,
+    distance: Callable[[Floats, Floats], float],
+    draws: int,
     seed: int,
-) -> Memorisation:
-    """Compare, with distances in feature space.
-
-    The nearest of more tiles is nearer, so both real sets count with the number of the smaller: the mean over 20 random
-    subsets. A synthetic tile shares its labels with the real tile of its own window, and much with its neighbours, so
-    real tiles of its own place do not count among the others. For the same reason, paint the labels of a fold that was
-    not trained on.
+) -> Baseline:
+    """Split the places at random into two disjoint halves, several times, and measure between them.
 
     Args:
-        synthetic: (n, d) features.
-        train: (m, d) of the real tiles that the generator was trained on.
-        other: (k, d) of real tiles that it has not seen, of the same kind of place.
-        places: (n,) number of the place of each synthetic tile.
-        other_places: (k,) of each other real tile; the same number is the same place.
-        seed: of subsets and draws.
+        features: (n, d) of real tiles.
+        synthetic: (n, d) of the synthetic tiles of the same windows in the same order.
+        places: (n,) number of the place of each: tiles of one place never part.
+        distance: of two sets of features.
+        draws: how often to split.
+        seed: of the splits.
 
     Raises:
-        DataError: if a set has fewer than two tiles, or features that are not finite or do not fit together, or if the
-            other tiles lie in one place.
+        DataError: if there are fewer than two places; whatever `distance` raises.
     """
-    tiles = check_features(synthetic, "synthetic tiles", 1, "there is nothing to look at")
-    seen = check_features(train, "train tiles", MIN_TILES, _WHY_MEMORISATION)
-    unseen = check_features(other, "other real tiles", MIN_TILES, _WHY_MEMORISATION)
-    check_pair(tiles, seen)
-    check_pair(tiles, unseen)
-    number = min(len(seen), len(unseen) - int(np.unique(other_places, return_counts=True)[1].max()))
-    if not number:
+    numbers, members = np.unique(places, return_inverse=True)
+    if len(numbers) < _MIN_HALVED_PLACES:
         raise DataError(
-            "all other real tiles lie in one place; nearest neighbours need another one, since tiles of one place"
-            " resemble each other"
+            f"the real tiles lie in {len(numbers)} place; real against real needs {_MIN_HALVED_PLACES}, since tiles of"
+            " one place resemble each other"
         )
-    sets = _References(seen, None, number, seed), _References(unseen, other_places, number, seed + 1)
-    to_train, to_other = (references.nearest(tiles, places) for references in sets)
-    nearer = _nearer(to_train, to_other)
-    control = _nearer(*(references.nearest(unseen, other_places) for references in sets))
-
-    def ratio(chosen: Indices) -> float:
-        over, under = (np.median(distances[:, chosen], axis=1) for distances in (to_train, to_other))
-        return float((over / under).mean()) if under.all() else float("nan")
-
-    return Memorisation(
-        num_references=number,
-        nearer_train=place_interval(lambda chosen: float(nearer[chosen].mean()), places, seed, least=0.0),
-        distance_ratio=place_interval(ratio, places, seed, least=0.0),
-        control=place_interval(lambda chosen: float(control[chosen].mean()), other_places, seed, least=0.0),
-        closest=closest_pairs(tiles, seen),
-    )
+    rng = np.random.default_rng(seed)
+    sizes = np.bincount(members)
+    halves = [_halve(sizes, rng) for _ in range(draws)]
+    count = min(int(min(sizes[half].sum(), sizes[~half].sum())) for half in halves)
+    real, across = [], []
+    for half in halves:
+        first, second = (np.sort(rng.permutation(np.flatnonzero(side[members]))[:count]) for side in (half, ~half))
+        real.append(distance(features[first], features[second]))
+        across.append(distance(features[first], synthetic[second]))
+    return Baseline(count, np.array(real), np.array(across))
 
 
-def closest_pairs(synthetic: Floats, train: Floats, number: int = NUM_CLOSEST) -> tuple[ClosePair, ...]:
-    """The synthetic tiles (n, d) with the nearest train tiles (m, d), closest first; each synthetic tile once."""
-    distances, indices = nearest(synthetic, train)
-    order = np.argsort(distances, kind="stable")[:number]
-    return tuple(ClosePair(int(place), int(indices[place]), float(distances[place])) for place in order)
-
-
-def _nearer(to_train: Floats, to_other: Floats) -> Floats:
-    """(tiles,): share of the subsets (subsets, tiles) in which train is nearer."""
-    share: Floats = ((to_train < to_other) + 0.5 * (to_train == to_other)).mean(axis=0)
-    return share
-
-
-class _References:
-    """Random subsets of real tiles: `number` of them for each tile that is compared, none of its own place.
-
-    Args:
-        features: (m, d).
-        places: (m,); None if no place is shared.
-        number: of tiles in a subset.
-        seed: of the subsets.
-    """
-
-    def __init__(self, features: Floats, places: Indices | None, number: int, seed: int) -> None:
-        self._features, self._places, self._number = features, places, number
-        rng = np.random.default_rng(seed)
-        self._orders = [rng.permutation(len(features)) for _ in range(_NUM_SUBSETS)]
-
-    def nearest(self, tiles: Floats, places: Indices) -> Floats:
-        """(subsets, tiles): distance of `tiles` (n, d) to the nearest of each subset."""
-        found = np.empty((_NUM_SUBSETS, len(tiles)))
-        for rows, distances in distance_blocks(tiles, self._features):
-            allowed = np.ones(distances.shape, dtype=bool)
-            if self._places is not None:
-                allowed = self._places != places[rows, None]
-            distances[~allowed] = np.inf
-            for which, order in enumerate(self._orders):
-                # The first `number` that are allowed, in this order.
-                wanted = allowed[:, order].cumsum(axis=1) <= self._number
-                found[which, rows] = np.where(wanted, distances[:, order], np.inf).min(axis=1)
-        return found
+def _halve(sizes: Indices, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """(places,): places in random order, each to the half that has fewer tiles yet."""
+    half, tiles = np.zeros(len(sizes), dtype=bool), [0, 0]
+    for place in rng.permutation(len(sizes)):
+        side = int(tiles[1] < tiles[0])
+        half[place] = bool(side)
+        tiles[side] += int(sizes[place])
+    return half

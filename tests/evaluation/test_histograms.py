@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from geosynth.evaluation.statistics import (
+from geosynth.evaluation.pixels import (
     DN_VALUES,
     NDVI_STEP,
     NDVI_VALUES,

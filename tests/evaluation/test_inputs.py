@@ -8,11 +8,15 @@ import pytest
 from evaluation_scenes import WriteScene, blobs, textured
 
 from geosynth.errors import DataError, GridError, LegendError
-from geosynth.evaluation.tiles import Inputs
+from geosynth.evaluation.tiles import RasterTiles
 from geosynth.grid import Window
 from geosynth.legend import Legend
 
 RGBN = ("red", "green", "blue", "nir")
+
+
+def opened(*arguments: Any) -> RasterTiles:
+    return RasterTiles(*arguments, tile_size=32)
 
 
 @pytest.fixture
@@ -25,7 +29,7 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_the_common_area_of_partly_overlapping_rasters(scene: Any, write_scene: WriteScene, legend: Legend) -> None:
     codes, real, synthetic = scene
-    inputs = Inputs.open(
+    inputs = opened(
         write_scene("real.tif", real[:, 10:50, 5:70], 10, 5),
         write_scene("synthetic.tif", synthetic[:, 20:, 20:], 20, 20),
         write_scene("labels.tif", codes[:, :45, :], 0, 0),
@@ -51,7 +55,7 @@ def test_pixels_without_data_in_any_raster_have_no_class(scene: Any, write_scene
     real[:, 1, 1] = 0
     mask = np.full((60, 80), 255, np.uint8)
     mask[2, 2] = 0
-    inputs = Inputs.open(
+    inputs = opened(
         write_scene("real.tif", real, nodata=0, photometric="RGB", alpha="NO"),
         write_scene("synthetic.tif", synthetic, mask=mask, photometric="RGB", alpha="NO"),
         write_scene("labels.tif", codes, nodata=3),
@@ -67,7 +71,7 @@ def test_near_infrared_marked_alpha_is_data(scene: Any, write_scene: WriteScene,
     codes, real, synthetic = scene
     real[3, :5] = 0
     paths = write_scene("real.tif", real), write_scene("synthetic.tif", synthetic)
-    inputs = Inputs.open(*paths, write_scene("labels.tif", codes), legend, legend, RGBN)
+    inputs = opened(*paths, write_scene("labels.tif", codes), legend, legend, RGBN)
     assert "alpha" in inputs.real.colour_interpretation
     assert (inputs.read(inputs.area).indices < legend.num_classes).all()
 
@@ -90,7 +94,7 @@ def test_band_names_come_from_whoever_knows(
     expected: Any,
 ) -> None:
     codes, real, synthetic = scene
-    inputs = Inputs.open(
+    inputs = opened(
         write_scene("real.tif", real, bands=real_bands),
         write_scene("synthetic.tif", synthetic, bands=synthetic_bands),
         write_scene("labels.tif", codes),
@@ -107,7 +111,7 @@ def test_plain_bands_are_numbered_and_colours_are_names(scene: Any, write_scene:
 
     def names(count: int) -> tuple[str, ...]:
         paths = (write_scene(f"{name}.tif", image[:count]) for name, image in (("real", real), ("fake", synthetic)))
-        return Inputs.open(*paths, labels, legend, legend, None).bands
+        return opened(*paths, labels, legend, legend, None).bands
 
     assert names(3) == ("red", "green", "blue")
     assert names(1) == ("gray",)
@@ -119,13 +123,13 @@ def test_label_codes_of_another_legend(scene: Any, write_scene: WriteScene, lege
         {"name": "other", "classes": [{"code": 10 * one.code, "name": one.name} for one in legend.classes[::-1]]}
     )
     paths = write_scene("real.tif", real), write_scene("synthetic.tif", synthetic)
-    inputs = Inputs.open(*paths, write_scene("labels.tif", 10 * codes), legend, other, RGBN)
+    inputs = opened(*paths, write_scene("labels.tif", 10 * codes), legend, other, RGBN)
     assert np.array_equal(inputs.read(inputs.area).indices, codes[0] - 1)
 
 
 def refused(tmp_path: Path, error: type[Exception], saying: str, *arguments: Any) -> None:
     with pytest.raises(error) as caught:
-        Inputs.open(*arguments)
+        opened(*arguments)
     assert saying in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value) or error is LegendError

@@ -1,13 +1,28 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from geosynth.errors import DataError
-from geosynth.evaluation import distances as neighbours
-from geosynth.evaluation.distances import compare_manifolds, distance_blocks, nearest
+from geosynth.evaluation import neighbours
+from geosynth.evaluation.neighbours import Manifolds, distance_blocks, nearest
+
+
+class Scores(NamedTuple):
+    """Means over the tiles."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def compare_manifolds(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> Scores:
+    found: Manifolds = neighbours.compare_manifolds(real, synthetic, k)
+    return Scores(*(float(of_tiles.mean()) for of_tiles in found))
 
 
 def naive(real: np.ndarray, synthetic: np.ndarray, k: int) -> tuple[float, float, float, float]:

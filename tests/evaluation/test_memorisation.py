@@ -4,19 +4,18 @@ import numpy as np
 import pytest
 
 from geosynth.errors import DataError
-from geosynth.evaluation.distances import closest_pairs, memorisation
+from geosynth.evaluation.neighbours import closest_pairs, memorisation
 
 
 def test_copied_tiles_are_found() -> None:
     rng = np.random.default_rng(0)
-    train, other, synthetic = rng.normal(size=(50, 8)), rng.normal(size=(30, 8)), rng.normal(size=(20, 8))
+    train, synthetic = rng.normal(size=(50, 8)), rng.normal(size=(20, 8))
     synthetic[4], synthetic[11] = train[17], train[40] + 1e-4
-    found = memorisation(synthetic, train, other, np.arange(20), np.arange(30) + 20, seed=0)
-    first, second, third, *_ = found.closest
-    assert (first.synthetic, first.train, first.distance) == (4, 17, 0)
-    assert (second.synthetic, second.train) == (11, 40)
-    assert third.distance > 100 * second.distance
-    assert len(found.closest) == 8
+    pairs = closest_pairs(synthetic, train)
+    assert pairs[0] == (0, 4, 17)
+    assert pairs[1][1:] == (11, 40)
+    assert pairs[2][0] > 100 * pairs[1][0]
+    assert len(pairs) == 8
 
 
 def test_a_generator_of_copies_is_nearer_to_train_and_one_that_has_learnt_is_not() -> None:
@@ -24,12 +23,12 @@ def test_a_generator_of_copies_is_nearer_to_train_and_one_that_has_learnt_is_not
     train, other, fresh = rng.normal(size=(80, 6)), rng.normal(size=(80, 6)), rng.normal(size=(80, 6))
     places = np.arange(80)
     copies = memorisation(train + 0.01 * rng.normal(size=train.shape), train, other, places, places + 80, seed=0)
-    assert copies.nearer_train.value > 0.95
+    assert copies.share_nearer_train.value > 0.95
     assert copies.distance_ratio.value < 0.1
     honest = memorisation(fresh, train, other, places, places + 80, seed=0)
-    assert honest.nearer_train.low is not None
-    assert honest.nearer_train.high is not None
-    assert honest.nearer_train.low < 0.5 < honest.nearer_train.high
+    assert honest.share_nearer_train.low is not None
+    assert honest.share_nearer_train.high is not None
+    assert honest.share_nearer_train.low < 0.5 < honest.share_nearer_train.high
     assert honest.distance_ratio.value == pytest.approx(1, abs=0.15)
     assert honest == memorisation(fresh, train, other, places, places + 80, seed=0)
 
@@ -41,8 +40,8 @@ def test_unequal_numbers_do_not_count(num_train: int, num_other: int) -> None:
     for seed in range(30):
         sets = (rng.normal(size=(count, 4)) for count in (20, num_train, num_other))
         found = memorisation(*sets, np.zeros(20, np.int64), 1 + np.arange(num_other), seed)
-        assert found.num_references == min(num_train, num_other - 1)
-        shares.append(found.nearer_train.value)
+        assert found.num_train == found.num_other == min(num_train, num_other - 1)
+        shares.append(found.share_nearer_train.value)
     assert np.mean(shares) == pytest.approx(0.5, abs=4 * np.std(shares) / np.sqrt(len(shares)))
 
 
@@ -53,35 +52,34 @@ def test_tiles_of_the_own_place_do_not_count_as_others() -> None:
     other = 3 * rng.normal(size=(12, 4))[places] + rng.normal(size=(36, 4))
     synthetic = other + 0.01 * rng.normal(size=other.shape)  # equal labels, so much the same
     blind = memorisation(synthetic, train, other, places, places + 100, seed=0)
-    assert blind.nearer_train.value < 0.1
+    assert blind.share_nearer_train.value < 0.1
     fair = memorisation(synthetic, train, other, places, places, seed=0)
-    assert fair.num_references == 33
-    assert fair.nearer_train.value == pytest.approx(fair.control.value, abs=0.05)
+    assert fair.num_train == 33
+    assert fair.share_nearer_train.value == pytest.approx(fair.control.value, abs=0.05)
     assert fair.control.value == pytest.approx(0.5, abs=0.25)
     # the same as taking the place's tiles away by hand
     for place in (0, 7):
         own = places == place
         alone = memorisation(synthetic[own], train[:33], other[~own], places[own], places[~own], seed=0)
         found = memorisation(synthetic[own], train[:33], other, places[own], places, seed=0)
-        assert alone.num_references == 30  # one more place might be the own one
+        assert alone.num_train == 30  # one more place might be the own one
         by_hand = np.linalg.norm(synthetic[own][:, None] - other[~own], axis=2).min(axis=1)
         to_train = np.linalg.norm(synthetic[own][:, None] - train[:33], axis=2).min(axis=1)
-        assert found.nearer_train.value == pytest.approx((to_train < by_hand).mean())
+        assert found.share_nearer_train.value == pytest.approx((to_train < by_hand).mean())
         assert found.distance_ratio.value == pytest.approx(np.median(to_train) / np.median(by_hand))
 
 
 def test_pairs_of_fewer_tiles_are_fewer() -> None:
     tiles = np.arange(6.0).reshape(3, 2)
     pairs = closest_pairs(tiles, tiles[::-1] + 0.5)
-    assert [pair.synthetic for pair in pairs] == [0, 1, 2]
-    assert [pair.train for pair in pairs] == [2, 1, 0]
+    assert [pair[1:] for pair in pairs] == [(0, 2), (1, 1), (2, 0)]
 
 
 def test_constant_images_are_defined_and_bad_features_are_one_line() -> None:
     same = np.ones((9, 3))
     found = memorisation(same, same, same, np.arange(9), np.arange(9), seed=0)
-    assert found.nearer_train.value == 0.5  # ties count half
-    assert np.isnan(found.distance_ratio.value)
+    assert found.share_nearer_train.value == 0.5  # ties count half
+    assert found.distance_ratio.value is None
     with pytest.raises(DataError, match="train tiles: 1 of them, but at least 2"):
         memorisation(same, same[:1], same, np.arange(9), np.arange(9), seed=0)
     with pytest.raises(DataError, match="other real tiles: 9 of 9 have features that are not finite"):

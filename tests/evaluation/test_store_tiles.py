@@ -7,7 +7,7 @@ import pytest
 from twin_stores import GAP, SIDE, folds, images_of, scene_codes, write_store
 
 from geosynth.errors import DataError
-from geosynth.evaluation.tiles import StoreTiles, is_whole
+from geosynth.evaluation.tiles import StoreTiles
 from geosynth.grid import SpatialSplit, Window
 from geosynth.raster.stores.store import Store
 
@@ -27,20 +27,21 @@ def stores(tmp_path: Path) -> tuple[Store, Store, np.ndarray]:
 def test_tiles_are_those_of_the_fold_with_both_images(stores: tuple[Store, Store, np.ndarray]) -> None:
     real, twin, codes = stores
     pair = StoreTiles(real, [twin], "test", 32)
-    pieces = list(pair.pieces())
-    assert len(pieces) == pair.num_tiles == pair.num_pieces == 4 * 10
-    for number, piece in enumerate(pieces):
-        ((tile, inside),) = piece.tiles
+    chunks = list(pair.chunks())
+    assert len(chunks) == pair.num_tiles == pair.num_chunks == 4 * 10
+    for number, chunk in enumerate(chunks):
+        (tile,) = chunk.tiles
         assert tile.number == number
-        assert inside == Window(0, 0, 32, 32)
-        assert np.array_equal(piece.block.real, real.read_image(tile.window))
-        assert np.array_equal(piece.block.synthetic, twin.read_image(tile.window))
+        assert tile.block is chunk.block
+        assert (chunk.shape, chunk.origin) == ((32, 32), None)
+        assert np.array_equal(chunk.block.real, real.read_image(tile.window))
+        assert np.array_equal(chunk.block.synthetic, twin.read_image(tile.window))
         labels = codes[tile.window.slices].astype(int) - 1
         labels[labels < 0] = 3
         if tile.window.contains(Window(20, 20, 1, 1)):
             labels[20, 20] = 3
-        assert np.array_equal(piece.block.indices, labels)
-    assert [is_whole(piece.block, 3, 32) for piece in pieces] == [False] + [True] * 39
+        assert np.array_equal(chunk.block.indices, labels)
+    assert [pair.is_whole(chunk.tiles[0]) for chunk in chunks] == [False] + [True] * 39
 
 
 def test_a_place_is_a_cluster_of_touching_scenes(stores: tuple[Store, Store, np.ndarray]) -> None:
@@ -48,7 +49,7 @@ def test_a_place_is_a_cluster_of_touching_scenes(stores: tuple[Store, Store, np.
     pair = StoreTiles(real, [twin], "test", 32)
     assert pair.num_units == 10
     assert pair.unit_kind == "clusters of touching scenes"
-    units = [piece.tiles[0][0].unit for piece in pair.pieces()]
+    units = [chunk.tiles[0].unit for chunk in pair.chunks()]
     assert units == [number for number in range(10) for _ in range(4)]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from geosynth.segmentation.scores import Confusion, miou_interval
+from geosynth.segmentation.scores import Confusion, miou_estimate
 
 CLASSES = 4
 
@@ -73,15 +73,18 @@ def place_of(share, pixels=1000):
 
 
 def test_few_places_make_no_interval():
-    assert miou_interval([place_of(0.5), place_of(0.9)]) is None
-    assert miou_interval([place_of(0.5), place_of(0.9), place_of(0.7)]) is not None
+    few = miou_estimate([place_of(0.5), place_of(0.9)])
+    assert few.value == pytest.approx((place_of(0.5) + place_of(0.9)).miou())
+    assert (few.low, few.high, few.n) == (None, None, 2)
+    enough = miou_estimate([place_of(0.5), place_of(0.9), place_of(0.7)])
+    assert None not in (enough.low, enough.high)
 
 
 def test_equal_places_leave_no_doubt_and_the_seed_decides():
-    low, high = miou_interval([place_of(0.8)] * 5)
-    assert low == high == pytest.approx(place_of(0.8).miou())
+    found = miou_estimate([place_of(0.8)] * 5)
+    assert found.low == found.high == pytest.approx(place_of(0.8).miou())
     places = [place_of(share) for share in np.linspace(0.5, 0.9, 8)]
-    assert miou_interval(places, seed=1) == miou_interval(places, seed=1) != miou_interval(places, seed=2)
+    assert miou_estimate(places, seed=1) == miou_estimate(places, seed=1) != miou_estimate(places, seed=2)
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
@@ -89,6 +92,6 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     truth = place_of(0.7, 10**6).miou()  # places of a Beta(7, 3): 0.7 on average
     hits = 0
     for _ in range(120):
-        low, high = miou_interval([place_of(share) for share in rng.beta(7, 3, 25)])
-        hits += low <= truth <= high
+        found = miou_estimate([place_of(share) for share in rng.beta(7, 3, 25)])
+        hits += found.low <= truth <= found.high
     assert 0.88 <= hits / 120 <= 0.99

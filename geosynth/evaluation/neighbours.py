@@ -1,0 +1,214 @@
+"""Nearest neighbours among feature vectors: precision, recall, density and coverage; and copies of train tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from geosynth.errors import DataError
+from geosynth.estimate import Floats, Indices, estimate_over_places, mean_over_places
+from geosynth.evaluation.distances import MIN_TILES, check_features, check_pair
+from geosynth.evaluation.report import MemorisationComparison
+
+NUM_CLOSEST = 8
+_NUM_SUBSETS = 20
+_WHY_MEMORISATION = "one tile to be nearest says nothing"
+_BLOCK = 1024  # rows of a distance matrix at once
+_ROUNDING = 1e-12  # of the squared lengths: what matrix products leave where two vectors are equal
+
+
+def distance_blocks(first: Floats, second: Floats) -> Iterator[tuple[slice, Floats]]:
+    """Euclidean distances (rows, m) of a slice of rows of `first` (n, d) to all of `second` (m, d), slice by slice.
+
+    Equal vectors are exactly 0 apart.
+    """
+    # Distances do not change with the origin, but their rounding does.
+    centre = second.mean(axis=0)
+    first, second = first - centre, second - centre
+    lengths = np.square(second).sum(axis=1)
+    for start in range(0, len(first), _BLOCK):
+        rows = slice(start, min(start + _BLOCK, len(first)))
+        scale = np.square(first[rows]).sum(axis=1)[:, None] + lengths
+        squares = scale - 2 * (first[rows] @ second.T)
+        squares[squares < _ROUNDING * scale] = 0
+        yield rows, np.sqrt(squares, out=squares)
+
+
+def radii(features: Floats, k: int) -> Floats:
+    """(n,): distance of each of `features` (n, d) to the `k`-th nearest other one; n > k."""
+    found = np.empty(len(features))
+    for rows, distances in distance_blocks(features, features):
+        # Whatever rounding says, each is its own nearest: place 0 after the partition.
+        distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = -1
+        found[rows] = np.partition(distances, k, axis=1)[:, k]
+    return found
+
+
+def nearest(first: Floats, second: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Distance to, and index of, the nearest of `second` (m, d) for each of `first` (n, d): two arrays (n,)."""
+    distance, index = np.empty(len(first)), np.empty(len(first), dtype=np.int64)
+    for rows, distances in distance_blocks(first, second):
+        index[rows] = distances.argmin(axis=1)
+        distance[rows] = distances.min(axis=1)
+    return distance, index
+
+
+class Manifolds(NamedTuple):
+    """How far two sets lie in each other's manifolds, tile by tile; a score is the mean over the tiles.
+
+    A set's manifold is the union of balls around its features that reach to their k-th neighbour. So the mean over any
+    part of the tiles is that part's score against the whole other set, which is what intervals resample.
+    """
+
+    precise: Floats
+    """(synthetic,) 1 where a synthetic tile lies in the real manifold: their mean is the precision, the share of the
+    synthetic tiles that look like real ones (Kynkaanniemi et al. 2019)."""
+    recalled: Floats
+    """(real,) 1 where a real tile lies in the synthetic manifold: their mean is the recall, the share of the real tiles
+    that the synthetic ones could stand for (Kynkaanniemi et al. 2019)."""
+    densities: Floats
+    """(synthetic,) real balls that hold a synthetic tile, over k: their mean is the density, a precision that one
+    outlier among the real tiles cannot inflate; 1 is expected of equal distributions (Naeem et al. 2020)."""
+    covered: Floats
+    """(real,) 1 where a real tile's ball holds a synthetic one: their mean is the coverage; 1 - 2^-k is expected of
+    equally many tiles of equal distributions (Naeem et al. 2020)."""
+
+
+def compare_manifolds(real: npt.ArrayLike, synthetic: npt.ArrayLike, k: int = 5) -> Manifolds:
+    """Compare, a block of rows of the distance matrix at a time. A tile on the rim of a ball is inside.
+
+    Args:
+        real: (n, d) features.
+        synthetic: (m, d) features.
+        k: neighbours that a ball reaches to.
+
+    Raises:
+        DataError: if a set has no more than `k` tiles, or features that are not finite or do not fit together.
+    """
+    why = f"the ball around a tile reaches to its neighbour number {k}"
+    left = check_features(real, "real tiles", k + 1, why)
+    right = check_features(synthetic, "synthetic tiles", k + 1, why)
+    check_pair(left, right)
+    real_radii, synthetic_radii = radii(left, k), radii(right, k)
+    inside_real = np.zeros(len(right))
+    recalled, covered = np.zeros(len(left)), np.zeros(len(left))
+    for rows, distances in distance_blocks(left, right):
+        in_ball = distances <= real_radii[rows, None]
+        inside_real += in_ball.sum(axis=0)
+        covered[rows] = in_ball.any(axis=1)
+        recalled[rows] = (distances <= synthetic_radii).any(axis=1)
+    return Manifolds((inside_real > 0).astype(np.float64), recalled, inside_real / k, covered)
+
+
+def memorisation(
+    synthetic: npt.ArrayLike,
+    train: npt.ArrayLike,
+    other: npt.ArrayLike,
+    places: Indices,
+    other_places: Indices,
+    seed: int,
+) -> MemorisationComparison:
+    """Compare nearest neighbours of synthetic tiles among equally many train and other real tiles, in feature space.
+
+    The nearest of more tiles is nearer, so both real sets count with the number of the smaller: the mean over 20 random
+    subsets. A synthetic tile shares its labels with the real tile of its own window, and much with its neighbours, so
+    real tiles of its own place do not count among the others. For the same reason, paint the labels of a fold that was
+    not trained on.
+
+    Args:
+        synthetic: (n, d) features.
+        train: (m, d) of the real tiles that the generator was trained on.
+        other: (k, d) of real tiles that it has not seen, of the same kind of place.
+        places: (n,) number of the place of each synthetic tile.
+        other_places: (k,) of each other real tile; the same number is the same place.
+        seed: of subsets and draws.
+
+    Returns:
+        the numbers; who knows where the tiles lie adds the closest pairs (`closest_pairs`).
+
+    Raises:
+        DataError: if a set has fewer than two tiles, or features that are not finite or do not fit together, or if the
+            other tiles lie in one place.
+    """
+    tiles = check_features(synthetic, "synthetic tiles", 1, "there is nothing to look at")
+    seen = check_features(train, "train tiles", MIN_TILES, _WHY_MEMORISATION)
+    unseen = check_features(other, "other real tiles", MIN_TILES, _WHY_MEMORISATION)
+    check_pair(tiles, seen)
+    check_pair(tiles, unseen)
+    number = min(len(seen), len(unseen) - int(np.unique(other_places, return_counts=True)[1].max()))
+    if not number:
+        raise DataError(
+            "all other real tiles lie in one place; nearest neighbours need another one, since tiles of one place"
+            " resemble each other"
+        )
+    sets = _References(seen, None, number, seed), _References(unseen, other_places, number, seed + 1)
+    to_train, to_other = (references.nearest(tiles, places) for references in sets)
+    nearer = _nearer(to_train, to_other)
+    control = _nearer(*(references.nearest(unseen, other_places) for references in sets))
+
+    def median_ratios(weights: Floats) -> list[float]:
+        found = []
+        for row in weights.astype(np.int64):
+            chosen = np.repeat(np.arange(len(row)), row)
+            over, under = (np.median(distances[:, chosen], axis=1) for distances in (to_train, to_other))
+            found.append(float((over / under).mean()) if under.all() else float("nan"))
+        return found
+
+    return MemorisationComparison(
+        num_synthetic=len(tiles),
+        num_train=number,
+        num_other=number,
+        share_nearer_train=mean_over_places(nearer, places, seed, least=0, most=1),
+        distance_ratio=estimate_over_places(median_ratios, places, seed, least=0),
+        control=mean_over_places(control, other_places, seed, least=0, most=1),
+    )
+
+
+def closest_pairs(synthetic: Floats, train: Floats, number: int = NUM_CLOSEST) -> list[tuple[float, int, int]]:
+    """The synthetic tiles (n, d) with the nearest train tiles (m, d), closest first; each synthetic tile once.
+
+    Returns:
+        of each pair the distance, and the indices of the synthetic and the train tile.
+    """
+    distances, indices = nearest(synthetic, train)
+    order = np.argsort(distances, kind="stable")[:number]
+    return [(float(distances[tile]), int(tile), int(indices[tile])) for tile in order]
+
+
+def _nearer(to_train: Floats, to_other: Floats) -> Floats:
+    """(tiles,): share of the subsets (subsets, tiles) in which train is nearer."""
+    share: Floats = ((to_train < to_other) + 0.5 * (to_train == to_other)).mean(axis=0)
+    return share
+
+
+class _References:
+    """Random subsets of real tiles: `number` of them for each tile that is compared, none of its own place.
+
+    Args:
+        features: (m, d).
+        places: (m,); None if no place is shared.
+        number: of tiles in a subset.
+        seed: of the subsets.
+    """
+
+    def __init__(self, features: Floats, places: Indices | None, number: int, seed: int) -> None:
+        self._features, self._places, self._number = features, places, number
+        rng = np.random.default_rng(seed)
+        self._orders = [rng.permutation(len(features)) for _ in range(_NUM_SUBSETS)]
+
+    def nearest(self, tiles: Floats, places: Indices) -> Floats:
+        """(subsets, tiles): distance of `tiles` (n, d) to the nearest of each subset."""
+        found = np.empty((_NUM_SUBSETS, len(tiles)))
+        for rows, distances in distance_blocks(tiles, self._features):
+            allowed = np.ones(distances.shape, dtype=bool)
+            if self._places is not None:
+                allowed = self._places != places[rows, None]
+            distances[~allowed] = np.inf
+            for which, order in enumerate(self._orders):
+                # The first `number` that are allowed, in this order.
+                wanted = allowed[:, order].cumsum(axis=1) <= self._number
+                found[which, rows] = np.where(wanted, distances[:, order], np.inf).min(axis=1)
+        return found

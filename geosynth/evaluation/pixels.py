@@ -1,0 +1,219 @@
+"""Distributions of pixels per class, from exact histograms: no sampling, memory independent of the raster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from geosynth.estimate import Estimate, Floats, draw_places, estimate_from_draws
+from geosynth.evaluation.report import ClassComparison, Comparison, Headline
+from geosynth.evaluation.tiles import Tile, TilePair
+
+DN_VALUES: Floats = np.arange(256, dtype=np.float64)
+
+# NDVI of 8-bit bands lies in [-1, 1]; bins are centred on multiples of 0.002, so that -1, 0 and 1 are exact.
+NDVI_STEP = 0.002
+NDVI_VALUES: Floats = np.linspace(-1, 1, 1001)
+
+_QUANTILES = (0.05, 0.5, 0.95)
+
+
+class Distributions:
+    """Counts the values of both images, per class and place, and compares them. Image axis: 0 real, 1 synthetic.
+
+    Args:
+        pair: whose tiles it will see.
+
+    Attributes:
+        bands: (places, 2, classes, bands, 256) histograms of DN.
+        ndvi: (places, 2, classes, 1001) histograms of NDVI; None where the bands for it are not known.
+    """
+
+    def __init__(self, pair: TilePair) -> None:
+        self._pair = pair
+        shape = (pair.num_units, 2, pair.legend.num_classes)
+        self.bands = np.zeros((*shape, len(pair.bands), len(DN_VALUES)), dtype=np.uint32)
+        lower = [name.casefold() for name in pair.bands]
+        self._red_nir = (lower.index("red"), lower.index("nir")) if {"red", "nir"} <= set(lower) else None
+        self.ndvi = np.zeros((*shape, len(NDVI_VALUES)), dtype=np.uint32) if self._red_nir else None
+
+    def add(self, tiles: Sequence[Tile]) -> None:
+        """Count the pixels that have a class."""
+        num_classes = self._pair.legend.num_classes
+        for tile in tiles:
+            indices = tile.block.indices
+            present = np.unique(indices)
+            present = present[present < num_classes]  # only their pages of the large arrays are ever touched
+            for which, image in enumerate((tile.block.real, tile.block.synthetic)):
+                for number, band in enumerate(image):
+                    counts = count_values(band, indices, num_classes, len(DN_VALUES))
+                    self.bands[tile.unit, which, present, number] += counts[present].astype(np.uint32)
+                if self.ndvi is not None and self._red_nir:
+                    red, nir = (image[index] for index in self._red_nir)
+                    counts = count_ndvi(red, nir, indices, num_classes)
+                    self.ndvi[tile.unit, which, present] += counts[present].astype(np.uint32)
+
+    @property
+    def num_places(self) -> int:
+        """Places that hold a pixel."""
+        return int(self.bands[:, 0, :, 0].any(axis=(1, 2)).sum())
+
+    def result(self, seed: int) -> tuple[tuple[ClassComparison, ...], Headline]:
+        """The classes that have pixels, in the legend's order, and the means over them.
+
+        Args:
+            seed: of the draws of places.
+        """
+        weights = draw_places(self._pair.num_units, seed)
+        pixels = self.bands[:, 0, :, 0].sum(axis=(0, 2), dtype=np.int64)
+        classes, of_bands, of_ndvi = [], [], []
+        for index in np.flatnonzero(pixels).tolist():
+            bands = [
+                _compare(name, self.bands[:, :, index, number], DN_VALUES, 1.0, weights)
+                for number, name in enumerate(self._pair.bands)
+            ]
+            of_bands += [draws for _, draws in bands]
+            ndvi = None
+            if self.ndvi is not None:
+                ndvi, draws = _compare("ndvi", self.ndvi[:, :, index], NDVI_VALUES, NDVI_STEP, weights)
+                of_ndvi.append(draws)
+            classes.append(
+                ClassComparison(
+                    name=self._pair.legend.classes[index].name,
+                    colour=self._pair.legend.classes[index].colour,
+                    pixels=int(pixels[index]),
+                    share=float(pixels[index] / pixels.sum()),
+                    bands=tuple(comparison for comparison, _ in bands),
+                    ndvi=ndvi,
+                )
+            )
+        return tuple(classes), self._headline(of_bands, of_ndvi)
+
+    def _headline(self, of_bands: list[_Draws], of_ndvi: list[_Draws]) -> Headline:
+        # Bands have equal pixels, so a mean over (class, band) pairs is both means at once.
+        _, distance, real, synthetic = _pooled(of_bands)
+        _, ndvi, *_ = _pooled(of_ndvi)
+
+        def estimate(draws: Floats) -> Estimate:
+            return estimate_from_draws(draws, self.num_places, least=0.0)
+
+        return Headline(
+            wasserstein=estimate(distance),
+            variance_ratio=estimate(ratio(synthetic, real)),
+            ndvi_wasserstein=estimate(ndvi),
+        )
+
+
+class _Draws(NamedTuple):
+    """One quantity over one class: (1 + draws,) values each, of the sample itself and of each draw of places."""
+
+    pixels: Floats
+    distance: Floats
+    real_variance: Floats
+    synthetic_variance: Floats
+
+
+def _compare(
+    quantity: str, counts: npt.NDArray[np.uint32], values: Floats, step: float, weights: Floats
+) -> tuple[Comparison, _Draws]:
+    """Compare histograms (places, 2, num_values)."""
+    drawn = np.tensordot(weights, counts.astype(np.float64), axes=1)
+    mean, variance = moments(drawn, values)
+    distance = wasserstein(drawn[:, 0], drawn[:, 1], step)
+    num_places = int(counts.any(axis=(1, 2)).sum())
+    total = counts.sum(axis=0, dtype=np.int64)
+    real_quantiles, synthetic_quantiles = quantiles(total, values, _QUANTILES).tolist()
+    comparison = Comparison(
+        quantity=quantity,
+        pixels=int(total[0].sum()),
+        real_mean=mean[0, 0],
+        real_std=np.sqrt(variance[0, 0]),
+        synthetic_mean=mean[0, 1],
+        synthetic_std=np.sqrt(variance[0, 1]),
+        real_quantiles=real_quantiles,
+        synthetic_quantiles=synthetic_quantiles,
+        wasserstein=estimate_from_draws(distance, num_places, least=0.0),
+        variance_ratio=estimate_from_draws(ratio(variance[:, 1], variance[:, 0]), num_places, least=0.0),
+    )
+    return comparison, _Draws(drawn[:, 0].sum(axis=1), distance, variance[:, 0], variance[:, 1])
+
+
+def _pooled(draws: list[_Draws]) -> _Draws:
+    """Means over classes and bands, weighted by pixels, per draw; classes that a draw lacks do not count."""
+    if not draws:
+        return _Draws(*np.full((4, 1), np.nan))
+    pixels, *values = (np.stack(column) for column in zip(*draws, strict=True))
+    means = (ratio((pixels * np.where(pixels > 0, one, 0)).sum(axis=0), pixels.sum(axis=0)) for one in values)
+    return _Draws(pixels.sum(axis=0), *means)
+
+
+def count_values(
+    values: npt.NDArray[np.integer[Any]], indices: npt.NDArray[np.uint8], num_classes: int, num_values: int
+) -> npt.NDArray[np.int64]:
+    """Histograms (num_classes, num_values) of `values` (any shape) per class.
+
+    Args:
+        values: in 0 .. num_values - 1.
+        indices: class indices, same shape; pixels with an index of `num_classes` or more are left out.
+        num_classes: first axis of the result.
+        num_values: second axis of the result.
+    """
+    inside = indices < num_classes
+    joint = indices[inside].astype(np.int64) * num_values + values[inside]
+    return np.bincount(joint, minlength=num_classes * num_values).reshape(num_classes, num_values)
+
+
+def count_ndvi(
+    red: npt.NDArray[np.uint8], nir: npt.NDArray[np.uint8], indices: npt.NDArray[np.uint8], num_classes: int
+) -> npt.NDArray[np.int64]:
+    """Histograms (num_classes, 1001) over `NDVI_VALUES` of (nir - red) / (nir + red); left out where both are 0."""
+    total = red.astype(np.float32) + nir
+    defined = total > 0
+    ndvi = (nir.astype(np.float32) - red)[defined] / total[defined]
+    bins = np.rint((ndvi + 1) / NDVI_STEP).astype(np.int64)
+    return count_values(bins, indices[defined], num_classes, len(NDVI_VALUES))
+
+
+def moments(counts: npt.NDArray[Any], values: Floats) -> tuple[Floats, Floats]:
+    """Mean and population variance (...) of histograms (..., num_values); NaN where a histogram is empty."""
+    shares = _shares(counts)
+    mean = shares @ values
+    variance = (shares * (values - mean[..., None]) ** 2).sum(axis=-1)
+    return mean, variance
+
+
+def quantiles(counts: npt.NDArray[Any], values: Floats, shares: tuple[float, ...]) -> Floats:
+    """(..., len(shares)): the smallest value that at least this share of the pixels does not exceed."""
+    cumulated = np.cumsum(counts, axis=-1)
+    total = cumulated[..., -1:]
+    found = [values[(cumulated < share * total).sum(axis=-1)] for share in shares]
+    return np.where(total > 0, np.stack(found, axis=-1), np.nan)
+
+
+def wasserstein(first: npt.NDArray[Any], second: npt.NDArray[Any], step: float = 1.0) -> Floats:
+    """Wasserstein-1 distance (...) of histograms (..., num_values) with equal bins, in units of the values.
+
+    In one dimension it is the area between the cumulative distributions (Vallender 1974). NaN where one is empty.
+
+    Args:
+        first: counts.
+        second: counts, same shape.
+        step: distance between neighbouring values.
+    """
+    difference = np.cumsum(_shares(first), axis=-1) - np.cumsum(_shares(second), axis=-1)
+    distance: Floats = step * np.abs(difference).sum(axis=-1)
+    return distance
+
+
+def ratio(over: npt.NDArray[Any] | float, under: npt.NDArray[Any] | float) -> Floats:
+    """Elementwise quotient; NaN where it is not defined."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quotient = np.asarray(over, dtype=np.float64) / np.asarray(under, dtype=np.float64)
+    return np.where(np.isfinite(quotient), quotient, np.nan)
+
+
+def _shares(counts: npt.NDArray[Any]) -> Floats:
+    return ratio(counts, counts.sum(axis=-1, keepdims=True))

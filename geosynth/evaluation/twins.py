@@ -1,0 +1,94 @@
+"""The real imagery and its synthetic twins: opened, or painted first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geosynth.errors import DataError, SettingsError
+from geosynth.files import writing
+from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.store import Store
+
+if TYPE_CHECKING:
+    from geosynth.checkpoint import GeneratorModel
+
+
+def open_real(data: str | Path | PatchSource) -> PatchSource:
+    """The imagery of a store, or of a YAML file of data in place, or one already open.
+
+    Raises:
+        SettingsError: if there are several grids.
+        DataError: if the imagery is not uint8.
+        RasterError: if there is none.
+    """
+    sources = open_sources(data)
+    if len(sources) > 1:
+        inner = ", ".join(source.path for source in sources)
+        raise SettingsError(f"{data}: holds several stores, one a CRS; evaluate one of them: {inner}")
+    if sources[0].dtype != np.uint8:
+        raise DataError(f"{sources[0].path}: holds {sources[0].dtype} values; evaluate needs uint8")
+    return sources[0]
+
+
+def open_twin(path: str | Path | Store) -> Store:
+    """A twin that is there.
+
+    Raises:
+        RasterError: if it is no store.
+    """
+    return path if isinstance(path, Store) else Store(path)
+
+
+def paint_twins(
+    source: PatchSource,
+    model: str | Path | GeneratorModel | None,
+    fold: str,
+    folder: Path,
+    *,
+    seeds: range,
+    device: str,
+    progress: Callable[[int, int], None],
+) -> list[Store]:
+    """Twins of a fold, one a seed; those that are in `folder` already are not painted again.
+
+    Args:
+        source: the real imagery.
+        model: as for `twin`.
+        fold: to paint.
+        folder: of the twins; what stands in it is named by all that a twin depends on.
+        seeds: of the latents.
+        device: that the generator runs on.
+        progress: called with (blocks done, blocks to do) of one twin after another.
+
+    Raises:
+        CheckpointError, DataError, LegendError, OutputError: as `twin`.
+    """
+    from geosynth.checkpoint import GeneratorModel, load_generator
+    from geosynth.mosaic.twin import twin
+
+    loaded = model if isinstance(model, GeneratorModel) else load_generator(model, device)
+    made_of = repr((loaded.sha256, source.digest(fold), fold))
+    digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    twins = []
+    for seed in seeds:
+        path = folder / f"twin-{digest}-{seed}.zarr"
+        if not path.exists():
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            twin(
+                source,
+                path,
+                loaded,
+                folds=(fold,),
+                seed=seed,
+                device=device,
+                progress=lambda stage, done, total: progress(done, total) if stage == "painting" else None,
+            )
+        twins.append(Store(path))
+    return twins

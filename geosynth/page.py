@@ -1,0 +1,45 @@
+"""HTML pages of reports: each is one file that fetches nothing, made from a template in `geosynth/templates`."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A whole page; whatever is put into it is escaped.
+
+    Args:
+        template: its name without suffix.
+        values: what it shows. Its filters `number` (three digits, or a dash) and `png` (the address of a picture) help.
+    """
+    environment = Environment(
+        loader=PackageLoader("geosynth"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "png": png_address}
+    return environment.get_template(f"{template}.html.j2").render(**values)
+
+
+def number(value: float | None) -> str:
+    """Three digits, or a dash."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def png_address(image: npt.NDArray[np.uint8] | bytes) -> str:
+    """A picture, (height, width, 3) or a PNG file, as the address of an HTML image."""
+    if not isinstance(image, bytes):
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG", optimize=True)
+        image = buffer.getvalue()
+    return "data:image/png;base64," + base64.b64encode(image).decode("ascii")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
 
 import torch
 
@@ -35,6 +37,14 @@ def product_type(weight: torch.Tensor) -> torch.dtype:
     """What products with a weight are made in: its own type, or that of autocast where it is on."""
     kind = weight.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+
+@lru_cache(maxsize=8)
+def has_kernels(device: torch.device | str) -> bool:
+    """Whether the kernels of `geosynth.models.kernels` run there: on an NVIDIA GPU, with Triton."""
+    if torch.device(device).type != "cuda" or not torch.cuda.is_available() or find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def full_float32() -> None:

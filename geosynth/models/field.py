@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from geosynth.config import GeneratorSettings
+from geosynth.models.device import has_kernels
 
 Position = int | Tensor
 
@@ -143,6 +144,11 @@ def _normal(
     Columns, which follow one another, share a hash in pairs: one gets the cosine's number, the other the sine's.
     """
     (row, column), (height, width) = place, size
+    if has_kernels(device):
+        from geosynth.models.kernels import normal_numbers
+
+        rows, columns = (_column(value, device).view(-1) for value in place)
+        return normal_numbers(seed, stream, channels, (rows, columns), size)
     channel = torch.arange(channels, dtype=torch.int64, device=device)
     key = _hash(_hash(torch.full_like(channel, seed)) + (stream << 32) + channel)
     rows = _column(row, device) + torch.arange(height, device=device)

@@ -18,7 +18,6 @@ from torch.nn.utils import parametrizations
 
 from geosynth.config import GeneratorSettings, StageSpec
 from geosynth.errors import DataError, SettingsError
-from geosynth.models.affine import add_noise
 from geosynth.models.device import product_type
 from geosynth.models.modulation import SpadeNorm
 from geosynth.models.patterns import LabelPatterns, LabelPyramid, repeat_edges
@@ -242,9 +241,9 @@ class SpadeBlock(nn.Module):
         if self.learned_shortcut:
             shortcut = self.conv_s(self.norm_s(features, patterns, edge_shows=edge_shows))
         hidden = _convolve(self.conv_0, self.norm_0(features, patterns, _SLOPE, edge_shows), edge_shows)
-        if noise is not None:
-            hidden = add_noise(hidden, noise, self.noise_strength, patterns)
-        return shortcut + _convolve(self.conv_1, self.norm_1(hidden, patterns, _SLOPE, edge_shows), edge_shows)
+        strength = None if noise is None else self.noise_strength
+        hidden = self.norm_1(hidden, patterns, _SLOPE, edge_shows, noise, strength)
+        return shortcut + _convolve(self.conv_1, hidden, edge_shows)
 
 
 def _convolve(layer: nn.Module, values: Tensor, edge_shows: bool) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from geosynth.errors import DataError
-from geosynth.models.affine import affine_by_row
-from geosynth.models.device import product_type
+from geosynth.models.affine import add_noise, affine_by_row
+from geosynth.models.device import has_kernels, product_type
 from geosynth.models.patterns import LabelPatterns, Padding, repeat_edges
 
 # --- Batch norm whose statistics are those of the global batch when several processes train together.
@@ -103,9 +103,10 @@ class _Gather(torch.autograd.Function):
         return summed[distributed.get_rank()]
 
 
-Form = Literal["auto", "table", "dense"]
+Form = Literal["auto", "table", "dense", "kernel"]
 
 _COARSE = 16  # pixels per cell from which on most pixels have a pattern of their own
+_COARSE_ON_GPU = 8  # likewise, where products are cheap and a table has places for more patterns than there are
 _TABLE_VALUES = 1 << 25  # of a table at most
 
 
@@ -129,6 +130,24 @@ class SpadeModulation(nn.Module):
         self.form: Form = "auto"
         self._kept: tuple[Any, tuple[Tensor, Tensor]] | None = None
 
+    def form_for(self, patterns: LabelPatterns) -> Form:
+        """Table, dense, or the table of a kernel.
+
+        The table wins where patterns repeat; at the coarsest resolutions nearly every pixel has its own. In evaluation
+        the level decides, not the labels: the forms round differently, and a pixel shall not depend on what else is in
+        its window. A GPU would have to be waited for to know how large the table is: there the kernel's has a fixed
+        size.
+        """
+        if self.form != "auto":
+            return self.form
+        device = patterns.labels.device
+        if device.type != "cpu":
+            painting = not self.training and not torch.is_grad_enabled() and patterns.stride < _COARSE_ON_GPU
+            return "kernel" if painting and has_kernels(device) and patterns.codes_fit else "dense"
+        if self.training:
+            return "table" if 4 * patterns.num_patterns < patterns.num_pixels else "dense"
+        return "table" if patterns.stride < _COARSE else "dense"
+
     def rows(self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None) -> Tensor:
         """(R, 2 * channels): scale and shift of each class's interior, then of each border pixel.
 
@@ -139,11 +158,9 @@ class SpadeModulation(nn.Module):
             patterns: of the labels.
             norm: as in `maps`.
         """
-        weight, bias = self._prepared(norm, as_matrix=True)
+        weight, bias = self._prepared(norm, "table")
         # Hidden activation of each distinct pattern, (P + 1 or more, hidden); row P, zeros, is the outside of the map.
-        taps = self.shared.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        assert self.shared.bias is not None
-        hidden = F.relu(patterns.pattern_classes.to(taps.dtype) @ taps + self.shared.bias)
+        hidden = self._hidden(patterns.pattern_classes)
         hidden = F.pad(hidden[: patterns.num_patterns], (0, 0, 0, len(hidden) - patterns.num_patterns))
         # What each pattern contributes from each of the nine positions, (P + 1 or more, 9, 2 * channels).
         places = patterns.found.taps * 9 + torch.arange(9, device=hidden.device)
@@ -164,52 +181,71 @@ class SpadeModulation(nn.Module):
         Without `norm`, x is normalised and scale = 1 + gamma, shift = beta. With a norm, x is not: the norm, by its
         running statistics, is folded into the weights.
         """
-        weight, bias = self._prepared(norm, as_matrix=False)
-        dtype, repeats = product_type(self.shared.weight), edge_shows and self.padding == "replicate"
-        values = patterns.one_hot(dtype)
-        for kernel, offset in ((self.shared.weight, self.shared.bias), (weight, bias)):
-            assert offset is not None
-            if kernel is weight:
-                values = F.relu(values, inplace=True)
+        weight, bias = self._prepared(norm, "dense")
+        repeats = edge_shows and self.padding == "replicate"
+
+        def convolved(values: Tensor, kernel: Tensor, offset: Tensor) -> Tensor:
+            offset = offset.to(kernel.dtype)
             if repeats:
-                values = F.conv2d(repeat_edges(values), kernel, offset.to(kernel.dtype))
-            else:
-                values = F.conv2d(values, kernel, offset.to(kernel.dtype), padding=1)
-        scale, shift = values.chunk(2, dim=1)
+                return F.conv2d(repeat_edges(values), kernel, offset)
+            return F.conv2d(values, kernel, offset, padding=1)
+
+        assert self.shared.bias is not None
+        one_hot = patterns.one_hot(product_type(self.shared.weight))
+        hidden = F.relu(convolved(one_hot, self.shared.weight, self.shared.bias), inplace=True)
+        scale, shift = convolved(hidden, weight, bias).chunk(2, dim=1)
         return scale, shift
 
-    def uses_table(self, patterns: LabelPatterns) -> bool:
-        """The table wins where patterns repeat; at the coarsest resolutions nearly every pixel has its own.
+    def by_kernel(
+        self,
+        features: Tensor,
+        patterns: LabelPatterns,
+        norm: nn.BatchNorm2d,
+        slope: float,
+        noise: Tensor | None = None,
+        strength: Tensor | None = None,
+    ) -> Tensor:
+        """Noise, modulation and leaky ReLU of features; see `kernels.modulate`."""
+        from geosynth.models.kernels import modulate
 
-        In evaluation the level decides, not the labels: the two forms round differently, and a pixel shall not depend
-        on what else is in its window. An accelerator would have to be waited for to know how large the table is.
-        """
-        if self.form != "auto":
-            return self.form == "table"
-        if patterns.labels.device.type != "cpu":
-            return False
-        if self.training:
-            return 4 * patterns.num_patterns < patterns.num_pixels
-        return patterns.stride < _COARSE
+        assert self.shared.bias is not None
+        weight, rows = self._prepared(norm, "kernel")
+        with torch.autocast(features.device.type, enabled=False):
+            hidden = self._hidden(patterns.hashed.one_hot(weight.dtype)).to(weight.dtype)
+            taps = self._taps.to(weight.dtype)
+            table = hidden @ weight
+            return modulate(
+                features, patterns.hashed, table, rows, taps, self.shared.bias, weight, slope, noise, strength
+            )
 
-    def _prepared(self, norm: nn.BatchNorm2d | None, *, as_matrix: bool) -> tuple[Tensor, Tensor]:
+    @property
+    def _taps(self) -> Tensor:
+        """(9 * num_classes, hidden): the weights of the hidden layer as a matrix."""
+        return self.shared.weight.permute(2, 3, 1, 0).flatten(0, 2)
+
+    def _hidden(self, classes: Tensor) -> Tensor:
+        """(n, hidden): the hidden layer of (n, 9 * num_classes) one-hot patterns."""
+        assert self.shared.bias is not None
+        taps = self._taps
+        return F.relu(classes.to(taps.dtype) @ taps + self.shared.bias)
+
+    def _prepared(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, Tensor]:
         """Weight and bias of `gamma_beta`, folded; kept from call to call while no gradient is wanted.
 
         Args:
             norm: to fold in.
-            as_matrix: the weight as (hidden, 9 * 2 * channels), else as that of a convolution.
+            form: "dense": a convolution's weight and bias; "table": the weight as (hidden, 9 * 2 * channels); "kernel":
+                likewise, and the bias as the `rows` of `kernels.modulate`.
         """
         if torch.is_grad_enabled() or self.gamma_beta.weight.is_inference():  # such tensors do not count their changes
-            return self._folded(norm, as_matrix)
-        sources = [self.gamma_beta.weight, self.gamma_beta.bias, *(norm.buffers() if norm else ())]
-        dtype = product_type(self.shared.weight)
-        key = (as_matrix, dtype, [(value.data_ptr(), value._version) for value in sources if value is not None])
+            return self._folded(norm, form)
+        sources = [*self.gamma_beta.parameters(), *self.shared.parameters(), *(norm.buffers() if norm else ())]
+        key = (form, product_type(self.shared.weight), [(value.data_ptr(), value._version) for value in sources])
         if self._kept is None or self._kept[0] != key:
-            weight, bias = self._folded(norm, as_matrix)
-            self._kept = (key, (weight.to(dtype), bias))
+            self._kept = (key, self._folded(norm, form))
         return self._kept[1]
 
-    def _folded(self, norm: nn.BatchNorm2d | None, as_matrix: bool) -> tuple[Tensor, Tensor]:
+    def _folded(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, Tensor]:
         """Weight and bias of `gamma_beta` with the "1 +" and, if given, the batch norm inside.
 
         (x - m) / s * (1 + gamma) + beta  =  x * (1 + gamma) / s  +  beta - m * (1 + gamma) / s
@@ -227,9 +263,23 @@ class SpadeModulation(nn.Module):
             beta_weight = weight[self.channels :] - mean.view(-1, 1, 1, 1) * gamma_weight
             weight = torch.cat([gamma_weight, beta_weight])
             bias = torch.cat([gamma_bias, bias[self.channels :] - mean * gamma_bias])
-        if as_matrix:
+        if form != "dense":
             weight = weight.permute(1, 2, 3, 0).flatten(1)
-        return weight, bias
+        weight = weight.to(product_type(self.shared.weight))
+        return (weight, self._interiors(weight, bias)) if form == "kernel" else (weight, bias)
+
+    def _interiors(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """(num_classes + 2, 2 * channels) float32: scale and shift where there is one class all around; then the bias.
+
+        Args:
+            weight: (hidden, 9 * 2 * channels).
+            bias: (2 * channels,).
+        """
+        num_classes = self.shared.in_channels
+        one_class = torch.eye(num_classes + 1, num_classes, device=weight.device).repeat(1, 9)
+        hidden = self._hidden(one_class).to(weight.dtype).float()
+        rows = hidden @ weight.float().view(len(weight), 9, -1).sum(1) + bias
+        return torch.cat([rows, bias.unsqueeze(0)])
 
 
 class SpadeNorm(nn.Module):
@@ -240,15 +290,38 @@ class SpadeNorm(nn.Module):
         self.norm = BatchNorm(channels)
         self.modulation = SpadeModulation(channels, num_classes, hidden_channels, padding)
 
-    def forward(self, features: Tensor, patterns: LabelPatterns, slope: float = 1.0, edge_shows: bool = True) -> Tensor:
-        """(B, channels, h, w) to the same shape; `slope` is that of the leaky ReLU, 1 for none.
+    def forward(
+        self,
+        features: Tensor,
+        patterns: LabelPatterns,
+        slope: float = 1.0,
+        edge_shows: bool = True,
+        noise: Tensor | None = None,
+        strength: Tensor | None = None,
+    ) -> Tensor:
+        """Normalise, modulate and activate.
 
-        What lies within two cells of the edge is right if `edge_shows`.
+        Args:
+            features: (B, channels, h, w); may be overwritten if there is noise.
+            patterns: of the labels.
+            slope: of the leaky ReLU, 1 for none.
+            edge_shows: else what lies within two cells of the edge may be wrong.
+            noise: (B, 1, h, w), added to the features first.
+            strength: (num_classes + 1, channels), of the noise.
+
+        Returns:
+            (B, channels, h, w).
         """
+        form = self.modulation.form_for(patterns)
+        if form == "kernel":
+            return self.modulation.by_kernel(features, patterns, self.norm, slope, noise, strength)
+        if noise is not None:
+            assert strength is not None
+            features = add_noise(features, noise, strength, patterns)
         fold = None if self.training else self.norm
         if fold is None:
             features = self.norm(features)
-        if self.modulation.uses_table(patterns):
+        if form == "table":
             return affine_by_row(features, self.modulation.rows(patterns, fold), patterns, slope)
         scale, shift = self.modulation.maps(patterns, fold, edge_shows)
         values = torch.addcmul(shift, features, scale)

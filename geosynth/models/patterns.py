@@ -11,11 +11,14 @@ Everything here is computed once per resolution, when first asked for, and share
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from geosynth.models.kernels import HashedPatterns
 
 Padding = Literal["replicate", "zeros"]
 
@@ -86,6 +89,18 @@ class LabelPatterns:
         return Patterns(
             labels, uniform, is_border, border, torch.cat([uniform.unsqueeze(1).expand(-1, 9), around.long()])
         )
+
+    @property
+    def codes_fit(self) -> bool:
+        """Whether an int64 tells the nine labels of a pattern, as `hashed` needs it."""
+        return (self.num_classes + 1) ** 9 < 1 << 63
+
+    @cached_property
+    def hashed(self) -> HashedPatterns:
+        """The patterns, found without waiting."""
+        from geosynth.models.kernels import HashedPatterns
+
+        return HashedPatterns(self)
 
     @property
     def num_patterns(self) -> int:

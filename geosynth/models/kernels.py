@@ -1,0 +1,343 @@
+"""What a GPU does in one go: modulation by pattern table, and noise by position.
+
+`modulation.py` says what a pattern table is. Here it has a fixed number of places, in which patterns are found by their
+hash, so that no size depends on the labels; and one kernel reads the features once, adds the noise, sums the table's
+rows, scales, shifts, activates and writes once. A pattern that finds no place is computed where it is met: slow, but
+right for any labels.
+
+Importing this asks for Triton, which comes with torch on Linux; ask `device.has_kernels` first.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from geosynth.models.patterns import LabelPatterns
+
+_PIXELS_A_PLACE = 128  # of full resolution: real label maps fill a third to two thirds of the places
+_FEWEST_PLACES, _MOST_PLACES = 1 << 11, 1 << 13
+_PROBES = 32  # places that are tried for a pattern
+_BLOCK = 256
+_TILE_VALUES = 2048  # features a program takes at once
+
+
+class HashedPatterns:
+    """The 3x3 patterns of a batch of label maps, each at some place of a table.
+
+    Attributes:
+        labels: (B, h, w) contiguous.
+        codes: (places,) int64, the labels of a pattern as digits, the first one first; -1 where there is none.
+        ids: (B, h, w) int32, the place of the pattern around each pixel; -1 if it has none.
+        base: of the digits: the number of classes, and one more for "no class".
+    """
+
+    def __init__(self, patterns: LabelPatterns) -> None:
+        self.labels = patterns.labels.contiguous()
+        self.base = patterns.num_classes + 1
+        self.replicate = patterns.padding == "replicate"
+        wanted = patterns.num_pixels * patterns.stride**2 // _PIXELS_A_PLACE
+        places = min(max(triton.next_power_of_2(max(wanted, 1)), _FEWEST_PLACES), _MOST_PLACES)
+        codes = torch.full((places + _BLOCK,), -1, dtype=torch.int64, device=self.labels.device)
+        self.ids = torch.empty(self.labels.shape, dtype=torch.int32, device=self.labels.device)
+        _, height, width = self.labels.shape
+        _find_places[(triton.cdiv(self.labels.numel(), _BLOCK),)](
+            self.labels,
+            codes,
+            self.ids,
+            height,
+            width,
+            self.labels.numel(),
+            self.base,
+            places,
+            REPLICATE=self.replicate,
+            PROBES=_PROBES,
+            BLOCK=_BLOCK,
+        )
+        self.codes = codes[:places]
+
+        self._one_hot: dict[torch.dtype, Tensor] = {}
+
+    def one_hot(self, dtype: torch.dtype) -> Tensor:
+        """(places, 9 * num_classes): the labels of each pattern, tap by tap."""
+        if dtype not in self._one_hot:
+            self._one_hot[dtype] = self._classes().to(dtype)
+        return self._one_hot[dtype]
+
+    def _classes(self) -> Tensor:
+        powers = self.base ** torch.arange(8, -1, -1, device=self.codes.device)
+        digits = self.codes.clamp(min=0).unsqueeze(1) // powers % self.base
+        classes = torch.arange(self.base - 1, device=self.codes.device)
+        return (digits.unsqueeze(2) == classes).flatten(1)
+
+
+def modulate(
+    features: Tensor,
+    patterns: HashedPatterns,
+    table: Tensor,
+    rows: Tensor,
+    taps: Tensor,
+    tap_bias: Tensor,
+    weight: Tensor,
+    slope: float,
+    noise: Tensor | None = None,
+    strength: Tensor | None = None,
+) -> Tensor:
+    """leaky_relu((features + strength * noise) * scale + shift), each pixel's by the labels around it.
+
+    Args:
+        features: (B, C, h, w).
+        patterns: of the labels, (B, h, w).
+        table: (places, 9 * 2 C): what each pattern contributes to scale and shift from each of the nine positions.
+        rows: (num_classes + 2, 2 C) float32: scale and shift in the interior of each class and where there is no class;
+            last, the bias, to which contributions are added elsewhere.
+        taps: (9 * num_classes, hidden), the weights of the hidden layer.
+        tap_bias: (hidden,), its bias.
+        weight: (hidden, 9 * 2 C), by which the table was made.
+        slope: of the leaky ReLU for negative values; 1 for none.
+        noise: (B, 1, h, w).
+        strength: (num_classes + 1, C) float32, of the noise.
+
+    Returns:
+        (B, C, h, w) in channels_last and in the type of `features`.
+    """
+    features = features.contiguous(memory_format=torch.channels_last)
+    batch, channels, height, width = features.shape
+    result = torch.empty_like(features, memory_format=torch.channels_last)
+    channel_block = min(triton.next_power_of_2(channels), 64)
+    pixel_block = max(16, _TILE_VALUES // channel_block)
+    total = batch * height * width
+    _modulate[(triton.cdiv(total, pixel_block), triton.cdiv(channels, channel_block))](
+        features,
+        result,
+        patterns.labels,
+        patterns.ids,
+        table,
+        rows,
+        taps,
+        tap_bias,
+        weight,
+        features if noise is None else noise,
+        features if strength is None else strength,
+        height,
+        width,
+        channels,
+        total,
+        patterns.base,
+        slope,
+        HIDDEN=len(tap_bias),
+        REPLICATE=patterns.replicate,
+        NOISE=noise is not None,
+        PIXELS=pixel_block,
+        CHANNELS=channel_block,
+    )
+    return result
+
+
+def normal_numbers(
+    seed: int, stream: int, channels: int, place: tuple[Tensor, Tensor], size: tuple[int, int]
+) -> Tensor:
+    """(B, channels, *size) standard normal float32 of windows at (rows, columns), (B,) each; see `field.py`."""
+    rows, columns = place
+    height, width = size
+    result = torch.empty((len(rows), channels, height, width), device=rows.device)
+    blocks = triton.cdiv(result.numel(), _BLOCK)
+    _normal[(blocks,)](
+        result,
+        rows,
+        columns,
+        seed,
+        stream << 32,
+        channels,
+        height,
+        width,
+        result.numel(),
+        ANGLE=2 * math.pi,
+        BLOCK=_BLOCK,
+    )
+    return result
+
+
+@triton.jit
+def _hash(values):
+    """SplitMix64's output function, on int64."""
+    values += -0x61C8864680B583EB
+    values = (values ^ ((values >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
+    values = (values ^ ((values >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
+    return values ^ ((values >> 31) & 0x1FFFFFFFF)
+
+
+@triton.jit
+def _normal(
+    result, rows, columns, seed, stream, channels, height, width, total, ANGLE: tl.constexpr, BLOCK: tl.constexpr
+):
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = index < total
+    column, line = index % width, index // width
+    row, plane = line % height, line // height
+    channel, window = plane % channels, plane // channels
+    row += tl.load(rows + window, mask=mask, other=0)
+    column += tl.load(columns + window, mask=mask, other=0)
+    key = _hash(_hash(tl.zeros((BLOCK,), tl.int64) + seed) + stream + channel)
+    bits = _hash(_hash(key ^ _hash(row)) - 0x61C8864680B583EB * (column >> 1))
+    radius = tl.sqrt(-2 * tl.log((((bits & 0xFFFFFFFF) >> 8) + 1).to(tl.float32) * (1.0 / (1 << 24))))
+    angle = ((bits >> 40) & 0xFFFFFF).to(tl.float32) * (ANGLE / (1 << 24))
+    tl.store(result + index, radius * tl.where((column & 1) == 1, tl.sin(angle), tl.cos(angle)), mask=mask)
+
+
+@triton.jit
+def _label_at(labels, image, row, column, height, width, base, mask, REPLICATE: tl.constexpr):
+    """Labels at places that may lie outside the map."""
+    y = tl.minimum(tl.maximum(row, 0), height - 1)
+    x = tl.minimum(tl.maximum(column, 0), width - 1)
+    label = tl.load(labels + (image * height + y) * width + x, mask=mask, other=0).to(tl.int64)
+    if not REPLICATE:
+        label = tl.where((y == row) & (x == column), label, base - 1)
+    return label
+
+
+@triton.jit
+def _find_places(
+    labels,
+    codes,
+    ids,
+    height,
+    width,
+    total,
+    base,
+    places,
+    REPLICATE: tl.constexpr,
+    PROBES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Open addressing: a pattern takes the first place from its hash on that is empty or its own."""
+    lane = tl.arange(0, BLOCK)
+    pixel = tl.program_id(0) * BLOCK + lane
+    missing = pixel < total
+    column, line = pixel % width, pixel // width
+    row, image = line % height, line // height
+    code = tl.zeros((BLOCK,), tl.int64)
+    for tap in tl.static_range(9):
+        label = _label_at(
+            labels, image, row + tap // 3 - 1, column + tap % 3 - 1, height, width, base, missing, REPLICATE
+        )
+        code = code * base + label
+    mixed = code * 0x9E3779B1
+    place = ((mixed ^ (mixed >> 29)) & (places - 1)).to(tl.int32)
+    found = tl.full((BLOCK,), -1, tl.int32)
+    probe = 0
+    while (probe < PROBES) & (tl.max(missing.to(tl.int32), 0) > 0):
+        there = tl.load(codes + place, mask=missing, other=0)
+        is_empty = missing & (there == -1)
+        if tl.max(is_empty.to(tl.int32), 0) > 0:
+            # Lanes that want nothing ask a spare place of their own for what it never holds.
+            asked = tl.where(is_empty, place, places + lane)
+            expected = tl.where(is_empty, tl.full((BLOCK,), -1, tl.int64), tl.full((BLOCK,), -2, tl.int64))
+            before = tl.atomic_cas(codes + asked, expected, code)
+            there = tl.where(is_empty, tl.where(before == -1, code, before), there)
+        is_here = missing & (there == code)
+        found = tl.where(is_here, place, found)
+        missing = missing & (there != code)
+        place = (place + 1) & (places - 1)
+        probe += 1
+    tl.store(ids + pixel, found, mask=pixel < total)
+
+
+@triton.jit
+def _modulate(
+    features,
+    result,
+    labels,
+    ids,
+    table,
+    rows,
+    taps,
+    tap_bias,
+    weight,
+    noise,
+    strength,
+    height,
+    width,
+    channels,
+    total,
+    base,
+    slope,
+    HIDDEN: tl.constexpr,
+    REPLICATE: tl.constexpr,
+    NOISE: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
+    is_pixel, is_channel = pixel < total, channel < channels
+    here = is_pixel[:, None] & is_channel
+    column, line = pixel % width, pixel // width
+    row, image = line % height, line // height
+    label = tl.load(labels + pixel, mask=is_pixel, other=0).to(tl.int32)
+    own = tl.load(ids + pixel, mask=is_pixel, other=0)
+
+    # Where all nine patterns are the same there is one class; then one row says all.
+    is_border = is_pixel & (own < 0)
+    for tap in tl.static_range(9):
+        y, x = row + tap // 3 - 1, column + tap % 3 - 1
+        inner_y, inner_x = tl.minimum(tl.maximum(y, 0), height - 1), tl.minimum(tl.maximum(x, 0), width - 1)
+        near = tl.load(ids + (image * height + inner_y) * width + inner_x, mask=is_pixel, other=0)
+        is_border = is_border | (is_pixel & (near != own))
+        if not REPLICATE:
+            is_border = is_border | (is_pixel & ((inner_y != y) | (inner_x != x)))
+    start = tl.where(is_border, base, label) * (2 * channels)
+    scale = tl.load(rows + start[:, None] + channel, mask=here, other=0.0)
+    shift = tl.load(rows + start[:, None] + channels + channel, mask=here, other=0.0)
+    if tl.max(is_border.to(tl.int32), 0) > 0:
+        for tap in range(9):
+            y, x = row + tap // 3 - 1, column + tap % 3 - 1
+            inner_y, inner_x = tl.minimum(tl.maximum(y, 0), height - 1), tl.minimum(tl.maximum(x, 0), width - 1)
+            counts = is_border
+            if not REPLICATE:
+                counts = counts & (inner_y == y) & (inner_x == x)
+            near = tl.load(ids + (image * height + inner_y) * width + inner_x, mask=counts, other=-1)
+            start = (near.to(tl.int64) * 9 + tap) * (2 * channels)
+            is_known = (near >= 0)[:, None] & is_channel
+            scale += tl.load(table + start[:, None] + channel, mask=is_known, other=0.0).to(tl.float32)
+            shift += tl.load(table + start[:, None] + channels + channel, mask=is_known, other=0.0).to(tl.float32)
+            is_unknown = counts & (near < 0)
+            if tl.max(is_unknown.to(tl.int32), 0) > 0:
+                for unit in range(HIDDEN):
+                    hidden = tl.zeros((PIXELS,), tl.float32) + tl.load(tap_bias + unit).to(tl.float32)
+                    for other in range(9):
+                        around = _label_at(
+                            labels,
+                            image,
+                            inner_y + other // 3 - 1,
+                            inner_x + other % 3 - 1,
+                            height,
+                            width,
+                            base,
+                            is_unknown,
+                            REPLICATE,
+                        )
+                        has_class = is_unknown & (around < base - 1)
+                        place = (other * (base - 1) + around) * HIDDEN + unit
+                        hidden += tl.load(taps + place, mask=has_class, other=0.0).to(tl.float32)
+                    hidden = tl.where(is_unknown, tl.maximum(hidden, 0.0), 0.0)
+                    hidden = hidden.to(taps.dtype.element_ty).to(tl.float32)
+                    start_of_tap = (unit * 9 + tap) * (2 * channels)
+                    at = weight + start_of_tap + channel
+                    scale += hidden[:, None] * tl.load(at, mask=is_channel, other=0.0).to(tl.float32)
+                    shift += hidden[:, None] * tl.load(at + channels, mask=is_channel, other=0.0).to(tl.float32)
+
+    at = pixel.to(tl.int64)[:, None] * channels + channel
+    values = tl.load(features + at, mask=here, other=0.0).to(tl.float32)
+    if NOISE:
+        loud = tl.load(strength + label[:, None] * channels + channel, mask=here, other=0.0).to(tl.float32)
+        values += loud * tl.load(noise + pixel, mask=is_pixel, other=0.0).to(tl.float32)[:, None]
+    values = values * scale + shift
+    values = tl.where(values < 0, values * slope, values)
+    tl.store(result + at, values.to(result.dtype.element_ty), mask=here)

@@ -1,0 +1,115 @@
+"""The kernels against the dense form and against the noise of the CPU; test_kernels.py runs this."""
+
+import pytest
+import torch
+from label_maps import KINDS, assert_within, label_map, randomise
+from torch.nn import functional as F
+
+from geosynth.config import GeneratorSettings
+from geosynth.models import field, kernels
+from geosynth.models.field import position_noise
+from geosynth.models.generator import SpadeGenerator
+from geosynth.models.modulation import SpadeModulation, SpadeNorm
+from geosynth.models.patterns import LabelPatterns
+
+
+def compare(labels, num_classes, padding, *, channels=5, slope=0.2, noisy=True, dtype=torch.float32):
+    """The kernel and the dense form on the same labels."""
+    layer = SpadeNorm(channels, num_classes, 8, padding).eval()
+    randomise(layer)
+    rng = torch.Generator().manual_seed(0)
+    batch, height, width = labels.shape
+    features = torch.randn((batch, channels, height, width), generator=rng).to(dtype)
+    noise = torch.randn((batch, 1, height, width), generator=rng) if noisy else None
+    strength = torch.rand((num_classes + 1, channels), generator=rng) if noisy else None
+    results = []
+    with torch.no_grad():
+        for form in ("dense", "kernel"):
+            layer.modulation.form = form
+            patterns = LabelPatterns(labels, num_classes, padding)
+            results.append(layer(features.clone(), patterns, slope, True, noise, strength))
+    assert results[1].is_contiguous(memory_format=torch.channels_last)
+    assert results[1].dtype == dtype
+    return results
+
+
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_classes", [1, 6])
+def test_the_kernel_equals_the_dense_form(kind, padding, num_classes):
+    labels = label_map(kind, (2, 13, 11), num_classes, holes=num_classes > 1)
+    dense, kernel = compare(labels, num_classes, padding)
+    assert_within(kernel, dense)
+
+
+def test_channels_beyond_one_tile_without_noise_or_activation():
+    dense, kernel = compare(label_map("patches", (1, 9, 10), 3), 3, "replicate", channels=70, slope=1.0, noisy=False)
+    assert_within(kernel, dense)
+
+
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+def test_patterns_that_find_no_place_are_computed_where_they_are_met(padding, monkeypatch):
+    labels = label_map("noise", (1, 7, 9), 4, holes=True)
+    for name in ("_FEWEST_PLACES", "_MOST_PLACES"):
+        monkeypatch.setattr(kernels, name, 16)
+    missing = kernels.HashedPatterns(LabelPatterns(labels, 4, padding)).ids < 0
+    assert 0.1 < missing.float().mean() < 0.9
+    dense, kernel = compare(labels, 4, padding)
+    assert_within(kernel, dense)
+
+
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+def test_places_hold_the_patterns_of_the_pixels(padding):
+    labels = label_map("lines", (2, 12, 15), 5, holes=True)
+    patterns = LabelPatterns(labels, 5, padding)
+    hashed = kernels.HashedPatterns(patterns)
+    assert (hashed.ids >= 0).all()
+    assert len(hashed.ids.unique()) <= patterns.num_patterns
+    lone = labels[:, None].float()
+    padded = F.pad(lone, (1,) * 4, mode="replicate") if padding == "replicate" else F.pad(lone, (1,) * 4, value=5)
+    padded = padded[:, 0].long()
+    around = padded.unfold(1, 3, 1).unfold(2, 3, 1).flatten(3)
+    powers = 6 ** torch.arange(8, -1, -1)
+    assert torch.equal(hashed.codes[hashed.ids.long()], (around * powers).sum(-1))
+    one_hot = F.one_hot(around, 6)[..., :-1].flatten(3)
+    assert torch.equal(hashed.one_hot(torch.float32)[hashed.ids.long()], one_hot.float())
+
+
+def test_a_generator_by_kernel_paints_what_the_dense_one_does():
+    settings = GeneratorSettings(
+        num_classes=4,
+        num_bands=2,
+        base_width=2,
+        max_multiple=2,
+        hidden_channels=4,
+        depth="less",
+        latent_size=0,
+        noise_channels=1,
+    )
+    generator = SpadeGenerator(settings).eval()
+    randomise(generator)
+    for value in generator.to_image.parameters():
+        value.data.mul_(0.2)  # away from the flat ends of tanh
+    size = 2 * settings.halo + settings.stride
+    labels = label_map("patches", (1, size, size), 4)
+    noise = position_noise(settings, 1, 0, 0, size, size, margin=settings.halo)
+    images = []
+    for form in ("dense", "kernel"):
+        for module in generator.modules():
+            if isinstance(module, SpadeModulation) and (form == "dense" or module.channels <= 4):
+                module.form = form
+        for dtype in (torch.float32, torch.bfloat16):
+            with torch.inference_mode():
+                images.append(generator.for_painting(dtype)(labels, None, noise, settings.halo).float())
+    assert images[0].std() > 0.05
+    assert_within(images[2], images[0])
+    assert (images[3] - images[0]).abs().mean() < 0.02
+    assert (images[1] - images[0]).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("first", [(0, 0), (-7, 160_001), (12, -5)])
+def test_noise_by_kernel_is_that_of_the_cpu(first):
+    rows, columns = (torch.tensor([start, start + 100]) for start in first)
+    found = kernels.normal_numbers(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6))
+    expected = field._normal(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6), "cpu")
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

@@ -1,0 +1,73 @@
+"""What is asked of a device, told without one: tensors without values, and a record of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+# Of these the host waits for the device's answer. Tensors without values refuse them anyway, except for copies.
+WAITING = {"_local_scalar_dense", "nonzero", "_unique2", "bincount", "masked_select", "equal"}
+_NOTHING = ("prim::", "empty", "detach")  # what starts nothing on a device
+
+
+class Operation(NamedTuple):
+    name: str
+    is_view: bool
+    shapes: tuple[Any, ...]  # (shape, type, device) of each tensor that goes in
+    results: tuple[Any, ...]  # and of each that comes out
+
+
+class Record(TorchDispatchMode):
+    """While it is entered, keeps all operations in `operations`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        name = function.name().removeprefix("aten::").split(".")[0]
+        self.operations.append(Operation(name, function.is_view, _of((args, kwargs)), _of(result)))
+        return result
+
+    @property
+    def launches(self) -> list[Operation]:
+        """Those that do something on the device."""
+        return [each for each in self.operations if not each.is_view and not each.name.startswith(_NOTHING)]
+
+    @property
+    def waits(self) -> list[Operation]:
+        """Those that the host waits for: reads of values, shapes that depend on them, copies from the host's memory."""
+        return [each for each in self.operations if each.name in WAITING or _from_host(each)]
+
+
+def _of(values: Any) -> tuple[Any, ...]:
+    tensors = [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+    return tuple((tuple(value.shape), value.dtype, value.device.type) for value in tensors)
+
+
+def _from_host(operation: Operation) -> bool:
+    into = any(device == "cuda" for _, _, device in (*operation.results, *operation.shapes[:1]))
+    return into and any(device == "cpu" and shape for shape, _, device in operation.shapes)
+
+
+@contextmanager
+def fake_gpu(*modules: nn.Module) -> Iterator[None]:
+    """While it is entered, new tensors lie on a GPU that there is not, and have no values; modules are moved there."""
+    with FakeTensorMode(), torch.device("cuda"):
+        for module in (part for whole in modules for part in whole.modules()):
+            for tensors in (module._parameters, module._buffers):
+                for name, value in tensors.items():
+                    if value is not None:
+                        fake = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cuda")
+                        tensors[name] = (
+                            nn.Parameter(fake, value.requires_grad) if tensors is module._parameters else fake
+                        )
+        yield

@@ -41,6 +41,11 @@ class Estimate(BaseModel):
     n: int | None = None
     """Independent places or seeds; None where nobody counted."""
 
+    def times(self, factor: float) -> Estimate:
+        """In other units; the factor is positive."""
+        value, low, high = (None if one is None else factor * one for one in (self.value, self.low, self.high))
+        return Estimate(value=value, low=low, high=high, n=self.n)
+
     def __format__(self, form: str) -> str:
         """As "0.51 [0.48, 0.544]", each number in this format (three significant digits if not said); "-" for none."""
         form = form or ".3g"

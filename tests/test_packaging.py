@@ -38,6 +38,7 @@ def test_the_wheel_holds_two_packages_and_the_model(built: tuple[Path, Path]) ->
     assert {top for top in tops if not top.endswith(".dist-info")} == {"geosynth", "geosynth_cli"}
     assert "geosynth = geosynth_cli:app" in entry_points
     assert any(re.fullmatch(r"geosynth/weights/.+\.safetensors", name) for name in names)
+    assert {f"geosynth/templates/{page}.html.j2" for page in ("page", "macros", "evaluation", "study")} <= set(names)
     assert {"geosynth/py.typed", "geosynth/__init__.pyi", "geosynth_cli/py.typed"} <= set(names)
 
 

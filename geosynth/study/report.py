@@ -2,65 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict
-from scipy import stats
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
+from geosynth.estimate import Estimate, mean_over_seeds
 from geosynth.study.plan import Cell, Contrast, Place
 from geosynth.study.workshop import CellResult
 
-# --- Means over seeds with their uncertainty.
+
+def _from_json(value: Any) -> Any:
+    """A mean over seeds as results.json has it, where its value is called "mean"."""
+    return (
+        {"value" if name == "mean" else name: one for name, one in value.items()} if isinstance(value, dict) else value
+    )
 
 
-class Summary(BaseModel):
-    """A mean over seeds.
-
-    Attributes:
-        mean: of the values.
-        low, high: 95 % t interval of the mean; None for fewer than two seeds.
-        n: seeds.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-
-    def text(self, scale: float = 1.0, sign: str = "") -> str:
-        """As "0.512 [0.480, 0.544]", three digits after the point; without an interval if there is none.
-
-        Args:
-            scale: what values are multiplied by; above 1 one digit after the point is shown.
-            sign: "+" shows that of positive values too.
-        """
-        digits = f"{sign}.{1 if scale > 1 else 3}f"
-        shown = f"{self.mean * scale:{digits}}"
-        if self.low is None or self.high is None:
-            return shown
-        return f"{shown} [{self.low * scale:{digits}}, {self.high * scale:{digits}}]"
+def _to_json(mean: Estimate) -> dict[str, Any]:
+    return {"mean": mean.value, "low": mean.low, "high": mean.high, "n": mean.n}
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Mean and mean -+ t s / sqrt(n), where t is the 97.5 % quantile of Student's t with n - 1 degrees of freedom.
-
-    Over seeds: it tells how the result varies with tiles, weights and images drawn anew, not with the test area.
-
-    Args:
-        values: one a seed, at least one.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    mean, n = float(array.mean()), len(array)
-    if n < 2:
-        return Summary(mean=mean, low=None, high=None, n=n)
-    reach = float(stats.t.ppf(0.975, n - 1) * array.std(ddof=1) / np.sqrt(n))
-    return Summary(mean=mean, low=mean - reach, high=mean + reach, n=n)
+SeedMean = Annotated[Estimate, BeforeValidator(_from_json), PlainSerializer(_to_json, when_used="json")]
+"""A mean over seeds and its t interval."""
 
 
 class _Part(BaseModel):
@@ -85,10 +49,10 @@ class Row(_Part):
     seeds: tuple[int, ...]
     real_tiles: int
     synthetic_tiles: int
-    miou: Summary
+    miou: SeedMean
     class_iou: dict[str, float | None]
-    frechet: dict[str, Summary]
-    diversity: Summary | None
+    frechet: dict[str, SeedMean]
+    diversity: SeedMean | None
 
 
 class Difference(_Part):
@@ -104,7 +68,7 @@ class Difference(_Part):
     x: float
     baseline: str
     baseline_x: float
-    miou: Summary
+    miou: SeedMean
 
 
 class Missing(_Part):
@@ -155,6 +119,11 @@ class StudyReport(_Part):
     missing: tuple[Missing, ...]
     notes: tuple[str, ...]
 
+    @property
+    def feature_spaces(self) -> list[str]:
+        """In which Frechet distances were measured."""
+        return sorted({name for row in self.rows for name in row.frechet})
+
     def to_json(self) -> str:
         """For a file; ends with a line feed."""
         return self.model_dump_json(indent=1) + "\n"
@@ -178,16 +147,18 @@ def _row(arm: str, x: float, cells: Sequence[CellRow]) -> Row:
         seeds=tuple(cell.seed for cell in cells),
         real_tiles=results[0].num_real,
         synthetic_tiles=results[0].num_synthetic,
-        miou=summarise([result.miou for result in results]),
-        class_iou={name: _mean_iou([result.class_iou[name] for result in results]) for name in results[0].class_iou},
-        frechet={name: summarise([(result.frechet or {})[name] for result in results]) for name in sorted(spaces)},
-        diversity=summarise(diverse) if diverse else None,
+        miou=mean_over_seeds([result.miou for result in results]),
+        class_iou={name: _mean_known([one.class_iou[name] for one in results]) for name in results[0].class_iou},
+        frechet={
+            name: mean_over_seeds([(result.frechet or {})[name] for result in results]) for name in sorted(spaces)
+        },
+        diversity=mean_over_seeds(diverse) if diverse else None,
     )
 
 
-def _mean_iou(values: Sequence[float | None]) -> float | None:
+def _mean_known(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return summarise(known).mean if known else None
+    return mean_over_seeds(known).value if known else None
 
 
 def tabulate_differences(cells: Sequence[CellRow], contrasts: Sequence[Contrast]) -> tuple[Difference, ...]:
@@ -208,7 +179,7 @@ def tabulate_differences(cells: Sequence[CellRow], contrasts: Sequence[Contrast]
                     x=contrast.place.x,
                     baseline=contrast.baseline.arm,
                     baseline_x=contrast.baseline.x,
-                    miou=summarise(pairs),
+                    miou=mean_over_seeds(pairs),
                 )
             )
     return tuple(found)
@@ -221,117 +192,3 @@ def missing_cells(
     return tuple(
         Missing(cell=str(cell), reason=failed.get(cell, "not done yet")) for cell in cells if cell not in finished
     )
-
-
-# --- A study's numbers as rows of text: for CSV, Markdown and HTML alike.
-
-X_NAMES = {"replace": "share synthetic", "augment": "real tiles kept", "diversity": "lambda"}
-
-
-class Table(NamedTuple):
-    """A title, column names, and rows of as many cells."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-
-
-def tables_of(report: StudyReport) -> list[Table]:
-    """What a reader wants to see: means with intervals, paired differences, IoU per class, what is missing."""
-    x_name = X_NAMES[report.sweep]
-    spaces = sorted({name for row in report.rows for name in row.frechet})
-    measured = (*(f"Frechet, {name}" for name in spaces), "diversity, DN") if spaces else ()
-    means, classes = [], []
-    for row in report.rows:
-        start = (row.arm, f"{row.x:g}")
-        distances = [_text(row.frechet.get(name)) for name in spaces]
-        more = (*distances, _text(row.diversity)) if spaces else ()
-        counts = (str(row.real_tiles), str(row.synthetic_tiles), str(row.miou.n))
-        means.append((*start, *counts, row.miou.text(), *more))
-        classes.append((*start, *("-" if iou is None else f"{iou:.3f}" for iou in row.class_iou.values())))
-    found = [
-        Table("Means over seeds", ("arm", x_name, "real", "synthetic", "n", "mIoU", *measured), means),
-        Table(
-            "Differences, mIoU points, paired by seed",
-            ("arm", x_name, "minus", f"at {x_name}", "n", "points", "verdict"),
-            [
-                (
-                    entry.arm,
-                    f"{entry.x:g}",
-                    entry.baseline,
-                    f"{entry.baseline_x:g}",
-                    str(entry.miou.n),
-                    points(entry.miou),
-                    verdict(entry.miou),
-                )
-                for entry in report.differences
-            ],
-        ),
-    ]
-    if report.rows:
-        found.append(Table("IoU per class, means over seeds", ("arm", x_name, *report.rows[0].class_iou), classes))
-    if report.missing:
-        rows: list[tuple[str, ...]] = [(entry.cell, entry.reason) for entry in report.missing]
-        found.append(Table(f"Missing: {len(rows)} of {len(rows) + len(report.cells)} cells", ("cell", "why"), rows))
-    return found
-
-
-def points(difference: Summary) -> str:
-    """A difference of mIoU in hundredths, as "+1.3 [-0.2, +2.8]"."""
-    return difference.text(scale=100, sign="+")
-
-
-def verdict(difference: Summary) -> str:
-    """What the interval of a difference says: "better", "worse", or that it cannot be told."""
-    if difference.low is None or difference.high is None:
-        return "one seed cannot tell"
-    if difference.low > 0:
-        return "better"
-    return "worse" if difference.high < 0 else "no difference can be told"
-
-
-def to_csv(report: StudyReport) -> str:
-    """One line for each arm and setting; empty cells where there is no interval, or nothing was measured."""
-    spaces = sorted({name for row in report.rows for name in row.frechet})
-    columns = ["mIoU", *(f"frechet {name}" for name in spaces), *(["diversity"] if spaces else [])]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    ends = [f"{column}{end}" for column in columns for end in ("", " low", " high")]
-    writer.writerow(["arm", X_NAMES[report.sweep], "real tiles", "synthetic tiles", "n", *ends])
-    for row in report.rows:
-        found: list[Summary | None] = [row.miou, *(row.frechet.get(name) for name in spaces)]
-        found += [row.diversity] if spaces else []
-        numbers = [
-            "" if value is None else f"{value:.6g}"
-            for summary in found
-            for value in ((None,) * 3 if summary is None else (summary.mean, summary.low, summary.high))
-        ]
-        writer.writerow([row.arm, f"{row.x:g}", row.real_tiles, row.synthetic_tiles, row.miou.n, *numbers])
-    return text.getvalue()
-
-
-def to_markdown(report: StudyReport) -> str:
-    """All tables and notes."""
-    parts = [f"# Study: {report.sweep}", *header(report)]
-    for table in tables_of(report):
-        parts += [f"## {table.title}", _markdown(table.head, table.rows)]
-    parts += ["## Notes", "\n".join(f"- {note}" for note in report.notes)]
-    return "\n\n".join(parts) + "\n"
-
-
-def header(report: StudyReport) -> list[str]:
-    """What was done, one paragraph each."""
-    tested = "" if report.test_tiles is None else f"; tested on {report.test_tiles} real tiles"
-    return [
-        f"Data: {report.data} ({report.digest[:12]}){tested}. Generator: {report.generator}. {report.software}.",
-        "Brackets: 95 % t intervals over seeds. mIoU is that of real test tiles.",
-    ]
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-
-
-def _text(summary: Summary | None) -> str:
-    return "-" if summary is None else summary.text()

@@ -13,17 +13,14 @@ from geosynth.errors import ClusterError, GeosynthError, SettingsError
 from geosynth.files import write_whole
 from geosynth.raster.stores.store import Store
 from geosynth.study.estimate import StudyPlan, estimate
-from geosynth.study.page import figures_of, render_page
+from geosynth.study.figures import figures_of
 from geosynth.study.plan import (
     Recipe,
     TrainedGenerator,
 )
-from geosynth.study.report import (
-    StudyReport,
-    to_csv,
-    to_markdown,
-)
+from geosynth.study.report import StudyReport
 from geosynth.study.study import Study
+from geosynth.study.tables import to_csv, to_html, to_markdown
 from geosynth.study.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -277,5 +274,5 @@ def write_results(folder: Path, report: StudyReport) -> None:
         write_whole(folder / name, png)
     write_whole(folder / "table.csv", to_csv(report))
     write_whole(folder / "table.md", to_markdown(report))
-    write_whole(folder / "report.html", render_page(report, figures))
+    write_whole(folder / "report.html", to_html(report, figures))
     write_whole(folder / "results.json", report.to_json())

@@ -110,7 +110,7 @@ def recipes_of(study) -> list[Recipe]:
 
 
 def means(report) -> dict[tuple[str, float], float]:
-    return {(row.arm, row.x): row.miou.mean for row in report.rows}
+    return {(row.arm, row.x): row.miou.value for row in report.rows}
 
 
 def close(one, other) -> bool:

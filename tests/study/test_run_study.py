@@ -37,7 +37,7 @@ def test_differences_are_paired_by_seed(study_store, verbs, tmp_path):
     report = do(open_study(study_store, tmp_path / "out", REPLACE, verbs))
     assert report.rows[0].miou.high - report.rows[0].miou.low > 0.4  # seeds differ by 0.1 each
     for entry, expected in zip(report.differences, (-0.1, -0.2), strict=True):
-        assert close(entry.miou.mean, expected)
+        assert close(entry.miou.value, expected)
         assert close(entry.miou.low, expected)  # but the difference is the same for all of them
         assert close(entry.miou.high, expected)
 
@@ -47,7 +47,7 @@ def test_generators_of_augment_see_the_kept_tiles_only(study_store, verbs, tmp_p
     assert sorted((call["seed"], call["area"]) for call in verbs.calls("train")) == [
         (seed, kept * 64.0**2) for seed in (0, 1) for kept in (2, 4)
     ]
-    differences = {(entry.arm, entry.baseline, entry.x): entry.miou.mean for entry in report.differences}
+    differences = {(entry.arm, entry.baseline, entry.x): entry.miou.value for entry in report.differences}
     assert close(differences["real + ordinary", "real", 4], 0.05)
     assert close(differences["real + synthetic", "real", 2], -0.2 * 3 / 5)
     assert close(differences["real + synthetic + ordinary", "real + ordinary", 2], -0.2 * 3 / 5)

@@ -16,13 +16,13 @@ def test_sweeps_with_real_networks(study_store, tmp_path):
         ("real", 2, 0),
         ("real + synthetic + ordinary", 2, 3),
     ]
-    assert all(0 <= row.miou.mean <= 1 for row in report.rows)
+    assert all(0 <= row.miou.value <= 1 for row in report.rows)
     assert report.test_tiles == 4
     assert len(list((tmp_path / "out" / "generators").glob("*/model.safetensors"))) == 1
 
     segment = augment.segment
     diversity = DIVERSITY.model_copy(update={"seeds": 1, "lambdas": (2.0,), "segment": segment, "tiles": 2})
     [row] = run_study(study_store, tmp_path / "out", diversity).rows
-    assert row.diversity.mean > 0
-    assert all(distance.mean > 0 for distance in row.frechet.values())
+    assert row.diversity.value > 0
+    assert all(distance.value > 0 for distance in row.frechet.values())
     assert (tmp_path / "out" / "diversity" / "frechet_2.png").exists()

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import re
 
@@ -10,10 +11,12 @@ import pytest
 from PIL import Image
 from studies import AUGMENT, DIVERSITY, REPLACE
 
-from geosynth.study.page import figures_of
-from geosynth.study.report import StudyReport, summarise, to_csv, to_markdown, verdict
+from geosynth.estimate import mean_over_seeds
+from geosynth.study.figures import figures_of
+from geosynth.study.report import Missing, StudyReport
 from geosynth.study.run import do
 from geosynth.study.study import Study
+from geosynth.study.tables import points, to_csv, to_html, to_markdown, verdict
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +41,64 @@ def test_all_files_tell_the_same(folders, sweep):
     assert len(rows) == len(report.rows)
     for line, row in zip(rows, report.rows, strict=True):
         assert (line["arm"], int(line["n"])) == (row.arm, row.miou.n)
-        assert float(line["mIoU"]) == pytest.approx(row.miou.mean, abs=1e-5)
+        assert float(line["mIoU"]) == pytest.approx(row.miou.value, abs=1e-5)
         assert float(line["mIoU low"]) == pytest.approx(row.miou.low, abs=1e-5)
     markdown, page = (folder / "table.md").read_text(), (folder / "report.html").read_text()
     for row in report.rows:
-        assert row.miou.text() in markdown
-        assert row.miou.text() in page
+        assert f"{row.miou:.3f}" in markdown
+        assert f"{row.miou:.3f}" in page
     for note in report.notes:
         assert note in markdown
     assert "Missing" not in markdown
 
 
 def test_verdicts_follow_from_intervals():
-    assert verdict(summarise([0.1, 0.11, 0.12])) == "better"
-    assert verdict(summarise([-0.1, -0.11, -0.12])) == "worse"
-    assert verdict(summarise([-0.1, 0.11, 0.12])) == "no difference can be told"
-    assert verdict(summarise([0.3])) == "one seed cannot tell"
+    assert verdict(mean_over_seeds([0.1, 0.11, 0.12])) == "better"
+    assert verdict(mean_over_seeds([-0.1, -0.11, -0.12])) == "worse"
+    assert verdict(mean_over_seeds([-0.1, 0.11, 0.12])) == "no difference can be told"
+    assert verdict(mean_over_seeds([0.3])) == "one seed cannot tell"
+
+
+def test_points_have_a_sign():
+    assert points(mean_over_seeds([0.012, 0.012])) == "+1.2 [+1.2, +1.2]"
+    assert points(mean_over_seeds([-0.5])) == "-50.0"
+
+
+def test_names_of_fields_stay_so_that_old_results_can_be_read(folders):
+    values = json.loads((folders / "diversity" / "results.json").read_text())
+    for row in values["rows"]:
+        for mean in (row["miou"], row["diversity"], *row["frechet"].values()):
+            assert list(mean) == ["mean", "low", "high", "n"]
+            assert isinstance(mean["n"], int)
+    lines = (folders / "diversity" / "table.csv").read_text().splitlines()
+    assert lines[0] == (
+        "arm,lambda,real tiles,synthetic tiles,n,mIoU,mIoU low,mIoU high,"
+        '"frechet lite0 (red, green, blue)","frechet lite0 (red, green, blue) low",'
+        '"frechet lite0 (red, green, blue) high",diversity,diversity low,diversity high'
+    )
+    assert lines[1].startswith("synthetic,0,0,4,2,0.35,")
+    table = (folders / "diversity" / "table.md").read_text()
+    head = "| arm | lambda | real | synthetic | n | mIoU | Frechet, lite0 (red, green, blue) | diversity, DN |"
+    assert head in table
+    assert (
+        "| synthetic | 2 | 0 | 4 | 2 | 0.350 [-0.285, 0.985] | 3.000 [3.000, 3.000] | 1.500 [1.500, 1.500] |" in table
+    )
+
+
+def test_hostile_names_are_escaped(folders):
+    report = StudyReport.model_validate_json((folders / "augment" / "results.json").read_text())
+    hostile = "<script>alert('x')</script>&\"|"
+    rows = tuple(row.model_copy(update={"arm": hostile}) for row in report.rows)
+    missing = (Missing(cell=hostile, reason=hostile),)
+    report = report.model_copy(
+        update={"data": hostile, "generator": hostile, "notes": (hostile,), "rows": rows, "missing": missing}
+    )
+    page = to_html(report, {hostile: b""})
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&#34;|" in page
+    for line, after in itertools.pairwise(to_markdown(report).splitlines()):
+        if line.startswith("|") and after.startswith("|"):
+            assert line.count("|") == after.count("|")  # a bar in a name ends no cell
 
 
 def test_the_page_fetches_nothing(folders):

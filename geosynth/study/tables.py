@@ -1,0 +1,118 @@
+"""A study's numbers for people: tables as CSV, Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from geosynth.estimate import Estimate
+from geosynth.page import render_page
+from geosynth.study.report import StudyReport
+
+X_NAMES = {"replace": "share synthetic", "augment": "real tiles kept", "diversity": "lambda"}
+
+
+def means_of(report: StudyReport) -> pd.DataFrame:
+    """A line for each arm and setting: what its segmenters were trained on, and means over seeds as `Estimate`s."""
+    spaces = report.feature_spaces
+    head = ["arm", X_NAMES[report.sweep], "real tiles", "synthetic tiles", "n"]
+    rows = []
+    for row in report.rows:
+        means = [row.miou, *(row.frechet.get(name, Estimate()) for name in spaces)]
+        means += [row.diversity or Estimate()] if spaces else []
+        rows.append([row.arm, row.x, row.real_tiles, row.synthetic_tiles, row.miou.n, *means])
+    measured = [*(f"frechet {name}" for name in spaces), "diversity"] if spaces else []
+    return pd.DataFrame(rows, columns=[*head, "mIoU", *measured])
+
+
+def to_csv(report: StudyReport) -> str:
+    """One line for each arm and setting; empty cells where there is no interval, or nothing was measured."""
+    means = means_of(report)
+    columns: dict[str, Any] = {}
+    for place, name in enumerate(means):
+        if place < 5:
+            columns[name] = means[name]
+            continue
+        for end, part in (("", "value"), (" low", "low"), (" high", "high")):
+            columns[f"{name}{end}"] = pd.Series([getattr(one, part) for one in means[name]], dtype=float)
+    text: str = pd.DataFrame(columns).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return text
+
+
+def tables_of(report: StudyReport) -> dict[str, pd.DataFrame]:
+    """What a reader wants to see, as words, by title: means, paired differences, IoU per class, what is missing."""
+    x_name = X_NAMES[report.sweep]
+    names = {"real tiles": "real", "synthetic tiles": "synthetic", "diversity": "diversity, DN"}
+    means = means_of(report).rename(columns=lambda name: names.get(name, name.replace("frechet ", "Frechet, ")))
+    differences = [
+        (one.arm, one.x, one.baseline, one.baseline_x, one.miou.n, points(one.miou), verdict(one.miou))
+        for one in report.differences
+    ]
+    head = ["arm", x_name, "minus", f"at {x_name}", "n", "points", "verdict"]
+    tables = {
+        "Means over seeds": means,
+        "Differences, mIoU points, paired by seed": pd.DataFrame(differences, columns=head),
+    }
+    if report.rows:
+        classes = [
+            {"arm": row.arm, x_name: row.x, **{name: Estimate(value=iou) for name, iou in row.class_iou.items()}}
+            for row in report.rows
+        ]
+        tables["IoU per class, means over seeds"] = pd.DataFrame(classes)
+    if report.missing:
+        title = f"Missing: {len(report.missing)} of {len(report.missing) + len(report.cells)} cells"
+        tables[title] = pd.DataFrame([(one.cell, one.reason) for one in report.missing], columns=["cell", "why"])
+    return {title: table.map(_words) for title, table in tables.items()}
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Estimate):
+        return f"{value:.3f}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def points(difference: Estimate) -> str:
+    """A difference of mIoU in hundredths, as "+1.3 [-0.2, +2.8]"."""
+    return f"{difference.times(100):+.1f}"
+
+
+def verdict(difference: Estimate) -> str:
+    """What the interval of a difference says: "better", "worse", or that it cannot be told."""
+    if difference.low is None or difference.high is None:
+        return "one seed cannot tell"
+    if difference.low > 0:
+        return "better"
+    return "worse" if difference.high < 0 else "no difference can be told"
+
+
+def to_markdown(report: StudyReport) -> str:
+    """All tables and notes."""
+    parts = [f"# Study: {report.sweep}", *header(report)]
+    for title, table in tables_of(report).items():
+        lines = [table.columns, ["---"] * len(table.columns), *table.itertuples(index=False)]
+        shown = (f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+        parts += [f"## {title}", "\n".join(shown)]
+    parts += ["## Notes", "\n".join(f"- {note}" for note in report.notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_html(report: StudyReport, figures: Mapping[str, bytes]) -> str:
+    """report.html: one file that fetches nothing.
+
+    Args:
+        report: the numbers.
+        figures: PNG files by name, from `geosynth.study.figures`.
+    """
+    tables = tables_of(report)
+    return render_page("study", report=report, header=header(report), figures=figures, tables=tables)
+
+
+def header(report: StudyReport) -> list[str]:
+    """What was done, one paragraph each."""
+    tested = "" if report.test_tiles is None else f"; tested on {report.test_tiles} real tiles"
+    return [
+        f"Data: {report.data} ({report.digest[:12]}){tested}. Generator: {report.generator}. {report.software}.",
+        "Brackets: 95 % t intervals over seeds. mIoU is that of real test tiles.",
+    ]

@@ -40,10 +40,12 @@ from torch import Tensor
 
 from generator import NUM_BANDS, NUM_CLASSES, label_tiles
 from geosynth.config import TrainSettings
+from geosynth.loop import open_fabric
 from geosynth.models.device import uses_bfloat16
 from geosynth.models.modulation import SpadeModulation
-from geosynth.training.draws import draw_rows
-from geosynth.training.step import SpadeTask
+from geosynth.training.draws import TrainBatch
+from geosynth.training.networks import SpadeNetworks
+from geosynth.training.step import SpadeStep
 from levers import LAST_RUNG, WARM_UPS, device_name, seconds_of, without_tf32
 from plain_spade import PlainDiscriminator, PlainEncoder, PlainGenerator, PlainTrainer, add_spectral_norm, copy_weights
 
@@ -78,44 +80,53 @@ def reference_settings(width: int, size: int, batch: int, precision: str) -> Tra
     return TrainSettings.parse({**values, **changes})
 
 
-def build_task(settings: TrainSettings, device: str) -> SpadeTask:
-    """On the device and ready to `update`, without a trainer."""
-    task = SpadeTask(settings, NUM_CLASSES, BANDS).to(device)
-    task.prepare(task.configure_optimizers())
-    task.generator.train(), task.adversary.train()
-    return task
+def build_step(settings: TrainSettings, device: str) -> SpadeStep:
+    """On the device, without a loop around it."""
+    networks = SpadeNetworks(settings, NUM_CLASSES, NUM_BANDS)
+    return SpadeStep(networks, settings, BANDS, open_fabric(settings.precision, device))
+
+
+def draw(step: SpadeStep, image: Tensor, labels: Tensor, number: int = 0) -> TrainBatch:
+    """What a step takes, on the device."""
+    batch = step.draw(number, image, labels)
+    return batch.apply(lambda values: values.to(step.fabric.device))
 
 
 def build_plain(
-    task: SpadeTask, *, channels_last: bool = False, one_fake: bool = False, dtype: torch.dtype = torch.float32
+    step: SpadeStep, *, channels_last: bool = False, one_fake: bool = False, dtype: torch.dtype = torch.float32
 ) -> PlainTrainer:
-    """The peer with the weights of a task, on its device."""
-    settings = task.settings
+    """The peer with the weights of a step, on its device."""
+    settings, networks = step.settings, step.networks
     layers = 6 if settings.crop_size >= 256 else 5
     generator = PlainGenerator(NUM_CLASSES, NUM_BANDS, base_width=settings.base_width, crop_size=settings.crop_size)
     add_spectral_norm(generator)
-    copy_weights(generator, task.generator.state_dict())
+    copy_weights(generator, networks.generator.state_dict())
     encoder = PlainEncoder(NUM_BANDS, num_layers=layers)
-    encoder.load_state_dict(task.encoder.state_dict())
+    encoder.load_state_dict(networks.encoder.state_dict())
     discriminator = PlainDiscriminator(NUM_CLASSES, NUM_BANDS)
-    values = task.adversary.discriminator.state_dict().values()
+    values = networks.adversary.discriminator.state_dict().values()
     discriminator.load_state_dict(dict(zip(discriminator.state_dict(), values, strict=True)))
     form = torch.channels_last if channels_last else torch.contiguous_format
-    networks = [network.to(task.device, memory_format=form) for network in (generator, encoder, discriminator)]
-    return PlainTrainer(*networks, one_fake=one_fake, dtype=dtype)
+    plain = [network.to(step.fabric.device, memory_format=form) for network in (generator, encoder, discriminator)]
+    return PlainTrainer(*plain, one_fake=one_fake, dtype=dtype)
+
+
+def take_step(step: SpadeStep, image: Tensor, labels: Tensor) -> None:
+    """Draw, learn and read the losses."""
+    torch.stack(list(step.update(0, draw(step, image, labels)).values())).tolist()
 
 
 def check(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, float]:
     """Relative differences between the losses of the first step, both in float32; refuses large ones."""
-    task = build_task(reference_settings(width, size, len(image), "fp32"), image.device.type)
-    plain = build_plain(task)
-    rows = draw_rows(image, labels, task.generator.settings, seed=0, step=0, first_place=0, drawn=[], turn=True)
+    step = build_step(reference_settings(width, size, len(image), "fp32"), image.device.type)
+    plain = build_plain(step)
+    batch = draw(step, image, labels)
     with without_tf32():
-        theirs = plain.step(rows.image.contiguous(), rows.mask, rows.latents)
-        task.update(image, labels)
-    gaps = {name: abs(task.losses[name] - value) / max(1e-2, abs(value)) for name, value in theirs.items()}
+        theirs = plain.step(batch.image.contiguous(), batch.mask, batch.latents)
+        ours = {name: float(value) for name, value in step.update(0, batch).items()}
+    gaps = {name: abs(ours[name] - value) / max(1e-2, abs(value)) for name, value in theirs.items()}
     if not all(gap <= 1e-2 for gap in gaps.values()):
-        raise SystemExit(f"losses differ: {task.losses} against {theirs}")
+        raise SystemExit(f"losses differ: {ours} against {theirs}")
     return gaps
 
 
@@ -127,32 +138,32 @@ def rungs(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, tup
     batch, device = len(image), image.device.type
     has_bfloat16 = uses_bfloat16("auto", device)
     dtype = torch.bfloat16 if has_bfloat16 else torch.float32
-    task, dense = (
-        build_task(reference_settings(width, size, batch, "bf16" if has_bfloat16 else "fp32"), device) for _ in range(2)
+    table, dense = (
+        build_step(reference_settings(width, size, batch, "bf16" if has_bfloat16 else "fp32"), device) for _ in range(2)
     )
-    for module in dense.modules():
+    for module in dense.networks.modules():
         if isinstance(module, SpadeModulation):
             module.form = "dense"
     normal = torch.randn((batch, 256), generator=torch.Generator().manual_seed(1)).to(device)
 
     def plain(**options: object) -> Step:
-        trainer = build_plain(task, **options)
+        trainer = build_plain(table, **options)
         form = torch.channels_last if options.get("channels_last") else torch.contiguous_format
         mine = image.contiguous(memory_format=form)
         return lambda: trainer.step(mine, labels, normal)
 
-    def ours(which: SpadeTask) -> Step:
-        return lambda: which.update(image, labels)
+    def ours(which: SpadeStep) -> Step:
+        return lambda: take_step(which, image, labels)
 
-    exact = build_task(reference_settings(width, size, batch, "fp32"), device)
+    exact = build_step(reference_settings(width, size, batch, "fp32"), device)
     return {
         "plain": (plain(), False),
         "+ one fake": (plain(one_fake=True), False),
         "+ bf16" if has_bfloat16 else "(no bf16 here)": (plain(one_fake=True, dtype=dtype), False),
         "+ channels_last": (plain(one_fake=True, dtype=dtype, channels_last=True), False),
         "+ fused layers and one look": (ours(dense), False),
-        "+ pattern table": (ours(task), False),
-        **({"+ kept memory": (ours(task), True)} if device == "cpu" else {}),
+        "+ pattern table": (ours(table), False),
+        **({"+ kept memory": (ours(table), True)} if device == "cpu" else {}),
         "ours fp32": (ours(exact), True),
     }
 
@@ -204,17 +215,18 @@ def measure_preset(name: str, device: str) -> dict[str, float | int | str]:
     """Parameters, peak memory (GiB) and seconds a step of one preset."""
     values = {**TrainSettings.presets()[name].values, "perceptual_weight": 0.0}
     settings = TrainSettings.parse(values)
-    task = build_task(settings, device)
+    step = build_step(settings, device)
     size, batch = settings.crop_size, settings.batch_size
     labels, image = label_tiles(size, batch)[0].to(device), images(size, batch).to(device)
-    step = partial(task.update, image, labels)
     rounds = {"cpu": 3, "cuda": 20}[device]
-    times = [seconds_of(step, device, kept=True) for _ in range(WARM_UPS[device] + rounds)]
+    times = [
+        seconds_of(partial(take_step, step, image, labels), device, kept=True) for _ in range(WARM_UPS[device] + rounds)
+    ]
     seconds = statistics.median(times[WARM_UPS[device] :])
-    networks = (task.generator, task.encoder, task.adversary)
+    weights = (*step.networks.painting_weights(), *step.networks.judging_weights())
     return {
         "preset": name,
-        "parameters": sum(value.numel() for network in networks if network for value in network.parameters()),
+        "parameters": sum(value.numel() for value in weights),
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         **({"memory_gpu": torch.cuda.max_memory_allocated() / 2**30} if device == "cuda" else {}),
         "seconds_per_step": seconds,

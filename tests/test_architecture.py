@@ -35,7 +35,8 @@ MAY_KNOW: dict[str, set[str]] = {
     "header": {"config", "legend"},
     "checkpoint": {"config", "header", "legend", "models"},
     "patches": {"raster", "grid", "legend", "config"},
-    "training": {"patches", "raster", "models", "checkpoint", "config", "legend"},
+    "loop": {"models"},
+    "training": {"loop", "patches", "raster", "models", "checkpoint", "config", "legend"},
     "mosaic": {"grid", "raster", "checkpoint", "models", "legend", "config"},
     "segmentation": {"patches", "grid", "raster", "models", "legend", "config", "header", "estimate"},
     "evaluation": {
@@ -57,9 +58,9 @@ ONLY_IN = {
     "rioxarray": {"raster"},
     "zarr": {"raster"},
     "torchgeo": {"patches", "segmentation"},
-    "lightning": {"patches", "training", "segmentation"},
+    "lightning": {"patches", "loop", "training", "segmentation"},
     "torch": {
-        *("models", "checkpoint", "patches", "training", "mosaic"),
+        *("models", "checkpoint", "patches", "loop", "training", "mosaic"),
         *("segmentation", "evaluation", "study"),
     },
     "typer": set(),

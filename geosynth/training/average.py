@@ -15,8 +15,8 @@ from geosynth.models.spectral import folded_parameters
 def update_average(average: nn.Module, source: nn.Module, decay: float) -> None:
     """Average = decay * average + (1 - decay) * source, with the source's spectral norms folded in."""
     folded = folded_parameters(source)
-    for name, value in average.named_parameters():
-        value.lerp_(folded[name], 1 - decay)
+    names, values = zip(*average.named_parameters(), strict=True)
+    torch._foreach_lerp_(list(values), [folded[name] for name in names], 1 - decay)
 
 
 @torch.no_grad()

@@ -1,29 +1,109 @@
 """What a training step draws for each patch: a function of (seed, step, place in the batch), and of nothing else.
 
 So a resumed training draws what an unbroken one would have, and a batch that is shared among devices draws what one
-device would have.
+device would have. All is drawn on the CPU, before the step: the step itself is the same program each time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from geosynth.config import GeneratorSettings
+from geosynth.config import GeneratorSettings, TrainSettings
+from geosynth.models.adversary import Augmentation
 from geosynth.models.field import random_noise, style_field
+from geosynth.models.generator import check_labels
 from geosynth.patches.transforms import random_dihedral
 
 _STYLE_LENGTH = 2048  # pixels over which a drawn style drifts
 
 
-def sample_rngs(seed: int, step: int, places: Sequence[int]) -> list[torch.Generator]:
-    """One random generator for each of the given places in the (global) batch of a step."""
-    states = (np.random.SeedSequence((seed, step, place)).generate_state(1, np.uint64)[0] for place in places)
-    return [torch.Generator().manual_seed(int(state)) for state in states]
+@dataclass(frozen=True)
+class TrainBatch:
+    """The patches of one step on one device, with all that was drawn for them.
+
+    Attributes:
+        image: (B, num_bands, H, W), in [-1, 1] once it is scaled.
+        mask: (B, H, W) class indices.
+        noise: as `geosynth.models.field.random_noise` gives it.
+        latents: (B, latent_size, H / stride, W / stride), or (B, latent_size) for the linear start: the drawn style, or
+            standard normal numbers for the encoder's sampling.
+        second_latents: (D, ...) another drawn style for each row whose style is drawn.
+        changes: (B, n) what decides how the discriminator's view is changed, see `Augmentation`.
+        sides: (B, num_classes + 1) bool, see `label_mix_mask`.
+    """
+
+    image: Tensor
+    mask: Tensor
+    noise: list[Tensor]
+    latents: Tensor
+    second_latents: Tensor
+    changes: Tensor
+    sides: Tensor
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> TrainBatch:
+        """The batch with each tensor replaced."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        noise = [function(one) for one in values.pop("noise")]
+        return TrainBatch(noise=noise, **{name: function(value) for name, value in values.items()})
+
+    def part(self, part: Part) -> TrainBatch:
+        """The rows of a part."""
+        second_latents = self.second_latents[part.seconds]
+        whole = self.apply(lambda values: values[part.rows])
+        return TrainBatch(**{**vars(whole), "second_latents": second_latents})
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a device's share of the batch that pass the networks together, and which of them have a drawn style.
+
+    It is the same in each step. A loss that looks at some rows only counts `drawn_share` or `paired_share`, such that
+    its mean over parts and devices is its mean over all such rows of the batch, however they are spread.
+
+    Attributes:
+        rows: in the share.
+        seconds: of `TrainBatch.second_latents`.
+        drawn: (D,) rows, counted in the part, whose style is drawn.
+        paired: (P,) the others, whose style is read from the image.
+    """
+
+    rows: slice
+    seconds: slice
+    drawn: Tensor
+    paired: Tensor
+    drawn_share: float
+    paired_share: float
+
+
+def split_batch(settings: TrainSettings, rank: int = 0, device: torch.device | str = "cpu") -> list[Part]:
+    """The parts of the share of a process."""
+    everywhere = drawn_places(settings.prior_share, settings.batch_size)
+    size = settings.batch_size // (settings.devices * settings.parts)
+    num_shares = settings.batch_size / size
+    parts: list[Part] = []
+    seconds = 0
+    for index in range(settings.parts):
+        first = (rank * settings.parts + index) * size
+        drawn = [place - first for place in everywhere if first <= place < first + size]
+        paired = sorted(set(range(size)) - set(drawn))
+        num_paired = settings.batch_size - len(everywhere)
+        parts.append(
+            Part(
+                slice(index * size, (index + 1) * size),
+                slice(seconds, seconds + len(drawn)),
+                torch.tensor(drawn, dtype=torch.long, device=device),
+                torch.tensor(paired, dtype=torch.long, device=device),
+                len(drawn) * num_shares / len(everywhere) if everywhere else 0.0,
+                len(paired) * num_shares / num_paired if num_paired else 0.0,
+            )
+        )
+        seconds += len(drawn)
+    return parts
 
 
 def drawn_places(share: float, batch_size: int) -> list[int]:
@@ -31,95 +111,49 @@ def drawn_places(share: float, batch_size: int) -> list[int]:
     return [place for place in range(batch_size) if int((place + 1) * share + 1e-9) > int(place * share + 1e-9)]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Patches of one step on one device, with all that was drawn for them. Tensors are on the networks' device.
-
-    Attributes:
-        image: (B, num_bands, H, W) in [-1, 1].
-        mask: (B, H, W) class indices.
-        noise: as `geosynth.models.field.random_noise` gives it.
-        latents: (B, latent_size, H / stride, W / stride), or (B, latent_size) for the linear start: the drawn style, or
-            standard normal numbers for the encoder's sampling.
-        seconds: (D, ...) another drawn style of the rows in `drawn`.
-        drawn: (D,) rows whose style is drawn.
-        paired: (P,) the other rows, whose style is read from the image.
-        rngs: one a row, for what is drawn later.
-    """
-
-    image: Tensor
-    mask: Tensor
-    noise: list[Tensor]
-    latents: Tensor
-    seconds: Tensor
-    drawn: Tensor
-    paired: Tensor
-    rngs: list[torch.Generator]
-
-    def part(self, index: int, count: int) -> Rows:
-        """One of `count` equal parts."""
-        size = len(self.mask) // count
-        rows = slice(index * size, (index + 1) * size)
-
-        def within(places: Tensor) -> Tensor:
-            return (places >= rows.start) & (places < rows.stop)
-
-        return Rows(
-            self.image[rows],
-            self.mask[rows],
-            [values[rows] for values in self.noise],
-            self.latents[rows],
-            self.seconds[within(self.drawn)],
-            self.drawn[within(self.drawn)] - rows.start,
-            self.paired[within(self.paired)] - rows.start,
-            self.rngs[rows],
-        )
-
-
-def draw_rows(
-    image: Tensor,
-    mask: Tensor,
-    settings: GeneratorSettings,
-    *,
-    seed: int,
-    step: int,
-    first_place: int,
-    drawn: Sequence[int],
-    turn: bool,
-) -> Rows:
-    """Turn and flip the patches of one step, if wanted, and draw their noise and styles.
+def draw_batch(
+    image: Tensor, mask: Tensor, settings: TrainSettings, generator: GeneratorSettings, *, step: int, rank: int = 0
+) -> TrainBatch:
+    """Turn and flip the patches of one step, if wanted, and draw what the step needs for them.
 
     Args:
-        image: (B, num_bands, N, N).
+        image: (B, num_bands, N, N): the process's share of the batch.
         mask: (B, N, N).
-        settings: of the generator.
-        seed: of the training.
-        step: its number.
-        first_place: of these patches in the batch; not 0 where the batch is shared among devices.
-        drawn: places in the batch whose style is drawn.
-        turn: the patches.
+        settings: of the training.
+        generator: its settings.
+        step: its number, from 0.
+        rank: of the process.
+
+    Raises:
+        DataError: if the mask holds what is no class index.
     """
-    rngs = sample_rngs(seed, step, range(first_place, first_place + len(mask)))
-    if turn:
+    check_labels(generator, mask)  # here: on a GPU it would have to be waited for
+    first_place, height, width = rank * len(mask), *mask.shape[1:]
+    rngs = sample_rngs(settings.seed, step, range(first_place, first_place + len(mask)))
+    if settings.turn:
         turned = [random_dihedral(image[row : row + 1], mask[row : row + 1], rng) for row, rng in enumerate(rngs)]
         image, mask = (torch.cat(values) for values in zip(*turned, strict=True))
-    height, width = mask.shape[1:]
-    noise = [random_noise(settings, 1, height, width, rng) for rng in rngs]
-    local = [place - first_place for place in drawn if 0 <= place - first_place < len(mask)]
-    paired = sorted(set(range(len(mask))) - set(local))
-    latents = [random_style(settings, height, width, rng, drifts=row in local) for row, rng in enumerate(rngs)]
-    seconds = [random_style(settings, height, width, rngs[row]) for row in local]
-    device = mask.device
-    return Rows(
-        image.contiguous(memory_format=torch.channels_last),
+    noise = [random_noise(generator, 1, height, width, rng) for rng in rngs]
+    everywhere = drawn_places(settings.prior_share, settings.batch_size)
+    drawn = [place - first_place for place in everywhere if 0 <= place - first_place < len(mask)]
+    latents = [random_style(generator, height, width, rng, drifts=row in drawn) for row, rng in enumerate(rngs)]
+    second_latents = [random_style(generator, height, width, rngs[row]) for row in drawn]
+    num_changes = Augmentation.NUM_DRAWS if settings.augment else 0
+    return TrainBatch(
+        image,
         mask,
-        [torch.cat(maps).to(device) for maps in zip(*noise, strict=True)],
-        torch.cat(latents).to(device),
-        torch.cat(seconds or [latents[0][:0]]).to(device),
-        torch.tensor(local, dtype=torch.long, device=device),
-        torch.tensor(paired, dtype=torch.long, device=device),
-        rngs,
+        [torch.cat(maps) for maps in zip(*noise, strict=True)],
+        torch.cat(latents),
+        torch.cat(second_latents or [latents[0][:0]]),
+        torch.stack([torch.rand(num_changes, generator=rng) for rng in rngs]),
+        torch.stack([torch.rand(generator.num_classes + 1, generator=rng) for rng in rngs]) < 0.5,
     )
+
+
+def sample_rngs(seed: int, step: int, places: Sequence[int]) -> list[torch.Generator]:
+    """One random generator for each of the given places in the (global) batch of a step."""
+    states = (np.random.SeedSequence((seed, step, place)).generate_state(1, np.uint64)[0] for place in places)
+    return [torch.Generator().manual_seed(int(state)) for state in states]
 
 
 def random_style(

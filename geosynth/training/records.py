@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import torch
 from PIL import Image
@@ -14,61 +15,12 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 from geosynth.config.bands import rgb_bands
-from geosynth.files import writing as writing_files
+from geosynth.files import writing
 from geosynth.legend import Legend
-from geosynth.models.device import plain_memory_error
-from geosynth.training.draws import random_inputs, sample_rngs
-from geosynth.training.step import SpadeTask
+from geosynth.training.draws import TrainBatch, random_inputs, sample_rngs
+from geosynth.training.step import SpadeStep
 
-# --- Failures to write, as one line.
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """`geosynth.files.writing` for torch, whose writer raises `RuntimeError`, also when memory runs out.
-
-    Raises:
-        OutputError: as there.
-        MemoryError: if memory ran out.
-    """
-    with writing_files(path, RuntimeError), plain_memory_error():
-        yield
-
-
-# --- Picture grids: labels, real and synthetic patches side by side, to watch a training by eye.
-
-_ROWS = 4
-
-
-@torch.no_grad()
-def preview_grid(task: SpadeTask, batch: dict[str, Tensor], legend: Legend) -> Tensor:
-    """One row a patch: labels, real, two synthetic with different styles; then real and synthetic in one more band.
-
-    Labels have the legend's colours, images those of `rgb_bands`; of more than three bands the last one that is not
-    among these is shown in grey. All devices must call this together.
-
-    Returns:
-        (3, H, W) uint8.
-    """
-    generator = task.finished_generator()
-    mask, real = batch["mask"][:_ROWS], batch["image"][:_ROWS]
-    fakes = [
-        generator(mask, *random_inputs(generator.settings, mask, sample_rngs(seed, 0, range(len(mask)))))
-        for seed in range(2)
-    ]
-    colours = _colours(legend).to(mask.device)
-    cells = [colours[mask].permute(0, 3, 1, 2)]
-    natural = list(rgb_bands(task.band_names))
-    cells += [(image[:, natural] + 1) / 2 for image in (real, *fakes)]
-    if further := [band for band in range(real.shape[1]) if band not in natural]:
-        cells += [(image[:, [further[-1]] * 3] + 1) / 2 for image in (real, fakes[0])]
-    grid: Tensor = make_grid(torch.stack(cells, dim=1).flatten(0, 1).clamp(0, 1), nrow=len(cells))
-    return (grid * 255).round().byte().cpu()
-
-
-def _colours(legend: Legend) -> Tensor:
-    """(num_classes + 1, 3) in [0, 1]; the last, black, for pixels without a class."""
-    return torch.tensor([*(each.rgb for each in legend.classes), (0, 0, 0)]) / 255
+_ROWS = 4  # of a picture grid
 
 
 class Records:
@@ -77,21 +29,37 @@ class Records:
     Args:
         out: their folder.
         start: steps done so far. What was written of later steps, before a crash, is forgotten.
+        seconds: that they took.
     """
 
-    def __init__(self, out: Path, start: int) -> None:
-        self.out = out
-        self.start = start
+    def __init__(self, out: Path, start: int, seconds: float) -> None:
+        self.out, self.start = out, start
+        self._last = start, seconds
         self.path = out / "metrics.csv"
         self.board: SummaryWriter | None = None
-        with writing(self.path):
+        with writing(self.path, RuntimeError):
             kept = _rows_until(self.path, start) if start and self.path.exists() else []
             with self.path.open("w", newline="") as file:
                 csv.writer(file).writerows(kept)
 
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of metrics."""
-        with writing(self.path):
+    def add(
+        self, step: int, seconds: float, losses: Mapping[str, float], rates: tuple[float, float], batch_size: int
+    ) -> None:
+        """One line of metrics.
+
+        Args:
+            step: steps done.
+            seconds: that they took.
+            losses: means since the line before, by name.
+            rates: learning rates, generator's and discriminator's.
+            batch_size: patches a step.
+        """
+        last_step, last_seconds = self._last
+        values = {f"loss/{name}": value for name, value in losses.items()}
+        values |= dict(zip(("rate/generator", "rate/discriminator"), rates, strict=True))
+        passed = max(seconds - last_seconds, 1e-9)
+        values |= {"images_per_second": (step - last_step) * batch_size / passed, "seconds": seconds}
+        with writing(self.path, RuntimeError):
             with self.path.open("a", newline="") as file:
                 if file.tell() == 0:
                     csv.writer(file).writerow(["step", *values])
@@ -99,17 +67,22 @@ class Records:
             for name, value in values.items():
                 self._open_board().add_scalar(name, value, step)
             self._open_board().flush()
+        self._last = step, seconds
 
     def show(self, step: int, grid: Tensor) -> None:
         """A picture, (3, H, W) uint8."""
         path = self.out / "previews" / f"{step:06d}.png"
-        with writing(path):
+        with writing(path, RuntimeError):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(grid.permute(1, 2, 0).numpy()).save(path)
             self._open_board().add_image("labels, real, synthetic", grid, step)
 
-    def close(self) -> None:
-        """Flush and close."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.board is not None:
             self.board.close()
 
@@ -131,3 +104,40 @@ def _rows_until(path: Path, last: int) -> list[list[str]]:
         if int(row[0]) <= last:
             kept.append(row)
     return kept
+
+
+@torch.no_grad()
+def preview_grid(step: SpadeStep, batch: TrainBatch, legend: Legend, band_names: Sequence[str]) -> Tensor:
+    """One row a patch: labels, real, two synthetic with different styles; then real and synthetic in one more band.
+
+    Labels have the legend's colours, images those of `rgb_bands`; of more than three bands the last one that is not
+    among these is shown in grey. All processes must call this together.
+
+    Args:
+        step: of the training.
+        batch: of patches, on the device; the first four are shown.
+        legend: of the labels.
+        band_names: of the images.
+
+    Returns:
+        (3, H, W) uint8.
+    """
+    generator = step.finished_generator()
+    mask, real = batch.mask[:_ROWS], batch.image[:_ROWS]
+    fakes = [
+        generator(mask, *random_inputs(generator.settings, mask, sample_rngs(seed, 0, range(len(mask)))))
+        for seed in range(2)
+    ]
+    colours = _colours(legend).to(mask.device)
+    cells = [colours[mask].permute(0, 3, 1, 2)]
+    natural = list(rgb_bands(band_names))
+    cells += [(image[:, natural] + 1) / 2 for image in (real, *fakes)]
+    if further := [band for band in range(len(band_names)) if band not in natural]:
+        cells += [(image[:, [further[-1]] * 3] + 1) / 2 for image in (real, fakes[0])]
+    grid: Tensor = make_grid(torch.stack(cells, dim=1).flatten(0, 1).clamp(0, 1), nrow=len(cells))
+    return (grid * 255).round().byte().cpu()
+
+
+def _colours(legend: Legend) -> Tensor:
+    """(num_classes + 1, 3) in [0, 1]; the last, black, for pixels without a class."""
+    return torch.tensor([*(each.rgb for each in legend.classes), (0, 0, 0)]) / 255

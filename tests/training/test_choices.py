@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from trainings import BANDS
 
 from geosynth.config import TrainSettings
 from geosynth.config.base import parse_duration
 from geosynth.errors import SettingsError
-from geosynth.training.step import SpadeTask
+from geosynth.training.networks import SpadeNetworks
 
 
 @pytest.mark.parametrize(
@@ -87,9 +86,8 @@ def test_files_that_are_not_there_or_no_text(tmp_path):
 def test_presets_build_networks_of_the_size_they_tell(name):
     settings = TrainSettings.resolve(preset=name, perceptual_weight=0.0)
     with torch.device("meta"):
-        task = SpadeTask(settings, 6, BANDS)
-    networks = [network for network in (task.generator, task.encoder, task.adversary) if network is not None]
-    assert sum(value.numel() for network in networks for value in network.parameters()) == (
+        networks = SpadeNetworks(settings, 6, 4)
+    assert sum(value.numel() for value in (*networks.painting_weights(), *networks.judging_weights())) == (
         TrainSettings.presets()[name].parameters
     )
 

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from trainings import TINY, make_store
+from trainings import TINY, make_store, ready, update
 
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
 from geosynth.models.field import position_noise, random_noise, style_field
 from geosynth.mosaic.twin import twin
 from geosynth.raster.stores.store import Store
-from geosynth.training.step import SpadeTask
 from geosynth.training.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -45,12 +44,8 @@ def test_steps_have_the_losses_of_the_cpu(choice):
     mask = torch.randint(6, (2, 8, 8), generator=rng).repeat_interleave(8, 1).repeat_interleave(8, 2)
     losses = {}
     for device in ("cpu", "cuda"):
-        task = SpadeTask(settings, 6, ("red", "green", "blue", "nir")).to(device)
-        task.prepare(task.configure_optimizers())
-        losses[device] = []
-        for _ in range(2):
-            task.update(image.to(device), mask.to(device))
-            losses[device].append(task.losses)
+        step = ready(settings, device)
+        losses[device] = [update(step, image, mask, number) for number in range(2)]
     for on_cpu, on_gpu in zip(losses["cpu"], losses["cuda"], strict=True):
         assert on_gpu == pytest.approx(on_cpu, rel=1e-2, abs=1e-3)
 

@@ -6,12 +6,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geosynth.config import GeneratorSettings
+from geosynth.config import GeneratorSettings, TrainSettings
+from geosynth.errors import DataError
 from geosynth.models.field import position_noise, style_field
-from geosynth.training.draws import draw_rows, drawn_places, random_inputs, random_style, sample_rngs
+from geosynth.training.draws import (
+    draw_batch,
+    drawn_places,
+    random_inputs,
+    random_style,
+    sample_rngs,
+    split_batch,
+)
 
 SETTINGS = GeneratorSettings(num_classes=3, num_bands=2, base_width=2, depth="less", latent_size=5, noise_channels=2)
 LINEAR = SETTINGS.model_copy(update={"start": "linear", "noise_channels": 0, "crop_size": 32})
+TRAIN = TrainSettings(seed=7, batch_size=4, prior_share=0.5, augment=1.0)  # places 1 and 3 have a drawn style
 
 
 def batch(count, seed=0):
@@ -19,38 +28,51 @@ def batch(count, seed=0):
     return torch.rand((count, 2, 32, 32), generator=rng), torch.randint(3, (count, 32, 32), generator=rng)
 
 
-def draw(image, mask, *, step=0, first_place=0, drawn=(1, 3), seed=7, settings=SETTINGS, turn=True):
-    return draw_rows(image, mask, settings, seed=seed, step=step, first_place=first_place, drawn=drawn, turn=turn)
+def draw(image, mask, *, step=0, rank=0, generator=SETTINGS, **changes):
+    return draw_batch(image, mask, TRAIN.model_copy(update=changes), generator, step=step, rank=rank)
 
 
-def tensors(rows):
-    return [rows.image, rows.mask, *rows.noise, rows.latents]
+def tensors(batch):
+    return [batch.image, batch.mask, *batch.noise, batch.latents, batch.second_latents, batch.changes, batch.sides]
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, LINEAR], ids=["convolution", "linear"])
 def test_shares_of_a_batch_draw_what_the_whole_does(settings):
     image, mask = batch(4)
-    whole = draw(image, mask, settings=settings)
+    whole = draw(image, mask, generator=settings)
     shares = [
-        draw(image[first : first + 2], mask[first : first + 2], first_place=first, settings=settings)
-        for first in (0, 2)
+        draw(image[2 * rank : 2 * rank + 2], mask[2 * rank : 2 * rank + 2], rank=rank, generator=settings)
+        for rank in (0, 1)
     ]
     for expected, *parts in zip(tensors(whole), *map(tensors, shares), strict=True):
         assert torch.equal(expected, torch.cat(parts))
-    assert torch.equal(whole.seconds, torch.cat([share.seconds for share in shares]))
-    assert [share.drawn.tolist() for share in shares] == [[1], [1]]
-    assert [share.paired.tolist() for share in shares] == [[0], [0]]
-    assert torch.rand(1, generator=whole.rngs[2]) == torch.rand(1, generator=shares[1].rngs[0])
+    assert len(whole.second_latents) == 2
 
 
 def test_parts_hold_the_rows_of_the_whole():
-    rows = draw(*batch(4), drawn=(0, 3))
-    parts = [rows.part(index, 2) for index in range(2)]
-    for expected, *pieces in zip(tensors(rows), *map(tensors, parts), strict=True):
+    whole, layout = draw(*batch(4)), split_batch(TRAIN.model_copy(update={"parts": 2}))
+    parts = [whole.part(part) for part in layout]
+    for expected, *pieces in zip(tensors(whole), *map(tensors, parts), strict=True):
         assert torch.equal(expected, torch.cat(pieces))
-    assert torch.equal(rows.seconds, torch.cat([part.seconds for part in parts]))
-    assert [part.drawn.tolist() for part in parts] == [[0], [1]]
-    assert [part.paired.tolist() for part in parts] == [[1], [0]]
+    assert [part.drawn.tolist() for part in layout] == [[1], [1]]
+    assert [part.paired.tolist() for part in layout] == [[0], [0]]
+
+
+@given(st.floats(0, 1), st.sampled_from([(1, 1), (2, 1), (1, 4), (2, 3)]), st.integers(1, 5))
+def test_means_over_parts_and_devices_are_those_of_the_batch(share, cut, size):
+    """Of a value a row, over the rows with a drawn style, and over the others."""
+    devices, parts = cut
+    count = devices * parts * size
+    settings = TRAIN.model_copy(update={"devices": devices, "parts": parts, "batch_size": count, "prior_share": share})
+    values = torch.rand(count, generator=torch.Generator().manual_seed(0))
+    layout = [part for rank in range(devices) for part in split_batch(settings, rank)]
+    drawn = torch.tensor([place in drawn_places(share, count) for place in range(count)])
+    for name, rows in (("drawn", drawn), ("paired", ~drawn)):
+        found = 0.0
+        for place, part in enumerate(layout):
+            chosen = values[place * size :][getattr(part, name)]
+            found += float(chosen.mean()) * getattr(part, f"{name}_share") / len(layout) if len(chosen) else 0.0
+        assert found == pytest.approx(float(values[rows].mean()) if rows.any() else 0.0, abs=1e-5)
 
 
 def test_steps_and_seeds_draw_other_numbers():
@@ -62,17 +84,25 @@ def test_steps_and_seeds_draw_other_numbers():
 
 def test_image_and_mask_turn_together():
     _, mask = batch(16)
-    rows = draw(mask[:, None].float().expand(-1, 2, -1, -1), mask)
-    assert torch.equal(rows.image[:, 1], rows.mask.float())
-    assert not torch.equal(rows.mask, mask)
-    assert [sorted(one.flatten().tolist()) for one in rows.mask] == [sorted(one.flatten().tolist()) for one in mask]
+    turned = draw(mask[:, None].float().expand(-1, 2, -1, -1), mask)
+    assert torch.equal(turned.image[:, 1], turned.mask.float())
+    assert not torch.equal(turned.mask, mask)
+    assert [sorted(one.flatten().tolist()) for one in turned.mask] == [sorted(one.flatten().tolist()) for one in mask]
 
 
 def test_north_stays_up_where_that_is_wanted():
     image, mask = batch(4)
-    rows = draw(image, mask, turn=False)
-    assert torch.equal(rows.image, image)
-    assert torch.equal(rows.mask, mask)
+    kept = draw(image, mask, turn=False)
+    assert torch.equal(kept.image, image)
+    assert torch.equal(kept.mask, mask)
+
+
+@pytest.mark.parametrize("label", [4, -1])
+def test_labels_that_are_no_class_are_refused(label):
+    image, mask = batch(4)
+    draw(image, mask.fill_(3))  # no class
+    with pytest.raises(DataError, match=f"labels hold {min(label, 3)}..{max(label, 3)}: class indices are 0..2, and 3"):
+        draw(image, mask.index_fill(0, torch.tensor([1]), label))
 
 
 @given(st.floats(0, 1), st.integers(1, 64))

@@ -2,16 +2,15 @@
 
 import pytest
 import torch
-from trainings import EVERY_STEP, TINY, checkpoint_in, make_store, start_and_break
+from trainings import EVERY_STEP, TINY, checkpoint_in, make_store, ready, start_and_break
 
 from geosynth.checkpoint import DEFAULT_MODEL, ModelCard, load_generator, save_generator
 from geosynth.config import TrainSettings
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.models.field import random_noise
-from geosynth.training.step import SpadeTask
-from geosynth.training.train import load_initial, train, with_networks_of
+from geosynth.training.start import load_initial, with_networks_of
+from geosynth.training.train import train
 
-BANDS = ("red", "green", "blue", "nir")
 NO_LEARNING = {"generator_rate": 1e-12, "discriminator_rate": 1e-12, "steps": 1}
 
 
@@ -131,9 +130,7 @@ def test_what_is_no_model_is_refused(store, tmp_path):
 
 def test_the_generator_starts_slowly_where_it_knows_something():
     def rates(settings, progress):
-        task = SpadeTask(settings, 6, BANDS)
-        task.optimisers = task.configure_optimizers()
-        return task.set_rates(progress)
+        return ready(settings).set_rates(progress)
 
     fresh, initial = TINY, TINY.model_copy(update={"init": "some model"})
     full = (TINY.generator_rate, TINY.discriminator_rate)
@@ -146,4 +143,4 @@ def test_the_generator_starts_slowly_where_it_knows_something():
 
 def test_a_training_from_nothing_records_no_initial_model(model):
     assert isinstance(load_generator(model).card, ModelCard)
-    assert checkpoint_in(model.parent)["geosynth"]["data"].get("initial") is None
+    assert checkpoint_in(model.parent)["job"]["data"].get("initial") is None

@@ -1,14 +1,14 @@
 """Metrics and pictures of a training, through interruptions."""
 
 import csv
+from dataclasses import replace
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trainings import BANDS, TINY
+from trainings import BANDS, TINY, ready
 
 from geosynth.legend import CHESAPEAKE
 from geosynth.training.records import Records, preview_grid
-from geosynth.training.step import SpadeTask
 
 
 def rows_in(out):
@@ -17,10 +17,9 @@ def rows_in(out):
 
 
 def write(out, start, steps):
-    records = Records(out, start)
-    for step in steps:
-        records.add(step, {"loss/gan": step / 10, "seconds": float(step)})
-    records.close()
+    with Records(out, start, float(start)) as records:
+        for step in steps:
+            records.add(step, float(step), {"gan": step / 10}, (1e-4, 4e-4), batch_size=3)
 
 
 def board_in(out):
@@ -33,6 +32,7 @@ def test_steps_after_the_checkpoint_are_forgotten(tmp_path):
     write(tmp_path, 0, range(1, 6))
     write(tmp_path, 3, range(4, 7))
     assert [(row["step"], row["loss/gan"]) for row in rows_in(tmp_path)] == [(str(i), str(i / 10)) for i in range(1, 7)]
+    assert {row["images_per_second"] for row in rows_in(tmp_path)} == {"3"}  # one step a second
     assert [event.step for event in board_in(tmp_path).Scalars("loss/gan")] == [1, 2, 3, 4, 5, 6]
 
 
@@ -51,22 +51,22 @@ def test_a_fresh_training_starts_a_fresh_table(tmp_path):
 
 
 def test_pictures_go_to_both_places(tmp_path):
-    records = Records(tmp_path, 0)
-    records.show(7, torch.zeros((3, 4, 5), dtype=torch.uint8))
-    records.close()
+    with Records(tmp_path, 0, 0.0) as records:
+        records.show(7, torch.zeros((3, 4, 5), dtype=torch.uint8))
     assert (tmp_path / "previews" / "000007.png").is_file()
     assert board_in(tmp_path).Tags()["images"] == ["labels, real, synthetic"]
 
 
 def test_the_grid_shows_labels_in_their_colours_and_real_pixels():
-    task = SpadeTask(TINY, 6, BANDS)
-    task.recent_masks.append(torch.zeros((2, 64, 64), dtype=torch.uint8))
+    step = ready(TINY)
+    step.recent_masks.append(torch.zeros((2, 64, 64), dtype=torch.uint8))
     mask = torch.zeros((1, 64, 64), dtype=torch.long)
     mask[0, 32:] = 4
     mask[0, :, 40:] = 6  # no class
     real = torch.full((1, 4, 64, 64), -1.0)
     real[:, 1], real[:, 3] = 1.0, 0.0
-    grid = preview_grid(task, {"mask": mask, "image": real}, CHESAPEAKE)
+    batch = replace(step.draw(0, real, mask), image=real, mask=mask)  # not turned
+    grid = preview_grid(step, batch, CHESAPEAKE, BANDS)
     assert grid.shape == (3, 68, 6 * 66 + 2)
     for (row, column), expected in {(5, 5): 0, (50, 5): 4}.items():
         assert tuple(grid[:, row, column].tolist()) == CHESAPEAKE.classes[expected].rgb
@@ -77,10 +77,9 @@ def test_the_grid_shows_labels_in_their_colours_and_real_pixels():
 
 
 def test_the_grid_shows_natural_colours_whatever_the_order_of_the_bands():
-    task = SpadeTask(TINY, 6, ("blue", "green", "red", "nir"))
-    mask = torch.zeros((1, 64, 64), dtype=torch.long)
-    task.recent_masks.append(mask.byte())
+    step, mask = ready(TINY), torch.zeros((1, 64, 64), dtype=torch.long)
+    step.recent_masks.append(mask.byte())
     real = torch.tensor([-1.0, -0.5, 1.0, 0.0])[None, :, None, None].expand(1, 4, 64, 64)
-    grid = preview_grid(task, {"mask": mask, "image": real}, CHESAPEAKE)
+    grid = preview_grid(step, step.draw(0, real, mask), CHESAPEAKE, ("blue", "green", "red", "nir"))
     assert grid[:, 20, 66 + 20].tolist() == [255, 64, 0]
     assert grid[:, 20, 4 * 66 + 20].tolist() == [128, 128, 128]  # near infrared

@@ -22,12 +22,12 @@ from trainings import (
     steps_in,
 )
 
+from geosynth import loop as loop_module
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.legend import CHESAPEAKE
-from geosynth.training import fit as watch_module
-from geosynth.training import step as objectives_module
+from geosynth.training import objectives as objectives_module
 from geosynth.training import train as train_module
-from geosynth.training.step import SpadeTask
+from geosynth.training.records import Records
 from geosynth.training.train import train
 
 
@@ -49,14 +49,15 @@ def test_a_resumed_training_is_the_unbroken_one(store, tmp_path, unbroken, step)
     assert told == list(range(step, 6))
     assert path.read_bytes() == (unbroken / "model.safetensors").read_bytes()
     assert equal(checkpoint_in(tmp_path), checkpoint_in(unbroken))
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*partial*"))
 
 
 KILLED = """
 import os, signal, sys
 sys.path[:0] = {paths!r}
 from geosynth.raster.stores.store import Store
-from geosynth.training import step as objectives
+from geosynth.training import objectives
+from geosynth.training.records import Records
 from geosynth.training.train import train
 from trainings import EVERY_STEP
 original, calls = objectives.kl_divergence, []
@@ -186,7 +187,7 @@ def test_going_on_with_a_copy_of_the_data_is_not_refused(unfinished, tmp_path):
 
 def test_a_checkpoint_of_other_networks_is_refused_in_one_line(unfinished, store, tmp_path):
     checkpoint = checkpoint_in(unfinished)
-    del checkpoint["state_dict"]["encoder.mean.bias"]
+    del checkpoint["network"]["encoder.mean.bias"]
     torch.save(checkpoint, tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError, match="networks for other data") as caught:
         train(store, tmp_path, LONGER)
@@ -217,7 +218,7 @@ def test_ctrl_c_keeps_the_whole_step_and_reaches_the_caller(store, tmp_path, unb
     assert signal.getsignal(signal.SIGINT) is handler
     assert steps_in(tmp_path / "one") == 3
     assert train(store, tmp_path / "one", EVERY_STEP).read_bytes() == (unbroken / "model.safetensors").read_bytes()
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*partial*"))
 
 
 def test_ctrl_c_twice_does_not_wait_and_saves_no_half_step(store, tmp_path, monkeypatch):
@@ -243,7 +244,7 @@ def test_an_interrupt_raised_by_progress_is_one_too(store, tmp_path):
 
 def test_ctrl_c_after_the_last_step_leaves_the_model_for_later(trained, store, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(SpadeTask, "on_train_end", lambda task: signal.raise_signal(signal.SIGINT))
+        patch.setattr(Records, "__exit__", lambda *args: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             train(store, tmp_path, TINY)
     assert train(store, tmp_path, TINY).read_bytes() == (trained[0] / "model.safetensors").read_bytes()
@@ -261,7 +262,7 @@ def test_a_handler_of_the_callers_stays_in_charge(store, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_saves_no_weights_that_are_not_finite(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(watch_module, "_is_finite", lambda task: False)
+    monkeypatch.setattr(loop_module, "is_finite", lambda network: False)
     signal_in_step(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         train(store, tmp_path, LONGER)
@@ -277,6 +278,6 @@ def test_a_damaged_checkpoint_is_refused(store, tmp_path):
 
 
 def test_a_checkpoint_with_code_inside_is_not_run(store, tmp_path):
-    torch.save({"state_dict": {"steps_done": Interrupted}}, tmp_path / "last.ckpt")
+    torch.save({"network": {"weight": Interrupted}}, tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError):
         train(store, tmp_path, TINY)

@@ -13,10 +13,10 @@ from geosynth.checkpoint import load_generator
 from geosynth.config import TrainSettings
 from geosynth.errors import DataError, GeosynthError, OutputError, SettingsError, TrainingError
 from geosynth.models.field import random_noise
+from geosynth.training import objectives as objectives_module
 from geosynth.training import records as records_module
-from geosynth.training import step as objectives_module
 from geosynth.training import train as train_module
-from geosynth.training.step import SpadeTask
+from geosynth.training.step import SpadeStep
 from geosynth.training.train import train
 
 
@@ -80,15 +80,16 @@ def test_no_warnings_reach_the_user(store, tmp_path):
 
 def spoil_weights(monkeypatch, step):
     """Weights that are no longer finite, after losses that were."""
-    original = SpadeTask.training_step
+    original = SpadeStep.update
 
-    def training_step(task, batch, batch_index):
-        original(task, batch, batch_index)
-        if task.steps_done == step:
+    def update(own, number, batch):
+        losses = original(own, number, batch)
+        if number + 1 == step:
             with torch.no_grad():
-                task.encoder.mean.weight[0, 0] = float("inf")
+                own.networks.encoder.mean.weight[0, 0] = float("inf")
+        return losses
 
-    monkeypatch.setattr(SpadeTask, "training_step", training_step)
+    monkeypatch.setattr(SpadeStep, "update", update)
 
 
 def test_weights_that_are_not_finite_are_not_saved(store, tmp_path, monkeypatch):
@@ -97,7 +98,7 @@ def test_weights_that_are_not_finite_are_not_saved(store, tmp_path, monkeypatch)
         train(store, tmp_path, EVERY_STEP)
     assert "\n" not in str(caught.value)
     assert steps_in(tmp_path) == 1
-    saved = checkpoint_in(tmp_path)["state_dict"]
+    saved = checkpoint_in(tmp_path)["network"]
     assert torch.isfinite(saved["encoder.mean.weight"]).all()
 
 
@@ -114,7 +115,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(store, tmp_path, monkeypat
         train(store, tmp_path, EVERY_STEP)
     assert "\n" not in str(caught.value)
     assert steps_in(tmp_path) == 2
-    assert all(torch.isfinite(value).all() for value in checkpoint_in(tmp_path)["state_dict"].values())
+    assert all(torch.isfinite(value).all() for value in checkpoint_in(tmp_path)["network"].values())
 
 
 def test_divergence_promises_no_checkpoint_where_there_is_none(store, tmp_path, monkeypatch):
@@ -135,7 +136,7 @@ def test_a_loss_that_explodes_stops_the_training_too(store, tmp_path):
 def test_smallest_crop_trains_in_bfloat16(store, tmp_path, depth):
     settings = TINY.model_copy(update={"precision": "bf16", "depth": depth, "base_width": 4})
     train(store, tmp_path, settings)
-    saved = checkpoint_in(tmp_path)["state_dict"]
+    saved = checkpoint_in(tmp_path)["network"]
     assert all(torch.isfinite(value).all() for value in saved.values())
 
 
@@ -267,7 +268,7 @@ def one_line_output_error(store, out, settings=TINY):
 
 def test_a_place_where_no_file_can_be_made_is_found_before_the_first_step(store, tmp_path, monkeypatch):
     """As in a file system that only looks writable."""
-    monkeypatch.setattr(SpadeTask, "update", lambda *args: pytest.fail("trains"))
+    monkeypatch.setattr(SpadeStep, "update", lambda *args: pytest.fail("trains"))
     monkeypatch.setattr(train_module.Path, "touch", refuse_to_write)
     assert "run: cannot be written: No space" in one_line_output_error(store, tmp_path / "run")
 
@@ -281,13 +282,13 @@ def test_a_dangling_link_is_no_place_for_a_model(store, tmp_path):
     "error", [OSError(28, "No space left on device"), RuntimeError("Parent directory does not exist\nat torch")]
 )
 def test_a_checkpoint_that_cannot_be_written(store, tmp_path, monkeypatch, error):
-    def fail(trainer, path):
+    def fail(values, path):
         path.write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(train_module.Trainer, "save_checkpoint", fail)
+    monkeypatch.setattr(torch, "save", fail)
     assert "last.ckpt: cannot be written: " in one_line_output_error(store, tmp_path)
-    assert not list(tmp_path.glob("last.ckpt*"))
+    assert not list(tmp_path.glob("*ckpt*"))
 
 
 def test_a_preview_that_cannot_be_written(store, tmp_path):

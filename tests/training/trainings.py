@@ -11,8 +11,11 @@ from odc.geo.geobox import GeoBox
 from geosynth.config import TrainSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
+from geosynth.loop import open_fabric
 from geosynth.raster.stores.source import Scene
 from geosynth.raster.stores.store import Store
+from geosynth.training.networks import SpadeNetworks
+from geosynth.training.step import SpadeStep
 from geosynth.training.train import train
 
 TINY = TrainSettings(
@@ -72,12 +75,24 @@ def make_store(
     return Store(path)
 
 
+def ready(settings, device="cpu", **changes):
+    """A step of fresh networks, without a loop around it."""
+    settings = settings.model_copy(update=changes)
+    return SpadeStep(SpadeNetworks(settings, 6, 4), settings, BANDS, open_fabric(settings.precision, device))
+
+
+def update(step, image, mask, number=0):
+    """One update; its losses as numbers."""
+    batch = step.draw(number, image, mask).apply(lambda values: values.to(step.fabric.device))
+    return {name: float(value) for name, value in step.update(number, batch).items()}
+
+
 def equal(one, other):
     """Whether nests of dicts, lists and tensors are the same, times spent left out."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one if key != "callbacks")
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one if key != "seconds")
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(equal, one, other))
     return one == other
@@ -88,7 +103,7 @@ def checkpoint_in(out):
 
 
 def steps_in(out):
-    return checkpoint_in(out)["geosynth"]["steps"]
+    return checkpoint_in(out)["steps"]
 
 
 class Interrupted(Exception):

@@ -2,18 +2,20 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
-from trainings import BANDS, TINY, checkpoint_in
+from trainings import TINY, checkpoint_in
 
 from geosynth.checkpoint import load_generator
-from geosynth.errors import TrainingError
-from geosynth.training import replicas
-from geosynth.training.step import SpadeTask
+from geosynth.errors import RasterError, TrainingError
+from geosynth.training.networks import SpadeNetworks
 from geosynth.training.train import train
+from geosynth.training.workers import workers
 
 # Three places of four read their style: one process has one more than the other, and one has no second fake.
 SETTINGS = TINY.model_copy(update={"batch_size": 4, "prior_share": 0.25, "diversity_weight": 2.0})
@@ -29,21 +31,22 @@ def test_two_processes_train_as_one_does(store, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     train(store, alone, SETTINGS)
     told = []
-    path = train(store, together, SETTINGS.model_copy(update={"devices": 2}), progress=lambda *v: told.append(v[0]))
+    settings = SETTINGS.model_copy(update={"devices": 2})
+    path = train(store, together, settings, progress=lambda *values: told.append(values[0]))
     assert told == [1, 2, 3]
     assert not torch.distributed.is_initialized()
     assert metrics_of(together) == [pytest.approx(row, rel=1e-3, abs=1e-5) for row in metrics_of(alone)]
 
     expected, found = checkpoint_in(alone), checkpoint_in(together)
-    for one, other in zip(expected["geosynth"]["recent_masks"], found["geosynth"]["recent_masks"], strict=True):
+    for one, other in zip(expected["others"]["recent_masks"], found["others"]["recent_masks"], strict=True):
         assert torch.equal(one, other)
     # Single weights may differ: Adam's steps are of one length however small the gradient, and those of biases before a
     # norm are rounding errors. So compare to how far the weights have come, all together.
-    start = SpadeTask(SETTINGS, 6, BANDS).state_dict()
+    start = SpadeNetworks(SETTINGS, 6, 4).state_dict()
     moved = differ = 0.0
-    for name, value in expected["state_dict"].items():
+    for name, value in expected["network"].items():
         moved += float((value - start[name]).abs().sum())
-        differ += float((value - found["state_dict"][name]).abs().sum())
+        differ += float((value - found["network"][name]).abs().sum())
     assert differ < 0.02 * moved
     model, reference = load_generator(path), load_generator(alone / "model.safetensors")
     for one, other in zip(reference.generator.buffers(), model.generator.buffers(), strict=True):
@@ -52,56 +55,66 @@ def test_two_processes_train_as_one_does(store, tmp_path):
 
 def test_one_process_starts_no_other(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: pytest.fail("starts a process"))
-    with replicas.workers(1, {}) as rank:
-        assert rank == replicas.Rank(0, 1)
+    with workers(1, print) as rank:
+        assert (rank.local_rank(), rank.count) == (0, 1)
 
 
-FAKE = """
-import json, sys
-arguments = json.loads(sys.stdin.readline())
-print("many\\nlines", file=sys.stderr)
-sys.exit(arguments["says"])
-"""
-PATIENT = "import sys; sys.stdin.readline(); sys.stdin.read()"
+def fail(rank, error):
+    print("many\nlines", file=sys.stderr)
+    raise error
 
 
-def fake_worker(monkeypatch, code):
-    original, started = subprocess.Popen, []
+def wait(rank):
+    time.sleep(600)
+
+
+def note(rank, path, value):
+    path.write_text(json.dumps([rank.local_rank(), rank.count, rank.main_port, value]))
+
+
+@pytest.fixture(autouse=True)
+def _workers_know_this_file(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that are started."""
+    original, processes = subprocess.Popen, []
 
     def start(command, **options):
-        started.append(original([sys.executable, "-c", code], **options))
-        return started[-1]
+        processes.append(original(command, **options))
+        return processes[-1]
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    return started
+    return processes
 
 
-def test_a_workers_failure_is_told_in_its_last_line(monkeypatch):
-    fake_worker(monkeypatch, FAKE)
+def test_a_workers_failure_is_told_in_its_last_line(started):
+    error = RasterError("store.zarr: cannot be read")
     with pytest.raises(TrainingError, match=r"^a worker failed: store\.zarr: cannot be read$"):  # noqa: SIM117
-        with replicas.workers(2, {"says": "store.zarr: cannot be read"}):
+        with workers(2, fail, error):
+            started[0].wait()
             raise RuntimeError("Connection closed by peer")  # as collective calls do then
 
 
-def test_a_worker_that_fails_at_the_end_is_told_too(monkeypatch):
-    fake_worker(monkeypatch, FAKE)
-    with pytest.raises(TrainingError, match="a worker failed"), replicas.workers(3, {"says": "no"}):
+def test_a_worker_that_fails_at_the_end_is_told_too():
+    with pytest.raises(TrainingError, match="a worker failed: KeyError: 5"), workers(2, fail, KeyError(5)):
         pass
 
 
-def test_workers_do_not_outlive_a_failure_here(monkeypatch):
-    started = fake_worker(monkeypatch, PATIENT)
+def test_workers_do_not_outlive_a_failure_here(started):
     threads = torch.get_num_threads()
-    with pytest.raises(KeyError), replicas.workers(3, {}):
+    with pytest.raises(KeyError), workers(2, wait):
         raise KeyError("ours")
-    assert len(started) == 2
+    assert len(started) == 1
     assert all(process.poll() is not None for process in started)
     assert torch.get_num_threads() == threads
 
 
 WATCHING = """
 import multiprocessing, time
-from geosynth.training.replicas import end_with_parent
+from geosynth.training.workers import end_with_parent
 end_with_parent()
 time.sleep(0.2)
 child = multiprocessing.get_context("fork").Process(target=int)
@@ -122,18 +135,7 @@ def test_a_worker_may_fork_and_ends_when_its_parent_does():
     process.stdout.close()
 
 
-def test_arguments_reach_the_worker(monkeypatch, tmp_path):
-    code = f"import sys; open({str(tmp_path / 'got')!r}, 'w').write(sys.stdin.readline())"
-    fake_worker(monkeypatch, code)
-    with replicas.workers(2, {"data": "a b", "fold": "train"}) as rank:
+def test_arguments_reach_the_worker(tmp_path):
+    with workers(2, note, tmp_path / "got", {"a": 1}) as rank:
         pass
-    got = json.loads((tmp_path / "got").read_text())
-    assert got == {"data": "a b", "fold": "train", "rank": {"index": 1, "count": 2, "port": rank.port}}
-
-
-def test_alone_all_is_as_it_was():
-    values = torch.tensor([1.0, 2.0])
-    assert torch.equal(replicas.total(values), values)
-    assert torch.equal(replicas.gathered(values), values)
-    assert replicas.agreed(1.0, 2.0, device=torch.device("cpu")) == [1.0, 2.0]
-    assert replicas.rank_index() == 0
+    assert json.loads((tmp_path / "got").read_text()) == [1, 2, rank.port, {"a": 1}]

@@ -1,18 +1,16 @@
 """One training step: parts, weights' shares, gradients, choices of networks and losses."""
 
-import itertools
-
 import pytest
 import torch
 from torch import nn
-from trainings import BANDS, TINY
+from trainings import TINY, ready, update
 
 from geosynth.config import TrainSettings
 from geosynth.errors import SettingsError
 from geosynth.models.losses import diversity
-from geosynth.training import step as objectives_module
-from geosynth.training import step as task_module
-from geosynth.training.step import SpadeTask
+from geosynth.training import objectives as objectives_module
+from geosynth.training import step as step_module
+from geosynth.training.networks import SpadeNetworks
 
 FOUR = TINY.model_copy(update={"batch_size": 4})
 
@@ -25,27 +23,27 @@ def batch(count=4, seed=0, size=64):
     )
 
 
-def ready(settings, **changes):
-    task = SpadeTask(settings.model_copy(update=changes), 6, BANDS)
-    task.prepare(task.configure_optimizers())
-    return task
-
-
-def freeze_norms(task):
+def freeze_norms(step):
     """Batch norms by fixed statistics, as in evaluation: the only part of a network that looks at other samples."""
-    for module in task.generator.modules():
+    for module in step.networks.generator.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
 
 
-def gradients_of(task, image, mask):
-    """Of one update, before the optimisers forget them."""
+def gradients_of(step, image, mask):
+    """Of one update, before the optimiser forgets them; and its losses."""
     kept = {}
-    task.numbers.step = lambda optimisers: kept.update(
-        {name: value.grad.clone() for name, value in task.named_parameters() if value.grad is not None}
+    step.adam.step = lambda *_: kept.update(
+        {name: value.grad.clone() for name, value in step.networks.named_parameters() if value.grad is not None}
     )
-    task.update(image, mask)
-    return kept, task.losses
+    losses = update(step, image, mask)
+    return kept, losses
+
+
+def losses_of(step, image, mask, number=0):
+    """Of the whole batch as one part; its patches, as drawn, come with them."""
+    batch = step.draw(number, image, mask)
+    return batch, *step.objectives(batch, step.parts[0], torch.ones(6))
 
 
 @pytest.mark.parametrize(
@@ -65,12 +63,13 @@ def test_parts_give_the_gradients_of_the_whole_batch(changes):
     image, mask = batch()
     results = []
     for parts in (1, 4):
-        task = ready(FOUR, parts=parts, **changes)
-        freeze_norms(task)
-        results.append(gradients_of(task, image, mask))
+        step = ready(FOUR, parts=parts, **changes)
+        freeze_norms(step)
+        results.append(gradients_of(step, image, mask))
     (whole, losses), (parted, parted_losses) = results
     assert parted_losses == pytest.approx(losses, rel=1e-4, abs=1e-6)
-    assert whole.keys() == parted.keys() == {name for name, _ in task.named_parameters() if "average" not in name}
+    learning = {name for name, _ in step.networks.named_parameters() if "average" not in name}
+    assert whole.keys() == parted.keys() == learning
     for name, value in whole.items():
         torch.testing.assert_close(parted[name], value, rtol=1e-3, atol=1e-6 + 1e-3 * float(value.abs().max()))
 
@@ -78,13 +77,12 @@ def test_parts_give_the_gradients_of_the_whole_batch(changes):
 def test_each_loss_reaches_its_own_networks():
     """The generator's and encoder's gradients are those of the painting losses, the discriminator's of the other."""
     image, mask = batch()
-    task, plain = ready(FOUR), ready(FOUR)
-    found, _ = gradients_of(task, image, mask)
-    rows = plain._rows(image, mask)
-    painting, judging = plain._losses(rows, torch.ones(6))
+    step, plain = ready(FOUR), ready(FOUR)
+    found, _ = gradients_of(step, image, mask)
+    _, painting, judging = losses_of(plain, image, mask)
     expected = torch.autograd.grad(sum(painting.values()), plain.painting, retain_graph=True)
     expected += torch.autograd.grad(sum(judging.values()), plain.judging)
-    names = {value: name for name, value in plain.named_parameters()}
+    names = {value: name for name, value in plain.networks.named_parameters()}
     for value, gradient in zip([*plain.painting, *plain.judging], expected, strict=True):
         torch.testing.assert_close(
             found[names[value]], gradient, rtol=1e-3, atol=1e-6 + 1e-3 * float(gradient.abs().max())
@@ -94,9 +92,9 @@ def test_each_loss_reaches_its_own_networks():
 def test_spectral_norms_are_refined_once_a_step():
     vectors = []
     for parts in (1, 2):
-        task = ready(FOUR, parts=parts)
-        task.update(*batch())
-        vectors.append({name: value for name, value in task.named_buffers() if name.endswith("._u")})
+        step = ready(FOUR, parts=parts)
+        update(step, *batch())
+        vectors.append({name: value for name, value in step.networks.named_buffers() if name.endswith("._u")})
     assert vectors[0].keys() == vectors[1].keys() != set()
     assert all(torch.equal(value, vectors[1][name]) for name, value in vectors[0].items())
 
@@ -109,16 +107,15 @@ def test_seconds_differ_from_firsts_by_their_style_only(monkeypatch):
         return diversity(first, second, latent_first, latent_second, limit)
 
     monkeypatch.setattr(objectives_module, "diversity", record)
-    task = ready(FOUR, diversity_weight=1.0)
-    freeze_norms(task)
-    task_module._set_power_iterations(task, on=False)
-    image, mask = batch()
-    rows = task._rows(image, mask)
-    task._losses(rows, torch.ones(6))
+    step = ready(FOUR, diversity_weight=1.0)
+    freeze_norms(step)
+    step_module._set_power_iterations(step.networks, on=False)
+    drawn_batch, *_ = losses_of(step, *batch())
+    drawn = step.parts[0].drawn
     [([first], [second], latent_first, latent_second)] = seen
-    noise = [values[rows.drawn] for values in rows.noise]
+    noise = [values[drawn] for values in drawn_batch.noise]
     for image, latent in ((first, latent_first), (second, latent_second)):
-        expected = task.generator(rows.mask[rows.drawn], latent, noise)
+        expected = step.networks.generator(drawn_batch.mask[drawn], latent, noise)
         torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-4)
     assert not torch.equal(latent_first, latent_second)
 
@@ -138,66 +135,68 @@ def test_seconds_differ_from_firsts_by_their_style_only(monkeypatch):
     ],
 )
 def test_losses_are_those_that_are_asked_for(changes, names):
-    task = ready(TINY, **changes)
-    before = {name: value.detach().clone() for name, value in task.named_parameters()}
-    task.update(*batch(2))
-    assert task.losses.keys() == names
-    moved = {name for name, value in task.named_parameters() if not torch.equal(value, before[name])}
+    step = ready(TINY, **changes)
+    before = {name: value.detach().clone() for name, value in step.networks.named_parameters()}
+    assert update(step, *batch(2)).keys() == names
+    moved = {name for name, value in step.networks.named_parameters() if not torch.equal(value, before[name])}
     assert {name.split(".")[0] for name in moved} == {name.split(".")[0] for name in before}
-    assert (task.encoder is None) == (changes.get("prior_share") == 1.0)
+    assert (step.networks.encoder is None) == (changes.get("prior_share") == 1.0)
 
 
 def test_pretrained_weights_stay_out_of_the_checkpoint():
-    assert ready(TINY, perceptual_weight=1.0).state_dict().keys() == ready(TINY).state_dict().keys()
+    with_loss, without = ready(TINY, perceptual_weight=1.0), ready(TINY)
+    assert with_loss.networks.state_dict().keys() == without.networks.state_dict().keys()
+    assert with_loss.state_dict().keys() == without.state_dict().keys()
 
 
 @pytest.mark.parametrize("changes", [{}, {"discriminator": "oasis"}, {"prior_share": 1.0}])
 def test_a_batch_of_one_and_of_one_class(changes):
-    task = ready(TINY, batch_size=1, **changes)
+    step = ready(TINY, batch_size=1, **changes)
     image, _ = batch(1)
-    for label in (0, 6):  # a class, and no class at all
-        task.update(image, torch.full((1, 64, 64), label))
-    assert all(torch.isfinite(value).all() for value in task.state_dict().values())
+    for number, label in enumerate((0, 6)):  # a class, and no class at all
+        update(step, image, torch.full((1, 64, 64), label), number)
+    assert all(torch.isfinite(value).all() for value in step.networks.state_dict().values())
 
 
 def test_networks_do_not_touch_the_callers_random_state():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    SpadeTask(TINY, 6, BANDS)
+    SpadeNetworks(TINY, 6, 4)
     assert torch.equal(torch.rand(1), expected)
 
 
 def test_rates_are_constant_then_fall_to_zero():
-    task = ready(TINY, decay_from=0.5)
-    rates = [task.set_rates(progress) for progress in (0.0, 0.5, 0.75, 1.0, 0.25)]
+    step = ready(TINY, decay_from=0.5)
+    rates = [step.set_rates(progress) for progress in (0.0, 0.5, 0.75, 1.0, 0.25)]
     generator, discriminator = TINY.generator_rate, TINY.discriminator_rate
     assert rates == [pytest.approx((generator * f, discriminator * f)) for f in (1, 1, 0.5, 0, 1)]
-    groups = list(itertools.chain.from_iterable(optimiser.param_groups for optimiser in task.optimisers))
-    assert [group["lr"] for group in groups] == pytest.approx([generator, 10 * generator, discriminator])
+    assert [group["lr"] for group in step.adam.param_groups] == pytest.approx(
+        [generator, 10 * generator, discriminator]
+    )
 
 
 def test_the_discriminator_alone_sees_changed_images(monkeypatch):
-    task, seen = ready(TINY, augment=1.0), []
-    plain_judge = task.adversary.judge
-    monkeypatch.setattr(task.adversary, "judge", lambda *both: seen.append(both) or plain_judge(*both))
-    image, mask = batch(2)
-    rows = task._rows(image, mask)
-    task._losses(rows, torch.ones(6))
+    step, seen = ready(TINY, augment=1.0), []
+    adversary = step.networks.adversary
+    plain_judge = adversary.judge
+    monkeypatch.setattr(adversary, "judge", lambda *both: seen.append(both) or plain_judge(*both))
+    drawn, *_ = losses_of(step, *batch(2))
     (labels, fake), (same_labels, real) = seen
     assert labels is same_labels
-    hole = labels != rows.mask
+    hole = labels != drawn.mask
     assert hole.any()
     assert not fake.movedim(1, -1)[hole].any()
     assert not real.movedim(1, -1)[hole].any()
-    assert not torch.isclose(real, rows.image).movedim(1, -1)[~hole].all(-1).any()
+    assert not torch.isclose(real, drawn.image).movedim(1, -1)[~hole].all(-1).any()
 
 
 def test_noise_strengths_may_stay_as_they_are():
-    task = ready(TINY, noise_rate=0.0)
-    before = {name: value.detach().clone() for name, value in task.generator.named_parameters()}
-    task.update(*batch(2))
-    moved = {name for name, value in task.generator.named_parameters() if not torch.equal(value, before[name])}
+    step = ready(TINY, noise_rate=0.0)
+    generator = step.networks.generator
+    before = {name: value.detach().clone() for name, value in generator.named_parameters()}
+    update(step, *batch(2))
+    moved = {name for name, value in generator.named_parameters() if not torch.equal(value, before[name])}
     assert moved == {name for name in before if not name.endswith("noise_strength")}
 
 

@@ -1,0 +1,337 @@
+"""What the training loops of generators and segmenters share: the device, the clock, Ctrl-C, checkpoints, losses.
+
+A loop that can be interrupted, and goes on from its checkpoint, reads:
+
+    fabric = open_fabric(settings.precision, best_device())
+    checkpoint = Checkpoint.load(path)
+    with Loop(path, job, fabric, steps, save_minutes=10, resume=checkpoint) as loop:
+        for batch in loop.until_over(batches):
+            losses.add(loop.done + 1, learn(batch))
+            loop.end_step()
+            loop.tell(progress)
+            if loop.is_save_due:
+                losses.settle()
+                loop.save(network, optimizer=optimizer.state_dict())
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.plugins import ClusterEnvironment, MixedPrecision, Precision
+from torch import Tensor, nn
+
+from geosynth.errors import CheckpointError, TrainingError
+from geosynth.files import replacing
+from geosynth.models.device import full_float32, plain_memory_error, uses_bfloat16
+
+_Item = TypeVar("_Item")
+_FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_LARGEST_LOSS = 1e6  # beyond, a training has diverged
+
+# (steps done, steps to do, seconds that remain by the estimate)
+Progress = Callable[[int, int, float], None]
+
+
+def open_fabric(precision: str, device: str, devices: int = 1, environment: ClusterEnvironment | None = None) -> Fabric:
+    """Lightning Fabric, ready to use.
+
+    Args:
+        precision: as in `number_format`.
+        device: "cpu" or "cuda".
+        devices: processes that train together.
+        environment: which of them this is, and where they meet; not needed by one alone.
+    """
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    dtype = number_format(precision, device)
+    if dtype == torch.float32:
+        full_float32()
+        plugin = Precision()
+    else:
+        # As a plugin: by name, Fabric would put bfloat16 in the place of float16 on a CPU.
+        plugin = MixedPrecision("16-mixed" if dtype == torch.float16 else "bf16-mixed", device)
+    fabric = Fabric(
+        accelerator=device,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        plugins=[plugin, *([environment] if environment else [])],
+    )
+    fabric.launch()
+    return fabric
+
+
+def number_format(precision: str, device: str) -> torch.dtype:
+    """What convolutions run in: as asked for, or what the hardware is fast at.
+
+    Args:
+        precision: "bf16", "fp16", "fp32", or "auto": bfloat16 where the hardware is fast at it, else float16 on a GPU
+            and float32 on a CPU.
+        device: "cpu", "cuda", "cuda:1", ...
+    """
+    if precision != "auto":
+        return _FORMATS[precision]
+    if uses_bfloat16("auto", device):
+        return torch.bfloat16
+    return torch.float16 if torch.device(device).type == "cuda" else torch.float32
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training between two of its steps.
+
+    Attributes:
+        job: what decides the result, settings and data, as plain values: who goes on must agree with it.
+        steps: done.
+        seconds: that they took, over all runs.
+        network: the weights by name.
+        others: whatever else is needed to go on; nests of plain values and tensors.
+    """
+
+    job: dict[str, Any]
+    steps: int
+    seconds: float
+    network: dict[str, Tensor]
+    others: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote; tensors stay in the file until they are used.
+
+        Raises:
+            CheckpointError: if it is damaged, or something else. No code in it is run.
+        """
+        try:
+            values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            steps, seconds = int(values["steps"]), float(values["seconds"])
+            return cls(dict(values["job"]), steps, seconds, dict(values["network"]), dict(values["others"]))
+        except (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, pickle.UnpicklingError) as error:
+            raise CheckpointError(f"{path}: not a training checkpoint; delete it to train afresh") from error
+
+    def save(self, path: Path) -> None:
+        """Write it under a temporary name, then rename it.
+
+        Raises:
+            OutputError: if it cannot be written.
+            MemoryError: if memory runs out.
+        """
+        with replacing(path, RuntimeError) as partial, plain_memory_error():  # torch's writer raises RuntimeErrors
+            torch.save(vars(self), partial)
+
+
+class Loop:
+    """Counts the steps of a training, over all its runs, and says what is due after each.
+
+    Inside `with`, Ctrl-C lets the step end, is followed by a checkpoint, and comes out as `KeyboardInterrupt`; Ctrl-C
+    again does not wait for the step's end. Where the caller has a handler of SIGINT, that one stays in charge.
+
+    On several devices each process has a loop, with the clock and the interruptions of the first.
+
+    Args:
+        path: of the checkpoint.
+        job: see `Checkpoint`.
+        fabric: of the processes that train together.
+        steps: to do, with those of earlier runs.
+        max_time: seconds after which to end earlier, with those of earlier runs; None for no limit.
+        save_every: steps between checkpoints; None to save by the clock only.
+        save_minutes: save also when this many minutes have passed since the last checkpoint.
+        resume: where an earlier run stopped; None to start.
+        progress: told after each step, in the first process only.
+
+    Attributes:
+        done: steps.
+        seconds: of training.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        job: dict[str, Any],
+        fabric: Fabric,
+        steps: int,
+        *,
+        save_minutes: float,
+        save_every: int | None = None,
+        max_time: float | None = None,
+        resume: Checkpoint | None = None,
+        progress: Progress = lambda done, total, left: None,
+    ) -> None:
+        self.path, self.job, self.fabric, self.steps, self.progress = path, job, fabric, steps, progress
+        self.save_minutes, self.save_every, self.max_time = save_minutes, save_every, max_time
+        self.done, self.seconds = (resume.steps, resume.seconds) if resume else (0, 0.0)
+        self.is_interrupted = self.is_save_due = False
+        self._earlier_steps, self._earlier_seconds = self.done, self.seconds
+
+    def __enter__(self) -> Self:
+        self._handler = signal.getsignal(signal.SIGINT)
+        in_charge = threading.current_thread() is threading.main_thread()  # others may not set handlers
+        if in_charge and self._handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupt)
+        self._started = self._saved = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, self._handler)
+        if isinstance(error, TrainingError) and self.path.exists():
+            raise TrainingError(f"{error}; {self.path} is kept") from error
+        if error is None and self.is_interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
+        if self.is_interrupted:
+            raise KeyboardInterrupt
+        self.is_interrupted = True
+
+    @property
+    def share(self) -> float:
+        """How much of the training is over (0..1), by steps or by time, whichever is further."""
+        by_time = self.seconds / self.max_time if self.max_time else 0.0
+        return min(1.0, max(self.done / self.steps, by_time))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps are done, or the time is over."""
+        return self.share >= 1
+
+    def until_over(self, batches: Iterable[_Item]) -> Iterator[_Item]:
+        """Batches, until the training is finished or interrupted."""
+        if self.is_finished:
+            return
+        for batch in batches:
+            yield batch
+            if self.is_finished or self.is_interrupted:
+                return
+
+    def end_step(self) -> None:
+        """Count a step. All processes together."""
+        now = time.monotonic()
+        own = (now - self._started, (now - self._saved) / 60, self.is_interrupted)
+        seconds, minutes, self.is_interrupted = self.fabric.broadcast(own)
+        self.done, self.seconds = self.done + 1, self._earlier_seconds + seconds
+        by_steps = self.save_every is not None and self.done % self.save_every == 0
+        self.is_save_due = by_steps or minutes >= self.save_minutes or self.is_finished or self.is_interrupted
+
+    def tell(self) -> None:
+        """Report the progress. A `KeyboardInterrupt` that comes back interrupts the training as Ctrl-C does."""
+        try:
+            self.progress(min(self.done, self.steps), self.steps, self._seconds_left())
+        except KeyboardInterrupt:
+            self.is_interrupted = self.is_save_due = True
+
+    def save(self, network: nn.Module, **others: Any) -> None:
+        """Write the checkpoint, in the first process.
+
+        Args:
+            network: all that is trained.
+            others: see `Checkpoint`.
+
+        Raises:
+            TrainingError: if a weight is not finite: what is saved can be gone on with. An interrupted training just
+                leaves it.
+            OutputError: if it cannot be written.
+        """
+        if not is_finite(network):
+            if self.is_interrupted:
+                return
+            raise TrainingError(f"step {self.done}: weights are no longer finite; lower the learning rates")
+        if self.fabric.is_global_zero:
+            Checkpoint(self.job, self.done, self.seconds, network.state_dict(), others).save(self.path)
+        self._saved = time.monotonic()
+
+    def _seconds_left(self) -> float:
+        if self.is_finished:
+            return 0.0
+        run = self.seconds - self._earlier_seconds
+        by_steps = (self.steps - self.done) * run / max(1, self.done - self._earlier_steps)
+        by_time = self.max_time - self.seconds if self.max_time else math.inf
+        return max(0.0, min(by_steps, by_time))
+
+
+@torch.no_grad()
+def is_finite(network: nn.Module) -> bool:
+    """Whether no weight or buffer is NaN or infinite."""
+    return bool(torch.stack([value.isfinite().all() for value in network.state_dict().values()]).all())
+
+
+class LossHistory:
+    """The losses of steps, read one step late where reading at once would mean waiting for a GPU.
+
+    Args:
+        advice: what to do about a loss that is not finite.
+    """
+
+    def __init__(self, advice: str) -> None:
+        self.advice = advice
+        self._unread: deque[tuple[int, tuple[str, ...], Tensor, torch.cuda.Event | None]] = deque()
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, step: int, losses: Mapping[str, Tensor]) -> None:
+        """Take the losses of a step, by name, each a tensor of one value.
+
+        Raises:
+            TrainingError: if one of the step before, or on a CPU of this one, is not finite, or has exploded.
+        """
+        values = torch.stack([value.detach().float() for value in losses.values()])
+        event = None
+        if values.is_cuda:
+            values = values.to("cpu", non_blocking=True)  # into pinned memory
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        self._unread.append((step, tuple(losses), values, event))
+        while len(self._unread) > int(event is not None):
+            self._read()
+
+    def settle(self) -> None:
+        """Wait for all losses.
+
+        Raises:
+            TrainingError: as `add`.
+        """
+        while self._unread:
+            self._read()
+
+    def means(self) -> dict[str, float]:
+        """Of the steps since the last call, by name; waits, and raises, as `settle`."""
+        self.settle()
+        means = {name: value / self._count for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def _read(self) -> None:
+        step, names, values, event = self._unread.popleft()
+        if event is not None:
+            event.synchronize()
+        for name, value in zip(names, values.tolist(), strict=True):
+            if not math.isfinite(value) or abs(value) > _LARGEST_LOSS:
+                raise TrainingError(f"step {step}: loss {name!r} is {value:.3g}; {self.advice}")
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+
+
+def made_ahead(items: Iterable[_Item]) -> Iterator[_Item]:
+    """The same items, each made in a thread while the one before is in use."""
+    iterator = iter(items)
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc]

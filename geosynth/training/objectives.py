@@ -1,0 +1,127 @@
+"""What the networks of a training are asked for: the losses of the generator's side and of the discriminator's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from geosynth.config import TrainSettings
+from geosynth.models.adversary import Augmentation, features_of
+from geosynth.models.encoder import reparameterised
+from geosynth.models.losses import Outputs, block_mean_distance, diversity, kl_divergence
+from geosynth.models.perceptual import PerceptualLoss
+from geosynth.training.draws import Part, TrainBatch
+from geosynth.training.networks import SpadeNetworks
+
+Losses = dict[str, Tensor]
+
+
+class Objectives:
+    """Losses of a part of a batch, by name, each weighted: means over its patches.
+
+    Each part paints one fake a patch and shows it, and the real image, to the discriminator once: the losses of both
+    sides come from the same outputs.
+
+    Args:
+        networks: of the training.
+        settings: of the training.
+        band_names: of the images.
+        device: of the networks.
+    """
+
+    def __init__(
+        self, networks: SpadeNetworks, settings: TrainSettings, band_names: Sequence[str], device: torch.device
+    ) -> None:
+        self.networks, self.settings = networks, settings
+        self.num_classes = networks.generator.settings.num_classes
+        self.wants_second = settings.diversity_weight > 0
+        self.perceptual = (
+            PerceptualLoss.build(settings.perceptual_source, band_names, settings.perceptual_path).to(device)
+            if settings.perceptual_weight
+            else None
+        )
+
+    def __call__(self, batch: TrainBatch, part: Part, counts: Tensor | None) -> tuple[Losses, Losses]:
+        """Losses of the generator (with the encoder), and of the discriminator.
+
+        Args:
+            batch: the patches of the part.
+            part: their layout.
+            counts: (num_classes,) pixels of each class in the whole batch; None where the adversary needs none.
+        """
+        adversary, has_encoder = self.networks.adversary, self.settings.has_encoder
+        fakes, latents, moments = self._paint(batch, part)
+        fake, second = fakes[: len(batch.mask)], fakes[len(batch.mask) :]
+        labels, shown_fake, shown_real = self._shown(fake, batch)
+        judged_fake, judged_real = adversary.judge(labels, shown_fake), adversary.judge(labels, shown_real)
+        # Without an encoder all patches are compared to their real images, else those whose style was read from them.
+        paired, share = (part.paired, part.paired_share) if has_encoder else (None, 1.0)
+        painting = adversary.for_generator(judged_fake, judged_real, labels, paired=paired, counts=counts)
+        if self.settings.feature_weight and self.settings.discriminator == "patch":
+            painting["features"] = painting.get("features", fake.new_zeros(())) * share
+        painting |= self._comparing(fake, batch.image, paired, share)
+        if has_encoder:
+            distance = kl_divergence(*moments) if moments else fake.new_zeros(())
+            painting["kl"] = share * self.settings.kl_weight * distance
+        if self.wants_second:
+            painting["diversity"] = self._diversity(judged_fake, fake, second, latents, batch.mask, part)
+        judging = adversary.for_discriminator(
+            judged_fake, judged_real, labels, shown_fake.detach(), shown_real, batch.sides, counts=counts
+        )
+        return painting, judging
+
+    def _paint(self, batch: TrainBatch, part: Part) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """(fakes, their latents, mean and log variance of those that were read from images).
+
+        One pass, so that all share their statistics: the B fakes of the patches, then second ones, if wanted, with
+        the other drawn style, for the rows whose style is drawn.
+        """
+        latents, moments = batch.latents, None
+        if self.networks.encoder is not None and len(part.paired):
+            mean, log_variance = self.networks.encoder(batch.image[part.paired])
+            moments = mean.float(), log_variance.float()
+            latents = latents.index_copy(0, part.paired, reparameterised(*moments, latents[part.paired]))
+        mask, noise = batch.mask, batch.noise
+        if self.wants_second:
+            latents = torch.cat([latents, batch.second_latents])
+            mask = torch.cat([mask, mask[part.drawn]])
+            noise = [torch.cat([values, values[part.drawn]]) for values in noise]
+        return self.networks.generator(mask, latents, noise).float(), latents, moments
+
+    def _shown(self, fake: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels, fake and real images as the discriminator sees them."""
+        if not self.settings.augment:
+            return batch.mask, fake, batch.image
+        height, width = batch.mask.shape[1:]
+        change = Augmentation(self.settings.augment, height, width, batch.changes)
+        return change.labels(batch.mask, self.num_classes), change.image(fake), change.image(batch.image)
+
+    def _comparing(self, fake: Tensor, real: Tensor, paired: Tensor | None, share: float) -> Losses:
+        """Distances of fakes to their real images: block means, pretrained features."""
+        if paired is not None:
+            fake, real = fake[paired], real[paired]
+        losses = {}
+        if self.settings.mean_weight:
+            means = block_mean_distance(fake, real) if share else fake.new_zeros(())
+            losses["means"] = share * self.settings.mean_weight * means
+        if self.perceptual is not None:
+            distance = self.perceptual(fake, real) if share else fake.new_zeros(())
+            losses["perceptual"] = share * self.settings.perceptual_weight * distance
+        return losses
+
+    def _diversity(
+        self, judged: Outputs, fake: Tensor, second: Tensor, latents: Tensor, mask: Tensor, part: Part
+    ) -> Tensor:
+        """The DSGAN term over pairs of fakes that differ in their drawn styles only."""
+        if not len(part.drawn):
+            return fake.new_zeros(())
+        first_latent, second_latent = latents[part.drawn], latents[len(mask) :]
+        if self.settings.diversity_distance == "pixels":
+            pair = [fake[part.drawn]], [second]
+        else:
+            chosen = [[values[part.drawn] for values in scale] for scale in judged]
+            pair = features_of(chosen), features_of(self.networks.adversary.judge(mask[part.drawn], second))
+        weight = self.settings.diversity_weight * part.drawn_share
+        return -weight * diversity(*pair, first_latent, second_latent, self.settings.diversity_limit)

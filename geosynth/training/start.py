@@ -1,0 +1,144 @@
+"""From what a training starts: random weights, a model file, or the checkpoint of its own interrupted run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, model_path
+from geosynth.config import TrainSettings
+from geosynth.errors import CheckpointError, DataError, SettingsError
+from geosynth.loop import Checkpoint
+from geosynth.raster.stores.source import PatchSource
+from geosynth.training.networks import SpadeNetworks
+
+# Between the runs of one training: how long, on how many devices, and what is written on the way.
+_MAY_CHANGE = {
+    *("steps", "max_time", "devices", "workers", "save_every", "save_minutes", "preview_every", "log_every"),
+}
+_OTHER_DATA = {
+    "scenes": "on other scenes",
+    "areas": "on other areas of the fold",
+    "legend": "on another legend",
+    "bands": "on other bands",
+    "dtype": "on imagery of another type",
+    "grid": "on another grid or another pixel size",
+    "pixels": "on other pixels",
+    "initial": "from another initial model",
+}
+
+
+def with_networks_of(settings: TrainSettings) -> TrainSettings:
+    """The settings with the networks of the model `settings.init`; as they are, if there is none.
+
+    Raises:
+        CheckpointError: if that is not a model.
+        SettingsError: if the settings ask for other networks.
+    """
+    if settings.init is None:
+        return settings
+    card = ModelCard.read(model_path(settings.init))
+    networks = _networks(card)
+    values = settings.model_dump()
+    for name, value in networks.items():
+        if name in settings.model_fields_set and values[name] != value:
+            raise SettingsError(f"{name}={values[name]}: the model {settings.init} has {value}; leave {name} out")
+    return TrainSettings.parse({**values, **networks})
+
+
+def load_initial(settings: TrainSettings, source: PatchSource) -> GeneratorModel | None:
+    """The model `settings.init`, once it is sure that it fits the data; None if there is none.
+
+    Raises:
+        CheckpointError: if that is not a model, or damaged.
+        DataError: if the data have other classes, bands, or another type of pixel values.
+    """
+    if settings.init is None:
+        return None
+    model = load_generator(settings.init)
+    card = model.card
+    for what, theirs, ours in (
+        ("classes", card.legend.names, source.legend.names),
+        ("bands", card.bands.names, source.band_names),
+        ("pixel values of type", (card.bands.dtype,), (str(source.dtype),)),
+    ):
+        if tuple(theirs) != tuple(ours):
+            raise DataError(
+                f"{source.path}: {what} {', '.join(ours)} do not fit the model {settings.init}, which has"
+                f" {', '.join(theirs)}"
+            )
+    return model
+
+
+def with_initial(provenance: dict[str, Any], initial: GeneratorModel) -> dict[str, Any]:
+    """The provenance of a model that went on from `initial`: with its data, all of which the weights have seen."""
+    earlier = dict(initial.card.provenance)
+    seen = earlier.pop("data", [])
+    data = [*provenance["data"], *(entry for entry in seen if entry not in provenance["data"])]
+    init = {"name": initial.path.name, "sha256": initial.sha256, **earlier}
+    return {**provenance, "data": data, "init": init}
+
+
+def _networks(card: ModelCard) -> dict[str, Any]:
+    generator = card.settings.model_dump(exclude={"num_classes", "num_bands"})
+    if generator["crop_size"] is None:
+        del generator["crop_size"]  # the training's own
+    if card.encoder is not None:
+        generator["encoder_width"] = card.encoder.base_width
+    return generator
+
+
+def job_of(
+    settings: TrainSettings, sources: Sequence[PatchSource], fold: str, initial: GeneratorModel | None
+) -> dict[str, Any]:
+    """What decides the result of a training, as plain values; sources of equal records may stand in for each other."""
+    facts = [source.facts(fold) for source in sources]
+    data = {"fold": fold, **{topic: [one[topic] for one in facts] for topic in facts[0]}}
+    if initial is not None:
+        data["initial"] = initial.sha256
+    return {"settings": settings.model_dump(mode="json"), "data": data}
+
+
+def load_checkpoint(path: Path, job: dict[str, Any]) -> Checkpoint | None:
+    """The checkpoint of an interrupted training, after checking that it was the same; None if there is none.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+        SettingsError: if settings or the fold differ.
+        DataError: if the data differ.
+    """
+    if not path.exists():
+        return None
+    checkpoint = Checkpoint.load(path)
+    try:
+        then, data_then = dict(checkpoint.job["settings"]), dict(checkpoint.job["data"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of `train`; choose another folder") from error
+    now, data = job["settings"], job["data"]
+    for name in now.keys() - _MAY_CHANGE:
+        if name not in then or then[name] != now[name]:
+            raise SettingsError(
+                f"{path}: was trained with {name}={then.get(name)}, not {now[name]}; choose another folder"
+            )
+    if data_then.get("fold") != data["fold"]:
+        raise SettingsError(
+            f"{path}: was trained with fold={data_then.get('fold')}, not {data['fold']}; choose another folder"
+        )
+    for name, what in _OTHER_DATA.items():
+        if data_then.get(name) != data.get(name):
+            raise DataError(f"{path}: was trained {what}; choose another folder")
+    return checkpoint
+
+
+def load_weights(path: Path, checkpoint: Checkpoint, networks: SpadeNetworks) -> None:
+    """Give the networks the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: if they are not those of such networks, by name and shape: one line, where torch would list
+            each weight.
+    """
+    then = {name: getattr(value, "shape", None) for name, value in checkpoint.network.items()}
+    if then != {name: value.shape for name, value in networks.state_dict().items()}:
+        raise CheckpointError(f"{path}: holds networks for other data or settings; choose another folder")
+    networks.load_state_dict(checkpoint.network)

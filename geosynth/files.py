@@ -56,32 +56,45 @@ def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, *also: type[Exception]) -> Iterator[Path]:
+def replacing(path: Path, *also: type[Exception], folder: Path | None = None) -> Iterator[Path]:
     """A temporary name for a new file or folder, which takes the place of `path` when the context is left.
 
-    What is at `path` is lost only after that; after an error it is untouched, and nothing is left. The folder of `path`
-    is made if need be.
+    What is at `path` is lost only after that; after an error it is untouched, and nothing is left.
 
     Args:
-        path: of the output.
+        path: of the output; its folder is made if need be.
         also: as for `writing`.
+        folder: for the temporary name, on the same disk; None for that of the output.
 
     Yields:
-        a name beside `path`, with its suffix.
+        the name, with the suffix of `path`.
 
     Raises:
         OutputError: if it cannot be written.
     """
-    partial = path.with_name(
-        f".{path.stem[:100]}.{uuid.uuid4().hex}.partial{path.suffix}"
-    )  # two may write one at a time
-    try:
-        with writing(path, *also):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    name = f".{path.stem[:100]}.{uuid.uuid4().hex}.partial{path.suffix}"  # two processes may write one file at a time
+    with writing(path, *also), parents_of(path):
+        partial = (folder or path.parent) / name
+        try:
             yield partial
             replace(partial, path)
+        finally:
+            delete(partial)
+
+
+@contextmanager
+def parents_of(path: Path) -> Iterator[None]:
+    """Makes the folders that an output lies in; those that are new go again if it does not come to be."""
+    new = [folder for folder in path.absolute().parents if not folder.exists()]
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
-        delete(partial)
+        if not (path.exists() or path.is_symlink()):
+            for folder in new:
+                with suppress(OSError):
+                    folder.rmdir()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

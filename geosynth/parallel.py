@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -22,10 +22,9 @@ Result = TypeVar("Result")
 _AHEAD = 2  # tasks in flight for each thread: one to work on, one to come
 
 
-@contextmanager
 def open_client(
     client: Client | None = None, scheduler: str | None = None, workers: int | None = None
-) -> Iterator[Client | None]:
+) -> AbstractContextManager[Client | None]:
     """What a user says of a cluster, as a client of it; None if nothing is said, for threads of this process.
 
     Args:
@@ -34,18 +33,20 @@ def open_client(
         workers: number of processes to start on this machine, which share its cores, and to stop again.
 
     Raises:
-        SettingsError: if more than one of the three is given.
-        ClusterError: if no scheduler answers at the address, or it has no workers.
+        SettingsError: at once, if more than one of the three is given.
+        ClusterError: when the context is entered, if no scheduler answers at the address, or it has no workers.
     """
     if sum(way is not None for way in (client, scheduler, workers)) > 1:
         raise SettingsError("client, scheduler and workers are three ways to say who works; say one of them")
-    if scheduler is None and workers is None:
-        yield client
-        return
+    return nullcontext(client) if scheduler is None and workers is None else _connected(scheduler, workers)
+
+
+@contextmanager
+def _connected(scheduler: str | None, workers: int | None) -> Iterator[Client]:
     from geosynth.cluster import connect  # takes a second to import
 
-    with connect(scheduler, workers) as opened:
-        yield opened
+    with connect(scheduler, workers) as client:
+        yield client
 
 
 def stream(

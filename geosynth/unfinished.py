@@ -2,7 +2,7 @@
 
 Beside an output that is being made stands a hidden folder, `.NAME.unfinished`. It holds
 
-- `lock`: held by the process at work, and the last thing to be removed;
+- `lock`: held by the process at work, and the last file to be removed;
 - `job.json`: all that the parts depend on;
 - `parts/`: a file for each finished part, whole or not at all;
 - `result`: the output itself while it is being made, if it is a folder;
@@ -25,10 +25,11 @@ from typing import Any, BinaryIO, Self
 import filelock
 
 from geosynth.errors import OutputError
-from geosynth.files import check_output, delete, replace, writing
+from geosynth.files import check_output, delete, parents_of, replace, writing
 
 _LOG = logging.getLogger(__name__)
 
+_SUFFIX = ".unfinished"
 _LOCK, _JOB, _PARTS, _RESULT, _FINISHED = "lock", "job.json", "parts", "result", "finished"
 _ATTEMPTS = 1000  # to lock a file that others keep removing
 _WAIT = 0.2  # seconds between looks at a lock that another process holds
@@ -46,11 +47,14 @@ class UnfinishedWork:
     Attributes:
         folder: of the work; it is there while the work is open, and afterwards if the work was interrupted.
         result: a place in it where an output that is a folder can be made, see `finish`.
+        parts_are: what messages call the parts.
     """
+
+    parts_are = "parts"
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.folder = out.absolute().with_name(f".{out.name}.unfinished")
+        self.folder = out.absolute().with_name(f".{out.name}{_SUFFIX}")
         self.result = self.folder / _RESULT
 
     def check(self, *, overwrite: bool) -> None:
@@ -78,33 +82,25 @@ class UnfinishedWork:
         Raises:
             OutputError: if another process is at work, the folder cannot be written, or one of its name is not ours.
         """
-        new_folders = [folder for folder in self.folder.parents if not folder.exists()]
-        try:
-            with locked(self.folder / _LOCK, self.out):
-                self._refuse_foreign()
-                try:
-                    with writing(self.out):
-                        self._begin(json.loads(json.dumps(job)))
-                    yield self
-                except BaseException:
-                    kept = len(self.done())
-                    if kept:
-                        _LOG.warning(
-                            "%s: stopped; %d%s parts are kept in %s, and the same command goes on from there",
-                            self.out,
-                            kept,
-                            "" if total is None else f" of {total}",
-                            self.folder,
-                        )
-                    else:
-                        self._remove()
-                    raise
-                self._remove()
-        finally:
-            if not (self.folder.exists() or self.out.exists()):
-                for folder in new_folders:
-                    with suppress(OSError):
-                        folder.rmdir()
+        with parents_of(self.out), locked(self.folder / _LOCK, self.out):
+            self._refuse_foreign()
+            try:
+                with writing(self.out):
+                    self._begin(json.loads(json.dumps(job)))
+                yield self
+            except BaseException:
+                self._keep(total)
+                raise
+            self._remove()
+
+    def _keep(self, total: int | None) -> None:
+        """What an error or an interrupt leaves: finished parts, also of unfinished works within this one."""
+        if kept := len(self.done()):
+            of_all = "" if total is None else f" of {total}"
+            message = "%s: stopped; %d%s %s are kept in %s, and the same command goes on from there"
+            _LOG.warning(message, self.out, kept, of_all, self.parts_are, self.folder)
+        elif not any(self.folder.glob(f".*{_SUFFIX}")):
+            self._remove()
 
     def done(self) -> set[str]:
         """Names of the finished parts."""
@@ -188,14 +184,13 @@ class UnfinishedWork:
     def _refuse_foreign(self) -> None:
         names = {path.name for path in self.folder.iterdir()} - {_LOCK}
         if names and _PARTS not in names:
-            (self.folder / _LOCK).unlink()
             raise OutputError(f"{self.folder}: is in the way, and not unfinished work of geosynth; move it")
 
     def _begin(self, job: dict[str, Any]) -> None:
         known = self._known_job()
         if known == job and not self._is_finished():
             (self.folder / _FINISHED).unlink(missing_ok=True)
-            for leftover in [*self.folder.glob("*.partial"), *(self.folder / _PARTS).glob("*.partial")]:
+            for leftover in [*self.folder.glob("*.partial*"), *(self.folder / _PARTS).glob("*.partial")]:
                 delete(leftover)  # half-written
             return
         if known is not None and self.done() and not self._is_finished():
@@ -250,10 +245,8 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def locked(lock: Path, what: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes out. The system frees the lock of a process that ends, however it ends.
 
-    Whoever holds the lock may remove its file.
-
     Args:
-        lock: the file that is locked; made if it is not there.
+        lock: the file that is locked; made if it is not there, and removed when the context is left.
         what: is being made; named in messages.
         wait: for another process that holds the lock.
 
@@ -268,6 +261,8 @@ def locked(lock: Path, what: Path, *, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):
+            lock.unlink()
         held.release()
 
 

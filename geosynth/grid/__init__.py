@@ -3,6 +3,7 @@
 from geosynth.grid.alignment import (
     absolute_origin,
     buffer_pixels,
+    differing_pixel_size,
     ground_sampling_distance,
     offset_in,
     parse_distance,
@@ -19,6 +20,7 @@ __all__ = [
     "absolute_origin",
     "buffer_pixels",
     "cut",
+    "differing_pixel_size",
     "ground_sampling_distance",
     "offset_in",
     "parse_distance",

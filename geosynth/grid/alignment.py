@@ -15,6 +15,7 @@ from geosynth.errors import GridError, SettingsError
 # that adds up to a hundredth of a pixel. Half a pixel is a real shift.
 _TOLERANCE = 0.05
 _SIZE_TOLERANCE = 1e-6
+_GSD_TOLERANCE = 0.05  # of the pixel size a model was trained on
 
 
 def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
@@ -35,6 +36,19 @@ def ground_sampling_distance(geobox: GeoBox) -> float | None:
         return None
     metres_per_unit: float = geobox.crs.proj.axis_info[0].unit_conversion_factor
     return float(abs(geobox.affine.determinant) ** 0.5 * metres_per_unit)
+
+
+def differing_pixel_size(geobox: GeoBox, metres: float | None) -> float | None:
+    """Metres a pixel where they are others than those a model was trained on, by more than 5 %; else None.
+
+    Args:
+        geobox: of a raster.
+        metres: a pixel of what the model was trained on; None if that is not known.
+    """
+    own = ground_sampling_distance(geobox)
+    if own is None or metres is None or abs(own / metres - 1) <= _GSD_TOLERANCE:
+        return None
+    return own
 
 
 def pixels_within(geobox: GeoBox, metres: float, what: str = "buffer") -> int:

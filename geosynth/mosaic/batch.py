@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError
-from geosynth.files import check_output
-from geosynth.mosaic.generate import engine, generate_file, is_zarr_name
+from geosynth.mosaic.generate import (
+    FileOptions,
+    Model,
+    Style,
+    check_places,
+    engine,
+    generate_file,
+    is_zarr_name,
+    resampled,
+)
 from geosynth.mosaic.pipeline import Progress
 from geosynth.mosaic.style import style_from_image
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
 from geosynth.raster.read import Raster, RasterFile
-from geosynth.raster.warp import resample_labels
 from geosynth.raster.zarr_image import join_samples
+from geosynth.unfinished import UnfinishedWork
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _LOG = logging.getLogger(__name__)
 _OF_ONE_FILE = (RasterError, DataError, GridError, LegendError)  # what does not stop the others
@@ -33,16 +43,17 @@ Labels = str | Path | Sequence[str | Path]
 def generate_many(
     labels: Labels,
     out: str | Path,
-    model: str | Path | GeneratorModel | None = None,
+    model: Model = None,
     settings: GenerateSettings | None = None,
     *,
     each: bool = False,
     samples: int = 1,
-    style: str | Path | None = None,
+    style: Style = None,
+    client: Client | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
     progress: Progress = lambda stage, done, total: None,
-    **options: Any,
+    **options: Unpack[FileOptions],
 ) -> list[Path]:
     """Paint several images one after the other: one for each label file, or several realisations, or both.
 
@@ -58,18 +69,19 @@ def generate_many(
         each: paint file by file, each on its own grid.
         samples: realisations of each image. If there are several, their names end in _0, _1, ..., and their seeds are
             `sample_seeds`; of a Zarr store, they are its dimension `sample`.
-        style: an image that all take their style from.
+        style: of all images, as for `generate`.
+        client: as for `generate`.
         scheduler: as for `generate`.
         workers: as for `generate`.
         progress: called with (what is done to which image, done, to do).
-        options: more of `generate_file`.
+        **options: `legend`, `unknown`, `resample`, `preview`, `stac`, `overwrite`, as for `generate`.
 
     Returns:
         the images, file by file, their samples together.
 
     Raises:
         DataError: with `each`, after the last file, if some failed: it names them. A warning says why, at once.
-        GeosynthError: as `generate_file`.
+        GeosynthError: as `generate`.
     """
     settings, out = settings or GenerateSettings(), Path(out)
     if samples < 1:
@@ -77,47 +89,75 @@ def generate_many(
     _refuse_among_labels(labels, out if each else out.parent)
     files = label_files(labels) if each else []
     images = _names(files, out) if each else [out]
-    joined = samples > 1 and is_zarr_name(out)
+    joined = samples > 1 and not each and is_zarr_name(out)
+    overwrite = options.get("overwrite", False)
     if joined:
-        check_output(out, overwrite=options.get("overwrite", False))
-        images = [out.with_name(f".{out.name}.samples") / "part.zarr"]
-    with engine(model, settings, scheduler=scheduler, workers=workers) as (model, settings, executor):
-        options |= {"executor": executor, "style": style}
+        check_places(
+            out,
+            [labels, model, style, options.get("legend")],
+            preview=options.get("preview", False),
+            stac=options.get("stac", False),
+            overwrite=overwrite,
+        )
+    with engine(model, settings, client, scheduler, workers) as (chosen, settled, executor):
         if not each and samples == 1:
             one = labels if isinstance(labels, str | Path) else open_labels(labels)
-            return [generate_file(one, out, model, settings, progress=progress, **options)]
-        if not isinstance(model, GeneratorModel):
-            model = load_generator(model, settings.device)
-        options["style"] = None if style is None else style_from_image(style, model)
-        options["skip_finished"] = joined or not options.get("overwrite", False)
-        done: list[Path] = []
-        failed: list[str] = []
-        sources = _open_each(files, failed) if each else [open_labels(labels)]
-        for source, image in zip(sources, images, strict=True):
-            if source is None:
-                continue
-            try:
-                for sample, seed in enumerate(sample_seeds(settings.seed, samples)):
-                    name = image if samples == 1 else _sample_name(image, sample, samples)
-                    own = settings.model_copy(update={"seed": seed})
-                    done.append(generate_file(source, name, model, own, progress=_named(progress, name), **options))
-            except _OF_ONE_FILE as error:
-                if not each:
-                    raise
-                _LOG.warning("not painted: %s", error)
-                failed.append(source.path)
+            return [
+                generate_file(one, out, chosen, settled, style=style, executor=executor, progress=progress, **options)
+            ]
+        loaded = chosen if isinstance(chosen, GeneratorModel) else load_generator(chosen, settled.device)
+        z = style_from_image(style, loaded) if isinstance(style, str | Path) else style
+
+        def paint(source: Raster, image: Path, skip_finished: bool = not overwrite) -> Iterator[Path]:
+            for sample, seed in enumerate(sample_seeds(settled.seed, samples)):
+                name = image if samples == 1 else _sample_name(image, sample, samples)
+                own = settled.model_copy(update={"seed": seed})
+                yield generate_file(
+                    source,
+                    name,
+                    loaded,
+                    own,
+                    style=z,
+                    skip_finished=skip_finished,
+                    executor=executor,
+                    progress=_named(progress, name),
+                    **options,
+                )
+
+        if each:
+            return list(_paint_each(files, images, paint))
+        raster = open_labels(labels)
+        if not joined:
+            return list(paint(raster, out))
+        if (how := options.pop("resample", None)) is not None:
+            raster = resampled(raster, loaded, how)
+        options["overwrite"] = True  # of a realisation that was made of other things
+        work = UnfinishedWork(out)
+        with work.open({"samples": "several"}, total=samples):
+            parts = []
+            for part in paint(raster, work.folder / "sample.zarr", skip_finished=True):
+                work.record(part.name)
+                parts.append(part)
+            join_samples(parts, out, raster.geobox, work.folder)
+        return [out]
+
+
+def _paint_each(
+    files: Sequence[str | Path], images: Sequence[Path], paint: Callable[[Raster, Path], Iterator[Path]]
+) -> Iterator[Path]:
+    """The images of all files that can be painted; then an error, if some cannot."""
+    failed: list[str] = []
+    for source, image in zip(_open_each(files, failed), images, strict=True):
+        if source is None:
+            continue
+        try:
+            yield from paint(source, image)
+        except _OF_ONE_FILE as error:
+            _LOG.warning("not painted: %s", error)
+            failed.append(source.path)
     if failed:
         listed = ", ".join(sorted(failed)[:8]) + (", ..." if len(failed) > 8 else "")
         raise DataError(f"{len(failed)} of {len(images)} label files could not be painted: {listed}")
-    if joined:
-        raster, how = sources[0], options.get("resample")
-        assert raster is not None
-        if how is not None and model.card.gsd is not None:
-            raster = resample_labels(raster, model.card.gsd, how)
-        join_samples(done, out, raster.geobox)
-        shutil.rmtree(images[0].parent)
-        return [out]
-    return done
 
 
 def sample_seeds(seed: int, samples: int) -> list[int]:
@@ -141,8 +181,8 @@ def _open_each(files: Sequence[str | Path], failed: list[str]) -> list[Raster | 
 
 
 def _names(sources: Sequence[Any], folder: Path) -> list[Path]:
-    if folder.suffix.lower() in (".tif", ".tiff") or folder.is_file():
-        raise OutputError(f"{folder}: is the name of a file; images of many label files need a folder")
+    if folder.suffix.lower() in (".tif", ".tiff", ".zarr") or folder.is_file():
+        raise OutputError(f"{folder}: is the name of one image; images of many label files need a folder")
     stems = [Path(str(source)).stem for source in sources]
     twice = [stem for stem, count in Counter(stems).items() if count > 1]
     if twice:

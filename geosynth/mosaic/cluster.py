@@ -1,46 +1,34 @@
-"""Painting by a Dask cluster: tasks are block numbers, workers hold the model, finished blocks land in the scratch.
-
-What a task needs travels once to each worker, also to those that join or come back later, as a plugin of a few
-kilobytes: the paths of the model and of the labels, the settings, the plan. A worker that sees the scratch folder
-(shared storage) writes its blocks there itself; from others the pixels come back and are written here.
-"""
+"""Painting by a Dask cluster: tasks are block numbers, workers hold the model, blocks land in the image's folder."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import pickle
 import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
-from functools import cached_property, lru_cache, partial
-from itertools import islice
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from dask.system import CPU_COUNT
-from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin, as_completed, get_worker
-from distributed.comm import CommClosedError
+from distributed import get_worker
 
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
-from geosynth.errors import CheckpointError, ClusterError, GeosynthError
-from geosynth.grid import BlockPlan, Window
+from geosynth.errors import CheckpointError
+from geosynth.grid import Window
 from geosynth.models.device import uses_bfloat16
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.pipeline import LabelSource, read_around
-from geosynth.raster.unfinished import Scratch
+from geosynth.parallel import stream
+from geosynth.raster.unfinished_image import UnfinishedImage
 
 if TYPE_CHECKING:
     from distributed import Client
-
-# --- A painter that travels to other processes as the path of its model, and is made there once.
 
 _loading = threading.Lock()
 
@@ -93,45 +81,31 @@ def _loaded(
     style_length: int,
     style: tuple[float, ...] | None,
 ) -> PortablePainter:
-    model = load_generator(path, settings.device)
+    model = load_generator(path, gpu_of_worker(settings.device))
     if model.sha256 != sha256:
         raise CheckpointError(f"{path}: on this worker another file than where the work began; copy the model there")
     return PortablePainter(kind(model, settings, style_length, None if style is None else torch.tensor(style)))
 
 
-_AHEAD = 2  # tasks in flight for each thread of the cluster: a worker never waits for this process
-_PATIENCE = "30s"  # until a scheduler answers, and until it has a worker
+def gpu_of_worker(device: str) -> str:
+    """The device as settings name it; for "cuda" in a Dask worker, which of the GPUs of its machine.
 
-# A block's number; and the pixels and where they are valid, if the worker could not write them, or why there are none.
-Finished = tuple[int, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] | GeosynthError | None]
-
-
-@contextlib.contextmanager
-def open_client(scheduler: str | None, workers: int | None) -> Iterator[Client]:
-    """A client of a running cluster, or of worker processes made for the purpose on this machine.
-
-    Args:
-        scheduler: address of a running one, as tcp://host:8786; it goes on running afterwards.
-        workers: without it, the number of processes to start, which share this machine's cores.
-
-    Raises:
-        ClusterError: if no scheduler answers at the address, or it has no workers.
+    Workers take turns by the number their name ends in. Where CUDA_VISIBLE_DEVICES is set the choice has been made
+    (dask-cuda puts each worker's own GPU first).
     """
-    with contextlib.ExitStack() as stack:
-        where: Any = scheduler
-        if scheduler is None:
-            threads = max(1, CPU_COUNT // (workers or 1))
-            # Workers that stop have nothing to lose: no word about how long it takes them.
-            options = {"dashboard_address": None, "silence_logs": logging.ERROR}
-            where = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=threads, **options))
-        try:
-            client = stack.enter_context(Client(where, timeout=_PATIENCE, set_as_default=False))
-            client.wait_for_workers(1, timeout=_PATIENCE)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ClusterError(
-                f"{scheduler}: no Dask scheduler with workers answers there; check the address"
-            ) from error
-        yield client
+    count = torch.cuda.device_count()
+    if device != "cuda" or count <= 1 or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return device
+    try:
+        number = re.search(r"\d+$", str(get_worker().name))
+    except ValueError:  # not in a worker
+        return device
+    return f"cuda:{0 if number is None else int(number[0]) % count}"
+
+
+def executor_of(client: Client) -> Callable[..., Iterator[int]]:
+    """`paint_on_cluster` with this client, for `generate_file`."""
+    return partial(paint_on_cluster, client)
 
 
 def settle_precision(settings: GenerateSettings, client: Client) -> GenerateSettings:
@@ -140,115 +114,54 @@ def settle_precision(settings: GenerateSettings, client: Client) -> GenerateSett
     return settings.model_copy(update={"precision": "bf16" if all(choices.values()) else "fp32"})
 
 
-def executor_of(client: Client) -> Callable[..., Iterator[int]]:
-    """`paint_on_cluster` with this client, for `generate_file`."""
-    return partial(paint_on_cluster, client)
+@dataclass(frozen=True)
+class _Work:
+    """What a worker needs for all blocks."""
+
+    painter: PortablePainter
+    source: LabelSource
+    image: UnfinishedImage
+    mark: Path
+
+
+# The pixels of a block and where they are valid, if the worker could not write them.
+Sent = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] | None
 
 
 def paint_on_cluster(
-    client: Client, painter: Painter, source: LabelSource, plan: BlockPlan, todo: Iterable[int], scratch: Scratch
+    client: Client, painter: Painter, source: LabelSource, image: UnfinishedImage, todo: Iterable[int]
 ) -> Iterator[int]:
-    """As `pipeline.paint_blocks`, by the workers of a cluster. A worker that dies loses nothing: others do its blocks.
+    """As `pipeline.paint_blocks`, by the workers of a cluster.
 
     A worker runs its network on as many threads as Dask gives it (`--nthreads`), one block at a time, while its other
-    tasks read labels.
+    tasks read labels. One that sees the image's folder writes its blocks there itself; from others they come back.
 
     Raises:
         ClusterError: if the scheduler goes away, or the same block kills workers again and again.
         GeosynthError: what `pipeline.paint_blocks` raises, on whichever worker it happened.
     """
-    work = _Work(PortablePainter(painter), source, plan, scratch)
-    mark = scratch.folder / work.name
-    mark.touch()  # a worker that sees it sees the scratch
+    mark = image.folder / f"{uuid.uuid4().hex}.partial"  # a worker that sees it sees the folder
+    mark.touch()
+    work = _Work(PortablePainter(painter), source, image, mark)
+    # The large ones first, so that no worker is left alone with one at the end.
+    order = sorted(todo, key=lambda index: -image.plan[index].height * image.plan[index].width)
     try:
-        client.register_plugin(work, name=work.name)
-        # The large ones first, so that no worker is left alone with one at the end.
-        order = sorted(todo, key=lambda index: -plan[index].height * plan[index].width)
-        yield from _stream(client, work.name, iter(order), scratch)
-    except KilledWorker as error:
-        message = f"{scratch.out}: workers died again and again over one block; have they enough memory?"
-        raise ClusterError(message) from error
-    except (CancelledError, CommClosedError) as error:
-        raise ClusterError(f"{scratch.out}: the Dask scheduler went away; run again to go on") from error
-    finally:
-        mark.unlink(missing_ok=True)
-        with contextlib.suppress(Exception):  # of a scheduler that went away
-            client.unregister_worker_plugin(work.name)
-
-
-def _stream(client: Client, name: str, todo: Iterator[int], scratch: Scratch) -> Iterator[int]:
-    """Keeps tasks in flight, and takes what they finish."""
-    running: set[Future] = set()
-    finished = as_completed(loop=client.loop)
-
-    def top_up() -> None:
-        room = max(1, _AHEAD * sum(client.nthreads().values())) - len(running)  # workers come and go
-        for index in islice(todo, max(0, room)):
-            future = client.submit(_paint_block, name, index, key=f"{name}-{index}", pure=False)
-            running.add(future)
-            finished.add(future)
-
-    try:
-        top_up()
-        for future in finished:
-            index, painted = future.result()
-            running.discard(future)
-            if isinstance(painted, GeosynthError):
-                raise painted
-            top_up()
-            if painted is not None:
-                scratch.write(index, *painted)
+        for index, sent in stream(_paint_block, work, order, name=image.out, client=client):
+            if sent is not None:
+                image.write_block(index, *sent)
             yield index
     finally:
-        client.cancel(list(running), asynchronous=False)
+        mark.unlink(missing_ok=True)
 
 
-class _Work(WorkerPlugin):  # type: ignore[misc]
-    """What a worker needs for its tasks; unpacked, and the model loaded, when the first of them comes."""
-
-    def __init__(self, painter: PortablePainter, source: LabelSource, plan: BlockPlan, scratch: Scratch) -> None:
-        self.name = f"geosynth-{uuid.uuid4().hex}"
-        self.device = painter.painter.settings.device
-        self.parcel = pickle.dumps((painter, source, plan, scratch))
-
-    def setup(self, worker: Worker) -> None:
-        self.threads = worker.state.nthreads
-        self.worker = str(worker.name)
-
-    @cached_property
-    def parts(self) -> tuple[PortablePainter, LabelSource, BlockPlan, Scratch]:
-        if self.device == "cuda":
-            torch.cuda.set_device(choose_gpu(self.worker, torch.cuda.device_count()))
-        parts: tuple[PortablePainter, LabelSource, BlockPlan, Scratch] = pickle.loads(self.parcel)  # noqa: S301 - our own
-        return parts
-
-    @cached_property
-    def sees_scratch(self) -> bool:
-        return (self.parts[3].folder / self.name).exists()
-
-
-def choose_gpu(worker: str, count: int) -> int:
-    """Which of the GPUs of its machine a worker uses: they take turns by the number their name ends in.
-
-    Where CUDA_VISIBLE_DEVICES is set the choice has been made (dask-cuda puts each worker's own GPU first).
-    """
-    number = re.search(r"\d+$", worker)
-    return 0 if count <= 1 or "CUDA_VISIBLE_DEVICES" in os.environ or number is None else int(number[0]) % count
-
-
-def _paint_block(name: str, index: int) -> Finished:
+def _paint_block(work: _Work, index: int) -> Sent:
     """The task."""
-    work: _Work = get_worker().plugins[name]
-    try:
-        painter, source, plan, scratch = work.parts
-        # Nannies set OMP_NUM_THREADS=1; the number is kept per thread, hence here.
-        torch.set_num_threads(work.threads)
-        context, indices, valid = read_around(painter.painter, source, plan[index], plan.origin)
-        if valid.any():
-            pixels = painter.paint(indices, context, plan[index], plan.origin, valid)
-            if not work.sees_scratch:
-                return index, (pixels, valid)
-            scratch.write(index, pixels, valid)
-    except GeosynthError as error:  # raised here, it would fill the worker's log with its traceback
-        return index, error
-    return index, None
+    window, origin = work.image.plan[index], work.image.plan.origin
+    context, indices, valid = read_around(work.painter.painter, work.source, window, origin)
+    if not valid.any():
+        return None
+    pixels = work.painter.paint(indices, context, window, origin, valid)
+    if not work.mark.exists():
+        return pixels, valid
+    work.image.write_block(index, pixels, valid)
+    return None

@@ -1,13 +1,15 @@
-"""generate_file: a label raster in, a georeferenced synthetic image on the same grid out."""
+"""generate: labels in, a georeferenced synthetic image on exactly their grid out."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 import numpy as np
 import psutil
@@ -20,13 +22,14 @@ from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output
-from geosynth.grid import BlockPlan, absolute_origin, ground_sampling_distance
+from geosynth.grid import BlockPlan, absolute_origin, differing_pixel_size, ground_sampling_distance
 from geosynth.legend import Legend
 from geosynth.mosaic.blend import KEPT_BYTES, make_painter
 from geosynth.mosaic.lazy import lazy_image
 from geosynth.mosaic.painter import CELL, Painter
 from geosynth.mosaic.pipeline import Executor, Progress, paint_blocks, paint_missing
 from geosynth.mosaic.style import style_from_image, style_length_pixels
+from geosynth.parallel import open_client
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.cog import CogWriter, write_preview
 from geosynth.raster.label_files import choose_legend, open_labels
@@ -34,7 +37,7 @@ from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.read import CACHE_BYTES, Raster, bounded_cache
 from geosynth.raster.remote import is_zarr
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
-from geosynth.raster.unfinished import Scratch
+from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.raster.warp import Resampling, resample_labels
 from geosynth.raster.zarr_image import ZarrImageWriter, image_tags
 from geosynth.version import __version__
@@ -42,16 +45,383 @@ from geosynth.version import __version__
 if TYPE_CHECKING:
     from distributed import Client
 
+Model = str | Path | GeneratorModel | None
+Style = Tensor | str | Path | None
+Unknown = Literal["error", "nodata"]
 
-import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from distributed import Client
+_LOG = logging.getLogger(__name__)
 
 
-# --- What an image says about how it was made.
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress to show."""
+
+
+@overload
+def generate(
+    labels: xr.DataArray,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
+    *,
+    legend: str | Path | Legend | None = None,
+    unknown: Unknown = "error",
+    style: Style = None,
+    **changes: Any,
+) -> xr.DataArray: ...
+@overload
+def generate(
+    labels: str | Path | Raster,
+    out: str | Path,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
+    *,
+    legend: str | Path | Legend | None = None,
+    unknown: Unknown = "error",
+    style: Style = None,
+    resample: Resampling | None = None,
+    preview: bool = False,
+    stac: bool = False,
+    overwrite: bool = False,
+    client: Client | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    progress: Progress = ...,
+    **changes: Any,
+) -> Path: ...
+def generate(labels: Any, *arguments: Any, **keywords: Any) -> Any:  # noqa: D417 - the overloads name them
+    """Paint an image for labels, on exactly their grid.
+
+    `generate(file, out)` writes the image as a Cloud Optimized GeoTIFF, or as a Zarr store where `out` ends in .zarr.
+    `generate(array)` gives it as a lazy `xarray.DataArray` whose blocks are painted when they are computed; its pixels
+    are those of the file.
+
+    Args:
+        labels: a raster of class codes: a file (GeoTIFF, COG, VRT, Zarr, folder or glob of tiles), or an array with
+            coordinates y and x; `.rio.crs` and `.rio.nodata` are respected.
+        out: for a file: the image, a name that ends in .tif or .zarr; appears when it is whole. Finished blocks are
+            kept in a hidden folder beside it meanwhile: an interrupted call, repeated, goes on where it stopped, and
+            gives the same bytes.
+        model: a file made by `train`, or one already loaded (and used where it is); None for the embedded default.
+        settings: seed, block size, ...
+        legend: of the labels, if their codes are not the model's; classes are matched by name. "from-raster", for a
+            file: its own class table.
+        unknown: codes that the legend does not know are an "error", or "nodata".
+        style: (latent_size,) of the whole image instead of the seed's, or an image to take it from.
+        resample: for a file: "nearest" or "mode" brings labels of another pixel size to the model's; the image then has
+            that grid.
+        preview: for a file: also write a PNG beside the image.
+        stac: for a file: also write a STAC item beside the image.
+        overwrite: for a file: replace an existing output.
+        client: for a file: a `distributed.Client`, whose workers paint.
+        scheduler: for a file: the address of a Dask scheduler, whose workers paint.
+        workers: for a file: number of processes to start on this machine, which paint.
+        progress: for a file: called with ("checking", "painting" or "writing", blocks done, blocks to do).
+        **changes: single settings by name, as `seed=3`.
+
+    Returns:
+        the path of the image; or the lazy array (band, y, x), its bands by name, with the coordinate `valid` (y, x)
+        that is False where there is no class (the image is 0 there).
+
+    Raises:
+        GeosynthError: one line. For a file before any work starts, with nothing left behind, but for OutputError and
+            ClusterError, after which finished blocks are kept; for an array, codes are checked when a block is
+            computed.
+    """
+    return (_array if isinstance(labels, xr.DataArray) else _file)(labels, *arguments, **keywords)
+
+
+def _array(
+    labels: xr.DataArray,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
+    *,
+    legend: str | Path | Legend | None = None,
+    unknown: Unknown = "error",
+    style: Style = None,
+    **changes: Any,
+) -> xr.DataArray:
+    settings = changed(settings, changes)
+    if not isinstance(model, GeneratorModel):
+        model = load_generator(model, settings.device)
+    target = model.card.legend
+    reader = target if legend is None else Legend.load(legend).translation_to(target)
+    if isinstance(style, str | Path):
+        style = style_from_image(style, model)
+    source = LabelArray.of(labels, settings.block_size)
+    style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
+    painter = make_painter(model, settings, style_length, style)
+    attributes = provenance(painter, source.reader.name, reader)
+    return lazy_image(source, painter, reader, choose_block_size(painter), attributes, unknown)
+
+
+def _file(
+    labels: str | Path | Raster,
+    out: str | Path,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
+    *,
+    legend: str | Path | Legend | None = None,
+    unknown: Unknown = "error",
+    style: Style = None,
+    resample: Resampling | None = None,
+    preview: bool = False,
+    stac: bool = False,
+    overwrite: bool = False,
+    client: Client | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    progress: Progress = _silent,
+    **changes: Any,
+) -> Path:
+    with engine(model, changed(settings, changes), client, scheduler, workers) as (ready, settled, executor):
+        return generate_file(
+            labels,
+            out,
+            ready,
+            settled,
+            legend=legend,
+            unknown=unknown,
+            style=style,
+            resample=resample,
+            preview=preview,
+            stac=stac,
+            overwrite=overwrite,
+            executor=executor,
+            progress=progress,
+        )
+
+
+def changed(settings: GenerateSettings | None, changes: dict[str, Any]) -> GenerateSettings:
+    """The settings, with single ones given by name.
+
+    Raises:
+        SettingsError: if there is no such setting, or its value cannot be.
+    """
+    settings = settings or GenerateSettings()
+    return GenerateSettings.parse({**settings.model_dump(), **changes}) if changes else settings
+
+
+@contextlib.contextmanager
+def engine(
+    model: Model, settings: GenerateSettings, client: Client | None, scheduler: str | None, workers: int | None
+) -> Iterator[tuple[Model, GenerateSettings, Executor]]:
+    """Model, settings and executor for `generate_file`, by what a user says of a cluster: see `open_client`.
+
+    For a cluster the model is loaded here without the device, which the workers have, and the precision "auto" is
+    decided by them, for all alike.
+    """
+    with open_client(client, scheduler, workers) as running:
+        if running is None:
+            yield model, settings, paint_blocks
+            return
+        from geosynth.mosaic.cluster import paint_on_cluster, settle_precision  # takes a second to import
+
+        loaded = model if isinstance(model, GeneratorModel) else load_generator(model)
+        yield loaded, settle_precision(settings, running), partial(paint_on_cluster, running)
+
+
+class FileOptions(TypedDict, total=False):
+    """Options of images that are written to files, as `generate` describes them."""
+
+    legend: str | Path | Legend | None
+    unknown: Unknown
+    resample: Resampling | None
+    preview: bool
+    stac: bool
+    overwrite: bool
+
+
+def generate_file(
+    labels: str | Path | Raster,
+    out: str | Path,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
+    *,
+    legend: str | Path | Legend | None = None,
+    unknown: Unknown = "error",
+    style: Style = None,
+    resample: Resampling | None = None,
+    preview: bool = False,
+    stac: bool = False,
+    overwrite: bool = False,
+    skip_finished: bool = False,
+    executor: Executor = paint_blocks,
+    progress: Progress = _silent,
+) -> Path:
+    """Paint one image into a file; `generate` describes the arguments, the result and the errors.
+
+    With `skip_finished` an existing image stands if it was made from the same things; any other is an error, unless
+    `overwrite` is said too. The executor paints blocks and yields their numbers in any order, see `paint_blocks`.
+    """
+    settings = settings or GenerateSettings()
+    out = Path(out)
+    inputs = [labels, model, legend, style]
+    check_places(out, inputs, preview=preview, stac=stac, overwrite=overwrite or skip_finished)
+    raster = open_labels(labels) if isinstance(labels, str | Path) else labels  # before a model is loaded
+    if stac:
+        check_can_be_item(raster)
+    if not isinstance(model, GeneratorModel):
+        model = load_generator(model, settings.device)
+    if resample is not None:
+        raster = resampled(raster, model, resample)
+    source = LabelRaster(raster, choose_legend(raster, legend, model.card.legend), unknown=unknown)
+    if isinstance(style, str | Path):
+        style = style_from_image(style, model)
+    style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
+    painter = make_painter(model, settings, style_length, style)
+    block_size = choose_block_size(painter)
+    with bounded_cache():
+        survey = source.survey(lambda done, total: progress("checking", done, total))
+        warn_about_grid(source.geobox, model.card.gsd, source.name)
+        tags = provenance(painter, source.name, source.legend, survey)
+        if not (skip_finished and _is_finished(out, tags, overwrite=overwrite)):
+            height, width = source.geobox.shape
+            plan = BlockPlan(height, width, absolute_origin(source.geobox), block_size)
+            image = UnfinishedImage(out, plan, len(model.card.bands.names), model.card.bands.dtype)
+            with image.open(painting_job(painter, source, survey, block_size), total=len(plan)):
+                paint_missing(painter, source, image, range(len(plan)), executor, progress)
+                _write(image, painter, source, survey, tags, progress)
+    if preview:
+        write_preview(out, out.with_suffix(".png"))
+    if stac:
+        write_stac_item(out, out.with_suffix(".png") if preview else None)
+    return out
+
+
+def _write(
+    image: UnfinishedImage,
+    painter: Painter,
+    source: LabelRaster,
+    survey: Survey,
+    tags: dict[str, str],
+    progress: Progress,
+) -> None:
+    """The COG or the Zarr store from the blocks, in one order whatever order they were painted in."""
+    bands, settings = painter.model.card.bands, painter.settings
+    if is_zarr_name(image.out):
+        store = ZarrImageWriter(
+            image.out, source.geobox, bands.names, dtype=bands.dtype, tags=tags, folder=image.folder
+        )
+        with store:
+            store.copy(image.read, progress=lambda done, total: progress("writing", done, total))
+        return
+    height, width = source.geobox.shape
+    labelled = sum(survey.counts.get(code, 0) for code in source.legend.codes)
+    writer = CogWriter(
+        image.out,
+        source.geobox,
+        bands.names,
+        dtype=bands.dtype,
+        masked=labelled < height * width,
+        tags=tags,
+        compress=settings.compress,
+        folder=image.folder,
+    )
+    blocks = sorted(image.finished_blocks())
+    with writer:
+        for done, index in enumerate(blocks, start=1):
+            writer.write(image.plan[index], *image.read_block(index))
+            progress("writing", done, len(blocks))
+
+
+def check_places(out: Path, inputs: Sequence[object], *, preview: bool, stac: bool, overwrite: bool) -> None:
+    """Refuse an image, or what shall stand beside it, that cannot be written or would replace something else.
+
+    Args:
+        out: the image.
+        inputs: files among them must not be replaced.
+        preview: a PNG stands beside it.
+        stac: a STAC item stands beside it.
+        overwrite: let existing outputs pass.
+
+    Raises:
+        OutputError: one line.
+    """
+    if out.suffix.lower() not in (".tif", ".tiff", ".zarr"):
+        raise OutputError(f"{out}: the image is a GeoTIFF or a Zarr store; say a name that ends in .tif or .zarr")
+    beside = [out.with_suffix(".png")] * preview + [item_path(out)] * stac
+    if beside and is_zarr_name(out):
+        raise OutputError(f"{out}: previews and STAC items are made of GeoTIFFs; say a name that ends in .tif")
+    for path in (out, *beside):
+        check_output(path, overwrite=overwrite)
+        if path.is_dir() and not (is_zarr_name(path) and is_zarr(path)):
+            raise OutputError(f"{path}: is a folder; say the name of a file")
+        for source in inputs:
+            if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
+                raise OutputError(f"{path}: is an input too and would be lost; choose another name")
+
+
+def is_zarr_name(out: Path) -> bool:
+    """Whether an image of this name becomes a Zarr store."""
+    return out.suffix.lower() == ".zarr"
+
+
+def _is_finished(out: Path, tags: dict[str, str], *, overwrite: bool) -> bool:
+    """Whether the image is there, made from the same things.
+
+    Raises:
+        OutputError: if it is there, was made from others and shall not be overwritten.
+    """
+    if not out.exists():
+        return False
+    own = image_tags(out)
+    differing = [name.removeprefix("GEOSYNTH_").lower() for name, value in tags.items() if own.get(name) != value]
+    if differing and not overwrite:
+        raise OutputError(
+            f"{out}: exists already, made otherwise ({', '.join(differing)}); choose another name or say --overwrite"
+        )
+    return not differing
+
+
+def resampled(raster: Raster, model: GeneratorModel, how: Resampling) -> Raster:
+    """Labels on pixels of the size that a model was trained on; said if they were not.
+
+    Raises:
+        SettingsError: if the model does not say which size that is.
+    """
+    gsd = model.card.gsd
+    if gsd is None:
+        raise SettingsError(f"{model.path}: does not say which pixel size it was trained on; resample the labels first")
+    result = resample_labels(raster, gsd, how)
+    if result is not raster:
+        _LOG.warning(
+            "%s: resampled (%s) to %g m; the image has a grid of its own, %d x %d px",
+            raster.path,
+            how,
+            gsd,
+            *result.geobox.shape,
+        )
+    return result
+
+
+def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> None:
+    """Say where labels have no CRS, or other pixels (metres) than those a model was trained on."""
+    if geobox.crs is None:
+        _LOG.warning("%s: has no CRS; the image will have none either", source)
+    elif trained_on is not None and ground_sampling_distance(geobox) is None:
+        _LOG.warning("%s: its pixels are not in metres; the model was trained on %g m", source, trained_on)
+    elif metres := differing_pixel_size(geobox, trained_on):
+        message = "%s: pixels of %g m; the model was trained on %g m and paints at that scale (--resample-labels)"
+        _LOG.warning(message, source, metres, trained_on)
+
+
+# --- What an image depends on.
+
+
+def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_size: int) -> dict[str, Any]:
+    """All that decides a block's bytes, by the names that users know."""
+    style = None if painter.style is None else hashlib.sha256(painter.style.cpu().numpy().tobytes()).hexdigest()
+    return {
+        **painter.settings.model_dump(mode="json", exclude={"compress", "max_memory", "precision", "style_length"}),
+        "block_size": block_size,
+        "mosaic": painter.mode,
+        "precision": painter.precision,
+        "style_length": painter.style_length,
+        "style": style,
+        "model": painter.model.sha256,
+        "labels": survey.digest,
+        "legend": list(source.legend.codes),
+        "version": [__version__, torch.__version__],
+    }
 
 
 def provenance(painter: Painter, labels: str, legend: Legend, survey: Survey | None = None) -> dict[str, str]:
@@ -133,368 +503,3 @@ def needed_bytes(painter: Painter, block_size: int) -> int:
         blocks += block_size**2 * len(bands.names) * 4 + KEPT_BYTES
     labels = (block_size + 2 * painter.margin) ** 2 * _LABEL_BYTES
     return CACHE_BYTES + _WRITING_BYTES + features + blocks + labels
-
-
-_LOG = logging.getLogger(__name__)
-_GSD_TOLERANCE = 0.05
-
-
-def generate_file(
-    labels: str | Path | Raster,
-    out: str | Path,
-    model: str | Path | GeneratorModel | None = None,
-    settings: GenerateSettings | None = None,
-    *,
-    legend: str | Path | Legend | None = None,
-    unknown: Literal["error", "nodata"] = "error",
-    resample: Resampling | None = None,
-    style: Tensor | str | Path | None = None,
-    preview: bool = False,
-    stac: bool = False,
-    overwrite: bool = False,
-    skip_finished: bool = False,
-    executor: Executor = paint_blocks,
-    progress: Progress = lambda stage, done, total: None,
-) -> Path:
-    """Paint an image for a label raster, block by block, on the same grid: a Cloud Optimized GeoTIFF, or a Zarr store.
-
-    Finished blocks are kept in a hidden folder beside the output until the image is whole: after an interruption of any
-    kind, the same call goes on from there and gives the same bytes.
-
-    Args:
-        labels: a single-band raster of class codes: what `open_labels` takes, or one that is open.
-        out: the image, a name that ends in .tif or .zarr; appears when it is whole.
-        model: a file made by `train`, or one already loaded (and used where it is); None for the embedded default.
-        settings: seed, block size, ...
-        legend: of the label raster, if its codes are not the model's; classes are matched by name. "from-raster" takes
-            the raster's own class table; see `choose_legend` for what None does.
-        unknown: what to do about codes that the legend does not know, see `LabelRaster`.
-        resample: "nearest" or "mode" brings labels of another pixel size to the model's; the image then has that grid.
-        style: (latent_size,) of the whole image, instead of the seed's, or an image to take it from.
-        preview: also write a PNG beside the image.
-        stac: also write a STAC item beside the image.
-        overwrite: replace an existing output.
-        skip_finished: let an existing output stand if it was made from the same things.
-        executor: paints blocks into the scratch and yields their numbers in any order, see `paint_blocks`.
-        progress: called with ("checking", "painting" or "writing", blocks done, blocks to do).
-
-    Returns:
-        the path of the image.
-
-    Raises:
-        RasterError, DataError, LegendError, CheckpointError, SettingsError: one line each, before any work starts, and
-            with nothing left behind.
-        OutputError: if the image cannot be written; finished blocks are kept.
-    """
-    settings = settings or GenerateSettings()
-    out = Path(out)
-    beside = [out.with_suffix(".png")] * preview + [item_path(out)] * stac
-    _check_places(out, beside, [labels, model, legend, style], overwrite=overwrite or skip_finished)
-    raster = open_labels(labels) if isinstance(labels, str | Path) else labels  # before a model is loaded
-    if stac:
-        check_can_be_item(raster)
-    if not isinstance(model, GeneratorModel):
-        model = load_generator(model, settings.device)
-    if resample is not None:
-        raster = _resampled(raster, model, resample)
-    source = LabelRaster(raster, choose_legend(raster, legend, model.card.legend), unknown=unknown)
-    if isinstance(style, str | Path):
-        style = style_from_image(style, model)
-    style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
-    painter = make_painter(model, settings, style_length, style)
-    block_size = choose_block_size(painter)
-    with bounded_cache():
-        survey = source.survey(lambda done, total: progress("checking", done, total))
-        warn_about_grid(source.geobox, model.card.gsd, source.name)
-        tags = provenance(painter, source.name, source.legend, survey)
-        if not (skip_finished and _is_finished(out, tags)):
-            height, width = source.geobox.shape
-            plan = BlockPlan(height, width, absolute_origin(source.geobox), block_size)
-            scratch = Scratch(out, plan, len(model.card.bands.names), model.card.bands.dtype)
-            with scratch.open(painting_job(painter, source, survey, block_size)) as changed:
-                if changed:
-                    _LOG.warning(
-                        "%s: unfinished work with other %s is thrown away; starting afresh", out, ", ".join(changed)
-                    )
-                paint_missing(painter, source, scratch, range(len(plan)), executor, progress)
-                _write(scratch, painter, source, survey, tags, progress)
-    if preview:
-        write_preview(out, out.with_suffix(".png"))
-    if stac:
-        write_stac_item(out, out.with_suffix(".png") if preview else None)
-    return out
-
-
-def _write(
-    scratch: Scratch,
-    painter: Painter,
-    source: LabelRaster,
-    survey: Survey,
-    tags: dict[str, str],
-    progress: Progress,
-) -> None:
-    """The COG or the Zarr store from the blocks, in one order whatever order they were painted in."""
-    bands, settings = painter.model.card.bands, painter.settings
-    if is_zarr_name(scratch.out):
-        with ZarrImageWriter(scratch.out, source.geobox, bands.names, dtype=bands.dtype, tags=tags) as store:
-            store.copy(scratch.read, progress=lambda done, total: progress("writing", done, total))
-        return
-    height, width = source.geobox.shape
-    labelled = sum(survey.counts.get(code, 0) for code in source.legend.codes)
-    writer = CogWriter(
-        scratch.out,
-        source.geobox,
-        bands.names,
-        dtype=bands.dtype,
-        masked=labelled < height * width,
-        tags=tags,
-        compress=settings.compress,
-        folder=scratch.folder,
-    )
-    blocks = sorted(scratch.done())
-    with writer:
-        for done, index in enumerate(blocks, start=1):
-            writer.write(scratch.plan[index], *scratch.load(index))
-            progress("writing", done, len(blocks))
-
-
-def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_size: int) -> dict[str, Any]:
-    """All that decides a block's bytes, by the names that users know."""
-    style = None if painter.style is None else hashlib.sha256(painter.style.cpu().numpy().tobytes()).hexdigest()
-    return {
-        **painter.settings.model_dump(mode="json", exclude={"compress", "max_memory", "precision", "style_length"}),
-        "block_size": block_size,
-        "mosaic": painter.mode,
-        "precision": painter.precision,
-        "style_length": painter.style_length,
-        "style": style,
-        "model": painter.model.sha256,
-        "labels": survey.digest,
-        "legend": list(source.legend.codes),
-        "version": [__version__, torch.__version__],
-    }
-
-
-def _check_places(out: Path, beside: Sequence[Path], inputs: Sequence[object], *, overwrite: bool) -> None:
-    if out.suffix.lower() not in (".tif", ".tiff", ".zarr"):
-        raise OutputError(f"{out}: the image is a GeoTIFF or a Zarr store; say a name that ends in .tif or .zarr")
-    if beside and is_zarr_name(out):
-        raise OutputError(f"{out}: previews and STAC items are made of GeoTIFFs; say a name that ends in .tif")
-    for path in (out, *beside):
-        check_output(path, overwrite=overwrite)
-        if path.is_dir() and not (is_zarr_name(path) and is_zarr(path)):
-            raise OutputError(f"{path}: is a folder; say the name of a file")
-        for source in inputs:
-            if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
-                raise OutputError(f"{path}: is an input too and would be lost; choose another name")
-
-
-def is_zarr_name(out: Path) -> bool:
-    """Whether an image of this name becomes a Zarr store."""
-    return out.suffix.lower() == ".zarr"
-
-
-def _is_finished(out: Path, tags: dict[str, str]) -> bool:
-    """Whether the image is there, made from the same things.
-
-    Raises:
-        OutputError: if it is there and was made from others.
-    """
-    if not out.exists():
-        return False
-    own = image_tags(out)
-    differing = [name.removeprefix("GEOSYNTH_").lower() for name, value in tags.items() if own.get(name) != value]
-    if differing:
-        raise OutputError(
-            f"{out}: exists already, made otherwise ({', '.join(differing)}); choose another name or say --overwrite"
-        )
-    return True
-
-
-def _resampled(raster: Raster, model: GeneratorModel, how: Resampling) -> Raster:
-    gsd = model.card.gsd
-    if gsd is None:
-        raise SettingsError(f"{model.path}: does not say which pixel size it was trained on; resample the labels first")
-    result = resample_labels(raster, gsd, how)
-    if result is not raster:
-        _LOG.warning(
-            "%s: resampled (%s) to %g m; the image has a grid of its own, %d x %d px",
-            raster.path,
-            how,
-            gsd,
-            *result.geobox.shape,
-        )
-    return result
-
-
-def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> None:
-    """Say where labels have no CRS, or other pixels (metres) than those a model was trained on."""
-    if geobox.crs is None:
-        _LOG.warning("%s: has no CRS; the image will have none either", source)
-        return
-    if trained_on is None:
-        return
-    metres = ground_sampling_distance(geobox)
-    if metres is None:
-        _LOG.warning("%s: its pixels are not in metres; the model was trained on %g m", source, trained_on)
-    elif abs(metres / trained_on - 1) > _GSD_TOLERANCE:
-        message = "%s: pixels of %g m; the model was trained on %g m and paints at that scale (--resample-labels)"
-        _LOG.warning(message, source, metres, trained_on)
-
-
-# --- generate: the verb that users call, for label files and for label arrays.
-
-Model = str | Path | GeneratorModel | None
-Unknown = Literal["error", "nodata"]
-
-
-@overload
-def generate(
-    labels: xr.DataArray,
-    model: Model = None,
-    settings: GenerateSettings | None = None,
-    *,
-    legend: str | Path | Legend | None = None,
-    unknown: Unknown = "error",
-    style: Tensor | str | Path | None = None,
-    **changes: Any,
-) -> xr.DataArray: ...
-@overload
-def generate(
-    labels: str | Path | Raster,
-    out: str | Path,
-    model: Model = None,
-    settings: GenerateSettings | None = None,
-    *,
-    legend: str | Path | Legend | None = None,
-    unknown: Unknown = "error",
-    style: Tensor | str | Path | None = None,
-    resample: Resampling | None = None,
-    preview: bool = False,
-    stac: bool = False,
-    overwrite: bool = False,
-    client: Client | None = None,
-    scheduler: str | None = None,
-    workers: int | None = None,
-    progress: Callable[[str, int, int], None] = ...,
-    **changes: Any,
-) -> Path: ...
-def generate(labels: Any, *arguments: Any, **keywords: Any) -> Any:  # noqa: D417 - the overloads name them
-    """Paint an image for labels, on exactly their grid.
-
-    `generate(file, out)` writes the image as a Cloud Optimized GeoTIFF, or as a Zarr store where `out` ends in .zarr.
-    `generate(array)` gives it as a lazy `xarray.DataArray` whose blocks are painted when they are computed; its pixels
-    are those of the file.
-
-    Args:
-        labels: a raster of class codes: a file (GeoTIFF, COG, VRT, Zarr, folder or glob of tiles), or an array with
-            coordinates y and x; `.rio.crs` and `.rio.nodata` are respected.
-        out: for a file: the image; appears when it is whole. An interrupted call, repeated, goes on where it stopped.
-        model: a file made by `train`, or one already loaded; None for the embedded default.
-        settings: seed, block size, ...
-        legend: of the labels, if their codes are not the model's; classes are matched by name.
-        unknown: codes that the legend does not know are an "error", or "nodata".
-        style: (latent_size,) of the whole image instead of the seed's, or an image to take it from.
-        resample: for a file: "nearest" or "mode" brings labels of another pixel size to the model's.
-        preview: for a file: also write a PNG beside the image.
-        stac: for a file: also write a STAC item beside the image.
-        overwrite: for a file: replace an existing output.
-        client: for a file: a `distributed.Client`, whose workers paint.
-        scheduler: for a file: the address of a Dask scheduler, whose workers paint.
-        workers: for a file: number of processes to start on this machine, which paint.
-        progress: for a file: called with ("checking", "painting" or "writing", blocks done, blocks to do).
-        **changes: single settings by name, as `seed=3`.
-
-    Returns:
-        the path of the image; or the lazy array (band, y, x), its bands by name, with the coordinate `valid` (y, x)
-        that is False where there is no class (the image is 0 there).
-
-    Raises:
-        GeosynthError: one line. For a file before any work starts, with nothing left behind, but for OutputError and
-            ClusterError; for an array, codes are checked when a block is computed.
-    """
-    return (_array if isinstance(labels, xr.DataArray) else _file)(labels, *arguments, **keywords)
-
-
-def _array(
-    labels: xr.DataArray,
-    model: Model = None,
-    settings: GenerateSettings | None = None,
-    *,
-    legend: str | Path | Legend | None = None,
-    unknown: Unknown = "error",
-    style: Tensor | str | Path | None = None,
-    **changes: Any,
-) -> xr.DataArray:
-    settings = _changed(settings, changes)
-    if not isinstance(model, GeneratorModel):
-        model = load_generator(model, settings.device)
-    target = model.card.legend
-    reader = target if legend is None else Legend.load(legend).translation_to(target)
-    if isinstance(style, str | Path):
-        style = style_from_image(style, model)
-    source = LabelArray.of(labels, settings.block_size)
-    style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
-    painter = make_painter(model, settings, style_length, style)
-    attributes = provenance(painter, source.reader.name, reader)
-    return lazy_image(source, painter, reader, choose_block_size(painter), attributes, unknown)
-
-
-def _file(
-    labels: str | Path | Raster,
-    out: str | Path,
-    model: Model = None,
-    settings: GenerateSettings | None = None,
-    *,
-    client: Client | None = None,
-    scheduler: str | None = None,
-    workers: int | None = None,
-    **options: Any,
-) -> Path:
-    changes = {name: options.pop(name) for name in GenerateSettings.model_fields.keys() & options.keys()}
-    settings = _changed(settings, changes)
-    with engine(model, settings, client=client, scheduler=scheduler, workers=workers) as (ready, settled, executor):
-        return generate_file(labels, out, ready, settled, executor=executor, **options)
-
-
-def _changed(settings: GenerateSettings | None, changes: dict[str, Any]) -> GenerateSettings:
-    settings = settings or GenerateSettings()
-    return GenerateSettings.parse({**settings.model_dump(), **changes}) if changes else settings
-
-
-# --- Who paints: threads of this process, or the workers of a Dask cluster.
-
-
-@contextlib.contextmanager
-def engine(
-    model: str | Path | GeneratorModel | None,
-    settings: GenerateSettings,
-    *,
-    client: Client | None = None,
-    scheduler: str | None = None,
-    workers: int | None = None,
-) -> Iterator[tuple[GeneratorModel | str | Path | None, GenerateSettings, Executor]]:
-    """Model, settings and executor for `generate_file`, by what a user says of a cluster.
-
-    Args:
-        model: as for `generate_file`; for a cluster it is loaded here without the device, which the workers have.
-        settings: for a cluster, the precision "auto" is decided by its workers, for all alike.
-        client: of a running cluster.
-        scheduler: address of a running cluster.
-        workers: number of processes to start on this machine, and to stop again.
-
-    Raises:
-        SettingsError: if more than one of the three is given.
-        ClusterError: if the cluster does not answer.
-    """
-    if sum(way is not None for way in (client, scheduler, workers)) > 1:
-        raise SettingsError("client, scheduler and workers are three ways to say who paints; say one of them")
-    if client is None and scheduler is None and workers is None:
-        yield model, settings, paint_blocks
-        return
-    from geosynth.mosaic.cluster import executor_of, open_client, settle_precision  # takes a second to import
-
-    if not isinstance(model, GeneratorModel):
-        model = load_generator(model)
-    with contextlib.nullcontext(client) if client is not None else open_client(scheduler, workers) as running:
-        yield model, settle_precision(settings, running), executor_of(running)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from geosynth.errors import GeosynthError
-from geosynth.grid import BlockPlan, Window
+from geosynth.grid import Window
 from geosynth.mosaic.painter import Indices, Mask, Painter, Pixels
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.unfinished import Scratch
+from geosynth.raster.unfinished_image import UnfinishedImage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Executor = Callable[[Painter, LabelRaster, BlockPlan, Iterable[int], Scratch], Iterator[int]]
+Executor = Callable[[Painter, LabelRaster, UnfinishedImage, Iterable[int]], Iterator[int]]
 Progress = Callable[[str, int, int], None]
 
-_LOG = logging.getLogger(__name__)
 _READERS = 4  # threads that read for a GPU
 
 
@@ -33,10 +30,8 @@ class LabelSource(Protocol):
         """Class indices and where there is a class, both (height, width); the window may reach beyond the raster."""
 
 
-def paint_blocks(
-    painter: Painter, source: LabelSource, plan: BlockPlan, todo: Iterable[int], scratch: Scratch
-) -> Iterator[int]:
-    """Paint blocks into the scratch. Blocks without data are not written.
+def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, todo: Iterable[int]) -> Iterator[int]:
+    """Paint blocks of an image. Blocks without data are not written.
 
     One thread reads labels (several where a GPU waits for them), the caller's makes noise and runs the network on all
     cores (or starts the next block on a GPU before it fetches the one before), and one more writes. Each is one block
@@ -46,9 +41,8 @@ def paint_blocks(
     Args:
         painter: makes pixels from labels.
         source: of the labels.
-        plan: all blocks.
-        todo: numbers of those to paint.
-        scratch: takes them.
+        image: takes them.
+        todo: numbers of the blocks to paint.
 
     Yields:
         the number of each block that is finished, or has no data.
@@ -57,6 +51,7 @@ def paint_blocks(
         RasterError: if labels cannot be read.
         OutputError: if a block cannot be written.
     """
+    plan = image.plan
 
     def read(index: int) -> tuple[int, Window, Indices, Mask]:
         return index, *read_around(painter, source, plan[index], plan.origin)
@@ -76,7 +71,7 @@ def paint_blocks(
             if unfinished is not None:
                 unfinished[1].result()
                 yield unfinished[0]
-            unfinished = index, pool.submit(scratch.write, index, painted, valid)
+            unfinished = index, pool.submit(image.write_block, index, painted, valid)
         if unfinished is not None:
             unfinished[1].result()
             yield unfinished[0]
@@ -118,40 +113,28 @@ def read_around(
 def paint_missing(
     painter: Painter,
     source: LabelRaster,
-    scratch: Scratch,
-    blocks: Iterable[int],
+    image: UnfinishedImage,
+    blocks: Collection[int],
     executor: Executor,
     progress: Progress,
 ) -> None:
-    """Paint those of the blocks that the scratch does not hold yet.
+    """Paint those of the blocks that are not finished yet.
 
     Args:
         painter: makes pixels from labels.
         source: of the labels.
-        scratch: open; its plan names the blocks.
+        image: open.
         blocks: numbers of all that are wanted.
         executor: see `paint_blocks`.
         progress: called with ("painting", blocks done, blocks wanted).
 
     Raises:
-        RasterError, OutputError, ClusterError: as the executor does; finished blocks are kept, which is said.
+        RasterError, OutputError, ClusterError: as the executor does.
     """
-    wanted = list(blocks)
-    finished = scratch.done()
-    todo = [index for index in wanted if index not in finished]
-    first = len(wanted) - len(todo)
-    progress("painting", first, len(wanted))
-    try:
-        with contextlib.closing(executor(painter, source, scratch.plan, todo, scratch)) as indices:  # type: ignore[type-var]
-            for done, _ in enumerate(indices, start=first + 1):
-                progress("painting", done, len(wanted))
-    except (KeyboardInterrupt, SystemExit, GeosynthError, MemoryError):
-        if kept := len(scratch.done()):
-            _LOG.warning(
-                "%s: stopped; %d of %d blocks are kept in %s, and the same command goes on from there",
-                scratch.out,
-                kept,
-                len(wanted),
-                scratch.folder,
-            )
-        raise
+    finished = image.finished_blocks()
+    todo = [index for index in blocks if index not in finished]
+    first = len(blocks) - len(todo)
+    progress("painting", first, len(blocks))
+    with contextlib.closing(executor(painter, source, image, todo)) as indices:  # type: ignore[type-var]
+        for done, _ in enumerate(indices, start=first + 1):
+            progress("painting", done, len(blocks))

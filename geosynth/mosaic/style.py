@@ -13,14 +13,12 @@ from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.errors import DataError, SettingsError
-from geosynth.grid import TilePlan, ground_sampling_distance
+from geosynth.grid import TilePlan, differing_pixel_size, ground_sampling_distance
 from geosynth.raster.bands import open_bands
-from geosynth.raster.read import Raster
 
 _LOG = logging.getLogger(__name__)
 _MAX_WINDOWS = 256  # more change the mean little
 _BATCH = 8
-_GSD_TOLERANCE = 0.05
 _STYLE_LENGTH = 2048  # metres
 
 
@@ -62,7 +60,9 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     if encoder is None:
         raise SettingsError(f"{model.path}: has no style encoder, so it cannot take a style from {image}")
     raster = open_bands(image, bands.names, bands.dtype, "model")
-    _warn_about_scale(raster, model)
+    if metres := differing_pixel_size(raster.geobox, model.card.gsd):
+        message = "%s: pixels of %g m; the model was trained on %g m and sees its style at that scale"
+        _LOG.warning(message, raster.path, metres, model.card.gsd)
 
     height, width = raster.geobox.shape
     size = 4 * 2**encoder.settings.num_layers  # 4 x 4 cells at the end, as the encoder was made
@@ -80,14 +80,3 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     if count == 0:
         raise DataError(f"{image}: no window of {size} x {size} px has data everywhere; a style needs one at least")
     return (total / count).float().to(device)
-
-
-def _warn_about_scale(raster: Raster, model: GeneratorModel) -> None:
-    gsd, trained_on = ground_sampling_distance(raster.geobox), model.card.gsd
-    if gsd is not None and trained_on is not None and abs(gsd / trained_on - 1) > _GSD_TOLERANCE:
-        _LOG.warning(
-            "%s: pixels of %g m; the model was trained on %g m and sees its style at that scale",
-            raster.path,
-            gsd,
-            trained_on,
-        )

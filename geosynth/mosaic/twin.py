@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +15,17 @@ from geosynth.grid import BlockPlan, absolute_origin
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 from geosynth.mosaic.blend import make_painter
-from geosynth.mosaic.generate import choose_block_size, engine, painting_job, provenance, warn_about_grid
+from geosynth.mosaic.generate import changed, choose_block_size, engine, painting_job, provenance, warn_about_grid
 from geosynth.mosaic.pipeline import Executor, Progress, paint_missing
 from geosynth.mosaic.style import style_length_pixels
 from geosynth.raster.stores.copy import FoldLabels, write_twins
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import is_store
-from geosynth.raster.unfinished import Scratch
+from geosynth.raster.unfinished_image import UnfinishedImage
 
 if TYPE_CHECKING:
     from distributed import Client
-
-_LOG = logging.getLogger(__name__)
 
 
 def twin(
@@ -75,7 +72,7 @@ def twin(
         OutputError: if the twin cannot be written; finished blocks are kept.
     """
     out = Path(out)
-    settings = GenerateSettings.parse({**(settings or GenerateSettings()).model_dump(), **changes})
+    settings = changed(settings, changes)
     for fold in folds:
         if fold not in FOLDS:
             raise SettingsError(f"no fold {fold!r}; there are: {', '.join(FOLDS)}")
@@ -89,12 +86,12 @@ def twin(
     if not sources:
         raise DataError(f"{data}: no scene in fold {', '.join(folds)}")
     with (
-        engine(model, settings, client=client, scheduler=scheduler, workers=workers) as (chosen, decided, executor),
+        engine(model, settings, client, scheduler, workers) as (chosen, decided, executor),
         contextlib.ExitStack() as stack,
     ):
         loaded = chosen if isinstance(chosen, GeneratorModel) else load_generator(chosen, decided.device)
         painted = [_paint(source, out, loaded, decided, tuple(folds), executor, progress, stack) for source in sources]
-        write_twins(out, sources, [scratch.read for scratch, _ in painted], [tags for _, tags in painted], progress)
+        write_twins(out, sources, [image.read for image, _ in painted], [tags for _, tags in painted], progress)
     return out
 
 
@@ -127,8 +124,8 @@ def _paint(
     executor: Executor,
     progress: Progress,
     stack: contextlib.ExitStack,
-) -> tuple[Scratch, dict[str, str]]:
-    """All blocks of one store that hold a part of the folds' scenes; `stack` closes the scratch."""
+) -> tuple[UnfinishedImage, dict[str, str]]:
+    """All blocks of one store that hold a part of the folds' scenes; `stack` closes the image."""
     bands = model.card.bands
     labels = FoldLabels(source, legend_for(model.card, model.path, source), folds)
     warn_about_grid(source.geobox, model.card.gsd, source.path)
@@ -138,13 +135,11 @@ def _paint(
     block_size = choose_block_size(painter)
     height, width = source.geobox.shape
     plan = BlockPlan(height, width, absolute_origin(source.geobox), block_size)
-    scratch = Scratch(out.with_name(f"{out.name}.{Path(source.path).name}"), plan, len(bands.names), bands.dtype)
+    image = UnfinishedImage(out.with_name(f"{out.name}.{Path(source.path).name}"), plan, len(bands.names), bands.dtype)
     job = {**painting_job(painter, labels, survey, block_size), "folds": list(folds), "split": source.split.to_values()}
-    changed = stack.enter_context(scratch.open(job))
-    if changed:
-        _LOG.warning("%s: unfinished work with other %s is thrown away; starting afresh", out, ", ".join(changed))
     windows = {scene.window for fold in folds for scene in source.scenes_in(fold)}
     blocks = sorted({block for window in windows for block in plan.touching(window)})
-    paint_missing(painter, labels, scratch, blocks, executor, progress)
+    stack.enter_context(image.open(job, total=len(blocks)))
+    paint_missing(painter, labels, image, blocks, executor, progress)
     tags = provenance(painter, source.path, labels.legend, survey)
-    return scratch, {**tags, "GEOSYNTH_FOLDS": ",".join(folds)}
+    return image, {**tags, "GEOSYNTH_FOLDS": ",".join(folds)}

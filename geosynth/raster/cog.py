@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,11 +24,13 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 
 from geosynth.config.bands import rgb_bands
-from geosynth.files import writing
+from geosynth.files import delete, parents_of, replacing, writing
 from geosynth.grid import Window
 from geosynth.raster.read import CACHE_BYTES
 
 _BLOCK = 512
+_SIDECARS = (".aux.xml", ".ovr", ".msk")
+_COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
 
 
 class CogWriter:
@@ -78,15 +81,14 @@ class CogWriter:
         self.overviews = overviews
         self.nodata = nodata
         self.colours = colours
-        self._scratch = (folder or path.parent) / f".{path.name}.scratch.tif"
-        self._partial = (folder or path.parent) / f".{path.name}.partial.tif"
+        self.folder = folder or path.parent
+        self._scratch = self.folder / f".{path.stem}.{uuid.uuid4().hex}.partial.scratch.tif"
 
     def __enter__(self) -> Self:
         height, width = self.geobox.shape
         with contextlib.ExitStack() as stack, writing(self.path, RasterioError):
-            stack.callback(self._remove_leftovers)
-            self._new_folders = [folder for folder in self.path.absolute().parents if not folder.exists()]
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(parents_of(self.path))
+            stack.callback(self._delete_scratch)
             stack.enter_context(
                 rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS", GDAL_CACHEMAX=CACHE_BYTES)
             )
@@ -124,22 +126,20 @@ class CogWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._stack, writing(self.path, RasterioError):
-            self._dataset.close()
+        with self._stack:
+            with writing(self.path, RasterioError):
+                self._dataset.close()
             if kind is None:
-                self._finish()
+                with replacing(self.path, RasterioError, folder=self.folder) as partial:
+                    self._finish(partial)
+                for sidecar in _SIDECARS:  # of an image that was there before: GDAL would believe them
+                    delete(Path(f"{self.path}{sidecar}"))
 
-    def _remove_leftovers(self) -> None:
-        """Temporary files, and folders that were made for a file that did not come to be."""
-        for leftover in (self._scratch, self._partial):
-            for name in (leftover, Path(f"{leftover}.msk"), Path(f"{leftover}.aux.xml")):
-                name.unlink(missing_ok=True)
-        if not self.path.exists():
-            for folder in self._new_folders:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+    def _delete_scratch(self) -> None:
+        for suffix in ("", *_SIDECARS):
+            delete(Path(f"{self._scratch}{suffix}"))
 
-    def _finish(self) -> None:
+    def _finish(self, out: Path) -> None:
         with _quiet(), rasterio.open(self._scratch, "r+") as dataset:
             dataset.colorinterp = [_COLOURS.get(name, ColorInterp.undefined) for name in self.band_names]
             for index, name in enumerate(self.band_names, start=1):
@@ -153,7 +153,7 @@ class CogWriter:
         with _quiet():
             rasterio.shutil.copy(
                 str(self._scratch),
-                str(self._partial),
+                str(out),
                 driver="COG",
                 compress=self.compress,
                 predictor="yes",
@@ -165,9 +165,6 @@ class CogWriter:
                 num_threads="all_cpus",
                 **self._level,
             )
-        self._partial.replace(self.path)
-        for sidecar in (".aux.xml", ".ovr", ".msk"):  # of an image that was there before: GDAL would believe them
-            Path(f"{self.path}{sidecar}").unlink(missing_ok=True)
 
     @property
     def _level(self) -> dict[str, int]:
@@ -180,9 +177,6 @@ class CogWriter:
         return self.band_names[:3] == ("red", "green", "blue")
 
 
-_COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
-
-
 def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
     """A PNG in the colours of `rgb_bands`, at most `size` pixels wide and high, transparent without data."""
     with rasterio.open(image) as dataset:
@@ -191,13 +185,8 @@ def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
         bands = [band + 1 for band in rgb_bands([name or "" for name in dataset.descriptions])]
         pixels = dataset.read(bands, out_shape=(3, *shape), resampling=Resampling.average)
         mask = dataset.dataset_mask(out_shape=shape)
-    partial = preview.with_name(f".{preview.name}.partial")
-    try:
-        with writing(preview, RasterioError):
-            Image.fromarray(np.dstack([*pixels, mask])).save(partial, format="PNG")
-            partial.replace(preview)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(preview, RasterioError) as partial:
+        Image.fromarray(np.dstack([*pixels, mask])).save(partial, format="PNG")
 
 
 def _overview_factors(size: int) -> list[int]:

@@ -27,6 +27,8 @@ class UnfinishedImage(UnfinishedWork):
         dtype: of the pixels.
     """
 
+    parts_are = "blocks"
+
     def __init__(self, out: Path, plan: BlockPlan, num_bands: int, dtype: str) -> None:
         super().__init__(out)
         self.plan = plan

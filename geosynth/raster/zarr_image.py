@@ -8,10 +8,12 @@ masks it. There is no fill value: all values of a byte are data. Chunks of 512 p
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
+import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,47 +27,10 @@ import zarr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
-from geosynth.files import writing
+from geosynth.files import delete, parents_of, replace, writing
 from geosynth.grid import TilePlan, Window
 from geosynth.raster.read import open_raster
 from geosynth.raster.remote import is_zarr
-
-# --- What a finished image is, and what it says about how it was made.
-
-
-def image_tags(image: Path) -> dict[str, str]:
-    """Provenance of an image made by `generate`, a GeoTIFF or a Zarr store, by the names in `provenance`.
-
-    Raises:
-        RasterError: if it is no raster.
-    """
-    tags: dict[str, str] = describe_zarr_image(image)["tags"] if is_zarr_image(image) else open_raster(image).tags
-    return tags
-
-
-def is_zarr_image(path: Path) -> bool:
-    """Whether there is an image in a Zarr store, and not a store of training data."""
-    if not is_zarr(path):
-        return False
-    group = zarr.open_group(str(path), mode="r")
-    return "geosynth" not in group.attrs and "image" in group
-
-
-def describe_zarr_image(path: Path) -> dict[str, Any]:
-    """What an image in a Zarr store is, as plain values, by the names that `Raster.describe` uses."""
-    with xr.open_zarr(path, chunks=None, decode_coords="all") as dataset:
-        image = dataset["image"]
-        return {
-            "kind": "zarr image",
-            "path": str(path),
-            "crs": image.rio.crs.to_string() if image.rio.crs else None,
-            "height": image.sizes["y"],
-            "width": image.sizes["x"],
-            "samples": image.sizes.get("sample", 1),
-            "bands": [{"name": str(name), "dtype": str(image.dtype)} for name in image.coords["band"].values],
-            "tags": {name: value for name, value in image.attrs.items() if isinstance(value, str)},
-        }
-
 
 CHUNK, SHARD = 512, 4096
 
@@ -84,6 +49,7 @@ class ZarrImageWriter:
         dtype: of the pixels.
         tags: attributes of `image`.
         num_samples: length of the dimension `sample`; None for none.
+        folder: where it is made, on the same disk; None for that of the store.
 
     Raises:
         OutputError: if the store cannot be written.
@@ -98,17 +64,18 @@ class ZarrImageWriter:
         dtype: str = "uint8",
         tags: Mapping[str, str],
         num_samples: int | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.path = path
         self.geobox = geobox
         self.num_samples = num_samples
-        self._partial = path.with_name(f".{path.name}.partial")
+        self._partial = (folder or path.parent) / f".{path.stem}.{uuid.uuid4().hex}.partial.zarr"
         self._layout = _layout(geobox, band_names, dtype, tags, num_samples)
 
     def __enter__(self) -> Self:
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self._partial, ignore_errors=True)
+        with contextlib.ExitStack() as stack, writing(self.path):
+            stack.enter_context(parents_of(self.path))
+            stack.callback(delete, self._partial)
             with warnings.catch_warnings():  # consolidated metadata is not in the specification yet; xarray wants it
                 warnings.simplefilter("ignore")
                 self._layout.to_zarr(
@@ -120,6 +87,7 @@ class ZarrImageWriter:
                     encoding=_encoding(self._layout),
                 )
             self._group: Any = zarr.open_group(str(self._partial), mode="r+", use_consolidated=False)
+            self._stack = stack.pop_all()
         return self
 
     def copy(
@@ -148,12 +116,10 @@ class ZarrImageWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
+        with self._stack:
             if kind is None:
                 with writing(self.path):
-                    _replace(self._partial, self.path)
-        finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+                    replace(self._partial, self.path)
 
 
 def _layout(
@@ -192,28 +158,14 @@ def _encoding(layout: xr.Dataset) -> dict[str, dict[str, Any]]:
     }
 
 
-def _replace(partial: Path, path: Path) -> None:
-    """Move a finished folder to its name; one that is there steps aside first, and is lost only after that."""
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.is_dir():
-        path.rename(old)
-    else:
-        path.unlink(missing_ok=True)
-    partial.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-# --- Realisations of one image, each in a Zarr store, joined along the dimension `sample` of one store.
-
-
-def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox) -> Path:
-    """Copy images of one grid into one store, shard by shard; it appears when it is whole.
+def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, folder: Path | None = None) -> None:
+    """Copy images of one grid into one store, shard by shard, along the dimension `sample`.
 
     Args:
         parts: stores made by `ZarrImageWriter`, in the order of the samples.
-        out: the store of all.
+        out: the store of all; appears when it is whole.
         geobox: their grid.
+        folder: as for `ZarrImageWriter`.
 
     Raises:
         OutputError: if it cannot be written.
@@ -228,18 +180,47 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox) -> Path:
         dtype=bands[0]["dtype"],
         tags=told[0]["tags"] | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(seeds)},
         num_samples=len(parts),
+        folder=folder,
     )
     with writer:
         for sample, part in enumerate(parts):
-            writer.copy(_Part(part).read, sample)
-    return out
+            group: Any = zarr.open_group(str(part), mode="r")
+            writer.copy(partial(_read, group["image"], group["valid"]), sample)
 
 
-class _Part:
-    def __init__(self, path: Path) -> None:
-        group = zarr.open_group(str(path), mode="r")
-        self._image: Any = group["image"]
-        self._valid: Any = group["valid"]
+def _read(image: Any, valid: Any, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    return image[:, *window.slices], valid[window.slices]
 
-    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        return self._image[:, *window.slices], self._valid[window.slices]
+
+def image_tags(image: Path) -> dict[str, str]:
+    """Provenance of an image made by `generate`, a GeoTIFF or a Zarr store, by the names in `provenance`.
+
+    Raises:
+        RasterError: if it is no raster.
+    """
+    tags: dict[str, str] = describe_zarr_image(image)["tags"] if is_zarr_image(image) else open_raster(image).tags
+    return tags
+
+
+def is_zarr_image(path: Path) -> bool:
+    """Whether there is an image in a Zarr store, and not a store of training data."""
+    if not is_zarr(path):
+        return False
+    group = zarr.open_group(str(path), mode="r")
+    return "geosynth" not in group.attrs and "image" in group
+
+
+def describe_zarr_image(path: Path) -> dict[str, Any]:
+    """What an image in a Zarr store is, as plain values, by the names that `Raster.describe` uses."""
+    with xr.open_zarr(path, chunks=None, decode_coords="all") as dataset:
+        image = dataset["image"]
+        return {
+            "kind": "zarr image",
+            "path": str(path),
+            "crs": image.rio.crs.to_string() if image.rio.crs else None,
+            "height": image.sizes["y"],
+            "width": image.sizes["x"],
+            "samples": image.sizes.get("sample", 1),
+            "bands": [{"name": str(name), "dtype": str(image.dtype)} for name in image.coords["band"].values],
+            "tags": {name: value for name, value in image.attrs.items() if isinstance(value, str)},
+        }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,19 @@ import torch
 
 from geosynth.errors import OutputError
 from geosynth.files import check_output
-from geosynth.grid import BlockPlan, Window, absolute_origin, ground_sampling_distance
+from geosynth.grid import BlockPlan, Window, absolute_origin, differing_pixel_size
 from geosynth.models.device import plain_memory_error
 from geosynth.raster.bands import open_bands
 from geosynth.raster.class_table import label_profile, write_attribute_table
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.read import Raster, RasterFile, bounded_cache
-from geosynth.raster.unfinished import Scratch
+from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.segmentation.segment import Progress
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from geosynth.version import __version__
 
 _BLOCK = 512  # pixels predicted and kept at once
 _MARGIN = 64  # pixels around a block that the network sees too, cut off afterwards
-_GSD_TOLERANCE = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -77,21 +75,21 @@ def classify(
     segmenter = model if isinstance(model, Segmenter) else load_segmenter(model, device)
     bands = segmenter.card.bands
     raster = open_bands(image, bands.names, bands.dtype, "segmenter")
-    _warn_about_scale(raster, segmenter)
+    if metres := differing_pixel_size(raster.geobox, segmenter.card.gsd):
+        message = "%s: pixels of %g m; the segmenter was trained on %g m"
+        _log.warning(message, raster.path, metres, segmenter.card.gsd)
     height, width = raster.geobox.shape
     plan = BlockPlan(height, width, absolute_origin(raster.geobox), _BLOCK)
-    scratch = Scratch(out, plan, 1, "uint8")
-    with bounded_cache(), scratch.open(_job(raster, segmenter)) as changed:
-        if changed:
-            _log.warning("%s: unfinished work with other %s is thrown away; starting afresh", out, ", ".join(changed))
-        finished = scratch.done()
+    labels = UnfinishedImage(out, plan, 1, "uint8")
+    with bounded_cache(), labels.open(_job(raster, segmenter), total=len(plan)):
+        finished = labels.finished_blocks()
         for index, window in enumerate(plan):
             if index not in finished:
                 predicted, valid = _predict(raster, segmenter, window)
                 if predicted is not None:  # others are not kept: they hold no data
-                    scratch.write(index, predicted, valid)
+                    labels.write_block(index, predicted, valid)
             progress(index + 1, len(plan))
-        _write(scratch, raster, segmenter)
+        _write(labels, raster, segmenter)
     return out
 
 
@@ -115,13 +113,13 @@ def _predict(
     return predicted[:, _MARGIN : _MARGIN + window.height, _MARGIN : _MARGIN + window.width], valid
 
 
-def _write(scratch: Scratch, raster: Raster, segmenter: Segmenter) -> None:
+def _write(labels: UnfinishedImage, raster: Raster, segmenter: Segmenter) -> None:
     legend = segmenter.card.legend
     nodata = legend.nodata_code
     dtype = label_profile(legend, nodata)["dtype"]
     colours = {entry.code: (*entry.rgb, 255) for entry in legend.classes} | {nodata: (0, 0, 0, 0)}
     writer = CogWriter(
-        scratch.out,
+        labels.out,
         raster.geobox,
         ("class",),
         dtype=dtype,
@@ -130,23 +128,13 @@ def _write(scratch: Scratch, raster: Raster, segmenter: Segmenter) -> None:
         colours=colours if dtype == "uint8" else None,
         tags=_tags(raster, segmenter),
         overviews="mode",
-        folder=scratch.folder,
+        folder=labels.folder,
     )
     with writer:
-        for window, indices, valid in _blocks(scratch):
+        for window in labels.plan:  # also those without data: the writer fills them with nodata
+            indices, valid = labels.read(window)
             writer.write(window, legend.decode(indices, nodata), valid)
-    write_attribute_table(scratch.out, legend)
-
-
-def _blocks(scratch: Scratch) -> Iterator[tuple[Window, npt.NDArray[Any], npt.NDArray[np.bool_]]]:
-    """All blocks, those without data too: the writer fills them with nodata."""
-    finished = scratch.done()
-    for index, window in enumerate(scratch.plan):
-        if index in finished:
-            yield window, *scratch.load(index)
-        else:
-            shape = (window.height, window.width)
-            yield window, np.zeros((1, *shape), dtype=np.uint8), np.zeros(shape, dtype=bool)
+    write_attribute_table(labels.out, legend)
 
 
 def _job(raster: RasterFile, segmenter: Segmenter) -> dict[str, Any]:
@@ -175,9 +163,3 @@ def _tags(raster: Raster, segmenter: Segmenter) -> dict[str, str]:
             dict(zip(segmenter.card.legend.names, segmenter.card.legend.codes, strict=True))
         ),
     }
-
-
-def _warn_about_scale(raster: Raster, segmenter: Segmenter) -> None:
-    gsd, trained_on = ground_sampling_distance(raster.geobox), segmenter.card.gsd
-    if gsd is not None and trained_on is not None and abs(gsd / trained_on - 1) > _GSD_TOLERANCE:
-        _log.warning("%s: pixels of %g m; the segmenter was trained on %g m", raster.path, gsd, trained_on)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geosynth.config import StudySettings
-from geosynth.errors import ClusterError, GeosynthError, SettingsError
+from geosynth.errors import GeosynthError
 from geosynth.files import write_whole
+from geosynth.parallel import open_client, stream
 from geosynth.raster.stores.store import Store
 from geosynth.study.estimate import StudyPlan, estimate
 from geosynth.study.figures import figures_of
@@ -24,7 +25,7 @@ from geosynth.study.tables import to_csv, to_html, to_markdown
 from geosynth.study.workshop import Workshop
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 
 # --- Doing what a study still lacks, here or on the workers of a Dask cluster.
@@ -58,6 +59,11 @@ class Agenda:
                 return self._todo.pop(place)
         return None
 
+    def offers(self) -> Iterator[Step | None]:
+        """All pieces; None where one must wait until another is settled."""
+        while self._todo:
+            yield self.take()
+
     def settle(self, piece: Step, reason: str | None) -> None:
         """A piece is finished or, for a reason, failed; with it fails what needs it."""
         self._unsettled.discard(piece)
@@ -77,54 +83,26 @@ def _needs(piece: Step) -> list[Step]:
     return []
 
 
-def run_here(workshop: Workshop, agenda: Agenda) -> None:
-    """One piece after the other. A piece that fails does not stop the others."""
-    while (piece := agenda.take()) is not None:
-        agenda.settle(piece, _try(workshop, piece))
-
-
-def run_on_cluster(client: Client, workshop: Workshop, agenda: Agenda) -> None:
-    """One piece a worker at a time, on all threads that Dask gives it. Workers must see the same files.
+def work_off(workshop: Workshop, agenda: Agenda, client: Client | None) -> None:
+    """One piece after the other, or one a worker of a cluster. A piece that fails does not stop the others.
 
     Raises:
         ClusterError: if the scheduler goes away.
     """
-    from concurrent.futures import CancelledError
-
-    from distributed import KilledWorker, as_completed
-    from distributed.comm import CommClosedError
-
-    running: dict[Future, Step] = {}
-    finished = as_completed(loop=client.loop)
-
-    def top_up() -> None:
-        while len(running) < max(1, len(client.nthreads())) and (piece := agenda.take()) is not None:
-            future = client.submit(_task, workshop, piece, pure=False)
-            running[future] = piece
-            finished.add(future)
-
-    try:
-        top_up()
-        for future in finished:
-            try:
-                reason = future.result()
-            except KilledWorker:
-                reason = "workers died again and again over it; have they enough memory?"
-            agenda.settle(running.pop(future), reason)
-            top_up()
-    except (CancelledError, CommClosedError) as error:
-        raise ClusterError("the Dask scheduler went away; run the study again to go on") from error
-    finally:
-        client.cancel(list(running), asynchronous=False)
+    if client is None:
+        while (piece := agenda.take()) is not None:
+            agenda.settle(piece, _try(workshop, piece))
+        return
+    settled: Generator[tuple[Step, str | None], None, None] = stream(
+        _try, workshop, agenda.offers(), name=workshop.out, client=client, one_a_worker=True, killed=_killed
+    )
+    with contextlib.closing(settled):
+        for piece, reason in settled:
+            agenda.settle(piece, reason)
 
 
-def _task(workshop: Workshop, piece: Step) -> str | None:
-    import torch
-    from distributed import get_worker
-
-    # Nannies set OMP_NUM_THREADS=1; the number is kept per thread, hence here.
-    torch.set_num_threads(get_worker().state.nthreads)
-    return _try(workshop, piece)
+def _killed(piece: Step) -> str:
+    return "workers died again and again over it; have they enough memory?"
 
 
 def _try(workshop: Workshop, piece: Step) -> str | None:
@@ -179,20 +157,16 @@ def run_study(
             is done; OutputError also if the disk is full.
         ClusterError: if the cluster does not answer, or goes away.
     """
-    if sum(way is not None for way in (client, scheduler, workers)) > 1:
-        raise SettingsError("client, scheduler and workers are three ways to say who works; say one of them")
-    study = Study.open(data, out, settings, model)
-    return do(study, client, scheduler, workers, progress)
+    cluster = open_client(client, scheduler, workers)
+    return do(Study.open(data, out, settings, model), cluster, progress)
 
 
 def do(
     study: Study,
-    client: Client | None = None,
-    scheduler: str | None = None,
-    workers: int | None = None,
+    cluster: contextlib.AbstractContextManager[Client | None] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> StudyReport:
-    """What `run_study` does with a study that was opened; arguments and errors as there."""
+    """What `run_study` does with a study that was opened, and on the cluster, see `open_client`; errors as there."""
     todo = study.unfinished()
     total = len({cell.recipe for cell in study.cells})
     failed: dict[Recipe, str] = {}
@@ -210,13 +184,9 @@ def do(
 
     agenda = Agenda(todo, tell)
     try:
-        if not todo or (client is None and scheduler is None and workers is None):
-            run_here(study.workshop, agenda)
-        else:
-            from geosynth.mosaic.cluster import open_client  # takes a second to import
-
-            with contextlib.nullcontext(client) if client is not None else open_client(scheduler, workers) as running:
-                run_on_cluster(running, study.workshop, agenda)
+        if todo:
+            with cluster or open_client() as client:
+                work_off(study.workshop, agenda, client)
     finally:  # also of a study that was interrupted
         report = study.report(failed)
         write_results(study.folder, report)

@@ -15,12 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.config import SegmentSettings
 from geosynth.errors import DataError
-from geosynth.files import sha256_of, write_whole, writing
+from geosynth.files import sha256_of, write_whole
 from geosynth.grid import SpatialSplit
 from geosynth.grid.split import FOLDS
 from geosynth.raster.stores.source import PatchSource
@@ -28,6 +27,7 @@ from geosynth.raster.stores.store import Store
 from geosynth.segmentation.data import Mixture, Tile, mixture, train_views
 from geosynth.study.plan import Generator, GivenGenerator, Piece, Recipe, TrainedGenerator, Twin, key_of
 from geosynth.study.verbs import RealVerbs, Verbs
+from geosynth.unfinished import locked
 
 # --- CellResult: what a finished cell leaves behind.
 
@@ -196,10 +196,7 @@ class Workshop:
         """Nobody else makes the piece meanwhile. The system frees the lock of a process that is killed."""
         path = self.path_of(piece)
         lock = path.with_name(path.name + ".lock")
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            acquired = FileLock(lock).acquire()
-        with acquired:
+        with locked(lock, path, wait=True):
             yield
 
     def _record_of(self, piece: Piece) -> Path:

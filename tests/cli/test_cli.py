@@ -122,13 +122,13 @@ def test_terminated_keeps_finished_blocks_and_says_so(
     options = ["--model", tiny_model.path, "--block-size", "128"]
     command = [script, "generate", "--labels", labels, "--out", out, *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("new/.*.scratch/*.npz")) and process.poll() is None:
+    while not list(tmp_path.glob("new/.*.unfinished/parts/*")) and process.poll() is None:
         time.sleep(0.05)
     process.terminate()
     _, errors = process.communicate()
     assert process.returncode == 143
     assert "blocks are kept in" in errors
-    assert [path.name for path in out.parent.iterdir()] == [".image.tif.scratch"]
+    assert [path.name for path in out.parent.iterdir()] == [".image.tif.unfinished"]
 
 
 COMMANDS = {  # what is kept in --out, and further arguments

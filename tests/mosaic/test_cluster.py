@@ -19,12 +19,8 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import ClusterError, RasterError, SettingsError
-from geosynth.grid import BlockPlan, absolute_origin
 from geosynth.mosaic import cluster
-from geosynth.mosaic.blend import make_painter
-from geosynth.mosaic.cluster import PortablePainter, choose_gpu
-from geosynth.raster.labels import LabelRaster
-from geosynth.raster.unfinished import Scratch
+from geosynth.mosaic.cluster import gpu_of_worker
 from rasters import draw_labels
 
 Write = Callable[..., Path]
@@ -92,22 +88,6 @@ def plugins(dask_worker: object) -> list[str]:
     return [name for name in dask_worker.plugins if name.startswith("geosynth")]  # type: ignore[attr-defined]
 
 
-def test_a_network_runs_on_the_threads_that_dask_gives_a_worker(
-    labels: Path, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever was set before: a nanny sets OMP_NUM_THREADS=1."""
-    source = LabelRaster(labels, tiny_model.card.legend)
-    plan = BlockPlan(*source.geobox.shape, absolute_origin(source.geobox), 128)
-    scratch = Scratch(tmp_path / "image.tif", plan, 4, "uint8")
-    scratch.folder.mkdir()
-    work = cluster._Work(PortablePainter(make_painter(tiny_model, SETTINGS, 0)), source, plan, scratch)
-    work.setup(SimpleNamespace(name="0", state=SimpleNamespace(nthreads=3)))
-    monkeypatch.setattr(cluster, "get_worker", lambda: SimpleNamespace(plugins={work.name: work}))
-    with one_thread():
-        assert cluster._paint_block(work.name, 0)[0] == 0
-        assert torch.get_num_threads() == 3
-
-
 @pytest.mark.slow
 def test_a_worker_killed_in_the_middle_loses_nothing(
     client: Client, labels: Path, expected: bytes, tmp_path: Path, tiny_model: GeneratorModel
@@ -134,7 +114,8 @@ def test_workers_that_do_not_see_the_folder_send_their_pixels(
     tiny_model: GeneratorModel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Path, "touch", lambda path: None)  # hence no mark in the folder
+    touch = Path.touch
+    monkeypatch.setattr(Path, "touch", lambda path: path.name == "lock" and touch(path))  # hence no mark in the folder
     image = geosynth.generate(labels, tmp_path / "image.tif", tiny_model, SETTINGS, client=client)
     assert image.read_bytes() == expected
 
@@ -182,13 +163,14 @@ def test_the_lazy_image_can_be_computed_by_a_cluster(client: Client, labels: Pat
     np.testing.assert_array_equal(client.compute(window).result(), window.compute())
 
 
+def die(work: object, index: int) -> None:
+    os._exit(1)
+
+
 @pytest.mark.slow
 def test_a_block_that_kills_worker_after_worker_is_told(
     client: Client, labels: Path, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(name: str, index: int) -> None:
-        os._exit(1)
-
     monkeypatch.setattr(cluster, "_paint_block", die)
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
     with pytest.raises(ClusterError, match=r"image.tif: workers died again and again"):
@@ -199,8 +181,8 @@ def test_a_block_that_kills_worker_after_worker_is_told(
 def test_a_scheduler_that_does_not_answer_is_named(
     labels: Path, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "_PATIENCE", "200ms")
-    with pytest.raises(ClusterError, match=r"^tcp://127.0.0.1:1: no Dask scheduler with workers answers there"):
+    monkeypatch.setattr("geosynth.cluster._PATIENCE", "200ms")
+    with pytest.raises(ClusterError, match=r"^tcp://127.0.0.1:1: no Dask scheduler answers there"):
         geosynth.generate(labels, tmp_path / "image.tif", tiny_model, SETTINGS, scheduler="tcp://127.0.0.1:1")
     with pytest.raises(ClusterError, match=r"^nowhere: "):
         geosynth.generate(labels, tmp_path / "image.tif", tiny_model, SETTINGS, scheduler="nowhere")
@@ -213,8 +195,17 @@ def test_only_one_way_to_say_who_paints(labels: Path, tmp_path: Path) -> None:
 
 
 def test_workers_of_a_machine_take_turns_at_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(name: str, count: int) -> str:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(cluster, "get_worker", lambda: SimpleNamespace(name=name))
+        return gpu_of_worker("cuda")
+
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [choose_gpu(name, 4) for name in ("0", "1", "gpu-3", "node7-4")] == [0, 1, 3, 0]
-    assert choose_gpu("alone", 4) == choose_gpu("5", 1) == 0
+    assert [chosen(name, 4) for name in ("0", "1", "gpu-3", "node7-4")] == ["cuda:0", "cuda:1", "cuda:3", "cuda:0"]
+    assert chosen("alone", 4) == "cuda:0"
+    assert chosen("5", 1) == "cuda"
+    assert [gpu_of_worker(device) for device in ("cpu", "cuda:2")] == ["cpu", "cuda:2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,0,1")  # as dask-cuda gives it to worker 2
-    assert choose_gpu("2", 4) == 0
+    assert chosen("2", 4) == "cuda"
+    monkeypatch.undo()
+    assert gpu_of_worker("cuda") == "cuda", "not in a worker"

@@ -21,7 +21,7 @@ from geosynth.mosaic.generate import generate_file
 from geosynth.mosaic.painter import CELL, Painter
 from geosynth.mosaic.pipeline import ahead, one_behind, paint_blocks
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.unfinished import Scratch
+from geosynth.raster.unfinished_image import UnfinishedImage
 from rasters import NORTH_UP, draw_labels, pixels_of
 
 Write = Callable[..., Path]
@@ -183,10 +183,10 @@ def test_blocks_and_cells_without_data_never_reach_the_network(
     monkeypatch.setattr(painter, "run", lambda cells, *inputs: seen.extend(cells) or run(cells, *inputs))
     for size in (512, 2048):
         plan = BlockPlan(1300, 1300, origin, size)
-        scratch = Scratch(tmp_path / f"{size}.tif", plan, 4, "uint8")
-        with scratch.open({}):
-            assert sorted(paint_blocks(painter, source, plan, range(len(plan)), scratch)) == list(range(len(plan)))
-            assert scratch.read(Window(0, 0, 1300, 1300))[1].sum() == 400
+        image = UnfinishedImage(tmp_path / f"{size}.tif", plan, 4, "uint8")
+        with image.open({}):
+            assert sorted(paint_blocks(painter, source, image, range(len(plan)))) == list(range(len(plan)))
+            assert image.read(Window(0, 0, 1300, 1300))[1].sum() == 400
     wanted = Window(700, 20, 20, 20)
     cells = [cell for cell in painter.cells(Window(0, 0, 1300, 1300), origin) if cell.intersection(wanted)]
     assert sorted(seen) == sorted(2 * cells)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,7 +23,6 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError
 from geosynth.mosaic.generate import generate_file
 from geosynth.mosaic.pipeline import paint_blocks
-from geosynth.raster.unfinished import Scratch
 from rasters import draw_labels
 
 Write = Callable[..., Path]
@@ -36,7 +37,12 @@ def labels(write_raster: Write) -> Path:
 
 
 def folder_of(out: Path) -> Path:
-    return out.with_name(f".{out.name}.scratch")
+    return out.with_name(f".{out.name}.unfinished")
+
+
+def blocks_of(out: Path) -> set[str]:
+    """Names of the finished ones."""
+    return {path.name for path in (folder_of(out) / "parts").glob("*") if path.suffix != ".partial"}
 
 
 class Painted:
@@ -64,7 +70,7 @@ def test_the_next_run_paints_only_what_is_missing(
     with pytest.raises(type(error)):
         generate_file(labels, out, tiny_model, SETTINGS, executor=first)
     assert not out.exists()
-    kept = len(list(folder_of(out).glob("*.npz")))
+    kept = len(blocks_of(out))
     assert kept > 0
     assert f"stopped; {kept} of " in caplog.text
     assert "the same command goes on from there" in caplog.text
@@ -78,10 +84,10 @@ def test_the_next_run_paints_only_what_is_missing(
 
 
 def test_the_order_of_blocks_does_not_show(labels: Path, tmp_path: Path, tiny_model: GeneratorModel) -> None:
-    def shuffled(painter: Any, source: Any, plan: Any, todo: Iterable[int], scratch: Scratch) -> Iterator[int]:
+    def shuffled(painter: Any, source: Any, image: Any, todo: Iterable[int]) -> Iterator[int]:
         order = list(todo)
         random.Random(0).shuffle(order)
-        yield from paint_blocks(painter, source, plan, order, scratch)
+        yield from paint_blocks(painter, source, image, order)
 
     first = generate_file(labels, tmp_path / "a.tif", tiny_model, SETTINGS)
     second = generate_file(labels, tmp_path / "b.tif", tiny_model, SETTINGS, executor=shuffled)
@@ -154,56 +160,83 @@ def test_a_full_disk_while_writing_the_image_keeps_the_blocks(
     assert out.exists()
 
 
+class Worker:
+    """A process that starts one generate after another, each in a process of its own, that can be killed."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("paint_worker.py")
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._said: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._said.put(line)
+
+    def run(self, labels: Path, out: Path, model: Path, reached: Callable[[], bool] | None = None) -> int:
+        """One generate, killed as soon as it got so far; its exit code."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{labels} {out} {model}\n")
+        self.process.stdin.flush()
+        number = int(self._said.get())
+        if reached is not None:
+            while not reached() and self._said.empty():
+                time.sleep(0.001)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        return int(self._said.get())
+
+
 @pytest.fixture
-def worker() -> Iterator[subprocess.Popen[str]]:
-    script = Path(__file__).with_name("paint_worker.py")
-    with subprocess.Popen(
-        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        yield process
-        process.terminate()
-
-
-def run(worker: subprocess.Popen[str], labels: Path, out: Path, model: Path, seconds: float | None = None) -> int:
-    """One generate in a process of its own, killed after some seconds; its exit code."""
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    worker.stdin.write(f"{labels} {out} {model}\n")
-    worker.stdin.flush()
-    process = int(worker.stdout.readline())
-    if seconds is not None:
-        time.sleep(seconds)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    return int(worker.stdout.readline())
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    with worker.process:
+        yield worker
+        worker.process.kill()
 
 
 @pytest.mark.slow
 def test_killed_at_random_points_many_times(
-    labels: Path, tmp_path: Path, tiny_model: GeneratorModel, worker: subprocess.Popen[str]
+    labels: Path, tmp_path: Path, tiny_model: GeneratorModel, worker: Worker
 ) -> None:
     """kill -9 while checking, painting, writing blocks and finishing; never anything but the whole image."""
     rng = np.random.default_rng(0)
-    whole, model = tmp_path / "whole.tif", tiny_model.path
-    assert run(worker, labels, whole, model) == 0
-    began = time.monotonic()
-    assert run(worker, labels, whole, model) == 0
-    duration = time.monotonic() - began
+    whole, model, out = tmp_path / "whole.tif", tiny_model.path, tmp_path / "image.tif"
+    assert worker.run(labels, whole, model) == 0
 
-    out, kills, kept = tmp_path / "image.tif", 0, set()
-    for attempt in range(200):
-        code = run(worker, labels, out, model, float(rng.uniform(0.2, 0.9)) * duration)
-        assert not out.exists() or out.read_bytes() == whole.read_bytes(), f"after kill {attempt}"
+    def reaches(blocks: int, files: int) -> Callable[[], bool]:
+        """So many more blocks are finished, so many files of the image to come are there; and a moment passes."""
+        goal = len(blocks_of(out)) + blocks
+
+        def reached() -> bool:
+            if len(blocks_of(out)) < goal or len(list(folder_of(out).glob("*.partial*"))) < files:
+                return False
+            time.sleep(rng.uniform(0, 0.02))
+            return True
+
+        return reached
+
+    kept = []
+    for blocks, files in [(0, 0), (1, 0), (0, 0), (2, 0), (1, 0), (1, 0), (0, 1), (0, 2), (0, 1), (0, 2), (0, 0)]:
+        code = worker.run(labels, out, model, reaches(blocks, files))
+        assert not out.exists() or out.read_bytes() == whole.read_bytes(), f"after kill {len(kept)}"
         if code == 0:
             break
         assert code == -signal.SIGKILL
-        kills += 1
-        kept.add(len(list(folder_of(out).glob("*.npz"))))
-    assert kills >= 3
-    assert len(kept) > 1, "no run got further than the one before"
-    assert run(worker, labels, out, model) == 0
+        kept.append(len(blocks_of(out)))
+    assert len(kept) >= 3
+    assert len(set(kept)) > 1, "no run got further than the one before"
+    assert worker.run(labels, out, model) == 0
     assert out.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tif", "labels.tif", "whole.tif"]
-    worker.terminate()
-    assert worker.stderr is not None
-    assert "thrown away" not in worker.stderr.read()
+    assert worker.process.stdin is not None
+    worker.process.stdin.close()
+    assert worker.process.stderr is not None
+    assert "thrown away" not in worker.process.stderr.read()

@@ -13,9 +13,9 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.errors import DataError, OutputError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
-from geosynth.mosaic import pipeline
 from geosynth.raster.stores.store import Store, create_group, open_stores
 from geosynth.raster.stores.tiles import TileView
+from geosynth.raster.unfinished_image import UnfinishedImage
 from rasters import UTM_18N, pixels_of
 from scene_stores import make_scene_store
 
@@ -77,7 +77,7 @@ def test_an_interrupted_one_goes_on(
     store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "twin.zarr"
-    write, written = pipeline.Scratch.write, []
+    write, written = UnfinishedImage.write_block, []
 
     def stop(self: object, index: int, *block: object) -> None:
         if len(written) == 2:
@@ -86,7 +86,7 @@ def test_an_interrupted_one_goes_on(
         write(self, index, *block)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.Scratch, "write", stop)
+        patch.setattr(UnfinishedImage, "write_block", stop)
         with pytest.raises(KeyboardInterrupt):
             geosynth.twin(store, out, tiny_model, **OPTIONS)
     assert not out.exists()

@@ -90,6 +90,7 @@ def generate(
             compress=compress,
         )
     )
+    choices: Any = {"unknown": unknown, "resample": resample}  # any text; checked where it is used
     start = time.monotonic()
     with progress_bar("generate") as update:
         images = geosynth.generate_many(
@@ -101,8 +102,7 @@ def generate(
             samples=samples,
             style=style_from,
             legend=legend,
-            unknown=unknown,
-            resample=resample,
+            **choices,
             preview=preview,
             stac=stac,
             overwrite=overwrite,

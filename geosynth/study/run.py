@@ -158,15 +158,17 @@ def run_study(
         ClusterError: if the cluster does not answer, or goes away.
     """
     cluster = open_client(client, scheduler, workers)
-    return do(Study.open(data, out, settings, model), cluster, progress)
+    study = Study.open(data, out, settings, model)
+    with cluster if study.unfinished() else contextlib.nullcontext() as running:
+        return do(study, running, progress)
 
 
 def do(
     study: Study,
-    cluster: contextlib.AbstractContextManager[Client | None] | None = None,
+    client: Client | None = None,
     progress: Progress = lambda done, total: None,
 ) -> StudyReport:
-    """What `run_study` does with a study that was opened, and on the cluster, see `open_client`; errors as there."""
+    """What `run_study` does with a study that was opened; arguments and errors as there."""
     todo = study.unfinished()
     total = len({cell.recipe for cell in study.cells})
     failed: dict[Recipe, str] = {}
@@ -184,9 +186,7 @@ def do(
 
     agenda = Agenda(todo, tell)
     try:
-        if todo:
-            with cluster or open_client() as client:
-                work_off(study.workshop, agenda, client)
+        work_off(study.workshop, agenda, client)
     finally:  # also of a study that was interrupted
         report = study.report(failed)
         write_results(study.folder, report)

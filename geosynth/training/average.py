@@ -12,11 +12,13 @@ from geosynth.models.spectral import folded_parameters
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, source: nn.Module, decay: float) -> None:
+def update_average(average: nn.Module, source: nn.Module, decay: float | Tensor) -> None:
     """Average = decay * average + (1 - decay) * source, with the source's spectral norms folded in."""
     folded = folded_parameters(source)
     names, values = zip(*average.named_parameters(), strict=True)
-    torch._foreach_lerp_(list(values), [folded[name] for name in names], 1 - decay)
+    share = torch.as_tensor(decay)
+    torch._foreach_mul_(values, share)
+    torch._foreach_add_(values, torch._foreach_mul([folded[name] for name in names], 1 - share))
 
 
 @torch.no_grad()

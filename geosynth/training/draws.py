@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import torch
@@ -50,6 +51,17 @@ class TrainBatch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         noise = [function(one) for one in values.pop("noise")]
         return TrainBatch(noise=noise, **{name: function(value) for name, value in values.items()})
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them; the inverse of `of`."""
+        values = vars(self)
+        return (*(values[name] for name in values if name != "noise"), *self.noise)
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Self:
+        """The batch whose `tensors` these are."""
+        names = [field.name for field in fields(cls) if field.name != "noise"]
+        return cls(noise=list(tensors[len(names) :]), **dict(zip(names, tensors, strict=False)))
 
     def part(self, part: Part) -> TrainBatch:
         """The rows of a part."""

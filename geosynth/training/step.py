@@ -13,14 +13,17 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from geosynth.config import TrainSettings
+from geosynth.loop import number_format
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.oasis import count_classes
+from geosynth.models.replay import Replay
 from geosynth.training.average import estimate_norms, update_average
 from geosynth.training.draws import TrainBatch, draw_batch, random_inputs, sample_rngs, split_batch
 from geosynth.training.networks import SpadeNetworks
 from geosynth.training.objectives import Losses, Objectives
 
 _NORM_BATCHES = 50
+_WARM_UPS = 3  # steps of a training, before one is recorded
 
 
 class SpadeStep:
@@ -43,6 +46,10 @@ class SpadeStep:
         self.adam = self._build_adam()
         self.optimizer: Any = fabric.setup_optimizers(self.adam)  # steps as the precision asks for
         self.recent_masks: deque[Tensor] = deque(maxlen=_NORM_BATCHES)
+        # Several processes talk to each other, and float16 may leave a step out: not the same operations each time.
+        alike = fabric.world_size == 1 and number_format(settings.precision, str(fabric.device)) != torch.float16
+        self._replay = Replay(self._learn_and_average, fabric.device, warm_ups=_WARM_UPS, enabled=alike)
+        self._names: tuple[str, ...] = ()
 
     def _build_adam(self) -> torch.optim.Adam:
         """One for all networks: in float16 they share the scale of the gradients."""
@@ -101,12 +108,19 @@ class SpadeStep:
         Returns:
             means over the whole batch, each a tensor of one value on the device.
         """
-        losses = self.learn(batch)
         # A shorter memory at first, so that the random start is forgotten.
-        decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
-        update_average(self.networks.average, self.networks.generator, decay)
+        decay = torch.tensor(min(self.settings.ema_decay, (1 + step) / (10 + step)))
+        (values,) = self._replay(decay, *batch.tensors())
+        losses = dict(zip(self._names, values.unbind(), strict=True))
         self.recent_masks.append(self._whole_mask(batch.mask))
         return losses
+
+    def _learn_and_average(self, decay: Tensor, *tensors: Tensor) -> tuple[Tensor]:
+        """What is replayed: the same operations for any batch."""
+        losses = self.learn(TrainBatch.of(tensors))
+        update_average(self.networks.average, self.networks.generator, decay)
+        self._names = tuple(losses)
+        return (torch.stack(list(losses.values())),)
 
     def _whole_mask(self, mask: Tensor) -> Tensor:
         """The labels of the whole batch, all processes' shares, as uint8."""

@@ -48,7 +48,8 @@ from geosynth.legend import Legend, LegendClass
 from geosynth.patches.dataset import PatchDataset, PatchSet
 from geosynth.patches.module import PatchModule
 from geosynth.patches.sampler import Draw
-from geosynth.raster.stores.in_place import SplitRule, open_in_place
+from geosynth.raster.stores.folds import SplitRule
+from geosynth.raster.stores.in_place import open_in_place
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import Store
 

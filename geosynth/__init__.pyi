@@ -22,10 +22,10 @@ from .mosaic.generate import generate as generate
 from .mosaic.twin import twin as twin
 from .patches.dataset import PatchDataset as PatchDataset
 from .raster.read import open_raster as open_raster
+from .raster.stores.footprints import check_split as check_split
 from .raster.stores.ingest import ingest as ingest
 from .raster.stores.items import chesapeake_items as chesapeake_items
 from .raster.stores.items import read_items as read_items
-from .raster.stores.split import check_split as check_split
 from .raster.stores.split import split as split
 from .raster.stores.tiles import TileView as TileView
 from .raster.stores.tiles import export_tiles as export_tiles

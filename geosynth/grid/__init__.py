@@ -3,6 +3,7 @@
 from geosynth.grid.alignment import (
     absolute_origin,
     buffer_pixels,
+    crop,
     differing_pixel_size,
     ground_sampling_distance,
     offset_in,
@@ -19,6 +20,7 @@ __all__ = [
     "Window",
     "absolute_origin",
     "buffer_pixels",
+    "crop",
     "cut",
     "differing_pixel_size",
     "ground_sampling_distance",

@@ -10,6 +10,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GridError, SettingsError
+from geosynth.grid.window import Window
 
 # Fractions of a pixel. Real files carry rounding in their transforms (0.600000000599999 for 0.6 m): at UTM northings
 # that adds up to a hundredth of a pixel. Half a pixel is a real shift.
@@ -28,6 +29,12 @@ def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
     column, row = ~linear * origin
     # Fractions just below a whole pixel are rounding, not position.
     return int((row + _TOLERANCE) // 1), int((column + _TOLERANCE) // 1)
+
+
+def crop(geobox: GeoBox, window: Window) -> GeoBox:
+    """The grid of a window, which may reach beyond the whole one."""
+    transform = geobox.affine * Affine.translation(window.column, window.row)
+    return GeoBox((window.height, window.width), transform, geobox.crs)
 
 
 def ground_sampling_distance(geobox: GeoBox) -> float | None:

@@ -49,6 +49,23 @@ class SpatialSplit:
         return SpatialSplit, (self.areas, self.buffer)
 
     @classmethod
+    def none(cls) -> SpatialSplit:
+        """No pixel is in a fold."""
+        nothing = shapely.MultiPolygon()
+        return cls((nothing, nothing, nothing))
+
+    @staticmethod
+    def check_shares(shares: Sequence[float]) -> npt.NDArray[np.floating]:
+        """Shares of train, val and test in any unit, as numbers of sum one.
+
+        Raises:
+            SettingsError: if shares are negative, all zero, or not three.
+        """
+        if len(shares) != len(FOLDS) or not min(shares) >= 0 or not 0 < sum(shares) < np.inf:
+            raise SettingsError(f"shares: three numbers from 0 up, for {', '.join(FOLDS)}; got {tuple(shares)}")
+        return np.asarray(shares, dtype=float) / sum(shares)
+
+    @classmethod
     def by_clusters(
         cls,
         windows: Sequence[Window],
@@ -73,7 +90,7 @@ class SpatialSplit:
             SettingsError: if shares are negative, all zero, or not three; or the buffer is negative.
             DataError: if there are fewer clusters than folds with a share, or the buffer leaves a fold nothing.
         """
-        wanted = _check_shares(shares)
+        wanted = cls.check_shares(shares)
         clusters = touching_groups(windows, gap)
         groups = [[windows[index] for index in cluster] for cluster in clusters]
         if class_pixels is None:
@@ -112,7 +129,7 @@ class SpatialSplit:
             SettingsError: if shares are negative, all zero, or not three; or a size is not positive.
             DataError: if there are fewer blocks than folds with a share, or the buffer leaves a fold nothing.
         """
-        wanted = _check_shares(shares)
+        wanted = cls.check_shares(shares)
         if block_size < 1:
             raise SettingsError(f"block size: pixels from 1 up, got {block_size}")
         blocks = blocks_over(windows, block_size)
@@ -300,12 +317,6 @@ def _position(fold: str) -> int:
     if fold not in FOLDS:
         raise SettingsError(f"fold {fold!r}: the folds are {', '.join(FOLDS)}")
     return FOLDS.index(fold)
-
-
-def _check_shares(shares: Sequence[float]) -> npt.NDArray[np.floating]:
-    if len(shares) != len(FOLDS) or not min(shares) >= 0 or not 0 < sum(shares) < np.inf:
-        raise SettingsError(f"shares: three numbers from 0 up, for {', '.join(FOLDS)}; got {tuple(shares)}")
-    return np.asarray(shares, dtype=float) / sum(shares)
 
 
 def _separate(areas: list[shapely.MultiPolygon], buffer: int) -> list[shapely.MultiPolygon]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, OutputError, SettingsError
-from geosynth.files import check_output
 from geosynth.grid import BlockPlan, absolute_origin
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
@@ -18,11 +17,13 @@ from geosynth.mosaic.blend import make_painter
 from geosynth.mosaic.generate import changed, choose_block_size, engine, painting_job, provenance, warn_about_grid
 from geosynth.mosaic.pipeline import Executor, Progress, paint_missing
 from geosynth.mosaic.style import style_length_pixels
-from geosynth.raster.stores.copy import FoldLabels, write_twins
+from geosynth.raster.stores.copy import copy_sources, store_names
 from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.painted import FoldLabels, Painted
 from geosynth.raster.stores.source import PatchSource
-from geosynth.raster.stores.store import is_store
+from geosynth.raster.stores.store import check_store_output
 from geosynth.raster.unfinished_image import UnfinishedImage
+from geosynth.unfinished import UnfinishedWork
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -76,9 +77,9 @@ def twin(
     for fold in folds:
         if fold not in FOLDS:
             raise SettingsError(f"no fold {fold!r}; there are: {', '.join(FOLDS)}")
-    check_output(out, overwrite=overwrite)
-    if out.exists() and not is_store(out):
-        raise OutputError(f"{out}: is not a geosynth store and will not be overwritten; choose another name")
+    work = UnfinishedWork(out)
+    work.check(overwrite=overwrite)
+    check_store_output(out)
     sources = open_sources(data)
     if any(Path(source.path).resolve().is_relative_to(out.resolve()) for source in sources):
         raise OutputError(f"{out}: is an input too and would be lost; choose another name")
@@ -90,8 +91,12 @@ def twin(
         contextlib.ExitStack() as stack,
     ):
         loaded = chosen if isinstance(chosen, GeneratorModel) else load_generator(chosen, decided.device)
-        painted = [_paint(source, out, loaded, decided, tuple(folds), executor, progress, stack) for source in sources]
-        write_twins(out, sources, [image.read for image, _ in painted], [tags for _, tags in painted], progress)
+        painted = []
+        for source, name in zip(sources, store_names(sources), strict=True):
+            place = out.with_name(f"{out.name}.{name}")
+            painted.append(_paint(source, place, loaded, decided, tuple(folds), executor, progress, stack))
+        with work.open({"sources": [source.digest() for source in painted]}):
+            copy_sources(work, painted, progress=lambda done, total: progress("writing", done, total))
     return out
 
 
@@ -124,8 +129,8 @@ def _paint(
     executor: Executor,
     progress: Progress,
     stack: contextlib.ExitStack,
-) -> tuple[UnfinishedImage, dict[str, str]]:
-    """All blocks of one store that hold a part of the folds' scenes; `stack` closes the image."""
+) -> Painted:
+    """All blocks of one store that hold a part of the folds' scenes; `stack` closes the unfinished image."""
     bands = model.card.bands
     labels = FoldLabels(source, legend_for(model.card, model.path, source), folds)
     warn_about_grid(source.geobox, model.card.gsd, source.path)
@@ -135,11 +140,11 @@ def _paint(
     block_size = choose_block_size(painter)
     height, width = source.geobox.shape
     plan = BlockPlan(height, width, absolute_origin(source.geobox), block_size)
-    image = UnfinishedImage(out.with_name(f"{out.name}.{Path(source.path).name}"), plan, len(bands.names), bands.dtype)
+    image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)
     job = {**painting_job(painter, labels, survey, block_size), "folds": list(folds), "split": source.split.to_values()}
     windows = {scene.window for fold in folds for scene in source.scenes_in(fold)}
     blocks = sorted({block for window in windows for block in plan.touching(window)})
     stack.enter_context(image.open(job, total=len(blocks)))
     paint_missing(painter, labels, image, blocks, executor, progress)
     tags = provenance(painter, source.path, labels.legend, survey)
-    return image, {**tags, "GEOSYNTH_FOLDS": ",".join(folds)}
+    return Painted(source, image.read, {**tags, "GEOSYNTH_FOLDS": ",".join(folds)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 from geosynth.config import BandSettings
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError, SettingsError
-from geosynth.grid import Window
 from geosynth.raster.stores.source import PatchSource, Progress
 
 Scaling = Literal["auto", "range", "percentiles", "deviation"]
@@ -65,7 +64,7 @@ def band_statistics(
         RasterError: if imagery cannot be read.
     """
     rng = np.random.default_rng(seed)
-    blocks = [(source, block) for source in sources for block in _blocks(source, fold)]
+    blocks = [(source, block) for source in sources for block in source.blocks(_BLOCK, fold)]
     if max_blocks is not None and len(blocks) > max_blocks:
         blocks = [blocks[place] for place in np.sort(rng.choice(len(blocks), max_blocks, replace=False))]
     dtype = sources[0].dtype
@@ -130,22 +129,6 @@ def band_settings(
                 f"{sources[0].path}: band {name} is {least:g} nearly everywhere in fold {fold!r}; leave it out"
             )
     return BandSettings(names=names, low=tuple(low.tolist()), high=tuple(high.tolist()), dtype=cast(ImageDtype, dtype))
-
-
-def _blocks(source: PatchSource, fold: str) -> Iterator[Window]:
-    """Blocks of one lattice that hold a part of the fold's scenes, each once."""
-    height, width = source.geobox.shape
-    corners = {
-        (row, column)
-        for scene in source.scenes_in(fold)
-        for row in range(scene.window.row // _BLOCK, -(-scene.window.bottom // _BLOCK))
-        for column in range(scene.window.column // _BLOCK, -(-scene.window.right // _BLOCK))
-    }
-    for row, column in sorted(corners):
-        top, left = row * _BLOCK, column * _BLOCK
-        block = Window(top, left, min(_BLOCK, height - top), min(_BLOCK, width - left))
-        if source.split.meets(block, fold):
-            yield block
 
 
 class _Histogram:

@@ -207,6 +207,17 @@ class RasterFile:
             "tags": dict(self.tags),
         }
 
+    @property
+    def is_full(self) -> bool:
+        """Whether each pixel is known to hold data, without reading it."""
+        return not self._is_masked and self.dtype.kind != "f"
+
+    @property
+    def _is_masked(self) -> bool:
+        if self.mask_kind == "alpha":
+            return "alpha" not in self.colour_interpretation
+        return self.mask_kind != "none"
+
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
         place, dataset = self._inside(window), self._dataset()

@@ -89,6 +89,11 @@ class ZarrRaster:
         """The whole raster."""
         return Window(0, 0, *self.geobox.shape)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether each pixel is known to hold data, without reading it."""
+        return self.nodata is None and self.dtype.kind != "f"
+
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
         check_inside(window, self.window, self.path)

@@ -25,7 +25,6 @@ from geosynth.patches.module import check_alike
 from geosynth.patches.transforms import NetworkScaling, random_dihedral
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource, check_twin
-from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 
 # --- mixture: which tiles of a fold are real and which are synthetic, fixed by a seed.
@@ -293,7 +292,7 @@ class CoarseTiles(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
 
     def __getitem__(self, index: Any) -> Any:
         source, window = self.tiles.places[index]
-        return self.tiles[index][0], _encode(_read(source, window, self.name), self.values)
+        return self.tiles[index][0], _encode(source.read_extra(self.name, window), self.values)
 
 
 def coarse_tiles(data: SegmentData, name: str, crop_size: int | None) -> CoarseTiles:
@@ -312,27 +311,18 @@ def coarse_tiles(data: SegmentData, name: str, crop_size: int | None) -> CoarseT
     assert data.coarse is not None
     found: set[Any] = set()
     for source, window in data.coarse.places:
-        found |= set(np.unique(_read(source, window, name)).tolist()) - {_nodata(source, name)}
+        found |= set(np.unique(source.read_extra(name, window)).tolist()) - {source.extra_type(name)[1]}
     values = np.array(sorted(value for value in found if value == value))  # NaN is no class
     if not 0 < len(values) < 256:
         raise DataError(f"{data.sources[0].path}: map {name!r} has {len(values)} values on the coarse tiles; 1 to 255")
     real = range(data.num_real)
-    coarse = np.stack([_encode(_read(*data.train.places[index], name), values) for index in real])
+    coarse = np.stack(
+        [_encode(source.read_extra(name, window), values) for source, window in data.train.places[: data.num_real]]
+    )
     fine = np.stack([data.train[index][1] for index in real])
     num_fine = data.sources[0].legend.num_classes
     shares = estimate_shares(torch.from_numpy(coarse).long(), torch.from_numpy(fine), len(values), num_fine, crop_size)
     return CoarseTiles(data.coarse, name, values, shares)
-
-
-def _read(source: PatchSource, window: Window, name: str) -> Array:
-    if not isinstance(source, Store):
-        raise SettingsError(f"{source.path}: coarse maps need a store; ingest the data with --extra {name}")
-    return source.read_extra(name, window)
-
-
-def _nodata(source: PatchSource, name: str) -> Any:
-    assert isinstance(source, Store)
-    return source.blank_extras(Window(0, 0, 1, 1))[name].item()
 
 
 def _encode(raw: Array, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

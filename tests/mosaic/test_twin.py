@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 import geosynth
 from geosynth.checkpoint import GeneratorModel
@@ -99,6 +100,41 @@ def test_an_interrupted_one_goes_on(
     assert [path.name for path in tmp_path.iterdir()] == ["twin.zarr"]
 
 
+def test_if_the_last_rename_fails_neither_twin_is_lost(
+    store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, whole = tmp_path / "twin.zarr", Window(0, 0, *store.geobox.shape)
+    geosynth.twin(store, out, tiny_model, **{**OPTIONS, "seed": 6})
+    old = Store(out).read_image(whole)
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == "result":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        with pytest.raises(OutputError, match="No space left"):
+            geosynth.twin(store, out, tiny_model, **OPTIONS, overwrite=True)
+    np.testing.assert_array_equal(Store(out).read_image(whole), old)
+    steps: list[tuple[str, int, int]] = []
+    geosynth.twin(store, out, tiny_model, **OPTIONS, overwrite=True, progress=lambda *values: steps.append(values))
+    assert not [step for step in steps if step[0] == "painting" and step[1] < step[2]]  # it is all there
+    assert [step[1:] for step in steps if step[0] == "writing"] == [(1, 1)]  # also the shards
+    np.testing.assert_array_equal(Store(out).read_image(whole), finished.read_image(whole))
+    assert [path.name for path in tmp_path.iterdir()] == ["twin.zarr"]
+
+
+def test_pixels_of_overlapping_scenes_are_counted_once(tiny_model: GeneratorModel, tmp_path: Path) -> None:
+    places = {"a.tif": Window(0, 0, 64, 64), "b.tif": Window(32, 32, 64, 64)}
+    store = make_scene_store(tmp_path / "real.zarr", places)
+    finished = Store(geosynth.twin(store, tmp_path / "twin.zarr", tiny_model, **OPTIONS))
+    labels = store.read_labels(Window(0, 0, *store.geobox.shape))
+    assert finished.class_pixels("train") == tuple((labels == index).sum() for index in range(6))
+    assert sum(finished.class_pixels("train")) == 2 * 64**2 - 32**2
+
+
 def test_stores_in_several_crss(tiny_model: GeneratorModel, tmp_path: Path) -> None:
     place = {"a.tif": Window(0, 0, 64, 64)}
     create_group(tmp_path / "real.zarr", ["one", "two"])
@@ -126,9 +162,12 @@ def test_what_is_refused(store: Store, tiny_model: GeneratorModel, tmp_path: Pat
     with pytest.raises(OutputError, match="would be lost"):
         geosynth.twin(three, three.path, tiny_model, overwrite=True)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match="not a geosynth store"):
-        geosynth.twin(store, tmp_path / "folder", tiny_model, overwrite=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "three.zarr"]
+    zarr.open_group(str(tmp_path / "cube.zarr"), mode="w", zarr_format=3).create_array("a", shape=(2,), dtype="uint8")
+    for name in ("folder", "cube.zarr"):
+        with pytest.raises(OutputError, match="not a geosynth store"):
+            geosynth.twin(store, tmp_path / name, tiny_model, overwrite=True)
+    assert (tmp_path / "cube.zarr" / "a" / "zarr.json").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cube.zarr", "folder", "three.zarr"]
 
 
 def test_at_the_command_line(store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path) -> None:

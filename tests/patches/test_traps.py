@@ -26,7 +26,8 @@ from geosynth.legend import CHESAPEAKE
 from geosynth.patches.dataset import PatchDataset, PatchSet
 from geosynth.patches.module import PatchModule, start_worker
 from geosynth.patches.sampler import Draw, PatchSampler
-from geosynth.raster.stores.in_place import SplitRule, open_in_place, open_zarr_in_place
+from geosynth.raster.stores.folds import SplitRule
+from geosynth.raster.stores.in_place import open_in_place, open_zarr_in_place
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from rasters import north_up, random_codes, random_image, write_raster

@@ -121,7 +121,7 @@ def test_several_states_in_two_zones_and_extra_maps(root: Path, tmp_path: Path) 
     assert [Path(store.path).name for store in stores] == ["epsg_26918", "epsg_26917"]
     assert [len(store.scenes) for store in stores] == [4, 1]
     for store in stores:
-        assert store.extras == ("nlcd", "buildings")
+        assert tuple(store.extras) == ("nlcd", "buildings")
         check(store, root)
 
 

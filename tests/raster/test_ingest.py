@@ -15,6 +15,7 @@ import pytest
 import rasterio
 import rioxarray  # noqa: F401  (registers .rio)
 import xarray as xr
+import zarr
 from affine import Affine
 
 from geosynth.errors import DataError, GeosynthError, GridError, LegendError, OutputError, RasterError
@@ -376,7 +377,7 @@ def test_an_old_store_comes_back_if_the_new_one_cannot_be_renamed(
     rename = Path.rename
 
     def fail(self: Path, target: Path) -> Path:
-        if self.parent.name == "store.partial":
+        if self.name == "result":
             raise OSError(28, "No space left on device")
         return rename(self, target)
 
@@ -395,13 +396,17 @@ def test_only_stores_are_overwritten(scenes: Scenes) -> None:
     (scenes.folder / "file").write_text("precious")
     (scenes.folder / "folder").mkdir()
     (scenes.folder / "folder" / "precious").touch()
-    for name in ("file", "folder"):
+    zarr.open_group(str(scenes.folder / "cube.zarr"), mode="w", zarr_format=3).create_array(
+        "precious", shape=(2,), dtype="uint8"
+    )
+    for name in ("file", "folder", "cube.zarr"):
         with pytest.raises(OutputError, match="exists already"):
             scenes.ingest(name)
         with pytest.raises(OutputError, match="not a geosynth store"):
             scenes.ingest(name, overwrite=True)
     assert (scenes.folder / "file").read_text() == "precious"
     assert (scenes.folder / "folder" / "precious").exists()
+    assert (scenes.folder / "cube.zarr" / "precious" / "zarr.json").exists()
 
 
 def test_places_that_cannot_be_written(scenes: Scenes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import dask
 import numpy as np
 import pytest
 from distributed import LocalCluster
 
-from geosynth.errors import LegendError, RasterError, SettingsError
-from geosynth.raster.parallel import work
+from geosynth.errors import ClusterError, LegendError
 from geosynth.raster.stores.ingest import ingest
 from rasters import north_up, random_codes, random_image, write_raster
 
@@ -53,7 +50,7 @@ def test_a_cluster_writes_the_same_store(folder: Path, address: str, monkeypatch
     )
     assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
     assert contents(folder / "cluster") == contents(folder / "threads")
-    assert not (folder / "cluster.partial").exists()
+    assert not (folder / ".cluster.unfinished").exists()
 
 
 def test_errors_come_back_in_one_line(folder: Path, address: str) -> None:
@@ -61,7 +58,7 @@ def test_errors_come_back_in_one_line(folder: Path, address: str) -> None:
     with pytest.raises(LegendError, match=r"labels/3\.tif: codes that legend") as caught:
         ingest(folder / "images", folder / "labels", folder / "out", bands=RGBN, scheduler=address)
     assert "\n" not in str(caught.value)
-    assert not (folder / "out.partial").exists()
+    assert not (folder / ".out.unfinished").exists()
 
 
 def test_an_interrupted_one_goes_on_with_threads(folder: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,63 +77,8 @@ def test_an_interrupted_one_goes_on_with_threads(folder: Path, address: str, mon
 
 
 def test_no_scheduler_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geosynth.raster.parallel._TIMEOUT", 0.2)
+    monkeypatch.setattr("geosynth.cluster._PATIENCE", "200ms")
     for address in ("tcp://127.0.0.1:1", "nonsense://x"):
-        with pytest.raises(SettingsError, match=f"scheduler {address}: cannot be reached") as caught:
+        with pytest.raises(ClusterError, match=f"{address}: no Dask scheduler answers there") as caught:
             ingest(folder / "images", folder / "labels", folder / "out", bands=RGBN, scheduler=address)
         assert "\n" not in str(caught.value)
-
-
-def test_a_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geosynth.raster.parallel._TIMEOUT", 2)
-    with (
-        LocalCluster(n_workers=0, processes=True, dashboard_address=None) as empty,
-        pytest.raises(SettingsError, match="has no workers; start some"),
-    ):
-        work(whose, "argument", range(3), lambda key, result: None, empty.scheduler_address)
-
-
-def test_a_worker_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        pytest.raises(SettingsError, match="a worker died") as caught,
-    ):
-        work(die, None, range(3), lambda key, result: None, cluster.scheduler_address)
-    assert "\n" not in str(caught.value)
-
-
-def die(argument: None, key: int) -> None:
-    os._exit(1)
-
-
-def test_each_worker_process_gets_work_and_the_argument_once(address: str) -> None:
-    results: dict[int, tuple[int, str]] = {}
-    work(whose, "argument", range(40), results.__setitem__, address)
-    assert sorted(results) == list(range(40))
-    assert {text for _, text in results.values()} == {"argument"}
-    assert len({process for process, _ in results.values()} - {os.getpid()}) == 2
-
-
-def whose(argument: str, key: int) -> tuple[int, str]:
-    return os.getpid(), argument
-
-
-@pytest.mark.parametrize("where", ["threads", "cluster"])
-def test_a_failure_stops_all(address: str, where: str) -> None:
-    done: list[int] = []
-    with pytest.raises(RasterError, match="number 3"):
-        work(
-            fail_at_three,
-            None,
-            range(1000),
-            lambda key, _: done.append(key),
-            address if where == "cluster" else None,
-        )
-    assert len(done) < 999
-
-
-def fail_at_three(argument: None, key: int) -> int:
-    if key == 3:
-        raise RasterError("number 3")
-    return key

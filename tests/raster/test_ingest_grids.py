@@ -132,7 +132,7 @@ def test_other_pixels_are_refused_or_resampled_as_asked(tmp_path: Path, name: st
         run(tmp_path)
     with pytest.raises(GridError, match=r"labels/b\.tif: .*--resample-labels nearest\|mode"):
         run(tmp_path, resample_images="average")
-    assert not (tmp_path / "out.partial").exists()
+    assert not (tmp_path / ".out.unfinished").exists()
     (store,) = run(tmp_path, resample_images="average", resample_labels="nearest")
     first, second = store.scenes
     with rasterio.open(tmp_path / "images" / "a.tif") as image:  # this one is not touched
@@ -249,7 +249,7 @@ def test_impossible_settings(tmp_path: Path, options: dict[str, Any], complaint:
     add(tmp_path, "a.tif", north_up(0, 0))
     with pytest.raises(SettingsError, match=complaint):
         run(tmp_path, **options)
-    assert not (tmp_path / "out.partial").exists()
+    assert not (tmp_path / ".out.unfinished").exists()
 
 
 def test_a_scene_without_crs_among_others(tmp_path: Path) -> None:

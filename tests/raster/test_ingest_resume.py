@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import os
@@ -16,6 +15,7 @@ import pytest
 from geosynth.errors import OutputError, RasterError
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.store import Store
+from geosynth.unfinished import UnfinishedWork
 from rasters import north_up, random_codes, random_image, write_raster
 
 RGBN = ("red", "green", "blue", "nir")
@@ -61,38 +61,37 @@ def shards(store: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(store)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
-def finished(journal: Path) -> set[str]:
-    """Keys of whole lines."""
-    lines = journal.read_text().split("\n")[1:-1] if journal.exists() else []
-    return {json.loads(line)[0] for line in lines}
+def finished(unfinished: Path) -> set[str]:
+    """Names of the parts that are kept."""
+    return {path.name for path in (unfinished / "parts").glob("*") if path.suffix != ".partial"}
 
 
 def test_a_killed_ingest_goes_on(folder: Path) -> None:
-    """kill -9, again and again, at times that differ; what the journal knows is never done twice."""
+    """kill -9, again and again, at times that differ; what is noted as finished is never done twice."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["geosynth.raster.stores.ingest"])
     arguments = (folder / "images", folder / "labels", folder / "store")
-    partial, journal = folder / "store.partial", folder / "store.partial" / "journal.jsonl"
+    unfinished = folder / ".store.unfinished"
     kills = redone = 0
     while not (folder / "store").exists():
-        before, done = shards(partial / "store"), finished(journal)
+        before, done = shards(unfinished / "result"), finished(unfinished)
         process = context.Process(target=ingest, args=arguments, kwargs={"bands": RGBN})
         process.start()
-        while process.is_alive() and len(finished(journal)) < len(done) + 2 + kills % 3:
+        while process.is_alive() and len(finished(unfinished)) < len(done) + 2 + kills % 3:
             time.sleep(0.001)
         process.kill()
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
-        assert done <= finished(journal) or (folder / "store").exists()
-        after = shards((folder / "store") if (folder / "store").exists() else partial / "store")
+        assert done <= finished(unfinished) or (folder / "store").exists()
+        after = shards((folder / "store") if (folder / "store").exists() else unfinished / "result")
         # Shard n holds scene n, in column n of the shards; nothing lies between them.
-        known = {key.removeprefix("shard/0/") for key in done if key.startswith("shard")}
+        known = {part.removeprefix("shard-0-") for part in done if part.startswith("shard")}
         assert all(after[name] == before[name] for name in before if name.rsplit("/", 1)[1] in known)
         redone += sum(after.get(name, place) != place for name, place in before.items())
         kills += process.exitcode != 0
     assert kills >= 4
     assert redone <= kills * (os.cpu_count() or 1)  # at most what was at work, each time
-    assert not partial.exists()
+    assert not unfinished.exists()
     run(folder, "unbroken")
     assert contents(folder / "store") == contents(folder / "unbroken")
 
@@ -118,9 +117,9 @@ def test_changes_start_anew_and_say_so(folder: Path, caplog: pytest.LogCaptureFi
             run(folder, progress=interrupt_at(3), **options)
         return caplog.text
 
-    assert "starting anew" not in again()
-    assert "begun with other arguments (shares); starting anew" in again(shares=(0.5, 0.2, 0.3))
-    assert "begun with other arguments (shares); starting anew" in again()
+    assert "starting afresh" not in again()
+    assert "unfinished work with other arguments (shares) is thrown away" in again(shares=(0.5, 0.2, 0.3))
+    assert "unfinished work with other arguments (shares) is thrown away" in again()
     assert "going on" in again()
     add(folder, 5, seed=77)
     assert "other source files" in again()
@@ -142,7 +141,7 @@ def test_a_damaged_image_can_be_mended(folder: Path, caplog: pytest.LogCaptureFi
         run(folder)
     path.write_bytes(whole)
     store = run(folder)
-    assert "starting anew" in caplog.text
+    assert "starting afresh" in caplog.text
     window = next(scene.window for scene in store.scenes if scene.name == "3.tif")
     np.testing.assert_array_equal(store.read_image(window), random_image(3, SIDE, SIDE))
 
@@ -150,41 +149,38 @@ def test_a_damaged_image_can_be_mended(folder: Path, caplog: pytest.LogCaptureFi
 def test_two_at_once_are_told_apart(folder: Path) -> None:
     def meanwhile(done: int, total: int) -> None:
         if done == 2:
-            with pytest.raises(OutputError, match="another process is at work"):
+            with pytest.raises(OutputError, match="another process is writing it"):
                 run(folder)
 
     assert len(run(folder, progress=meanwhile).scenes) == NUM_SCENES
 
 
-def test_what_is_not_a_journal_is_left_alone(folder: Path) -> None:
-    (folder / "store.partial").mkdir()
-    (folder / "store.partial" / "precious").touch()
+def test_what_is_not_unfinished_work_is_left_alone(folder: Path) -> None:
+    (folder / ".store.unfinished").mkdir()
+    (folder / ".store.unfinished" / "precious").touch()
     with pytest.raises(OutputError, match="in the way"):
         run(folder)
-    assert (folder / "store.partial" / "precious").exists()
+    assert (folder / ".store.unfinished" / "precious").exists()
 
 
 def test_a_kill_after_the_last_step_leaves_no_puzzle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from geosynth.raster.unfinished import Journal
-
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "remove", lambda self: None)  # as if killed just before
+        patch.setattr(UnfinishedWork, "_remove", lambda self: None)  # as if killed just before
         run(folder)
-    assert (folder / "store.partial").exists()
+    assert (folder / ".store.unfinished").exists()
     with pytest.raises(OutputError, match="exists already"):
         run(folder)
-    assert not (folder / "store.partial").exists()
+    assert not (folder / ".store.unfinished").exists()
 
 
-def test_a_torn_line_is_forgotten(folder: Path) -> None:
+def test_a_torn_record_is_told_and_made_again(folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(folder, progress=interrupt_at(NUM_SCENES + 4))
-    journal = folder / "store.partial" / "journal.jsonl"
-    journal.write_text(journal.read_text()[:-9])
-    known = len(finished(journal)) - 1
-    seen: list[int] = []
-    run(folder, progress=lambda done, total: seen.append(done))
-    assert seen[0] == known
+    torn = max((folder / ".store.unfinished" / "parts").glob("shard-*"))
+    torn.write_bytes(torn.read_bytes()[:-9])
+    with pytest.raises(OutputError, match="is damaged; run again to replace it"):
+        run(folder)
+    run(folder)
     run(folder, "unbroken")
     assert contents(folder / "store") == contents(folder / "unbroken")
 

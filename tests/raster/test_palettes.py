@@ -14,7 +14,7 @@ from PIL import Image
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.class_table import ClassTable, read_class_table, write_class_table
 from geosynth.raster.stores.ingest import ingest
-from geosynth.raster.stores.pairs import Verdict, compare_colours
+from geosynth.raster.stores.palettes import Verdict, compare_colours
 from geosynth.raster.stores.store import Store
 from rasters import north_up, random_codes, random_image, write_raster
 

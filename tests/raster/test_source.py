@@ -14,7 +14,8 @@ from odc.geo.geobox import GeoBox
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.stores import source as source_module
-from geosynth.raster.stores.in_place import SplitRule, open_in_place
+from geosynth.raster.stores.folds import SplitRule
+from geosynth.raster.stores.in_place import open_in_place
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import Store

@@ -15,8 +15,9 @@ from affine import Affine
 from geosynth.errors import DataError, GridError, OutputError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.grid.vector import to_coordinates
+from geosynth.raster.stores.footprints import check_split
 from geosynth.raster.stores.ingest import ingest
-from geosynth.raster.stores.split import check_split, split
+from geosynth.raster.stores.split import split
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView, export_tiles
 from rasters import north_up, random_codes, write_raster

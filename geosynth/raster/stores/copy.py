@@ -1,181 +1,147 @@
-"""Twins: stores with the places and labels of another, and images that were made for these labels."""
+"""copy_sources: imagery and labels of sources, wherever they come from, into stores, shard by shard.
+
+`ingest` copies files, `twin` what a generator paints. Each shard is read and written as a whole, so memory follows from
+the shard's size alone, and a shard that is finished need not be written again.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-from odc.geo.geobox import GeoBox
 
-from geosynth.files import writing
+from geosynth.files import delete
 from geosynth.grid import Window
-from geosynth.legend import Legend
-from geosynth.raster.labels import LabelRaster
-from geosynth.raster.stores.layout import label_dtype
-from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Scene, count_by_fold
+from geosynth.parallel import stream
+from geosynth.raster.read import bounded_cache
+from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress, count_by_fold
 from geosynth.raster.stores.store import Store, create_group
+from geosynth.unfinished import UnfinishedWork
 
-Read = Callable[[Window], tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @dataclass(frozen=True)
-class SourceCodes:
-    """The labels of a patch source, seen as a raster of its legend's codes."""
+class _Copy:
+    """One source and its store; may be sent to workers."""
 
     source: PatchSource
-
-    count = 1
-
-    @property
-    def path(self) -> str:
-        """Of the source."""
-        return self.source.path
-
-    @property
-    def geobox(self) -> GeoBox:
-        """Of the source."""
-        return self.source.geobox
-
-    @property
-    def nodata(self) -> int:
-        """Code of pixels without a class."""
-        return self.source.legend.nodata_code
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the codes."""
-        return label_dtype(self.source.legend, self.nodata)
-
-    @property
-    def window(self) -> Window:
-        """The whole grid."""
-        return Window(0, 0, *self.geobox.shape)
-
-    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Codes (1, height, width), and where there is a class (height, width)."""
-        indices = self.source.read_labels(window)
-        codes = self.source.legend.decode(indices, self.nodata).astype(self.dtype)
-        return codes[np.newaxis], np.asarray(indices < self.source.legend.num_classes)
+    store: Store
+    shards: tuple[Window, ...]
+    """Of the store, those that hold a part of a scene."""
 
 
-class FoldLabels(LabelRaster):
-    """The labels of a patch source; those outside of some folds are seen, but count as without a class.
-
-    Args:
-        source: of the labels.
-        legend: reads its codes as class indices.
-        folds: whose pixels count.
-    """
-
-    def __init__(self, source: PatchSource, legend: Legend, folds: Sequence[str]) -> None:
-        super().__init__(SourceCodes(source), legend)
-        self._scenes, self._split, self._folds = source.scenes, source.split, tuple(folds)
-
-    def surveyed(self) -> Sequence[Window]:
-        """The scenes: what lies between them, often nearly all of the grid, has no labels."""
-        return [scene.window for scene in self._scenes]
-
-    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """As `LabelRaster.read`, which see."""
-        indices, labelled = super().read(window)
-        inside = window.intersection(self.raster.window)
-        assert inside is not None
-        masks = [self._split.mask(inside, fold) for fold in self._folds if self._split.meets(inside, fold)]
-        wanted = np.logical_or.reduce([np.zeros((inside.height, inside.width), bool), *masks])
-        labelled[inside.shift(-window.row, -window.column).slices] &= wanted
-        return indices, labelled
-
-
-def write_twins(
-    out: Path,
+def copy_sources(
+    work: UnfinishedWork,
     sources: Sequence[PatchSource],
-    images: Sequence[Read],
-    tags: Sequence[Mapping[str, str]],
-    progress: Callable[[Literal["writing"], int, int], None],
+    *,
+    client: Client | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> None:
-    """Write a store for each source, with its places, labels and split, under a temporary name until all is whole.
+    """Make a store of each source: its scenes, split, legend, imagery, labels and further maps.
 
     Args:
-        out: of the store; of several, the group that holds them.
-        sources: whose labels are copied.
-        images: of each, gives (bands, height, width) and where there is data, (height, width), for any window.
-        tags: of each, how its images were made.
-        progress: told ("writing", shards done, shards in all).
+        work: on the store, or on the group that holds several; open, and with a job that tells the sources apart.
+        sources: each of them on a grid of its own.
+        client: of a Dask cluster whose workers see the same files; None for threads.
+        progress: told shards done and shards in all.
 
     Raises:
-        OutputError: if it cannot be written.
-        RasterError: if labels cannot be read.
+        RasterError: if a source cannot be read.
+        OutputError: if the stores cannot be written; shards that are finished are kept.
+        ClusterError: if the cluster fails.
     """
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        with writing(out):
-            shutil.rmtree(partial, ignore_errors=True)
-            names = [Path(source.path).name for source in sources]
-            paths = [partial] if len(sources) == 1 else [partial / name for name in names]
-            if len(sources) > 1:
-                create_group(partial, names)
-            stores = [_create(*parts) for parts in zip(paths, sources, tags, strict=True)]
-            shards = [store.shards_over([scene.window for scene in store.scenes]) for store in stores]
-            done, total = 0, sum(map(len, shards))
-            for store, source, read, windows in zip(stores, sources, images, shards, strict=True):
-                scenes: dict[Scene, npt.NDArray[np.int64]] = {}
-                folds = np.zeros((len(FOLDS_AND_ALL), store.legend.num_classes), dtype=np.int64)
-                for window in windows:
-                    _copy_shard(store, source, read, window, scenes, folds)
-                    done += 1
-                    progress("writing", done, total)
-                counted = [replace(scene, class_pixels=tuple(scenes[scene].tolist())) for scene in store.scenes]
-                store.finish(counted, store.split, dict(zip(FOLDS_AND_ALL, folds.tolist(), strict=True)))
-            if out.exists():
-                shutil.rmtree(out)
-            partial.replace(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    copies = _lay_out(work, sources)
+    shards = [(number, shard) for number, copy in enumerate(copies) for shard in range(len(copy.shards))]
+    finished = work.done()
+    left = [shard for shard in shards if _part(shard) not in finished]
+    done = len(shards) - len(left)
+    if done:
+        progress(done, len(shards))
+    with closing(stream(_copy_shard, copies, left, name=work.out, client=client)) as results:
+        for shard, counts in results:
+            work.record(_part(shard), counts)
+            done += 1
+            progress(done, len(shards))
+    records = work.records()
+    for number, copy in enumerate(copies):
+        _finish(copy, [records[_part((number, shard))] for shard in range(len(copy.shards))])
+    work.finish()
 
 
-def _create(path: Path, source: PatchSource, tags: Mapping[str, str]) -> Store:
-    """Empty, with the scenes of the source; their hashes say how their images were made."""
-
-    def made(scene: Scene) -> str:
-        return hashlib.sha256(repr((sorted(tags.items()), scene.labels_sha256, scene.window)).encode()).hexdigest()
-
-    return Store.create(
-        path,
-        source.geobox,
-        legend=source.legend,
-        nodata=source.legend.nodata_code,
-        band_names=source.band_names,
-        dtype=source.dtype,
-        scenes=[replace(scene, image_sha256=made(scene), image="") for scene in source.scenes],
-        split=source.split,
-        synthetic=tags,
-    )
+def store_names(sources: Sequence[PatchSource]) -> list[str]:
+    """What the stores of several sources are called in their group, each otherwise."""
+    names = [source.name for source in sources]
+    return [name if names.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(names)]
 
 
-def _copy_shard(
-    store: Store,
-    source: PatchSource,
-    read: Read,
-    window: Window,
-    scenes: dict[Scene, npt.NDArray[np.int64]],
-    folds: npt.NDArray[np.int64],
-) -> None:
-    """Write one shard, and count its classes by scene and by fold."""
-    pixels, valid = read(window)
-    no_class = store.legend.num_classes
-    indices = np.where(valid, source.read_labels(window), no_class).astype(np.uint8)
-    codes = store.legend.decode(indices, store.nodata).astype(store.labels.dtype)
-    store.write(window, pixels, codes)
-    folds += count_by_fold(indices, window, store.split, no_class)
-    for scene in store.scenes:
-        counts = scenes.setdefault(scene, np.zeros(no_class, dtype=np.int64))
+def _part(shard: tuple[int, int]) -> str:
+    return f"shard-{shard[0]}-{shard[1]}"
+
+
+def _lay_out(work: UnfinishedWork, sources: Sequence[PatchSource]) -> tuple[_Copy, ...]:
+    """The stores, empty; or as an interrupted work left them."""
+    inside = [""] if len(sources) == 1 else [f"/{name}" for name in store_names(sources)]
+    if not work.result.exists():
+        new = work.folder / "result.partial"
+        delete(new)
+        if len(sources) > 1:
+            create_group(new, [name[1:] for name in inside])
+        for name, source in zip(inside, sources, strict=True):
+            Store.create(
+                f"{new}{name}",
+                source.geobox,
+                legend=source.legend,
+                nodata=source.legend.nodata_code,
+                band_names=source.band_names,
+                dtype=source.dtype,
+                scenes=source.scenes,
+                split=source.split,
+                extras=source.extras,
+                synthetic=source.synthetic,
+            )
+        new.rename(work.result)
+    for leftover in work.result.rglob("*.partial"):  # of files that zarr was writing when it was killed
+        leftover.unlink()
+    stores = [Store(f"{work.result}{name}", mode="r+") for name in inside]
+    return tuple(_Copy(source, store, tuple(store.shards())) for source, store in zip(sources, stores, strict=True))
+
+
+def _copy_shard(copies: Sequence[_Copy], shard: tuple[int, int]) -> dict[str, Any]:
+    """Write one shard.
+
+    Returns:
+        `scenes`: [position, pixels of each class] of the scenes that have a part in it; `folds`: see `count_by_fold`.
+    """
+    number, place = shard
+    source, store, window = copies[number].source, copies[number].store, copies[number].shards[place]
+    no_class = source.legend.num_classes
+    with bounded_cache():  # on a cluster's worker nobody else sets it
+        image, indices = source.read(window)
+        extras = {name: source.read_extra(name, window) for name in source.extras}
+    store.write(window, image, source.legend.decode(indices, store.nodata).astype(store.labels.dtype), extras)
+    scenes = []
+    for position, scene in enumerate(source.scenes):
         part = scene.window.intersection(window)
         if part is not None:
             found = indices[part.shift(-window.row, -window.column).slices]
-            counts += np.bincount(found.ravel(), minlength=no_class + 1)[:no_class]
+            scenes.append([position, np.bincount(found.ravel(), minlength=no_class + 1)[:no_class].tolist()])
+    return {"scenes": scenes, "folds": count_by_fold(indices, window, source.split, no_class).tolist()}
+
+
+def _finish(copy: _Copy, records: Sequence[Mapping[str, Any]]) -> None:
+    """Sum what was counted in the shards."""
+    scenes = np.zeros((len(copy.source.scenes), copy.source.legend.num_classes), dtype=np.int64)
+    for record in records:
+        for position, pixels in record["scenes"]:
+            scenes[position] += pixels
+    folds = np.sum([record["folds"] for record in records], axis=0)
+    counted = [
+        replace(scene, class_pixels=tuple(pixels))
+        for scene, pixels in zip(copy.source.scenes, scenes.tolist(), strict=True)
+    ]
+    copy.store.finish(counted, copy.source.split, dict(zip(FOLDS_AND_ALL, folds.tolist(), strict=True)))

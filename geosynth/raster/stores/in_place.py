@@ -1,258 +1,259 @@
-"""open_in_place and open_sources: whatever holds imagery and labels, as `PatchSource`s."""
+"""InPlace: scenes read from where they are; and `open_sources`, for whatever holds imagery and labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 from odc.geo.geobox import GeoBox
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from geosynth.errors import DataError, SettingsError
-from geosynth.grid import SpatialSplit, Window, buffer_pixels, offset_in, parse_distance
-from geosynth.grid.split import SHARES
+from geosynth.grid import SpatialSplit, Window, offset_in
 from geosynth.legend import Legend
 from geosynth.raster.bands import common_bands
 from geosynth.raster.labels import LabelRaster
+from geosynth.raster.mosaic import lay_over
 from geosynth.raster.read import Array, Mask, Raster, RasterFile
 from geosynth.raster.remote import is_remote
+from geosynth.raster.stores.folds import SplitRule, first_fault
 from geosynth.raster.stores.items import Item, Paths, pair_files
-from geosynth.raster.stores.pairs import open_pairs
+from geosynth.raster.stores.pairs import LegendOf, Pair, TargetGrid, open_pairs
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import open_stores
 from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr import ZarrRaster
 
-# --- InPlace: scenes read from where they are, files, URLs and Zarr arrays alike, without a copy.
-
 _USUAL_BLOCK = 512
 _LARGEST_BLOCK = 1024
 
 
-class Piece(Protocol):
-    """An image, the labels of the same pixels, and their place on the common grid: what a `Pair` is."""
-
-    @property
-    def item(self) -> Item:
-        """Where they come from."""
-
-    @property
-    def image(self) -> Raster:
-        """On the common grid."""
-
-    @property
-    def labels(self) -> LabelRaster:
-        """Of the same pixels."""
-
-    @property
-    def window(self) -> Window:
-        """On the common grid."""
-
-
 class InPlace(PatchSource):
-    """Scenes on one pixel grid, read from where they are. A `PatchSource`.
+    """Scenes on one pixel grid, read from where they are.
 
     Where scenes overlap, the later one wins, but its nodata does not: just as in a store. Codes that the legend does
     not know are refused when they are read.
 
-    Attributes:
-        path .. chunk_size: see `PatchSource`. The scenes' class pixels are not counted, so none counts as complete.
-
     Args:
-        pieces: the scenes in order, on one grid of non-negative positions.
+        pairs: the scenes in order, on one grid of non-negative positions.
         geobox: that grid.
         legend: of the class indices; those of the label rasters may have other codes.
         band_names: of the images.
-        split: of the grid.
+        extras: type and nodata value of further maps.
     """
 
     def __init__(
         self,
-        pieces: Sequence[Piece],
+        pairs: Sequence[Pair],
         geobox: GeoBox,
         legend: Legend,
         band_names: Sequence[str],
-        split: SpatialSplit,
+        extras: Mapping[str, tuple[np.dtype[Any], float]] | None = None,
     ) -> None:
-        first = pieces[0].image
-        self.path = first.path if len(pieces) == 1 else f"{first.path} and {len(pieces) - 1} more"
-        self.geobox, self.legend, self.split = geobox, legend, split
+        first = pairs[0].image
+        self.path = first.path if len(pairs) == 1 else f"{first.path} and {len(pairs) - 1} more"
+        self.geobox, self.legend, self.split = geobox, legend, SpatialSplit.none()
         self.band_names = tuple(band_names)
         self.dtype = first.dtype
-        self.pieces = tuple(pieces)
+        self.pairs = tuple(pairs)
+        self.extras = dict(extras or {})
         self.scenes = tuple(
             Scene(
-                piece.item.name or Path(piece.image.path).name,
-                piece.window,
-                (),
-                "",
-                "",
-                piece.image.path,
-                piece.labels.name,
-                piece.item.date,
+                name=pair.item.name or Path(pair.item.image).name,
+                window=pair.window,
+                class_pixels=(),
+                image_sha256="",
+                labels_sha256="",
+                image=pair.item.image,
+                labels=pair.item.labels,
+                date=pair.item.date,
             )
-            for piece in pieces
+            for pair in pairs
         )
         self.chunk_size = _block_size(first)
-        windows = [piece.window for piece in pieces]
+        windows = [pair.window for pair in pairs]
         self._edges = np.array([(w.row, w.column, w.bottom, w.right) for w in windows])
 
-    def _evidence(self, scenes: Sequence[Scene]) -> Any:
-        """Names, sizes and times of the scenes' files; of what is behind a URL, samples of its pixels."""
-        pieces = [piece for piece, scene in zip(self.pieces, self.scenes, strict=True) if scene in scenes]
-        files = [[files_of(raster) for raster in (piece.image, piece.labels.raster)] for piece in pieces]
-        remote = [scene for scene, of_scene in zip(scenes, files, strict=True) if not all(of_scene)]
-        states = [
-            [file.name, file.stat().st_size, file.stat().st_mtime_ns]
-            for of_scene in files
-            for of_raster in of_scene
-            for file in of_raster
-        ]
-        return [states, super()._evidence(remote)]
+    @property
+    def name(self) -> str:
+        """By the CRS, as in "epsg_26917"."""
+        crs = self.geobox.crs
+        if crs is None:
+            return "no_crs"
+        return f"epsg_{crs.epsg}" if crs.epsg else "".join(c if c.isalnum() else "_" for c in str(crs))[:40].lower()
 
     def read(self, window: Window) -> tuple[Array, npt.NDArray[np.uint8]]:
         """See `PatchSource`; the imagery is 0 where no scene is."""
-        near = self._near(window)
-        if len(near) == 1 and near[0].window.contains(window):
-            values, valid = near[0].image.read(_local(near[0], window))
-            return values, self._indices(near[0], window, valid)
         image = np.zeros((len(self.band_names), window.height, window.width), dtype=self.dtype)
-        indices = np.full((window.height, window.width), self.legend.num_classes, dtype=np.uint8)
-        for piece in near:
-            part = piece.window.intersection(window)
-            assert part is not None
-            place = part.shift(-window.row, -window.column).slices
-            values, valid = piece.image.read(_local(piece, part))
-            found = self._indices(piece, part, valid)
-            taken = self._is_taken(found, indices[place])
-            np.copyto(indices[place], found, where=taken)
-            np.copyto(image[(slice(None), *place)], values, where=taken)
-        return image, indices
+        indices, valid = self._blank(window)
+        for pair, local, place in self._parts(window):
+            values, has_data = pair.image.read(local)
+            found, has_class = _classes(pair, local, has_data)
+            lay_over(indices, valid.copy(), place, found, has_class)
+            lay_over(image, valid, place, values, has_class)
+        return image, indices[0]
 
     def read_image(self, window: Window) -> Array:
         """See `PatchSource`; labels are read only where scenes overlap."""
-        near = self._near(window)
-        if len(near) == 1 and near[0].window.contains(window):
-            return near[0].image.read(_local(near[0], window))[0]
+        parts = list(self._parts(window))
+        if len(parts) == 1 and parts[0][0].window.contains(window):
+            return parts[0][0].image.read(parts[0][1])[0]
         return self.read(window)[0]
 
     def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
         """See `PatchSource`."""
-        indices = np.full((window.height, window.width), self.legend.num_classes, dtype=np.uint8)
-        for piece in self._near(window):
-            part = piece.window.intersection(window)
-            assert part is not None
-            place = part.shift(-window.row, -window.column).slices
-            found = self._indices(piece, part, piece.image.read(_local(piece, part))[1])
-            np.copyto(indices[place], found, where=self._is_taken(found, indices[place]))
-        return indices
+        indices, valid = self._blank(window)
+        for pair, local, place in self._parts(window):
+            has_data = None if _is_full(pair.image) else pair.image.read(local)[1]
+            lay_over(indices, valid, place, *_classes(pair, local, has_data))
+        classes: npt.NDArray[np.uint8] = indices[0]
+        return classes
 
-    def _near(self, window: Window) -> list[Piece]:
+    def read_extra(self, name: str, window: Window) -> Array:
+        """See `PatchSource`."""
+        dtype, nodata = self.extra_type(name)
+        values = np.full((window.height, window.width), nodata, dtype)
+        for pair, local, place in self._parts(window):
+            if name in pair.extras:
+                later, has_data = pair.extras[name].read(local)
+                np.copyto(values[place], later[0], where=has_data)
+        return values
+
+    def _blank(self, window: Window) -> tuple[npt.NDArray[np.uint8], Mask]:
+        """(1, height, width) no class, and (height, width) no data."""
+        shape = (window.height, window.width)
+        return np.full((1, *shape), self.legend.num_classes, dtype=np.uint8), np.zeros(shape, bool)
+
+    def _parts(self, window: Window) -> Iterator[tuple[Pair, Window, tuple[slice, slice]]]:
+        """The scenes that share pixels with a window: the shared part in their own pixels, and its place in it."""
         top, left, bottom, right = self._edges.T
         near = (top < window.bottom) & (left < window.right) & (bottom > window.row) & (right > window.column)
-        return [self.pieces[place] for place in np.flatnonzero(near)]
+        for number in np.flatnonzero(near):
+            pair = self.pairs[number]
+            part = pair.window.intersection(window)
+            assert part is not None
+            local = part.shift(-pair.window.row, -pair.window.column)
+            yield pair, local, part.shift(-window.row, -window.column).slices
 
-    def _is_taken(self, new: npt.NDArray[np.uint8], old: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-        """Where a later scene wins: its nodata never does, but over nodata."""
-        taken: npt.NDArray[np.bool_] = (new < self.legend.num_classes) | (old == self.legend.num_classes)
-        return taken
-
-    def _indices(self, piece: Piece, part: Window, has_data: Mask) -> npt.NDArray[np.uint8]:
-        codes, valid = piece.labels.read_codes(_local(piece, part))
-        valid &= has_data
-        legend = piece.labels.legend
-        indices = legend.encode(codes)
-        unclear = valid & (indices == legend.num_classes)
-        if unclear.any():
-            listed, counts = np.unique(codes[unclear], return_counts=True)
-            legend.check(dict(zip(listed.tolist(), counts.tolist(), strict=True)), piece.labels.name)
-        indices[~valid] = legend.num_classes
-        return indices
-
-
-def _local(piece: Piece, window: Window) -> Window:
-    return window.shift(-piece.window.row, -piece.window.column)
+    def _evidence(self, scenes: Sequence[Scene]) -> Any:
+        """Names, sizes and times of the scenes' files; of what is behind a URL, samples of its pixels."""
+        wanted = set(scenes)
+        states, remote = [], []
+        for pair, scene in zip(self.pairs, self.scenes, strict=True):
+            if scene not in wanted:
+                continue
+            files = [files_of(raster) for raster in (pair.image, pair.labels.raster)]
+            states += [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for of_one in files for file in of_one]
+            if not all(files):
+                remote.append(scene)
+        return [states, super()._evidence(remote)]
 
 
 def files_of(raster: Raster) -> list[Path]:
-    """The files on a disk that a raster is read from: itself, and what belongs to it; none if it is behind a URL."""
+    """The files on a disk that a raster is read from: itself, then what belongs to it; none if it is behind a URL."""
     raster = unwarped(raster)
     path = Path(raster.path)
     if path.is_dir():  # Zarr
         return sorted(file for file in path.rglob("*") if file.is_file())
-    names = [path]
-    if isinstance(raster, RasterFile):
-        names += sorted(Path(name) for name in set(raster.files) - {raster.path})
-    return names if all(name.is_file() for name in names) else []
+    belonging = set(raster.files) - {raster.path} if isinstance(raster, RasterFile) else ()
+    files = [path, *sorted(map(Path, belonging))]
+    return files if all(file.is_file() for file in files) else []
 
 
-def _block_size(image: Any) -> int:
-    """Side of the square blocks that a raster is stored in; a usual one where they are strips."""
-    height, width = image.block_shape
+def _classes(pair: Pair, local: Window, has_data: Mask | None) -> tuple[Array, Mask]:
+    """Class indices (1, height, width), and where there are any (height, width).
+
+    Args:
+        pair: to read labels of.
+        local: a window of it.
+        has_data: where the image has; None for everywhere.
+    """
+    codes, valid = pair.labels.read_codes(local)
+    if has_data is not None:
+        valid &= has_data
+    legend = pair.labels.legend
+    indices = legend.encode(codes)
+    unclear = valid & (indices == legend.num_classes)
+    if unclear.any():
+        listed, counts = np.unique(codes[unclear], return_counts=True)
+        legend.check(dict(zip(listed.tolist(), counts.tolist(), strict=True)), pair.labels.name)
+    indices[~valid] = legend.num_classes
+    return indices[np.newaxis], indices < legend.num_classes
+
+
+def _is_full(image: Raster) -> bool:
+    """Whether an image is known to have data everywhere, so that it need not be read to see where."""
+    return isinstance(image, RasterFile | ZarrRaster) and image.is_full
+
+
+def _block_size(image: Raster) -> int:
+    """Side of the square blocks that a raster is stored in; a usual one where they are none, or strips."""
+    height, width = image.block_shape if isinstance(image, RasterFile | ZarrRaster) else (0, 1)
     return min(height, _LARGEST_BLOCK) if height == width else _USUAL_BLOCK
 
 
-class SplitRule(BaseModel):
-    """How scenes read in place are given to folds.
+def open_scenes(
+    items: Sequence[Item],
+    legend: Legend,
+    label_legend: LegendOf,
+    bands: Sequence[str] | None = None,
+    target: TargetGrid | None = None,
+) -> list[InPlace]:
+    """Pairs of files as sources, one for each CRS, which are not split yet.
 
-    Attributes:
-        file: a table of polygons with a column `fold` (GeoParquet, GeoPackage, GeoJSON); then the rest is not used.
-        shares: of the pixels, for train, val and test.
-        seed: of the order in which clusters or blocks find their fold.
-        blocks: side of square blocks, pixels; None: whole clusters of touching scenes go to one fold.
-        buffer: between folds: metres, or pixels as in "64px".
+    Args:
+        items: the files.
+        legend: of the class indices.
+        label_legend: of the label files, its classes in the order of `legend`.
+        bands: names of the image bands; needed where a file does not tell them.
+        target: the common grid; None: the first image's, and nothing is resampled.
+
+    Raises:
+        DataError, GridError, LegendError, RasterError: one line each.
     """
+    groups = open_pairs(items, label_legend, target)
+    pairs = [pair for group in groups for pair in group.pairs]
+    names, extras = common_bands([pair.image for pair in pairs], bands), _common_extras(pairs)
+    return [InPlace(group.pairs, group.geobox, legend, names, extras) for group in groups]
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: str | None = None
-    shares: tuple[float, float, float] = SHARES
-    seed: int = 0
-    blocks: int | None = Field(None, ge=1)
-    buffer: float | str = 0.0
-
-    @field_validator("buffer")
-    @classmethod
-    def _check_buffer(cls, buffer: float | str) -> float | str:
-        parse_distance(buffer)
-        return buffer
-
-    def apply(self, geobox: Any, windows: Sequence[Window]) -> SpatialSplit:
-        """The split of scenes on one grid."""
-        if self.file:
-            return SpatialSplit.load(self.file, geobox, windows)
-        buffer = buffer_pixels(self.buffer, geobox)
-        if self.blocks:
-            return SpatialSplit.by_blocks(windows, self.blocks, self.shares, self.seed, buffer=buffer)
-        return SpatialSplit.by_clusters(windows, self.shares, self.seed, buffer=buffer)
+def _common_extras(pairs: Sequence[Pair]) -> dict[str, tuple[np.dtype[Any], float]]:
+    """Type and nodata value of further maps, the same in all files."""
+    found: dict[str, Raster] = {}
+    for pair in pairs:
+        for name, raster in pair.extras.items():
+            first = found.setdefault(name, raster)
+            if (raster.dtype, raster.nodata) != (first.dtype, first.nodata):
+                raise DataError(
+                    f"{raster.path}: is {raster.dtype} with nodata {raster.nodata}, but {first.path} is"
+                    f" {first.dtype} with nodata {first.nodata}; bring {name} into one form"
+                )
+    return {name: (raster.dtype, 0 if raster.nodata is None else raster.nodata) for name, raster in found.items()}
 
 
 class DataDescription(BaseModel):
-    """A YAML file that says what is to be used in place.
+    """A YAML file that says what is to be used in place."""
 
-    Attributes:
-        images, labels: files, folders, globs or URLs; or, with `zarr`, names of variables.
-        zarr: a Zarr store that xarray reads, of one image and one label variable.
-        legend: a built-in legend, a legend file, or a legend.
-        label_legend: of the label files, if their codes differ; classes are matched by name.
-        bands: names of the image bands, where the files do not tell them.
-        split: see `SplitRule`; or a file of polygons.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     images: str | tuple[str, ...] | None = None
+    """Files, folders, globs or URLs; or, with `zarr`, the name of a variable."""
     labels: str | tuple[str, ...] | None = None
+    """Likewise."""
     zarr: str | None = None
+    """A Zarr store that xarray reads, of one image and one label variable."""
     legend: str | dict[str, Any] = "chesapeake"
+    """A built-in legend, a legend file, or a legend."""
     label_legend: str | dict[str, Any] | None = None
+    """Of the label files, if their codes differ; classes are matched by name."""
     bands: tuple[str, ...] | None = None
+    """Names of the image bands, where the files do not tell them."""
     split: SplitRule | str = SplitRule()
+    """How scenes are given to folds; or a file of polygons."""
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
@@ -261,14 +262,6 @@ class DataDescription(BaseModel):
         if isinstance(self.images, tuple) and self.zarr is not None:
             raise ValueError("with zarr, images and labels are names of variables")
         return self
-
-
-@dataclass(frozen=True)
-class _ZarrPiece:
-    item: Item
-    image: Raster
-    labels: LabelRaster
-    window: Window
 
 
 def open_in_place(
@@ -294,15 +287,7 @@ def open_in_place(
         DataError, GridError, LegendError, RasterError: one line each, as from `ingest`.
     """
     target, own = _legends(legend, label_legend)
-    groups = open_pairs(pair_files(images, labels), own)
-    names = common_bands([pair.image for group in groups for pair in group.pairs], bands)
-    rule = split or SplitRule()
-    return [
-        InPlace(
-            group.pairs, group.geobox, target, names, rule.apply(group.geobox, [pair.window for pair in group.pairs])
-        )
-        for group in groups
-    ]
+    return _split(open_scenes(pair_files(images, labels), target, own, bands), split)
 
 
 def open_zarr_in_place(
@@ -340,10 +325,13 @@ def open_zarr_in_place(
         raise DataError(
             f"{path}: {image!r} has {imagery.count} bands; say what they are, as in bands: [red, green, blue]"
         )
-    piece = _ZarrPiece(Item(imagery.path, imagery.path), imagery, codes, imagery.window)
-    return InPlace(
-        [piece], imagery.geobox, target, names, (split or SplitRule()).apply(imagery.geobox, [imagery.window])
-    )
+    pair = Pair(Item(imagery.path, codes.name), imagery, codes, {}, imagery.window)
+    return _split([InPlace([pair], imagery.geobox, target, names)], split)[0]
+
+
+def _split(sources: Sequence[InPlace], rule: SplitRule | None) -> list[InPlace]:
+    splits = (rule or SplitRule()).apply(sources)
+    return [source.with_split(split) for source, split in zip(sources, splits, strict=True)]
 
 
 def open_sources(path: str | Path | PatchSource | Sequence[PatchSource]) -> list[PatchSource]:
@@ -370,10 +358,7 @@ def _describe(file: Path) -> list[PatchSource]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function", "str", "tuple")))
-        what = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{file}: {where + ': ' if where else ''}{what}") from error
+        raise SettingsError(f"{file}: {first_fault(error)}") from error
     home = file.absolute().parent
     rule = description.split
     rule = SplitRule(file=rule) if isinstance(rule, str) else rule

@@ -26,7 +26,7 @@ SHARD_SIZE = 2048
 _MAX_SHARD_BYTES = 2**26  # raw; what a writing thread holds a few times over
 
 
-def shard_edge(bands: int, dtype: np.dtype[Any], chunk_size: int, shard_size: int) -> int:
+def shard_edge(bands: int, dtype: np.dtype[Any], chunk_size: int = CHUNK_SIZE, shard_size: int = SHARD_SIZE) -> int:
     """The shard's edge: `shard_size`, halved while a shard of all bands would weigh more than 64 MB."""
     edge = shard_size
     while edge > chunk_size and edge // 2 % chunk_size == 0 and bands * dtype.itemsize * edge**2 > _MAX_SHARD_BYTES:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError
-from geosynth.grid import SpatialSplit, Window, buffer_pixels, offset_in
+from geosynth.grid import Window, crop, offset_in
 from geosynth.grid.alignment import same_crs
-from geosynth.grid.split import SHARES, part_neighbours
 from geosynth.legend import Legend
-from geosynth.raster.class_table import ClassTable, plain
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, RasterFile, open_raster
 from geosynth.raster.stores.items import Item
@@ -32,55 +27,32 @@ LegendOf = Legend | Callable[[RasterFile], Legend]  # of all label files, or wha
 
 @dataclass(frozen=True)
 class Pair:
-    """An image, the labels of the same pixels, and their place on the common grid.
-
-    Attributes:
-        item: where they come from.
-        image: on the common grid.
-        labels: of the same pixels.
-        extras: further maps of the same pixels.
-        window: on the common grid.
-    """
+    """An image, the labels of the same pixels, and their place on the common grid."""
 
     item: Item
+    """Where they come from."""
     image: Raster
+    """On the common grid."""
     labels: LabelRaster
+    """Of the same pixels."""
     extras: Mapping[str, Raster]
+    """Further maps of the same pixels."""
     window: Window
+    """On the common grid."""
 
 
-@dataclass(frozen=True)
-class PairGroup:
-    """Pairs on one grid.
-
-    Attributes:
-        geobox: spans them all.
-        pairs: in the order they were given.
-    """
+class PairGroup(NamedTuple):
+    """Pairs on one grid."""
 
     geobox: GeoBox
+    """Spans them all."""
     pairs: tuple[Pair, ...]
-
-    @property
-    def name(self) -> str:
-        """Of the group's store, as in "epsg_26917"."""
-        crs = self.geobox.crs
-        if crs is None:
-            return "no_crs"
-        return f"epsg_{crs.epsg}" if crs.epsg else "".join(c if c.isalnum() else "_" for c in str(crs))[:40].lower()
+    """In the order they were given."""
 
 
 @dataclass(frozen=True)
 class TargetGrid:
     """What is done about rasters whose pixels do not coincide.
-
-    Attributes:
-        crs: of the one common grid; None: a grid for each CRS.
-        resolution: size of its pixels, in units of the CRS, their edges on whole multiples; None: the first image's
-            pixels.
-        like: a raster whose pixels are those of the common grid.
-        images: how images are resampled if they must be; None: they are refused.
-        labels: likewise: "nearest" or "mode".
 
     Raises:
         SettingsError: if a value is impossible.
@@ -88,10 +60,15 @@ class TargetGrid:
     """
 
     crs: str | None = None
+    """Of the one common grid; None: a grid for each CRS."""
     resolution: float | None = None
+    """Size of its pixels, in units of the CRS, their edges on whole multiples; None: the first image's pixels."""
     like: str | Path | None = None
+    """A raster whose pixels are those of the common grid."""
     images: str | None = None
+    """How images are resampled if they must be; None: they are refused."""
     labels: str | None = None
+    """Likewise: "nearest" or "mode"."""
 
     def __post_init__(self) -> None:
         for option, method, known in (
@@ -181,8 +158,8 @@ def _open(item: Item, file: RasterFile, lattice: GeoBox, legend: LegendOf, targe
         if target.images is None:
             raise GridError(f"{error}, or here: --resample-images {'|'.join(IMAGE_METHODS)}") from error
         window = _cover(lattice, file)
-        image = WarpedRaster(image, _crop(lattice, window), target.images)
-    place = _crop(lattice, window) if isinstance(image, WarpedRaster) else image.geobox
+        image = WarpedRaster(image, crop(lattice, window), target.images)
+    place = crop(lattice, window) if isinstance(image, WarpedRaster) else image.geobox
     codes = open_raster(item.labels)
     own = legend if isinstance(legend, Legend) else legend(codes)
     labels = LabelRaster(_on_grid(codes, place, image.path, target), own)
@@ -215,20 +192,13 @@ def _cover(lattice: GeoBox, image: RasterFile) -> Window:
         raise GridError(f"{image.path}: {error}") from error
 
 
-def _crop(lattice: GeoBox, window: Window) -> GeoBox:
-    transform = lattice.affine * Affine.translation(window.column, window.row)
-    return GeoBox((window.height, window.width), transform, lattice.crs)
-
-
 def _span(pairs: list[Pair], lattice: GeoBox) -> PairGroup:
     """One grid over all scenes; windows count from its first pixel."""
     windows = [pair.window for pair in pairs]
     top, left = min(window.row for window in windows), min(window.column for window in windows)
     bottom, right = max(window.bottom for window in windows), max(window.right for window in windows)
-    placed = tuple(
-        Pair(pair.item, pair.image, pair.labels, pair.extras, pair.window.shift(-top, -left)) for pair in pairs
-    )
-    return PairGroup(_crop(lattice, Window(top, left, bottom - top, right - left)), placed)
+    placed = tuple(replace(pair, window=pair.window.shift(-top, -left)) for pair in pairs)
+    return PairGroup(crop(lattice, Window(top, left, bottom - top, right - left)), placed)
 
 
 def _check_places(images: Sequence[RasterFile]) -> None:
@@ -260,155 +230,3 @@ def _check_antimeridian(images: Sequence[RasterFile]) -> None:
             f"{east[0].path} and {west[0].path}: meet at the antimeridian, on opposite edges of one grid; count their"
             " longitudes on (gdal_translate -a_ullr, 180 to 190) or give them a --crs"
         )
-
-
-# --- Palettes: what the colours of label files say against the legend by which their codes are read.
-
-Verdict = Literal["", "of other classes", "of no class"]
-
-_LOG = logging.getLogger(__name__)
-
-
-def compare_colours(table: ClassTable, legend: Legend, used: Collection[int]) -> Verdict:
-    """What speaks against reading a raster by a legend, in the colours of the raster's class table.
-
-    Palettes of one legend differ in a colour or two, and colour tables are padded, mostly with black. So the colours
-    are
-
-    - "of other classes" where two or more of the codes in use have the colour of another class each, and no other code
-      has it;
-    - "of no class" where codes in use have colours, but no code has its class's (a code not in use counts only if no
-      other code has its colour);
-    - "", not to be doubted, otherwise, and wherever a code has the name of its class.
-
-    Args:
-        table: of the raster.
-        legend: by which its codes are read.
-        used: codes that pixels have.
-    """
-    own = {entry.code: entry.colour.lower() for entry in legend.classes}
-    names = {code: plain(name) for code, (name, _) in table.items() if name}
-    colours = {code: colour for code, (_, colour) in table.items() if colour and code in own}
-    times = Counter(colour for _, colour in table.values())
-    coloured = set(used) & set(colours)
-    if not coloured or any(names.get(entry.code) == plain(entry.name) for entry in legend.classes):
-        return ""
-    right = {code for code, colour in colours.items() if colour == own[code]}
-    alone = {code for code, colour in colours.items() if times[colour] == 1}
-    if sum(colours[code] in own.values() for code in coloured & alone - right) > 1:
-        return "of other classes"
-    return "" if right & (coloured | alone) else "of no class"
-
-
-def warn_of_colours(found: Iterable[tuple[LabelRaster, Verdict]], *, is_default: bool) -> None:
-    """One line for all label files whose colours speak against the legend.
-
-    Args:
-        found: the files, and what `compare_colours` said of them.
-        is_default: whether nobody named the legend. Colours of no class are doubted only then: who names a legend may
-            well have files in other colours.
-    """
-    doubted = {"of other classes", "of no class"} if is_default else {"of other classes"}
-    odd = [labels for labels, verdict in found if verdict in doubted]
-    if odd:
-        _LOG.warning(
-            "%s%s: its colours are not those of the classes of legend %r that its codes are taken for;"
-            " --legend and --label-legend (a file, or from-raster) say what they mean",
-            odd[0].name,
-            f" (and {len(odd) - 1} more)" if len(odd) > 1 else "",
-            odd[0].legend.name,
-        )
-
-
-# --- Folds of freshly paired scenes, over one grid or several.
-
-# Equal areas, 1 m: where scenes of several CRSs are looked at side by side.
-_WORLD = GeoBox((1, 1), Affine.scale(1, -1), "EPSG:6933")
-
-
-def split_groups(
-    groups: Sequence[PairGroup],
-    *,
-    by: str = "clusters",
-    shares: Sequence[float] | None = None,
-    seed: int = 0,
-    block_size: int = 1024,
-    buffer: float | str = 0.0,
-    class_pixels: Sequence[npt.NDArray[np.int64]] | None = None,
-) -> list[SpatialSplit]:
-    """A split for each grid; scenes that touch across two CRSs share a fold too.
-
-    Args:
-        groups: the scenes.
-        by: "clusters" of touching scenes, or "blocks". Where items name their folds, these are taken.
-        shares: of the pixels, for train, val and test; None for 0.7, 0.1, 0.2.
-        seed: of the choice.
-        block_size: pixels.
-        buffer: what is left out between folds: metres, or pixels as in "64px".
-        class_pixels: of each group (scenes, classes), for clusters: to give each fold its share of each class.
-
-    Raises:
-        SettingsError, DataError, GridError: one line each.
-    """
-    if by not in ("clusters", "blocks"):
-        raise SettingsError(f"split by {by!r}: clusters or blocks")
-    buffers = [buffer_pixels(buffer, group.geobox) for group in groups]
-    chosen = _chosen_folds(groups)
-    if chosen is not None:
-        if shares is not None:
-            raise SettingsError("the items name their folds already; leave out the shares")
-        splits = _by_scenes(groups, chosen, buffers)
-    else:
-        wanted = SHARES if shares is None else shares
-        if by == "blocks":
-            splits = [
-                SpatialSplit.by_blocks(_windows(group), block_size, wanted, seed, buffer=pixels)
-                for group, pixels in zip(groups, buffers, strict=True)
-            ]
-        elif len(groups) == 1:
-            counts = None if class_pixels is None else class_pixels[0]
-            splits = [
-                SpatialSplit.by_clusters(_windows(groups[0]), wanted, seed, buffer=buffers[0], class_pixels=counts)
-            ]
-        else:
-            splits = _by_scenes(groups, _joint_folds(groups, wanted, seed, class_pixels), buffers)
-    return part_neighbours([group.geobox for group in groups], splits) if len(groups) > 1 else splits
-
-
-def _chosen_folds(groups: Sequence[PairGroup]) -> list[list[str]] | None:
-    """What the items say; None if they say nothing."""
-    items = [pair.item for group in groups for pair in group.pairs]
-    without = [item for item in items if item.fold is None]
-    if len(without) == len(items):
-        return None
-    if without:
-        raise DataError(f"{without[0].image}: has no fold, but others in the list have; give it one")
-    return [[str(pair.item.fold) for pair in group.pairs] for group in groups]
-
-
-def _joint_folds(
-    groups: Sequence[PairGroup],
-    shares: Sequence[float],
-    seed: int,
-    class_pixels: Sequence[npt.NDArray[np.int64]] | None,
-) -> list[list[str]]:
-    """Clusters over all grids: of the scenes' outlines on one map."""
-    outlines = [cover(_WORLD, pair.image.geobox) for group in groups for pair in group.pairs]
-    counts = None if class_pixels is None else np.concatenate(class_pixels)
-    joint = SpatialSplit.by_clusters(outlines, shares, seed, class_pixels=counts)
-    folds = iter([str(joint.fold_of(outline)) for outline in outlines])
-    return [[next(folds) for _ in group.pairs] for group in groups]
-
-
-def _by_scenes(groups: Sequence[PairGroup], folds: list[list[str]], buffers: list[int]) -> list[SpatialSplit]:
-    splits = []
-    for group, of_group, pixels in zip(groups, folds, buffers, strict=True):
-        members: dict[str, list[Window]] = {}
-        for pair, fold in zip(group.pairs, of_group, strict=True):
-            members.setdefault(fold, []).append(pair.window)
-        splits.append(SpatialSplit.by_scenes(members, buffer=pixels))
-    return splits
-
-
-def _windows(group: PairGroup) -> list[Window]:
-    return [pair.window for pair in group.pairs]

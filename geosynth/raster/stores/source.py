@@ -6,9 +6,11 @@ import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy.typing as npt
 import shapely
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError
+from geosynth.errors import DataError, SettingsError
 from geosynth.grid import SpatialSplit, TilePlan, Window, ground_sampling_distance
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
@@ -93,7 +95,17 @@ class PatchSource(ABC):
     chunk_size: int
     """Side of the blocks that the imagery is stored in, pixels: windows on their edges are the cheapest."""
 
+    extras: Mapping[str, tuple[np.dtype[Any], float]] = MappingProxyType({})
+    """Type and nodata value of further maps, by name."""
+    synthetic: Mapping[str, str] = MappingProxyType({})
+    """How the imagery was made, by a generator; empty where it is what the source rasters hold."""
+
     _class_pixels: dict[str, tuple[int, ...]] | None = None
+
+    @property
+    def name(self) -> str:
+        """What a store of the data is called among those of other CRSs."""
+        return Path(self.path).name
 
     @abstractmethod
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
@@ -116,6 +128,25 @@ class PatchSource(ABC):
         """The imagery of `read` alone."""
         return self.read(window)[0]
 
+    def extra_type(self, name: str) -> tuple[np.dtype[Any], float]:
+        """Type and nodata value of a further map.
+
+        Raises:
+            SettingsError: if there is no such map.
+        """
+        if name not in self.extras:
+            raise SettingsError(f"{self.path}: no map {name!r}; there are: {', '.join(self.extras) or 'none'}")
+        return self.extras[name]
+
+    def read_extra(self, name: str, window: Window) -> npt.NDArray[Any]:
+        """(height, width) raw values of a further map.
+
+        Raises:
+            SettingsError: if there is no such map.
+            RasterError: if it cannot be read; names the file.
+        """
+        raise NotImplementedError(f"{type(self).__name__}: {self.extra_type(name)}")
+
     @property
     def gsd(self) -> float | None:
         """Ground sampling distance, metres a pixel; None without a projected CRS."""
@@ -124,6 +155,22 @@ class PatchSource(ABC):
     def scenes_in(self, fold: str) -> tuple[Scene, ...]:
         """The scenes that have a part in the fold."""
         return tuple(scene for scene in self.scenes if self.split.meets(scene.window, fold))
+
+    def blocks(self, size: int, fold: str | None = None) -> list[Window]:
+        """Blocks of a square lattice that hold a part of a scene, cropped to the grid, row by row.
+
+        Args:
+            size: of their side, pixels; the lattice starts at the grid's first pixel.
+            fold: of which they hold a part; None for any.
+        """
+        grid = Window(0, 0, *self.geobox.shape)
+        scenes = self.scenes if fold is None else self.scenes_in(fold)
+        inside = [
+            part
+            for block in blocks_over([scene.window for scene in scenes], size)
+            if (part := block.intersection(grid))
+        ]
+        return inside if fold is None else [part for part in inside if self.split.meets(part, fold)]
 
     def with_split(self, split: SpatialSplit) -> Self:
         """The same data under another split; nothing is copied, and nothing written."""
@@ -179,12 +226,8 @@ class PatchSource(ABC):
         """
         known = self._class_pixels or {}
         if fold not in known:
-            grid = Window(0, 0, *self.geobox.shape)
-            blocks = blocks_over([scene.window for scene in self.scenes], _PIECE)
-            inside = [part for block in blocks if (part := block.intersection(grid))]
-            if fold != "all":
-                inside = [part for part in inside if self.split.meets(part, fold)]
-            counts = dict(zip(FOLDS_AND_ALL, self.count_classes(inside, progress).sum(axis=0).tolist(), strict=True))
+            blocks = self.blocks(_PIECE, None if fold == "all" else fold)
+            counts = dict(zip(FOLDS_AND_ALL, self.count_classes(blocks, progress).sum(axis=0).tolist(), strict=True))
             found = counts if fold == "all" else {fold: counts[fold]}
             self._class_pixels = known = known | {name: tuple(pixels) for name, pixels in found.items()}
         return known[fold]

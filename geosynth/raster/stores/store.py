@@ -19,12 +19,12 @@ from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import RasterError, SettingsError
+from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 from geosynth.raster.chunks import ChunkReader
-from geosynth.raster.remote import missing_package
+from geosynth.raster.remote import is_zarr, missing_package
 from geosynth.raster.stores import layout
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress, Scene
 
@@ -37,8 +37,6 @@ class Store(PatchSource):
     Attributes:
         path .. chunk_size: see `PatchSource`; a path that is a URL is read through fsspec.
         nodata: code of labels without a class.
-        extras: names of further maps.
-        synthetic: how the imagery was made, of a twin; empty where it is what the source rasters hold.
     """
 
     def __init__(self, path: str | Path, *, mode: str = "r") -> None:
@@ -71,12 +69,13 @@ class Store(PatchSource):
         self.band_names = tuple(values["band_names"])
         self.dtype = np.dtype(self.image.dtype)
         self.chunk_size = int(self.image.chunks[-1])
-        self.extras: tuple[str, ...] = tuple(values["extras"])
         self.scenes = tuple(Scene.from_values(scene) for scene in values["scenes"])
         self.split = SpatialSplit.from_values(values["split"])
-        self.synthetic: dict[str, str] = values.get("synthetic", {})
+        self.synthetic = values.get("synthetic", {})
         self._keep_counts(values["fold_pixels"])
-        arrays = {"image": self.image, "labels": self.labels, **{name: self._group[name] for name in self.extras}}
+        extras = {name: self._group[name] for name in values["extras"]}
+        self.extras = {name: (np.dtype(array.dtype), array.fill_value.item()) for name, array in extras.items()}
+        arrays = {"image": self.image, "labels": self.labels, **extras}
         self._readers = {name: ChunkReader(array, self.path) for name, array in arrays.items()}
 
     @classmethod
@@ -187,14 +186,8 @@ class Store(PatchSource):
         return self.legend.encode(self._readers["labels"].read(*window.slices))
 
     def read_extra(self, name: str, window: Window) -> npt.NDArray[Any]:
-        """(height, width) raw values of a further map.
-
-        Raises:
-            SettingsError: if there is no such map.
-            RasterError: if a chunk cannot be read.
-        """
-        if name not in self.extras:
-            raise SettingsError(f"{self.path}: no map {name!r}; there are: {', '.join(self.extras) or 'none'}")
+        """See `PatchSource`."""
+        self.extra_type(name)
         return self._readers[name].read(*window.slices)
 
     def set_split(self, split: SpatialSplit, progress: Progress = lambda done, total: None) -> None:
@@ -236,25 +229,9 @@ class Store(PatchSource):
         known = {fold: tuple(class_pixels.get(fold, none)) for fold in FOLDS_AND_ALL}
         self._class_pixels = known if class_pixels else None
 
-    def blank_extras(self, window: Window) -> dict[str, npt.NDArray[Any]]:
-        """Further maps of a window before anything is written: their nodata values."""
-        arrays = {name: self._group[name] for name in self.extras}
-        return {
-            name: np.full((window.height, window.width), array.fill_value, dtype=array.dtype)
-            for name, array in arrays.items()
-        }
-
-    def shards_over(self, windows: Sequence[Window]) -> list[Window]:
-        """The shards that hold a part of a window, row by row; those at the far edges cropped to the grid."""
-        height, width = self.geobox.shape
-        rows, columns = self.shard_shape
-        corners = {
-            (top, left)
-            for window in windows
-            for top in range(window.row // rows * rows, window.bottom, rows)
-            for left in range(window.column // columns * columns, window.right, columns)
-        }
-        return [Window(top, left, min(rows, height - top), min(columns, width - left)) for top, left in sorted(corners)]
+    def shards(self) -> list[Window]:
+        """What is written at once, where there is a part of a scene, row by row; cropped to the grid."""
+        return self.blocks(max(self.shard_shape))
 
     def write(
         self,
@@ -281,21 +258,31 @@ def open_stores(path: str | Path) -> list[Store]:
     Raises:
         RasterError: if there is none.
     """
-    try:
-        names = zarr.open_group(str(path), mode="r", zarr_format=3).attrs.get("geosynth_stores", [])
-    except Exception:  # a plain folder; or Store tells what is wrong
-        folder = Path(path)
-        is_plain = folder.is_dir() and not is_store(folder)
-        names = sorted(child.name for child in folder.iterdir() if is_store(child)) if is_plain else []
+    names = _attributes(path).get("geosynth_stores", [])
+    if Path(path).is_dir() and not is_zarr(path):
+        names = sorted(child.name for child in Path(path).iterdir() if is_zarr(child))
     return [Store(f"{path}/{name}") for name in names] or [Store(path)]
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether there is a Zarr v3 group in the folder, or behind the URL, `path`."""
-    if "://" not in str(path):
-        return (Path(path) / "zarr.json").is_file()
+    """Whether geosynth made what is in the folder, or behind the URL, `path`: a store, or a group of several."""
+    return not {"geosynth", "geosynth_stores"}.isdisjoint(_attributes(path))
+
+
+def _attributes(path: str | Path) -> Mapping[str, Any]:
+    """Of a Zarr group; none if there is no group."""
     try:
-        zarr.open_group(str(path), mode="r", zarr_format=3)
+        attributes: Mapping[str, Any] = zarr.open_group(str(path), mode="r", zarr_format=3).attrs
     except Exception:  # fsspec's protocols each have their own
-        return False
-    return True
+        return {}
+    return attributes
+
+
+def check_store_output(path: Path) -> None:
+    """Refuse to replace what is no store.
+
+    Raises:
+        OutputError: one line.
+    """
+    if (path.exists() or path.is_symlink()) and not is_store(path):
+        raise OutputError(f"{path}: is not a geosynth store and will not be overwritten; choose another name")

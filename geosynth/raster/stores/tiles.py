@@ -25,7 +25,7 @@ from rasterio.errors import RasterioError
 
 from geosynth.errors import DataError, OutputError, SettingsError
 from geosynth.files import check_output, writing
-from geosynth.grid import TilePlan, Window
+from geosynth.grid import TilePlan, Window, crop
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.grid.window import Edge
 from geosynth.raster.class_table import label_profile
@@ -301,7 +301,7 @@ def _write_group(view: TileView, start: int, stop: int, names: list[str], out: P
     for index in missing:
         window = windows[index]
         columns = slice(window.column - strip.column, window.right - strip.column)
-        transform = source.geobox.affine * Affine.translation(window.column, window.row)
+        transform = crop(source.geobox, window).affine
         _write_image(files[index][0], source, image[..., columns], labels[:, columns], transform)
         _write_labels(files[index][1], source, labels[:, columns], transform)
         yield

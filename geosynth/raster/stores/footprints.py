@@ -1,0 +1,230 @@
+"""check_split: how far the folds of any split are apart, be it of stores, tables of polygons or raster files."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from odc.geo.geobox import GeoBox
+
+from geosynth.errors import DataError, GridError, SettingsError
+from geosynth.grid import parse_distance
+from geosynth.grid.alignment import same_pixels
+from geosynth.grid.leakage import Leak, Places, find_leaks
+from geosynth.grid.split import FOLDS
+from geosynth.grid.vector import PARQUET, read_table, to_coordinates, to_pixels
+from geosynth.raster.read import RASTER_SUFFIXES, open_raster
+from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.tiles import TileView
+
+_TABLES = {*PARQUET, ".geojson", ".json", ".gpkg", ".fgb", ".shp"}
+
+
+def check_split(
+    data: str | Path | Sequence[PatchSource] | None = None,
+    *,
+    folds: Mapping[str, str | Path | Sequence[str | Path]] | None = None,
+    distance: float | str = 0.0,
+    patch_size: int | None = None,
+) -> list[Leak]:
+    """Measure whether places of two folds touch or lie nearer to each other than a distance, in any split.
+
+    Args:
+        data: a store (its areas are measured), or a table of polygons with a column `fold`.
+        folds: instead: rasters of each fold (folders, globs, files), or tables of polygons.
+        distance: metres, or pixels as in "64px"; without a CRS pixels only.
+        patch_size: measure patches of this size in the store's folds instead of whole areas.
+
+    Returns:
+        One measurement for each pair of folds; those with `num_pairs` above zero leak.
+
+    Raises:
+        SettingsError, DataError, GridError, RasterError: one line each.
+    """
+    if (data is None) == (folds is None):
+        raise SettingsError("a check needs either a store or table, or the rasters of each fold")
+    if folds is not None:
+        return measure_leaks(footprints_of_files(folds), distance)
+    if isinstance(data, str | Path) and is_table(data):
+        return measure_leaks(footprints_of_table(data), distance)
+    sources = open_sources(data) if isinstance(data, str | Path) else list(data or ())
+    return measure_leaks(footprints_of_sources(sources, patch_size), distance)
+
+
+@dataclass(frozen=True)
+class Footprints:
+    """The places of each fold.
+
+    Attributes:
+        folds: polygons, one series a CRS or table; the index names each.
+        grids: whose pixels a distance may be counted in: those of the rasters or stores. None for tables.
+    """
+
+    folds: Mapping[str, Sequence[gpd.GeoSeries]]
+    grids: Sequence[GeoBox] = ()
+
+
+def is_table(path: str | Path) -> bool:
+    """Whether a name is that of a table of polygons."""
+    return Path(path).suffix.lower() in _TABLES
+
+
+def footprints_of_files(folds: Mapping[str, str | Path | Sequence[str | Path]]) -> Footprints:
+    """Extents of the rasters in each fold's files, folders or globs, and polygons of tables.
+
+    Raises:
+        DataError: if a fold has none.
+        GridError: if a raster has no georeference.
+        RasterError: if one cannot be opened.
+    """
+    found: dict[str, list[gpd.GeoSeries]] = {}
+    grids: list[GeoBox] = []
+    for fold, paths in folds.items():
+        listed = [paths] if isinstance(paths, str | Path) else list(paths)
+        files = [file for entry in listed for file in _expand(Path(entry))]
+        tables = [_polygons_of(Path(file)) for file in files if is_table(file)]
+        rasters = [file for file in files if not is_table(file)]
+        with ThreadPoolExecutor() as pool:
+            of_fold = list(pool.map(_grid, rasters))
+        by_crs: dict[str | None, dict[str, Any]] = {}
+        for file, grid in zip(rasters, of_fold, strict=True):
+            extent = to_coordinates(shapely.box(0, 0, grid.width, grid.height), grid)
+            by_crs.setdefault(grid.crs.to_wkt() if grid.crs else None, {})[str(file)] = extent
+        series = [gpd.GeoSeries(list(extents.values()), list(extents), crs=crs) for crs, extents in by_crs.items()]
+        if not series and not tables:
+            raise DataError(f"{', '.join(map(str, listed))}: no rasters and no tables of polygons")
+        found[fold] = [*tables, *series]
+        grids += of_fold
+    return Footprints(found, grids)
+
+
+def footprints_of_table(path: str | Path) -> Footprints:
+    """The polygons of a table with a column `fold`.
+
+    Raises:
+        DataError: if it cannot be read, or has no such column.
+    """
+    table = read_table(Path(path), "fold")
+    of_fold = {
+        str(fold): [gpd.GeoSeries(rows.geometry.to_numpy(), _names(rows, Path(path)), crs=table.crs)]
+        for fold, rows in table.groupby("fold")
+    }
+    return Footprints({fold: of_fold[fold] for fold in (*FOLDS, *of_fold) if fold in of_fold})
+
+
+def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None = None) -> Footprints:
+    """The areas of each fold, or with `patch_size` the tiles in them at half a patch's stride, as patches would lie."""
+    found: dict[str, list[gpd.GeoSeries]] = {fold: [] for fold in FOLDS}
+    for source in sources:
+        crs = source.geobox.crs.to_wkt() if source.geobox.crs else None
+        for fold in FOLDS:
+            area = source.split.area(fold)
+            if area.is_empty:
+                continue
+            if patch_size is None:
+                parts, names = list(area.geoms), [f"{fold} area {index}" for index in range(len(area.geoms))]
+            else:
+                view = TileView(source, fold, patch_size, max_nodata=1.0)
+                row, column, height, width = view.windows.T
+                parts = list(shapely.box(column, row, column + width, row + height))
+                names = [view.name(index) for index in range(len(view))]
+            moved = [to_coordinates(part, source.geobox) for part in parts]
+            found[fold].append(gpd.GeoSeries(moved, names, crs=crs))
+    return Footprints(found, [source.geobox for source in sources])
+
+
+def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
+    """Leaks between folds.
+
+    Metres are measured in the first projected CRS among them, else in the UTM zone of their middle; pixels in the grid
+    of the rasters. Without any CRS the unit is the pixel, or, of tables, that of their coordinates.
+
+    Args:
+        found: the places.
+        distance: metres, or pixels as in "64px".
+
+    Raises:
+        GridError: if some have a CRS and some none; if metres are asked for where there is no CRS, or pixels where
+            there is no one grid.
+        SettingsError: if the distance is neither, or fewer than two folds have places.
+    """
+    number, unit = parse_distance(distance, "distance")
+    series = [one for group in found.folds.values() for one in group if len(one)]
+    without = [one for one in series if one.crs is None]
+    if without and len(without) < len(series):
+        raise GridError(f"{without[0].index[0]}: has no CRS, but others have, so their distance is unknown")
+    if without and unit == "m" and number:
+        remedy = "say pixels, as in 64px" if found.grids else "assign the right one"
+        raise GridError(f"distance: {without[0].index[0]} has no CRS, so metres mean nothing here; {remedy}")
+    if unit == "px" or (without and found.grids):
+        return find_leaks(_in_pixels(found), number, "px")
+    return find_leaks(_in_metres(found), number, "" if without else "m")
+
+
+def _in_pixels(found: Footprints) -> dict[str, Places]:
+    """As (column, row) of the one grid of all rasters."""
+    if not found.grids:
+        raise GridError("distance: tables of polygons have no pixels; say metres, as in 200")
+    grid = found.grids[0]
+    if not all(same_pixels(grid, other) for other in found.grids):
+        raise GridError("distance: the rasters' pixels differ in CRS, size or orientation; a CRS and metres are needed")
+    crs = grid.crs.to_wkt() if grid.crs else None
+    moved = {fold: [one if crs is None else one.to_crs(crs) for one in group] for fold, group in found.folds.items()}
+    return _places(moved, lambda polygons: to_pixels(polygons, grid))
+
+
+def _in_metres(found: Footprints) -> dict[str, Places]:
+    """In a projected CRS; as they are if they have none."""
+    series = [one for group in found.folds.values() for one in group if len(one)]
+    if not series or series[0].crs is None:
+        return _places(found.folds, lambda polygons: polygons)
+    crs = next((one.crs for one in series if one.crs.is_projected), None) or series[0].estimate_utm_crs()
+    factor = crs.axis_info[0].unit_conversion_factor
+    moved = {fold: [one.to_crs(crs) for one in group] for fold, group in found.folds.items()}
+    return _places(moved, lambda polygons: shapely.transform(polygons, lambda points: points * factor))
+
+
+def _places(folds: Mapping[str, Sequence[gpd.GeoSeries]], change: Callable[[Any], Any]) -> dict[str, Places]:
+    """The folds that have any, their polygons changed."""
+    return {
+        fold: Places(
+            change(np.array([part for one in group for part in one.to_numpy()])),
+            [str(name) for one in group for name in one.index],
+        )
+        for fold, group in folds.items()
+        if sum(map(len, group))
+    }
+
+
+def _expand(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.suffix.lower() in RASTER_SUFFIXES)
+    if glob.has_magic(str(path)) and not path.exists():
+        return sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    return [path]
+
+
+def _grid(path: Path) -> GeoBox:
+    geobox = open_raster(path).geobox
+    if geobox.crs is None and geobox.affine.is_identity:
+        raise GridError(f"{path}: has no georeference, so its distance from others is unknown")
+    return geobox
+
+
+def _polygons_of(path: Path) -> gpd.GeoSeries:
+    table = read_table(path)
+    return gpd.GeoSeries(table.geometry.to_numpy(), _names(table, path), crs=table.crs)
+
+
+def _names(table: gpd.GeoDataFrame, path: Path) -> list[str]:
+    if "name" in table.columns:
+        return [str(name) for name in table["name"]]
+    return [f"{path.name} row {index}" for index in table.index]

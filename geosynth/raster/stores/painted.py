@@ -1,0 +1,137 @@
+"""A source whose imagery is painted anew: the labels that are painted, and the source that comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from odc.geo.geobox import GeoBox
+
+from geosynth.grid import Window
+from geosynth.legend import Legend
+from geosynth.raster.labels import LabelRaster
+from geosynth.raster.read import Array, Mask
+from geosynth.raster.stores.layout import label_dtype
+from geosynth.raster.stores.source import PatchSource
+
+_SCAN_BLOCK = 2048  # side of what is surveyed at once, pixels
+
+
+@dataclass(frozen=True)
+class SourceCodes:
+    """The labels of a patch source, seen as a raster of its legend's codes. A `Raster`."""
+
+    source: PatchSource
+
+    count = 1
+
+    @property
+    def path(self) -> str:
+        """Of the source."""
+        return self.source.path
+
+    @property
+    def geobox(self) -> GeoBox:
+        """Of the source."""
+        return self.source.geobox
+
+    @property
+    def nodata(self) -> int:
+        """Code of pixels without a class."""
+        return self.source.legend.nodata_code
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the codes."""
+        return label_dtype(self.source.legend, self.nodata)
+
+    @property
+    def window(self) -> Window:
+        """The whole grid."""
+        return Window(0, 0, *self.geobox.shape)
+
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Codes (1, height, width), and where there is a class (height, width); see `Raster.read`."""
+        indices = self.source.read_labels(window)
+        codes = self.source.legend.decode(indices, self.nodata).astype(self.dtype)
+        return codes[np.newaxis], indices < self.source.legend.num_classes
+
+
+class FoldLabels(LabelRaster):
+    """The labels of a patch source; those outside of some folds are seen, but count as without a class.
+
+    Args:
+        source: of the labels.
+        legend: reads its codes as class indices.
+        folds: whose pixels count.
+    """
+
+    def __init__(self, source: PatchSource, legend: Legend, folds: Sequence[str]) -> None:
+        super().__init__(SourceCodes(source), legend)
+        self._source, self._folds = source, tuple(folds)
+
+    def surveyed(self) -> Sequence[Window]:
+        """Blocks over the scenes: what lies between them, often nearly all of the grid, has no labels."""
+        return self._source.blocks(_SCAN_BLOCK)
+
+    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """As `LabelRaster.read`, which see."""
+        indices, labelled = super().read(window)
+        inside = window.intersection(self.raster.window)
+        assert inside is not None
+        split = self._source.split
+        masks = [split.mask(inside, fold) for fold in self._folds if split.meets(inside, fold)]
+        wanted = np.logical_or.reduce([np.zeros((inside.height, inside.width), bool), *masks])
+        labelled[inside.shift(-window.row, -window.column).slices] &= wanted
+        return indices, labelled
+
+
+class Painted(PatchSource):
+    """The scenes, labels and split of a source, with other imagery. Without an image, a pixel has no class either.
+
+    Args:
+        source: of the labels.
+        paint: gives (bands, height, width) and where there is an image, (height, width), for any window of the grid.
+        synthetic: how the imagery is made.
+    """
+
+    def __init__(
+        self, source: PatchSource, paint: Callable[[Window], tuple[Array, Mask]], synthetic: Mapping[str, str]
+    ) -> None:
+        self._source, self._paint = source, paint
+        self.path, self.geobox, self.legend = source.path, source.geobox, source.legend
+        self.band_names, self.dtype, self.chunk_size = source.band_names, source.dtype, source.chunk_size
+        self.split, self.synthetic = source.split, synthetic
+        tags = sorted(synthetic.items())
+        self.scenes = tuple(
+            replace(
+                scene,
+                image="",
+                # Stands for the image: it follows from the labels of this place, and from how images are made.
+                image_sha256=hashlib.sha256(repr((tags, scene.labels_sha256, scene.window)).encode()).hexdigest(),
+            )
+            for scene in source.scenes
+        )
+
+    @property
+    def name(self) -> str:
+        """As the source's."""
+        return self._source.name
+
+    def read(self, window: Window) -> tuple[Array, npt.NDArray[np.uint8]]:
+        """See `PatchSource`."""
+        pixels, valid = self._paint(window)
+        return pixels, self._masked(window, valid)
+
+    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
+        """See `PatchSource`."""
+        return self._masked(window, self._paint(window)[1])
+
+    def _masked(self, window: Window, valid: Mask) -> npt.NDArray[np.uint8]:
+        indices = self._source.read_labels(window)
+        indices[~valid] = self.legend.num_classes
+        return indices

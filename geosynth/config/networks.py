@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from geosynth.config.base import Settings
 
@@ -67,6 +67,10 @@ class GeneratorSettings(Settings):
     """
     crop_size: int | None = Field(None, ge=1)
     """Side of the training crops, pixels; for the linear start only."""
+    style_lengths: tuple[int, ...] = ()
+    """Of each class, the pixels over which its look is even; empty for a generator that is told no looks of classes."""
+    style_width: int = Field(16, ge=1)
+    """Numbers in which the layers are told the look of a class."""
 
     @classmethod
     def reference(cls, num_classes: int, num_bands: int, *, crop_size: int | None = 256, **changes: Any) -> Self:
@@ -93,7 +97,19 @@ class GeneratorSettings(Settings):
                 raise ValueError("noise_channels enter through the convolutional start: set them to 0")
         elif self.crop_size is not None:
             raise ValueError("crop_size belongs to the linear start only")
+        if self.style_lengths:
+            if self.start == "linear":
+                raise ValueError("style_lengths: looks of classes need the convolutional start")
+            if len(self.style_lengths) != self.num_classes or min(self.style_lengths) < 1:
+                raise ValueError(f"style_lengths: one length (pixels) for each of the {self.num_classes} classes")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_absent_looks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As files without them have always been written: equal models are equal files."""
+        values: dict[str, Any] = dump(self)
+        told = bool(self.style_lengths)
+        return {name: value for name, value in values.items() if told or not name.startswith("style_")}
 
     @property
     def stride(self) -> int:

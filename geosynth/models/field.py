@@ -16,11 +16,13 @@ from torch import Tensor
 
 from geosynth.config import GeneratorSettings
 from geosynth.models.device import has_kernels
+from geosynth.models.looks import STYLE_CELL, Look
 
 Position = int | Tensor
 
 _MASK32 = (1 << 32) - 1
 _STYLE_STREAM = 1 << 20  # apart from the streams of noise, which count stages
+_LOOK_STREAM = 1 << 21
 
 
 def random_noise(
@@ -100,6 +102,46 @@ def style_field(
     # In float64, because the last bit of float32 sums would depend on the number of threads.
     parts = (values.double() for values in (nodes, row_weights, column_weights))
     return torch.einsum("bzrc,bhr,bwc->bzhw", *parts).float()
+
+
+def look_field(
+    settings: GeneratorSettings,
+    look: Look,
+    seed: int,
+    row: Position,
+    column: Position,
+    height: int,
+    width: int,
+    style_length: int,
+) -> Tensor:
+    """The style of each class in windows, (B, num_classes, style_size, height / 8, width / 8), drawn from a look.
+
+    What differs from place to place drifts over `style_length` pixels (0: the same everywhere); what differs from
+    object to object drifts over the class's own length, `settings.style_lengths`, on the lattices of `style_field`.
+    """
+    device = str(look.mean.device)
+    num_classes, size = look.mean.shape
+
+    def drawn(stream: int, mixing: Tensor, length: int) -> Tensor:
+        """(B, len(mixing), h, w): normal numbers, mixed where they stand (few nodes), then blended."""
+        mixing = mixing.double()
+        if not length:
+            one = _normal(seed, stream, mixing.shape[1], (0, 0), (1, 1), device)
+            return (mixing @ one[0].double().flatten(1)).view(1, -1, 1, 1)
+        first_row, row_weights = _lattice(row, height // STYLE_CELL, STYLE_CELL, length, device)
+        first_column, column_weights = _lattice(column, width // STYLE_CELL, STYLE_CELL, length, device)
+        shape = row_weights.shape[-1], column_weights.shape[-1]
+        nodes = _normal(seed, stream, mixing.shape[1], (first_row, first_column), shape, device).double()
+        mixed = (mixing @ nodes.flatten(2)).view(len(nodes), -1, *shape)
+        return row_weights.double().unsqueeze(1) @ mixed @ column_weights.double().transpose(1, 2).unsqueeze(1)
+
+    places = drawn(_LOOK_STREAM, look.broad, style_length)
+    places = places.view(len(places), num_classes, size, *places.shape[2:])
+    objects = [
+        drawn(_LOOK_STREAM + 1 + index, local, length)
+        for index, (local, length) in enumerate(zip(look.local, settings.style_lengths, strict=True))
+    ]
+    return (look.mean.double()[..., None, None] + places + torch.stack(objects, 1)).float()
 
 
 def _noise_layout(settings: GeneratorSettings) -> list[tuple[int, int]]:

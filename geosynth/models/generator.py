@@ -19,6 +19,7 @@ from torch.nn.utils import parametrizations
 from geosynth.config import GeneratorSettings, StageSpec
 from geosynth.errors import DataError, SettingsError
 from geosynth.models.device import product_type
+from geosynth.models.looks import STYLE_CELL, StyleCodes, StyleModulation, codes_of_pixels, style_size
 from geosynth.models.modulation import SpadeNorm
 from geosynth.models.patterns import LabelPatterns, LabelPyramid, repeat_edges
 
@@ -26,13 +27,17 @@ from geosynth.models.patterns import LabelPatterns, LabelPyramid, repeat_edges
 
 
 def check_inputs(
-    settings: GeneratorSettings, labels: Tensor, latent: Tensor | None, noise: Sequence[Tensor | None]
+    settings: GeneratorSettings,
+    labels: Tensor,
+    latent: Tensor | None,
+    noise: Sequence[Tensor | None],
+    styles: Tensor | None = None,
 ) -> None:
     """Refuse what the generator of these settings cannot paint; arguments as `SpadeGenerator.forward` takes them.
 
     Raises:
         DataError: if the labels are no class indices, or larger than the linear start paints.
-        SettingsError: if the latent or the noise is not what the generator takes.
+        SettingsError: if the latent, the noise or the styles are not what the generator takes.
     """
     if labels.device.type == "cpu":  # elsewhere it would have to be waited for
         check_labels(settings, labels)
@@ -52,6 +57,17 @@ def check_inputs(
     num_maps = 1 + len(settings.stages) if settings.stage_noise else int(settings.noise_channels > 0)
     if len(noise) < num_maps:
         raise SettingsError(f"{len(noise)} noise maps: the generator takes {num_maps}, as random_noise gives them")
+    cells = (
+        len(labels),
+        settings.num_classes,
+        style_size(settings.num_bands),
+        *(side // STYLE_CELL for side in padded),
+    )
+    found = None if styles is None else tuple(styles.shape)
+    if found != (cells if settings.style_lengths else None):
+        raise SettingsError(
+            f"styles {found}: for these labels the generator takes {cells if settings.style_lengths else 'none'}"
+        )
 
 
 def check_labels(settings: GeneratorSettings, labels: Tensor) -> None:
@@ -102,6 +118,9 @@ class SpadeGenerator(nn.Module):
             self.start: nn.Linear | nn.Conv2d = nn.Linear(settings.latent_size, stages[0].in_channels * cells * cells)
         else:
             inputs = settings.num_classes + settings.latent_size + settings.noise_channels
+            if settings.style_lengths:
+                inputs += settings.style_width
+                self.style_codes = StyleCodes(settings.num_classes, settings.num_bands, settings.style_width)
             self.start = nn.Conv2d(inputs, stages[0].in_channels, 3, padding=1, padding_mode=settings.padding)
         self.blocks = nn.ModuleDict({stage.name: SpadeBlock(settings, stage, spectral_norm) for stage in stages})
         self.to_image = nn.Conv2d(
@@ -110,7 +129,12 @@ class SpadeGenerator(nn.Module):
         _initialise(self)
 
     def forward(
-        self, labels: Tensor, latent: Tensor | None = None, noise: Sequence[Tensor | None] = (), margin: int = 0
+        self,
+        labels: Tensor,
+        latent: Tensor | None = None,
+        noise: Sequence[Tensor | None] = (),
+        margin: int = 0,
+        styles: Tensor | None = None,
     ) -> Tensor:
         """Paint a batch of label maps.
 
@@ -124,6 +148,8 @@ class SpadeGenerator(nn.Module):
                 for a map that is not used (`silent_maps`).
             margin: pixels, a multiple of the stride, by which labels and latent reach beyond the window to paint on
                 each side. Each level drops what it need not know of it, so that a wide margin costs little.
+            styles: (B, num_classes, style_size, H / 8, W / 8) looks of the classes (`geosynth.models.looks`), for a
+                generator that is told them.
 
         Returns:
             (B, num_bands, H - 2 margin, W - 2 margin) in [-1, 1].
@@ -133,12 +159,13 @@ class SpadeGenerator(nn.Module):
             SettingsError: if the latent or the noise is not what the generator takes.
         """
         settings = self.settings
-        check_inputs(settings, labels, latent, noise)
+        check_inputs(settings, labels, latent, noise, styles)
         height, width = labels.shape[1:]
         pyramid = LabelPyramid(pad_labels(settings, labels), settings.num_classes, settings.padding)
+        codes = self.style_codes(styles) if settings.style_lengths else None
         stride, known = settings.stride, margin
         edge_shows = margin < settings.halo  # else padding cannot reach the window, and the cheapest will do
-        features = self._start(pyramid.at(stride), latent, noise, edge_shows)
+        features = self._start(pyramid.at(stride), latent, noise, edge_shows, codes)
         for index, stage in enumerate(settings.stages):
             if stage.stride < stride:
                 with torch.autocast(features.device.type, enabled=False):  # on CUDA it would go on in float32
@@ -147,13 +174,20 @@ class SpadeGenerator(nn.Module):
                 features = _cropped(features, (known - needed) // stage.stride)
                 stride, known = stage.stride, needed
             block_noise = noise[index + 1] if settings.stage_noise else None
-            features = self.blocks[stage.name](features, pyramid.at(stride, margin - known), block_noise, edge_shows)
+            patterns = pyramid.at(stride, margin - known)
+            own = None if codes is None else codes_of_pixels(codes, patterns, margin - known)
+            features = self.blocks[stage.name](features, patterns, block_noise, edge_shows, own)
         image = torch.tanh(_convolve(self.to_image, F.leaky_relu(features, _SLOPE), edge_shows))
         image = _cropped(image, known)
         return image[..., : height - 2 * margin, : width - 2 * margin]
 
     def _start(
-        self, patterns: LabelPatterns, latent: Tensor | None, noise: Sequence[Tensor | None], edge_shows: bool
+        self,
+        patterns: LabelPatterns,
+        latent: Tensor | None,
+        noise: Sequence[Tensor | None],
+        edge_shows: bool,
+        codes: Tensor | None,
     ) -> Tensor:
         batch, height, width = patterns.labels.shape
         dtype = product_type(self.start.weight)
@@ -168,6 +202,9 @@ class SpadeGenerator(nn.Module):
         if self.settings.noise_channels:
             assert noise[0] is not None
             inputs.append(noise[0].to(dtype))
+        if codes is not None:
+            own = codes_of_pixels(codes, patterns).view(batch, height, width, -1).permute(0, 3, 1, 2)
+            inputs.append(own.to(dtype))
         return _convolve(self.start, torch.cat(inputs, dim=1), edge_shows)
 
     def silent_maps(self) -> frozenset[int]:
@@ -232,15 +269,27 @@ class SpadeBlock(nn.Module):
         if settings.stage_noise:
             # The last row is for pixels without a class.
             self.noise_strength = nn.Parameter(torch.full((settings.num_classes + 1, middle), _INITIAL_NOISE))
+        if settings.style_lengths:
+            self.style = StyleModulation(middle, settings.style_width)
 
     def forward(
-        self, features: Tensor, patterns: LabelPatterns, noise: Tensor | None, edge_shows: bool = True
+        self,
+        features: Tensor,
+        patterns: LabelPatterns,
+        noise: Tensor | None,
+        edge_shows: bool = True,
+        codes: Tensor | None = None,
     ) -> Tensor:
-        """(B, in, h, w) to (B, out, h, w); noise is (B, 1, h, w). What lies at the edge is right if `edge_shows`."""
+        """(B, in, h, w) to (B, out, h, w). What lies at the edge is right if `edge_shows`.
+
+        Noise is (B, 1, h, w), codes of the pixels' looks are (B * h * w, style_width).
+        """
         shortcut = features
         if self.learned_shortcut:
             shortcut = self.conv_s(self.norm_s(features, patterns, edge_shows=edge_shows))
         hidden = _convolve(self.conv_0, self.norm_0(features, patterns, _SLOPE, edge_shows), edge_shows)
+        if codes is not None:
+            hidden = self.style(hidden, codes)
         strength = None if noise is None else self.noise_strength
         hidden = self.norm_1(hidden, patterns, _SLOPE, edge_shows, noise, strength)
         return shortcut + _convolve(self.conv_1, hidden, edge_shows)

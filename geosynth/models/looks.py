@@ -1,0 +1,186 @@
+"""The look of each class: what an image says about it, how a generator is told, and how looks are drawn.
+
+The style of a class at a place is a short list of statistics of the pixels of that class around it: the mean of each
+band, the logarithm of its standard deviation, the logarithms of the fine and the middle detail, and the direction of
+the detail (rows of a field, ridges of a roof). They are measured, not learned, so the style of a place, season or
+sensor that no training has seen is as well defined as any other. "Around" is a square whose side depends on the class:
+fields are even over many metres, roofs differ from house to house.
+
+Styles stand on a grid of `STYLE_CELL` pixels, for all classes at each place; a pixel of the network takes that of its
+own class (`StyleCodes`), so that looks end where labels end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geosynth.models.device import product_type
+from geosynth.models.patterns import LabelPatterns
+
+STYLE_CELL = 8  # pixels a cell of the grid on which styles stand
+_SMALLEST = 1 / 127.5  # a deviation of 1 DN of 8 bits: below it nothing is told apart
+_PRIOR_PIXELS = 16.0  # the mean over the whole patch counts as so many pixels of each window
+
+
+def style_size(num_bands: int) -> int:
+    """Numbers in the style of one class: means, deviations, fine and middle detail, two of direction."""
+    return 2 * num_bands + 4
+
+
+def local_statistics(image: Tensor, labels: Tensor, num_classes: int, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The style of each class around each cell.
+
+    Args:
+        image: (B, num_bands, H, W) in [-1, 1]; H and W multiples of `STYLE_CELL`.
+        labels: (B, H, W) class indices; `num_classes` where a pixel has no class.
+        num_classes: of the labels.
+        lengths: of each class, pixels: the side of the square that its style is measured in.
+
+    Returns:
+        (B, num_classes, style_size, h, w) styles, 0 for classes that a patch lacks; and (B, num_classes, h, w), the
+        pixels of the class in each cell.
+    """
+    image = image.float()
+    smooth = _blurred(image, 1)
+    fine = (image - smooth).square().mean(1, keepdim=True)
+    middle = (smooth - _blurred(smooth, 2)).square().mean(1, keepdim=True)
+    values = torch.cat([torch.ones_like(fine), image, image.square(), fine, middle, _directions(smooth)], 1)
+    masks = F.one_hot(labels.long(), num_classes + 1)[..., :-1].permute(0, 3, 1, 2).to(image.dtype)
+    per_class = [F.avg_pool2d(values * masks[:, index, None], STYLE_CELL) for index in range(num_classes)]
+    pixels = torch.stack([sums[:, 0] for sums in per_class], 1) * STYLE_CELL**2
+    styles = [_style(_pooled(sums, length)) for sums, length in zip(per_class, lengths, strict=True)]
+    return torch.stack(styles, 1), pixels
+
+
+def _blurred(image: Tensor, step: int) -> Tensor:
+    """By 1 2 1 both ways, of pixels `step` apart."""
+    padded = F.pad(image, (step,) * 4, mode="replicate")
+    rows = (padded[..., : -2 * step, :] + 2 * padded[..., step:-step, :] + padded[..., 2 * step :, :]) / 4
+    return (rows[..., : -2 * step] + 2 * rows[..., step:-step] + rows[..., 2 * step :]) / 4
+
+
+def _directions(image: Tensor) -> Tensor:
+    """(B, 3, H, W) of the mean over bands: the squared gradient, and it times cosine and sine of twice its angle."""
+    padded = F.pad(image.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+    return torch.cat([across.square() + down.square(), across.square() - down.square(), 2 * across * down], 1)
+
+
+def _pooled(sums: Tensor, length: int) -> Tensor:
+    """Sums over squares, and a little of those over the whole patch."""
+    reach = max(0, round(length / STYLE_CELL / 2 - 0.5))
+    side = 2 * reach + 1
+    whole = sums.mean((2, 3), keepdim=True)
+    for kernel, padding in (((side, 1), (reach, 0)), ((1, side), (0, reach))):
+        sums = F.avg_pool2d(sums, kernel, stride=1, padding=padding)
+    share = _PRIOR_PIXELS / (side * side * STYLE_CELL**2)
+    return sums + whole / whole[:, :1].clamp(min=1e-6) * share
+
+
+def _style(sums: Tensor) -> Tensor:
+    """(B, 6 + 2 num_bands, h, w) sums over pixels to (B, style_size, h, w)."""
+    num_bands = (sums.shape[1] - 6) // 2
+    count = sums[:, :1]
+    present = count > 0
+    means = sums[:, 1:] / count.clamp(min=1e-9)
+    mean, square, detail, gradient, direction = torch.split(means, [num_bands, num_bands, 2, 1, 2], 1)
+    spread = (square - mean.square()).clamp(min=0) + _SMALLEST**2
+    coherence = direction / (gradient + _SMALLEST**2)
+    return torch.cat([mean, 0.5 * spread.log(), 0.5 * (detail + _SMALLEST**2).log(), coherence], 1) * present
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the classes look in one place and season: a normal distribution of styles.
+
+    style(class, place) = mean + broad @ z(place, slowly) + local[class] @ z(class, place, over the class's length)
+
+    Attributes:
+        mean: (num_classes, style_size).
+        broad: (num_classes * style_size, rank): what differs from tile to tile, of all classes together.
+        local: (num_classes, style_size, style_size): what differs within a tile.
+    """
+
+    mean: Tensor
+    broad: Tensor
+    local: Tensor
+
+    def to(self, device: torch.device | str) -> Look:
+        """The same look on a device."""
+        return Look(self.mean.to(device), self.broad.to(device), self.local.to(device))
+
+
+class StyleCodes(nn.Module):
+    """Styles to codes: what the blocks of a generator are told of the look of each class at each place.
+
+    Args:
+        num_classes: of the labels.
+        num_bands: of the images.
+        width: of a code.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, num_classes: int, num_bands: int, width: int) -> None:
+        super().__init__()
+        size = style_size(num_bands)
+        self.classes = nn.Parameter(torch.zeros(num_classes, 2 * width))
+        self.first = nn.Linear(size, 2 * width)
+        self.second = nn.Linear(2 * width, width)
+        self.direct = nn.Linear(size, width, bias=False)
+        self.register_buffer("centre", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    def forward(self, styles: Tensor) -> Tensor:
+        """(B, num_classes, style_size, h, w) to (B, num_classes + 1, h, w, width); 0 for "no class"."""
+        dtype = product_type(self.first.weight)
+        values = ((styles.permute(0, 1, 3, 4, 2) - self.centre) / self.scale).to(dtype)
+        hidden = F.leaky_relu(self.first(values) + self.classes[:, None, None].to(dtype), 0.2)
+        codes = self.second(hidden) + self.direct(values)
+        return torch.cat([codes, torch.zeros_like(codes[:, :1])], 1)
+
+
+def codes_of_pixels(codes: Tensor, patterns: LabelPatterns, offset: int = 0) -> Tensor:
+    """The code of each pixel's own class.
+
+    Args:
+        codes: (B, num_classes + 1, h, w, width) on the grid of styles.
+        patterns: of labels at some stride.
+        offset: pixels between the grid's and the labels' first row and column.
+
+    Returns:
+        (B * rows * columns, width).
+    """
+    batch, classes, height, width, _ = codes.shape
+    labels, stride = patterns.labels, patterns.stride
+
+    def cells(count: int) -> Tensor:
+        return (torch.arange(count, device=labels.device) * stride + offset) // STYLE_CELL
+
+    rows, columns = cells(labels.shape[1]), cells(labels.shape[2])
+    sample = torch.arange(batch, device=labels.device).view(-1, 1, 1)
+    places = ((sample * classes + labels) * height + rows.view(1, -1, 1)) * width + columns
+    return codes.flatten(0, 3).index_select(0, places.flatten())
+
+
+class StyleModulation(nn.Module):
+    """Scale and shift of one layer's features by the code of each pixel; does nothing at first."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.scale_shift = nn.Linear(width, 2 * channels, bias=False)
+        nn.init.zeros_(self.scale_shift.weight)
+
+    def forward(self, features: Tensor, codes: Tensor) -> Tensor:
+        """(B, C, h, w) and (B * h * w, width) to (B, C, h, w) in channels_last."""
+        batch, _, height, width = features.shape
+        scale, shift = self.scale_shift(codes).to(features.dtype).view(batch, height, width, -1).chunk(2, dim=3)
+        pixels = features.permute(0, 2, 3, 1)
+        return torch.addcmul(pixels + shift, pixels, scale).permute(0, 3, 1, 2)

@@ -1,0 +1,210 @@
+"""Looks: what is measured is what was put in, and what a generator is told reaches the pixels of that class only."""
+
+import numpy as np
+import pytest
+import torch
+from label_maps import label_map, randomise
+
+from geosynth.config import GeneratorSettings
+from geosynth.errors import SettingsError
+from geosynth.models.field import look_field, position_noise, random_noise
+from geosynth.models.generator import SpadeGenerator
+from geosynth.models.looks import STYLE_CELL, Look, local_statistics, style_size
+
+CLASSES, BANDS = 3, 2
+SIZE = style_size(BANDS)
+TINY = GeneratorSettings(
+    num_classes=CLASSES,
+    num_bands=BANDS,
+    depth="less",
+    base_width=2,
+    max_multiple=3,
+    hidden_channels=8,
+    latent_size=0,
+    noise_channels=2,
+    style_lengths=(24, 40, 24),
+    style_width=4,
+)
+
+
+def statistics(image, labels, lengths=(24, 40, 24)):
+    return local_statistics(image, labels, CLASSES, lengths)
+
+
+def noisy(labels, seed=0):
+    """Two bands whose mean and deviation differ from class to class."""
+    rng = torch.Generator().manual_seed(seed)
+    level = torch.tensor([[-0.5, 0.2], [0.1, -0.3], [0.4, 0.0]])[labels].permute(0, 3, 1, 2)
+    spread = torch.tensor([0.02, 0.1, 0.2])[labels].unsqueeze(1)
+    return level + spread * torch.randn(level.shape, generator=rng)
+
+
+def test_statistics_are_those_of_the_class_and_no_other():
+    labels = label_map("patches", (2, 96, 96), CLASSES)
+    image = noisy(labels)
+    styles, pixels = statistics(image, labels, (400,) * CLASSES)  # squares that hold the whole patch
+    assert torch.equal(pixels.sum((2, 3)).long(), torch.stack([(labels == c).sum((1, 2)) for c in range(CLASSES)], 1))
+    for sample in range(2):
+        for index in range(CLASSES):
+            own = image[sample][:, labels[sample] == index]
+            expected = torch.cat([own.mean(1), torch.log((own.var(1, correction=0) + 1 / 127.5**2).sqrt())])
+            found = styles[sample, index, : 2 * BANDS]
+            assert torch.allclose(found, expected[:, None, None].expand_as(found), atol=1e-3)
+
+
+def test_gain_and_offset_show_in_means_and_deviations():
+    labels = label_map("patches", (1, 64, 64), CLASSES)
+    image = noisy(labels)
+    (before, _), (after, _) = statistics(image, labels), statistics(0.5 * image + 0.1, labels)
+    present = (labels.flatten().bincount(minlength=CLASSES) > 0).nonzero().squeeze(1)
+    means, deviations = slice(0, BANDS), slice(BANDS, 2 * BANDS)
+    assert torch.allclose(after[:, present, means], 0.5 * before[:, present, means] + 0.1, atol=1e-5)
+    loud = before[:, :, deviations] > np.log(0.08)  # where rounding to 1 DN counts little
+    assert loud.any()
+    assert torch.allclose((after - before)[:, :, deviations][loud], torch.tensor(np.log(0.5)).float(), atol=0.02)
+
+
+def test_a_square_reaches_as_far_as_the_class_is_even():
+    labels = torch.zeros((1, 128, 128), dtype=torch.long)
+    image = torch.zeros((1, BANDS, 128, 128))
+    image[..., :64] = 0.5
+    styles, _ = statistics(image, labels)
+    across = styles[0, 0, 0, 8]
+    far = slice(0, 6), slice(10, 16)
+    whole = 16 / (16 + 24 * 24) * 0.25  # sixteen pixels of the patch's mean
+    assert torch.allclose(across[far[0]], torch.tensor(0.5 - whole), atol=0.01)
+    assert torch.allclose(across[far[1]], torch.tensor(whole), atol=0.01)
+
+
+def test_rows_show_in_the_direction():
+    labels = torch.zeros((1, 64, 64), dtype=torch.long)
+    wave = torch.sin(torch.arange(64) * 0.8)
+    across = wave.expand(1, BANDS, 64, 64)
+    for image, sign in ((across, 1.0), (across.mT, -1.0)):
+        direction = statistics(image, labels)[0][0, 0, -2:, 2:-2, 2:-2]
+        assert torch.allclose(direction[0], torch.tensor(sign), atol=0.05)
+        assert direction[1].abs().max() < 0.05
+
+
+def test_a_class_that_is_not_there_has_no_style():
+    styles, pixels = statistics(torch.rand(1, BANDS, 32, 32), torch.full((1, 32, 32), CLASSES))
+    assert not styles.any()
+    assert not pixels.any()
+
+
+def some_look(seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return Look(
+        torch.randn(CLASSES, SIZE, generator=rng),
+        0.3 * torch.randn(CLASSES * SIZE, 4, generator=rng),
+        0.2 * torch.randn(CLASSES, SIZE, SIZE, generator=rng),
+    )
+
+
+def test_drawn_styles_are_distributed_as_the_look_says():
+    look = some_look()
+    rows = torch.arange(300) * 4096
+    styles = look_field(TINY, look, 5, rows, rows // 2, 128, 128, style_length=64)[..., ::5, ::5]
+    drawn = styles.permute(1, 2, 0, 3, 4).flatten(2)
+    assert torch.allclose(drawn.mean(2), look.mean, atol=0.1)
+    broad = (look.broad @ look.broad.T).view(CLASSES, SIZE, CLASSES, SIZE)
+    for index in range(CLASSES):
+        expected = broad[index, :, index] + look.local[index] @ look.local[index].T
+        assert torch.allclose(torch.cov(drawn[index]), expected, atol=0.15 * float(expected.diagonal().max()))
+
+
+def test_styles_depend_on_absolute_positions_only():
+    look, place = some_look(), (1 << 22, -(1 << 20))
+    whole = look_field(TINY, look, 3, *place, 192, 256, style_length=512)
+    part = look_field(TINY, look, 3, place[0] + 64, place[1] + 32, 96, 128, style_length=512)
+    assert torch.equal(whole[..., 8:20, 4:20], part)
+    assert not torch.equal(look_field(TINY, look, 4, *place, 192, 256, style_length=512), whole)
+
+
+def build(settings=TINY):
+    generator = SpadeGenerator(settings).eval().requires_grad_(False)
+    randomise(generator)
+    return generator
+
+
+def test_a_style_reaches_the_pixels_of_its_class_only():
+    generator = build()
+    labels = torch.zeros((1, 320, 32), dtype=torch.long)
+    labels[:, 160:] = 1  # the halo is 160 px
+    noise = random_noise(TINY, 1, 320, 32, torch.Generator().manual_seed(0))
+    styles = torch.zeros(1, CLASSES, SIZE, 320 // STYLE_CELL, 32 // STYLE_CELL)
+    changed = styles.clone()
+    changed[:, 1] += 1
+    before, after = (generator(labels, None, noise, styles=values) for values in (styles, changed))
+    assert torch.equal(before[..., 0, :], after[..., 0, :])
+    assert (before != after)[..., 160:, :].any(1).float().mean() > 0.9
+    changed[:, 1], changed[:, 2] = 0, 1  # no pixel is of class 2
+    assert torch.equal(generator(labels, None, noise, styles=changed), before)
+
+
+def test_a_window_is_the_crop_of_the_whole():
+    look, margin = some_look(), TINY.halo
+    generator = build()
+    labels = label_map("patches", (1, 640, 672), CLASSES)
+
+    def paint(row, column, height, width):
+        seen = labels[:, row : row + height + 2 * margin, column : column + width + 2 * margin]
+        place = (row, column, height + 2 * margin, width + 2 * margin)
+        noise = position_noise(TINY, 1, *place, margin=margin)
+        return generator(seen, None, noise, margin, look_field(TINY, look, 1, *place, 512))
+
+    whole = paint(0, 0, 320, 352)[..., 64:224, 32:192]
+    assert whole.std() > 0.05
+    assert torch.allclose(paint(64, 32, 160, 160), whole, atol=1e-4)
+
+
+def test_table_and_dense_form_agree():
+    labels = label_map("patches", (2, 64, 64), CLASSES, holes=True)
+    noise = random_noise(TINY, 2, 64, 64, torch.Generator().manual_seed(0))
+    styles = torch.randn(2, CLASSES, SIZE, 8, 8, generator=torch.Generator().manual_seed(1))
+    images = []
+    for form in ("table", "dense"):
+        generator = build()
+        for module in generator.modules():
+            if hasattr(module, "form"):
+                module.form = form
+        images.append(generator(labels, None, noise, styles=styles))
+    assert torch.allclose(*images, atol=1e-4)
+
+
+def test_at_first_the_blocks_are_not_told():
+    generator = SpadeGenerator(TINY).eval()
+    assert not any(block.style.scale_shift.weight.any() for block in generator.blocks.values())
+
+
+def test_gradients_reach_codes_and_styles():
+    generator = build().requires_grad_(True)
+    noise = random_noise(TINY, 1, 32, 32, torch.Generator().manual_seed(0))
+    styles = torch.randn(1, CLASSES, SIZE, 4, 4, requires_grad=True)
+    image = generator(label_map("patches", (1, 32, 32), CLASSES), None, noise, styles=styles)
+    image.square().sum().backward()
+    assert styles.grad.any()
+    assert generator.style_codes.first.weight.grad.any()
+
+
+@pytest.mark.parametrize("styles", [None, torch.zeros(1, CLASSES, SIZE, 4, 5)])
+def test_styles_of_another_size_are_refused(styles):
+    noise = random_noise(TINY, 1, 32, 32, torch.Generator().manual_seed(0))
+    with pytest.raises(SettingsError, match=r"the generator takes \(1, 3, 8, 4, 4\)"):
+        build()(torch.zeros((1, 32, 32), dtype=torch.long), None, noise, styles=styles)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"style_lengths": (8, 8)}, "one length"),
+        ({"style_lengths": (8, 8, 0)}, "one length"),
+        (
+            {"style_lengths": (8,) * 3, "start": "linear", "crop_size": 64, "latent_size": 4, "noise_channels": 0},
+            "start",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, words):
+    with pytest.raises(SettingsError, match=words):
+        GeneratorSettings.parse({"num_classes": 3, "num_bands": 2, "depth": "less", **changes})

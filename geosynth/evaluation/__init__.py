@@ -1,1 +1,1 @@
-"""How real synthetic images look: distributions per class, Frechet distance, spectra, seams; the evaluate() verb."""
+"""How real synthetic images look: distributions per class, Frechet distance, spectra, seams; `evaluate`."""

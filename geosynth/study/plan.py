@@ -1,11 +1,12 @@
-"""The cells of a sweep, and which of them are compared."""
+"""The cells of a sweep, what each is made of, and which of them are compared."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from geosynth.config import (
     AugmentSettings,
@@ -13,161 +14,106 @@ from geosynth.config import (
     GenerateSettings,
     ReplaceSettings,
     SegmentSettings,
-    Settings,
     StudySettings,
     TrainSettings,
 )
 from geosynth.version import __version__
 
-# --- What a cell of a study is made of. Equal recipes on equal data are one piece of work, named by its content.
-
 # They change how long a generator trains and what is shown meanwhile, not what it becomes.
 _NOT_OF_THE_MODEL = {"workers", "save_every", "save_minutes", "preview_every", "log_every"}
 _CHOOSE_TILES = {"tile_size", "stride", "max_nodata", "real_tiles", "synthetic_tiles", "pool_tiles", "seed"}
 
+Training = Annotated[TrainSettings, PlainSerializer(lambda one: one.model_dump(mode="json", exclude=_NOT_OF_THE_MODEL))]
+"""Settings of a training, of which only what the model depends on is told."""
+TileChoice = Annotated[SegmentSettings, PlainSerializer(lambda one: one.model_dump(mode="json", include=_CHOOSE_TILES))]
+"""Settings of a segmenter, of which only what chooses its tiles is told."""
 
-@dataclass(frozen=True)
-class GivenGenerator:
-    """A model file of the user's.
 
-    Attributes:
-        path: of the file.
-        sha256: of its bytes.
-    """
+class _Artifact(BaseModel):
+    """What is made once and kept, told by what it is made of."""
 
-    path: str
+    model_config = ConfigDict(frozen=True)
+
+
+class GivenGenerator(_Artifact):
+    """A model file of the user's."""
+
+    path: str = Field(exclude=True)
     sha256: str
-
-    def inputs(self) -> dict[str, Any]:
-        """What it is made of, as plain values."""
-        return {"model": self.sha256}
+    """Of its bytes."""
 
 
-@dataclass(frozen=True)
-class TrainedGenerator:
-    """A generator that the study trains.
+class TrainedGenerator(_Artifact):
+    """A generator that the study trains."""
 
-    Attributes:
-        settings: its seed included.
-        fold: whose patches it sees.
-        kept: settings of the segmenter whose real tiles are all that it sees; None for the whole fold.
-    """
-
-    settings: TrainSettings
+    train: Training
+    """Its seed included."""
     fold: str
-    kept: SegmentSettings | None = None
-
-    def inputs(self) -> dict[str, Any]:
-        """What it is made of, as plain values."""
-        return {"train": _dump(self.settings, _NOT_OF_THE_MODEL), "fold": self.fold, "kept": _choice(self.kept)}
+    """Whose patches it sees."""
+    kept: TileChoice | None = None
+    """The segmenter whose real tiles are all that it sees; None for the whole fold."""
 
 
 Generator = GivenGenerator | TrainedGenerator
 
 
-@dataclass(frozen=True)
-class Twin:
-    """Synthetic imagery on the places of the data.
-
-    Attributes:
-        generator: what paints it.
-        settings: its seed included.
-        fold: that is painted.
-        tiles: settings of the segmenter whose synthetic tiles are all that is painted of it; None for the whole fold.
-    """
+class Twin(_Artifact):
+    """Synthetic imagery on the places of the data."""
 
     generator: Generator
-    settings: GenerateSettings
+    generate: GenerateSettings
+    """Its seed included."""
     fold: str
-    tiles: SegmentSettings | None = None
-
-    def inputs(self) -> dict[str, Any]:
-        """What it is made of, as plain values."""
-        return {
-            "generator": self.generator.inputs(),
-            "generate": _dump(self.settings),
-            "painted": self.fold,
-            "tiles": _choice(self.tiles),
-        }
+    """That is painted."""
+    tiles: TileChoice | None = None
+    """The segmenter whose synthetic tiles are all that is painted of the fold; None for the whole fold."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One segmenter and, if asked for, distances of the images that it learned from.
-
-    Attributes:
-        segment: its seed, numbers of tiles and augmentation included.
-        train_fold, test_fold: of the tiles.
-        twin: where its synthetic tiles come from; None without any.
-        compared: the test fold painted by the same generator with two seeds, for distances; None for none.
-    """
+class Recipe(_Artifact):
+    """What a cell's result is made of: one segmenter and, if asked for, distances of the images it learned from."""
 
     segment: SegmentSettings
+    """Its seed, numbers of tiles and augmentation included."""
     train_fold: str
     test_fold: str
     twin: Twin | None = None
+    """Where its synthetic tiles come from; None without any."""
     compared: tuple[Twin, Twin] | None = None
-
-    def inputs(self) -> dict[str, Any]:
-        """What it is made of, as plain values."""
-        return {
-            "segment": _dump(self.segment),
-            "folds": [self.train_fold, self.test_fold],
-            "twin": None if self.twin is None else self.twin.inputs(),
-            "compared": None if self.compared is None else [twin.inputs() for twin in self.compared],
-        }
+    """The test fold painted by the same generator with two seeds, for distances; None for none."""
 
 
-Piece = Generator | Twin | Recipe
+Artifact = Generator | Twin | Recipe
+"""What a study makes and keeps: generators, twins, and results of cells, each named by what it is made of.
+
+Equal ones on equal data are made once.
+"""
 
 
-def key_of(piece: Piece, data: str) -> str:
-    """20 hex digits that stand for a piece, its data and the version of geosynth.
+def key_of(artifact: Artifact, data: str) -> str:
+    """20 hex digits that stand for an artifact, its data and the version of geosynth.
 
     Args:
-        piece: of a study.
+        artifact: of a study.
         data: digest of the data, see `PatchSource.digest`.
     """
-    return _digest({"piece": piece.inputs(), "data": data, "version": __version__})[:20]
-
-
-def _digest(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _choice(tiles: SegmentSettings | None) -> dict[str, Any] | None:
-    return None if tiles is None else tiles.model_dump(mode="json", include=_CHOOSE_TILES)
-
-
-def _dump(settings: Settings, without: set[str] | None = None) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude=without)
+    made_of = {type(artifact).__name__: artifact.model_dump(mode="json"), "data": data, "version": __version__}
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:20]
 
 
 _SECOND_SEED = 2**31  # of a twin that is compared with the first one: no seed of the study reaches it
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a cell stands in tables and figures.
-
-    Attributes:
-        arm: the line: "mixed", "real + synthetic", "synthetic", ...
-        x: the setting: share of synthetic tiles, real tiles kept, or lambda.
-    """
+class Place(NamedTuple):
+    """Where a cell stands in tables and figures."""
 
     arm: str
+    """The line: "mixed", "real + synthetic", "synthetic", ..."""
     x: float
+    """The setting: share of synthetic tiles, real tiles kept, or lambda."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One measurement.
-
-    Attributes:
-        place: in the sweep.
-        seed: of it.
-        recipe: what is done.
-    """
+class Cell(NamedTuple):
+    """One measurement of a sweep."""
 
     place: Place
     seed: int
@@ -177,8 +123,7 @@ class Cell:
         return f"{self.place.arm}, {self.place.x:g}, seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class Contrast:
+class Contrast(NamedTuple):
     """A difference that is of interest, taken seed by seed: `place` minus `baseline`."""
 
     place: Place
@@ -230,12 +175,12 @@ def _replace(settings: ReplaceSettings, given: GivenGenerator | None, seed: int)
         return _segment(settings, seed, **counts)
 
     shares = {share: round(share * settings.tiles) for share in sorted(set(settings.shares))}
-    generator = given or TrainedGenerator(settings.train.model_copy(update={"seed": seed}), settings.train_fold)
+    generator = given or _own(settings, seed)
     twin = _twin(settings, generator, seed, segmenter(max(shares.values())))
     cells = []
     for share, synthetic in shares.items():
         segment = segmenter(synthetic)
-        recipe = Recipe(segment, settings.train_fold, settings.test_fold, twin if synthetic else None)
+        recipe = _recipe(settings, segment, twin if synthetic else None)
         cells.append(Cell(Place("mixed", share), seed, recipe))
     return cells
 
@@ -244,17 +189,13 @@ def _augment(settings: AugmentSettings, given: GivenGenerator | None, seed: int)
     cells = []
     painted = _segment(settings, seed, real_tiles=0, synthetic_tiles=settings.synthetic_tiles)
     for kept in sorted(set(settings.real_tiles)):
-        own = TrainedGenerator(
-            settings.train.model_copy(update={"seed": seed}),
-            settings.train_fold,
-            _segment(settings, seed, real_tiles=kept, synthetic_tiles=0),
-        )
-        twin = _twin(settings, given or own, seed, painted)
+        seen = _segment(settings, seed, real_tiles=kept, synthetic_tiles=0)
+        twin = _twin(settings, given or _own(settings, seed, seen), seed, painted)
         for arm in dict.fromkeys(settings.arms):
             added = settings.synthetic_tiles if "synthetic" in arm else 0
             augment = "flips+colour" if "ordinary" in arm else "none"
             segment = _segment(settings, seed, real_tiles=kept, synthetic_tiles=added, augment=augment)
-            recipe = Recipe(segment, settings.train_fold, settings.test_fold, twin if added else None)
+            recipe = _recipe(settings, segment, twin if added else None)
             cells.append(Cell(Place(arm, kept), seed, recipe))
     return cells
 
@@ -263,18 +204,32 @@ def _diversity(settings: DiversitySettings, given: GivenGenerator | None, seed: 
     segment = _segment(settings, seed, real_tiles=0, synthetic_tiles=settings.tiles)
     cells = []
     for weight in sorted(set(settings.lambdas)):
-        generator = TrainedGenerator(settings.train_with(weight, seed), settings.train_fold)
+        generator = TrainedGenerator(train=settings.train_with(weight, seed), fold=settings.train_fold)
         twin = _twin(settings, generator, seed, segment)
-        first, second = (_generate(settings, one) for one in (seed, seed + _SECOND_SEED))
-        compared = Twin(generator, first, settings.test_fold), Twin(generator, second, settings.test_fold)
-        recipe = Recipe(segment, settings.train_fold, settings.test_fold, twin, compared)
+        first, second = (
+            Twin(generator=generator, generate=_generate(settings, one), fold=settings.test_fold)
+            for one in (seed, seed + _SECOND_SEED)
+        )
+        recipe = _recipe(settings, segment, twin, (first, second))
         cells.append(Cell(Place("synthetic", weight), seed, recipe))
     return cells
 
 
+def _recipe(
+    settings: StudySettings, segment: SegmentSettings, twin: Twin | None, compared: tuple[Twin, Twin] | None = None
+) -> Recipe:
+    folds = {"train_fold": settings.train_fold, "test_fold": settings.test_fold}
+    return Recipe(segment=segment, **folds, twin=twin, compared=compared)
+
+
+def _own(settings: StudySettings, seed: int, kept: SegmentSettings | None = None) -> TrainedGenerator:
+    train = settings.train.model_copy(update={"seed": seed})
+    return TrainedGenerator(train=train, fold=settings.train_fold, kept=kept)
+
+
 def _twin(settings: StudySettings, generator: Generator, seed: int, tiles: SegmentSettings) -> Twin:
     """Only what is needed is painted: the train fold of a large store would take days."""
-    return Twin(generator, _generate(settings, seed), settings.train_fold, tiles)
+    return Twin(generator=generator, generate=_generate(settings, seed), fold=settings.train_fold, tiles=tiles)
 
 
 def _generate(settings: StudySettings, seed: int) -> GenerateSettings:

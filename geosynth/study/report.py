@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from geosynth.estimate import Estimate, mean_over_seeds
-from geosynth.study.plan import Cell, Contrast, Place
-from geosynth.study.workshop import CellResult
+from geosynth.study.operations import CellResult
+from geosynth.study.plan import Contrast, Place
 
 
 def _from_json(value: Any) -> Any:
     """A mean over seeds as results.json has it, where its value is called "mean"."""
-    return (
-        {"value" if name == "mean" else name: one for name, one in value.items()} if isinstance(value, dict) else value
-    )
+    if isinstance(value, dict):
+        return {"value" if name == "mean" else name: one for name, one in value.items()}
+    return value
 
 
 def _to_json(mean: Estimate) -> dict[str, Any]:
@@ -32,37 +32,26 @@ class _Part(BaseModel):
 
 
 class Row(_Part):
-    """One setting of one arm, over its finished seeds.
-
-    Attributes:
-        arm, x: see `plan.Place`.
-        seeds: that are finished.
-        real_tiles, synthetic_tiles: that its segmenters were trained on.
-        miou: on the real test tiles, 0..1.
-        class_iou: mean over seeds; None where the class never occurs.
-        frechet: by feature space; empty where nothing was compared.
-        diversity: mean absolute difference of two realisations; None likewise.
-    """
+    """One setting of one arm (see `plan.Place`), over its finished seeds."""
 
     arm: str
     x: float
     seeds: tuple[int, ...]
     real_tiles: int
+    """That its segmenters were trained on."""
     synthetic_tiles: int
     miou: SeedMean
+    """On the real test tiles, 0..1."""
     class_iou: dict[str, float | None]
+    """Mean over seeds; None where the class never occurs."""
     frechet: dict[str, SeedMean]
+    """By feature space; empty where nothing was compared."""
     diversity: SeedMean | None
+    """Mean absolute difference of two realisations; None likewise."""
 
 
 class Difference(_Part):
-    """mIoU of an arm minus that of its baseline, seed by seed; over seeds that both have.
-
-    Attributes:
-        arm, x: see `plan.Place`.
-        baseline, baseline_x: what it is compared with.
-        miou: the difference.
-    """
+    """What an arm has more than its baseline, seed by seed; over seeds that both have."""
 
     arm: str
     x: float
@@ -85,39 +74,34 @@ class CellRow(_Part):
     x: float
     seed: int
     key: str
+    """See `plan.key_of`."""
     result: CellResult
 
 
 class StudyReport(_Part):
-    """A sweep's results.
-
-    Attributes:
-        sweep: "replace", "augment" or "diversity".
-        software: version of geosynth.
-        data: path of the store.
-        digest: of its content.
-        generator: what the synthetic tiles come from, in words.
-        settings: of the study.
-        test_tiles: real tiles that every segmenter is tested on; None before the first cell is finished.
-        rows: by arm and setting.
-        differences: of interest.
-        cells: finished ones.
-        missing: the others.
-        notes: what a reader must know, one sentence each.
-    """
+    """A sweep's results."""
 
     sweep: str
+    """ "replace", "augment" or "diversity"."""
     software: str
     data: str
+    """Path of the store."""
     digest: str
+    """Of its content."""
     generator: str
+    """What the synthetic tiles come from, in words."""
     settings: dict[str, Any]
     test_tiles: int | None
+    """Real tiles that every segmenter is tested on; None before the first cell is finished."""
     rows: tuple[Row, ...]
+    """By arm and setting."""
     differences: tuple[Difference, ...]
     cells: tuple[CellRow, ...]
+    """Finished ones."""
     missing: tuple[Missing, ...]
+    """The others."""
     notes: tuple[str, ...]
+    """What a reader must know, one sentence each."""
 
     @property
     def feature_spaces(self) -> list[str]:
@@ -183,12 +167,3 @@ def tabulate_differences(cells: Sequence[CellRow], contrasts: Sequence[Contrast]
                 )
             )
     return tuple(found)
-
-
-def missing_cells(
-    cells: Sequence[Cell], finished: Mapping[Cell, Any], failed: Mapping[Cell, str]
-) -> tuple[Missing, ...]:
-    """The cells without a result, in the order of the plan."""
-    return tuple(
-        Missing(cell=str(cell), reason=failed.get(cell, "not done yet")) for cell in cells if cell not in finished
-    )

@@ -1,4 +1,4 @@
-"""run_study, plan_study and tabulate_study: the three sweeps as verbs, here or on the workers of a Dask cluster."""
+"""run_study, plan_study and tabulate_study: the three sweeps, here or on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -13,110 +13,22 @@ from geosynth.errors import GeosynthError
 from geosynth.files import write_whole
 from geosynth.parallel import open_client, stream
 from geosynth.raster.stores.store import Store
-from geosynth.study.estimate import StudyPlan, estimate
+from geosynth.study.artifacts import Artifacts
+from geosynth.study.duration import StudyPlan, expected_work
 from geosynth.study.figures import figures_of
-from geosynth.study.plan import (
-    Recipe,
-    TrainedGenerator,
-)
+from geosynth.study.plan import Artifact, Recipe, TrainedGenerator
 from geosynth.study.report import StudyReport
 from geosynth.study.study import Study
 from geosynth.study.tables import to_csv, to_html, to_markdown
-from geosynth.study.workshop import Workshop
 
 if TYPE_CHECKING:
     from distributed import Client
 
 
-# --- Doing what a study still lacks, here or on the workers of a Dask cluster.
+Progress = Callable[[int, int], None]
+"""Told cells done and cells in all."""
 
-Step = TrainedGenerator | Recipe
-Settled = Callable[[Recipe, str | None], None]  # a cell, and why it failed
-
-
-class Agenda:
-    """Pieces in the order of the plan, each handed out once, when the generator that it needs is there.
-
-    Args:
-        recipes: cells to do.
-        settled: told of each cell that is finished or has failed.
-
-    Attributes:
-        failed: why, by piece.
-    """
-
-    def __init__(self, recipes: Sequence[Recipe], settled: Settled) -> None:
-        pieces = [piece for recipe in recipes for piece in (*_needs(recipe), recipe)]
-        self._todo: list[Step] = list(dict.fromkeys(pieces))
-        self._unsettled = set(self._todo)
-        self._settled = settled
-        self.failed: dict[Step, str] = {}
-
-    def take(self) -> Step | None:
-        """The next piece that can be made now."""
-        for place, piece in enumerate(self._todo):
-            if not self._unsettled & set(_needs(piece)):
-                return self._todo.pop(place)
-        return None
-
-    def offers(self) -> Iterator[Step | None]:
-        """All pieces; None where one must wait until another is settled."""
-        while self._todo:
-            yield self.take()
-
-    def settle(self, piece: Step, reason: str | None) -> None:
-        """A piece is finished or, for a reason, failed; with it fails what needs it."""
-        self._unsettled.discard(piece)
-        if reason is not None:
-            self.failed[piece] = reason
-            for other in [other for other in self._todo if piece in _needs(other)]:
-                self._todo.remove(other)
-                self.settle(other, reason)
-        if isinstance(piece, Recipe):
-            self._settled(piece, reason)
-
-
-def _needs(piece: Step) -> list[Step]:
-    """What must be made before; twins are made by the first cell that needs them."""
-    if isinstance(piece, Recipe) and piece.twin is not None and isinstance(piece.twin.generator, TrainedGenerator):
-        return [piece.twin.generator]
-    return []
-
-
-def work_off(workshop: Workshop, agenda: Agenda, client: Client | None) -> None:
-    """One piece after the other, or one a worker of a cluster. A piece that fails does not stop the others.
-
-    Raises:
-        ClusterError: if the scheduler goes away.
-    """
-    if client is None:
-        while (piece := agenda.take()) is not None:
-            agenda.settle(piece, _try(workshop, piece))
-        return
-    settled: Generator[tuple[Step, str | None], None, None] = stream(
-        _try, workshop, agenda.offers(), name=workshop.out, client=client, one_a_worker=True, killed=_killed
-    )
-    with contextlib.closing(settled):
-        for piece, reason in settled:
-            agenda.settle(piece, reason)
-
-
-def _killed(piece: Step) -> str:
-    return "workers died again and again over it; have they enough memory?"
-
-
-def _try(workshop: Workshop, piece: Step) -> str | None:
-    """Make a piece; the reason if it fails."""
-    try:
-        workshop.make(piece)
-    except (GeosynthError, MemoryError) as error:
-        return str(error) or "out of memory"
-    return None
-
-
-# --- run_study, plan_study and tabulate_study: the three sweeps as verbs.
-
-Progress = Callable[[int, int], None]  # cells done, cells in all
+Task = TrainedGenerator | Recipe
 
 _LOG = logging.getLogger(__name__)
 
@@ -169,28 +81,97 @@ def do(
     progress: Progress = lambda done, total: None,
 ) -> StudyReport:
     """What `run_study` does with a study that was opened; arguments and errors as there."""
-    todo = study.unfinished()
-    total = len({cell.recipe for cell in study.cells})
-    failed: dict[Recipe, str] = {}
-    settled = total - len(todo)
-    progress(settled, total)
-
-    def tell(recipe: Recipe, reason: str | None) -> None:
-        nonlocal settled
-        settled += 1
-        if reason is not None:
-            failed[recipe] = reason
-            cell = next(cell for cell in study.cells if cell.recipe == recipe)
-            _LOG.warning("%s: %s", cell, reason)
-        progress(settled, total)
-
-    agenda = Agenda(todo, tell)
+    tasks, total = TaskQueue(study.unfinished()), len({cell.recipe for cell in study.cells})
+    before = total - tasks.num_cells
+    progress(before, total)
     try:
-        work_off(study.workshop, agenda, client)
+        for done, recipe in enumerate(_work_off(study.artifacts, tasks, client), start=before + 1):
+            if recipe in tasks.failed:
+                cell = next(cell for cell in study.cells if cell.recipe == recipe)
+                _LOG.warning("%s: %s", cell, tasks.failed[recipe])
+            progress(done, total)
     finally:  # also of a study that was interrupted
-        report = study.report(failed)
+        report = study.report(tasks.failed)
         write_results(study.folder, report)
     return report
+
+
+class TaskQueue:
+    """What is to be made, in the order of the plan: each handed out once, when the generator that it needs is there.
+
+    Args:
+        recipes: of the cells to do.
+
+    Attributes:
+        num_cells: to do.
+        failed: why, by task.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe]) -> None:
+        self.num_cells = len(recipes)
+        self.failed: dict[Artifact, str] = {}
+        tasks = [task for recipe in recipes for task in (_need_of(recipe), recipe) if task is not None]
+        self._todo: list[Task] = list(dict.fromkeys(tasks))
+        self._unsettled = set(self._todo)
+
+    def __iter__(self) -> Iterator[Task | None]:
+        """All tasks; None where one must wait until another is settled."""
+        while self._todo:
+            ready = next((task for task in self._todo if _need_of(task) not in self._unsettled), None)
+            if ready is not None:
+                self._todo.remove(ready)
+            yield ready
+
+    def settle(self, task: Task, reason: str | None) -> Iterator[Recipe]:
+        """A task is finished or, for a reason, failed, and with it what needs it; gives the cells that this settles."""
+        self._unsettled.discard(task)
+        if reason is not None:
+            self.failed[task] = reason
+            for other in [other for other in self._todo if _need_of(other) == task]:
+                self._todo.remove(other)
+                yield from self.settle(other, reason)
+        if isinstance(task, Recipe):
+            yield task
+
+
+def _need_of(task: Task) -> TrainedGenerator | None:
+    """What must be made before; twins are made by the first cell that needs them."""
+    if isinstance(task, Recipe) and task.twin is not None and isinstance(task.twin.generator, TrainedGenerator):
+        return task.twin.generator
+    return None
+
+
+def _work_off(artifacts: Artifacts, tasks: TaskQueue, client: Client | None) -> Iterator[Recipe]:
+    """The cells as they are settled: one task after the other, or one a worker of a cluster.
+
+    A task that fails does not stop the others.
+
+    Raises:
+        ClusterError: if the scheduler goes away.
+    """
+    results: Generator[tuple[Task, str | None], None, None]
+    if client is None:
+        results = ((task, _make(artifacts, task)) for task in tasks if task is not None)
+    else:
+        results = stream(
+            _make, artifacts, iter(tasks), name=artifacts.out, client=client, one_a_worker=True, killed=_killed
+        )
+    with contextlib.closing(results):
+        for task, reason in results:
+            yield from tasks.settle(task, reason)
+
+
+def _make(artifacts: Artifacts, task: Task) -> str | None:
+    """The reason if it fails."""
+    try:
+        artifacts.make(task)
+    except (GeosynthError, MemoryError) as error:
+        return str(error) or "out of memory"
+    return None
+
+
+def _killed(task: Task) -> str:
+    return "workers died again and again over it; have they enough memory?"
 
 
 def plan_study(  # noqa: D417 - as run_study's
@@ -203,7 +184,7 @@ def plan_study(  # noqa: D417 - as run_study's
 ) -> StudyPlan:
     """What `run_study` would do, and about how long; leaves nothing behind.
 
-    Times are those of finished pieces of the same kind in `out`, if there are any; else a few steps of each kind are
+    Times are those of finished work of the same kind in `out`, if there are any; else a few steps of each kind are
     taken and timed, which needs up to a minute or two.
 
     Args:
@@ -213,7 +194,7 @@ def plan_study(  # noqa: D417 - as run_study's
     Raises:
         GeosynthError: as `run_study`.
     """
-    return estimate(Study.open(data, out, settings, model), workers or 1)
+    return expected_work(Study.open(data, out, settings, model), workers or 1)
 
 
 def tabulate_study(  # noqa: D417 - as run_study's

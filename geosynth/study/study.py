@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,48 +17,28 @@ from geosynth.mosaic.twin import legend_for
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import train_views
-from geosynth.study.plan import (
-    Cell,
-    GivenGenerator,
-    Recipe,
-    contrasts,
-    key_of,
-    plan_cells,
-)
-from geosynth.study.report import (
-    CellRow,
-    StudyReport,
-    missing_cells,
-    tabulate_differences,
-    tabulate_rows,
-)
-from geosynth.study.verbs import RealVerbs, Verbs
-from geosynth.study.workshop import Workshop
+from geosynth.study.artifacts import Artifacts
+from geosynth.study.operations import GeosynthOperations, Operations
+from geosynth.study.plan import Artifact, Cell, GivenGenerator, Recipe, contrasts, key_of, plan_cells
+from geosynth.study.report import CellRow, Missing, StudyReport, tabulate_differences, tabulate_rows
 from geosynth.version import __version__
-
-if TYPE_CHECKING:
-    pass
 
 _NUM_FEATURES = 1280  # of EfficientNet-Lite0
 
 
 @dataclass(frozen=True)
 class Study:
-    """A sweep, ready to be done.
-
-    Attributes:
-        settings: of the sweep.
-        workshop: where it is done.
-        cells: all of them.
-        generator: what paints, in words.
-        notes: what a reader of the results must know.
-    """
+    """A sweep, ready to be done."""
 
     settings: StudySettings
-    workshop: Workshop
+    artifacts: Artifacts
+    """What it makes, and where."""
     cells: tuple[Cell, ...]
+    """All of them."""
     generator: str
+    """What paints, in words."""
     notes: tuple[str, ...]
+    """What a reader of the results must know."""
 
     @classmethod
     def open(
@@ -68,7 +47,7 @@ class Study:
         out: str | Path,
         settings: StudySettings,
         model: str | Path | None,
-        verbs: Verbs | None = None,
+        operations: Operations | None = None,
     ) -> Study:
         """Check everything that can be checked before the first hour.
 
@@ -93,54 +72,49 @@ class Study:
             file = model_path(model)
             card = ModelCard.read(file)
             legend_for(card, file, store)
-            given = GivenGenerator(str(file.absolute()), sha256_of(file))
+            given = GivenGenerator(path=str(file.absolute()), sha256=sha256_of(file))
             generator = _of_given(store, settings, given, card)
         path = store.path if "://" in store.path else str(Path(store.path).absolute())
-        workshop = Workshop(path, store.digest(), out.absolute(), verbs or RealVerbs())
+        artifacts = Artifacts(path, store.digest(), out.absolute(), operations or GeosynthOperations())
         notes = _notes(settings, tiles, given is not None)
-        return cls(settings, workshop, plan_cells(settings, given), generator, notes)
+        return cls(settings, artifacts, plan_cells(settings, given), generator, notes)
 
     @property
     def folder(self) -> Path:
         """Of the results: studies of several sweeps may share `out`, and with it generators and cells."""
-        return self.workshop.out / self.settings.sweep
+        return self.artifacts.out / self.settings.sweep
 
     def unfinished(self) -> list[Recipe]:
         """What is still to be done, each once."""
         recipes = dict.fromkeys(cell.recipe for cell in self.cells)
-        return [recipe for recipe in recipes if self.workshop.result_of(recipe) is None]
+        return [recipe for recipe in recipes if self.artifacts.result_of(recipe) is None]
 
-    def report(self, failed: Mapping[Recipe, str]) -> StudyReport:
+    def report(self, failed: Mapping[Artifact, str]) -> StudyReport:
         """All that is finished.
 
         Args:
             failed: why cells failed.
         """
-        results = {cell: self.workshop.result_of(cell.recipe) for cell in self.cells}
-        finished = {cell: result for cell, result in results.items() if result is not None}
-        rows = [
-            CellRow(
-                arm=cell.place.arm,
-                x=cell.place.x,
-                seed=cell.seed,
-                key=key_of(cell.recipe, self.workshop.digest),
-                result=result,
-            )
-            for cell, result in finished.items()
-        ]
-        reasons = {cell: failed[cell.recipe] for cell in self.cells if cell.recipe in failed}
+        rows, missing = [], []
+        for cell in self.cells:
+            result = self.artifacts.result_of(cell.recipe)
+            if result is None:
+                missing.append(Missing(cell=str(cell), reason=failed.get(cell.recipe, "not done yet")))
+            else:
+                (arm, x), key = cell.place, key_of(cell.recipe, self.artifacts.digest)
+                rows.append(CellRow(arm=arm, x=x, seed=cell.seed, key=key, result=result))
         return StudyReport(
             sweep=self.settings.sweep,
             software=f"geosynth {__version__}",
-            data=self.workshop.data,
-            digest=self.workshop.digest,
+            data=self.artifacts.data,
+            digest=self.artifacts.digest,
             generator=self.generator,
             settings=self.settings.model_dump(mode="json"),
             test_tiles=rows[0].result.num_test if rows else None,
             rows=tabulate_rows(rows),
             differences=tabulate_differences(rows, contrasts(self.settings)),
             cells=tuple(rows),
-            missing=missing_cells(self.cells, finished, reasons),
+            missing=tuple(missing),
             notes=(*self.notes, *_measured_notes(rows)),
         )
 

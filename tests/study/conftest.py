@@ -1,7 +1,7 @@
 """What the tests of studies share."""
 
 import pytest
-from studies import FakeVerbs, make_study_store
+from studies import FakeOperations, make_study_store
 
 from geosynth.checkpoint import ModelCard, save_generator
 from geosynth.config import BandSettings, GeneratorSettings
@@ -15,8 +15,8 @@ def study_store(tmp_path_factory):
 
 
 @pytest.fixture
-def verbs(tmp_path):
-    return FakeVerbs(tmp_path / "calls.txt")
+def operations(tmp_path):
+    return FakeOperations(tmp_path / "calls.txt")
 
 
 def save_narrow_model(path, bands):

@@ -1,4 +1,4 @@
-"""A tiny store with folds, and verbs that do nothing but leave their traces."""
+"""A tiny store with folds, and operations that do nothing but leave their traces."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings
 from geosynth.errors import TrainingError
 from geosynth.grid import SpatialSplit, Window
+from geosynth.study.operations import Likeness, Score
 from geosynth.study.plan import Recipe
 from geosynth.study.study import Study
-from geosynth.study.verbs import Likeness, Score
 from scene_stores import make_scene_store
 
 SMALL = {
@@ -45,7 +45,7 @@ def make_study_store(path: Path):
 
 
 @dataclasses.dataclass(frozen=True)
-class FakeVerbs:
+class FakeOperations:
     """Writes a line into `log` for each call. mIoU: 0.5, more with the seed, less with the share of synthetic tiles.
 
     Attributes:
@@ -94,7 +94,8 @@ class FakeVerbs:
         real, synthetic = settings.real_tiles or 0, settings.synthetic_tiles or 0
         miou = 0.5 + 0.1 * settings.seed - 0.2 * synthetic / max(1, real + synthetic)
         miou += 0.05 * (settings.augment != "none")
-        return Score(miou, {"water": miou, "tree canopy": None}, real, synthetic, 16, "scratch")
+        counts = {"num_real": real, "num_synthetic": synthetic, "num_test": 16}
+        return Score(miou=miou, class_iou={"water": miou, "tree canopy": None}, **counts, weights="scratch")
 
     def compare(self, store, twins, fold, tile_size, progress):
         first, second = twins
@@ -102,7 +103,7 @@ class FakeVerbs:
         assert second.exists()
         assert first != second
         self._trace("compare", fold=fold)
-        return Likeness({"lite0 (red, green, blue)": 3.0}, 1.5, 16)
+        return Likeness(frechet={"lite0 (red, green, blue)": 3.0}, diversity=1.5, num_compared=16)
 
 
 def recipes_of(study) -> list[Recipe]:
@@ -117,5 +118,5 @@ def close(one, other) -> bool:
     return bool(np.isclose(one, other, rtol=0, atol=1e-9))
 
 
-def open_study(store, out, settings, verbs, model=None) -> Study:
-    return Study.open(store.path, out, settings, model, verbs)
+def open_study(store, out, settings, operations, model=None) -> Study:
+    return Study.open(store.path, out, settings, model, operations)

@@ -1,17 +1,17 @@
-"""--dry-run: what is there, what is to do, and how long it takes, by a clock that only the verbs move."""
+"""--dry-run: what is there, what is to do, and how long it takes, by a clock that only the operations move."""
 
 import dataclasses
 from types import SimpleNamespace
 
 import pytest
-from studies import AUGMENT, DIVERSITY, REPLACE, FakeVerbs, open_study
+from studies import AUGMENT, DIVERSITY, REPLACE, FakeOperations, open_study
 
-from geosynth.study.estimate import estimate
+from geosynth.study.duration import expected_work
 from geosynth.study.run import do
 
 
 @dataclasses.dataclass(frozen=True)
-class SteadyVerbs(FakeVerbs):
+class SteadyOperations(FakeOperations):
     """A second for each step of a generator, two for one of a segmenter, three for each tenth of a twin or comparison;
     before and after them nothing.
     """  # fmt: skip
@@ -42,10 +42,10 @@ class SteadyVerbs(FakeVerbs):
 
 @pytest.fixture
 def steady(tmp_path, monkeypatch):
-    verbs = SteadyVerbs(tmp_path / "calls.txt")
-    for module in ("estimate", "workshop"):
-        monkeypatch.setattr(f"geosynth.study.{module}.time", SimpleNamespace(monotonic=lambda: verbs.clock[0]))
-    return verbs
+    operations = SteadyOperations(tmp_path / "calls.txt")
+    for module in ("duration", "artifacts"):
+        monkeypatch.setattr(f"geosynth.study.{module}.time", SimpleNamespace(monotonic=lambda: operations.clock[0]))
+    return operations
 
 
 def by_kind(plan):
@@ -59,7 +59,7 @@ def test_a_new_study_is_timed_and_leaves_nothing(study_store, tmp_path, steady):
             "segment": DIVERSITY.segment.model_copy(update={"steps": 500}),
         }
     )
-    plan = estimate(open_study(study_store, tmp_path / "out", long, steady), workers=2)
+    plan = expected_work(open_study(study_store, tmp_path / "out", long, steady), workers=2)
     found = by_kind(plan)
     assert {kind: (work.finished, work.todo, work.seconds) for kind, work in found.items()} == {
         "generators": (0, 4, 1000),
@@ -76,13 +76,13 @@ def test_finished_pieces_tell_the_time_of_the_others(study_store, tmp_path, stea
     do(open_study(study_store, tmp_path / "out", REPLACE, steady))
     count = len(steady.calls())
     more = REPLACE.model_copy(update={"seeds": 5, "train": REPLACE.train.model_copy(update={"steps": 200})})
-    found = by_kind(estimate(open_study(study_store, tmp_path / "out", more, steady), workers=1))
+    found = by_kind(expected_work(open_study(study_store, tmp_path / "out", more, steady), workers=1))
     assert len(steady.calls()) == count  # nothing was tried
     assert found["generators"].source == "from 3 finished generators"
     assert found["generators"].seconds == pytest.approx(200)
     assert found["twins"].seconds == pytest.approx(30)
     assert (found["cells"].finished, found["cells"].todo) == (3, 12)  # those without synthetic tiles stay
-    again = estimate(open_study(study_store, tmp_path / "out", REPLACE, steady), workers=1)
+    again = expected_work(open_study(study_store, tmp_path / "out", REPLACE, steady), workers=1)
     assert again.hours == 0
     assert all(is_made for _, is_made in again.cells)
 
@@ -92,11 +92,11 @@ def test_twins_of_a_finished_study_may_be_deleted(study_store, tmp_path, steady)
     do(study)
     for twin in (tmp_path / "out" / "twins").glob("*.zarr"):
         twin.rmdir()
-    assert estimate(study, workers=1).hours == 0
+    assert expected_work(study, workers=1).hours == 0
 
 
 def test_a_given_model_is_not_trained(study_store, tmp_path, steady, tiny_model):
-    plan = estimate(open_study(study_store, tmp_path / "out", AUGMENT, steady, tiny_model.path), workers=1)
+    plan = expected_work(open_study(study_store, tmp_path / "out", AUGMENT, steady, tiny_model.path), workers=1)
     assert by_kind(plan)["generators"].todo == 0
     assert by_kind(plan)["twins"].todo == AUGMENT.seeds
     assert not steady.calls("train")

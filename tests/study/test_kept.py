@@ -12,9 +12,9 @@ from geosynth.mosaic.twin import twin
 from geosynth.patches.positions import PositionIndex
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import Tile, open_data
+from geosynth.study.artifacts import keep_tiles, source_for, source_for_twin
+from geosynth.study.operations import measure_likeness
 from geosynth.study.plan import plan_cells
-from geosynth.study.verbs import measure_likeness
-from geosynth.study.workshop import keep_tiles, source_for, source_for_twin
 from scene_stores import make_scene_store
 
 TILES = [Window(0, 0, 64, 64), Window(64, 256, 64, 64)]
@@ -62,7 +62,7 @@ def test_likeness_is_that_of_all_tiles_at_once(study_store, tmp_path):
     told = []
     found = measure_likeness(study_store, (first, second), "test", 64, lambda *counts: told.append(counts))
     windows = list(TileView(study_store, "test", 64, 64))
-    assert found.num_tiles == len(windows) == told[-1][0] == told[-1][1]
+    assert found.num_compared == len(windows) == told[-1][0] == told[-1][1]
     real, one, other = (np.stack([s.read_image(window) for window in windows]) for s in (study_store, first, second))
     embed = load_extractor("efficientnet-lite0").embed
     assert found.frechet["efficientnet-lite0 (red, green, blue)"] == pytest.approx(

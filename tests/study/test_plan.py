@@ -1,7 +1,5 @@
 """Which cells a sweep has, and what makes two of them the same."""
 
-import dataclasses
-
 import pytest
 from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, make_study_store
 
@@ -10,7 +8,7 @@ from geosynth.errors import SettingsError
 from geosynth.raster.stores.store import Store
 from geosynth.study.plan import GivenGenerator, Place, contrasts, key_of, plan_cells
 
-GIVEN = GivenGenerator("/model.safetensors", "f" * 64)
+GIVEN = GivenGenerator(path="/model.safetensors", sha256="f" * 64)
 
 
 def test_replace_keeps_the_total_and_the_places():
@@ -46,11 +44,11 @@ def test_arms_of_augment_differ_in_what_they_add_only():
 
 def test_diversity_trains_for_each_lambda_and_compares_two_realisations():
     cells = plan_cells(DIVERSITY, None)
-    assert {cell.recipe.twin.generator.settings.diversity_weight for cell in cells} == {0, 2}
+    assert {cell.recipe.twin.generator.train.diversity_weight for cell in cells} == {0, 2}
     for cell in cells:
         twin, (first, second) = cell.recipe.twin, cell.recipe.compared
         assert twin.generator == first.generator == second.generator
-        assert twin.settings.seed == first.settings.seed == cell.seed != second.settings.seed
+        assert twin.generate.seed == first.generate.seed == cell.seed != second.generate.seed
         assert (twin.fold, first.fold, second.fold) == ("train", "test", "test")
         assert cell.recipe.segment.real_tiles == 0
     assert len({cell.recipe.segment for cell in cells}) == DIVERSITY.seeds
@@ -78,7 +76,7 @@ def test_a_key_depends_on_all_that_changes_the_result_and_on_nothing_else(study_
         same = {key_of(cell.recipe, digest) for cell in plan_cells(ReplaceSettings.parse(values), GIVEN)} & keys
         # Cells without synthetic tiles know no generator.
         assert len(same) == {"steps": 0, "style_length": 3, "augment": 9}[inner]
-    other = dataclasses.replace(GIVEN, path="/elsewhere.safetensors")
+    other = GIVEN.model_copy(update={"path": "/elsewhere.safetensors"})
     assert {key_of(cell.recipe, digest) for cell in plan_cells(REPLACE, other)} == keys
     assert not {key_of(cell.recipe, "other data") for cell in plan_cells(REPLACE, GIVEN)} & keys
     more = plan_cells(REPLACE.model_copy(update={"seeds": 4}), GIVEN)

@@ -1,4 +1,4 @@
-"""Doing cells, with verbs that only leave traces: each once, in spite of failures, kills and company."""
+"""Doing cells, with operations that only leave traces: each once, in spite of failures, kills and company."""
 
 import dataclasses
 import multiprocessing
@@ -6,35 +6,35 @@ import pickle
 
 import pytest
 from distributed import Client, LocalCluster
-from studies import AUGMENT, DIVERSITY, REPLACE, FakeVerbs, close, means, open_study, recipes_of
+from studies import AUGMENT, DIVERSITY, REPLACE, FakeOperations, close, means, open_study, recipes_of
 
 from geosynth.errors import DataError, SettingsError
 from geosynth.study.run import do, run_study
 from geosynth.study.study import Study
 
 
-def test_each_piece_is_made_once_and_never_again(study_store, verbs, tmp_path):
+def test_each_piece_is_made_once_and_never_again(study_store, operations, tmp_path):
     told = []
-    study = open_study(study_store, tmp_path / "out", REPLACE, verbs)
+    study = open_study(study_store, tmp_path / "out", REPLACE, operations)
     report = do(study, progress=lambda *counts: told.append(counts))
-    assert len(verbs.calls("train")) == len(verbs.calls("twin")) == REPLACE.seeds
-    assert {call["area"] for call in verbs.calls("twin")} == {8 * 32.0**2}  # not a tile more is painted
-    assert len(verbs.calls("segment")) == 9
+    assert len(operations.calls("train")) == len(operations.calls("twin")) == REPLACE.seeds
+    assert {call["area"] for call in operations.calls("twin")} == {8 * 32.0**2}  # not a tile more is painted
+    assert len(operations.calls("segment")) == 9
     assert told == [(done, 9) for done in range(10)]
     assert not report.missing
     found = means(report)
     assert close(found["mixed", 0], 0.6)
     assert close(found["mixed", 1], 0.4)
-    count = len(verbs.calls())
-    assert do(open_study(study_store, tmp_path / "out", REPLACE, verbs)) == report
-    assert len(verbs.calls()) == count
+    count = len(operations.calls())
+    assert do(open_study(study_store, tmp_path / "out", REPLACE, operations)) == report
+    assert len(operations.calls()) == count
     # One more seed: only its own cells.
-    do(open_study(study_store, tmp_path / "out", REPLACE.model_copy(update={"seeds": 4}), verbs))
-    assert [call["seed"] for call in verbs.calls()[count:]] == [3] * 5
+    do(open_study(study_store, tmp_path / "out", REPLACE.model_copy(update={"seeds": 4}), operations))
+    assert [call["seed"] for call in operations.calls()[count:]] == [3] * 5
 
 
-def test_differences_are_paired_by_seed(study_store, verbs, tmp_path):
-    report = do(open_study(study_store, tmp_path / "out", REPLACE, verbs))
+def test_differences_are_paired_by_seed(study_store, operations, tmp_path):
+    report = do(open_study(study_store, tmp_path / "out", REPLACE, operations))
     assert report.rows[0].miou.high - report.rows[0].miou.low > 0.4  # seeds differ by 0.1 each
     for entry, expected in zip(report.differences, (-0.1, -0.2), strict=True):
         assert close(entry.miou.value, expected)
@@ -42,9 +42,9 @@ def test_differences_are_paired_by_seed(study_store, verbs, tmp_path):
         assert close(entry.miou.high, expected)
 
 
-def test_generators_of_augment_see_the_kept_tiles_only(study_store, verbs, tmp_path):
-    report = do(open_study(study_store, tmp_path / "out", AUGMENT, verbs))
-    assert sorted((call["seed"], call["area"]) for call in verbs.calls("train")) == [
+def test_generators_of_augment_see_the_kept_tiles_only(study_store, operations, tmp_path):
+    report = do(open_study(study_store, tmp_path / "out", AUGMENT, operations))
+    assert sorted((call["seed"], call["area"]) for call in operations.calls("train")) == [
         (seed, kept * 64.0**2) for seed in (0, 1) for kept in (2, 4)
     ]
     differences = {(entry.arm, entry.baseline, entry.x): entry.miou.value for entry in report.differences}
@@ -53,58 +53,58 @@ def test_generators_of_augment_see_the_kept_tiles_only(study_store, verbs, tmp_p
     assert close(differences["real + synthetic + ordinary", "real + ordinary", 2], -0.2 * 3 / 5)
 
 
-def test_sweeps_in_one_folder_share_generators(study_store, verbs, tmp_path):
-    do(open_study(study_store, tmp_path / "out", REPLACE, verbs))
-    before = len(verbs.calls("train"))
-    do(open_study(study_store, tmp_path / "out", DIVERSITY, verbs))
-    assert [call["weight"] for call in verbs.calls("train")[before:]] == [2, 2]  # lambda 0 is there
+def test_sweeps_in_one_folder_share_generators(study_store, operations, tmp_path):
+    do(open_study(study_store, tmp_path / "out", REPLACE, operations))
+    before = len(operations.calls("train"))
+    do(open_study(study_store, tmp_path / "out", DIVERSITY, operations))
+    assert [call["weight"] for call in operations.calls("train")[before:]] == [2, 2]  # lambda 0 is there
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"replace", "diversity"}
 
 
-def test_what_fails_does_not_stop_the_others_and_is_tried_again(study_store, verbs, tmp_path):
-    failing = dataclasses.replace(verbs, fails=2.0)
+def test_what_fails_does_not_stop_the_others_and_is_tried_again(study_store, operations, tmp_path):
+    failing = dataclasses.replace(operations, fails=2.0)
     report = do(open_study(study_store, tmp_path / "out", DIVERSITY, failing))
     assert [(cell.x, cell.seed) for cell in report.cells] == [(0, 0), (0, 1)]
     assert [entry.reason for entry in report.missing] == ["the loss is not a finite number"] * 2
     assert "Missing: 2 of 4 cells" in (tmp_path / "out" / "diversity" / "table.md").read_text()
-    assert not do(open_study(study_store, tmp_path / "out", DIVERSITY, verbs)).missing
+    assert not do(open_study(study_store, tmp_path / "out", DIVERSITY, operations)).missing
 
 
-def _run(store, out, verbs):
-    do(Study.open(store, out, REPLACE, None, verbs))
+def _run(store, out, operations):
+    do(Study.open(store, out, REPLACE, None, operations))
 
 
-def test_a_killed_study_goes_on(study_store, verbs, tmp_path):
-    dying = dataclasses.replace(verbs, dies_at=5)
+def test_a_killed_study_goes_on(study_store, operations, tmp_path):
+    dying = dataclasses.replace(operations, dies_at=5)
     process = multiprocessing.get_context("fork").Process(target=_run, args=(study_store.path, tmp_path / "out", dying))
     process.start()
     process.join(60)
     assert process.exitcode == -9
-    study = open_study(study_store, tmp_path / "out", REPLACE, verbs)
+    study = open_study(study_store, tmp_path / "out", REPLACE, operations)
     partial = study.report({})
     assert (len(partial.cells), len(partial.missing)) == (4, 5)
     assert {entry.reason for entry in partial.missing} == {"not done yet"}
     whole = do(study)
-    assert len(verbs.calls("segment")) == 9 + 1
-    assert len(verbs.calls("twin")) == 3
-    other = FakeVerbs(tmp_path / "other.txt")
+    assert len(operations.calls("segment")) == 9 + 1
+    assert len(operations.calls("twin")) == 3
+    other = FakeOperations(tmp_path / "other.txt")
     unbroken = do(open_study(study_store, tmp_path / "unbroken", REPLACE, other))
     assert whole.rows == unbroken.rows
     assert whole.differences == unbroken.differences
 
 
-def test_an_interrupted_study_leaves_its_table(study_store, verbs, tmp_path):
+def test_an_interrupted_study_leaves_its_table(study_store, operations, tmp_path):
     def stop(done, total):
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        do(open_study(study_store, tmp_path / "out", REPLACE, verbs), progress=stop)
+        do(open_study(study_store, tmp_path / "out", REPLACE, operations), progress=stop)
     assert "Missing: 7 of 9 cells" in (tmp_path / "out" / "replace" / "table.md").read_text()
 
 
-def test_workers_share_the_work_and_make_each_piece_once(study_store, verbs, tmp_path):
-    slow = dataclasses.replace(verbs, seconds=0.02)
+def test_workers_share_the_work_and_make_each_piece_once(study_store, operations, tmp_path):
+    slow = dataclasses.replace(operations, seconds=0.02)
     with (
         LocalCluster(n_workers=3, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -113,26 +113,26 @@ def test_workers_share_the_work_and_make_each_piece_once(study_store, verbs, tmp
         failing = dataclasses.replace(slow, fails=2.0)
         partial = do(open_study(study_store, tmp_path / "out", DIVERSITY, failing), client)
     assert len(partial.cells) == len(partial.missing) == 2
-    kept = [(call["seed"], call["area"]) for call in verbs.calls("train")[:4]]
+    kept = [(call["seed"], call["area"]) for call in operations.calls("train")[:4]]
     assert len(kept) == len(set(kept)) == 4
-    recipes = recipes_of(open_study(study_store, tmp_path / "out", AUGMENT, verbs))
-    assert len(verbs.calls("segment")) == len(recipes) + 2
+    recipes = recipes_of(open_study(study_store, tmp_path / "out", AUGMENT, operations))
+    assert len(operations.calls("segment")) == len(recipes) + 2
     assert not report.missing
-    alone = FakeVerbs(tmp_path / "alone.txt")
+    alone = FakeOperations(tmp_path / "alone.txt")
     assert do(open_study(study_store, tmp_path / "alone", AUGMENT, alone)).rows == report.rows
 
 
-def test_what_travels_to_workers_comes_back_equal(study_store, verbs, tmp_path):
-    study = open_study(study_store, tmp_path / "out", AUGMENT, verbs)
-    assert pickle.loads(pickle.dumps(study.workshop)) == study.workshop
+def test_what_travels_to_workers_comes_back_equal(study_store, operations, tmp_path):
+    study = open_study(study_store, tmp_path / "out", AUGMENT, operations)
+    assert pickle.loads(pickle.dumps(study.artifacts)) == study.artifacts
     for recipe in recipes_of(study):
         again = pickle.loads(pickle.dumps(recipe))
         assert again == recipe
-        assert study.workshop.path_of(again) == study.workshop.path_of(recipe)
+        assert study.artifacts.path_of(again) == study.artifacts.path_of(recipe)
 
 
-def test_two_studies_at_a_time_do_not_do_the_same(study_store, verbs, tmp_path):
-    slow = dataclasses.replace(verbs, seconds=0.02)
+def test_two_studies_at_a_time_do_not_do_the_same(study_store, operations, tmp_path):
+    slow = dataclasses.replace(operations, seconds=0.02)
     context = multiprocessing.get_context("fork")
     both = [context.Process(target=_run, args=(study_store.path, tmp_path / "out", slow)) for _ in range(2)]
     for process in both:
@@ -140,11 +140,11 @@ def test_two_studies_at_a_time_do_not_do_the_same(study_store, verbs, tmp_path):
     for process in both:
         process.join(120)
         assert process.exitcode == 0
-    assert len(verbs.calls("segment")) == 9
-    assert len(verbs.calls("train")) == 3
+    assert len(operations.calls("segment")) == 9
+    assert len(operations.calls("train")) == 3
 
 
-def test_bad_input_is_one_line_before_anything_is_done(study_store, verbs, tmp_path, tiny_model, other_model):
+def test_bad_input_is_one_line_before_anything_is_done(study_store, operations, tmp_path, tiny_model, other_model):
     out = tmp_path / "out"
     many = REPLACE.model_copy(update={"tiles": 33})
     cases = [
@@ -169,17 +169,19 @@ def test_bad_input_is_one_line_before_anything_is_done(study_store, verbs, tmp_p
     assert not out.exists()
 
 
-def test_a_given_model_paints_and_is_described(study_store, verbs, tmp_path, tiny_model):
-    study = open_study(study_store, tmp_path / "out", REPLACE, verbs_that_read_no_model(verbs), tiny_model.path)
+def test_a_given_model_paints_and_is_described(study_store, operations, tmp_path, tiny_model):
+    study = open_study(
+        study_store, tmp_path / "out", REPLACE, operations_that_read_no_model(operations), tiny_model.path
+    )
     assert "trained on other images" in study.generator
     report = do(study)
-    assert not verbs.calls("train")
+    assert not operations.calls("train")
     assert {cell.result.model_sha256 for cell in report.cells} == {None, tiny_model.sha256}
 
 
-def verbs_that_read_no_model(verbs):
-    class Blind(FakeVerbs):
+def operations_that_read_no_model(operations):
+    class Blind(FakeOperations):
         def twin(self, source, out, model, settings, fold, progress):
             out.mkdir(parents=True)
 
-    return Blind(verbs.log)
+    return Blind(operations.log)

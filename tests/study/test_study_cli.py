@@ -1,7 +1,7 @@
 """`geosynth study`, as typed."""
 
 import pytest
-from studies import FakeVerbs
+from studies import FakeOperations
 
 import geosynth
 
@@ -9,8 +9,10 @@ SMALL = ("--set", "segment.tile_size=32", "--set", "segment.steps=4", "--set", "
 
 
 @pytest.fixture(autouse=True)
-def fake_verbs(monkeypatch, tmp_path):
-    monkeypatch.setattr("geosynth.study.study.RealVerbs", lambda: FakeVerbs(tmp_path / "calls.txt", fails=2.0))
+def fake_operations(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "geosynth.study.study.GeosynthOperations", lambda: FakeOperations(tmp_path / "calls.txt", fails=2.0)
+    )
 
 
 def test_a_study_is_planned_run_and_tabulated(run, study_store, tmp_path):

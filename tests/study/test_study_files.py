@@ -22,12 +22,12 @@ from geosynth.study.tables import points, to_csv, to_html, to_markdown, verdict
 @pytest.fixture(scope="module")
 def folders(study_store, tmp_path_factory):
     """Of a finished study of each sweep."""
-    from studies import FakeVerbs
+    from studies import FakeOperations
 
     out = tmp_path_factory.mktemp("files")
-    verbs = FakeVerbs(out / "calls.txt")
+    operations = FakeOperations(out / "calls.txt")
     for settings in (REPLACE, AUGMENT, DIVERSITY):
-        do(Study.open(study_store, out / "study", settings, None, verbs))
+        do(Study.open(study_store, out / "study", settings, None, operations))
     return out / "study"
 
 
@@ -124,8 +124,8 @@ def test_figures_are_pictures_and_the_same_each_time(folders):
     assert {(27, 108, 168), (90, 169, 214), (209, 73, 91), (232, 153, 77)} <= colours  # four arms
 
 
-def test_a_study_without_results_has_a_table_of_what_is_missing(study_store, tmp_path, verbs):
-    report = Study.open(study_store, tmp_path / "out", REPLACE, None, verbs).report({})
+def test_a_study_without_results_has_a_table_of_what_is_missing(study_store, tmp_path, operations):
+    report = Study.open(study_store, tmp_path / "out", REPLACE, None, operations).report({})
     assert "Missing: 9 of 9 cells" in to_markdown(report)
     assert len(to_csv(report).splitlines()) == 1
     assert not figures_of(report)

@@ -1,18 +1,19 @@
-"""What a cell calls: the verbs of other rooms behind one small Protocol, so that a study can be tested without them."""
+"""What a cell needs done, behind a small protocol, so that a study can be tested without networks; and its numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
 from geosynth.errors import DataError
+from geosynth.evaluation.compare import BATCH
 from geosynth.evaluation.distances import frechet_distance
-from geosynth.evaluation.features import load_extractor
+from geosynth.evaluation.features import Space, TileFeatures, load_extractor
 from geosynth.models.device import best_device
 from geosynth.models.perceptual import composites
 from geosynth.mosaic.twin import twin
@@ -22,47 +23,68 @@ from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.segment import segment
 from geosynth.training.train import train
 
-Progress = Callable[[int, int], None]  # done, total
+Progress = Callable[[int, int], None]
+"""Told steps (blocks, tiles) done and in all."""
 
-_BATCH = 16  # tiles read at once
 
+class Score(BaseModel):
+    """What a segmenter reaches on the real test tiles."""
 
-@dataclass(frozen=True)
-class Score:
-    """What a segmenter reaches on the real test tiles.
-
-    Attributes:
-        miou: mean over the classes that occur, 0..1.
-        class_iou: of each class; None where it neither occurs nor is predicted.
-        num_real, num_synthetic: tiles that it was trained on.
-        num_test: tiles that it was tested on.
-        weights: what its encoder began with: "scratch", "imagenet" or a file.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     miou: float
-    class_iou: Mapping[str, float | None]
+    """Mean over the classes that occur, 0..1."""
+    class_iou: dict[str, float | None]
+    """Of each class; None where it neither occurs nor is predicted."""
     num_real: int
+    """Tiles that it was trained on."""
     num_synthetic: int
     num_test: int
+    """Tiles that it was tested on."""
     weights: str
+    """What its encoder began with: "scratch", "imagenet" or a file."""
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """How far synthetic tiles are from the real ones at the same places, and how much two realisations differ.
+class Likeness(BaseModel):
+    """How far synthetic tiles are from the real ones at the same places, and how much two realisations differ."""
 
-    Attributes:
-        frechet: squared Frechet distance, by feature space.
-        diversity: mean absolute difference of two realisations, raster values a pixel and band.
-        num_tiles: real tiles, and as many synthetic ones.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    frechet: Mapping[str, float]
+    frechet: dict[str, float]
+    """Squared Frechet distance, by feature space."""
     diversity: float
-    num_tiles: int
+    """Mean absolute difference of two realisations, raster values a pixel and band."""
+    num_compared: int
+    """Real tiles, and as many synthetic ones."""
 
 
-class Verbs(Protocol):
+class CellResult(Score):
+    """What a finished cell leaves behind: a score and, where images were compared, their likeness."""
+
+    frechet: dict[str, float] | None = None
+    diversity: float | None = None
+    num_compared: int | None = None
+    model_sha256: str | None = None
+    """Of the generator; None without synthetic tiles."""
+    seconds: float
+    """Of the segmenter and the comparison."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """From `result.json`; None if there is none.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: damaged; delete it to have the cell done again") from error
+
+
+class Operations(Protocol):
     """The work of a cell. Each makes `out`, whole or not at all, and goes on where an interrupted call stopped."""
 
     def train(self, source: PatchSource, out: Path, settings: TrainSettings, fold: str, progress: Progress) -> Path:
@@ -91,19 +113,18 @@ class Verbs(Protocol):
         """Distances of two twins of one fold, and between them."""
 
 
-class RealVerbs:
-    """geosynth's own."""
+class GeosynthOperations:
+    """geosynth's own. See `Operations`."""
 
     def train(self, source: PatchSource, out: Path, settings: TrainSettings, fold: str, progress: Progress) -> Path:
-        """See `Verbs`. The checkpoint goes: it is several times as large as the model, and there are many."""
+        """The checkpoint goes: it is several times as large as the model, and there are many."""
         model = train(source, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
         (out / "last.ckpt").unlink(missing_ok=True)
         return model
 
-    def twin(
+    def twin(  # noqa: D102
         self, source: PatchSource, out: Path, model: Path, settings: GenerateSettings, fold: str, progress: Progress
     ) -> None:
-        """See `Verbs`."""
         twin(
             source,
             out,
@@ -123,24 +144,23 @@ class RealVerbs:
         test_fold: str,
         progress: Progress,
     ) -> Score:
-        """See `Verbs`. The segmenter itself goes: a study makes hundreds. Its report stays."""
+        """The segmenter itself goes: a study makes hundreds. Its report stays."""
         report = segment(
             store, out, settings, synthetic=twin, train_fold=train_fold, test_fold=test_fold, progress=progress
         )
         (out / "model.safetensors").unlink(missing_ok=True)
         return Score(
-            report.miou,
-            report.class_iou,
-            report.real_tiles,
-            report.synthetic_tiles,
-            report.test_tiles,
-            report.weights,
+            miou=report.miou,
+            class_iou=report.class_iou,
+            num_real=report.real_tiles,
+            num_synthetic=report.synthetic_tiles,
+            num_test=report.test_tiles,
+            weights=report.weights,
         )
 
-    def compare(
+    def compare(  # noqa: D102
         self, store: Store, twins: tuple[Path, Path], fold: str, tile_size: int, progress: Progress
     ) -> Likeness:
-        """See `Verbs`."""
         first, second = twins
         return measure_likeness(store, (Store(first), Store(second)), fold, tile_size, progress)
 
@@ -165,31 +185,30 @@ def measure_likeness(
     """
     if store.dtype != np.uint8:
         raise DataError(f"{store.path}: the features need uint8 imagery, not {store.dtype}")
-    extractor = load_extractor("efficientnet-lite0", device=best_device())
-    spaces = composites(store.band_names)
     tiles = TileView(store, fold, tile_size, tile_size, edge="skip")
-    features: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {name: ([], []) for name in spaces}
-    differences = []
-    for start in range(0, len(tiles), _BATCH):
-        windows = tiles[start : start + _BATCH]
-        real, first, second = (
-            np.stack([source.read_image(window) for window in windows]) for source in (store, *twins)
-        )
-        differences.append(np.abs(first.astype(np.int16) - second).mean(axis=(1, 2, 3)))
-        for name, bands in spaces.items():
-            for found, images in zip(features[name], (real, first), strict=True):
-                found.append(extractor.embed(images[:, bands]))
-        progress(min(start + _BATCH, len(tiles)), len(tiles))
     if len(tiles) < 2:
         raise DataError(
             f"{store.path}: fold {fold!r} has {len(tiles)} whole tiles of {tile_size} px, too few for a distance:"
             " two at least"
         )
+    extractor = load_extractor("efficientnet-lite0", device=best_device())
+    spaces = [
+        Space(f"{extractor.name} ({name})", extractor, bands, None)
+        for name, bands in composites(store.band_names).items()
+    ]
+    of_real, of_synthetic = TileFeatures(spaces), TileFeatures(spaces)
+    differences = []
+    for start in range(0, len(tiles), BATCH):
+        windows = list(tiles[start : start + BATCH])
+        real, first, second = (
+            np.stack([source.read_image(window) for window in windows]) for source in (store, *twins)
+        )
+        of_real.add(windows, range(start, start + len(windows)), real)
+        of_synthetic.add(windows, range(start, start + len(windows)), first)
+        differences.append(np.abs(first.astype(np.int16) - second).mean(axis=(1, 2, 3)))
+        progress(start + len(windows), len(tiles))
     return Likeness(
-        {
-            f"{extractor.name} ({name})": frechet_distance(*(np.concatenate(rows) for rows in both))
-            for name, both in features.items()
-        },
-        float(np.concatenate(differences).mean()),
-        len(tiles),
+        frechet={space.name: frechet_distance(of_real.of(space.name), of_synthetic.of(space.name)) for space in spaces},
+        diversity=float(np.concatenate(differences).mean()),
+        num_compared=len(tiles),
     )

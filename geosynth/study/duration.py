@@ -1,0 +1,223 @@
+"""What a study would do, and about how long: from finished work of the same kind, or from a few steps of it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from geosynth.config import SegmentSettings, TrainSettings
+from geosynth.raster.stores.store import Store
+from geosynth.study.artifacts import KINDS, Artifacts, source_for_twin
+from geosynth.study.operations import Progress
+from geosynth.study.plan import Artifact, Cell, GivenGenerator, Recipe, TrainedGenerator, Twin
+from geosynth.study.study import Study
+
+_STEPS = 5  # that are timed
+_SECONDS = 15.0  # after which timing of what has no steps is broken off
+
+
+class Work(BaseModel):
+    """All artifacts of one kind."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    """ "generators", "twins" or "cells"."""
+    todo: int
+    finished: int
+    seconds: float | None
+    """That one takes, on average over those to do; None where nothing is to do."""
+    source: str
+    """Where this number comes from."""
+
+
+class StudyPlan(BaseModel):
+    """What `run_study` would do."""
+
+    model_config = ConfigDict(frozen=True)
+
+    generator: str
+    """What the synthetic tiles come from, in words."""
+    cells: tuple[tuple[str, bool], ...]
+    """Each with whether it is finished."""
+    work: tuple[Work, ...]
+    """By kind."""
+    workers: int
+    """Among how many it is shared."""
+    hours: float
+    """In all. Shared evenly, which it never quite is."""
+
+
+def expected_work(study: Study, workers: int) -> StudyPlan:
+    """Count what is there, and estimate the rest."""
+    kept = study.artifacts
+    unfinished = {cell.recipe for cell in study.cells if not kept.is_made(cell.recipe)}
+    every = _artifacts(study.cells)
+    # What only finished cells needed is not made again, should it have been deleted.
+    needed = set(_artifacts([cell for cell in study.cells if cell.recipe in unfinished]))
+    todo = [artifact for artifact in every if artifact in needed and not kept.is_made(artifact)]
+    with tempfile.TemporaryDirectory(prefix="geosynth-study-") as folder:
+        probe = _Probe(kept, Store(kept.data), Path(folder))
+        work = tuple(
+            _work(
+                name,
+                [artifact for artifact in todo if isinstance(artifact, kind)],
+                sum(isinstance(artifact, kind) for artifact in every),
+                probe,
+            )
+            for kind, name in KINDS.items()
+        )
+    return StudyPlan(
+        generator=study.generator,
+        cells=tuple((str(cell), cell.recipe not in unfinished) for cell in study.cells),
+        work=work,
+        workers=workers,
+        hours=sum(entry.todo * (entry.seconds or 0) for entry in work) / 3600 / workers,
+    )
+
+
+def _artifacts(cells: Sequence[Cell]) -> list[Artifact]:
+    """All that cells need and are, each once."""
+    found: dict[Artifact, None] = {}
+    for cell in cells:
+        for twin in (cell.recipe.twin, *(cell.recipe.compared or ())):
+            if twin is not None:
+                found |= {twin.generator: None, twin: None}
+        found[cell.recipe] = None
+    return list(found)
+
+
+def _work(kind: str, todo: Sequence[Artifact], total: int, probe: _Probe) -> Work:
+    finished = total - len(todo)
+    if not todo:
+        return Work(kind=kind, todo=0, finished=finished, seconds=None, source="nothing to do")
+    rates = list(_known_rates(probe.artifacts.out / kind, probe.store))
+    if rates:
+        amounts = [_amount(artifact.model_dump(mode="json"), probe.store) for artifact in todo]
+        seconds = sum(rates) / len(rates) * sum(amounts) / len(amounts)
+        source = f"from {len(rates)} finished {kind}"
+    else:
+        seconds, source = probe.time(todo[0])
+    return Work(kind=kind, todo=len(todo), finished=finished, seconds=seconds, source=source)
+
+
+def _known_rates(folder: Path, store: Store) -> Iterator[float]:
+    """Seconds an amount of all artifacts that tell how long they took."""
+    for path in sorted(folder.glob("*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            yield float(values["seconds"]) / _amount(values, store)
+
+
+def _amount(made_of: dict[str, Any], store: Store) -> float:
+    """How much work an artifact is, by what it is made of: steps of generators and segmenters, pixels of twins."""
+    for part in ("train", "segment"):
+        if part in made_of:
+            return float(made_of[part]["steps"])
+    if made_of["tiles"] is not None:
+        return float(made_of["tiles"]["synthetic_tiles"] * made_of["tiles"]["tile_size"] ** 2)
+    return float(store.split.area(made_of["fold"]).area)
+
+
+class _Probe:
+    """Times an artifact by making some of it, in a folder that is thrown away."""
+
+    def __init__(self, artifacts: Artifacts, store: Store, folder: Path) -> None:
+        self.artifacts, self.store, self._folder = artifacts, store, folder
+        self._operations = artifacts.operations
+        self._model: Path | None = None
+
+    def time(self, artifact: Artifact) -> tuple[float, str]:
+        """Seconds, and how they were found."""
+        if isinstance(artifact, TrainedGenerator):
+            return self._generator(artifact), f"from {_STEPS} timed steps"
+        if isinstance(artifact, Twin):
+            return self._twin(artifact), f"from up to {_SECONDS:g} s of painting"
+        assert isinstance(artifact, Recipe)
+        return self._cell(artifact), f"from {_STEPS} timed steps and a test"
+
+    def _generator(self, generator: TrainedGenerator) -> float:
+        few = TrainSettings.parse({**generator.train.model_dump(), "steps": _STEPS, "preview_every": 0})
+
+        def train(progress: Progress) -> None:
+            self._model = self._operations.train(self.store, self._folder / "generator", few, generator.fold, progress)
+
+        return _by_steps(train, generator.train.steps)
+
+    def _twin(self, twin: Twin) -> float:
+        if isinstance(twin.generator, GivenGenerator):
+            self._model = Path(twin.generator.path)
+        elif self._model is None:  # finished generators have told their time, but a twin needs one
+            self._generator(twin.generator)
+        model = self._model
+        assert model is not None
+        out, source = self._folder / "twin.zarr", source_for_twin(twin, self.store)
+        return _broken_off(
+            lambda progress: self._operations.twin(source, out, model, twin.generate, twin.fold, progress)
+        )
+
+    def _cell(self, recipe: Recipe) -> float:
+        # Real tiles only, of which a step costs the same.
+        number = max(recipe.segment.real_tiles or 0, recipe.segment.synthetic_tiles or 0)
+        values = {"steps": _STEPS, "real_tiles": number, "synthetic_tiles": 0}
+        few = SegmentSettings.parse({**recipe.segment.model_dump(), **values})
+        out, folds = self._folder / "segmenter", (recipe.train_fold, recipe.test_fold)
+        seconds = _by_steps(
+            lambda progress: self._operations.segment(self.store, out, few, None, *folds, progress),
+            recipe.segment.steps,
+        )
+        if recipe.compared is not None:
+            same, size = Path(self.store.path), recipe.segment.tile_size
+            seconds += _broken_off(
+                lambda progress: self._operations.compare(self.store, (same, same), recipe.test_fold, size, progress)
+            )
+        return seconds
+
+
+class _Enough(Exception):  # noqa: N818 - not an error
+    """An operation was watched for long enough."""
+
+
+class _Clock:
+    """Watches an operation's progress: when each call came, done and total."""
+
+    def __init__(self, limit: float | None = None) -> None:
+        self.start = time.monotonic()
+        self.limit = limit
+        self.calls: list[tuple[float, int, int]] = []
+
+    def tick(self, done: int, total: int) -> None:
+        self.calls.append((time.monotonic(), done, total))
+        if self.limit is not None and done and self.passed() > self.limit:
+            raise _Enough
+
+    def passed(self) -> float:
+        return time.monotonic() - self.start
+
+
+def _by_steps(operation: Callable[[Progress], Any], steps: int) -> float:
+    """Seconds of an operation of many steps, by one of `_STEPS`: those of a step, and what comes before and after."""
+    clock = _Clock()
+    operation(clock.tick)
+    total = clock.passed()
+    times = [when for when, done, _ in clock.calls if done]
+    step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else total / _STEPS
+    return max(0.0, total - _STEPS * step) + steps * step
+
+
+def _broken_off(operation: Callable[[Progress], Any]) -> float:
+    """Seconds of an operation that is broken off when it has been watched for long enough."""
+    clock = _Clock(_SECONDS)
+    try:
+        operation(clock.tick)
+    except _Enough:
+        _, done, total = clock.calls[-1]
+        return clock.passed() * total / done
+    return clock.passed()

@@ -44,7 +44,7 @@ _FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32
 _LARGEST_LOSS = 1e6  # beyond, a training has diverged
 
 # (steps done, steps to do, seconds that remain by the estimate)
-Progress = Callable[[int, int, float], None]
+StepProgress = Callable[[int, int, float], None]
 
 
 def open_fabric(precision: str, device: str, devices: int = 1, environment: ClusterEnvironment | None = None) -> Fabric:
@@ -168,12 +168,13 @@ class Loop:
         save_every: int | None = None,
         max_time: float | None = None,
         resume: Checkpoint | None = None,
-        progress: Progress = lambda done, total, left: None,
+        progress: StepProgress = lambda done, total, left: None,
     ) -> None:
         self.path, self.job, self.fabric, self.steps, self.progress = path, job, fabric, steps, progress
         self.save_minutes, self.save_every, self.max_time = save_minutes, save_every, max_time
         self.done, self.seconds = (resume.steps, resume.seconds) if resume else (0, 0.0)
         self.is_interrupted = self.is_save_due = False
+        self._is_stop_asked = False  # by Ctrl-C: acted upon at the end of a step, which is followed by a checkpoint
         self._earlier_steps, self._earlier_seconds = self.done, self.seconds
 
     def __enter__(self) -> Self:
@@ -191,13 +192,13 @@ class Loop:
             signal.signal(signal.SIGINT, self._handler)
         if isinstance(error, TrainingError) and self.path.exists():
             raise TrainingError(f"{error}; {self.path} is kept") from error
-        if error is None and self.is_interrupted:
+        if error is None and (self.is_interrupted or self._is_stop_asked):
             raise KeyboardInterrupt
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
-        if self.is_interrupted:
+        if self._is_stop_asked:
             raise KeyboardInterrupt
-        self.is_interrupted = True
+        self._is_stop_asked = True
 
     @property
     def share(self) -> float:
@@ -222,7 +223,7 @@ class Loop:
     def end_step(self) -> None:
         """Count a step. All processes together."""
         now = time.monotonic()
-        own = (now - self._started, (now - self._saved) / 60, self.is_interrupted)
+        own = (now - self._started, (now - self._saved) / 60, self._is_stop_asked)
         seconds, minutes, self.is_interrupted = self.fabric.broadcast(own)
         self.done, self.seconds = self.done + 1, self._earlier_seconds + seconds
         by_steps = self.save_every is not None and self.done % self.save_every == 0
@@ -326,8 +327,14 @@ class LossHistory:
         self._count += 1
 
 
-def made_ahead(items: Iterable[_Item]) -> Iterator[_Item]:
-    """The same items, each made in a thread while the one before is in use."""
+def made_ahead(items: Iterable[_Item], device: torch.device) -> Iterator[_Item]:
+    """The same items; for a GPU each is made in a thread while the one before is in use.
+
+    On a CPU the thread would take its time from the step.
+    """
+    if device.type == "cpu":
+        yield from items
+        return
     iterator = iter(items)
     end = object()
     with ThreadPoolExecutor(1) as pool:

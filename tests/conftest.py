@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,14 @@ from geosynth.legend import CHESAPEAKE
 from geosynth.models.generator import SpadeGenerator
 from geosynth_cli import app
 from rasters import NORTH_UP, UTM_18N
+
+
+@pytest.fixture
+def ctrl_c_is_pythons() -> Iterator[None]:
+    """Jobs in the background start with SIGINT ignored; what is tested is a command that a user sees."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.fixture(scope="session")

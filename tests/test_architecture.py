@@ -38,7 +38,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "loop": {"models"},
     "training": {"loop", "patches", "raster", "models", "checkpoint", "config", "legend"},
     "mosaic": {"grid", "raster", "checkpoint", "models", "legend", "config"},
-    "segmentation": {"patches", "grid", "raster", "models", "legend", "config", "header", "estimate"},
+    "segmentation": {"loop", "patches", "grid", "raster", "models", "legend", "config", "header", "estimate"},
     "evaluation": {
         *("patches", "grid", "raster", "legend", "config", "checkpoint", "models"),
         *("mosaic", "segmentation", "estimate", "page"),
@@ -57,8 +57,8 @@ ONLY_IN = {
     "rasterio": {"raster"},
     "rioxarray": {"raster"},
     "zarr": {"raster"},
-    "torchgeo": {"patches", "segmentation"},
-    "lightning": {"patches", "loop", "training", "segmentation"},
+    "torchgeo": {"patches"},
+    "lightning": {"patches", "loop", "training"},
     "torch": {
         *("models", "checkpoint", "patches", "loop", "training", "mosaic"),
         *("segmentation", "evaluation", "study"),

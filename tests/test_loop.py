@@ -14,14 +14,7 @@ from geosynth import loop as module
 from geosynth.errors import CheckpointError, TrainingError
 from geosynth.loop import Checkpoint, Loop, LossHistory, made_ahead, number_format, open_fabric
 
-
-@pytest.fixture(autouse=True)
-def _ctrl_c_is_pythons():
-    """Jobs in the background start with SIGINT ignored; what is tested is a command that a user sees."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, earlier)
-
+pytestmark = pytest.mark.usefixtures("ctrl_c_is_pythons")
 
 # --- Devices and number formats.
 
@@ -180,6 +173,27 @@ def test_ctrl_c_lets_the_step_end_and_makes_a_checkpoint_due(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_between_steps_waits_for_a_checkpoint_too(tmp_path):
+    """Whenever it comes, no step that was done is lost."""
+    saved = []
+    with pytest.raises(KeyboardInterrupt), start(tmp_path / "last.ckpt") as loop:
+        for batch in loop.until_over("abcd"):
+            loop.end_step()
+            if loop.is_save_due:
+                saved.append(loop.done)
+            if batch == "b":
+                signal.raise_signal(signal.SIGINT)
+    assert saved == [loop.done] == [3]
+
+
+def test_ctrl_c_after_the_last_step_is_not_lost(tmp_path):
+    with pytest.raises(KeyboardInterrupt), start(tmp_path / "last.ckpt") as loop:
+        for _ in loop.until_over("abcd"):
+            loop.end_step()
+        signal.raise_signal(signal.SIGINT)
+    assert loop.is_finished
+
+
 def test_ctrl_c_twice_does_not_wait(tmp_path):
     with pytest.raises(KeyboardInterrupt), start(tmp_path / "last.ckpt") as loop:
         for _ in loop.until_over("abcd"):
@@ -205,6 +219,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         loop.save(network)
     with pytest.raises(KeyboardInterrupt), start(tmp_path / "a") as loop:
         signal.raise_signal(signal.SIGINT)
+        loop.end_step()
         loop.save(network)
     assert not list(tmp_path.iterdir())
 
@@ -241,7 +256,7 @@ def test_items_are_made_ahead_in_order_and_once():
             yield item
 
     used = []
-    for item in made_ahead(items()):
+    for item in made_ahead(items(), torch.device("cuda")):
         deadline = time.monotonic() + 60
         while len(made) < min(5, item + 2):  # the next one comes while this is in use
             assert time.monotonic() < deadline
@@ -251,12 +266,19 @@ def test_items_are_made_ahead_in_order_and_once():
     assert made == [(item, False) for item in range(5)]
 
 
+def test_on_a_cpu_nothing_is_made_ahead():
+    made = []
+    items = made_ahead(map(made.append, range(3)), torch.device("cpu"))
+    next(items)
+    assert made == [0]
+
+
 def test_an_error_comes_out_where_the_item_would():
     def items():
         yield 1
         raise KeyError("two")
 
-    items = made_ahead(items())
+    items = made_ahead(items(), torch.device("cuda"))
     assert next(items) == 1
     with pytest.raises(KeyError):
         next(items)

@@ -20,8 +20,8 @@ from geosynth.raster.bands import open_bands
 from geosynth.raster.class_table import label_profile, write_attribute_table
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.read import Raster, RasterFile, bounded_cache
+from geosynth.raster.stores.source import Progress
 from geosynth.raster.unfinished_image import UnfinishedImage
-from geosynth.segmentation.segment import Progress
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from geosynth.version import __version__
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from kornia.enhance import adjust_brightness, adjust_contrast
-from torch import Tensor
 
-from geosynth.config import BandSettings, SegmentSettings
+from geosynth.config import SegmentSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
 from geosynth.grid.groups import touching_groups
 from geosynth.models.super_resolution import CoarseShares, estimate_shares
 from geosynth.patches.module import check_alike
-from geosynth.patches.transforms import NetworkScaling, random_dihedral
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource, check_twin
 from geosynth.raster.stores.tiles import TileView
@@ -328,96 +324,3 @@ def coarse_tiles(data: SegmentData, name: str, crop_size: int | None) -> CoarseT
 def _encode(raw: Array, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     place = np.minimum(np.searchsorted(values, raw), len(values) - 1)
     return np.where(values[place] == raw, place, len(values)).astype(np.uint8)
-
-
-# --- Ordinary augmentation of train tiles: flips, quarter turns, contrast and brightness.
-
-_CONTRAST = 0.2
-_BRIGHTNESS = 0.1
-
-
-def augment(image: Tensor, mask: Tensor, how: str, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Change each sample of a batch at random.
-
-    Args:
-        image: (B, bands, N, N) in [-1, 1].
-        mask: (B, N, N).
-        how: "none"; "flips": one of the eight symmetries of the square, image and mask alike; "flips+colour": also all
-            values, counted from the low end of their range, times 0.8 to 1.2 and plus -0.1 to 0.1 of the range. One
-            change holds for all bands of an image, as light and exposure do: near infrared keeps its relation to red,
-            by which vegetation is told.
-        rng: of the draws.
-
-    Returns:
-        both, of the same shapes; images stay in [-1, 1].
-    """
-    if how == "none":
-        return image, mask
-    image, mask = random_dihedral(image, mask, rng)
-    if how == "flips+colour":
-        draws = 2 * torch.rand((2, len(image)), generator=rng) - 1
-        unit = adjust_contrast((image + 1) / 2, 1 + _CONTRAST * draws[0])
-        image = 2 * adjust_brightness(unit, _BRIGHTNESS * draws[1]) - 1
-    return image, mask
-
-
-# --- Batches of train tiles: each a function of (seed, step).
-
-Batch = dict[str, Tensor]
-
-_FINE, _COARSE, _CHANGES = range(3)  # streams of random numbers
-
-
-class Batches:
-    """Train batches in order, endlessly usable from any step on.
-
-    Each tile comes once before any comes again, in a new random order each time. A batch holds `image` (B, bands, N, N)
-    float32 in [-1, 1] and `mask` (B, N, N) int64 class indices; with coarse tiles also `coarse_image` and
-    `coarse_mask`, as many, the mask of coarse class indices.
-
-    Args:
-        tiles: with class labels.
-        coarse: with coarse labels, or None.
-        bands: how raster values map to [-1, 1].
-        settings: batch size, crops, augmentation, seed, number of steps.
-        start: the first step to give.
-    """
-
-    def __init__(
-        self, tiles: TileSet, coarse: CoarseTiles | None, bands: BandSettings, settings: SegmentSettings, start: int = 0
-    ) -> None:
-        self.tiles, self.coarse, self.settings, self.start = tiles, coarse, settings, start
-        self._scaling = NetworkScaling(bands)
-        self._order = lru_cache(maxsize=4)(self._shuffled)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return map(self.batch, range(self.start, self.settings.steps))
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step."""
-        batch = self._part(self.tiles, step, _FINE)
-        if self.coarse is not None:
-            part = self._part(self.coarse, step, _COARSE)
-            batch |= {"coarse_image": part["image"], "coarse_mask": part["mask"]}
-        return batch
-
-    def _part(self, tiles: Sequence[tuple[Array, Array]], step: int, stream: int) -> Batch:
-        settings = self.settings
-        rng = np.random.default_rng([settings.seed, _CHANGES, stream, step])
-        images, masks = [], []
-        for position in range(step * settings.batch_size, (step + 1) * settings.batch_size):
-            turn, place = divmod(position, len(tiles))
-            image, mask = tiles[int(self._order(stream, turn, len(tiles))[place])]
-            if settings.crop_size is not None:
-                row, column = rng.integers(0, settings.tile_size - settings.crop_size, 2, endpoint=True)
-                rows, columns = slice(row, row + settings.crop_size), slice(column, column + settings.crop_size)
-                image, mask = image[:, rows, columns], mask[rows, columns]
-            images.append(image)
-            masks.append(mask)
-        batch = self._scaling({"image": torch.from_numpy(np.stack(images)), "mask": torch.from_numpy(np.stack(masks))})
-        draws = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        pixels, labels = augment(batch["image"].nan_to_num_(0), batch["mask"], settings.augment, draws)
-        return {"image": pixels.contiguous(memory_format=torch.channels_last), "mask": labels}
-
-    def _shuffled(self, stream: int, turn: int, count: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng([self.settings.seed, stream, turn]).permutation(count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import segmentation_models_pytorch as smp
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from geosynth.config import SegmentSettings
@@ -22,8 +19,11 @@ from geosynth.errors import CheckpointError, DataError
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.models.device import full_float32, uses_bfloat16
-from geosynth.models.reference import read_state
 from geosynth.segmentation.scores import Confusion
+from geosynth.segmentation.unet import build_unet
+
+_STRIDE = 32  # of the encoder: heights and widths are multiples
+_BATCH = 8
 
 
 class SegmenterCard(Card):
@@ -39,83 +39,6 @@ class SegmenterCard(Card):
     def _describe_other(cls, metadata: dict[str, str]) -> str:
         what = "a generator" if "geosynth" in metadata else "a safetensors file"
         return f"{what}, but not a segmenter; make one with `geosynth segment`"
-
-
-# --- ImageNet weights for the encoder, downloaded or from a file.
-
-
-def load_encoder_weights(unet: nn.Module, encoder: str, weights: str) -> str:
-    """Replace the random weights of a U-Net's encoder. Does nothing for "none".
-
-    Of a first convolution made for three bands, a fourth and further bands get the mean; with fewer than three bands
-    all do. It is scaled so that a grey image means to it what it did.
-
-    Args:
-        unet: of segmentation_models_pytorch.
-        encoder: its name there.
-        weights: "none", "imagenet" (downloaded through segmentation_models_pytorch), or a local .pth or .safetensors.
-
-    Returns:
-        what it starts from, for the report: "scratch", "imagenet", or the file's name.
-
-    Raises:
-        CheckpointError: if they cannot be had, or are of another network.
-    """
-    if weights == "none":
-        return "scratch"
-    if weights == "imagenet":
-        state = _downloaded(encoder)
-    elif weights.endswith(".safetensors"):
-        state = _read_safetensors(Path(weights))
-    else:
-        state = read_state(weights)
-    own: nn.Module = unet.encoder  # type: ignore[assignment]
-    expected = own.state_dict()
-    state = {name: value for name, value in state.items() if name in expected}  # without a classifier's head
-    for name, value in state.items():
-        if value.ndim == 4 and value.shape[1] == 3 != expected[name].shape[1]:
-            state[name] = _spread(value, expected[name].shape[1])
-    try:
-        own.load_state_dict(state)
-    except (RuntimeError, KeyError) as error:
-        raise CheckpointError(f"{weights}: not the weights of a {encoder} encoder") from error
-    return weights if weights == "imagenet" else Path(weights).name
-
-
-def _spread(kernels: Tensor, bands: int) -> Tensor:
-    """(out, 3, height, width) to (out, bands, height, width)."""
-    mean = kernels.mean(1, keepdim=True)
-    parts = [kernels, mean.expand(-1, bands - 3, -1, -1)] if bands > 3 else [mean.expand(-1, bands, -1, -1)]
-    return torch.cat(parts, dim=1) * (3 / bands)
-
-
-def _downloaded(encoder: str) -> dict[str, Tensor]:
-    hub = logging.getLogger("huggingface_hub")  # which tells of each of its tries
-    level = hub.level
-    hub.setLevel(logging.ERROR)
-    try:
-        state: dict[str, Tensor] = smp.encoders.get_encoder(encoder, in_channels=3, weights="imagenet").state_dict()
-    except Exception as error:  # of the network, the hub and timm: each has its own
-        raise CheckpointError(
-            f"ImageNet weights of {encoder} cannot be downloaded ({type(error).__name__}); give a local file, or train"
-            " from scratch with weights=none"
-        ) from error
-    finally:
-        hub.setLevel(level)
-    return state
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file") from error
-
-
-_STRIDE = 32  # of the encoder: heights and widths are multiples
-_BATCH = 8
 
 
 class Segmenter:
@@ -229,17 +152,12 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
     full = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     try:
         with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-            network = smp.Unet(
-                card.settings.encoder,
-                encoder_weights=None,
-                in_channels=len(card.bands.names),
-                classes=card.legend.num_classes,
-            )
+            network = build_unet(card.settings.encoder, len(card.bands.names), card.legend.num_classes)
         network.load_state_dict(full, assign=True)
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: its weights do not fit its settings") from error
     try:
-        network = network.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"device {device!r} cannot be used") from error
     return Segmenter(network, card, path)

@@ -17,7 +17,7 @@ from geosynth.checkpoint import ModelCard, save_generator
 from geosynth.config import TrainSettings
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, writing
-from geosynth.loop import Loop, LossHistory, Progress, made_ahead, open_fabric
+from geosynth.loop import Loop, LossHistory, StepProgress, made_ahead, open_fabric
 from geosynth.models.device import best_device, keep_freed_memory, plain_memory_error
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
@@ -41,7 +41,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     fold: str = "train",
-    progress: Progress = lambda done, total, left: None,
+    progress: StepProgress = lambda done, total, left: None,
 ) -> Path:
     """Train a generator on one fold of imagery with labels.
 
@@ -97,7 +97,7 @@ def _run(
     out: Path,
     settings: TrainSettings,
     fold: str,
-    progress: Progress = lambda done, total, left: None,
+    progress: StepProgress = lambda done, total, left: None,
 ) -> tuple[SpadeStep, ModelCard]:
     """One process's part of `train`, up to the trained networks; errors as there."""
     keep_freed_memory()
@@ -188,15 +188,15 @@ def _fit(loop: Loop, step: SpadeStep, patches: PatchModule, out: Path) -> None:
 
 
 def _draws(step: SpadeStep, patches: PatchModule, start: int) -> Iterator[TrainBatch]:
-    """The batches of all steps from `start` on, with what they draw; ahead of the steps if these run on a GPU."""
+    """The batches of all steps from `start` on, with what they draw."""
 
     def draws() -> Iterator[TrainBatch]:
         for number, sample in enumerate(loader, start):
-            yield step.draw(number, sample["image"], sample["mask"])
+            batch = step.draw(number, sample["image"], sample["mask"])
+            yield batch.apply(Tensor.pin_memory) if step.fabric.device.type == "cuda" else batch
 
     loader = iter(patches.train_dataloader())  # here: processes are not to be forked in a thread
-    on_gpu = step.fabric.device.type == "cuda"
-    return made_ahead(batch.apply(Tensor.pin_memory) for batch in draws()) if on_gpu else draws()
+    return made_ahead(draws(), step.fabric.device)
 
 
 def _upload(drawn: TrainBatch, patches: PatchModule, device: torch.device) -> TrainBatch:

@@ -8,7 +8,8 @@ import torch
 from segment_stores import BANDS, TINY
 
 from geosynth.config import BandSettings
-from geosynth.segmentation.data import Batches, augment, open_data
+from geosynth.segmentation.batches import Batches, augment
+from geosynth.segmentation.data import open_data
 
 SCALE = BandSettings(names=BANDS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from segment_stores import BANDS, COLOURS, LEGEND, TINY, make_segment_store
 from sklearn.metrics import jaccard_score
 
-from geosynth.errors import CheckpointError, DataError, OutputError, SettingsError
+from geosynth.errors import CheckpointError, DataError, OutputError, SettingsError, TrainingError
+from geosynth.loop import Checkpoint
 from geosynth.segmentation import segment as module
 from geosynth.segmentation.scores import SegmentReport
 from geosynth.segmentation.segment import segment
@@ -80,13 +82,70 @@ def test_an_interrupted_training_goes_on_to_the_same_end(segment_store, tmp_path
     with pytest.raises(Stop):
         segment(segment_store, tmp_path / "part", settings, progress=stop)
     assert files_in(tmp_path / "part") == ["last.ckpt"]
-    assert torch.load(tmp_path / "part" / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert Checkpoint.load(tmp_path / "part" / "last.ckpt").steps == 4
     told = []
     segment(segment_store, tmp_path / "part", settings, progress=lambda done, total: told.append((done, total)))
     assert told == [(5, 6), (6, 6)]
     whole, part = (tmp_path / name / "model.safetensors" for name in ("whole", "part"))
     assert whole.read_bytes() == part.read_bytes()
     assert files_in(tmp_path / "part") == ["model.safetensors", "report.json"]
+
+
+@pytest.mark.usefixtures("ctrl_c_is_pythons")
+def test_ctrl_c_keeps_what_is_done(segment_store, tmp_path):
+    """However long it is until `save_minutes` are over; what goes on from it ends in the same bytes."""
+    settings = TINY.model_copy(update={"steps": 4})
+    segment(segment_store, tmp_path / "whole", settings)
+
+    def press(done, total):
+        if done == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        segment(segment_store, tmp_path / "part", settings, progress=press)
+    assert Checkpoint.load(tmp_path / "part" / "last.ckpt").steps == 3  # the next step ends first
+    told = []
+    segment(segment_store, tmp_path / "part", settings, progress=lambda done, total: told.append(done))
+    assert told == [4]
+    whole, part = (tmp_path / name / "model.safetensors" for name in ("whole", "part"))
+    assert whole.read_bytes() == part.read_bytes()
+
+
+def test_a_training_that_was_stopped_in_the_test_is_not_trained_again(segment_store, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_test", stop)
+        with pytest.raises(KeyboardInterrupt):
+            segment(segment_store, tmp_path, TINY)
+    monkeypatch.setattr(module, "_loss", None)
+    assert segment(segment_store, tmp_path, TINY).test_tiles == 12
+
+
+def test_a_loss_that_is_no_number_stops_it(segment_store, tmp_path, monkeypatch):
+    original, calls = module._loss, []
+
+    def diverge(*args):
+        calls.append(0)
+        return original(*args) * (float("nan") if len(calls) == 2 else 1.0)
+
+    monkeypatch.setattr(module, "_loss", diverge)
+    with pytest.raises(
+        TrainingError, match=r"step 2: loss 'cross-entropy' is nan; lower learning_rate; .*ckpt is kept"
+    ):
+        segment(segment_store, tmp_path, TINY, save_minutes=1e-9)
+    assert Checkpoint.load(tmp_path / "last.ckpt").steps == 1
+
+
+def test_without_a_class_there_is_no_loss():
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    labels = torch.full((2, 4, 4), 3)
+    module._cross_entropy(logits, labels).backward()
+    assert not logits.grad.any()
+    labels[0, 1, 2] = 1
+    expected = torch.nn.functional.cross_entropy(logits, labels, ignore_index=3)
+    torch.testing.assert_close(module._cross_entropy(logits, labels), expected)
 
 
 @pytest.mark.parametrize("damage", ["settings", "bytes"])

@@ -13,7 +13,8 @@ from torch import nn
 import geosynth
 from geosynth.errors import CheckpointError, DataError
 from geosynth.segmentation.scores import Confusion
-from geosynth.segmentation.segmenter import load_encoder_weights, load_segmenter, save_segmenter
+from geosynth.segmentation.segmenter import load_segmenter, save_segmenter
+from geosynth.segmentation.unet import load_encoder_weights
 
 
 def random_images(count=3, height=64, width=64):

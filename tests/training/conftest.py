@@ -1,19 +1,9 @@
 """Stores and trainings that several tests look at."""
 
-import signal
-
 import pytest
 from trainings import TINY, make_store
 
 from geosynth.training.train import train
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c_is_pythons():
-    """Jobs in the background start with SIGINT ignored; what is tested is a command that a user sees."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.fixture(scope="session")

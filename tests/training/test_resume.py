@@ -30,6 +30,8 @@ from geosynth.training import train as train_module
 from geosynth.training.records import Records
 from geosynth.training.train import train
 
+pytestmark = pytest.mark.usefixtures("ctrl_c_is_pythons")
+
 
 @pytest.fixture(scope="module")
 def unbroken(store, tmp_path_factory):

@@ -1,0 +1,105 @@
+"""The network of a segmenter: the U-Net of segmentation_models_pytorch, and what its encoder starts from."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from geosynth.errors import CheckpointError, SettingsError
+from geosynth.models.reference import read_state
+
+
+def build_unet(encoder: str, num_bands: int, num_classes: int) -> nn.Module:
+    """A U-Net with random weights: (B, num_bands, H, W) to logits (B, num_classes, H, W).
+
+    Args:
+        encoder: its name in segmentation_models_pytorch, with "tu-" before it one of timm's.
+        num_bands: of the images.
+        num_classes: of the labels.
+
+    Raises:
+        SettingsError: if there is no such encoder.
+    """
+    try:
+        network: nn.Module = smp.Unet(encoder, encoder_weights=None, in_channels=num_bands, classes=num_classes)
+    except (KeyError, ValueError, RuntimeError) as error:  # smp's, and timm's
+        raise SettingsError(
+            f"encoder {encoder!r}: segmentation_models_pytorch has none of that name for {num_bands} bands"
+        ) from error
+    return network
+
+
+def load_encoder_weights(unet: nn.Module, encoder: str, weights: str) -> str:
+    """Replace the random weights of a U-Net's encoder. Does nothing for "none".
+
+    Of a first convolution made for three bands, a fourth and further bands get the mean; with fewer than three bands
+    all do. It is scaled so that a grey image means to it what it did.
+
+    Args:
+        unet: of segmentation_models_pytorch.
+        encoder: its name there.
+        weights: "none", "imagenet" (downloaded through segmentation_models_pytorch), or a local .pth or .safetensors.
+
+    Returns:
+        what it starts from, for the report: "scratch", "imagenet", or the file's name.
+
+    Raises:
+        CheckpointError: if they cannot be had, or are of another network.
+    """
+    if weights == "none":
+        return "scratch"
+    if weights == "imagenet":
+        state = _downloaded(encoder)
+    elif weights.endswith(".safetensors"):
+        state = _read_safetensors(Path(weights))
+    else:
+        state = read_state(weights)
+    own: nn.Module = unet.encoder  # type: ignore[assignment]
+    expected = own.state_dict()
+    state = {name: value for name, value in state.items() if name in expected}  # without a classifier's head
+    for name, value in state.items():
+        if value.ndim == 4 and value.shape[1] == 3 != expected[name].shape[1]:
+            state[name] = _spread(value, expected[name].shape[1])
+    try:
+        own.load_state_dict(state)
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(f"{weights}: not the weights of a {encoder} encoder") from error
+    return weights if weights == "imagenet" else Path(weights).name
+
+
+def _spread(kernels: Tensor, bands: int) -> Tensor:
+    """(out, 3, height, width) to (out, bands, height, width)."""
+    mean = kernels.mean(1, keepdim=True)
+    parts = [kernels, mean.expand(-1, bands - 3, -1, -1)] if bands > 3 else [mean.expand(-1, bands, -1, -1)]
+    return torch.cat(parts, dim=1) * (3 / bands)
+
+
+def _downloaded(encoder: str) -> dict[str, Tensor]:
+    hub = logging.getLogger("huggingface_hub")  # which tells of each of its tries
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        state: dict[str, Tensor] = smp.encoders.get_encoder(encoder, in_channels=3, weights="imagenet").state_dict()
+    except Exception as error:  # of the network, the hub and timm: each has its own
+        raise CheckpointError(
+            f"ImageNet weights of {encoder} cannot be downloaded ({type(error).__name__}); give a local file, or train"
+            " from scratch with weights=none"
+        ) from error
+    finally:
+        hub.setLevel(level)
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file") from error

@@ -9,30 +9,37 @@ from geosynth.checkpoint import ModelCard, load_generator, model_path
 from geosynth.errors import RasterError
 from geosynth.files import sha256_of
 from geosynth.raster.read import open_raster
-from geosynth.raster.stores.store import Store, is_store
+from geosynth.raster.remote import find_group, is_remote
+from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.store import Store
 from geosynth.raster.zarr_image import describe_zarr_image, is_zarr_image
 from geosynth.segmentation.segmenter import SegmenterCard
 
 
 def info(file: str | Path | None = None) -> dict[str, Any]:
-    """Describe a model or segmenter (.safetensors), a store, or a raster (or image in Zarr), in plain values.
+    """Describe a model, a segmenter, a store, data in place, a raster, or an image in Zarr, in plain values.
 
     Args:
-        file: what to describe; None, or its name, for the embedded default model.
+        file: what to describe: a file name; a URL of a store, a raster or an image in Zarr; None, or its name, for the
+            embedded default model.
 
     Raises:
         RasterError, CheckpointError: if it is none of these, or damaged.
+        SettingsError, DataError, GridError, LegendError: of a YAML file, if it describes no data that can be used.
     """
-    path = model_path(file)
-    if path.suffix == ".safetensors":
-        return _segmenter(path) if SegmenterCard.is_in(path) else _model(path)
-    if is_zarr_image(path):
-        return describe_zarr_image(path)
-    if is_store(path):
-        return Store(path).describe()
-    if path.is_dir():
-        raise RasterError(f"{path}: a folder, but not a geosynth store")
-    return open_raster(str(file)).describe()
+    if file is None or not is_remote(file):
+        path = model_path(file)
+        if path.suffix == ".safetensors":
+            return _segmenter(path) if SegmenterCard.is_in(path) else _model(path)
+        if path.suffix.lower() in (".yaml", ".yml"):
+            return {"kind": "data in place", "path": str(path), "grids": [one.describe() for one in open_sources(path)]}
+        file = path
+    group = find_group(file)
+    if group is not None:
+        return describe_zarr_image(file) if is_zarr_image(file) else Store(file).describe()
+    if not is_remote(file) and Path(file).is_dir():
+        raise RasterError(f"{file}: a folder, but not a geosynth store")
+    return open_raster(file).describe()
 
 
 def _model(path: Path) -> dict[str, Any]:

@@ -121,6 +121,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> C
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments: object) -> Ran:
+        capfd.readouterr()  # what fixtures printed
         with pytest.raises(SystemExit) as exit_:
             app([str(argument) for argument in arguments])
             sys.exit(0)  # what the console script does when the function returns

@@ -28,7 +28,7 @@ class RangeServer:
                 self._answer(with_body=True)
 
             def _answer(self, *, with_body: bool) -> None:
-                path = folder / self.path.lstrip("/")
+                path = folder / self.path.lstrip("/").split("?")[0]
                 asked = self.headers.get("Range")
                 if not path.is_file():
                     owner.requests.append((self.command, self.path, asked, 0))

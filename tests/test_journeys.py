@@ -184,9 +184,6 @@ REFUSED = {
     ("remote", "split"): r"store\.zarr: .*--file-only",
 }
 BROKEN = {
-    ("files", "info"): "taken for a raster",
-    ("arrays", "info"): "taken for a raster",
-    ("remote", "info"): "taken for a raster",
     ("remote", "split"): "tries to write",
 }
 

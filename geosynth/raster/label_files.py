@@ -12,7 +12,7 @@ from geosynth.legend import Legend
 from geosynth.raster.class_table import ClassTable, legend_of_table, plain, read_class_table
 from geosynth.raster.mosaic import TileInMosaic, TileMosaic
 from geosynth.raster.read import RASTER_SUFFIXES, Raster, RasterFile, open_raster
-from geosynth.raster.remote import is_zarr
+from geosynth.raster.remote import find_group, is_remote, is_zarr
 from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr import ZarrRaster
 
@@ -25,13 +25,13 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
     """Labels as one raster.
 
     Args:
-        labels: a file that GDAL reads, or its URL; a Zarr store; a folder or glob of tiles, or a list of them, which
-            are joined to a `TileMosaic`.
+        labels: a file that GDAL reads, a Zarr store, or the URL of one of these; a folder or glob of tiles, or a list
+            of them, which are joined to a `TileMosaic`.
 
     Raises:
         RasterError, DataError, GridError: one line that names the file at fault.
     """
-    if isinstance(labels, str | Path) and is_zarr(labels):
+    if isinstance(labels, str | Path) and find_group(labels) is not None:
         return ZarrRaster(labels)
     files = label_files(labels)
     if len(files) == 1:
@@ -58,7 +58,7 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str | Path]:
             raise RasterError("labels: an empty list of files")
         return sorted(labels, key=str)
     path = Path(labels)
-    if "://" in str(labels) or path.is_file() or is_zarr(labels):
+    if is_remote(labels) or path.is_file() or is_zarr(labels):
         return [labels]
     found: list[str | Path] = []
     if path.is_dir():

@@ -1,13 +1,15 @@
-"""Zarr groups on the disk or behind a URL (s3://, https://, ... through fsspec)."""
+"""What a name stands for: a file, a URL, a Zarr group on the disk or behind a URL (through fsspec)."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import zarr
 
 from geosynth.errors import RasterError
+from geosynth.raster.read import RASTER_SUFFIXES
 
 
 def open_group(path: str | Path) -> Any:
@@ -22,6 +24,27 @@ def open_group(path: str | Path) -> Any:
         raise missing_package(path, error) from error
     except Exception as error:  # zarr's, json's, and through fsspec the network's own
         raise RasterError(f"{path}: not a Zarr group: {_one_line(error)}") from error
+
+
+def find_group(path: str | Path) -> Any | None:
+    """The Zarr group, of version 2 or 3, at a file name or URL; None where there is something else, or nothing.
+
+    Behind a URL that ends like a raster file nobody looks for one.
+
+    Raises:
+        RasterError: if a group cannot be opened, or what its name says to be one.
+    """
+    if not is_remote(path):
+        return open_group(path) if is_zarr(path) else None
+    suffix = PurePosixPath(urlsplit(str(path)).path).suffix.lower()
+    if str(path).startswith("/vsi") or suffix in RASTER_SUFFIXES:
+        return None
+    try:
+        return open_group(path)
+    except RasterError:
+        if suffix == ".zarr":
+            raise
+        return None
 
 
 def missing_package(path: str | Path, error: ImportError) -> RasterError:

@@ -30,7 +30,7 @@ from odc.geo.xr import xr_coords
 from geosynth.files import delete, parents_of, replace, writing
 from geosynth.grid import TilePlan, Window
 from geosynth.raster.read import open_raster
-from geosynth.raster.remote import is_zarr
+from geosynth.raster.remote import find_group, open_group
 
 CHUNK, SHARD = 512, 4096
 
@@ -202,25 +202,25 @@ def image_tags(image: Path) -> dict[str, str]:
     return tags
 
 
-def is_zarr_image(path: Path) -> bool:
-    """Whether there is an image in a Zarr store, and not a store of training data."""
-    if not is_zarr(path):
-        return False
-    group = zarr.open_group(str(path), mode="r")
-    return "geosynth" not in group.attrs and "image" in group
+def is_zarr_image(path: str | Path) -> bool:
+    """Whether there is an image in a Zarr store, on a disk or behind a URL, and not a store of training data."""
+    group = find_group(path)
+    return group is not None and "geosynth" not in group.attrs and "image" in group
 
 
-def describe_zarr_image(path: Path) -> dict[str, Any]:
-    """What an image in a Zarr store is, as plain values, by the names that `Raster.describe` uses."""
-    with xr.open_zarr(path, chunks=None, decode_coords="all") as dataset:
+def describe_zarr_image(path: str | Path) -> dict[str, Any]:
+    """What an image in a Zarr store is, as plain values, by the names that `RasterFile.describe` uses."""
+    group = open_group(path)
+    with xr.open_zarr(group.store, group=group.path, chunks=None, decode_coords="all") as dataset:
         image = dataset["image"]
+        names = image.coords["band"].to_numpy() if "band" in image.coords else ()
         return {
             "kind": "zarr image",
             "path": str(path),
             "crs": image.rio.crs.to_string() if image.rio.crs else None,
-            "height": image.sizes["y"],
-            "width": image.sizes["x"],
+            "height": image.shape[-2],
+            "width": image.shape[-1],
             "samples": image.sizes.get("sample", 1),
-            "bands": [{"name": str(name), "dtype": str(image.dtype)} for name in image.coords["band"].values],
+            "bands": [{"name": str(name), "dtype": str(image.dtype)} for name in names],
             "tags": {name: value for name, value in image.attrs.items() if isinstance(value, str)},
         }

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import rasterio.crs
 import shapely
 from odc.geo.geobox import GeoBox
 
@@ -171,6 +172,23 @@ class PatchSource(ABC):
             if (part := block.intersection(grid))
         ]
         return inside if fold is None else [part for part in inside if self.split.meets(part, fold)]
+
+    def describe(self) -> dict[str, Any]:
+        """What it holds, as plain values."""
+        height, width = self.geobox.shape
+        return {
+            "path": self.path,
+            "crs": rasterio.crs.CRS.from_wkt(str(self.geobox.crs)).to_string() if self.geobox.crs else None,
+            "height": height,
+            "width": width,
+            "transform": list(self.geobox.affine[:6]),
+            "gsd": self.gsd,
+            "bands": list(self.band_names),
+            "dtype": str(self.dtype),
+            "legend": self.legend.model_dump(mode="json"),
+            "buffer": self.split.buffer,
+            "folds": {fold: {"scenes": len(self.scenes_in(fold))} for fold in FOLDS},
+        }
 
     def with_split(self, split: SpatialSplit) -> Self:
         """The same data under another split; nothing is copied, and nothing written."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 import zarr
 from affine import Affine
 from odc.geo.crs import CRS
@@ -21,7 +20,6 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
-from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.remote import is_zarr, missing_package
@@ -141,30 +139,17 @@ class Store(PatchSource):
 
     def describe(self) -> dict[str, Any]:
         """What the store holds, as plain values; class shares are of the labelled pixels of a fold."""
-        height, width = self.geobox.shape
-        folds = {}
-        for fold in FOLDS:
+        values = super().describe()
+        for fold, told in values["folds"].items():
             pixels = np.array(self.class_pixels(fold), dtype=float)
             shares = dict(zip(self.legend.names, (pixels / pixels.sum()).tolist(), strict=True)) if pixels.any() else {}
-            folds[fold] = {
-                "scenes": len(self.scenes_in(fold)),
-                "pixels": int(pixels.sum()),
-                "class_shares": shares,
-            }
+            told |= {"pixels": int(pixels.sum()), "class_shares": shares}
+        folds = values.pop("folds")
         return {
             "kind": "store",
-            "path": self.path,
-            "crs": rasterio.crs.CRS.from_wkt(str(self.geobox.crs)).to_string() if self.geobox.crs else None,
-            "height": height,
-            "width": width,
-            "transform": list(self.geobox.affine[:6]),
-            "gsd": self.gsd,
-            "bands": list(self.band_names),
-            "dtype": str(self.dtype),
+            **values,
             "extras": list(self.extras),
-            "legend": self.legend.model_dump(mode="json"),
             "nodata": self.nodata,
-            "buffer": self.split.buffer,
             "folds": folds,
             **({"synthetic": self.synthetic} if self.synthetic else {}),
         }

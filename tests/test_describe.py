@@ -1,0 +1,113 @@
+"""info: each kind of data is known for what it is, on the disk and behind a URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+import zarr
+from odc.geo.geobox import GeoBox
+
+import geosynth
+from geosynth.errors import RasterError
+from geosynth.grid import Window
+from geosynth.raster.label_files import open_labels
+from geosynth.raster.zarr_image import ZarrImageWriter
+from range_server import RangeServer
+from rasters import UTM, north_up, random_codes, random_image, write_raster
+from scene_stores import make_scene_store
+
+SIDE = 70
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store, an image in Zarr, a GeoTIFF, and a Zarr group of somebody else's."""
+    folder = tmp_path_factory.mktemp("data")
+    make_scene_store(folder / "store.zarr", {"a": Window(0, 0, SIDE, SIDE)})
+    make_scene_store(folder / "store", {"a": Window(0, 0, SIDE, SIDE)})
+    pixels = random_image(1, SIDE, SIDE, bands=3)
+    grid = GeoBox((SIDE, SIDE), north_up(), UTM)
+    with ZarrImageWriter(folder / "image.zarr", grid, ["red", "green", "blue"], tags={"SYNTHETIC": "yes"}) as writer:
+        writer.copy(lambda window: (pixels[:, *window.slices], np.ones((window.height, window.width), bool)))
+    write_raster(folder / "image.tif", pixels, north_up())
+    write_raster(folder / "labels.tif", random_codes(1, SIDE, SIDE), north_up())
+    zarr.open_group(folder / "other.zarr", mode="w").create_array("values", shape=(3,), dtype="int8")
+    return folder
+
+
+@pytest.fixture
+def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
+    pytest.importorskip("aiohttp")
+    for name in ("http_proxy", "https_proxy", "all_proxy", "GDAL_HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    # rasterio keeps the interpreter while GDAL looks for side files, so that this process cannot answer.
+    monkeypatch.setenv("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")
+    with RangeServer(folder).running() as running:
+        yield running
+
+
+KINDS = {"store.zarr": "store", "store": "store", "image.zarr": "zarr image", "image.tif": "raster"}
+
+
+def without_place(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "path"}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_lies_behind_a_url_is_what_lies_on_the_disk(folder: Path, server: RangeServer, name: str) -> None:
+    local, remote = geosynth.info(folder / name), geosynth.info(f"{server.url}/{name}")
+    assert local["kind"] == KINDS[name]
+    assert remote["path"] == f"{server.url}/{name}"
+    assert without_place(remote) == without_place(local)
+
+
+def test_nobody_looks_for_zarr_behind_the_url_of_a_geotiff(server: RangeServer) -> None:
+    geosynth.info(f"{server.url}/image.tif?token=x")
+    assert not [path for _, path, _, _ in server.requests if "zarr" in path or ".zgroup" in path]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("absent.zarr", "not a Zarr group"),
+        ("absent.tif", "cannot be opened as a raster"),
+        ("absent", "cannot be opened as a raster"),
+        ("other.zarr", "not a geosynth store; make one with `geosynth ingest`"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(server: RangeServer, name: str, line: str) -> None:
+    with pytest.raises(RasterError, match=f"^{server.url}/{name}: {line}") as caught:
+        geosynth.info(f"{server.url}/{name}")
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_of_a_remote_store(folder: Path, server: RangeServer) -> None:
+    remote, local = open_labels(f"{server.url}/store.zarr"), open_labels(folder / "store.zarr")
+    for own, expected in zip(remote.read(remote.window), local.read(local.window), strict=True):
+        np.testing.assert_array_equal(own, expected)
+
+
+def test_data_in_place(folder: Path) -> None:
+    description: dict[str, Any] = {"images": "image.tif", "labels": "labels.tif", "bands": ["blue", "green", "red"]}
+    description |= {"split": {"shares": [1, 0, 0]}}
+    (folder / "data.yaml").write_text(yaml.safe_dump(description))
+    values = geosynth.info(folder / "data.yaml")
+    assert values["kind"] == "data in place"
+    (grid,) = values["grids"]
+    assert grid["bands"] == ["blue", "green", "red"]
+    assert (grid["crs"], grid["height"], grid["width"]) == (UTM, SIDE, SIDE)
+    assert sum(fold["scenes"] for fold in grid["folds"].values()) == 1
+
+
+def test_folders_and_foreign_groups_are_refused(folder: Path) -> None:
+    with pytest.raises(RasterError, match="a folder, but not a geosynth store"):
+        geosynth.info(folder)
+    with pytest.raises(RasterError, match="not a geosynth store; make one"):
+        geosynth.info(folder / "other.zarr")

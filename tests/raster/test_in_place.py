@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+import rasterio.warp
 import xarray as xr
 import yaml
 import zarr
@@ -27,7 +29,7 @@ from geosynth.raster.stores.in_place import open_in_place, open_sources, open_za
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import Store
 from range_server import RangeServer
-from rasters import north_up, random_codes, random_image, write_raster
+from rasters import UTM, UTM_18N, north_up, random_codes, random_image, write_raster
 from strategies import few
 
 TRAIN_ONLY = SplitRule(shares=(1, 0, 0))
@@ -165,6 +167,25 @@ def test_one_source_a_crs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         sources[0].read_image(Window(5, 210, 20, 20)), random_image(2, 30, 40)[:, 5:25, 10:30]
     )
+
+
+def test_scenes_that_touch_across_two_crss_share_a_fold(tmp_path: Path) -> None:
+    """The same ground, once in each zone, and six places elsewhere."""
+    places = {}
+    for crs in (UTM, UTM_18N):
+        (x,), (y,) = rasterio.warp.transform("EPSG:4326", crs, [-78.0], [39.0])
+        places[crs] = Affine(0.6, 0, round(x), 0, -0.6, round(y))
+    scenes = [(UTM_18N, 0.0), (UTM, 0.0), *((UTM, -6000.0 * number) for number in range(1, 7))]
+    for number, (crs, shift) in enumerate(scenes):
+        place = Affine.translation(shift, 0) * places[crs]
+        write_raster(tmp_path / f"images/{number}.tif", random_image(number, 48, 48), place, crs=crs)
+        write_raster(tmp_path / f"labels/{number}.tif", random_codes(number, 48, 48), place, crs=crs)
+    for seed in range(4):
+        rule = SplitRule(shares=(0.5, 0.2, 0.3), seed=seed)
+        sources = open_in_place(tmp_path / "images", tmp_path / "labels", bands=BANDS, split=rule)
+        folds = {s.name: source.split.fold_of(s.window) for source in sources for s in source.scenes}
+        assert folds["0.tif"] == folds["1.tif"]
+        assert set(folds.values()) == {"train", "val", "test"}
 
 
 def test_mixed_bands_and_types_are_refused(tmp_path: Path) -> None:
@@ -337,6 +358,29 @@ def test_a_remote_store_is_read_by_ranges_of_its_shards(tmp_path: Path, server: 
     assert shards
     assert all(asked is not None for _, _, asked, _ in shards)
     assert sum(sent for *_, sent in shards) < (tmp_path / "store/image/c/0/0/0").stat().st_size / 4
+
+
+def test_tiles_and_splits_of_a_remote_store(tmp_path: Path, server: RangeServer, run: Callable[..., Any]) -> None:
+    pytest.importorskip("aiohttp")
+    image = remote_store(tmp_path)
+    url = f"{server.url}/store"
+    code, out, err = run("tiles", "--data", url, "--fold", "train", "--size", 256, "--export", tmp_path / "tiles")
+    assert code == 0, err
+    with rasterio.open(tmp_path / "tiles" / "image" / "a_00128_00256.tif") as tile:
+        np.testing.assert_array_equal(tile.read(), image[:, 128:384, 256:512])
+    options = ("--data", url, "--block-size", "64", "--seed", "1", "--out", tmp_path / "split.parquet")
+    code, out, err = run("split", *options)
+    assert (code, out) == (1, "")
+    assert err.endswith(f"{url}: is behind a URL and cannot keep a split; give --out and --file-only\n")
+    code, out, err = run("split", *options, "--file-only", "--json")
+    assert code == 0, err
+    chosen = SpatialSplit.load(tmp_path / "split.parquet", Store(tmp_path / "store").geobox)
+    pixels = {fold: int(chosen.mask(Window(0, 0, 512, 512), fold).sum()) for fold in ("train", "val", "test")}
+    said = json.loads(out)["stores"][0]["folds"]
+    assert {fold: said[fold]["pixels"] for fold in pixels} == pixels
+    code, out, err = run("split", "--check", "--data", url)
+    assert code == 1
+    assert "leakage is between two folds" in err
 
 
 def test_what_is_not_there_or_not_installed_is_one_line(

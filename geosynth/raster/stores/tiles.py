@@ -1,15 +1,14 @@
-"""export_tiles: the tiles of a fold as GeoTIFF pairs, for tools that want files."""
+"""Tiles of a fold: `TileView`, a sequence of windows of which no pixel is copied, and their export as GeoTIFF pairs."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
-import shutil
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 import rasterio
 import shapely
-from affine import Affine
+from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
@@ -28,11 +27,16 @@ from geosynth.files import check_output, writing
 from geosynth.grid import TilePlan, Window, crop
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.grid.window import Edge
+from geosynth.parallel import stream
 from geosynth.raster.class_table import label_profile
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource, Progress, Scene
+from geosynth.unfinished import UnfinishedWork
 
-# --- TileView: the tiles of a fold as a sequence of windows; no pixel is copied.
+_MANIFEST = "export.json"
+_INDEX = "index.parquet"
+_GROUP = 64  # tiles of one row that are read as one strip
+_COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
 
 
 def view_tiles(
@@ -161,12 +165,6 @@ class TileView(Sequence[Window]):
         return shares
 
 
-_MANIFEST = "export.json"
-_INDEX = "index.parquet"
-_GROUP = 64  # tiles of one row that are read as one strip
-_COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
-
-
 def export_tiles(
     views: Sequence[TileView],
     out: str | Path,
@@ -178,8 +176,8 @@ def export_tiles(
     """Write each tile as `image/NAME.tif` and `labels/NAME.tif`, and a table `index.parquet` of all.
 
     Images keep values, dtype and band names; labels keep the legend's codes, with its colours and nodata. Where a tile
-    has pixels without data (only if the views allow it) the image has a mask. Run again after an interruption, it goes
-    on with the tiles that are missing; the index is written last, so a folder that has one is whole.
+    has pixels without data (only if the views allow it) the image has a mask. The folder appears when it is whole; run
+    again after an interruption, the export goes on where it was, see `UnfinishedWork`.
 
     Args:
         views: tiles of one fold, of each source.
@@ -203,54 +201,59 @@ def export_tiles(
     names = [[view.name(index) for index in range(len(view))] for view in views]
     if len(set(itertools.chain.from_iterable(names))) < total:
         raise DataError(f"{views[0].source.path}: two scenes have one name, so tiles would overwrite each other")
-    _start(out, views, overwrite)
-    done, lock = itertools.count(1), threading.Lock()
+    settings = [_settings(view) for view in views]
+    work = UnfinishedWork(out)
+    if _is_there(work, settings, overwrite):
+        return out
+    rows = {_part(*row): row for number, view in enumerate(views) for row in _rows(number, view)}
+    job = {name: [values[name] for values in settings] for name in settings[0]}
+    with writing(out, RasterioError), work.open(job, len(rows)):
+        for folder in ("image", "labels"):
+            (work.result / folder).mkdir(parents=True, exist_ok=True)
+        finished = work.done()
+        steps = iter(range(1, total + 1))
 
-    def write(view: TileView, start: int, stop: int, group: list[str]) -> None:
-        for _ in _write_group(view, start, stop, group, out):
-            with lock:
-                progress(next(done), total)
+        def tell(row: tuple[int, int, int]) -> None:
+            for done in itertools.islice(steps, row[2] - row[1]):
+                progress(done, total)
 
-    jobs = (
-        (view, start, stop, of_view[start:stop])
-        for view, of_view in zip(views, names, strict=True)
-        for start, stop in _rows(view)
-    )
-    _run(write, jobs, threads)
-    _write_index(views, names, out)
+        for part in finished:
+            tell(rows[part])
+        left = [row for part, row in rows.items() if part not in finished]
+        export = _Export(tuple(views), names, work.result)
+        with closing(stream(_Export.write_row, export, left, name=out, threads=threads)) as results:
+            for row, _ in results:
+                work.record(_part(*row))
+                tell(row)
+        _write_index(views, names, work.result)
+        (work.result / _MANIFEST).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        work.finish()
     return out
 
 
-def _start(out: Path, views: Sequence[TileView], overwrite: bool) -> None:
-    """Make the folder, or find there what an earlier run with the same settings left."""
-    manifest = out / _MANIFEST
-    wanted = json.dumps([_settings(view) for view in views], indent=1)
-    check_output(out, overwrite=True)
+def _is_there(work: UnfinishedWork, settings: list[dict[str, Any]], overwrite: bool) -> bool:
+    """Whether the same export is finished already; refuses to replace another one unasked, or anything else."""
+    out = work.out
+    work.check(overwrite=True)
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    check_output(out / _MANIFEST, overwrite=True)
+    if not (out / _MANIFEST).is_file():
+        raise OutputError(f"{out}: is a folder that holds something else; choose another name")
     with writing(out):
-        if manifest.is_file():
-            if manifest.read_text(encoding="utf-8") == wanted:
-                return
-            if not overwrite:
-                raise OutputError(f"{out}: holds tiles of other data or settings; choose another name or --overwrite")
-            (out / _INDEX).unlink(missing_ok=True)
-            for folder in ("image", "labels"):
-                shutil.rmtree(out / folder, ignore_errors=True)
-        elif out.is_dir() and any(out.iterdir()):
-            raise OutputError(f"{out}: is a folder that holds something else; choose another name")
-        for folder in ("image", "labels"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-        manifest.write_text(wanted, encoding="utf-8")
+        is_same = (out / _MANIFEST).read_text(encoding="utf-8") == json.dumps(settings, indent=1)
+    if not is_same and not overwrite:
+        raise OutputError(f"{out}: holds tiles of other data or settings; choose another name or --overwrite")
+    return is_same and (out / _INDEX).is_file()
 
 
 def _settings(view: TileView) -> dict[str, Any]:
     """What decides the tiles and their pixels."""
-    source = view.source
-    scenes = [(scene.name, str(scene.window), scene.image_sha256, scene.labels_sha256) for scene in source.scenes]
     return {
-        "source": source.path,
-        "data": hashlib.sha256(json.dumps([source.split.to_values(), scenes]).encode()).hexdigest(),
-        "legend": source.legend.model_dump(mode="json"),
-        "bands": list(source.band_names),
+        "source": view.source.path,
+        "data": view.source.digest(view.fold),
+        "legend": view.source.legend.model_dump(mode="json"),
+        "bands": list(view.source.band_names),
         "fold": view.fold,
         "size": view.size,
         "stride": view.stride,
@@ -259,56 +262,42 @@ def _settings(view: TileView) -> dict[str, Any]:
     }
 
 
-def _rows(view: TileView) -> Iterator[tuple[int, int]]:
-    """Runs of tiles of one scene and one row, no longer than a group: what is read as one strip."""
+def _part(number: int, first: int, stop: int) -> str:
+    return f"{number}-{first}-{stop}"
+
+
+def _rows(number: int, view: TileView) -> Iterator[tuple[int, int, int]]:
+    """Runs of tiles of one scene and one row, no longer than a group: the view's number, the first tile, the next."""
     if not len(view):
         return
     key = np.column_stack([view.scene_index, view.windows[:, 0]])
     edges = [0, *(np.flatnonzero((np.diff(key, axis=0) != 0).any(axis=1)) + 1).tolist(), len(view)]
     for start, stop in itertools.pairwise(edges):
         for first in range(start, stop, _GROUP):
-            yield first, min(first + _GROUP, stop)
+            yield number, first, min(first + _GROUP, stop)
 
 
-def _run(write: Callable[..., None], jobs: Iterable[tuple[Any, ...]], threads: int | None) -> None:
-    """A few jobs ahead of the threads, so that an error or Ctrl-C ends the export soon."""
-    pool = ThreadPoolExecutor(threads)
-    try:
-        running = set()
-        for job in jobs:
-            running.add(pool.submit(write, *job))
-            if len(running) >= 32:
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    future.result()
-        for future in running:
-            future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+@dataclass(frozen=True)
+class _Export:
+    views: tuple[TileView, ...]
+    names: Sequence[Sequence[str]]
+    folder: Path
 
-
-def _write_group(view: TileView, start: int, stop: int, names: list[str], out: Path) -> Iterator[None]:
-    """Write tiles `start` to `stop`, which lie in one row; yields once a tile."""
-    source, windows = view.source, view[start:stop]
-    files = [(out / "image" / f"{name}.tif", out / "labels" / f"{name}.tif") for name in names]
-    missing = [i for i, pair in enumerate(files) if not all(file.exists() for file in pair)]
-    yield from (None for _ in range(len(files) - len(missing)))
-    if not missing:
-        return
-    first, last = windows[missing[0]], windows[missing[-1]]
-    strip = Window(first.row, first.column, first.height, last.right - first.column)
-    image, labels = source.read(strip)
-    for index in missing:
-        window = windows[index]
-        columns = slice(window.column - strip.column, window.right - strip.column)
-        transform = crop(source.geobox, window).affine
-        _write_image(files[index][0], source, image[..., columns], labels[:, columns], transform)
-        _write_labels(files[index][1], source, labels[:, columns], transform)
-        yield
+    def write_row(self, row: tuple[int, int, int]) -> None:
+        """Write the tiles of a row, which are cut from one read."""
+        number, first, stop = row
+        source, windows = self.views[number].source, self.views[number][first:stop]
+        strip = Window(windows[0].row, windows[0].column, windows[0].height, windows[-1].right - windows[0].column)
+        image, labels = source.read(strip)
+        for window, name in zip(windows, self.names[number][first:stop], strict=True):
+            columns = slice(window.column - strip.column, window.right - strip.column)
+            place = crop(source.geobox, window)
+            _write_image(self.folder / "image" / f"{name}.tif", source, image[..., columns], labels[:, columns], place)
+            _write_labels(self.folder / "labels" / f"{name}.tif", source, labels[:, columns], place)
 
 
 def _write_image(
-    path: Path, source: PatchSource, pixels: npt.NDArray[Any], labels: npt.NDArray[np.uint8], transform: Affine
+    path: Path, source: PatchSource, pixels: npt.NDArray[Any], labels: npt.NDArray[np.uint8], place: GeoBox
 ) -> None:
     bands = source.band_names
     profile = {
@@ -319,7 +308,7 @@ def _write_image(
         # Without this GDAL takes the band after blue for transparency.
         **({"alpha": "no"} if len(bands) > 1 else {}),
     }
-    with _new_tile(path, source, labels.shape, transform, profile) as dataset:
+    with _new_tile(path, place, profile) as dataset:
         dataset.colorinterp = [_COLOURS.get(name, ColorInterp.undefined) for name in bands]
         dataset.descriptions = bands
         dataset.write(pixels)
@@ -328,31 +317,25 @@ def _write_image(
             dataset.write_mask(valid)
 
 
-def _write_labels(path: Path, source: PatchSource, labels: npt.NDArray[np.uint8], transform: Affine) -> None:
+def _write_labels(path: Path, source: PatchSource, labels: npt.NDArray[np.uint8], place: GeoBox) -> None:
     legend = source.legend
     profile = label_profile(legend, legend.nodata_code)
-    with _new_tile(path, source, labels.shape, transform, profile) as dataset:
+    with _new_tile(path, place, profile) as dataset:
         if profile["dtype"] in ("uint8", "uint16"):  # TIFF has no other colour tables
             dataset.write_colormap(1, {entry.code: (*entry.rgb, 255) for entry in legend.classes})
         dataset.write(legend.decode(labels, legend.nodata_code).astype(profile["dtype"]), 1)
 
 
 @contextlib.contextmanager
-def _new_tile(
-    path: Path, source: PatchSource, shape: tuple[int, ...], transform: Affine, profile: dict[str, Any]
-) -> Iterator[Any]:
-    """A GeoTIFF that appears under its name when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    height, width = shape
+def _new_tile(path: Path, place: GeoBox, profile: dict[str, Any]) -> Iterator[Any]:
+    height, width = place.shape
     common = {"driver": "GTiff", "height": height, "width": width, "compress": "deflate", "blockysize": height}
-    crs = source.geobox.crs.to_wkt() if source.geobox.crs else None
-    try:
-        with writing(path, RasterioError), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-            with rasterio.open(partial, "w", crs=crs, transform=transform, **{**common, **profile}) as dataset:
-                yield dataset
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    crs = place.crs.to_wkt() if place.crs else None
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, "w", crs=crs, transform=place.affine, **{**common, **profile}) as dataset,
+    ):
+        yield dataset
 
 
 def _write_index(views: Sequence[TileView], names: list[list[str]], out: Path) -> None:

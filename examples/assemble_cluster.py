@@ -51,7 +51,7 @@ def write(store: Store, scenes: list[Scene], window: Window, out: Path) -> None:
     """Copy image and labels of the scenes; what lies between them stays without data."""
     affine = store.geobox.affine
     geobox = GeoBox(
-        (window.height, window.width), affine * affine.translation(window.column, window.row), store.geobox.crs
+        (window.height, window.width), affine @ affine.translation(window.column, window.row), store.geobox.crs
     )
     tags = {"SOURCE": ", ".join(scene.name for scene in scenes)}
     with (

@@ -49,7 +49,7 @@ class ArrayRaster:
 
 def north_up(column: float = 0, row: float = 0, size: float = 0.6) -> Affine:
     """A grid whose first pixel lies `column`, `row` pixels from a fixed place in UTM zone 17."""
-    return Affine(size, 0, 266115.6, 0, -size, 4303356.0) * Affine.translation(column, row)
+    return Affine(size, 0, 266115.6, 0, -size, 4303356.0) @ Affine.translation(column, row)
 
 
 def write_raster(path: Path, values: npt.NDArray[Any], transform: Affine | None = None, **profile: Any) -> Path:

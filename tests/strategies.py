@@ -26,10 +26,10 @@ def geoboxes(draw: st.DrawFn) -> GeoBox:
     """UTM grids: north-up, south-up or rotated, origins anywhere on their own lattice and off it."""
     size = draw(st.sampled_from([0.5, 0.6, 1.0, 2.5, 30.0]))
     angle = draw(st.sampled_from([0.0, 0.0, 30.0, -12.5]))
-    linear = Affine.rotation(angle) * Affine.scale(size, draw(st.sampled_from([-size, size])))
+    linear = Affine.rotation(angle) @ Affine.scale(size, draw(st.sampled_from([-size, size])))
     fraction = draw(st.sampled_from([0.0, 0.25, 0.5]))
     place = Affine.translation(draw(st.integers(-9_000_000, 9_000_000)), draw(st.integers(-9_000_000, 9_000_000)))
-    transform = linear * place * Affine.translation(fraction, fraction)
+    transform = linear @ place @ Affine.translation(fraction, fraction)
     return GeoBox((draw(st.integers(1, 40)), draw(st.integers(1, 40))), transform, "EPSG:26917")
 
 

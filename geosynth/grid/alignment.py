@@ -26,7 +26,7 @@ def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
     exactly that many pixels. A fraction of a pixel is rounded down alike for both.
     """
     linear, origin = _split(geobox.affine)
-    column, row = ~linear * origin
+    column, row = ~linear @ origin
     # Fractions just below a whole pixel are rounding, not position.
     return int((row + _TOLERANCE) // 1), int((column + _TOLERANCE) // 1)
 
@@ -124,7 +124,7 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
         raise GridError(
             f"{source}: pixel size or orientation {_linear(inner)} differs from {_linear(outer)}; resample it first"
         )
-    column, row = ~outer.affine * (inner.affine.c, inner.affine.f)
+    column, row = ~outer.affine @ (inner.affine.c, inner.affine.f)
     if max(abs(column - round(column)), abs(row - round(row))) > _TOLERANCE:
         raise GridError(
             f"{source}: its pixels are shifted by a fraction ({column % 1:.3f}, {row % 1:.3f} px); resample it first"

@@ -94,5 +94,5 @@ def to_coordinates(geometry: shapely.Geometry, geobox: GeoBox) -> shapely.Geomet
 
 
 def _apply(transform: Affine, points: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    x, y = transform * (points[:, 0], points[:, 1])
+    x, y = transform @ (points[:, 0], points[:, 1])
     return np.column_stack([x, y])

@@ -122,8 +122,8 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
     def query(self, window: Window) -> Query:
         """The coordinate query of a pixel window; `dataset[dataset.query(w)]` is `dataset.patch(w)`."""
         affine = self.source.geobox.affine
-        x0, y0 = affine * (window.column, window.row)
-        x1, y1 = affine * (window.right, window.bottom)
+        x0, y0 = affine @ (window.column, window.row)
+        x1, y1 = affine @ (window.right, window.bottom)
         return slice(min(x0, x1), max(x0, x1)), slice(min(y0, y1), max(y0, y1)), slice(_ALWAYS.left, _ALWAYS.right)
 
     @property
@@ -213,7 +213,7 @@ def _tensor(values: npt.NDArray[Any]) -> torch.Tensor:
 
 
 def _place(source: PatchSource, window: Window) -> Sample:
-    affine = source.geobox.affine * source.geobox.affine.translation(window.column, window.row)
+    affine = source.geobox.affine @ source.geobox.affine.translation(window.column, window.row)
     return {
         "window": torch.tensor([window.row, window.column, window.height, window.width]),
         "affine": torch.tensor(affine[:6], dtype=torch.float64),

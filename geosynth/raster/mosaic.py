@@ -77,7 +77,7 @@ class TileMosaic:
         self.nodata = nodata.pop() if len(nodata) == 1 else None
         bounds = np.asarray(places, dtype=np.int64)
         top, left, bottom, right = (int(value) for value in (*bounds[:, :2].min(axis=0), *bounds[:, 2:].max(axis=0)))
-        transform = first.affine * first.affine.translation(left, top)
+        transform = first.affine @ first.affine.translation(left, top)
         self.geobox = GeoBox((bottom - top, right - left), transform, first.crs)
         # Row, column of the first pixel and of the first pixel beyond, of each tile: the index that finds tiles.
         self._bounds = bounds - (top, left, top, left)

@@ -130,14 +130,14 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
     size = gsd * math.sqrt(abs(t.determinant)) / metres  # in units of the CRS
     factors = [side / size for side in sides]  # new pixels a source pixel
     directions = Affine(t.a, t.b, 0, t.d, t.e, 0)
-    position = ~directions * (t.c, t.f)  # of the source's first pixel, in its pixels from the origin of the CRS
+    position = ~directions @ (t.c, t.f)  # of the source's first pixel, in its pixels from the origin of the CRS
     starts, stops = [], []
     for start, length, factor in zip(position, source.geobox.shape.xy, factors, strict=True):
         starts.append(math.floor(start * factor + _TOLERANCE))
         stops.append(math.ceil((start + length) * factor - _TOLERANCE))
-    lattice = directions * Affine.scale(1 / factors[0], 1 / factors[1])
+    lattice = directions @ Affine.scale(1 / factors[0], 1 / factors[1])
     shape = (stops[1] - starts[1], stops[0] - starts[0])
-    grid = GeoBox(shape, lattice * Affine.translation(*starts), source.geobox.crs)
+    grid = GeoBox(shape, lattice @ Affine.translation(*starts), source.geobox.crs)
     return WarpedRaster(source, grid, how)
 
 
@@ -173,7 +173,7 @@ def _parallel_axes(source: GeoBox, target: GeoBox) -> tuple[_Axis, _Axis] | None
     """Rows and columns of `target` on `source`, if both run in one direction on the two grids."""
     if not same_crs(source, target):
         return None
-    shift = ~source.affine * target.affine
+    shift = ~source.affine @ target.affine
     drift = max(abs(shift.b), abs(shift.d)) * max(target.shape)  # of pixels, over the whole raster
     if drift > _TOLERANCE or shift.a <= 0 or shift.e <= 0:
         return None
@@ -238,7 +238,7 @@ class _Warper:
         self._source, self._geobox, self._dtype, self._method = source, geobox, source.dtype, method
         self._to_source: Affine | None = None  # target pixels to source pixels, in one CRS
         if same_crs(source.geobox, geobox):
-            shift = ~source.geobox.affine * geobox.affine
+            shift = ~source.geobox.affine @ geobox.affine
             self._to_source = Affine(
                 *(_clean(value, 1e-6 if place in (2, 5) else 1e-9) for place, value in enumerate(shift[:6]))
             )
@@ -302,13 +302,13 @@ class _Warper:
         if self._to_source is not None:  # pixels of the source, blown up: GDAL takes pixels of size 1 for no transform
             size = 4 if abs(self._to_source.a) == 0.5 else 2
             blown = Affine.scale(size, -size)
-            transforms = (blown * self._to_source * target, blown * source)
+            transforms = (blown @ self._to_source @ target, blown @ source)
             return dict(zip(("dst_transform", "src_transform"), transforms, strict=True)) | dict.fromkeys(
                 ("dst_crs", "src_crs"), _NO_CRS
             )
         return {
-            "dst_transform": self._geobox.affine * target,
-            "src_transform": self._source.geobox.affine * source,
+            "dst_transform": self._geobox.affine @ target,
+            "src_transform": self._source.geobox.affine @ source,
             "dst_crs": str(self._geobox.crs),
             "src_crs": str(self._source.geobox.crs),
         }
@@ -346,13 +346,13 @@ def pixels_on(
         shift: from the one to the other, if it is known already.
     """
     if shift is None and same_crs(source, target):
-        shift = ~target.affine * source.affine
+        shift = ~target.affine @ source.affine
     if shift is not None:
-        x, y = shift * (columns, rows)
+        x, y = shift @ (columns, rows)
         return np.asarray(x), np.asarray(y)
-    places = source.affine * (columns, rows)
+    places = source.affine @ (columns, rows)
     moved = rasterio.warp.transform(str(source.crs), str(target.crs), *(np.asarray(axis).tolist() for axis in places))
-    x, y = ~target.affine * (np.asarray(moved[0]), np.asarray(moved[1]))
+    x, y = ~target.affine @ (np.asarray(moved[0]), np.asarray(moved[1]))
     return np.asarray(x), np.asarray(y)
 
 

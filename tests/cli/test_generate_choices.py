@@ -39,7 +39,7 @@ def labels(tmp_path: Path) -> Path:
     """A folder with two label tiles side by side, each 64 px square."""
     codes = draw_labels(64, 128)
     for name, column in (("west", 0), ("east", 64)):
-        transform = NORTH_UP * NORTH_UP.translation(column, 0)
+        transform = NORTH_UP @ NORTH_UP.translation(column, 0)
         write_raster(tmp_path / "tiles" / f"{name}.tif", codes[:, column : column + 64], transform, crs=UTM_18N)
     return tmp_path / "tiles"
 

@@ -17,7 +17,7 @@ steps = st.integers(-300_000, 300_000)
 
 
 def moved(geobox: GeoBox, rows: float, columns: float) -> GeoBox:
-    return GeoBox(geobox.shape, geobox.affine * Affine.translation(columns, rows), geobox.crs)
+    return GeoBox(geobox.shape, geobox.affine @ Affine.translation(columns, rows), geobox.crs)
 
 
 @few
@@ -26,7 +26,7 @@ def test_offset_is_where_the_first_corner_lies(outer: GeoBox, rows: int, columns
     inner = moved(outer, rows, columns)
     row, column = offset_in(outer, inner)
     assert (row, column) == (rows, columns)
-    corner = np.array(outer.affine * (column, row)) - (inner.affine.c, inner.affine.f)
+    corner = np.array(outer.affine @ (column, row)) - (inner.affine.c, inner.affine.f)
     assert np.abs(corner).max() < 0.01 * abs(outer.affine.determinant) ** 0.5
 
 
@@ -97,7 +97,7 @@ def test_the_same_crs_under_another_name(crs: tuple[str | None, str | None]) -> 
     ("transform", "crs", "metres"),
     [
         (Affine(0.6, 0, 0, 0, -0.6, 0), "EPSG:26917", 0.6),
-        (Affine.rotation(30) * Affine.scale(2, -2), "EPSG:26917", 2.0),
+        (Affine.rotation(30) @ Affine.scale(2, -2), "EPSG:26917", 2.0),
         (Affine(1, 0, 0, 0, -4, 0), "EPSG:26917", 2.0),
         (Affine(10, 0, 0, 0, -10, 0), "EPSG:2264", 10 * 1200 / 3937),  # US survey feet
         (Affine(1, 0, 0, 0, -1, 0), "ESRI:102039", 1.0),

@@ -26,7 +26,7 @@ GRIDS = {
     "north-up": GeoBox((300, 300), north_up(), UTM),
     "0.1 m far north": GeoBox((300, 300), Affine(0.1, 0, 266115.63, 0, -0.1, 9303356.07), "EPSG:32617"),
     "south-up": GeoBox((300, 300), Affine(1 / 3, 0, 266115.6, 0, 1 / 3, 4303356.0), UTM),
-    "rotated": GeoBox((300, 300), north_up() * Affine.rotation(30), UTM),
+    "rotated": GeoBox((300, 300), north_up() @ Affine.rotation(30), UTM),
     "degrees": GeoBox((300, 300), Affine(1 / 3600, 0, -78.0, 0, -1 / 3600, 38.0), "EPSG:4326"),
     "no authority": GeoBox((300, 300), Affine(1, 0, 1_650_000, 0, -1, 1_950_000), "ESRI:102039"),
     "none": GeoBox((300, 300), Affine.identity(), None),
@@ -79,7 +79,7 @@ def test_a_geographic_system_reads_it_as_polygons_in_place(tmp_path: Path) -> No
     for fold, rows in table.groupby("fold"):
         assert rows.geometry.area.sum() == pytest.approx(split.area(fold).area * 0.6**2)
         assert rows["pixels"].sum() == split.area(fold).area
-        corner = grid.affine * split.area(fold).bounds[:2]
+        corner = grid.affine @ split.area(fold).bounds[:2]
         assert (rows.total_bounds[0], rows.total_bounds[3]) == pytest.approx(corner)
     written = json.loads((tmp_path / "split.geojson").read_text())
     points = np.array([p for row in written["features"] for ring in row["geometry"]["coordinates"] for p in ring])
@@ -110,7 +110,7 @@ def test_an_edited_file_keeps_its_buffer(tmp_path: Path) -> None:
 
 
 def _bounds(grid: GeoBox, left: int, top: int, right: int, bottom: int) -> tuple[float, ...]:
-    (x0, y1), (x1, y0) = grid.affine * (left, top), grid.affine * (right, bottom)
+    (x0, y1), (x1, y0) = grid.affine @ (left, top), grid.affine @ (right, bottom)
     return x0, y0, x1, y1
 
 
@@ -176,7 +176,7 @@ def test_grids_of_two_zones_keep_their_folds_apart() -> None:
         (Affine(0.6, 0, 0, 0, -0.6, 0), UTM, 0.6 * 7, 7),
         (Affine(0.600000000599999, 0, 0, 0, -0.600000000599999, 0), UTM, 6, 10),
         (Affine(2, 0, 0, 0, -1, 0), UTM, 10, 10),  # the shorter side counts
-        (Affine.rotation(30) * Affine.scale(2, -1), UTM, 10, 10),
+        (Affine.rotation(30) @ Affine.scale(2, -1), UTM, 10, 10),
         (Affine(10, 0, 0, 0, -10, 0), "EPSG:2264", 10, 4),  # US survey feet: 3.05 m pixels
         (Affine(1e-5, 0, 0, 0, -1e-5, 0), "EPSG:4326", 0, 0),
     ],

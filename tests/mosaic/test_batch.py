@@ -32,7 +32,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_tile(folder: Path, codes: np.ndarray, window: Window) -> Path:
-    transform = NORTH_UP * NORTH_UP.translation(window.column, window.row)
+    transform = NORTH_UP @ NORTH_UP.translation(window.column, window.row)
     name = f"tile_{window.row}_{window.column}.tif"
     return write_raster(folder / name, codes[window.slices], transform, crs=UTM_18N)
 
@@ -95,7 +95,7 @@ def test_overlapping_tiles_agree_and_keep_their_own_holes(
     left, right = codes[:80, :100].copy(), codes[:80, 60:150].copy()
     left[:, 90:] = 15  # the right tile has labels there
     for name, part, column in (("left", left, 0), ("right", right, 60)):
-        transform = NORTH_UP * NORTH_UP.translation(column, 0)
+        transform = NORTH_UP @ NORTH_UP.translation(column, 0)
         write_raster(tmp_path / "tiles" / f"{name}.tif", part, transform, crs=UTM_18N, nodata=15)
     images = geosynth.generate_many(tmp_path / "tiles", tmp_path / "images", tiny_model, FP32, each=True)
     (first, first_valid), (second, _) = (read(image) for image in images)
@@ -115,7 +115,7 @@ def test_a_changed_neighbour_is_noticed(tmp_path: Path, codes: np.ndarray, tiny_
 
 def test_files_on_other_grids_are_painted_alone(tmp_path: Path, codes: np.ndarray, tiny_model: GeneratorModel) -> None:
     small = codes[:40, :40]
-    shifted = NORTH_UP * NORTH_UP.translation(40.5, 0)
+    shifted = NORTH_UP @ NORTH_UP.translation(40.5, 0)
     write_raster(tmp_path / "tiles" / "a.tif", small, NORTH_UP, crs=UTM_18N)
     write_raster(tmp_path / "tiles" / "b.tif", small, shifted, crs=UTM_18N)
     write_raster(tmp_path / "tiles" / "c.tif", small, NORTH_UP, crs="EPSG:26917")
@@ -153,7 +153,7 @@ def test_a_bad_file_does_not_stop_the_others(
     folder, out = tmp_path / "tiles", tmp_path / "images"
     for name, column in (("a", 0), ("b", 40), ("d", 80)):
         part = np.full((40, 40), 77, np.uint8) if name == "b" else codes[:40, column : column + 40]
-        write_raster(folder / f"{name}.tif", part, NORTH_UP * NORTH_UP.translation(column, 0), crs=UTM_18N)
+        write_raster(folder / f"{name}.tif", part, NORTH_UP @ NORTH_UP.translation(column, 0), crs=UTM_18N)
     (folder / "c.tif").write_text("not a raster")
     with caplog.at_level(logging.WARNING), pytest.raises(DataError, match=r"2 of 4 label files .*b\.tif, .*c\.tif$"):
         geosynth.generate_many(folder, out, tiny_model, FP32, each=True)
@@ -243,7 +243,7 @@ def test_labels_are_brought_to_the_models_pixels(
 ) -> None:
     """Each label pixel doubled, at half the size: resampled to the model's 1 m it is the original again."""
     double = np.kron(codes[:60, :60], np.ones((2, 2), np.uint8))
-    half = NORTH_UP * NORTH_UP.scale(0.5)
+    half = NORTH_UP @ NORTH_UP.scale(0.5)
     fine = write_raster(tmp_path / "fine.tif", double, half, crs=UTM_18N)
     plain = write_raster(tmp_path / "plain.tif", codes[:60, :60], NORTH_UP, crs=UTM_18N)
     expected = geosynth.generate(plain, tmp_path / "expected.tif", tiny_model, FP32)

@@ -87,7 +87,7 @@ def test_neighbouring_rasters_agree_where_their_labels_agree(
     codes[:, :300] = np.random.default_rng(0).integers(1, 7, (300, 300))  # only the first raster sees the noise
     settings, halo = GenerateSettings(precision=precision), tiny_model.card.settings.halo
     left = write_raster(codes[:, :900], "left.tif")
-    right = write_raster(codes[:, 301:], "right.tif", transform=NORTH_UP * Affine.translation(301, 0))
+    right = write_raster(codes[:, 301:], "right.tif", transform=NORTH_UP @ Affine.translation(301, 0))
     first = pixels_of(generate_file(left, tmp_path / "l.tif", tiny_model, settings))
     second = pixels_of(generate_file(right, tmp_path / "r.tif", tiny_model, settings))
     # Columns at least a halo (on the stride) away from the edge that the other raster does not have.

@@ -36,7 +36,7 @@ def differences(first: np.ndarray, second: np.ndarray) -> tuple[int, float]:
 GRIDS = {
     "north-up": NORTH_UP,
     "south-up": Affine(1.0, 0.0, 384517.0, 0.0, 1.0, 4310393.0),
-    "rotated": Affine.translation(384517.0, 4310393.0) * Affine.rotation(30) * Affine.scale(1.0, -1.0),
+    "rotated": Affine.translation(384517.0, 4310393.0) @ Affine.rotation(30) @ Affine.scale(1.0, -1.0),
     "fractional": Affine(0.6, 0.0, 266115.6, 0.0, -0.600000000599999, 4303355.999999988),
 }
 

@@ -188,7 +188,7 @@ def test_what_cannot_be_placed_or_read_is_refused_by_name(what: str, tiny_model:
 
 
 def test_a_rotated_file_is_refused(write_raster: Write, tiny_model: GeneratorModel) -> None:
-    turned = NORTH_UP * Affine.rotation(20)
+    turned = NORTH_UP @ Affine.rotation(20)
     with pytest.raises(GridError, match="rotated"):
         geosynth.generate(rioxarray.open_rasterio(write_raster(draw_labels(40, 50), transform=turned)), tiny_model)
 

@@ -46,7 +46,7 @@ def encoded(model: GeneratorModel, *images: np.ndarray) -> np.ndarray:
     ("transform", "crs", "metres", "pixels"),
     [
         (Affine.scale(0.6, -0.6), "EPSG:26917", 1200, 2000),
-        (Affine.rotation(30) * Affine.scale(2, -2), "EPSG:26917", 100, 50),
+        (Affine.rotation(30) @ Affine.scale(2, -2), "EPSG:26917", 100, 50),
         (Affine.scale(1, -1), "EPSG:2263", 30.48, 100),  # feet
         (Affine.scale(1e-5, -1e-5), "EPSG:4326", 700, 700),
         (Affine.scale(3, -3), None, 700, 700),

@@ -189,7 +189,7 @@ def test_intersection_with_another_dataset_of_torchgeo(stores: dict[str, Store],
 
 def test_patches_are_never_reprojected_or_resampled(stores: dict[str, Store], tmp_path: Path) -> None:
     patches = PatchDataset(stores["north-up"], "train")
-    finer = elevation(tmp_path / "finer", patches.source.geobox.affine * Affine.scale(0.5))
+    finer = elevation(tmp_path / "finer", patches.source.geobox.affine @ Affine.scale(0.5))
     elsewhere = elevation(tmp_path / "elsewhere", Affine(0.6, 0, -1e6, 0, -0.6, 5e6), "EPSG:32618")
     with pytest.raises(GridError, match=r"not resampled.*first"):
         finer & patches
@@ -244,6 +244,6 @@ def test_bounds_are_those_of_the_scenes(stores: dict[str, Store]) -> None:
 def test_refusals(stores: dict[str, Store], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'val' has no scenes"):
         PatchDataset(stores["north-up"], "val")
-    rotated = make_store(tmp_path / "rotated", Affine.rotation(20) * Affine.scale(2, -2))
+    rotated = make_store(tmp_path / "rotated", Affine.rotation(20) @ Affine.scale(2, -2))
     with pytest.raises(DataError, match="rotated"):
         PatchDataset(rotated, "train")

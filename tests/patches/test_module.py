@@ -62,7 +62,7 @@ def test_batches_for_a_trainer(tmp_path: Path, crs: str | None) -> None:
             window = Window(*place.tolist())
             torch.testing.assert_close(image, BANDS.to_network(torch.from_numpy(store.read_image(window)).float()))
             np.testing.assert_array_equal(mask, store.read_labels(window))
-            corner = store.geobox.affine * (window.column, window.row)
+            corner = store.geobox.affine @ (window.column, window.row)
             assert (float(affine[2]), float(affine[5])) == corner
     assert_same(batches, ready(make(store)))
 

@@ -158,7 +158,7 @@ def test_places_are_exact_where_single_precision_is_not(tmp_path: Path) -> None:
             assert (sample["window"].dtype, sample["affine"].dtype) == (torch.int64, torch.float64)
             assert sample["window"].tolist() == [row, column, 7, 9]
             place = Affine(*sample["affine"].tolist())
-            assert place * (0, 0) == (612345.125 + 0.25 * column, 4812345.375 - 0.25 * row)
+            assert place @ (0, 0) == (612345.125 + 0.25 * column, 4812345.375 - 0.25 * row)
 
 
 def test_cells_of_a_fraction_of_a_pixel_move_neither_image_nor_mask(tmp_path: Path) -> None:

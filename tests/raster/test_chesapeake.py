@@ -73,7 +73,7 @@ def check(store: Store, root: Path) -> None:
         with rasterio.open(folder / f"{scene.name}_naip-new.tif") as image:
             np.testing.assert_array_equal(store.read_image(scene.window), image.read())
             assert store.geobox.crs.epsg == image.crs.to_epsg()
-            assert store.geobox.affine * (scene.window.column, scene.window.row) == (
+            assert store.geobox.affine @ (scene.window.column, scene.window.row) == (
                 image.transform.c,
                 image.transform.f,
             )

@@ -104,7 +104,7 @@ def test_what_the_source_says_of_itself(source: PatchSource) -> None:
 def test_grids_of_any_orientation(tmp_path: Path) -> None:
     image, codes = random_image(0, 30, 40), random_codes(0, 30, 40)
     straight = Affine(0.5, 0, 266000, 0, 0.5, 4300000)
-    for name, transform in {"south-up": straight, "rotated": straight * Affine.rotation(30)}.items():
+    for name, transform in {"south-up": straight, "rotated": straight @ Affine.rotation(30)}.items():
         write_raster(tmp_path / name / "image.tif", image, transform)
         write_raster(tmp_path / name / "labels.tif", codes, transform)
         files = (tmp_path / name / "image.tif", tmp_path / name / "labels.tif")

@@ -52,7 +52,7 @@ class Scenes:
         with rasterio.open(self.images / name) as image, rasterio.open(self.labels / name) as labels:
             np.testing.assert_array_equal(store.read_image(window), image.read())
             np.testing.assert_array_equal(store.labels[window.slices], labels.read(1))
-            corner = store.geobox.affine * (window.column, window.row)
+            corner = store.geobox.affine @ (window.column, window.row)
             assert corner == pytest.approx((image.transform.c, image.transform.f), abs=1e-6)
 
 
@@ -98,13 +98,13 @@ def test_pixels_places_and_records(scenes: Scenes) -> None:
     "transform",
     [
         Affine(2, 0, 500, 0, 2, 900),
-        Affine.translation(500, 900) * Affine.rotation(30) * Affine.scale(2, -2),
+        Affine.translation(500, 900) @ Affine.rotation(30) @ Affine.scale(2, -2),
     ],
     ids=["south-up", "rotated"],
 )
 def test_grids_of_other_orientation_stay_as_they_are(scenes: Scenes, transform: Affine) -> None:
     for seed, (column, row) in enumerate([(0, 0), (60, 20)]):
-        moved = transform * Affine.translation(column, row)
+        moved = transform @ Affine.translation(column, row)
         write_raster(scenes.images / f"{seed}.tif", random_image(seed, SIDE, SIDE), moved)
         write_raster(scenes.labels / f"{seed}.tif", random_codes(seed, SIDE, SIDE), moved)
     store = scenes.ingest()

@@ -118,8 +118,8 @@ def test_blocks_split_within_a_scene(tmp_path: Path) -> None:
 OTHER_GRIDS: dict[str, tuple[Affine, str]] = {
     "half a pixel": (north_up(100.5, 0.5), "fraction"),
     "coarser": (north_up(33, 0, 1.8), "pixel size"),
-    "rotated": (north_up(100, 0) * Affine.rotation(20), "pixel size or orientation"),
-    "south-up": (north_up(100, 48) * Affine.scale(1, -1), "pixel size or orientation"),
+    "rotated": (north_up(100, 0) @ Affine.rotation(20), "pixel size or orientation"),
+    "south-up": (north_up(100, 48) @ Affine.scale(1, -1), "pixel size or orientation"),
 }
 
 
@@ -150,7 +150,7 @@ def test_other_pixels_are_refused_or_resampled_as_asked(tmp_path: Path, name: st
 
 
 def window_grid(store: Store, window: Window) -> GeoBox:
-    transform = store.geobox.affine * Affine.translation(window.column, window.row)
+    transform = store.geobox.affine @ Affine.translation(window.column, window.row)
     return GeoBox((window.height, window.width), transform, store.geobox.crs)
 
 
@@ -209,7 +209,7 @@ def test_the_grid_of_another_raster(tmp_path: Path) -> None:
     like = write_raster(tmp_path / "like.tif", random_codes(0, 9, 9), zone_border(17))
     (store,) = run(tmp_path, like=like, resample_images="bilinear", resample_labels="nearest")
     assert store.geobox.crs.epsg == 26917
-    offset = ~zone_border(17) * (store.geobox.affine.c, store.geobox.affine.f)
+    offset = ~zone_border(17) @ (store.geobox.affine.c, store.geobox.affine.f)
     np.testing.assert_allclose(np.array(offset) - np.round(offset), 0, atol=1e-6)
     window = store.scenes[0].window
     has_class = store.labels[window.slices] != 15

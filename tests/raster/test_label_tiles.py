@@ -212,9 +212,9 @@ def test_which_variable_holds_the_labels(tmp_path: Path, codes: np.ndarray) -> N
 
 def test_the_labels_of_our_own_store(tmp_path: Path, codes: np.ndarray) -> None:
     """Scenes apart from each other on a rotated grid, which xarray alone could not place."""
-    rotated = Affine.translation(300000, 4300000) * Affine.rotation(30) * Affine.scale(1, -1)
+    rotated = Affine.translation(300000, 4300000) @ Affine.rotation(30) @ Affine.scale(1, -1)
     for name, column in (("a", 0), ("b", 300)):
-        transform = rotated * Affine.translation(column, 0)
+        transform = rotated @ Affine.translation(column, 0)
         write_raster(tmp_path / "images" / f"{name}.tif", random_image(0, *codes.shape), transform)
         write_raster(tmp_path / "labels" / f"{name}.tif", codes, transform)
     ingest(

@@ -34,7 +34,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "nodata": {"nodata": 0, "photometric": "minisblack"},
     "nodata beside a band marked alpha": {"nodata": 0},
     "south-up": {"transform": Affine(0.5, 0, 100, 0, 0.5, 200)},
-    "rotated": {"transform": Affine.translation(500, 900) * Affine.rotation(30) * Affine.scale(2, -2)},
+    "rotated": {"transform": Affine.translation(500, 900) @ Affine.rotation(30) @ Affine.scale(2, -2)},
     "no crs": {"crs": None},
 }
 

@@ -67,10 +67,10 @@ def test_nearest_is_that_of_gdal(labels: RasterFile, gsd: float) -> None:
 def naive_mode(labels: RasterFile, target: GeoBox) -> np.ndarray:
     """Each new pixel by itself: the area of each code below it, pixel by pixel."""
     codes = labels.read(labels.window)[0][0]
-    to_source = ~labels.geobox.affine * target.affine
+    to_source = ~labels.geobox.affine @ target.affine
     result = np.full(target.shape, NODATA, np.uint8)
     for row, column in np.ndindex(*map(int, target.shape)):
-        (left, top), (right, bottom) = to_source * (column, row), to_source * (column + 1, row + 1)
+        (left, top), (right, bottom) = to_source @ (column, row), to_source @ (column + 1, row + 1)
         areas: dict[int, float] = {}
         for y in range(max(0, int(np.floor(top))), min(len(codes), int(np.ceil(bottom)))):
             for x in range(max(0, int(np.floor(left))), min(codes.shape[1], int(np.ceil(right)))):
@@ -91,7 +91,7 @@ def test_mode_is_the_largest_area(labels: RasterFile, gsd: float) -> None:
 
 @pytest.mark.parametrize(("column", "row", "size"), [(0, 0, 0.6), (-3.4, 5.3, 0.6), (4, -7, 1.5), (60.5, 70.25, 1.1)])
 def test_mode_on_any_parallel_grid(labels: RasterFile, column: float, row: float, size: float) -> None:
-    grid = GeoBox((40, 50), north_up(3, 1) * Affine.translation(column, row) * Affine.scale(size / 0.6), UTM)
+    grid = GeoBox((40, 50), north_up(3, 1) @ Affine.translation(column, row) @ Affine.scale(size / 0.6), UTM)
     own = whole(WarpedRaster(labels, grid, "mode"))
     assert 0.04 < (own != NODATA).mean() < 1
     np.testing.assert_array_equal(own, naive_mode(labels, grid))
@@ -146,7 +146,7 @@ def test_neighbours_resampled_apart_agree(tmp_path: Path, how: str) -> None:
 
 GRIDS = {
     "south-up": Affine(0.6, 0, 266115.6, 0, 0.6, 4303356.2),
-    "rotated": Affine.translation(266115.6, 4303356.2) * Affine.rotation(30) * Affine.scale(0.6, -0.6),
+    "rotated": Affine.translation(266115.6, 4303356.2) @ Affine.rotation(30) @ Affine.scale(0.6, -0.6),
     "oblong": Affine(0.6, 0, 266115.6, 0, -0.9, 4303356.2),
 }
 
@@ -157,19 +157,19 @@ def test_the_new_grid_has_the_size_and_covers_the_old_one(tmp_path: Path, name: 
     source = open_raster(write_raster(tmp_path / "codes.tif", codes, GRIDS[name]))
     raster = resample_labels(source, 1.5, "nearest")
     assert ground_sampling_distance(raster.geobox) == pytest.approx(1.5)
-    to_old = ~source.geobox.affine * raster.geobox.affine
+    to_old = ~source.geobox.affine @ raster.geobox.affine
     rows, columns = np.indices(raster.geobox.shape)
-    x, y = to_old * (columns + 0.5, rows + 0.5)
+    x, y = to_old @ (columns + 0.5, rows + 0.5)
     below = (np.floor(y).astype(int), np.floor(x).astype(int))
     inside = (below[0] >= 0) & (below[0] < 60) & (below[1] >= 0) & (below[1] < 50)
     resampled, valid = raster.read(raster.window)
     np.testing.assert_array_equal(valid, inside)
     np.testing.assert_array_equal(resampled[0][inside], codes[below[0][inside], below[1][inside]])
-    corners = ~raster.geobox.affine * source.geobox.affine
-    places = np.array([corners * corner for corner in ((0, 0), (50, 0), (0, 60), (50, 60))])
+    corners = ~raster.geobox.affine @ source.geobox.affine
+    places = np.array([corners @ corner for corner in ((0, 0), (50, 0), (0, 60), (50, 60))])
     assert (places.min(axis=0) > -1e-5).all()
     assert (places.max(axis=0) < np.array(raster.geobox.shape[::-1]) + 1e-5).all()
-    column, row = ~Affine(*raster.geobox.affine[:2], 0, *raster.geobox.affine[3:5], 0) * (
+    column, row = ~Affine(*raster.geobox.affine[:2], 0, *raster.geobox.affine[3:5], 0) @ (
         raster.geobox.affine.c,
         raster.geobox.affine.f,
     )

@@ -29,7 +29,7 @@ GRIDS: dict[str, tuple[str, Affine]] = {
     "no authority": ("+proj=lcc +lat_1=33 +lat_2=45 +lat_0=23 +lon_0=-96 +datum=NAD83", Affine(5, 0, 1e6, 0, -5, 2e6)),
     "degrees": ("EPSG:4326", Affine(1e-5, 0, -76.5, 0, -1e-5, 38.9)),
 }
-ROTATED = Affine.translation(384517, 4310393) * Affine.rotation(30) * Affine.scale(1, -1)
+ROTATED = Affine.translation(384517, 4310393) @ Affine.rotation(30) @ Affine.scale(1, -1)
 
 
 def image(path: Path, crs: str, transform: Affine) -> tuple[Path, np.ndarray]:
@@ -68,7 +68,7 @@ def test_where_the_image_lies(tmp_path: Path, crs: str, transform: Affine) -> No
     path, values = image(tmp_path / "image.tif", crs, transform)
     document, item = load(write_stac_item(path))
     height, width = values.shape[1:]
-    corners = [transform * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
+    corners = [transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
     longitudes, latitudes = reproject_points(CRS.from_user_input(crs), "EPSG:4326", *zip(*corners, strict=True))
     west, south, east, north = document["bbox"]
     assert (west, east) == pytest.approx((min(longitudes), max(longitudes)), abs=1e-5)

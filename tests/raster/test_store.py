@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 50, 70
 TRANSFORMS = {
     "north-up": north_up(100, 50),
     "south-up": Affine(0.5, 0, 266000.0, 0, 0.5, 4300000.0),
-    "rotated": Affine.translation(266000, 4300000) * Affine.rotation(20) * Affine.scale(2, -2),
+    "rotated": Affine.translation(266000, 4300000) @ Affine.rotation(20) @ Affine.scale(2, -2),
 }
 
 
@@ -84,7 +84,7 @@ def test_xarray_finds_grid_and_values(tmp_path: Path, name: str) -> None:
     assert (opened.labels[:, :32] == 15).all()
     assert opened.labels.dtype == np.uint8
     if name != "rotated":  # pixel centres
-        corner = store.geobox.affine * (40.5, 3.5)
+        corner = store.geobox.affine @ (40.5, 3.5)
         assert (float(opened.x[40]), float(opened.y[3])) == pytest.approx(corner, abs=1e-9)
 
 

@@ -196,7 +196,7 @@ def test_the_publishers_random_split_of_real_tiles_fails_and_clusters_pass(real_
         origin = first.transform
     for tile in tiles:
         with rasterio.open(tile) as dataset:
-            column, row = (round(v) for v in ~origin * (dataset.transform.c, dataset.transform.f))
+            column, row = (round(v) for v in ~origin @ (dataset.transform.c, dataset.transform.f))
             windows[tile] = Window(row, column, 256, 256)
     clusters = SpatialSplit.by_clusters(list(windows.values()), seed=0)
     folds: dict[str, list[Path]] = {}
@@ -241,7 +241,7 @@ def test_a_table_with_a_fold_column_is_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("transform", "crs"), [(Affine(2, 0, 7, 0, -2, 9), None), (north_up(), "EPSG:26917")])
 def test_rasters_are_checked_in_pixels(tmp_path: Path, transform: Affine, crs: str | None) -> None:
     for name, column in (("a", 0.0), ("b", 30.5)):
-        place = transform * Affine.translation(column, 0)
+        place = transform @ Affine.translation(column, 0)
         write_raster(tmp_path / f"{name}.tif", np.zeros((20, 20), np.uint8), place, crs=crs)
     folds = {"train": tmp_path / "a.tif", "test": tmp_path / "b.tif"}
     for distance, pairs in (("10px", 0), ("11px", 1)):

@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     [
         ("uint8", BANDS, north_up(1000, 2000), UTM),
         ("uint16", ("B02", "B03", "B04", "B08", "B11"), Affine(10, 0, 6e5, 0, -10, 4e6), "EPSG:32617"),
-        ("float32", ("height",), north_up() * Affine.rotation(20), "ESRI:102039"),
+        ("float32", ("height",), north_up() @ Affine.rotation(20), "ESRI:102039"),
         ("uint8", ("red", "green", "blue"), Affine(1, 0, 0, 0, 1, 0), None),  # south-up, without CRS
     ],
 )
@@ -59,12 +59,12 @@ def test_tiles_are_bit_by_bit_what_the_store_holds(
             assert labels.colormap(1)[6] == (0, 0, 0, 255)
             assert labels.colormap(1)[1] == (0x00, 0x70, 0xC0, 255)
             for dataset in (image, labels):
-                assert dataset.transform.almost_equals(transform * Affine.translation(window.column, window.row), 1e-9)
+                assert dataset.transform.almost_equals(transform @ Affine.translation(window.column, window.row), 1e-9)
                 assert (dataset.crs is None) == (crs is None)
                 assert crs is None or dataset.crs == rasterio.crs.CRS.from_user_input(crs)
                 assert dataset.dataset_mask().all()
         assert (row.row, row.column, row.fold) == (window.row, window.column, "train")
-        corners = [transform * (c, r) for c in (window.column, window.right) for r in (window.row, window.bottom)]
+        corners = [transform @ (c, r) for c in (window.column, window.right) for r in (window.row, window.bottom)]
         x, y = zip(*corners, strict=True)
         assert row.geometry.bounds == pytest.approx((min(x), min(y), max(x), max(y)))
 

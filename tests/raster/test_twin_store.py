@@ -37,7 +37,7 @@ REAL = Facts(
 TWIN = replace(REAL, path="twin.zarr")
 STRANGERS = {
     "grid": (
-        {"geobox": GeoBox((64, 96), north_up(1000, 2000) * Affine.translation(3, 0), UTM)},
+        {"geobox": GeoBox((64, 96), north_up(1000, 2000) @ Affine.translation(3, 0), UTM)},
         "its grid is not that of real",
     ),
     "size": ({"geobox": GeoBox((64, 97), north_up(1000, 2000), UTM)}, "its grid is not that of real"),

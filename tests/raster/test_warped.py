@@ -28,8 +28,8 @@ GRIDS = {
     "shifted": GeoBox((70, 60), north_up(-2.4, -1.3), UTM),
     "coarser": GeoBox((22, 20), north_up(-4, -4, 0.6 * 3.3), UTM),
     "finer": GeoBox((150, 140), north_up(-1, -1, 0.25), UTM),
-    "rotated": GeoBox((60, 60), north_up(10, -10) * Affine.rotation(30), UTM),
-    "south-up": GeoBox((60, 50), north_up(0.25, 60.25) * Affine.scale(1, -1), UTM),
+    "rotated": GeoBox((60, 60), north_up(10, -10) @ Affine.rotation(30), UTM),
+    "south-up": GeoBox((60, 50), north_up(0.25, 60.25) @ Affine.scale(1, -1), UTM),
 }
 SIX = GeoBox((1, 1), Affine.scale(0.6, -0.6), UTM_18N)
 
@@ -88,7 +88,7 @@ def test_it_is_gdals_warper(tmp_path: Path, name: str, method: str, dtype: str) 
 
 
 def crop(lattice: GeoBox, window: Window) -> GeoBox:
-    transform = lattice.affine * Affine.translation(window.column, window.row)
+    transform = lattice.affine @ Affine.translation(window.column, window.row)
     return GeoBox((window.height, window.width), transform, lattice.crs)
 
 

@@ -23,7 +23,7 @@ GRIDS = {
     "north-up": GeoBox((130, 4200), north_up(), "EPSG:26917"),
     "south-up": GeoBox((30, 40), Affine(1, 0, 5e5, 0, 1, 4e6), "EPSG:26918"),
     "degrees": GeoBox((30, 40), Affine(1e-5, 0, -81.3, 0, -1e-5, 40.1), "EPSG:4326"),
-    "rotated": GeoBox((30, 40), Affine.translation(5e5, 4e6) * Affine.rotation(20), "EPSG:26918"),
+    "rotated": GeoBox((30, 40), Affine.translation(5e5, 4e6) @ Affine.rotation(20), "EPSG:26918"),
     "without CRS": GeoBox((30, 40), north_up(), None),
 }
 

@@ -33,7 +33,7 @@ def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
 
 def crop(geobox: GeoBox, window: Window) -> GeoBox:
     """The grid of a window, which may reach beyond the whole one."""
-    transform = geobox.affine * Affine.translation(window.column, window.row)
+    transform = geobox.affine @ Affine.translation(window.column, window.row)
     return GeoBox((window.height, window.width), transform, geobox.crs)
 
 

@@ -28,26 +28,24 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """What lies too near between two folds.
-
-    Attributes:
-        folds: the two.
-        unit: of all distances: "m", "px", or "" for coordinates of an unknown unit.
-        distance: that was asked for.
-        num_pairs: places of one fold nearer than that to places of the other, or touching them.
-        smallest: distance between the two folds, edge to edge; 0 where they touch or overlap.
-        num_first, num_second: places of each fold that are part of a pair.
-        examples: (name, name, distance) of the nearest pairs.
-    """
+    """What lies too near between two folds."""
 
     folds: tuple[str, str]
+    """The two."""
     unit: str
+    """Of all distances: "m", "px", or "" for coordinates of an unknown unit."""
     distance: float
+    """That was asked for."""
     num_pairs: int
+    """Places of one fold nearer than that to places of the other, or touching them."""
     smallest: float
+    """Distance between the two folds, edge to edge; 0 where they touch or overlap."""
     num_first: int
+    """Places of the first fold that are part of a pair."""
     num_second: int
+    """Likewise of the second."""
     examples: tuple[tuple[str, str, float], ...]
+    """(name, name, distance) of the nearest pairs."""
 
     def to_values(self) -> dict[str, Any]:
         """Plain values for JSON."""

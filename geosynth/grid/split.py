@@ -1,4 +1,7 @@
-"""SpatialSplit: the areas of train, val and test on a pixel grid, kept apart by a buffer."""
+"""SpatialSplit: the areas of train, val and test on a pixel grid, kept apart by a buffer.
+
+Splits are kept as tables of polygons, which open in QGIS; polygons drawn there become splits.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,12 @@ class SpatialSplit:
     Areas are polygons in pixel coordinates of one grid: x is the column, y the row, and the first pixel reaches from
     (0, 0) to (1, 1). A pixel belongs to a fold if it lies wholly in its area. No pixels of two folds lie nearer to
     each other than `buffer`, edge to edge: what val and train lose by that is part of no fold.
-
-    Attributes:
-        areas: MultiPolygons of the folds train, val, test; empty for a fold that is not used.
-        buffer: pixels between folds.
     """
 
     areas: tuple[shapely.MultiPolygon, shapely.MultiPolygon, shapely.MultiPolygon]
+    """Of the folds train, val, test; empty for a fold that is not used."""
     buffer: int = 0
+    """Pixels between folds."""
     _of_thread: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -304,13 +305,70 @@ class SpatialSplit:
         return cls((train, val, test), values["buffer"])
 
     def save(self, path: str | Path, geobox: GeoBox) -> None:
-        """Write a table of polygons with a `fold` column: GeoParquet, GeoPackage or GeoJSON; see `save_split`."""
-        save_split(self, Path(path), geobox)
+        """Write one row a polygon: `fold`, `buffer` (pixels), `pixels` (its area) and the geometry in the grid's CRS.
+
+        GeoParquet (.parquet) and GeoPackage (.gpkg) keep the CRS of the grid; GeoJSON is in longitude and latitude,
+        where a straight edge of the grid is not quite straight: its corners are exact, points between them are not.
+        `load` gives back the same split from each, since it looks at corners only.
+
+        Raises:
+            OutputError: if the suffix is unknown, or the file cannot be written.
+        """
+        rows = [(fold, part) for fold in FOLDS for part in self.area(fold).geoms]
+        table = gpd.GeoDataFrame(
+            {
+                "fold": [fold for fold, _ in rows],
+                "buffer": [self.buffer for _ in rows],
+                "pixels": [part.area for _, part in rows],
+            },
+            geometry=[to_coordinates(part, geobox) for _, part in rows],
+            crs=geobox.crs.to_wkt() if geobox.crs else None,
+        )
+        write_table(table, Path(path))
 
     @classmethod
-    def load(cls, path: str | Path, geobox: GeoBox, windows: Sequence[Window] | None = None) -> SpatialSplit:
-        """Read a table of polygons with a `fold` column in any CRS; see `load_split`."""
-        return load_split(Path(path), geobox, windows)
+    def load(
+        cls, path: str | Path, geobox: GeoBox, windows: Sequence[Window] | None = None, buffer: int | None = None
+    ) -> SpatialSplit:
+        """Read polygons with a column `fold` (train, val or test), in any CRS, as a split of a grid.
+
+        Polygons in another CRS are reprojected by their vertices, and a warning says so.
+
+        Args:
+            path: GeoParquet, GeoPackage, GeoJSON or another vector file that GDAL reads.
+            geobox: the grid.
+            windows: of the scenes; what is outside of them belongs to no fold. None: all is inside.
+            buffer: pixels between folds; None: what the file says in a column `buffer`, else 0.
+
+        Raises:
+            DataError: if the file cannot be read, a fold has another name, or the buffer leaves one nothing.
+            GridError: if one of file and grid has a CRS and the other has none.
+        """
+        table = read_table(Path(path), "fold")
+        if not len(table):
+            raise DataError(f"{path}: holds no polygon")
+        unknown = sorted({str(fold) for fold in table["fold"]} - set(FOLDS))
+        if unknown:
+            raise DataError(f"{path}: fold {', '.join(unknown[:5])}; the folds are {', '.join(FOLDS)}")
+        table = _in_crs_of(geobox, table, Path(path))
+        valid = shapely.make_valid(np.array([to_pixels(geometry, geobox) for geometry in table.geometry]))
+        polygons = {fold: shapely.union_all(valid[(table["fold"] == fold).to_numpy()]) for fold in FOLDS}
+        if buffer is None:
+            buffer = int(table["buffer"].max()) if "buffer" in table.columns else 0
+        return cls.by_polygons(polygons, windows, buffer=buffer)
+
+
+def part_neighbours(grids: Sequence[GeoBox], splits: Sequence[SpatialSplit]) -> list[SpatialSplit]:
+    """Cut from each grid's train and val what is near another grid's folds, as at the border of two UTM zones."""
+    parted = []
+    for place, (grid, own) in enumerate(zip(grids, splits, strict=True)):
+        near: dict[str, list[shapely.Geometry]] = {fold: [] for fold in FOLDS}
+        for other, (foreign, split) in enumerate(zip(grids, splits, strict=True)):
+            if other != place and foreign.crs and grid.crs:
+                for fold in FOLDS:
+                    near[fold].append(_moved(split.area(fold), foreign, grid))
+        parted.append(own.away_from({fold: shapely.unary_union(areas) for fold, areas in near.items()}))
+    return parted
 
 
 def _position(fold: str) -> int:
@@ -327,63 +385,6 @@ def _separate(areas: list[shapely.MultiPolygon], buffer: int) -> list[shapely.Mu
     return [train, val, test]
 
 
-# --- Splits as tables of polygons that open in QGIS, and polygons drawn there as splits.
-
-
-def save_split(split: SpatialSplit, path: Path, geobox: GeoBox) -> None:
-    """Write one row a polygon: `fold`, `buffer` (pixels), `pixels` (its area) and the geometry in the grid's CRS.
-
-    GeoParquet (.parquet) and GeoPackage (.gpkg) keep the CRS of the grid; GeoJSON is in longitude and latitude, where
-    a straight edge of the grid is not quite straight: its corners are exact, points between them are not. `load_split`
-    gives back the same split from each, since it looks at corners only.
-
-    Raises:
-        OutputError: if the suffix is unknown, or the file cannot be written.
-    """
-    rows = [(fold, part) for fold in FOLDS for part in split.area(fold).geoms]
-    table = gpd.GeoDataFrame(
-        {
-            "fold": [fold for fold, _ in rows],
-            "buffer": [split.buffer for _ in rows],
-            "pixels": [part.area for _, part in rows],
-        },
-        geometry=[to_coordinates(part, geobox) for _, part in rows],
-        crs=geobox.crs.to_wkt() if geobox.crs else None,
-    )
-    write_table(table, path)
-
-
-def load_split(
-    path: Path, geobox: GeoBox, windows: Sequence[Window] | None = None, buffer: int | None = None
-) -> SpatialSplit:
-    """Read polygons with a column `fold` (train, val or test), in any CRS, as a split of a grid.
-
-    Polygons in another CRS are reprojected by their vertices, and a warning says so.
-
-    Args:
-        path: GeoParquet, GeoPackage, GeoJSON or another vector file that GDAL reads.
-        geobox: the grid.
-        windows: of the scenes; what is outside of them belongs to no fold. None: all is inside.
-        buffer: pixels between folds; None: what the file says in a column `buffer`, else 0.
-
-    Raises:
-        DataError: if the file cannot be read, a fold has another name, or the buffer leaves one nothing.
-        GridError: if one of file and grid has a CRS and the other has none.
-    """
-    table = read_table(path, "fold")
-    if not len(table):
-        raise DataError(f"{path}: holds no polygon")
-    unknown = sorted({str(fold) for fold in table["fold"]} - set(FOLDS))
-    if unknown:
-        raise DataError(f"{path}: fold {', '.join(unknown[:5])}; the folds are {', '.join(FOLDS)}")
-    table = _in_crs_of(geobox, table, path)
-    valid = shapely.make_valid(np.array([to_pixels(geometry, geobox) for geometry in table.geometry]))
-    polygons = {fold: shapely.union_all(valid[(table["fold"] == fold).to_numpy()]) for fold in FOLDS}
-    if buffer is None:
-        buffer = int(table["buffer"].max()) if "buffer" in table.columns else 0
-    return SpatialSplit.by_polygons(polygons, windows, buffer=buffer)
-
-
 def _in_crs_of(geobox: GeoBox, table: gpd.GeoDataFrame, path: Path) -> gpd.GeoDataFrame:
     if table.crs is None and geobox.crs is None:
         return table
@@ -397,22 +398,6 @@ def _in_crs_of(geobox: GeoBox, table: gpd.GeoDataFrame, path: Path) -> gpd.GeoDa
         return table
     _LOG.warning("%s: polygons were reprojected from %s to %s", path, table.crs.name, wanted.name)
     return table.to_crs(wanted)
-
-
-# --- Splits of several grids, whose folds must not meet where the grids do.
-
-
-def part_neighbours(grids: Sequence[GeoBox], splits: Sequence[SpatialSplit]) -> list[SpatialSplit]:
-    """Cut from each grid's train and val what is near another grid's folds, as at the border of two UTM zones."""
-    parted = []
-    for place, (grid, own) in enumerate(zip(grids, splits, strict=True)):
-        near: dict[str, list[shapely.Geometry]] = {fold: [] for fold in FOLDS}
-        for other, (foreign, split) in enumerate(zip(grids, splits, strict=True)):
-            if other != place and foreign.crs and grid.crs:
-                for fold in FOLDS:
-                    near[fold].append(_moved(split.area(fold), foreign, grid))
-        parted.append(own.away_from({fold: shapely.unary_union(areas) for fold, areas in near.items()}))
-    return parted
 
 
 def _moved(area: shapely.Geometry, start: GeoBox, end: GeoBox) -> shapely.Geometry:

@@ -1,4 +1,4 @@
-"""Window: a rectangle of whole pixels, validated once so that later code never checks again."""
+"""Windows: rectangles of whole pixels, validated once so that later code never checks again; and plans of them."""
 
 from __future__ import annotations
 
@@ -66,8 +66,6 @@ class Window:
         return f"rows {self.row}-{self.bottom - 1}, columns {self.column}-{self.right - 1}"
 
 
-# --- TilePlan: how a raster is cut into blocks, or into overlapping tiles.
-
 Edge = Literal["crop", "align", "skip"]
 
 
@@ -81,21 +79,20 @@ class TilePlan:
         "skip": nothing, the rest is in no tile.
     A raster smaller than a tile is one cropped tile with "crop", else has none.
 
-    Attributes:
-        height, width: of the raster, pixels.
-        size: of a tile, pixels.
-        stride: pixels from one tile to the next; None: `size`, so that every pixel lies in exactly one block.
-        edge: see above.
-
     Raises:
         GridError: if a size or the stride is not positive.
     """
 
     height: int
+    """Of the raster, pixels."""
     width: int
+    """Of the raster, pixels."""
     size: int
+    """Of a tile, pixels."""
     stride: int | None = None
+    """Pixels from one tile to the next; None: `size`, so that every pixel lies in exactly one block."""
     edge: Edge = "crop"
+    """See above."""
 
     def __post_init__(self) -> None:
         if min(self.height, self.width, self.size) <= 0:
@@ -132,25 +129,21 @@ class TilePlan:
         return [start for start in starts if start < length]
 
 
-# --- BlockPlan: how a raster is cut into blocks that lie on one lattice of absolute positions.
-
-
 @dataclass(frozen=True, slots=True)
 class BlockPlan(Sequence[Window]):
     """Blocks of `size` x `size` pixels whose edges are absolute multiples of `size`, cropped to the raster; row by row.
 
     Rasters on one pixel grid are cut along the same lines, so that what is painted block by block is the same in both.
-
-    Attributes:
-        height, width: of the raster, pixels.
-        origin: absolute (row, column) of the raster's first pixel.
-        size: of a block, pixels.
     """
 
     height: int
+    """Of the raster, pixels."""
     width: int
+    """Of the raster, pixels."""
     origin: tuple[int, int]
+    """Absolute (row, column) of the raster's first pixel."""
     size: int
+    """Of a block, pixels."""
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)

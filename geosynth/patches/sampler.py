@@ -8,20 +8,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
-from torchgeo.samplers import GeoSampler
 
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
-from geosynth.patches.dataset import PatchDataset, Query
 from geosynth.patches.positions import PositionIndex
-from geosynth.raster.stores.source import Progress
 
 ClassWeights = Mapping[str, float]
 
 _MIN_VISITS = 4  # cells in a batch, so that its patches are not all neighbours
 _MIN_PASS = 256
 # What a random stream is for; its seed is (the user's seed, one of these, a number).
-_PATCH, _PASS, _VISIT = 0, 1, 2
+_PASS, _VISIT = 1, 2
 
 
 class Draw(NamedTuple):
@@ -79,57 +76,6 @@ class Chances:
         patches = np.floor(most * np.concatenate(reaches) ** 2 + 1e-9).astype(np.int64)
         limits: npt.NDArray[np.int64] = np.clip(patches, 1, np.minimum(most, self.counts).astype(np.int64))
         return limits
-
-
-class PatchSampler(GeoSampler):  # type: ignore[misc]  # torchgeo's base is untyped for mypy
-    """Independent random patches of one dataset, as TorchGeo's coordinate queries, none over nodata.
-
-    TorchGeo's RandomGeoSampler draws the scene from torch's global random state; here patch number n follows from the
-    seed and n alone. Each admissible position (see `PositionIndex`) is as likely as another.
-
-    Args:
-        dataset: to draw from.
-        size: of a patch, pixels.
-        length: patches to draw.
-        seed: of the draw.
-        start: number of the first patch, to go on where an earlier run ended; `length` counts from 0.
-        class_weights: by class name, to draw rare classes more often; see `Chances`.
-        progress: told cells done and cells in all, while positions are counted.
-
-    Raises:
-        DataError: if no scene is large enough, or there is no patch without nodata.
-    """
-
-    def __init__(
-        self,
-        dataset: PatchDataset,
-        size: int,
-        length: int,
-        seed: int,
-        *,
-        start: int = 0,
-        class_weights: ClassWeights | None = None,
-        progress: Progress = lambda done, total: None,
-    ) -> None:
-        self.dataset, self.size, self.length, self.seed, self.start = dataset, size, length, seed, start
-        counted = class_weights is not None
-        index = PositionIndex(dataset.source, dataset.fold, size, count_classes=counted, progress=progress)
-        self._chances = Chances({0: index}, class_weights)
-
-    def __len__(self) -> int:
-        return self.length - self.start
-
-    def __iter__(self) -> Iterator[Query]:
-        for window in self.windows():
-            yield self.dataset.query(window)
-
-    def windows(self) -> Iterator[Window]:
-        """The patches as pixel windows."""
-        ends = np.cumsum(self._chances.values)
-        for number in range(self.start, self.length):
-            rng = np.random.default_rng((self.seed, _PATCH, number))
-            cell = int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
-            yield self._chances.draw(min(cell, len(ends) - 1), 1, rng)[1][0]
 
 
 class PatchBatchSampler(Sampler[list[Draw]]):
@@ -224,11 +170,6 @@ class PatchBatchSampler(Sampler[list[Draw]]):
         rng = np.random.default_rng((self.seed, _VISIT, visit))
         source, windows = self._chances.draw(cell, int(self._per_visit[cell]), rng)
         return [Draw(source, visit, window) for window in windows[first:last]]
-
-
-def balanced(names: Sequence[str]) -> dict[str, float]:
-    """Class weights by which each class is as likely as another."""
-    return dict.fromkeys(names, 1.0)
 
 
 def _counted(index: PositionIndex) -> npt.NDArray[np.float64]:

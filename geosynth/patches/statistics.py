@@ -24,22 +24,19 @@ _SAMPLES = 2**20  # values of each band kept for the percentiles of float imager
 
 @dataclass(frozen=True, slots=True)
 class BandStatistics:
-    """Of the pixels with imagery and a class in one fold; each field is (bands,) float64, in raster units.
-
-    Attributes:
-        pixels: that were looked at.
-        mean, deviation: mean and standard deviation.
-        minimum, maximum: extremes.
-        low, high: the 0.1 and 99.9 percentiles: exact for integers, of a random sample of a million values for floats.
-    """
+    """Of the pixels with imagery and a class in one fold; arrays are (bands,), in raster units."""
 
     pixels: int
+    """That were looked at."""
     mean: npt.NDArray[np.float64]
     deviation: npt.NDArray[np.float64]
+    """Standard deviation."""
     minimum: npt.NDArray[np.float64]
     maximum: npt.NDArray[np.float64]
     low: npt.NDArray[np.float64]
+    """The 0.1 percentile: exact for integers, of a random sample of a million values for floats."""
     high: npt.NDArray[np.float64]
+    """The 99.9 percentile, likewise."""
 
 
 def band_statistics(

@@ -1,4 +1,4 @@
-"""What is done to samples and batches: flips and turns, legend encoding, scaling for the network."""
+"""What is done to batches: scaling for the network, flips and turns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from geosynth.config import BandSettings
-from geosynth.legend import Legend
 from geosynth.patches.dataset import Sample
 
 
@@ -34,40 +33,6 @@ def _floats(values: torch.Tensor) -> torch.Tensor:
     if values.device.type != "cpu":
         return values.to(torch.float32, copy=True)
     return torch.from_numpy(np.empty(values.shape, dtype=np.float32)).copy_(values)
-
-
-class LegendEncoding:
-    """Turns the raster codes of a sample's mask into class indices; `num_classes` where the legend knows no class.
-
-    Masks of `PatchDataset` are encoded already; this is for masks of other TorchGeo datasets.
-    """
-
-    def __init__(self, legend: Legend) -> None:
-        self.legend = legend
-
-    def __call__(self, sample: Sample) -> Sample:
-        """The sample with `mask` int64, (..., height, width)."""
-        codes = sample["mask"].cpu().numpy()
-        if np.issubdtype(codes.dtype, np.floating):
-            codes = codes.astype(np.int64)  # TorchGeo resamples masks as floats
-        indices = torch.from_numpy(self.legend.encode(codes)).long()
-        return {**sample, "mask": indices.to(sample["mask"].device)}
-
-
-class RandomDihedral:
-    """Turns and flips samples at random, image and mask alike; see `random_dihedral`.
-
-    Args:
-        seed: of the choice. For exact repetition draw in one process, as with `random_dihedral` on batches.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.rng = torch.Generator().manual_seed(seed)
-
-    def __call__(self, sample: Sample) -> Sample:
-        """The sample with square `image` (bands, N, N) and `mask` (N, N) in one of the eight positions."""
-        image, mask = random_dihedral(sample["image"][None], sample["mask"][None], self.rng)
-        return {**sample, "image": image[0], "mask": mask[0]}
 
 
 def random_dihedral(image: torch.Tensor, mask: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

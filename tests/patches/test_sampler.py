@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from independent import draw_independently
 from memory_source import MemorySource
 from stores import NO_CLASS, SCENES, make_store
 from test_positions import every_position
-from torchgeo.samplers import GeoSampler
 
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.patches.dataset import PatchDataset
 from geosynth.patches.positions import PositionIndex
-from geosynth.patches.sampler import Chances, PatchBatchSampler, PatchSampler, balanced
+from geosynth.patches.sampler import Chances, PatchBatchSampler
 
 TRAIN = [window for window, fold in SCENES.values() if fold == "train"]
 SIZE = 5
@@ -58,46 +57,23 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PatchDataset:
     return PatchDataset(make_store(tmp_path_factory.mktemp("stores") / "whole"), "train")
 
 
-def test_the_seed_alone_decides(dataset: PatchDataset) -> None:
-    torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002  (a state that must not matter)
-    sampler = PatchSampler(dataset, 16, 20, seed=5)
-    first = list(sampler.windows())
-    torch.manual_seed(1)
-    assert list(sampler.windows()) == first
-    assert list(PatchSampler(dataset, 16, 20, seed=5).windows()) == first
-    assert list(PatchSampler(dataset, 16, 20, seed=6).windows()) != first
-    assert list(PatchSampler(dataset, 16, 30, seed=5).windows())[:20] == first  # a longer run goes on
-    late = PatchSampler(dataset, 16, 20, seed=5, start=13)
-    assert list(late.windows()) == first[13:]
-    assert len(late) == 7
-    assert len(sampler) == len(first) == 20
-    assert isinstance(sampler, GeoSampler)
-
-
-def test_queries_are_those_of_the_windows(dataset: PatchDataset) -> None:
-    sampler = PatchSampler(dataset, 16, 10, seed=0)
-    for query, window in zip(sampler, sampler.windows(), strict=True):
-        assert dataset[query]["window"].tolist() == [window.row, window.column, 16, 16]
-
-
 def test_each_position_is_as_likely_as_another(dataset: PatchDataset) -> None:
     size, draws = 28, 12_000
     wanted = np.zeros(dataset.source.geobox.shape)
     for scene in TRAIN:
         wanted[scene.row : scene.bottom - size + 1, scene.column : scene.right - size + 1] = 1
-    assert abs(chance_of(PatchSampler(dataset, size, draws, seed=2).windows(), wanted)) < 4
+    assert abs(chance_of(draw_independently(dataset.source, size, draws, seed=2), wanted)) < 4
 
 
 def test_a_patch_as_large_as_a_scene(dataset: PatchDataset) -> None:
-    assert set(PatchSampler(dataset, 40, 20, seed=0).windows()) <= {
+    assert set(draw_independently(dataset.source, 40, 20, seed=0)) <= {
         Window(10, column, 40, 40) for column in range(20, 31)
     }
 
 
 def test_nodata_is_never_drawn(tmp_path: Path) -> None:
     dataset = PatchDataset(make_store(tmp_path / "holes", holes=True), "train")
-    windows = list(PatchSampler(dataset, 12, 200, seed=0).windows())
+    windows = list(draw_independently(dataset.source, 12, 200, seed=0))
     assert {scene.is_complete for scene in dataset.scenes} == {True, False}
     assert any(TRAIN[0].contains(window) for window in windows)
     for window in windows:
@@ -106,13 +82,14 @@ def test_nodata_is_never_drawn(tmp_path: Path) -> None:
 
 def test_a_patch_larger_than_any_scene_is_refused(dataset: PatchDataset) -> None:
     with pytest.raises(DataError, match="41 px: the largest is 40 px"):
-        PatchSampler(dataset, 41, 1, seed=0)
+        next(draw_independently(dataset.source, 41, 1, seed=0))
 
 
 def test_a_fold_full_of_holes_is_refused(tmp_path: Path) -> None:
     dataset = PatchDataset(make_store(tmp_path / "holes", holes=True), "train")
     with pytest.raises(DataError, match="free of nodata"):
-        PatchSampler(dataset, 38, 1, seed=0)  # each such patch of "a" holds the hole; "b" is too small
+        # Each such patch of "a" holds the hole; "b" is too small.
+        next(draw_independently(dataset.source, 38, 1, seed=0))
 
 
 # --- chunk-aware order ---
@@ -151,9 +128,8 @@ def test_class_shares_are_those_of_independent_draws() -> None:
     index = PositionIndex(source, "train", SIZE, side=8, count_classes=True)
     assert index.class_counts is not None
     wanted = index.class_counts.sum(axis=0) / index.class_counts.sum()
-    dataset = PatchDataset(source, "train")
     orders = {
-        "plain": list(PatchSampler(dataset, SIZE, 8000, seed=3).windows()),
+        "plain": list(draw_independently(source, SIZE, 8000, seed=3)),
         "chunk-aware": [draw.window for batch in make_batches(source, 250, 3, 32) for draw in batch],
     }
     for windows in orders.values():
@@ -181,7 +157,7 @@ def test_class_weights_choose_a_class_then_a_pixel_then_a_patch() -> None:
     kept = [window for window in draws if common[window.row, window.column] > 0]
     assert len(kept) > 0.5 * len(draws)
     assert chance_of(kept, common) < 4
-    independent = PatchSampler(PatchDataset(source, "train"), SIZE, 6000, seed=1, class_weights=weights).windows()
+    independent = draw_independently(source, SIZE, 6000, seed=1, class_weights=weights)
     common = wanted * (wanted * 6000 / wanted.sum() > 5)
     assert abs(chance_of((w for w in independent if common[w.row, w.column] > 0), common)) < 4
 
@@ -191,7 +167,7 @@ def test_rare_classes_are_drawn_as_often_as_common_ones() -> None:
     codes[10:12, 50:52] = 6  # a road of four pixels
     scenes = [Window(0, 0, 64, 64)]
     source = MemorySource((64, 64), scenes, SpatialSplit.by_scenes({"train": scenes}), codes=codes)
-    for weights, least in ((None, 0.0), (balanced(("low vegetation", "impervious (roads)")), 0.45)):
+    for weights, least in ((None, 0.0), ({"low vegetation": 1.0, "impervious (roads)": 1.0}, 0.45)):
         sampler = make_batches(source, 100, 0, 32, class_weights=weights)
         windows = [draw.window for batch in sampler for draw in batch]
         share = np.mean([(source.read_labels(window) == 5).any() for window in windows])

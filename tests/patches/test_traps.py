@@ -15,6 +15,7 @@ import pytest
 import torch
 import xarray as xr
 from affine import Affine
+from independent import draw_independently
 from stores import HEIGHT, SCENES, WIDTH, make_store
 from torch.utils.data import DataLoader
 from torchgeo.datasets import stack_samples
@@ -25,7 +26,7 @@ from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.patches.dataset import PatchDataset, PatchSet
 from geosynth.patches.module import PatchModule, start_worker
-from geosynth.patches.sampler import Draw, PatchSampler
+from geosynth.patches.sampler import Draw
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import open_in_place, open_zarr_in_place
 from geosynth.raster.stores.source import PatchSource
@@ -196,7 +197,7 @@ def test_no_sampler_reads_across_the_edge_of_a_fold(tmp_path: Path) -> None:
                 assert not image[:, mask == CHESAPEAKE.num_classes].any()
                 seen[rows + place[0], columns + place[1]] = True
         assert seen.sum() > 0.5 * own.sum()  # TorchGeo passes over what is narrower than a patch
-        for drawn in PatchSampler(dataset, 6, 50, seed=0).windows():
+        for drawn in draw_independently(store, 6, 50, seed=0, fold=fold):
             assert own[drawn.slices].all()
         module = PatchModule(
             store, BandSettings(names=BANDS), fold, crop_size=6, batch_size=10, num_batches=5, num_workers=0

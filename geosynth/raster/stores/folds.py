@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from geosynth.errors import SettingsError
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, crop, parse_distance
 from geosynth.grid.groups import blocks_over
-from geosynth.grid.split import SHARES, load_split, part_neighbours
+from geosynth.grid.split import SHARES, part_neighbours
 from geosynth.raster.stores.source import PatchSource, Progress
 from geosynth.raster.warp import cover
 
@@ -81,9 +81,8 @@ class SplitRule(BaseModel):
         """
         buffers = [buffer_pixels(self.buffer, source.geobox) for source in sources]
         if self.file:
-            path = Path(self.file)
             splits = [
-                load_split(path, source.geobox, windows_of(source), buffer=buffer or None)
+                SpatialSplit.load(self.file, source.geobox, windows_of(source), buffer or None)
                 for source, buffer in zip(sources, buffers, strict=True)
             ]
         elif self.scenes is not None:

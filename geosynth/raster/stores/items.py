@@ -1,4 +1,4 @@
-"""Items: which image and label files belong together, from folders and globs, or from a list."""
+"""Items: which image and label files belong together, from folders and globs, from a list, or in a known data set."""
 
 from __future__ import annotations
 
@@ -25,22 +25,20 @@ _LABELS_KEYS = ("labels", "label", "mask", "land_cover", "landcover")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An image and the labels of the same place.
-
-    Attributes:
-        image, labels: files or URLs.
-        name: by which messages call the scene; the image's file name if empty.
-        fold: "train", "val" or "test", if it is chosen already.
-        date: of the imagery.
-        extras: files of further maps of the same place.
-    """
+    """An image and the labels of the same place."""
 
     image: str
+    """File or URL."""
     labels: str
+    """Likewise."""
     name: str = ""
+    """By which messages call the scene; the image's file name if empty."""
     fold: str | None = None
+    """One of "train", "val" or "test", if it is chosen already."""
     date: str | None = None
+    """Of the imagery."""
     extras: Mapping[str, str] = field(default_factory=dict)
+    """Files of further maps of the same place."""
 
 
 def pair_files(images: Paths, labels: Paths) -> list[Item]:
@@ -214,8 +212,7 @@ def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
     return [(path, by_name[Path(path).stem]) for path in images]
 
 
-# --- The Chesapeake Land Cover data set as published (Robinson et al. 2019) and kept by TorchGeo's ChesapeakeCVPR.
-
+# The Chesapeake Land Cover data set as published (Robinson et al. 2019), and kept by TorchGeo's ChesapeakeCVPR.
 STATES = ("de", "md", "va", "wv", "pa", "ny")
 _IMAGE, _LABELS = "naip-new", "lc"
 

@@ -268,7 +268,7 @@ def make_scene(folder: Path, side: int, real: Path) -> Store:
         scenes=[Scene("scene", window, pixels, "", "")],
         split=SpatialSplit.by_scenes({"train": [window]}),
     )
-    for shard in store.shards_over([window]):
+    for shard in store.shards():
         store.write(shard, image[(slice(None), *shard.slices)], labels[shard.slices])
     return Store(folder / "store")
 

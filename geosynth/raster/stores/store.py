@@ -225,7 +225,7 @@ class Store(PatchSource):
         codes: npt.NDArray[Any],
         extras: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
-        """Fill one window. Whole shards (`shards_over`) are written fastest, and by several writers at a time."""
+        """Fill one window. Whole `shards` are written fastest, and by several writers at a time."""
         for name, values in (extras or {}).items():
             self._group[name][window.slices] = values
         self.image[(slice(None), *window.slices)] = image

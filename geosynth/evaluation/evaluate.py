@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -36,7 +35,7 @@ from geosynth.evaluation.report import (
 from geosynth.evaluation.textures import ClassSpectra, Seams, Textures
 from geosynth.evaluation.tiles import RasterTiles, StoreTiles, Tile, TilePair
 from geosynth.evaluation.twins import open_real, open_twin, paint_twins
-from geosynth.files import check_output, writing
+from geosynth.files import check_output, replacing
 from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.raster.stores.source import PatchSource
@@ -139,7 +138,7 @@ def evaluate(
     settings = EvaluateSettings.parse({**(settings or EvaluateSettings()).model_dump(), **changes})
     folder = None if out is None else Path(out)
     if folder is not None:
-        check_folder(folder, overwrite)
+        _check_folder(folder, overwrite)
     keep = Path(cache) if cache is not None else folder / CACHE if folder is not None else None
     with ExitStack() as stack:
         pair: TilePair
@@ -178,7 +177,7 @@ def evaluate(
             pair = StoreTiles(source, twins, fold, settings.tile_size)
         report, page = _measure(pair, settings, segmenter, keep, progress)
     if folder is not None:
-        write_files(folder, {"report.json": report.to_json(), "report.html": page})
+        _write_files(folder, {"report.json": report.to_json(), "report.html": page})
     return report
 
 
@@ -337,7 +336,7 @@ def _memorisation(
     return MemorisationComparison(reason=reason)
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
+def _check_folder(folder: Path, overwrite: bool) -> None:
     """Refuse before the work what would fail after it. A folder that holds only a cache is as good as none.
 
     Raises:
@@ -349,23 +348,12 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     check_output(folder, overwrite=overwrite or only_cache)
 
 
-def write_files(folder: Path, files: dict[str, str]) -> None:
-    """Under a temporary name first. Other files in an existing folder stay.
+def _write_files(folder: Path, files: dict[str, str]) -> None:
+    """All of them, or none. Other files in an existing folder stay.
 
     Raises:
         OutputError: if they cannot be written.
     """
-    place = folder.resolve()
-    partial = place.with_name(place.name + ".partial")
-    try:
-        with writing(folder):
-            partial.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                (partial / name).write_text(text, encoding="utf-8")
-            if place.exists():
-                for name in files:
-                    (partial / name).replace(place / name)
-            else:
-                partial.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with ExitStack() as stack:
+        for name, text in files.items():
+            stack.enter_context(replacing(folder / name)).write_text(text, encoding="utf-8")

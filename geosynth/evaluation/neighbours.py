@@ -144,10 +144,13 @@ def memorisation(
             "all other real tiles lie in one place; nearest neighbours need another one, since tiles of one place"
             " resemble each other"
         )
-    sets = _References(seen, None, number, seed), _References(unseen, other_places, number, seed + 1)
-    to_train, to_other = (references.nearest(tiles, places) for references in sets)
-    nearer = _nearer(to_train, to_other)
-    control = _nearer(*(references.nearest(unseen, other_places) for references in sets))
+
+    def to_both(tiles: Floats, places: Indices) -> tuple[Floats, Floats]:
+        to_train = _nearest_of_subsets(tiles, places, seen, None, number, seed)
+        return to_train, _nearest_of_subsets(tiles, places, unseen, other_places, number, seed + 1)
+
+    to_train, to_other = to_both(tiles, places)
+    nearer, control = _nearer(to_train, to_other), _nearer(*to_both(unseen, other_places))
 
     def median_ratios(weights: Floats) -> list[float]:
         found = []
@@ -184,31 +187,27 @@ def _nearer(to_train: Floats, to_other: Floats) -> Floats:
     return share
 
 
-class _References:
-    """Random subsets of real tiles: `number` of them for each tile that is compared, none of its own place.
+def _nearest_of_subsets(
+    tiles: Floats, places: Indices, references: Floats, own_places: Indices | None, number: int, seed: int
+) -> Floats:
+    """(subsets, tiles): distance to the nearest of random subsets of real tiles.
 
     Args:
-        features: (m, d).
-        places: (m,); None if no place is shared.
-        number: of tiles in a subset.
+        tiles: (n, d) features.
+        places: (n,) of the tiles.
+        references: (m, d) features of the real tiles.
+        own_places: (m,) theirs: those of a tile's own place are not in its subsets. None if no place is shared.
+        number: of real tiles in a subset.
         seed: of the subsets.
     """
-
-    def __init__(self, features: Floats, places: Indices | None, number: int, seed: int) -> None:
-        self._features, self._places, self._number = features, places, number
-        rng = np.random.default_rng(seed)
-        self._orders = [rng.permutation(len(features)) for _ in range(_NUM_SUBSETS)]
-
-    def nearest(self, tiles: Floats, places: Indices) -> Floats:
-        """(subsets, tiles): distance of `tiles` (n, d) to the nearest of each subset."""
-        found = np.empty((_NUM_SUBSETS, len(tiles)))
-        for rows, distances in distance_blocks(tiles, self._features):
-            allowed = np.ones(distances.shape, dtype=bool)
-            if self._places is not None:
-                allowed = self._places != places[rows, None]
-            distances[~allowed] = np.inf
-            for which, order in enumerate(self._orders):
-                # The first `number` that are allowed, in this order.
-                wanted = allowed[:, order].cumsum(axis=1) <= self._number
-                found[which, rows] = np.where(wanted, distances[:, order], np.inf).min(axis=1)
-        return found
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(len(references)) for _ in range(_NUM_SUBSETS)]
+    found = np.empty((_NUM_SUBSETS, len(tiles)))
+    for rows, distances in distance_blocks(tiles, references):
+        allowed = np.ones(distances.shape, dtype=bool) if own_places is None else own_places != places[rows, None]
+        distances[~allowed] = np.inf
+        for which, order in enumerate(orders):
+            # The first `number` that are allowed, in this order.
+            wanted = allowed[:, order].cumsum(axis=1) <= number
+            found[which, rows] = np.where(wanted, distances[:, order], np.inf).min(axis=1)
+    return found

@@ -257,88 +257,50 @@ class ClassSpectra:
 
 
 class Seams:
-    """Steps across the block lines of both images, whether the synthetic one was made of blocks or not.
+    """Steps between neighbouring pixels of both images, across the lines between blocks and elsewhere.
 
     Args:
         num_classes: class indices from this on are no class.
-        block_size: pixels.
+        block_size: pixels; lines stand on its multiples, as `TilePlan` cuts.
     """
 
     def __init__(self, num_classes: int, block_size: int) -> None:
-        self._num_classes = num_classes
-        self._real, self._synthetic = SeamSums(block_size), SeamSums(block_size)
+        self._num_classes, self._block_size = num_classes, block_size
+        # Absolute differences of real and synthetic, and pairs of pixels; elsewhere, across lines.
+        self._sums = np.zeros((2, 2))
+        self._pairs = np.zeros(2, dtype=np.int64)
 
     def add(self, chunk: Chunk) -> None:
-        """Look at what was read at once."""
+        """Add the pairs whose first (upper or left) pixel lies in the chunk proper; both pixels are compared ones."""
         assert chunk.origin is not None
+        (height, width), (row, column) = chunk.shape, chunk.origin
+        images = np.stack([chunk.block.real, chunk.block.synthetic]).astype(np.int16)
         compared = chunk.block.indices < self._num_classes
-        for sums, image in ((self._real, chunk.block.real), (self._synthetic, chunk.block.synthetic)):
-            sums.add(image, compared, chunk.origin, chunk.shape)
+        self._add(images[..., :width], compared[:, :width], row, height)
+        self._add(images[..., :height, :].swapaxes(2, 3), compared[:height].T, column, width)
+
+    def _add(self, images: npt.NDArray[np.int16], compared: npt.NDArray[np.bool_], start: int, length: int) -> None:
+        both = (compared[1:] & compared[:-1])[:length]
+        steps = np.abs(np.diff(images, axis=2))[:, :, :length].sum(axis=1) * both
+        on_line = ((start + 1 + np.arange(len(both))) % self._block_size == 0).astype(np.int64)
+        self._sums += [np.bincount(on_line, of_image, 2) for of_image in steps.sum(axis=2)]
+        self._pairs += np.bincount(on_line, both.sum(axis=1), 2).astype(np.int64)
+
+    def scores(self) -> Floats:
+        """(2,) mean step across lines over mean step elsewhere, of real and synthetic.
+
+        1 without seams; NaN if there is no line, or no texture.
+        """
+        elsewhere, lines = ratio(self._sums, self._pairs).T
+        return ratio(lines, elsewhere)
 
     def result(self) -> SeamComparison:
         """Scores of both images on the same lines."""
-        score, block_size = self._synthetic.score(), self._synthetic.block_size
-        reason = None
-        if not np.isfinite(score):
-            found = (
-                "the synthetic image has no texture" if self._synthetic.num_line_pairs else "no block line in the area"
-            )
-            reason = f"{found} (blocks of {block_size} px)"
+        real, synthetic = self.scores().tolist()
+        num_pairs, reason = int(self._pairs[1]), None
+        if not np.isfinite(synthetic):
+            found = "the synthetic image has no texture" if num_pairs else "no block line in the area"
+            reason = f"{found} (blocks of {self._block_size} px)"
         return SeamComparison(
-            block_size=block_size,
-            num_pairs=self._synthetic.num_line_pairs,
-            synthetic=score,
-            real=self._real.score(),
-            reason=reason,
+            block_size=self._block_size, num_pairs=num_pairs, synthetic=synthetic, real=real, reason=reason
         )
-
-
-class SeamSums:
-    """Absolute differences between neighbouring pixels, on the lines between blocks and elsewhere.
-
-    Args:
-        block_size: pixels; block edges stand on multiples of it, as `TilePlan` cuts.
-    """
-
-    def __init__(self, block_size: int) -> None:
-        self.block_size = block_size
-        self._sums = np.zeros(2)  # elsewhere, on lines
-        self._pairs = np.zeros(2, dtype=np.int64)
-
-    @property
-    def num_line_pairs(self) -> int:
-        """Pixel pairs across lines so far."""
-        return int(self._pairs[1])
-
-    def add(
-        self,
-        image: npt.NDArray[np.uint8],
-        valid: npt.NDArray[np.bool_],
-        origin: tuple[int, int],
-        shape: tuple[int, int],
-    ) -> None:
-        """Add the pairs whose first (upper or left) pixel lies in the first `shape` rows and columns of `image`.
-
-        Args:
-            image: (bands, height, width); one row and column more than `shape` where the raster goes on.
-            valid: (height, width); pairs of two valid pixels count.
-            origin: (row, column) of the first pixel in the raster that was made of blocks.
-            shape: height and width of the block proper.
-        """
-        values = image.astype(np.int16)
-        self._add(values[:, :, : shape[1]], valid[:, : shape[1]], origin[0], shape[0])
-        self._add(values[:, : shape[0]].swapaxes(1, 2), valid[: shape[0]].T, origin[1], shape[1])
-
-    def _add(self, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], start: int, length: int) -> None:
-        both = (valid[1:] & valid[:-1])[:length]
-        steps = np.abs(np.diff(values, axis=1))[:, :length].sum(axis=0) * both
-        on_line = ((start + 1 + np.arange(len(both))) % self.block_size == 0).astype(np.int64)
-        self._sums += np.bincount(on_line, steps.sum(axis=1), 2)
-        self._pairs += np.bincount(on_line, both.sum(axis=1), 2).astype(np.int64)
-
-    def score(self) -> float:
-        """Mean step across lines over mean step elsewhere: 1 without seams; NaN if there is no line or no texture."""
-        if not self._pairs.all() or not self._sums[0]:
-            return float("nan")
-        elsewhere, lines = self._sums / self._pairs
-        return float(lines / elsewhere)

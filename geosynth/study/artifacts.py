@@ -17,7 +17,7 @@ from geosynth.grid.split import FOLDS
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.segmentation.data import Mixture, Tile, mixture, train_views
-from geosynth.study.operations import CellResult, GeosynthOperations, Operations
+from geosynth.study.operations import CellResult, Operations
 from geosynth.study.plan import Artifact, Generator, GivenGenerator, Recipe, TrainedGenerator, Twin, key_of
 from geosynth.unfinished import locked
 
@@ -43,7 +43,7 @@ class Artifacts:
     """Of its content, see `PatchSource.digest`."""
     out: Path
     """The study's folder."""
-    operations: Operations = field(default_factory=GeosynthOperations)
+    operations: Operations = field(default_factory=Operations)
     """Which do the work."""
 
     def path_of(self, artifact: Artifact) -> Path:

@@ -1,10 +1,10 @@
-"""What a cell needs done, behind a small protocol, so that a study can be tested without networks; and its numbers."""
+"""What a cell needs done, in one small class, so that a study can be tested without networks; and its numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -84,47 +84,19 @@ class CellResult(Score):
             raise DataError(f"{path}: damaged; delete it to have the cell done again") from error
 
 
-class Operations(Protocol):
+class Operations:
     """The work of a cell. Each makes `out`, whole or not at all, and goes on where an interrupted call stopped."""
 
     def train(self, source: PatchSource, out: Path, settings: TrainSettings, fold: str, progress: Progress) -> Path:
-        """A generator; `out` is a folder, the result a file in it."""
+        """A generator: a file in the folder `out`. Its checkpoint goes: it is large, and a study makes many."""
+        model = train(source, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
+        (out / "last.ckpt").unlink(missing_ok=True)
+        return model
 
     def twin(
         self, source: PatchSource, out: Path, model: Path, settings: GenerateSettings, fold: str, progress: Progress
     ) -> None:
         """Synthetic imagery for a fold."""
-
-    def segment(
-        self,
-        store: Store,
-        out: Path,
-        settings: SegmentSettings,
-        twin: Path | None,
-        train_fold: str,
-        test_fold: str,
-        progress: Progress,
-    ) -> Score:
-        """A segmenter, tested."""
-
-    def compare(
-        self, store: Store, twins: tuple[Path, Path], fold: str, tile_size: int, progress: Progress
-    ) -> Likeness:
-        """Distances of two twins of one fold, and between them."""
-
-
-class GeosynthOperations:
-    """geosynth's own. See `Operations`."""
-
-    def train(self, source: PatchSource, out: Path, settings: TrainSettings, fold: str, progress: Progress) -> Path:
-        """The checkpoint goes: it is several times as large as the model, and there are many."""
-        model = train(source, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
-        (out / "last.ckpt").unlink(missing_ok=True)
-        return model
-
-    def twin(  # noqa: D102
-        self, source: PatchSource, out: Path, model: Path, settings: GenerateSettings, fold: str, progress: Progress
-    ) -> None:
         twin(
             source,
             out,
@@ -144,7 +116,7 @@ class GeosynthOperations:
         test_fold: str,
         progress: Progress,
     ) -> Score:
-        """The segmenter itself goes: a study makes hundreds. Its report stays."""
+        """A segmenter, tested. It goes, for a study makes hundreds; its report stays."""
         report = segment(
             store, out, settings, synthetic=twin, train_fold=train_fold, test_fold=test_fold, progress=progress
         )
@@ -158,9 +130,10 @@ class GeosynthOperations:
             weights=report.weights,
         )
 
-    def compare(  # noqa: D102
+    def compare(
         self, store: Store, twins: tuple[Path, Path], fold: str, tile_size: int, progress: Progress
     ) -> Likeness:
+        """Distances of two twins of one fold, and between them."""
         first, second = twins
         return measure_likeness(store, (Store(first), Store(second)), fold, tile_size, progress)
 

@@ -18,7 +18,7 @@ from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import train_views
 from geosynth.study.artifacts import Artifacts
-from geosynth.study.operations import GeosynthOperations, Operations
+from geosynth.study.operations import Operations
 from geosynth.study.plan import Artifact, Cell, GivenGenerator, Recipe, contrasts, key_of, plan_cells
 from geosynth.study.report import CellRow, Missing, StudyReport, tabulate_differences, tabulate_rows
 from geosynth.version import __version__
@@ -75,7 +75,7 @@ class Study:
             given = GivenGenerator(path=str(file.absolute()), sha256=sha256_of(file))
             generator = _of_given(store, settings, given, card)
         path = store.path if "://" in store.path else str(Path(store.path).absolute())
-        artifacts = Artifacts(path, store.digest(), out.absolute(), operations or GeosynthOperations())
+        artifacts = Artifacts(path, store.digest(), out.absolute(), operations or Operations())
         notes = _notes(settings, tiles, given is not None)
         return cls(settings, artifacts, plan_cells(settings, given), generator, notes)
 

@@ -397,6 +397,34 @@ def test_a_failing_write_leaves_nothing(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_failing_write_leaves_the_report_that_was_there(
+    scene: dict[str, Any], legend: Legend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    small(scene, legend, out=out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    write, calls = Path.write_text, []
+
+    def full(path: Path, *arguments: Any, **keywords: Any) -> int:
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return write(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match="No space left"):
+        small(scene, legend, out=out, overwrite=True, seed=9)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_folder_beside_the_report_is_nobodys_business(scene: dict[str, Any], legend: Legend, tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "mine.txt").write_text("mine")
+    small(scene, legend, out=tmp_path / "out")
+    assert (tmp_path / "out.partial" / "mine.txt").read_text() == "mine"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.json"]
+
+
 def test_importing_the_room_loads_neither_torch_nor_rasterio() -> None:
     code = "import sys, geosynth.evaluation; print([name for name in ('torch', 'rasterio') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

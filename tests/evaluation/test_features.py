@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geosynth.evaluation.textures import RingPower, SeamSums, band_statistics, feature_scale, num_features
+from geosynth.evaluation.textures import RingPower, Seams, band_statistics, feature_scale, num_features
+from geosynth.evaluation.tiles import Block, Chunk
 
 
 def test_band_statistics_are_those_of_numpy() -> None:
@@ -81,27 +82,31 @@ def test_seam_score_is_that_of_a_loop_however_it_is_cut() -> None:
     rng = np.random.default_rng(0)
     image, valid = rng.integers(0, 256, (2, 23, 30)).astype(np.uint8), rng.random((23, 30)) > 0.2
     origin = (-5, 1003)
-    expected = naive_score(image, valid, origin, 8)
+    other = rng.integers(0, 256, image.shape).astype(np.uint8)
+    expected = [naive_score(one, valid, origin, 8) for one in (image, other)]
     for step in (30, 7, 8):
-        seams = SeamSums(8)
+        seams = Seams(1, 8)
         for row in range(0, 23, step):
             for column in range(0, 30, step):
                 grown = (slice(row, row + step + 1), slice(column, column + step + 1))
                 shape = (min(step, 23 - row), min(step, 30 - column))
-                seams.add(image[(slice(None), *grown)], valid[grown], (origin[0] + row, origin[1] + column), shape)
-        assert seams.score() == pytest.approx(expected)
+                block = Block(image[(..., *grown)], other[(..., *grown)], (~valid[grown]).astype(np.uint8))
+                seams.add(Chunk(block, [], shape, (origin[0] + row, origin[1] + column)))
+        assert seams.scores() == pytest.approx(expected)
 
 
 def test_a_step_at_block_lines_is_found_and_nothing_else() -> None:
     rng = np.random.default_rng(1)
     image = rng.integers(100, 110, (1, 64, 64))
     tiled = image + 50 * (np.indices((64, 64)) // 16).sum(axis=0) % 100
-    valid = np.ones((64, 64), dtype=bool)
 
     def score(values: np.ndarray, size: int) -> float:
-        seams = SeamSums(size)
-        seams.add(values.astype(np.uint8), valid, (0, 0), (64, 64))
-        return seams.score()
+        seams = Seams(1, size)
+        block = Block(*2 * [values.astype(np.uint8)], np.zeros((64, 64), np.uint8))
+        seams.add(Chunk(block, [], (64, 64), (0, 0)))
+        real, synthetic = seams.scores()
+        assert real == pytest.approx(synthetic, nan_ok=True)
+        return float(synthetic)
 
     assert score(image, 16) == pytest.approx(1, abs=0.15)
     assert score(tiled, 16) > 10

@@ -14,7 +14,7 @@ import numpy as np
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings
 from geosynth.errors import TrainingError
 from geosynth.grid import SpatialSplit, Window
-from geosynth.study.operations import Likeness, Score
+from geosynth.study.operations import Likeness, Operations, Score
 from geosynth.study.plan import Recipe
 from geosynth.study.study import Study
 from scene_stores import make_scene_store
@@ -45,7 +45,7 @@ def make_study_store(path: Path):
 
 
 @dataclasses.dataclass(frozen=True)
-class FakeOperations:
+class FakeOperations(Operations):
     """Writes a line into `log` for each call. mIoU: 0.5, more with the seed, less with the share of synthetic tiles.
 
     Attributes:

@@ -10,9 +10,7 @@ SMALL = ("--set", "segment.tile_size=32", "--set", "segment.steps=4", "--set", "
 
 @pytest.fixture(autouse=True)
 def fake_operations(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "geosynth.study.study.GeosynthOperations", lambda: FakeOperations(tmp_path / "calls.txt", fails=2.0)
-    )
+    monkeypatch.setattr("geosynth.study.study.Operations", lambda: FakeOperations(tmp_path / "calls.txt", fails=2.0))
 
 
 def test_a_study_is_planned_run_and_tabulated(run, study_store, tmp_path):

@@ -92,21 +92,18 @@ def number_format(precision: str, device: str) -> torch.dtype:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training between two of its steps.
-
-    Attributes:
-        job: what decides the result, settings and data, as plain values: who goes on must agree with it.
-        steps: done.
-        seconds: that they took, over all runs.
-        network: the weights by name.
-        others: whatever else is needed to go on; nests of plain values and tensors.
-    """
+    """A training between two of its steps."""
 
     job: dict[str, Any]
+    """Plain values that decide the result, such as settings and data: whoever goes on must have the same."""
     steps: int
+    """Steps that are done."""
     seconds: float
+    """Time that they took, over all runs."""
     network: dict[str, Tensor]
+    """Weights and buffers by name."""
     others: dict[str, Any]
+    """Whatever else is needed to go on: nests of plain values and tensors."""
 
     @classmethod
     def load(cls, path: Path) -> Self:

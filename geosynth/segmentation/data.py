@@ -23,7 +23,9 @@ from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource, check_twin
 from geosynth.raster.stores.tiles import TileView
 
-# --- mixture: which tiles of a fold are real and which are synthetic, fixed by a seed.
+Array = npt.NDArray[Any]
+
+_KEEP_BYTES = 512 << 20  # of decoded tiles in memory
 
 
 class Tile(NamedTuple):
@@ -35,17 +37,14 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Mixture:
-    """A fixed choice of train tiles.
-
-    Attributes:
-        real: tiles whose real image and labels are trained on.
-        synthetic: tiles whose image is the twin's.
-        others: tiles of the pool that are not in `real`, whose fine labels are taken as unknown.
-    """
+    """A fixed choice of train tiles."""
 
     real: tuple[Tile, ...]
+    """Tiles whose real image and labels are trained on."""
     synthetic: tuple[Tile, ...]
+    """Tiles whose image is the twin's."""
     others: tuple[Tile, ...]
+    """Tiles of the pool that are not in `real`, whose fine labels are taken as unknown."""
 
 
 def mixture(
@@ -97,11 +96,6 @@ def _at_most(available: int, wanted: int | None, name: str, view: TileView) -> i
     return wanted
 
 
-Array = npt.NDArray[Any]
-
-_KEEP_BYTES = 512 << 20  # of decoded tiles in memory
-
-
 class TileSet(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
     """Tiles as (image (bands, N, N), labels (N, N) class indices), read when asked for.
 
@@ -138,25 +132,22 @@ class TileSet(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
 
 @dataclass(frozen=True)
 class SegmentData:
-    """What one training needs.
-
-    Attributes:
-        sources: of the real imagery.
-        train: real tiles, then synthetic ones.
-        num_real: how many of them are real.
-        coarse: tiles that have coarse labels only; None without a coarse map.
-        test: real tiles, side by side.
-        test_places: for each of them the number of its cluster of touching scenes.
-        digest: sha256 of what decides all of them.
-    """
+    """What one training needs."""
 
     sources: Sequence[PatchSource]
+    """The real imagery and its labels."""
     train: TileSet
+    """What is trained on: real tiles, then synthetic ones."""
     num_real: int
+    """How many of the train tiles are real."""
     coarse: TileSet | None
+    """Tiles that have coarse labels only; None without a coarse map."""
     test: TileSet
+    """What is tested on: real tiles, side by side."""
     test_places: tuple[int, ...]
+    """For each test tile the number of its cluster of touching scenes."""
     digest: str
+    """SHA-256 of what decides all of this."""
 
 
 def open_data(
@@ -264,24 +255,18 @@ def _refuse_constant(tiles: TileSet) -> None:
         raise DataError(f"{path}: each train image holds one value only; there is nothing to learn from")
 
 
-# --- Tiles with coarse labels, for label super-resolution.
-
-
 @dataclass(frozen=True)
 class CoarseTiles(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
-    """Tiles as (image (bands, N, N), coarse classes (N, N)), and what the fine tiles say of the coarse classes.
-
-    Attributes:
-        tiles: of the images.
-        name: of the coarse map in the store.
-        values: of the map, in the order of coarse class indices; other values are no class, `len(values)`.
-        shares: of the fine classes under each coarse one.
-    """
+    """Tiles as (image (bands, N, N), coarse classes (N, N)), and what the fine tiles say of the coarse classes."""
 
     tiles: TileSet
+    """The images."""
     name: str
+    """The coarse map in the store."""
     values: npt.NDArray[Any]
+    """The map's value for each coarse class index; other values are no class, `len(values)`."""
     shares: CoarseShares
+    """The share that each fine class has under each coarse one."""
 
     def __len__(self) -> int:
         return len(self.tiles)

@@ -1,4 +1,4 @@
-"""Counting how predicted classes agree with the true ones, and how sure one may be of it."""
+"""How well a segmenter does: how predicted classes agree with the true ones, and the report of `segment`."""
 
 from __future__ import annotations
 
@@ -89,47 +89,45 @@ def mean_iou(matrices: Floats) -> Floats:
     return means
 
 
-# --- SegmentReport: how well a segmenter does, as plain values that go to JSON and come back equal.
-
-
 class SegmentReport(BaseModel):
-    """What `segment` found.
-
-    Attributes:
-        miou: mean IoU over the classes that occur in the test labels, 0..1.
-        miou_low, miou_high: its 95 % interval over test places; None for fewer than three.
-        test_places: clusters of touching test scenes: what the interval resamples.
-        class_iou: IoU by class name; None where a class is neither true nor predicted in the test.
-        accuracy: share of test pixels whose class is right.
-        confusion: test pixels: a row for each true class, a column for each predicted one, in the legend's order.
-        real_tiles, synthetic_tiles, coarse_tiles: that were trained on.
-        test_tiles: that were tested on, all real.
-        weights: what the encoder started from: "scratch", "imagenet", or the name of a file.
-        train_fold, test_fold: of the data.
-        settings: of the training.
-        data: sha256 of what was trained and tested on, see `geosynth.segmentation.data`.
-        seconds: that training and test took, over all runs.
-    """
+    """What `segment` found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     miou: float
+    """Mean IoU over the classes that occur in the test labels, 0..1."""
     miou_low: float | None
+    """Lower end of its 95 % interval over test places; None for fewer than three."""
     miou_high: float | None
+    """Upper end of that interval."""
     test_places: int
+    """Number of clusters of touching test scenes: what the interval resamples."""
     class_iou: dict[str, float | None]
+    """Intersection over union by class name; None where a class is neither true nor predicted in the test."""
     accuracy: float
+    """Share of test pixels whose class is right."""
     confusion: tuple[tuple[int, ...], ...]
+    """Numbers of test pixels: a row for each true class, a column for each predicted one, in the legend's order."""
     real_tiles: int
+    """Real tiles that were trained on."""
     synthetic_tiles: int
+    """Synthetic tiles that were trained on."""
     coarse_tiles: int
+    """Tiles with coarse labels that were trained on."""
     test_tiles: int
+    """Tiles that were tested on, all real."""
     weights: str
+    """What the encoder started from: "scratch", "imagenet", or the name of a file."""
     train_fold: str
+    """The fold of the data that was trained on."""
     test_fold: str
+    """The fold of the data that was tested on."""
     settings: SegmentSettings
+    """All settings of the training."""
     data: str
+    """SHA-256 of what was trained and tested on, see `SegmentData`."""
     seconds: float
+    """Time that training and test took, over all runs."""
 
     def to_json(self) -> str:
         """For a file; ends with a line feed."""

@@ -25,26 +25,23 @@ _STYLE_LENGTH = 2048  # pixels over which a drawn style drifts
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """The patches of one step on one device, with all that was drawn for them.
-
-    Attributes:
-        image: (B, num_bands, H, W), in [-1, 1] once it is scaled.
-        mask: (B, H, W) class indices.
-        noise: as `geosynth.models.field.random_noise` gives it.
-        latents: (B, latent_size, H / stride, W / stride), or (B, latent_size) for the linear start: the drawn style, or
-            standard normal numbers for the encoder's sampling.
-        second_latents: (D, ...) another drawn style for each row whose style is drawn.
-        changes: (B, n) what decides how the discriminator's view is changed, see `Augmentation`.
-        sides: (B, num_classes + 1) bool, see `label_mix_mask`.
-    """
+    """The patches of one step on one device, with all that was drawn for them."""
 
     image: Tensor
+    """(B, num_bands, H, W), in [-1, 1] once it is scaled."""
     mask: Tensor
+    """(B, H, W) class indices."""
     noise: list[Tensor]
+    """Noise maps, as `geosynth.models.field.random_noise` gives them."""
     latents: Tensor
+    """(B, latent_size, H / stride, W / stride), or (B, latent_size) for the linear start: the drawn style, or standard
+    normal numbers for the encoder's sampling."""
     second_latents: Tensor
+    """(D, ...) another drawn style for each row whose style is drawn."""
     changes: Tensor
+    """(B, n) numbers that decide how the discriminator's view is changed, see `Augmentation`."""
     sides: Tensor
+    """(B, num_classes + 1) bool, the sides of LabelMix, see `label_mix_mask`."""
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> TrainBatch:
         """The batch with each tensor replaced."""
@@ -74,22 +71,22 @@ class TrainBatch:
 class Part:
     """The rows of a device's share of the batch that pass the networks together, and which of them have a drawn style.
 
-    It is the same in each step. A loss that looks at some rows only counts `drawn_share` or `paired_share`, such that
-    its mean over parts and devices is its mean over all such rows of the batch, however they are spread.
-
-    Attributes:
-        rows: in the share.
-        seconds: of `TrainBatch.second_latents`.
-        drawn: (D,) rows, counted in the part, whose style is drawn.
-        paired: (P,) the others, whose style is read from the image.
+    It is the same in each step. The shares are such that the mean over parts and devices of a loss, times its share, is
+    the mean over all such rows of the batch, however these are spread.
     """
 
     rows: slice
+    """The rows, counted in the process's share of the batch."""
     seconds: slice
+    """Where the part's second latents stand in `TrainBatch.second_latents`."""
     drawn: Tensor
+    """(D,) rows, counted in the part, whose style is drawn."""
     paired: Tensor
+    """(P,) the others, whose style is read from the image."""
     drawn_share: float
+    """What a mean over the drawn rows of the part counts."""
     paired_share: float
+    """What a mean over the paired rows of the part counts."""
 
 
 def split_batch(settings: TrainSettings, rank: int = 0, device: torch.device | str = "cpu") -> list[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,11 +137,13 @@ class PatchModule(LightningDataModule):
 def start_worker(number: int) -> None:
     """What a worker process needs before it reads: no thread pools, whose threads do not survive a fork.
 
-    To be given to a DataLoader as `worker_init_fn`.
+    Ctrl-C reaches it too, but is left to the process that takes the batches. To be given to a DataLoader as
+    `worker_init_fn`.
     """
     import dask
     from numcodecs import blosc
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     dask.config.set(scheduler="synchronous")
     blosc.set_nthreads(1)
     torch.set_num_threads(1)

@@ -223,6 +223,31 @@ def test_ctrl_c_keeps_the_whole_step_and_reaches_the_caller(store, tmp_path, unb
     assert not list(tmp_path.rglob("*partial*"))
 
 
+IN_A_TERMINAL = """
+import os, signal, sys
+sys.path[:0] = {paths!r}
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from geosynth.raster.stores.store import Store
+from geosynth.training.train import train
+from trainings import LONGER
+def progress(done, total, left):
+    if done == 2:
+        os.killpg(0, signal.SIGINT)
+train(Store({store!r}), {out!r}, LONGER.model_copy(update={{"workers": 2}}), progress=progress)
+"""
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_loading_processes_too(store, tmp_path):
+    """It goes to all processes in the foreground."""
+    tests = Path(__file__).parents[1]
+    code = IN_A_TERMINAL.format(
+        paths=[str(tests), str(tests / "training")], store=store.path, out=str(tmp_path / "run")
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, start_new_session=True)
+    assert run.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert steps_in(tmp_path / "run") == 3
+
+
 def test_ctrl_c_twice_does_not_wait_and_saves_no_half_step(store, tmp_path, monkeypatch):
     handler = signal.getsignal(signal.SIGINT)
     signal_in_step(monkeypatch, 2, times=2)

@@ -41,10 +41,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geosynth.config import GeneratorSettings
-from geosynth.models.device import uses_bfloat16
+from geosynth.models.device import full_float32, uses_bfloat16
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.patterns import LabelPatterns
-from levers import LAST_RUNG, WARM_UPS, Network, device_name, ladder, seconds_of, without_tf32
+from levers import LAST_RUNG, WARM_UPS, Network, device_name, ladder, seconds_of
 from plain_spade import PlainGenerator, copy_weights
 
 NUM_CLASSES, NUM_BANDS, LATENT_SIZE = 6, 4, 256
@@ -134,7 +134,7 @@ def measure(width: int, size: int, batch: int, seconds: float, device: str, comp
     has_bfloat16 = uses_bfloat16("auto", device)
     contenders = gather(ours, plain, size, device, bfloat16=has_bfloat16, compiled=compiled)
     with torch.inference_mode():
-        with without_tf32():
+        with full_float32():
             exact = plain(tiles[:batch], z)
             differences = check(contenders, exact, tiles[:batch], z)
         medians, rounds = time_rounds(contenders, tiles, z, seconds, device)

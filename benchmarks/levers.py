@@ -10,14 +10,12 @@ import copy
 import ctypes
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geosynth.models.device import keep_freed_memory
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.modulation import SpadeModulation
 from plain_spade import PlainGenerator, PlainSpade
@@ -112,25 +110,13 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else platform.machine()
 
 
-@contextmanager
-def without_tf32() -> Iterator[None]:
-    """Convolutions of float32 on CUDA in float32; elsewhere this changes nothing."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-
-
 def use_memory(*, kept: bool) -> None:
-    """As glibc comes (after it has adapted to large blocks), or as geosynth sets it."""
-    if kept:
-        keep_freed_memory()
-        return
+    """As glibc comes (after it has adapted to large blocks), or as geosynth sets it while it paints and trains."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # no glibc
         return
-    for parameter, value in ((-4, 65536), (-3, 32 << 20), (-1, 64 << 20)):  # M_MMAP_MAX, _THRESHOLD, M_TRIM_THRESHOLD
+    # M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    values = {-4: 0, -1: 2**31 - 1} if kept else {-4: 65536, -3: 32 << 20, -1: 64 << 20}
+    for parameter, value in values.items():
         mallopt(parameter, value)

@@ -41,12 +41,12 @@ from torch import Tensor
 from generator import NUM_BANDS, NUM_CLASSES, label_tiles
 from geosynth.config import TrainSettings
 from geosynth.loop import open_fabric
-from geosynth.models.device import uses_bfloat16
+from geosynth.models.device import full_float32, uses_bfloat16
 from geosynth.models.modulation import SpadeModulation
 from geosynth.training.draws import TrainBatch
 from geosynth.training.networks import SpadeNetworks
 from geosynth.training.step import SpadeStep
-from levers import LAST_RUNG, WARM_UPS, device_name, seconds_of, without_tf32
+from levers import LAST_RUNG, WARM_UPS, device_name, seconds_of
 from plain_spade import PlainDiscriminator, PlainEncoder, PlainGenerator, PlainTrainer, add_spectral_norm, copy_weights
 
 BANDS = ("red", "green", "blue", "nir")
@@ -121,7 +121,7 @@ def check(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, flo
     step = build_step(reference_settings(width, size, len(image), "fp32"), image.device.type)
     plain = build_plain(step)
     batch = draw(step, image, labels)
-    with without_tf32():
+    with full_float32():
         theirs = plain.step(batch.image.contiguous(), batch.mask, batch.latents)
         ours = {name: float(value) for name, value in step.update(0, batch).items()}
     gaps = {name: abs(ours[name] - value) / max(1e-2, abs(value)) for name, value in theirs.items()}

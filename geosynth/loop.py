@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from geosynth.errors import CheckpointError, TrainingError
 from geosynth.files import replacing
-from geosynth.models.device import full_float32, plain_memory_error, uses_bfloat16
+from geosynth.models.device import plain_memory_error, uses_bfloat16
 
 _Item = TypeVar("_Item")
 _FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -60,7 +60,7 @@ def open_fabric(precision: str, device: str, devices: int = 1, environment: Clus
         logging.getLogger(name).setLevel(logging.ERROR)
     dtype = number_format(precision, device)
     if dtype == torch.float32:
-        full_float32()
+        torch.backends.cudnn.allow_tf32 = False  # or cuDNN's convolutions would take TF32: 10 bits of the fraction
         plugin = Precision()
     else:
         # As a plugin: by name, Fabric would put bfloat16 in the place of float16 on a CPU.

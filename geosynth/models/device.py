@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
@@ -47,18 +49,10 @@ def has_kernels(device: torch.device | str) -> bool:
     return torch.cuda.get_device_capability(device) >= (7, 0)
 
 
-def full_float32() -> None:
-    """Let float32 mean float32, from now on in this process: by default cuDNN's convolutions take TF32 instead.
-
-    TF32 keeps 10 of the 23 bits of a float32's fraction.
-    """
-    torch.backends.cudnn.allow_tf32 = False
-
-
 # The processor's allocator has no error class of its own.
 _CPU_WORDS = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
 # Parameters of glibc's mallopt (malloc.h).
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
 
 @contextmanager
@@ -76,15 +70,76 @@ def plain_memory_error() -> Iterator[None]:
         raise
 
 
-def keep_freed_memory() -> None:
-    """Let this process reuse the memory of large tensors instead of returning it to the system each time.
+# --- What is changed in the whole process, only for as long as it is needed.
 
-    With glibc each tensor beyond 32 MiB is mapped anew, and touching its pages for the first time costs more than the
-    arithmetic on it. Elsewhere this does nothing. The process then keeps up to 2 GiB that it has freed.
+
+class _ProcessSetting:
+    """A setting of the process that is on while at least one context is open, in whichever threads.
+
+    Args:
+        switch_on: turns it on, and gives what turns it off again.
     """
+
+    def __init__(self, switch_on: Callable[[], Callable[[], object]]) -> None:
+        self._switch_on = switch_on
+        self._lock = threading.Lock()
+        self._open = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a context is open."""
+        return self._open > 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._open:
+                self._switch_off = self._switch_on()
+            self._open += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
+                if not self._open:
+                    self._switch_off()
+
+
+def _exact_convolutions() -> Callable[[], object]:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    return lambda: setattr(torch.backends.cudnn, "allow_tf32", before)
+
+
+def _own_allocator() -> Callable[[], object]:
+    chosen = any(name.startswith("MALLOC_") for name in os.environ)
+    if chosen or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):  # by the user
+        return lambda: None
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        mallopt, malloc_trim = library.mallopt, library.malloc_trim
     except (AttributeError, OSError, TypeError):  # no glibc
-        return
+        return lambda: None
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+    def give_back() -> None:
+        # What glibc itself arrives at in a process that has freed a large block.
+        mallopt(_M_MMAP_MAX, 65536)
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+        malloc_trim(0)
+
+    return give_back
+
+
+full_float32 = _ProcessSetting(_exact_convolutions)
+"""Context in which float32 means float32: by default cuDNN's convolutions take TF32 instead, which keeps 10 of the 23
+bits of its fraction."""
+
+keep_freed_memory = _ProcessSetting(_own_allocator)
+"""Context in which the memory of large tensors is used again instead of being returned to the system each time.
+
+With glibc each tensor beyond 32 MiB is mapped anew, and touching its pages for the first time costs more than the
+arithmetic on it. The process keeps up to 2 GiB that it has freed, until the context is left. Elsewhere than with glibc,
+or where the environment sets its allocator, this does nothing."""

@@ -81,7 +81,8 @@ class BlendPainter(Painter):
             (cell, self._values(cell, indices[slices_in(context, cell.buffer(self.margin))], part, origin))
             for cell, part in self.wanted(window, origin, valid)
         )
-        pixels = self.join(window, parts).to("cpu", non_blocking=True)
+        with self.computing():
+            pixels = self.join(window, parts).to("cpu", non_blocking=True)
         finished = self._mark()
 
         def result() -> Pixels:

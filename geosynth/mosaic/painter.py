@@ -8,6 +8,7 @@ holds on the CPU only: on a GPU cuDNN chooses by the shape of what it is given i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -70,13 +71,19 @@ class Painter:
         self.on_cpu = torch.device(self.device).type == "cpu"
         self.bfloat16 = uses_bfloat16(settings.precision, self.device)
         self.precision = "bf16" if self.bfloat16 else "fp32"
-        if not self.bfloat16:
-            full_float32()
-        if self.on_cpu:
-            keep_freed_memory()
         self.generator = model.generator.for_painting(torch.bfloat16) if self.bfloat16 else model.generator
         self.silent = model.generator.silent_maps()
         self.network_pass = Replay(self._network_pass, self.device)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """What painting needs of the process: float32 in full, and large tensors in memory that is there already."""
+        with contextlib.ExitStack() as stack:
+            if not self.bfloat16:
+                stack.enter_context(full_float32())
+            if self.on_cpu:
+                stack.enter_context(keep_freed_memory())
+            yield
 
     def context(self, window: Window, origin: tuple[int, int]) -> Window:
         """The labels needed to paint a window: those of its cells, grown by the margin; may reach beyond the raster.
@@ -112,9 +119,11 @@ class Painter:
         """As `paint`, but a GPU is not waited for: what is returned gives the pixels, when they are there."""
         cells = [cell for cell, _ in self.wanted(window, origin, valid)]
         painted: list[tuple[Window, Tensor]] = []
-        for group in self._groups(cells):
-            values = self.run(group, [indices[slices_in(context, cell.buffer(self.margin))] for cell in group], origin)
-            painted += zip(group, values.to("cpu", non_blocking=True), strict=True)
+        with self.computing():
+            for group in self._groups(cells):
+                labels = [indices[slices_in(context, cell.buffer(self.margin))] for cell in group]
+                values = self.run(group, labels, origin)
+                painted += zip(group, values.to("cpu", non_blocking=True), strict=True)
         finished = self._mark()
 
         def pixels() -> Pixels:

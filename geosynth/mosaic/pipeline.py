@@ -61,7 +61,7 @@ def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, 
             begin = partial(painter.begin, indices, context, plan[index], plan.origin, valid)
             yield index, begin() if valid.any() else None, valid
 
-    with ThreadPoolExecutor(1, "geosynth-writer") as pool:
+    with painter.computing(), ThreadPoolExecutor(1, "geosynth-writer") as pool:
         unfinished: tuple[int, Future[None]] | None = None
         for index, pixels, valid in begun() if painter.on_cpu else one_behind(begun()):
             if pixels is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,8 @@ class Segmenter:
         scaled = self.card.bands.to_network(pixels).nan_to_num(0)
         padded = F.pad(scaled, (0, -width % _STRIDE, 0, -height % _STRIDE), mode="replicate")
         bfloat16 = uses_bfloat16(self.card.settings.precision, str(self.device))
-        if not bfloat16:
-            full_float32()
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+        exact = nullcontext() if bfloat16 else full_float32()
+        with exact, torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             logits = self.network(padded.contiguous(memory_format=torch.channels_last))
         best: npt.NDArray[np.uint8] = logits[..., :height, :width].argmax(1).to(torch.uint8).cpu().numpy()
         return best

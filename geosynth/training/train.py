@@ -91,6 +91,7 @@ def _check_devices(count: int) -> None:
         raise SettingsError(f"devices={count}: this machine has {available} GPU{'s' * (available > 1)}")
 
 
+@keep_freed_memory()
 def _run(
     rank: LocalRank,
     sources: Sequence[PatchSource],
@@ -100,7 +101,6 @@ def _run(
     progress: StepProgress = lambda done, total, left: None,
 ) -> tuple[SpadeStep, ModelCard]:
     """One process's part of `train`, up to the trained networks; errors as there."""
-    keep_freed_memory()
     legend = sources[0].legend
     initial = load_initial(settings, sources[0])
     # The scaling in which a model's weights were learned stays.

@@ -122,6 +122,8 @@ def test_the_style_drifts_over_metres(generate: Generate, labels: Path) -> None:
         (["--labels", "tiles", "--out", "a.zarr", "--format", "cog"], "--format cog does not fit"),
         (["--labels", "tiles", "--out", "a.tif", "--format", "jpeg"], "--format jpeg: cog or zarr"),
         (["--labels", "tiles", "--out-dir", "b", "--format", "zarr"], "--out-dir makes GeoTIFFs"),
+        (["--labels", "tiles", "--out-dir", "x.zarr", "--samples", "2"], "x.zarr: is the name of one image"),
+        (["--labels", "tiles", "--out", "x.zarr", "--samples", "2", "--preview"], " x.zarr: previews and STAC items"),
         (["--labels", "tiles", "--out", "a.png"], "ends in .tif"),
         (["--labels", "tiles/north*.tif", "--out", "a.tif"], "no file has such a name"),
         (["--labels", "tiles", "--out", "tiles/a.tif"], "among the label tiles"),

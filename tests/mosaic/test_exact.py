@@ -198,8 +198,14 @@ def test_float32_is_not_tf32(
     precision: str, expected: bool, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    Painter(tiny_model, GenerateSettings(precision=precision), 0)
-    assert torch.backends.cudnn.allow_tf32 is expected
+    painter, seen = Painter(tiny_model, GenerateSettings(precision=precision), 0), []
+    run = painter.run
+    monkeypatch.setattr(painter, "run", lambda *cells: seen.append(torch.backends.cudnn.allow_tf32) or run(*cells))
+    window = Window(0, 0, 64, 64)
+    context = painter.context(window, (0, 0))
+    painter.paint(np.zeros((context.height, context.width), np.uint8), context, window, (0, 0))
+    assert seen == [expected]
+    assert torch.backends.cudnn.allow_tf32, "as it was before"
 
 
 @pytest.mark.parametrize("threads", [1, 3])

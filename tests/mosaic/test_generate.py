@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import rioxarray
+import torch
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
@@ -16,6 +21,8 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GeosynthError, LegendError, OutputError, RasterError
+from geosynth.models.device import keep_freed_memory
+from geosynth.mosaic.painter import Painter
 from rasters import NORTH_UP, draw_labels
 
 Write = Callable[..., Path]
@@ -290,3 +297,41 @@ def test_a_window_of_the_real_chesapeake_tile(
         assert result.transform == transform
         assert result.crs == crs
         np.testing.assert_array_equal(result.dataset_mask() > 0, codes != 15)
+
+
+def test_the_process_of_the_caller_stays_as_it_is(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What painting needs of the process is there while it paints, and gone afterwards, in a file and in an array."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen: list[bool] = []
+    run = Painter.run
+
+    def spy(self: Painter, *cells: Any) -> torch.Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return run(self, *cells)
+
+    monkeypatch.setattr(Painter, "run", spy)
+
+    def state() -> tuple[Any, ...]:
+        backends = torch.backends
+        return (
+            backends.cudnn.allow_tf32,
+            backends.cuda.matmul.allow_tf32,
+            torch.get_float32_matmul_precision(),
+            torch.get_num_threads(),
+            torch.initial_seed(),
+            torch.get_default_dtype(),
+            keep_freed_memory.is_on,
+            dict(os.environ),
+            signal.getsignal(signal.SIGINT),
+        )
+
+    before = state()
+    labels = write_raster(draw_labels(64, 64))
+    geosynth.generate(labels, tmp_path / "image.tif", tiny_model, precision="fp32")
+    geosynth.generate(rioxarray.open_rasterio(labels), tiny_model, precision="fp32").compute()
+    with pytest.raises(LegendError):
+        geosynth.generate(write_raster(draw_labels(64, 64) + 90, "bad.tif"), tmp_path / "out.tif", tiny_model)
+    assert seen == [False, False]
+    assert state() == before

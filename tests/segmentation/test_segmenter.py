@@ -66,8 +66,11 @@ def test_values_that_are_no_numbers_are_taken_as_mean_ones(trained):
 
 def test_float32_is_not_tf32(trained, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    load_segmenter(trained[0]).predict(random_images(1))
-    assert torch.backends.cudnn.allow_tf32 is False
+    segmenter, seen = load_segmenter(trained[0]), []
+    segmenter.network.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    segmenter.predict(random_images(1))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32, "as it was before"
 
 
 def test_what_is_no_segmenter(trained, tiny_model, tmp_path):

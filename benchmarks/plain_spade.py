@@ -173,16 +173,22 @@ class PlainTrainer:
         *,
         one_fake: bool = False,
         dtype: torch.dtype = torch.float32,
+        capturable: bool = False,
     ) -> None:
         self.generator, self.encoder, self.discriminator = generator, encoder, discriminator
         self.one_fake, self.dtype = one_fake, dtype
         self.device_type = next(generator.parameters()).device.type
         painting = [*generator.parameters(), *encoder.parameters()]
-        self.painting = torch.optim.Adam(painting, 1e-4, betas=(0.0, 0.9))
-        self.judging = torch.optim.Adam(discriminator.parameters(), 4e-4, betas=(0.0, 0.9))
+        self.painting = torch.optim.Adam(painting, 1e-4, betas=(0.0, 0.9), capturable=capturable)
+        self.judging = torch.optim.Adam(discriminator.parameters(), 4e-4, betas=(0.0, 0.9), capturable=capturable)
 
     def step(self, image: Tensor, labels: Tensor, normal: Tensor) -> dict[str, float]:
         """Update all three; `normal` (B, latent_size) is what the encoder's sampling draws."""
+        names = ("gan", "features", "kl", "discriminator")
+        return dict(zip(names, self.update(image, labels, normal).tolist(), strict=True))
+
+    def update(self, image: Tensor, labels: Tensor, normal: Tensor) -> Tensor:
+        """As `step`, the losses as one tensor."""
         one_hot = F.one_hot(labels, self.generator.num_classes + 1)[..., :-1].permute(0, 3, 1, 2).float()
         self.painting.zero_grad()
         fake, mean, log_variance = self._paint(image, labels, normal)
@@ -210,7 +216,7 @@ class PlainTrainer:
         ) / len(fake_out)
         losses["discriminator"].backward()
         self.judging.step()
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return torch.stack([value.detach() for value in losses.values()])
 
     def _paint(self, image: Tensor, labels: Tensor, normal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with self._autocast():

@@ -93,7 +93,12 @@ def draw(step: SpadeStep, image: Tensor, labels: Tensor, number: int = 0) -> Tra
 
 
 def build_plain(
-    step: SpadeStep, *, channels_last: bool = False, one_fake: bool = False, dtype: torch.dtype = torch.float32
+    step: SpadeStep,
+    *,
+    channels_last: bool = False,
+    one_fake: bool = False,
+    dtype: torch.dtype = torch.float32,
+    capturable: bool = False,
 ) -> PlainTrainer:
     """The peer with the weights of a step, on its device."""
     settings, networks = step.settings, step.networks
@@ -108,7 +113,7 @@ def build_plain(
     discriminator.load_state_dict(dict(zip(discriminator.state_dict(), values, strict=True)))
     form = torch.channels_last if channels_last else torch.contiguous_format
     plain = [network.to(step.fabric.device, memory_format=form) for network in (generator, encoder, discriminator)]
-    return PlainTrainer(*plain, one_fake=one_fake, dtype=dtype)
+    return PlainTrainer(*plain, one_fake=one_fake, dtype=dtype, capturable=capturable)
 
 
 def take_step(step: SpadeStep, image: Tensor, labels: Tensor) -> None:

@@ -149,7 +149,7 @@ def _array(
     source = LabelArray.of(labels, settings.block_size)
     style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
     painter = make_painter(model, settings, style_length, style)
-    attributes = provenance(painter, source.reader.name, reader)
+    attributes = provenance(painter, source.name, reader)
     return lazy_image(source, painter, reader, choose_block_size(painter), attributes, unknown)
 
 

@@ -16,7 +16,7 @@ from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.legend import Legend
 from geosynth.mosaic.cluster import PortablePainter
 from geosynth.mosaic.painter import Painter
-from geosynth.raster.arrays import CodeReader, LabelArray
+from geosynth.raster.arrays import LabelArray, split_codes
 from geosynth.raster.labels import needed_around, to_indices
 
 Chunks = list[list[npt.NDArray[Any]]]
@@ -54,7 +54,7 @@ def lazy_image(
     plan = BlockPlan(height, width, origin, block_size)
     sizes = tuple(tuple(length for _, length in pieces) for pieces in (plan.rows, plan.columns))
 
-    labels = tokenize(source.codes.name, source.reader, legend, plan, unknown)
+    labels = tokenize(source.codes.name, source.nodata, source.name, legend, plan, unknown)
     pixels_name, valid_name = f"generate-{tokenize(labels, portable)}", f"valid-{labels}"
     pixel_tasks: dict[Any, Any] = {}
     valid_tasks: dict[Any, Any] = {}
@@ -63,14 +63,14 @@ def lazy_image(
         context = painter.context(window, origin)
         inside = needed_around(context).intersection(extent)
         assert inside is not None
-        block = _Block(source.reader, legend, unknown, inside, *source.corners(inside))
+        block = _Block(source.nodata, source.name, legend, unknown, inside, *source.corners(inside))
         pixel_tasks[pixels_name, 0, *place] = (
             _paint,
             block,
             _Painting(portable, context, window, origin),
             source.keys(inside),
         )
-        block = _Block(source.reader, legend, unknown, window, *source.corners(window))
+        block = _Block(source.nodata, source.name, legend, unknown, window, *source.corners(window))
         valid_tasks[valid_name, *place] = (_has_class, block, source.keys(window))
 
     def array(tasks: dict[Any, Any], name: str, chunks: Any, dtype: Any) -> da.Array:
@@ -87,7 +87,8 @@ def lazy_image(
 class _Block:
     """How the chunks of a task's labels make one window of codes."""
 
-    reader: CodeReader
+    nodata: float | None
+    name: str
     legend: Legend
     unknown: Literal["error", "nodata"]
     inside: Window
@@ -104,12 +105,12 @@ class _Block:
                 assert common is not None
                 target = common.shift(-self.inside.row, -self.inside.column).slices
                 values[target] = chunk[common.shift(-piece.row, -piece.column).slices]
-        codes, valid = self.reader.split(values)
+        codes, valid = split_codes(values, self.nodata, self.name)
         if self.unknown == "error":
             without_class = valid & (self.legend.encode(codes) == self.legend.num_classes)
             found = np.unique(codes[without_class], return_counts=True)
             counts = {int(code): int(count) for code, count in zip(*found, strict=True)}
-            self.legend.check(counts, f"{self.reader.name}, {self.inside}")
+            self.legend.check(counts, f"{self.name}, {self.inside}")
         return codes, valid
 
 

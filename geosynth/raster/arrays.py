@@ -8,7 +8,6 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import xarray as xr
 from affine import Affine
@@ -18,7 +17,7 @@ from rioxarray.exceptions import MissingSpatialDimensionError
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
-from geosynth.raster.read import has_data
+from geosynth.raster.read import Array, Mask, has_data
 
 _UNEVEN = 0.05  # pixels that a coordinate may lie off its place, as in grid.alignment
 
@@ -76,48 +75,40 @@ def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]
     return float(places[0]), float(step)
 
 
-@dataclass(frozen=True)
-class CodeReader:
-    """Tells codes from missing data in pieces of an array.
+def split_codes(values: Array, nodata: float | None, name: str) -> tuple[Array, Mask]:
+    """Integer codes, and where there is data; both of the shape of `values`, (height, width).
 
-    Attributes:
-        nodata: value without a class, or None; NaN never has one.
+    Args:
+        values: of any dtype; NaN is never data.
+        nodata: value without a class, or None.
         name: of the labels, for messages.
+
+    Raises:
+        DataError: if a value is not a whole number.
     """
-
-    nodata: float | None
-    name: str
-
-    def split(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Integer codes, and where there is data; both of the shape of `values`.
-
-        Raises:
-            DataError: if a value is not a whole number.
-        """
-        valid = has_data(values[np.newaxis], self.nodata)
-        if values.dtype.kind == "f":
-            fractions = valid & (values != np.round(values))
-            if fractions.any():
-                raise DataError(f"{self.name}: holds {values[fractions][0]:g}; class codes are whole numbers")
-            values = np.where(valid, values, 0).astype(np.int64)
-        return values, valid
+    valid = has_data(values[np.newaxis], nodata)
+    if values.dtype.kind == "f":
+        fractions = valid & (values != np.round(values))
+        if fractions.any():
+            raise DataError(f"{name}: holds {values[fractions][0]:g}; class codes are whole numbers")
+        values = np.where(valid, values, 0).astype(np.int64)
+    return values, valid
 
 
 @dataclass(frozen=True)
 class LabelArray:
-    """Class codes in an `xarray.DataArray`, seen as a raster; nothing of them is read yet.
-
-    Attributes:
-        array: (y, x), as given but for dimensions of size one.
-        codes: its values as a dask array (height, width).
-        geobox: of its coordinates.
-        reader: of pieces of `codes`.
-    """
+    """Class codes in an `xarray.DataArray`; nothing of them is read yet."""
 
     array: xr.DataArray
+    """(y, x), as given but for dimensions of size one."""
     codes: da.Array
+    """Its values, (height, width)."""
     geobox: GeoBox
-    reader: CodeReader
+    """Of its coordinates."""
+    nodata: float | None
+    """Value without a class, or None; NaN never has one."""
+    name: str
+    """For messages."""
 
     @classmethod
     def of(cls, labels: xr.DataArray, chunk_size: int) -> LabelArray:
@@ -134,14 +125,9 @@ class LabelArray:
         name = "labels" if labels.name is None else f"labels {labels.name!r}"
         array = single_layer(labels, name)
         nodata = labels.rio.nodata
-        reader = CodeReader(None if nodata is None or np.isnan(nodata) else float(nodata), name)
         codes = array.data if array.chunks else array.chunk(chunk_size).data
-        return cls(array, codes, grid_of(array, name), reader)
-
-    @property
-    def nodata(self) -> float | None:
-        """Value without a class, or None."""
-        return self.reader.nodata
+        nodata = None if nodata is None or np.isnan(nodata) else float(nodata)
+        return cls(array, codes, grid_of(array, name), nodata, name)
 
     def keys(self, window: Window) -> list[list[tuple[Any, ...]]]:
         """Rows of keys of the chunks that `window` touches."""

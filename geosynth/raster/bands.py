@@ -67,7 +67,7 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
 def open_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -> RasterFile:
     """An image, opened with the bands that a model wants, in the model's order.
 
-    They are found by name; an image that names none has them in that order.
+    They are found by what the image calls them, see `told_names`; one that describes none has them in that order.
 
     Args:
         path: of any raster.
@@ -82,12 +82,13 @@ def open_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -
     image = open_raster(path)
     if any(own != dtype for own in image.dtypes):
         raise DataError(f"{image.path}: holds {image.dtypes[0]} values; the {model}'s are {dtype}")
-    if set(names) <= set(image.band_names):
-        return open_raster(path, [image.band_names.index(name) + 1 for name in names])
+    for own in (image.band_names, told_names(image)):
+        if set(names) <= set(own):
+            return open_raster(path, [own.index(name) + 1 for name in names])
     if image.count == len(names) and not any(image.band_names):
         return image
-    own = ", ".join(name or "(unnamed)" for name in image.band_names)
-    raise DataError(f"{image.path}: its bands are {own}; the {model}'s are {', '.join(names)}")
+    listed = ", ".join(name or "(unnamed)" for name in image.band_names)
+    raise DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}")
 
 
 def _names(image: RasterFile, bands: Sequence[str] | None) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
     files = label_files(labels)
     if len(files) == 1:
         return open_raster(files[0])
-    mosaic = TileMosaic(files, _name(labels))
+    mosaic = TileMosaic([open_raster(file) for file in files], _name(labels))
     differing = mosaic.count_disagreements()
     if differing:
         _LOG.warning(

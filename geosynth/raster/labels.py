@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,27 +27,17 @@ _SURROUNDINGS = 1024  # pixels; more than the halo of any generator
 
 
 class Survey(NamedTuple):
-    """What reading a whole label raster told.
-
-    Attributes:
-        counts: pixels of each code, valid pixels only.
-        digest: of all codes, of where they are valid, and of the grid: whatever file or folder they stand in. Of a
-            tile in a mosaic, also of what lies around it.
-    """
+    """What reading a whole label raster told."""
 
     counts: CodeCounts
+    """Pixels of each code, of those that hold data."""
     digest: str
+    """Of all codes, of where there is data, and of the grid: whatever file or folder they stand in. Of a tile in a
+    mosaic, also of what lies around it."""
 
 
 class LabelRaster:
-    """A single-band integer raster and the legend that reads it.
-
-    Attributes:
-        raster: where codes are read from.
-        legend: what they mean.
-        unknown: what `check_codes` does about codes that the legend does not know: "error" refuses them, "nodata"
-            counts them as pixels without a class.
-    """
+    """A single-band integer raster and the legend that reads it."""
 
     def __init__(
         self, source: str | Path | Raster, legend: Legend, *, unknown: Literal["error", "nodata"] = "error"
@@ -57,7 +47,8 @@ class LabelRaster:
         Args:
             source: what `open_labels` takes, or a raster already open.
             legend: of its codes.
-            unknown: see above.
+            unknown: what `survey` does about codes that the legend does not know: "error" refuses them, "nodata" takes
+                them for pixels without a class.
 
         Raises:
             RasterError: if the file cannot be opened.
@@ -97,28 +88,21 @@ class LabelRaster:
             LegendError: if there are codes that the legend does not know, unless they are taken as nodata.
             DataError: if no pixel has a class.
         """
-        height, width = self.geobox.shape
+        grid = f"{' '.join(map(str, self.geobox.shape))} {self.geobox.affine[:6]} {self.geobox.crs}"
         plan = self.surveyed()
         counts: CodeCounts = {}
-        digest = hashlib.blake2b(
-            f"{height} {width} {self.geobox.affine[:6]} {self.geobox.crs}".encode(), digest_size=16
-        )
+        digest = hashlib.blake2b(grid.encode(), digest_size=16)
         for done, window in enumerate(plan, start=1):
             codes, valid = self.read_codes(window)
-            digest.update(np.packbits(valid).tobytes())
-            if valid.any():
-                for code, count in _count(codes[valid]):
-                    counts[code] = counts.get(code, 0) + count
-                digest.update(np.where(valid, codes, np.zeros_like(codes)).tobytes())
+            _update(digest, codes, valid)
+            for code, count in _count(codes[valid]):
+                counts[code] = counts.get(code, 0) + count
             progress(done, len(plan))
         if isinstance(self.raster, TileInMosaic):
             around = self.raster.place.buffer(_SURROUNDINGS).intersection(self.raster.mosaic.window)
             assert around is not None
             for part in TilePlan(around.height, around.width, _SCAN_BLOCK):
-                place = part.shift(around.row, around.column)
-                values, valid = self.raster.mosaic.read(place)
-                digest.update(np.where(valid, values, 0).tobytes())
-                digest.update(np.packbits(valid).tobytes())
+                _update(digest, *self.raster.mosaic.read(part.shift(around.row, around.column)))
         self._check(counts)
         return Survey(counts, digest.hexdigest())
 
@@ -142,37 +126,29 @@ class LabelRaster:
         if not any(code in counts for code in self.legend.codes):
             raise DataError(f"{self.name}: no pixel has a class: all of it is nodata")
 
-    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], Mask]:
         """Class indices and where there are any, both (height, width), for a window that may reach beyond the raster.
 
-        Beyond the edge the nearest pixel of the raster is repeated. Pixels without a class take the class of a near
+        Beyond the edge the nearest pixel of the raster is repeated; of a tile in a mosaic, the neighbours' are seen
+        first. Pixels without a class take the class of a near
         pixel (within 16 px, along rows and columns; the first class beyond), so that the network sees no hole; the
         second array tells them.
 
         Raises:
             GridError: if the window lies wholly outside the raster.
         """
-        if window.intersection(self.raster.window) is None:
+        own = window.intersection(self.raster.window)
+        if own is None:
             raise GridError(f"{self.raster.path}: {window} lie outside it")
+        around, place = self.raster, window
         if isinstance(self.raster, TileInMosaic):
-            return self._read_in_mosaic(self.raster, window)
-        inside = needed_around(window).intersection(self.raster.window)
+            around, place = self.raster.mosaic, window.shift(self.raster.place.row, self.raster.place.column)
+        inside = needed_around(place).intersection(around.window)
         assert inside is not None
-        codes, valid = self.read_codes(inside)
-        return to_indices(codes, valid, inside, window, self.legend)
-
-    def _read_in_mosaic(
-        self, tile: TileInMosaic, window: Window
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """As `read`, but what lies beyond the tile's edge is the neighbours'."""
-        place = window.shift(tile.place.row, tile.place.column)
-        inside = needed_around(place).intersection(tile.mosaic.window)
-        assert inside is not None
-        values, valid = tile.mosaic.read(inside)
-        indices, labelled = to_indices(values[0], valid, inside, place, self.legend)
-        own = window.intersection(tile.window)
-        assert own is not None
-        labelled[own.shift(-window.row, -window.column).slices] &= tile.read(own)[1]
+        codes, valid = around.read(inside)
+        indices, labelled = to_indices(codes[0], valid, inside, place, self.legend)
+        if around is not self.raster:
+            labelled[own.shift(-window.row, -window.column).slices] &= self.raster.read(own)[1]
         return indices, labelled
 
     def read_codes(self, window: Window) -> tuple[Array, Mask]:
@@ -182,8 +158,8 @@ class LabelRaster:
 
 
 def to_indices(
-    codes: Array, valid: npt.NDArray[np.bool_], inside: Window, window: Window, legend: Legend
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    codes: Array, valid: Mask, inside: Window, window: Window, legend: Legend
+) -> tuple[npt.NDArray[np.uint8], Mask]:
     """What `LabelRaster.read` gives for `window`, from codes at hand.
 
     Args:
@@ -240,6 +216,13 @@ def _check_is_labels(raster: Raster) -> None:
         raise DataError(
             f"{raster.path}: holds {raster.dtype} values; a label raster holds integer class codes (gdal_translate -ot)"
         )
+
+
+def _update(digest: Any, codes: Array, valid: Mask) -> None:
+    """Of the codes where there is data, and of where there is."""
+    digest.update(np.packbits(valid).tobytes())
+    if valid.any():  # large mosaics are mostly empty
+        digest.update(np.where(valid, codes, np.zeros_like(codes)).tobytes())
 
 
 def _count(codes: Array) -> Iterator[tuple[int, int]]:

@@ -120,22 +120,6 @@ class RasterFile:
     A pixel holds data where a band that is read is not the nodata value; in files with a mask, where the mask says so.
     A band marked alpha is the mask where it is not read itself: GDAL calls the fourth band of an unmarked file alpha,
     near infrared or not. NaN is never data.
-
-    Attributes:
-        path: file name or URL.
-        driver: GDAL's name of the format.
-        crs_name: "EPSG:26917" where an authority knows the CRS, else WKT; None where the file has none.
-        geobox: shape, affine transform and CRS (None where the file has none).
-        bands: numbers of those that are read, from 1; what follows is of these.
-        count: number of bands.
-        dtype: of the first band.
-        dtypes: of all bands.
-        nodata: declared nodata value, or None.
-        band_names: descriptions; None where a band has none.
-        colour_interpretation: GDAL's names, as in ("red", "green", "blue", "alpha").
-        mask_kind: how pixels without data are told: "none", "nodata" (value), "mask" or "alpha" (band).
-        tags: of the default domain.
-        files: all files that belong to it: itself, side files, what a VRT is made of.
     """
 
     def __init__(self, path: str | Path, bands: Sequence[int] | None = None) -> None:
@@ -147,45 +131,42 @@ class RasterFile:
         try:
             crs = CRS(dataset.crs.to_wkt()) if dataset.crs else None
             self.crs_name: str | None = dataset.crs.to_string() if dataset.crs else None
+            """"EPSG:26917" where an authority knows the CRS, else WKT; None where the file has none."""
         except (CRSError, RuntimeError) as error:  # rasterio's, and pyproj's, which is a RuntimeError
             raise RasterError(f"{self.path}: its CRS cannot be read: {_one_line(error)}") from error
         self.driver: str = dataset.driver
+        """GDAL's name of the format."""
         self.geobox = GeoBox((dataset.height, dataset.width), dataset.transform, crs)
+        self.window = Window(0, 0, dataset.height, dataset.width)
         self.bands = tuple(range(1, dataset.count + 1) if bands is None else bands)
+        """Numbers of those that are read, from 1; what follows is of these."""
         self.count = len(self.bands)
         self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[band - 1] for band in self.bands)
         self.dtype = np.dtype(self.dtypes[0])
+        """Of the first band."""
         self._nodata = tuple(dataset.nodatavals[band - 1] for band in self.bands)
         self.nodata: float | None = self._nodata[0]
+        """As declared for the first band."""
         self.band_names: tuple[str | None, ...] = tuple(dataset.descriptions[band - 1] for band in self.bands)
+        """Descriptions; None where a band has none."""
         self.colour_interpretation = tuple(dataset.colorinterp[band - 1].name for band in self.bands)
+        """GDAL's names, as in ("red", "green", "blue", "alpha")."""
         self.tags: dict[str, str] = dataset.tags()
+        """Of the default domain."""
         self.files: tuple[str, ...] = tuple(dataset.files)
+        """All that belong to it: itself, side files, what a VRT is made of."""
         self.mask_kind = _mask_kind(dataset.mask_flag_enums)
-
-    @property
-    def window(self) -> Window:
-        """The whole raster."""
-        return Window(0, 0, *self.geobox.shape)
-
-    @property
-    def block_shape(self) -> tuple[int, int]:
+        """How pixels without data are told: "none", "nodata" (value), "mask" or "alpha" (band)."""
+        self.block_shape: tuple[int, int] = dataset.block_shapes[0]
         """Height and width of the file's own blocks."""
-        height, width = self._dataset().block_shapes[0]
-        return height, width
+        self._has_mask = self.mask_kind == "mask" or (
+            self.mask_kind == "alpha" and "alpha" not in self.colour_interpretation
+        )
 
     @property
-    def overviews(self) -> list[int]:
-        """Decimation factors of the file's overviews."""
-        return list(self._dataset().overviews(1))
-
-    @property
-    def colour_table(self) -> dict[int, tuple[int, ...]]:
-        """Code to (red, green, blue, alpha); empty where the file has none."""
-        try:
-            return dict(self._dataset().colormap(1))
-        except ValueError:
-            return {}
+    def is_full(self) -> bool:
+        """Whether each pixel is known to hold data, without reading it."""
+        return self.mask_kind != "nodata" and not self._has_mask and self.dtype.kind != "f"
 
     def describe(self) -> dict[str, Any]:
         """What the file is, as plain values."""
@@ -202,38 +183,24 @@ class RasterFile:
             "bands": [{"name": name, "dtype": dtype, "colour": colour} for name, dtype, colour in bands],
             "nodata": str(self.nodata) if self.nodata is not None and math.isnan(self.nodata) else self.nodata,
             "mask": self.mask_kind,
-            "overviews": self.overviews,
+            "overviews": list(self._dataset().overviews(1)),
             "blocks": list(self.block_shape),
             "tags": dict(self.tags),
         }
 
-    @property
-    def is_full(self) -> bool:
-        """Whether each pixel is known to hold data, without reading it."""
-        return not self._is_masked and self.dtype.kind != "f"
-
-    @property
-    def _is_masked(self) -> bool:
-        if self.mask_kind == "alpha":
-            return "alpha" not in self.colour_interpretation
-        return self.mask_kind != "none"
-
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
-        place, dataset = self._inside(window), self._dataset()
+        check_inside(window, self.window, self.path)  # rasterio would crop it without a word
+        place = (window.row, window.bottom), (window.column, window.right)
+        dataset = self._dataset()
         try:
             values: Array = dataset.read(self.bands, window=place)
             valid = has_data(values, self._nodata)
-            if self.mask_kind == "mask" or (self.mask_kind == "alpha" and "alpha" not in self.colour_interpretation):
+            if self._has_mask:
                 valid &= dataset.dataset_mask(window=place) != 0
         except RasterioError as error:
             raise RasterError(f"{self.path}: cannot read {window}: {_one_line(error)}") from error
         return values, valid
-
-    def _inside(self, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The window as rasterio wants it; rasterio itself would crop it without a word."""
-        check_inside(window, self.window, self.path)
-        return (window.row, window.bottom), (window.column, window.right)
 
     def _dataset(self) -> Any:
         held = getattr(self._local, "held", None)

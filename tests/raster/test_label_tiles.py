@@ -20,6 +20,7 @@ from geosynth.legend import CHESAPEAKE
 from geosynth.raster.label_files import class_table_of, label_files, open_labels
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.mosaic import TileMosaic
+from geosynth.raster.read import open_raster
 from geosynth.raster.stores.ingest import ingest
 from rasters import north_up, random_codes, random_image, write_raster
 from strategies import few
@@ -50,7 +51,7 @@ def codes() -> np.ndarray:
 def mosaic(tmp_path_factory: pytest.TempPathFactory, codes: np.ndarray) -> TileMosaic:
     """The raster in tiles of 40 px, one of them missing."""
     files = cut(tmp_path_factory.mktemp("tiles"), codes, 40, leave_out=(4,))
-    return TileMosaic(files, "tiles")
+    return TileMosaic(list(map(open_raster, files)), "tiles")
 
 
 GAP = Window(40, 40, 40, 40)
@@ -88,7 +89,7 @@ def test_later_tiles_win_but_their_nodata_does_not(tmp_path: Path) -> None:
         codes = rng.integers(1, 7, (24, 24)).astype(np.uint8)
         codes[rng.random(codes.shape) < 0.3] = 15
         paths.append(write_raster(tmp_path / f"{number}.tif", codes, north_up(column, row), nodata=15))
-    mosaic = TileMosaic(paths, "tiles")
+    mosaic = TileMosaic(list(map(open_raster, paths)), "tiles")
     expected = merge(paths[::-1], nodata=15)[0][0]
     assert mosaic.nodata == 15
     values, valid = mosaic.read(mosaic.window)
@@ -117,7 +118,7 @@ def test_tiles_of_several_dtypes_and_nodata_values(tmp_path: Path) -> None:
         write_raster(tmp_path / "a.tif", first, north_up(), nodata=255),
         write_raster(tmp_path / "b.tif", second, north_up(2), nodata=-9999),
     ]
-    labels = LabelRaster(TileMosaic(paths, "tiles"), CHESAPEAKE)
+    labels = LabelRaster(TileMosaic(list(map(open_raster, paths)), "tiles"), CHESAPEAKE)
     codes, valid = labels.read_codes(labels.raster.window)
     np.testing.assert_array_equal(valid, [[True, True, False, True], [False, True, True, True]])
     np.testing.assert_array_equal(codes[valid], [1, 2, 6, 4, 1, 2])

@@ -173,14 +173,6 @@ def test_describe_says_what_rasterio_says(files: dict[str, Path], tmp_path: Path
     assert open_raster(files["no crs"]).describe()["crs"] is None
 
 
-def test_colour_table(tmp_path: Path) -> None:
-    path = write_raster(tmp_path / "palette.tif", np.ones((8, 8), dtype=np.uint8), north_up())
-    assert open_raster(path).colour_table == {}
-    with rasterio.open(path, "r+") as dataset:
-        dataset.write_colormap(1, {1: (0, 112, 192, 255)})
-    assert open_raster(path).colour_table[1] == (0, 112, 192, 255)
-
-
 def test_a_raster_may_be_pickled(files: dict[str, Path]) -> None:
     raster = open_raster(files["tiles"])
     values, _ = raster.read(raster.window)

@@ -17,7 +17,7 @@ from geosynth.grid import SpatialSplit, Window, offset_in
 from geosynth.legend import Legend
 from geosynth.raster.bands import common_bands
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.mosaic import lay_over
+from geosynth.raster.mosaic import Places, lay_over
 from geosynth.raster.read import Array, Mask, Raster, RasterFile
 from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.folds import SplitRule, first_fault
@@ -75,8 +75,7 @@ class InPlace(PatchSource):
             for pair in pairs
         )
         self.chunk_size = _block_size(first)
-        windows = [pair.window for pair in pairs]
-        self._edges = np.array([(w.row, w.column, w.bottom, w.right) for w in windows])
+        self._places = Places([pair.window for pair in pairs])
 
     @property
     def name(self) -> str:
@@ -130,14 +129,8 @@ class InPlace(PatchSource):
 
     def _parts(self, window: Window) -> Iterator[tuple[Pair, Window, tuple[slice, slice]]]:
         """The scenes that share pixels with a window: the shared part in their own pixels, and its place in it."""
-        top, left, bottom, right = self._edges.T
-        near = (top < window.bottom) & (left < window.right) & (bottom > window.row) & (right > window.column)
-        for number in np.flatnonzero(near):
-            pair = self.pairs[number]
-            part = pair.window.intersection(window)
-            assert part is not None
-            local = part.shift(-pair.window.row, -pair.window.column)
-            yield pair, local, part.shift(-window.row, -window.column).slices
+        for number, local, place in self._places.touching(window):
+            yield self.pairs[number], local, place
 
     def _evidence(self, scenes: Sequence[Scene]) -> Any:
         """Names, sizes and times of the scenes' files; of what is behind a URL, samples of its pixels."""

@@ -177,7 +177,7 @@ def test_scenes_that_touch_across_two_crss_share_a_fold(tmp_path: Path) -> None:
         places[crs] = Affine(0.6, 0, round(x), 0, -0.6, round(y))
     scenes = [(UTM_18N, 0.0), (UTM, 0.0), *((UTM, -6000.0 * number) for number in range(1, 7))]
     for number, (crs, shift) in enumerate(scenes):
-        place = Affine.translation(shift, 0) * places[crs]
+        place = Affine.translation(shift, 0) @ places[crs]
         write_raster(tmp_path / f"images/{number}.tif", random_image(number, 48, 48), place, crs=crs)
         write_raster(tmp_path / f"labels/{number}.tif", random_codes(number, 48, 48), place, crs=crs)
     for seed in range(4):

@@ -1,0 +1,64 @@
+"""What the bands of an image are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+
+from geosynth.errors import DataError
+from geosynth.grid import Window
+from geosynth.raster.bands import open_bands
+from rasters import north_up, random_image, write_raster
+
+SIDE = 20
+PIXELS = random_image(0, SIDE, SIDE)
+WHOLE = Window(0, 0, SIDE, SIDE)
+
+
+def image(
+    folder: Path, *, descriptions: list[str] | None = None, colours: list[str] | None = None, bands: int = 4
+) -> Path:
+    profile = {"photometric": "minisblack", "alpha": "no"} if bands == 4 else {}
+    path = write_raster(folder / "image.tif", PIXELS[:bands], north_up(), **profile)
+    with rasterio.open(path, "r+") as dataset:
+        if colours:
+            dataset.colorinterp = [ColorInterp[name] for name in colours]
+        if descriptions:
+            dataset.descriptions = descriptions
+    return path
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"descriptions": ["blue", "green", "red", "nir"]},
+        {"colours": ["blue", "green", "red", "undefined"], "descriptions": ["blue", "green", "red", "nir"]},
+        {"colours": ["blue", "green", "red"], "bands": 3},
+    ],
+)
+def test_bands_are_found_by_what_the_image_calls_them(tmp_path: Path, told: dict) -> None:
+    opened = open_bands(image(tmp_path, **told), ("red", "green", "blue"), "uint8", "model")
+    np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[[2, 1, 0]])
+    assert opened.colour_interpretation[0] in ("red", "undefined")
+
+
+def test_an_image_that_names_no_bands_has_them_in_the_order_of_the_model(tmp_path: Path) -> None:
+    opened = open_bands(image(tmp_path), ("red", "green", "blue", "nir"), "uint8", "model")
+    np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("names", "dtype", "line"),
+    [
+        (("red", "swir"), "uint8", r"its bands are blue, green, red, nir; the model's are red, swir"),
+        (("red",), "uint16", r"holds uint8 values; the model's are uint16"),
+    ],
+)
+def test_what_the_model_cannot_see_is_refused(tmp_path: Path, names: tuple[str, ...], dtype: str, line: str) -> None:
+    path = image(tmp_path, descriptions=["blue", "green", "red", "nir"])
+    with pytest.raises(DataError, match=line):
+        open_bands(path, names, dtype, "model")

@@ -35,11 +35,12 @@ from generator import LATENT_SIZE, NUM_BANDS, NUM_CLASSES, build, label_tiles
 from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
 from geosynth.config import GenerateSettings, GeneratorSettings, TrainSettings
 from geosynth.grid import Window
+from geosynth.models.device import full_float32
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.modulation import SpadeModulation
 from geosynth.models.replay import Replay
 from geosynth.mosaic.painter import CELL, Painter
-from levers import Network, without_tf32
+from levers import Network
 
 DEVICE = "cuda"
 
@@ -161,7 +162,7 @@ def right(results: Results) -> None:
     tiles = label_tiles(256, 8)[0].to(DEVICE)
     tiles[:, 20:60, 20:60] = torch.randint(7, (8, 40, 40), device=DEVICE)  # noise, and pixels without a class
     z = torch.randn((8, LATENT_SIZE), device=DEVICE)
-    with without_tf32(), torch.inference_mode():
+    with full_float32(), torch.inference_mode():
         images = {}
         for form in ("dense", "auto"):
             set_form(generator, form)
@@ -205,7 +206,7 @@ def learning_is_right(results: Results) -> None:
                 **changes,
             }
         )
-        with without_tf32():
+        with full_float32():
             from training import build_step
 
             steps = [build_step(settings, DEVICE) for _ in range(2)]
@@ -311,7 +312,8 @@ def cells(results: Results) -> None:
             for count in (4, 1):
                 group = [Window(0, CELL * index, CELL, CELL) for index in range(count)]
                 inputs = group, [labels] * count, (CELL * 7, CELL * 11)
-                took = milliseconds(painter.run, *inputs) / count
+                with painter.computing():
+                    took = milliseconds(painter.run, *inputs) / count
                 results.add(f"cells/{name} {precision}, {count} at once: ms a cell", took)
                 results.add(f"cells/{name} {precision}, {count} at once: Mpx/s", CELL**2 / took / 1000)
         painter = Painter(model, GenerateSettings(precision="bf16"), 3000)

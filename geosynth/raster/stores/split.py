@@ -69,7 +69,7 @@ def split(
     sources = open_sources(data)
     files = _files(sources, None if out is None else Path(out), overwrite)
     if keep:
-        _check_keepable(sources)
+        _check_keepable(data, sources)
     if by not in ("blocks", "clusters", "polygons", "scenes"):
         raise SettingsError(f"split by {by!r}: blocks, clusters, polygons or scenes")
     if (polygons is None) == (by == "polygons") or (scenes is None) == (by == "scenes"):
@@ -100,11 +100,12 @@ def split(
     return {"by": by, "seed": seed, "stores": described}
 
 
-def _check_keepable(sources: Sequence[PatchSource]) -> None:
+def _check_keepable(data: str | Path | Sequence[PatchSource], sources: Sequence[PatchSource]) -> None:
     for source in sources:
         if not isinstance(source, Store) or is_remote(source.path):
             where = "is behind a URL" if isinstance(source, Store) else "is read in place"
-            raise SettingsError(f"{source.path}: {where} and cannot keep a split; give --out and --file-only")
+            name = data if isinstance(data, str | Path) else source.path
+            raise SettingsError(f"{name}: {where} and cannot keep a split; give --out and --file-only")
 
 
 def _read_folds(sources: Sequence[PatchSource], scenes: str | Path | Mapping[str, str]) -> Mapping[str, str]:

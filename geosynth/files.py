@@ -118,7 +118,7 @@ def replace(new: Path, path: Path) -> None:
     Raises:
         OSError: if it cannot be moved there.
     """
-    aside = path.with_name(f".{path.name}.replaced")
+    aside = _aside(path)
     if not (new.is_dir() or path.is_dir()):
         new.replace(path)
         return
@@ -128,10 +128,23 @@ def replace(new: Path, path: Path) -> None:
             path.rename(aside)
         new.rename(path)
     except BaseException:
-        if aside.exists() and not path.exists():
-            aside.rename(path)
+        restore(path)
         raise
     delete(aside)
+
+
+def restore(path: Path) -> None:
+    """Give a folder its name back that a `replace` moved aside which did not come to its end.
+
+    Raises:
+        OSError: if it cannot be moved.
+    """
+    if _aside(path).exists() and not path.exists():
+        _aside(path).rename(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
 
 
 def delete(path: Path) -> None:

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Self
 import filelock
 
 from geosynth.errors import OutputError
-from geosynth.files import check_output, delete, parents_of, replace, writing
+from geosynth.files import check_output, delete, parents_of, replace, restore, writing
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,14 +58,17 @@ class UnfinishedWork:
         self.result = self.folder / _RESULT
 
     def check(self, *, overwrite: bool) -> None:
-        """As `check_output`; removes what a kill left of work that was finished.
+        """As `check_output`; mends what a kill left that came while the work was being finished.
 
         Raises:
             OutputError: one line, if the output exists already, or its place cannot be written.
         """
-        if self._is_finished():
-            with suppress(OutputError), locked(self.folder / _LOCK, self.out):
-                self._remove()
+        if (self.folder / _FINISHED).exists():
+            with suppress(OutputError), self._locked():
+                if self._is_finished():
+                    self._remove()
+                else:
+                    restore(self.out)
         check_output(self.out, overwrite=overwrite)
 
     @contextmanager
@@ -82,7 +85,7 @@ class UnfinishedWork:
         Raises:
             OutputError: if another process is at work, the folder cannot be written, or one of its name is not ours.
         """
-        with parents_of(self.out), locked(self.folder / _LOCK, self.out):
+        with parents_of(self.out), self._locked():
             self._refuse_foreign()
             try:
                 with writing(self.out):
@@ -181,6 +184,15 @@ class UnfinishedWork:
         """Whether a kill came between `finish` and the removal of the folder."""
         return (self.folder / _FINISHED).exists() and not self.result.exists()
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            with locked(self.folder / _LOCK, self.out):
+                yield
+        finally:
+            with suppress(OSError):  # it may hold something, or be another's already
+                self.folder.rmdir()
+
     def _refuse_foreign(self) -> None:
         names = {path.name for path in self.folder.iterdir()} - {_LOCK}
         if names and _PARTS not in names:
@@ -220,11 +232,10 @@ class UnfinishedWork:
         (self.folder / _PARTS).mkdir()
 
     def _remove(self) -> None:
+        """But for the lock and the folder itself, which go when the lock is let go of."""
         with suppress(OSError):
             self._empty()
             (self.folder / _PARTS).rmdir()
-            (self.folder / _LOCK).unlink()
-            self.folder.rmdir()
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -254,20 +265,22 @@ def locked(lock: Path, what: Path, *, wait: bool = False) -> Iterator[None]:
         OutputError: if another process holds it and `wait` is not said, or the file cannot be made.
     """
     with writing(what):
-        while (held := _hold(lock)) is None:
+        while (hold := _hold(lock)) is None:
             if not wait:
                 raise OutputError(f"{what}: another process is writing it")
             time.sleep(_WAIT)
+    held, number = hold
     try:
         yield
     finally:
         with suppress(OSError):
-            lock.unlink()
+            if lock.stat().st_ino == number:  # not if somebody removed ours, and another process has made one
+                lock.unlink()
         held.release()
 
 
-def _hold(lock: Path) -> filelock.BaseFileLock | None:
-    """Lock a file; None if another process has."""
+def _hold(lock: Path) -> tuple[filelock.BaseFileLock, int] | None:
+    """The lock on a file, and the file's number; None if another process holds it."""
     for attempt in itertools.count():
         held = filelock.FileLock(lock)
         try:
@@ -278,7 +291,7 @@ def _hold(lock: Path) -> filelock.BaseFileLock | None:
             # Another process may have removed the file, or its folder, between any two of these lines. Then what is
             # locked is not the file that the next process finds.
             if lock.stat().st_ino == before:
-                return held
+                return held, before
         except filelock.Timeout:
             return None
         except (FileNotFoundError, FileExistsError):  # the second: of a folder that is removed while it is looked at

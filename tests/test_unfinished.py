@@ -278,6 +278,51 @@ def test_a_lock_file_that_was_removed_while_it_was_being_locked_is_not_relied_on
             pass
 
 
+def test_a_lock_of_another_process_is_not_removed_with_ours(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with locked(lock, tmp_path):
+        lock.unlink()  # by somebody who tidies up
+        others = locked(lock, tmp_path)
+        others.__enter__()
+    with pytest.raises(OutputError, match="another process"), locked(lock, tmp_path):
+        pass
+    others.__exit__(None, None, None)
+    assert not lock.exists()
+
+
+def test_a_kill_between_the_two_renames_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = work_in(tmp_path)
+    as_old_and_result(work)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), work.open(JOB):
+        work.record("a")
+        patch.setattr(unfinished, "replace", aside_only)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # a kill mends nothing
+        work.finish()
+    assert not work.out.exists()
+    work.check(overwrite=True)
+    assert names_in(work.out) == ["old"]
+    with work.open(JOB):
+        assert work.done() == {"a"}
+        work.finish()
+    assert names_in(work.out) == ["new"]
+    assert names_in(work.out.parent) == ["out.zarr"]
+
+
+def as_old_and_result(work: UnfinishedWork) -> None:
+    work.out.mkdir(parents=True)
+    (work.out / "old").touch()
+    with pytest.raises(KeyboardInterrupt), work.open(JOB):
+        work.result.mkdir()
+        (work.result / "new").touch()
+        work.record("a")
+        raise KeyboardInterrupt
+
+
+def aside_only(new: Path, path: Path) -> None:
+    path.rename(path.with_name(f".{path.name}.replaced"))
+    raise KeyboardInterrupt
+
+
 def take_turns(path: Path, name: str, rounds: int) -> None:
     """What each of the processes of the next test does."""
     work = work_in(path)
@@ -365,7 +410,8 @@ def test_killed_at_random_points_it_is_whole_in_the_end(tmp_path: Path) -> None:
             assert names_in(old) in (["old"], whole)
         else:  # killed between two renames: the older one is there under the other name
             assert names_in(aside) == ["old"]
-            aside.rename(old)
+            work_in(tmp_path).check(overwrite=True)
+            assert names_in(old) == ["old"]
         assert len(work_in(tmp_path).done()) >= min(before, len(MANY)) or names_in(old) == whole
     assert kills >= 4
     with pytest.raises(OutputError, match="exists already"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 import warnings
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, OutputError
-from geosynth.files import writing
+from geosynth.files import replacing
 
 PARQUET = (".parquet", ".geoparquet")
 _DRIVERS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
@@ -43,22 +42,17 @@ def write_table(table: gpd.GeoDataFrame, path: Path) -> None:
     check_suffix(path)
     suffix = path.suffix.lower()
     layer = re.sub(r"\W", "_", path.stem)
-    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{suffix}")
-    try:
-        with writing(path, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "'crs' was not provided")  # a grid may have none
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if suffix in PARQUET:
-                table.to_parquet(partial, index=False)
-            elif _DRIVERS[suffix] == "GeoJSON":
-                moved = table.to_crs("EPSG:4326") if table.crs else table
-                # Fifteen digits: RFC 7946's seven are centimetres, not enough to find a pixel's corner again.
-                moved.to_file(partial, driver="GeoJSON", layer=layer, COORDINATE_PRECISION=12)
-            else:
-                table.to_file(partial, driver=_DRIVERS[suffix], layer=layer)
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    failures = pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError
+    with replacing(path, *failures) as partial, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided")  # a grid may have none
+        if suffix in PARQUET:
+            table.to_parquet(partial, index=False)
+        elif _DRIVERS[suffix] == "GeoJSON":
+            moved = table.to_crs("EPSG:4326") if table.crs else table
+            # Fifteen digits: RFC 7946's seven are centimetres, not enough to find a pixel's corner again.
+            moved.to_file(partial, driver="GeoJSON", layer=layer, COORDINATE_PRECISION=12)
+        else:
+            table.to_file(partial, driver=_DRIVERS[suffix], layer=layer)
 
 
 def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:

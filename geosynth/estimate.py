@@ -133,18 +133,15 @@ def estimate_over_places(
     *,
     least: float = -np.inf,
     most: float = np.inf,
-    num_draws: int = NUM_DRAWS,
 ) -> Estimate:
     """A statistic of tiles and its 95 % interval (`estimate_from_draws`), from draws of the places they lie in.
 
     Args:
-        statistic: of weights (1 + num_draws, tiles), which say how often each tile counts, gives (1 + num_draws,)
-            values.
+        statistic: of weights (1 + 200, tiles), which say how often each tile counts, gives (1 + 200,) values.
         places: (tiles,) the place of each. Both images of a tile share it: they are drawn together.
         seed: of the draws; the same seed gives the same interval.
         least: what the statistic cannot fall below.
         most: what it cannot exceed.
-        num_draws: of places.
 
     Raises:
         SettingsError: if there is no tile.
@@ -154,7 +151,7 @@ def estimate_over_places(
     numbers, members = np.unique(places, return_inverse=True)
     # Numbers of places, then counted, not counts as in `draw_places`: a seed goes on to give the interval it always
     # gave.
-    chosen = np.random.default_rng(seed).integers(len(numbers), size=(num_draws, len(numbers)))
+    chosen = np.random.default_rng(seed).integers(len(numbers), size=(NUM_DRAWS, len(numbers)))
     drawn = [np.bincount(row, minlength=len(numbers)) for row in (np.arange(len(numbers)), *chosen)]
     return estimate_from_draws(
         statistic(np.stack(drawn)[:, members].astype(np.float64)), len(numbers), least=least, most=most

@@ -92,10 +92,10 @@ def test_tiles_of_a_place_come_together_as_often_as_it_is_drawn() -> None:
         seen.append(weights)
         return np.zeros(len(weights))
 
-    estimate_over_places(statistic, places, 0, num_draws=20)
+    estimate_over_places(statistic, places, 0)
     ((first, *others),) = seen
     assert np.array_equal(first, np.ones(len(places)))
-    assert len(others) == 20
+    assert len(others) == NUM_DRAWS
     for counts in others:
         for place in np.unique(places):
             assert len(set(counts[places == place])) == 1

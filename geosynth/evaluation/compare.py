@@ -63,7 +63,7 @@ class PairFeatures:
     def add(self, tiles: Sequence[Tile]) -> None:
         """Embed whole tiles."""
         if chosen := [tile for tile in tiles if tile.number in self._numbers]:
-            where = [tile.window for tile in chosen], [tile.unit for tile in chosen]
+            where = [tile.window for tile in chosen], [tile.place for tile in chosen]
             self.real.add(*where, np.stack([tile.block.real for tile in chosen]))
             self.synthetic.add(*where, np.stack([tile.block.synthetic for tile in chosen]))
 
@@ -258,7 +258,7 @@ class Diversity:
     def __init__(self, pair: StoreTiles, space: Space | None, numbers: Indices) -> None:
         self._pair, self._space = pair, space
         self._numbers = frozenset(numbers.tolist())
-        self._units: list[int] = []
+        self._places: list[int] = []
         self._found: list[tuple[Floats, Floats]] = []
 
     def add(self, tiles: Sequence[Tile]) -> None:
@@ -266,7 +266,7 @@ class Diversity:
         chosen = [tile for tile in tiles if tile.number in self._numbers]
         if not chosen:
             return
-        self._units += [tile.unit for tile in chosen]
+        self._places += [tile.place for tile in chosen]
         images = np.stack([self._pair.read_latents(tile.window) for tile in chosen], axis=1)
         features = np.zeros((*images.shape[:2], 1))
         if self._space is not None:
@@ -282,7 +282,7 @@ class Diversity:
         num_latents = len(self._pair.twins)
         if not self._found:
             return DiversityComparison(num_latents=num_latents, reason="no whole tile is free of nodata")
-        places: Indices = np.asarray(self._units, dtype=np.int64)
+        places: Indices = np.asarray(self._places, dtype=np.int64)
         pixels, features = (
             mean_over_places(np.concatenate(values), places, seed, least=0) for values in zip(*self._found, strict=True)
         )
@@ -356,7 +356,7 @@ class Consistency:
         self._num_tiles = 0
         # By image, real first, and place.
         size = pair.legend.num_classes
-        self._counts = [[Confusion(size) for _ in range(pair.num_units)] for _ in range(2)]
+        self._counts = [[Confusion(size) for _ in range(pair.num_places)] for _ in range(2)]
 
     def add(self, tiles: Sequence[Tile]) -> None:
         """Segment whole tiles."""
@@ -364,7 +364,7 @@ class Consistency:
         images = np.stack([block.real for block in blocks]), np.stack([block.synthetic for block in blocks])
         for counts, of_tiles in zip(self._counts, images, strict=True):
             for tile, predicted in zip(tiles, self._segmenter.predict(of_tiles), strict=True):
-                counts[tile.unit].add(tile.block.indices, predicted)
+                counts[tile.place].add(tile.block.indices, predicted)
         self._num_tiles += len(tiles)
 
     def result(self, seed: int) -> ConsistencyComparison:

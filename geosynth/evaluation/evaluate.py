@@ -246,7 +246,7 @@ def _measure(
         pixels=sum(entry.pixels for entry in classes),
         tile_size=pair.tile_size,
         seed=seed,
-        places=Places(kind=pair.unit_kind, count=distributions.num_places),
+        places=Places(kind=pair.place_kind, count=distributions.num_places),
         headline=headline,
         classes=classes,
         ndvi_reason=None if distributions.ndvi is not None else "needs bands named red and nir",

@@ -13,7 +13,7 @@ from geosynth.estimate import Floats, Indices, estimate_over_places, mean_over_p
 from geosynth.evaluation.distances import MIN_TILES, check_features, check_pair
 from geosynth.evaluation.report import MemorisationComparison
 
-NUM_CLOSEST = 8
+_NUM_CLOSEST = 8
 _NUM_SUBSETS = 20
 _WHY_MEMORISATION = "one tile to be nearest says nothing"
 _BLOCK = 1024  # rows of a distance matrix at once
@@ -170,14 +170,14 @@ def memorisation(
     )
 
 
-def closest_pairs(synthetic: Floats, train: Floats, number: int = NUM_CLOSEST) -> list[tuple[float, int, int]]:
-    """The synthetic tiles (n, d) with the nearest train tiles (m, d), closest first; each synthetic tile once.
+def closest_pairs(synthetic: Floats, train: Floats) -> list[tuple[float, int, int]]:
+    """The eight synthetic tiles (n, d) with the nearest train tiles (m, d), closest first; each synthetic tile once.
 
     Returns:
         of each pair the distance, and the indices of the synthetic and the train tile.
     """
     distances, indices = nearest(synthetic, train)
-    order = np.argsort(distances, kind="stable")[:number]
+    order = np.argsort(distances, kind="stable")[:_NUM_CLOSEST]
     return [(float(distances[tile]), int(tile), int(indices[tile])) for tile in order]
 
 

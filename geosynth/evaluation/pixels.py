@@ -34,7 +34,7 @@ class Distributions:
 
     def __init__(self, pair: TilePair) -> None:
         self._pair = pair
-        shape = (pair.num_units, 2, pair.legend.num_classes)
+        shape = (pair.num_places, 2, pair.legend.num_classes)
         self.bands = np.zeros((*shape, len(pair.bands), len(DN_VALUES)), dtype=np.uint32)
         lower = [name.casefold() for name in pair.bands]
         self._red_nir = (lower.index("red"), lower.index("nir")) if {"red", "nir"} <= set(lower) else None
@@ -50,11 +50,11 @@ class Distributions:
             for which, image in enumerate((tile.block.real, tile.block.synthetic)):
                 for number, band in enumerate(image):
                     counts = count_values(band, indices, num_classes, len(DN_VALUES))
-                    self.bands[tile.unit, which, present, number] += counts[present].astype(np.uint32)
+                    self.bands[tile.place, which, present, number] += counts[present].astype(np.uint32)
                 if self.ndvi is not None and self._red_nir:
                     red, nir = (image[index] for index in self._red_nir)
                     counts = count_ndvi(red, nir, indices, num_classes)
-                    self.ndvi[tile.unit, which, present] += counts[present].astype(np.uint32)
+                    self.ndvi[tile.place, which, present] += counts[present].astype(np.uint32)
 
     @property
     def num_places(self) -> int:
@@ -67,7 +67,7 @@ class Distributions:
         Args:
             seed: of the draws of places.
         """
-        weights = draw_places(self._pair.num_units, seed)
+        weights = draw_places(self._pair.num_places, seed)
         pixels = self.bands[:, 0, :, 0].sum(axis=(0, 2), dtype=np.int64)
         classes, of_bands, of_ndvi = [], [], []
         for index in np.flatnonzero(pixels).tolist():

@@ -42,7 +42,7 @@ class Textures:
     def __init__(self, pair: TilePair) -> None:
         self._pair = pair
         self.windows: list[Window] = []
-        self._units: list[int] = []
+        self._places: list[int] = []
         self._features: list[tuple[Floats, Floats]] = []
         self._ring_power = RingPower(pair.tile_size)
         self.power = np.zeros((2, len(pair.bands), NUM_RINGS))
@@ -51,7 +51,7 @@ class Textures:
         """Look at whole tiles."""
         for tile in tiles:
             self.windows.append(tile.window)
-            self._units.append(tile.unit)
+            self._places.append(tile.place)
             images = tile.block.real, tile.block.synthetic
             self._features.append((band_statistics(images[0]), band_statistics(images[1])))
             self.power += [self._ring_power(image) for image in images]
@@ -86,12 +86,12 @@ class Textures:
         )
 
     def _distance(self, real: Floats, synthetic: Floats, seed: int) -> Estimate:
-        units: Indices = np.asarray(self._units, dtype=np.int64)
+        places: Indices = np.asarray(self._places, dtype=np.int64)
         values = []
-        for weights in draw_places(self._pair.num_units, seed)[:, units]:
+        for weights in draw_places(self._pair.num_places, seed)[:, places]:
             enough = weights.sum() > real.shape[1]
             values.append(frechet(gaussian(real, weights), gaussian(synthetic, weights)) if enough else np.nan)
-        return estimate_from_draws(values, len(np.unique(units)), least=0.0)
+        return estimate_from_draws(values, len(np.unique(places)), least=0.0)
 
     def spectrum(self) -> SpectrumComparison:
         """Ratios of the summed powers."""

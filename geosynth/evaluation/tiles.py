@@ -23,7 +23,7 @@ from geosynth.raster.stores.source import PatchSource, Scene, check_twin
 from geosynth.raster.stores.tiles import TileView
 
 _READ_SIZE = 1024  # pixels of a raster read at once, at least
-_MAX_UNITS = 100
+_MAX_PLACES = 100
 _TRAIN = "train"
 
 Pixels = npt.NDArray[np.uint8]
@@ -52,7 +52,7 @@ class Tile(NamedTuple):
     """Counts the tiles of the pair, 0 first."""
     window: Window
     """As `TilePair.read` takes it."""
-    unit: int
+    place: int
     """Number of the place that the tile belongs to: what is drawn for intervals."""
     block: Block
 
@@ -77,9 +77,9 @@ class TilePair(ABC):
     tile_size: int
     num_tiles: int
     """Whole ones and others."""
-    num_units: int
+    num_places: int
     """Places: what is drawn for intervals."""
-    unit_kind: str
+    place_kind: str
     """What a place is, in words."""
     num_chunks: int
     """That `chunks` yields."""
@@ -181,11 +181,11 @@ class RasterTiles(TilePair):
         self.num_tiles = rows * self._columns
         # The smallest squares of tiles of which there are not too many.
         self._group = next(
-            side for side in itertools.count(1) if -(-rows // side) * -(-self._columns // side) <= _MAX_UNITS
+            side for side in itertools.count(1) if -(-rows // side) * -(-self._columns // side) <= _MAX_PLACES
         )
-        self._units_across = -(-self._columns // self._group)
-        self.num_units = -(-rows // self._group) * self._units_across
-        self.unit_kind = f"squares of {self._group * tile_size} px, which touch: intervals may be too narrow"
+        self._places_across = -(-self._columns // self._group)
+        self.num_places = -(-rows // self._group) * self._places_across
+        self.place_kind = f"squares of {self._group * tile_size} px, which touch: intervals may be too narrow"
         self._plan = TilePlan(area.height, area.width, tile_size * max(1, _READ_SIZE // tile_size))
         self.num_chunks = len(self._plan)
 
@@ -242,8 +242,8 @@ class RasterTiles(TilePair):
 
     def _tile(self, window: Window, block: Block) -> Tile:
         row, column = window.row // self.tile_size, window.column // self.tile_size
-        unit = row // self._group * self._units_across + column // self._group
-        return Tile(row * self._columns + column, window, unit, block)
+        place = row // self._group * self._places_across + column // self._group
+        return Tile(row * self._columns + column, window, place, block)
 
 
 class StoreTiles(TilePair):
@@ -271,14 +271,14 @@ class StoreTiles(TilePair):
         self.num_tiles = self.num_chunks = len(self._view)
         if not self.num_tiles:
             raise DataError(f"{source.path}: fold {fold!r} has no tile of {tile_size} px; choose a smaller tile_size")
-        self.units, self.unit_kind = _places(self._view)
-        self.num_units = int(self.units.max()) + 1
+        self.places, self.place_kind = _places(self._view)
+        self.num_places = int(self.places.max()) + 1
 
     def chunks(self) -> Iterator[Chunk]:  # noqa: D102
-        for number, unit in enumerate(self.units.tolist()):
+        for number, place in enumerate(self.places.tolist()):
             window = self._view[number]
             block = self.read(window)
-            yield Chunk(block, [Tile(number, window, unit, block)], (self.tile_size, self.tile_size), None)
+            yield Chunk(block, [Tile(number, window, place, block)], (self.tile_size, self.tile_size), None)
 
     def read(self, window: Window) -> Block:  # noqa: D102
         real, labels = self.source.read(window)
@@ -380,12 +380,12 @@ def _places(view: TileView) -> tuple[Indices, str]:
     found, places = np.unique(cluster_of(view), return_inverse=True)
     if len(found) >= MIN_PLACES:
         # Pooling independent places leaves independent ones.
-        return (places % _MAX_UNITS).astype(np.int64), "clusters of touching scenes"
+        return (places % _MAX_PLACES).astype(np.int64), "clusters of touching scenes"
     # Squares of the lattice from the grid's first pixel on, as small as there may be many.
     cells = view.windows[:, :2] // view.size
     for side in itertools.count(1):
-        units = np.unique(cells // side, axis=0, return_inverse=True)[1].ravel()
-        if units.max() < _MAX_UNITS:
+        places = np.unique(cells // side, axis=0, return_inverse=True)[1].ravel()
+        if places.max() < _MAX_PLACES:
             break
     kind = f"squares of {side * view.size} px, which touch: intervals may be too narrow"
-    return units.astype(np.int64), kind
+    return places.astype(np.int64), kind

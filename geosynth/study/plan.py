@@ -103,8 +103,8 @@ def key_of(artifact: Artifact, data: str) -> str:
 _SECOND_SEED = 2**31  # of a twin that is compared with the first one: no seed of the study reaches it
 
 
-class Place(NamedTuple):
-    """Where a cell stands in tables and figures."""
+class Condition(NamedTuple):
+    """What is varied: where a cell stands in tables and figures."""
 
     arm: str
     """The line: "mixed", "real + synthetic", "synthetic", ..."""
@@ -115,19 +115,19 @@ class Place(NamedTuple):
 class Cell(NamedTuple):
     """One measurement of a sweep."""
 
-    place: Place
+    condition: Condition
     seed: int
     recipe: Recipe
 
     def __str__(self) -> str:
-        return f"{self.place.arm}, {self.place.x:g}, seed {self.seed}"
+        return f"{self.condition.arm}, {self.condition.x:g}, seed {self.seed}"
 
 
 class Contrast(NamedTuple):
-    """A difference that is of interest, taken seed by seed: `place` minus `baseline`."""
+    """A difference that is of interest, taken seed by seed: `condition` minus `baseline`."""
 
-    place: Place
-    baseline: Place
+    condition: Condition
+    baseline: Condition
 
 
 def plan_cells(settings: StudySettings, given: GivenGenerator | None) -> tuple[Cell, ...]:
@@ -158,14 +158,13 @@ def contrasts(settings: StudySettings) -> tuple[Contrast, ...]:
         ]
         arms = set(settings.arms)
         return tuple(
-            Contrast(Place(arm, kept), Place(baseline, kept))
+            Contrast(Condition(arm, kept), Condition(baseline, kept))
             for arm, baseline in pairs
             if {arm, baseline} <= arms
             for kept in sorted(set(settings.real_tiles))
         )
-    places = list(dict.fromkeys(cell.place for cell in plan_cells(settings, None)))
-    places.sort(key=lambda place: place.x)
-    return tuple(Contrast(place, places[0]) for place in places[1:])
+    first, *others = sorted({cell.condition for cell in plan_cells(settings, None)}, key=lambda condition: condition.x)
+    return tuple(Contrast(condition, first) for condition in others)
 
 
 def _replace(settings: ReplaceSettings, given: GivenGenerator | None, seed: int) -> list[Cell]:
@@ -181,7 +180,7 @@ def _replace(settings: ReplaceSettings, given: GivenGenerator | None, seed: int)
     for share, synthetic in shares.items():
         segment = segmenter(synthetic)
         recipe = _recipe(settings, segment, twin if synthetic else None)
-        cells.append(Cell(Place("mixed", share), seed, recipe))
+        cells.append(Cell(Condition("mixed", share), seed, recipe))
     return cells
 
 
@@ -196,7 +195,7 @@ def _augment(settings: AugmentSettings, given: GivenGenerator | None, seed: int)
             augment = "flips+colour" if "ordinary" in arm else "none"
             segment = _segment(settings, seed, real_tiles=kept, synthetic_tiles=added, augment=augment)
             recipe = _recipe(settings, segment, twin if added else None)
-            cells.append(Cell(Place(arm, kept), seed, recipe))
+            cells.append(Cell(Condition(arm, kept), seed, recipe))
     return cells
 
 
@@ -211,7 +210,7 @@ def _diversity(settings: DiversitySettings, given: GivenGenerator | None, seed: 
             for one in (seed, seed + _SECOND_SEED)
         )
         recipe = _recipe(settings, segment, twin, (first, second))
-        cells.append(Cell(Place("synthetic", weight), seed, recipe))
+        cells.append(Cell(Condition("synthetic", weight), seed, recipe))
     return cells
 
 

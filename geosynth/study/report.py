@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from geosynth.estimate import Estimate, mean_over_seeds
 from geosynth.study.operations import CellResult
-from geosynth.study.plan import Contrast, Place
+from geosynth.study.plan import Condition, Contrast
 
 
 def _from_json(value: Any) -> Any:
@@ -32,7 +32,7 @@ class _Part(BaseModel):
 
 
 class Row(_Part):
-    """One setting of one arm (see `plan.Place`), over its finished seeds."""
+    """One setting of one arm (see `plan.Condition`), over its finished seeds."""
 
     arm: str
     x: float
@@ -147,20 +147,22 @@ def _mean_known(values: Sequence[float | None]) -> float | None:
 
 def tabulate_differences(cells: Sequence[CellRow], contrasts: Sequence[Contrast]) -> tuple[Difference, ...]:
     """Paired by seed; contrasts of which no seed has both sides are left out."""
-    miou: dict[tuple[Place, int], float] = {(Place(cell.arm, cell.x), cell.seed): cell.result.miou for cell in cells}
+    miou: dict[tuple[Condition, int], float] = {
+        (Condition(cell.arm, cell.x), cell.seed): cell.result.miou for cell in cells
+    }
     seeds = sorted({cell.seed for cell in cells})
     found = []
     for contrast in contrasts:
         pairs = [
-            miou[contrast.place, seed] - miou[contrast.baseline, seed]
+            miou[contrast.condition, seed] - miou[contrast.baseline, seed]
             for seed in seeds
-            if (contrast.place, seed) in miou and (contrast.baseline, seed) in miou
+            if (contrast.condition, seed) in miou and (contrast.baseline, seed) in miou
         ]
         if pairs:
             found.append(
                 Difference(
-                    arm=contrast.place.arm,
-                    x=contrast.place.x,
+                    arm=contrast.condition.arm,
+                    x=contrast.condition.x,
                     baseline=contrast.baseline.arm,
                     baseline_x=contrast.baseline.x,
                     miou=mean_over_seeds(pairs),

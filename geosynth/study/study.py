@@ -101,7 +101,7 @@ class Study:
             if result is None:
                 missing.append(Missing(cell=str(cell), reason=failed.get(cell.recipe, "not done yet")))
             else:
-                (arm, x), key = cell.place, key_of(cell.recipe, self.artifacts.digest)
+                (arm, x), key = cell.condition, key_of(cell.recipe, self.artifacts.digest)
                 rows.append(CellRow(arm=arm, x=x, seed=cell.seed, key=key, result=result))
         return StudyReport(
             sweep=self.settings.sweep,

@@ -47,19 +47,19 @@ def test_tiles_are_those_of_the_fold_with_both_images(stores: tuple[Store, Store
 def test_a_place_is_a_cluster_of_touching_scenes(stores: tuple[Store, Store, np.ndarray]) -> None:
     real, twin, _ = stores
     pair = StoreTiles(real, [twin], "test", 32)
-    assert pair.num_units == 10
-    assert pair.unit_kind == "clusters of touching scenes"
-    units = [chunk.tiles[0].unit for chunk in pair.chunks()]
-    assert units == [number for number in range(10) for _ in range(4)]
+    assert pair.num_places == 10
+    assert pair.place_kind == "clusters of touching scenes"
+    places = [chunk.tiles[0].place for chunk in pair.chunks()]
+    assert places == [number for number in range(10) for _ in range(4)]
 
 
 def test_few_clusters_are_cut_into_squares(tmp_path: Path) -> None:
     codes, split = scene_codes(0, 3), folds(2, 1)
     real = write_store(tmp_path / "real.zarr", codes, images_of(1, codes), split)
     pair = StoreTiles(real, [real], "test", 32)
-    assert pair.num_units == 8
-    assert "32 px, which touch" in pair.unit_kind
-    assert sorted(pair.units.tolist()) == list(range(8))
+    assert pair.num_places == 8
+    assert "32 px, which touch" in pair.place_kind
+    assert sorted(pair.places.tolist()) == list(range(8))
 
 
 def test_what_cannot_be_compared_is_refused(stores: tuple[Store, Store, np.ndarray], tmp_path: Path) -> None:

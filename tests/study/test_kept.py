@@ -41,11 +41,11 @@ def test_other_folds_stay_as_they_are(study_store):
 
 def test_a_generator_may_see_the_real_tiles_of_its_segmenter_and_no_more(study_store):
     for cell in plan_cells(AUGMENT, None):
-        if cell.place.arm == "real + synthetic":
+        if cell.condition.arm == "real + synthetic":
             real = cell.recipe.segment.model_copy(update={"synthetic_tiles": 0})
             seen = open_data(study_store, None, real, "train", "test").train.places
             source = source_for(cell.recipe.twin.generator, study_store)
-            assert source.split.area("train").area == len(seen) * 64**2 == cell.place.x * 64**2
+            assert source.split.area("train").area == len(seen) * 64**2 == cell.condition.x * 64**2
             assert all(source.split.holds(window, "train") for _, window in seen)
 
 
@@ -75,7 +75,7 @@ def test_likeness_is_that_of_all_tiles_at_once(study_store, tmp_path):
 
 
 def test_a_segmenter_sees_the_same_of_a_small_twin_as_of_a_whole_one(study_store, tmp_path, narrow_model):
-    [cell] = [one for one in plan_cells(REPLACE, None) if (one.place.x, one.seed) == (0.5, 0)]
+    [cell] = [one for one in plan_cells(REPLACE, None) if (one.condition.x, one.seed) == (0.5, 0)]
     source = source_for_twin(cell.recipe.twin, study_store)
     assert source.split.area("train").area == REPLACE.tiles * 32**2  # those of share 1, which hold those of 0.5
     twins = [

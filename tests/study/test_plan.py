@@ -6,7 +6,7 @@ from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, make_study_store
 from geosynth.config import ReplaceSettings, StudySettings
 from geosynth.errors import SettingsError
 from geosynth.raster.stores.store import Store
-from geosynth.study.plan import GivenGenerator, Place, contrasts, key_of, plan_cells
+from geosynth.study.plan import Condition, GivenGenerator, contrasts, key_of, plan_cells
 
 GIVEN = GivenGenerator(path="/model.safetensors", sha256="f" * 64)
 
@@ -17,8 +17,8 @@ def test_replace_keeps_the_total_and_the_places():
     for cell in cells:
         segment = cell.recipe.segment
         assert segment.real_tiles + segment.synthetic_tiles == segment.pool_tiles == REPLACE.tiles
-        assert segment.synthetic_tiles == cell.place.x * REPLACE.tiles
-        assert (cell.recipe.twin is None) == (cell.place.x == 0)
+        assert segment.synthetic_tiles == cell.condition.x * REPLACE.tiles
+        assert (cell.recipe.twin is None) == (cell.condition.x == 0)
         assert segment.seed == cell.seed
     assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
 
@@ -29,16 +29,16 @@ def test_arms_of_augment_differ_in_what_they_add_only():
     seen = {}
     for cell in cells:
         segment = cell.recipe.segment
-        assert segment.real_tiles == cell.place.x
+        assert segment.real_tiles == cell.condition.x
         assert (segment.synthetic_tiles, segment.augment) == (
-            3 * ("synthetic" in cell.place.arm),
-            "flips+colour" if "ordinary" in cell.place.arm else "none",
+            3 * ("synthetic" in cell.condition.arm),
+            "flips+colour" if "ordinary" in cell.condition.arm else "none",
         )
         changed = {"synthetic_tiles": 0, "augment": "none"}
-        seen.setdefault((cell.seed, cell.place.x), set()).add(segment.model_copy(update=changed))
+        seen.setdefault((cell.seed, cell.condition.x), set()).add(segment.model_copy(update=changed))
         if cell.recipe.twin is not None:  # the generator sees the very tiles that the segmenter sees
             kept = cell.recipe.twin.generator.kept
-            assert (kept.real_tiles, kept.seed, kept.tile_size) == (cell.place.x, cell.seed, segment.tile_size)
+            assert (kept.real_tiles, kept.seed, kept.tile_size) == (cell.condition.x, cell.seed, segment.tile_size)
     assert all(len(settings) == 1 for settings in seen.values())
 
 
@@ -55,13 +55,16 @@ def test_diversity_trains_for_each_lambda_and_compares_two_realisations():
 
 
 def test_contrasts_are_against_the_arm_without():
-    assert [(one.place.x, one.baseline.x) for one in contrasts(REPLACE)] == [(0.5, 0), (1, 0)]
+    assert [(one.condition.x, one.baseline.x) for one in contrasts(REPLACE)] == [(0.5, 0), (1, 0)]
     found = contrasts(AUGMENT)
     assert len(found) == 4 * 2
-    assert all(one.place.x == one.baseline.x for one in found)
+    assert all(one.condition.x == one.baseline.x for one in found)
     two = AUGMENT.model_copy(update={"arms": ("real", "real + synthetic")})
-    assert [one.place for one in contrasts(two)] == [Place("real + synthetic", 2), Place("real + synthetic", 4)]
-    assert [(one.place.x, one.baseline.x) for one in contrasts(DIVERSITY)] == [(2, 0)]
+    assert [one.condition for one in contrasts(two)] == [
+        Condition("real + synthetic", 2),
+        Condition("real + synthetic", 4),
+    ]
+    assert [(one.condition.x, one.baseline.x) for one in contrasts(DIVERSITY)] == [(2, 0)]
 
 
 def test_a_key_depends_on_all_that_changes_the_result_and_on_nothing_else(study_store, tmp_path):

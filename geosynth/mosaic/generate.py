@@ -35,11 +35,10 @@ from geosynth.raster.cog import CogWriter, write_preview
 from geosynth.raster.label_files import choose_legend, open_labels
 from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.read import CACHE_BYTES, Raster, bounded_cache
-from geosynth.raster.remote import is_zarr
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.raster.warp import Resampling, resample_labels
-from geosynth.raster.zarr_image import ZarrImageWriter, image_tags
+from geosynth.raster.zarr_image import ZarrImageWriter, image_tags, is_generated
 from geosynth.version import __version__
 
 if TYPE_CHECKING:
@@ -343,8 +342,8 @@ def check_places(out: Path, inputs: Sequence[object], *, preview: bool, stac: bo
         raise OutputError(f"{out}: previews and STAC items are made of GeoTIFFs; say a name that ends in .tif")
     for path in (out, *beside):
         check_output(path, overwrite=overwrite)
-        if path.is_dir() and not (is_zarr_name(path) and is_zarr(path)):
-            raise OutputError(f"{path}: is a folder; say the name of a file")
+        if path.is_dir() and not is_generated(path):
+            raise OutputError(f"{path}: is a folder, and not an image of geosynth; choose another name")
         for source in inputs:
             if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
                 raise OutputError(f"{path}: is an input too and would be lost; choose another name")

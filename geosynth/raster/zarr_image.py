@@ -27,6 +27,7 @@ import zarr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
+from geosynth.errors import RasterError
 from geosynth.files import delete, parents_of, replace, writing
 from geosynth.grid import TilePlan, Window
 from geosynth.raster.read import open_raster
@@ -206,6 +207,14 @@ def is_zarr_image(path: str | Path) -> bool:
     """Whether there is an image in a Zarr store, on a disk or behind a URL, and not a store of training data."""
     group = find_group(path)
     return group is not None and "geosynth" not in group.attrs and "image" in group
+
+
+def is_generated(path: Path) -> bool:
+    """Whether a Zarr store is an image that `generate` made, which may be overwritten, and not one of somebody else."""
+    try:
+        return is_zarr_image(path) and "GEOSYNTH_VERSION" in describe_zarr_image(path)["tags"]
+    except (RasterError, ValueError):
+        return False
 
 
 def describe_zarr_image(path: str | Path) -> dict[str, Any]:

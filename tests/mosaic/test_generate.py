@@ -13,6 +13,8 @@ import pytest
 import rasterio
 import rioxarray
 import torch
+import xarray as xr
+import zarr
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
@@ -335,3 +337,36 @@ def test_the_process_of_the_caller_stays_as_it_is(
         geosynth.generate(write_raster(draw_labels(64, 64) + 90, "bad.tif"), tmp_path / "out.tif", tiny_model)
     assert seen == [False, False]
     assert state() == before
+
+
+def some_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def some_array(path: Path) -> None:
+    zarr.create_array(str(path), shape=(3,), dtype="u1")
+
+
+def some_image(path: Path) -> None:
+    xr.DataArray(np.zeros((4, 8, 8), np.uint8), dims=("band", "y", "x")).to_dataset(name="image").to_zarr(path)
+
+
+@pytest.mark.parametrize("make", [some_folder, some_array, some_image], ids=lambda make: make.__name__)
+def test_a_folder_of_somebody_else_is_not_overwritten(
+    make: Callable[[Path], None], write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    labels, out = write_raster(draw_labels(64, 64)), tmp_path / "image.zarr"
+    make(out)
+    before = {path: path.is_dir() or path.read_bytes() for path in tmp_path.rglob("*")}
+    with pytest.raises(OutputError, match=r"image\.zarr: is a folder, and not an image of geosynth"):
+        geosynth.generate(labels, out, tiny_model, FP32, overwrite=True)
+    assert {path: path.is_dir() or path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_an_image_in_a_zarr_store_is_overwritten(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    labels, out = write_raster(draw_labels(64, 64)), tmp_path / "image.zarr"
+    for seed in (1, 2):
+        geosynth.generate(labels, out, tiny_model, FP32, seed=seed, overwrite=True)
+        assert xr.open_zarr(out)["image"].attrs["GEOSYNTH_SEED"] == str(seed)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,9 @@ class LabelRaster:
         digest = hashlib.blake2b(grid.encode(), digest_size=16)
         for done, window in enumerate(plan, start=1):
             codes, valid = self.read_codes(window)
-            _update(digest, codes, valid)
+            digest.update(np.packbits(valid).tobytes())
+            if valid.any():  # large mosaics are mostly empty
+                digest.update(np.where(valid, codes, np.zeros_like(codes)).tobytes())
             for code, count in _count(codes[valid]):
                 counts[code] = counts.get(code, 0) + count
             progress(done, len(plan))
@@ -102,7 +104,9 @@ class LabelRaster:
             around = self.raster.place.buffer(_SURROUNDINGS).intersection(self.raster.mosaic.window)
             assert around is not None
             for part in TilePlan(around.height, around.width, _SCAN_BLOCK):
-                _update(digest, *self.raster.mosaic.read(part.shift(around.row, around.column)))
+                codes, valid = self.raster.mosaic.read(part.shift(around.row, around.column))
+                digest.update(np.where(valid, codes, codes.dtype.type(self.raster.mosaic.nodata or 0)).tobytes())
+                digest.update(np.packbits(valid).tobytes())
         self._check(counts)
         return Survey(counts, digest.hexdigest())
 
@@ -216,13 +220,6 @@ def _check_is_labels(raster: Raster) -> None:
         raise DataError(
             f"{raster.path}: holds {raster.dtype} values; a label raster holds integer class codes (gdal_translate -ot)"
         )
-
-
-def _update(digest: Any, codes: Array, valid: Mask) -> None:
-    """Of the codes where there is data, and of where there is."""
-    digest.update(np.packbits(valid).tobytes())
-    if valid.any():  # large mosaics are mostly empty
-        digest.update(np.where(valid, codes, np.zeros_like(codes)).tobytes())
 
 
 def _count(codes: Array) -> Iterator[tuple[int, int]]:

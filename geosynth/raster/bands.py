@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rasterio.enums import ColorInterp
+
 from geosynth.errors import DataError
 from geosynth.raster.read import Raster, RasterFile, open_raster
 from geosynth.raster.warp import unwarped
 
-_COLOURS = {"red", "green", "blue", "nir"}
+_COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
 
 
 def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
@@ -33,7 +35,7 @@ def told_names(image: RasterFile) -> tuple[str, ...]:
     if len(described) == len(set(described)) == image.count:
         return described
     colours = image.colour_interpretation
-    is_told = colours == ("gray",) or (len(set(colours)) == image.count and set(colours) <= _COLOURS)
+    is_told = colours == ("gray",) or (len(set(colours)) == image.count and set(colours) <= set(_COLOURS))
     return colours if is_told else ()
 
 
@@ -89,6 +91,17 @@ def open_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -
         return image
     listed = ", ".join(name or "(unnamed)" for name in image.band_names)
     raise DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}")
+
+
+def colour_interpretation(names: Sequence[str]) -> list[ColorInterp]:
+    """What a new file says of bands of these names; `told_names` reads it."""
+    return [_COLOURS.get(name, ColorInterp.undefined) for name in names]
+
+
+def colour_profile(names: Sequence[str]) -> dict[str, str]:
+    """What rasterio must be told to create a GeoTIFF of these bands: else GDAL takes the fourth for transparency."""
+    photometric = "rgb" if tuple(names[:3]) == ("red", "green", "blue") else "minisblack"
+    return {"photometric": photometric, **({"alpha": "no"} if len(names) > 1 else {})}
 
 
 def _names(image: RasterFile, bands: Sequence[str] | None) -> tuple[str, ...]:

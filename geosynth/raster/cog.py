@@ -20,17 +20,17 @@ import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
 from PIL import Image
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
 from geosynth.config.bands import rgb_bands
 from geosynth.files import delete, parents_of, replacing, writing
 from geosynth.grid import Window
+from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.read import CACHE_BYTES
 
 _BLOCK = 512
 _SIDECARS = (".aux.xml", ".ovr", ".msk")
-_COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
 
 
 class CogWriter:
@@ -108,9 +108,7 @@ class CogWriter:
                 blockysize=_BLOCK,
                 bigtiff="yes",
                 sparse_ok=True,  # blocks without data take no room
-                photometric="rgb" if self._is_rgb else "minisblack",
-                # Without this GDAL takes the band after blue for transparency.
-                **({"alpha": "no"} if len(self.band_names) > 1 else {}),
+                **colour_profile(self.band_names),
             )
             self._stack = stack.pop_all()
         return self
@@ -141,7 +139,7 @@ class CogWriter:
 
     def _finish(self, out: Path) -> None:
         with _quiet(), rasterio.open(self._scratch, "r+") as dataset:
-            dataset.colorinterp = [_COLOURS.get(name, ColorInterp.undefined) for name in self.band_names]
+            dataset.colorinterp = colour_interpretation(self.band_names)
             for index, name in enumerate(self.band_names, start=1):
                 dataset.set_band_description(index, name)
             dataset.update_tags(**self.tags)
@@ -171,10 +169,6 @@ class CogWriter:
         """Of compression: on the texture of imagery high levels take twice the time and save half a percent."""
         levels = {"deflate": 1, "zstd": 3} if self.overviews == "average" else {}
         return {"level": levels[self.compress]} if self.compress in levels else {}
-
-    @property
-    def _is_rgb(self) -> bool:
-        return self.band_names[:3] == ("red", "green", "blue")
 
 
 def write_preview(image: Path, preview: Path, size: int = 1024) -> None:

@@ -46,11 +46,6 @@ class WarpedRaster:
     its exact transformer. Pixels without data take no part, and a pixel has data where the kernel finds some. Without
     data, integers are the nodata value, else 0; floats are NaN.
 
-    Attributes:
-        source: the raster below.
-        geobox: the grid it is seen on.
-        path, count, dtype, nodata: of the source.
-
     Args:
         source: the raster.
         geobox: the grid to see it on.

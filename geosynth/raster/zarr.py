@@ -23,18 +23,7 @@ from geosynth.raster.stores.store import Store
 
 
 class ZarrRaster:
-    """Labels (y, x) or an image (band, y, x) in a Zarr store. A `Raster`.
-
-    Attributes:
-        path: of the store.
-        geobox: its grid.
-        count: number of bands.
-        dtype: of the values.
-        nodata: declared nodata value, or None.
-        band_names: from the coordinate of the band dimension, or the attribute `long_name`; empty where neither tells.
-        class_table: code to (name, colour) of our stores' legend, or by CF's `flag_values` and `flag_meanings`.
-        block_shape: height and width of the chunks.
-    """
+    """Labels (y, x) or an image (band, y, x) in a Zarr store. A `Raster`."""
 
     def __init__(self, path: str | Path, variable: str | None = None) -> None:
         """Open lazily.
@@ -51,7 +40,9 @@ class ZarrRaster:
         self.path = str(path)
         group = open_group(path)
         self.class_table: ClassTable = {}
+        """Code to (name, colour), by the legend of a store of ours, or by CF's `flag_values` and `flag_meanings`."""
         self.band_names: tuple[str, ...] = ()
+        """By the coordinate of the band dimension, or the attribute `long_name`; empty where neither tells."""
         dims: tuple[Any, ...] = ("y", "x")
         if "geosynth" in group.attrs and variable is None:
             store = Store(path)  # knows rotated grids too, which have no coordinates
@@ -65,14 +56,7 @@ class ZarrRaster:
                     group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False
                 )
             array = _choose(dataset, self.path, variable)
-            y, x = _spatial_dims(array)
-            others = [dim for dim in array.dims if dim not in (y, x)]
-            bands = [dim for dim in others if array.sizes[dim] > 1] or others[:1]
-            if len(bands) > 1 or array.dtype.kind not in "iuf":
-                raise DataError(
-                    f"{path}: {array.name!r} is {dict(array.sizes)} of {array.dtype}; a raster is numbers over"
-                    " (y, x) or (band, y, x)"
-                )
+            (y, x), bands, others = _dimensions(array, self.path)
             layer = array.isel(dict.fromkeys(others, 0), drop=True).transpose(y, x)
             self.geobox, self.nodata = grid_of(layer, self.path), array.rio.nodata
             self.band_names, self.class_table = _band_names(array, bands), _flags(array.attrs)
@@ -80,14 +64,11 @@ class ZarrRaster:
         self.dtype: np.dtype[Any] = np.dtype(stored.dtype)
         self._axes = dims.index(y), dims.index(x)
         self.block_shape: tuple[int, int] = tuple(stored.chunks[axis] for axis in self._axes)
+        """Height and width of the chunks."""
         self._shape: tuple[int, ...] = stored.shape
+        self.window = Window(0, 0, *self.geobox.shape)
         self.count = math.prod(self._shape) // math.prod(self.geobox.shape)
         self._reader = ChunkReader(stored, self.path)
-
-    @property
-    def window(self) -> Window:
-        """The whole raster."""
-        return Window(0, 0, *self.geobox.shape)
 
     @property
     def is_full(self) -> bool:
@@ -104,12 +85,24 @@ class ZarrRaster:
         return values, has_data(values, self.nodata)
 
 
-def _spatial_dims(array: xr.DataArray) -> tuple[Any, Any]:
-    """The dimensions that run down and across: those that rioxarray knows, else the last two."""
+def _dimensions(array: xr.DataArray, path: str) -> tuple[tuple[Any, Any], list[Any], list[Any]]:
+    """The two that run down and across, the one that counts bands (in a list; or none), and all but the first two.
+
+    Rows and columns are those that rioxarray knows, else the last two. Dimensions of size one beside the bands are
+    passed over.
+    """
     try:
-        return array.rio.y_dim, array.rio.x_dim
+        y, x = array.rio.y_dim, array.rio.x_dim
     except MissingSpatialDimensionError:
-        return array.dims[-2], array.dims[-1]
+        y, x = (None, None, *array.dims)[-2:]
+    others = [dim for dim in array.dims if dim not in (y, x)]
+    bands = [dim for dim in others if array.sizes[dim] > 1] or others[:1]
+    if array.ndim < 2 or len(bands) > 1 or array.dtype.kind not in "iuf":
+        raise DataError(
+            f"{path}: {array.name!r} is {dict(array.sizes)} of {array.dtype}; a raster is numbers over (y, x) or"
+            " (band, y, x)"
+        )
+    return (y, x), bands, others
 
 
 def _choose(dataset: xr.Dataset, path: str, variable: str | None) -> xr.DataArray:

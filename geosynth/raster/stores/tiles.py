@@ -19,7 +19,6 @@ import pandas as pd
 import rasterio
 import shapely
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
 from geosynth.errors import DataError, OutputError, SettingsError
@@ -28,6 +27,7 @@ from geosynth.grid import TilePlan, Window, crop
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.grid.window import Edge
 from geosynth.parallel import stream
+from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.class_table import label_profile
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource, Progress, Scene
@@ -36,7 +36,6 @@ from geosynth.unfinished import UnfinishedWork
 _MANIFEST = "export.json"
 _INDEX = "index.parquet"
 _GROUP = 64  # tiles of one row that are read as one strip
-_COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
 
 
 def view_tiles(
@@ -303,13 +302,11 @@ def _write_image(
     profile = {
         "count": len(bands),
         "dtype": pixels.dtype,
-        "photometric": "rgb" if bands[:3] == ("red", "green", "blue") else "minisblack",
         "predictor": 3 if pixels.dtype.kind == "f" else 2,
-        # Without this GDAL takes the band after blue for transparency.
-        **({"alpha": "no"} if len(bands) > 1 else {}),
+        **colour_profile(bands),
     }
     with _new_tile(path, place, profile) as dataset:
-        dataset.colorinterp = [_COLOURS.get(name, ColorInterp.undefined) for name in bands]
+        dataset.colorinterp = colour_interpretation(bands)
         dataset.descriptions = bands
         dataset.write(pixels)
         valid = labels < source.legend.num_classes

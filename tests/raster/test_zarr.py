@@ -1,0 +1,98 @@
+"""ZarrRaster: arrays of any order of dimensions, against the values that xarray wrote."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
+import xarray as xr
+
+from geosynth.errors import DataError, GridError, RasterError
+from geosynth.grid import Window
+from geosynth.raster.zarr import ZarrRaster
+from rasters import UTM, north_up, random_codes, random_image
+
+HEIGHT, WIDTH = 30, 40
+IMAGE, CODES = random_image(0, HEIGHT, WIDTH, bands=3), random_codes(0, HEIGHT, WIDTH)
+CODES[3:9, 5:20] = 15
+WINDOW = Window(2, 7, 11, 23)
+
+
+def write(path: Path, values: np.ndarray, dims: tuple[str, ...], order: tuple[str, ...], **attributes: Any) -> Path:
+    """`values` over `dims`, stored in another order, with coordinates and CRS."""
+    t = north_up()
+    coordinates = {
+        "y": t.f + t.e * (np.arange(HEIGHT) + 0.5),
+        "x": t.c + t.a * (np.arange(WIDTH) + 0.5),
+        "band": ["red", "green", "blue"][: values.shape[-3] if values.ndim > 2 else 0],
+    }
+    array = xr.DataArray(values, dims=dims, coords={dim: coordinates[dim] for dim in dims if dim in coordinates})
+    array = array.transpose(*order).assign_attrs(attributes).rio.write_crs(UTM)
+    array.to_dataset(name="field").to_zarr(path, consolidated=False, zarr_format=2)
+    return path
+
+
+@pytest.mark.parametrize("order", [("band", "y", "x"), ("y", "x", "band"), ("x", "band", "y")])
+def test_images_in_any_order_of_dimensions(tmp_path: Path, order: tuple[str, ...]) -> None:
+    raster = ZarrRaster(write(tmp_path / "cube.zarr", IMAGE, ("band", "y", "x"), order, nodata=IMAGE[0, 2, 7]), "field")
+    assert (raster.count, raster.dtype, raster.band_names) == (3, np.uint8, ("red", "green", "blue"))
+    assert raster.geobox.affine.almost_equals(north_up(), 1e-6)
+    assert raster.geobox.crs == UTM
+    for one in (raster, pickle.loads(pickle.dumps(raster))):
+        values, valid = one.read(WINDOW)
+        np.testing.assert_array_equal(values, IMAGE[(slice(None), *WINDOW.slices)])
+        np.testing.assert_array_equal(valid, (IMAGE[0, 2, 7] != IMAGE).any(axis=0)[WINDOW.slices])
+
+
+@pytest.mark.parametrize("order", [("y", "x"), ("x", "y"), ("time", "y", "x"), ("y", "time", "x")])
+def test_labels_with_dimensions_of_size_one(tmp_path: Path, order: tuple[str, ...]) -> None:
+    dims = ("time", "y", "x") if "time" in order else ("y", "x")
+    values = CODES[None] if "time" in order else CODES
+    flags = {"flag_values": [1, 2], "flag_meanings": "water trees"}
+    raster = ZarrRaster(write(tmp_path / "labels.zarr", values, dims, order, nodata=15, **flags))
+    codes, valid = raster.read(WINDOW)
+    np.testing.assert_array_equal(codes[0], CODES[WINDOW.slices])
+    np.testing.assert_array_equal(valid, (CODES != 15)[WINDOW.slices])
+    assert raster.class_table == {1: ("water", None), 2: ("trees", None)}
+
+
+def test_nan_is_no_data(tmp_path: Path) -> None:
+    image = IMAGE.astype(np.float32)
+    image[1, 4:6] = np.nan
+    raster = ZarrRaster(write(tmp_path / "cube.zarr", image, ("band", "y", "x"), ("band", "y", "x")), "field")
+    np.testing.assert_array_equal(raster.read(raster.window)[1], ~np.isnan(image).any(axis=0))
+
+
+def test_the_name_of_an_only_band(tmp_path: Path) -> None:
+    raster = ZarrRaster(write(tmp_path / "a.zarr", IMAGE[:1], ("band", "y", "x"), ("band", "y", "x")), "field")
+    assert raster.band_names == ("red",)
+    raster = ZarrRaster(write(tmp_path / "b.zarr", IMAGE[0], ("y", "x"), ("y", "x"), long_name="pan"), "field")
+    assert raster.band_names == ("pan",)
+
+
+def test_what_is_no_raster_is_refused(tmp_path: Path) -> None:
+    many = np.zeros((2, 3, HEIGHT, WIDTH), np.uint8)
+    path = write(tmp_path / "many.zarr", many, ("time", "band", "y", "x"), ("time", "band", "y", "x"))
+    with pytest.raises(DataError, match=r"'field' is .*'time': 2.*; a raster is numbers over"):
+        ZarrRaster(path, "field")
+    xr.Dataset({"line": ("x", np.zeros(2)), "truths": (("y", "x"), np.zeros((2, 2), bool))}).to_zarr(
+        tmp_path / "b.zarr"
+    )
+    for name in ("line", "truths"):
+        with pytest.raises(DataError, match=f"'{name}' is .*; a raster is numbers over"):
+            ZarrRaster(tmp_path / "b.zarr", name)
+    xr.Dataset({"bare": (("y", "x"), np.zeros((2, 2)))}).to_zarr(tmp_path / "c.zarr")
+    with pytest.raises(GridError, match="no coordinates along 'y'"):
+        ZarrRaster(tmp_path / "c.zarr", "bare")
+    with pytest.raises(RasterError, match="not a Zarr group"):
+        ZarrRaster(tmp_path / "absent.zarr")
+
+
+def test_a_window_beyond_the_raster_is_refused(tmp_path: Path) -> None:
+    raster = ZarrRaster(write(tmp_path / "labels.zarr", CODES, ("y", "x"), ("y", "x")))
+    with pytest.raises(GridError, match="reach beyond"):
+        raster.read(Window(0, 0, HEIGHT + 1, 2))

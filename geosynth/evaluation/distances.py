@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -140,22 +139,19 @@ def kernel_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     return KernelSums.of(first, second).distance()
 
 
-@dataclass(frozen=True)
-class KernelSums:
+class KernelSums(NamedTuple):
     """Sums of the kernel over pairs of places: all that the distance of any resample of places needs.
 
     So a thousand draws of a bootstrap cost no more than one look at the features.
-
-    Attributes:
-        pairs: three matrices (places, places): sums of the kernel over the tile pairs of two places; first with first,
-            second with second, first with second.
-        equal: (2, places): sums of the kernel of each tile with itself, first and second.
-        counts: (2, places): tiles, first and second.
     """
 
     pairs: tuple[Floats, Floats, Floats]
+    """(places, places) each: sums over the tile pairs of two places; first with first, second with second, first with
+    second."""
     equal: Floats
+    """(2, places): sums of the kernel of each tile with itself, first and second."""
     counts: Floats
+    """(2, places): tiles, first and second."""
 
     @classmethod
     def of(

@@ -32,18 +32,16 @@ _PREPROCESSING = 1  # raise when images reach a network in another way, so that 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network with its preprocessing.
-
-    Attributes:
-        name: of the feature space, as reports call it: "inception-v3-compat" or "efficientnet-lite0". Only the distance
-            in the first is the FID of the literature.
-        num_features: d.
-        digest: sha256 over the weights and the version of the preprocessing: equal digests give equal features.
-    """
+    """A network with its preprocessing."""
 
     name: str
+    """Of the feature space, as reports call it: "inception-v3-compat" or "efficientnet-lite0".
+
+    Only the distance in the first is the FID of the literature.
+    """
     num_features: int
     digest: str
+    """SHA-256 over the weights and the version of the preprocessing: equal digests give equal features."""
     _network: Callable[[Tensor], Tensor]
     _device: torch.device
 

@@ -11,6 +11,7 @@ from geosynth.estimate import Estimate
 from geosynth.page import render_page
 from geosynth.study.report import StudyReport
 
+_NUM_KEYS = 5  # columns before the estimates
 X_NAMES = {"replace": "share synthetic", "augment": "real tiles kept", "diversity": "lambda"}
 
 
@@ -30,14 +31,14 @@ def means_of(report: StudyReport) -> pd.DataFrame:
 def to_csv(report: StudyReport) -> str:
     """One line for each arm and setting; empty cells where there is no interval, or nothing was measured."""
     means = means_of(report)
-    columns: dict[str, Any] = {}
-    for place, name in enumerate(means):
-        if place < 5:
-            columns[name] = means[name]
-            continue
-        for end, part in (("", "value"), (" low", "low"), (" high", "high")):
-            columns[f"{name}{end}"] = pd.Series([getattr(one, part) for one in means[name]], dtype=float)
-    text: str = pd.DataFrame(columns).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    keys = list(means.columns[:_NUM_KEYS])
+    numbers = {
+        f"{name}{end}": pd.Series([getattr(one, part) for one in means[name]], dtype=float)
+        for name in means.columns[_NUM_KEYS:]
+        for end, part in (("", "value"), (" low", "low"), (" high", "high"))
+    }
+    table = means[keys].assign(**numbers)
+    text: str = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     return text
 
 

@@ -19,7 +19,7 @@ def operations(tmp_path):
     return FakeOperations(tmp_path / "calls.txt")
 
 
-def save_narrow_model(path, bands):
+def save_narrow_model(path, bands, **provenance):
     settings = GeneratorSettings(
         **{"num_classes": 6, "num_bands": len(bands), "base_width": 2, "max_multiple": 2, "hidden_channels": 4},
         **{"latent_size": 2, "noise_channels": 1},
@@ -27,7 +27,9 @@ def save_narrow_model(path, bands):
     return save_generator(
         path,
         SpadeGenerator(settings),
-        ModelCard(settings=settings, legend=CHESAPEAKE, bands=BandSettings(names=bands), gsd=1.0),
+        ModelCard(
+            settings=settings, legend=CHESAPEAKE, bands=BandSettings(names=bands), gsd=1.0, provenance=provenance
+        ),
     )
 
 
@@ -42,3 +44,14 @@ def narrow_model(tmp_path_factory):
 def other_model(tmp_path_factory):
     """A model of two bands."""
     return save_narrow_model(tmp_path_factory.mktemp("other") / "two.safetensors", ("red", "green"))
+
+
+@pytest.fixture
+def model_that_saw(tmp_path):
+    """A model of the store's bands that was trained on some of its scenes, by name."""
+
+    def save(*scenes):
+        data = [{"name": name, "sha256": f"sha of {name}"} for name in scenes]
+        return save_narrow_model(tmp_path / "seen.safetensors", ("red", "green", "blue", "nir"), data=data)
+
+    return save

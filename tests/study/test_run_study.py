@@ -179,6 +179,23 @@ def test_a_given_model_paints_and_is_described(study_store, operations, tmp_path
     assert {cell.result.model_sha256 for cell in report.cells} == {None, tiny_model.sha256}
 
 
+@pytest.mark.parametrize(
+    ("scenes", "expected"),
+    [
+        (("elsewhere.tif",), "trained on other images than these"),
+        (("a.tif", "elsewhere.tif"), "trained on the scenes of 16 of the 32 train tiles"),
+        (
+            ("a.tif", "c.tif"),
+            "trained on the scenes of 16 of the 32 train tiles and of test tiles (1 of 1 test scenes)",
+        ),
+    ],
+)
+def test_it_is_told_what_a_given_model_has_seen(study_store, operations, tmp_path, model_that_saw, scenes, expected):
+    study = open_study(study_store, tmp_path / "out", REPLACE, operations, model_that_saw(*scenes))
+    assert study.generator.endswith(f", {expected}")
+    assert study.generator == study.report({}).generator
+
+
 def operations_that_read_no_model(operations):
     class Blind(FakeOperations):
         def twin(self, source, out, model, settings, fold, progress):

@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
     size = (32, 128, 2) if arguments.quick else (64, 256, 4)
-    seconds = 15.0 if arguments.quick or arguments.device == "cuda" else 240.0
+    seconds = 5.0 if arguments.quick else 15.0 if arguments.device == "cuda" else 240.0
     result = measure(*size, seconds, arguments.device, arguments.compile)
     line = json.dumps({name: round(value, 7) if isinstance(value, float) else value for name, value in result.items()})
     if arguments.json:

@@ -254,7 +254,7 @@ def main() -> None:
     if arguments.preset:
         result = measure_preset(arguments.preset, device)
     elif arguments.quick:
-        result = figures(32, 128, 1, 10.0, device)
+        result = figures(32, 128, 1, 5.0, device)
     else:
         for width, seconds in ((32, 90.0), (64, 180.0)):
             result |= figures(width, 256, *((4, 15.0) if device == "cuda" else (1, seconds)), device)

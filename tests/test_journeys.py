@@ -240,9 +240,17 @@ def check_split(told: dict[str, Any], out: Path, data: Data) -> None:
         assert all(store["folds"][fold]["pixels"] > 0 for fold in FOLDS)
 
 
+def check_info(told: dict[str, Any], out: Path, data: Data) -> None:
+    if data.path.endswith(".yaml"):
+        assert (told["kind"], len(told["grids"])) == ("data in place", data.num_stores)
+    else:
+        assert told["kind"] == "store"
+
+
 CHECKS: dict[str, Callable[[Any, Path, Data], None]] = {
     "twin": check_twin,
     "tiles": check_tiles,
     "split": check_split,
     "split into a file": check_split,
+    "info": check_info,
 }

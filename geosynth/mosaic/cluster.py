@@ -6,16 +6,16 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from distributed import get_worker
+
 
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
@@ -96,16 +96,13 @@ def gpu_of_worker(device: str) -> str:
     count = torch.cuda.device_count()
     if device != "cuda" or count <= 1 or "CUDA_VISIBLE_DEVICES" in os.environ:
         return device
+    from distributed import get_worker  # takes a while to import
+
     try:
         number = re.search(r"\d+$", str(get_worker().name))
     except ValueError:  # not in a worker
         return device
     return f"cuda:{0 if number is None else int(number[0]) % count}"
-
-
-def executor_of(client: Client) -> Callable[..., Iterator[int]]:
-    """`paint_on_cluster` with this client, for `generate_file`."""
-    return partial(paint_on_cluster, client)
 
 
 def settle_precision(settings: GenerateSettings, client: Client) -> GenerateSettings:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import distributed
 import numpy as np
 import pytest
 import rioxarray
@@ -197,7 +198,7 @@ def test_only_one_way_to_say_who_paints(labels: Path, tmp_path: Path) -> None:
 def test_workers_of_a_machine_take_turns_at_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen(name: str, count: int) -> str:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-        monkeypatch.setattr(cluster, "get_worker", lambda: SimpleNamespace(name=name))
+        monkeypatch.setattr(distributed, "get_worker", lambda: SimpleNamespace(name=name))
         return gpu_of_worker("cuda")
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

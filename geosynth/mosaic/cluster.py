@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +22,7 @@ from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError
 from geosynth.grid import Window
-from geosynth.models.device import uses_bfloat16
+from geosynth.models.device import keep_freed_memory, uses_bfloat16
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.pipeline import LabelSource, read_around
 from geosynth.parallel import stream
@@ -46,11 +48,22 @@ class PortablePainter:
     def __init__(self, painter: Painter) -> None:
         self.painter = painter
         self._turn = threading.Lock()
+        self._memory: contextlib.ExitStack | None = None
 
     def paint(self, *arguments: Any) -> npt.NDArray[Any]:
         """As `Painter.paint`."""
         with self._turn:
+            if self._memory is None:
+                self._memory = self._keep_memory()
             return self.painter.paint(*arguments)
+
+    def _keep_memory(self) -> contextlib.ExitStack:
+        """From the first window on, as long as this painter is there: tasks would have to fetch it anew each time."""
+        stack = contextlib.ExitStack()
+        if self.painter.on_cpu:
+            stack.enter_context(keep_freed_memory())
+            weakref.finalize(self, stack.close)
+        return stack
 
     def context(self, window: Window, origin: tuple[int, int]) -> Window:
         """As `Painter.context`."""

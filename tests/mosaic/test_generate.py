@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -332,7 +333,11 @@ def test_the_process_of_the_caller_stays_as_it_is(
     before = state()
     labels = write_raster(draw_labels(64, 64))
     geosynth.generate(labels, tmp_path / "image.tif", tiny_model, precision="fp32")
-    geosynth.generate(rioxarray.open_rasterio(labels), tiny_model, precision="fp32").compute()
+    image = geosynth.generate(rioxarray.open_rasterio(labels), tiny_model, precision="fp32")
+    assert state() == before
+    image.compute()
+    del image
+    gc.collect()
     with pytest.raises(LegendError):
         geosynth.generate(write_raster(draw_labels(64, 64) + 90, "bad.tif"), tmp_path / "out.tif", tiny_model)
     assert seen == [False, False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -138,6 +139,33 @@ def test_the_documentation_shows_the_same_rule() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", page, re.MULTILINE)
     shown = {room: set() if known == "-" else set(known.split(", ")) for room, known in rows}
     assert shown == {room: known for room, known in MAY_KNOW.items() if room != "__init__"}
+
+
+def _assert_there(name: str, page: str) -> None:
+    """That a dotted name is one of a module, or of something in it."""
+    module, attributes = name, []
+    while not any(path.exists() for path in (ROOT / module.replace(".", "/"), ROOT / f"{module.replace('.', '/')}.py")):
+        module, _, attribute = module.rpartition(".")
+        attributes.insert(0, attribute)
+    found: object = importlib.import_module(module)
+    for attribute in attributes:
+        assert hasattr(found, attribute), f"{page}: {name}"
+        found = getattr(found, attribute)
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/architecture.md", "CONTRIBUTING.md", "docs/guide.md", "docs/results.md", "README.md"]
+)
+def test_names_in_the_documentation_exist(page: str) -> None:
+    """Modules and what is in them, and files of the repository."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name in re.findall(r"`geosynth\.(\w+(?:\.\w+)*)", text):
+        _assert_there(f"geosynth.{name}", page)
+    if page in ("docs/architecture.md", "CONTRIBUTING.md"):  # where `mosaic.twin` is a module, not a user's file
+        for name in re.findall(rf"`((?:{'|'.join(MAY_KNOW)})(?:\.\w+)+)`", text):
+            _assert_there(f"geosynth.{name}", page)
+    for path in re.findall(r"`((?:models|tests|benchmarks|examples|docs)/[\w./]+)`", text):
+        assert (ROOT / path).exists() or (PACKAGE / path).exists(), f"{page}: {path}"
 
 
 def test_the_command_line_uses_public_names_only() -> None:

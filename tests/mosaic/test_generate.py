@@ -330,6 +330,7 @@ def test_the_process_of_the_caller_stays_as_it_is(
             signal.getsignal(signal.SIGINT),
         )
 
+    gc.collect()  # lazy images of other tests
     before = state()
     labels = write_raster(draw_labels(64, 64))
     geosynth.generate(labels, tmp_path / "image.tif", tiny_model, precision="fp32")

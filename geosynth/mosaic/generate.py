@@ -212,7 +212,7 @@ def engine(
         if running is None:
             yield model, settings, paint_blocks
             return
-        from geosynth.mosaic.cluster import paint_on_cluster, settle_precision  # takes a second to import
+        from geosynth.mosaic.portable import paint_on_cluster, settle_precision  # takes a second to import
 
         loaded = model if isinstance(model, GeneratorModel) else load_generator(model)
         yield loaded, settle_precision(settings, running), partial(paint_on_cluster, running)

@@ -14,8 +14,8 @@ from dask.highlevelgraph import HighLevelGraph
 
 from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.legend import Legend
-from geosynth.mosaic.cluster import PortablePainter
 from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.arrays import LabelArray, split_codes
 from geosynth.raster.labels import needed_around, to_indices
 

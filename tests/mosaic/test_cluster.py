@@ -20,8 +20,8 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import ClusterError, RasterError, SettingsError
-from geosynth.mosaic import cluster
-from geosynth.mosaic.cluster import gpu_of_worker
+from geosynth.mosaic import portable
+from geosynth.mosaic.portable import gpu_of_worker
 from rasters import draw_labels
 
 Write = Callable[..., Path]
@@ -80,7 +80,7 @@ def test_workers_make_the_same_bytes_and_load_the_model_once(
 
     again = geosynth.generate(labels, tmp_path / "b.tif", tiny_model, SETTINGS, client=client)
     assert again.read_bytes() == expected
-    assert {loads.misses for loads in client.run(cluster._loaded.cache_info).values()} == {1}
+    assert {loads.misses for loads in client.run(portable._loaded.cache_info).values()} == {1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "b.tif", "expected.tif", "labels.tif"]
     assert not any(client.run(plugins).values()), "nothing stays with the workers"
 
@@ -172,7 +172,7 @@ def die(work: object, index: int) -> None:
 def test_a_block_that_kills_worker_after_worker_is_told(
     client: Client, labels: Path, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "_paint_block", die)
+    monkeypatch.setattr(portable, "_paint_block", die)
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
     with pytest.raises(ClusterError, match=r"image.tif: workers died again and again"):
         geosynth.generate(labels, tmp_path / "image.tif", tiny_model, SETTINGS, client=client)

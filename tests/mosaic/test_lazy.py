@@ -20,8 +20,8 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GridError, LegendError
 from geosynth.mosaic.blend import make_painter
-from geosynth.mosaic.cluster import PortablePainter
 from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.portable import PortablePainter
 from rasters import NORTH_UP, draw_labels
 
 Write = Callable[..., Path]

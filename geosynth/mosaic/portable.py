@@ -1,4 +1,4 @@
-"""Painting by a Dask cluster: tasks are block numbers, workers hold the model, blocks land in the image's folder."""
+"""Painting by Dask workers: a painter that travels, tasks that are block numbers, blocks that land in the image's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Painting by Dask workers: a painter that travels, tasks that are block numbers, blocks that land in the image's folder."""
+"""Painting by Dask workers: a painter that travels, tasks that are block numbers, blocks that land beside the image."""
 
 from __future__ import annotations
 

@@ -172,13 +172,20 @@ class CogWriter:
 
 
 def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
-    """A PNG in the colours of `rgb_bands`, at most `size` pixels wide and high, transparent without data."""
+    """A PNG in the colours of `rgb_bands`, at most `size` pixels wide and high, transparent without data.
+
+    Bytes are shown as they are; other values from their 2nd to their 98th percentile, as viewers do.
+    """
     with rasterio.open(image) as dataset:
         factor = min(1.0, size / max(dataset.shape))
         shape = tuple(max(1, round(side * factor)) for side in dataset.shape)
         bands = [band + 1 for band in rgb_bands([name or "" for name in dataset.descriptions])]
         pixels = dataset.read(bands, out_shape=(3, *shape), resampling=Resampling.average)
         mask = dataset.dataset_mask(out_shape=shape)
+    if pixels.dtype != np.uint8:
+        seen = pixels[:, mask != 0]
+        low, high = np.percentile(seen, (2, 98)) if seen.size else (0.0, 1.0)
+        pixels = (255 * ((pixels - low) / max(high - low, 1e-9)).clip(0, 1)).round().astype(np.uint8)
     with replacing(preview, RasterioError) as partial:
         Image.fromarray(np.dstack([*pixels, mask])).save(partial, format="PNG")
 

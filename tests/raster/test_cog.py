@@ -182,6 +182,23 @@ def test_the_preview_has_natural_colours(tmp_path: Path, names: list[str], shown
         assert tuple(png.read()[:3, 20, 20]) == shown
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_the_preview_of_other_values_than_bytes_is_stretched(tmp_path: Path, dtype: str) -> None:
+    out = tmp_path / "out.tif"
+    pixels = np.broadcast_to(np.linspace(100, 1100, 101), (3, 60, 101)).astype(dtype)
+    valid = np.ones((60, 101), bool)
+    valid[:30] = False
+    with CogWriter(out, geobox(60, 101), ["red", "green", "blue"], dtype=dtype, masked=True, tags={}) as writer:
+        writer.write(Window(0, 0, 60, 101), pixels, valid)
+    write_preview(out, tmp_path / "out.png")
+    with rasterio.open(tmp_path / "out.png") as png:
+        red, alpha = png.read(1), png.read(4)
+    np.testing.assert_array_equal(alpha == 255, valid)
+    assert (red[40, :3] == 0).all()
+    assert (red[40, -3:] == 255).all()
+    np.testing.assert_allclose(red[40, 3:-3], 255 * (np.arange(3, 98) - 2) / 96, atol=0.51)
+
+
 def test_the_preview_is_small_and_transparent_without_data(tmp_path: Path) -> None:
     out = tmp_path / "out.tif"
     valid = np.ones((900, 1800), bool)

@@ -79,7 +79,7 @@ class GeneratorModel:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the model file."""
+        """The SHA-256 of the model file."""
         return sha256_of(self.path)
 
 
@@ -94,11 +94,11 @@ def save_generator(
     """Write a model file, under a temporary name until it is whole.
 
     Args:
-        path: of the file; its folder is made if need be.
-        generator: with or without spectral norm, which is folded in.
+        path: the file; its folder is made if need be.
+        generator: the network; if it has spectral norm, that is folded into its weights.
         card: what the file says about itself; its `encoder` is set from the next argument.
-        encoder: what reads styles for `generator` from images, likewise.
-        dtype: of the stored weights; running statistics stay float32.
+        encoder: the network that reads styles from images; None for none.
+        dtype: data type of the stored weights; running statistics stay float32.
 
     Raises:
         SettingsError: if the encoder does not fit the generator.
@@ -121,8 +121,8 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
     """Load a generator (and its encoder) for inference, in float32 and evaluation mode.
 
     Args:
-        model: a file made by `geosynth train`; None, or its name, for the embedded default.
-        device: "cpu", "cuda", "cuda:1", ...
+        model: a file made by `geosynth train`; None, or "chesapeake-small", for the embedded one.
+        device: where the networks go: "cpu", "cuda", "cuda:1", ...
 
     Raises:
         CheckpointError: if the file is missing, not a geosynth model, or damaged.
@@ -149,7 +149,7 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
 
 
 def model_path(model: str | Path | None = None) -> Path:
-    """Where a model is: the file itself, or the embedded generator for "chesapeake-small" and None.
+    """The file of a model: the one that is named, or the embedded one for "chesapeake-small" and None.
 
     Raises:
         CheckpointError: if the embedded generator is asked for, and missing.
@@ -181,7 +181,7 @@ def import_spade(
 
     Args:
         generator: the generator's weights.
-        out: the model file, ending in ".safetensors".
+        out: the model file to write, ending in ".safetensors".
         legend: a class for each label channel of the weights, in their order. The reference's "don't care" class and
             its channel of instance edges are channels too: give them classes with codes that do not occur.
         bands: names of the output bands, as in ("red", "green", "blue").

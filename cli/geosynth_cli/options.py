@@ -16,6 +16,11 @@ def parse_pixels(value: int | str) -> int:
         raise typer.BadParameter(f"{value!r}: whole pixels are needed, as in 1024 or 1024px") from error
 
 
+def parse_names(text: str) -> list[str]:
+    """What stands between commas, as in red,green,blue."""
+    return [part.strip() for part in text.split(",")]
+
+
 def parse_shares(text: str) -> list[float]:
     """The shares of train, val and test, as in 0.7,0.1,0.2; how many there are is checked later."""
     from geosynth.errors import SettingsError

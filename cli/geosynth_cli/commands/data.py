@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.console import print_json, print_table, progress_bar, show_warnings
-from geosynth_cli.options import Bands, Buffer, OverwriteStore, Store, parse_shares, pixels_option
+from geosynth_cli.options import Bands, Buffer, OverwriteStore, Store, parse_names, parse_shares, pixels_option
 
 
 def ingest(
@@ -93,12 +93,12 @@ def ingest(
     parts = parse_shares(shares) if shares else None
     if sum(source is not None for source in (images or labels, items, chesapeake)) != 1:
         raise SettingsError("either --images and --labels, or --items, or --chesapeake is needed")
-    names = bands.split(",") if bands else None
+    names = parse_names(bands) if bands else None
     listed = None
     if items is not None:
         listed = geosynth.read_items(items, extras=extra or (), image_asset=image_asset, labels_asset=labels_asset)
     elif chesapeake is not None:
-        listed = geosynth.chesapeake_items(chesapeake, state.split(","), split.split(","), extras=extra or ())
+        listed = geosynth.chesapeake_items(chesapeake, parse_names(state), parse_names(split), extras=extra or ())
         names, legend = names or ["red", "green", "blue", "nir"], legend or "chesapeake"
     elif extra:
         raise SettingsError("--extra needs --chesapeake or --items")

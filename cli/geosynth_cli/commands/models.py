@@ -16,7 +16,7 @@ from geosynth_cli.console import (
     progress_bar,
     show_warnings,
 )
-from geosynth_cli.options import StoreOrFiles, given, set_option
+from geosynth_cli.options import StoreOrFiles, given, parse_names, set_option
 
 
 def _list_presets(wanted: bool) -> None:
@@ -126,7 +126,7 @@ def import_spade(
         generator,
         out,
         legend=legend,
-        bands=[name.strip() for name in bands.split(",")],
+        bands=parse_names(bands),
         encoder=encoder,
         depth=depth.value if depth else None,
         crop_size=crop_size,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar, show_warnings
-from geosynth_cli.options import Bands, Device, ReportAsJson, Scheduler, Store, Workers, given, set_option
+from geosynth_cli.options import Bands, Device, ReportAsJson, Scheduler, Store, Workers, given, parse_names, set_option
 
 
 def segment(
@@ -136,8 +136,7 @@ def evaluate(
 ) -> None:
     """Compare synthetic images with real ones, class by class, and write a report."""
     if data is None:
-        given = {"--model": model, "--fold": fold}
-        wrong = [name for name, value in given.items() if value is not None]
+        wrong = [name for name, value in (("--model", model), ("--fold", fold)) if value is not None]
         if wrong:
             raise typer.BadParameter(f"goes with --data: {', '.join(wrong)}")
         if real is None or labels is None or not synthetic:
@@ -159,7 +158,7 @@ def evaluate(
             out=out,
             legend=legend,
             label_legend=label_legend,
-            bands=bands.split(",") if bands else None,
+            bands=parse_names(bands) if bands else None,
             segmenter=segmenter,
             inception=inception,
             features=features,
@@ -223,7 +222,7 @@ def study(
 
     show_warnings()
     lists = given(shares=shares, real_tiles=real_tiles, arms=arms, lambdas=lambdas)
-    lists = {name: [part.strip() for part in text.split(",")] for name, text in lists.items()}
+    lists = {name: parse_names(text) for name, text in lists.items()}
     changes = given(other, seeds=seeds, tiles=tiles, synthetic_tiles=synthetic_tiles, **lists)
     settings = geosynth.StudySettings.resolve(sweep, config=config, **changes)
     if dry_run:

@@ -11,6 +11,7 @@ Beside an output that is being made stands a hidden folder, `.NAME.unfinished`. 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import logging
@@ -294,6 +295,8 @@ def _hold(lock: Path) -> tuple[filelock.BaseFileLock, int] | None:
                 return held, before
         except filelock.Timeout:
             return None
+        except NotImplementedError as error:
+            raise OSError(errno.ENOSYS, "its file system knows no locks") from error
         except (FileNotFoundError, FileExistsError):  # the second: of a folder that is removed while it is looked at
             if attempt == _ATTEMPTS:
                 raise

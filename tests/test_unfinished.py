@@ -278,6 +278,16 @@ def test_a_lock_file_that_was_removed_while_it_was_being_locked_is_not_relied_on
             pass
 
 
+def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(self: Any, **_: Any) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    said = r"out\.zarr: cannot be written: its file system knows no locks$"
+    with pytest.raises(OutputError, match=said), work_in(tmp_path).open(JOB):
+        pass
+
+
 def test_a_lock_of_another_process_is_not_removed_with_ours(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with locked(lock, tmp_path):

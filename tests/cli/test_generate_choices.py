@@ -15,6 +15,7 @@ import xarray as xr
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.legend import CHESAPEAKE
+from geosynth.unfinished import UnfinishedWork
 from rasters import NORTH_UP, UTM_18N, draw_labels, write_raster
 
 Generate = Callable[..., tuple[int, str, list[str]]]
@@ -111,6 +112,20 @@ def test_the_style_drifts_over_metres(generate: Generate, labels: Path) -> None:
             lengths[image.tags()["GEOSYNTH_STYLE_LENGTH"]] = image.read()
     assert set(lengths) == {"0", "50", "100000"}
     assert (lengths["0"] != lengths["50"]).mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("out", "arguments"), [("image.tif", []), ("image.zarr", []), ("image.zarr", ["--samples", 2])], ids=str
+)
+def test_two_at_once_on_one_image(generate: Generate, labels: Path, out: str, arguments: list[object]) -> None:
+    """One works, the other says so in one line, and what the first has done stays."""
+    work = UnfinishedWork(Path(out))
+    with work.open({}):
+        work.record("0")
+        code, told, errors = generate("--labels", labels, "--out", out, *arguments)
+        assert (code, told, errors) == (1, "", [f"error: {out}: another process is writing it"])
+        assert work.done() == {"0"}
+    assert generate("--labels", labels, "--out", out, *arguments) == (0, f"{out}\n", [])
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ ONLY_IN = {
         *("models", "checkpoint", "patches", "loop", "training", "mosaic"),
         *("segmentation", "evaluation", "study"),
     },
+    "filelock": {"unfinished"},
+    "distributed": {"cluster", "parallel", "mosaic"},
     "typer": set(),
 }
 

@@ -61,7 +61,6 @@ def pixels_option(name: str, text: str) -> Any:
     return typer.Option(name, parser=parse_pixels, metavar="PIXELS", help=text)
 
 
-Store = Annotated[str, typer.Option("--data", help="A store made by `geosynth ingest`.")]
 StoreOrFiles = Annotated[
     str, typer.Option("--data", help="A store made by `geosynth ingest`, or a YAML of files to read in place.")
 ]

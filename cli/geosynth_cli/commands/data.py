@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.console import print_json, print_table, progress_bar, show_warnings
-from geosynth_cli.options import Bands, Buffer, OverwriteStore, Store, parse_names, parse_shares, pixels_option
+from geosynth_cli.options import Bands, Buffer, OverwriteStore, StoreOrFiles, parse_names, parse_shares, pixels_option
 
 
 def ingest(
@@ -247,7 +247,7 @@ def _check(data: str | None, files: dict[str, list[str]], buffer: str, patch_siz
 
 
 def tiles(
-    data: Store,
+    data: StoreOrFiles,
     fold: Annotated[str | None, typer.Option("--fold", help="train, val or test; without it all three.")] = None,
     size: Annotated[int, typer.Option("--size", help="Side of a tile, pixels.")] = 256,
     stride: Annotated[

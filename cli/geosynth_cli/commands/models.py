@@ -138,11 +138,14 @@ def import_spade(
 
 def info(
     file: Annotated[
-        str | None, typer.Argument(help="A model, a segmenter, a store or a raster; without it the embedded model.")
+        str | None,
+        typer.Argument(
+            help="A model, a segmenter, a store, a YAML of files or a raster; without it the embedded model."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Show what a model, a segmenter, a store or a raster holds."""
+    """Show what a model, a segmenter, a store, data in place or a raster holds."""
     import geosynth
 
     show_warnings()

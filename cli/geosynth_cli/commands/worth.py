@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar, show_warnings
-from geosynth_cli.options import Bands, Device, ReportAsJson, Scheduler, Store, Workers, given, parse_names, set_option
+from geosynth_cli.options import Bands, Device, ReportAsJson, Scheduler, Workers, given, parse_names, set_option
 
 
 def segment(
@@ -186,7 +186,7 @@ def study(
             " without synthetic ones and ordinary augmentation. diversity: lambda of the DSGAN term."
         ),
     ],
-    data: Store,
+    data: Annotated[str, typer.Option("--data", help="A store made by `geosynth ingest`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the study; several sweeps may share it.")],
     model: Annotated[
         Path | None,

@@ -17,9 +17,9 @@ if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
 
 import numpy as np
 import pytest
-import rasterio
 import torch
 
+import rasters
 from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, save_generator
 from geosynth.config import BandSettings, GeneratorSettings
 from geosynth.legend import CHESAPEAKE
@@ -85,24 +85,10 @@ def _random_model(settings: GeneratorSettings, path: Path) -> GeneratorModel:
 
 @pytest.fixture
 def write_raster(tmp_path: Path) -> Callable[..., Path]:
-    """Writes (height, width) or (bands, height, width) values as a GeoTIFF; keywords go to rasterio."""
+    """`rasters.write_raster` into the test's folder, in Maryland unless told otherwise."""
 
     def write(values: np.ndarray, name: str = "labels.tif", **profile: Any) -> Path:
-        bands = values[np.newaxis] if values.ndim == 2 else values
-        options: dict[str, Any] = {"crs": UTM_18N, "transform": NORTH_UP, **profile}
-        path = tmp_path / name
-        with rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            height=bands.shape[1],
-            width=bands.shape[2],
-            count=bands.shape[0],
-            dtype=bands.dtype,
-            **options,
-        ) as dataset:
-            dataset.write(bands)
-        return path
+        return rasters.write_raster(tmp_path / name, values, **{"crs": UTM_18N, "transform": NORTH_UP, **profile})
 
     return write
 

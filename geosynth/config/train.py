@@ -240,7 +240,7 @@ class TrainSettings(Settings):
     devices: int = Field(1, ge=1)
     """Number of processes, each with a GPU of its own, or all on the CPU where there is no GPU."""
     workers: int = Field(0, ge=0)
-    """Number of further processes, for each device, that read patches; 0 reads between the steps."""
+    """Number of threads, for each device, that read patches ahead; 0 reads between the steps."""
     seed: int = Field(0, ge=0, lt=2**62)
     """Fixes weights, patches, styles and noise."""
     save_every: int = Field(100, ge=1)

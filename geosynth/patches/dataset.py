@@ -1,4 +1,4 @@
-"""PatchDataset: one fold of a source as a TorchGeo GeoDataset. PatchSet: several of them, read in draws."""
+"""PatchDataset: one fold of a source as a TorchGeo GeoDataset. PatchSet: batches of several sources."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import shapely
 import shapely.affinity
@@ -165,51 +164,44 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
 
 
 class PatchSet(Dataset[Sample]):
-    """Patches of several sources by `Draw`, in the sources' own values: what training reads.
+    """Batches of patches of several sources by their `Draw`s, in the sources' own values: what training reads.
 
-    A sample is that of `PatchDataset`, but `image` has the source's dtype and `mask` is uint8 (a quarter of what would
-    go through the pipe of a worker), and there is `source`, () int64: the source's number.
+    A batch holds `image` (B, bands, N, N) of the sources' dtype, `mask` (B, N, N) uint8, `window` (B, 4) int64,
+    `affine` (B, 6) float64 and `source` (B,) int64, the source's number; see `PatchDataset` for the rest.
     Draws must lie inside their source's grid; whether they lie in a fold is for who draws them (`PatchBatchSampler`).
 
     Args:
-        sources: that the draws' numbers count.
+        sources: of equal bands and dtype, that the draws' numbers count.
     """
 
     def __init__(self, sources: Sequence[PatchSource]) -> None:
         self.sources = tuple(sources)
 
-    def __getitem__(self, draw: Draw) -> Sample:
-        return self.__getitems__([draw])[0]
-
-    def __getitems__(self, draws: Sequence[Draw]) -> list[Sample]:
-        """One sample a draw, in their order. Draws of one visit are cut from one read.
+    def __getitem__(self, draws: Sequence[Draw]) -> Sample:
+        """The patches of some draws of one size, in their order. Draws of one visit are cut from one read.
 
         Raises:
             RasterError: if a patch cannot be read; names the file.
         """
+        size, first = draws[0].window, self.sources[draws[0].source]
+        images = np.empty((len(draws), len(first.band_names), size.height, size.width), first.dtype)
+        masks = np.empty((len(draws), size.height, size.width), np.uint8)
         visits: dict[tuple[int, int], list[int]] = defaultdict(list)
         for position, draw in enumerate(draws):
             visits[draw.source, draw.visit].append(position)
-        samples: list[Sample] = [{} for _ in draws]
         for (number, _), positions in visits.items():
-            source = self.sources[number]
             around = _around([draws[position].window for position in positions])
-            image, labels = source.read(around)
+            image, labels = self.sources[number].read(around)
             for position in positions:
-                window = draws[position].window
-                rows, columns = window.shift(-around.row, -around.column).slices
-                samples[position] = {
-                    "image": _tensor(image[:, rows, columns]),
-                    "mask": _tensor(labels[rows, columns]),
-                    **_place(source, window),
-                    "source": torch.tensor(number),
-                }
-        return samples
-
-
-def _tensor(values: npt.NDArray[Any]) -> torch.Tensor:
-    """A copy: a view would keep the whole read in memory, and carry it to another process."""
-    return torch.from_numpy(values.copy())
+                rows, columns = draws[position].window.shift(-around.row, -around.column).slices
+                images[position], masks[position] = image[:, rows, columns], labels[rows, columns]
+        places = [_place(self.sources[draw.source], draw.window) for draw in draws]
+        return {
+            "image": torch.from_numpy(images),
+            "mask": torch.from_numpy(masks),
+            **{name: torch.stack([place[name] for place in places]) for name in places[0]},
+            "source": torch.tensor([draw.source for draw in draws]),
+        }
 
 
 def _place(source: PatchSource, window: Window) -> Sample:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from geosynth.config import BandSettings
 from geosynth.errors import DataError, GridError
@@ -18,17 +20,16 @@ from geosynth.patches.dataset import PatchSet, Sample
 from geosynth.patches.positions import PositionIndex
 from geosynth.patches.sampler import Chances, ClassWeights, Draw, PatchBatchSampler
 from geosynth.patches.transforms import NetworkScaling
-from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.source import PatchSource, Progress
 from geosynth.raster.stores.tiles import TileView
 
-_PREFETCH = 2  # batches a worker
+_AHEAD = 2  # batches a thread
 
 
 class PatchModule(LightningDataModule):
     """Random train patches in chunk-aware order; val, test and predict tiles side by side; scaled for the network.
 
-    Loaders give what is stored (`PatchSet`): little goes through the pipes of workers. `on_after_batch_transfer`, which
+    Loaders give what is stored (`PatchSet`): a quarter of what the network takes. `on_after_batch_transfer`, which
     Lightning calls, makes of it, on the device: image (B, bands, N, N) float32 in [-1, 1], mask (B, N, N) int64, window
     (B, 4) int64, affine (B, 6) float64, source (B,) int64.
 
@@ -41,7 +42,7 @@ class PatchModule(LightningDataModule):
         num_batches: of training; the length of its loader.
         seed: of the draw. Train batch number n follows from it and n alone.
         start: train batches that were used before, left out now: who goes on sees what an unbroken training sees.
-        num_workers: processes that read; 0 to read in this one.
+        num_workers: threads that read ahead; 0 to read when a batch is asked for.
         patches_per_visit: see `PatchBatchSampler`.
         class_weights: by class name, to draw rare classes more often; see `Chances`.
         stride: of val, test and predict tiles, pixels; None for tiles side by side.
@@ -93,7 +94,7 @@ class PatchModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches `start` to `num_batches` - 1."""
-        return self._loader(batch_sampler=self.sampler)
+        return self._loader(self.sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """The tiles of fold "val", in order."""
@@ -120,18 +121,47 @@ class PatchModule(LightningDataModule):
         ]
         if not draws:
             raise DataError(f"{self.sources[0].path}: fold {fold!r} holds no whole tile of {self.crop_size} px")
-        return self._loader(sampler=draws, batch_size=self.batch_size)
+        return self._loader([draws[first : first + self.batch_size] for first in range(0, len(draws), self.batch_size)])
 
-    def _loader(self, **options: Any) -> DataLoader[Sample]:
-        if self.num_workers:
-            options |= {
-                "num_workers": self.num_workers,
-                "prefetch_factor": _PREFETCH,
-                "worker_init_fn": start_worker,
-                # Connections that were open before a fork would be shared by the processes.
-                "multiprocessing_context": "spawn" if any(is_remote(source.path) for source in self.sources) else None,
-            }
-        return DataLoader(self.dataset, pin_memory=torch.cuda.is_available(), **options)
+    def _loader(self, batches: Any) -> DataLoader[Sample]:
+        return PatchLoader(self.dataset, batches, self.num_workers)
+
+
+class PatchLoader(DataLoader[Sample]):
+    """Batches of a `PatchSet`, in order, read ahead by threads.
+
+    By threads, and not by DataLoader's processes: reading and decoding let go of Python's lock, while a batch of ten
+    megabytes on its way out of a process costs more time, in page faults of shared memory, than reading it.
+
+    Args:
+        patches: to read from.
+        batches: the draws of each batch: a sampler, or a list.
+        threads: that read; 0 to read when a batch is asked for.
+    """
+
+    def __init__(self, patches: PatchSet, batches: Sampler[list[Draw]] | Sequence[list[Draw]], threads: int) -> None:
+        super().__init__(patches, batch_size=None, sampler=batches)
+        self._threads, self._pins = threads, torch.cuda.is_available()
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        if not self._threads:
+            yield from map(self._read, self.sampler)
+            return
+        pool = ThreadPoolExecutor(self._threads, "patches")
+        running: deque[Future[Sample]] = deque()
+        try:
+            for draws in self.sampler:
+                running.append(pool.submit(self._read, draws))
+                if len(running) > _AHEAD * self._threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _read(self, draws: list[Draw]) -> Sample:
+        batch = self.dataset[draws]
+        return {name: values.pin_memory() for name, values in batch.items()} if self._pins else batch
 
 
 def start_worker(number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,28 @@ def test_batches_for_a_trainer(tmp_path: Path, crs: str | None) -> None:
 
 
 def test_workers_and_interruptions_change_nothing(store: Store) -> None:
-    store.read_image(Window(0, 0, 64, 64))  # in use before the fork
     whole = ready(make(store))
     assert_same(ready(make(store, num_workers=2)), whole)
     assert_same(ready(make(store, start=4, num_workers=1)), whole[4:])
+
+
+def test_a_few_batches_are_read_ahead_and_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make(store, num_batches=100, num_workers=2)
+    read, reads = type(module.dataset).__getitem__, []
+
+    def note(self: Any, draws: Any) -> Any:
+        reads.append(threading.current_thread())
+        return read(self, draws)
+
+    monkeypatch.setattr(type(module.dataset), "__getitem__", note)
+    before = threading.active_count()
+    loader = iter(module.train_dataloader())
+    for _ in range(10):
+        next(loader)
+    loader.close()
+    assert 10 <= len(reads) <= 15  # two a thread are on the way beside the one that is given
+    assert threading.main_thread() not in reads
+    assert threading.active_count() == before
 
 
 def test_several_sources(store: Store, tmp_path: Path) -> None:

@@ -84,21 +84,21 @@ def fresh(source: PatchSource) -> PatchSource:
 def check(samples: Iterator[dict[str, torch.Tensor]] | list[Any], pixels: tuple[np.ndarray, np.ndarray]) -> None:
     image, codes = pixels
     count = 0
-    for sample in samples:
-        window = Window(*sample["window"].tolist())
-        np.testing.assert_array_equal(sample["image"], image[(slice(None), *window.slices)])
-        np.testing.assert_array_equal(sample["mask"], CHESAPEAKE.encode(codes[window.slices]))
+    for batch in samples:
+        window = Window(*batch["window"][0].tolist())
+        np.testing.assert_array_equal(batch["image"][0], image[(slice(None), *window.slices)])
+        np.testing.assert_array_equal(batch["mask"][0], CHESAPEAKE.encode(codes[window.slices]))
         count += 1
     assert count == len(DRAWS)
 
 
 def test_handles_that_are_open_before_a_fork(source: PatchSource, pixels: tuple[np.ndarray, np.ndarray]) -> None:
     dataset = PatchSet([fresh(source)])
-    _ = dataset[DRAWS[0]]  # opens files, starts threads
+    _ = dataset[DRAWS[:1]]  # opens files, starts threads
     loader = DataLoader(
         dataset,
         batch_size=None,
-        sampler=DRAWS,
+        sampler=[[draw] for draw in DRAWS],
         num_workers=4,
         multiprocessing_context="fork",
         worker_init_fn=start_worker,
@@ -106,13 +106,13 @@ def test_handles_that_are_open_before_a_fork(source: PatchSource, pixels: tuple[
     )
     for _ in range(2):
         check(loader, pixels)
-    check([dataset[draw] for draw in DRAWS], pixels)
+    check([dataset[[draw]] for draw in DRAWS], pixels)
 
 
 def test_one_source_in_many_threads(source: PatchSource, pixels: tuple[np.ndarray, np.ndarray]) -> None:
     dataset = PatchSet([fresh(source)])
     with ThreadPoolExecutor(8) as pool:
-        check(list(pool.map(dataset.__getitem__, DRAWS)), pixels)
+        check(list(pool.map(lambda draw: dataset[[draw]], DRAWS)), pixels)
 
 
 def test_dask_threads_before_a_fork(tmp_path: Path) -> None:
@@ -155,7 +155,10 @@ def test_places_are_exact_where_single_precision_is_not(tmp_path: Path) -> None:
     dataset = PatchDataset(store, "train")
     for row, column in ((11, 21), (12, 22), (13, 21)):
         window = Window(row, column, 7, 9)
-        for sample in (dataset[dataset.query(window)], PatchSet([store])[Draw(0, 0, window)]):
+        for sample in (
+            dataset[dataset.query(window)],
+            {name: values[0] for name, values in PatchSet([store])[[Draw(0, 0, window)]].items()},
+        ):
             assert (sample["window"].dtype, sample["affine"].dtype) == (torch.int64, torch.float64)
             assert sample["window"].tolist() == [row, column, 7, 9]
             place = Affine(*sample["affine"].tolist())

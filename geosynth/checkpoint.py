@@ -21,6 +21,7 @@ from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.files import check_output, sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.legend import Legend
+from geosynth.models.device import choose_device
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.reference import read_encoder, read_generator, read_state
@@ -122,12 +123,12 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
 
     Args:
         model: a file made by `geosynth train`; None, or "chesapeake-small", for the embedded one.
-        device: where the networks go: "cpu", "cuda", "cuda:1", ...
+        device: where the networks go: "cpu", "cuda", "cuda:1", ..., or "auto": the GPU where there is one, else the CPU.
 
     Raises:
         CheckpointError: if the file is missing, not a geosynth model, or damaged.
     """
-    path = model_path(model)
+    path, device = model_path(model), choose_device(device)
     card = ModelCard.read(path)
     try:
         with safe_open(str(path), framework="pt") as file:

@@ -2,7 +2,7 @@
 
 A loop that can be interrupted, and goes on from its checkpoint, reads:
 
-    fabric = open_fabric(settings.precision, best_device())
+    fabric = open_fabric(settings.precision, choose_device())
     checkpoint = Checkpoint.load(path)
     with Loop(path, job, fabric, steps, save_minutes=10, resume=checkpoint) as loop:
         for batch in loop.until_over(batches):
@@ -52,22 +52,22 @@ def open_fabric(precision: str, device: str, devices: int = 1, environment: Clus
 
     Args:
         precision: as in `number_format`.
-        device: "cpu" or "cuda".
-        devices: processes that train together.
+        device: "cpu", "cuda", "cuda:1", ...
+        devices: processes that train together, each on a GPU of its own where the device is one.
         environment: which of them this is, and where they meet; not needed by one alone.
     """
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    dtype = number_format(precision, device)
+    dtype, place = number_format(precision, device), torch.device(device)
     if dtype == torch.float32:
         torch.backends.cudnn.allow_tf32 = False  # or cuDNN's convolutions would take TF32: 10 bits of the fraction
         plugin = Precision()
     else:
         # As a plugin: by name, Fabric would put bfloat16 in the place of float16 on a CPU.
-        plugin = MixedPrecision("16-mixed" if dtype == torch.float16 else "bf16-mixed", device)
+        plugin = MixedPrecision("16-mixed" if dtype == torch.float16 else "bf16-mixed", place.type)
     fabric = Fabric(
-        accelerator=device,
-        devices=devices,
+        accelerator=place.type,
+        devices=devices if place.index is None or devices > 1 else [place.index],
         strategy="ddp" if devices > 1 else "auto",
         plugins=[plugin, *([environment] if environment else [])],
     )

@@ -74,7 +74,7 @@ StyleLength = Annotated[
     float | None, typer.Option("--style-length", help="Metres over which the style drifts; 0 keeps one.")
 ]
 PaintPrecision = Annotated[str, typer.Option("--precision", help="auto, bf16 or fp32.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
+Device = Annotated[str, typer.Option("--device", help="auto (the GPU, if any), cpu, cuda, cuda:1, ...")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes to start on this machine.")]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="A Dask cluster, as tcp://host:8786.")]
 OverwriteStore = Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")]

@@ -39,8 +39,11 @@ class GenerateSettings(Settings):
     """
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic: "bf16" runs convolutions in 16 bit, "fp32" all in float32; "auto" chooses by the processor."""
-    device: str = "cpu"
-    """Where the network runs: "cpu", "cuda", "cuda:1", ..."""
+    device: str = "auto"
+    """Where the network runs: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
+
+    A GPU's images are those of the CPU up to rounding; only those of the CPU are the same byte by byte in each run.
+    """
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
     """Compression of the GeoTIFF."""
 
@@ -62,8 +65,8 @@ class EvaluateSettings(Settings):
     """How many tiles of a set have their features compared at most: drawn at random, to bound memory and time."""
     latents: int = Field(2, ge=1, le=16)
     """Number of twins, each with other latents, that a model paints; 2 or more give the diversity."""
-    device: str = "cpu"
-    """Where networks run: "cpu", "cuda", ..."""
+    device: str = "auto"
+    """Where networks run: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda", ..."""
 
 
 _STRIDE = 32  # of the encoders: their coarsest features

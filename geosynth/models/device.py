@@ -1,23 +1,49 @@
-"""The processor's memory: running out of it as Python's own error, and not paying for it twice."""
+"""Where networks compute and in which numbers, whether kernels may be used there, and what they ask of the process."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import re
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
+from torch import Tensor
 
-# --- Which device and which number format to compute in.
+_log = logging.getLogger(__name__)
 
 
-def best_device() -> str:
-    """Where training runs: "cuda", the first GPU, if there is one, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def choose_device(device: str = "auto") -> str:
+    """What a user's word for a device means in this process: "cpu", "cuda", "cuda:1", ...
+
+    Args:
+        device: "auto" is a GPU where there is one, else "cpu". "cuda" is the first GPU; workers of a Dask cluster take
+            turns at the GPUs of their machine, by the number that their name ends in. Anything else is taken as said.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    worker = _number_of_worker()
+    if device != "cuda" or worker is None or (count := torch.cuda.device_count()) < 2:
+        return device
+    return f"cuda:{worker % count}"
+
+
+def _number_of_worker() -> int | None:
+    """Of the Dask worker whose task this thread does; None where there is none, or where dask-cuda gives out GPUs."""
+    distributed = sys.modules.get("distributed")  # a process that has not imported it is no worker
+    if distributed is None or "dask_cuda" in sys.modules:  # which puts each worker's own GPU first
+        return None
+    try:
+        digits = re.search(r"\d+$", str(distributed.get_worker().name))
+    except ValueError:
+        return None
+    return int(digits[0]) if digits else 0
 
 
 def uses_bfloat16(precision: str, device: str) -> bool:
@@ -25,17 +51,17 @@ def uses_bfloat16(precision: str, device: str) -> bool:
 
     Args:
         precision: "bf16", "fp32", or "auto": bfloat16 where the hardware is fast at it.
-        device: "cpu", "cuda", "cuda:1", ...
+        device: as for `choose_device`.
     """
     if precision != "auto":
         return precision == "bf16"
-    if torch.device(device).type == "cuda":
+    if torch.device(choose_device(device)).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not public: older torch has none
     return probe is not None and bool(probe())
 
 
-def product_type(weight: torch.Tensor) -> torch.dtype:
+def product_type(weight: Tensor) -> torch.dtype:
     """What products with a weight are made in: its own type, or that of autocast where it is on."""
     kind = weight.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
@@ -43,10 +69,48 @@ def product_type(weight: torch.Tensor) -> torch.dtype:
 
 @lru_cache(maxsize=8)
 def has_kernels(device: torch.device | str) -> bool:
-    """Whether the kernels of `geosynth.models.kernels` run there: on an NVIDIA GPU, with Triton."""
+    """Whether the kernels of `geosynth.models.kernels` can run there: on an NVIDIA GPU, with Triton."""
     if torch.device(device).type != "cuda" or not torch.cuda.is_available() or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+class KernelTrials:
+    """Which kernels give what the plain form gives: each is tried on a small input before it is used.
+
+    The first that fails or differs is told in one warning, and from then on no kernel is used in this process.
+    """
+
+    def __init__(self) -> None:
+        self._passed: set[Hashable] = set()
+        self._failed = False
+
+    def passed(
+        self, key: Hashable, kernel: Callable[[], Tensor], plain: Callable[[], Tensor], tolerance: float = 1e-3
+    ) -> bool:
+        """Whether a kernel may be used.
+
+        Args:
+            key: of the kernel as it is used: device, types, sizes. Each is tried once, which waits for the device.
+            kernel: gives its result for the small input.
+            plain: gives what that ought to be.
+            tolerance: of the difference, as a share of the largest value, or of 1 if that is larger.
+        """
+        if self._failed or key in self._passed:
+            return not self._failed
+        with torch.no_grad(), full_float32():
+            expected = plain().float()
+            try:
+                difference = float((kernel().float() - expected).abs().max() / expected.abs().max().clamp(min=1))
+                problem = "" if difference <= tolerance else f"its result differs by {difference:.2g}"
+            except Exception as error:  # of a compiler, of a driver: whatever it is, there is another way
+                problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if problem:
+            self._failed = True
+            _log.warning("GPU kernels are not used, painting is slower: %s", problem)
+        else:
+            self._passed.add(key)
+        return not problem
 
 
 # The processor's allocator has no error class of its own.
@@ -143,3 +207,6 @@ keep_freed_memory = _ProcessSetting(_own_allocator)
 With glibc each tensor beyond 32 MiB is mapped anew, and touching its pages for the first time costs more than the
 arithmetic on it. The process keeps up to 2 GiB that it has freed, until the context is left. Elsewhere than with glibc,
 or where the environment sets its allocator, this does nothing."""
+
+kernel_trials = KernelTrials()
+"""Of this process."""

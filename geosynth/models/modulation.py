@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from geosynth.errors import DataError
 from geosynth.models.affine import add_noise, affine_by_row
-from geosynth.models.device import has_kernels, product_type
+from geosynth.models.device import has_kernels, kernel_trials, product_type
 from geosynth.models.patterns import LabelPatterns, Padding, repeat_edges
 
 # --- Batch norm whose statistics are those of the global batch when several processes train together.
@@ -314,7 +314,22 @@ class SpadeNorm(nn.Module):
         """
         form = self.modulation.form_for(patterns)
         if form == "kernel":
-            return self.modulation.by_kernel(features, patterns, self.norm, slope, noise, strength)
+            if self._kernel_works(features, strength):
+                return self.modulation.by_kernel(features, patterns, self.norm, slope, noise, strength)
+            form = "dense"
+        return self._plain(form, features, patterns, slope, edge_shows, noise, strength)
+
+    def _plain(
+        self,
+        form: Form,
+        features: Tensor,
+        patterns: LabelPatterns,
+        slope: float,
+        edge_shows: bool,
+        noise: Tensor | None,
+        strength: Tensor | None,
+    ) -> Tensor:
+        """`forward` by "table" or "dense"."""
         if noise is not None:
             assert strength is not None
             features = add_noise(features, noise, strength, patterns)
@@ -326,3 +341,25 @@ class SpadeNorm(nn.Module):
         scale, shift = self.modulation.maps(patterns, fold, edge_shows)
         values = torch.addcmul(shift, features, scale)
         return values if slope == 1 else F.leaky_relu(values, slope, inplace=True)
+
+    def _kernel_works(self, features: Tensor, strength: Tensor | None) -> bool:
+        """Whether the kernel gives for such features what the dense form gives; see `KernelTrials`."""
+        modulation, device, dtype = self.modulation, features.device, features.dtype
+        hidden, num_classes = modulation.shared.weight.shape[:2]
+        products = product_type(modulation.shared.weight)
+
+        def small(form: Form) -> Tensor:
+            """Patches of all classes, some of them large enough to have an interior."""
+            row = torch.arange(32, device=device).view(2, 16, 1)
+            labels = (row // 8 * 3 + torch.arange(16, device=device) // 6) % (num_classes + 1)
+            waves = torch.arange(2 * 16 * 16 * modulation.channels, device=device).sin()
+            values = waves.view(2, 16, 16, -1).permute(0, 3, 1, 2).to(dtype)
+            noise = None if strength is None else values[:, :1].float().clone()  # values are overwritten
+            patterns = LabelPatterns(labels, num_classes, modulation.padding)
+            if form == "kernel":
+                return modulation.by_kernel(values, patterns, self.norm, 0.2, noise, strength)
+            return self._plain(form, values, patterns, 0.2, True, noise, strength)
+
+        key = (device, dtype, products, modulation.channels, hidden, num_classes, modulation.padding, strength is None)
+        exact = dtype == products == torch.float32
+        return kernel_trials.passed(key, lambda: small("kernel"), lambda: small("dense"), 1e-3 if exact else 0.05)

@@ -5,11 +5,15 @@ A network of a few hundred small operations is bound by the time that the host t
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class _Recording:
 class Replay:
     """A function of tensors that runs on a GPU as a recorded graph, one for each set of shapes, with equal results.
 
-    On another device, or where replaying is not wanted, each call runs the function as it is.
+    On another device, or where replaying is not wanted, each call runs the function as it is. So does each one from the
+    first recording on that fails, which is told in one warning.
 
     Args:
         function: takes and returns tensors, on `device`. Whatever their values, it must do the same operations: nothing
@@ -54,33 +59,62 @@ class Replay:
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The function's results, which no later call changes."""
         if not self.enabled:
-            return self.function(*(value.to(self.device, non_blocking=True) for value in inputs))
+            return self._run_as_it_is(inputs)
         shapes = tuple((value.shape, value.dtype) for value in inputs)
         recording = self._recordings.get(shapes)
         if recording is None:
             calls = self._calls[shapes] = self._calls.get(shapes, 0) + 1
             if calls <= self.warm_ups:
                 return self._run_aside(inputs)
-            recording = self._recordings[shapes] = self._record(inputs)
+            recording = self._record(inputs)
+            if recording is None:
+                return self._run_as_it_is(inputs)
+            self._recordings[shapes] = recording
         for static, value in zip(recording.inputs, inputs, strict=True):
             static.copy_(value, non_blocking=True)
         recording.graph.replay()
         return tuple(value.clone() for value in recording.outputs)
+
+    def _run_as_it_is(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return self.function(*(value.to(self.device, non_blocking=True) for value in inputs))
 
     def _run_aside(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """On the stream that will record: what autograd and libraries keep belongs to a stream."""
         current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
-            results = self.function(*(value.to(self.device, non_blocking=True) for value in inputs))
+            results = self._run_as_it_is(inputs)
         current.wait_stream(self._stream)
         return tuple(value.clone() for value in results)
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> _Recording:
-        """Recording runs nothing; it only takes down what the function starts."""
-        static = tuple(torch.empty_like(value, device=self.device) for value in inputs)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may go on asking the driver for pinned memory.
-        with torch.cuda.graph(graph, self._memory, self._stream, capture_error_mode="thread_local"):
-            outputs = self.function(*static)
+    def _record(self, inputs: tuple[Tensor, ...]) -> _Recording | None:
+        """Recording runs nothing; it only takes down what the function starts. None if that cannot be done."""
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
+        try:
+            static = tuple(torch.empty_like(value, device=self.device) for value in inputs)
+            with (
+                torch.cuda.stream(current),  # to be there again, whatever happens
+                # Other threads may go on asking the driver for pinned memory.
+                torch.cuda.graph(graph, self._memory, self._stream, capture_error_mode="thread_local"),
+            ):
+                outputs = self.function(*static)
+        except Exception as error:  # of the driver, of memory, of an operation: without a recording all is slower only
+            self._give_up(graph, current)
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            _log.warning("work on the GPU is not replayed and takes longer: %s", reason)
+            return None
         return _Recording(graph, static, outputs)
+
+    def _give_up(self, graph: torch.cuda.CUDAGraph, current: torch.cuda.Stream) -> None:
+        """Leave no trace of a recording that failed."""
+        self.enabled = False
+        self._recordings.clear()
+        with contextlib.suppress(RuntimeError):
+            graph.reset()
+        # Before torch 2.9 random numbers cannot be drawn after a failed recording, until another one has ended well.
+        with (
+            contextlib.suppress(RuntimeError),
+            torch.cuda.stream(current),
+            torch.cuda.graph(torch.cuda.CUDAGraph(), stream=self._stream, capture_error_mode="thread_local"),
+        ):
+            torch.zeros(1, device=self.device)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import threading
 import uuid
 import weakref
@@ -93,28 +91,10 @@ def _loaded(
     style_length: int,
     style: tuple[float, ...] | None,
 ) -> PortablePainter:
-    model = load_generator(path, gpu_of_worker(settings.device))
+    model = load_generator(path, settings.device)
     if model.sha256 != sha256:
         raise CheckpointError(f"{path}: on this worker another file than where the work began; copy the model there")
     return PortablePainter(kind(model, settings, style_length, None if style is None else torch.tensor(style)))
-
-
-def gpu_of_worker(device: str) -> str:
-    """The device as settings name it; for "cuda" in a Dask worker, which of the GPUs of its machine.
-
-    Workers take turns by the number their name ends in. Where CUDA_VISIBLE_DEVICES is set the choice has been made
-    (dask-cuda puts each worker's own GPU first).
-    """
-    count = torch.cuda.device_count()
-    if device != "cuda" or count <= 1 or "CUDA_VISIBLE_DEVICES" in os.environ:
-        return device
-    from distributed import get_worker  # takes a while to import
-
-    try:
-        number = re.search(r"\d+$", str(get_worker().name))
-    except ValueError:  # not in a worker
-        return device
-    return f"cuda:{0 if number is None else int(number[0]) % count}"
 
 
 def settle_precision(settings: GenerateSettings, client: Client) -> GenerateSettings:

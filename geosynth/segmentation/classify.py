@@ -37,7 +37,7 @@ def classify(
     model: str | Path | Segmenter,
     out: str | Path,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     overwrite: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Path:
@@ -53,7 +53,8 @@ def classify(
         model: a segmenter made by `segment` (its file or folder), or one already loaded.
         out: the label raster, a name that ends in .tif; appears when it is whole. Names and attribute table go into
             `out`.aux.xml.
-        device: "cpu", "cuda", "cuda:1", ...; a segmenter that is already loaded stays where it is.
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": the GPU where there is one, else the CPU. A segmenter that is
+            already loaded stays where it is.
         overwrite: replace an existing output.
         progress: told blocks done and blocks in all.
 

@@ -16,7 +16,7 @@ from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import CheckpointError, OutputError
 from geosynth.files import check_output, writing
 from geosynth.loop import Checkpoint, Loop, LossHistory, made_ahead, open_fabric
-from geosynth.models.device import best_device, plain_memory_error, uses_bfloat16
+from geosynth.models.device import choose_device, plain_memory_error, uses_bfloat16
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.source import PatchSource, Progress
@@ -105,7 +105,7 @@ def segment(
     save_segmenter(model_path, network, card)
     started = time.monotonic()
     # The file is what is tested: its weights are rounded.
-    places = _test(load_segmenter(model_path, best_device()), opened)
+    places = _test(load_segmenter(model_path, "auto"), opened)
     total = sum(places, Confusion(card.legend.num_classes))
     miou = miou_estimate(places, settings.seed)
     report = SegmentReport(
@@ -161,7 +161,7 @@ def _train(
     """The trained U-Net, what its encoder started from, and the seconds that training took."""
     coarse = None if settings.coarse is None else coarse_tiles(data, settings.coarse, settings.crop_size)
     shares = None if coarse is None else coarse.shares
-    device = best_device()
+    device = choose_device()
     fabric = open_fabric("bf16" if uses_bfloat16(settings.precision, device) else "fp32", device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

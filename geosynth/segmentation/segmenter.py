@@ -19,7 +19,7 @@ from geosynth.config import SegmentSettings
 from geosynth.errors import CheckpointError, DataError
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
-from geosynth.models.device import full_float32, uses_bfloat16
+from geosynth.models.device import choose_device, full_float32, uses_bfloat16
 from geosynth.segmentation.scores import Confusion
 from geosynth.segmentation.unet import build_unet
 
@@ -140,7 +140,7 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
 
     Args:
         model: the file, `model.safetensors` in the folder of `segment`; or that folder.
-        device: "cpu", "cuda", "cuda:1", ...
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": the GPU where there is one, else the CPU.
 
     Raises:
         CheckpointError: if the file is missing, not a segmenter, or damaged; or the device cannot be used.
@@ -157,7 +157,7 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: its weights do not fit its settings") from error
     try:
-        network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        network = network.to(choose_device(device)).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"device {device!r} cannot be used") from error
     return Segmenter(network, card, path)

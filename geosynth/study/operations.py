@@ -14,7 +14,6 @@ from geosynth.errors import DataError
 from geosynth.evaluation.compare import BATCH
 from geosynth.evaluation.distances import frechet_distance
 from geosynth.evaluation.features import Space, TileFeatures, load_extractor
-from geosynth.models.device import best_device
 from geosynth.models.perceptual import composites
 from geosynth.mosaic.twin import twin
 from geosynth.raster.stores.source import PatchSource
@@ -164,7 +163,7 @@ def measure_likeness(
             f"{store.path}: fold {fold!r} has {len(tiles)} whole tiles of {tile_size} px, too few for a distance:"
             " two at least"
         )
-    extractor = load_extractor("efficientnet-lite0", device=best_device())
+    extractor = load_extractor("efficientnet-lite0", device="auto")
     spaces = [
         Space(f"{extractor.name} ({name})", extractor, bands, None)
         for name, bands in composites(store.band_names).items()

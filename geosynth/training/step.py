@@ -135,6 +135,7 @@ class SpadeStep:
 
         Both sides learn after both backward passes. With `settings.parts` the gradients of several passes are added.
         """
+        self.optimizer.zero_grad()  # a step that could not be recorded leaves gradients without values
         counts = self._class_counts(batch.mask)
         sums: Losses = {}
         for index, part in enumerate(self.parts):

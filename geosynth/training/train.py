@@ -18,7 +18,7 @@ from geosynth.config import TrainSettings
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, writing
 from geosynth.loop import Loop, LossHistory, StepProgress, made_ahead, open_fabric
-from geosynth.models.device import best_device, keep_freed_memory, plain_memory_error
+from geosynth.models.device import choose_device, keep_freed_memory, plain_memory_error
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.in_place import open_sources
@@ -130,7 +130,7 @@ def _run(
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             (out / "metrics.csv").touch()  # now, and not after a hundred steps, see whether files can be made
-    fabric = open_fabric(settings.precision, best_device(), rank.count, rank)
+    fabric = open_fabric(settings.precision, choose_device(), rank.count, rank)
     step = SpadeStep(networks, settings, bands.names, fabric)
     if checkpoint:
         step.load_state_dict(checkpoint.others)

@@ -1,16 +1,25 @@
 """The kernels against the dense form and against the noise of the CPU; test_kernels.py runs this."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from label_maps import KINDS, assert_within, label_map, randomise
 from torch.nn import functional as F
 
 from geosynth.config import GeneratorSettings
-from geosynth.models import field, kernels
+from geosynth.models import field, kernels, modulation
+from geosynth.models.device import KernelTrials
 from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.modulation import SpadeModulation, SpadeNorm
 from geosynth.models.patterns import LabelPatterns
+
+
+@pytest.fixture(autouse=True)
+def trusted(monkeypatch):
+    """The kernels are compared here, not tried by themselves before."""
+    monkeypatch.setattr(modulation, "kernel_trials", SimpleNamespace(passed=lambda *arguments: True))
 
 
 def compare(labels, num_classes, padding, *, channels=5, slope=0.2, noisy=True, dtype=torch.float32):
@@ -33,6 +42,16 @@ def compare(labels, num_classes, padding, *, channels=5, slope=0.2, noisy=True, 
     return results
 
 
+@pytest.mark.parametrize("noisy", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernel_passes_its_trial(dtype, noisy, monkeypatch):
+    trials = KernelTrials()
+    monkeypatch.setattr(modulation, "kernel_trials", trials)
+    dense, kernel = compare(label_map("patches", (1, 3, 4), 2), 2, "replicate", noisy=noisy, dtype=dtype)
+    assert_within(kernel.float(), dense.float(), 1e-4 if dtype == torch.float32 else 0.05)
+    assert trials._passed
+
+
 @pytest.mark.parametrize("padding", ["replicate", "zeros"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("num_classes", [1, 6])
@@ -43,13 +62,13 @@ def test_the_kernel_equals_the_dense_form(kind, padding, num_classes):
 
 
 def test_channels_beyond_one_tile_without_noise_or_activation():
-    dense, kernel = compare(label_map("patches", (1, 9, 10), 3), 3, "replicate", channels=70, slope=1.0, noisy=False)
+    dense, kernel = compare(label_map("patches", (1, 5, 6), 3), 3, "replicate", channels=70, slope=1.0, noisy=False)
     assert_within(kernel, dense)
 
 
 @pytest.mark.parametrize("padding", ["replicate", "zeros"])
 def test_patterns_that_find_no_place_are_computed_where_they_are_met(padding, monkeypatch):
-    labels = label_map("noise", (1, 5, 8), 4, holes=True)
+    labels = label_map("noise", (1, 4, 8), 4, holes=True)
     for name in ("_FEWEST_PLACES", "_MOST_PLACES"):
         monkeypatch.setattr(kernels, name, 16)
     missing = kernels.HashedPatterns(LabelPatterns(labels, 4, padding)).ids < 0

@@ -7,9 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
-import distributed
 import numpy as np
 import pytest
 import rioxarray
@@ -21,7 +19,6 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import ClusterError, RasterError, SettingsError
 from geosynth.mosaic import portable
-from geosynth.mosaic.portable import gpu_of_worker
 from rasters import draw_labels
 
 Write = Callable[..., Path]
@@ -193,20 +190,3 @@ def test_a_scheduler_that_does_not_answer_is_named(
 def test_only_one_way_to_say_who_paints(labels: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="say one of them"):
         geosynth.generate(labels, tmp_path / "image.tif", scheduler="tcp://127.0.0.1:1", workers=2)
-
-
-def test_workers_of_a_machine_take_turns_at_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    def chosen(name: str, count: int) -> str:
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-        monkeypatch.setattr(distributed, "get_worker", lambda: SimpleNamespace(name=name))
-        return gpu_of_worker("cuda")
-
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [chosen(name, 4) for name in ("0", "1", "gpu-3", "node7-4")] == ["cuda:0", "cuda:1", "cuda:3", "cuda:0"]
-    assert chosen("alone", 4) == "cuda:0"
-    assert chosen("5", 1) == "cuda"
-    assert [gpu_of_worker(device) for device in ("cpu", "cuda:2")] == ["cpu", "cuda:2"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,0,1")  # as dask-cuda gives it to worker 2
-    assert chosen("2", 4) == "cuda"
-    monkeypatch.undo()
-    assert gpu_of_worker("cuda") == "cuda", "not in a worker"

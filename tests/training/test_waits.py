@@ -22,11 +22,9 @@ from operations import Record, fake_gpu
 
 SMALL = {"batch_size": 4, "crop_size": 64, "base_width": 4, "latent_size": 3, "hidden_channels": 8, "encoder_width": 4}
 CHOICES = {
-    "patch": {"perceptual_weight": 0.0},
     "oasis": {"perceptual_weight": 0.0, "discriminator": "oasis", "augment": 0.5},
-    "dsgan": {"perceptual_weight": 0.0, "diversity_weight": 4.0},
     "features": {"perceptual_weight": 0.0, "diversity_weight": 4.0, "diversity_distance": "features", "parts": 2},
-    "perceptual": {"perceptual_weight": 1.0},
+    "perceptual, pixels": {"perceptual_weight": 1.0, "diversity_weight": 4.0},
     "reference": {"perceptual_weight": 0.0, "start": "linear", "noise_channels": 0, "stage_noise": False},
 }
 

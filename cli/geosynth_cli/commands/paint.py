@@ -68,7 +68,7 @@ def generate(
     ] = None,
     max_memory: Annotated[str | None, typer.Option("--max-memory", help="Chooses the block size, as in 4GB.")] = None,
     precision: PaintPrecision = "auto",
-    device: Device = "cpu",
+    device: Device = "auto",
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
@@ -177,7 +177,7 @@ def twin(
     seed: PaintSeed = 0,
     style_length: StyleLength = None,
     precision: PaintPrecision = "auto",
-    device: Device = "cpu",
+    device: Device = "auto",
     workers: Workers = None,
     scheduler: Scheduler = None,
     overwrite: OverwriteStore = False,

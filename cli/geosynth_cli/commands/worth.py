@@ -78,7 +78,7 @@ def classify(
     image: Annotated[str, typer.Option("--image", help="Any raster with the segmenter's bands.")],
     model: Annotated[Path, typer.Option("--model", help="A segmenter: the folder or file made by `geosynth segment`.")],
     out: Annotated[Path, typer.Option("--out", help="The label raster: a Cloud Optimized GeoTIFF with colours.")],
-    device: Device = "cpu",
+    device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing raster.")] = False,
 ) -> None:
     """Predict the class of each pixel of an image, on its grid; interrupted, the same command goes on."""
@@ -127,7 +127,7 @@ def evaluate(
     block_size: Annotated[int, typer.Option("--block-size", help="Of `generate`, for the seam score.")] = 1024,
     latents: Annotated[int, typer.Option("--latents", help="Twins that --model paints.")] = 2,
     seed: Annotated[int, typer.Option("--seed", help="Of intervals, pictures and the first twin.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, ...: that networks run on.")] = "cpu",
+    device: Device = "auto",
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Folder for features and twins; default: cache in --out.")
     ] = None,

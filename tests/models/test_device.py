@@ -1,0 +1,67 @@
+"""Which device a word means, with GPUs that are not there."""
+
+import sys
+from types import SimpleNamespace
+
+import distributed
+import pytest
+import torch
+
+from geosynth.models.device import choose_device, has_kernels
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Gives it GPUs and, in this process, a Dask worker of some name."""
+    monkeypatch.delitem(sys.modules, "dask_cuda", raising=False)
+
+    def has(gpus, worker=None):
+        def get_worker():
+            if worker is None:
+                raise ValueError("no worker found")
+            return SimpleNamespace(name=worker)
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(distributed, "get_worker", get_worker)
+
+    return has
+
+
+def test_auto_is_a_gpu_where_there_is_one(machine):
+    machine(gpus=0)
+    assert choose_device() == choose_device("auto") == "cpu"
+    machine(gpus=0, worker="1")
+    assert choose_device("auto") == "cpu"
+    for gpus in (1, 4):
+        machine(gpus)
+        assert choose_device("auto") == "cuda"
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_workers_of_a_machine_take_turns_at_its_gpus(machine, device):
+    def chosen(name, count):
+        machine(count, worker=name)
+        return choose_device(device)
+
+    names = ("0", 1, "gpu-3", "node7-4")
+    assert [chosen(name, 4) for name in names] == ["cuda:0", "cuda:1", "cuda:3", "cuda:0"]
+    assert chosen("alone", 4) == "cuda:0"
+    assert chosen("5", 1) == "cuda"
+
+
+def test_where_gpus_are_given_out_already_the_first_is_taken(machine, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,0,1")
+    machine(4, worker="2")
+    assert choose_device("cuda") == "cuda:2", "a cluster's scheduler (Slurm, say) lists all that the job may use"
+    monkeypatch.setitem(sys.modules, "dask_cuda", SimpleNamespace())  # puts each worker's own first
+    assert choose_device("cuda") == "cuda"
+
+
+def test_what_is_named_is_taken(machine):
+    machine(4, worker="3")
+    assert [choose_device(name) for name in ("cpu", "cuda:2", "toaster")] == ["cpu", "cuda:2", "toaster"]
+
+
+def test_no_kernels_without_a_gpu():
+    assert not has_kernels("cpu")

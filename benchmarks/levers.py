@@ -23,7 +23,7 @@ from plain_spade import PlainGenerator, PlainSpade
 Network = Callable[[Tensor, Tensor], Tensor]
 
 # By device. The memory setting is one of glibc, for tensors of the processor.
-LAST_RUNG = {"cpu": "+ kept memory", "cuda": "+ pattern table"}
+LAST_RUNG = {"cpu": "+ kept memory", "cuda": "+ kernel"}
 WARM_UPS = {"cpu": 1, "cuda": 3}
 
 
@@ -70,7 +70,7 @@ def ladder(plain: PlainGenerator, ours: SpadeGenerator, device: str) -> dict[str
         "+ folded norm": (_fused(plain, folded=True), False),
         "+ one resize a level": (contiguous, False),
         "+ channels_last": (dense, False),
-        "+ pattern table": (ours, False),
+        "+ pattern table" if device == "cpu" else "+ kernel": (ours, False),
         **({"+ kept memory": (ours, True)} if device == "cpu" else {}),
     }
 

@@ -2,14 +2,16 @@
 
 An image is judged once; the judgement serves the losses of both sides:
 
-    fake, real = adversary.judge(labels, painted), adversary.judge(labels, image)
-    adversary.for_generator(fake, real, labels)
-    adversary.for_discriminator(fake, real, labels, painted, image, sides)
+    judged = adversary.judge_both(labels, painted, image)
+    adversary.for_generator(judged)
+    adversary.for_discriminator(judged, sides)
 
 All losses are means over samples and pixels, so that the mean over equal parts of a batch is that of the whole.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +32,9 @@ from geosynth.models.oasis import (
 )
 from geosynth.models.patterns import one_hot_classes
 
-# --- Multi-scale patch discriminator (pix2pixHD, as used by Park et al. 2019).
-
 
 class MultiscaleDiscriminator(nn.Module):
-    """The same patch discriminator at full, half, ... resolution."""
+    """The same patch discriminator at full, half, ... resolution (pix2pixHD, as used by Park et al. 2019)."""
 
     def __init__(self, settings: DiscriminatorSettings) -> None:
         super().__init__()
@@ -76,55 +76,6 @@ class PatchDiscriminator(nn.Module):
         return [*features, self.last(features[-1])]
 
 
-# --- Differentiable augmentation of what a discriminator sees (Zhao et al. 2020).
-
-# The paper's, at strength 1, of images in [-1, 1].
-_BRIGHTNESS = 0.5  # at most, added to all bands
-_CONTRAST = 0.5  # at most, of the distance to the image's mean
-_SATURATION = 1.0  # at most, of the distance to the mean over bands
-_HOLE = 0.5  # side, of the image's
-
-
-class Augmentation:
-    """One change a sample, the same for all images and labels that it is applied to.
-
-    Args:
-        strength: 0 (none) to 1 (the paper's).
-        height, width: of the images, pixels.
-        drawn: (B, NUM_DRAWS) numbers, uniform in [0, 1), on the images' device: they decide each sample's change.
-    """
-
-    NUM_DRAWS = 5
-
-    def __init__(self, strength: float, height: int, width: int, drawn: Tensor) -> None:
-        colours = zip((2 * drawn[:, :3] - 1).unbind(1), (_BRIGHTNESS, _CONTRAST, _SATURATION), strict=True)
-        self._colours = [(strength * either_way * limit)[:, None, None, None] for either_way, limit in colours]
-        rows, columns = (
-            _span(size, strength * _HOLE, place) for size, place in zip((height, width), drawn[:, 3:].T, strict=True)
-        )
-        self._hole = rows[:, :, None] & columns[:, None, :]  # (B, H, W)
-
-    def image(self, image: Tensor) -> Tensor:
-        """(B, num_bands, H, W) in [-1, 1], changed; 0 in the hole."""
-        brightness, contrast, saturation = self._colours
-        grey = image.mean(1, keepdim=True)
-        image = grey + (1 + saturation) * (image - grey) + brightness
-        mean = image.mean((1, 2, 3), keepdim=True)
-        image = mean + (1 + contrast) * (image - mean)
-        return image * ~self._hole[:, None]
-
-    def labels(self, labels: Tensor, num_classes: int) -> Tensor:
-        """(B, H, W) class indices; `num_classes`, "no class", in the hole."""
-        return labels.masked_fill(self._hole, num_classes)
-
-
-def _span(size: int, share: float, place: Tensor) -> Tensor:
-    """(B, size) bool: a run of `share` of the size whose centre lies anywhere inside, cut off at the ends."""
-    centre = place[:, None] * size
-    distance = (torch.arange(size, device=place.device) + 0.5 - centre).abs()
-    return distance < share * size / 2
-
-
 Losses = dict[str, Tensor]
 
 
@@ -133,22 +84,34 @@ def features_of(outputs: Outputs) -> list[Tensor]:
     return [values for scale in outputs for values in scale[:-1]]
 
 
-class PatchAdversary(nn.Module):
-    """Multi-scale patch discriminator with hinge losses and feature matching (Park et al. 2019).
+@dataclass(frozen=True)
+class Judged:
+    """Painted and real images of the same labels, and what a discriminator says of them."""
+
+    labels: Tensor
+    """(B, H, W) class indices; `num_classes` for "no class"."""
+    fake_image: Tensor
+    """(B, num_bands, H, W), painted."""
+    real_image: Tensor
+    """(B, num_bands, H, W)."""
+    fake: Outputs
+    """As `Adversary.judge` gives it."""
+    real: Outputs
+
+
+class Adversary(nn.Module):
+    """A discriminator with its losses.
 
     Args:
-        settings: of the discriminator.
-        feature_weight: of feature matching; 0 leaves it out.
+        num_bands: that the discriminator reads.
     """
 
-    def __init__(self, settings: DiscriminatorSettings, feature_weight: float = 10.0) -> None:
+    def __init__(self, num_bands: int) -> None:
         super().__init__()
-        self.settings = settings
-        self.feature_weight = feature_weight
-        self.discriminator = MultiscaleDiscriminator(settings)
+        self.num_bands = num_bands
 
     def judge(self, labels: Tensor, image: Tensor) -> Outputs:
-        """Per scale the features of the layers, then the prediction.
+        """Per scale the features of the layers, then the prediction; float32.
 
         Args:
             labels: (B, H, W) class indices; `num_classes` for "no class".
@@ -157,54 +120,83 @@ class PatchAdversary(nn.Module):
         Raises:
             DataError: if labels and image differ in size, or the bands are not what the discriminator reads.
         """
-        _check(labels, image, self.settings.num_bands)
-        one_hot = one_hot_classes(labels, self.settings.num_classes, image.dtype)
-        outputs = self.discriminator(one_hot, image)
-        return [[value.float() for value in scale] for scale in outputs]
+        if labels.shape[1:] != image.shape[2:] or len(labels) != len(image):
+            raise DataError(
+                f"labels {tuple(labels.shape)} and images {tuple(image.shape)} differ in number, height or width"
+            )
+        if image.shape[1] != self.num_bands:
+            raise DataError(f"image of {image.shape[1]} bands: the discriminator reads {self.num_bands}")
+        return [[value.float() for value in scale] for scale in self._outputs(labels, image)]
 
-    def for_generator(
-        self,
-        fake: Outputs,
-        real: Outputs,
-        labels: Tensor,
-        *,
-        paired: Tensor | None = None,
-        counts: Tensor | None = None,
-    ) -> Losses:
+    def judge_both(self, labels: Tensor, fake_image: Tensor, real_image: Tensor) -> Judged:
+        """`judge` of painted and real images; errors as there."""
+        fake, real = self.judge(labels, fake_image), self.judge(labels, real_image)
+        return Judged(labels, fake_image, real_image, fake, real)
+
+    def for_generator(self, judged: Judged, *, paired: Tensor | None = None, counts: Tensor | None = None) -> Losses:
         """Weighted losses of the generator, by name.
 
         Args:
-            fake: judgement of the painted images.
-            real: judgement of the images of the same labels.
-            labels: (B, H, W).
+            judged: the images.
             paired: (n,) indices of the samples that were painted in the style of their real image, which feature
                 matching asks for; None for all.
-            counts: not used here.
+            counts: (num_classes,) pixels of each class in the whole batch, where `judged` is a part of it.
         """
-        losses = {"gan": hinge_generator(fake)}
+        raise NotImplementedError
+
+    def for_discriminator(self, judged: Judged, sides: Tensor | None = None, *, counts: Tensor | None = None) -> Losses:
+        """Weighted losses of the discriminator, by name.
+
+        Args:
+            judged: the images.
+            sides: (B, num_classes + 1) bool: which classes of each sample LabelMix takes from the real image; not
+                needed without it.
+            counts: as for `for_generator`.
+        """
+        raise NotImplementedError
+
+    def _outputs(self, labels: Tensor, image: Tensor) -> Outputs:
+        raise NotImplementedError
+
+
+class PatchAdversary(Adversary):
+    """Multi-scale patch discriminator with hinge losses and feature matching (Park et al. 2019).
+
+    Args:
+        settings: of the discriminator.
+        feature_weight: of feature matching; 0 leaves it out.
+    """
+
+    def __init__(self, settings: DiscriminatorSettings, feature_weight: float = 10.0) -> None:
+        super().__init__(settings.num_bands)
+        self.num_classes = settings.num_classes
+        self.feature_weight = feature_weight
+        self.discriminator = MultiscaleDiscriminator(settings)
+
+    def _outputs(self, labels: Tensor, image: Tensor) -> Outputs:
+        outputs: Outputs = self.discriminator(one_hot_classes(labels, self.num_classes, image.dtype), image)
+        return outputs
+
+    def for_generator(self, judged: Judged, *, paired: Tensor | None = None, counts: Tensor | None = None) -> Losses:
+        """Hinge loss and feature matching."""
+        losses = {"gan": hinge_generator(judged.fake)}
         rows = slice(None) if paired is None else paired
-        if self.feature_weight and len(labels[rows]):
-            pairs = [[[value[rows] for value in scale] for scale in outputs] for outputs in (fake, real)]
-            losses["features"] = self.feature_weight * feature_matching(*pairs)
+        if self.feature_weight and len(judged.labels[rows]):
+            fake, real = (
+                [[value[rows] for value in scale] for scale in outputs] for outputs in (judged.fake, judged.real)
+            )
+            losses["features"] = self.feature_weight * feature_matching(fake, real)
         return losses
 
-    def for_discriminator(
-        self,
-        fake: Outputs,
-        real: Outputs,
-        labels: Tensor,
-        fake_image: Tensor,
-        real_image: Tensor,
-        sides: Tensor | None = None,
-        *,
-        counts: Tensor | None = None,
-    ) -> Losses:
-        """Weighted losses of the discriminator, by name; of the arguments, only the judgements are used here."""
-        return {"discriminator": hinge_discriminator(fake, real)}
+    def for_discriminator(self, judged: Judged, sides: Tensor | None = None, *, counts: Tensor | None = None) -> Losses:
+        """Hinge loss."""
+        return {"discriminator": hinge_discriminator(judged.fake, judged.real)}
 
 
-class OasisAdversary(nn.Module):
+class OasisAdversary(Adversary):
     """Segmentation discriminator with class-balanced cross-entropy and LabelMix (Schoenfeld et al. 2021).
+
+    It has one scale, and its prediction is logits, (B, num_classes + 1, H, W).
 
     Args:
         settings: of the discriminator.
@@ -212,73 +204,31 @@ class OasisAdversary(nn.Module):
     """
 
     def __init__(self, settings: OasisSettings, mix_weight: float = 10.0) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings.num_bands)
+        self.num_classes = settings.num_classes
         self.mix_weight = mix_weight
         self.discriminator = OasisDiscriminator(settings)
 
-    def judge(self, labels: Tensor, image: Tensor) -> Outputs:
-        """As `PatchAdversary.judge`, with one scale; the prediction is logits (B, num_classes + 1, H, W)."""
-        _check(labels, image, self.settings.num_bands)
+    def _outputs(self, labels: Tensor, image: Tensor) -> Outputs:
         logits, features = self.discriminator(image)
-        return [[*(value.float() for value in features), logits.float()]]
+        return [[*features, logits]]
 
-    def for_generator(
-        self,
-        fake: Outputs,
-        real: Outputs,
-        labels: Tensor,
-        *,
-        paired: Tensor | None = None,
-        counts: Tensor | None = None,
-    ) -> Losses:
-        """As `PatchAdversary.for_generator`, of which `real` and `paired` are not used.
+    def for_generator(self, judged: Judged, *, paired: Tensor | None = None, counts: Tensor | None = None) -> Losses:
+        """Cross-entropy with the labels."""
+        weights = self._weights(judged.labels, counts)
+        return {"gan": segmentation_loss(judged.fake[0][-1], judged.labels, weights)}
 
-        `counts`: (num_classes,) pixels of each class in the whole batch, where `labels` is a part of it.
-        """
-        return {"gan": segmentation_loss(fake[0][-1], labels, self._weights(labels, counts))}
-
-    def for_discriminator(
-        self,
-        fake: Outputs,
-        real: Outputs,
-        labels: Tensor,
-        fake_image: Tensor,
-        real_image: Tensor,
-        sides: Tensor | None = None,
-        *,
-        counts: Tensor | None = None,
-    ) -> Losses:
-        """Weighted losses of the discriminator, by name.
-
-        Args:
-            fake: judgement of the painted images.
-            real: judgement of the images of the same labels.
-            labels: (B, H, W).
-            fake_image: the painted images; LabelMix judges mixtures of them and of `real_image`.
-            real_image: the images.
-            sides: (B, num_classes + 1) bool: which classes of each sample LabelMix takes from the real image; not
-                needed without it.
-            counts: as for `for_generator`.
-        """
-        fake_logits, real_logits = fake[0][-1], real[0][-1]
+    def for_discriminator(self, judged: Judged, sides: Tensor | None = None, *, counts: Tensor | None = None) -> Losses:
+        """Cross-entropy of both images, and LabelMix."""
+        labels, fake, real = judged.labels, judged.fake[0][-1], judged.real[0][-1]
         weights = self._weights(labels, counts)
-        losses = {"discriminator": segmentation_loss(real_logits, labels, weights) + fake_loss(fake_logits, labels)}
+        losses = {"discriminator": segmentation_loss(real, labels, weights) + fake_loss(fake, labels)}
         if self.mix_weight:
             assert sides is not None
             mask = label_mix_mask(labels, sides)
-            mixed = self.judge(labels, torch.where(mask, real_image, fake_image).detach())[0][-1]
-            losses["label_mix"] = self.mix_weight * label_mix_loss(mixed, fake_logits, real_logits, mask)
+            mixed = self.judge(labels, torch.where(mask, judged.real_image, judged.fake_image).detach())[0][-1]
+            losses["label_mix"] = self.mix_weight * label_mix_loss(mixed, fake, real, mask)
         return losses
 
     def _weights(self, labels: Tensor, counts: Tensor | None) -> Tensor:
-        return class_weights(count_classes(labels, self.settings.num_classes) if counts is None else counts)
-
-
-def _check(labels: Tensor, image: Tensor, num_bands: int) -> None:
-    if labels.shape[1:] != image.shape[2:] or len(labels) != len(image):
-        raise DataError(
-            f"labels {tuple(labels.shape)} and images {tuple(image.shape)} differ in number, height or width"
-        )
-    if image.shape[1] != num_bands:
-        raise DataError(f"image of {image.shape[1]} bands: the discriminator reads {num_bands}")
+        return class_weights(count_classes(labels, self.num_classes) if counts is None else counts)

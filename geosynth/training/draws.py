@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from geosynth.config import GeneratorSettings, TrainSettings
-from geosynth.models.adversary import Augmentation
+from geosynth.models.augment import Augmentation
 from geosynth.models.field import random_noise, style_field
 from geosynth.models.generator import check_labels
 from geosynth.patches.transforms import random_dihedral

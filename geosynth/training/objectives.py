@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from geosynth.config import TrainSettings
-from geosynth.models.adversary import Augmentation, features_of
+from geosynth.models.adversary import features_of
+from geosynth.models.augment import Augmentation
 from geosynth.models.encoder import reparameterised
 from geosynth.models.losses import Outputs, block_mean_distance, diversity, kl_divergence
 from geosynth.models.perceptual import PerceptualLoss
@@ -55,10 +56,10 @@ class Objectives:
         fakes, latents, moments = self._paint(batch, part)
         fake, second = fakes[: len(batch.mask)], fakes[len(batch.mask) :]
         labels, shown_fake, shown_real = self._shown(fake, batch)
-        judged_fake, judged_real = adversary.judge(labels, shown_fake), adversary.judge(labels, shown_real)
+        judged = adversary.judge_both(labels, shown_fake, shown_real)
         # Without an encoder all patches are compared to their real images, else those whose style was read from them.
         paired, share = (part.paired, part.paired_share) if has_encoder else (None, 1.0)
-        painting = adversary.for_generator(judged_fake, judged_real, labels, paired=paired, counts=counts)
+        painting = adversary.for_generator(judged, paired=paired, counts=counts)
         if self.settings.feature_weight and self.settings.discriminator == "patch":
             painting["features"] = painting.get("features", fake.new_zeros(())) * share
         painting |= self._comparing(fake, batch.image, paired, share)
@@ -66,11 +67,8 @@ class Objectives:
             distance = kl_divergence(*moments) if moments else fake.new_zeros(())
             painting["kl"] = share * self.settings.kl_weight * distance
         if self.wants_second:
-            painting["diversity"] = self._diversity(judged_fake, fake, second, latents, batch.mask, part)
-        judging = adversary.for_discriminator(
-            judged_fake, judged_real, labels, shown_fake.detach(), shown_real, batch.sides, counts=counts
-        )
-        return painting, judging
+            painting["diversity"] = self._diversity(judged.fake, fake, second, latents, batch.mask, part)
+        return painting, adversary.for_discriminator(judged, batch.sides, counts=counts)
 
     def _paint(self, batch: TrainBatch, part: Part) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
         """(fakes, their latents, mean and log variance of those that were read from images).

@@ -33,10 +33,10 @@ def sides(count=2):
 
 
 def losses(adversary, labels, fake, real, **said):
-    judged = adversary.judge(labels, fake), adversary.judge(labels, real)
+    judged = adversary.judge_both(labels, fake, real)
     return {
-        **adversary.for_generator(*judged, labels, **said),
-        **adversary.for_discriminator(*judged, labels, fake, real, sides(len(labels))),
+        **adversary.for_generator(judged, **said),
+        **adversary.for_discriminator(judged, sides(len(labels))),
     }
 
 
@@ -91,12 +91,12 @@ def test_one_judgement_serves_both_sides(kind):
     adversary = build(kind)
     labels, fake, real = batch()
     fake.requires_grad_()
-    judged = adversary.judge(labels, fake), adversary.judge(labels, real)
-    sum(adversary.for_generator(*judged, labels).values()).backward(inputs=[fake], retain_graph=True)
+    judged = adversary.judge_both(labels, fake, real)
+    sum(adversary.for_generator(judged).values()).backward(inputs=[fake], retain_graph=True)
     assert fake.grad.abs().sum() > 0
     weights = list(adversary.parameters())
     before = fake.grad.clone()
-    sum(adversary.for_discriminator(*judged, labels, fake, real, sides()).values()).backward(inputs=weights)
+    sum(adversary.for_discriminator(judged, sides()).values()).backward(inputs=weights)
     assert torch.equal(fake.grad, before)
     assert all(value.grad is not None and torch.isfinite(value.grad).all() for value in weights)
 

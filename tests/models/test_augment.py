@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geosynth.models.adversary import Augmentation
+from geosynth.models.augment import Augmentation
 
 CLASSES = 6
 

@@ -35,7 +35,7 @@ class Preset(NamedTuple):
     on_core: Cost | None
     """On one core of an AMD EPYC with AVX512-BF16, shared with other work."""
     on_gpu: Cost | None
-    """On an NVIDIA H100."""
+    """On an NVIDIA H100, with the code before training was recorded and replayed; not measured since."""
 
 
 PRESETS: dict[str, Preset] = {

@@ -37,7 +37,7 @@ def _list_presets(wanted: bool) -> None:
         )
         for name, preset in geosynth.TrainSettings.presets().items()
     ]
-    print_table(("preset", "parameters", "on one core", "on an H100", "for"), rows)
+    print_table(("preset", "parameters", "on one core", "on an H100 (older code)", "for"), rows)
     raise typer.Exit
 
 

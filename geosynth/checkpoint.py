@@ -123,7 +123,7 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
 
     Args:
         model: a file made by `geosynth train`; None, or "chesapeake-small", for the embedded one.
-        device: where the networks go: "cpu", "cuda", "cuda:1", ..., or "auto": the GPU where there is one, else the CPU.
+        device: where the networks go: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
 
     Raises:
         CheckpointError: if the file is missing, not a geosynth model, or damaged.

@@ -282,3 +282,19 @@ def test_an_error_comes_out_where_the_item_would():
     assert next(items) == 1
     with pytest.raises(KeyError):
         next(items)
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "wanted"),
+    [("cpu", 1, ("cpu", 1)), ("cuda", 2, ("cuda", 2)), ("cuda:3", 1, ("cuda", [3])), ("cuda", 1, ("cuda", 1))],
+)
+def test_fabric_takes_the_gpu_that_was_chosen(monkeypatch, device, devices, wanted):
+    class Asked:
+        def __init__(self, **options):
+            self.place = options["accelerator"], options["devices"]
+
+        def launch(self):
+            pass
+
+    monkeypatch.setattr("geosynth.loop.Fabric", Asked)
+    assert open_fabric("bf16", device, devices).place == wanted

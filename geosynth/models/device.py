@@ -1,22 +1,19 @@
-"""Where networks compute and in which numbers, whether kernels may be used there, and what they ask of the process."""
+"""Where networks compute and in which numbers, and what they ask of the process meanwhile."""
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
-
-_log = logging.getLogger(__name__)
 
 
 def choose_device(device: str = "auto") -> str:
@@ -75,44 +72,6 @@ def has_kernels(device: torch.device | str) -> bool:
     return torch.cuda.get_device_capability(device) >= (7, 0)
 
 
-class KernelTrials:
-    """Which kernels give what the plain form gives: each is tried on a small input before it is used.
-
-    The first that fails or differs is told in one warning, and from then on no kernel is used in this process.
-    """
-
-    def __init__(self) -> None:
-        self._passed: set[Hashable] = set()
-        self._failed = False
-
-    def passed(
-        self, key: Hashable, kernel: Callable[[], Tensor], plain: Callable[[], Tensor], tolerance: float = 1e-3
-    ) -> bool:
-        """Whether a kernel may be used.
-
-        Args:
-            key: of the kernel as it is used: device, types, sizes. Each is tried once, which waits for the device.
-            kernel: gives its result for the small input.
-            plain: gives what that ought to be.
-            tolerance: of the difference, as a share of the largest value, or of 1 if that is larger.
-        """
-        if self._failed or key in self._passed:
-            return not self._failed
-        with torch.no_grad(), full_float32():
-            expected = plain().float()
-            try:
-                difference = float((kernel().float() - expected).abs().max() / expected.abs().max().clamp(min=1))
-                problem = "" if difference <= tolerance else f"its result differs by {difference:.2g}"
-            except Exception as error:  # of a compiler, of a driver: whatever it is, there is another way
-                problem = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if problem:
-            self._failed = True
-            _log.warning("GPU kernels are not used, painting is slower: %s", problem)
-        else:
-            self._passed.add(key)
-        return not problem
-
-
 # The processor's allocator has no error class of its own.
 _CPU_WORDS = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
 # Parameters of glibc's mallopt (malloc.h).
@@ -134,11 +93,8 @@ def plain_memory_error() -> Iterator[None]:
         raise
 
 
-# --- What is changed in the whole process, only for as long as it is needed.
-
-
 class _ProcessSetting:
-    """A setting of the process that is on while at least one context is open, in whichever threads.
+    """A setting of the whole process that is on while at least one context is open, in whichever threads.
 
     Args:
         switch_on: turns it on, and gives what turns it off again.
@@ -207,6 +163,3 @@ keep_freed_memory = _ProcessSetting(_own_allocator)
 With glibc each tensor beyond 32 MiB is mapped anew, and touching its pages for the first time costs more than the
 arithmetic on it. The process keeps up to 2 GiB that it has freed, until the context is left. Elsewhere than with glibc,
 or where the environment sets its allocator, this does nothing."""
-
-kernel_trials = KernelTrials()
-"""Of this process."""

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from geosynth.config import GeneratorSettings
-from geosynth.models.device import has_kernels, kernel_trials
+from geosynth.models.device import has_kernels
 from geosynth.models.looks import STYLE_CELL, Look
+from geosynth.models.trials import kernel_trials
 
 Position = int | Tensor
 

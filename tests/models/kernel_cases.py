@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from geosynth.config import GeneratorSettings
 from geosynth.models import field, kernels, modulation
-from geosynth.models.device import KernelTrials
 from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.modulation import SpadeModulation, SpadeNorm
 from geosynth.models.patterns import LabelPatterns
+from geosynth.models.trials import KernelTrials
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import sys
 import torch
 from torch import distributed
 
-from geosynth.models.modulation import BatchNorm
+from geosynth.models.norm import BatchNorm
 
 
 def main(rank: int, folder: str) -> None:

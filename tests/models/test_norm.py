@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from geosynth.errors import DataError
-from geosynth.models.modulation import BatchNorm
+from geosynth.models.norm import BatchNorm
 
 WORKER = Path(__file__).with_name("norm_worker.py")
 

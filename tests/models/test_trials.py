@@ -9,10 +9,10 @@ import torch
 from label_maps import label_map, randomise
 
 from geosynth.models import field, modulation
-from geosynth.models.device import KernelTrials
 from geosynth.models.modulation import SpadeModulation, SpadeNorm
 from geosynth.models.patterns import LabelPatterns
 from geosynth.models.replay import Replay
+from geosynth.models.trials import KernelTrials
 
 
 @pytest.fixture

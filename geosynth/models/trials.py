@@ -1,0 +1,55 @@
+"""Kernels are tried before they are used: whether they give here what the plain form gives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+from geosynth.models.device import full_float32
+
+_log = logging.getLogger(__name__)
+
+
+class KernelTrials:
+    """Which kernels give what the plain form gives: each is tried on a small input before it is used.
+
+    The first that fails or differs is told in one warning, and from then on no kernel is used in this process.
+    """
+
+    def __init__(self) -> None:
+        self._passed: set[Hashable] = set()
+        self._failed = False
+
+    def passed(
+        self, key: Hashable, kernel: Callable[[], Tensor], plain: Callable[[], Tensor], tolerance: float = 1e-3
+    ) -> bool:
+        """Whether a kernel may be used.
+
+        Args:
+            key: of the kernel as it is used: device, types, sizes. Each is tried once, which waits for the device.
+            kernel: gives its result for the small input.
+            plain: gives what that ought to be.
+            tolerance: of the difference, as a share of the largest value, or of 1 if that is larger.
+        """
+        if self._failed or key in self._passed:
+            return not self._failed
+        with torch.no_grad(), full_float32():
+            expected = plain().float()
+            try:
+                difference = float((kernel().float() - expected).abs().max() / expected.abs().max().clamp(min=1))
+                problem = "" if difference <= tolerance else f"its result differs by {difference:.2g}"
+            except Exception as error:  # of a compiler, of a driver: whatever it is, there is another way
+                problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if problem:
+            self._failed = True
+            _log.warning("GPU kernels are not used, painting is slower: %s", problem)
+        else:
+            self._passed.add(key)
+        return not problem
+
+
+kernel_trials = KernelTrials()
+"""Of this process."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from geosynth.legend import Legend
 from geosynth.raster.class_table import ClassTable, legend_of_table, plain, read_class_table
 from geosynth.raster.mosaic import TileInMosaic, TileMosaic
 from geosynth.raster.read import RASTER_SUFFIXES, Raster, RasterFile, open_raster
-from geosynth.raster.remote import find_group, is_remote, is_zarr
+from geosynth.raster.remote import files_named, find_group, is_zarr
 from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr import ZarrRaster
 
@@ -47,7 +46,7 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
     return mosaic
 
 
-def label_files(labels: str | Path | Sequence[str | Path]) -> list[str | Path]:
+def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
     """The files that a name stands for, in the order of their names: itself, or what a folder or glob holds.
 
     Raises:
@@ -56,19 +55,10 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str | Path]:
     if not isinstance(labels, str | Path):
         if not labels:
             raise RasterError("labels: an empty list of files")
-        return sorted(labels, key=str)
-    path = Path(labels)
-    if is_remote(labels) or path.is_file() or is_zarr(labels):
-        return [labels]
-    found: list[str | Path] = []
-    if path.is_dir():
-        found += sorted(file for file in path.iterdir() if file.suffix.lower() in RASTER_SUFFIXES)
-    elif glob.has_magic(str(labels)):
-        found += sorted(Path(name) for name in glob.glob(str(labels), recursive=True) if Path(name).is_file())
-    else:
-        return [labels]  # whoever opens it says what is wrong
+        return sorted(map(str, labels))
+    found = [str(labels)] if is_zarr(labels) else files_named(labels)
     if not found:
-        what = "is a folder without rasters" if path.is_dir() else "no file has such a name"
+        what = "is a folder without rasters" if Path(labels).is_dir() else "no file has such a name"
         raise RasterError(f"{labels}: {what}; label tiles end in {', '.join(RASTER_SUFFIXES)}")
     return found
 

@@ -1,7 +1,8 @@
-"""What a name stands for: a file, a URL, a Zarr group on the disk or behind a URL (through fsspec)."""
+"""What a name stands for: files, a URL, a Zarr group on the disk or behind a URL (through fsspec)."""
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +11,22 @@ import zarr
 
 from geosynth.errors import RasterError
 from geosynth.raster.read import RASTER_SUFFIXES
+
+
+def files_named(name: str | Path, *, deep: bool = False) -> list[str]:
+    """The files that a name stands for, in the order of their names.
+
+    Args:
+        name: of a folder, for its files that end as rasters do (`RASTER_SUFFIXES`); a glob; else it stands for itself.
+        deep: look into the folder's folders too.
+    """
+    path = Path(name)
+    if path.is_dir():
+        inside = path.rglob("*") if deep else path.iterdir()
+        return sorted(str(file) for file in inside if file.suffix.lower() in RASTER_SUFFIXES)
+    if glob.has_magic(str(name)) and not is_remote(name) and not path.exists():
+        return sorted(file for file in glob.glob(str(name), recursive=True) if Path(file).is_file())
+    return [str(name)]  # a Path would make one slash of the two in a URL
 
 
 def open_group(path: str | Path) -> Any:

@@ -162,9 +162,9 @@ def test_what_names_stand_for(tmp_path: Path) -> None:
     codes = random_codes(0, 8, 8)
     one = write_raster(tmp_path / "in" / "one.tif", codes, north_up())
     (tmp_path / "in" / "note.txt").write_text("no raster")
-    assert label_files(one) == [one]
-    assert label_files(tmp_path / "in") == [one]
-    assert label_files(str(tmp_path / "*" / "*.tif")) == [one]
+    assert label_files(one) == [str(one)]
+    assert label_files(tmp_path / "in") == [str(one)]
+    assert label_files(str(tmp_path / "*" / "*.tif")) == [str(one)]
     assert open_labels(tmp_path / "in").path == str(one)
     with pytest.raises(RasterError, match="is a folder without rasters"):
         open_labels(tmp_path)

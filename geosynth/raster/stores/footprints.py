@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from geosynth.grid.alignment import same_pixels
 from geosynth.grid.leakage import Leak, Places, find_leaks
 from geosynth.grid.split import FOLDS
 from geosynth.grid.vector import PARQUET, read_table, to_coordinates, to_pixels
-from geosynth.raster.read import RASTER_SUFFIXES, open_raster
+from geosynth.raster.read import open_raster
+from geosynth.raster.remote import files_named
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
@@ -89,8 +89,8 @@ def footprints_of_files(folds: Mapping[str, str | Path | Sequence[str | Path]]) 
     grids: list[GeoBox] = []
     for fold, paths in folds.items():
         listed = [paths] if isinstance(paths, str | Path) else list(paths)
-        files = [file for entry in listed for file in _expand(Path(entry))]
-        tables = [_polygons_of(Path(file)) for file in files if is_table(file)]
+        files = [Path(file) for entry in listed for file in files_named(entry, deep=True)]
+        tables = [_polygons_of(file) for file in files if is_table(file)]
         rasters = [file for file in files if not is_table(file)]
         with ThreadPoolExecutor() as pool:
             of_fold = list(pool.map(_grid, rasters))
@@ -202,14 +202,6 @@ def _places(folds: Mapping[str, Sequence[gpd.GeoSeries]], change: Callable[[Any]
         for fold, group in folds.items()
         if sum(map(len, group))
     }
-
-
-def _expand(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.suffix.lower() in RASTER_SUFFIXES)
-    if glob.has_magic(str(path)) and not path.exists():
-        return sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-    return [path]
 
 
 def _grid(path: Path) -> GeoBox:

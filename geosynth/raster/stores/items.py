@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import glob
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid.split import FOLDS
 from geosynth.raster.read import RASTER_SUFFIXES
+from geosynth.raster.remote import files_named
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -177,17 +177,7 @@ def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Pat
 
 def _expand(paths: Paths, what: str) -> list[str]:
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
-    found: list[str] = []
-    for entry in listed:
-        path = Path(entry)
-        if "://" in str(entry) or path.is_file():
-            found.append(str(entry))  # a Path would make one slash of the two in a URL
-        elif path.is_dir():
-            found += sorted(str(file) for file in path.iterdir() if file.suffix.lower() in RASTER_SUFFIXES)
-        elif glob.has_magic(str(entry)):
-            found += sorted(glob.glob(str(entry), recursive=True))
-        else:
-            found.append(str(entry))
+    found = [file for entry in listed for file in files_named(entry)]
     if not found:
         folder = next((entry for entry in listed if Path(entry).is_dir()), None)
         hint = f" (only {', '.join(RASTER_SUFFIXES)} of a folder; a glob takes others, as in '{folder}/*.png')"

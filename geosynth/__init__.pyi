@@ -19,6 +19,7 @@ from .legend import Legend as Legend
 from .models.generator import SpadeGenerator as SpadeGenerator
 from .mosaic.batch import generate_many as generate_many
 from .mosaic.generate import generate as generate
+from .mosaic.looks import add_look as add_look
 from .mosaic.twin import twin as twin
 from .patches.dataset import PatchDataset as PatchDataset
 from .raster.read import open_raster as open_raster

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Self, TypeVar
 import torch
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
@@ -24,12 +25,14 @@ from geosynth.legend import Legend
 from geosynth.models.device import choose_device
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.looks import Look, style_size
 from geosynth.models.reference import read_encoder, read_generator, read_state
 from geosynth.models.spectral import folded_state
 from geosynth.version import __version__
 
 DEFAULT_MODEL = "chesapeake-small"
 _ENCODER = "encoder."  # stands before the names of the style encoder's tensors
+_LOOK = "look."  # and of a look's: look.NAME.mean
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -44,6 +47,8 @@ class ModelCard(Card):
     """The settings of the generator."""
     encoder: EncoderSettings | None = None
     """The settings of the style encoder in the file; None if there is none."""
+    looks: tuple[str, ...] = ()
+    """Names of the looks in the file, the default first; for generators that are told looks."""
 
     @model_validator(mode="after")
     def _check_fit(self) -> Self:
@@ -60,23 +65,55 @@ class ModelCard(Card):
                     f"an encoder of {encoder[1]} bands and {encoder[0]} latent numbers does not fit a generator of"
                     f" {self.settings.num_bands} bands and {self.settings.latent_size} latent numbers"
                 )
+        if self.looks and not self.settings.style_lengths:
+            raise ValueError("looks are for generators that are told looks (style_lengths)")
+        if len(set(self.looks)) < len(self.looks):
+            raise ValueError(f"two looks have one name: {', '.join(self.looks)}")
+        for name in self.looks:
+            if not re.fullmatch(r"[\w-]+", name):
+                raise ValueError(f"a look's name is of letters, digits, - and _, not {name!r}")
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_an_absent_encoder(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As files without one have always been written: equal models are equal files."""
+    def _leave_out_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As files without an encoder or looks have always been written: equal models are equal files."""
         values: dict[str, Any] = dump(self)
-        return {name: value for name, value in values.items() if name != "encoder" or value is not None}
+        return {name: value for name, value in values.items() if name not in ("encoder", "looks") or value}
 
 
 @dataclass(frozen=True)
 class GeneratorModel:
-    """A generator ready to paint, its card, and the encoder that reads its styles from images, if the file has one."""
+    """A generator ready to paint, its card, and what the file has to choose styles with.
+
+    Attributes:
+        generator: on a device, in evaluation mode.
+        card: what the file says about itself.
+        path: of the file.
+        encoder: reads styles from images; None if the file has none.
+        looks: by name, the default first; of a generator that is told looks.
+    """
 
     generator: SpadeGenerator
     card: ModelCard
     path: Path
     encoder: StyleEncoder | None = None
+    looks: Mapping[str, Look] = field(default_factory=dict)
+
+    def look(self, name: str | None = None) -> Look | None:
+        """A look by its name; None for the default, which is None if the generator is not told looks.
+
+        Raises:
+            SettingsError: if there is no such look, or none at all in the file of a generator that is told looks.
+        """
+        told = bool(self.card.settings.style_lengths)
+        if name is None and not told:
+            return None
+        if name is None and self.looks:
+            return next(iter(self.looks.values()))
+        if name is None or name not in self.looks:
+            has = f"its looks are {', '.join(self.looks)}" if self.looks else "it has no looks"
+            raise SettingsError(f"{self.path}: {'' if name is None else f'no look {name!r}; '}{has}")
+        return self.looks[name]
 
     @cached_property
     def sha256(self) -> str:
@@ -90,6 +127,7 @@ def save_generator(
     card: ModelCard,
     encoder: StyleEncoder | None = None,
     *,
+    looks: Mapping[str, Look] | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> Path:
     """Write a model file, under a temporary name until it is whole.
@@ -97,22 +135,26 @@ def save_generator(
     Args:
         path: the file; its folder is made if need be.
         generator: the network; if it has spectral norm, that is folded into its weights.
-        card: what the file says about itself; its `encoder` is set from the next argument.
+        card: what the file says about itself; its `encoder` and `looks` are set from the next arguments.
         encoder: the network that reads styles from images; None for none.
+        looks: looks by name, the default first.
         dtype: data type of the stored weights; running statistics stay float32.
 
     Raises:
-        SettingsError: if the encoder does not fit the generator.
+        SettingsError: if the encoder or the looks do not fit the generator.
         OutputError: if the file cannot be written.
     """
-    path = Path(path)
-    card = ModelCard.parse({**dict(card), "encoder": None if encoder is None else encoder.settings})
+    path, looks = Path(path), looks or {}
+    settings = None if encoder is None else encoder.settings
+    card = ModelCard.parse({**dict(card), "encoder": settings, "looks": tuple(looks)})
     tensors: dict[str, Tensor] = {}
     for prefix, network in (("", generator), (_ENCODER, encoder)):
         if network is not None:
             weights, statistics = folded_state(network)
             stored = {name: value.to(dtype) for name, value in weights.items()} | statistics
             tensors |= {prefix + name: value.detach().cpu().contiguous() for name, value in stored.items()}
+    for name, look in looks.items():
+        tensors |= _stored(name, look)
     # Not save_file: it makes files that only their owner can read.
     write_whole(path, save(tensors, metadata=card.to_metadata()))
     return path
@@ -138,6 +180,7 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
             encoder = None if card.encoder is None else StyleEncoder(card.encoder)
         if encoder is not None:
             _fill(encoder, {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ENCODER)}, _ENCODER)
+        looks = {name: _look(name, card.settings, tensors, path) for name in card.looks}
         _fill(generator, tensors)
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its weights do not fit its settings: {_one_line(error)}") from error
@@ -146,7 +189,19 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
         encoder = None if encoder is None else _ready(encoder, device)
     except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"device {device!r} cannot be used: {_one_line(error)}") from error
-    return GeneratorModel(generator, card, path, encoder)
+    return GeneratorModel(generator, card, path, encoder, looks)
+
+
+def save_with_look(model: GeneratorModel, out: str | Path, name: str, look: Look) -> Path:
+    """Write the file of a model once more, with a look added to those that it has.
+
+    Raises:
+        SettingsError: if it has a look of that name, its generator is not told looks, or the name cannot be.
+        OutputError: if the file cannot be written.
+    """
+    card = ModelCard.parse({**dict(model.card), "looks": (*model.card.looks, name)})
+    write_whole(Path(out), save({**load_file(model.path), **_stored(name, look)}, metadata=card.to_metadata()))
+    return Path(out)
 
 
 def model_path(model: str | Path | None = None) -> Path:
@@ -225,6 +280,31 @@ def import_spade(
         settings=settings, legend=legend, bands=BandSettings(names=tuple(bands)), gsd=gsd, provenance=provenance
     )
     return save_generator(out, network, card, style, dtype=torch.float32)
+
+
+def _stored(name: str, look: Look) -> dict[str, Tensor]:
+    return {
+        f"{_LOOK}{name}.{part}": values.cpu().clone(memory_format=torch.contiguous_format)
+        for part, values in look.tensors().items()
+    }
+
+
+def _look(name: str, settings: GeneratorSettings, tensors: dict[str, Tensor], path: Path) -> Look:
+    """Taken out of the tensors of a file.
+
+    Raises:
+        CheckpointError: if it is not there, or does not fit the generator.
+    """
+    classes, size = settings.num_classes, style_size(settings.num_bands)
+    try:
+        look = Look(**{part.name: tensors.pop(f"{_LOOK}{name}.{part.name}").float() for part in fields(Look)})
+    except KeyError as error:
+        raise CheckpointError(f"{path}: look {name!r} is not whole: {error.args[0]} is missing") from error
+    rank = look.broad.shape[-1]
+    wanted = [(classes, size), (classes * size, rank), (classes, size, size), (classes,)]
+    if [tuple(values.shape) for values in look.tensors().values()] != wanted:
+        raise CheckpointError(f"{path}: look {name!r} is not one of {classes} classes and {settings.num_bands} bands")
+    return look
 
 
 def _fill(network: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> None:

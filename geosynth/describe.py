@@ -50,6 +50,7 @@ def _model(path: Path) -> dict[str, Any]:
         "parameters": sum(value.numel() for value in model.generator.parameters()),
         "halo": model.card.settings.halo,
         "stride": model.card.settings.stride,
+        **({"looks": list(model.looks), "default look": next(iter(model.looks), None)} if model.looks else {}),
         **_card(model.card),
     }
 

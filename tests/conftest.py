@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, save_
 from geosynth.config import BandSettings, GeneratorSettings
 from geosynth.legend import CHESAPEAKE
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.looks import Look, style_size
 from geosynth_cli import app
 from rasters import NORTH_UP, UTM_18N
 
@@ -70,16 +72,45 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
     return _random_model(settings, tmp_path_factory.mktemp("model") / "linear.safetensors")
 
 
-def _random_model(settings: GeneratorSettings, path: Path) -> GeneratorModel:
+@pytest.fixture(scope="session")
+def told_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
+    """One that is told looks, and knows two: "dim", its default, and "bright"."""
+    settings = GeneratorSettings(
+        num_classes=6,
+        num_bands=4,
+        base_width=4,
+        max_multiple=4,
+        hidden_channels=8,
+        depth="less",
+        latent_size=0,
+        noise_channels=2,
+        style_lengths=(72, 24, 72, 72, 24, 40),
+        style_width=4,
+    )
+    rng = torch.Generator().manual_seed(0)
+    size = style_size(4)
+    dim = Look(
+        0.1 * torch.randn(6, size, generator=rng) - 0.3,
+        0.2 * torch.randn(6 * size, 4, generator=rng),
+        0.2 * torch.randn(6, size, size, generator=rng),
+        torch.full((6,), 1 / 6),
+    )
+    looks = {"dim": dim, "bright": replace(dim, mean=dim.mean + 0.6)}
+    return _random_model(settings, tmp_path_factory.mktemp("model") / "told.safetensors", looks)
+
+
+def _random_model(settings: GeneratorSettings, path: Path, looks: dict[str, Look] | None = None) -> GeneratorModel:
     torch.manual_seed(0)
     generator = SpadeGenerator(settings)
     with torch.no_grad():
         for name, value in generator.named_parameters():
             if "gamma_beta" in name or "to_image.weight" in name:
                 value.mul_(50)  # the initial weights are too small to show a mistake
+            if "scale_shift" in name:
+                value.normal_()  # at first it is zero
     bands = BandSettings(names=("red", "green", "blue", "nir"))
     card = ModelCard(settings=settings, legend=CHESAPEAKE, bands=bands, gsd=1.0)
-    save_generator(path, generator, card, dtype=torch.float32)
+    save_generator(path, generator, card, looks=looks, dtype=torch.float32)
     return load_generator(path)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.commands.data import ingest, split, tiles
-from geosynth_cli.commands.models import import_spade, info, train
+from geosynth_cli.commands.models import import_spade, info, looks, train
 from geosynth_cli.commands.paint import generate, twin
 from geosynth_cli.commands.worth import classify, evaluate, segment, study
 
@@ -22,6 +22,7 @@ _typer = typer.Typer(
 )
 for _command in (ingest, split, tiles, train, generate, twin, segment, classify, evaluate, study, import_spade, info):
     _typer.command()(_command)
+_typer.add_typer(looks, name="looks")
 
 
 def _show_version(wanted: bool) -> None:

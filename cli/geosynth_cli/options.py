@@ -73,6 +73,9 @@ PaintSeed = Annotated[int, typer.Option("--seed", help="Of styles and texture.")
 StyleLength = Annotated[
     float | None, typer.Option("--style-length", help="Metres over which the style drifts; 0 keeps one.")
 ]
+Look = Annotated[
+    str | None, typer.Option("--look", help="A look that the model knows, see `geosynth info`; without it the first.")
+]
 PaintPrecision = Annotated[str, typer.Option("--precision", help="auto, bf16 or fp32.")]
 Device = Annotated[str, typer.Option("--device", help="auto (the GPU, if any), cpu, cuda, cuda:1, ...")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes to start on this machine.")]

@@ -37,6 +37,8 @@ class GenerateSettings(Settings):
 
     None is 2048, or 0 for a model with the linear start.
     """
+    look: str | None = None
+    """Name of a look that is kept in the model file: how the classes look there. None for the model's first."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic: "bf16" runs convolutions in 16 bit, "fp32" all in float32; "auto" chooses by the processor."""
     device: str = "auto"

@@ -13,7 +13,7 @@ own class (`StyleCodes`), so that looks end where labels end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -105,15 +105,21 @@ class Look:
         mean: (num_classes, style_size).
         broad: (num_classes * style_size, rank): what differs from tile to tile, of all classes together.
         local: (num_classes, style_size, style_size): what differs within a tile.
+        shares: (num_classes,) of the pixels that it was measured in.
     """
 
     mean: Tensor
     broad: Tensor
     local: Tensor
+    shares: Tensor
 
     def to(self, device: torch.device | str) -> Look:
         """The same look on a device."""
-        return Look(self.mean.to(device), self.broad.to(device), self.local.to(device))
+        return Look(**{name: values.to(device) for name, values in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By the names of the attributes."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class StyleCodes(nn.Module):

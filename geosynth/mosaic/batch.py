@@ -16,7 +16,6 @@ from geosynth.errors import DataError, GridError, LegendError, OutputError, Rast
 from geosynth.mosaic.generate import (
     FileOptions,
     Model,
-    Style,
     check_places,
     engine,
     generate_file,
@@ -24,7 +23,7 @@ from geosynth.mosaic.generate import (
     resampled,
 )
 from geosynth.mosaic.pipeline import Progress
-from geosynth.mosaic.style import style_from_image
+from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
 from geosynth.raster.read import Raster, RasterFile
@@ -49,6 +48,7 @@ def generate_many(
     each: bool = False,
     samples: int = 1,
     style: Style = None,
+    style_labels: Files = None,
     client: Client | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
@@ -70,6 +70,7 @@ def generate_many(
         samples: realisations of each image. If there are several, their names end in _0, _1, ..., and their seeds are
             `sample_seeds`; of a Zarr store, they are its dimension `sample`.
         style: of all images, as for `generate`.
+        style_labels: as for `generate`.
         client: as for `generate`.
         scheduler: as for `generate`.
         workers: as for `generate`.
@@ -94,7 +95,7 @@ def generate_many(
     if joined:
         check_places(
             out,
-            [labels, model, style, options.get("legend")],
+            [labels, model, *style_files(style, style_labels), options.get("legend")],
             preview=options.get("preview", False),
             stac=options.get("stac", False),
             overwrite=overwrite,
@@ -103,10 +104,20 @@ def generate_many(
         if not each and samples == 1:
             one = labels if isinstance(labels, str | Path) else open_labels(labels)
             return [
-                generate_file(one, out, chosen, settled, style=style, executor=executor, progress=progress, **options)
+                generate_file(
+                    one,
+                    out,
+                    chosen,
+                    settled,
+                    style=style,
+                    style_labels=style_labels,
+                    executor=executor,
+                    progress=progress,
+                    **options,
+                )
             ]
         loaded = chosen if isinstance(chosen, GeneratorModel) else load_generator(chosen, settled.device)
-        z = style_from_image(style, loaded) if isinstance(style, str | Path) else style
+        z = chosen_style(style, style_labels, loaded, settled, options.get("legend"))
 
         def paint(source: Raster, image: Path, skip_finished: bool = not overwrite) -> Iterator[Path]:
             for sample, seed in enumerate(sample_seeds(settled.seed, samples)):

@@ -26,6 +26,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window
 from geosynth.models.field import Position, style_field
+from geosynth.models.looks import Look
 from geosynth.mosaic.painter import CELL, Indices, Mask, Painter, Pixels, slices_in
 
 # Windows across an edge of a block are kept for the blocks beyond it, so that they are painted once.
@@ -44,7 +45,11 @@ class BlendPainter(Painter):
     mode = "blend"
 
     def __init__(
-        self, model: GeneratorModel, settings: GenerateSettings, style_length: int, style: Tensor | None = None
+        self,
+        model: GeneratorModel,
+        settings: GenerateSettings,
+        style_length: int,
+        style: Tensor | Look | None = None,
     ) -> None:
         super().__init__(model, settings, style_length, style)
         linear = self.network.start == "linear"
@@ -127,7 +132,7 @@ class BlendPainter(Painter):
         """As `Painter.latent`; (B, latent_size) at the window's centre for the linear start, which takes one style."""
         if self.network.start != "linear":
             return super().latent(row, column, height, width)
-        if self.style is not None:
+        if isinstance(self.style, Tensor):
             return self.style.view(1, -1).expand(len(row) if isinstance(row, Tensor) else 1, -1)
         stride = self.network.stride
         centre = (row + height // 2 - stride // 2, column + width // 2 - stride // 2)
@@ -136,7 +141,7 @@ class BlendPainter(Painter):
 
 
 def make_painter(
-    model: GeneratorModel, settings: GenerateSettings, style_length: int, style: Tensor | None = None
+    model: GeneratorModel, settings: GenerateSettings, style_length: int, style: Tensor | Look | None = None
 ) -> Painter:
     """The painter of the settings' mode, by default the one that fits the model; arguments as for `Painter`."""
     mode = settings.mosaic or ("blend" if model.card.settings.start == "linear" else "exact")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,6 @@ import psutil
 import torch
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
@@ -28,7 +26,7 @@ from geosynth.mosaic.blend import KEPT_BYTES, make_painter
 from geosynth.mosaic.lazy import lazy_image
 from geosynth.mosaic.painter import CELL, Painter
 from geosynth.mosaic.pipeline import Executor, Progress, paint_blocks, paint_missing
-from geosynth.mosaic.style import style_from_image, style_length_pixels
+from geosynth.mosaic.style import Files, Style, chosen_style, style_digest, style_files, style_length_pixels
 from geosynth.parallel import open_client
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.cog import CogWriter, write_preview
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 Model = str | Path | GeneratorModel | None
-Style = Tensor | str | Path | None
 Unknown = Literal["error", "nodata"]
 
 _LOG = logging.getLogger(__name__)
@@ -64,6 +61,7 @@ def generate(
     legend: str | Path | Legend | None = None,
     unknown: Unknown = "error",
     style: Style = None,
+    style_labels: Files = None,
     **changes: Any,
 ) -> xr.DataArray: ...
 @overload
@@ -76,6 +74,7 @@ def generate(
     legend: str | Path | Legend | None = None,
     unknown: Unknown = "error",
     style: Style = None,
+    style_labels: Files = None,
     resample: Resampling | None = None,
     preview: bool = False,
     stac: bool = False,
@@ -104,7 +103,10 @@ def generate(labels: Any, *arguments: Any, **keywords: Any) -> Any:  # noqa: D41
         legend: of the labels, if their codes are not the model's; classes are matched by name. "from-raster", for a
             file: its own class table.
         unknown: codes that the legend does not know are an "error", or "nodata".
-        style: (latent_size,) of the whole image instead of the seed's, or an image to take it from.
+        style: an image or several to take the look of the classes from, or a `Look`, instead of the settings' `look`;
+            for a generator with a latent, (latent_size,) of the whole image instead of the seed's.
+        style_labels: label rasters of the images that the look is taken from, one each, with the codes of `legend`:
+            then each class has the look of its own pixels. Without them the image as a whole tells.
         resample: for a file: "nearest" or "mode" brings labels of another pixel size to the model's; the image then has
             that grid.
         preview: for a file: also write a PNG beside the image.
@@ -136,6 +138,7 @@ def _array(
     legend: str | Path | Legend | None = None,
     unknown: Unknown = "error",
     style: Style = None,
+    style_labels: Files = None,
     **changes: Any,
 ) -> xr.DataArray:
     settings = changed(settings, changes)
@@ -143,8 +146,7 @@ def _array(
         model = load_generator(model, settings.device)
     target = model.card.legend
     reader = target if legend is None else Legend.load(legend).translation_to(target)
-    if isinstance(style, str | Path):
-        style = style_from_image(style, model)
+    style = chosen_style(style, style_labels, model, settings, legend)
     source = LabelArray.of(labels, settings.block_size)
     style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
     painter = make_painter(model, settings, style_length, style)
@@ -161,6 +163,7 @@ def _file(
     legend: str | Path | Legend | None = None,
     unknown: Unknown = "error",
     style: Style = None,
+    style_labels: Files = None,
     resample: Resampling | None = None,
     preview: bool = False,
     stac: bool = False,
@@ -180,6 +183,7 @@ def _file(
             legend=legend,
             unknown=unknown,
             style=style,
+            style_labels=style_labels,
             resample=resample,
             preview=preview,
             stac=stac,
@@ -238,6 +242,7 @@ def generate_file(
     legend: str | Path | Legend | None = None,
     unknown: Unknown = "error",
     style: Style = None,
+    style_labels: Files = None,
     resample: Resampling | None = None,
     preview: bool = False,
     stac: bool = False,
@@ -253,7 +258,7 @@ def generate_file(
     """
     settings = settings or GenerateSettings()
     out = Path(out)
-    inputs = [labels, model, legend, style]
+    inputs = [labels, model, legend, *style_files(style, style_labels)]
     check_places(out, inputs, preview=preview, stac=stac, overwrite=overwrite or skip_finished)
     raster = open_labels(labels) if isinstance(labels, str | Path) else labels  # before a model is loaded
     if stac:
@@ -263,8 +268,7 @@ def generate_file(
     if resample is not None:
         raster = resampled(raster, model, resample)
     source = LabelRaster(raster, choose_legend(raster, legend, model.card.legend), unknown=unknown)
-    if isinstance(style, str | Path):
-        style = style_from_image(style, model)
+    style = chosen_style(style, style_labels, model, settings, legend)
     style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
     painter = make_painter(model, settings, style_length, style)
     block_size = choose_block_size(painter)
@@ -408,14 +412,14 @@ def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> No
 
 def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_size: int) -> dict[str, Any]:
     """All that decides a block's bytes, by the names that users know."""
-    style = None if painter.style is None else hashlib.sha256(painter.style.cpu().numpy().tobytes()).hexdigest()
+    left_out = {"compress", "max_memory", "precision", "style_length", "look"}
     return {
-        **painter.settings.model_dump(mode="json", exclude={"compress", "max_memory", "precision", "style_length"}),
+        **painter.settings.model_dump(mode="json", exclude=left_out),
         "block_size": block_size,
         "mosaic": painter.mode,
         "precision": painter.precision,
         "style_length": painter.style_length,
-        "style": style,
+        "style": style_digest(painter.style),
         "model": painter.model.sha256,
         "labels": survey.digest,
         "legend": list(source.legend.codes),
@@ -447,8 +451,10 @@ def provenance(painter: Painter, labels: str, legend: Legend, survey: Survey | N
         "GEOSYNTH_LABELS": Path(labels).name,
         "GEOSYNTH_LEGEND": legend.name,
     }
-    if painter.style is not None:
-        tags["GEOSYNTH_STYLE_SHA256"] = hashlib.sha256(painter.style.cpu().numpy().tobytes()).hexdigest()
+    if painter.look_name is not None:
+        tags["GEOSYNTH_LOOK"] = painter.look_name
+    elif (digest := style_digest(painter.style)) is not None:
+        tags["GEOSYNTH_STYLE_SHA256"] = digest
     if survey is not None:
         counts = survey.counts
         pixels = {name: counts.get(code, 0) for name, code in zip(legend.names, legend.codes, strict=True)}

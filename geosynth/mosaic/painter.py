@@ -22,8 +22,9 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window, cut
 from geosynth.models.device import full_float32, keep_freed_memory, plain_memory_error, uses_bfloat16
-from geosynth.models.field import Position, position_noise, style_field
+from geosynth.models.field import Position, look_field, position_noise, style_field
 from geosynth.models.generator import check_labels
+from geosynth.models.looks import Look
 from geosynth.models.replay import Replay
 
 # Pixels; side of what goes through the network at once, without the halo. Larger saves little (the halo is trimmed
@@ -43,24 +44,39 @@ class Painter:
 
     Args:
         model: used where it is.
-        settings: seed, precision.
+        settings: seed, precision, look.
         style_length: pixels over which the style drifts; 0 for one style.
-        style: (latent_size,) used everywhere instead of the seed's style field.
+        style: of a generator that is told looks, the look that styles are drawn from instead of the settings' one; of
+            another, (latent_size,) used everywhere instead of the seed's style field.
 
     Raises:
-        SettingsError: if the mode does not fit the model.
+        SettingsError: if the mode, the look or the style does not fit the model.
+
+    Attributes:
+        look_name: of the look, where it is one of the model's.
     """
 
     mode = "exact"
 
     def __init__(
-        self, model: GeneratorModel, settings: GenerateSettings, style_length: int, style: Tensor | None = None
+        self,
+        model: GeneratorModel,
+        settings: GenerateSettings,
+        style_length: int,
+        style: Tensor | Look | None = None,
     ) -> None:
         self.model = model
         self.settings = settings
         self.style_length = style_length
-        self.style = None if style is None else style.to(next(model.generator.parameters()).device)
         self.network = model.card.settings
+        self.look_name: str | None = None
+        if style is None:
+            style = model.look(settings.look)
+            self.look_name = None if style is None else settings.look or next(iter(model.looks))
+        elif isinstance(style, Look) != bool(self.network.style_lengths):
+            takes = "is told looks" if self.network.style_lengths else "takes a latent"
+            raise SettingsError(f"{model.path}: {takes}; this style is of the other kind")
+        self.style = None if style is None else style.to(next(model.generator.parameters()).device)
         self.margin = self.network.halo
         if self.mode == "exact" and self.network.start == "linear":
             raise SettingsError(
@@ -197,14 +213,17 @@ class Painter:
         (row, column), (height, width) = places.unbind(1), labels.shape[1:]
         window = (row, column, height, width)
         noise = position_noise(self.network, self.settings.seed, *window, self.device, self.margin, self.silent)
-        image = self.generator(labels, self.latent(*window), noise, self.margin)
+        styles = None
+        if isinstance(self.style, Look):
+            styles = look_field(self.network, self.style, self.settings.seed, *window, self.style_length)
+        image = self.generator(labels, self.latent(*window), noise, self.margin, styles)
         return (self.as_pixels(self.model.card.bands.from_network(image.float())),)
 
     def latent(self, row: Position, column: Position, height: int, width: int) -> Tensor | None:
         """(B, latent_size, height / stride, width / stride) of places in absolute positions."""
         if not self.network.latent_size:
             return None
-        if self.style is not None:
+        if isinstance(self.style, Tensor):
             batch, stride = len(row) if isinstance(row, Tensor) else 1, self.network.stride
             return self.style.view(1, -1, 1, 1).expand(batch, -1, height // stride, width // stride)
         return style_field(self.network, self.settings.seed, row, column, height, width, self.style_length, self.device)

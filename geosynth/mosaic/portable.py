@@ -23,6 +23,7 @@ from geosynth.grid import Window
 from geosynth.models.device import keep_freed_memory, uses_bfloat16
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.pipeline import LabelSource, read_around
+from geosynth.mosaic.style import packed, unpacked
 from geosynth.parallel import stream
 from geosynth.raster.unfinished_image import UnfinishedImage
 
@@ -69,8 +70,7 @@ class PortablePainter:
 
     def __reduce__(self) -> Any:
         one = self.painter
-        style = None if one.style is None else tuple(one.style.flatten().tolist())
-        identity = (one.model.path.absolute(), one.model.sha256, one.settings, one.style_length, style)
+        identity = (one.model.path.absolute(), one.model.sha256, one.settings, one.style_length, packed(one.style))
         return _load, (type(one), *identity)
 
     def __dask_tokenize__(self) -> Any:
@@ -89,12 +89,12 @@ def _loaded(
     sha256: str,
     settings: GenerateSettings,
     style_length: int,
-    style: tuple[float, ...] | None,
+    style: bytes | None,
 ) -> PortablePainter:
     model = load_generator(path, settings.device)
     if model.sha256 != sha256:
         raise CheckpointError(f"{path}: on this worker another file than where the work began; copy the model there")
-    return PortablePainter(kind(model, settings, style_length, None if style is None else torch.tensor(style)))
+    return PortablePainter(kind(model, settings, style_length, unpacked(style)))
 
 
 def settle_precision(settings: GenerateSettings, client: Client) -> GenerateSettings:

@@ -2,24 +2,103 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from odc.geo.geobox import GeoBox
+from safetensors.torch import load, save
 from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel
+from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import TilePlan, differing_pixel_size, ground_sampling_distance
+from geosynth.legend import Legend
+from geosynth.models.looks import Look
+from geosynth.mosaic.looks import look_from_images
 from geosynth.raster.bands import open_bands
 
 _LOG = logging.getLogger(__name__)
 _MAX_WINDOWS = 256  # more change the mean little
 _BATCH = 8
 _STYLE_LENGTH = 2048  # metres
+
+Files = str | Path | Sequence[str | Path] | None
+Style = Tensor | Look | Files
+
+
+def chosen_style(
+    style: Style,
+    style_labels: Files,
+    model: GeneratorModel,
+    settings: GenerateSettings,
+    legend: str | Path | Legend | None = None,
+) -> Tensor | Look | None:
+    """What a user says of styles, as a painter takes it; None for the model's own looks or styles.
+
+    Args:
+        style: images to take it from, or itself.
+        style_labels: of these images, one each; for a generator that is told looks.
+        model: that paints.
+        settings: their `look` is for a call without images.
+        legend: of the labels, as for `generate`.
+
+    Raises:
+        SettingsError: if these do not go together, or do not fit the model.
+        GeosynthError: see `style_from_image` and `look_from_images`.
+    """
+    if style is not None and settings.look is not None:
+        raise SettingsError(f"look {settings.look!r} and a style are given; one of them decides")
+    images, labels = style_files(style), style_files(style_labels)
+    if labels and not images:
+        raise SettingsError("labels of a style are given, but no image to take it from")
+    if style is None or isinstance(style, Tensor | Look):
+        return style
+    if model.card.settings.style_lengths:
+        return look_from_images(images, labels, model, legend)
+    if labels:
+        raise SettingsError(f"{model.path}: its styles are of whole images; leave the labels of the style out")
+    return torch.stack([style_from_image(image, model) for image in images]).mean(0)
+
+
+def style_files(*given: Style) -> list[str | Path]:
+    """The files among what a user says of styles."""
+    files: list[str | Path] = []
+    for one in given:
+        if isinstance(one, str | Path):
+            files.append(one)
+        elif one is not None and not isinstance(one, Tensor | Look):
+            files += one
+    return files
+
+
+def packed(style: Tensor | Look | None) -> bytes | None:
+    """For other processes, and as a key."""
+    if style is None:
+        return None
+    parts = style.tensors() if isinstance(style, Look) else {"latent": style}
+    return save({name: values.cpu().contiguous() for name, values in parts.items()})
+
+
+def unpacked(style: bytes | None) -> Tensor | Look | None:
+    """What was packed."""
+    if style is None:
+        return None
+    parts = load(style)
+    return parts["latent"] if "latent" in parts else Look(**parts)
+
+
+def style_digest(style: Tensor | Look | None) -> str | None:
+    """Tells styles apart."""
+    if style is None:
+        return None
+    values = style.tensors().values() if isinstance(style, Look) else [style]
+    return hashlib.sha256(b"".join(value.cpu().numpy().tobytes() for value in values)).hexdigest()
 
 
 def style_length_pixels(metres: float | None, geobox: GeoBox, start: str = "convolution") -> int:

@@ -98,6 +98,7 @@ def some_look(seed=0):
         torch.randn(CLASSES, SIZE, generator=rng),
         0.3 * torch.randn(CLASSES * SIZE, 4, generator=rng),
         0.2 * torch.randn(CLASSES, SIZE, SIZE, generator=rng),
+        torch.full((CLASSES,), 1 / CLASSES),
     )
 
 

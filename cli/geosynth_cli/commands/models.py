@@ -16,7 +16,7 @@ from geosynth_cli.console import (
     progress_bar,
     show_warnings,
 )
-from geosynth_cli.options import StoreOrFiles, given, parse_names, set_option
+from geosynth_cli.options import ModelOrEmbedded, StoreOrFiles, given, parse_names, set_option
 
 
 def _list_presets(wanted: bool) -> None:
@@ -134,6 +134,30 @@ def import_spade(
         overwrite=overwrite,
     )
     typer.echo(path)
+
+
+looks = typer.Typer(help="Looks that a model knows by name.", no_args_is_help=True)
+
+
+@looks.command("add")
+def add_look(
+    name: Annotated[str, typer.Argument(help="Of the look: letters, digits, - and _.")],
+    image: Annotated[list[str], typer.Option("--image", help="An image to take it from; may be repeated.")],
+    out: Annotated[Path, typer.Option("--out", help="The model file with the look (.safetensors).")],
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--labels", help="Labels of the image; one for each. Without them the look is guessed."),
+    ] = None,
+    model: ModelOrEmbedded = None,
+    legend: Annotated[str | None, typer.Option("--legend", help="Of the labels: a name or a YAML file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a model that knows one look more, that of your place: --look NAME then paints it."""
+    import geosynth
+
+    show_warnings()
+    path = geosynth.add_look(name, image, out, model, labels=labels or None, legend=legend, overwrite=overwrite)
+    typer.echo(str(path))
 
 
 def info(

@@ -12,6 +12,7 @@ import typer
 from geosynth_cli.console import print_json, progress_bar, show_warnings
 from geosynth_cli.options import (
     Device,
+    Look,
     ModelOrEmbedded,
     OverwriteStore,
     PaintPrecision,
@@ -49,8 +50,14 @@ def generate(
     samples: Annotated[
         int, typer.Option("--samples", help="Realisations: NAME_0.tif, NAME_1.tif, ...; in .zarr a dimension.")
     ] = 1,
+    look: Look = None,
     style_from: Annotated[
-        str | None, typer.Option("--style-from", help="An image whose style (colours, season) to take.")
+        list[str] | None,
+        typer.Option("--style-from", help="An image whose look (colours, season, sensor) to take; may be repeated."),
+    ] = None,
+    style_labels: Annotated[
+        list[str] | None,
+        typer.Option("--style-labels", help="Its labels: then each class takes its own look; one for each image."),
     ] = None,
     style_length: StyleLength = None,
     format_: Annotated[str | None, typer.Option("--format", help="cog or zarr; the name decides.")] = None,
@@ -81,6 +88,7 @@ def generate(
         given(
             seed=seed,
             style_length=style_length,
+            look=look,
             mosaic=mosaic,
             overlap=overlap,
             block_size=block_size,
@@ -100,7 +108,8 @@ def generate(
             settings,
             each=out_dir is not None,
             samples=samples,
-            style=style_from,
+            style=style_from or None,
+            style_labels=style_labels or None,
             legend=legend,
             **choices,
             preview=preview,
@@ -175,6 +184,7 @@ def twin(
         list[str] | None, typer.Option("--fold", help="train, val or test; may be repeated; all without it.")
     ] = None,
     seed: PaintSeed = 0,
+    look: Look = None,
     style_length: StyleLength = None,
     precision: PaintPrecision = "auto",
     device: Device = "auto",
@@ -187,7 +197,7 @@ def twin(
 
     show_warnings()
     settings = geosynth.GenerateSettings.parse(
-        given(seed=seed, style_length=style_length, precision=precision, device=device)
+        given(seed=seed, look=look, style_length=style_length, precision=precision, device=device)
     )
     with progress_bar("twin") as update:
         path = geosynth.twin(

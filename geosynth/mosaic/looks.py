@@ -1,0 +1,153 @@
+"""Looks of images: how the classes look in a place, season or sensor that the model need not know."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from geosynth.checkpoint import GeneratorModel, load_generator, save_with_look
+from geosynth.errors import DataError, GridError, OutputError, SettingsError
+from geosynth.files import check_output
+from geosynth.grid import TilePlan, Window, differing_pixel_size, offset_in
+from geosynth.legend import Legend
+from geosynth.models.look_fit import TileStyles, fit_look, fit_look_unlabelled
+from geosynth.models.looks import STYLE_CELL, Look
+from geosynth.raster.bands import open_bands
+from geosynth.raster.label_files import choose_legend, open_labels
+from geosynth.raster.labels import LabelRaster
+from geosynth.raster.read import RasterFile
+
+_LOG = logging.getLogger(__name__)
+_TILE = 256  # pixels; what differs from tile to tile is a look's broad part
+_MAX_TILES = 256  # of an image; more change little
+_BLUR = 4  # pixels whose detail sees what lies beyond an edge of the data
+
+Indices = npt.NDArray[np.uint8]
+
+
+def add_look(
+    name: str,
+    images: str | Path | Sequence[str | Path],
+    out: str | Path,
+    model: str | Path | None = None,
+    *,
+    labels: str | Path | Sequence[str | Path] | None = None,
+    legend: str | Path | Legend | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model file that has one look more, which `generate` then knows by its name.
+
+    Args:
+        name: of the look: letters, digits, - and _.
+        images: rasters with the bands of the model, by name or, if they do not name them, in the same order.
+        out: the model file, ending in ".safetensors"; may be `model` itself, with `overwrite`.
+        model: a file made by `train`; None for the embedded default.
+        labels: of the images, one raster each, on their pixel grid. Without them the look is guessed from the colours
+            of the whole.
+        legend: of the labels, if their codes are not the model's.
+        overwrite: replace an existing file.
+
+    Returns:
+        `out`.
+
+    Raises:
+        SettingsError: if the model is not told looks, or has one of that name.
+        RasterError, DataError, GridError, LegendError: if an image or its labels cannot be used.
+        OutputError: if the file cannot be written.
+    """
+    out = Path(out)
+    if out.suffix != ".safetensors":
+        raise OutputError(f"{out}: the name of a model file must end in .safetensors")
+    check_output(out, overwrite=overwrite)
+    loaded = load_generator(model)
+    images = [images] if isinstance(images, str | Path) else list(images)
+    labels = [labels] if isinstance(labels, str | Path) else list(labels or [])
+    return save_with_look(loaded, out, name, look_from_images(images, labels, loaded, legend))
+
+
+def look_from_images(
+    images: Sequence[str | Path],
+    labels: Sequence[str | Path],
+    model: GeneratorModel,
+    legend: str | Path | Legend | None = None,
+) -> Look:
+    """The look of images, with their labels or without.
+
+    Classes that the images lack get what is plausible beside the others, by the model's first look. Of large images, at
+    most 256 tiles of 256 px, spread evenly, are read. Nothing is resampled: other pixels than the model's give a
+    warning.
+
+    Args:
+        images: at least one, with the bands of the model.
+        labels: one for each image, on its pixel grid, or none at all.
+        model: of a generator that is told looks.
+        legend: of the labels, as for `generate`.
+
+    Raises:
+        SettingsError: if the model is not told looks, or there is not one label raster for each image.
+        RasterError, DataError, GridError, LegendError: if an image or its labels cannot be used.
+    """
+    settings = model.card.settings
+    if not settings.style_lengths:
+        raise SettingsError(f"{model.path}: its generator is not told looks; train one with style_lengths")
+    known = model.look()
+    assert known is not None
+    if labels and len(labels) != len(images):
+        raise SettingsError(f"{len(labels)} label rasters for {len(images)} images; give one for each, in their order")
+    parts: list[TileStyles] = []
+    for number, image in enumerate(images):
+        raster = open_bands(image, model.card.bands.names, model.card.bands.dtype, "model")
+        if metres := differing_pixel_size(raster.geobox, model.card.gsd):
+            message = "%s: pixels of %g m; the model was trained on %g m and sees looks at that scale"
+            _LOG.warning(message, raster.path, metres, model.card.gsd)
+        own = None
+        if labels:
+            opened = open_labels(labels[number])
+            own = LabelRaster(opened, choose_legend(opened, legend, model.card.legend))
+        for pixels, indices in _tiles(raster, own):
+            values = model.card.bands.to_network(torch.from_numpy(pixels).float().unsqueeze(0))
+            classes = torch.from_numpy(indices).long().unsqueeze(0)
+            if labels:
+                parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
+            else:
+                parts.append(TileStyles.of(values, classes, 1, (max(settings.style_lengths),)))
+    if not sum(float(part.pixels.sum()) for part in parts):
+        raise DataError(f"{', '.join(map(str, images))}: no pixel to take a look from")
+    tiles = TileStyles.joined(parts)
+    return fit_look(tiles, known) if labels else fit_look_unlabelled(tiles, known)
+
+
+def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[npt.NDArray[np.generic], Indices]]:
+    """(bands, h, w) and class indices, of tiles; h and w are multiples of `STYLE_CELL`.
+
+    Without labels all pixels are of class 0. Pixels without data, and those beside them, have no class.
+
+    Raises:
+        GridError: if image and labels have different pixel grids, or no common pixel.
+    """
+    area, offset, nothing = image.window, (0, 0), 1
+    if labels is not None:
+        offset, nothing = offset_in(image.geobox, labels.geobox, labels.name), labels.legend.num_classes
+        height, width = labels.geobox.shape
+        common = area.intersection(Window(*offset, height, width))
+        if common is None:
+            raise GridError(f"{labels.name} and {image.path} have no pixel in common")
+        area = common
+    plan = [tile.shift(area.row, area.column) for tile in TilePlan(area.height, area.width, _TILE)]
+    for tile in plan[:: max(1, -(-len(plan) // _MAX_TILES))]:
+        pixels, valid = image.read(tile)
+        indices = np.zeros(valid.shape, np.uint8)
+        if labels is not None:
+            indices, has_class = labels.read(tile.shift(-offset[0], -offset[1]))
+            valid = valid & has_class
+        sides = [(0, -side % STYLE_CELL) for side in valid.shape]
+        known = ndimage.minimum_filter(np.pad(valid, sides, mode="edge"), 2 * _BLUR + 1, mode="nearest")
+        known[valid.shape[0] :], known[:, valid.shape[1] :] = False, False
+        indices = np.where(known, np.pad(indices, sides, mode="edge"), np.uint8(nothing))
+        yield np.pad(pixels, [(0, 0), *sides], mode="edge"), indices

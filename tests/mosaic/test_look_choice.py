@@ -1,0 +1,218 @@
+"""Looks that users choose: by name, from images with their labels or without, kept in the model file."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray
+import torch
+from safetensors.torch import load_file
+
+import geosynth
+from geosynth.checkpoint import GeneratorModel, load_generator
+from geosynth.config import GenerateSettings
+from geosynth.errors import CheckpointError, DataError, GridError, OutputError, SettingsError
+from geosynth.grid import Window, absolute_origin
+from geosynth.mosaic.cluster import PortablePainter
+from geosynth.mosaic.looks import look_from_images
+from geosynth.mosaic.painter import Painter
+from geosynth.raster.labels import LabelRaster
+from rasters import NORTH_UP, draw_labels, pixels_of
+
+Write = Callable[..., Path]
+SETTINGS = GenerateSettings(precision="fp32")
+COLOURS = np.array(
+    [[20, 40, 60, 5], [60, 90, 50, 160], [110, 140, 90, 190], [170, 150, 130, 150], [200, 205, 210, 190]]
+)
+
+
+def coloured(codes: np.ndarray, gain: float = 1.0) -> np.ndarray:
+    """(4, H, W): classes 1..5 in colours of their own, with a little noise; 6 like 5."""
+    noise = np.random.default_rng(0).normal(0, 3, (*codes.shape, 4))
+    return (COLOURS[np.minimum(codes, 5) - 1] * gain + noise).round().clip(1, 255).astype(np.uint8).transpose(2, 0, 1)
+
+
+def levels(model: GeneratorModel, images: list[Path], labels: list[Path]) -> np.ndarray:
+    """(6, 4): the bands' means of each class in the look, in the image's units."""
+    return ((look_from_images(images, labels, model).mean[:, :4] + 1) * 127.5).numpy()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_bytes_do_not_depend_on_the_block_size(
+    precision: str, write_raster: Write, tmp_path: Path, told_model: GeneratorModel
+) -> None:
+    labels = write_raster(draw_labels(620, 700))
+    images = [
+        geosynth.generate(labels, tmp_path / f"{size}.tif", told_model, precision=precision, block_size=size)
+        for size in (512, 2048)
+    ]
+    assert pixels_of(images[0]).std() > 5
+    assert images[0].read_bytes() == images[1].read_bytes()
+
+
+def test_any_window_is_the_crop_of_the_whole(write_raster: Write, told_model: GeneratorModel) -> None:
+    source = LabelRaster(write_raster(draw_labels(560, 600)), told_model.card.legend)
+    painter = Painter(told_model, SETTINGS, style_length=300)
+    elsewhere = pickle.loads(pickle.dumps(PortablePainter(painter)))
+    origin = absolute_origin(source.geobox)
+
+    def paint(window: Window, by: Any = painter) -> np.ndarray:
+        context = by.context(window, origin)
+        return np.asarray(by.paint(source.read(context)[0], context, window, origin))
+
+    whole = paint(Window(0, 0, 560, 600))
+    for window in (Window(0, 0, 33, 47), Window(311, 200, 150, 301), Window(100, 0, 77, 600)):
+        for by in (painter, elsewhere):
+            gap = np.abs(paint(window, by).astype(int) - whole[:, *window.slices].astype(int))
+            assert gap.max() <= 1
+            assert (gap > 0).mean() < 1e-4
+
+
+def test_a_look_by_its_name(write_raster: Write, tmp_path: Path, told_model: GeneratorModel) -> None:
+    labels = write_raster(draw_labels(96, 96))
+
+    def paint(look: str | None) -> tuple[np.ndarray, dict[str, str]]:
+        with rasterio.open(
+            geosynth.generate(labels, tmp_path / f"{look}.tif", told_model, SETTINGS, look=look)
+        ) as file:
+            return file.read(), file.tags()
+
+    images = {look: paint(look) for look in (None, "dim", "bright")}
+    np.testing.assert_array_equal(images[None][0], images["dim"][0])
+    assert (images["bright"][0] != images["dim"][0]).mean() > 0.3
+    assert [tags["GEOSYNTH_LOOK"] for _, tags in images.values()] == ["dim", "dim", "bright"]
+    lazy = geosynth.generate(rioxarray.open_rasterio(labels, chunks={}), told_model, SETTINGS, look="bright")
+    np.testing.assert_array_equal(lazy.values, images["bright"][0])
+
+
+def test_measured_with_labels_each_class_has_its_own_colours(write_raster: Write, told_model: GeneratorModel) -> None:
+    codes = draw_labels(300, 270)
+    image, labels = write_raster(coloured(codes), "like.tif"), write_raster(codes)
+    np.testing.assert_allclose(levels(told_model, [image], [labels])[:5], COLOURS, atol=2)
+
+
+def test_several_images_are_one_look(write_raster: Write, told_model: GeneratorModel) -> None:
+    codes = draw_labels(128, 128)
+    labels = write_raster(codes)
+    images = [write_raster(coloured(codes, gain), f"{gain}.tif") for gain in (1.0, 0.5)]
+    np.testing.assert_allclose(levels(told_model, images, [labels, labels])[:5], COLOURS * 0.75, atol=2)
+
+
+def test_labels_may_lie_beside_the_image(write_raster: Write, told_model: GeneratorModel) -> None:
+    """On its pixel grid, not with its first pixel; other parts do not count."""
+    codes = draw_labels(200, 200)
+    image = coloured(codes)
+    image[:, :50] = 255
+    place = NORTH_UP * NORTH_UP.translation(0, 56)
+    labels = write_raster(codes[56:], transform=place)
+    np.testing.assert_allclose(levels(told_model, [write_raster(image, "like.tif")], [labels])[:5], COLOURS, atol=2)
+
+
+def test_pixels_without_data_do_not_count(write_raster: Write, told_model: GeneratorModel) -> None:
+    codes = draw_labels(200, 200)
+    image = coloured(codes)
+    image[:, 40:90, 30:150] = 0
+    path, labels = write_raster(image, "like.tif", nodata=0), write_raster(codes)
+    np.testing.assert_allclose(levels(told_model, [path], [labels])[:5], COLOURS, atol=2)
+    spread = look_from_images([path], [labels], told_model).mean[:5, 4:8].exp() * 127.5
+    assert spread.max() < 6
+
+
+def test_classes_that_the_image_lacks_go_with_the_others(write_raster: Write, told_model: GeneratorModel) -> None:
+    codes = np.full((160, 160), 3, np.uint8)
+    codes[:80] = 2
+    labels = write_raster(codes)
+    found = [
+        levels(told_model, [write_raster(coloured(codes, gain), f"{gain}.tif")], [labels]) for gain in (0.6, 1.0, 1.3)
+    ]
+    for darker, brighter in itertools.pairwise(found):
+        assert (brighter > darker).all()
+    assert np.min(found) >= 0
+    assert np.max(found) <= 255
+
+
+def test_without_labels_the_whole_tells(write_raster: Write, told_model: GeneratorModel) -> None:
+    codes = draw_labels(160, 160)
+    dark, bright = (levels(told_model, [write_raster(coloured(codes, gain), f"{gain}.tif")], []) for gain in (0.6, 1.2))
+    assert (bright.mean(0) > dark.mean(0) + 20).all()
+
+
+def test_from_an_image_by_the_command_line(
+    run: Callable[..., Any], write_raster: Write, tmp_path: Path, told_model: GeneratorModel
+) -> None:
+    """One with labels as `--style-from` paints what `looks add` keeps by a name."""
+    codes = draw_labels(128, 128)
+    labels, like = write_raster(codes), write_raster(coloured(codes), "like.tif")
+    more = tmp_path / "more.safetensors"
+    added = run("looks", "add", "mine", "--image", like, "--labels", labels, "--model", told_model.path, "--out", more)
+    assert added.code == 0, added.err
+    again = run("looks", "add", "mine", "--image", like, "--model", more, "--out", more, "--overwrite")
+    assert (again.code, again.err) == (1, "error: two looks have one name: dim, bright, mine, mine\n")
+    assert geosynth.info(more)["looks"] == ["dim", "bright", "mine"]
+    assert geosynth.info(more)["default look"] == "dim"
+    before, after = load_file(told_model.path), load_file(more)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    common = ["--labels", labels, "--precision", "fp32"]
+    outs = [tmp_path / name for name in ("a.tif", "b.tif")]
+    chosen = (["--model", more, "--look", "mine"], ["--style-from", like, "--style-labels", labels])
+    for out, options in zip(outs, chosen, strict=True):
+        model = [] if "--model" in options else ["--model", told_model.path]
+        done = run("generate", *common, *model, *options, "--out", out)
+        assert done.code == 0, done.err
+    np.testing.assert_array_equal(pixels_of(outs[0]), pixels_of(outs[1]))
+    with rasterio.open(outs[1]) as image:
+        assert "GEOSYNTH_LOOK" not in image.tags()
+        assert "GEOSYNTH_STYLE_SHA256" in image.tags()
+
+
+def test_what_does_not_go_together_is_refused(
+    write_raster: Write, tmp_path: Path, told_model: GeneratorModel, tiny_model: GeneratorModel
+) -> None:
+    codes = draw_labels(64, 64)
+    labels, like = write_raster(codes), write_raster(coloured(codes), "like.tif")
+    off = write_raster(codes, "off.tif", transform=NORTH_UP * NORTH_UP.translation(0.5, 0))
+    far = write_raster(codes, "far.tif", transform=NORTH_UP * NORTH_UP.translation(1000, 0))
+    empty = write_raster(np.zeros_like(coloured(codes)), "empty.tif", nodata=0)
+
+    def refused(error: type[Exception], words: str, model: GeneratorModel = told_model, **options: Any) -> None:
+        with pytest.raises(error, match=words):
+            geosynth.generate(labels, tmp_path / "no.tif", model, SETTINGS, **options)
+        assert not (tmp_path / "no.tif").exists()
+
+    refused(SettingsError, "no look 'x'; its looks are dim, bright", look="x")
+    refused(SettingsError, "no look 'x'; it has no looks", tiny_model, look="x")
+    refused(SettingsError, "one of them decides", look="dim", style=like)
+    refused(SettingsError, "no image to take it from", style_labels=labels)
+    refused(SettingsError, "1 label rasters for 2 images", style=[like, like], style_labels=labels)
+    refused(SettingsError, "is told looks", style=torch.zeros(4))
+    refused(GridError, "off.tif", style=like, style_labels=off)
+    refused(GridError, "no pixel in common", style=like, style_labels=far)
+    refused(DataError, "no pixel to take a look from", style=empty)
+    with pytest.raises(OutputError, match="is an input too"):
+        geosynth.generate(labels, like, told_model, SETTINGS, style=like, overwrite=True)
+    with pytest.raises(SettingsError, match="not told looks"):
+        geosynth.add_look("mine", like, tmp_path / "no.safetensors", tiny_model.path)
+    with pytest.raises(SettingsError, match="letters, digits"):
+        geosynth.add_look("my place", like, tmp_path / "no.safetensors", told_model.path)
+
+
+def test_a_look_that_is_not_whole_is_a_damaged_file(tmp_path: Path, told_model: GeneratorModel) -> None:
+    from safetensors.torch import save_file
+
+    damaged = tmp_path / "damaged.safetensors"
+    tensors = load_file(told_model.path)
+    for change, words in (
+        ({"look.dim.mean": None}, "look 'dim' is not whole: look.dim.mean is missing"),
+        ({"look.bright.mean": torch.zeros(5, 12)}, "look 'bright' is not one of 6 classes and 4 bands"),
+    ):
+        kept = {name: value for name, value in (tensors | change).items() if value is not None}
+        save_file(kept, damaged, metadata=told_model.card.to_metadata())
+        with pytest.raises(CheckpointError, match=words):
+            load_generator(damaged)

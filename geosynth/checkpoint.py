@@ -199,6 +199,8 @@ def save_with_look(model: GeneratorModel, out: str | Path, name: str, look: Look
         SettingsError: if it has a look of that name, its generator is not told looks, or the name cannot be.
         OutputError: if the file cannot be written.
     """
+    if name in model.looks:
+        raise SettingsError(f"{model.path}: has a look {name!r} already; choose another name")
     card = ModelCard.parse({**dict(model.card), "looks": (*model.card.looks, name)})
     write_whole(Path(out), save({**load_file(model.path), **_stored(name, look)}, metadata=card.to_metadata()))
     return Path(out)

@@ -154,7 +154,7 @@ def test_from_an_image_by_the_command_line(
     added = run("looks", "add", "mine", "--image", like, "--labels", labels, "--model", told_model.path, "--out", more)
     assert added.code == 0, added.err
     again = run("looks", "add", "mine", "--image", like, "--model", more, "--out", more, "--overwrite")
-    assert (again.code, again.err) == (1, "error: two looks have one name: dim, bright, mine, mine\n")
+    assert (again.code, again.err) == (1, f"error: {more}: has a look 'mine' already; choose another name\n")
     assert geosynth.info(more)["looks"] == ["dim", "bright", "mine"]
     assert geosynth.info(more)["default look"] == "dim"
     before, after = load_file(told_model.path), load_file(more)

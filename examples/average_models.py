@@ -61,14 +61,14 @@ def _average_into(target: nn.Module, networks: Sequence[nn.Module]) -> None:
         value.copy_(torch.stack([each[name] for each in parameters]).mean(0))
 
 
-def _batches(store: Path, model: GeneratorModel) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+def _batches(store: Path, model: GeneratorModel) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """Labels, styles and noise as a training would end on."""
     patches = PatchModule(
         open_sources(store), model.card.bands, crop_size=_CROP_SIZE, batch_size=_BATCH_SIZE, num_batches=_NUM_BATCHES
     )
     for index, batch in enumerate(patches.train_dataloader()):
         mask = batch["mask"].long()
-        yield mask, *random_inputs(model.card.settings, mask, sample_rngs(0, index, range(len(mask))))
+        yield mask, random_inputs(model.card.settings, mask, sample_rngs(0, index, range(len(mask))), model.look())
 
 
 def main() -> None:

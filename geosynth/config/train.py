@@ -163,10 +163,20 @@ class TrainSettings(Settings):
     """See `GeneratorSettings.stage_noise`."""
     padding: Literal["replicate", "zeros"] = "replicate"
     """See `GeneratorSettings.padding`."""
+    style_lengths: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """For a generator that is told the look of each class, in place of a latent and an encoder: see
+    `GeneratorSettings.style_lengths`. One number, or one for each class; none: it is not told.
+    """
+    style_width: int = Field(16, ge=1)
+    """See `GeneratorSettings.style_width`."""
+    look_name: str = "training"
+    """What the look of the training's own tiles is called in the model, whose first it is, before those of `init`."""
+    colour_change: float = Field(0.5, ge=0, le=1)
+    """Share of the patches with their own look that are seen in other colours; for a generator that is told looks."""
     encoder_width: int = Field(32, ge=1)
     """See `EncoderSettings.base_width`."""
     prior_share: float = Field(0.25, ge=0, le=1)
-    """Share of the batch whose style is drawn as `generate` draws it, and not read from the real image.
+    """Share of the batch whose style is drawn as `generate` draws it, and not read or measured in the real image.
 
     At 1 there is no encoder. The losses that compare a fake with its real image look at the other patches; at all, if
     there is no encoder.
@@ -186,6 +196,11 @@ class TrainSettings(Settings):
 
     They start small and are few, so they learn faster than other weights; 0 keeps them as they are.
     """
+    style_rate: float = Field(8.0, ge=0)
+    """Learning rate of what a generator is told looks with, as a multiple of `generator_rate`.
+
+    It starts from nothing, in a model that may have learned all else.
+    """
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.9)
     """Adam's decay rates of its two running means."""
     kl_weight: float = Field(0.05, ge=0)
@@ -197,6 +212,8 @@ class TrainSettings(Settings):
 
     It holds colours where they belong.
     """
+    style_weight: float = Field(4.0, ge=0)
+    """Weight of the distance between the looks that were told and those measured in the fakes."""
     perceptual_weight: float = Field(0.0, ge=0)
     """Weight of the distance between features of a pretrained network; 0 for none.
 
@@ -283,7 +300,10 @@ class TrainSettings(Settings):
         shared: dict[str, Any] = self.model_dump(include=names | {"noise_channels", "stage_noise", "padding"})
         if self.start == "linear":
             shared["crop_size"] = self.crop_size
-        return GeneratorSettings(num_classes=num_classes, num_bands=num_bands, **shared)
+        if self.style_lengths:
+            lengths = self.style_lengths * (num_classes if len(self.style_lengths) == 1 else 1)
+            shared |= {"latent_size": 0, "style_lengths": lengths, "style_width": self.style_width}
+        return GeneratorSettings.parse({"num_classes": num_classes, "num_bands": num_bands, **shared})
 
     @property
     def generator_warmup(self) -> float:
@@ -292,8 +312,13 @@ class TrainSettings(Settings):
 
     @property
     def has_encoder(self) -> bool:
-        """Whether styles are read from images at all."""
-        return self.prior_share < 1
+        """Whether there is a network that reads styles from images."""
+        return self.prior_share < 1 and not self.style_lengths
+
+    @property
+    def pairs(self) -> bool:
+        """Whether some fakes have the style of their real image, read or measured."""
+        return self.has_encoder or bool(self.style_lengths)
 
     @model_validator(mode="after")
     def _check_parts_that_meet(self) -> Self:
@@ -301,11 +326,13 @@ class TrainSettings(Settings):
         stride = GeneratorSettings(num_classes=1, num_bands=1, depth=self.depth).stride
         if self.crop_size % stride:
             raise ValueError(f"crop_size must be a multiple of {stride} for depth {self.depth!r}")
-        self.generator(1, 1)
+        self.generator(max(1, len(self.style_lengths)), 1)
         if self.batch_size % (self.devices * self.parts):
             raise ValueError(f"batch_size must be a multiple of devices x parts, {self.devices * self.parts}")
         if self.augment and self.diversity_weight and self.diversity_distance == "features":
             raise ValueError("augment changes what features are of: set diversity_distance to pixels")
+        if self.diversity_weight and self.style_lengths:
+            raise ValueError("diversity_weight is for styles without style_lengths")
         if self.diversity_weight and int(self.prior_share * self.batch_size + 1e-9) == 0:
             raise ValueError("diversity_weight needs drawn styles: set prior_share to 1 / batch_size at least")
         return self

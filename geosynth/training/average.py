@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,8 @@ def update_average(average: nn.Module, source: nn.Module, decay: float | Tensor)
 
 
 @torch.no_grad()
-def estimate_norms(generator: SpadeGenerator, batches: Iterable[tuple[Tensor, Tensor, list[Tensor]]]) -> None:
-    """Set the batch norms' statistics to the mean over batches of (labels, latent, noise).
+def estimate_norms(generator: SpadeGenerator, batches: Iterable[tuple[Tensor, dict[str, Any]]]) -> None:
+    """Set the batch norms' statistics to the mean over batches of labels and the generator's other inputs, by name.
 
     Averaged weights never ran in training mode, so their statistics have to be measured (as Schoenfeld et al. 2021 do).
     """
@@ -33,8 +34,8 @@ def estimate_norms(generator: SpadeGenerator, batches: Iterable[tuple[Tensor, Te
         norm.reset_running_stats()
         norm.momentum = None  # cumulative mean
     generator.train()
-    for labels, latent, noise in batches:
-        generator(labels, latent, noise)
+    for labels, inputs in batches:
+        generator(labels, **inputs)
     generator.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,9 +16,11 @@ from torch import Tensor
 
 from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.models.augment import Augmentation
-from geosynth.models.field import random_noise, style_field
+from geosynth.models.field import look_field, random_noise, style_field
 from geosynth.models.generator import check_labels
+from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.patches.transforms import random_dihedral
+from geosynth.training.looks import num_colour_draws
 
 _STYLE_LENGTH = 2048  # pixels over which a drawn style drifts
 
@@ -42,6 +44,12 @@ class TrainBatch:
     """(B, n) numbers that decide how the discriminator's view is changed, see `Augmentation`."""
     sides: Tensor
     """(B, num_classes + 1) bool, the sides of LabelMix, see `label_mix_mask`."""
+    colours: Tensor
+    """(B, n) numbers that change the colours of the real image, see `changed_colours`; n is 0 for a generator that is
+    not told looks.
+    """
+    styles: Tensor
+    """(D, num_classes, style_size, H / 8, W / 8) drawn looks of the rows whose style is drawn; empty likewise."""
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> TrainBatch:
         """The batch with each tensor replaced."""
@@ -62,9 +70,9 @@ class TrainBatch:
 
     def part(self, part: Part) -> TrainBatch:
         """The rows of a part."""
-        second_latents = self.second_latents[part.seconds]
-        whole = self.apply(lambda values: values[part.rows])
-        return TrainBatch(**{**vars(whole), "second_latents": second_latents})
+        whole = vars(self.apply(lambda values: values[part.rows]))
+        drawn = {"second_latents": self.second_latents[part.seconds], "styles": self.styles[part.seconds]}
+        return TrainBatch(**{**whole, **drawn})
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Part:
     rows: slice
     """The rows, counted in the process's share of the batch."""
     seconds: slice
-    """Where the part's second latents stand in `TrainBatch.second_latents`."""
+    """Where the part stands in `TrainBatch.second_latents` and `TrainBatch.styles`."""
     drawn: Tensor
     """(D,) rows, counted in the part, whose style is drawn."""
     paired: Tensor
@@ -121,7 +129,14 @@ def drawn_places(share: float, batch_size: int) -> list[int]:
 
 
 def draw_batch(
-    image: Tensor, mask: Tensor, settings: TrainSettings, generator: GeneratorSettings, *, step: int, rank: int = 0
+    image: Tensor,
+    mask: Tensor,
+    settings: TrainSettings,
+    generator: GeneratorSettings,
+    look: Look | None = None,
+    *,
+    step: int,
+    rank: int = 0,
 ) -> TrainBatch:
     """Turn and flip the patches of one step, if wanted, and draw what the step needs for them.
 
@@ -130,6 +145,7 @@ def draw_batch(
         mask: (B, N, N).
         settings: of the training.
         generator: its settings.
+        look: that styles are drawn from, for a generator that is told looks.
         step: its number, from 0.
         rank: of the process.
 
@@ -148,14 +164,27 @@ def draw_batch(
     latents = [random_style(generator, height, width, rng, drifts=row in drawn) for row, rng in enumerate(rngs)]
     second_latents = [random_style(generator, height, width, rngs[row]) for row in drawn]
     num_changes = Augmentation.NUM_DRAWS if settings.augment else 0
+    changes = torch.stack([torch.rand(num_changes, generator=rng) for rng in rngs])
+    sides = torch.stack([torch.rand(generator.num_classes + 1, generator=rng) for rng in rngs]) < 0.5
+    colours, styles = torch.zeros(len(mask), 0), torch.zeros(len(drawn), 0)
+    if look is not None:
+        count = num_colour_draws(generator.num_classes, generator.num_bands)
+        colours = torch.stack([torch.randn(count, generator=rng) for rng in rngs])
+        own = [place for place in range(settings.batch_size) if place not in everywhere]
+        changed = {own[index] - first_place for index in drawn_places(settings.colour_change, len(own))}
+        colours[[row for row in range(len(mask)) if row not in changed]] = 0
+        drawn_looks = [random_look(generator, look, height, width, rngs[row]) for row in drawn]
+        styles = torch.cat(drawn_looks or [torch.zeros(0, *look.mean.shape, height // STYLE_CELL, width // STYLE_CELL)])
     return TrainBatch(
         image,
         mask,
         [torch.cat(maps) for maps in zip(*noise, strict=True)],
         torch.cat(latents),
         torch.cat(second_latents or [latents[0][:0]]),
-        torch.stack([torch.rand(num_changes, generator=rng) for rng in rngs]),
-        torch.stack([torch.rand(generator.num_classes + 1, generator=rng) for rng in rngs]) < 0.5,
+        changes,
+        sides,
+        colours,
+        styles,
     )
 
 
@@ -178,10 +207,11 @@ def random_style(
         drifts: without, it is the same all over the window.
 
     Returns:
-        (1, latent_size, H / stride, W / stride); for the linear start, which takes no field, (1, latent_size).
+        (1, latent_size, H / stride, W / stride); for the linear start, which takes no field, and for a generator
+        without a latent, (1, latent_size).
     """
     style = torch.randn((1, settings.latent_size), generator=rng)
-    if settings.start == "linear":
+    if settings.start == "linear" or not settings.latent_size:
         return style
     stride = settings.stride
     if not drifts:
@@ -190,11 +220,34 @@ def random_style(
     return style_field(settings, seed, row * stride, column * stride, height, width, _STYLE_LENGTH)
 
 
+def random_look(settings: GeneratorSettings, look: Look, height: int, width: int, rng: torch.Generator) -> Tensor:
+    """Looks of the classes as `generate` gives them to a window somewhere, (1, num_classes, style_size, h, w)."""
+    seed, row, column = (int(torch.randint(2**40, (), generator=rng)) for _ in range(3))
+    stride = settings.stride
+    return look_field(settings, look, seed, row * stride, column * stride, height, width, _STYLE_LENGTH)
+
+
 def random_inputs(
-    settings: GeneratorSettings, mask: Tensor, rngs: Sequence[torch.Generator]
-) -> tuple[Tensor, list[Tensor]]:
-    """Style and noise as `generate` would draw them for each of a batch of (B, H, W) label maps; on its device."""
+    settings: GeneratorSettings, mask: Tensor, rngs: Sequence[torch.Generator], look: Look | None = None
+) -> dict[str, Any]:
+    """Latent, noise and styles as `generate` would draw them for each of a batch of (B, H, W) label maps.
+
+    Args:
+        settings: of the generator.
+        mask: the labels.
+        rngs: one for each map.
+        look: for a generator that is told looks.
+
+    Returns:
+        keywords for the generator, on the device of the labels.
+    """
     height, width = mask.shape[1:]
-    styles = torch.cat([random_style(settings, height, width, rng) for rng in rngs])
+    latents = torch.cat([random_style(settings, height, width, rng) for rng in rngs])
     noise = [random_noise(settings, 1, height, width, rng) for rng in rngs]
-    return styles.to(mask.device), [torch.cat(maps).to(mask.device) for maps in zip(*noise, strict=True)]
+    inputs: dict[str, Any] = {"noise": [torch.cat(maps).to(mask.device) for maps in zip(*noise, strict=True)]}
+    if settings.latent_size:
+        inputs["latent"] = latents.to(mask.device)
+    if look is not None:
+        looks = [random_look(settings, look, height, width, rng) for rng in rngs]
+        inputs["styles"] = torch.cat(looks).to(mask.device)
+    return inputs

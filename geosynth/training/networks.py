@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from geosynth.checkpoint import GeneratorModel
-from geosynth.config import DiscriminatorSettings, EncoderSettings, OasisSettings, TrainSettings
+from geosynth.config import DiscriminatorSettings, EncoderSettings, GeneratorSettings, OasisSettings, TrainSettings
 from geosynth.models.adversary import OasisAdversary, PatchAdversary
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.spectral import load_folded
+from geosynth.models.look_fit import style_range
+from geosynth.models.looks import Look, StyleCodes, StyleModulation
+from geosynth.models.spectral import folded_state, load_folded
 from geosynth.training.average import update_average
 
 Adversary = PatchAdversary | OasisAdversary
@@ -23,13 +25,21 @@ class SpadeNetworks(nn.Module):
         settings: of the training; its seed decides the weights. The caller's random state is left alone.
         num_classes: in the labels.
         num_bands: of the images.
-        initial: a model of such networks, whose generator and encoder to go on from.
+        initial: a model of such networks, whose generator and encoder to go on from; for a generator that is told
+            looks also one with a latent instead, which is left out, at its mean.
+        look: of the training's tiles, for a generator that is told looks.
     """
 
     def __init__(
-        self, settings: TrainSettings, num_classes: int, num_bands: int, initial: GeneratorModel | None = None
+        self,
+        settings: TrainSettings,
+        num_classes: int,
+        num_bands: int,
+        initial: GeneratorModel | None = None,
+        look: Look | None = None,
     ) -> None:
         super().__init__()
+        self.look = look
         generator = settings.generator(num_classes, num_bands)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -38,15 +48,28 @@ class SpadeNetworks(nn.Module):
             self.adversary = _build_adversary(settings, num_classes, num_bands)
             self.average = SpadeGenerator(generator).requires_grad_(False).eval()
         if initial is not None:
-            load_folded(self.generator, initial.generator.state_dict())
+            state = initial.generator.state_dict()
+            if look is not None and not initial.card.settings.style_lengths:
+                state = _with_styles(state, initial.card.settings, self.generator)
+            load_folded(self.generator, state)
             if self.encoder is not None and initial.encoder is not None:
                 load_folded(self.encoder, initial.encoder.state_dict())
+        if look is not None:
+            codes = self.generator.style_codes
+            if initial is None or not initial.card.settings.style_lengths:
+                codes.centre, codes.scale = style_range(look)
+            self.average.style_codes.load_state_dict(dict(codes.named_buffers()), strict=False)
         update_average(self.average, self.generator, decay=0.0)
         self.to(memory_format=torch.channels_last)
 
     def noise_strengths(self) -> list[nn.Parameter]:
         """Weights of the generator that learn at a rate of their own."""
         return [value for name, value in self.generator.named_parameters() if name.endswith("noise_strength")]
+
+    def style_weights(self) -> list[nn.Parameter]:
+        """Weights by which a generator is told looks, likewise."""
+        told = (StyleCodes, StyleModulation)
+        return [value for part in self.generator.modules() if isinstance(part, told) for value in part.parameters()]
 
     def painting_weights(self) -> list[nn.Parameter]:
         """All that learns from the generator's losses: generator and encoder."""
@@ -56,6 +79,18 @@ class SpadeNetworks(nn.Module):
     def judging_weights(self) -> list[nn.Parameter]:
         """All that learns from the discriminator's losses."""
         return list(self.adversary.parameters())
+
+
+def _with_styles(state: dict[str, Tensor], earlier: GeneratorSettings, generator: SpadeGenerator) -> dict[str, Tensor]:
+    """The weights of a generator with a latent as those of one that is told looks, which do nothing yet.
+
+    The start reads classes, latent, noise; and now classes, noise, codes of looks.
+    """
+    start, first = state["start.weight"], earlier.num_classes
+    codes = start.new_zeros(len(start), generator.settings.style_width, *start.shape[2:])
+    kept = [start[:, :first], start[:, first + earlier.latent_size :], codes]
+    weights, statistics = folded_state(generator)
+    return {**weights, **statistics, **state, "start.weight": torch.cat(kept, 1)}
 
 
 def _build_adversary(settings: TrainSettings, num_classes: int, num_bands: int) -> Adversary:

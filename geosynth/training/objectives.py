@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,9 +12,11 @@ from geosynth.config import TrainSettings
 from geosynth.models.adversary import features_of
 from geosynth.models.augment import Augmentation
 from geosynth.models.encoder import reparameterised
+from geosynth.models.looks import local_statistics
 from geosynth.models.losses import Outputs, block_mean_distance, diversity, kl_divergence
 from geosynth.models.perceptual import PerceptualLoss
 from geosynth.training.draws import Part, TrainBatch
+from geosynth.training.looks import changed_colours, style_distance
 from geosynth.training.networks import SpadeNetworks
 
 Losses = dict[str, Tensor]
@@ -53,12 +56,13 @@ class Objectives:
             counts: (num_classes,) pixels of each class in the whole batch; None where the adversary needs none.
         """
         adversary, has_encoder = self.networks.adversary, self.settings.has_encoder
-        fakes, latents, moments = self._paint(batch, part)
+        batch, styles = self._with_looks(batch, part)
+        fakes, latents, moments = self._paint(batch, part, styles)
         fake, second = fakes[: len(batch.mask)], fakes[len(batch.mask) :]
         labels, shown_fake, shown_real = self._shown(fake, batch)
         judged = adversary.judge_both(labels, shown_fake, shown_real)
-        # Without an encoder all patches are compared to their real images, else those whose style was read from them.
-        paired, share = (part.paired, part.paired_share) if has_encoder else (None, 1.0)
+        # All patches are compared to their real images, or those whose style was read or measured in them.
+        paired, share = (part.paired, part.paired_share) if self.settings.pairs else (None, 1.0)
         painting = adversary.for_generator(judged, paired=paired, counts=counts)
         if self.settings.feature_weight and self.settings.discriminator == "patch":
             painting["features"] = painting.get("features", fake.new_zeros(())) * share
@@ -66,11 +70,29 @@ class Objectives:
         if has_encoder:
             distance = kl_divergence(*moments) if moments else fake.new_zeros(())
             painting["kl"] = share * self.settings.kl_weight * distance
+        if styles is not None:
+            network = self.networks.generator
+            distance = style_distance(fake, batch.mask, styles, network.style_codes.scale, network.settings)
+            painting["styles"] = self.settings.style_weight * distance
         if self.wants_second:
             painting["diversity"] = self._diversity(judged.fake, fake, second, latents, batch.mask, part)
         return painting, adversary.for_discriminator(judged, batch.sides, counts=counts)
 
-    def _paint(self, batch: TrainBatch, part: Part) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+    @torch.no_grad()
+    def _with_looks(self, batch: TrainBatch, part: Part) -> tuple[TrainBatch, Tensor | None]:
+        """The patches, some in other colours, and the styles to paint them in: measured in them, or drawn."""
+        settings = self.networks.generator.settings
+        if not settings.style_lengths:
+            return batch, None
+        with torch.autocast(batch.image.device.type, enabled=False):
+            image = changed_colours(batch.image, batch.mask, batch.colours, self.num_classes)
+            styles, _ = local_statistics(image, batch.mask, self.num_classes, settings.style_lengths)
+        image = image.contiguous(memory_format=torch.channels_last)
+        return replace(batch, image=image), styles.index_copy(0, part.drawn, batch.styles)
+
+    def _paint(
+        self, batch: TrainBatch, part: Part, styles: Tensor | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
         """(fakes, their latents, mean and log variance of those that were read from images).
 
         One pass, so that all share their statistics: the B fakes of the patches, then second ones, if wanted, with
@@ -86,7 +108,8 @@ class Objectives:
             latents = torch.cat([latents, batch.second_latents])
             mask = torch.cat([mask, mask[part.drawn]])
             noise = [torch.cat([values, values[part.drawn]]) for values in noise]
-        return self.networks.generator(mask, latents, noise).float(), latents, moments
+        fakes = self.networks.generator(mask, latents if latents.shape[1] else None, noise, styles=styles)
+        return fakes.float(), latents, moments
 
     def _shown(self, fake: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Labels, fake and real images as the discriminator sees them."""

@@ -39,7 +39,7 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
     if settings.init is None:
         return settings
     card = ModelCard.read(model_path(settings.init))
-    networks = _networks(card)
+    networks = _networks(card, told=bool(settings.style_lengths))
     values = settings.model_dump()
     for name, value in networks.items():
         if name in settings.model_fields_set and values[name] != value:
@@ -80,8 +80,11 @@ def with_initial(provenance: dict[str, Any], initial: GeneratorModel) -> dict[st
     return {**provenance, "data": data, "init": init}
 
 
-def _networks(card: ModelCard) -> dict[str, Any]:
+def _networks(card: ModelCard, *, told: bool) -> dict[str, Any]:
+    """Settings of the networks in a file, of which one with a latent may become one that is told looks."""
     generator = card.settings.model_dump(exclude={"num_classes", "num_bands"})
+    if told or card.settings.style_lengths:
+        del generator["latent_size"]  # it has none
     if generator["crop_size"] is None:
         del generator["crop_size"]  # the training's own
     if card.encoder is not None:

@@ -53,12 +53,13 @@ class SpadeStep:
 
     def _build_adam(self) -> torch.optim.Adam:
         """One for all networks: in float16 they share the scale of the gradients."""
-        settings, strengths = self.settings, self.networks.noise_strengths()
-        own_rate = {id(value) for value in strengths}
+        settings, strengths, styles = self.settings, self.networks.noise_strengths(), self.networks.style_weights()
+        own_rate = {id(value) for value in (*strengths, *styles)}
         others = [value for value in self.painting if id(value) not in own_rate]
         rates = {
             "generator": (others, settings.generator_rate),
             "noise": (strengths, settings.generator_rate * settings.noise_rate),
+            "styles": (styles, settings.generator_rate * settings.style_rate),
             "discriminator": (self.judging, settings.discriminator_rate),
         }
         on_gpu = self.fabric.device.type == "cuda"
@@ -96,7 +97,8 @@ class SpadeStep:
     def draw(self, step: int, image: Tensor, mask: Tensor) -> TrainBatch:
         """This process's share of a batch with all random choices of a step; see `draw_batch`."""
         generator = self.networks.generator.settings
-        return draw_batch(image, mask, self.settings, generator, step=step, rank=self.fabric.global_rank)
+        look, rank = self.networks.look, self.fabric.global_rank
+        return draw_batch(image, mask, self.settings, generator, look, step=step, rank=rank)
 
     def update(self, step: int, batch: TrainBatch) -> Losses:
         """One update of each network.
@@ -181,12 +183,12 @@ class SpadeStep:
 
         All processes together.
         """
-        average, seed = self.networks.average, self.settings.seed
+        average, seed, look = self.networks.average, self.settings.seed, self.networks.look
 
-        def batches() -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+        def batches() -> Iterator[tuple[Tensor, dict[str, Any]]]:
             for index, stored in enumerate(self.recent_masks):
                 mask = stored.to(self.fabric.device, torch.long)
-                yield mask, *random_inputs(average.settings, mask, sample_rngs(seed, index, range(len(mask))))
+                yield mask, random_inputs(average.settings, mask, sample_rngs(seed, index, range(len(mask))), look)
 
         estimate_norms(average, batches())
         return average

@@ -19,11 +19,13 @@ from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, writing
 from geosynth.loop import Loop, LossHistory, StepProgress, made_ahead, open_fabric
 from geosynth.models.device import choose_device, keep_freed_memory, plain_memory_error
+from geosynth.models.looks import Look
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.training.draws import TrainBatch
+from geosynth.training.looks import training_look
 from geosynth.training.networks import SpadeNetworks
 from geosynth.training.records import Records, preview_grid
 from geosynth.training.start import job_of, load_checkpoint, load_initial, load_weights, with_initial, with_networks_of
@@ -81,8 +83,8 @@ def train(
     _check_devices(settings.devices)
     sources = open_sources(data)
     with workers(settings.devices, _run, sources, out, settings, fold) as rank:
-        step, card = _run(rank, sources, out, settings, fold, progress)
-    return save_generator(model_path, step.finished_generator(), card, step.networks.encoder)
+        step, card, looks = _run(rank, sources, out, settings, fold, progress)
+    return save_generator(model_path, step.finished_generator(), card, step.networks.encoder, looks=looks)
 
 
 def _check_devices(count: int) -> None:
@@ -99,8 +101,8 @@ def _run(
     settings: TrainSettings,
     fold: str,
     progress: StepProgress = lambda done, total, left: None,
-) -> tuple[SpadeStep, ModelCard]:
-    """One process's part of `train`, up to the trained networks; errors as there."""
+) -> tuple[SpadeStep, ModelCard, dict[str, Look]]:
+    """One process's part of `train`, up to the trained networks and the model's looks; errors as there."""
     legend = sources[0].legend
     initial = load_initial(settings, sources[0])
     # The scaling in which a model's weights were learned stays.
@@ -123,7 +125,12 @@ def _run(
     )
     if rank.index == 0:
         _warn_of_absent_classes(sources, fold)
-    networks = SpadeNetworks(settings, legend.num_classes, len(bands.names), initial)
+    network = settings.generator(legend.num_classes, len(bands.names))
+    look = None
+    if network.style_lengths:
+        known = None if initial is None else initial.looks and initial.look()
+        look = training_look(sources, fold, bands, network, settings.crop_size, known or None)
+    networks = SpadeNetworks(settings, legend.num_classes, len(bands.names), initial, look)
     if checkpoint:
         load_weights(last, checkpoint, networks)
     if rank.index == 0:
@@ -160,9 +167,13 @@ def _run(
     }
     if initial is not None:
         provenance = with_initial(provenance, initial)
-    return step, ModelCard(
+    looks = {} if look is None else {settings.look_name: look}
+    if initial is not None:
+        looks |= {name: one for name, one in initial.looks.items() if name not in looks}
+    card = ModelCard(
         settings=networks.generator.settings, legend=legend, bands=bands, gsd=sources[0].gsd, provenance=provenance
     )
+    return step, card, looks
 
 
 def _fit(loop: Loop, step: SpadeStep, patches: PatchModule, out: Path) -> None:

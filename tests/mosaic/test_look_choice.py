@@ -110,7 +110,7 @@ def test_labels_may_lie_beside_the_image(write_raster: Write, told_model: Genera
     codes = draw_labels(200, 200)
     image = coloured(codes)
     image[:, :50] = 255
-    place = NORTH_UP * NORTH_UP.translation(0, 56)
+    place = NORTH_UP @ NORTH_UP.translation(0, 56)
     labels = write_raster(codes[56:], transform=place)
     np.testing.assert_allclose(levels(told_model, [write_raster(image, "like.tif")], [labels])[:5], COLOURS, atol=2)
 
@@ -177,8 +177,8 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     codes = draw_labels(64, 64)
     labels, like = write_raster(codes), write_raster(coloured(codes), "like.tif")
-    off = write_raster(codes, "off.tif", transform=NORTH_UP * NORTH_UP.translation(0.5, 0))
-    far = write_raster(codes, "far.tif", transform=NORTH_UP * NORTH_UP.translation(1000, 0))
+    off = write_raster(codes, "off.tif", transform=NORTH_UP @ NORTH_UP.translation(0.5, 0))
+    far = write_raster(codes, "far.tif", transform=NORTH_UP @ NORTH_UP.translation(1000, 0))
     empty = write_raster(np.zeros_like(coloured(codes)), "empty.tif", nodata=0)
 
     def refused(error: type[Exception], words: str, model: GeneratorModel = told_model, **options: Any) -> None:

@@ -25,7 +25,8 @@ SETTINGS = GeneratorSettings(
 def inputs(seed, batch=2):
     rng = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, (batch, 32, 32), generator=rng)
-    return labels, torch.randn((batch, 3), generator=rng), random_noise(SETTINGS, batch, 32, 32, rng)
+    latent = torch.randn((batch, 3), generator=rng)
+    return labels, {"latent": latent, "noise": random_noise(SETTINGS, batch, 32, 32, rng)}
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def trained():
     generator = SpadeGenerator(SETTINGS, spectral_norm=True)
     with torch.no_grad():
         for seed in range(2):
-            generator(*inputs(seed))
+            labels, others = inputs(seed)
+            generator(labels, **others)
     return generator
 
 

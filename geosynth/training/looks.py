@@ -1,0 +1,118 @@
+"""Looks in training: that of the training's own tiles, and images in the colours of places that no training has.
+
+A generator that is told looks (`TrainSettings.style_lengths`) paints each patch in the styles measured in its real
+image. Where that image's colours are changed first, and what is measured with them, the styles have to carry the look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geosynth.config import BandSettings, GeneratorSettings
+from geosynth.errors import DataError
+from geosynth.models.look_fit import TileStyles, fit_look
+from geosynth.models.looks import Look, local_statistics
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.tiles import TileView
+
+_MAX_TILES = 400  # more change the look little
+
+# Standard deviations of the changes: logarithms of exponents and gains, and offsets of values in [0, 1].
+_GAMMA, _GAMMA_OF_BAND = 0.25, 0.12
+_MIXING = 0.07  # of each band with each other one
+_GAIN, _GAIN_OF_BAND = 0.15, 0.12
+_OFFSET, _OFFSET_OF_BAND = 0.07, 0.06
+_CLASS_GAIN, _CLASS_GAIN_OF_BAND = 0.12, 0.05
+_CLASS_OFFSET, _CLASS_OFFSET_OF_BAND = 0.04, 0.05
+_SOFT_EDGE = 5  # pixels over which a class's change gives way to its neighbour's
+
+
+def training_look(
+    sources: Sequence[PatchSource],
+    fold: str,
+    bands: BandSettings,
+    settings: GeneratorSettings,
+    tile_size: int,
+    known: Look | None,
+) -> Look:
+    """The look of a fold, of tiles spread evenly over it; `known` gives what classes lack there, see `fit_look`.
+
+    Raises:
+        DataError: if there is no such tile.
+    """
+    parts: list[TileStyles] = []
+    views = [TileView(source, fold, tile_size, tile_size, max_nodata=0.5) for source in sources]
+    step = max(1, -(-sum(map(len, views)) // _MAX_TILES))
+    for view in views:
+        for window in view[::step]:
+            image, labels = view.source.read(window)
+            values = bands.to_network(torch.from_numpy(image.astype(np.float32)).unsqueeze(0))
+            classes = torch.from_numpy(labels).long().unsqueeze(0)
+            parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
+    if not parts:
+        raise DataError(
+            f"{sources[0].path}: fold {fold!r} has no tile of {tile_size} px to measure a look in; choose a smaller"
+            " crop_size"
+        )
+    return fit_look(TileStyles.joined(parts), known)
+
+
+def num_colour_draws(num_classes: int, num_bands: int) -> int:
+    """How many standard normal numbers `changed_colours` takes for an image."""
+    return 3 * (1 + num_bands) + num_bands**2 + 2 * (1 + num_bands) * (num_classes + 1)
+
+
+def changed_colours(image: Tensor, labels: Tensor, draws: Tensor, num_classes: int) -> Tensor:
+    """Images as another sensor, light or season might show them: exponents, casts, gains and offsets, also by class.
+
+    Args:
+        image: (B, num_bands, H, W) in [-1, 1].
+        labels: (B, H, W); `num_classes` where there is no class.
+        draws: (B, `num_colour_draws`) standard normal; an image whose numbers are all zero stays as it is.
+        num_classes: of the labels.
+    """
+    bands, used = image.shape[1], 0
+
+    def normal(*shape: int) -> Tensor:
+        nonlocal used
+        count = int(np.prod(shape))
+        used += count
+        return draws[:, used - count : used].view(-1, *shape)
+
+    values = (image + 1) / 2
+    gamma = _GAMMA * normal(1, 1, 1) + _GAMMA_OF_BAND * normal(bands, 1, 1)
+    values = values.clamp(min=1e-3) ** gamma.exp()
+    mixing = torch.eye(bands, device=image.device) + _MIXING * normal(bands, bands)
+    values = (mixing @ values.flatten(2)).view_as(values)
+    values = values * (_GAIN * normal(1, 1, 1) + _GAIN_OF_BAND * normal(bands, 1, 1)).exp()
+    values = values + _OFFSET * normal(1, 1, 1) + _OFFSET_OF_BAND * normal(bands, 1, 1)
+    gain = (_CLASS_GAIN * normal(1, num_classes + 1) + _CLASS_GAIN_OF_BAND * normal(bands, num_classes + 1)).exp()
+    offset = _CLASS_OFFSET * normal(1, num_classes + 1) + _CLASS_OFFSET_OF_BAND * normal(bands, num_classes + 1)
+    maps = F.one_hot(labels.long(), num_classes + 1).permute(0, 3, 1, 2).to(values.dtype)
+    reach = _SOFT_EDGE // 2
+    maps = F.avg_pool2d(F.pad(maps, (reach,) * 4, mode="replicate"), _SOFT_EDGE, stride=1).flatten(2)
+    middle = values.mean((2, 3), keepdim=True)
+    values = (values - middle) * (gain @ maps).view_as(values) + middle + (offset @ maps).view_as(values)
+    return (2 * values - 1).clamp(-1, 1)
+
+
+def style_distance(fake: Tensor, labels: Tensor, styles: Tensor, scale: Tensor, settings: GeneratorSettings) -> Tensor:
+    """How far the styles measured in fakes are from those they were told, mean over patches, their classes and numbers.
+
+    Args:
+        fake: (B, num_bands, H, W).
+        labels: (B, H, W).
+        styles: (B, num_classes, style_size, H / 8, W / 8).
+        scale: (style_size,) of the numbers.
+        settings: of the generator.
+    """
+    found, pixels = local_statistics(fake, labels, settings.num_classes, settings.style_lengths)
+    gaps = ((found - styles) / scale.view(-1, 1, 1)).abs().mean(2)
+    count = pixels.sum((2, 3))
+    of_class = (gaps * pixels).sum((2, 3)) / count.clamp(min=1)
+    return (of_class.sum(1) / (count > 0).sum(1).clamp(min=1)).mean()

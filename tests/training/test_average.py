@@ -72,7 +72,10 @@ def test_average_of_decay_zero_paints_what_the_source_does(trained):
         strict=False,
     )
     with torch.no_grad():
-        torch.testing.assert_close(average.eval()(*inputs(9)), trained.eval()(*inputs(9)), rtol=1e-4, atol=1e-5)
+        labels, others = inputs(9)
+        torch.testing.assert_close(
+            average.eval()(labels, **others), trained.eval()(labels, **others), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_average_runs(trained):

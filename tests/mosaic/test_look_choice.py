@@ -20,9 +20,9 @@ from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GridError, OutputError, SettingsError
 from geosynth.grid import Window, absolute_origin
-from geosynth.mosaic.cluster import PortablePainter
 from geosynth.mosaic.looks import look_from_images
 from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.labels import LabelRaster
 from rasters import NORTH_UP, draw_labels, pixels_of
 

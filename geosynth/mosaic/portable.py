@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -11,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geosynth.errors import GeosynthError, OutputError
+
+_FULL = 1 << 16  # bytes that are free on a disk to which nothing can be written
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -51,8 +54,17 @@ def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
     except GeosynthError:  # some are OSErrors, and say it already
         raise
     except failures as error:
-        reason = getattr(error, "strerror", None) or str(error.__cause__ or error).strip().split("\n")[0]
+        reason = getattr(error, "strerror", None) or _full(path) or str(error.__cause__ or error).strip().split("\n")[0]
         raise OutputError(f"{path}: cannot be written: {reason}") from error
+
+
+def _full(path: Path) -> str | None:
+    """That the disk of an output is full, which libraries do not say."""
+    with suppress(OSError):
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        if shutil.disk_usage(nearest).free < _FULL:
+            return os.strerror(errno.ENOSPC)
+    return None
 
 
 @contextmanager
@@ -73,11 +85,12 @@ def replacing(path: Path, *also: type[Exception], folder: Path | None = None) ->
         OutputError: if it cannot be written.
     """
     name = f".{path.stem[:100]}.{uuid.uuid4().hex}.partial{path.suffix}"  # two processes may write one file at a time
-    with writing(path, *also), parents_of(path):
+    with parents_of(path):
         partial = (folder or path.parent) / name
         try:
-            yield partial
-            replace(partial, path)
+            with writing(path, *also):
+                yield partial
+                replace(partial, path)
         finally:
             delete(partial)
 

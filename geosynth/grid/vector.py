@@ -53,6 +53,8 @@ def write_table(table: gpd.GeoDataFrame, path: Path) -> None:
             moved.to_file(partial, driver="GeoJSON", layer=layer, COORDINATE_PRECISION=12)
         else:
             table.to_file(partial, driver=_DRIVERS[suffix], layer=layer)
+        if suffix not in PARQUET and len(gpd.read_file(partial, engine="pyogrio")) != len(table):  # see raster.written
+            raise pyogrio.errors.DataSourceError("its rows cannot be read back")
 
 
 def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:

@@ -7,7 +7,11 @@ COG. That is the fastest way found at this memory, and needs about 2.3 times the
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import logging
+import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,15 +25,16 @@ import rasterio.shutil
 from odc.geo.geobox import GeoBox
 from PIL import Image
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 
 from geosynth.config.bands import rgb_bands
 from geosynth.files import delete, parents_of, replacing, writing
 from geosynth.grid import Window
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.read import CACHE_BYTES
+from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 
 _BLOCK = 512
+_HEADERS = 1 << 18  # bytes of a scratch file beside its blocks, at most
 _SIDECARS = (".aux.xml", ".ovr", ".msk")
 
 
@@ -82,11 +87,13 @@ class CogWriter:
         self.nodata = nodata
         self.colours = colours
         self.folder = folder or path.parent
+        self._written = WrittenPixels()
+        self._blocks: set[tuple[int, int]] = set()  # of the scratch file, that hold data
         self._scratch = self.folder / f".{path.stem}.{uuid.uuid4().hex}.partial.scratch.tif"
 
     def __enter__(self) -> Self:
         height, width = self.geobox.shape
-        with contextlib.ExitStack() as stack, writing(self.path, RasterioError):
+        with contextlib.ExitStack() as stack, writing(self.path, *GDAL_ERRORS):
             stack.enter_context(parents_of(self.path))
             stack.callback(self._delete_scratch)
             stack.enter_context(
@@ -116,28 +123,48 @@ class CogWriter:
     def write(self, window: Window, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> None:
         """Write (bands, height, width) at a window; `valid` is (height, width), used if the file is masked."""
         place = tuple((part.start, part.stop) for part in window.slices)
-        with writing(self.path, RasterioError):
-            self._dataset.write(np.where(valid, pixels, self.nodata or 0).astype(self.dtype, copy=False), window=place)
+        with writing(self.path, *GDAL_ERRORS):
+            if valid.any():
+                rows, columns = (range(part.start // _BLOCK, -(-part.stop // _BLOCK)) for part in window.slices)
+                self._blocks.update(itertools.product(rows, columns))
+            self._check_space(1)
+            pixels = np.where(valid, pixels, self.nodata or 0).astype(self.dtype, copy=False)
+            self._dataset.write(pixels, window=place)
             if self.masked:
                 self._dataset.write_mask(valid, window=place)
+        self._written.add(window, pixels, valid if self.masked else None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._stack:
-            with writing(self.path, RasterioError):
+            with writing(self.path, *GDAL_ERRORS):
                 self._dataset.close()
             if kind is None:
-                with replacing(self.path, RasterioError, folder=self.folder) as partial:
+                with replacing(self.path, *GDAL_ERRORS, folder=self.folder) as partial:
                     self._finish(partial)
                 for sidecar in _SIDECARS:  # of an image that was there before: GDAL would believe them
                     delete(Path(f"{self.path}{sidecar}"))
+
+    def _check_space(self, share: float) -> None:
+        """Refuse to go on if the scratch file has no room: on a full disk GDAL may read a torn directory forever.
+
+        Args:
+            share: of the size of all blocks written so far that the file needs.
+        """
+        sample = np.dtype(self.dtype).itemsize * len(self.band_names) + self.masked / 8  # bytes a pixel
+        there = self._scratch.stat().st_blocks * 512
+        needed = share * len(self._blocks) * _BLOCK**2 * sample + _HEADERS - there
+        if shutil.disk_usage(self.folder).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _delete_scratch(self) -> None:
         for suffix in ("", *_SIDECARS):
             delete(Path(f"{self._scratch}{suffix}"))
 
     def _finish(self, out: Path) -> None:
+        factors = _overview_factors(max(self.geobox.shape))
+        self._check_space(5 / 3 if factors else 1)  # overviews, which are cut into blocks too
         with _quiet(), rasterio.open(self._scratch, "r+") as dataset:
             dataset.colorinterp = colour_interpretation(self.band_names)
             for index, name in enumerate(self.band_names, start=1):
@@ -145,24 +172,28 @@ class CogWriter:
             dataset.update_tags(**self.tags)
             if self.colours is not None:
                 dataset.write_colormap(1, self.colours)
-            factors = _overview_factors(max(dataset.shape))
             if factors:
                 dataset.build_overviews(factors, Resampling[self.overviews])
-        with _quiet():
-            rasterio.shutil.copy(
-                str(self._scratch),
-                str(out),
-                driver="COG",
-                compress=self.compress,
-                predictor="yes",
-                overview_predictor="yes",
-                blocksize=_BLOCK,
-                bigtiff="if_safer",
-                statistics="yes",
-                overviews="force_use_existing",
-                num_threads="all_cpus",
-                **self._level,
-            )
+        try:
+            with _quiet():
+                rasterio.shutil.copy(
+                    str(self._scratch),
+                    str(out),
+                    driver="COG",
+                    compress=self.compress,
+                    predictor="yes",
+                    overview_predictor="yes",
+                    blocksize=_BLOCK,
+                    bigtiff="if_safer",
+                    statistics="yes",
+                    overviews="force_use_existing",
+                    num_threads="all_cpus",
+                    **self._level,
+                )
+        except GDAL_ERRORS:  # which has deleted the file that filled the disk
+            self._check_space(2)
+            raise
+        self._written.check(out)
 
     @property
     def _level(self) -> dict[str, int]:
@@ -186,7 +217,7 @@ def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
         seen = pixels[:, mask != 0]
         low, high = np.percentile(seen, (2, 98)) if seen.size else (0.0, 1.0)
         pixels = (255 * ((pixels - low) / max(high - low, 1e-9)).clip(0, 1)).round().astype(np.uint8)
-    with replacing(preview, RasterioError) as partial:
+    with replacing(preview, *GDAL_ERRORS) as partial:
         Image.fromarray(np.dstack([*pixels, mask])).save(partial, format="PNG")
 
 

@@ -19,10 +19,9 @@ import pandas as pd
 import rasterio
 import shapely
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
 
 from geosynth.errors import DataError, OutputError, SettingsError
-from geosynth.files import check_output, writing
+from geosynth.files import check_output, delete, writing
 from geosynth.grid import TilePlan, Window, crop
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.grid.window import Edge
@@ -31,6 +30,7 @@ from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.class_table import label_profile
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource, Progress, Scene
+from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 from geosynth.unfinished import UnfinishedWork
 
 _MANIFEST = "export.json"
@@ -206,7 +206,7 @@ def export_tiles(
         return out
     rows = {_part(*row): row for number, view in enumerate(views) for row in _rows(number, view)}
     job = {name: [values[name] for values in settings] for name in settings[0]}
-    with writing(out, RasterioError), work.open(job, len(rows)):
+    with writing(out, *GDAL_ERRORS), work.open(job, len(rows)):
         for folder in ("image", "labels"):
             (work.result / folder).mkdir(parents=True, exist_ok=True)
         finished = work.done()
@@ -305,26 +305,31 @@ def _write_image(
         "predictor": 3 if pixels.dtype.kind == "f" else 2,
         **colour_profile(bands),
     }
-    with _new_tile(path, place, profile) as dataset:
+    valid = labels < source.legend.num_classes
+    with _new_tile(path, place, profile, pixels, None if valid.all() else valid) as dataset:
         dataset.colorinterp = colour_interpretation(bands)
         dataset.descriptions = bands
-        dataset.write(pixels)
-        valid = labels < source.legend.num_classes
-        if not valid.all():
-            dataset.write_mask(valid)
 
 
 def _write_labels(path: Path, source: PatchSource, labels: npt.NDArray[np.uint8], place: GeoBox) -> None:
     legend = source.legend
     profile = label_profile(legend, legend.nodata_code)
-    with _new_tile(path, place, profile) as dataset:
+    codes = legend.decode(labels, legend.nodata_code).astype(profile["dtype"])
+    with _new_tile(path, place, profile, codes[np.newaxis]) as dataset:
         if profile["dtype"] in ("uint8", "uint16"):  # TIFF has no other colour tables
             dataset.write_colormap(1, {entry.code: (*entry.rgb, 255) for entry in legend.classes})
-        dataset.write(legend.decode(labels, legend.nodata_code).astype(profile["dtype"]), 1)
 
 
 @contextlib.contextmanager
-def _new_tile(path: Path, place: GeoBox, profile: dict[str, Any]) -> Iterator[Any]:
+def _new_tile(
+    path: Path,
+    place: GeoBox,
+    profile: dict[str, Any],
+    pixels: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_] | None = None,
+) -> Iterator[Any]:
+    """A GeoTIFF that can be described in the context, before its pixels (bands, height, width) are written."""
+    delete(path)  # half-written, after a kill
     height, width = place.shape
     common = {"driver": "GTiff", "height": height, "width": width, "compress": "deflate", "blockysize": height}
     crs = place.crs.to_wkt() if place.crs else None
@@ -333,6 +338,12 @@ def _new_tile(path: Path, place: GeoBox, profile: dict[str, Any]) -> Iterator[An
         rasterio.open(path, "w", crs=crs, transform=place.affine, **{**common, **profile}) as dataset,
     ):
         yield dataset
+        dataset.write(pixels)
+        if valid is not None:
+            dataset.write_mask(valid)
+    written = WrittenPixels()
+    written.add(Window(0, 0, height, width), pixels, valid)
+    written.check(path)
 
 
 def _write_index(views: Sequence[TileView], names: list[list[str]], out: Path) -> None:

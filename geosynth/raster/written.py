@@ -1,0 +1,53 @@
+"""What was written through GDAL is read back before it gets its name: closing a file, GDAL swallows a full disk."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+
+from geosynth.grid import Window
+
+GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError)  # the second: of files that are copied
+
+
+class WrittenPixels:
+    """Checksums of the pixels written to a raster, for a comparison with those of the closed file."""
+
+    def __init__(self) -> None:
+        self._checksums: dict[Window, tuple[int, int | None]] = {}
+
+    def add(self, window: Window, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None) -> None:
+        """Remember (bands, height, width) as written at a window, and its mask (height, width) if there is one."""
+        self._checksums[window] = _checksum(pixels), None if valid is None else _checksum(valid)
+
+    def check(self, path: Path) -> None:
+        """Read a GeoTIFF that is closed, with its overviews.
+
+        Raises:
+            RasterioError: if it cannot be read, or holds anything else than what was written.
+        """
+        with rasterio.open(path) as dataset:
+            for window, (pixels, valid) in self._checksums.items():
+                place = tuple((part.start, part.stop) for part in window.slices)
+                if _checksum(dataset.read(window=place)) != pixels or (
+                    valid is not None and _checksum(dataset.read_masks(1, window=place) != 0) != valid
+                ):
+                    raise RasterioError("its pixels cannot be read back")
+            overviews = len(dataset.overviews(1))
+        for level in range(overviews):
+            with rasterio.open(path, overview_level=level) as dataset:
+                for (row, column), window in dataset.block_windows(1):
+                    if dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1) is None:
+                        raise RasterioError("its overviews have holes")
+                    dataset.read(window=window)
+
+
+def _checksum(values: npt.NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).data)

@@ -39,6 +39,7 @@ from geosynth.models.device import full_float32
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.modulation import SpadeModulation
 from geosynth.models.replay import Replay
+from geosynth.models.trials import kernel_trials
 from geosynth.mosaic.painter import CELL, Painter
 from levers import Network
 
@@ -183,6 +184,9 @@ def right(results: Results) -> None:
         torch.cuda.set_sync_debug_mode("default")
     pending()
     results.add("right/painting waits", 0)
+    results.add("right/kernels that passed their trial", len(kernel_trials._passed))
+    results.add("right/a kernel failed its trial", kernel_trials._failed)
+    results.add("right/painting is replayed", painter.network_pass.enabled)
     learning_is_right(results)
 
 
@@ -207,8 +211,6 @@ def learning_is_right(results: Results) -> None:
             }
         )
         with full_float32():
-            from training import build_step
-
             steps = [build_step(settings, DEVICE) for _ in range(2)]
             steps[1]._replay.enabled = False
             worst = 0.0

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
 from geosynth.config.networks import Depth
 from geosynth.errors import CheckpointError, OutputError, SettingsError
-from geosynth.files import check_output, sha256_of, write_whole
+from geosynth.files import check_output, refuse_inputs, sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.legend import Legend
 from geosynth.models.device import choose_device
@@ -262,6 +262,7 @@ def import_spade(
     if out.suffix != ".safetensors":
         raise OutputError(f"{out}: the name of a model file must end in .safetensors")
     check_output(out, overwrite=overwrite)
+    refuse_inputs(out, [generator, encoder, legend])
     legend = Legend.load(legend)
     network = read_generator(read_state(generator), str(generator), depth=depth, crop_size=crop_size)
     style = None if encoder is None else read_encoder(read_state(encoder), str(encoder))

@@ -7,11 +7,11 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from geosynth.errors import GeosynthError, OutputError
+from geosynth.errors import DataError, GeosynthError, OutputError
 
 _FULL = 1 << 16  # bytes that are free on a disk to which nothing can be written
 
@@ -35,6 +35,27 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path}: exists already; choose another name or say --overwrite")
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: cannot be written: {nearest} is not a folder that may be written to")
+
+
+def refuse_inputs(path: Path, inputs: Iterable[object]) -> None:
+    """Refuse an output that is an input too; those that are no paths, or of nothing that exists, pass.
+
+    Raises:
+        OutputError: one line.
+    """
+    for source in inputs:
+        if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
+            raise OutputError(f"{path}: is an input too and would be lost; choose another name")
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuse the name of an item that would lead out of the folder in which files are called by it.
+
+    Raises:
+        DataError: one line.
+    """
+    if name in (".", "..") or any(part in name for part in ("/", "\\", "\0")):
+        raise DataError(f"{where}: the name {name!r} cannot be that of a file; take out slashes and dots")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError
+from geosynth.files import refuse_inputs
 from geosynth.mosaic.generate import (
     FileOptions,
     Model,
@@ -90,6 +91,10 @@ def generate_many(
     _refuse_among_labels(labels, out if each else out.parent)
     files = label_files(labels) if each else []
     images = _names(files, out) if each else [out]
+    inputs: list[object] = [*files, labels, model, *style_files(style, style_labels), options.get("legend")]
+    for image in images:
+        for sample in range(samples):
+            refuse_inputs(image if samples == 1 else _sample_name(image, sample, samples), inputs)
     joined = samples > 1 and not each and is_zarr_name(out)
     overwrite = options.get("overwrite", False)
     if joined:

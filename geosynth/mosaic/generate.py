@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError, SettingsError
-from geosynth.files import check_output
+from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import BlockPlan, absolute_origin, differing_pixel_size, ground_sampling_distance
 from geosynth.legend import Legend
 from geosynth.mosaic.blend import KEPT_BYTES, make_painter
@@ -348,9 +348,7 @@ def check_places(out: Path, inputs: Sequence[object], *, preview: bool, stac: bo
         check_output(path, overwrite=overwrite)
         if path.is_dir() and not is_generated(path):
             raise OutputError(f"{path}: is a folder, and not an image of geosynth; choose another name")
-        for source in inputs:
-            if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
-                raise OutputError(f"{path}: is an input too and would be lost; choose another name")
+        refuse_inputs(path, inputs)
 
 
 def is_zarr_name(out: Path) -> bool:

@@ -82,7 +82,7 @@ def check_inside(window: Window, whole: Window, name: str) -> None:
 
 
 def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Mask:
-    """Where pixels hold data, (height, width): no band is NaN, and some band is not its nodata value.
+    """Where pixels hold data, (height, width): each band is a finite number, and some band is not its nodata value.
 
     Args:
         values: (bands, height, width).
@@ -97,7 +97,7 @@ def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Ma
                 valid |= band != band.dtype.type(hole)
         else:  # an integer stays one: bytes compared to a float would all become floats
             valid |= band != (int(hole) if float(hole).is_integer() else hole)
-    return valid & ~np.isnan(values).any(axis=0) if values.dtype.kind == "f" else valid
+    return valid & np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else valid
 
 
 # Of files that are taken for rasters where a folder is named. JPEG and PNG files there may as well be previews.

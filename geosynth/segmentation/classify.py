@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from geosynth.errors import OutputError
-from geosynth.files import check_output
+from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import BlockPlan, Window, absolute_origin, differing_pixel_size
 from geosynth.models.device import plain_memory_error
 from geosynth.raster.bands import open_bands
@@ -71,8 +71,7 @@ def classify(
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{out}: the label raster is a GeoTIFF; say a name that ends in .tif")
     check_output(out, overwrite=overwrite)
-    if out.exists() and Path(image).exists() and out.samefile(image):
-        raise OutputError(f"{out}: is an input too and would be lost; choose another name")
+    refuse_inputs(out, [image, model])
     segmenter = model if isinstance(model, Segmenter) else load_segmenter(model, device)
     bands = segmenter.card.bands
     raster = open_bands(image, bands.names, bands.dtype, "segmenter")

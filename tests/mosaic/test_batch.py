@@ -238,6 +238,17 @@ def test_names_that_would_clash(tiles: Path, tmp_path: Path, tiny_model: Generat
         geosynth.generate_many(tiles, tmp_path / "out.tif", tiny_model, samples=0)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_labels_are_not_replaced_by_their_image(
+    overwrite: bool, tiles: Path, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    for labels in tiles.glob("*.tif"):
+        before = labels.read_bytes()
+        with pytest.raises(OutputError, match=rf"{labels.name}: is an input too and would be lost"):
+            geosynth.generate_many(labels, tiles, tiny_model, FP32, each=True, overwrite=overwrite)
+        assert labels.read_bytes() == before
+
+
 def test_labels_are_brought_to_the_models_pixels(
     tmp_path: Path, codes: np.ndarray, tiny_model: GeneratorModel, caplog: pytest.LogCaptureFixture
 ) -> None:

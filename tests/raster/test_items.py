@@ -103,6 +103,19 @@ def test_stac_asset_keys_can_be_chosen(tmp_path: Path) -> None:
         read_items(path, image_asset="B", labels_asset="grass")
 
 
+@pytest.mark.parametrize(
+    ("href", "path"),
+    [
+        ("im/s%200.tif", "{folder}/im/s 0.tif"),
+        ("file:///data/s%200.tif", "/data/s 0.tif"),
+        ("https://host/s%200.tif", "https://host/s%200.tif"),
+    ],
+)
+def test_references_of_stac_are_decoded_where_they_name_files(href: str, path: str, tmp_path: Path) -> None:
+    listed = write_json(tmp_path / "item.json", stac_item("a", {"image": href, "labels": "l.tif"}))
+    assert [item.image for item in read_items(listed)] == [path.format(folder=tmp_path)]
+
+
 def test_extra_maps_are_columns(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "list.csv", [{**row, "nlcd": "n.tif"} for row in ROWS])
     assert [item.extras for item in read_items(path, extras=["nlcd"])] == [{"nlcd": str(tmp_path / "n.tif")}] * 2
@@ -117,6 +130,10 @@ def test_extra_maps_are_columns(tmp_path: Path) -> None:
         ("list.csv", "image,labels\na,\n", "row 1: no value for 'labels'"),
         ("list.csv", "image,labels,fold\na,b,training\n", "fold 'training' is none of train, val, test"),
         ("list.csv", "image,labels\n", "lists no pairs"),
+        ("list.csv", "image,labels,name\na,b,../../c\n", "name '../../c' cannot be that of a file"),
+        ("list.csv", "image,labels,name\na,b,/c\n", "name '/c' cannot be that of a file"),
+        ("list.csv", "image,labels,name\na,b,..\n", "name '..' cannot be that of a file"),
+        ("list.csv", "image,labels,name\na,b,..\\c\n", "cannot be that of a file"),
         ("list.csv", "\0", "lists no pairs|cannot be read"),
         ("list.json", "{", "cannot be read as a list"),
         ("list.json", "[1]", "lists no pairs"),

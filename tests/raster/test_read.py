@@ -282,3 +282,12 @@ def test_each_odd_file_is_described_or_refused_in_one_line(real_data: Path) -> N
     placed = {"au-gcp.tif", "RGB.byte.gcp.vrt", "RGB.byte.rpc.vrt", "compdcs.vrt", "white-gemini-iv.vrt"}
     assert placed | {"corrupt.tif", "RGB.nc"} <= set(refused)
     assert {name for name in refused if name.endswith(".tif")} == {"au-gcp.tif", "corrupt.tif"}
+
+
+def test_infinite_values_are_no_data(tmp_path: Path) -> None:
+    values = np.array([[[1, np.inf, -np.inf, np.nan]], [[1, 2, 3, 4]]], np.float32)
+    path = tmp_path / "image.tif"
+    with rasterio.open(path, "w", driver="GTiff", height=1, width=4, count=2, dtype="float32") as dataset:
+        dataset.write(values)
+    _, valid = open_raster(path).read(Window(0, 0, 1, 4))
+    np.testing.assert_array_equal(valid, [[True, False, False, False]])

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from geosynth.errors import DataError, SettingsError
+from geosynth.files import check_name
 from geosynth.grid.split import FOLDS
 from geosynth.raster.read import RASTER_SUFFIXES
 from geosynth.raster.remote import files_named
@@ -143,7 +145,8 @@ def _from_stac(
             raise DataError(
                 f"{where}: no asset {' or '.join(wanted)}; it has {', '.join(assets)}: choose with {option}"
             )
-        return str(assets[key]["href"])
+        where_to = str(assets[key]["href"])
+        return where_to if "://" in where_to else unquote(where_to)  # a reference of a URI, as RFC 3986 has it
 
     return {
         "image": href("--image-asset", [image_asset] if image_asset else _IMAGE_KEYS),
@@ -165,14 +168,16 @@ def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Pat
         name = text(column)
         if name is None:
             raise DataError(f"{where}: no value for {column!r}; there are: {', '.join(map(str, row))}")
-        name = name.removeprefix("file://")
+        if name.startswith("file://"):
+            name = unquote(name.removeprefix("file://"))
         return name if "://" in name or name.startswith("/vsi") else str(folder / name)
 
-    fold = text("fold")
+    name, fold = text("name") or "", text("fold")
+    check_name(name, where)
     if fold is not None and fold not in FOLDS:
         raise DataError(f"{where}: fold {fold!r} is none of {', '.join(FOLDS)}")
     maps = {name: file(name) for name in extras}
-    return Item(file("image"), file("labels"), text("name") or "", fold, text("date"), maps)
+    return Item(file("image"), file("labels"), name, fold, text("date"), maps)
 
 
 def _expand(paths: Paths, what: str) -> list[str]:

@@ -20,6 +20,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, SettingsError
+from geosynth.files import check_name
 from geosynth.grid import SpatialSplit, TilePlan, Window, ground_sampling_distance
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
@@ -56,6 +57,9 @@ class Scene:
     """The label file."""
     date: str | None = None
     """Of the imagery, as its source says it."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name, self.image or "a scene")  # tiles are called by it
 
     @property
     def is_complete(self) -> bool:

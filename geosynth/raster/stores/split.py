@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from geosynth.errors import DataError, SettingsError
-from geosynth.files import check_output
+from geosynth.files import check_output, refuse_inputs
 from geosynth.grid.split import FOLDS, SHARES
 from geosynth.grid.vector import check_suffix
 from geosynth.raster.remote import is_remote
@@ -67,7 +67,7 @@ def split(
         SettingsError, DataError, GridError, OutputError: one line each.
     """
     sources = open_sources(data)
-    files = _files(sources, None if out is None else Path(out), overwrite)
+    files = _files(sources, None if out is None else Path(out), [polygons, scenes], overwrite)
     if keep:
         _check_keepable(data, sources)
     if by not in ("blocks", "clusters", "polygons", "scenes"):
@@ -132,7 +132,9 @@ def _read_list(path: Path) -> dict[str, str]:
     return {row["scene"].strip(): row["fold"].strip() for row in rows}
 
 
-def _files(sources: Sequence[PatchSource], out: Path | None, overwrite: bool) -> list[Path | None]:
+def _files(
+    sources: Sequence[PatchSource], out: Path | None, inputs: Sequence[object], overwrite: bool
+) -> list[Path | None]:
     if out is None:
         return [None] * len(sources)
     check_suffix(out)
@@ -140,6 +142,7 @@ def _files(sources: Sequence[PatchSource], out: Path | None, overwrite: bool) ->
     files = [out.with_name(f"{out.stem}_{Path(s.name).stem}{out.suffix}") if several else out for s in sources]
     for file in files:
         check_output(file, overwrite=overwrite)
+        refuse_inputs(file, inputs)
     return list(files)
 
 

@@ -113,7 +113,7 @@ def test_a_model_with_a_latent_goes_on_as_one_that_is_told_looks(trained, store,
 
 
 def test_a_look_that_is_told_is_learned(store, tmp_path):
-    """Half an hour on a core does this for the embedded model; here, a tiny one begins to follow."""
+    """The looks of the fakes come nearer to those that were asked for."""
     settings = TOLD.model_copy(
         update={"steps": 60, "batch_size": 4, "generator_rate": 2e-3, "style_rate": 3.0, "style_weight": 20.0}
     )

@@ -159,7 +159,7 @@ def measure(width: int, size: int, batch: int, seconds: float, device: str, comp
         "batch": batch,
         "labels": source,
         "patterns_per_tile": statistics.mean(each.num_patterns for each in patterns),
-        "border_share": statistics.mean(len(each.border) / each.num_pixels for each in patterns),
+        "border_share": statistics.mean(len(each.found.border) / each.num_pixels for each in patterns),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "machine": platform.machine(),

@@ -17,7 +17,6 @@ from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.estimate import Floats, Indices
 from geosynth.files import sha256_of, write_whole
 from geosynth.grid import Window
-from geosynth.models.device import choose_device
 
 if TYPE_CHECKING:  # torch is imported where a network is needed: an evaluation without networks starts at once
     import torch
@@ -92,6 +91,8 @@ def load_extractor(
         SettingsError: if there is no such extractor.
     """
     import torch
+
+    from geosynth.models.device import choose_device
 
     place = torch.device(choose_device(str(device)))
     if name == "efficientnet-lite0":

@@ -114,7 +114,7 @@ def test_metrics_are_those_of_the_unbroken_training(store, tmp_path, unbroken):
 def test_interrupted_after_the_last_step(trained, store, tmp_path, monkeypatch):
     """All steps done but no model written: what is saved becomes the model that an uninterrupted training makes."""
 
-    def fail(*args):
+    def fail(*args, **looks):
         raise Interrupted
 
     with monkeypatch.context() as patch:

@@ -98,6 +98,7 @@ def test_generate_prints_the_path_and_warns_on_stderr(
         (["--labels", "float.tif"], "integer class codes"),
         (["--labels", "unknown.tif"], "codes that legend 'chesapeake' does not know: 77 (4096 px)"),
         (["--labels", "labels.tif", "--out", "labels.tif"], "labels.tif: is an input too and would be lost"),
+        (["--labels", "labels.tif", "--out", "float.tif"], "float.tif: exists already"),
         (["--labels", "labels.tif", "--out", "labels.tif/image.tif"], "cannot be written"),
     ],
 )

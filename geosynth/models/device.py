@@ -131,8 +131,12 @@ def _exact_convolutions() -> Callable[[], object]:
     return lambda: setattr(torch.backends.cudnn, "allow_tf32", before)
 
 
+# What Dask gives to each worker that it starts, whoever started it: nobody's choice.
+_OF_DASK = ("MALLOC_TRIM_THRESHOLD_", "65536")
+
+
 def _own_allocator() -> Callable[[], object]:
-    chosen = any(name.startswith("MALLOC_") for name in os.environ)
+    chosen = any(name.startswith("MALLOC_") and (name, value) != _OF_DASK for name, value in os.environ.items())
     if chosen or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):  # by the user
         return lambda: None
     try:
@@ -147,7 +151,7 @@ def _own_allocator() -> Callable[[], object]:
         # What glibc itself arrives at in a process that has freed a large block.
         mallopt(_M_MMAP_MAX, 65536)
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-        mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+        mallopt(_M_TRIM_THRESHOLD, int(os.environ.get(_OF_DASK[0], 64 << 20)))
         malloc_trim(0)
 
     return give_back

@@ -87,6 +87,7 @@ def tell_where_large_blocks_are():
     ("chosen", "expected"),
     [
         ({}, "True False True"),
+        ({"MALLOC_TRIM_THRESHOLD_": "65536"}, "True False True"),  # what Dask gives to its workers
         ({"MALLOC_TOP_PAD_": "65536"}, "True True True"),
         ({"GLIBC_TUNABLES": "glibc.malloc.arena_max=4"}, "True True True"),
     ],

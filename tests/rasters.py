@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from geosynth.files import writing
 from geosynth.grid import Window
+from geosynth.legend import Legend
+from geosynth.raster.class_table import write_attribute_table
 from geosynth.raster.read import check_inside, has_data
 
 UTM = "EPSG:26917"
@@ -94,3 +99,21 @@ def draw_labels(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]
     for offset in range(6):
         labels[(rows + offset) % height, np.arange(width)] = 6
     return labels
+
+
+def write_class_table(path: Path, legend: Legend, nodata: int | None = None) -> None:
+    """Give a GeoTIFF that is written and closed its colours, names and attribute table.
+
+    The colour table goes into the file (of uint8 rasters: larger ones would be larger than most tiles), names and
+    attribute table beside it, see `write_attribute_table`.
+
+    Raises:
+        OutputError: if they cannot be written.
+    """
+    codes = {entry.code: (*entry.rgb, 255) for entry in legend.classes}
+    with writing(path, RasterioError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+            if dataset.dtypes[0] == "uint8":
+                dataset.write_colormap(1, codes | ({} if nodata is None else {nodata: (0, 0, 0, 0)}))
+    write_attribute_table(path, legend)

@@ -22,7 +22,7 @@ import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geosynth.errors import LegendError, RasterError
-from geosynth.files import write_whole, writing
+from geosynth.files import write_whole
 from geosynth.legend import Legend, LegendClass
 
 _NAME, _MIN, _MAX, _MIN_MAX, _COLOURS = 2, 3, 4, 5, (6, 7, 8)
@@ -99,29 +99,11 @@ def plain(name: str) -> str:
 def label_profile(legend: Legend, nodata: int) -> dict[str, Any]:
     """What `rasterio.open(..., "w")` needs for a label raster of this legend: count, dtype, nodata, tiling.
 
-    The dtype is the smallest that holds all codes; colours and names are for `write_class_table`.
+    The dtype is the smallest that holds all codes; names and colours are for `write_attribute_table`.
     """
     codes = (*legend.codes, nodata)
     dtype = np.result_type(np.min_scalar_type(min(codes)), np.min_scalar_type(max(codes))).name
     return {"driver": "GTiff", "count": 1, "dtype": dtype, "nodata": nodata, "compress": "deflate"}
-
-
-def write_class_table(path: Path, legend: Legend, nodata: int | None = None) -> None:
-    """Give a GeoTIFF that is written and closed its colours, names and attribute table.
-
-    The colour table goes into the file (of uint8 rasters: larger ones would be larger than most tiles), names and
-    attribute table beside it, see `write_attribute_table`.
-
-    Raises:
-        OutputError: if they cannot be written.
-    """
-    codes = {entry.code: (*entry.rgb, 255) for entry in legend.classes}
-    with writing(path, RasterioError), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
-            if dataset.dtypes[0] == "uint8":
-                dataset.write_colormap(1, codes | ({} if nodata is None else {nodata: (0, 0, 0, 0)}))
-    write_attribute_table(path, legend)
 
 
 def write_attribute_table(path: Path, legend: Legend) -> None:

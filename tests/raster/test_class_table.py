@@ -20,9 +20,8 @@ from geosynth.raster.class_table import (
     legend_of_table,
     read_class_table,
     write_attribute_table,
-    write_class_table,
 )
-from rasters import north_up, random_codes, write_raster
+from rasters import north_up, random_codes, write_class_table, write_raster
 from strategies import few, legends
 
 # The classes of the Chesapeake legend under other codes, by names as other makers spell them, and two more.

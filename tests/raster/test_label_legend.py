@@ -11,11 +11,10 @@ import xarray as xr
 
 from geosynth.errors import LegendError
 from geosynth.legend import CHESAPEAKE, Legend
-from geosynth.raster.class_table import write_class_table
 from geosynth.raster.label_files import choose_legend, class_table_of, open_labels
 from geosynth.raster.read import open_raster
 from geosynth.raster.warp import resample_labels
-from rasters import north_up, random_codes, write_raster
+from rasters import north_up, random_codes, write_class_table, write_raster
 
 
 def moved(*, by: int, names: dict[str, str] | None = None) -> Legend:

@@ -12,11 +12,11 @@ import rasterio
 from PIL import Image
 
 from geosynth.legend import CHESAPEAKE, Legend
-from geosynth.raster.class_table import ClassTable, read_class_table, write_class_table
+from geosynth.raster.class_table import ClassTable, read_class_table
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.palettes import Verdict, compare_colours
 from geosynth.raster.stores.store import Store
-from rasters import north_up, random_codes, random_image, write_raster
+from rasters import north_up, random_codes, random_image, write_class_table, write_raster
 
 # Of somebody else's classes.
 FOREIGN = {1: "#8429f6", 2: "#e2a929", 3: "#3c1098", 4: "#fedd3a", 5: "#6ec1e4", 6: "#ffffff"}

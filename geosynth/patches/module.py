@@ -6,6 +6,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,29 @@ def check_alike(sources: Sequence[PatchSource]) -> None:
         ):
             raise GridError(
                 f"{source.path}: pixels of {source.gsd} m, but {first.path} has pixels of {first.gsd} m; resample one"
+            )
+
+
+def check_fits(source: PatchSource, model: str | Path, classes: Sequence[str], bands: BandSettings) -> None:
+    """Refuse data that a model cannot be trained on further.
+
+    Args:
+        source: of the patches.
+        model: its name, for the message.
+        classes: that it knows, in their order.
+        bands: that it paints or reads.
+
+    Raises:
+        DataError: if the data have other classes, bands, or another type of pixel values.
+    """
+    for what, theirs, ours in (
+        ("classes", classes, source.legend.names),
+        ("bands", bands.names, source.band_names),
+        ("pixel values of type", (bands.dtype,), (str(source.dtype),)),
+    ):
+        if tuple(theirs) != tuple(ours):
+            raise DataError(
+                f"{source.path}: {what} {', '.join(ours)} do not fit the model {model}, which has {', '.join(theirs)}"
             )
 
 

@@ -151,7 +151,7 @@ class SegmentData:
 
 
 def open_data(
-    data: str | Path | PatchSource,
+    data: str | Path | PatchSource | Sequence[PatchSource],
     synthetic: str | Path | PatchSource | None,
     settings: SegmentSettings,
     train_fold: str,
@@ -215,7 +215,7 @@ def _view(source: PatchSource, fold: str, settings: SegmentSettings, stride: int
     return TileView(source, fold, size, stride or size, edge=edge, max_nodata=settings.max_nodata)
 
 
-def _open(data: str | Path | PatchSource) -> Sequence[PatchSource]:
+def _open(data: str | Path | PatchSource | Sequence[PatchSource]) -> Sequence[PatchSource]:
     sources = open_sources(data)
     check_alike(sources)
     return sources

@@ -117,7 +117,9 @@ class SegmentReport(BaseModel):
     test_tiles: int
     """Tiles that were tested on, all real."""
     weights: str
-    """What the encoder started from: "scratch", "imagenet", or the name of a file."""
+    """What the encoder started from: "scratch", "imagenet", or the name of a file; of a segmenter's, see `init`."""
+    init: str | None = None
+    """SHA-256 of the segmenter's file that the training went on from; None for a new network."""
     train_fold: str
     """The fold of the data that was trained on."""
     test_fold: str
@@ -157,6 +159,7 @@ class SegmentReport(BaseModel):
         """(measure, value, meaning) for people."""
         interval = "" if self.miou_low is None else f" [{self.miou_low:.3f}, {self.miou_high:.3f}]"
         trained = f"{self.real_tiles} real and {self.synthetic_tiles} synthetic tiles"
+        start = "encoder" if self.init is None else "on"
         if self.coarse_tiles:
             trained += f", {self.coarse_tiles} with coarse labels"
         rows = [
@@ -165,7 +168,11 @@ class SegmentReport(BaseModel):
                 f"{self.miou:.3f}{interval}",
                 f"on {self.test_tiles} real test tiles of {self.test_places} places",
             ),
-            ("accuracy", f"{self.accuracy:.3f}", f"trained on {trained}, encoder from {self.weights}"),
+            (
+                "accuracy",
+                f"{self.accuracy:.3f}",
+                f"trained on {trained}, {start} from {self.weights}",
+            ),
         ]
         rows += [(f"IoU {name}", "-" if iou is None else f"{iou:.3f}", "") for name, iou in self.class_iou.items()]
         return rows

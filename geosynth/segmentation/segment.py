@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geosynth.config import BandSettings, SegmentSettings
-from geosynth.errors import CheckpointError, OutputError
+from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.files import check_output, writing
 from geosynth.loop import Checkpoint, Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, plain_memory_error, uses_bfloat16
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
+from geosynth.patches.module import check_fits
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.source import PatchSource, Progress
 from geosynth.segmentation.batches import Batch, Batches
@@ -34,11 +36,12 @@ _log = logging.getLogger(__name__)
 
 @plain_memory_error()
 def segment(
-    data: str | Path | PatchSource,
+    data: str | Path | PatchSource | Sequence[PatchSource],
     out: str | Path,
     settings: SegmentSettings | None = None,
     *,
     synthetic: str | Path | PatchSource | None = None,
+    init: str | Path | None = None,
     train_fold: str = "train",
     test_fold: str = "test",
     overwrite: bool = False,
@@ -52,10 +55,12 @@ def segment(
     `last.ckpt` there, after each `save_minutes` and on Ctrl-C, and the same call goes on from it.
 
     Args:
-        data: real imagery and labels: a store, or what `train` takes.
+        data: real imagery and labels: a store, or what `train` takes; also several sources, as of two regions, of which
+            one may have the train tiles and another one the test tiles.
         out: the folder.
         settings: None for the defaults.
         synthetic: a twin of `data`: a store on the same grid whose imagery is synthetic.
+        init: a segmenter's file, whose network is trained on, with its bands and scaling; None: a new one.
         train_fold: of `data`.
         test_fold: of `data`.
         overwrite: do it again whatever is in `out`.
@@ -66,7 +71,8 @@ def segment(
         what the test found.
 
     Raises:
-        SettingsError: if settings cannot work, or synthetic tiles are asked for without a twin.
+        SettingsError: if settings cannot work, synthetic tiles are asked for without a twin, or `init` has another
+            encoder.
         DataError: if there are too few tiles, the twin does not fit, or the imagery cannot be scaled.
         RasterError: if data cannot be read.
         CheckpointError: if pretrained weights cannot be had.
@@ -78,11 +84,13 @@ def segment(
     out = Path(out)
     check_output(out / "report.json", overwrite=True)
     opened = open_data(data, synthetic, settings, train_fold, test_fold)
+    initial = None if init is None else _load_initial(init, settings, opened.sources[0])
     job = {
         "settings": settings.model_dump(mode="json", exclude={"save_minutes"}),
         "data": opened.digest,
         "train_fold": train_fold,
         "test_fold": test_fold,
+        "init": None if initial is None else initial.sha256,
     }
     report_path, model_path, last = out / "report.json", out / "model.safetensors", out / "last.ckpt"
     if overwrite:
@@ -92,8 +100,8 @@ def segment(
         return _finished(report_path, job)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    bands = band_settings(opened.sources, train_fold)
-    network, weights, seconds = _train(opened, bands, settings, last, job, progress)
+    bands = band_settings(opened.sources, train_fold) if initial is None else initial.card.bands
+    network, weights, seconds = _train(opened, bands, settings, initial, last, job, progress)
     provenance = {"software": f"geosynth {__version__}", "weights": weights, **job}
     card = SegmenterCard(
         settings=settings,
@@ -124,6 +132,7 @@ def segment(
         coarse_tiles=len(opened.coarse or ()),
         test_tiles=len(opened.test),
         weights=weights,
+        init=job["init"],
         train_fold=train_fold,
         test_fold=test_fold,
         settings=settings,
@@ -135,11 +144,21 @@ def segment(
     return report
 
 
+def _load_initial(init: str | Path, settings: SegmentSettings, source: PatchSource) -> Segmenter:
+    """The segmenter to go on from, once it is sure that it fits settings and data."""
+    initial = load_segmenter(init)
+    theirs = initial.card.settings.encoder
+    if theirs != settings.encoder:
+        raise SettingsError(f"encoder={settings.encoder}: the segmenter {init} has {theirs}; say encoder={theirs}")
+    check_fits(source, init, initial.card.legend.names, initial.card.bands)
+    return initial
+
+
 def _finished(path: Path, job: dict[str, Any]) -> SegmentReport:
     """The report that is there, if it is of the same settings and data."""
     report = SegmentReport.load(path)
     own = report.model_dump(mode="json")
-    differing = [name for name in ("train_fold", "test_fold") if own[name] != job[name]]
+    differing = [name for name in ("train_fold", "test_fold", "init") if own[name] != job[name]]
     differing += [name for name, value in job["settings"].items() if own["settings"][name] != value]
     if not differing and own["data"] != job["data"]:  # which follows from the others too
         differing = ["data"]
@@ -154,11 +173,12 @@ def _train(
     data: SegmentData,
     bands: BandSettings,
     settings: SegmentSettings,
+    initial: Segmenter | None,
     last: Path,
     job: dict[str, Any],
     progress: Progress,
 ) -> tuple[nn.Module, str, float]:
-    """The trained U-Net, what its encoder started from, and the seconds that training took."""
+    """The trained U-Net, what it started from, and the seconds that training took."""
     coarse = None if settings.coarse is None else coarse_tiles(data, settings.coarse, settings.crop_size)
     shares = None if coarse is None else coarse.shares
     device = choose_device()
@@ -166,7 +186,11 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = build_unet(settings.encoder, len(bands.names), data.sources[0].legend.num_classes)
-    weights = load_encoder_weights(network, settings.encoder, settings.weights)
+    if initial is None:
+        weights = load_encoder_weights(network, settings.encoder, settings.weights)
+    else:
+        weights = initial.path.name
+        network.load_state_dict(initial.network.state_dict())
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     adam = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
     optimizer: Any = fabric.setup_optimizers(adam)

@@ -10,6 +10,7 @@ from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, model
 from geosynth.config import TrainSettings
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.loop import Checkpoint
+from geosynth.patches.module import check_fits
 from geosynth.raster.stores.source import PatchSource
 from geosynth.training.networks import SpadeNetworks
 
@@ -57,17 +58,7 @@ def load_initial(settings: TrainSettings, source: PatchSource) -> GeneratorModel
     if settings.init is None:
         return None
     model = load_generator(settings.init)
-    card = model.card
-    for what, theirs, ours in (
-        ("classes", card.legend.names, source.legend.names),
-        ("bands", card.bands.names, source.band_names),
-        ("pixel values of type", (card.bands.dtype,), (str(source.dtype),)),
-    ):
-        if tuple(theirs) != tuple(ours):
-            raise DataError(
-                f"{source.path}: {what} {', '.join(ours)} do not fit the model {settings.init}, which has"
-                f" {', '.join(theirs)}"
-            )
+    check_fits(source, settings.init, model.card.legend.names, model.card.bands)
     return model
 
 

@@ -12,6 +12,7 @@ from segment_stores import BANDS, COLOURS, LEGEND, TINY, make_segment_store
 from sklearn.metrics import jaccard_score
 
 from geosynth.errors import CheckpointError, DataError, OutputError, SettingsError, TrainingError
+from geosynth.grid import SpatialSplit
 from geosynth.loop import Checkpoint
 from geosynth.segmentation import segment as module
 from geosynth.segmentation.scores import SegmentReport
@@ -229,6 +230,7 @@ REFUSED = {
     "coarse": ({"coarse": "nlcd", "real_tiles": 2}, SettingsError, "no map 'nlcd'"),
     "coarse tiles": ({"coarse": "nlcd"}, DataError, "beside 12 real tiles there are 0"),
     "store": ({"data": "nowhere.zarr"}, OSError, "nowhere.zarr"),
+    "init": ({"init": "nothing.safetensors"}, CheckpointError, "nothing.safetensors"),
     "crop": ({"crop_size": 64}, SettingsError, "crop_size 64 is larger than tile_size 32"),
 }
 
@@ -247,6 +249,39 @@ def test_a_twin_of_something_else(segment_store, tmp_path, options):
     other = make_segment_store(tmp_path / "other.zarr", **options)
     with pytest.raises(DataError, match="make the twin of the same store"):
         segment(segment_store, tmp_path / "out", TINY, synthetic=other, synthetic_tiles=2)
+
+
+def test_going_on_from_a_segmenter(segment_store, trained, tmp_path):
+    start, learned = trained
+    # With next to no rate it stays what it was, so that it is known to be the very network.
+    kept = segment(segment_store, tmp_path / "kept", TINY, init=start, steps=1, learning_rate=1e-12)
+    assert kept.miou == pytest.approx(learned.miou, abs=0.05)
+    assert kept.init == load_segmenter(start).sha256
+    assert segment(segment_store, tmp_path / "fresh", TINY, steps=1, learning_rate=1e-12).miou < 0.5
+    with pytest.raises(OutputError, match=r"made otherwise \(init\)"):
+        segment(segment_store, tmp_path / "kept", TINY, steps=1, learning_rate=1e-12)
+
+
+def test_going_on_from_a_segmenter_of_something_else(segment_store, trained, tmp_path):
+    with pytest.raises(SettingsError, match=r"encoder=resnet18: the segmenter .* has tu-test_resnet"):
+        segment(segment_store, tmp_path / "out", TINY, init=trained[0], encoder="resnet18")
+    other = make_segment_store(tmp_path / "other.zarr", bands=("nir", *BANDS[:3]))
+    with pytest.raises(DataError, match="bands nir, red, green, blue do not fit the model"):
+        segment(other, tmp_path / "out", TINY, init=trained[0])
+
+
+def test_trained_in_one_region_and_tested_in_another(segment_store, tmp_path):
+    """As several sources, of which each has one of the folds."""
+    apart = make_segment_store(tmp_path / "other.zarr", colours=COLOURS[:, ::-1], train=2, test=1)
+    here, there = (
+        store.with_split(SpatialSplit(tuple(area if fold == name else empty for name, area in areas.items()), 0))
+        for store, fold in ((segment_store, "train"), (apart, "test"))
+        for areas in [{name: store.split.area(name) for name in ("train", "val", "test")}]
+        for empty in [store.split.area("val")]
+    )
+    report = segment([here, there], tmp_path / "out", TINY, steps=25, batch_size=8, learning_rate=5e-3)
+    assert (report.real_tiles, report.test_tiles, report.test_places) == (12, 4, 1)
+    assert report.miou < 0.4  # water and roofs have changed their colours there
 
 
 def test_float32_is_not_tf32(segment_store, tmp_path, monkeypatch):

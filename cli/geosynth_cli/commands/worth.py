@@ -27,6 +27,9 @@ def segment(
     weights: Annotated[
         str | None, typer.Option("--weights", help="Of the encoder: none, imagenet (downloaded) or a local file.")
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", help="A segmenter, made by `segment`, to train on instead of a new one.")
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Updates of the network.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Tiles a step.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the choice of tiles, weights and order.")] = None,
@@ -63,6 +66,7 @@ def segment(
             out,
             geosynth.SegmentSettings.parse(changes),
             synthetic=synthetic,
+            init=init,
             train_fold=train_fold,
             test_fold=test_fold,
             overwrite=overwrite,

@@ -78,6 +78,26 @@ class _AffineByRow(torch.autograd.Function):
         return pixels_gradient, rows_gradient, None, None
 
 
+def affine_at_(features: Tensor, table: Tensor, rows: Tensor | None) -> Tensor:
+    """Scale and shift each pixel by the row of a table that it names; no gradients.
+
+    Args:
+        features: (B, C, h, w); overwritten if in channels_last.
+        table: (R, 2 C): scale, then shift; rounded to the type of the features.
+        rows: (B * h * w,); None: the table has a row for each pixel.
+
+    Returns:
+        (B, C, h, w) in channels_last and in the type of `features`.
+    """
+    batch, channels, height, width = features.shape
+    pixels, table = features.permute(0, 2, 3, 1).reshape(-1, channels), table.to(features.dtype)
+    for piece in _pieces(pixels):
+        own = table[piece] if rows is None else table.index_select(0, rows[piece])
+        scale, shift = own.chunk(2, dim=1)
+        torch.addcmul(shift, pixels[piece], scale, out=pixels[piece])
+    return pixels.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
 def add_noise(features: Tensor, noise: Tensor, strength: Tensor, patterns: LabelPatterns) -> Tensor:
     """Add noise with a strength per class and channel.
 

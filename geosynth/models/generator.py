@@ -19,7 +19,7 @@ from torch.nn.utils import parametrizations
 from geosynth.config import GeneratorSettings, StageSpec
 from geosynth.errors import DataError, SettingsError
 from geosynth.models.device import product_type
-from geosynth.models.looks import STYLE_CELL, StyleCodes, StyleModulation, codes_of_pixels, style_size
+from geosynth.models.looks import STYLE_CELL, PixelCodes, StyleCodes, StyleModulation, style_size
 from geosynth.models.modulation import SpadeNorm
 from geosynth.models.patterns import LabelPatterns, LabelPyramid, repeat_edges
 
@@ -175,7 +175,7 @@ class SpadeGenerator(nn.Module):
                 stride, known = stage.stride, needed
             block_noise = noise[index + 1] if settings.stage_noise else None
             patterns = pyramid.at(stride, margin - known)
-            own = None if codes is None else codes_of_pixels(codes, patterns, margin - known)
+            own = None if codes is None else PixelCodes.of(codes, patterns, margin - known)
             features = self.blocks[stage.name](features, patterns, block_noise, edge_shows, own)
         image = torch.tanh(_convolve(self.to_image, F.leaky_relu(features, _SLOPE), edge_shows))
         image = _cropped(image, known)
@@ -203,7 +203,8 @@ class SpadeGenerator(nn.Module):
             assert noise[0] is not None
             inputs.append(noise[0].to(dtype))
         if codes is not None:
-            own = codes_of_pixels(codes, patterns).view(batch, height, width, -1).permute(0, 3, 1, 2)
+            own = PixelCodes.of(codes, patterns, one_by_one=True).codes
+            own = own.view(batch, height, width, -1).permute(0, 3, 1, 2)
             inputs.append(own.to(dtype))
         return _convolve(self.start, torch.cat(inputs, dim=1), edge_shows)
 
@@ -278,18 +279,18 @@ class SpadeBlock(nn.Module):
         patterns: LabelPatterns,
         noise: Tensor | None,
         edge_shows: bool = True,
-        codes: Tensor | None = None,
+        told: PixelCodes | None = None,
     ) -> Tensor:
         """(B, in, h, w) to (B, out, h, w). What lies at the edge is right if `edge_shows`.
 
-        Noise is (B, 1, h, w), codes of the pixels' looks are (B * h * w, style_width).
+        Noise is (B, 1, h, w).
         """
         shortcut = features
         if self.learned_shortcut:
             shortcut = self.conv_s(self.norm_s(features, patterns, edge_shows=edge_shows))
         hidden = _convolve(self.conv_0, self.norm_0(features, patterns, _SLOPE, edge_shows), edge_shows)
-        if codes is not None:
-            hidden = self.style(hidden, codes)
+        if told is not None:
+            hidden = self.style(hidden, told)
         strength = None if noise is None else self.noise_strength
         hidden = self.norm_1(hidden, patterns, _SLOPE, edge_shows, noise, strength)
         return shortcut + _convolve(self.conv_1, hidden, edge_shows)

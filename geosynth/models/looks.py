@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geosynth.models.affine import affine_at_
 from geosynth.models.device import product_type
 from geosynth.models.patterns import LabelPatterns
 
@@ -153,27 +155,37 @@ class StyleCodes(nn.Module):
         return torch.cat([codes, torch.zeros_like(codes[:, :1])], 1)
 
 
-def codes_of_pixels(codes: Tensor, patterns: LabelPatterns, offset: int = 0) -> Tensor:
-    """The code of each pixel's own class.
+class PixelCodes(NamedTuple):
+    """The code of each pixel's own class, at one level of the network."""
 
-    Args:
-        codes: (B, num_classes + 1, h, w, width) on the grid of styles.
-        patterns: of labels at some stride.
-        offset: pixels between the grid's and the labels' first row and column.
+    codes: Tensor
+    """(R, width)."""
+    rows: Tensor | None
+    """(B * h * w,): the code of each pixel; None: these are the codes of the pixels, one by one."""
 
-    Returns:
-        (B * rows * columns, width).
-    """
-    batch, classes, height, width, _ = codes.shape
-    labels, stride = patterns.labels, patterns.stride
+    @classmethod
+    def of(cls, codes: Tensor, patterns: LabelPatterns, offset: int = 0, *, one_by_one: bool = False) -> Self:
+        """At some stride; one by one where there are fewer pixels than classes times cells.
 
-    def cells(count: int) -> Tensor:
-        return (torch.arange(count, device=labels.device) * stride + offset) // STYLE_CELL
-
-    rows, columns = cells(labels.shape[1]), cells(labels.shape[2])
-    sample = torch.arange(batch, device=labels.device).view(-1, 1, 1)
-    places = ((sample * classes + labels) * height + rows.view(1, -1, 1)) * width + columns
-    return codes.flatten(0, 3).index_select(0, places.flatten())
+        Args:
+            codes: (B, num_classes + 1, h, w, width) on the grid of styles.
+            patterns: of labels.
+            offset: pixels between the grid's and the labels' first row and column.
+            one_by_one: at any stride.
+        """
+        labels, stride = patterns.labels, patterns.stride
+        start, inside = divmod(offset, STYLE_CELL)
+        rows, columns = (
+            (torch.arange(side, device=labels.device) * stride + inside) // STYLE_CELL for side in labels.shape[1:]
+        )
+        height, width = (((side - 1) * stride + inside) // STYLE_CELL + 1 for side in labels.shape[1:])
+        batch, classes = codes.shape[:2]
+        seen = codes[:, :, start : start + height, start : start + width].flatten(0, 3)
+        sample = torch.arange(batch, device=labels.device).view(-1, 1, 1)
+        places = ((sample * classes + labels) * height + rows.view(1, -1, 1)) * width + columns
+        if one_by_one or torch.is_grad_enabled() or classes * stride**2 > STYLE_CELL**2:
+            return cls(seen.index_select(0, places.flatten()), None)
+        return cls(seen, places.flatten())
 
 
 class StyleModulation(nn.Module):
@@ -184,9 +196,13 @@ class StyleModulation(nn.Module):
         self.scale_shift = nn.Linear(width, 2 * channels, bias=False)
         nn.init.zeros_(self.scale_shift.weight)
 
-    def forward(self, features: Tensor, codes: Tensor) -> Tensor:
-        """(B, C, h, w) and (B * h * w, width) to (B, C, h, w) in channels_last."""
+    def forward(self, features: Tensor, told: PixelCodes) -> Tensor:
+        """(B, C, h, w) to the same in channels_last; overwritten where no gradient is wanted."""
+        both = self.scale_shift(told.codes)
+        if not torch.is_grad_enabled():
+            scale, shift = both.chunk(2, dim=1)
+            return affine_at_(features, torch.cat([1 + scale.float(), shift.float()], 1), told.rows)
         batch, _, height, width = features.shape
-        scale, shift = self.scale_shift(codes).to(features.dtype).view(batch, height, width, -1).chunk(2, dim=3)
+        scale, shift = both.to(features.dtype).view(batch, height, width, -1).chunk(2, dim=3)
         pixels = features.permute(0, 2, 3, 1)
         return torch.addcmul(pixels + shift, pixels, scale).permute(0, 3, 1, 2)

@@ -173,6 +173,17 @@ def test_table_and_dense_form_agree():
     assert torch.allclose(*images, atol=1e-4)
 
 
+def test_codes_are_told_alike_while_gradients_are_wanted():
+    labels = label_map("patches", (2, 64, 96), CLASSES, holes=True)
+    noise = random_noise(TINY, 2, 64, 96, torch.Generator().manual_seed(0))
+    styles = torch.randn(2, CLASSES, SIZE, 8, 12, generator=torch.Generator().manual_seed(1))
+    generator = build()  # in evaluation
+    told = generator(labels, None, noise, styles=styles)
+    with torch.no_grad():  # at fine levels by a table of cells and classes
+        assert torch.allclose(generator(labels, None, noise, styles=styles), told, atol=1e-4)
+    assert (told - generator(labels, None, noise, styles=styles.flip(4))).abs().mean() > 0.01
+
+
 def test_at_first_the_blocks_are_not_told():
     generator = SpadeGenerator(TINY).eval()
     assert not any(block.style.scale_shift.weight.any() for block in generator.blocks.values())

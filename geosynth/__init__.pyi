@@ -10,6 +10,7 @@ from .config import ReplaceSettings as ReplaceSettings
 from .config import SegmentSettings as SegmentSettings
 from .config import StudySettings as StudySettings
 from .config import TrainSettings as TrainSettings
+from .config import TransferSettings as TransferSettings
 from .describe import info as info
 from .errors import GeosynthError as GeosynthError
 from .evaluation.evaluate import evaluate as evaluate

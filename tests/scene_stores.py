@@ -37,8 +37,8 @@ def make_scene_store(
     for place in places.values():
         inside[place.slices] = True
     codes = np.where(inside, random_codes(3, height, width) if codes is None else codes, 15).astype(np.uint8)
-    bands = options.pop("band_names", BANDS)
-    image = random_image(3, height, width, len(bands), str(options.get("dtype", "uint8"))) * inside
+    bands, change = options.pop("band_names", BANDS), options.pop("change", lambda image: image)
+    image = change(random_image(3, height, width, len(bands), str(options.get("dtype", "uint8")))) * inside
     split = SpatialSplit.by_scenes({"train": list(places.values())}) if split is None else split
     scenes = [Scene(name, place, _count(codes[place.slices]), f"sha of {name}", "") for name, place in places.items()]
     store = Store.create(

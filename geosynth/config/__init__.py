@@ -13,7 +13,7 @@ from geosynth.config.networks import (
     OasisSettings,
     StageSpec,
 )
-from geosynth.config.study import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings
+from geosynth.config.study import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings, TransferSettings
 from geosynth.config.train import TrainSettings
 from geosynth.config.verbs import EvaluateSettings, GenerateSettings, SegmentSettings
 
@@ -33,4 +33,5 @@ __all__ = [
     "StageSpec",
     "StudySettings",
     "TrainSettings",
+    "TransferSettings",
 ]

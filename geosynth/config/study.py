@@ -1,9 +1,9 @@
-"""Settings of the study: three sweeps, one class each."""
+"""Settings of the study: four sweeps, one class each."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,15 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Lambda = Annotated[float, Field(ge=0)]
 Arm = Literal["real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary"]
+TransferArm = Literal[
+    "source",
+    "source + ordinary",
+    "matched + ordinary",
+    "painted + ordinary",
+    "source + painted + ordinary",
+    "target + ordinary",
+    "adapted + ordinary",
+]
 ARMS: tuple[Arm, ...] = ("real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary")
 
 # Settings of segmenters, generators and twins that are the study's own to choose.
@@ -27,7 +36,7 @@ _SET_BY_STUDY = {
 
 
 class StudySettings(Settings):
-    """What the three sweeps share; use `ReplaceSettings`, `AugmentSettings` or `DiversitySettings`."""
+    """What the sweeps share; use `ReplaceSettings`, `AugmentSettings`, `DiversitySettings` or `TransferSettings`."""
 
     sweep: ClassVar[str]
 
@@ -55,14 +64,14 @@ class StudySettings(Settings):
         """Defaults, over them a YAML file, over that single settings.
 
         Args:
-            sweep: "replace", "augment" or "diversity".
+            sweep: "replace", "augment", "diversity" or "transfer".
             config: a YAML file; `segment`, `train` and `generate` are mappings in it, and `train` may name a preset.
             changes: settings by name, those of parts with a dot, as in `**{"segment.steps": 200}`.
 
         Raises:
             SettingsError: if there is no such sweep, or the file or a setting cannot be used.
         """
-        kinds = {kind.sweep: kind for kind in (ReplaceSettings, AugmentSettings, DiversitySettings)}
+        kinds = {kind.sweep: kind for kind in StudySettings.__subclasses__()}
         if sweep not in kinds:
             raise SettingsError(f"study {sweep!r}: there is none; choose from {', '.join(kinds)}")
         values = read_yaml(Path(config)) if config else {}
@@ -143,3 +152,29 @@ class DiversitySettings(StudySettings):
         for weight in self.lambdas:
             self.train_with(weight, 0)
         return self
+
+
+class TransferSettings(StudySettings):
+    """Labels and imagery of one place, the source; imagery of another one, the target, with k labelled tiles or none.
+
+    Segmenters are trained on the source's tiles and tested on real tiles of the target. Those of k > 0 go on from that
+    of k = 0, on the k tiles alone. All that have the same k take the same number of steps. The target's unlabelled
+    imagery is that of its train fold.
+    """
+
+    sweep: ClassVar[str] = "transfer"
+
+    tiles: Count = 100
+    """Number of the source's tiles that a segmenter is trained on."""
+    target_tiles: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    """k: numbers of labelled tiles of the target's train fold, one after the other."""
+    target_steps: int = Field(200, ge=1, lt=2**31)
+    """Steps on the k tiles, after `segment.steps` on those of the source."""
+    arms: tuple[TransferArm, ...] = Field(get_args(TransferArm), min_length=1)
+    """What is compared.
+
+    "source": its real imagery. "matched": with the target's histogram in each band. "painted": by a generator, in the
+    look of the target: that of the k tiles, or of the unlabelled imagery where k is 0. "adapted": by a generator that
+    was trained on from the given one on the k tiles; only for k > 0. "target": the k tiles alone, in all steps; only
+    for k > 0. "ordinary": with augmentation that costs nothing.
+    """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,34 +93,59 @@ def look_from_images(
         SettingsError: if the model is not told looks, or there is not one label raster for each image.
         RasterError, DataError, GridError, LegendError: if an image or its labels cannot be used.
     """
-    settings = model.card.settings
-    if not settings.style_lengths:
-        raise SettingsError(f"{model.path}: its generator is not told looks; train one with style_lengths")
-    known = model.look()
-    assert known is not None
+    _known(model)
     if labels and len(labels) != len(images):
         raise SettingsError(f"{len(labels)} label rasters for {len(images)} images; give one for each, in their order")
-    parts: list[TileStyles] = []
-    for number, image in enumerate(images):
-        raster = open_bands(image, model.card.bands.names, model.card.bands.dtype, "model")
-        if metres := differing_pixel_size(raster.geobox, model.card.gsd):
-            message = "%s: pixels of %g m; the model was trained on %g m and sees looks at that scale"
-            _LOG.warning(message, raster.path, metres, model.card.gsd)
-        own = None
-        if labels:
-            opened = open_labels(labels[number])
-            own = LabelRaster(opened, choose_legend(opened, legend, model.card.legend))
-        for pixels, indices in _tiles(raster, own):
-            values = model.card.bands.to_network(torch.from_numpy(pixels).float().unsqueeze(0))
-            classes = torch.from_numpy(indices).long().unsqueeze(0)
+
+    def tiles() -> Iterator[tuple[npt.NDArray[np.generic], Indices]]:
+        for number, image in enumerate(images):
+            raster = open_bands(image, model.card.bands.names, model.card.bands.dtype, "model")
+            if metres := differing_pixel_size(raster.geobox, model.card.gsd):
+                message = "%s: pixels of %g m; the model was trained on %g m and sees looks at that scale"
+                _LOG.warning(message, raster.path, metres, model.card.gsd)
+            own = None
             if labels:
-                parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
-            else:
-                parts.append(TileStyles.of(values, classes, 1, (max(settings.style_lengths),)))
+                opened = open_labels(labels[number])
+                own = LabelRaster(opened, choose_legend(opened, legend, model.card.legend))
+            yield from _tiles(raster, own)
+
+    return look_from_tiles(tiles(), model, ", ".join(map(str, images)), labelled=bool(labels))
+
+
+def look_from_tiles(
+    tiles: Iterable[tuple[npt.NDArray[np.generic], Indices]], model: GeneratorModel, name: str, *, labelled: bool
+) -> Look:
+    """The look of tiles of imagery, otherwise as `look_from_images`.
+
+    Args:
+        tiles: (bands, h, w) in raster units and (h, w); h and w are multiples of `STYLE_CELL`. Labelled: class indices.
+            Else 0 where there is an image, 1 where there is none.
+        model: of a generator that is told looks.
+        name: of the imagery, for messages.
+        labelled: whether classes are known.
+
+    Raises:
+        SettingsError: if the model is not told looks.
+        DataError: if no pixel has a class.
+    """
+    known, settings = _known(model), model.card.settings
+    classes = (settings.num_classes, settings.style_lengths) if labelled else (1, (max(settings.style_lengths),))
+    parts: list[TileStyles] = []
+    for pixels, indices in tiles:
+        values = model.card.bands.to_network(torch.from_numpy(pixels).float().unsqueeze(0))
+        parts.append(TileStyles.of(values, torch.from_numpy(indices).long().unsqueeze(0), *classes))
     if not sum(float(part.pixels.sum()) for part in parts):
-        raise DataError(f"{', '.join(map(str, images))}: no pixel to take a look from")
-    tiles = TileStyles.joined(parts)
-    return fit_look(tiles, known) if labels else fit_look_unlabelled(tiles, known)
+        raise DataError(f"{name}: no pixel to take a look from")
+    styles = TileStyles.joined(parts)
+    return fit_look(styles, known) if labelled else fit_look_unlabelled(styles, known)
+
+
+def _known(model: GeneratorModel) -> Look:
+    """The model's first look, which says what is plausible."""
+    known = model.look() if model.card.settings.style_lengths else None
+    if known is None:
+        raise SettingsError(f"{model.path}: its generator is not told looks; train one with style_lengths")
+    return known
 
 
 def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[npt.NDArray[np.generic], Indices]]:

@@ -1,1 +1,1 @@
-"""The study: what synthetic tiles are worth, as three sweeps over settings and seeds."""
+"""The study: what synthetic tiles are worth, as sweeps over settings and seeds."""

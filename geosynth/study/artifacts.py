@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geosynth.config import SegmentSettings
+from geosynth.config import SegmentSettings, TrainSettings
 from geosynth.files import sha256_of, write_whole
-from geosynth.grid import SpatialSplit
-from geosynth.grid.split import FOLDS
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
-from geosynth.segmentation.data import Mixture, Tile, mixture, train_views
+from geosynth.segmentation.data import Mixture, mixture, train_views
 from geosynth.study.operations import CellResult, Operations
-from geosynth.study.plan import Artifact, Generator, GivenGenerator, Recipe, TrainedGenerator, Twin, key_of
+from geosynth.study.plan import (
+    AdaptedGenerator,
+    Artifact,
+    CellRecipe,
+    Generator,
+    GivenGenerator,
+    LookedGenerator,
+    Recipe,
+    Task,
+    TrainedGenerator,
+    TransferRecipe,
+    Twin,
+    key_of,
+)
+from geosynth.study.transfer import keep_tiles, matched, only
 from geosynth.unfinished import locked
 
-KINDS: dict[type[Artifact], str] = {TrainedGenerator: "generators", Twin: "twins", Recipe: "cells"}
-"""Folders of what a study makes."""
+KINDS: dict[str, tuple[type[Artifact], ...]] = {
+    "generators": (TrainedGenerator,),
+    "looks": (LookedGenerator,),
+    "twins": (Twin,),
+    "cells": (Recipe, TransferRecipe),
+}
+"""What a study makes, by its folder."""
 
 
 def _silent(done: int, total: int) -> None:
@@ -33,16 +50,18 @@ def _silent(done: int, total: int) -> None:
 class Artifacts:
     """The artifacts of one study's folder. May be pickled and used on any machine that sees the same files.
 
-    They lie in `generators/KEY/`, `twins/KEY.zarr` and `cells/KEY/`, by `plan.key_of`. One is there when its last file
-    is; beside it a JSON file tells what it was made of and how long that took.
+    They lie in `generators/KEY/`, `looks/KEY/`, `twins/KEY.zarr`, `cells/KEY/`, by `plan.key_of`. One is
+    there when its last file is; beside it a JSON file tells what it was made of and how long that took.
     """
 
     data: str
     """Path of the store."""
     digest: str
-    """Of its content, see `PatchSource.digest`."""
+    """Of its content and the target's, see `PatchSource.digest`."""
     out: Path
     """The study's folder."""
+    target: str | None = None
+    """Path of a transfer's second store; None for other sweeps."""
     operations: Operations = field(default_factory=Operations)
     """Which do the work."""
 
@@ -51,7 +70,8 @@ class Artifacts:
         if isinstance(artifact, GivenGenerator):
             return Path(artifact.path)
         name = key_of(artifact, self.digest)
-        return self.out / KINDS[type(artifact)] / (f"{name}.zarr" if isinstance(artifact, Twin) else name)
+        kind = next(kind for kind, types in KINDS.items() if isinstance(artifact, types))
+        return self.out / kind / (f"{name}.zarr" if isinstance(artifact, Twin) else name)
 
     def model_of(self, generator: Generator) -> Path:
         """Its file."""
@@ -60,11 +80,11 @@ class Artifacts:
 
     def is_made(self, artifact: Artifact) -> bool:
         """Whether it is there."""
-        if isinstance(artifact, Recipe):
+        if isinstance(artifact, CellRecipe):
             return self.result_of(artifact) is not None
         return (self.path_of(artifact) if isinstance(artifact, Twin) else self.model_of(artifact)).exists()
 
-    def result_of(self, recipe: Recipe) -> CellResult | None:
+    def result_of(self, recipe: CellRecipe) -> CellResult | None:
         """Of a finished cell; None if it is not.
 
         Raises:
@@ -72,31 +92,34 @@ class Artifacts:
         """
         return CellResult.read(self.path_of(recipe) / "result.json")
 
-    def make(self, artifact: Generator | Recipe) -> None:
+    def make(self, artifact: Task) -> None:
         """Make a generator or a cell, with what it needs; what is there already is not made again.
 
         Raises:
             GeosynthError: of whichever operation failed; what was finished is kept.
         """
-        if isinstance(artifact, Recipe):
+        if isinstance(artifact, CellRecipe):
             self._make_cell(artifact)
         else:
-            self._generator(artifact, Store(self.data))
+            self._generator(artifact)
 
-    def _make_cell(self, recipe: Recipe) -> None:
+    def _make_cell(self, recipe: CellRecipe) -> None:
         folder = self.path_of(recipe)
         with self._locked(recipe):
             if self.result_of(recipe) is None:
-                result = self._measure(recipe, Store(self.data), folder)
+                if isinstance(recipe, TransferRecipe):
+                    result = self._measure_transfer(recipe, folder)
+                else:
+                    result = self._measure(recipe, Store(self.data), folder)
                 write_whole(folder / "result.json", result.model_dump_json(indent=1) + "\n")
                 self._record(recipe, result.seconds)
 
     def _measure(self, recipe: Recipe, store: Store, folder: Path) -> CellResult:
-        twin = None if recipe.twin is None else self._twin(recipe.twin, store)
+        twin = None if recipe.twin is None else self._twin(recipe.twin)
         compared = None
         if recipe.compared is not None:
             first, second = recipe.compared
-            compared = self._twin(first, store), self._twin(second, store)
+            compared = self._twin(first), self._twin(second)
         start = time.monotonic()
         folds = recipe.train_fold, recipe.test_fold
         score = self.operations.segment(store, folder / "segmenter", recipe.segment, twin, *folds, _silent)
@@ -108,29 +131,99 @@ class Artifacts:
             values |= self.operations.compare(store, compared, recipe.test_fold, tile_size, _silent).model_dump()
         return CellResult(**values, seconds=time.monotonic() - start)
 
-    def _twin(self, artifact: Twin, store: Store) -> Path:
+    def _measure_transfer(self, recipe: TransferRecipe, folder: Path) -> CellResult:
+        init = None
+        if recipe.init is not None:
+            self._make_cell(recipe.init)
+            init = self.path_of(recipe.init) / "segmenter"
+        parts = self.sources_of(recipe)
+        painted = [part for part, imagery in zip(parts, recipe.imagery, strict=False) if isinstance(imagery, Twin)]
+        start = time.monotonic()
+        score = self.operations.segment(
+            parts,
+            folder / "segmenter",
+            recipe.segment,
+            None,
+            recipe.train_fold,
+            recipe.test_fold,
+            _silent,
+            init=init,
+            keep=recipe.init is None,  # those of k labelled tiles go on from it
+        )
+        num_synthetic = sum(map(len, train_views(painted, recipe.segment, recipe.train_fold)))
+        values = {**score.model_dump(), "num_real": score.num_real - num_synthetic, "num_synthetic": num_synthetic}
+        return CellResult(**values, seconds=time.monotonic() - start)
+
+    def sources_of(self, recipe: TransferRecipe, *, painted: bool = True) -> list[PatchSource]:
+        """What its segmenter is trained on, one source for each kind of imagery, and last what it is tested on.
+
+        Args:
+            recipe: of a cell.
+            painted: make the twins that it needs; else the real tiles stand in for them.
+        """
+        fold, target = recipe.train_fold, self._target()
+        found: list[PatchSource] = []
+        for imagery in recipe.imagery:
+            if painted and isinstance(imagery, Twin):
+                found.append(only(Store(self._twin(imagery)), fold))
+                continue
+            store = Store(self.data)
+            assert recipe.tiles is not None
+            part = only(keep_tiles(store, fold, _chosen(store, fold, recipe.tiles).synthetic), fold)
+            found.append(matched(part, target, fold, recipe.segment.tile_size) if imagery == "matched" else part)
+        if recipe.kept is not None:
+            found.append(only(keep_tiles(target, fold, _chosen(target, fold, recipe.kept).real), fold))
+        return [*found, only(target, recipe.test_fold)]
+
+    def _target(self) -> Store:
+        assert self.target is not None
+        return Store(self.target)
+
+    def _twin(self, artifact: Twin) -> Path:
         out = self.path_of(artifact)
 
         def make() -> None:
-            model = self._generator(artifact.generator, store)
+            model = self._generator(artifact.generator)
             self.operations.twin(
-                source_for_twin(artifact, store), out, model, artifact.generate, artifact.fold, _silent
+                source_for_twin(artifact, Store(self.data)), out, model, artifact.generate, artifact.fold, _silent
             )
 
         self._make_once(artifact, out, make)
         return out
 
-    def _generator(self, artifact: Generator, store: Store) -> Path:
+    def _generator(self, artifact: Generator) -> Path:
         model = self.model_of(artifact)
         if isinstance(artifact, GivenGenerator):
             return model
         folder = self.path_of(artifact)
 
         def make() -> None:
-            self.operations.train(source_for(artifact, store), folder, artifact.train, artifact.fold, _silent)
+            if isinstance(artifact, LookedGenerator):
+                source = self.source_of_look(artifact)
+                given = Path(artifact.generator.path)
+                labelled = artifact.kept is not None
+                self.operations.look(source, folder, given, artifact.fold, artifact.tile_size, labelled)
+            else:
+                source, train = self.source_for(artifact)
+                self.operations.train(source, folder, train, artifact.fold, _silent)
 
         self._make_once(artifact, model, make)
         return model
+
+    def source_of_look(self, artifact: LookedGenerator) -> PatchSource:
+        """Whose imagery tells it."""
+        target = self._target()
+        if artifact.kept is None:
+            return target
+        return keep_tiles(target, artifact.fold, _chosen(target, artifact.fold, artifact.kept).real)
+
+    def source_for(self, artifact: TrainedGenerator) -> tuple[PatchSource, TrainSettings]:
+        """What it may see, and its settings."""
+        if isinstance(artifact, AdaptedGenerator):
+            # Copied, for it matters which settings were given: those of the networks are the model's.
+            train = artifact.train.model_copy(update={"init": artifact.init.path})
+            return source_for(artifact, self._target()), train
+        return source_for(artifact, Store(self.data)), artifact.train
 
     def _make_once(self, artifact: Artifact, whole: Path, make: Callable[[], None]) -> None:
         """Make it unless `whole`, its last file, is there; others that want it wait meanwhile."""
@@ -163,16 +256,6 @@ def source_for_twin(artifact: Twin, store: Store) -> PatchSource:
     if artifact.tiles is None:
         return store
     return keep_tiles(store, artifact.fold, _chosen(store, artifact.fold, artifact.tiles).synthetic)
-
-
-def keep_tiles(store: Store, fold: str, tiles: Sequence[Tile]) -> Store:
-    """The store with a smaller fold: what lies in none of the tiles belongs to no fold. Nothing is copied.
-
-    A patch may reach over several tiles that touch.
-    """
-    kept = SpatialSplit.by_scenes({fold: [tile.window for tile in tiles]}).area(fold)
-    train, val, test = (kept if name == fold else store.split.area(name) for name in FOLDS)
-    return store.with_split(SpatialSplit((train, val, test), store.split.buffer))
 
 
 def _chosen(store: Store, fold: str, settings: SegmentSettings) -> Mixture:

@@ -12,11 +12,21 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from geosynth.config import SegmentSettings, TrainSettings
+from geosynth.config import SegmentSettings
 from geosynth.raster.stores.store import Store
 from geosynth.study.artifacts import KINDS, Artifacts, source_for_twin
 from geosynth.study.operations import Progress
-from geosynth.study.plan import Artifact, Cell, GivenGenerator, Recipe, TrainedGenerator, Twin
+from geosynth.study.plan import (
+    Artifact,
+    Cell,
+    GivenGenerator,
+    LookedGenerator,
+    Recipe,
+    TrainedGenerator,
+    TransferRecipe,
+    Twin,
+    needs,
+)
 from geosynth.study.study import Study
 
 _STEPS = 5  # that are timed
@@ -29,7 +39,7 @@ class Work(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: str
-    """ "generators", "twins" or "cells"."""
+    """ "generators", "looks", "twins" or "cells"."""
     todo: int
     finished: int
     seconds: float | None
@@ -68,11 +78,12 @@ def expected_work(study: Study, workers: int) -> StudyPlan:
         work = tuple(
             _work(
                 name,
-                [artifact for artifact in todo if isinstance(artifact, kind)],
-                sum(isinstance(artifact, kind) for artifact in every),
+                [artifact for artifact in todo if isinstance(artifact, kinds)],
+                sum(isinstance(artifact, kinds) for artifact in every),
                 probe,
             )
-            for kind, name in KINDS.items()
+            for name, kinds in KINDS.items()
+            if name != "looks" or any(isinstance(artifact, kinds) for artifact in every)
         )
     return StudyPlan(
         generator=study.generator,
@@ -87,10 +98,7 @@ def _artifacts(cells: Sequence[Cell]) -> list[Artifact]:
     """All that cells need and are, each once."""
     found: dict[Artifact, None] = {}
     for cell in cells:
-        for twin in (cell.recipe.twin, *(cell.recipe.compared or ())):
-            if twin is not None:
-                found |= {twin.generator: None, twin: None}
-        found[cell.recipe] = None
+        found |= dict.fromkeys((*needs(cell.recipe), cell.recipe))
     return list(found)
 
 
@@ -121,9 +129,11 @@ def _amount(made_of: dict[str, Any], store: Store) -> float:
     for part in ("train", "segment"):
         if part in made_of:
             return float(made_of[part]["steps"])
-    if made_of["tiles"] is not None:
+    if made_of.get("tiles") is not None:
         return float(made_of["tiles"]["synthetic_tiles"] * made_of["tiles"]["tile_size"] ** 2)
-    return float(store.split.area(made_of["fold"]).area)
+    if "tiles" in made_of:
+        return float(store.split.area(made_of["fold"]).area)
+    return 1.0  # a look reads a fold once
 
 
 class _Probe:
@@ -140,20 +150,35 @@ class _Probe:
             return self._generator(artifact), f"from {_STEPS} timed steps"
         if isinstance(artifact, Twin):
             return self._twin(artifact), f"from up to {_SECONDS:g} s of painting"
+        if isinstance(artifact, LookedGenerator):
+            return self._look(artifact), "from one that was measured"
+        if isinstance(artifact, TransferRecipe):
+            return self._transfer(artifact), f"from {_STEPS} timed steps and a test"
         assert isinstance(artifact, Recipe)
         return self._cell(artifact), f"from {_STEPS} timed steps and a test"
 
     def _generator(self, generator: TrainedGenerator) -> float:
-        few = TrainSettings.parse({**generator.train.model_dump(), "steps": _STEPS, "preview_every": 0})
+        source, settings = self.artifacts.source_for(generator)
+        few = settings.model_copy(update={"steps": _STEPS, "preview_every": 0})
 
         def train(progress: Progress) -> None:
-            self._model = self._operations.train(self.store, self._folder / "generator", few, generator.fold, progress)
+            self._model = self._operations.train(source, self._folder / "generator", few, generator.fold, progress)
 
-        return _by_steps(train, generator.train.steps)
+        return _by_steps(train, settings.steps)
+
+    def _look(self, look: LookedGenerator) -> float:
+        source, out = self.artifacts.source_of_look(look), self._folder / "look"
+        start = time.monotonic()
+        given, labelled = Path(look.generator.path), look.kept is not None
+        self._operations.look(source, out, given, look.fold, look.tile_size, labelled)
+        return time.monotonic() - start
 
     def _twin(self, twin: Twin) -> float:
         if isinstance(twin.generator, GivenGenerator):
             self._model = Path(twin.generator.path)
+        elif isinstance(twin.generator, LookedGenerator):
+            self._look(twin.generator)
+            self._model = self._folder / "look" / "model.safetensors"
         elif self._model is None:  # finished generators have told their time, but a twin needs one
             self._generator(twin.generator)
         model = self._model
@@ -179,6 +204,14 @@ class _Probe:
                 lambda progress: self._operations.compare(self.store, (same, same), recipe.test_fold, size, progress)
             )
         return seconds
+
+    def _transfer(self, recipe: TransferRecipe) -> float:
+        few = SegmentSettings.parse({**recipe.segment.model_dump(), "steps": _STEPS})
+        sources = self.artifacts.sources_of(recipe, painted=False)
+        out, folds = self._folder / "segmenter", (recipe.train_fold, recipe.test_fold)
+        return _by_steps(
+            lambda progress: self._operations.segment(sources, out, few, None, *folds, progress), recipe.segment.steps
+        )
 
 
 class _Enough(Exception):  # noqa: N818 - not an error

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from geosynth.study.report import StudyReport
 from geosynth.study.tables import X_NAMES, means_of
 
-_COLOURS = ("#1b6ca8", "#5aa9d6", "#d1495b", "#e8994d")  # real: blue, synthetic: red
+# Real: blue, synthetic: red.
+_COLOURS = ("#1b6ca8", "#5aa9d6", "#d1495b", "#e8994d", "#6a4c93", "#3d7a4f", "#8d8d8d")
 
 
 def figures_of(report: StudyReport) -> dict[str, bytes]:

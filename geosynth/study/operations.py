@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from geosynth.checkpoint import load_generator, save_with_look
 from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
 from geosynth.errors import DataError
 from geosynth.evaluation.compare import BATCH
 from geosynth.evaluation.distances import frechet_distance
 from geosynth.evaluation.features import Space, TileFeatures, load_extractor
+from geosynth.files import writing
+from geosynth.grid import Window
 from geosynth.models.perceptual import composites
+from geosynth.mosaic.looks import look_from_tiles
 from geosynth.mosaic.twin import twin
+from geosynth.raster.read import Array
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.segment import segment
+from geosynth.study.plan import LOOK
 from geosynth.training.train import train
 
 Progress = Callable[[int, int], None]
@@ -105,21 +112,47 @@ class Operations:
             progress=lambda stage, done, total: progress(done, total) if stage == "painting" else None,
         )
 
+    def look(self, source: PatchSource, out: Path, model: Path, fold: str, tile_size: int, labelled: bool) -> None:
+        """A copy of the generator in the folder `out`, with the look `plan.LOOK`: that of a fold."""
+        loaded = load_generator(model)
+        nothing = source.legend.num_classes
+
+        def read(window: Window) -> tuple[Array, npt.NDArray[np.uint8]]:
+            image, indices = source.read(window)
+            return image, indices if labelled else (indices == nothing).astype(np.uint8)
+
+        tiles = map(read, TileView(source, fold, tile_size, tile_size, max_nodata=0.5))
+        look = look_from_tiles(tiles, loaded, source.path, labelled=labelled)
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        save_with_look(loaded, out / "model.safetensors", LOOK, look)
+
     def segment(
         self,
-        store: Store,
+        data: PatchSource | Sequence[PatchSource],
         out: Path,
         settings: SegmentSettings,
         twin: Path | None,
         train_fold: str,
         test_fold: str,
         progress: Progress,
+        *,
+        init: Path | None = None,
+        keep: bool = False,
     ) -> Score:
-        """A segmenter, tested. It goes, for a study makes hundreds; its report stays."""
+        """A segmenter, tested. Unless it is to be kept it goes, for a study makes hundreds; its report stays."""
         report = segment(
-            store, out, settings, synthetic=twin, train_fold=train_fold, test_fold=test_fold, progress=progress
+            data,
+            out,
+            settings,
+            synthetic=twin,
+            init=init,
+            train_fold=train_fold,
+            test_fold=test_fold,
+            progress=progress,
         )
-        (out / "model.safetensors").unlink(missing_ok=True)
+        if not keep:
+            (out / "model.safetensors").unlink(missing_ok=True)
         return Score(
             miou=report.miou,
             class_iou=report.class_iou,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -16,6 +17,7 @@ from geosynth.config import (
     SegmentSettings,
     StudySettings,
     TrainSettings,
+    TransferSettings,
 )
 from geosynth.version import __version__
 
@@ -54,7 +56,25 @@ class TrainedGenerator(_Artifact):
     """The segmenter whose real tiles are all that it sees; None for the whole fold."""
 
 
-Generator = GivenGenerator | TrainedGenerator
+class LookedGenerator(_Artifact):
+    """The given generator with one more look, `LOOK`: that of a transfer's target."""
+
+    generator: GivenGenerator
+    fold: str
+    """Of the target, whose imagery tells the look."""
+    tile_size: int
+    """Of the pieces that it is measured in, pixels."""
+    kept: TileChoice | None = None
+    """The segmenter whose real tiles, with their labels, tell it; None: all imagery of the fold, without labels."""
+
+
+class AdaptedGenerator(TrainedGenerator):
+    """A generator that the study trains on from the given one, on kept tiles of a transfer's target."""
+
+    init: GivenGenerator
+
+
+Generator = GivenGenerator | TrainedGenerator | LookedGenerator
 
 
 class Twin(_Artifact):
@@ -82,11 +102,54 @@ class Recipe(_Artifact):
     """The test fold painted by the same generator with two seeds, for distances; None for none."""
 
 
-Artifact = Generator | Twin | Recipe
+class TransferRecipe(_Artifact):
+    """What a cell of a transfer is made of: a segmenter that is tested on the target's real tiles."""
+
+    segment: SegmentSettings
+    """Its seed, steps and augmentation included; the tiles it sees are chosen below."""
+    train_fold: str
+    test_fold: str
+    imagery: tuple[Literal["real", "matched"] | Twin, ...] = ()
+    """Of the source's tiles that it sees: real, real with the target's histogram, or painted; () for none of them."""
+    tiles: TileChoice | None = None
+    """The segmenter whose synthetic tiles are the places of them; None without any."""
+    kept: TileChoice | None = None
+    """The segmenter whose real tiles of the target it sees; None for none."""
+    init: TransferRecipe | None = None
+    """Whose segmenter it goes on from; None for a new one."""
+
+
+CellRecipe = Recipe | TransferRecipe
+Artifact = Generator | Twin | CellRecipe
 """What a study makes and keeps: generators, twins, and results of cells, each named by what it is made of.
 
 Equal ones on equal data are made once.
 """
+
+
+Task = TrainedGenerator | CellRecipe
+"""What is handed out to be made; all else is made by the first task that needs it."""
+
+
+def needs(artifact: Artifact) -> Iterator[Artifact]:
+    """What must be there before it is made, and what that needs; each thing after what it needs."""
+    match artifact:
+        case LookedGenerator(generator=given):
+            direct: tuple[Artifact | str | None, ...] = (given,)
+        case AdaptedGenerator(init=given):
+            direct = (given,)
+        case Twin(generator=generator):
+            direct = (generator,)
+        case Recipe():
+            direct = (artifact.twin, *(artifact.compared or ()))
+        case TransferRecipe():
+            direct = (*artifact.imagery, artifact.init)
+        case _:
+            direct = ()
+    for one in direct:
+        if isinstance(one, _Artifact):
+            yield from needs(one)
+            yield one
 
 
 def key_of(artifact: Artifact, data: str) -> str:
@@ -100,6 +163,9 @@ def key_of(artifact: Artifact, data: str) -> str:
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:20]
 
 
+LOOK = "target"
+"""What the look of a transfer's target is called."""
+
 _SECOND_SEED = 2**31  # of a twin that is compared with the first one: no seed of the study reaches it
 
 
@@ -109,7 +175,7 @@ class Condition(NamedTuple):
     arm: str
     """The line: "mixed", "real + synthetic", "synthetic", ..."""
     x: float
-    """The setting: share of synthetic tiles, real tiles kept, or lambda."""
+    """The setting: share of synthetic tiles, real tiles kept, lambda, or labelled tiles of the target."""
 
 
 class Cell(NamedTuple):
@@ -117,7 +183,7 @@ class Cell(NamedTuple):
 
     condition: Condition
     seed: int
-    recipe: Recipe
+    recipe: CellRecipe
 
     def __str__(self) -> str:
         return f"{self.condition.arm}, {self.condition.x:g}, seed {self.seed}"
@@ -141,13 +207,15 @@ def plan_cells(settings: StudySettings, given: GivenGenerator | None) -> tuple[C
         ReplaceSettings: _replace,
         AugmentSettings: _augment,
         DiversitySettings: _diversity,
+        TransferSettings: _transfer,
     }
     return tuple(cell for seed in settings.all_seeds for cell in kinds[type(settings)](settings, given, seed))
 
 
 def contrasts(settings: StudySettings) -> tuple[Contrast, ...]:
     """Replace: each share against the smallest. Augment: each addition against the arms without it, at equal real
-    tiles. Diversity: each lambda against the smallest.
+    tiles. Diversity: each lambda against the smallest. Transfer: each arm with a generator against each one without, at
+    equal labelled tiles of the target.
     """  # noqa: D205 - one sentence a sweep
     if isinstance(settings, AugmentSettings):
         pairs = [
@@ -162,6 +230,15 @@ def contrasts(settings: StudySettings) -> tuple[Contrast, ...]:
             for arm, baseline in pairs
             if {arm, baseline} <= arms
             for kept in sorted(set(settings.real_tiles))
+        )
+    if isinstance(settings, TransferSettings):
+        found = dict.fromkeys(cell.condition for cell in _transfer(settings, _ANY, settings.first_seed))
+        return tuple(
+            Contrast(condition, baseline)
+            for condition in found
+            if paints(condition.arm)
+            for baseline in found
+            if baseline.x == condition.x and not paints(baseline.arm)
         )
     first, *others = sorted({cell.condition for cell in plan_cells(settings, None)}, key=lambda condition: condition.x)
     return tuple(Contrast(condition, first) for condition in others)
@@ -212,6 +289,60 @@ def _diversity(settings: DiversitySettings, given: GivenGenerator | None, seed: 
         recipe = _recipe(settings, segment, twin, (first, second))
         cells.append(Cell(Condition("synthetic", weight), seed, recipe))
     return cells
+
+
+def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: int) -> list[Cell]:
+    assert given is not None
+    folds = {"train_fold": settings.train_fold, "test_fold": settings.test_fold}
+    # The pool is all, so that real and painted tiles are of the same places.
+    places = _segment(settings, seed, real_tiles=0, synthetic_tiles=settings.tiles, pool_tiles=settings.tiles)
+
+    def twin(generator: Generator) -> Twin:
+        look = LOOK if isinstance(generator, LookedGenerator) else None
+        generate = settings.generate.model_copy(update={"seed": seed, "look": look})
+        return Twin(generator=generator, generate=generate, fold=settings.train_fold, tiles=places)
+
+    cells = []
+    for k in sorted(set(settings.target_tiles)):
+        kept = _segment(settings, seed, real_tiles=k, synthetic_tiles=0) if k else None
+        looked = LookedGenerator(
+            generator=given, fold=settings.train_fold, tile_size=settings.segment.tile_size, kept=kept
+        )
+        for arm in dict.fromkeys(settings.arms):
+            augment = "flips+colour" if "ordinary" in arm else "none"
+            first = _segment(settings, seed, augment=augment)
+            imagery: list[Any] = [name for word, name in (("source", "real"), ("matched", "matched")) if word in arm]
+            if "painted" in arm:
+                imagery.append(twin(looked))
+            if kept is None:
+                if imagery:
+                    recipe = TransferRecipe(segment=first, **folds, imagery=tuple(imagery), tiles=places)
+                    cells.append(Cell(Condition(arm, k), seed, recipe))
+                continue
+            if "adapted" in arm:
+                adapted = AdaptedGenerator(
+                    train=settings.train.model_copy(update={"seed": seed}),
+                    fold=settings.train_fold,
+                    kept=kept,
+                    init=given,
+                )
+                imagery.append(twin(adapted))
+            init = None
+            if imagery:
+                init = TransferRecipe(segment=first, **folds, imagery=tuple(imagery), tiles=places)
+            steps = settings.target_steps + (0 if imagery else first.steps)
+            then = _segment(settings, seed, augment=augment, steps=steps)
+            recipe = TransferRecipe(segment=then, **folds, kept=kept, init=init)
+            cells.append(Cell(Condition(arm, k), seed, recipe))
+    return cells
+
+
+_ANY = GivenGenerator(path="", sha256="")
+
+
+def paints(arm: str) -> bool:
+    """Whether an arm of a transfer needs the generator."""
+    return "painted" in arm or "adapted" in arm
 
 
 def _recipe(

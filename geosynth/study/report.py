@@ -82,7 +82,7 @@ class StudyReport(_Part):
     """A sweep's results."""
 
     sweep: str
-    """ "replace", "augment" or "diversity"."""
+    """ "replace", "augment", "diversity" or "transfer"."""
     software: str
     data: str
     """Path of the store."""

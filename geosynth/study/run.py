@@ -1,4 +1,4 @@
-"""run_study, plan_study and tabulate_study: the three sweeps, here or on the workers of a Dask cluster."""
+"""run_study, plan_study and tabulate_study: the sweeps, here or on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from geosynth.raster.stores.store import Store
 from geosynth.study.artifacts import Artifacts
 from geosynth.study.duration import StudyPlan, expected_work
 from geosynth.study.figures import figures_of
-from geosynth.study.plan import Artifact, Recipe, TrainedGenerator
+from geosynth.study.plan import Artifact, CellRecipe, Task, needs
 from geosynth.study.report import StudyReport
 from geosynth.study.study import Study
 from geosynth.study.tables import to_csv, to_html, to_markdown
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Told cells done and cells in all."""
 
-Task = TrainedGenerator | Recipe
-
 _LOG = logging.getLogger(__name__)
 
 
@@ -39,6 +37,7 @@ def run_study(
     settings: StudySettings,
     *,
     model: str | Path | None = None,
+    target: str | Path | None = None,
     client: Client | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
@@ -54,8 +53,10 @@ def run_study(
         data: a store, or its path; workers read it by its path.
         out: folder; the results go to `out/SWEEP`: `results.json`, `table.csv`, `table.md`, PNG figures and a
             self-contained `report.html`.
-        settings: `ReplaceSettings`, `AugmentSettings` or `DiversitySettings`.
-        model: a generator; None: the study trains generators, each on no more than its segmenter may see.
+        settings: `ReplaceSettings`, `AugmentSettings`, `DiversitySettings` or `TransferSettings`.
+        model: a generator; None: the study trains generators, each on no more than its segmenter may see. A transfer
+            trains none; there None is the embedded default.
+        target: of a transfer: the store of the other place, whose real tiles are tested on.
         client: of a running Dask cluster, whose workers do one cell each at a time and see the same files.
         scheduler: address of one.
         workers: processes to start on this machine, which share its cores.
@@ -70,7 +71,7 @@ def run_study(
         ClusterError: if the cluster does not answer, or goes away.
     """
     cluster = open_client(client, scheduler, workers)
-    study = Study.open(data, out, settings, model)
+    study = Study.open(data, out, settings, model, target=target)
     with cluster if study.unfinished() else contextlib.nullcontext() as running:
         return do(study, running, progress)
 
@@ -97,7 +98,7 @@ def do(
 
 
 class TaskQueue:
-    """What is to be made, in the order of the plan: each handed out once, when the generator that it needs is there.
+    """What is to be made, in the order of the plan: each handed out once, when the tasks that it needs are settled.
 
     Args:
         recipes: of the cells to do.
@@ -107,41 +108,40 @@ class TaskQueue:
         failed: why, by task.
     """
 
-    def __init__(self, recipes: Sequence[Recipe]) -> None:
+    def __init__(self, recipes: Sequence[CellRecipe]) -> None:
         self.num_cells = len(recipes)
         self.failed: dict[Artifact, str] = {}
-        tasks = [task for recipe in recipes for task in (_need_of(recipe), recipe) if task is not None]
-        self._todo: list[Task] = list(dict.fromkeys(tasks))
+        self._cells = set(recipes)
+        self._todo: list[Task] = list(dict.fromkeys(task for recipe in recipes for task in (*_before(recipe), recipe)))
         self._unsettled = set(self._todo)
 
     def __iter__(self) -> Iterator[Task | None]:
         """All tasks; None where one must wait until another is settled."""
         while self._todo:
-            ready = next((task for task in self._todo if _need_of(task) not in self._unsettled), None)
+            ready = next((task for task in self._todo if self._unsettled.isdisjoint(_before(task))), None)
             if ready is not None:
                 self._todo.remove(ready)
             yield ready
 
-    def settle(self, task: Task, reason: str | None) -> Iterator[Recipe]:
+    def settle(self, task: Task, reason: str | None) -> Iterator[CellRecipe]:
         """A task is finished or, for a reason, failed, and with it what needs it; gives the cells that this settles."""
         self._unsettled.discard(task)
         if reason is not None:
             self.failed[task] = reason
-            for other in [other for other in self._todo if _need_of(other) == task]:
-                self._todo.remove(other)
-                yield from self.settle(other, reason)
-        if isinstance(task, Recipe):
+            for other in [other for other in self._todo if task in _before(other)]:
+                if other in self._todo:  # it may have gone with another one
+                    self._todo.remove(other)
+                    yield from self.settle(other, reason)
+        if isinstance(task, CellRecipe) and task in self._cells:
             yield task
 
 
-def _need_of(task: Task) -> TrainedGenerator | None:
-    """What must be made before; twins are made by the first cell that needs them."""
-    if isinstance(task, Recipe) and task.twin is not None and isinstance(task.twin.generator, TrainedGenerator):
-        return task.twin.generator
-    return None
+def _before(task: Task) -> list[Task]:
+    """The tasks that it needs; twins and looks are made by the first one that needs them."""
+    return [one for one in needs(task) if isinstance(one, Task)]
 
 
-def _work_off(artifacts: Artifacts, tasks: TaskQueue, client: Client | None) -> Iterator[Recipe]:
+def _work_off(artifacts: Artifacts, tasks: TaskQueue, client: Client | None) -> Iterator[CellRecipe]:
     """The cells as they are settled: one task after the other, or one a worker of a cluster.
 
     A task that fails does not stop the others.
@@ -180,6 +180,7 @@ def plan_study(  # noqa: D417 - as run_study's
     settings: StudySettings,
     *,
     model: str | Path | None = None,
+    target: str | Path | None = None,
     workers: int | None = None,
 ) -> StudyPlan:
     """What `run_study` would do, and about how long; leaves nothing behind.
@@ -188,27 +189,32 @@ def plan_study(  # noqa: D417 - as run_study's
     taken and timed, which needs up to a minute or two.
 
     Args:
-        data, out, settings, model: as for `run_study`.
+        data, out, settings, model, target: as for `run_study`.
         workers: among how many the work will be shared.
 
     Raises:
         GeosynthError: as `run_study`.
     """
-    return expected_work(Study.open(data, out, settings, model), workers or 1)
+    return expected_work(Study.open(data, out, settings, model, target=target), workers or 1)
 
 
 def tabulate_study(  # noqa: D417 - as run_study's
-    data: str | Path | Store, out: str | Path, settings: StudySettings, *, model: str | Path | None = None
+    data: str | Path | Store,
+    out: str | Path,
+    settings: StudySettings,
+    *,
+    model: str | Path | None = None,
+    target: str | Path | None = None,
 ) -> StudyReport:
     """Write the results of what is finished, also while the study runs or after it was killed.
 
     Args:
-        data, out, settings, model: as for `run_study`.
+        data, out, settings, model, target: as for `run_study`.
 
     Raises:
         GeosynthError: as `run_study`.
     """
-    study = Study.open(data, out, settings, model)
+    study = Study.open(data, out, settings, model, target=target)
     report = study.report({})
     write_results(study.folder, report)
     return report

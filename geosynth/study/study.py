@@ -9,18 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from geosynth.checkpoint import ModelCard, model_path
-from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings
+from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings, TransferSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.evaluation.distances import bias_note
 from geosynth.files import check_output, sha256_of
 from geosynth.mosaic.twin import legend_for
+from geosynth.patches.module import check_alike
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import train_views
 from geosynth.study.artifacts import Artifacts
 from geosynth.study.operations import Operations
-from geosynth.study.plan import Artifact, Cell, GivenGenerator, Recipe, contrasts, key_of, plan_cells
+from geosynth.study.plan import Artifact, Cell, CellRecipe, GivenGenerator, contrasts, key_of, plan_cells
 from geosynth.study.report import CellRow, Missing, StudyReport, tabulate_differences, tabulate_rows
+from geosynth.study.transfer import MATCHED_TYPES
+from geosynth.training.start import with_networks_of
 from geosynth.version import __version__
 
 _NUM_FEATURES = 1280  # of EfficientNet-Lite0
@@ -48,22 +51,34 @@ class Study:
         settings: StudySettings,
         model: str | Path | None,
         operations: Operations | None = None,
+        target: str | Path | None = None,
     ) -> Study:
         """Check everything that can be checked before the first hour.
 
         Raises:
             RasterError, CheckpointError: if the store or the model cannot be read.
-            SettingsError: if the sweep trains its own generators, but a model is given; or crops are larger than tiles.
-            DataError: if there are fewer tiles than asked for, or the model paints other bands.
+            SettingsError: if the sweep trains its own generators, but a model is given; crops are larger than tiles; or
+                a transfer lacks its target, or another sweep has one.
+            DataError: if there are fewer tiles than asked for, the model paints other bands, or source and target
+                cannot be trained on together.
+            GridError: if the pixels of source and target have other sizes.
             LegendError: if the store has a class that the model does not know.
             OutputError: if `out` cannot be written.
         """
         store = data if isinstance(data, Store) else Store(data)
         out = Path(out)
         check_output(out, overwrite=True)
-        tiles = _check_tiles(store, settings)
+        transfer = isinstance(settings, TransferSettings)
+        if transfer != (target is not None):
+            raise SettingsError(
+                "a transfer study needs a target: the store of the place to test on"
+                if transfer
+                else f"target: only a transfer study has one, not {settings.sweep}"
+            )
+        other = None if target is None else Store(target)
+        tiles = _check_tiles(store, settings, other or store)
         given = None
-        if model is None:
+        if model is None and not transfer:
             _check_crop(settings)
             generator = _of_own(settings)
         else:
@@ -73,9 +88,17 @@ class Study:
             card = ModelCard.read(file)
             legend_for(card, file, store)
             given = GivenGenerator(path=str(file.absolute()), sha256=sha256_of(file))
-            generator = _of_given(store, settings, given, card)
-        path = store.path if "://" in store.path else str(Path(store.path).absolute())
-        artifacts = Artifacts(path, store.digest(), out.absolute(), operations or Operations())
+            generator = _of_given(other or store, settings, given, card)
+        if isinstance(settings, TransferSettings):
+            assert other is not None
+            _check_transfer(store, other, settings, file, card)
+        artifacts = Artifacts(
+            _absolute(store),
+            store.digest() if other is None else f"{store.digest()} {other.digest()}",
+            out.absolute(),
+            None if other is None else _absolute(other),
+            operations or Operations(),
+        )
         notes = _notes(settings, tiles, given is not None)
         return cls(settings, artifacts, plan_cells(settings, given), generator, notes)
 
@@ -84,7 +107,7 @@ class Study:
         """Of the results: studies of several sweeps may share `out`, and with it generators and cells."""
         return self.artifacts.out / self.settings.sweep
 
-    def unfinished(self) -> list[Recipe]:
+    def unfinished(self) -> list[CellRecipe]:
         """What is still to be done, each once."""
         recipes = dict.fromkeys(cell.recipe for cell in self.cells)
         return [recipe for recipe in recipes if self.artifacts.result_of(recipe) is None]
@@ -119,31 +142,61 @@ class Study:
         )
 
 
-def _check_tiles(store: Store, settings: StudySettings) -> int:
+def _absolute(store: Store) -> str:
+    """Its path for other processes."""
+    return store.path if "://" in store.path else str(Path(store.path).absolute())
+
+
+def _check_tiles(store: Store, settings: StudySettings, tested: Store) -> int:
     """How many train tiles there are."""
     [view] = train_views([store], settings.segment, settings.train_fold)
     if isinstance(settings, AugmentSettings):
         wanted = {"real_tiles": max(settings.real_tiles), "synthetic_tiles": settings.synthetic_tiles}
-    elif isinstance(settings, ReplaceSettings | DiversitySettings):
+    elif isinstance(settings, ReplaceSettings | DiversitySettings | TransferSettings):
         wanted = {"tiles": settings.tiles}
-    for name, number in wanted.items():
-        if number > len(view):
-            raise DataError(
-                f"{store.path}: {name}={number}, but fold {settings.train_fold!r} holds {len(view)} tiles of"
-                f" {view.size} px; ask for fewer, or smaller tiles"
-            )
+    _check_counts(view, wanted)
+    if isinstance(settings, TransferSettings):
+        [there] = train_views([tested], settings.segment, settings.train_fold)
+        _check_counts(there, {"target_tiles": max(settings.target_tiles)})
     whole = isinstance(settings, DiversitySettings)
     size = settings.segment.tile_size
     nodata = 0.0 if whole else settings.segment.max_nodata
-    tests = TileView(store, settings.test_fold, size, size, edge="skip", max_nodata=nodata)
+    tests = TileView(tested, settings.test_fold, size, size, edge="skip", max_nodata=nodata)
     if len(tests) < 1 + whole:
         raise DataError(
-            f"{store.path}: fold {settings.test_fold!r} holds {len(tests)} whole tiles of {size} px to test on;"
+            f"{tested.path}: fold {settings.test_fold!r} holds {len(tests)} whole tiles of {size} px to test on;"
             " choose smaller tiles or another fold"
         )
     if whole and store.dtype != np.uint8:
         raise DataError(f"{store.path}: the diversity study compares uint8 imagery only, not {store.dtype}")
     return len(view)
+
+
+def _check_counts(view: TileView, wanted: Mapping[str, int]) -> None:
+    for name, number in wanted.items():
+        if number > len(view):
+            raise DataError(
+                f"{view.source.path}: {name}={number}, but fold {view.fold!r} holds {len(view)} tiles of"
+                f" {view.size} px; ask for fewer, or smaller tiles"
+            )
+
+
+def _check_transfer(store: Store, target: Store, settings: TransferSettings, file: Path, card: ModelCard) -> None:
+    """Refuse what only a transfer can have wrong."""
+    check_alike([store, target])
+    if store.digest() == target.digest():
+        raise DataError(f"{target.path}: is the same data as {store.path}; a transfer needs another place")
+    if any("matched" in arm for arm in settings.arms) and store.dtype not in MATCHED_TYPES:
+        raise DataError(
+            f"{store.path}: histograms are matched of 8 and 16 bit imagery, not of {store.dtype}; leave out"
+            " the matched arm"
+        )
+    if any("painted" in arm for arm in settings.arms) and not card.settings.style_lengths:
+        raise SettingsError(f"{file}: its generator is not told looks, so it cannot paint in that of {target.path}")
+    if any("adapted" in arm for arm in settings.arms):
+        with_networks_of(settings.train.model_copy(update={"init": str(file)}))
+    if not plan_cells(settings, GivenGenerator(path="", sha256="")):
+        raise SettingsError("arms: none of them has a cell without labelled tiles of the target; say target_tiles")
 
 
 def _check_crop(settings: StudySettings) -> None:
@@ -192,6 +245,12 @@ def _notes(settings: StudySettings, tiles: int, is_given: bool) -> tuple[str, ..
         notes.append("One seed gives no interval.")
     else:
         notes.append("Verdicts are read off one 95 % interval each: of twenty equal pairs about one looks different.")
+    if isinstance(settings, TransferSettings):
+        notes.append(
+            "Tested on the target, whose unlabelled imagery (of its train fold) the matched and painted arms see."
+            f" Cells of k > 0 labelled tiles take {settings.target_steps} further steps on them alone; the arm"
+            " that knows only these takes as many in all."
+        )
     if isinstance(settings, ReplaceSettings):
         notes.append("A synthetic tile stands at the very place of the real one that it replaces.")
     if isinstance(settings, AugmentSettings):

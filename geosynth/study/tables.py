@@ -12,7 +12,12 @@ from geosynth.page import render_page
 from geosynth.study.report import StudyReport
 
 _NUM_KEYS = 5  # columns before the estimates
-X_NAMES = {"replace": "share synthetic", "augment": "real tiles kept", "diversity": "lambda"}
+X_NAMES = {
+    "replace": "share synthetic",
+    "augment": "real tiles kept",
+    "diversity": "lambda",
+    "transfer": "labelled tiles",
+}
 
 
 def means_of(report: StudyReport) -> pd.DataFrame:

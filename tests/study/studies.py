@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings
+from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, TransferSettings
 from geosynth.errors import TrainingError
 from geosynth.grid import SpatialSplit, Window
+from geosynth.segmentation.data import train_views
 from geosynth.study.operations import Likeness, Operations, Score
 from geosynth.study.plan import Recipe
 from geosynth.study.study import Study
@@ -37,11 +38,21 @@ AUGMENT = AugmentSettings.parse(
 DIVERSITY = DiversitySettings.parse({**SMALL, "tiles": 4, "lambdas": (0, 2), "seeds": 2})
 
 
-def make_study_store(path: Path):
+TRANSFER = TransferSettings.parse(
+    {
+        **{**SMALL, "segment": {**SMALL["segment"], "tile_size": 64}},
+        **{"tiles": 3, "target_tiles": (0, 2), "target_steps": 3, "seeds": 2},
+        # Networks are those of the given model.
+        "train": {"steps": 2, "batch_size": 2, "crop_size": 64, "precision": "fp32", "preview_every": 0},
+    }
+)
+
+
+def make_study_store(path: Path, **options):
     """Two train scenes of 128 px, a test scene; apart from each other."""
     places = {"a.tif": Window(0, 0, 128, 128), "b.tif": Window(0, 192, 128, 128), "c.tif": Window(192, 0, 128, 128)}
     split = SpatialSplit.by_scenes({"train": [places["a.tif"], places["b.tif"]], "test": [places["c.tif"]]})
-    return make_scene_store(path, places, split=split)
+    return make_scene_store(path, places, split=split, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +96,14 @@ class FakeOperations(Operations):
         assert not out.exists()
         out.mkdir(parents=True)
 
-    def segment(self, store, out, settings, twin, train_fold, test_fold, progress):
+    def look(self, source, out, model, fold, tile_size, labelled):
+        self._trace("look", area=source.split.area(fold).area, labelled=labelled)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "model.safetensors").write_text("looked")
+
+    def segment(self, data, out, settings, twin, train_fold, test_fold, progress, *, init=None, keep=False):
+        if isinstance(data, list):
+            return self._transfer(data, out, settings, train_fold, test_fold, init, keep)
         assert twin is None or twin.exists()
         assert (twin is None) == (settings.synthetic_tiles == 0)
         self._trace("segment", seed=settings.seed, real=settings.real_tiles, synthetic=settings.synthetic_tiles)
@@ -96,6 +114,21 @@ class FakeOperations(Operations):
         miou += 0.05 * (settings.augment != "none")
         counts = {"num_real": real, "num_synthetic": synthetic, "num_test": 16}
         return Score(miou=miou, class_iou={"water": miou, "tree canopy": None}, **counts, weights="scratch")
+
+    def _transfer(self, data, out, settings, train_fold, test_fold, init, keep):
+        """mIoU: 0.1 more for each 100 steps, of the segmenter that it goes on from too."""
+        steps = settings.steps
+        if init is not None:
+            steps += json.loads((init / "model.safetensors").read_text())
+        areas = [source.split.area(train_fold).area for source in data]
+        assert [source.split.area(test_fold).area for source in data[:-1]] == [0] * (len(data) - 1)
+        self._trace("segment", seed=settings.seed, steps=steps, areas=areas, augment=settings.augment)
+        out.mkdir(parents=True, exist_ok=True)
+        if keep:
+            (out / "model.safetensors").write_text(str(steps))
+        count = sum(map(len, train_views(data, settings, train_fold)))
+        counts = {"num_real": count, "num_synthetic": 0, "num_test": 4}
+        return Score(miou=steps / 1000, class_iou={"water": 0.5}, **counts, weights="scratch")
 
     def compare(self, store, twins, fold, tile_size, progress):
         first, second = twins
@@ -118,5 +151,5 @@ def close(one, other) -> bool:
     return bool(np.isclose(one, other, rtol=0, atol=1e-9))
 
 
-def open_study(store, out, settings, operations, model=None) -> Study:
-    return Study.open(store.path, out, settings, model, operations)
+def open_study(store, out, settings, operations, model=None, target=None) -> Study:
+    return Study.open(store.path, out, settings, model, operations, target)

@@ -27,9 +27,9 @@ class SteadyOperations(FakeOperations):
         self._work(1, settings.steps, progress)
         return super().train(source, out, settings, fold, lambda done, total: None)
 
-    def segment(self, store, out, settings, twin, train_fold, test_fold, progress):
+    def segment(self, data, out, settings, twin, train_fold, test_fold, progress, **others):
         self._work(2, settings.steps, progress)
-        return super().segment(store, out, settings, twin, train_fold, test_fold, progress)
+        return super().segment(data, out, settings, twin, train_fold, test_fold, progress, **others)
 
     def twin(self, source, out, model, settings, fold, progress):
         self._work(3, 10, progress)

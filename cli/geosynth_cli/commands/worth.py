@@ -187,7 +187,8 @@ def study(
         str,
         typer.Argument(
             help="replace: a growing share of a fixed number of tiles is synthetic. augment: few real tiles, with and"
-            " without synthetic ones and ordinary augmentation. diversity: lambda of the DSGAN term."
+            " without synthetic ones and ordinary augmentation. diversity: lambda of the DSGAN term. transfer: labels"
+            " there, imagery and few labels or none here."
         ),
     ],
     data: Annotated[str, typer.Option("--data", help="A store made by `geosynth ingest`.")],
@@ -198,9 +199,12 @@ def study(
             "--model", help="A generator (chesapeake-small: the embedded one); without it the study trains its own."
         ),
     ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="transfer: a store of the other place, which is tested on.")
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML of settings.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="How many; two or more give intervals.")] = None,
-    tiles: Annotated[int | None, typer.Option("--tiles", help="replace, diversity: tiles to train on.")] = None,
+    tiles: Annotated[int | None, typer.Option("--tiles", help="Not augment: tiles to train on.")] = None,
     shares: Annotated[str | None, typer.Option("--shares", help="replace: synthetic shares, as in 0,0.5,1.")] = None,
     real_tiles: Annotated[
         str | None, typer.Option("--real-tiles", help="augment: numbers of real tiles kept, as in 20,40.")
@@ -208,7 +212,12 @@ def study(
     synthetic_tiles: Annotated[
         int | None, typer.Option("--synthetic-tiles", help="augment: synthetic tiles added.")
     ] = None,
-    arms: Annotated[str | None, typer.Option("--arms", help="augment: which, as in 'real,real + synthetic'.")] = None,
+    target_tiles: Annotated[
+        str | None, typer.Option("--target-tiles", help="transfer: numbers of labelled tiles of the target, as in 0,8.")
+    ] = None,
+    arms: Annotated[
+        str | None, typer.Option("--arms", help="augment, transfer: which, as in 'real,real + synthetic'.")
+    ] = None,
     lambdas: Annotated[str | None, typer.Option("--lambdas", help="diversity: weights, as in 0,4,8.")] = None,
     other: Annotated[list[str] | None, set_option("segment.steps=500 or train.steps=2000")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and how long it takes.")] = False,
@@ -225,19 +234,26 @@ def study(
     import geosynth
 
     show_warnings()
-    lists = given(shares=shares, real_tiles=real_tiles, arms=arms, lambdas=lambdas)
+    lists = given(shares=shares, real_tiles=real_tiles, target_tiles=target_tiles, arms=arms, lambdas=lambdas)
     lists = {name: parse_names(text) for name, text in lists.items()}
     changes = given(other, seeds=seeds, tiles=tiles, synthetic_tiles=synthetic_tiles, **lists)
     settings = geosynth.StudySettings.resolve(sweep, config=config, **changes)
     if dry_run:
-        _show(geosynth.plan_study(data, out, settings, model=model, workers=workers))
+        _show(geosynth.plan_study(data, out, settings, model=model, target=target, workers=workers))
     elif tabulate:
-        report = geosynth.tabulate_study(data, out, settings, model=model)
+        report = geosynth.tabulate_study(data, out, settings, model=model, target=target)
         typer.echo(f"{len(report.cells)} cells are finished, {len(report.missing)} missing")
     else:
         with naming_what_is_kept(out), progress_bar(f"study {sweep}") as progress:
             report = geosynth.run_study(
-                data, out, settings, model=model, workers=workers, scheduler=scheduler, progress=progress
+                data,
+                out,
+                settings,
+                model=model,
+                target=target,
+                workers=workers,
+                scheduler=scheduler,
+                progress=progress,
             )
         if report.missing:
             raise geosynth.GeosynthError(

@@ -1,0 +1,229 @@
+"""`study transfer`: labels and imagery there, imagery and few labels or none here."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from studies import TRANSFER, FakeOperations, close, make_study_store, means, open_study
+
+from geosynth.config import TrainSettings, TransferSettings
+from geosynth.errors import DataError, SettingsError, TrainingError
+from geosynth.grid import Window
+from geosynth.raster.stores.store import Store
+from geosynth.segmentation.data import open_data
+from geosynth.study.duration import expected_work
+from geosynth.study.plan import GivenGenerator, LookedGenerator, TrainedGenerator, Twin, contrasts, needs, plan_cells
+from geosynth.study.run import do, run_study
+from geosynth.study.transfer import matched, only
+from scene_stores import make_scene_store
+
+GIVEN = GivenGenerator(path="/model.safetensors", sha256="f" * 64)
+
+
+def darker(image):
+    """Monotone, and not one to one."""
+    return (image // 2 + 20).astype(image.dtype)
+
+
+@pytest.fixture(scope="module")
+def target_store(tmp_path_factory):
+    return make_study_store(tmp_path_factory.mktemp("target") / "target.zarr", change=darker)
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyingOperations(FakeOperations):
+    """Twins are copies; adapting fails, if it is to."""
+
+    adapts: bool = True
+
+    def train(self, *arguments):
+        if not self.adapts:
+            raise TrainingError("the loss is not a finite number")
+        return super().train(*arguments)
+
+    def twin(self, source, out, *arguments):
+        super().twin(source, out, *arguments)
+        shutil.copytree(source.path, out, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def operations(tmp_path):
+    return CopyingOperations(tmp_path / "calls.txt")
+
+
+@pytest.fixture
+def study(study_store, target_store, told_model, operations, tmp_path):
+    return open_study(study_store, tmp_path / "out", TRANSFER, operations, told_model.path, target_store.path)
+
+
+def chain(recipe):
+    """A recipe and those that it goes on from."""
+    return [recipe] if recipe.init is None else [recipe, *chain(recipe.init)]
+
+
+def test_arms_of_equal_labelled_tiles_take_equal_steps():
+    cells = plan_cells(TRANSFER, GIVEN)
+    steps = {}
+    for cell in cells:
+        steps.setdefault(cell.condition.x, set()).add(sum(one.segment.steps for one in chain(cell.recipe)))
+    assert steps == {0: {4}, 2: {4 + 3}}
+    arms = {x: {cell.condition.arm for cell in cells if cell.condition.x == x} for x in (0, 2)}
+    assert arms[2] == set(TransferSettings.model_fields["arms"].default)
+    assert arms[2] - arms[0] == {"target + ordinary", "adapted + ordinary"}
+    # Of the same arm k > 0 goes on from k = 0, but for looks, which labels sharpen.
+    of_none = {(cell.condition.arm, cell.seed): cell.recipe for cell in cells if cell.condition.x == 0}
+    for cell in cells:
+        if cell.condition.x and (cell.condition.arm, cell.seed) in of_none:
+            same = cell.recipe.init == of_none[cell.condition.arm, cell.seed]
+            assert same == ("painted" not in cell.condition.arm)
+
+
+def test_looks_and_generators_see_no_more_labels_than_the_segmenter():
+    for cell in plan_cells(TRANSFER, GIVEN):
+        for artifact in needs(cell.recipe):
+            if isinstance(artifact, LookedGenerator | TrainedGenerator):
+                kept = artifact.kept and artifact.kept.real_tiles
+                assert kept == (cell.condition.x or None)
+                assert kept is None or (artifact.kept.seed, artifact.kept) == (cell.seed, cell.recipe.kept)
+
+
+def test_contrasts_are_of_arms_with_a_generator_against_those_without():
+    found = contrasts(TRANSFER)
+    assert all(one.condition.x == one.baseline.x for one in found)
+    pairs = {(one.condition.arm, one.baseline.arm) for one in found if one.condition.x == 0}
+    without = ("source", "source + ordinary", "matched + ordinary")
+    assert pairs == {(arm, one) for arm in ("painted + ordinary", "source + painted + ordinary") for one in without}
+
+
+def test_what_segmenters_see(study, study_store, target_store):
+    """Places of the source, kept tiles of the target and its test tiles, by the code that `segment` runs."""
+    by_arm = {(cell.condition.arm, cell.condition.x): cell.recipe for cell in study.cells if cell.seed == 0}
+    seen = {}
+    for name in ("source", "matched + ordinary", "source + painted + ordinary"):
+        recipe = by_arm[name, 0]
+        sources = study.artifacts.sources_of(recipe, painted=False)
+        data = open_data(sources, None, recipe.segment, "train", "test")
+        seen[name] = [(source, window) for source, window in data.train.places]
+        assert all(source.geobox == study_store.geobox for source, _ in seen[name])
+        assert [source.path for source, _ in data.test.places] == [target_store.path] * 4
+    windows = {window for _, window in seen["source"]}
+    assert len(windows) == len(seen["source"]) == TRANSFER.tiles
+    assert {window for _, window in seen["matched + ordinary"]} == windows
+    assert len(seen["source + painted + ordinary"]) == 2 * TRANSFER.tiles
+    twin = next(one for one in needs(by_arm["painted + ordinary", 0]) if isinstance(one, Twin))
+    assert {*windows} == {  # what is painted are the very places
+        window
+        for _, window in open_data(
+            study.artifacts.sources_of(by_arm["painted + ordinary", 0], painted=False),
+            None,
+            twin.tiles.model_copy(update={"real_tiles": None, "synthetic_tiles": 0, "pool_tiles": None}),
+            "train",
+            "test",
+        ).train.places
+    }
+    recipe = by_arm["source", 2]
+    assert {
+        source.path
+        for source, _ in open_data(
+            study.artifacts.sources_of(recipe), None, recipe.segment, "train", "test"
+        ).train.places
+    } == {target_store.path}
+
+
+def test_each_piece_is_made_once_and_kept_segmenters_are_gone_on_from(study, operations, tmp_path):
+    report = do(study)
+    assert not report.missing
+    looks = operations.calls("look")
+    assert [(one["labelled"], one["area"]) for one in looks if one["labelled"]] == [(True, 2 * 64.0**2)] * 2
+    assert [one["labelled"] for one in looks].count(False) == 1  # of all imagery: the same for each seed
+    assert len(operations.calls("train")) == 2
+    assert {call["area"] for call in operations.calls("twin")} == {3 * 64.0**2}
+    # Two seeds of: 5 arms without labels, 2 that paint with the look of labels, adapted, then 7 on labelled tiles.
+    assert len(operations.calls("segment")) == 2 * (5 + 2 + 1 + 7)
+    found = means(report)
+    assert all(close(miou, 0.004) for (_, x), miou in found.items() if x == 0)
+    assert all(close(miou, 0.007) for (_, x), miou in found.items() if x == 2)
+    assert all((row.real_tiles, row.synthetic_tiles) == (2, 0) for row in report.rows if row.x == 2)
+    assert "transfer" in (study.folder / "report.html").read_text()
+    count = len(operations.calls())
+    assert do(study) == report
+    assert len(operations.calls()) == count
+
+
+def test_what_fails_takes_along_only_what_needs_it(study_store, target_store, told_model, tmp_path):
+    operations = CopyingOperations(tmp_path / "calls.txt", adapts=False)
+    report = do(open_study(study_store, tmp_path / "out", TRANSFER, operations, told_model.path, target_store.path))
+    assert {(one.cell, one.reason) for one in report.missing} == {
+        (f"adapted + ordinary, 2, seed {seed}", "the loss is not a finite number") for seed in (0, 1)
+    }
+
+
+def test_matched_values_are_distributed_as_the_targets(study_store, target_store):
+    source = matched(study_store, target_store, "train", 64)
+    window = Window(20, 30, 64, 70)
+    image, labels = source.read(window)
+    known = labels < source.legend.num_classes
+    np.testing.assert_array_equal(image[:, known], darker(study_store.read_image(window))[:, known])
+    np.testing.assert_array_equal(labels, study_store.read_labels(window))
+    assert source.digest() != study_store.digest()
+    same = matched(study_store, study_store, "train", 64).read_image(window)
+    np.testing.assert_array_equal(same[:, known], study_store.read_image(window)[:, known])
+
+
+def test_one_fold_only(study_store):
+    train = only(study_store, "train")
+    assert train.scenes_in("train") == study_store.scenes_in("train")
+    assert not train.scenes_in("test")
+    assert study_store.scenes_in("test")
+
+
+def test_a_plan_says_how_long(study):
+    plan = expected_work(study, workers=1)
+    assert {work.kind: work.todo for work in plan.work} == {"generators": 2, "looks": 3, "twins": 6, "cells": 30}
+
+
+def test_refusals_are_one_line(study_store, target_store, narrow_model, told_model, operations, tmp_path):
+    other = make_scene_store(tmp_path / "bands.zarr", {"a": Window(0, 0, 128, 128)}, band_names=("red", "green"))
+    cases = [
+        ({"target": None}, SettingsError, "needs a target"),
+        ({"target": study_store.path}, DataError, "same data"),
+        ({"target": other.path}, DataError, "fold 'test' holds|differ"),
+        ({"model": narrow_model}, SettingsError, "not told looks"),
+        ({"settings": TRANSFER.model_copy(update={"tiles": 99})}, DataError, "tiles=99"),
+        ({"settings": TRANSFER.model_copy(update={"target_tiles": (99,)})}, DataError, "target_tiles=99"),
+        (
+            {"settings": TRANSFER.model_copy(update={"train": TrainSettings.parse({"base_width": 8})})},
+            SettingsError,
+            "leave base_width out",
+        ),
+        (
+            {"settings": TRANSFER.model_copy(update={"target_tiles": (0,), "arms": ("target + ordinary",)})},
+            SettingsError,
+            "say target_tiles",
+        ),
+    ]
+    for changes, error, said in cases:
+        values = {"settings": TRANSFER, "model": told_model.path, "target": target_store.path} | changes
+        settings = values.pop("settings")
+        with pytest.raises(error, match=said) as caught:
+            open_study(study_store, tmp_path / "out", settings, operations, **values)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_transfer_with_real_networks(study_store, target_store, told_model, tmp_path):
+    arms = ("matched + ordinary", "painted + ordinary", "adapted + ordinary")
+    settings = TRANSFER.model_copy(update={"seeds": 1, "arms": arms})
+    report = run_study(study_store, tmp_path / "out", settings, model=told_model.path, target=target_store.path)
+    assert not report.missing
+    assert [(row.arm, row.x, row.real_tiles, row.synthetic_tiles) for row in report.rows] == [
+        ("matched + ordinary", 0, 3, 0),
+        ("painted + ordinary", 0, 0, 3),
+        ("matched + ordinary", 2, 2, 0),
+        ("painted + ordinary", 2, 2, 0),
+        ("adapted + ordinary", 2, 2, 0),
+    ]
+    twins = sorted((tmp_path / "out" / "twins").glob("*.zarr"))
+    assert len(twins) == 3
+    assert {Store(twin).synthetic["GEOSYNTH_LOOK"] for twin in twins} >= {"target"}

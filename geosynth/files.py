@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from geosynth.errors import DataError, GeosynthError, OutputError
 
@@ -38,14 +40,22 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 def refuse_inputs(path: Path, inputs: Iterable[object]) -> None:
-    """Refuse an output that is an input too; those that are no paths, or of nothing that exists, pass.
+    """Refuse an output that is an input too, or a folder that holds one.
+
+    Inputs that are no paths, or of nothing that exists, pass.
 
     Raises:
         OutputError: one line.
     """
+    if not path.exists():
+        return
     for source in inputs:
-        if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
+        if not isinstance(source, str | Path) or not Path(source).exists():
+            continue
+        if path.samefile(source):
             raise OutputError(f"{path}: is an input too and would be lost; choose another name")
+        if Path(source).resolve().is_relative_to(path.resolve()):
+            raise OutputError(f"{path}: holds {source}, an input that would be lost; choose another name")
 
 
 def check_name(name: str, where: str) -> None:
@@ -188,6 +198,25 @@ def delete(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
+
+
+def read_values(path: Path, error: type[GeosynthError] = DataError) -> Any:
+    """The plain values in a JSON file (.json, .geojson), or else a YAML file.
+
+    Raises:
+        GeosynthError: `error`, if it cannot be read; one line.
+    """
+    import yaml
+
+    kind = "JSON" if path.suffix.lower() in (".json", ".geojson") else "YAML"
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if kind == "JSON" else yaml.safe_load(text)
+    except RecursionError as cause:
+        raise error(f"{path}: cannot be read as {kind}: it is nested too deep") from cause
+    except (OSError, ValueError, yaml.YAMLError) as cause:  # ValueError: bytes that are no text, impossible dates
+        reason = getattr(cause, "strerror", None) or " ".join(str(cause).split())
+        raise error(f"{path}: cannot be read as {kind}: {reason}") from cause
 
 
 def sha256_of(*paths: str | Path) -> str:

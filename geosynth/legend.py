@@ -1,22 +1,33 @@
 """Legend: which raster code means which class.
 
 The raster holds *codes* (any integers); the network counts *class indices* 0 .. num_classes - 1 in the legend's order.
-Pixels without a class (nodata) get the index `num_classes`.
+Pixels without a class (nodata) get the index `num_classes`. Several codes may mean one class.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from geosynth.errors import LegendError
+from geosynth.files import read_values
 
+Code = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 CodeCounts = dict[int, int]
 
 # Codes of classes that a translation lacks: far below what any raster holds.
@@ -24,13 +35,36 @@ _ABSENT_START, _ABSENT_END = -(2**62), -(2**61)
 
 
 class LegendClass(BaseModel):
-    """One class: its raster code, its name, its colour as "#rrggbb"."""
+    """One class: its raster code, its name, its colour as "#rrggbb".
+
+    A list of codes, as in `code: [41, 42, 43]`, means that all of them are read as the class. The first is written.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    code: int = Field(ge=-(2**63), lt=2**63)
+    code: Code
     name: str = Field(min_length=1)
     colour: str = Field("#808080", pattern=r"^#[0-9a-fA-F]{6}$")
+    also: tuple[Code, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_several_codes(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(codes := values.get("code"), list | tuple) and codes:
+            return {**values, "code": codes[0], "also": codes[1:]}
+        return values
+
+    @model_serializer(mode="wrap")
+    def _give_them_back(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As a list where there are several; one code as ever, so that stores and models stay what they were."""
+        values: dict[str, Any] = dump(self)
+        also = values.pop("also")
+        return {**values, "code": [self.code, *also]} if also else values
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """All that mean the class, first the one that is written."""
+        return self.code, *self.also
 
     @property
     def rgb(self) -> tuple[int, int, int]:
@@ -54,7 +88,7 @@ class Legend(BaseModel):
 
     @model_validator(mode="after")
     def _check_unique(self) -> Self:
-        codes = Counter([*(str(entry.code) for entry in self.classes), *map(str, self.nodata)])
+        codes = Counter([*(str(code) for entry in self.classes for code in entry.codes), *map(str, self.nodata)])
         for what, values in (("code", codes), ("class name", Counter(entry.name for entry in self.classes))):
             repeated = [value for value, count in values.items() if count > 1]
             if repeated:
@@ -87,11 +121,7 @@ class Legend(BaseModel):
         if not path.is_file():
             known = ", ".join(sorted(BUILT_IN))
             raise LegendError(f"{legend}: neither a legend file nor a built-in legend ({known})")
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise LegendError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-        return cls.from_values(values, str(path))
+        return cls.from_values(read_values(path, LegendError), str(path))
 
     @property
     def num_classes(self) -> int:
@@ -100,8 +130,13 @@ class Legend(BaseModel):
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """The raster codes in class-index order."""
+        """The raster codes in class-index order, one a class: what is written."""
         return tuple(entry.code for entry in self.classes)
+
+    @property
+    def class_of(self) -> dict[int, int]:
+        """The class index of each code that is read."""
+        return {code: index for index, entry in enumerate(self.classes) for code in entry.codes}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,15 +148,14 @@ class Legend(BaseModel):
         """The code that new files give to pixels without a class: the last of `nodata`, else the largest free one."""
         if self.nodata:
             return self.nodata[-1]
-        return next(code for code in range(255, -1, -1) if code not in self.codes)
+        return next(code for code in range(255, -1, -1) if code not in self.class_of)
 
     def encode(self, codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
-        """Class indices of raster codes, same shape; `num_classes` where the code is not a class's.
+        """Class indices of raster codes, same shape; `num_classes` where a code is none of a class.
 
         Unknown codes are not told from nodata here: `check` finds them, once, before any work starts.
         """
-        order = np.argsort(self.codes)
-        known = np.asarray(self.codes, dtype=np.int64)[order]
+        known, order = np.array(sorted(self.class_of.items()), dtype=np.int64).T
         if codes.dtype in (np.uint8, np.uint16):  # a look-up table is ten times faster than a search
             table = np.full(np.iinfo(codes.dtype).max + 1, self.num_classes, dtype=np.uint8)
             inside = (known >= 0) & (known < len(table))
@@ -139,15 +173,29 @@ class Legend(BaseModel):
 
     def unknown(self, counts: CodeCounts) -> CodeCounts:
         """Those of `counts` whose codes are neither a class nor nodata, in the codes' order."""
-        known = {*self.codes, *self.nodata}
+        known = {*self.class_of, *self.nodata}
         return {code: count for code, count in sorted(counts.items()) if code not in known}
 
-    def check(self, counts: CodeCounts, source: str) -> None:
-        """Raise `LegendError` listing codes and pixel counts if `counts` holds codes that the legend does not know."""
+    def count(self, counts: CodeCounts) -> tuple[int, ...]:
+        """Pixels of each class, in class-index order."""
+        return tuple(sum(counts.get(code, 0) for code in entry.codes) for entry in self.classes)
+
+    def check(self, counts: CodeCounts, source: str, names: Mapping[int, str | None] = MappingProxyType({})) -> None:
+        """Refuse codes that the legend does not know.
+
+        Args:
+            counts: pixels of each code.
+            source: that holds them, for the message.
+            names: what the source calls its codes, where it does.
+
+        Raises:
+            LegendError: lists codes, names and pixels.
+        """
         unknown = self.unknown(counts)
         if unknown:
-            known = (*self.codes, *self.nodata)
-            listed = ", ".join(f"{code} ({count} px)" for code, count in list(unknown.items())[:12])
+            known = (*self.class_of, *self.nodata)
+            called = {code: f" {name!r}" for code, name in names.items() if name}
+            listed = ", ".join(f"{code}{called.get(code, '')} ({n} px)" for code, n in list(unknown.items())[:12])
             more = f" and {len(unknown) - 12} more" if len(unknown) > 12 else ""
             raise LegendError(
                 f"{source}: codes that legend {self.name!r} does not know: {listed}{more};"
@@ -169,7 +217,8 @@ class Legend(BaseModel):
             raise LegendError(f"legend {target.name!r} has no class {', '.join(missing)} (from legend {self.name!r})")
         absent = iter(range(_ABSENT_START, _ABSENT_END))
         classes = tuple(
-            own.get(entry.name) or entry.model_copy(update={"code": next(absent)}) for entry in target.classes
+            own.get(entry.name) or entry.model_copy(update={"code": next(absent), "also": ()})
+            for entry in target.classes
         )
         return Legend(name=self.name, classes=classes, nodata=self.nodata)
 

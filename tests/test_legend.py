@@ -95,6 +95,13 @@ def test_load_reads_a_file_and_knows_names(tmp_path: Path) -> None:
         ("name: x\nclasses: [{code: 1, name: a, color: '#ffffff'}]\n", r"classes\.0\.color"),
         ("name: x\nclasses: [{code: forest, name: a}]\n", r"classes\.0\.code"),
         ("name: x\nclasses: [{code: 99999999999999999999, name: a}]\n", r"classes\.0\.code"),
+        ("name: x\nclasses: [{code: [1, 2], name: a}, {code: 2, name: b}]\n", "code 2 appears more than once"),
+        ("name: x\nnodata: [2]\nclasses: [{code: [1, 2], name: a}]\n", "code 2 appears more than once"),
+        ("name: x\nclasses: [{code: [], name: a}]\n", r"classes\.0\.code"),
+        ("name: x\nclasses: [{code: [1, forest], name: a}]\n", r"classes\.0\.also\.0"),
+        ("name: x\nclasses: [{code: 2026-13-45, name: a}]\n", "cannot be read as YAML"),
+        ("name: x\nclasses: [{code: 1" + "0" * 5000 + ", name: a}]\n", "cannot be read as YAML"),
+        ("[" * 100_000, "nested too deep"),
         ("- 1\n- 2\n", "dictionary"),
         ("name: [\n", "cannot be read as YAML"),
         ("\xff\x00", "cannot be read as YAML"),
@@ -125,6 +132,38 @@ def test_unknown_codes_are_listed_with_counts() -> None:
     assert "1 (5 px)" not in str(caught.value)
     with pytest.raises(LegendError, match=r"and 88 more"):
         CHESAPEAKE.check(dict.fromkeys(range(100, 200), 1), "md.tif")
+
+
+def test_several_codes_mean_one_class(tmp_path: Path) -> None:
+    path = tmp_path / "nlcd.yaml"
+    path.write_text("name: nlcd\nnodata: [0]\nclasses: [{code: 11, name: water}, {code: [41, 42, 43], name: trees}]\n")
+    legend = Legend.load(path)
+    for dtype in (np.uint8, np.int32):
+        codes = np.array([43, 11, 41, 0, 42, 90], dtype)
+        assert legend.encode(codes).tolist() == [1, 0, 1, 2, 1, 2]
+    assert legend.codes == (11, 41)
+    assert legend.decode(np.array([1, 0, 2]), 0).tolist() == [41, 11, 0]
+    assert legend.unknown({41: 1, 43: 1, 44: 2}) == {44: 2}
+    assert legend.count({41: 1, 43: 2, 11: 5, 0: 9}) == (5, 3)
+    assert Legend.from_values(legend.model_dump(mode="json")) == legend
+    assert legend.model_dump()["classes"][1]["code"] == [41, 42, 43]
+    target = Legend.from_values({"name": "t", "classes": [{"code": c, "name": n} for c, n in ((1, "trees"), (2, "x"))]})
+    with pytest.raises(LegendError, match="water"):
+        legend.translation_to(target)
+    two = Legend.from_values({**legend.model_dump(), "classes": legend.model_dump()["classes"][1:]}).translation_to(
+        target
+    )
+    assert two.encode(np.array([41, 43, 2])).tolist() == [0, 0, 2]
+
+
+@few
+@given(legends(), st.data())
+def test_codes_are_shared_out_among_classes(legend: Legend, data: st.DataObject) -> None:
+    """Joining classes is joining what their codes are read as, and changes nothing else."""
+    first, *others = legend.classes
+    joined = Legend(name="joined", classes=(first.model_copy(update={"also": tuple(e.code for e in others)}),))
+    codes = np.array(data.draw(st.lists(st.sampled_from([*legend.codes, *legend.nodata]), min_size=1)))
+    np.testing.assert_array_equal(joined.encode(codes) == 0, legend.encode(codes) < legend.num_classes)
 
 
 def test_translation_matches_classes_by_name() -> None:

@@ -308,7 +308,7 @@ def _write(
             store.copy(image.read, progress=lambda done, total: progress("writing", done, total))
         return
     height, width = source.geobox.shape
-    labelled = sum(survey.counts.get(code, 0) for code in source.legend.codes)
+    labelled = sum(source.legend.count(survey.counts))
     writer = CogWriter(
         image.out,
         source.geobox,
@@ -420,7 +420,7 @@ def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_si
         "style": style_digest(painter.style),
         "model": painter.model.sha256,
         "labels": survey.digest,
-        "legend": list(source.legend.codes),
+        "legend": [list(entry.codes) if entry.also else entry.code for entry in source.legend.classes],
         "version": [__version__, torch.__version__],
     }
 
@@ -454,9 +454,7 @@ def provenance(painter: Painter, labels: str, legend: Legend, survey: Survey | N
     elif (digest := style_digest(painter.style)) is not None:
         tags["GEOSYNTH_STYLE_SHA256"] = digest
     if survey is not None:
-        counts = survey.counts
-        pixels = {name: counts.get(code, 0) for name, code in zip(legend.names, legend.codes, strict=True)}
-        tags["GEOSYNTH_CLASS_PIXELS"] = json.dumps(pixels)
+        tags["GEOSYNTH_CLASS_PIXELS"] = json.dumps(dict(zip(legend.names, legend.count(survey.counts), strict=True)))
         tags["GEOSYNTH_LABELS_DIGEST"] = survey.digest
     return tags
 

@@ -59,6 +59,8 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
     found = [str(labels)] if is_zarr(labels) else files_named(labels)
     if not found:
         what = "is a folder without rasters" if Path(labels).is_dir() else "no file has such a name"
+        if stores := [str(child) for child in sorted(Path(labels).glob("*")) if is_zarr(child)]:
+            raise RasterError(f"{labels}: is a folder of stores; choose one: {', '.join(stores[:5])}")
         raise RasterError(f"{labels}: {what}; label tiles end in {', '.join(RASTER_SUFFIXES)}")
     return found
 
@@ -90,10 +92,10 @@ def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Le
         if not table:
             raise LegendError(f"{raster.path}: has no class table (names or colours of its codes); name a legend file")
         return legend_of_table(table, target, raster.path)
-    of_target = {plain(entry.name): entry.code for entry in target.classes}
+    of_target = {plain(entry.name): entry.codes for entry in target.classes}
     names = {code: name for code, (name, _) in table.items() if name}
     known = {code: of_target[plain(name)] for code, name in names.items() if plain(name) in of_target}
-    if any(code != expected for code, expected in known.items()):
+    if any(code not in expected for code, expected in known.items()):
         own = legend_of_table(table, target, raster.path)
         told = ", ".join(f"{code} {names[code]}" for code in list(known)[:8])
         _LOG.warning(

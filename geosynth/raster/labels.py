@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import TilePlan, Window
 from geosynth.legend import CodeCounts, Legend
-from geosynth.raster.label_files import open_labels
+from geosynth.raster.label_files import class_table_of, open_labels
 from geosynth.raster.mosaic import TileInMosaic
 from geosynth.raster.read import Array, Mask, Raster
 
@@ -62,8 +62,8 @@ class LabelRaster:
         self.unknown = unknown
         _check_is_labels(self.raster)
         nodata = self.raster.nodata
-        if nodata is not None and nodata in legend.codes:
-            name = legend.names[legend.codes.index(int(nodata))]
+        if nodata is not None and nodata in legend.class_of:
+            name = legend.names[legend.class_of[int(nodata)]]
             _LOG.warning(
                 "%s: declares nodata %d, which is class %r in the legend; taken as nodata",
                 self.raster.path,
@@ -120,14 +120,16 @@ class LabelRaster:
         return self.survey(progress).counts
 
     def _check(self, counts: CodeCounts) -> None:
-        if self.unknown == "error":
-            self.legend.check(counts, self.name)
-        elif strange := self.legend.unknown(counts):
+        strange = self.legend.unknown(counts)
+        if strange and self.unknown == "error":
+            names = {code: name for code, (name, _) in class_table_of(self.raster).items()}
+            self.legend.check(counts, self.name, names)
+        elif strange:
             listed = ", ".join(map(str, list(strange)[:12])) + (", ..." if len(strange) > 12 else "")
             _LOG.warning(
                 "%s: %d px of unknown codes (%s) are taken as nodata", self.name, sum(strange.values()), listed
             )
-        if not any(code in counts for code in self.legend.codes):
+        if not any(self.legend.count(counts)):
             raise DataError(f"{self.name}: no pixel has a class: all of it is nodata")
 
     def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], Mask]:

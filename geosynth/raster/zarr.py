@@ -44,8 +44,8 @@ class ZarrRaster:
         self.band_names: tuple[str, ...] = ()
         """By the coordinate of the band dimension, or the attribute `long_name`; empty where neither tells."""
         dims: tuple[Any, ...] = ("y", "x")
-        if "geosynth" in group.attrs and variable is None:
-            store = Store(path)  # knows rotated grids too, which have no coordinates
+        if variable is None and not {"geosynth", "geosynth_stores"}.isdisjoint(group.attrs):
+            store = Store(path)  # knows rotated grids too, which have no coordinates; refuses a group of stores
             self.geobox, self.nodata = store.geobox, store.nodata
             self.class_table = {entry.code: (entry.name, entry.colour) for entry in store.legend.classes}
             stored, (y, x) = store.labels, dims

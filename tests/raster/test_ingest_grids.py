@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from geosynth.errors import DataError, GridError, SettingsError
+from geosynth.files import sha256_of
 from geosynth.grid import Window
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.items import Item
@@ -193,6 +194,23 @@ def test_labels_that_cover_a_part_only(tmp_path: Path) -> None:
     wanted = np.full((SIDE, SIDE), 15)
     wanted[5:35, 10:40] = codes
     np.testing.assert_array_equal(store.labels[:], wanted)
+
+
+def test_one_label_raster_of_a_county_is_cropped(tmp_path: Path) -> None:
+    county = random_codes(5, 150, 200)
+    county[:SIDE, 150:] = 99  # no class, where no image is
+    write_raster(tmp_path / "labels" / "county.tif", county, north_up(-20, -10))
+    for number, column in enumerate((0, 60)):
+        write_raster(tmp_path / "images" / f"{number}.tif", random_image(number, SIDE, SIDE), north_up(column, 0))
+    (store,) = run(tmp_path)
+    for scene, column in zip(store.scenes, (20, 80), strict=True):
+        codes = county[10 : 10 + SIDE, column : column + SIDE]
+        np.testing.assert_array_equal(store.labels[scene.window.slices], codes)
+        assert list(scene.class_pixels) == [int((codes == code).sum()) for code in store.legend.codes]
+    assert store.scenes[0].labels_sha256 == store.scenes[1].labels_sha256 == sha256_of(tmp_path / "labels/county.tif")
+    write_raster(tmp_path / "images" / "beyond.tif", random_image(1, SIDE, SIDE), north_up(150, 0))
+    with pytest.raises(GridError, match=r"county.tif: does not cover the same pixels as .*beyond.tif"):
+        run(tmp_path, overwrite=True)
 
 
 def test_a_resolution_sets_the_lattice(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from geosynth.errors import DataError
-from geosynth.raster.stores.items import Item, pair_files, read_items
+from geosynth.raster.stores.items import Item, list_items, pair_files, read_items
 
 ROWS = [
     {"image": "images/a.tif", "labels": "labels/a.tif", "name": "a", "fold": "train", "date": "2020-06-01"},
@@ -135,7 +135,18 @@ def test_extra_maps_are_columns(tmp_path: Path) -> None:
         ("list.csv", "image,labels,name\na,b,..\n", "name '..' cannot be that of a file"),
         ("list.csv", "image,labels,name\na,b,..\\c\n", "cannot be that of a file"),
         ("list.csv", "\0", "lists no pairs|cannot be read"),
-        ("list.json", "{", "cannot be read as a list"),
+        ("list.json", "{", "cannot be read as JSON"),
+        ("list.json", "[" * 100_000, "nested too deep"),
+        ("list.json", '{"features": {"a": 1}}', "lists no pairs"),
+        ("list.json", '{"features": [7]}', "row 1: holds no columns"),
+        ("list.json", '{"features": [{"properties": [1]}]}', "row 1: holds no columns"),
+        ("list.json", '{"features": [{"properties": null}]}', "row 1: holds no columns"),
+        ("list.json", '{"features": [{"properties": {"image": {"a": 1}, "labels": "b"}}]}', "image is a dict, not a"),
+        ("list.json", '{"assets": [1]}', "item 1: its assets and properties are no mappings"),
+        ("list.json", '{"assets": {"image": "a.tif", "labels": "b.tif"}}', "item 1: its asset image has no href"),
+        ("list.json", '{"assets": {"image": {"href": 7}, "labels": {}}}', "item 1: its asset image has no href"),
+        ("list.json", '{"properties": 7, "assets": {"image": {"href": "a"}}}', "are no mappings"),
+        ("list.csv", "image,labels\n\xff,b\n", "cannot be read as a list"),
         ("list.json", "[1]", "lists no pairs"),
         ("list.json", '{"features": []}', "lists no pairs"),
         ("list.parquet", "no", "cannot be read as a list|pyarrow"),
@@ -146,7 +157,7 @@ def test_extra_maps_are_columns(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path, name: str | None, text: str, complaint: str) -> None:
     path = tmp_path / (name or "absent.csv")
     if name:
-        path.write_text(text)
+        path.write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=complaint) as caught:
         read_items(path)
     assert "\n" not in str(caught.value)
@@ -163,3 +174,49 @@ def test_a_folder_of_other_files_is_refused_with_the_remedy(tmp_path: Path) -> N
     assert pair_files(f"{images}/*.jpg", f"{masks}/*.png") == [Item(f"{images}/a.jpg", f"{masks}/a.png")]
     with pytest.raises(DataError, match=r"no raster files in .*\*\.bmp$"):
         pair_files(f"{images}/*.bmp", masks)
+
+
+def touch(folder: Path, *names: str) -> str:
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch()
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "partners"),
+    [
+        (["a_naip.tif", "b_naip.tif"], ["a_lc.tif", "b_lc.tif"], "ab"),
+        (["a_1m_naip.tif", "b_1m_naip.tif"], ["a.tif", "b.tif"], "ab"),
+        (["a-x.tif", "b-x.tif"], ["b.lc.tif", "a.lc.tif"], "ab"),
+        (["tile_a.tif", "tile_ba.tif"], ["tile_a_lc.tif", "tile_ba_lc.tif"], "ab"),
+    ],
+)
+def test_endings_that_all_have_in_common_part_no_partners(
+    tmp_path: Path, images: list[str], labels: list[str], partners: str
+) -> None:
+    pairs = pair_files(touch(tmp_path / "images", *images), touch(tmp_path / "labels", *labels))
+    assert len(pairs) == 2
+    for pair, letter in zip(pairs, partners, strict=True):
+        assert letter in Path(pair.image).stem
+        assert letter in Path(pair.labels).stem.removesuffix("lc")
+
+
+def test_names_without_partners_lead_to_the_list(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "a_naip.tif", "b_naip.tif")
+    with pytest.raises(DataError, match=r"2 have no partner: .*b_naip\.tif, .*c_lc\.tif; a list of pairs \(--items\)"):
+        pair_files(images, touch(tmp_path / "labels", "a_lc.tif", "c_lc.tif"))
+    with pytest.raises(DataError, match=r"absent: no such file or folder"):
+        pair_files(images, tmp_path / "absent")
+
+
+def test_one_label_file_is_that_of_all_images(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "a.tif", "b.tif")
+    pairs = pair_files(images, touch(tmp_path / "labels", "county.tif"))
+    assert [Path(pair.labels).name for pair in pairs] == ["county.tif", "county.tif"]
+
+
+def test_an_image_is_listed_once(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", [ROWS[0], ROWS[1], {**ROWS[0], "labels": "other.tif"}])
+    with pytest.raises(DataError, match=r"images/a\.tif: stands in the list of items twice, as number 1 and 3"):
+        list_items(None, None, path)

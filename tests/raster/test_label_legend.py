@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from geosynth.errors import LegendError
+from geosynth.errors import LegendError, RasterError
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.label_files import choose_legend, class_table_of, open_labels
+from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import open_raster
+from geosynth.raster.stores.store import create_group
 from geosynth.raster.warp import resample_labels
 from rasters import north_up, random_codes, write_class_table, write_raster
 
@@ -91,3 +93,20 @@ def test_flags_of_a_zarr(tmp_path: Path) -> None:
     raster = open_labels(tmp_path / "cover.zarr")
     legend = choose_legend(raster, "from-raster", CHESAPEAKE)
     assert legend.encode(np.array([10, 20, 30])).tolist() == [0, 1, 6]
+
+
+def test_a_class_that_the_model_lacks_is_named(tmp_path: Path) -> None:
+    path = labels(tmp_path / "labels.tif", moved(by=0, names={"barren": "vineyard"}))
+    legend = choose_legend(open_raster(path), "from-raster", CHESAPEAKE)
+    with pytest.raises(LegendError, match=r"does not know: 4 'vineyard' \(\d+ px\);"):
+        LabelRaster(path, legend).survey()
+
+
+def test_a_folder_of_stores_is_told(tmp_path: Path) -> None:
+    for name in ("b.zarr", "a.zarr"):
+        xr.Dataset().to_zarr(tmp_path / name, zarr_format=3, consolidated=False)
+    with pytest.raises(RasterError, match=r"is a folder of stores; choose one: .*a\.zarr, .*b\.zarr"):
+        open_labels(tmp_path)
+    create_group(tmp_path / "group", ["epsg_26917", "epsg_26918"])
+    with pytest.raises(RasterError, match=r"holds several stores, one a CRS; choose one: .*group/epsg_26917, .*18"):
+        open_labels(tmp_path / "group")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError
 from geosynth.files import sha256_of, writing
-from geosynth.grid import SpatialSplit, buffer_pixels
+from geosynth.grid import SpatialSplit, buffer_pixels, crop
 from geosynth.grid.split import part_neighbours
 from geosynth.legend import Legend
 from geosynth.parallel import open_client, stream
@@ -29,7 +29,7 @@ from geosynth.raster.stores.pairs import LegendOf, TargetGrid
 from geosynth.raster.stores.palettes import compare_colours, warn_of_colours
 from geosynth.raster.stores.source import Progress
 from geosynth.raster.stores.store import Store, check_store_output, open_stores
-from geosynth.raster.warp import unwarped
+from geosynth.raster.warp import WarpedRaster, cover, unwarped
 from geosynth.unfinished import UnfinishedWork
 
 if TYPE_CHECKING:
@@ -243,20 +243,34 @@ def _look_at_pair(sources: Sequence[InPlace], pair: tuple[int, int]) -> dict[str
     """
     number, place = pair
     image, labels = sources[number].pairs[place].image, sources[number].pairs[place].labels
-    labels = LabelRaster(unwarped(labels.raster), labels.legend)  # each pixel, not only those that a new grid takes
+    labels = LabelRaster(_below(labels.raster), labels.legend)
     counts = labels.check_codes()
     return {
         "colours": compare_colours(class_table_of(labels.raster), labels.legend, counts),
-        "class_pixels": [counts.get(code, 0) for code in labels.legend.codes],
+        "class_pixels": labels.legend.count(counts),
         "image_sha256": _sha256(image),
         "labels_sha256": _sha256(labels.raster),
     }
 
 
+def _below(raster: Raster) -> Raster:
+    """Each pixel of a file that a new grid lies over, not only those that it takes."""
+    source = unwarped(raster)
+    if source is raster:
+        return raster
+    below = cover(source.geobox, raster.geobox).intersection(source.window)
+    return source if below in (None, source.window) else WarpedRaster(source, crop(source.geobox, below), "nearest")
+
+
 def _sha256(raster: Raster) -> str:
     """Of all files of a raster, one after the other; empty if they are not on a disk."""
-    files = files_of(raster)
     try:
-        return sha256_of(*files) if files else ""
+        return _sha256_of(*((str(file), file.stat().st_mtime_ns) for file in files_of(raster)))
     except OSError as error:
         raise RasterError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+@functools.lru_cache
+def _sha256_of(*files: tuple[str, int]) -> str:
+    """Of names and times of files. One label file may be that of many images, and is hashed once."""
+    return sha256_of(*(name for name, _ in files)) if files else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from geosynth.errors import DataError, SettingsError
-from geosynth.files import check_name
+from geosynth.files import check_name, read_values
 from geosynth.grid.split import FOLDS
 from geosynth.raster.read import RASTER_SUFFIXES
-from geosynth.raster.remote import files_named
+from geosynth.raster.remote import files_named, is_remote
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -44,7 +43,11 @@ class Item:
 
 
 def pair_files(images: Paths, labels: Paths) -> list[Item]:
-    """Pair the files of two folders, globs or lists by name without suffix; or one to one, if there is one of each.
+    """Pair the files of two folders, globs or lists by name.
+
+    Names are compared without suffix; where that finds no partners, also without the ending that all images, or all
+    labels, have in common, as in `12_naip.tif` and `12_lc.tif`. One label file is that of all images, unless it
+    is called as one of them.
 
     Raises:
         DataError: if there are none, or some have no partner.
@@ -58,18 +61,22 @@ def list_items(images: Paths | None, labels: Paths | None, items: str | Path | S
 
     Raises:
         SettingsError: if both are given, or neither.
-        DataError: if there are none.
+        DataError: if there are none, or one image is listed twice.
     """
-    if items is not None:
-        if images is not None or labels is not None:
-            raise SettingsError("either images and labels, or a list of items")
-        listed = read_items(items) if isinstance(items, str | Path) else list(items)
-        if not listed:
-            raise DataError("the list of items is empty")
-        return listed
-    if images is None or labels is None:
-        raise SettingsError("images and labels are needed, or a list of items")
-    return pair_files(images, labels)
+    if items is None:
+        if images is None or labels is None:
+            raise SettingsError("images and labels are needed, or a list of items")
+        return pair_files(images, labels)
+    if images is not None or labels is not None:
+        raise SettingsError("either images and labels, or a list of items")
+    listed = read_items(items) if isinstance(items, str | Path) else list(items)
+    if not listed:
+        raise DataError("the list of items is empty")
+    first: dict[str, int] = {}
+    for number, item in enumerate(listed, start=1):
+        if (before := first.setdefault(item.image, number)) != number:
+            raise DataError(f"{item.image}: stands in the list of items twice, as number {before} and {number}")
+    return listed
 
 
 def read_items(
@@ -97,7 +104,7 @@ def read_items(
     path = Path(path)
     try:
         rows = list(_rows(path))
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: cannot be read as a list of pairs: {' '.join(str(error).split())}") from error
@@ -105,14 +112,16 @@ def read_items(
         raise DataError(f"{path}: lists no pairs")
     items = []
     for number, row in enumerate(rows, start=1):
-        where = f"{path}, {'item' if 'assets' in row else 'row'} {row.get('id') or number}"
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, row {number}: holds no columns, and no assets")
+        where = f"{path}, {'item' if 'assets' in row else 'row'} {str(row.get('id') or number)[:80]}"
         if "assets" in row:
             row = _from_stac(row, where, extras, image_asset, labels_asset)
         items.append(_item(row, where, extras, path.absolute().parent))
     return items
 
 
-def _rows(path: Path) -> Iterable[dict[str, Any]]:
+def _rows(path: Path) -> Iterable[Any]:
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".geoparquet"):
         import pandas as pd  # takes a while
@@ -123,9 +132,11 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
             raise DataError(f"{path}: reading Parquet needs pyarrow (pip install pyarrow)") from error
         return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
     if suffix in (".json", ".geojson"):
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_values(path)
         features = values.get("features", [values]) if isinstance(values, dict) else []
-        return [one if "assets" in one else dict(one.get("properties") or {}) for one in features]
+        if not isinstance(features, list):
+            return []
+        return [one.get("properties") if isinstance(one, dict) and "assets" not in one else one for one in features]
     if suffix in (".csv", ".tsv"):
         with path.open(encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
@@ -136,8 +147,10 @@ def _from_stac(
     item: dict[str, Any], where: str, extras: Sequence[str], image_asset: str | None, labels_asset: str | None
 ) -> dict[str, Any]:
     """The columns of a STAC item."""
-    assets = {key: asset for key, asset in item["assets"].items() if asset}  # stac-geoparquet fills up with None
-    properties = item.get("properties") or item
+    assets, properties = item["assets"], item.get("properties") or item
+    if not isinstance(assets, dict) or not isinstance(properties, dict):
+        raise DataError(f"{where}: its assets and properties are no mappings of names")
+    assets = {key: asset for key, asset in assets.items() if asset}  # stac-geoparquet fills up with None
 
     def href(option: str, wanted: Sequence[str]) -> str:
         key = next((one for one in wanted if one in assets), None)
@@ -145,7 +158,9 @@ def _from_stac(
             raise DataError(
                 f"{where}: no asset {' or '.join(wanted)}; it has {', '.join(assets)}: choose with {option}"
             )
-        where_to = str(assets[key]["href"])
+        where_to = assets[key].get("href") if isinstance(assets[key], dict) else None
+        if not isinstance(where_to, str):
+            raise DataError(f"{where}: its asset {key} has no href")
         return where_to if "://" in where_to else unquote(where_to)  # a reference of a URI, as RFC 3986 has it
 
     return {
@@ -161,6 +176,8 @@ def _from_stac(
 def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Path) -> Item:
     def text(column: str) -> str | None:
         value = row.get(column)
+        if isinstance(value, Mapping | list | tuple | set):
+            raise DataError(f"{where}: {column} is a {type(value).__name__}, not a text")
         # Nothing there: None, "", or pandas' NaN and NaT, which differ from themselves.
         return None if value is None or value == "" or value != value else str(value)
 
@@ -183,6 +200,9 @@ def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Pat
 def _expand(paths: Paths, what: str) -> list[str]:
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
     found = [file for entry in listed for file in files_named(entry)]
+    for file in found:
+        if not is_remote(file) and not Path(file).exists():
+            raise DataError(f"{what}: {file}: no such file or folder")
     if not found:
         folder = next((entry for entry in listed if Path(entry).is_dir()), None)
         hint = f" (only {', '.join(RASTER_SUFFIXES)} of a folder; a glob takes others, as in '{folder}/*.png')"
@@ -191,20 +211,36 @@ def _expand(paths: Paths, what: str) -> list[str]:
 
 
 def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
-    if len(images) == len(labels) == 1:
-        return [(images[0], labels[0])]
-    for what, paths in (("images", images), ("labels", labels)):
-        twice = [stem for stem, count in Counter(Path(path).stem for path in paths).items() if count > 1]
-        if twice:
-            raise DataError(f"{what}: {twice[0]} names several files, and pairs are made by name; rename or choose")
-    by_name = {Path(path).stem: path for path in labels}
-    of_images = {Path(path).stem for path in images}
-    lonely = [path for path in images if Path(path).stem not in by_name]
-    lonely += [path for path in labels if Path(path).stem not in of_images]
+    if len(labels) == 1 and (len(images) == 1 or Path(labels[0]).stem not in {Path(image).stem for image in images}):
+        return [(image, labels[0]) for image in images]
+    of_images, of_labels = _by_stem(images, "images"), _by_stem(labels, "labels")
+    without = _without_ending(of_images), _without_ending(of_labels)
+    if len(without[0].keys() ^ without[1].keys()) < len(of_images.keys() ^ of_labels.keys()):
+        of_images, of_labels = without
+    lonely = [path for stem, path in of_images.items() if stem not in of_labels]
+    lonely += [path for stem, path in of_labels.items() if stem not in of_images]
     if lonely:
         shown = ", ".join(lonely[:5]) + (" ..." if len(lonely) > 5 else "")
-        raise DataError(f"images and labels are paired by file name; {len(lonely)} have no partner: {shown}")
-    return [(path, by_name[Path(path).stem]) for path in images]
+        raise DataError(
+            f"images and labels are paired by file name; {len(lonely)} have no partner: {shown};"
+            " a list of pairs (--items) pairs files of any name"
+        )
+    return [(path, of_labels[stem]) for stem, path in of_images.items()]
+
+
+def _by_stem(paths: list[str], what: str) -> dict[str, str]:
+    stems = [Path(path).stem for path in paths]
+    if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
+        raise DataError(f"{what}: {twice[0]} names several files, and pairs are made by name; rename or choose")
+    return dict(zip(stems, paths, strict=True))
+
+
+def _without_ending(by_stem: dict[str, str]) -> dict[str, str]:
+    """By their stems without what all end in, from a separator on, as in _naip."""
+    stems = list(by_stem)
+    endings = [stems[0][place:] for place, letter in enumerate(stems[0]) if letter in "_-."]
+    common = next((ending for ending in endings if all(stem.endswith(ending) for stem in stems)), "")
+    return {stem.removesuffix(common): path for stem, path in by_stem.items()}
 
 
 # The Chesapeake Land Cover data set as published (Robinson et al. 2019), and kept by TorchGeo's ChesapeakeCVPR.

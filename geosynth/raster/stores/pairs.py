@@ -173,9 +173,12 @@ def _open(item: Item, file: RasterFile, lattice: GeoBox, legend: LegendOf, targe
 def _on_grid(raster: RasterFile, place: GeoBox, image: str, target: TargetGrid) -> Raster:
     """Labels, or another map, on the pixels of their image."""
     try:
-        if offset_in(place, raster.geobox, raster.path) == (0, 0) and raster.geobox.shape == place.shape:
+        own = raster.window.shift(*offset_in(place, raster.geobox, raster.path))
+        if own == Window(0, 0, *place.shape):
             return raster
-        complaint = f"{raster.path}: does not cover the same pixels as {image}; crop it first"
+        if own.contains(Window(0, 0, *place.shape)):
+            return WarpedRaster(raster, place, "nearest")  # pixels coincide: it is cropped
+        complaint = f"{raster.path}: does not cover the same pixels as {image}; crop the image first"
     except GridError as error:
         complaint = str(error)
     if target.labels is None:

@@ -33,12 +33,12 @@ def compare_colours(table: ClassTable, legend: Legend, used: Collection[int]) ->
         legend: by which its codes are read.
         used: codes that pixels have.
     """
-    own = {entry.code: entry.colour.lower() for entry in legend.classes}
+    own = {code: legend.classes[index].colour.lower() for code, index in legend.class_of.items()}
     names = {code: plain(name) for code, (name, _) in table.items() if name}
     colours = {code: colour for code, (_, colour) in table.items() if colour and code in own}
     times = Counter(colour for _, colour in table.values())
     coloured = set(used) & set(colours)
-    if not coloured or any(names.get(entry.code) == plain(entry.name) for entry in legend.classes):
+    if not coloured or any(names.get(code) == plain(legend.names[index]) for code, index in legend.class_of.items()):
         return ""
     right = {code for code, colour in colours.items() if colour == own[code]}
     alone = {code for code, colour in colours.items() if times[colour] == 1}

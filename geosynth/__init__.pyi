@@ -32,6 +32,8 @@ from .raster.stores.split import split as split
 from .raster.stores.tiles import TileView as TileView
 from .raster.stores.tiles import export_tiles as export_tiles
 from .raster.stores.tiles import view_tiles as view_tiles
+from .raster.vector import VectorLabels as VectorLabels
+from .raster.vector import rasterize as rasterize
 from .segmentation.classify import classify as classify
 from .segmentation.segment import segment as segment
 from .segmentation.segmenter import load_segmenter as load_segmenter

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.commands.data import ingest, split, tiles
+from geosynth_cli.commands.data import ingest, rasterize, split, tiles
 from geosynth_cli.commands.models import import_spade, info, looks, train
 from geosynth_cli.commands.paint import generate, twin
 from geosynth_cli.commands.worth import classify, evaluate, segment, study
@@ -20,7 +20,21 @@ _typer = typer.Typer(
     pretty_exceptions_enable=False,
     help="Synthetic satellite and aerial imagery from land-cover labels.",
 )
-for _command in (ingest, split, tiles, train, generate, twin, segment, classify, evaluate, study, import_spade, info):
+for _command in (
+    rasterize,
+    ingest,
+    split,
+    tiles,
+    train,
+    generate,
+    twin,
+    segment,
+    classify,
+    evaluate,
+    study,
+    import_spade,
+    info,
+):
     _typer.command()(_command)
 _typer.add_typer(looks, name="looks")
 

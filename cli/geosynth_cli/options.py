@@ -31,6 +31,14 @@ def parse_shares(text: str) -> list[float]:
         raise SettingsError(f"--shares {text}: three numbers are needed, as in 0.7,0.1,0.2") from error
 
 
+def parse_width(text: str | None) -> float | str | None:
+    """Metres, or the name of a column."""
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """NAME=VALUE, the value as YAML would read it: null, true, numbers and lists are what they look like."""
     import yaml

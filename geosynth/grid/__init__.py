@@ -7,6 +7,7 @@ from geosynth.grid.alignment import (
     differing_pixel_size,
     ground_sampling_distance,
     offset_in,
+    parse_crs,
     parse_distance,
     pixels_within,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "differing_pixel_size",
     "ground_sampling_distance",
     "offset_in",
+    "parse_crs",
     "parse_distance",
     "pixels_within",
 ]

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from affine import Affine
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GridError, SettingsError
@@ -29,6 +30,18 @@ def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
     column, row = ~linear @ origin
     # Fractions just below a whole pixel are rounding, not position.
     return int((row + _TOLERANCE) // 1), int((column + _TOLERANCE) // 1)
+
+
+def parse_crs(crs: str) -> CRS:
+    """A CRS that an authority knows, as "EPSG:26917", or WKT.
+
+    Raises:
+        SettingsError: if it is none.
+    """
+    try:
+        return CRS(crs)
+    except Exception as error:  # pyproj's, wrapped in odc-geo's
+        raise SettingsError(f"CRS {crs}: not known; EPSG:26917 would be") from error
 
 
 def crop(geobox: GeoBox, window: Window) -> GeoBox:

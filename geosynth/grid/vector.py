@@ -19,6 +19,15 @@ from geosynth.errors import DataError, OutputError
 from geosynth.files import replacing
 
 PARQUET = (".parquet", ".geoparquet")
+# How files begin that may be read. Other drivers, which GDAL finds by content too, may follow addresses in a file to
+# other files or into the network.
+_BEGINNINGS = {
+    **dict.fromkeys(PARQUET, b"PAR1"),
+    **dict.fromkeys((".geojson", ".json"), b"{"),
+    ".gpkg": b"SQLite format 3\0",
+    ".fgb": b"fgb",
+    ".shp": b"\0\0\x27\x0a",
+}
 _DRIVERS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
 
 
@@ -57,18 +66,37 @@ def write_table(table: gpd.GeoDataFrame, path: Path) -> None:
             raise pyogrio.errors.DataSourceError("its rows cannot be read back")
 
 
+def check_can_be_read(path: Path) -> None:
+    """Refuse what is no vector file of a known format, by name and content, before any driver sees it.
+
+    Raises:
+        DataError: one line.
+    """
+    beginning = _BEGINNINGS.get(path.suffix.lower())
+    if beginning is None:
+        raise DataError(f"{path}: is no vector file that is read here; these end in {', '.join(_BEGINNINGS)}")
+    try:
+        with path.open("rb") as file:
+            found = file.read(256)
+    except OSError as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise DataError(f"{path}: cannot be read as a vector file: {reason}") from error
+    if not found.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n" if beginning == b"{" else b"").startswith(beginning):
+        raise DataError(f"{path}: cannot be read as a vector file: its content is not what its name says")
+
+
 def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
     """Read polygons that have a column, if one is asked for.
 
     Raises:
         DataError: if the file cannot be read, has no such column, or a row holds no polygon.
     """
+    check_can_be_read(path)
     try:
         parquet = path.suffix.lower() in PARQUET
         table = gpd.read_parquet(path) if parquet else gpd.read_file(path, engine="pyogrio")
     except (OSError, ValueError, pyarrow.ArrowException, pyogrio.errors.DataSourceError) as error:
-        reason = "there is no such file" if not path.exists() else " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read as a table of polygons: {reason}") from error
+        raise DataError(f"{path}: cannot be read as a table of polygons: {' '.join(str(error).split())}") from error
     if not isinstance(table, gpd.GeoDataFrame) or column not in (None, *table.columns):
         shown = ", ".join(map(str, table.columns)) or "none"
         wanted = f" with a column {column!r}" if column else ""

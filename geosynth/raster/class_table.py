@@ -29,7 +29,7 @@ _NAME, _MIN, _MAX, _MIN_MAX, _COLOURS = 2, 3, 4, 5, (6, 7, 8)
 _INTEGER, _STRING = 0, 2
 _NAME_COLUMNS = ("class_name", "classname", "class_names", "class", "name", "label", "category", "landcover")
 _VALUE_COLUMNS = ("value", "code")
-_NO_CLASS = {"nodata", "unclassified"}
+NO_CLASS = {"nodata", "unclassified"}
 
 ClassTable = dict[int, tuple[str | None, str | None]]
 
@@ -65,7 +65,7 @@ def legend_of_table(table: ClassTable, target: Legend, source: str) -> Legend:
         found = by_name.get(plain(name))
         if found:
             classes.append(LegendClass(code=code, name=found.name, colour=table[code][1] or found.colour))
-        elif plain(name) in _NO_CLASS:
+        elif plain(name) in NO_CLASS:
             nodata.append(code)
     if not classes:
         told = ", ".join(list(named.values())[:8]) or ("colours only" if table else "empty")

@@ -1,19 +1,36 @@
-"""Label files: what a user calls labels, opened as one raster, and the legend that reads it."""
+"""Label files: what a user calls labels, opened as one raster, the legend that reads it; and how one is written."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from geosynth.errors import LegendError, RasterError
+import numpy as np
+import numpy.typing as npt
+from odc.geo.geobox import GeoBox
+
+from geosynth.errors import LegendError, OutputError, RasterError
+from geosynth.files import check_output, refuse_inputs
+from geosynth.grid import Window
 from geosynth.legend import Legend
-from geosynth.raster.class_table import ClassTable, legend_of_table, plain, read_class_table
+from geosynth.raster.class_table import (
+    ClassTable,
+    label_profile,
+    legend_of_table,
+    plain,
+    read_class_table,
+    write_attribute_table,
+)
+from geosynth.raster.cog import CogWriter
 from geosynth.raster.mosaic import TileInMosaic, TileMosaic
 from geosynth.raster.read import RASTER_SUFFIXES, Raster, RasterFile, open_raster
 from geosynth.raster.remote import files_named, find_group, is_zarr
 from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr import ZarrRaster
+from geosynth.version import __version__
 
 _LOG = logging.getLogger(__name__)
 
@@ -126,3 +143,59 @@ def class_table_of(raster: Raster) -> ClassTable:
     if isinstance(raster, RasterFile):
         return read_class_table(raster.path)
     return raster.class_table if isinstance(raster, ZarrRaster) else {}
+
+
+def check_label_output(out: Path, inputs: Sequence[object], *, overwrite: bool) -> None:
+    """Refuse, before any work, a label raster that `label_writer` could not write, or that is an input.
+
+    Raises:
+        OutputError: one line.
+    """
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise OutputError(f"{out}: the label raster is a GeoTIFF; say a name that ends in .tif")
+    check_output(out, overwrite=overwrite)
+    refuse_inputs(out, inputs)
+
+
+@contextmanager
+def label_writer(
+    out: Path, geobox: GeoBox, legend: Legend, tags: Mapping[str, str], folder: Path | None = None
+) -> Iterator[Callable[[Window, npt.NDArray[np.uint8], npt.NDArray[np.bool_]], None]]:
+    """Write a Cloud Optimized GeoTIFF of class codes, with colours, names and attribute table, whole or not at all.
+
+    Args:
+        out: the file; names and attribute table go into `out`.aux.xml.
+        geobox: its grid.
+        legend: of its codes; its `nodata_code` stands where there is no class.
+        tags: of the default domain, beside version and classes.
+        folder: as for `CogWriter`.
+
+    Yields:
+        a function of a window, its class indices and where there are any, both (height, width).
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    nodata = legend.nodata_code
+    dtype = label_profile(legend, nodata)["dtype"]
+    colours = {entry.code: (*entry.rgb, 255) for entry in legend.classes} | {nodata: (0, 0, 0, 0)}
+    classes = json.dumps(dict(zip(legend.names, legend.codes, strict=True)))
+    writer = CogWriter(
+        out,
+        geobox,
+        ("class",),
+        dtype=dtype,
+        masked=False,
+        nodata=nodata,
+        colours=colours if dtype == "uint8" else None,
+        tags={"GEOSYNTH_VERSION": __version__, **tags, "GEOSYNTH_CLASSES": classes},
+        overviews="mode",
+        folder=folder,
+    )
+
+    def write(window: Window, indices: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> None:
+        writer.write(window, legend.decode(indices, nodata)[np.newaxis], valid)
+
+    with writer:
+        yield write
+    write_attribute_table(out, legend)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from geosynth.errors import OutputError
-from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import BlockPlan, Window, absolute_origin, differing_pixel_size
 from geosynth.models.device import plain_memory_error
 from geosynth.raster.bands import open_bands
-from geosynth.raster.class_table import label_profile, write_attribute_table
-from geosynth.raster.cog import CogWriter
+from geosynth.raster.label_files import check_label_output, label_writer
 from geosynth.raster.read import Raster, RasterFile, bounded_cache
 from geosynth.raster.stores.source import Progress
 from geosynth.raster.unfinished_image import UnfinishedImage
@@ -68,10 +64,7 @@ def classify(
         OutputError: if the output exists or cannot be written; finished blocks are kept.
     """
     out = Path(out)
-    if out.suffix.lower() not in (".tif", ".tiff"):
-        raise OutputError(f"{out}: the label raster is a GeoTIFF; say a name that ends in .tif")
-    check_output(out, overwrite=overwrite)
-    refuse_inputs(out, [image, model])
+    check_label_output(out, [image, model], overwrite=overwrite)
     segmenter = model if isinstance(model, Segmenter) else load_segmenter(model, device)
     bands = segmenter.card.bands
     raster = open_bands(image, bands.names, bands.dtype, "segmenter")
@@ -114,27 +107,15 @@ def _predict(
 
 
 def _write(labels: UnfinishedImage, raster: Raster, segmenter: Segmenter) -> None:
-    legend = segmenter.card.legend
-    nodata = legend.nodata_code
-    dtype = label_profile(legend, nodata)["dtype"]
-    colours = {entry.code: (*entry.rgb, 255) for entry in legend.classes} | {nodata: (0, 0, 0, 0)}
-    writer = CogWriter(
-        labels.out,
-        raster.geobox,
-        ("class",),
-        dtype=dtype,
-        masked=False,
-        nodata=nodata,
-        colours=colours if dtype == "uint8" else None,
-        tags=_tags(raster, segmenter),
-        overviews="mode",
-        folder=labels.folder,
-    )
-    with writer:
+    tags = {
+        "GEOSYNTH_IMAGE": Path(raster.path).name,
+        "GEOSYNTH_SEGMENTER": segmenter.path.name,
+        "GEOSYNTH_SEGMENTER_SHA256": segmenter.sha256,
+    }
+    with label_writer(labels.out, raster.geobox, segmenter.card.legend, tags, labels.folder) as write:
         for window in labels.plan:  # also those without data: the writer fills them with nodata
             indices, valid = labels.read(window)
-            writer.write(window, legend.decode(indices, nodata), valid)
-    write_attribute_table(labels.out, legend)
+            write(window, indices[0], valid)
 
 
 def _job(raster: RasterFile, segmenter: Segmenter) -> dict[str, Any]:
@@ -150,16 +131,4 @@ def _job(raster: RasterFile, segmenter: Segmenter) -> dict[str, Any]:
         "device": segmenter.device.type,
         "grid": [*raster.geobox.shape, *raster.geobox.affine[:6]],
         "version": [__version__, torch.__version__],
-    }
-
-
-def _tags(raster: Raster, segmenter: Segmenter) -> dict[str, str]:
-    return {
-        "GEOSYNTH_VERSION": __version__,
-        "GEOSYNTH_IMAGE": Path(raster.path).name,
-        "GEOSYNTH_SEGMENTER": segmenter.path.name,
-        "GEOSYNTH_SEGMENTER_SHA256": segmenter.sha256,
-        "GEOSYNTH_CLASSES": json.dumps(
-            dict(zip(segmenter.card.legend.names, segmenter.card.legend.codes, strict=True))
-        ),
     }

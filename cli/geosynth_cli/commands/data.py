@@ -1,4 +1,4 @@
-"""Data: ingest, split, tiles."""
+"""Data: rasterize, ingest, split, tiles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,58 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.console import print_json, print_table, progress_bar, show_warnings
-from geosynth_cli.options import Bands, Buffer, OverwriteStore, StoreOrFiles, parse_names, parse_shares, pixels_option
+from geosynth_cli.options import (
+    Bands,
+    Buffer,
+    OverwriteStore,
+    StoreOrFiles,
+    parse_names,
+    parse_shares,
+    parse_width,
+    pixels_option,
+)
+
+
+def rasterize(
+    vector: Annotated[Path, typer.Argument(help="GeoPackage, GeoJSON, FlatGeobuf, Shapefile or GeoParquet.")],
+    column: Annotated[str, typer.Option("--column", help="Of the class: names or codes of the legend.")],
+    out: Annotated[Path, typer.Option("--out", help="The label raster: a Cloud Optimized GeoTIFF with colours.")],
+    layer: Annotated[str | None, typer.Option("--layer", help="Of the file, where it has several.")] = None,
+    legend: Annotated[
+        str, typer.Option("--legend", help="Of the classes: a built-in name or a YAML file.")
+    ] = "chesapeake",
+    resolution: Annotated[
+        float | None, typer.Option("--resolution", help="Size of the pixels, in units of the CRS.")
+    ] = None,
+    crs: Annotated[str | None, typer.Option("--crs", help="CRS of the raster, if not that of the features.")] = None,
+    like: Annotated[
+        Path | None, typer.Option("--like", help="Instead of both: a raster whose grid the labels get.")
+    ] = None,
+    width: Annotated[str | None, typer.Option("--width", help="Of lines: metres, or a column with each one's.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing raster.")] = False,
+) -> None:
+    """Make a label raster of polygons, and of lines with a width.
+
+    A pixel gets the class of the feature that its centre lies in, of several the last in the file; elsewhere no data.
+    """
+    import geosynth
+
+    show_warnings()
+    with progress_bar("rasterize") as progress:
+        path = geosynth.rasterize(
+            vector,
+            out,
+            column,
+            legend,
+            layer=layer,
+            resolution=resolution,
+            crs=crs,
+            like=like,
+            width=parse_width(width),
+            overwrite=overwrite,
+            progress=lambda stage, done, total: progress(done, total),
+        )
+    typer.echo(str(path))
 
 
 def ingest(

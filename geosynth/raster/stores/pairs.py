@@ -14,7 +14,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError
-from geosynth.grid import Window, crop, offset_in
+from geosynth.grid import Window, crop, offset_in, parse_crs
 from geosynth.grid.alignment import same_crs
 from geosynth.legend import Legend
 from geosynth.raster.labels import LabelRaster
@@ -90,10 +90,7 @@ class TargetGrid:
     def _crs(self) -> CRS | None:
         if self.crs is None:
             return self._like.crs if self._like else None
-        try:
-            return CRS(self.crs)
-        except Exception as error:  # pyproj's, wrapped in odc-geo's
-            raise SettingsError(f"CRS {self.crs}: not known; EPSG:26917 would be") from error
+        return parse_crs(self.crs)
 
     def group(self, images: Sequence[RasterFile]) -> list[list[int]]:
         """Positions of the images that are to share a grid, in the order of their first ones."""

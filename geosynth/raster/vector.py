@@ -1,0 +1,457 @@
+"""Vector labels: polygons, and lines with a width, of one class each, seen as a label raster."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pyarrow
+import pyarrow.parquet
+import pyogrio
+import pyogrio.errors
+import pyogrio.raw
+import rasterio.features
+import shapely
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning
+
+from geosynth.errors import DataError, GeosynthError, GridError, LegendError, RasterError, SettingsError
+from geosynth.grid import TilePlan, Window, crop, parse_crs
+from geosynth.grid.vector import PARQUET, check_can_be_read, to_pixels
+from geosynth.legend import Legend
+from geosynth.raster.class_table import NO_CLASS, label_profile, plain
+from geosynth.raster.label_files import check_label_output, label_writer
+from geosynth.raster.read import Array, Mask, bounded_cache, check_inside, open_raster
+
+StageProgress = Callable[[str, int, int], None]
+
+_BATCH = 4096  # features read at once
+_BLOCK = 2048  # pixels made at once
+_SHOWN = 12  # names listed in an error
+_MOST = 2**45  # pixels of a GeoTIFF
+
+_LOG = logging.getLogger(__name__)
+
+_LINES = (shapely.GeometryType.LINESTRING, shapely.GeometryType.LINEARRING, shapely.GeometryType.MULTILINESTRING)
+_POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+_FAILURES = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FieldError)
+
+
+class VectorLabels:
+    """Features of a vector file as a raster of class codes, made window by window. A `Raster`.
+
+    A pixel has the class of the feature that its centre lies in; where several do, of the last one in the file. A
+    feature of a nodata code, or called "nodata", takes away what lies below it. Where no feature lies there is no data.
+    Lines are as wide as `width` says.
+
+    All features are read once, checked, brought to the grid and kept in a temporary file with a spatial index, so that
+    memory depends on neither their number nor the raster's size. Use it as a context manager, or `close` it, to be rid
+    of that file.
+
+    Args:
+        path: GeoPackage, GeoJSON, FlatGeobuf, Shapefile or GeoParquet.
+        column: of the class: names (compared without regard to case, spaces, hyphens and underscores) or codes of the
+            legend. Features without a value are left out, and a warning says so.
+        legend: of the classes.
+        layer: of the file; None for its only one.
+        resolution: size of the pixels in units of the CRS, their edges on whole multiples; the raster covers all
+            features.
+        like: instead, a raster whose grid it gets.
+        crs: of the raster, with `resolution`; None for that of the features. Corners are moved to it, lines between
+            them stay straight.
+        width: of lines, metres; or the name of a column with each line's.
+        progress: called with ("features", read, in all).
+
+    Raises:
+        SettingsError: if settings contradict each other.
+        DataError: if the file, layer or column cannot be used, or features are neither polygons nor lines with a width.
+        LegendError: if a feature's class is not in the legend.
+        GridError: if the CRS is unknown or in degrees, or features cannot be brought to it.
+        RasterError: if `like` cannot be read.
+    """
+
+    count = 1
+
+    def __init__(
+        self,
+        path: str | Path,
+        column: str,
+        legend: str | Path | Legend = "chesapeake",
+        *,
+        layer: str | None = None,
+        resolution: float | None = None,
+        like: str | Path | None = None,
+        crs: str | None = None,
+        width: float | str | None = None,
+        progress: StageProgress = lambda stage, done, total: None,
+    ) -> None:
+        self.path = str(path)
+        self.legend = Legend.load(legend)
+        self.nodata: float | None = self.legend.nodata_code
+        self.dtype = np.dtype(label_profile(self.legend, self.legend.nodata_code)["dtype"])
+        source = _Source.open(Path(path), column, layer, width)
+        lattice = _lattice(source, resolution, like, crs)
+        self._folder = tempfile.TemporaryDirectory(prefix="geosynth-", ignore_cleanup_errors=True)
+        self._features = Path(self._folder.name) / "features.gpkg"
+        bounds = self._prepare(
+            source, lattice, None if like is None else shapely.box(0, -lattice.shape.y, lattice.shape.x, 0), progress
+        )
+        first = np.floor(bounds[:2]).astype(int) if like is None else np.zeros(2, int)
+        columns, rows = np.ceil(bounds[2:]).astype(int) - first if like is None else lattice.shape.xy
+        if int(rows) * int(columns) > _MOST or max(rows, columns) >= 2**31:
+            raise GridError(f"{self.path}: would be {rows} x {columns} pixels; is the resolution in units of the CRS?")
+        self._place = Window(int(first[1]), int(first[0]), max(1, int(rows)), max(1, int(columns)))
+        self.geobox = crop(lattice, self._place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        self._folder.cleanup()
+
+    @property
+    def window(self) -> Window:
+        """The whole raster."""
+        return Window(0, 0, *self.geobox.shape)
+
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Codes (1, height, width) and where there is a class (height, width); see `Raster.read`."""
+        indices = self.read_indices(window)
+        codes = self.legend.decode(indices, self.legend.nodata_code).astype(self.dtype)
+        return codes[np.newaxis], indices < self.legend.num_classes
+
+    def read_indices(self, window: Window) -> npt.NDArray[np.uint8]:
+        """Class indices of a window, (height, width); `num_classes` where there is no class.
+
+        Raises:
+            GridError: if the window reaches beyond the raster.
+            RasterError: if the temporary file is gone, as on another machine.
+        """
+        check_inside(window, self.window, self.path)
+        place = window.shift(self._place.row, self._place.column)
+        indices = np.full((window.height, window.width), self.legend.num_classes, np.uint8)
+        try:
+            _, ids, shapes, (classes,) = pyogrio.raw.read(
+                self._features, bbox=(place.column, -place.bottom, place.right, -place.row), return_fids=True
+            )
+        except pyogrio.errors.DataSourceError as error:
+            raise RasterError(
+                f"{self.path}: its features are prepared on another machine; make a raster of them: geosynth rasterize"
+            ) from error
+        if len(ids):
+            order = np.argsort(ids)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the first window's grid is the pixels' own
+                rasterio.features.rasterize(
+                    zip(shapely.from_wkb(shapes[order]), classes[order], strict=True),
+                    out=indices,
+                    transform=Affine(1, 0, place.column, 0, -1, -place.row),
+                )
+        return indices
+
+    def _prepare(
+        self, source: _Source, lattice: GeoBox, area: shapely.Geometry | None, progress: StageProgress
+    ) -> npt.NDArray[np.floating]:
+        """Write all features, in pixels of the lattice, with their class indices.
+
+        Args:
+            source: of the features.
+            lattice: the pixels.
+            area: features beyond it are left out, in pixels.
+            progress: told the features read.
+
+        Returns:
+            their bounds: first column, first row, and the ends of both.
+        """
+        classes = _Classes(self.legend, source.name)
+        bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
+        done = written = left_out = 0
+        for values, widths, wkb in source.batches():
+            geometries = source.widened(wkb, widths, lattice)
+            indices = classes.indices(values)
+            # y goes up: GDAL gives a pixel on an edge to one side or the other by the way that y goes.
+            geometries = shapely.transform(to_pixels(geometries, lattice), lambda points: points * (1, -1))
+            kept = (indices >= 0) & ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)
+            left_out += int((~kept).sum())
+            if area is not None:
+                kept &= shapely.intersects(shapely.box(*shapely.bounds(geometries).T), area)
+            if kept.any():
+                own = shapely.bounds(geometries[kept])
+                bounds = np.concatenate(
+                    [np.minimum(bounds[:2], own[:, :2].min(0)), np.maximum(bounds[2:], own[:, 2:].max(0))]
+                )
+                self._append(geometries[kept], indices[kept].astype(np.uint8), first=not written)
+                written += int(kept.sum())
+            done += len(values)
+            progress("features", done, max(done, source.total))
+        if not written:
+            where = "" if area is None else " on the grid of --like"
+            raise DataError(f"{source.name}: {f'has no feature with a class{where}' if done else 'is empty'}")
+        if left_out:
+            _LOG.warning("%s: %d features without class or shape are left out", source.name, left_out)
+        left, low, right, high = bounds
+        return np.array([left, -high, right, -low])
+
+    def _append(self, geometries: npt.NDArray[Any], indices: npt.NDArray[np.uint8], *, first: bool) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided")
+            pyogrio.raw.write(
+                self._features,
+                shapely.to_wkb(geometries),
+                [indices],
+                ["class_index"],
+                layer="features",
+                driver="GPKG",
+                geometry_type="Unknown",
+                append=not first,
+            )
+
+
+class _Source(NamedTuple):
+    """One layer of a vector file, read in batches."""
+
+    path: Path
+    layer: str | None  # None in a Parquet file
+    column: str
+    width: float | str | None
+    crs: CRS
+    total: int
+
+    @classmethod
+    def open(cls, path: Path, column: str, layer: str | None, width: float | str | None) -> Self:
+        """Choose the layer, check that it has columns and CRS."""
+        if isinstance(width, float | int) and not 0 < width < np.inf:
+            raise SettingsError(f"width {width}: of lines, a positive number of metres, or a column")
+        check_can_be_read(path)
+        try:
+            columns, crs, total, layer = _describe(path, layer)
+        except GeosynthError:  # some are ValueErrors
+            raise
+        except (*_FAILURES, pyarrow.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read as a vector file: {' '.join(str(error).split())}") from error
+        for wanted in (column, width) if isinstance(width, str) else (column,):
+            if wanted not in columns:
+                raise DataError(f"{path}: has no column {wanted!r}; it has {', '.join(columns) or 'none'}")
+        if not crs:
+            raise GridError(f"{path}: has no CRS; assign the right one (ogr2ogr -a_srs)")
+        return cls(path, layer, column, width, CRS(crs), total)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.path)
+
+    def batches(self) -> Iterator[tuple[list[Any], list[Any], Any]]:
+        """Classes, widths and WKB of the features, in the file's order."""
+        columns = [self.column, *([self.width] if isinstance(self.width, str) else [])]
+        try:
+            for batch, geometry in _record_batches(self.path, self.layer, columns):
+                widths = batch.column(columns[-1]).to_pylist() if len(columns) == 2 else [self.width] * batch.num_rows
+                yield (
+                    batch.column(self.column).to_pylist(),
+                    widths,
+                    batch.column(geometry).to_numpy(zero_copy_only=False),
+                )
+        except (*_FAILURES, pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{self.name}: cannot be read: {' '.join(str(error).split())}") from error
+
+    def widened(self, wkb: npt.NDArray[Any], widths: list[Any], lattice: GeoBox) -> npt.NDArray[Any]:
+        """Polygons in the lattice's CRS: those of the file, and its lines with their width."""
+        try:
+            geometries: npt.NDArray[Any] = shapely.force_2d(shapely.from_wkb(wkb))
+        except shapely.errors.ShapelyError as error:
+            raise DataError(f"{self.name}: a feature's geometry cannot be read: {error}") from error
+        if self.crs != lattice.crs:
+            geometries = _moved(geometries, self.crs, lattice.crs, self.name)
+        kinds = shapely.get_type_id(geometries)  # -1 where there is none
+        lines, polygons = np.isin(kinds, _LINES), np.isin(kinds, _POLYGONS)
+        if (other := ~lines & ~polygons & (kinds >= 0)).any():
+            kind = geometries[other][0].geom_type
+            raise DataError(f"{self.name}: holds a {kind}; labels are polygons, or lines with --width")
+        if lines.any():
+            if self.width is None:
+                also = " beside polygons" if polygons.any() else ""
+                raise DataError(f"{self.name}: holds lines{also}; say how wide they are, metres or a column: --width")
+            try:
+                metres = np.array([np.nan if width is None else width for width in widths], float)[lines]
+            except ValueError:
+                metres = np.zeros(1)
+            if not (metres > 0).all():
+                raise DataError(f"{self.name}: column {self.width!r} has no positive width for each line")
+            geometries[lines] = shapely.buffer(geometries[lines], metres / _metres_per_unit(lattice, self.name) / 2)
+        return geometries
+
+
+def _describe(path: Path, layer: str | None) -> tuple[list[str], str | None, int, str | None]:
+    """Columns, CRS, number of features (-1 if that takes long to tell) and layer."""
+    if path.suffix.lower() in PARQUET:
+        if layer is not None:
+            raise SettingsError(f"{path}: has no layers; leave out --layer")
+        file = pyarrow.parquet.ParquetFile(path)
+        geometry, crs = _geoparquet(path, file)
+        return [name for name in file.schema_arrow.names if name != geometry], crs, file.metadata.num_rows, None
+    layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if layer is None and len(layers) != 1:
+        some = (
+            f"several layers ({', '.join(layers[:_SHOWN])}); say which: --layer" if layers else "no layer with shapes"
+        )
+        raise DataError(f"{path}: has {some}")
+    if layer not in (None, *layers):
+        raise DataError(f"{path}: has no layer {layer!r}; it has {', '.join(layers) or 'none'}")
+    layer = layer or layers[0]
+    found = pyogrio.read_info(path, layer=layer)
+    return [str(name) for name in found["fields"]], found["crs"], found["features"], layer
+
+
+def _geoparquet(path: Path, file: Any) -> tuple[str, str | None]:
+    """Name of the geometry's column, and the CRS as JSON."""
+    described = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
+    if not isinstance(described, dict):
+        raise DataError(f"{path}: holds no geometries; GeoParquet does (geopandas' to_parquet)")
+    geometry = described["primary_column"]
+    column = described["columns"][geometry]
+    if column.get("encoding") != "WKB":
+        raise DataError(f"{path}: its geometries are encoded as {column.get('encoding')}; WKB is read here")
+    crs = column.get("crs", "OGC:CRS84")  # the standard's default
+    return geometry, json.dumps(crs) if isinstance(crs, dict) else crs
+
+
+def _record_batches(path: Path, layer: str | None, columns: list[str]) -> Iterator[tuple[Any, str]]:
+    """Batches of features, and the name of their geometry's column."""
+    if layer is None:
+        file = pyarrow.parquet.ParquetFile(path)
+        geometry, _ = _geoparquet(path, file)
+        for batch in file.iter_batches(_BATCH, columns=[*columns, geometry]):
+            yield batch, geometry
+        return
+    with pyogrio.raw.open_arrow(path, layer=layer, columns=columns, batch_size=_BATCH, use_pyarrow=True) as (
+        meta,
+        stream,
+    ):
+        for batch in stream:
+            yield batch, meta["geometry_name"] or "wkb_geometry"
+
+
+class _Classes:
+    """Class indices by what stands in the column."""
+
+    def __init__(self, legend: Legend, source: str) -> None:
+        self._legend, self._source = legend, source
+        entries = [(code, legend.num_classes) for code in legend.nodata]
+        entries += [(entry.code, index) for index, entry in enumerate(legend.classes)]
+        self._known: dict[Any, int] = dict.fromkeys(NO_CLASS, legend.num_classes)
+        for code, index in entries:
+            self._known |= {code: index, str(code): index}
+        self._known |= {plain(name): index for index, name in enumerate(legend.names)}  # a name comes before a code
+
+    def indices(self, values: list[Any]) -> npt.NDArray[np.int16]:
+        """Of each value; `num_classes` for nodata, -1 for no value.
+
+        Raises:
+            LegendError: if there are values that the legend does not know.
+        """
+        keys = [plain(value) if isinstance(value, str) else value for value in values]
+        found = [
+            -1 if key in (None, "") or key != key else self._known.get(key) for key in keys
+        ]  # NaN differs from itself
+        if None in found:
+            unknown = Counter(str(value) for value, index in zip(values, found, strict=True) if index is None)
+            listed = ", ".join(f"{value!r} ({count})" for value, count in unknown.most_common(_SHOWN))
+            known = ", ".join(f"{entry.name} ({entry.code})" for entry in self._legend.classes)
+            raise LegendError(
+                f"{self._source}: classes that legend {self._legend.name!r} does not know: {listed}"
+                f"{', ...' if len(unknown) > _SHOWN else ''}; it knows {known}"
+            )
+        return np.array(found, np.int16)
+
+
+def _lattice(source: _Source, resolution: float | None, like: str | Path | None, crs: str | None) -> GeoBox:
+    """The grid of `like`, or one pixel at the origin of the CRS."""
+    if (resolution is None) == (like is None) or (like is not None and crs is not None):
+        raise SettingsError("say either resolution (and crs), or like, whose grid tells both")
+    if like is not None:
+        grid = open_raster(like).geobox
+        if grid.crs is None:
+            raise GridError(f"{like}: has no CRS, so features cannot be placed on it; assign the right one")
+        return grid
+    assert resolution is not None
+    if not 0 < resolution < np.inf:
+        raise SettingsError(f"resolution {resolution}: a positive size is needed")
+    target = parse_crs(crs) if crs else source.crs
+    if not target.projected:
+        raise GridError(
+            f"{source.name}: {target} is in degrees, not in metres; say a projected CRS, as EPSG:26917: --crs"
+        )
+    return GeoBox((1, 1), Affine.scale(resolution, -resolution), target)
+
+
+def _metres_per_unit(lattice: GeoBox, name: str) -> float:
+    if not lattice.crs.projected:
+        raise GridError(f"{name}: holds lines, whose width is in metres; a grid in degrees cannot show it")
+    return float(lattice.crs.proj.axis_info[0].unit_conversion_factor)
+
+
+def _moved(geometries: npt.NDArray[Any], start: CRS, end: CRS, name: str) -> npt.NDArray[Any]:
+    """Corners brought to another CRS."""
+    moved: npt.NDArray[Any] = gpd.GeoSeries(geometries, crs=start.to_wkt()).to_crs(end.to_wkt()).to_numpy()
+    there = ~shapely.is_missing(moved) & ~shapely.is_empty(moved)
+    if not np.isfinite(shapely.bounds(moved[there])).all():
+        raise GridError(f"{name}: a feature lies where {end} has no coordinates; choose another CRS")
+    return moved
+
+
+def rasterize(
+    vector: str | Path,
+    out: str | Path,
+    column: str,
+    legend: str | Path | Legend = "chesapeake",
+    *,
+    overwrite: bool = False,
+    progress: StageProgress = lambda stage, done, total: None,
+    **grid: Any,
+) -> Path:
+    """Make a label raster of the features of a vector file: a Cloud Optimized GeoTIFF with colours and class names.
+
+    Args:
+        vector: as `path` of `VectorLabels`, which says what a pixel gets.
+        out: the label raster, a name that ends in .tif; appears when it is whole. Names and attribute table go into
+            `out`.aux.xml.
+        column: of the class, names or codes.
+        legend: a legend, its built-in name or file.
+        overwrite: replace an existing output.
+        progress: called with ("features" or "pixels", done, in all).
+        **grid: `layer`, `resolution`, `like`, `crs` and `width`, as for `VectorLabels`.
+
+    Returns:
+        the path of the label raster.
+
+    Raises:
+        GeosynthError: one line, as `VectorLabels`; OutputError if the output exists or cannot be written.
+    """
+    out, legend = Path(out), Legend.load(legend)
+    check_label_output(out, [vector, grid.get("like")], overwrite=overwrite)
+    with bounded_cache(), VectorLabels(vector, column, legend, progress=progress, **grid) as labels:
+        height, width = labels.geobox.shape
+        plan = TilePlan(height, width, _BLOCK)
+        tags = {"GEOSYNTH_VECTOR": Path(vector).name, "GEOSYNTH_COLUMN": column}
+        with label_writer(out, labels.geobox, legend, tags) as write:
+            for done, window in enumerate(plan, start=1):
+                indices = labels.read_indices(window)
+                write(window, indices, indices < legend.num_classes)
+                progress("pixels", done, len(plan))
+    return out

@@ -167,6 +167,9 @@ def memorisation(
         share_nearer_train=mean_over_places(nearer, places, seed, least=0, most=1),
         distance_ratio=estimate_over_places(median_ratios, places, seed, least=0),
         control=mean_over_places(control, other_places, seed, least=0, most=1),
+        membership_auc=mean_over_places(
+            _found_out(tiles, places, seen, unseen, other_places, seed), other_places, seed, least=0, most=1
+        ),
     )
 
 
@@ -184,6 +187,30 @@ def closest_pairs(synthetic: Floats, train: Floats) -> list[tuple[float, int, in
 def _nearer(to_train: Floats, to_other: Floats) -> Floats:
     """(tiles,): share of the subsets (subsets, tiles) in which train is nearer."""
     share: Floats = ((to_train < to_other) + 0.5 * (to_train == to_other)).mean(axis=0)
+    return share
+
+
+def _found_out(
+    tiles: Floats, places: Indices, seen: Floats, unseen: Floats, other_places: Indices, seed: int
+) -> Floats:
+    """(other,): for each other real tile, the share of the train tiles that lie nearer to a synthetic tile than it.
+
+    The mean is the area under the ROC curve of an attacker who takes a real tile for one of the training's, the more so
+    the nearer its nearest synthetic tile is (Hilprecht et al. 2019; Chen et al. 2020, GAN-Leaks, black box). Synthetic
+    tiles of the place of a real one do not count; a train tile is asked as if it lay in a random place of the others,
+    so that it has as many to be near to.
+    """
+    asked_at = np.random.default_rng(seed).choice(other_places, len(seen))
+
+    def to_nearest(real: Floats, own: Indices) -> Floats:
+        found = np.empty(len(real))
+        for rows, distances in distance_blocks(real, tiles):
+            found[rows] = np.where(places == own[rows, None], np.inf, distances).min(axis=1)
+        return found
+
+    members, others = np.sort(to_nearest(seen, asked_at)), to_nearest(unseen, other_places)
+    nearer, not_farther = (np.searchsorted(members, others, side) for side in ("left", "right"))
+    share: Floats = (nearer + not_farther) / (2 * len(members))
     return share
 
 

@@ -220,6 +220,10 @@ class MemorisationComparison(MeasuredPart):
     control: Estimate = Estimate()
     """`share_nearer_train` of the other real tiles, which nobody has memorised: about 0.5, unless their places
     resemble each other more, or less, than they do those of train."""
+    membership_auc: Estimate = Estimate()
+    """Area under the ROC curve of an attacker who guesses, by the distance of a real tile to the nearest synthetic one,
+    whether it was trained on: 0.5 if that tells nothing, 1 if it tells all (membership inference). The interval
+    resamples the other tiles only."""
     closest: tuple[ClosestPair, ...] = ()
     """The pairs with the smallest distances, of all train tiles looked at; closest first."""
 
@@ -239,7 +243,10 @@ class DiversityComparison(MeasuredPart):
 
 
 class ConsistencyComparison(MeasuredPart):
-    """Whether a segmenter trained on real tiles finds the labels again in the synthetic image."""
+    """Whether a segmenter trained on real tiles finds the labels again in the synthetic image.
+
+    `synthetic` is what Shmelkov et al. (2018) call GAN-test.
+    """
 
     segmenter: str | None = None
     """Its file."""
@@ -359,6 +366,11 @@ class Report(Part):
             *self._feature_rows(),
             ("nearer to train", near.share_nearer_train, near.reason or f"{half} {near.other}"),
             ("diversity", f"{many.pixels} DN", many.reason or latents),
+            (
+                "membership inference, AUC",
+                near.membership_auc,
+                near.reason or "0.5: nobody can tell who was trained on",
+            ),
             ("mIoU, synthetic - real", found.difference, found.reason or mious),
         ]
         return tuple(SummaryRow(measure, str(value), meaning) for measure, value, meaning in rows)

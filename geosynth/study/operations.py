@@ -42,6 +42,8 @@ class Score(BaseModel):
     """Mean over the classes that occur, 0..1."""
     class_iou: dict[str, float | None]
     """Of each class; None where it neither occurs nor is predicted."""
+    accuracy: float | None = None
+    """Share of the test pixels that are right; None in results of before it was kept."""
     num_real: int
     """Tiles that it was trained on."""
     num_synthetic: int
@@ -156,6 +158,7 @@ class Operations:
         return Score(
             miou=report.miou,
             class_iou=report.class_iou,
+            accuracy=report.accuracy,
             num_real=report.real_tiles,
             num_synthetic=report.synthetic_tiles,
             num_test=report.test_tiles,

@@ -42,6 +42,8 @@ class Row(_Part):
     synthetic_tiles: int
     miou: SeedMean
     """On the real test tiles, 0..1."""
+    accuracy: SeedMean | None = None
+    """Share of the test pixels that are right; None where it was not kept."""
     class_iou: dict[str, float | None]
     """Mean over seeds; None where the class never occurs."""
     frechet: dict[str, SeedMean]
@@ -123,6 +125,7 @@ def tabulate_rows(cells: Sequence[CellRow]) -> tuple[Row, ...]:
 
 def _row(arm: str, x: float, cells: Sequence[CellRow]) -> Row:
     results = [cell.result for cell in cells]
+    accurate = [result.accuracy for result in results if result.accuracy is not None]
     diverse = [result.diversity for result in results if result.diversity is not None]
     spaces = {name for result in results for name in result.frechet or {}}
     return Row(
@@ -132,6 +135,7 @@ def _row(arm: str, x: float, cells: Sequence[CellRow]) -> Row:
         real_tiles=results[0].num_real,
         synthetic_tiles=results[0].num_synthetic,
         miou=mean_over_seeds([result.miou for result in results]),
+        accuracy=mean_over_seeds(accurate) if accurate else None,
         class_iou={name: _mean_known([one.class_iou[name] for one in results]) for name in results[0].class_iou},
         frechet={
             name: mean_over_seeds([(result.frechet or {})[name] for result in results]) for name in sorted(spaces)

@@ -253,6 +253,11 @@ def _notes(settings: StudySettings, tiles: int, is_given: bool) -> tuple[str, ..
         )
     if isinstance(settings, ReplaceSettings):
         notes.append("A synthetic tile stands at the very place of the real one that it replaces.")
+        if 1 in settings.shares:
+            notes.append(
+                "With synthetic tiles only, the mIoU is what Shmelkov et al. (2018) call GAN-train, the accuracy the"
+                " classification accuracy score of Ravuri and Vinyals (2019), both for pixels."
+            )
     if isinstance(settings, AugmentSettings):
         notes.append(
             "Synthetic tiles have the true labels of further places, which the arms without them do not see; what they"

@@ -28,9 +28,10 @@ def means_of(report: StudyReport) -> pd.DataFrame:
     for row in report.rows:
         means = [row.miou, *(row.frechet.get(name, Estimate()) for name in spaces)]
         means += [row.diversity or Estimate()] if spaces else []
+        means.append(row.accuracy or Estimate())
         rows.append([row.arm, row.x, row.real_tiles, row.synthetic_tiles, row.miou.n, *means])
     measured = [*(f"frechet {name}" for name in spaces), "diversity"] if spaces else []
-    return pd.DataFrame(rows, columns=[*head, "mIoU", *measured])
+    return pd.DataFrame(rows, columns=[*head, "mIoU", *measured, "accuracy"])
 
 
 def to_csv(report: StudyReport) -> str:

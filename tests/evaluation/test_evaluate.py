@@ -279,7 +279,7 @@ def test_golden_keys_of_the_report(scene: dict[str, Any], legend: Legend) -> Non
         "seams": dict.fromkeys(("block_size", "num_pairs", "synthetic", "real", "reason")),
         "memorisation": {
             **dict.fromkeys(("feature_space", "num_synthetic", "num_train", "num_other", "other", "reason")),
-            **dict.fromkeys(("share_nearer_train", "distance_ratio", "control"), estimate),
+            **dict.fromkeys(("share_nearer_train", "distance_ratio", "control", "membership_auc"), estimate),
             "closest": [],
         },
         "diversity": {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from geosynth.errors import DataError
 from geosynth.evaluation.neighbours import closest_pairs, memorisation
@@ -25,12 +26,38 @@ def test_a_generator_of_copies_is_nearer_to_train_and_one_that_has_learnt_is_not
     copies = memorisation(train + 0.01 * rng.normal(size=train.shape), train, other, places, places + 80, seed=0)
     assert copies.share_nearer_train.value > 0.95
     assert copies.distance_ratio.value < 0.1
+    assert copies.membership_auc.value > 0.95
     honest = memorisation(fresh, train, other, places, places + 80, seed=0)
     assert honest.share_nearer_train.low is not None
     assert honest.share_nearer_train.high is not None
     assert honest.share_nearer_train.low < 0.5 < honest.share_nearer_train.high
     assert honest.distance_ratio.value == pytest.approx(1, abs=0.15)
     assert honest == memorisation(fresh, train, other, places, places + 80, seed=0)
+
+
+def test_an_attacker_by_scikit_learn() -> None:
+    rng = np.random.default_rng(4)
+    train, other, synthetic = rng.normal(size=(30, 3)), rng.normal(size=(20, 3)), rng.normal(size=(12, 3))
+    synthetic[:6] = train[:6].round(1)  # half of them nearly copies
+    found = memorisation(synthetic, train, other, np.full(12, 99), np.arange(20), seed=0)  # of no other's place
+    real = np.concatenate([train, other])
+    scores = -np.linalg.norm(real[:, None] - synthetic, axis=2).min(axis=1)
+    expected = roc_auc_score(np.arange(50) < 30, scores)
+    assert found.membership_auc.value == pytest.approx(expected)
+    assert expected > 0.55
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_where_nothing_was_memorised_an_attacker_guesses(alike: bool) -> None:
+    """Also if synthetic tiles look like the real ones of their own places, whose labels they were painted for."""
+    places, found = np.arange(60), []
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        train, other = rng.normal(size=(60, 4)), rng.normal(size=(60, 4))
+        synthetic = other + 0.01 * rng.normal(size=other.shape) if alike else rng.normal(size=other.shape)
+        found.append(memorisation(synthetic, train, other, places, places, seed).membership_auc.value)
+    assert np.mean(found) == pytest.approx(0.5, abs=4 * np.std(found) / np.sqrt(len(found)))
+    assert np.std(found) < 0.15
 
 
 @pytest.mark.parametrize(("num_train", "num_other"), [(120, 8), (8, 120)])

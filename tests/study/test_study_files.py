@@ -74,7 +74,8 @@ def test_names_of_fields_stay_so_that_old_results_can_be_read(folders):
     assert lines[0] == (
         "arm,lambda,real tiles,synthetic tiles,n,mIoU,mIoU low,mIoU high,"
         '"frechet lite0 (red, green, blue)","frechet lite0 (red, green, blue) low",'
-        '"frechet lite0 (red, green, blue) high",diversity,diversity low,diversity high'
+        '"frechet lite0 (red, green, blue) high",diversity,diversity low,diversity high,'
+        "accuracy,accuracy low,accuracy high"
     )
     assert lines[1].startswith("synthetic,0,0,4,2,0.35,")
     table = (folders / "diversity" / "table.md").read_text()

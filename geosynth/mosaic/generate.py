@@ -33,6 +33,7 @@ from geosynth.raster.cog import CogWriter, write_preview
 from geosynth.raster.label_files import choose_legend, open_labels
 from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.read import CACHE_BYTES, Raster, bounded_cache
+from geosynth.raster.mark import MARK
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.raster.warp import Resampling, resample_labels
@@ -150,7 +151,7 @@ def _array(
     source = LabelArray.of(labels, settings.block_size)
     style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
     painter = make_painter(model, settings, style_length, style)
-    attributes = provenance(painter, source.name, reader)
+    attributes = provenance(painter, source.name, reader) | MARK
     return lazy_image(source, painter, reader, choose_block_size(painter), attributes, unknown)
 
 

@@ -24,12 +24,14 @@ import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from rasterio.enums import Resampling
 
 from geosynth.config.bands import rgb_bands
 from geosynth.files import delete, parents_of, replacing, writing
 from geosynth.grid import Window
 from geosynth.raster.bands import colour_interpretation, colour_profile
+from geosynth.raster.mark import XMP, mark_of, write_mark
 from geosynth.raster.read import CACHE_BYTES
 from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 
@@ -50,7 +52,7 @@ class CogWriter:
         band_names: descriptions; "red", "green", "blue" and "nir" also set the colour interpretation.
         dtype: of the pixels.
         masked: whether there is an internal mask (pixels without data).
-        tags: of the default domain.
+        tags: of the default domain; what they call synthetic is marked so (`raster.mark`).
         compress: "deflate", "zstd" or "lzw".
         overviews: how they are made: "average" for imagery, "mode" for class codes.
         nodata: value of pixels without data, declared in the file; `write` puts it where `valid` is not.
@@ -163,17 +165,20 @@ class CogWriter:
             delete(Path(f"{self._scratch}{suffix}"))
 
     def _finish(self, out: Path) -> None:
-        factors = _overview_factors(max(self.geobox.shape))
+        factors = overview_factors(max(self.geobox.shape), _BLOCK)
         self._check_space(5 / 3 if factors else 1)  # overviews, which are cut into blocks too
         with _quiet(), rasterio.open(self._scratch, "r+") as dataset:
             dataset.colorinterp = colour_interpretation(self.band_names)
             for index, name in enumerate(self.band_names, start=1):
                 dataset.set_band_description(index, name)
             dataset.update_tags(**self.tags)
+            if mark_of(self.tags):
+                write_mark(dataset)
             if self.colours is not None:
                 dataset.write_colormap(1, self.colours)
             if factors:
                 dataset.build_overviews(factors, Resampling[self.overviews])
+            dataset.update_stats()  # here: those that the COG driver makes forget the mask, and lose the XMP packet
         try:
             with _quiet():
                 rasterio.shutil.copy(
@@ -185,7 +190,6 @@ class CogWriter:
                     overview_predictor="yes",
                     blocksize=_BLOCK,
                     bigtiff="if_safer",
-                    statistics="yes",
                     overviews="force_use_existing",
                     num_threads="all_cpus",
                     **self._level,
@@ -205,6 +209,8 @@ class CogWriter:
 def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
     """A PNG in the colours of `rgb_bands`, at most `size` pixels wide and high, transparent without data.
 
+    It is marked as synthetic if the image is.
+
     Bytes are shown as they are; other values from their 2nd to their 98th percentile, as viewers do.
     """
     with rasterio.open(image) as dataset:
@@ -213,18 +219,22 @@ def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
         bands = [band + 1 for band in rgb_bands([name or "" for name in dataset.descriptions])]
         pixels = dataset.read(bands, out_shape=(3, *shape), resampling=Resampling.average)
         mask = dataset.dataset_mask(out_shape=shape)
+        synthetic = mark_of(dataset.tags())
     if pixels.dtype != np.uint8:
         seen = pixels[:, mask != 0]
         low, high = np.percentile(seen, (2, 98)) if seen.size else (0.0, 1.0)
         pixels = (255 * ((pixels - low) / max(high - low, 1e-9)).clip(0, 1)).round().astype(np.uint8)
+    said = PngInfo()
+    if synthetic:
+        said.add_itxt("XML:com.adobe.xmp", XMP)
     with replacing(preview, *GDAL_ERRORS) as partial:
-        Image.fromarray(np.dstack([*pixels, mask])).save(partial, format="PNG")
+        Image.fromarray(np.dstack([*pixels, mask])).save(partial, format="PNG", pnginfo=said)
 
 
-def _overview_factors(size: int) -> list[int]:
-    """2, 4, 8, ... until an overview fits into one block."""
+def overview_factors(size: int, block: int) -> list[int]:
+    """2, 4, 8, ... until an overview of an image's longer side fits into one block."""
     factors: list[int] = []
-    while size > _BLOCK * 2 ** len(factors):
+    while size > block * 2 ** len(factors):
         factors.append(2 ** (len(factors) + 1))
     return factors
 

@@ -23,6 +23,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from geosynth.errors import GridError, RasterError
 from geosynth.grid import Window
+from geosynth.raster.mark import describe_mark, read_mark
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -186,6 +187,7 @@ class RasterFile:
             "overviews": list(self._dataset().overviews(1)),
             "blocks": list(self.block_shape),
             "tags": dict(self.tags),
+            **describe_mark(read_mark(self._dataset())),
         }
 
     def read(self, window: Window) -> tuple[Array, Mask]:

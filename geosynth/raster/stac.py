@@ -14,6 +14,8 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import GridError
 from geosynth.files import write_whole
 from geosynth.grid import ground_sampling_distance
+from geosynth.raster.conventions import crs_attributes
+from geosynth.raster.mark import MARK
 from geosynth.raster.read import Raster, RasterFile, open_raster
 
 # Common names of the EO extension that need no mapping.
@@ -93,6 +95,7 @@ def _provenance(raster: RasterFile) -> dict[str, Any]:
         "title": f"Synthetic image {Path(raster.path).name}",
         "description": raster.tags.get("IMAGEDESCRIPTION", "Synthetic image; not an observation."),
         "geosynth:synthetic": True,
+        **MARK,
         **{f"geosynth:{name.removeprefix(_OURS).lower()}": value for name, value in ours.items()},
         **({} if metres is None else {"gsd": round(metres, 6)}),
     }
@@ -101,10 +104,9 @@ def _provenance(raster: RasterFile) -> dict[str, Any]:
 def _projection(geobox: GeoBox) -> dict[str, Any]:
     crs = geobox.crs
     assert crs is not None
-    code = None if crs.epsg is None else f"EPSG:{crs.epsg}"
     return {
-        "proj:code": code,
-        **({} if code else {"proj:wkt2": crs.to_wkt()}),
+        "proj:code": None,
+        **crs_attributes(crs),
         "proj:shape": [int(side) for side in geobox.shape],
         "proj:transform": list(geobox.affine),
         "proj:bbox": list(geobox.boundingbox),

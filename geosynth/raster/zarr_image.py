@@ -4,11 +4,15 @@ Layout: `image` (band, y, x), or (sample, band, y, x) for several realisations; 
 data, a coordinate of `image`; the coordinates `band` (names), `y`, `x` (pixel centres) and the CF grid mapping
 `spatial_ref`. `xr.open_zarr(path, decode_coords="all")["image"]` gives it back with CRS; `image.where(image.valid)`
 masks it. There is no fill value: all values of a byte are data. Chunks of 512 px lie in shards of 4096 px.
+
+Overviews, as in a COG each half as large as the one before until one fits into a chunk, are groups `ovr_2x`, `ovr_4x`,
+... of the same names, found by the Zarr convention `multiscales`; `raster.conventions` says where arrays lie.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import uuid
 import warnings
@@ -24,16 +28,21 @@ import numpy.typing as npt
 import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import xarray as xr
 import zarr
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from geosynth.errors import RasterError
 from geosynth.files import delete, parents_of, replace, writing
 from geosynth.grid import TilePlan, Window
+from geosynth.raster.cog import overview_factors
+from geosynth.raster.conventions import grid_attributes, multiscales_attributes
+from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.read import open_raster
 from geosynth.raster.remote import find_group, open_group
 
 CHUNK, SHARD = 512, 4096
+_OVERVIEW_SHARD = SHARD // 2  # made of one shard of the level before
 
 Read = Callable[[Window], tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
 
@@ -48,7 +57,7 @@ class ZarrImageWriter:
         geobox: its grid.
         band_names: the coordinate `band`.
         dtype: of the pixels.
-        tags: attributes of `image`.
+        tags: attributes of `image`; what they call synthetic is marked so (`raster.mark`).
         num_samples: length of the dimension `sample`; None for none.
         folder: where it is made, on the same disk; None for that of the store.
 
@@ -71,23 +80,39 @@ class ZarrImageWriter:
         self.geobox = geobox
         self.num_samples = num_samples
         self._partial = (folder or path.parent) / f".{path.stem}.{uuid.uuid4().hex}.partial.zarr"
-        self._layout = _layout(geobox, band_names, dtype, tags, num_samples)
+        factors = overview_factors(max(geobox.shape), CHUNK)
+        grids = {"": geobox} | {f"ovr_{factor}x": _coarser(geobox, factor) for factor in factors}
+        mark = mark_of(tags)
+        self._layouts = {
+            group: _layout(grid, band_names, dtype, {**tags, **mark}, num_samples) for group, grid in grids.items()
+        }
+        self._attributes = {
+            **mark,
+            **multiscales_attributes({group or "image": grid for group, grid in grids.items()}, "average"),
+        }
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack, writing(self.path):
             stack.enter_context(parents_of(self.path))
             stack.callback(delete, self._partial)
-            with warnings.catch_warnings():  # consolidated metadata is not in the specification yet; xarray wants it
-                warnings.simplefilter("ignore")
-                self._layout.to_zarr(
-                    self._partial,
+            for group, layout in self._layouts.items():
+                encoding = _encoding(layout, _OVERVIEW_SHARD if group else SHARD)
+                layout.to_zarr(
+                    self._partial / group,
                     mode="w",
                     zarr_format=3,
-                    consolidated=True,
+                    consolidated=False,
                     compute=False,
-                    encoding=_encoding(self._layout),
+                    encoding=encoding,
                 )
-            self._group: Any = zarr.open_group(str(self._partial), mode="r+", use_consolidated=False)
+            self._groups: list[Any] = [
+                zarr.open_group(str(self._partial / group), mode="r+", use_consolidated=False)
+                for group in self._layouts
+            ]
+            self._groups[0].attrs.update(self._attributes)
+            with warnings.catch_warnings():  # consolidated metadata is not in the specification yet; xarray wants it
+                warnings.simplefilter("ignore")
+                zarr.consolidate_metadata(str(self._partial), zarr_format=3)
             self._stack = stack.pop_all()
         return self
 
@@ -108,10 +133,10 @@ class ZarrImageWriter:
                 pixels, valid = read(window)
                 if valid.any():  # what is not stored reads as 0 and False
                     place = (..., *window.slices)
-                    image = self._group["image"]
+                    image = self._groups[0]["image"]
                     image[place if self.num_samples is None else (sample, *place)] = np.where(valid, pixels, 0)
                     if sample == 0:
-                        self._group["valid"][window.slices] = valid
+                        self._groups[0]["valid"][window.slices] = valid
             progress(done, len(plan))
 
     def __exit__(
@@ -120,6 +145,8 @@ class ZarrImageWriter:
         with self._stack:
             if kind is None:
                 with writing(self.path):
+                    for finer, coarser in itertools.pairwise(self._groups):
+                        _make_overview(finer, coarser)
                     replace(self._partial, self.path)
 
 
@@ -132,13 +159,13 @@ def _layout(
         coords["sample"] = np.arange(num_samples)
     if geobox.axis_aligned:  # on a rotated grid only the GeoTransform tells where a pixel lies
         coords |= {name: xr_coords(geobox, always_yx=True)[name] for name in ("y", "x")}
-    coords["valid"] = (("y", "x"), da.zeros(tuple(geobox.shape), dtype=bool, chunks=-1))
+    coords["valid"] = (("y", "x"), da.zeros(tuple(geobox.shape), dtype=bool, chunks=-1), grid_attributes(geobox))
     shape = (*(() if num_samples is None else (num_samples,)), len(band_names), *geobox.shape)
     image = xr.DataArray(
         da.zeros(shape, dtype=dtype, chunks=-1),
         dims=("sample", "band", "y", "x")[-len(shape) :],
         coords=coords,
-        attrs={**tags, "long_name": list(band_names)},
+        attrs={**tags, "long_name": list(band_names), **grid_attributes(geobox)},
     )
     if geobox.crs is not None:
         image = image.rio.write_crs(geobox.crs.to_wkt())
@@ -146,10 +173,44 @@ def _layout(
     return layout
 
 
-def _encoding(layout: xr.Dataset) -> dict[str, dict[str, Any]]:
+def _coarser(geobox: GeoBox, factor: int) -> GeoBox:
+    """The grid of an overview; its last row and column may reach beyond the image."""
+    height, width = (-(-side // factor) for side in geobox.shape)
+    return GeoBox((height, width), geobox.affine @ Affine.scale(factor), geobox.crs)
+
+
+def _make_overview(finer: Any, coarser: Any) -> None:
+    height, width = coarser["valid"].shape
+    for window in TilePlan(height, width, _OVERVIEW_SHARD):
+        rows, columns = (slice(2 * part.start, 2 * part.stop) for part in window.slices)
+        valid = finer["valid"][rows, columns]
+        if valid.any():
+            coarser["valid"][window.slices] = _blocks(valid).any(axis=(-3, -1))
+            for sample in np.ndindex(finer["image"].shape[:-3]):
+                pixels = finer["image"][(*sample, slice(None), rows, columns)]
+                coarser["image"][(*sample, slice(None), *window.slices)] = _average(pixels, valid)
+
+
+def _blocks(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(..., height, width) as (..., rows, 2, columns, 2), of zeros beyond the far edges."""
+    *front, height, width = values.shape
+    padded = np.pad(values, [*[(0, 0)] * len(front), (0, height % 2), (0, width % 2)])
+    return padded.reshape(*front, padded.shape[-2] // 2, 2, padded.shape[-1] // 2, 2)
+
+
+def _average(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """Means over 2 x 2 pixels of those with data, half a unit rounded up; 0 where there are none."""
+    counts = _blocks(valid).sum(axis=(-3, -1))
+    sums = _blocks(np.where(valid, pixels, 0)).sum(axis=(-3, -1), dtype=np.float64)
+    means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
+    rounded: npt.NDArray[Any] = np.floor(means + 0.5) if pixels.dtype.kind in "iu" else means
+    return rounded.astype(pixels.dtype)
+
+
+def _encoding(layout: xr.Dataset, shard: int) -> dict[str, dict[str, Any]]:
     """Chunks and shards of the two large arrays; shards are whole chunks, no larger than the array needs."""
     image = layout["image"]
-    sides = [min(SHARD, -(-image.sizes[name] // CHUNK) * CHUNK) for name in ("y", "x")]
+    sides = [min(shard, -(-image.sizes[name] // CHUNK) * CHUNK) for name in ("y", "x")]
     chunks = [min(CHUNK, side) for side in sides]
     leading = [1] * (image.ndim - 3) + [image.sizes["band"]]
     sizes = {"image": (leading, "spatial_ref"), "valid": ([], "spatial_ref")}
@@ -231,5 +292,6 @@ def describe_zarr_image(path: str | Path) -> dict[str, Any]:
             "width": image.shape[-1],
             "samples": image.sizes.get("sample", 1),
             "bands": [{"name": str(name), "dtype": str(image.dtype)} for name in names],
-            "tags": {name: value for name, value in image.attrs.items() if isinstance(value, str)},
+            "tags": {name: value for name, value in image.attrs.items() if isinstance(value, str) and ":" not in name},
+            **describe_mark(image.attrs),
         }

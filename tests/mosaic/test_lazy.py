@@ -22,6 +22,7 @@ from geosynth.errors import CheckpointError, DataError, GridError, LegendError
 from geosynth.mosaic.blend import make_painter
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.portable import PortablePainter
+from geosynth.raster.mark import MARK, read_mark
 from rasters import NORTH_UP, draw_labels
 
 Write = Callable[..., Path]
@@ -80,6 +81,7 @@ def test_it_equals_the_file_pixel_for_pixel(
         assert {key: image.attrs[key] for key in ("SYNTHETIC", "GEOSYNTH_SEED", "GEOSYNTH_MODEL_SHA256")}.items() <= (
             dataset.tags().items()
         )
+        assert image.attrs.items() >= MARK.items() == read_mark(dataset).items()
 
 
 def test_what_is_not_asked_for_is_not_painted(

@@ -48,6 +48,11 @@ def test_windows_in_any_order_are_read_back(
         assert dataset.descriptions == bands
         assert "alpha" not in [interpretation.name for interpretation in dataset.colorinterp]
         assert dataset.tags()["KEY"] == "value"
+        for band in np.flatnonzero([valid.any()] * len(bands)):  # statistics are of the pixels with data alone
+            told = {name: float(value) for name, value in dataset.tags(int(band) + 1).items()}
+            seen = pixels[band][valid].astype(float)
+            assert told["STATISTICS_MEAN"] == pytest.approx(seen.mean())
+            assert told["STATISTICS_STDDEV"] == pytest.approx(seen.std(), abs=1e-6)
     # GDAL's COG driver keeps no overviews of a raster narrower than a block, which the strict check would like.
     is_valid, errors, _ = cog_validate(out, strict=min(height, width) >= 512, quiet=True)
     assert is_valid, errors

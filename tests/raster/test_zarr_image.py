@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import odc.geo.xr  # noqa: F401 - registers `.odc`
 import pytest
+import rasterio
 import rioxarray  # noqa: F401 - registers `.rio`
 import xarray as xr
 import zarr
+import zarr_cm
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
 
 from geosynth.errors import OutputError
 from geosynth.grid import Window
 from geosynth.raster.zarr_image import Read, ZarrImageWriter
-from rasters import north_up, random_image
+from rasters import north_up, random_image, write_raster
 
 BANDS = ("red", "green", "blue", "nir")
 GRIDS = {
@@ -37,6 +43,11 @@ def source(geobox: GeoBox, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Read]
         return pixels[(slice(None), *window.slices)], valid[window.slices]
 
     return pixels, valid, read
+
+
+def read_node(path: Path) -> dict[str, Any]:
+    node: dict[str, Any] = json.loads((path / "zarr.json").read_text())
+    return node
 
 
 def open_image(path: Path) -> xr.DataArray:
@@ -65,6 +76,61 @@ def test_xarray_finds_grid_bands_mask_and_provenance(name: str, tmp_path: Path) 
         corners = [float(value) for edge in (np.min, np.max) for value in (edge(inside.x), edge(inside.y))]
         assert image.rio.clip_box(*corners).equals(inside)
     assert [path.name for path in tmp_path.iterdir()] == ["image.zarr"]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_array_follows_the_zarr_conventions(name: str, tmp_path: Path) -> None:
+    """zarr-cm holds the rules of the conventions' specifications and schemas, of version 0.1."""
+    geobox = GRIDS[name]
+    with ZarrImageWriter(tmp_path / "image.zarr", geobox, BANDS, tags={}):
+        pass
+    levels = [""] + (["ovr_2x/", "ovr_4x/", "ovr_8x/", "ovr_16x/"] if name == "north-up" else [])
+    assert sorted(tmp_path.glob("image.zarr/ovr*")) == [tmp_path / "image.zarr" / level for level in sorted(levels[1:])]
+    root = read_node(tmp_path / "image.zarr")
+    for convention in (zarr_cm.multiscales, zarr_cm.spatial, *([zarr_cm.proj] if geobox.crs else [])):
+        convention.validate_group_metadata(root)
+    layout = root["attributes"]["multiscales"]["layout"]
+    assert [level["asset"] for level in layout] == ["image", *(level[:-1] for level in levels[1:])]
+    for number, (level, told) in enumerate(zip(levels, layout, strict=True)):
+        for array in ("image", "valid"):
+            node = read_node(tmp_path / "image.zarr" / level / array)
+            for convention in (zarr_cm.spatial, *([zarr_cm.proj] if geobox.crs else [])):
+                convention.validate_array_metadata(node)
+            attributes = node["attributes"]
+            assert node["dimension_names"][-2:] == attributes["spatial:dimensions"] == ["y", "x"]
+            assert node["shape"][-2:] == attributes["spatial:shape"] == told["spatial:shape"]
+            assert told["spatial:shape"] == [-(-side // 2**number) for side in geobox.shape]
+            transform = Affine(*attributes["spatial:transform"])
+            assert transform == geobox.affine @ Affine.scale(2**number) == Affine(*told["spatial:transform"])
+            if geobox.crs:
+                assert CRS(attributes.get("proj:code") or attributes["proj:wkt2"]) == geobox.crs
+        image = xr.open_zarr(tmp_path / "image.zarr" / level, decode_coords="all", consolidated=False)["image"]
+        assert image.rio.transform() == transform
+        assert image.odc.geobox == GeoBox(image.shape[-2:], transform, geobox.crs)
+
+
+def test_overviews_are_means_of_the_pixels_with_data(tmp_path: Path) -> None:
+    """Where all have data, GDAL's; the last row and column of an odd size stand for themselves."""
+    geobox = GeoBox((600, 1101), north_up(), "EPSG:26917")
+    pixels, valid, read = source(geobox)
+    valid[:300, :640] = True
+    with ZarrImageWriter(tmp_path / "image.zarr", geobox, BANDS, tags={}) as writer:
+        writer.copy(read)
+    group = zarr.open_group(tmp_path / "image.zarr", mode="r")
+    coarse = group["ovr_2x/image"][:]
+    means = np.full((4, 300, 551), np.nan)
+    for row, column in np.ndindex(300, 551):
+        square = np.s_[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        if valid[square].any():
+            means[:, row, column] = pixels[(slice(None), *square)][:, valid[square]].mean(axis=1)
+    np.testing.assert_array_equal(group["ovr_2x/valid"][:], ~np.isnan(means[0]))
+    np.testing.assert_array_equal(coarse, np.nan_to_num(np.floor(means + 0.5)))
+    path = write_raster(tmp_path / "image.tif", pixels[:, :300, :640])
+    with rasterio.open(path) as dataset:
+        gdal = dataset.read(out_shape=(4, 150, 320), resampling=Resampling.average)
+    np.testing.assert_array_equal(coarse[:, :150, :320], gdal)
+    assert group["ovr_4x/image"].shape == (4, 150, 276)
+    assert set(group.group_keys()) == {"ovr_2x", "ovr_4x"}
 
 
 def test_realisations_lie_along_a_dimension(tmp_path: Path) -> None:

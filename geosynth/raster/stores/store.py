@@ -22,6 +22,7 @@ from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend
 from geosynth.raster.chunks import ChunkReader
+from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.remote import is_zarr, missing_package
 from geosynth.raster.stores import layout
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress, Scene
@@ -110,6 +111,8 @@ class Store(PatchSource):
             shard_size: edge of what is written at once, a multiple of `chunk_size`; smaller with many bands.
         """
         group = zarr.open_group(str(path), mode="w", zarr_format=3)
+        mark = mark_of(synthetic or {})
+        group.attrs.update(mark)
         group.attrs["geosynth"] = {
             "version": _VERSION,
             "crs": geobox.crs.to_wkt() if geobox.crs else None,
@@ -125,6 +128,7 @@ class Store(PatchSource):
         }
         edge = layout.shard_edge(len(band_names), dtype, chunk_size, shard_size)
         layout.create_image(group, geobox, band_names, dtype, chunk_size, edge)
+        group["image"].attrs.update(mark)
         layout.create_labels(group, geobox, legend, nodata, chunk_size, edge)
         for name, (extra_dtype, extra_nodata) in (extras or {}).items():
             layout.create_extra(group, name, geobox, extra_dtype, extra_nodata, chunk_size, edge)
@@ -152,6 +156,7 @@ class Store(PatchSource):
             "nodata": self.nodata,
             "folds": folds,
             **({"synthetic": self.synthetic} if self.synthetic else {}),
+            **describe_mark(self.image.attrs),
         }
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:

@@ -28,6 +28,7 @@ from geosynth.grid.window import Edge
 from geosynth.parallel import stream
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.class_table import label_profile
+from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource, Progress, Scene
 from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
@@ -309,6 +310,8 @@ def _write_image(
     with _new_tile(path, place, profile, pixels, None if valid.all() else valid) as dataset:
         dataset.colorinterp = colour_interpretation(bands)
         dataset.descriptions = bands
+        if mark_of(source.synthetic):
+            write_mark(dataset)
 
 
 def _write_labels(path: Path, source: PatchSource, labels: npt.NDArray[np.uint8], place: GeoBox) -> None:

@@ -1,0 +1,77 @@
+"""Zarr conventions that say where an array lies: `spatial`, `proj` and `multiscales`, each in version 0.1.
+
+They are the parts that GeoZarr is made of: https://github.com/zarr-conventions/spatial, .../proj and .../multiscales.
+GDAL 3.13 and web maps find grid and overviews by them; xarray, rioxarray and odc-geo by CF's attributes, which stand
+beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+_DESCRIBED = {
+    "spatial": ("689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Spatial coordinate information"),
+    "proj": ("f17cb550-5864-4468-aeb7-f3180cfb622f", "Coordinate reference system information for geospatial data"),
+    "multiscales": ("d35379db-88df-4056-af3a-620245f8e347", "Multiscale layout of zarr datasets"),
+}
+
+
+def grid_attributes(geobox: GeoBox) -> dict[str, Any]:
+    """Of an array with the dimensions `y` and `x`: its grid and CRS, and the conventions that these follow."""
+    return _registered({**_common(geobox), **_of_level(geobox)}, "spatial", *_crs_convention(geobox))
+
+
+def multiscales_attributes(levels: Mapping[str, GeoBox], resampling: str) -> dict[str, Any]:
+    """Of a group with one image in several resolutions.
+
+    Args:
+        levels: paths in the group and grids, the finest first; each level is made of the one before.
+        resampling: how.
+    """
+    layout: list[dict[str, Any]] = []
+    for name, geobox in levels.items():
+        scale = 2.0 if layout else 1.0
+        level = {"asset": name, "transform": {"scale": [scale, scale]}, **_of_level(geobox)}
+        layout.append({**level, "derived_from": layout[-1]["asset"]} if layout else level)
+    finest = next(iter(levels.values()))
+    attributes = {"multiscales": {"layout": layout, "resampling_method": resampling}, **_common(finest)}
+    return _registered(attributes, "multiscales", "spatial", *_crs_convention(finest))
+
+
+def crs_attributes(crs: CRS) -> dict[str, str]:
+    """A CRS as the Zarr convention `proj` and STAC's projection extension name it: its EPSG code, else its WKT."""
+    return {"proj:wkt2": crs.to_wkt()} if crs.epsg is None else {"proj:code": f"EPSG:{crs.epsg}"}
+
+
+def _common(geobox: GeoBox) -> dict[str, Any]:
+    return {
+        "spatial:dimensions": ["y", "x"],
+        "spatial:bbox": list(geobox.boundingbox),
+        **(crs_attributes(geobox.crs) if geobox.crs else {}),
+    }
+
+
+def _of_level(geobox: GeoBox) -> dict[str, Any]:
+    return {"spatial:transform": list(geobox.affine[:6]), "spatial:shape": [int(side) for side in geobox.shape]}
+
+
+def _crs_convention(geobox: GeoBox) -> list[str]:
+    return ["proj"] if geobox.crs else []
+
+
+def _registered(attributes: dict[str, Any], *names: str) -> dict[str, Any]:
+    conventions = [
+        {
+            "schema_url": f"https://raw.githubusercontent.com/zarr-conventions/{name}/refs/tags/v0.1/schema.json",
+            "spec_url": f"https://github.com/zarr-conventions/{name}/blob/v0.1/README.md",
+            "uuid": _DESCRIBED[name][0],
+            "name": name,
+            "description": _DESCRIBED[name][1],
+        }
+        for name in names
+    ]
+    return {"zarr_conventions": conventions, **attributes}

@@ -32,8 +32,8 @@ from geosynth.raster.arrays import LabelArray
 from geosynth.raster.cog import CogWriter, write_preview
 from geosynth.raster.label_files import choose_legend, open_labels
 from geosynth.raster.labels import LabelRaster, Survey
-from geosynth.raster.read import CACHE_BYTES, Raster, bounded_cache
 from geosynth.raster.mark import MARK
+from geosynth.raster.read import CACHE_BYTES, Raster, bounded_cache
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.raster.warp import Resampling, resample_labels

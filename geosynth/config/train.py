@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from geosynth.config.base import Duration, Settings, read_yaml
 from geosynth.config.networks import Depth, GeneratorSettings
@@ -110,6 +110,10 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def _one_or_several(names: Any) -> Any:
+    return (names,) if isinstance(names, str) else names
+
+
 class TrainSettings(Settings):
     """Everything `train` may be told. Defaults suit a small model on a CPU."""
 
@@ -169,8 +173,13 @@ class TrainSettings(Settings):
     """
     style_width: int = Field(16, ge=1)
     """See `GeneratorSettings.style_width`."""
-    look_name: str = "training"
-    """What the look of the training's own tiles is called in the model, whose first it is, before those of `init`."""
+    look_name: Annotated[tuple[str, ...], BeforeValidator(_one_or_several)] = ("training",)
+    """What the look of the training's own tiles is called in the model, whose first it is, before those of `init`.
+
+    One name for all stores, or one for each store, in their order, which then has a look of its own.
+    """
+    store_shares: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """How much patches of each store count, in their order; none: by their area, or by class."""
     colour_change: float = Field(0.5, ge=0, le=1)
     """Share of the patches with their own look that are seen in other colours; for a generator that is told looks."""
     encoder_width: int = Field(32, ge=1)
@@ -185,6 +194,11 @@ class TrainSettings(Settings):
     """Multi-scale "patch" (Park et al. 2019), or "oasis", a U-Net that segments (Schoenfeld et al. 2021)."""
     discriminator_width: int = Field(48, ge=1)
     """Width of the discriminator: see `base_width` of `DiscriminatorSettings` and `OasisSettings`."""
+    projected_weight: float = Field(0.0, ge=0)
+    """Weight of what a second discriminator says that looks through EfficientNet-Lite0; 0 for none.
+
+    It teaches textures in few steps and from few tiles (projected GANs, Sauer et al. 2021).
+    """
     num_scales: int = Field(2, ge=1)
     """See `DiscriminatorSettings.num_scales`; for "patch" only."""
     generator_rate: float = Field(1e-4, gt=0)
@@ -242,8 +256,15 @@ class TrainSettings(Settings):
     """
     ema_decay: float = Field(0.999, ge=0, lt=1)
     """Decay, each step, of the running average of the generator; that average is the model."""
+    head_start: float = Field(0.0, ge=0, lt=1)
+    """Share of the training, at its start, in which the discriminator alone learns; with `init`."""
+    keep_norms: bool = False
+    """Whether batch norms keep the statistics of `init`, so that what is trained is what will paint.
+
+    Small or mixed batches have statistics of their own.
+    """
     warmup: float | None = Field(None, ge=0, le=1)
-    """Share of the training in which the generator's learning rate rises linearly from zero.
+    """Share of the training in which the generator's learning rate rises linearly from zero, after the head start.
 
     None is 0.1 with `init`, since a discriminator that has not learned yet would undo what the generator knows, else 0.
     """
@@ -335,4 +356,9 @@ class TrainSettings(Settings):
             raise ValueError("diversity_weight is for styles without style_lengths")
         if self.diversity_weight and int(self.prior_share * self.batch_size + 1e-9) == 0:
             raise ValueError("diversity_weight needs drawn styles: set prior_share to 1 / batch_size at least")
+        if self.projected_weight and self.perceptual_weight and self.perceptual_source != "efficientnet-lite0":
+            raise ValueError("projected_weight looks through efficientnet-lite0: make that the perceptual_source too")
+        for name in ("head_start", "keep_norms"):
+            if getattr(self, name) and self.init is None:
+                raise ValueError(f"{name} needs init, a model to go on from")
         return self

@@ -110,11 +110,14 @@ def fit_look_unlabelled(tiles: TileStyles, known: Look) -> Look:
     return Look(_bounded(mean, known).float(), known.broad, known.local, known.shares)
 
 
-def style_range(look: Look) -> tuple[Tensor, Tensor]:
-    """(style_size,) middle and deviation of the styles of all classes in this look and in plausible other ones."""
-    mean = look.mean.double()
-    variance = _plausible(look)[1].diagonal().view(mean.shape).mean(0) + look.local.double().square().sum(2).mean(0)
-    return mean.mean(0).float(), (variance + mean.var(0)).sqrt().float()
+def style_range(looks: Sequence[Look]) -> tuple[Tensor, Tensor]:
+    """(style_size,) middle and deviation of the styles of all classes in these looks and in plausible other ones."""
+    means = torch.cat([look.mean.double() for look in looks])
+    variances = [
+        _plausible(look)[1].diagonal().view(look.mean.shape).mean(0) + look.local.double().square().sum(2).mean(0)
+        for look in looks
+    ]
+    return means.mean(0).float(), (torch.stack(variances).mean(0) + means.var(0)).sqrt().float()
 
 
 def _completed(mean: Tensor, present: Tensor, known: Look) -> Tensor:

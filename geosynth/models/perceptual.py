@@ -178,13 +178,24 @@ class PerceptualLoss(nn.Module):
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """The distance of (B, num_bands, H, W) images in [-1, 1], a scalar."""
         with torch.no_grad():
-            target = self.features(self._seen(real))
+            target = self.seen(real)
+        return self.distance(self.seen(fake), target)
+
+    def seen(self, image: Tensor) -> list[Tensor]:
+        """Maps of (B, num_bands, H, W) images in [-1, 1], fine to coarse, each (pictures * B, C, h, w)."""
+        pictures = image[:, self.pictures].transpose(0, 1).flatten(0, 1)
+        maps: list[Tensor] = self.features(pictures.contiguous(memory_format=torch.channels_last))
+        return maps
+
+    def distance(self, fake: list[Tensor], real: list[Tensor], paired: Tensor | None = None) -> Tensor:
+        """Of maps as `seen` gives them; of these (n,) rows of each picture only, if given."""
+
+        def rows(values: Tensor) -> Tensor:
+            values = values.float()
+            return values if paired is None else values.view(len(self.pictures), -1, *values.shape[1:])[:, paired]
+
         distances = [
-            weight * F.l1_loss(value.float(), wanted.float())
-            for weight, value, wanted in zip(self._WEIGHTS, self.features(self._seen(fake)), target, strict=True)
+            weight * F.l1_loss(rows(value), rows(wanted))
+            for weight, value, wanted in zip(self._WEIGHTS, fake, real, strict=True)
         ]
         return torch.stack(distances).sum()
-
-    def _seen(self, image: Tensor) -> Tensor:
-        """(pictures * B, 3, H, W)."""
-        return image[:, self.pictures].flatten(0, 1).contiguous(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
 from geosynth.config import BandSettings
-from geosynth.errors import DataError, GridError
+from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import Window
 from geosynth.patches.dataset import PatchSet, Sample
 from geosynth.patches.positions import PositionIndex
@@ -46,6 +46,7 @@ class PatchModule(LightningDataModule):
         num_workers: threads that read ahead; 0 to read when a batch is asked for.
         patches_per_visit: see `PatchBatchSampler`.
         class_weights: by class name, to draw rare classes more often; see `Chances`.
+        source_weights: how much each source counts, likewise.
         stride: of val, test and predict tiles, pixels; None for tiles side by side.
         rank, num_ranks: in distributed training; give the trainer use_distributed_sampler=False.
         progress: told cells done and cells in all, while positions are counted.
@@ -69,6 +70,7 @@ class PatchModule(LightningDataModule):
         num_workers: int = 0,
         patches_per_visit: int = 8,
         class_weights: ClassWeights | None = None,
+        source_weights: Sequence[float] = (),
         stride: int | None = None,
         rank: int = 0,
         num_ranks: int = 1,
@@ -77,13 +79,15 @@ class PatchModule(LightningDataModule):
         super().__init__()
         self.sources: tuple[PatchSource, ...] = tuple(sources) if isinstance(sources, Sequence) else (sources,)
         check_alike(self.sources)
+        if source_weights and len(source_weights) != len(self.sources):
+            raise SettingsError(f"{len(source_weights)} shares for {len(self.sources)} stores; give one for each")
         self.fold, self.crop_size, self.batch_size, self.stride = fold, crop_size, batch_size, stride
         self.num_workers, self.seed = num_workers, seed
         self.dataset = PatchSet(self.sources)
         self._scaling = NetworkScaling(bands)
         indexes = _indexes(self.sources, fold, crop_size, class_weights is not None, progress)
         self.sampler = PatchBatchSampler(
-            Chances(indexes, class_weights),
+            Chances(indexes, class_weights, dict(enumerate(source_weights))),
             batch_size,
             num_batches,
             seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,19 +38,25 @@ class Chances:
     Args:
         indexes: by the source's number, as `PatchSet` counts; with classes counted if there are weights.
         class_weights: by class name; classes left out have weight 0.
+        source_weights: by the source's number; then each source counts as much as this says, however large it is.
 
     Raises:
         SettingsError: if a weight is negative or its class unknown.
         DataError: if no class with a weight is there.
     """
 
-    def __init__(self, indexes: Mapping[int, PositionIndex], class_weights: ClassWeights | None = None) -> None:
+    def __init__(
+        self,
+        indexes: Mapping[int, PositionIndex],
+        class_weights: ClassWeights | None = None,
+        source_weights: Mapping[int, float] | None = None,
+    ) -> None:
         self._numbers, self.indexes = tuple(indexes), tuple(indexes.values())
         self._starts = np.cumsum([0, *(len(index.counts) for index in self.indexes)])
         self.counts = np.concatenate([index.counts for index in self.indexes])
         self._weights: npt.NDArray[np.float64] | None = None
         if class_weights is None:
-            self.values = self.counts
+            self.values = self._weighed(self.counts, source_weights)
             return
         found = np.concatenate([_counted(index) for index in self.indexes])
         pixels = found.sum(axis=0)
@@ -62,7 +68,17 @@ class Chances:
                 f"{path}: fold {self.indexes[0].fold!r} has no pixel of {names}; choose other class weights"
             )
         self._weights = np.divide(wanted, pixels, out=np.zeros_like(wanted), where=pixels > 0)
-        self.values = found @ self._weights
+        self.values = self._weighed(found @ self._weights, source_weights)
+
+    def _weighed(self, values: npt.NDArray[Any], weights: Mapping[int, float] | None) -> npt.NDArray[Any]:
+        """(cells,) such that each source's cells add up to its weight; of a source without any chance, to none."""
+        if not weights:
+            return values
+        values = values.astype(np.float64)
+        for place, number in enumerate(self._numbers):
+            own = values[self._starts[place] : self._starts[place + 1]]
+            own *= weights[number] / (own.sum() or 1)
+        return values
 
     def draw(self, cell: int, number: int, rng: np.random.Generator) -> tuple[int, list[Window]]:
         """A source's number, and `number` patches of a cell (counted through all sources)."""

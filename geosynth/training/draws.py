@@ -133,7 +133,7 @@ def draw_batch(
     mask: Tensor,
     settings: TrainSettings,
     generator: GeneratorSettings,
-    look: Look | None = None,
+    looks: Sequence[Look] | None = None,
     *,
     step: int,
     rank: int = 0,
@@ -145,7 +145,7 @@ def draw_batch(
         mask: (B, N, N).
         settings: of the training.
         generator: its settings.
-        look: that styles are drawn from, for a generator that is told looks.
+        looks: that styles are drawn from, one for each patch, for a generator that is told looks.
         step: its number, from 0.
         rank: of the process.
 
@@ -167,14 +167,15 @@ def draw_batch(
     changes = torch.stack([torch.rand(num_changes, generator=rng) for rng in rngs])
     sides = torch.stack([torch.rand(generator.num_classes + 1, generator=rng) for rng in rngs]) < 0.5
     colours, styles = torch.zeros(len(mask), 0), torch.zeros(len(drawn), 0)
-    if look is not None:
+    if looks is not None:
         count = num_colour_draws(generator.num_classes, generator.num_bands)
         colours = torch.stack([torch.randn(count, generator=rng) for rng in rngs])
         own = [place for place in range(settings.batch_size) if place not in everywhere]
         changed = {own[index] - first_place for index in drawn_places(settings.colour_change, len(own))}
         colours[[row for row in range(len(mask)) if row not in changed]] = 0
-        drawn_looks = [random_look(generator, look, height, width, rngs[row]) for row in drawn]
-        styles = torch.cat(drawn_looks or [torch.zeros(0, *look.mean.shape, height // STYLE_CELL, width // STYLE_CELL)])
+        cells = *looks[0].mean.shape, height // STYLE_CELL, width // STYLE_CELL
+        drawn_looks = [random_look(generator, looks[row], height, width, rngs[row]) for row in drawn]
+        styles = torch.cat([torch.zeros(0, *cells), *drawn_looks])
     return TrainBatch(
         image,
         mask,
@@ -228,7 +229,7 @@ def random_look(settings: GeneratorSettings, look: Look, height: int, width: int
 
 
 def random_inputs(
-    settings: GeneratorSettings, mask: Tensor, rngs: Sequence[torch.Generator], look: Look | None = None
+    settings: GeneratorSettings, mask: Tensor, rngs: Sequence[torch.Generator], looks: Sequence[Look] | None = None
 ) -> dict[str, Any]:
     """Latent, noise and styles as `generate` would draw them for each of a batch of (B, H, W) label maps.
 
@@ -236,7 +237,7 @@ def random_inputs(
         settings: of the generator.
         mask: the labels.
         rngs: one for each map.
-        look: for a generator that is told looks.
+        looks: one for each map, for a generator that is told looks.
 
     Returns:
         keywords for the generator, on the device of the labels.
@@ -247,7 +248,7 @@ def random_inputs(
     inputs: dict[str, Any] = {"noise": [torch.cat(maps).to(mask.device) for maps in zip(*noise, strict=True)]}
     if settings.latent_size:
         inputs["latent"] = latents.to(mask.device)
-    if look is not None:
-        looks = [random_look(settings, look, height, width, rng) for rng in rngs]
-        inputs["styles"] = torch.cat(looks).to(mask.device)
+    if looks is not None:
+        styles = [random_look(settings, look, height, width, rng) for look, rng in zip(looks, rngs, strict=True)]
+        inputs["styles"] = torch.cat(styles).to(mask.device)
     return inputs

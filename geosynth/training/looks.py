@@ -29,6 +29,7 @@ _GAIN, _GAIN_OF_BAND = 0.15, 0.12
 _OFFSET, _OFFSET_OF_BAND = 0.07, 0.06
 _CLASS_GAIN, _CLASS_GAIN_OF_BAND = 0.12, 0.05
 _CLASS_OFFSET, _CLASS_OFFSET_OF_BAND = 0.04, 0.05
+_TEXTURE = 0.3  # what numbers of detail and direction count: at 1 generators answered with hatching
 _SOFT_EDGE = 5  # pixels over which a class's change gives way to its neighbour's
 
 
@@ -112,7 +113,10 @@ def style_distance(fake: Tensor, labels: Tensor, styles: Tensor, scale: Tensor, 
         settings: of the generator.
     """
     found, pixels = local_statistics(fake, labels, settings.num_classes, settings.style_lengths)
-    gaps = ((found - styles) / scale.view(-1, 1, 1)).abs().mean(2)
+    weights = torch.ones_like(scale)
+    weights[2 * settings.num_bands :] = _TEXTURE
+    weights = weights / (weights.mean() * scale)
+    gaps = ((found - styles) * weights.view(-1, 1, 1)).abs().mean(2)
     count = pixels.sum((2, 3))
     of_class = (gaps * pixels).sum((2, 3)) / count.clamp(min=1)
     return (of_class.sum(1) / (count > 0).sum(1).clamp(min=1)).mean()

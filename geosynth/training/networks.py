@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,8 @@ from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.look_fit import style_range
 from geosynth.models.looks import Look, StyleCodes, StyleModulation
+from geosynth.models.norm import BatchNorm
+from geosynth.models.projected import ProjectedAdversary
 from geosynth.models.spectral import folded_state, load_folded
 from geosynth.training.average import update_average
 
@@ -27,7 +31,8 @@ class SpadeNetworks(nn.Module):
         num_bands: of the images.
         initial: a model of such networks, whose generator and encoder to go on from; for a generator that is told
             looks also one with a latent instead, which is left out, at its mean.
-        look: of the training's tiles, for a generator that is told looks.
+        looks: of the training's tiles, one for each source, for a generator that is told looks.
+        num_pictures: three-band pictures of an image that a pretrained network sees, see `composites`.
     """
 
     def __init__(
@@ -36,31 +41,44 @@ class SpadeNetworks(nn.Module):
         num_classes: int,
         num_bands: int,
         initial: GeneratorModel | None = None,
-        look: Look | None = None,
+        looks: Sequence[Look] = (),
+        num_pictures: int = 1,
     ) -> None:
         super().__init__()
-        self.look = look
+        self.looks = looks
         generator = settings.generator(num_classes, num_bands)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.generator = SpadeGenerator(generator, spectral_norm=True)
             self.encoder = _build_encoder(settings, num_bands, initial) if settings.has_encoder else None
             self.adversary = _build_adversary(settings, num_classes, num_bands)
+            self.projected = ProjectedAdversary(num_classes, num_pictures) if settings.projected_weight else None
             self.average = SpadeGenerator(generator).requires_grad_(False).eval()
         if initial is not None:
             state = initial.generator.state_dict()
-            if look is not None and not initial.card.settings.style_lengths:
+            if looks and not initial.card.settings.style_lengths:
                 state = _with_styles(state, initial.card.settings, self.generator)
             load_folded(self.generator, state)
             if self.encoder is not None and initial.encoder is not None:
                 load_folded(self.encoder, initial.encoder.state_dict())
-        if look is not None:
+        if looks:
             codes = self.generator.style_codes
             if initial is None or not initial.card.settings.style_lengths:
-                codes.centre, codes.scale = style_range(look)
+                codes.centre, codes.scale = style_range(looks)
             self.average.style_codes.load_state_dict(dict(codes.named_buffers()), strict=False)
         update_average(self.average, self.generator, decay=0.0)
+        if settings.keep_norms:
+            kept: dict[str, Tensor] = {}
+            for name, module in self.generator.named_modules():
+                if isinstance(module, BatchNorm):
+                    module.eval()
+                    kept |= {f"{name}.{buffer}": value for buffer, value in module.named_buffers()}
+            self.average.load_state_dict(kept, strict=False)
         self.to(memory_format=torch.channels_last)
+
+    def looks_in_turn(self, count: int) -> list[Look] | None:
+        """A look for each of `count` patches from anywhere; None for a generator that is not told any."""
+        return [self.looks[row % len(self.looks)] for row in range(count)] if self.looks else None
 
     def noise_strengths(self) -> list[nn.Parameter]:
         """Weights of the generator that learn at a rate of their own."""
@@ -78,7 +96,8 @@ class SpadeNetworks(nn.Module):
 
     def judging_weights(self) -> list[nn.Parameter]:
         """All that learns from the discriminator's losses."""
-        return list(self.adversary.parameters())
+        both = [*self.adversary.parameters(), *(self.projected.parameters() if self.projected else ())]
+        return [weight for weight in both if weight.requires_grad]
 
 
 def _with_styles(state: dict[str, Tensor], earlier: GeneratorSettings, generator: SpadeGenerator) -> dict[str, Tensor]:

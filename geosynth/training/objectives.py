@@ -41,9 +41,10 @@ class Objectives:
         self.networks, self.settings = networks, settings
         self.num_classes = networks.generator.settings.num_classes
         self.wants_second = settings.diversity_weight > 0
+        source = "efficientnet-lite0" if settings.projected_weight else settings.perceptual_source
         self.perceptual = (
-            PerceptualLoss.build(settings.perceptual_source, band_names, settings.perceptual_path).to(device)
-            if settings.perceptual_weight
+            PerceptualLoss.build(source, band_names, settings.perceptual_path).to(device)
+            if settings.perceptual_weight or settings.projected_weight
             else None
         )
 
@@ -66,7 +67,13 @@ class Objectives:
         painting = adversary.for_generator(judged, paired=paired, counts=counts)
         if self.settings.feature_weight and self.settings.discriminator == "patch":
             painting["features"] = painting.get("features", fake.new_zeros(())) * share
-        painting |= self._comparing(fake, batch.image, paired, share)
+        painting |= self._means(fake, batch.image, paired, share)
+        judging = adversary.for_discriminator(judged, batch.sides, counts=counts)
+        if self.perceptual is not None and self.networks.projected is None:
+            painting["perceptual"] = self._perceptual(fake, batch.image, paired, share)
+        elif self.perceptual is not None:
+            more, judging["projected_discriminator"] = self._projected(labels, shown_fake, shown_real, paired, share)
+            painting |= more
         if has_encoder:
             distance = kl_divergence(*moments) if moments else fake.new_zeros(())
             painting["kl"] = share * self.settings.kl_weight * distance
@@ -76,7 +83,7 @@ class Objectives:
             painting["styles"] = self.settings.style_weight * distance
         if self.wants_second:
             painting["diversity"] = self._diversity(judged.fake, fake, second, latents, batch.mask, part)
-        return painting, adversary.for_discriminator(judged, batch.sides, counts=counts)
+        return painting, judging
 
     @torch.no_grad()
     def _with_looks(self, batch: TrainBatch, part: Part) -> tuple[TrainBatch, Tensor | None]:
@@ -119,18 +126,38 @@ class Objectives:
         change = Augmentation(self.settings.augment, height, width, batch.changes)
         return change.labels(batch.mask, self.num_classes), change.image(fake), change.image(batch.image)
 
-    def _comparing(self, fake: Tensor, real: Tensor, paired: Tensor | None, share: float) -> Losses:
-        """Distances of fakes to their real images: block means, pretrained features."""
+    def _means(self, fake: Tensor, real: Tensor, paired: Tensor | None, share: float) -> Losses:
+        """Distance of fakes to their real images in block means."""
+        if not self.settings.mean_weight:
+            return {}
         if paired is not None:
             fake, real = fake[paired], real[paired]
-        losses = {}
-        if self.settings.mean_weight:
-            means = block_mean_distance(fake, real) if share else fake.new_zeros(())
-            losses["means"] = share * self.settings.mean_weight * means
-        if self.perceptual is not None:
-            distance = self.perceptual(fake, real) if share else fake.new_zeros(())
+        means = block_mean_distance(fake, real) if share else fake.new_zeros(())
+        return {"means": share * self.settings.mean_weight * means}
+
+    def _perceptual(self, fake: Tensor, real: Tensor, paired: Tensor | None, share: float) -> Tensor:
+        """Likewise in pretrained features."""
+        assert self.perceptual is not None
+        if paired is not None:
+            fake, real = fake[paired], real[paired]
+        distance = self.perceptual(fake, real) if share else fake.new_zeros(())
+        return share * self.settings.perceptual_weight * distance
+
+    def _projected(
+        self, labels: Tensor, fake: Tensor, real: Tensor, paired: Tensor | None, share: float
+    ) -> tuple[Losses, Tensor]:
+        """Losses of what a pretrained network sees, as the discriminator sees it: the generator's, and the heads'."""
+        assert self.perceptual is not None
+        assert self.networks.projected is not None
+        with torch.no_grad():
+            seen_real = self.perceptual.seen(real)
+        seen_fake = self.perceptual.seen(fake)
+        of_generator, of_heads = self.networks.projected.losses(labels, seen_fake[1:], seen_real[1:])
+        losses = {"projected": self.settings.projected_weight * of_generator}
+        if self.settings.perceptual_weight:
+            distance = self.perceptual.distance(seen_fake, seen_real, paired) if share else fake.new_zeros(())
             losses["perceptual"] = share * self.settings.perceptual_weight * distance
-        return losses
+        return losses, of_heads
 
     def _diversity(
         self, judged: Outputs, fake: Tensor, second: Tensor, latents: Tensor, mask: Tensor, part: Part

@@ -122,10 +122,10 @@ def preview_grid(step: SpadeStep, batch: TrainBatch, legend: Legend, band_names:
     Returns:
         (3, H, W) uint8.
     """
-    generator, look = step.finished_generator(), step.networks.look
-    mask, real = batch.mask[:_ROWS], batch.image[:_ROWS]
+    generator, mask, real = step.finished_generator(), batch.mask[:_ROWS], batch.image[:_ROWS]
+    looks = step.networks.looks_in_turn(len(mask))
     fakes = [
-        generator(mask, **random_inputs(generator.settings, mask, sample_rngs(seed, 0, range(len(mask))), look))
+        generator(mask, **random_inputs(generator.settings, mask, sample_rngs(seed, 0, range(len(mask))), looks))
         for seed in range(2)
     ]
     colours = _colours(legend).to(mask.device)

@@ -79,11 +79,12 @@ class SpadeStep:
     def set_rates(self, progress: float) -> tuple[float, float]:
         """Learning rates at `progress` (0..1) of the training, generator's and discriminator's (TTUR).
 
-        They are constant, then fall linearly to zero; the generator's may first rise.
+        They are constant, then fall linearly to zero; the generator's may be zero first, and rise.
         """
         start, warmup = self.settings.decay_from, self.settings.generator_warmup
         fall = 1.0 if progress <= start else max(0.0, (1 - progress) / (1 - start))
-        rise = min(1.0, progress / warmup) if warmup else 1.0
+        learned = progress - self.settings.head_start
+        rise = min(1.0, max(0.0, learned) / warmup) if warmup else float(learned >= 0)
         rates = {}
         for group in self.adam.param_groups:
             rate = group["full_rate"] * (fall if group["name"] == "discriminator" else rise * fall)
@@ -94,11 +95,19 @@ class SpadeStep:
             rates[group["name"]] = rate
         return rates["generator"], rates["discriminator"]
 
-    def draw(self, step: int, image: Tensor, mask: Tensor) -> TrainBatch:
-        """This process's share of a batch with all random choices of a step; see `draw_batch`."""
-        generator = self.networks.generator.settings
-        look, rank = self.networks.look, self.fabric.global_rank
-        return draw_batch(image, mask, self.settings, generator, look, step=step, rank=rank)
+    def draw(self, step: int, image: Tensor, mask: Tensor, sources: Tensor | None = None) -> TrainBatch:
+        """This process's share of a batch with all random choices of a step; see `draw_batch`.
+
+        Args:
+            step: its number, from 0.
+            image: (B, num_bands, N, N).
+            mask: (B, N, N).
+            sources: (B,) the number of each patch's source; None: 0.
+        """
+        looks, numbers = self.networks.looks, [0] * len(mask) if sources is None else sources.tolist()
+        own = [looks[source] for source in numbers] if looks else None
+        generator, rank = self.networks.generator.settings, self.fabric.global_rank
+        return draw_batch(image, mask, self.settings, generator, own, step=step, rank=rank)
 
     def update(self, step: int, batch: TrainBatch) -> Losses:
         """One update of each network.
@@ -181,14 +190,17 @@ class SpadeStep:
     def finished_generator(self) -> SpadeGenerator:
         """The averaged generator with batch-norm statistics measured on recent labels and fresh styles.
 
-        All processes together.
+        All processes together. With `keep_norms` they stay as they are.
         """
-        average, seed, look = self.networks.average, self.settings.seed, self.networks.look
+        average, seed = self.networks.average, self.settings.seed
+        if self.settings.keep_norms:
+            return average
 
         def batches() -> Iterator[tuple[Tensor, dict[str, Any]]]:
             for index, stored in enumerate(self.recent_masks):
                 mask = stored.to(self.fabric.device, torch.long)
-                yield mask, random_inputs(average.settings, mask, sample_rngs(seed, index, range(len(mask))), look)
+                rngs = sample_rngs(seed, index, range(len(mask)))
+                yield mask, random_inputs(average.settings, mask, rngs, self.networks.looks_in_turn(len(mask)))
 
         estimate_norms(average, batches())
         return average

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geosynth.checkpoint import ModelCard, save_generator
-from geosynth.config import TrainSettings
+from geosynth.checkpoint import GeneratorModel, ModelCard, save_generator
+from geosynth.config import BandSettings, GeneratorSettings, TrainSettings
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, writing
 from geosynth.loop import Loop, LossHistory, StepProgress, made_ahead, open_fabric
 from geosynth.models.device import choose_device, keep_freed_memory, plain_memory_error
 from geosynth.models.looks import Look
+from geosynth.models.perceptual import composites
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.in_place import open_sources
@@ -120,17 +121,17 @@ def _run(
         start=checkpoint.steps if checkpoint else 0,
         num_workers=settings.workers,
         class_weights=_class_weights(sources, fold, settings.class_balance),
+        source_weights=settings.store_shares,
         rank=rank.index,
         num_ranks=rank.count,
     )
     if rank.index == 0:
         _warn_of_absent_classes(sources, fold)
     network = settings.generator(legend.num_classes, len(bands.names))
-    look = None
-    if network.style_lengths:
-        known = None if initial is None else initial.looks and initial.look()
-        look = training_look(sources, fold, bands, network, settings.crop_size, known or None)
-    networks = SpadeNetworks(settings, legend.num_classes, len(bands.names), initial, look)
+    own_looks = _own_looks(settings, sources, fold, bands, network, initial)
+    in_order = list(own_looks.values()) * (len(sources) if len(own_looks) == 1 else 1)
+    pictures = len(composites(bands.names))
+    networks = SpadeNetworks(settings, legend.num_classes, len(bands.names), initial, in_order, pictures)
     if checkpoint:
         load_weights(last, checkpoint, networks)
     if rank.index == 0:
@@ -167,13 +168,36 @@ def _run(
     }
     if initial is not None:
         provenance = with_initial(provenance, initial)
-    looks = {} if look is None else {settings.look_name: look}
-    if initial is not None:
-        looks |= {name: one for name, one in initial.looks.items() if name not in looks}
+    looks = {**(initial.looks if initial else {}), **own_looks}
+    looks = {name: looks[name] for name in [*own_looks, *looks]}
     card = ModelCard(
         settings=networks.generator.settings, legend=legend, bands=bands, gsd=sources[0].gsd, provenance=provenance
     )
     return step, card, looks
+
+
+def _own_looks(
+    settings: TrainSettings,
+    sources: Sequence[PatchSource],
+    fold: str,
+    bands: BandSettings,
+    network: GeneratorSettings,
+    initial: GeneratorModel | None,
+) -> dict[str, Look]:
+    """The looks of the training's tiles, by name: of all sources, or of each; none for a generator that is not told."""
+    names = settings.look_name
+    if not network.style_lengths:
+        return {}
+    if len(names) not in (1, len(sources)) or len(set(names)) < len(names):
+        given = ", ".join(names)
+        raise SettingsError(f"look_name={given}: one name is needed, or one for each of {len(sources)} stores")
+    known = initial.look() if initial is not None and initial.looks else None
+    groups = [sources] if len(names) == 1 else [[source] for source in sources]
+    looks: dict[str, Look] = {}
+    for name, group in zip(names, groups, strict=True):
+        looks[name] = training_look(group, fold, bands, network, settings.crop_size, known)
+        known = known or looks[name]
+    return looks
 
 
 def _fit(loop: Loop, step: SpadeStep, patches: PatchModule, out: Path) -> None:
@@ -203,7 +227,7 @@ def _draws(step: SpadeStep, patches: PatchModule, start: int) -> Iterator[TrainB
 
     def draws() -> Iterator[TrainBatch]:
         for number, sample in enumerate(loader, start):
-            batch = step.draw(number, sample["image"], sample["mask"])
+            batch = step.draw(number, sample["image"], sample["mask"], sample["source"])
             yield batch.apply(Tensor.pin_memory) if step.fabric.device.type == "cuda" else batch
 
     loader = iter(patches.train_dataloader())  # here: processes are not to be forked in a thread

@@ -42,7 +42,7 @@ def patches(count=4, seed=0):
 
 def ready(look, **changes):
     settings = TOLD.model_copy(update=changes)
-    networks = SpadeNetworks(settings, 6, 4, look=look)
+    networks = SpadeNetworks(settings, 6, 4, looks=[look])
     return SpadeStep(networks, settings, BANDS, open_fabric(settings.precision, "cpu"))
 
 
@@ -82,6 +82,60 @@ def test_going_on_keeps_the_looks_before(store, told, tmp_path):
         | {"init": str(told), "look_name": "here", "steps": 1}
     )
     assert list(load_generator(train(store, tmp_path, settings)).looks) == ["here", "training"]
+
+
+def test_each_store_has_its_look(store, tmp_path):
+    """By name, and drawn for its own patches."""
+    bright = make_store(tmp_path / "bright.zarr", brighter=30)
+    settings = TOLD.model_copy(
+        update={"look_name": ("here", "there"), "store_shares": (1.0, 3.0), "steps": 2, "batch_size": 4}
+    )
+    seen, original = [], train_module.SpadeStep
+
+    class Spy(original):
+        def draw(self, step, image, mask, sources=None):
+            batch = super().draw(step, image, mask, sources)
+            seen.append((sources, batch.styles.mean((2, 3, 4)), self.networks.looks))
+            return batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "SpadeStep", Spy)
+        model = load_generator(train([store, bright], tmp_path / "run", settings))
+    here, there = model.looks["here"], model.looks["there"]
+    assert list(model.looks) == ["here", "there"]
+    assert torch.allclose((there.mean - here.mean)[:, :4], torch.tensor(30 / 127.5), atol=0.01)
+    assert {0, 1} == {number for numbers, *_ in seen for number in numbers.tolist()}
+    for numbers, styles, looks in seen:
+        for number, style in zip(numbers[1::2], styles, strict=True):  # every second patch has a drawn look
+            gaps = [(look.mean.mean(1) - style).abs().mean() for look in looks]
+            assert gaps[number] < gaps[1 - number]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"look_name": ("a", "b", "c")}, "one for each of 2 stores"),
+        ({"look_name": ("a", "a")}, "one for each of 2 stores"),
+        ({"store_shares": (1.0,)}, "1 shares for 2 stores"),
+    ],
+)
+def test_looks_and_shares_are_those_of_the_stores(store, tmp_path, changes, words):
+    with pytest.raises(SettingsError, match=words):
+        train([store, store], tmp_path / "run", TOLD.model_copy(update=changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_head_start_and_kept_norms_leave_what_init_knows(told, store, tmp_path):
+    """While only the discriminator learns, the model stays what it was (up to spectral norms), with its statistics."""
+    settings = TrainSettings.parse(
+        {**TINY.model_dump(include={"batch_size", "crop_size", "discriminator_width", "precision", "preview_every"})}
+        | {"init": str(told), "steps": 4, "head_start": 0.99, "keep_norms": True, "projected_weight": 1.0}
+    )
+    before, after = load_generator(told), load_generator(train(store, tmp_path / "run", settings))
+    for name, value in before.generator.state_dict().items():
+        assert torch.allclose(after.generator.state_dict()[name], value, rtol=0.03, atol=2e-3), name
+    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert {"loss/projected", "loss/projected_discriminator"} <= set(lines[0].split(","))
 
 
 def test_a_model_with_a_latent_goes_on_as_one_that_is_told_looks(trained, store, tmp_path):
@@ -200,6 +254,9 @@ def test_what_it_paints_is_exact(told, tmp_path, write_raster):
         ({"style_lengths": (8, 8)}, "one length"),
         ({"style_lengths": (8,), "diversity_weight": 1.0}, "diversity_weight"),
         ({"style_lengths": (8,), "start": "linear", "noise_channels": 0}, "needs a latent"),
+        ({"head_start": 0.1}, "needs init"),
+        ({"keep_norms": True}, "needs init"),
+        ({"projected_weight": 1.0, "perceptual_weight": 1.0, "perceptual_source": "vgg19"}, "efficientnet-lite0"),
     ],
 )
 def test_settings_that_do_not_go_together(changes, words):

@@ -50,12 +50,13 @@ def make_store(
     legend=CHESAPEAKE,
     gsd=0.6,
     classes=6,
+    brighter=0,
 ):
     """Scenes side by side: maps of bands of classes, each class with its own colour, and texture."""
     rng = np.random.default_rng(0)
     indices = np.broadcast_to(np.arange(size)[:, None] // 11 % classes, (size, size)).astype("uint8")
     colours = rng.integers(40, 200, (len(bands), 6))
-    image = (colours[:, indices] + rng.integers(-20, 20, (len(bands), size, size))).astype(dtype)
+    image = (brighter + colours[:, indices] + rng.integers(-20, 20, (len(bands), size, size))).astype(dtype)
     windows = [Window(0, size * index, size, size) for index in range(len(folds))]
     pixels = tuple(int((indices == index).sum()) for index in range(6))
     own = {fold: [window for window, its in zip(windows, folds, strict=True) if its == fold] for fold in set(folds)}

@@ -176,8 +176,8 @@ def test_rare_classes_are_drawn_as_often_as_common_ones() -> None:
 
 @pytest.mark.parametrize("weights", [None, {"low vegetation": 1.0, "tree canopy": 1.0}])
 def test_a_source_counts_what_it_shall_however_large_it_is(weights: dict[str, float] | None) -> None:
-    small = [Window(0, 0, 12, 12)]
-    sources = [make_source(), MemorySource((12, 12), small, SpatialSplit.by_scenes({"train": small}), seed=5)]
+    small, codes = [Window(0, 0, 12, 12)], np.tile(np.array([[2, 3]], np.uint8), (12, 6))
+    sources = [make_source(), MemorySource((12, 12), small, SpatialSplit.by_scenes({"train": small}), codes=codes)]
     indexes = {i: PositionIndex(one, "train", SIZE, side=8, count_classes=True) for i, one in enumerate(sources)}
     sampler = PatchBatchSampler(Chances(indexes, weights, {0: 1.0, 1: 3.0}), 16, 600, 0)
     assert np.mean([draw.source for batch in sampler for draw in batch]) == pytest.approx(0.75, abs=0.03)

@@ -8,7 +8,7 @@ from typing import Any
 from geosynth.checkpoint import ModelCard, load_generator, model_path
 from geosynth.errors import RasterError
 from geosynth.files import sha256_of
-from geosynth.raster.read import open_raster
+from geosynth.raster.read import RasterFile
 from geosynth.raster.remote import find_group, is_remote
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.store import Store
@@ -39,7 +39,7 @@ def info(file: str | Path | None = None) -> dict[str, Any]:
         return describe_zarr_image(file) if is_zarr_image(file) else Store(file).describe()
     if not is_remote(file) and Path(file).is_dir():
         raise RasterError(f"{file}: a folder, but not a geosynth store")
-    return open_raster(file).describe()
+    return RasterFile(file).describe()
 
 
 def _model(path: Path) -> dict[str, Any]:

@@ -53,6 +53,9 @@ def _root(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Let local files read what they name by URLs; may stand anywhere.")
+    ] = False,
 ) -> None:
     pass
 
@@ -69,7 +72,9 @@ def app(arguments: list[str] | None = None) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    if "--remote" in arguments:
+        os.environ["GEOSYNTH_REMOTE"] = "1"  # known to the processes that are started too
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--remote")]
     if debug:
         _typer(arguments)
         return

@@ -7,23 +7,25 @@ XML forms are read and written here. Usages of columns are those of GDAL's `GDAL
 
 from __future__ import annotations
 
-import uuid
-import warnings
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import unescape
 
-import defusedxml.ElementTree
 import numpy as np
-import rasterio
-import rasterio.shutil
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geosynth.errors import LegendError, RasterError
+from geosynth.errors import LegendError
 from geosynth.files import write_whole
 from geosynth.legend import Legend, LegendClass
+from geosynth.raster.read import RasterFile
+
+_BAND = re.compile("<VRTRasterBand.*?</VRTRasterBand>", re.DOTALL)
+_ROW = re.compile("<Row [^>]*>(.*?)</Row>", re.DOTALL)
+_CELL = re.compile("<F>([^<]*)</F>|<F ?/>")
+_QUOTE = {"&quot;": '"', "&apos;": "'"}
 
 _NAME, _MIN, _MAX, _MIN_MAX, _COLOURS = 2, 3, 4, 5, (6, 7, 8)
 _INTEGER, _STRING = 0, 2
@@ -34,17 +36,22 @@ NO_CLASS = {"nodata", "unclassified"}
 ClassTable = dict[int, tuple[str | None, str | None]]
 
 
-def read_class_table(path: str) -> ClassTable:
+def read_class_table(raster: RasterFile) -> ClassTable:
     """Code to (name, colour as "#rrggbb"), each None where the file does not tell it.
 
     Names come from the attribute table, else from the category names.
 
     Raises:
-        RasterError: if the file cannot be read.
+        RasterError: if GDAL cannot tell what the file holds.
     """
-    band = _band_as_vrt(path)
+    first = _BAND.search(raster.as_vrt())
+    if first is None:
+        return {}
+    # Rows, of which a table may have hundreds of thousands, are cut out before: a parser would make objects of each.
+    text = first.group()
+    band = ElementTree.fromstring(_ROW.sub("", text))  # noqa: S314 - of GDAL's own making
     colours = _colour_table(band)
-    names = _attribute_table(band, colours) or _category_names(band)
+    names = _attribute_table(band, _ROW.findall(text), colours) or _category_names(band)
     return {code: (names.get(code), colours.get(code)) for code in sorted({*names, *colours})}
 
 
@@ -142,22 +149,6 @@ def _sidecar(legend: Legend) -> bytes:
     return text
 
 
-def _band_as_vrt(path: str) -> Any:
-    """The first band's element of the VRT that GDAL writes for a file."""
-    scratch = f"/vsimem/{uuid.uuid4().hex}.vrt"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as source:
-                rasterio.shutil.copy(source, scratch, driver="VRT")
-            with rasterio.open(scratch) as dataset:
-                text = dataset.tags(ns="xml:VRT")["xml:VRT"]
-            rasterio.shutil.delete(scratch, driver="VRT")
-    except RasterioError as error:
-        raise RasterError(f"{path}: cannot be opened as a raster: {' '.join(str(error).split())}") from error
-    return defusedxml.ElementTree.fromstring(text).find("VRTRasterBand")
-
-
 def _colour_table(band: Any) -> dict[int, str]:
     entries = band.findall("ColorTable/Entry")
     colours = {}
@@ -173,8 +164,8 @@ def _category_names(band: Any) -> dict[int, str]:
     return {code: name for code, name in enumerate(names) if name}
 
 
-def _attribute_table(band: Any, colours: dict[int, str]) -> dict[int, str]:
-    """Names by code; colours of the table are added to `colours`."""
+def _attribute_table(band: Any, rows: Iterable[str], colours: dict[int, str]) -> dict[int, str]:
+    """Names by code, from the XML of the table's rows; colours of the table are added to `colours`."""
     table = band.find("GDALRasterAttributeTable")
     if table is None:
         return {}
@@ -188,15 +179,15 @@ def _attribute_table(band: Any, colours: dict[int, str]) -> dict[int, str]:
         return {}
     channels = [next((i for i, column in enumerate(columns) if column[1] == usage), None) for usage in _COLOURS]
     names: dict[int, str] = {}
-    for row in table.findall("Row"):
-        cells = [(cell.text or "").strip() for cell in row.findall("F")]
+    for row in rows:
+        cells = [unescape(cell, _QUOTE).strip() for cell in _CELL.findall(row)]
         try:
             code = int(float(cells[value]))
             if cells[name]:
                 names[code] = cells[name]
             if None not in channels:
                 colours[code] = _hex(*(int(float(cells[channel])) for channel in channels if channel is not None))
-        except (ValueError, IndexError):  # a row that holds no code
+        except (ValueError, OverflowError, IndexError):  # a row that holds no code
             continue
     return names
 

@@ -141,7 +141,7 @@ def class_table_of(raster: Raster) -> ClassTable:
     if isinstance(raster, TileInMosaic):
         raster = raster.tile
     if isinstance(raster, RasterFile):
-        return read_class_table(raster.path)
+        return read_class_table(raster)
     return raster.class_table if isinstance(raster, ZarrRaster) else {}
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import os
 import threading
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -16,14 +17,18 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import rasterio
+import rasterio.shutil
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError
+from rasterio.io import MemoryFile
 
 from geosynth.errors import GridError, RasterError
 from geosynth.grid import Window
+from geosynth.raster.drivers import one_error, open_again, open_dataset
 from geosynth.raster.mark import describe_mark, read_mark
+from geosynth.raster.written import GDAL_ERRORS
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -101,6 +106,11 @@ def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Ma
     return valid & np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else valid
 
 
+_LOG = logging.getLogger(__name__)
+
+_LARGEST = 1 << 44  # pixels, of a raster and to the origin of its CRS: around the Earth, 2 micrometres each
+_MAX_BANDS = 4096
+
 # Of files that are taken for rasters where a folder is named. JPEG and PNG files there may as well be previews.
 RASTER_SUFFIXES = (".img", ".jp2", ".tif", ".tiff", ".vrt")
 
@@ -124,21 +134,31 @@ class RasterFile:
     """
 
     def __init__(self, path: str | Path, bands: Sequence[int] | None = None) -> None:
-        """See `open_raster`."""
+        """See `open_raster`; one that is placed by control points or RPCs can be described, not used."""
         self.path = str(path)
         self._local = threading.local()
-        dataset = self._dataset()
-        _refuse_unusable(dataset, self.path)
+        with one_error(self.path):
+            self._read_header(self._hold(open_dataset(self.path)), bands)
+
+    def _read_header(self, dataset: Any, bands: Sequence[int] | None) -> None:
+        _check_bands(dataset, self.path)
+        self.tags, names, known_crs = _texts(dataset)
+        """Tags of the default domain."""
         try:
-            crs = CRS(dataset.crs.to_wkt()) if dataset.crs else None
-            self.crs_name: str | None = dataset.crs.to_string() if dataset.crs else None
+            self.crs_name: str | None = known_crs.to_string() if known_crs else None
             """"EPSG:26917" where an authority knows the CRS, else WKT; None where the file has none."""
-        except (CRSError, RuntimeError) as error:  # rasterio's, and pyproj's, which is a RuntimeError
+            crs = CRS(known_crs.to_wkt()) if known_crs else None
+        except (*GDAL_ERRORS, CRSError, RuntimeError) as error:  # rasterio's, and pyproj's, which is a RuntimeError
             raise RasterError(f"{self.path}: its CRS cannot be read: {_one_line(error)}") from error
         self.driver: str = dataset.driver
         """GDAL's name of the format."""
         self.geobox = GeoBox((dataset.height, dataset.width), dataset.transform, crs)
+        check_grid(self.geobox, self.path)
         self.window = Window(0, 0, dataset.height, dataset.width)
+        self.placed_by = _placed_by(dataset)
+        """"grid" (the transform), "ground control points" or "RPCs"."""
+        if crs is not None and self.geobox.affine.is_identity and self.placed_by == "grid":
+            _warn_of_no_place(self.path)
         self.bands = tuple(range(1, dataset.count + 1) if bands is None else bands)
         """Numbers of those that are read, from 1; what follows is of these."""
         self.count = len(self.bands)
@@ -148,12 +168,10 @@ class RasterFile:
         self._nodata = tuple(dataset.nodatavals[band - 1] for band in self.bands)
         self.nodata: float | None = self._nodata[0]
         """As declared for the first band."""
-        self.band_names: tuple[str | None, ...] = tuple(dataset.descriptions[band - 1] for band in self.bands)
+        self.band_names: tuple[str | None, ...] = tuple(names[band - 1] for band in self.bands)
         """Descriptions; None where a band has none."""
         self.colour_interpretation = tuple(dataset.colorinterp[band - 1].name for band in self.bands)
         """GDAL's names, as in ("red", "green", "blue", "alpha")."""
-        self.tags: dict[str, str] = dataset.tags()
-        """Of the default domain."""
         self.files: tuple[str, ...] = tuple(dataset.files)
         """All that belong to it: itself, side files, what a VRT is made of."""
         self.mask_kind = _mask_kind(dataset.mask_flag_enums)
@@ -181,6 +199,7 @@ class RasterFile:
             "height": height,
             "width": width,
             "transform": list(self.geobox.affine[:6]),
+            "placed by": self.placed_by,
             "bands": [{"name": name, "dtype": dtype, "colour": colour} for name, dtype, colour in bands],
             "nodata": str(self.nodata) if self.nodata is not None and math.isnan(self.nodata) else self.nodata,
             "mask": self.mask_kind,
@@ -200,20 +219,26 @@ class RasterFile:
             valid = has_data(values, self._nodata)
             if self._has_mask:
                 valid &= dataset.dataset_mask(window=place) != 0
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise RasterError(f"{self.path}: cannot read {window}: {_one_line(error)}") from error
         return values, valid
 
+    def as_vrt(self) -> str:
+        """The XML of the VRT that GDAL writes for it: all that GDAL knows of any format. No UTF-8 is replaced.
+
+        Raises:
+            RasterError: if GDAL cannot describe it.
+        """
+        with one_error(self.path):
+            return _as_vrt(self._dataset())
+
     def _dataset(self) -> Any:
         held = getattr(self._local, "held", None)
-        if held is None or held[0] != os.getpid():
-            held = (os.getpid(), _open(self.path))
-            self._local.held = held
-            self._close_oldest()
-        return held[1]
+        return held[1] if held and held[0] == os.getpid() else self._hold(open_again(self.path, self.driver))
 
-    def _close_oldest(self) -> None:
-        """Note that this thread opened this raster; let go of the one it has held longest."""
+    def _hold(self, dataset: Any) -> Any:
+        """Keep a dataset as this thread's; let go of the one that the thread has held longest."""
+        self._local.held = (os.getpid(), dataset)
         if not hasattr(_opened, "rasters"):
             _opened.rasters = deque()
         _opened.rasters.append(weakref.ref(self))
@@ -221,6 +246,7 @@ class RasterFile:
             oldest = _opened.rasters.popleft()()
             if oldest is not None and oldest is not self:
                 oldest._local.held = None
+        return dataset
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "_local"}
@@ -247,7 +273,10 @@ def open_raster(path: str | Path, bands: Sequence[int] | None = None) -> RasterF
     Raises:
         RasterError: if it is missing, not a raster, or placed on the ground only by control points or RPCs.
     """
-    return RasterFile(path, bands)
+    raster = RasterFile(path, bands)
+    if raster.placed_by != "grid":
+        raise RasterError(f"{path}: is placed by {raster.placed_by}, not by a grid; warp it to a grid first (gdalwarp)")
+    return raster
 
 
 def bounded_cache() -> AbstractContextManager[Any]:
@@ -256,44 +285,62 @@ def bounded_cache() -> AbstractContextManager[Any]:
     return environment
 
 
-def _open(path: str) -> Any:
-    if "://" not in path and not path.startswith("/vsi"):
-        _check_is_file(Path(path))
-    try:
-        with warnings.catch_warnings():  # a missing georeference is reported by whoever needs one
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path)
-    except RasterioError as error:
-        raise RasterError(f"{path}: cannot be opened as a raster: {_one_line(error)}") from error
+def check_grid(geobox: GeoBox, name: str) -> None:
+    """Refuse a grid on which pixels have no size or no place, or that no computer can count.
+
+    Raises:
+        GridError: one line.
+    """
+    t = geobox.affine
+    size = abs(t.determinant)
+    is_sound = all(map(math.isfinite, t[:6])) and 0 < size < math.inf
+    if not is_sound or max(map(abs, ~t @ (0.0, 0.0))) > _LARGEST:
+        raise GridError(f"{name}: its transform {tuple(t[:6])} gives pixels no place; assign the right one")
+    if math.prod(geobox.shape) > _LARGEST:
+        raise GridError(f"{name}: says that it has {geobox.shape.y} x {geobox.shape.x} px; no raster is so large")
 
 
-def _check_is_file(path: Path) -> None:
+def _check_bands(dataset: Any, path: str) -> None:
+    if dataset.count == 0:
+        inner = (
+            f"; it holds {len(dataset.subdatasets)} rasters, as {dataset.subdatasets[0]}" if dataset.subdatasets else ""
+        )
+        raise RasterError(f"{path}: has no bands{inner}")
+    if dataset.count > _MAX_BANDS:
+        raise RasterError(f"{path}: has {dataset.count} bands; at most {_MAX_BANDS} are read")
+
+
+def _placed_by(dataset: Any) -> str:
+    if not dataset.transform.is_identity:
+        return "grid"
+    return "ground control points" if dataset.gcps[0] else "RPCs" if dataset.rpcs else "grid"
+
+
+@functools.cache  # once a process, however often it is opened
+def _warn_of_no_place(path: str) -> None:
+    _LOG.warning("%s: has a CRS but no transform: its pixels are placed at (0, 0) (gdal_edit.py -a_ullr)", path)
+
+
+def _texts(dataset: Any) -> tuple[dict[str, str], tuple[str | None, ...], Any]:
+    """Tags, descriptions of the bands, and CRS; bytes that are no UTF-8 are replaced."""
     try:
-        if not path.exists():
-            raise RasterError(f"{path}: no such file")
-        if path.is_dir():
-            raise RasterError(f"{path}: is a folder, not a raster file")
-    except OSError as error:
-        if isinstance(error, RasterError):
-            raise
-        raise RasterError(f"{path}: cannot be read: {error.strerror}") from error
+        return dataset.tags(), dataset.descriptions, dataset.crs
+    except UnicodeDecodeError:
+        with MemoryFile(_as_vrt(dataset).encode(), ext=".vrt") as file, file.open() as copy:
+            return copy.tags(), copy.descriptions, copy.crs
+
+
+def _as_vrt(dataset: Any) -> str:
+    with MemoryFile(filename="described.vrt") as file:
+        rasterio.shutil.copy(dataset, file.name, driver="VRT")
+        content: bytes = file.read()
+    return content.decode(errors="replace")
 
 
 def _mask_kind(band_flags: Sequence[Sequence[MaskFlags]]) -> str:
     flags = {flag for one_band in band_flags for flag in one_band}
     kinds = {MaskFlags.nodata: "nodata", MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask"}
     return next((kind for flag, kind in kinds.items() if flag in flags), "none")
-
-
-def _refuse_unusable(dataset: Any, path: str) -> None:
-    if dataset.count == 0:
-        inner = (
-            f"; it holds {len(dataset.subdatasets)} rasters, as {dataset.subdatasets[0]}" if dataset.subdatasets else ""
-        )
-        raise RasterError(f"{path}: has no bands{inner}")
-    if dataset.transform.is_identity and (dataset.gcps[0] or dataset.rpcs):
-        how = "ground control points" if dataset.gcps[0] else "RPCs"
-        raise RasterError(f"{path}: is placed by {how}, not by a grid; warp it to a grid first (gdalwarp)")
 
 
 def _one_line(error: Exception) -> str:

@@ -14,7 +14,8 @@ from rasterio.errors import RasterioError
 
 from geosynth.grid import Window
 
-GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError)  # the second: of files that are copied
+# The second: of files that are copied; the last: of texts that are no UTF-8.
+GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError, UnicodeError)
 
 
 class WrittenPixels:

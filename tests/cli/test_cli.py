@@ -58,7 +58,9 @@ def test_commands_in_the_documentation_exist_with_their_options(page: str) -> No
             option for parameter in commands[verb].params for option in (*parameter.opts, *parameter.secondary_opts)
         }
         for word in words:
-            assert not word.startswith("--") or word.partition("=")[0] in known | {"--debug"}, f"{verb} {word}"
+            assert not word.startswith("--") or word.partition("=")[0] in known | {"--debug", "--remote"}, (
+                f"{verb} {word}"
+            )
 
 
 def test_version(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
+import geosynth
 from geosynth.errors import GeosynthError, GridError, RasterError
 from geosynth.grid import TilePlan, Window
 from geosynth.raster import read
+from geosynth.raster.class_table import read_class_table
 from geosynth.raster.read import RasterFile, open_raster
 from rasters import UTM, north_up, random_image, write_raster
 from strategies import few
@@ -192,7 +195,7 @@ def test_threads_get_the_right_pixels(files: dict[str, Path]) -> None:
 
 def _sums(raster: RasterFile, plan: list[Window], answers: Any) -> None:
     opened: list[str] = []
-    read._open = lambda path: opened.append(path) or rasterio.open(path)  # type: ignore[func-returns-value]
+    read.open_again = lambda path, driver: opened.append(path) or rasterio.open(path)  # type: ignore
     answers.put(([int(raster.read(window)[0].astype(int).sum()) for window in plan], opened))
 
 
@@ -249,6 +252,83 @@ def test_ground_control_points_are_no_grid(tmp_path: Path) -> None:
         dataset.gcps = (points, "EPSG:4326")
     with pytest.raises(RasterError, match="ground control points"):
         open_raster(path)
+    assert geosynth.info(path)["placed by"] == "ground control points"
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        (math.nan, 0, 0, 0, -1, 0),
+        (1, 0, math.inf, 0, -1, 0),
+        (0, 0, 5, 0, 0, 5),
+        (1, 2, 0, 2, 4, 0),
+        (1e-300, 0, 0, 0, -1e-300, 0),
+        (1e-30, 0, 5e5, 0, -1e-30, 5e6),
+        (1e300, 0, 0, 0, -1e300, 0),
+        (1, 0, 1e300, 0, -1, 0),
+    ],
+)
+def test_transforms_that_give_pixels_no_place(tmp_path: Path, transform: tuple[float, ...]) -> None:
+    path = write_raster(tmp_path / "a.tif", np.ones((8, 8), np.uint8))
+    t = Affine(*transform)
+    values = ",".join(map(str, (t.c, t.a, t.b, t.f, t.d, t.e)))
+    Path(f"{path}.aux.xml").write_text(f"<PAMDataset><GeoTransform>{values}</GeoTransform></PAMDataset>")
+    with pytest.raises(GridError, match=r"a\.tif: its transform .* gives pixels no place"):
+        open_raster(path)
+
+
+def test_absurd_sizes_are_refused_before_anything_is_made_of_them(tmp_path: Path) -> None:
+    band = '<VRTRasterBand dataType="Byte" band="1"/>'
+    (tmp_path / "a.vrt").write_text(
+        f'<VRTDataset rasterXSize="2147483647" rasterYSize="2147483647">{band}</VRTDataset>'
+    )
+    with pytest.raises(GridError, match=r"a\.vrt: says that it has 2147483647 x 2147483647 px"):
+        open_raster(tmp_path / "a.vrt")
+    (tmp_path / "b.vrt").write_text(f'<VRTDataset rasterXSize="2" rasterYSize="2">{band * 5000}</VRTDataset>')
+    with pytest.raises(RasterError, match=r"b\.vrt: has 5000 bands"):
+        open_raster(tmp_path / "b.vrt")
+
+
+def test_a_crs_without_a_transform_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_raster(tmp_path / "a.tif", np.ones((8, 8), np.uint8))
+    for _ in range(2):
+        open_raster(path)
+    assert [record.message.partition(": ")[2][:31] for record in caplog.records] == ["has a CRS but no transform: its"]
+
+
+def test_texts_that_are_no_utf_8_are_replaced(tmp_path: Path) -> None:
+    for name in ("tag", "description", "sidecar", "crs"):
+        write_raster(
+            tmp_path / f"{name}.tif", np.ones((8, 8), np.uint8), north_up(), crs=None if name == "crs" else UTM
+        )
+    with rasterio.open(tmp_path / "tag.tif", "r+") as dataset:
+        dataset.update_tags(TIFFTAG_ARTIST="Josef")
+    with rasterio.open(tmp_path / "description.tif", "r+") as dataset:
+        dataset.set_band_description(1, "Josef")
+    for name in ("tag", "description"):
+        path = tmp_path / f"{name}.tif"
+        path.write_bytes(path.read_bytes().replace(b"Josef", b"Jos\xe9f"))
+    (tmp_path / "sidecar.tif.aux.xml").write_bytes(
+        b'<PAMDataset><Metadata><MDI key="by">Jos\xe9</MDI></Metadata><PAMRasterBand band="1"><CategoryNames>'
+        b"<Category>Jos\xe9</Category></CategoryNames></PAMRasterBand></PAMDataset>"
+    )
+    for name in ("tag", "description", "sidecar"):
+        raster = open_raster(tmp_path / f"{name}.tif")
+        assert raster.geobox.crs == UTM
+        assert raster.read(raster.window)[0].all()
+        assert read_class_table(raster) == ({0: ("Jos\ufffd", None)} if name == "sidecar" else {})
+    assert open_raster(tmp_path / "description.tif").band_names == ("Jos\ufffdf",)
+    (tmp_path / "crs.tif.aux.xml").write_bytes(b'<PAMDataset><SRS>LOCAL_CS["Jos\xe9",UNIT["m",1]]</SRS></PAMDataset>')
+    with pytest.raises(RasterError, match=r"crs\.tif: cannot be opened as a raster: 'utf-8' codec"):
+        open_raster(tmp_path / "crs.tif")
+
+
+def test_a_crs_that_is_too_long_is_one_line(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", np.ones((8, 8), np.uint8), north_up())
+    Path(f"{path}.aux.xml").write_text(f"<PAMDataset><SRS>{'PROJCS[' * 100_000}</SRS></PAMDataset>")
+    with pytest.raises(RasterError, match=r"a\.tif: .*large input") as caught:
+        open_raster(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_truncated_file_is_an_error_not_pixels(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_it_finds_the_classes_again_on_the_grid_of_the_image(scene, classified):
 
 
 def test_readers_know_its_classes(classified):
-    table = read_class_table(str(classified))
+    table = read_class_table(open_raster(classified))
     assert {code: table[code] for code in (10, 20, 30)} == {
         entry.code: (entry.name, entry.colour) for entry in LEGEND.classes
     }

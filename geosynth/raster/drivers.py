@@ -1,0 +1,229 @@
+"""Opening files with GDAL: only formats of raster files, and nothing behind a network that nobody asked for.
+
+GDAL goes by what a file holds, not by its name: a `.tif` may describe a web service, a VRT may be made of URLs, an
+overview may lie anywhere. So local files are opened by a list of drivers, and what they name is looked at before.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+from xml.etree.ElementTree import Element, ParseError
+
+import defusedxml.ElementTree
+import rasterio
+from defusedxml import DefusedXmlException
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import DatasetReader
+
+from geosynth.errors import RasterError
+from geosynth.raster.written import GDAL_ERRORS
+
+DRIVERS = (
+    *("GTiff", "VRT", "HFA", "JP2OpenJPEG", "JP2ECW", "JP2KAK", "JP2MrSID", "ECW", "MrSID", "JPEG", "PNG", "WEBP"),
+    *("BMP", "GIF", "ENVI", "EHdr", "AIG", "AAIGrid", "NITF", "netCDF", "HDF5", "HDF5Image", "GRIB", "KEA", "RST"),
+    *("SAGA", "DTED", "SRTMHGT", "USGSDEM"),
+)
+"""GDAL's names of the formats that are opened; the environment's GEOSYNTH_DRIVERS, names between commas, goes before.
+"""
+
+_NETWORK = re.compile(r"(https?|ftp):|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)", re.IGNORECASE)
+_SCHEME = re.compile(r"([\w.+-]+)://")
+_LOCAL_SCHEMES = {"file", "zip", "tar", "gzip"}
+_VRT = b"<VRTDataset"
+_HEAD = 1 << 16  # bytes in which a VRT is looked for; GDAL looks into fewer
+# Elements of VRTs and of side files: those that hold text only, whatever it says, and those that name files.
+_TEXTS = {"srs", "gcplist", "description", "categorynames", "gdalrasterattributetable", "colortable", "unittype"}
+_FILES = {"sourcefilename", "sourcedataset"}
+_DOMAINS = {"overviews", "proxyoverviewrequest", "geolocation"}
+_SUBDATASETS = ("NETCDF:", "HDF5:", "GTIFF_DIR:")  # names of what is in a local file
+
+
+def drivers() -> list[str]:
+    """GDAL's names of the formats that are opened."""
+    told = os.environ.get("GEOSYNTH_DRIVERS", "")
+    return [name.strip() for name in told.split(",") if name.strip()] or list(DRIVERS)
+
+
+def open_dataset(path: str) -> Any:
+    """Open a raster by file name or URL, once all that a local file is made of has been looked at.
+
+    Raises:
+        RasterError: if it is missing, of another format than `drivers`, or a local file that would read from a network
+            although neither --remote nor the environment's GEOSYNTH_REMOTE allows it.
+    """
+    name = _plain(path)
+    if name.startswith(("/vsi", *_SUBDATASETS)) or reaches_network(name):
+        return _opened(name, path, drivers())
+    _check_is_file(Path(name), path)
+    if _remote_allowed():
+        return _opened(name, path, drivers())
+    if _is_vrt(Path(name)):  # opening it may open what it is made of
+        _check_parts(Path(name), path)
+        return _opened(name, path, drivers())
+    dataset = _opened(name, path, _no_vrt())
+    _check_parts(Path(name), path, dataset)
+    return dataset
+
+
+def open_again(path: str, driver: str) -> Any:
+    """What `open_dataset` opened by a driver, for another thread or process."""
+    return _opened(_plain(path), path, [driver])
+
+
+def reaches_network(name: str) -> bool:
+    """Whether GDAL would read from a network under this name: a URL, or one of its network file systems."""
+    schemes = {part for scheme in _SCHEME.findall(name) for part in scheme.lower().split("+")}
+    return bool(schemes - _LOCAL_SCHEMES or _NETWORK.search(name))
+
+
+@contextmanager
+def one_error(path: str) -> Iterator[None]:
+    """Whatever GDAL raises, as one line."""
+    try:
+        yield
+    except GDAL_ERRORS as error:
+        told = " ".join(str(error.__cause__ or error).split())
+        if "not recognized as being in a supported" in told:
+            told = "it is of none of the formats that are opened; GEOSYNTH_DRIVERS=GTiff,... names others"
+        raise RasterError(f"{path}: cannot be opened as a raster: {told[:500]}") from error
+
+
+def _plain(path: str) -> str:
+    """As GDAL knows it: local URLs are names of files."""
+    scheme, mark, rest = path.partition("://")
+    if not mark or scheme not in _LOCAL_SCHEMES:
+        return path
+    return unquote(rest) if scheme == "file" else f"/vsi{scheme}/{rest.replace('!', '/')}"
+
+
+def _opened(name: str, path: str, allowed: list[str]) -> Any:
+    with warnings.catch_warnings(), one_error(path):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a missing georeference is said by who needs one
+        if reaches_network(name):  # by rasterio's own names and credentials; what answers is judged afterwards
+            dataset: Any = rasterio.open(name)
+            if dataset.driver not in allowed:
+                raise RasterError(f"{path}: is {dataset.driver}, of none of the formats that are opened")
+            return dataset
+        is_closed = name.startswith("/vsi") and not _remote_allowed()
+        if is_closed:  # an archive cannot be looked into, so nothing that names other files is opened in it
+            allowed = [driver for driver in allowed if driver != "VRT"]
+        with rasterio.Env(**({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if is_closed else {})):
+            dataset = DatasetReader(name, driver=allowed)
+            if is_closed:
+                _check_name(_overviews(dataset), path)
+            return dataset
+
+
+def _remote_allowed() -> bool:
+    return bool(os.environ.get("GEOSYNTH_REMOTE"))
+
+
+def _no_vrt() -> list[str]:
+    return [driver for driver in drivers() if driver != "VRT"]
+
+
+def _overviews(dataset: Any) -> str:
+    """Where a file says that its overviews are, or nothing."""
+    with one_error(dataset.name):
+        return str(dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", ""))
+
+
+def _check_parts(root: Path, path: str, dataset: Any = None) -> None:
+    """Look at a local file, and at all that it is made of: sources of VRTs, overviews and masks beside them.
+
+    Args:
+        root: the file.
+        path: what messages call it.
+        dataset: the file opened, if it is no VRT.
+    """
+    left, seen = [root], set[str]()
+    while left:
+        file = left.pop()
+        if os.path.realpath(file) in seen:
+            continue
+        seen.add(os.path.realpath(file))
+        for part in _parts(file, path, dataset if file is root else None):
+            _check_name(part, path)
+            left += {place for place in (file.parent / part, Path(part)) if _is_file(place)}
+        left += [side for suffix in (".ovr", ".OVR", ".msk", ".MSK") if _is_file(side := Path(f"{file}{suffix}"))]
+
+
+def _parts(file: Path, path: str, dataset: Any) -> Iterator[str]:
+    """The names in a file of what it is made of, and texts in it that look like URLs."""
+    if _is_vrt(file):
+        for text in (file, Path(f"{file}.aux.xml")):
+            if _is_file(text):
+                yield from _names_in(text.read_text(errors="replace"), path)
+    elif overviews := _overviews(dataset or _opened(str(file), f"{path}: its part {file}", _no_vrt())):
+        yield overviews
+
+
+def _is_vrt(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(_HEAD)
+    except OSError as error:
+        raise RasterError(f"{file}: cannot be read: {error.strerror}") from error
+    return _VRT in head[:1024] or (head.lstrip()[:1] in (b"<", b"\xef") and _VRT in head)
+
+
+def _names_in(text: str, path: str) -> Iterator[str]:
+    """Names of files, and texts that look like URLs, in a VRT's or a side file's XML; GDAL knows no case in it."""
+    try:
+        left: list[Element] = [defusedxml.ElementTree.fromstring(text, forbid_dtd=True)]
+    except (ParseError, DefusedXmlException) as error:
+        raise RasterError(f"{path}: the XML that it is made of cannot be read: {error}") from error
+    while left:
+        element = left.pop()
+        tag = element.tag.rpartition("}")[2].lower()
+        attributes = {key.lower(): value for key, value in element.attrib.items()}
+        if tag in _TEXTS or (tag == "metadata" and attributes.get("domain", "").lower() not in _DOMAINS):
+            continue
+        left += element
+        names_file = tag in _FILES or any(
+            "file" in attributes.get(key, "").lower()  # "OVERVIEW_FILE", "gain_dataset_filename_1"
+            for key in ("key", "name")
+        )
+        for value in (element.text or "", element.tail or "", *attributes.values()):
+            if reaches_network(value):
+                yield value.strip()
+        if names_file and (element.text or "").strip():
+            inner = str(element.text).strip()
+            if inner.startswith("<VRTDataset"):
+                yield from _names_in(inner, path)
+            else:
+                yield inner
+
+
+def _check_name(name: str, path: str) -> None:
+    """Refuse a part of a local file that is behind a network, or no file."""
+    if reaches_network(name):
+        raise RasterError(f"{path}: would read from the network ({name[:200]}); say --remote if that is meant")
+    if name.startswith("<") or (re.match(r"\w+:", name) and not name.startswith(_SUBDATASETS) and not _is_file(name)):
+        raise RasterError(f"{path}: is made of what is no file ({name[:200]}); say --remote if that is meant")
+
+
+def _is_file(path: str | Path) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # a name too long, or with a null byte
+        return False
+
+
+def _check_is_file(file: Path, path: str) -> None:
+    try:
+        if not file.exists():
+            raise RasterError(f"{path}: no such file")
+        if file.is_dir():
+            raise RasterError(f"{path}: is a folder, not a raster file")
+    except (OSError, ValueError) as error:
+        if isinstance(error, RasterError):
+            raise
+        raise RasterError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

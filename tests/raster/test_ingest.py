@@ -303,7 +303,7 @@ REFUSALS: dict[str, tuple[Callable[[Scenes], Any], dict[str, Any], type[Geosynth
         LegendError,
         "vineyard",
     ),
-    "a fold without scenes": (lambda s: None, {"shares": (0.7, 0.1, 0.2)}, DataError, "none left for fold"),
+    "a fold without scenes": (lambda s: None, {"shares": (0.7, 0.1, 0.2), "by": "clusters"}, DataError, "none left"),
     "not a raster": (lambda s: (s.images / "b.tif").write_text("x"), {}, RasterError, "images/b.tif"),
     "same name twice": (lambda s: s.add("sub/b.tif", 300, 0), {"glob": True}, DataError, "several files"),
 }

@@ -16,6 +16,7 @@ from rasterio.enums import Resampling
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.files import sha256_of
 from geosynth.grid import Window
+from geosynth.raster.stores.in_place import open_in_place
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.store import Store, open_stores
@@ -167,6 +168,19 @@ def warp(path: Path, grid: GeoBox, method: str) -> np.ndarray:
             tolerance=0,
         )
     return values
+
+
+@pytest.mark.parametrize(("side", "block"), [(400, 256), (48, 32)])
+def test_one_scene_needs_no_options(tmp_path: Path, side: int, block: int, caplog: pytest.LogCaptureFixture) -> None:
+    add(tmp_path, "a.tif", north_up(0, 0), side=side)
+    (store,) = ingest(tmp_path / "images", tmp_path / "labels", tmp_path / "out", bands=RGBN)
+    assert f"blocks of {block} px (--by blocks) are split" in caplog.text
+    assert caplog.text.count("are split") == 1
+    assert all(sum(store.class_pixels(fold)) for fold in ("train", "val", "test"))
+    with pytest.raises(DataError, match="none left for fold"):
+        ingest(tmp_path / "images", tmp_path / "labels", tmp_path / "other", bands=RGBN, by="clusters")
+    (source,) = open_in_place(tmp_path / "images", tmp_path / "labels", bands=RGBN)
+    assert {fold for fold in ("train", "val", "test") if source.scenes_in(fold)} == {"train", "val", "test"}
 
 
 def test_labels_of_another_pixel_size_by_mode(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def rasterize(
 
 def ingest(
     out: Annotated[
-        Path, typer.Option("--out", help="The store (a folder, .zarr); with several CRSs, one for each in it.")
+        Path, typer.Option("--out", help="The store (a folder, .zarr); with several CRSs or dates, one for each in it.")
     ],
     images: Annotated[
         list[str] | None, typer.Option("--images", help="Image file, folder or glob; may be repeated.")
@@ -120,14 +120,21 @@ def ingest(
         str | None, typer.Option("--resample-labels", help="Likewise for labels and extra maps: nearest or mode.")
     ] = None,
     by: Annotated[
-        str, typer.Option("--by", help="How folds are chosen: clusters (of touching scenes) or blocks.")
-    ] = "clusters",
+        str | None,
+        typer.Option(
+            "--by",
+            help="clusters (of touching scenes) or blocks; without it blocks, if clusters are too few.",
+        ),
+    ] = None,
     shares: Annotated[
         str | None, typer.Option("--shares", help="Shares of train, val and test; 0.7,0.1,0.2 if not said.")
     ] = None,
     block_size: Annotated[int, pixels_option("--block-size", "For --by blocks: their side, pixels.")] = 1024,
     buffer: Buffer = "0",
     seed: Annotated[int, typer.Option("--seed", help="Of the split into folds.")] = 0,
+    per: Annotated[
+        str | None, typer.Option("--per", help="A store for each year, month or day of the items' dates.")
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", help="Address of a Dask cluster that sees the same files.")
     ] = None,
@@ -172,6 +179,7 @@ def ingest(
             block_size=block_size,
             buffer=buffer,
             seed=seed,
+            per=per,  # type: ignore[arg-type]  # checked there
             scheduler=scheduler,
             overwrite=overwrite,
             progress=progress,

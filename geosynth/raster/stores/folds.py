@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,17 +16,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from geosynth.errors import SettingsError
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, crop, parse_distance
-from geosynth.grid.groups import blocks_over
+from geosynth.grid.groups import blocks_over, touching_groups
 from geosynth.grid.split import SHARES, part_neighbours
 from geosynth.raster.stores.source import PatchSource, Progress
 from geosynth.raster.warp import cover
+
+Folds = Sequence[Sequence[str | None]]
+"""Of the scenes of each source; None for no fold."""
+
+_BLOCK, _LEAST_BLOCK = 1024, 32  # pixels, of blocks that nobody named
+
+_LOG = logging.getLogger(__name__)
 
 # Equal areas, 1 m: where scenes of several CRSs are looked at side by side.
 _WORLD = GeoBox((1, 1), Affine.scale(1, -1), "EPSG:6933")
 
 
 class SplitRule(BaseModel):
-    """How scenes are given to folds: by a file, by a list, by blocks, or else by clusters of touching scenes."""
+    """How scenes are given to folds: by a file, by a list, by blocks, or by clusters of touching scenes.
+
+    Where no way is named, by clusters if there are enough of them for the folds, else by blocks.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -34,6 +46,8 @@ class SplitRule(BaseModel):
     """The fold of each scene, by the scene's name with or without suffix; scenes left out are in no fold."""
     blocks: int | None = Field(None, ge=1)
     """Side of square blocks, pixels, which go to folds one by one."""
+    clusters: bool = False
+    """Whether clusters are wanted, and too few of them refused."""
     shares: tuple[float, ...] = SHARES
     """Of the pixels, for train, val and test, in any unit; of blocks and clusters."""
     seed: int = 0
@@ -67,91 +81,162 @@ class SplitRule(BaseModel):
         except ValidationError as error:
             raise SettingsError(first_fault(error)) from error
 
+    def settled(self, sources: Sequence[PatchSource]) -> Self:
+        """This rule; or one by blocks, if it names no way and touching scenes form fewer clusters than there are folds.
+
+        The blocks are of 1024 pixels, halved until there are more of them than folds; a warning tells their side.
+        """
+        if self.clusters or self.file or self.scenes is not None or self.blocks:
+            return self
+        grids, folds = _grids_of(sources), np.count_nonzero(self.shares)
+        if all(len(touching_groups(windows)) >= folds for windows in _on_maps(grids)):
+            return self
+        side = _BLOCK
+        while side > _LEAST_BLOCK and any(len(blocks_over(grid.windows, side)) <= folds for grid in grids):
+            side //= 2
+        _LOG.warning(
+            "the scenes touch, so that whole scenes cannot fill %d folds: blocks of %d px (--by blocks) are split",
+            folds,
+            side,
+        )
+        return self.model_copy(update={"blocks": side})
+
     def apply(
-        self, sources: Sequence[PatchSource], progress: Progress = lambda done, total: None
+        self,
+        sources: Sequence[PatchSource],
+        progress: Progress = lambda done, total: None,
+        *,
+        folds: Folds | None = None,
     ) -> list[SpatialSplit]:
-        """A split for each source. Scenes that touch across two CRSs share a fold, or are cut apart by the buffer.
+        """A split for each source.
+
+        Sources on one grid, as those of several dates, get one split. Scenes that touch across two CRSs share a fold,
+        or are cut apart by the buffer.
 
         Args:
-            sources: whose scenes lie on grids of their own.
+            sources: whose scenes are split.
             progress: told steps done and steps in all, of each source, while classes are counted.
+            folds: of each source's scenes, where these are chosen already; None for no fold. Of the rule, the buffer
+                counts then.
 
         Raises:
             SettingsError, DataError, GridError, RasterError: one line each.
         """
-        buffers = [buffer_pixels(self.buffer, source.geobox) for source in sources]
-        if self.file:
+        rule, grids = self if folds is not None else self.settled(sources), _grids_of(sources)
+        buffers = [buffer_pixels(self.buffer, grid.geobox) for grid in grids]
+        if folds is None and rule.scenes is not None:
+            folds = [_listed(source, rule.scenes) for source in sources]
+        if folds is not None:
+            splits = _by_folds(grids, sources, folds, buffers)
+        elif rule.file:
             splits = [
-                SpatialSplit.load(self.file, source.geobox, windows_of(source), buffer or None)
-                for source, buffer in zip(sources, buffers, strict=True)
+                SpatialSplit.load(rule.file, grid.geobox, grid.windows, buffer or None)
+                for grid, buffer in zip(grids, buffers, strict=True)
             ]
-        elif self.scenes is not None:
-            splits = by_folds(sources, [_listed(source, self.scenes) for source in sources], buffers)
-        elif self.blocks:
+        elif rule.blocks:
             splits = [
-                self._by_blocks(source, self.blocks, buffer, progress)
-                for source, buffer in zip(sources, buffers, strict=True)
+                SpatialSplit.by_blocks(
+                    grid.windows,
+                    rule.blocks,
+                    rule.shares,
+                    rule.seed,
+                    buffer=buffer,
+                    class_pixels=grid.count(blocks_over(grid.windows, rule.blocks), progress)
+                    if rule.stratify
+                    else None,
+                )
+                for grid, buffer in zip(grids, buffers, strict=True)
             ]
         else:
-            splits = self._by_clusters(sources, buffers, progress)
-        return part_neighbours([source.geobox for source in sources], splits)
+            splits = rule._by_clusters(grids, buffers, progress)
+        parted = part_neighbours([grid.geobox for grid in grids], splits)
+        of_grid = [next(n for n, grid in enumerate(grids) if source in grid.sources) for source in sources]
+        return [parted[number] for number in of_grid]
 
-    def _by_blocks(self, source: PatchSource, side: int, buffer: int, progress: Progress) -> SpatialSplit:
-        counts = None
-        if self.stratify:
-            counts = source.count_classes(blocks_over(windows_of(source), side), progress)[:, -1]
-        return SpatialSplit.by_blocks(
-            windows_of(source), side, self.shares, self.seed, buffer=buffer, class_pixels=counts
-        )
-
-    def _by_clusters(
-        self, sources: Sequence[PatchSource], buffers: Sequence[int], progress: Progress
-    ) -> list[SpatialSplit]:
-        counts = [_class_pixels(source, progress) for source in sources] if self.stratify else None
-        if len(sources) > 1 and all(source.geobox.crs for source in sources):
-            # Of the scenes' outlines on one map, so that touching ones stay together.
-            outlines = [
-                cover(_WORLD, crop(source.geobox, scene.window)) for source in sources for scene in source.scenes
-            ]
+    def _by_clusters(self, grids: Sequence[_Grid], buffers: Sequence[int], progress: Progress) -> list[SpatialSplit]:
+        counts = [grid.class_pixels(progress) for grid in grids] if self.stratify else None
+        maps = _on_maps(grids)
+        if len(maps) < len(grids):
             every = None if counts is None else np.concatenate(counts)
-            joint = SpatialSplit.by_clusters(outlines, self.shares, self.seed, class_pixels=every)
-            folds = iter([joint.fold_of(outline) for outline in outlines])
-            return by_folds(sources, [[next(folds) for _ in source.scenes] for source in sources], buffers)
+            joint = SpatialSplit.by_clusters(maps[0], self.shares, self.seed, class_pixels=every)
+            folds = iter([joint.fold_of(outline) for outline in maps[0]])
+            sources = [source for grid in grids for source in grid.sources]
+            return _by_folds(grids, sources, [[next(folds) for _ in source.scenes] for source in sources], buffers)
         return [
             SpatialSplit.by_clusters(
-                windows_of(source),
+                grid.windows,
                 self.shares,
                 self.seed,
                 buffer=buffer,
                 class_pixels=None if counts is None else counts[number],
             )
-            for number, (source, buffer) in enumerate(zip(sources, buffers, strict=True))
+            for number, (grid, buffer) in enumerate(zip(grids, buffers, strict=True))
         ]
 
 
-def by_folds(
-    sources: Sequence[PatchSource], folds: Sequence[Sequence[str | None]], buffers: Sequence[int]
-) -> list[SpatialSplit]:
-    """A split for each source, of folds that are chosen already.
+@dataclass(frozen=True)
+class _Grid:
+    """Sources on one pixel grid."""
 
-    Args:
-        sources: with scenes.
-        folds: of each source's scenes; None for no fold.
-        buffers: pixels between folds, of each source.
-    """
+    geobox: GeoBox
+    sources: list[PatchSource]
+
+    @property
+    def windows(self) -> list[Window]:
+        """Of all scenes, source by source."""
+        return [scene.window for source in self.sources for scene in source.scenes]
+
+    def count(self, windows: Sequence[Window], progress: Progress) -> npt.NDArray[np.int64]:
+        """(windows, classes): pixels of each class, of all sources."""
+        total: npt.NDArray[np.int64] = np.sum(
+            [source.count_classes(windows, progress)[:, -1] for source in self.sources], axis=0
+        )
+        return total
+
+    def class_pixels(self, progress: Progress) -> npt.NDArray[np.int64]:
+        """(scenes, classes), as their records say, or counted."""
+        found = [
+            np.array([scene.class_pixels for scene in source.scenes])
+            if all(scene.class_pixels for scene in source.scenes)
+            else source.count_classes([scene.window for scene in source.scenes], progress)[:, -1]
+            for source in self.sources
+        ]
+        return np.concatenate(found)
+
+
+def _grids_of(sources: Sequence[PatchSource]) -> list[_Grid]:
+    grids: list[_Grid] = []
+    for source in sources:
+        own = next((grid for grid in grids if grid.geobox == source.geobox), None)
+        if own is None:
+            grids.append(own := _Grid(source.geobox, []))
+        own.sources.append(source)
+    return grids
+
+
+def _on_maps(grids: Sequence[_Grid]) -> list[list[Window]]:
+    """The scenes of several CRSs on one map, so that touching ones are found; else those of each grid."""
+    if len(grids) > 1 and all(grid.geobox.crs for grid in grids):
+        return [[cover(_WORLD, crop(grid.geobox, window)) for grid in grids for window in grid.windows]]
+    return [grid.windows for grid in grids]
+
+
+def _by_folds(
+    grids: Sequence[_Grid],
+    sources: Sequence[PatchSource],
+    folds: Folds,
+    buffers: Sequence[int],
+) -> list[SpatialSplit]:
+    """A split for each grid, of folds that are chosen for the scenes of each source; None for no fold."""
     splits = []
-    for source, of_source, buffer in zip(sources, folds, buffers, strict=True):
+    for grid, buffer in zip(grids, buffers, strict=True):
         members: dict[str, list[Window]] = {}
-        for scene, fold in zip(source.scenes, of_source, strict=True):
-            if fold is not None:
-                members.setdefault(fold, []).append(scene.window)
+        for source, of_source in zip(sources, folds, strict=True):
+            for scene, fold in zip(source.scenes, of_source, strict=True):
+                if fold is not None and source in grid.sources:
+                    members.setdefault(fold, []).append(scene.window)
         splits.append(SpatialSplit.by_scenes(members, buffer=buffer))
     return splits
-
-
-def windows_of(source: PatchSource) -> list[Window]:
-    """Of the scenes."""
-    return [scene.window for scene in source.scenes]
 
 
 def first_fault(error: ValidationError) -> str:
@@ -159,13 +244,6 @@ def first_fault(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function", "str", "tuple")))
     return f"{where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
-
-
-def _class_pixels(source: PatchSource, progress: Progress) -> npt.NDArray[np.int64]:
-    """(scenes, classes), as their records say, or counted."""
-    if all(scene.class_pixels for scene in source.scenes):
-        return np.array([scene.class_pixels for scene in source.scenes])
-    return source.count_classes(windows_of(source), progress)[:, -1]
 
 
 def _listed(source: PatchSource, listed: Mapping[str, str]) -> list[str | None]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 import yaml
 from odc.geo.geobox import GeoBox
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from geosynth.errors import DataError, SettingsError
-from geosynth.grid import SpatialSplit, Window, offset_in
+from geosynth.grid import SpatialSplit, TilePlan, Window, offset_in
+from geosynth.grid.areas import boxes_of
 from geosynth.legend import Legend
 from geosynth.raster.bands import common_bands
 from geosynth.raster.labels import LabelRaster
@@ -30,6 +36,11 @@ from geosynth.raster.zarr import ZarrRaster
 
 _USUAL_BLOCK = 512
 _LARGEST_BLOCK = 1024
+
+Per = Literal["year", "month", "day"]
+_PERIODS = {"year": 4, "month": 7, "day": 10}  # characters of a date of ISO 8601
+
+_LOG = logging.getLogger(__name__)
 
 
 class InPlace(PatchSource):
@@ -76,14 +87,69 @@ class InPlace(PatchSource):
         )
         self.chunk_size = _block_size(first)
         self._places = Places([pair.window for pair in pairs])
+        self._period = ""
 
     @property
     def name(self) -> str:
-        """By the CRS, as in "epsg_26917"."""
-        crs = self.geobox.crs
+        """By the CRS, and the period if there are several, as in "epsg_26917" and "epsg_26917_2018"."""
+        crs, period = self.geobox.crs, f"_{self._period}" if self._period else ""
         if crs is None:
-            return "no_crs"
-        return f"epsg_{crs.epsg}" if crs.epsg else "".join(c if c.isalnum() else "_" for c in str(crs))[:40].lower()
+            return f"no_crs{period}"
+        plain = "".join(c if c.isalnum() else "_" for c in str(crs))[:40].lower()
+        return f"{f'epsg_{crs.epsg}' if crs.epsg else plain}{period}"
+
+    def of(self, numbers: Sequence[int], period: str = "") -> InPlace:
+        """Some of the scenes, on the same grid.
+
+        Args:
+            numbers: of the scenes, from 0.
+            period: of which they are all, for the name.
+        """
+        part = copy.copy(self)
+        part.pairs, part.scenes = tuple(self.pairs[n] for n in numbers), tuple(self.scenes[n] for n in numbers)
+        part._places = Places([pair.window for pair in part.pairs])
+        part._period = period or self._period
+        return part
+
+    def by_date(self, per: Per) -> list[InPlace]:
+        """A source for each year, month or day of the scenes' dates, in their order.
+
+        Raises:
+            DataError: if a scene has no date of ISO 8601 that tells it.
+        """
+        members: dict[str, list[int]] = defaultdict(list)
+        for number, scene in enumerate(self.scenes):
+            period = (scene.date or "")[: _PERIODS[per]]
+            if not re.fullmatch(r"\d{4}(-\d\d){0,2}", period) or len(period) < _PERIODS[per]:
+                raise DataError(f"{scene.image}: its date ({scene.date}) tells no {per}; dates are as in 2018-07-15")
+            members[period].append(number)
+        return [self.of(members[period], period) for period in sorted(members)]
+
+    def hidden(self, number: int) -> tuple[int, bool]:
+        """How many pixels of a scene lie under later scenes, and whether any do not; reads where scenes overlap.
+
+        Pixels count that have imagery and a class.
+        """
+        pair, hidden, is_seen = self.pairs[number], 0, False
+        for piece in TilePlan(pair.window.height, pair.window.width, _LARGEST_BLOCK):
+            place = piece.shift(pair.window.row, pair.window.column)
+            later = [found for found in self._places.touching(place) if found[0] > number]
+            if not later:
+                is_seen = True
+                continue
+            own, under = _labelled(pair, piece)[1], np.zeros((piece.height, piece.width), bool)
+            for above, local, at in later:
+                under[at] |= _labelled(self.pairs[above], local)[1]
+            hidden += int((own & under).sum())
+            is_seen = is_seen or bool((own & ~under).any())
+        return hidden, is_seen
+
+    def covered(self) -> list[str]:
+        """Names of scenes whose place is wholly that of later ones; reads nothing."""
+        boxes = boxes_of([scene.window for scene in self.scenes])
+        later = [[m for m, *_ in self._places.touching(s.window) if m > n] for n, s in enumerate(self.scenes)]
+        under = [shapely.union_all(boxes[above]).covers(box) for box, above in zip(boxes, later, strict=True)]
+        return [scene.name for scene, is_under in zip(self.scenes, under, strict=True) if is_under]
 
     def read(self, window: Window) -> tuple[Array, npt.NDArray[np.uint8]]:
         """See `PatchSource`; the imagery is 0 where no scene is."""
@@ -107,8 +173,7 @@ class InPlace(PatchSource):
         """See `PatchSource`."""
         indices, valid = self._blank(window)
         for pair, local, place in self._parts(window):
-            has_data = None if _is_full(pair.image) else pair.image.read(local)[1]
-            lay_over(indices, valid, place, *_classes(pair, local, has_data))
+            lay_over(indices, valid, place, *_labelled(pair, local))
         classes: npt.NDArray[np.uint8] = indices[0]
         return classes
 
@@ -155,6 +220,11 @@ def files_of(raster: Raster) -> list[Path]:
     belonging = set(raster.files) - {raster.path} if isinstance(raster, RasterFile) else ()
     files = [path, *sorted(map(Path, belonging))]
     return files if all(file.is_file() for file in files) else []
+
+
+def _labelled(pair: Pair, local: Window) -> tuple[Array, Mask]:
+    """Class indices (1, height, width), and where there are any; the image is not read where it is full."""
+    return _classes(pair, local, None if _is_full(pair.image) else pair.image.read(local)[1])
 
 
 def _classes(pair: Pair, local: Window, has_data: Mask | None) -> tuple[Array, Mask]:
@@ -323,6 +393,12 @@ def open_zarr_in_place(
 
 
 def _split(sources: Sequence[InPlace], rule: SplitRule | None) -> list[InPlace]:
+    for source in sources:
+        if under := source.covered():
+            _LOG.warning(
+                "%s: %d of %d scenes, as %s, lie under later ones and are seen only where these have no data",
+                *(source.path, len(under), len(source.scenes), under[0]),
+            )
     splits = (rule or SplitRule()).apply(sources)
     return [source.with_split(split) for source, split in zip(sources, splits, strict=True)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError
 from geosynth.files import sha256_of, writing
-from geosynth.grid import SpatialSplit, buffer_pixels, crop
-from geosynth.grid.split import part_neighbours
+from geosynth.grid import crop
 from geosynth.legend import Legend
 from geosynth.parallel import open_client, stream
 from geosynth.raster.label_files import FROM_RASTER, choose_legend, class_table_of
@@ -21,8 +20,8 @@ from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, bounded_cache
 from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.copy import copy_sources
-from geosynth.raster.stores.folds import SplitRule, by_folds
-from geosynth.raster.stores.in_place import InPlace, files_of, open_scenes
+from geosynth.raster.stores.folds import Folds, SplitRule
+from geosynth.raster.stores.in_place import InPlace, Per, files_of, open_scenes
 from geosynth.raster.stores.items import Item, Paths, list_items
 from geosynth.raster.stores.layout import shard_edge
 from geosynth.raster.stores.pairs import LegendOf, TargetGrid
@@ -53,19 +52,21 @@ def ingest(
     like: str | Path | None = None,
     resample_images: str | None = None,
     resample_labels: str | None = None,
-    by: str = "clusters",
+    by: str | None = None,
     shares: Sequence[float] | None = None,
     block_size: int = 1024,
     buffer: float | str = 0.0,
     seed: int = 0,
+    per: Per | None = None,
     scheduler: str | None = None,
     overwrite: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> list[Store]:
     """Copy image and label rasters into one store, or, in several CRSs, into one for each, side by side in one group.
 
-    Where scenes overlap, the later one (in the order given, by name in a folder) wins, but its nodata does not. What
-    lies on the common grid is not changed by a bit. The store's `image` holds the values of the files; its `labels` are
+    Where scenes overlap, the later one (in the order given, by name in a folder) wins, but its nodata does not; a
+    warning counts what is hidden, and scenes that are hidden wholly are left out. What lies on the common grid is not
+    changed by a bit. The store's `image` holds the values of the files; its `labels` are
     nodata wherever image or label is.
 
     An ingest that was interrupted, or killed, goes on where it was when it is called again with the same arguments;
@@ -87,11 +88,13 @@ def ingest(
         resample_images: how images that do not lie on the common grid are brought to it: "nearest", "bilinear",
             "average", "cubic", "cubic_spline", "lanczos"; None: they are refused.
         resample_labels: likewise, and the other maps: "nearest" or "mode".
-        by: how folds are chosen, unless the items name theirs: "clusters" of touching scenes, or "blocks".
+        by: how folds are chosen, unless the items name theirs: "clusters" of touching scenes, or "blocks"; None for
+            clusters if there are enough of them, else blocks, see `SplitRule`.
         shares: of the folds train, val, test; None for 0.7, 0.1, 0.2.
         block_size: of "blocks", pixels.
         buffer: what is left out between folds: metres, or pixels as in "64px".
         seed: of the split.
+        per: "year", "month" or "day": a store for each of the items' dates, on one grid and under one split.
         scheduler: address of a Dask scheduler whose workers see the same files; None for threads.
         overwrite: replace a store at `out`, once the new one is whole.
         progress: told parts done and parts in all.
@@ -109,13 +112,16 @@ def ingest(
     else:
         from_legend = (to_legend if label_legend is None else Legend.load(label_legend)).translation_to(to_legend)
     target = TargetGrid(crs, resolution, like, resample_images, resample_labels)
-    if by not in ("clusters", "blocks"):
+    if by not in (None, "clusters", "blocks"):
         raise SettingsError(f"split by {by!r}: clusters or blocks")
+    if per not in (None, "year", "month", "day"):
+        raise SettingsError(f"a store per {per!r}: year, month or day")
     rule = SplitRule.of(
         blocks=block_size if by == "blocks" else None,
+        clusters=by == "clusters",
         shares=shares,
         seed=seed,
-        stratify=by == "clusters",
+        stratify=by != "blocks",
         buffer=buffer,
     )
     work = UnfinishedWork(Path(out))
@@ -126,10 +132,14 @@ def ingest(
         listed, work = [_absolute(item) for item in listed], UnfinishedWork(work.out.absolute())
 
     sources = open_scenes(listed, to_legend, from_legend, bands, target)
-    _split(sources, rule.model_copy(update={"stratify": False}), shares)  # for its refusals; the real one counts
+    if per is not None:
+        sources = [part for source in sources for part in source.by_date(per)]
+    folds = _chosen_folds(sources, shares)
+    rule = rule if folds else rule.settled(sources)
+    rule.model_copy(update={"stratify": False}).apply(sources, folds=folds)  # for its refusals; the real one counts
     job = {
         "arguments": {
-            **{"by": by, "shares": shares, "seed": seed, "block_size": block_size, "buffer": buffer},
+            **{"by": by, "shares": shares, "seed": seed, "block_size": block_size, "buffer": buffer, "per": per},
             "legend": to_legend.model_dump(mode="json"),
             "label_legend": from_legend.model_dump(mode="json") if isinstance(from_legend, Legend) else FROM_RASTER,
             "bands": list(sources[0].band_names),
@@ -143,7 +153,7 @@ def ingest(
     is_default = legend is None and label_legend is None
     with open_client(scheduler=scheduler) as client, bounded_cache(), writing(work.out), work.open(job, total):
         try:
-            _fill(work, sources, rule, shares, is_default, client, total, progress)
+            _fill(work, sources, rule, folds, is_default, client, total, progress)
         except _REFUSALS:
             work.discard()
             raise
@@ -170,26 +180,24 @@ def _states(sources: Sequence[InPlace]) -> dict[str, Any]:
     return found
 
 
-def _split(sources: Sequence[InPlace], rule: SplitRule, shares: Sequence[float] | None) -> list[SpatialSplit]:
-    """By the rule, unless the items name their folds."""
+def _chosen_folds(sources: Sequence[InPlace], shares: Sequence[float] | None) -> Folds | None:
+    """The folds that the items name, of each source; None if they name none."""
     items = [pair.item for source in sources for pair in source.pairs]
     without = [item for item in items if item.fold is None]
     if len(without) == len(items):
-        return rule.apply(sources)
+        return None
     if without:
         raise DataError(f"{without[0].image}: has no fold, but others in the list have; give it one")
     if shares is not None:
         raise SettingsError("the items name their folds already; leave out the shares")
-    folds = [[pair.item.fold for pair in source.pairs] for source in sources]
-    splits = by_folds(sources, folds, [buffer_pixels(rule.buffer, source.geobox) for source in sources])
-    return part_neighbours([source.geobox for source in sources], splits)
+    return [[pair.item.fold for pair in source.pairs] for source in sources]
 
 
 def _fill(
     work: UnfinishedWork,
     sources: Sequence[InPlace],
     rule: SplitRule,
-    shares: Sequence[float] | None,
+    folds: Folds | None,
     is_default: bool,
     client: Client | None,
     total: int,
@@ -224,8 +232,27 @@ def _fill(
             )
             for scene, look in zip(source.scenes, of_source, strict=True)
         )
-    split = [source.with_split(split) for source, split in zip(sources, _split(sources, rule, shares), strict=True)]
+    sources, folds = _without_hidden(sources, folds, looks)
+    splits = rule.apply(sources, folds=folds)
+    split = [source.with_split(split) for source, split in zip(sources, splits, strict=True)]
     copy_sources(work, split, client=client, progress=lambda done, _: progress(len(pairs) + done, total))
+
+
+def _without_hidden(
+    sources: Sequence[InPlace], folds: Folds | None, looks: Sequence[Sequence[Mapping[str, Any]]]
+) -> tuple[list[InPlace], Folds | None]:
+    """The sources, and the folds of their scenes, without scenes that lie wholly under later ones."""
+    seen = [[n for n, look in enumerate(of_source) if not look["hidden"] or look["is_seen"]] for of_source in looks]
+    for source, numbers, of_source in zip(sources, seen, looks, strict=True):
+        pixels = sum(look["hidden"] for look in of_source)
+        gone = [scene.name for n, scene in enumerate(source.scenes) if n not in numbers]
+        if pixels:
+            wholly = f"; {len(gone)} scenes lie under them wholly and are left out, as {gone[0]}" if gone else ""
+            remedy = " (--per year, month or day: a store for each date)" if gone else ""
+            _LOG.warning("%s: later scenes hide %d px of earlier ones%s%s", source.path, pixels, wholly, remedy)
+    kept = [source.of(numbers) for source, numbers in zip(sources, seen, strict=True)]
+    chosen = folds and [[of_one[n] for n in numbers] for of_one, numbers in zip(folds, seen, strict=True)]
+    return kept, chosen
 
 
 def _part(pair: tuple[int, int]) -> str:
@@ -236,7 +263,8 @@ def _look_at_pair(sources: Sequence[InPlace], pair: tuple[int, int]) -> dict[str
     """Check the labels of a pair (source, place), and hash its files.
 
     Returns:
-        `class_pixels` of the label file, `image_sha256` and `labels_sha256`; `colours`, see `compare_colours`.
+        `class_pixels` of the label file, `image_sha256` and `labels_sha256`; `colours`, see `compare_colours`;
+        `hidden` and `is_seen`, see `InPlace.hidden`.
 
     Raises:
         LegendError, DataError, RasterError: one line each.
@@ -245,7 +273,10 @@ def _look_at_pair(sources: Sequence[InPlace], pair: tuple[int, int]) -> dict[str
     image, labels = sources[number].pairs[place].image, sources[number].pairs[place].labels
     labels = LabelRaster(_below(labels.raster), labels.legend)
     counts = labels.check_codes()
+    hidden, is_seen = sources[number].hidden(place)
     return {
+        "hidden": hidden,
+        "is_seen": is_seen,
         "colours": compare_colours(class_table_of(labels.raster), labels.legend, counts),
         "class_pixels": labels.legend.count(counts),
         "image_sha256": _sha256(image),

@@ -78,6 +78,7 @@ def split(
         file=None if polygons is None else str(polygons),
         scenes=None if scenes is None else _read_folds(sources, scenes),
         blocks=block_size if by == "blocks" else None,
+        clusters=by == "clusters",
         shares=tuple(shares),
         seed=seed,
         stratify=stratify,

@@ -29,6 +29,7 @@ from geosynth.parallel import stream
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.class_table import label_profile
 from geosynth.raster.mark import mark_of, write_mark
+from geosynth.raster.mosaic import Places
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource, Progress, Scene
 from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
@@ -65,7 +66,8 @@ class TileView(Sequence[Window]):
     """Overlapping square tiles of each scene, all of whose pixels belong to one fold.
 
     Tiles are laid from the first pixel of each scene on, scene by scene, row by row. What does not fit: see `edge`. A
-    tile is left out if a pixel of it is not the fold's, or if more than `max_nodata` of its pixels have no data.
+    tile is left out if a pixel of it is not the fold's, or if more than `max_nodata` of its pixels have no data; and if
+    it lies wholly in a later scene, of which tiles are laid too.
     Memory is 40 bytes a tile. Labels are read, a row of tiles at a time, only of scenes known to have holes.
 
     Args:
@@ -109,10 +111,13 @@ class TileView(Sequence[Window]):
         found = [np.empty((0, 4), dtype=np.int64)]
         indices = [np.empty(0, dtype=np.int64)]
         positions = {id(scene): index for index, scene in enumerate(source.scenes)}
+        places = Places([scene.window for scene in source.scenes])
         for done, scene in enumerate(scenes, start=1):
-            windows = self._tiles_of(scene)
+            position = positions[id(scene)]
+            later = [source.scenes[n].window for n, *_ in places.touching(scene.window) if n > position]
+            windows = self._tiles_of(scene, later)
             found.append(windows)
-            indices.append(np.full(len(windows), positions[id(scene)]))
+            indices.append(np.full(len(windows), position))
             progress(done, len(scenes))
         self.windows: npt.NDArray[np.int64] = np.concatenate(found)
         self.scene_index: npt.NDArray[np.int64] = np.concatenate(indices)
@@ -139,12 +144,15 @@ class TileView(Sequence[Window]):
         stem = scene.name.rsplit(".", 1)[0]
         return f"{stem}_{window.row - scene.window.row:05d}_{window.column - scene.window.column:05d}"
 
-    def _tiles_of(self, scene: Scene) -> npt.NDArray[np.int64]:
+    def _tiles_of(self, scene: Scene, later: Sequence[Window]) -> npt.NDArray[np.int64]:
         place = scene.window
         plan = TilePlan(place.height, place.width, self.size, self.stride, self.edge)
         rows, columns = np.meshgrid(np.array(plan.rows, np.int64), np.array(plan.columns, np.int64), indexing="ij")
         side = np.full(rows.size, self.size)
         windows = np.column_stack([rows.ravel() + place.row, columns.ravel() + place.column, side, side])
+        for above in later:
+            ends = windows[:, :2] + self.size <= (above.bottom, above.right)
+            windows = windows[~((windows[:, :2] >= (above.row, above.column)) & ends).all(axis=1)]
         if self.fold is not None:
             windows = windows[self.source.split.holds_each(windows, self.fold)]
         if scene.is_complete or self.max_nodata == 1 or not len(windows):

@@ -5,6 +5,7 @@ Splits are kept as tables of polygons, which open in QGIS; polygons drawn there 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import threading
@@ -351,10 +352,18 @@ class SpatialSplit:
         if unknown:
             raise DataError(f"{path}: fold {', '.join(unknown[:5])}; the folds are {', '.join(FOLDS)}")
         table = _in_crs_of(geobox, table, Path(path))
-        valid = shapely.make_valid(np.array([to_pixels(geometry, geobox) for geometry in table.geometry]))
+        drawn = np.array([to_pixels(geometry, geobox) for geometry in table.geometry])
+        if not np.isfinite(shapely.get_coordinates(drawn)).all():
+            raise DataError(f"{path}: has polygons without a place on the grid: their coordinates are not finite")
+        valid = shapely.make_valid(drawn)
         polygons = {fold: shapely.union_all(valid[(table["fold"] == fold).to_numpy()]) for fold in FOLDS}
+        for one, other in itertools.combinations(FOLDS, 2):
+            if (shared := (polygons[one] & polygons[other]).area) >= 1:
+                _LOG.warning(
+                    "%s: polygons of %s and %s overlap in %d px, which go to %s", path, one, other, shared, other
+                )
         if buffer is None:
-            buffer = int(table["buffer"].max()) if "buffer" in table.columns else 0
+            buffer = _buffer_of(table, Path(path))
         return cls.by_polygons(polygons, windows, buffer=buffer)
 
 
@@ -383,6 +392,16 @@ def _separate(areas: list[shapely.MultiPolygon], buffer: int) -> list[shapely.Mu
     val = cut_near(val, test, buffer)
     train = cut_near(train, clean_polygons(val | test), buffer)
     return [train, val, test]
+
+
+def _buffer_of(table: gpd.GeoDataFrame, path: Path) -> int:
+    if "buffer" not in table.columns:
+        return 0
+    try:
+        buffer = int(table["buffer"].max())
+    except (ValueError, TypeError, OverflowError) as error:  # text, nothing, infinity
+        raise DataError(f"{path}: its column buffer holds no whole pixels") from error
+    return buffer
 
 
 def _in_crs_of(geobox: GeoBox, table: gpd.GeoDataFrame, path: Path) -> gpd.GeoDataFrame:

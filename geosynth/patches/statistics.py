@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from geosynth.config import BandSettings
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError, SettingsError
+from geosynth.raster.bands import check_image_type
 from geosynth.raster.stores.source import PatchSource, Progress
 
 Scaling = Literal["auto", "range", "percentiles", "deviation"]
@@ -103,10 +104,7 @@ def band_settings(
         RasterError: if imagery cannot be read.
     """
     names, dtype = sources[0].band_names, str(sources[0].dtype)
-    if dtype not in get_args(ImageDtype):
-        raise DataError(
-            f"{sources[0].path}: imagery of {dtype}; convert it to one of {', '.join(get_args(ImageDtype))}"
-        )
+    check_image_type(sources[0].dtype, sources[0].path)
     if scaling == "auto":
         scaling = "range" if dtype == "uint8" else "percentiles"
     if scaling == "range":

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args
 
+import numpy as np
 from rasterio.enums import ColorInterp
 
+from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError
 from geosynth.raster.read import Raster, RasterFile, open_raster
 from geosynth.raster.warp import unwarped
@@ -37,6 +40,17 @@ def told_names(image: RasterFile) -> tuple[str, ...]:
     colours = image.colour_interpretation
     is_told = colours == ("gray",) or (len(set(colours)) == image.count and set(colours) <= set(_COLOURS))
     return colours if is_told else ()
+
+
+def check_image_type(dtype: np.dtype[Any], path: str) -> None:
+    """Refuse imagery of a type that no generator is trained on.
+
+    Raises:
+        DataError: one line.
+    """
+    if str(dtype) not in get_args(ImageDtype):
+        known = ", ".join(get_args(ImageDtype))
+        raise DataError(f"{path}: imagery of {dtype}; convert it to one of {known} (gdal_translate -ot)")
 
 
 def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple[str, ...]:

@@ -289,6 +289,15 @@ REFUSALS: dict[str, tuple[Callable[[Scenes], Any], dict[str, Any], type[Geosynth
         "pixel size",
     ),
     "fewer bands": (change("images/b.tif", IMAGE[:3]), {}, DataError, "b.tif: 3 bands"),
+    "float64": (
+        lambda s: [
+            change(f"images/{name}.tif", IMAGE.astype("float64"), transform=north_up(column, 0))(s)
+            for name, column in (("a", 0), ("b", 100))
+        ],
+        {},
+        DataError,
+        r"a\.tif: imagery of float64; convert it to one of uint8, uint16, int16, float32",
+    ),
     "other dtype": (change("images/b.tif", IMAGE.astype("uint16")), {}, DataError, "uint16"),
     "other order": (describe_bands, {"bands": None}, DataError, r"b\.tif: its bands are nir, red"),
     "band names": (lambda s: None, {"bands": ("red", "green")}, DataError, "has 4 bands"),
@@ -389,6 +398,17 @@ def test_an_old_store_comes_back_if_the_new_one_cannot_be_renamed(
     scenes.ingest(overwrite=True)
     assert leftovers(scenes.folder) == {"store"}
     np.testing.assert_array_equal(Store(scenes.folder / "store").image[:], random_image(2, SIDE, SIDE))
+
+
+@pytest.mark.parametrize("moved", ["images", "labels"])
+def test_a_store_that_holds_its_inputs_is_not_overwritten(scenes: Scenes, moved: str) -> None:
+    scenes.add("a.tif", 0, 0)
+    scenes.ingest()
+    inside = shutil.move(scenes.folder / moved, scenes.folder / "store" / moved)
+    folders = {"images": scenes.images, "labels": scenes.labels, moved: inside}
+    with pytest.raises(OutputError, match="an input that would be lost"):
+        ingest(**folders, out=scenes.folder / "store", bands=RGBN, shares=ALL_TRAIN, overwrite=True)
+    assert (Path(inside) / "a.tif").is_file()
 
 
 def test_only_stores_are_overwritten(scenes: Scenes) -> None:

@@ -119,6 +119,7 @@ def test_scenes_are_listed_with_or_without_suffix(
         ("scene,fold\na,training\n", "fold training"),
         ("name,set\na,train\n", "needs columns scene and fold"),
         ("", "needs columns scene and fold"),
+        ("scene,fold\na\n", "row 1: has no fold"),
     ):
         table.write_text(text)
         with pytest.raises((DataError, SettingsError), match=said):
@@ -139,6 +140,28 @@ def test_polygons_end_at_the_scenes(store: Store, tmp_path: Path) -> None:
     table.translate(1e6, 0).to_frame("geometry").assign(fold=list(drawn)).to_file(tmp_path / "far.gpkg")
     with pytest.raises(DataError, match=r"far\.gpkg: gives no scene to a fold"):
         split(store.path, by="polygons", polygons=tmp_path / "far.gpkg")
+
+
+def test_polygons_that_overlap_are_told(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    drawn = {
+        "train": shapely.box(0, 0, 300, 300),
+        "val": shapely.box(290, 0, 310, 300),
+        "test": shapely.box(400, 0, 9, 9),
+    }
+    areas = [to_coordinates(area, store.geobox) for area in drawn.values()]
+    table = gpd.GeoDataFrame({"fold": list(drawn)}, geometry=areas, crs=store.geobox.crs.to_wkt())
+    table.to_file(tmp_path / "drawn.gpkg")
+    SpatialSplit.load(tmp_path / "drawn.gpkg", store.geobox)
+    assert "drawn.gpkg: polygons of train and val overlap in 3000 px, which go to val" in caplog.text
+    for buffer in ("wide", None, float("inf")):
+        table.assign(buffer=[buffer] * 3).to_parquet(tmp_path / "drawn.parquet")
+        with pytest.raises(DataError, match=r"drawn\.parquet: its column buffer holds no whole pixels"):
+            SpatialSplit.load(tmp_path / "drawn.parquet", store.geobox)
+    table.set_geometry([shapely.Polygon([(0, 0), (float("nan"), 1), (1, 1)])] * 3).to_parquet(
+        tmp_path / "drawn.parquet"
+    )
+    with pytest.raises(DataError, match=r"drawn\.parquet: has polygons without a place"):
+        SpatialSplit.load(tmp_path / "drawn.parquet", store.geobox)
 
 
 def test_settings_that_do_not_fit_together(store: Store, tmp_path: Path) -> None:

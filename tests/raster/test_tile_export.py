@@ -145,6 +145,14 @@ def test_other_tiles_and_other_folders_are_not_overwritten(store: Store, tmp_pat
     assert json.loads((out / "export.json").read_text())[0]["stride"] == 16
 
 
+def test_an_export_that_holds_its_store_is_not_replaced(tmp_path: Path) -> None:
+    out = export_tiles([TileView(make_scene_store(tmp_path / "store", PLACES), "train", 32)], tmp_path / "tiles")
+    inside = Store((tmp_path / "store").rename(out / "store"))
+    with pytest.raises(OutputError, match=r"holds .*store, an input that would be lost"):
+        export_tiles([TileView(inside, "train", 64)], out, overwrite=True)
+    assert (out / "store" / "zarr.json").is_file()
+
+
 def test_a_fold_without_tiles_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no tile of 32 px lies wholly in fold test"):
         export_tiles([TileView(store, "test", 32)], tmp_path / "tiles")

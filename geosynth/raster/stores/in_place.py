@@ -21,7 +21,7 @@ from geosynth.errors import DataError, SettingsError
 from geosynth.grid import SpatialSplit, TilePlan, Window, offset_in
 from geosynth.grid.areas import boxes_of
 from geosynth.legend import Legend
-from geosynth.raster.bands import common_bands
+from geosynth.raster.bands import check_image_type, common_bands
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.mosaic import Places, lay_over
 from geosynth.raster.read import Array, Mask, Raster, RasterFile
@@ -66,6 +66,7 @@ class InPlace(PatchSource):
         extras: Mapping[str, tuple[np.dtype[Any], float]] | None = None,
     ) -> None:
         first = pairs[0].image
+        check_image_type(first.dtype, first.path)
         self.path = first.path if len(pairs) == 1 else f"{first.path} and {len(pairs) - 1} more"
         self.geobox, self.legend, self.split = geobox, legend, SpatialSplit.none()
         self.band_names = tuple(band_names)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError
-from geosynth.files import sha256_of, writing
+from geosynth.files import refuse_inputs, sha256_of, writing
 from geosynth.grid import crop
 from geosynth.legend import Legend
 from geosynth.parallel import open_client, stream
@@ -128,6 +128,8 @@ def ingest(
     work.check(overwrite=overwrite)
     check_store_output(work.out)
     listed = list_items(images, labels, items)
+    of_items = [path for item in listed for path in (item.image, item.labels, *item.extras.values())]
+    refuse_inputs(work.out, [*of_items, items, legend, label_legend, like])
     if scheduler is not None:  # workers may run in another folder
         listed, work = [_absolute(item) for item in listed], UnfinishedWork(work.out.absolute())
 

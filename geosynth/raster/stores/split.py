@@ -130,6 +130,8 @@ def _read_list(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from error
     if not rows or not {"scene", "fold"} <= set(rows[0]):
         raise DataError(f"{path}: needs columns scene and fold, and a row for each scene")
+    if short := next((number for number, row in enumerate(rows, 1) if None in (row["scene"], row["fold"])), None):
+        raise DataError(f"{path}, row {short}: has no fold")
     return {row["scene"].strip(): row["fold"].strip() for row in rows}
 
 

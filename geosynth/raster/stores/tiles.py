@@ -21,7 +21,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, OutputError, SettingsError
-from geosynth.files import check_output, delete, writing
+from geosynth.files import check_output, delete, refuse_inputs, writing
 from geosynth.grid import TilePlan, Window, crop
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.grid.window import Edge
@@ -209,6 +209,7 @@ def export_tiles(
     names = [[view.name(index) for index in range(len(view))] for view in views]
     if len(set(itertools.chain.from_iterable(names))) < total:
         raise DataError(f"{views[0].source.path}: two scenes have one name, so tiles would overwrite each other")
+    refuse_inputs(out, [view.source.path for view in views])
     settings = [_settings(view) for view in views]
     work = UnfinishedWork(out)
     if _is_there(work, settings, overwrite):

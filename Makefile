@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test install lint clean
+.PHONY: demo test docs install lint clean
 
 demo: install
 	$(BIN)/geosynth generate --labels examples/md_lc.tif --out synth.tif --preview --overwrite
@@ -12,6 +12,11 @@ demo: install
 # A process a core (at most 8, each takes 1 to 2 GB); one that has nothing left to do takes tests from the others.
 test: install lint
 	$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal
+
+# The site, build/docs/index.html; a warning is an error. Needs no network.
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -q docs build/docs
+	@echo "build/docs/index.html"
 
 install: $(VENV)/installed
 

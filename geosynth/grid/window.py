@@ -74,9 +74,11 @@ class TilePlan:
     """Tiles of `size` x `size` pixels every `stride` pixels, from the raster's first pixel on, row by row.
 
     Where the last full tile does not end at the raster's far edge, `edge` says what becomes of the rest:
-        "crop": one more tile, cut off at the edge;
-        "align": one more full tile that ends at the edge, so it overlaps the one before more than others do;
-        "skip": nothing, the rest is in no tile.
+
+    - "crop": one more tile, cut off at the edge;
+    - "align": one more full tile that ends at the edge, so it overlaps the one before more than others do;
+    - "skip": nothing, the rest is in no tile.
+
     A raster smaller than a tile is one cropped tile with "crop", else has none.
 
     Raises:

@@ -34,12 +34,13 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
     """Patches of one fold of a source, by TorchGeo's coordinate queries or by pixel window.
 
     A sample holds tensors only (newer TorchGeo stacks every key):
-        image: (bands, height, width) float32, raster values; 0 outside the fold.
-        mask: (height, width) int64, class indices; `num_classes` where there is no data, and outside the fold's area
-            and scenes, so that a patch that reaches over an edge shows nothing of another fold.
-        window: (4,) int64: row, column, height, width on the source's grid.
-        affine: (6,) float64: a, b, c, d, e, f of the patch's own transform. (TorchGeo's own keys are float32: 0.2 m off
-            at UTM northings.)
+
+    - image: (bands, height, width) float32, raster values; 0 outside the fold.
+    - mask: (height, width) int64, class indices; `num_classes` where there is no data, and outside the fold's area
+      and scenes, so that a patch that reaches over an edge shows nothing of another fold.
+    - window: (4,) int64: row, column, height, width on the source's grid.
+    - affine: (6,) float64: a, b, c, d, e, f of the patch's own transform. (TorchGeo's own keys are float32: 0.2 m off
+      at UTM northings.)
 
     Args:
         source: a Store, or files read in place.

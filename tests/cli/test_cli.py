@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import subprocess
 import sys
 import time
@@ -15,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import typer
 
 import geosynth
 from geosynth.checkpoint import GeneratorModel
-from geosynth_cli import app, main
+from geosynth_cli import app
 from rasters import draw_labels
 
 Write = Callable[..., Path]
@@ -35,32 +32,6 @@ def test_help_lists_the_verbs(run: Run) -> None:
     for verb in ("ingest", "train", "generate", "evaluate", "info"):
         assert verb in result.out
         assert run(verb, "--help").code == 0
-
-
-def _commands_in(page: Path) -> list[list[str]]:
-    """The words of each line of an indented or fenced block that starts with `geosynth `, its continuations joined."""
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = re.findall(r"^(?:\.venv/bin/)?geosynth +(.+)$", text, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in lines]
-
-
-PAGES = ("README.md", "docs/guide.md", "docs/results.md", "geosynth/weights/MODEL_CARD.md")
-SCRIPTS = ("examples/dubai_rgb.sh", "examples/train_default.sh")
-
-
-@pytest.mark.parametrize("page", PAGES + SCRIPTS)
-def test_commands_in_the_documentation_exist_with_their_options(page: str) -> None:
-    commands = typer.main.get_command(main._typer).commands  # type: ignore[attr-defined]
-    found = _commands_in(ROOT / page)
-    assert found
-    for verb, *words in found:
-        known = {
-            option for parameter in commands[verb].params for option in (*parameter.opts, *parameter.secondary_opts)
-        }
-        for word in words:
-            assert not word.startswith("--") or word.partition("=")[0] in known | {"--debug", "--remote"}, (
-                f"{verb} {word}"
-            )
 
 
 def test_version(run: Run) -> None:

@@ -14,9 +14,8 @@ from sphinx.application import Sphinx
 import geosynth
 
 project, author, release = "geosynth", "The geosynth authors", geosynth.__version__
-copyright = author  # noqa: A001 - Sphinx's name
+copyright = author
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-suppress_warnings = ["toc.empty_glob"]
 
 html_theme = "furo"
 html_title = f"geosynth {release}"

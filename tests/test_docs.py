@@ -53,7 +53,12 @@ def _settings(text: str, prefix: str = "") -> list[str]:
 SMALLEST = {
     "train": _settings(_TRAIN),
     "segment": _settings(_SEGMENT),
-    "study": ["--seeds", "1", *_settings(_SEGMENT + " tile_size=64", "segment."), *_settings(_TRAIN + " " + _NETWORK, "train.")],
+    "study": [
+        "--seeds",
+        "1",
+        *_settings(_SEGMENT + " tile_size=64", "segment."),
+        *_settings(_TRAIN + " " + _NETWORK, "train."),
+    ],
     "evaluate": ["--tile-size", "64"],
 }
 
@@ -72,10 +77,10 @@ class Block(NamedTuple):
 
 def blocks_of(page: str) -> list[Block]:
     text = (ROOT / page).read_text(encoding="utf-8")
-    found = re.findall(
-        r"^((?:<!-- [^\n]* -->\n)*) *```([^\n]*)\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL
-    )
-    return [Block(language, body, dict(re.findall(r"<!-- ([\w ]+): (.*) -->", marks))) for marks, language, body in found]
+    found = re.findall(r"^((?:<!-- [^\n]* -->\n)*) *```([^\n]*)\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [
+        Block(language, body, dict(re.findall(r"<!-- ([\w ]+): (.*) -->", marks))) for marks, language, body in found
+    ]
 
 
 def commands_in(text: str) -> list[list[str]]:
@@ -154,7 +159,9 @@ class World:
         geosynth.generate(self.make("new_place") / "labels.tif", path, self.make("model.safetensors"))
 
     def _folds(self, path: Path) -> None:
-        path.write_text("scene,fold\na,train\nb,val\nc,test\nd,train\ne,train\nf,test\ng,train\nh,train\ni,val\nj,train\n")
+        path.write_text(
+            "scene,fold\na,train\nb,val\nc,test\nd,train\ne,train\nf,test\ng,train\nh,train\ni,val\nj,train\n"
+        )
 
     def _my(self, path: Path) -> None:
         path.write_text(yaml.safe_dump({"preset": "tiny", "turn": False}))

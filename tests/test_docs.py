@@ -214,7 +214,7 @@ def _options(command: Any) -> set[str]:
     return {*inner, *(option for each in command.params for option in (*each.opts, *each.secondary_opts))}
 
 
-OPTIONS = {name: _options(command) | {"--debug", "--help"} for name, command in COMMANDS.items()}
+OPTIONS = {name: _options(command) | {"--debug", "--remote", "--help"} for name, command in COMMANDS.items()}
 OTHERS_OPTIONS = {"--version", "--signal", "--only"}  # of geosynth itself, sbatch, benchmarks
 
 

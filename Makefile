@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs install lint clean
+.PHONY: demo test docs install lint qgis-plugin clean
 
 demo: install
 	$(BIN)/geosynth generate --labels examples/md_lc.tif --out synth.tif --preview --overwrite
@@ -24,6 +24,9 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
+
+qgis-plugin: install
+	$(BIN)/python qgis/package.py
 
 lint: install
 	$(BIN)/ruff check .

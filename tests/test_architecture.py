@@ -20,6 +20,7 @@ PACKAGE = ROOT / "geosynth"
 # Room (top-level module or folder of geosynth): rooms it may import. docs/architecture.md explains each.
 MAY_KNOW: dict[str, set[str]] = {
     "__init__": set(),  # public names are imported when first used
+    "__main__": set(),  # the command
     "version": set(),
     "estimate": set(),
     "page": set(),

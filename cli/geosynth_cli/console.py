@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,22 @@ def show_warnings() -> None:
 
 @contextlib.contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
-    """A bar with an estimate on stderr, if that is a terminal; the value is called with (done, total)."""
+    """A bar with an estimate on stderr, if that is a terminal; the value is called with (done, total).
+
+    Where $GEOSYNTH_PROGRESS is "lines", for programs that show progress themselves: lines on stderr instead, as
+    "progress: generate 12/40", at most one a percent.
+    """
+    if os.environ.get("GEOSYNTH_PROGRESS") == "lines":
+        shown = -1
+
+        def tell(done: int, total: int) -> None:
+            nonlocal shown
+            if (percent := 100 * done // max(1, total)) != shown:
+                shown = percent
+                typer.echo(f"progress: {description} {done}/{total}", err=True)
+
+        yield tell
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars

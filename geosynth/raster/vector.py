@@ -352,11 +352,9 @@ class _Classes:
 
     def __init__(self, legend: Legend, source: str) -> None:
         self._legend, self._source = legend, source
-        entries = [(code, legend.num_classes) for code in legend.nodata]
-        entries += [(entry.code, index) for index, entry in enumerate(legend.classes)]
-        self._known: dict[Any, int] = dict.fromkeys(NO_CLASS, legend.num_classes)
-        for code, index in entries:
-            self._known |= {code: index, str(code): index}
+        codes = {**dict.fromkeys(legend.nodata, legend.num_classes), **legend.class_of}
+        self._known: dict[Any, int] = {**dict.fromkeys(NO_CLASS, legend.num_classes), **codes}
+        self._known |= {str(code): index for code, index in codes.items()}
         self._known |= {plain(name): index for index, name in enumerate(legend.names)}  # a name comes before a code
 
     def indices(self, values: list[Any]) -> npt.NDArray[np.int16]:

@@ -1,0 +1,81 @@
+"""The plugin: a Processing provider with its one setting, where the `geosynth` command is."""
+
+from pathlib import Path
+
+from processing.core.ProcessingConfig import ProcessingConfig, Setting
+from qgis.core import QgsApplication, QgsProcessingProvider
+from qgis.PyQt.QtGui import QIcon
+
+from .algorithms import ALGORITHMS
+from .command import CommandError, find_command
+
+SETTING = "GEOSYNTH_COMMAND"
+
+
+class GeosynthProvider(QgsProcessingProvider):
+    """All algorithms, in the toolbox under "geosynth"."""
+
+    def id(self):
+        """First half of the algorithms' ids, as in geosynth:paint."""
+        return "geosynth"
+
+    def name(self):
+        """In the toolbox."""
+        return "geosynth"
+
+    def icon(self):
+        """In the toolbox and the options."""
+        return QIcon(str(Path(__file__).with_name("icon.png")))
+
+    def load(self):
+        """Adds the setting to the options."""
+        ProcessingConfig.settingIcons[self.name()] = self.icon()
+        ProcessingConfig.addSetting(
+            Setting(
+                self.name(),
+                SETTING,
+                "geosynth command, or folder of its environment (empty: the one on the PATH)",
+                "",
+                valuetype=Setting.STRING,
+            )
+        )
+        ProcessingConfig.readSettings()
+        self.refreshAlgorithms()
+        return True
+
+    def unload(self):
+        """Takes the setting away."""
+        ProcessingConfig.removeSetting(SETTING)
+
+    def loadAlgorithms(self):  # noqa: N802 - QGIS's name
+        """One of each."""
+        for algorithm in ALGORITHMS:
+            self.addAlgorithm(algorithm())
+
+    def warningMessage(self):  # noqa: N802 - QGIS's name
+        """Shown in the toolbox while there is no command."""
+        try:
+            find_command(ProcessingConfig.getSetting(SETTING))
+        except CommandError as error:
+            return str(error)
+        return ""
+
+
+class GeosynthPlugin:
+    """Puts the provider into QGIS, and takes it out."""
+
+    def __init__(self):
+        self.provider = None
+
+    def initProcessing(self):  # noqa: N802 - QGIS's name
+        """For qgis_process, which has no windows."""
+        self.provider = GeosynthProvider()
+        QgsApplication.processingRegistry().addProvider(self.provider)
+
+    def initGui(self):  # noqa: N802 - QGIS's name
+        """For QGIS itself."""
+        self.initProcessing()
+
+    def unload(self):
+        """When the plugin is switched off."""
+        QgsApplication.processingRegistry().removeProvider(self.provider)

@@ -37,7 +37,7 @@ def draw_icon():
 
 def package(folder):
     """Write FOLDER/geosynth_qgis.zip; gives its path."""
-    version = re.search(r'"(.+)"', (ROOT / "geosynth" / "version.py").read_text(encoding="utf-8"))[1]
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "geosynth" / "version.py").read_text(encoding="utf-8"))[1]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "geosynth_qgis.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -15,7 +15,9 @@ from geosynth.errors import SettingsError
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Lambda = Annotated[float, Field(ge=0)]
-Arm = Literal["real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary"]
+Arm = Literal[
+    "real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary", "real + judged synthetic + ordinary"
+]
 TransferArm = Literal[
     "source",
     "source + ordinary",
@@ -24,7 +26,9 @@ TransferArm = Literal[
     "source + painted + ordinary",
     "target + ordinary",
     "adapted + ordinary",
+    "judged painted + ordinary",
 ]
+TRANSFER_ARMS: tuple[TransferArm, ...] = get_args(TransferArm)[:-1]
 ARMS: tuple[Arm, ...] = ("real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary")
 
 # Settings of segmenters, generators and twins that are the study's own to choose.
@@ -128,7 +132,11 @@ class AugmentSettings(StudySettings):
     synthetic_tiles: Count = 100
     """Number of synthetic tiles that are added."""
     arms: tuple[Arm, ...] = Field(ARMS, min_length=1)
-    """What is compared; "ordinary" is the augmentation that costs nothing."""
+    """What is compared; "ordinary" is the augmentation that costs nothing.
+
+    "judged": without the synthetic pixels that the segmenter of "real + ordinary" doubts, see `segment`'s judge; not
+    among the default arms.
+    """
 
 
 class DiversitySettings(StudySettings):
@@ -170,11 +178,12 @@ class TransferSettings(StudySettings):
     """k: numbers of labelled tiles of the target's train fold, one after the other."""
     target_steps: int = Field(200, ge=1, lt=2**31)
     """Steps on the k tiles, after `segment.steps` on those of the source."""
-    arms: tuple[TransferArm, ...] = Field(get_args(TransferArm), min_length=1)
+    arms: tuple[TransferArm, ...] = Field(TRANSFER_ARMS, min_length=1)
     """What is compared.
 
     "source": its real imagery. "matched": with the target's histogram in each band. "painted": by a generator, in the
     look of the target: that of the k tiles, or of the unlabelled imagery where k is 0. "adapted": by a generator that
     was trained on from the given one on the k tiles; only for k > 0. "target": the k tiles alone, in all steps; only
-    for k > 0. "ordinary": with augmentation that costs nothing.
+    for k > 0. "ordinary": with augmentation that costs nothing. "judged": without the painted pixels that the segmenter
+    of "source + ordinary" doubts, see `segment`'s judge; not among the default arms.
     """

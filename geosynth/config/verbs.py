@@ -100,6 +100,8 @@ class SegmentSettings(Settings):
     """Number of train tiles among which both are chosen; None for all of the fold."""
     subset_seed: int | None = Field(None, ge=0, lt=2**62)
     """Fixes this choice; None for `seed`."""
+    agreement: float = Field(0.05, ge=0, le=1)
+    """With a judge: the least probability that it must give the class of a synthetic pixel for the pixel to count."""
     augment: Literal["none", "flips", "flips+colour"] = "none"
     """How train tiles are changed at random.
 

@@ -22,6 +22,7 @@ from geosynth.patches.module import check_alike
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource, check_twin
 from geosynth.raster.stores.tiles import TileView
+from geosynth.segmentation.segmenter import Segmenter
 
 Array = npt.NDArray[Any]
 
@@ -103,13 +104,24 @@ class TileSet(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
 
     Args:
         places: a source and a window of it for each tile.
+        num_real: tiles from this one on are synthetic, as are those of sources that say so; None: only the latter.
+        judge: of synthetic tiles: pixels whose class it finds less likely than `agreement` count as without a class.
+        agreement: a probability.
 
     Raises:
         RasterError: from `[]`, if a tile cannot be read.
     """
 
-    def __init__(self, places: Sequence[tuple[PatchSource, Window]]) -> None:
+    def __init__(
+        self,
+        places: Sequence[tuple[PatchSource, Window]],
+        num_real: int | None = None,
+        judge: Segmenter | None = None,
+        agreement: float = 0.0,
+    ) -> None:
         self.places = tuple(places)
+        self._num_real = len(self.places) if num_real is None else num_real
+        self._judge, self._agreement = judge, agreement
         self._kept: dict[int, tuple[Array, npt.NDArray[np.uint8]]] = {}
         size = sum(
             window.height * window.width * (len(source.band_names) * source.dtype.itemsize + 1)
@@ -120,14 +132,33 @@ class TileSet(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
     def __len__(self) -> int:
         return len(self.places)
 
+    def is_synthetic(self, index: int) -> bool:
+        """Whether the image of a tile is."""
+        return index >= self._num_real or bool(self.places[index][0].synthetic)
+
     def __getitem__(self, index: Any) -> Any:
         if index in self._kept:
             return self._kept[index]
         source, window = self.places[index]
         tile = source.read(window)
+        if self._judge is not None and self.is_synthetic(index):
+            image, labels = tile
+            doubtful = self._judge.agreement(image[np.newaxis], labels[np.newaxis])[0] < self._agreement
+            tile = image, np.where(doubtful, np.uint8(source.legend.num_classes), labels)
         if self._keeps:
             self._kept[index] = tile
         return tile
+
+
+def left_out(tiles: TileSet) -> float:
+    """The share of the synthetic pixels with a class that the judge of the tiles left out."""
+    before = after = 0
+    for index, (source, window) in enumerate(tiles.places):
+        if tiles.is_synthetic(index):
+            nothing = source.legend.num_classes
+            before += int((source.read_labels(window) < nothing).sum())
+            after += int((tiles[index][1] < nothing).sum())
+    return 1 - after / max(1, before)
 
 
 @dataclass(frozen=True)
@@ -156,6 +187,7 @@ def open_data(
     settings: SegmentSettings,
     train_fold: str,
     test_fold: str,
+    judge: Segmenter | None = None,
 ) -> SegmentData:
     """Open, refuse what cannot work, and choose tiles.
 
@@ -179,7 +211,8 @@ def open_data(
     chosen = mixture(views, settings.real_tiles, settings.synthetic_tiles, pool=settings.pool_tiles, seed=seed)
     found = [] if synthetic is None else _open(synthetic)
     twins = [_twin_of(source, found, train_fold) for source in sources] if found else []
-    train = TileSet([*_places(sources, chosen.real), *_places(twins, chosen.synthetic)])
+    places = [*_places(sources, chosen.real), *_places(twins, chosen.synthetic)]
+    train = TileSet(places, len(chosen.real), judge, settings.agreement)
     coarse = None
     if settings.coarse is not None:
         others = chosen.others[: settings.coarse_tiles]

@@ -120,6 +120,10 @@ class SegmentReport(BaseModel):
     """What the encoder started from: "scratch", "imagenet", or the name of a file; of a segmenter's, see `init`."""
     init: str | None = None
     """SHA-256 of the segmenter's file that the training went on from; None for a new network."""
+    judge: str | None = None
+    """SHA-256 of the segmenter's file that synthetic pixels were judged by; None if all counted."""
+    left_out: float | None = None
+    """Share of the synthetic pixels with a class that the judge left out."""
     train_fold: str
     """The fold of the data that was trained on."""
     test_fold: str
@@ -160,6 +164,8 @@ class SegmentReport(BaseModel):
         interval = "" if self.miou_low is None else f" [{self.miou_low:.3f}, {self.miou_high:.3f}]"
         trained = f"{self.real_tiles} real and {self.synthetic_tiles} synthetic tiles"
         start = "encoder" if self.init is None else "on"
+        if self.left_out is not None:
+            trained += f" without {self.left_out:.1%} of their pixels"
         if self.coarse_tiles:
             trained += f", {self.coarse_tiles} with coarse labels"
         rows = [

@@ -23,7 +23,7 @@ from geosynth.patches.module import check_fits
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.source import PatchSource, Progress
 from geosynth.segmentation.batches import Batch, Batches
-from geosynth.segmentation.data import SegmentData, coarse_tiles, open_data
+from geosynth.segmentation.data import SegmentData, coarse_tiles, left_out, open_data
 from geosynth.segmentation.scores import Confusion, SegmentReport, miou_estimate
 from geosynth.segmentation.segmenter import Segmenter, SegmenterCard, load_segmenter, save_segmenter
 from geosynth.segmentation.unet import build_unet, load_encoder_weights
@@ -42,6 +42,7 @@ def segment(
     *,
     synthetic: str | Path | PatchSource | None = None,
     init: str | Path | None = None,
+    judge: str | Path | None = None,
     train_fold: str = "train",
     test_fold: str = "test",
     overwrite: bool = False,
@@ -61,6 +62,8 @@ def segment(
         settings: None for the defaults.
         synthetic: a twin of `data`: a store on the same grid whose imagery is synthetic.
         init: a segmenter's file, whose network is trained on, with its bands and scaling; None: a new one.
+        judge: a segmenter's file, trained on real tiles of the same classes; synthetic pixels whose class it finds less
+            likely than `agreement` are left out. None: all count.
         train_fold: of `data`.
         test_fold: of `data`.
         overwrite: do it again whatever is in `out`.
@@ -83,14 +86,18 @@ def segment(
     settings = SegmentSettings.parse({**(settings or SegmentSettings()).model_dump(), **changes})
     out = Path(out)
     check_output(out / "report.json", overwrite=True)
-    opened = open_data(data, synthetic, settings, train_fold, test_fold)
+    judging = None if judge is None else load_segmenter(judge, "auto")
+    opened = open_data(data, synthetic, settings, train_fold, test_fold, judging)
     initial = None if init is None else _load_initial(init, settings, opened.sources[0])
+    if judging is not None:
+        check_fits(opened.sources[0], str(judge), judging.card.legend.names, judging.card.bands)
     job = {
         "settings": settings.model_dump(mode="json", exclude={"save_minutes"}),
         "data": opened.digest,
         "train_fold": train_fold,
         "test_fold": test_fold,
         "init": None if initial is None else initial.sha256,
+        "judge": None if judging is None else judging.sha256,
     }
     report_path, model_path, last = out / "report.json", out / "model.safetensors", out / "last.ckpt"
     if overwrite:
@@ -133,6 +140,8 @@ def segment(
         test_tiles=len(opened.test),
         weights=weights,
         init=job["init"],
+        judge=job["judge"],
+        left_out=None if judging is None else left_out(opened.train),
         train_fold=train_fold,
         test_fold=test_fold,
         settings=settings,
@@ -158,7 +167,7 @@ def _finished(path: Path, job: dict[str, Any]) -> SegmentReport:
     """The report that is there, if it is of the same settings and data."""
     report = SegmentReport.load(path)
     own = report.model_dump(mode="json")
-    differing = [name for name in ("train_fold", "test_fold", "init") if own[name] != job[name]]
+    differing = [name for name in ("train_fold", "test_fold", "init", "judge") if own[name] != job[name]]
     differing += [name for name, value in job["settings"].items() if own["settings"][name] != value]
     if not differing and own["data"] != job["data"]:  # which follows from the others too
         differing = ["data"]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geosynth.config import SegmentSettings
@@ -76,6 +76,25 @@ class Segmenter:
         Raises:
             DataError: if the number of bands is not the segmenter's.
         """
+        best: npt.NDArray[np.uint8] = self._logits(image).argmax(1).to(torch.uint8).cpu().numpy()
+        return best
+
+    def agreement(self, image: npt.NDArray[Any], labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """The probability that it gives the labelled class of each pixel; 1 where there is no class.
+
+        Args:
+            image: as for `predict`.
+            labels: (B, height, width) class indices; `num_classes` where there is none.
+
+        Raises:
+            DataError: if the number of bands is not the segmenter's.
+        """
+        shares = F.pad(self._logits(image).float().softmax(1), (0, 0, 0, 0, 0, 1), value=1.0)
+        classes = torch.from_numpy(labels).long().unsqueeze(1).to(shares.device)
+        found: npt.NDArray[np.float32] = shares.gather(1, classes).squeeze(1).cpu().numpy()
+        return found
+
+    def _logits(self, image: npt.NDArray[Any]) -> Tensor:
         names = self.card.bands.names
         if image.ndim != 4 or image.shape[1] != len(names):
             raise DataError(
@@ -88,9 +107,8 @@ class Segmenter:
         bfloat16 = uses_bfloat16(self.card.settings.precision, str(self.device))
         exact = nullcontext() if bfloat16 else full_float32()
         with exact, torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            logits = self.network(padded.contiguous(memory_format=torch.channels_last))
-        best: npt.NDArray[np.uint8] = logits[..., :height, :width].argmax(1).to(torch.uint8).cpu().numpy()
-        return best
+            logits: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
+        return logits[..., :height, :width]
 
     def scores(self, pairs: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Confusion:
         """Predict images and count how the classes agree with their labels.

@@ -122,7 +122,16 @@ class Artifacts:
             compared = self._twin(first), self._twin(second)
         start = time.monotonic()
         folds = recipe.train_fold, recipe.test_fold
-        score = self.operations.segment(store, folder / "segmenter", recipe.segment, twin, *folds, _silent)
+        score = self.operations.segment(
+            store,
+            folder / "segmenter",
+            recipe.segment,
+            twin,
+            *folds,
+            _silent,
+            judge=self._segmenter_of(recipe.judge),
+            keep=twin is None and recipe.segment.augment == "flips+colour",  # it may be a judge
+        )
         values: dict[str, Any] = score.model_dump()
         if recipe.twin is not None:
             values["model_sha256"] = sha256_of(self.model_of(recipe.twin.generator))
@@ -132,10 +141,6 @@ class Artifacts:
         return CellResult(**values, seconds=time.monotonic() - start)
 
     def _measure_transfer(self, recipe: TransferRecipe, folder: Path) -> CellResult:
-        init = None
-        if recipe.init is not None:
-            self._make_cell(recipe.init)
-            init = self.path_of(recipe.init) / "segmenter"
         parts = self.sources_of(recipe)
         painted = [part for part, imagery in zip(parts, recipe.imagery, strict=False) if isinstance(imagery, Twin)]
         start = time.monotonic()
@@ -147,12 +152,20 @@ class Artifacts:
             recipe.train_fold,
             recipe.test_fold,
             _silent,
-            init=init,
+            init=self._segmenter_of(recipe.init),
+            judge=self._segmenter_of(recipe.judge),
             keep=recipe.init is None,  # those of k labelled tiles go on from it
         )
         num_synthetic = sum(map(len, train_views(painted, recipe.segment, recipe.train_fold)))
         values = {**score.model_dump(), "num_real": score.num_real - num_synthetic, "num_synthetic": num_synthetic}
         return CellResult(**values, seconds=time.monotonic() - start)
+
+    def _segmenter_of(self, recipe: CellRecipe | None) -> Path | None:
+        """Of a cell, which is made if need be; None for none."""
+        if recipe is None:
+            return None
+        self._make_cell(recipe)
+        return self.path_of(recipe) / "segmenter"
 
     def sources_of(self, recipe: TransferRecipe, *, painted: bool = True) -> list[PatchSource]:
         """What its segmenter is trained on, one source for each kind of imagery, and last what it is tested on.

@@ -140,6 +140,7 @@ class Operations:
         progress: Progress,
         *,
         init: Path | None = None,
+        judge: Path | None = None,
         keep: bool = False,
     ) -> Score:
         """A segmenter, tested. Unless it is to be kept it goes, for a study makes hundreds; its report stays."""
@@ -149,6 +150,7 @@ class Operations:
             settings,
             synthetic=twin,
             init=init,
+            judge=judge,
             train_fold=train_fold,
             test_fold=test_fold,
             progress=progress,

@@ -98,6 +98,8 @@ class Recipe(_Artifact):
     test_fold: str
     twin: Twin | None = None
     """Where its synthetic tiles come from; None without any."""
+    judge: Recipe | None = None
+    """Whose segmenter leaves out synthetic pixels; None: all count."""
     compared: tuple[Twin, Twin] | None = None
     """The test fold painted by the same generator with two seeds, for distances; None for none."""
 
@@ -117,6 +119,8 @@ class TransferRecipe(_Artifact):
     """The segmenter whose real tiles of the target it sees; None for none."""
     init: TransferRecipe | None = None
     """Whose segmenter it goes on from; None for a new one."""
+    judge: TransferRecipe | None = None
+    """Whose segmenter leaves out painted pixels; None: all count."""
 
 
 CellRecipe = Recipe | TransferRecipe
@@ -141,9 +145,9 @@ def needs(artifact: Artifact) -> Iterator[Artifact]:
         case Twin(generator=generator):
             direct = (generator,)
         case Recipe():
-            direct = (artifact.twin, *(artifact.compared or ()))
+            direct = (artifact.twin, *(artifact.compared or ()), artifact.judge)
         case TransferRecipe():
-            direct = (*artifact.imagery, artifact.init)
+            direct = (*artifact.imagery, artifact.init, artifact.judge)
         case _:
             direct = ()
     for one in direct:
@@ -223,6 +227,8 @@ def contrasts(settings: StudySettings) -> tuple[Contrast, ...]:
             ("real + synthetic", "real"),
             ("real + synthetic", "real + ordinary"),
             ("real + synthetic + ordinary", "real + ordinary"),
+            ("real + judged synthetic + ordinary", "real + ordinary"),
+            ("real + judged synthetic + ordinary", "real + synthetic + ordinary"),
         ]
         arms = set(settings.arms)
         return tuple(
@@ -272,6 +278,9 @@ def _augment(settings: AugmentSettings, given: GivenGenerator | None, seed: int)
             augment = "flips+colour" if "ordinary" in arm else "none"
             segment = _segment(settings, seed, real_tiles=kept, synthetic_tiles=added, augment=augment)
             recipe = _recipe(settings, segment, twin if added else None)
+            if "judged" in arm:
+                alone = segment.model_copy(update={"synthetic_tiles": 0})
+                recipe = recipe.model_copy(update={"judge": _recipe(settings, alone, None)})
             cells.append(Cell(Condition(arm, kept), seed, recipe))
     return cells
 
@@ -302,6 +311,10 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
         generate = settings.generate.model_copy(update={"seed": seed, "look": look})
         return Twin(generator=generator, generate=generate, fold=settings.train_fold, tiles=places)
 
+    def learned(imagery: list[Any], segment: SegmentSettings, arm: str) -> TransferRecipe:
+        judge = learned(["real"], segment, "") if "judged" in arm else None
+        return TransferRecipe(segment=segment, **folds, imagery=tuple(imagery), tiles=places, judge=judge)
+
     cells = []
     for k in sorted(set(settings.target_tiles)):
         kept = _segment(settings, seed, real_tiles=k, synthetic_tiles=0) if k else None
@@ -316,8 +329,7 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
                 imagery.append(twin(looked))
             if kept is None:
                 if imagery:
-                    recipe = TransferRecipe(segment=first, **folds, imagery=tuple(imagery), tiles=places)
-                    cells.append(Cell(Condition(arm, k), seed, recipe))
+                    cells.append(Cell(Condition(arm, k), seed, learned(imagery, first, arm)))
                 continue
             if "adapted" in arm:
                 adapted = AdaptedGenerator(
@@ -327,9 +339,7 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
                     init=given,
                 )
                 imagery.append(twin(adapted))
-            init = None
-            if imagery:
-                init = TransferRecipe(segment=first, **folds, imagery=tuple(imagery), tiles=places)
+            init = learned(imagery, first, arm) if imagery else None
             steps = settings.target_steps + (0 if imagery else first.steps)
             then = _segment(settings, seed, augment=augment, steps=steps)
             recipe = TransferRecipe(segment=then, **folds, kept=kept, init=init)

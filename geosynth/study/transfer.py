@@ -68,7 +68,9 @@ def matched(source: PatchSource, target: PatchSource, fold: str, tile_size: int)
         changed = np.stack([row[band] for row, band in zip(table, values, strict=True)])
         return changed, np.ones(changed.shape[1:], bool)
 
-    return Painted(source, paint, {"GEOSYNTH_MATCHED": target.digest(fold)})
+    found = Painted(source, paint, {"GEOSYNTH_MATCHED": target.digest(fold)})
+    found.synthetic = {}  # it is real imagery
+    return found
 
 
 def _histograms(source: PatchSource, fold: str, tile_size: int) -> npt.NDArray[np.int64]:

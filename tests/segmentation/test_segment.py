@@ -8,13 +8,15 @@ import signal
 import numpy as np
 import pytest
 import torch
-from segment_stores import BANDS, COLOURS, LEGEND, TINY, make_segment_store
+from segment_stores import BANDS, COLOURS, LEGEND, SIDE, STEP, TINY, make_segment_store
 from sklearn.metrics import jaccard_score
 
+from geosynth.config import SegmentSettings
 from geosynth.errors import CheckpointError, DataError, OutputError, SettingsError, TrainingError
 from geosynth.grid import SpatialSplit
 from geosynth.loop import Checkpoint
 from geosynth.segmentation import segment as module
+from geosynth.segmentation.data import open_data
 from geosynth.segmentation.scores import SegmentReport
 from geosynth.segmentation.segment import segment
 from geosynth.segmentation.segmenter import load_segmenter
@@ -282,6 +284,39 @@ def test_trained_in_one_region_and_tested_in_another(segment_store, tmp_path):
     report = segment([here, there], tmp_path / "out", TINY, steps=25, batch_size=8, learning_rate=5e-3)
     assert (report.real_tiles, report.test_tiles, report.test_places) == (12, 4, 1)
     assert report.miou < 0.4  # water and roofs have changed their colours there
+
+
+def test_a_judge_leaves_out_what_it_doubts(segment_store, trained, tmp_path):
+    """Half of each synthetic image shows other classes than its labels say."""
+
+    def half_wrong(index, labels):
+        wrong = np.where(np.arange(SIDE) < SIDE // 2, labels, (labels + 1) % 3)
+        return COLOURS[:, wrong]
+
+    twin = make_segment_store(tmp_path / "twin.zarr", colours=half_wrong, seed=1)
+    judge, options = trained[0], {"real_tiles": 2, "synthetic_tiles": 8}
+    data = open_data(
+        segment_store,
+        twin,
+        SegmentSettings.parse({**TINY.model_dump(), **options}),
+        "train",
+        "test",
+        load_segmenter(judge),
+    )
+    for index, (source, window) in enumerate(data.train.places):
+        known, labels = source.read_labels(window), data.train[index][1]
+        if index < 2:
+            np.testing.assert_array_equal(labels, known)
+        elif window.column % STEP < SIDE // 2:
+            assert (labels == known).mean() > 0.95
+        else:
+            assert (labels == 3).mean() > 0.8
+    report = segment(segment_store, tmp_path / "out", TINY, synthetic=twin, judge=judge, **options)
+    assert 0.2 < report.left_out < 0.8
+    assert report.judge == load_segmenter(judge).sha256
+    assert "of their pixels" in {name: meaning for name, _, meaning in report.summary()}["accuracy"]
+    with pytest.raises(OutputError, match=r"made otherwise \(judge\)"):
+        segment(segment_store, tmp_path / "out", TINY, synthetic=twin, **options)
 
 
 def test_float32_is_not_tf32(segment_store, tmp_path, monkeypatch):

@@ -101,9 +101,13 @@ class FakeOperations(Operations):
         out.mkdir(parents=True, exist_ok=True)
         (out / "model.safetensors").write_text("looked")
 
-    def segment(self, data, out, settings, twin, train_fold, test_fold, progress, *, init=None, keep=False):
+    def segment(self, data, out, settings, twin, train_fold, test_fold, progress, *, init=None, judge=None, keep=False):
+        assert judge is None or (judge / "model.safetensors").exists()
         if isinstance(data, list):
             return self._transfer(data, out, settings, train_fold, test_fold, init, keep)
+        if keep:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "model.safetensors").touch()
         assert twin is None or twin.exists()
         assert (twin is None) == (settings.synthetic_tiles == 0)
         self._trace("segment", seed=settings.seed, real=settings.real_tiles, synthetic=settings.synthetic_tiles)

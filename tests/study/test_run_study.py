@@ -53,6 +53,22 @@ def test_generators_of_augment_see_the_kept_tiles_only(study_store, operations, 
     assert close(differences["real + synthetic + ordinary", "real + ordinary", 2], -0.2 * 3 / 5)
 
 
+def test_judges_are_the_segmenters_of_the_arm_without(study_store, operations, tmp_path):
+    """As cells of their own, or made for the judged arm alone."""
+    arms = ("real + judged synthetic + ordinary",)
+    alone = AUGMENT.model_copy(update={"arms": arms, "seeds": 1})
+    report = do(open_study(study_store, tmp_path / "out", alone, operations))
+    assert not report.missing
+    assert len(operations.calls("segment")) == 2 * 2  # two numbers of kept tiles, each with its judge
+    both = AUGMENT.model_copy(update={"arms": ("real + ordinary", *arms), "seeds": 1})
+    report = do(open_study(study_store, tmp_path / "out", both, operations))
+    assert len(operations.calls("segment")) == 2 * 2
+    assert [(entry.arm, entry.baseline, entry.x) for entry in report.differences] == [
+        (*arms, "real + ordinary", 2),
+        (*arms, "real + ordinary", 4),
+    ]
+
+
 def test_sweeps_in_one_folder_share_generators(study_store, operations, tmp_path):
     do(open_study(study_store, tmp_path / "out", REPLACE, operations))
     before = len(operations.calls("train"))

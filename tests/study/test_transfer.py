@@ -79,6 +79,17 @@ def test_arms_of_equal_labelled_tiles_take_equal_steps():
             assert same == ("painted" not in cell.condition.arm)
 
 
+def test_judges_are_segmenters_of_the_sources_real_tiles():
+    settings = TRANSFER.model_copy(update={"arms": ("source + ordinary", "judged painted + ordinary")})
+    cells = plan_cells(settings, GIVEN)
+    of_source = {cell.seed: cell.recipe for cell in cells if cell.condition == ("source + ordinary", 0)}
+    judged = [cell for cell in cells if "judged" in cell.condition.arm]
+    assert len(judged) == 4
+    for cell in judged:
+        assert chain(cell.recipe)[-1].judge == of_source[cell.seed]
+        assert of_source[cell.seed] in set(needs(cell.recipe))
+
+
 def test_looks_and_generators_see_no_more_labels_than_the_segmenter():
     for cell in plan_cells(TRANSFER, GIVEN):
         for artifact in needs(cell.recipe):

@@ -30,6 +30,12 @@ def segment(
     init: Annotated[
         Path | None, typer.Option("--init", help="A segmenter, made by `segment`, to train on instead of a new one.")
     ] = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option(
+            "--judge", help="A segmenter of real tiles: synthetic pixels that it strongly doubts are left out."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Updates of the network.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Tiles a step.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the choice of tiles, weights and order.")] = None,
@@ -67,6 +73,7 @@ def segment(
             geosynth.SegmentSettings.parse(changes),
             synthetic=synthetic,
             init=init,
+            judge=judge,
             train_fold=train_fold,
             test_fold=test_fold,
             overwrite=overwrite,

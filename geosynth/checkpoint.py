@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import torch
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
@@ -156,7 +156,7 @@ def save_generator(
     for name, look in looks.items():
         tensors |= _stored(name, look)
     # Not save_file: it makes files that only their owner can read.
-    write_whole(path, save(tensors, metadata=card.to_metadata()))
+    write_whole(path, card.to_bytes(tensors))
     return path
 
 
@@ -172,6 +172,7 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
     """
     path, device = model_path(model), choose_device(device)
     card = ModelCard.read(path)
+    ModelCard.verify(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -202,7 +203,7 @@ def save_with_look(model: GeneratorModel, out: str | Path, name: str, look: Look
     if name in model.looks:
         raise SettingsError(f"{model.path}: has a look {name!r} already; choose another name")
     card = ModelCard.parse({**dict(model.card), "looks": (*model.card.looks, name)})
-    write_whole(Path(out), save({**load_file(model.path), **_stored(name, look)}, metadata=card.to_metadata()))
+    write_whole(Path(out), card.to_bytes({**load_file(model.path), **_stored(name, look)}))
     return Path(out)
 
 

@@ -2,31 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from geosynth.checkpoint import ModelCard, load_generator, model_path
-from geosynth.errors import RasterError
+from geosynth.errors import RasterError, SettingsError
 from geosynth.files import sha256_of
+from geosynth.grid import TilePlan, Window
+from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.read import RasterFile
-from geosynth.raster.remote import find_group, is_remote
+from geosynth.raster.remote import find_group, is_remote, open_group
 from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.source import Progress
 from geosynth.raster.stores.store import Store
 from geosynth.raster.zarr_image import describe_zarr_image, is_zarr_image
 from geosynth.segmentation.segmenter import SegmenterCard
 
+_BLOCK = 2048  # side of what is read at once, pixels
 
-def info(file: str | Path | None = None) -> dict[str, Any]:
+
+def info(
+    file: str | Path | None = None, *, verify: bool = False, progress: Progress = lambda done, total: None
+) -> dict[str, Any]:
     """Describe a model, a segmenter, a store, data in place, a raster, or an image in Zarr, in plain values.
 
     Args:
         file: what to describe: a file name; a URL of a store, a raster or an image in Zarr; None, or its name, for the
             embedded default model.
+        verify: read all of it, compare checksums where it has them, and tell so under "verified".
+        progress: told blocks read and blocks in all.
 
     Raises:
         RasterError, CheckpointError: if it is none of these, or damaged.
         SettingsError, DataError, GridError, LegendError: of a YAML file, if it describes no data that can be used.
     """
+    values = _describe(file)
+    return {**values, "verified": _verify(values["kind"], values["path"], progress)} if verify else values
+
+
+def _verify(kind: str, path: str, progress: Progress) -> dict[str, Any]:
+    """What was compared.
+
+    Raises:
+        RasterError, CheckpointError: names the first damage that is found.
+        SettingsError: for data in place.
+    """
+    if kind in ("model", "segmenter"):
+        has_checksum = (ModelCard if kind == "model" else SegmenterCard).verify(Path(path))
+        return {"checksums": "of the tensors" if has_checksum else "none"}
+    if kind == "store":
+        found = Store(path).verify(progress)
+        if damaged := found.pop("damaged"):
+            more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+            raise RasterError(f"{damaged[0]}{more}; make the store anew")
+        return found
+    if kind == "data in place":
+        raise SettingsError(f"{path}: data in place are not verified; name a file of them")
+    read: Callable[[Window], object]
+    if kind == "raster":
+        raster = RasterFile(path)
+        (height, width), has_checksums, read = raster.geobox.shape, False, raster.read
+    else:
+        array = open_group(path)["image"]
+        reader, front = ChunkReader(array, path), [slice(0, length) for length in array.shape[:-2]]
+        (height, width), has_checksums = array.shape[-2:], reader.has_checksums
+        read = lambda window: reader.read(*front, *window.slices)  # noqa: E731
+    blocks = TilePlan(height, width, _BLOCK)
+    for done, block in enumerate(blocks, start=1):
+        read(block)
+        progress(done, len(blocks))
+    return {"blocks": len(blocks), "checksums": "of each chunk" if has_checksums else "none"}
+
+
+def _describe(file: str | Path | None) -> dict[str, Any]:
     if file is None or not is_remote(file):
         path = model_path(file)
         if path.suffix == ".safetensors":

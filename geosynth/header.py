@@ -5,9 +5,11 @@ One entry only: safetensors writes entries in random order, and equal models sha
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -16,6 +18,11 @@ from geosynth.config import BandSettings
 from geosynth.config.base import Settings
 from geosynth.errors import CheckpointError, SettingsError
 from geosynth.legend import Legend
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SHA256 = "sha256"  # in the entry: of the tensors
 
 
 class Card(Settings):
@@ -46,6 +53,16 @@ class Card(Settings):
         Raises:
             CheckpointError: if the file is missing, of another kind or version, or damaged.
         """
+        values = cls._values(path)
+        values.pop(_SHA256, None)
+        try:
+            return cls.parse(values)
+        except SettingsError as error:
+            raise CheckpointError(f"{path}: damaged {cls.kind} description ({error})") from error
+
+    @classmethod
+    def _values(cls, path: Path) -> dict[str, Any]:
+        """Of the entry in a file's header, without the version."""
         if not path.is_file():
             raise CheckpointError(f"{path}: no such {cls.kind} file")
         try:
@@ -56,16 +73,13 @@ class Card(Settings):
         if cls.entry not in metadata:
             raise CheckpointError(f"{path}: {cls._describe_other(metadata)}")
         try:
-            values = json.loads(metadata[cls.entry])
+            values: dict[str, Any] = json.loads(metadata[cls.entry])
             found = values.pop("version")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged {cls.kind} description ({error})") from error
         if found != cls.version:
             raise CheckpointError(f"{path}: {cls.kind} version {found}; this geosynth reads {cls.version}")
-        try:
-            return cls.parse(values)
-        except SettingsError as error:
-            raise CheckpointError(f"{path}: damaged {cls.kind} description ({error})") from error
+        return values
 
     @classmethod
     def is_in(cls, path: Path) -> bool:
@@ -76,12 +90,44 @@ class Card(Settings):
         except (SafetensorError, OSError):
             return False
 
-    def to_metadata(self) -> dict[str, str]:
-        """For the header: what `read` finds there."""
-        values = {"version": self.version, **self.model_dump(mode="json")}
+    def to_metadata(self, sha256: str | None = None) -> dict[str, str]:
+        """For the header: what `read` finds there, and what `verify` compares; without a checksum in files of old."""
+        values = {"version": self.version, **self.model_dump(mode="json"), **({_SHA256: sha256} if sha256 else {})}
         return {self.entry: json.dumps(values, sort_keys=True)}
+
+    def to_bytes(self, tensors: dict[str, Tensor]) -> bytes:
+        """A whole file of the tensors (on the CPU, contiguous) and this card."""
+        from safetensors.torch import save
+
+        return save(tensors, metadata=self.to_metadata(_digest(io.BytesIO(save(tensors)))))
+
+    @classmethod
+    def verify(cls, path: Path) -> bool:
+        """Compare the tensors of a file with the checksum in its card.
+
+        Returns:
+            False if there is none, as in files of older versions.
+
+        Raises:
+            CheckpointError: if the file is damaged, or as from `read`.
+        """
+        wanted = cls._values(path).get(_SHA256)
+        with path.open("rb") as file:
+            if wanted is not None and _digest(file) != wanted:
+                raise CheckpointError(f"{path}: is damaged: its tensors are not those that were written")
+        return wanted is not None
 
     @classmethod
     def _describe_other(cls, metadata: dict[str, str]) -> str:
         """What a file is that has no such entry, and what to do."""
         return f"a safetensors file, but not a geosynth {cls.kind}"
+
+
+def _digest(file: BinaryIO) -> str:
+    """SHA-256 of the tensors in a safetensors file: their names, types and shapes, then the values of all."""
+    table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    table.pop("__metadata__", None)
+    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode())
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()

@@ -49,7 +49,7 @@ MAY_KNOW: dict[str, set[str]] = {
         *("patches", "grid", "raster", "legend", "config", "checkpoint", "models"),
         *("training", "mosaic", "segmentation", "evaluation", "estimate", "page"),
     },
-    "describe": {"raster", "checkpoint", "segmentation"},
+    "describe": {"grid", "raster", "checkpoint", "segmentation"},
     "weights": set(),
 }
 FOR_ALL = {"errors", "files", "parallel", "unfinished", "version"}

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from geosynth import checkpoint
 from geosynth.checkpoint import ModelCard, load_generator, save_generator
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
+from geosynth.describe import info
 from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.models.encoder import StyleEncoder
@@ -237,6 +238,25 @@ def test_weights_that_do_not_fit(model_path):
         refused(model_path, words, [load_generator])
     rewrite(model_path, tensors=tensors, settings={**SETTINGS.model_dump(mode="json"), "base_width": 1_000_000})
     refused(model_path, "do not fit", [load_generator])
+
+
+def test_damaged_weights_are_noticed(model_path):
+    assert info(model_path, verify=True)["verified"] == {"checksums": "of the tensors"}
+    whole = model_path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for place in (start, (start + len(whole)) // 2, len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        model_path.write_bytes(damaged)
+        for read in (load_generator, lambda path: info(path, verify=True)):
+            with pytest.raises(CheckpointError, match=r"model\.safetensors: is damaged: its tensors are not those"):
+                read(model_path)
+
+
+def test_models_of_older_versions_have_no_checksum(model_path):
+    save_file(load_file(model_path), model_path, metadata=CARD.to_metadata())
+    assert load_generator(model_path).card == CARD
+    assert info(model_path, verify=True)["verified"] == info(verify=True)["verified"] == {"checksums": "none"}
 
 
 def test_device_that_is_not_there(model_path):

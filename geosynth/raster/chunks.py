@@ -2,8 +2,9 @@
 
 zarr-python sends every chunk through an event loop and a generic codec pipeline: several times the time of decoding,
 and threads that a fork leaves behind. Patches read a few chunks at a time, thousands of times a second, from forked
-workers. So the common layouts (bytes, then Blosc, Zstandard or nothing; sharded or not) are read here: a positioned
-read of each chunk and one call of numcodecs. Anything else, and what is not on a local disk, goes through zarr-python.
+workers. So the common layouts (bytes, then Blosc, Zstandard or nothing, then a checksum or none; sharded or not) are
+read here: a positioned read of each chunk and one call of numcodecs. Anything else, and what is not on a local disk,
+goes through zarr-python.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from numcodecs.blosc import Blosc
@@ -54,6 +56,11 @@ class ChunkReader:
     def is_direct(self) -> bool:
         """Whether zarr-python is passed by."""
         return self._layout is not None
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether each chunk has a checksum, which is compared whenever it is read."""
+        return "crc32c" in [codec["name"] for codec in _codecs_of(self._array.metadata.to_dict())[0]]
 
     def read(self, *box: slice) -> Array:
         """The values of a box: one slice with start and stop for each of the array's axes, inside of it.
@@ -130,9 +137,8 @@ class _Shard:
         index = os.pread(self._file.fileno(), length, 0 if layout.index_at_start else max(0, status.st_size - length))
         if len(index) < length:
             raise ValueError("the file is cut off")
-        self._index = np.frombuffer(index[:-4], dtype="<u8").reshape(-1, 2)
+        self._index = np.frombuffer(_checked(index), dtype="<u8").reshape(-1, 2)
         offsets, lengths = self._index[(self._index != _ABSENT).any(axis=1)].T
-        # In a file that was cut off, pixels stand where the index should: they point anywhere.
         if ((offsets > status.st_size) | (lengths > status.st_size - np.minimum(offsets, status.st_size))).any():
             raise ValueError("the file is cut off or damaged")
 
@@ -163,7 +169,10 @@ class _Layout:
         self.index_at_start = sharding is not None and sharding["index_location"] == "start"
         self._folder = str(Path(array.store.root) / array.path)
         self._separator = values["chunk_key_encoding"]["configuration"]["separator"]
-        self._decompress: Callable[[bytes], Any] | None = None
+        self._decompress: Callable[[Any], Any] | None = None
+        self.has_checksums = bool(codecs) and codecs[-1]["name"] == "crc32c"
+        """Of the chunks."""
+        codecs = codecs[:-1] if self.has_checksums else codecs
         if codecs:
             self._decompress = self._from_blosc if codecs[0]["name"] == "blosc" else Zstd().decode
 
@@ -174,15 +183,14 @@ class _Layout:
             return None
         values = array.metadata.to_dict()
         usual = values["chunk_grid"]["name"] == "regular" and values["chunk_key_encoding"]["name"] == "default"
-        codecs, sharding = list(values["codecs"]), None
-        if codecs[0]["name"] == "sharding_indexed" and len(codecs) == 1:
-            sharding = codecs[0]["configuration"]
-            codecs = list(sharding["codecs"])
+        codecs, sharding = _codecs_of(values)
+        if sharding:
             index_codecs = [_name_and_order(codec) for codec in sharding["index_codecs"]]
             usual &= index_codecs == [("bytes", "little"), ("crc32c", None)]
         name, order = _name_and_order(codecs[0])
         usual &= name == "bytes" and (order == sys.byteorder or np.dtype(array.dtype).itemsize == 1)
-        usual &= [codec["name"] for codec in codecs[1:]] in ([], ["blosc"], ["zstd"])
+        names = [codec["name"] for codec in codecs[1:]]
+        usual &= (names[:-1] if names[-1:] == ["crc32c"] else names) in ([], ["blosc"], ["zstd"])
         usual &= not values.get("storage_transformers")
         return cls(array, codecs[1:], sharding) if usual else None
 
@@ -199,7 +207,7 @@ class _Layout:
     def _file(self, place: tuple[int, ...]) -> str:
         return f"{self._folder}/{self._separator.join(('c', *map(str, place)))}"
 
-    def _from_blosc(self, encoded: bytes) -> Any:
+    def _from_blosc(self, encoded: Any) -> Any:
         """Decompressed, once the header has proved right: Blosc itself trusts it, and reads beyond what is cut off."""
         size = math.prod(self.chunks) * self.dtype.itemsize
         if len(encoded) < _BLOSC.size or _BLOSC.unpack_from(encoded) != (size, len(encoded)):
@@ -207,8 +215,31 @@ class _Layout:
         return _DECODER.decode(encoded)
 
     def decode(self, encoded: bytes) -> Array:
+        """The values of a chunk.
+
+        Raises:
+            ValueError, RuntimeError: if it is damaged.
+        """
+        encoded = _checked(encoded) if self.has_checksums else encoded
         values = np.frombuffer(self._decompress(encoded) if self._decompress else encoded, dtype=self.dtype)
         return values.reshape(self.chunks)
+
+
+def _codecs_of(values: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The codecs of chunks, none before Zarr v3; and how shards are made, if there are any."""
+    codecs = list(values.get("codecs", ()))
+    if len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed":
+        sharding = codecs[0]["configuration"]
+        return list(sharding["codecs"]), sharding
+    return codecs, None
+
+
+def _checked(encoded: bytes) -> bytes:
+    """What stands before a CRC-32C of four bytes, if that is right."""
+    content = encoded[:-4]
+    if google_crc32c.value(content) != int.from_bytes(encoded[-4:], "little"):
+        raise ValueError("the file is cut off or damaged: its checksum is another")
+    return content
 
 
 def _name_and_order(codec: dict[str, Any]) -> tuple[str, str | None]:

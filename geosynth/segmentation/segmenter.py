@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -150,7 +150,7 @@ def save_segmenter(path: Path, network: nn.Module, card: SegmenterCard) -> None:
         name: (value if name in running else value.half()).detach().cpu().contiguous()
         for name, value in network.state_dict().items()
     }
-    write_whole(path, save(tensors, metadata=card.to_metadata()))
+    write_whole(path, card.to_bytes(tensors))
 
 
 def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
@@ -166,6 +166,7 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
     path = Path(model)
     path = path / "model.safetensors" if path.is_dir() else path
     card = SegmenterCard.read(path)
+    SegmenterCard.verify(path)
     tensors = load_file(path)
     full = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     try:

@@ -14,7 +14,7 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from zarr.codecs import BloscCodec, GzipCodec, ShardingCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
 from geosynth.errors import RasterError
 from geosynth.raster.chunks import ChunkReader
@@ -26,6 +26,7 @@ COMPRESSORS: dict[str, Any] = {
     "lz4hc": BloscCodec(cname="lz4hc", shuffle="noshuffle"),
     "shuffled": BloscCodec(cname="zstd", shuffle="shuffle"),
     "zstd": ZstdCodec(level=1),
+    "checked": (BloscCodec(cname="lz4hc", shuffle="noshuffle"), Crc32cCodec()),
     "gzip": GzipCodec(),
 }
 LAYOUTS = list(itertools.product(COMPRESSORS, ["uint8", "int16", "float32"], [None, (2, 32, 32), (2, 16, 64)]))
@@ -110,7 +111,7 @@ def test_a_replaced_file_is_read_anew(tmp_path: Path, shards: tuple[int, ...] | 
 
 
 @pytest.mark.parametrize("shards", [None, (2, 32, 32)])
-@pytest.mark.parametrize("compressor", ["none", "lz4hc", "zstd"])
+@pytest.mark.parametrize("compressor", ["none", "lz4hc", "zstd", "checked"])
 @pytest.mark.parametrize("kept", [0, 3, 0.4])
 def test_a_damaged_file_is_named(tmp_path: Path, compressor: str, shards: tuple[int, ...] | None, kept: float) -> None:
     array, _ = make(tmp_path / "array", compressor, "uint8", shards)

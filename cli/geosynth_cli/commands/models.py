@@ -167,11 +167,18 @@ def info(
             help="A model, a segmenter, a store, a YAML of files or a raster; without it the embedded model."
         ),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all of it, compare checksums, and fail if it is damaged.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Show what a model, a segmenter, a store, data in place or a raster holds."""
     import geosynth
 
     show_warnings()
-    values = geosynth.info(file)
+    if verify:
+        with progress_bar("verify") as progress:
+            values = geosynth.info(file, verify=True, progress=progress)
+    else:
+        values = geosynth.info(file)
     (print_json if as_json else print_mapping)(values)

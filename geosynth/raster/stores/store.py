@@ -7,7 +7,10 @@ not stored; they read as nodata labels. Scenes in several CRSs lie in several st
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,12 @@ from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.mark import describe_mark, mark_of
-from geosynth.raster.remote import is_zarr, missing_package
+from geosynth.raster.remote import is_remote, is_zarr, missing_package
 from geosynth.raster.stores import layout
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress, Scene
 
 _VERSION = 2
+_DIGEST = "geosynth_sha256"
 
 
 class Store(PatchSource):
@@ -112,8 +116,7 @@ class Store(PatchSource):
         """
         group = zarr.open_group(str(path), mode="w", zarr_format=3)
         mark = mark_of(synthetic or {})
-        group.attrs.update(mark)
-        group.attrs["geosynth"] = {
+        values = {
             "version": _VERSION,
             "crs": geobox.crs.to_wkt() if geobox.crs else None,
             "transform": list(geobox.affine[:6]),
@@ -126,6 +129,7 @@ class Store(PatchSource):
             "fold_pixels": {},
             **({"synthetic": dict(synthetic)} if synthetic else {}),
         }
+        group.attrs.update({**mark, **_record(values)})
         edge = layout.shard_edge(len(band_names), dtype, chunk_size, shard_size)
         layout.create_image(group, geobox, band_names, dtype, chunk_size, edge)
         group["image"].attrs.update(mark)
@@ -204,14 +208,55 @@ class Store(PatchSource):
             class_pixels: of each fold and of "all", what `class_pixels` shall tell.
         """
         group = zarr.open_group(self.path, mode="r+", zarr_format=3)
-        group.attrs["geosynth"] = {
+        values = {
             **group.attrs["geosynth"],
             "scenes": [scene.to_values() for scene in scenes],
             "split": split.to_values(),
             "fold_pixels": {fold: list(pixels) for fold, pixels in class_pixels.items()},
+            "files": {name: self._count_files(name) for name in self._readers},
         }
+        group.attrs.update(_record(values))  # one writing of one file
         self.scenes, self.split = tuple(scenes), split
         self._keep_counts(class_pixels)
+
+    def _count_files(self, name: str) -> int:
+        """Of the shards of an array in a store on a disk; those that hold nothing are not stored."""
+        return sum(file.is_file() for file in (Path(self.path) / name / "c").rglob("*"))
+
+    def verify(self, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+        """Read all chunks, and compare checksums where the store has them.
+
+        Args:
+            progress: told blocks read and blocks in all.
+
+        Returns:
+            What was compared, and `damaged`: a line for each damage that was found.
+        """
+        attributes = dict(zarr.open_group(self.path, mode="r", zarr_format=3).attrs)
+        values, damaged = attributes["geosynth"], []
+        if attributes.get(_DIGEST, wanted := _record(values)[_DIGEST]) != wanted:
+            damaged.append(f"{self.path}: its record of grid, legend, scenes and split is not what was written")
+        if not is_remote(self.path):
+            for name, count in values.get("files", {}).items():
+                if (found := self._count_files(name)) != count:
+                    damaged.append(f"{self.path}/{name}: has {found} files, but {count} were written")
+        tasks = [(name, block) for block in self.shards() for name in self._readers]
+        front = {"image": [slice(0, len(self.band_names))]}
+
+        def check(task: tuple[str, Window]) -> str | None:
+            name, block = task
+            try:
+                self._readers[name].read(*front.get(name, []), *block.slices)
+            except RasterError as error:
+                return str(error)
+            return None
+
+        with ThreadPoolExecutor() as pool:
+            for done, fault in enumerate(pool.map(check, tasks), start=1):
+                damaged += [fault] if fault else []
+                progress(done, len(tasks))
+        has_checksums = all(reader.has_checksums for reader in self._readers.values())
+        return {"blocks": len(tasks), "checksums": "of each chunk" if has_checksums else "none", "damaged": damaged}
 
     def _keep_counts(self, class_pixels: Mapping[str, Sequence[int]]) -> None:
         """Take over what a finished store has counted; it names only folds that have pixels."""
@@ -235,6 +280,11 @@ class Store(PatchSource):
             self._group[name][window.slices] = values
         self.image[(slice(None), *window.slices)] = image
         self.labels[window.slices] = codes
+
+
+def _record(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes in which what only geosynth needs is kept, with its SHA-256."""
+    return {"geosynth": values, _DIGEST: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
 
 
 def create_group(path: str | Path, names: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from geosynth.grid.window import Window
 # that adds up to a hundredth of a pixel. Half a pixel is a real shift.
 _TOLERANCE = 0.05
 _SIZE_TOLERANCE = 1e-6
+_ROUNDING = 1e-8  # of a pixel's size
 _GSD_TOLERANCE = 0.05  # of the pixel size a model was trained on
 
 
@@ -54,8 +55,18 @@ def ground_sampling_distance(geobox: GeoBox) -> float | None:
     """Metres a pixel (the side of a square of its area); None without a projected CRS."""
     if geobox.crs is None or not geobox.crs.projected:
         return None
-    metres_per_unit: float = geobox.crs.proj.axis_info[0].unit_conversion_factor
-    return float(abs(geobox.affine.determinant) ** 0.5 * metres_per_unit)
+    return meant(abs(geobox.affine.determinant) ** 0.5) * metres_per_unit(geobox)
+
+
+def metres_per_unit(geobox: GeoBox) -> float:
+    """Of the coordinates of a projected CRS."""
+    return float(geobox.crs.proj.axis_info[0].unit_conversion_factor)
+
+
+def meant(size: float) -> float:
+    """The size of pixels without the rounding that files carry: 0.6 for 0.600000000599999."""
+    plain = float(f"{size:.6g}")
+    return plain if math.isclose(plain, size, rel_tol=_ROUNDING) else size
 
 
 def differing_pixel_size(geobox: GeoBox, metres: float | None) -> float | None:
@@ -88,9 +99,8 @@ def pixels_within(geobox: GeoBox, metres: float, what: str = "buffer") -> int:
         raise GridError(f"{what}: the grid has no projected CRS, so metres mean nothing here; say pixels, as in 64px")
     a = geobox.affine
     shortest = float(np.linalg.svd(np.array([[a.a, a.b], [a.d, a.e]]), compute_uv=False)[-1])
-    metres_per_unit: float = geobox.crs.proj.axis_info[0].unit_conversion_factor
     # 200 m at 0.5 m are 400 px, also where 0.5 was written as 0.4999999999.
-    return math.ceil(metres / (shortest * metres_per_unit) - _SIZE_TOLERANCE)
+    return math.ceil(metres / (shortest * metres_per_unit(geobox)) - _SIZE_TOLERANCE)
 
 
 def parse_distance(distance: float | str, what: str = "buffer") -> tuple[float, Literal["m", "px"]]:

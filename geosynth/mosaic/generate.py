@@ -30,7 +30,7 @@ from geosynth.mosaic.style import Files, Style, chosen_style, style_digest, styl
 from geosynth.parallel import open_client
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.cog import CogWriter, write_preview
-from geosynth.raster.label_files import choose_legend, open_labels
+from geosynth.raster.label_files import choose_legend, kept_tags, open_labels
 from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.mark import MARK
 from geosynth.raster.read import CACHE_BYTES, Raster, bounded_cache
@@ -316,7 +316,7 @@ def _write(
         bands.names,
         dtype=bands.dtype,
         masked=labelled < height * width,
-        tags=tags,
+        tags={**tags, **kept_tags(source.raster)},
         compress=settings.compress,
         folder=image.folder,
     )

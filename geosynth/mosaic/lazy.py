@@ -16,8 +16,9 @@ from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.legend import Legend
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.portable import PortablePainter
-from geosynth.raster.arrays import LabelArray, split_codes
-from geosynth.raster.labels import needed_around, to_indices
+from geosynth.raster.arrays import LabelArray
+from geosynth.raster.labels import needed_around, to_indices, whole_codes
+from geosynth.raster.read import has_data
 
 Chunks = list[list[npt.NDArray[Any]]]
 
@@ -105,7 +106,8 @@ class _Block:
                 assert common is not None
                 target = common.shift(-self.inside.row, -self.inside.column).slices
                 values[target] = chunk[common.shift(-piece.row, -piece.column).slices]
-        codes, valid = split_codes(values, self.nodata, self.name)
+        valid = has_data(values[np.newaxis], self.nodata)
+        codes = whole_codes(values, valid, self.name)
         if self.unknown == "error":
             without_class = valid & (self.legend.encode(codes) == self.legend.num_classes)
             found = np.unique(codes[without_class], return_counts=True)

@@ -17,7 +17,6 @@ from rioxarray.exceptions import MissingSpatialDimensionError
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
-from geosynth.raster.read import Array, Mask, has_data
 
 _UNEVEN = 0.05  # pixels that a coordinate may lie off its place, as in grid.alignment
 
@@ -73,26 +72,6 @@ def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]
     if step == 0 or not np.abs(places - even).max() <= _UNEVEN * abs(step):
         raise GridError(f"{name}: uneven coordinates along {dim!r}; resample it to a regular grid first")
     return float(places[0]), float(step)
-
-
-def split_codes(values: Array, nodata: float | None, name: str) -> tuple[Array, Mask]:
-    """Integer codes, and where there is data; both of the shape of `values`, (height, width).
-
-    Args:
-        values: of any dtype; NaN is never data.
-        nodata: value without a class, or None.
-        name: of the labels, for messages.
-
-    Raises:
-        DataError: if a value is not a whole number.
-    """
-    valid = has_data(values[np.newaxis], nodata)
-    if values.dtype.kind == "f":
-        fractions = valid & (values != np.round(values))
-        if fractions.any():
-            raise DataError(f"{name}: holds {values[fractions][0]:g}; class codes are whole numbers")
-        values = np.where(valid, values, 0).astype(np.int64)
-    return values, valid
 
 
 @dataclass(frozen=True)

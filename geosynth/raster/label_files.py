@@ -135,14 +135,25 @@ def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Le
 
 def class_table_of(raster: Raster) -> ClassTable:
     """What a raster says of its codes; of many tiles, what the first says. Empty where it says nothing."""
+    first = _first(raster)
+    if isinstance(first, RasterFile):
+        return read_class_table(first)
+    return first.class_table if isinstance(first, ZarrRaster) else {}
+
+
+def kept_tags(raster: Raster) -> dict[str, str]:
+    """Tags that a new raster on the grid of another one keeps: whether values are of areas or of points."""
+    first = _first(raster)
+    meaning = first.tags.get("AREA_OR_POINT") if isinstance(first, RasterFile) else None
+    return {"AREA_OR_POINT": meaning} if meaning == "Point" else {}
+
+
+def _first(raster: Raster) -> Raster:
+    """The file or array that a raster is made of; of many tiles, the first."""
     raster = unwarped(raster)
     if isinstance(raster, TileMosaic):
-        raster = raster.tiles[0]
-    if isinstance(raster, TileInMosaic):
-        raster = raster.tile
-    if isinstance(raster, RasterFile):
-        return read_class_table(raster)
-    return raster.class_table if isinstance(raster, ZarrRaster) else {}
+        return raster.tiles[0]
+    return raster.tile if isinstance(raster, TileInMosaic) else raster
 
 
 def check_label_output(out: Path, inputs: Sequence[object], *, overwrite: bool) -> None:

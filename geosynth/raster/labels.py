@@ -23,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 
 _SCAN_BLOCK = 2048
 _FILL_STEPS = 16
+_WHOLE = 2**53  # beyond it floats skip whole numbers
 _SURROUNDINGS = 1024  # pixels; more than the halo of any generator
 
 
@@ -37,7 +38,7 @@ class Survey(NamedTuple):
 
 
 class LabelRaster:
-    """A single-band integer raster and the legend that reads it."""
+    """A single-band raster of whole numbers, of any type, and the legend that reads it."""
 
     def __init__(
         self, source: str | Path | Raster, legend: Legend, *, unknown: Literal["error", "nodata"] = "error"
@@ -151,16 +152,43 @@ class LabelRaster:
             around, place = self.raster.mosaic, window.shift(self.raster.place.row, self.raster.place.column)
         inside = needed_around(place).intersection(around.window)
         assert inside is not None
-        codes, valid = around.read(inside)
-        indices, labelled = to_indices(codes[0], valid, inside, place, self.legend)
+        codes, valid = _read_codes(around, inside)
+        indices, labelled = to_indices(codes, valid, inside, place, self.legend)
         if around is not self.raster:
             labelled[own.shift(-window.row, -window.column).slices] &= self.raster.read(own)[1]
         return indices, labelled
 
     def read_codes(self, window: Window) -> tuple[Array, Mask]:
-        """Raw codes and where there is data, both (height, width), for a window inside the raster."""
-        values, valid = self.raster.read(window)
-        return values[0], valid
+        """Raw codes and where there is data, both (height, width), for a window inside the raster.
+
+        Raises:
+            DataError: if a value is not a whole number.
+        """
+        return _read_codes(self.raster, window)
+
+
+def _read_codes(raster: Raster, window: Window) -> tuple[Array, Mask]:
+    values, valid = raster.read(window)
+    return whole_codes(values[0], valid, raster.path), valid
+
+
+def whole_codes(values: Array, valid: Mask, name: str) -> Array:
+    """Integer codes of values that may be floats.
+
+    Args:
+        values: of any shape and number type.
+        valid: where there is data, of the same shape; floats become 0 elsewhere.
+        name: of the labels, for messages.
+
+    Raises:
+        DataError: if a value is not a whole number.
+    """
+    if values.dtype.kind != "f":
+        return values
+    fractions = valid & ((values != np.round(values)) | (np.abs(values) > _WHOLE))
+    if fractions.any():
+        raise DataError(f"{name}: holds {values[fractions][0]:g}; class codes are whole numbers")
+    return np.where(valid, values, 0).astype(np.int64)
 
 
 def to_indices(
@@ -218,10 +246,8 @@ def fill_holes(indices: npt.NDArray[np.uint8], hole: int, steps: int) -> npt.NDA
 def _check_is_labels(raster: Raster) -> None:
     if raster.count != 1:
         raise DataError(f"{raster.path}: has {raster.count} bands; a label raster has one band of class codes")
-    if not np.issubdtype(raster.dtype, np.integer):
-        raise DataError(
-            f"{raster.path}: holds {raster.dtype} values; a label raster holds integer class codes (gdal_translate -ot)"
-        )
+    if raster.dtype.kind not in "iuf":
+        raise DataError(f"{raster.path}: holds {raster.dtype} values; a label raster holds class codes, whole numbers")
 
 
 def _count(codes: Array) -> Iterator[tuple[int, int]]:

@@ -22,7 +22,7 @@ from rasterio.errors import RasterioError
 
 from geosynth.errors import GridError, RasterError, SettingsError
 from geosynth.grid import Window, ground_sampling_distance
-from geosynth.grid.alignment import same_crs
+from geosynth.grid.alignment import meant, metres_per_unit, same_crs
 from geosynth.raster.read import Array, Mask, Raster, check_inside
 
 Resampling = Literal["nearest", "mode"]
@@ -34,6 +34,7 @@ _RADIUS = {**IMAGE_METHODS, **LABEL_METHODS}
 
 _MAX_SOURCE = 2048  # pixels; side of what is read at once
 _POINTS = 33  # along a side: where the other CRS's curves are looked at
+_SLIVER = 0.01  # of a pixel: what files' rounding adds up to; no row of pixels is made for less
 _TOLERANCE = 1e-6  # of a pixel: what lies this near to a pixel's edge lies on it
 _NO_CRS = "EPSG:3857"  # stands for "one CRS, whichever": pixel coordinates need no other
 
@@ -108,7 +109,8 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
     """Class codes at `gsd` metres a pixel, on the lattice of that size; `source` itself if it has that size already.
 
     Pixel borders lie on multiples of the new size from the origin of the CRS (in the grid's own directions), so that
-    neighbouring rasters, resampled apart, stand on one grid. The new grid covers all of the old one.
+    neighbouring rasters, resampled apart, stand on one grid. The new grid covers the old one, but for slivers of less
+    than a hundredth of a pixel, which rounding in files makes; rounding is left out of pixel sizes too.
 
     Raises:
         SettingsError: if `how` is neither "nearest" nor "mode".
@@ -122,18 +124,19 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
     sides = math.hypot(t.a, t.d), math.hypot(t.b, t.e)
     if math.isclose(metres, gsd, rel_tol=_TOLERANCE) and math.isclose(*sides, rel_tol=_TOLERANCE):
         return source
-    size = gsd * math.sqrt(abs(t.determinant)) / metres  # in units of the CRS
-    factors = [side / size for side in sides]  # new pixels a source pixel
-    directions = Affine(t.a, t.b, 0, t.d, t.e, 0)
-    position = ~directions @ (t.c, t.f)  # of the source's first pixel, in its pixels from the origin of the CRS
-    starts, stops = [], []
-    for start, length, factor in zip(position, source.geobox.shape.xy, factors, strict=True):
-        starts.append(math.floor(start * factor + _TOLERANCE))
-        stops.append(math.ceil((start + length) * factor - _TOLERANCE))
-    lattice = directions @ Affine.scale(1 / factors[0], 1 / factors[1])
-    shape = (stops[1] - starts[1], stops[0] - starts[0])
-    grid = GeoBox(shape, lattice @ Affine.translation(*starts), source.geobox.crs)
-    return WarpedRaster(source, grid, how)
+    size = meant(meant(gsd) / metres_per_unit(source.geobox))  # in units of the CRS
+    along, down = (t.a / sides[0] * size, t.d / sides[0] * size), (t.b / sides[1] * size, t.e / sides[1] * size)
+    lattice = GeoBox((1, 1), Affine(along[0], down[0], 0, along[1], down[1], 0), source.geobox.crs)
+    columns, rows = np.array([0, source.geobox.shape.x]), np.array([0, source.geobox.shape.y])
+    (left, right), (top, bottom) = pixels_on(lattice, source.geobox, columns, rows)
+    first = math.floor(left + _SLIVER), math.floor(top + _SLIVER)
+    last = math.ceil(right - _SLIVER), math.ceil(bottom - _SLIVER)
+    shape = max(1, last[1] - first[1]), max(1, last[0] - first[0])
+    corner = lattice.affine @ first
+    if max(abs(left - first[0]), abs(top - first[1])) < _SLIVER:
+        corner = t.c, t.f  # not the same sum rounded otherwise
+    transform = Affine(along[0], down[0], corner[0], along[1], down[1], corner[1])
+    return WarpedRaster(source, GeoBox(shape, transform, source.geobox.crs), how)
 
 
 class _Axis(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 from geosynth.grid import BlockPlan, Window, absolute_origin, differing_pixel_size
 from geosynth.models.device import plain_memory_error
 from geosynth.raster.bands import open_bands
-from geosynth.raster.label_files import check_label_output, label_writer
+from geosynth.raster.label_files import check_label_output, kept_tags, label_writer
 from geosynth.raster.read import Raster, RasterFile, bounded_cache
 from geosynth.raster.stores.source import Progress
 from geosynth.raster.unfinished_image import UnfinishedImage
@@ -111,6 +111,7 @@ def _write(labels: UnfinishedImage, raster: Raster, segmenter: Segmenter) -> Non
         "GEOSYNTH_IMAGE": Path(raster.path).name,
         "GEOSYNTH_SEGMENTER": segmenter.path.name,
         "GEOSYNTH_SEGMENTER_SHA256": segmenter.sha256,
+        **kept_tags(raster),
     }
     with label_writer(labels.out, raster.geobox, segmenter.card.legend, tags, labels.folder) as write:
         for window in labels.plan:  # also those without data: the writer fills them with nodata

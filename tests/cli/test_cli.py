@@ -68,7 +68,7 @@ def test_generate_prints_the_path_and_warns_on_stderr(
         (["--labels", "labels.tif", "--block-size", "100"], "block_size"),
         (["--labels", "labels.tif", "--device", "warp9"], "warp9"),
         (["--labels", "labels.tif", "--compress", "jpeg"], "compress"),
-        (["--labels", "float.tif"], "integer class codes"),
+        (["--labels", "float.tif"], "float.tif: holds 0.5; class codes are whole numbers"),
         (["--labels", "unknown.tif"], "codes that legend 'chesapeake' does not know: 77 (4096 px)"),
         (["--labels", "labels.tif", "--out", "labels.tif"], "labels.tif: is an input too and would be lost"),
         (["--labels", "labels.tif", "--out", "float.tif"], "float.tif: exists already"),
@@ -85,7 +85,7 @@ def test_errors_are_one_line_and_leave_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_raster(draw_labels(64, 64))
-    write_raster(np.ones((64, 64), "float32"), "float.tif")
+    write_raster(np.full((64, 64), 0.5, "float32"), "float.tif")
     write_raster(np.full((64, 64), 77, "uint8"), "unknown.tif")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     result = run("generate", "--out", "image.tif", *arguments)

@@ -61,6 +61,18 @@ def test_the_grid_is_kept_exactly(name: str, write_raster: Write, tmp_path: Path
         assert result.shape == source.shape
 
 
+def test_values_of_points_stay_values_of_points(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    labels = write_raster(draw_labels(64, 64), transform=NORTH_UP)
+    with rasterio.open(labels, "r+") as dataset:
+        dataset.update_tags(AREA_OR_POINT="Point")
+    image = geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32)
+    with rasterio.open(labels) as source, rasterio.open(image) as result:
+        assert result.tags()["AREA_OR_POINT"] == source.tags()["AREA_OR_POINT"] == "Point"
+        assert result.transform == source.transform == NORTH_UP
+
+
 def test_without_crs_the_image_has_none_and_a_warning_says_so(
     write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -154,7 +166,7 @@ REFUSED = {
     "missing": (lambda write, tmp: tmp / "nowhere.tif", RasterError, "no such file"),
     "folder": (lambda write, tmp: tmp, RasterError, "is a folder"),
     "not a raster": (lambda write, tmp: _text(tmp / "text.tif"), RasterError, "cannot be opened as a raster"),
-    "float": (lambda write, tmp: write(np.ones((64, 64), "float32")), DataError, "float32"),
+    "float": (lambda write, tmp: write(np.full((64, 64), 0.5, "float32")), DataError, "whole numbers"),
     "several bands": (lambda write, tmp: write(np.ones((3, 64, 64), "uint8")), DataError, "3 bands"),
     "unknown codes": (lambda write, tmp: write(np.full((64, 64), 9, "uint8")), LegendError, r"9 \(4096 px\)"),
     "all nodata": (

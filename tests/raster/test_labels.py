@@ -152,12 +152,43 @@ def test_labels_without_any_class_are_refused(tmp_path: Path, fill: int) -> None
 
 @pytest.mark.parametrize(
     ("values", "complaint"),
-    [(np.ones((3, 8, 8), dtype=np.uint8), "3 bands"), (np.ones((8, 8), dtype=np.float32), "float32")],
-    ids=["colours", "floats"],
+    [(np.ones((3, 8, 8), dtype=np.uint8), "3 bands"), (np.ones((8, 8), dtype=np.complex64), "complex64")],
+    ids=["colours", "complex numbers"],
 )
 def test_what_is_no_label_raster(tmp_path: Path, values: np.ndarray, complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
         LabelRaster(write_raster(tmp_path / "image.tif", values, north_up()), CHESAPEAKE)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_floats_that_are_whole_numbers(tmp_path: Path, dtype: str) -> None:
+    """NaN has no class; a mosaic of tiles is read like a file."""
+    codes = random_codes(3, 40, 64).astype(dtype)
+    codes[np.random.default_rng(1).random(codes.shape) < 0.2] = np.nan
+    holes = np.isnan(codes)
+    whole = write_raster(tmp_path / "floats.tif", codes, north_up())
+    integers = write_raster(tmp_path / "codes.tif", np.where(holes, 15, codes).astype(np.uint8), north_up(), nodata=15)
+    (tmp_path / "tiles").mkdir()
+    write_raster(tmp_path / "tiles" / "a.tif", codes[:, :40], north_up())
+    write_raster(tmp_path / "tiles" / "b.tif", codes[:, 30:], north_up(30))
+    expected = LabelRaster(integers, CHESAPEAKE)
+    for path in (whole, tmp_path / "tiles"):
+        labels = LabelRaster(path, CHESAPEAKE)
+        assert labels.check_codes() == expected.check_codes()
+        for found, wanted in zip(
+            labels.read(Window(-3, -3, 30, 50)), expected.read(Window(-3, -3, 30, 50)), strict=True
+        ):
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("value", [1.5, 1e30])
+def test_floats_that_are_no_codes(tmp_path: Path, value: float) -> None:
+    codes = np.ones((8, 8), np.float32)
+    codes[3, 4] = value
+    with pytest.raises(
+        DataError, match=rf"floats\.tif: holds {value:g}; class codes are whole numbers".replace("+", ".")
+    ):
+        LabelRaster(write_raster(tmp_path / "floats.tif", codes, north_up()), CHESAPEAKE).survey()
 
 
 def test_declared_nodata_that_is_a_class_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

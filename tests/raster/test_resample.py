@@ -17,7 +17,7 @@ from geosynth.errors import GridError, SettingsError
 from geosynth.grid import Window, absolute_origin, ground_sampling_distance
 from geosynth.raster.read import Raster, RasterFile, open_raster
 from geosynth.raster.warp import WarpedRaster, resample_labels
-from rasters import UTM, north_up, random_codes, write_raster
+from rasters import UTM, ArrayRaster, north_up, random_codes, write_raster
 from strategies import few
 
 NODATA = 255
@@ -142,6 +142,28 @@ def test_neighbours_resampled_apart_agree(tmp_path: Path, how: str) -> None:
         assert row == 0
         inner = part.read(part.window)[0][0, :, 1:-1]  # pixels at the cut see half of what is there
         np.testing.assert_array_equal(inner, expected[:, column + 1 : column + 1 + inner.shape[1]])
+
+
+@pytest.mark.parametrize("gsd", [0.6, 0.6000000002999996, 0.600000000599999])
+@pytest.mark.parametrize("rounding", [0.0, 5e-11])
+def test_rounding_in_files_makes_no_slivers(tmp_path: Path, gsd: float, rounding: float) -> None:
+    corner = (266115.6, 4303356.0)  # multiples of 0.6
+    transform = Affine(0.2 + rounding, 0, corner[0], 0, -0.2 - rounding, corner[1])
+    raster = resample_labels(open_raster(write_raster(tmp_path / "a.tif", random_codes(0, 240, 240), transform)), gsd)
+    assert raster.geobox.shape == (80, 80)
+    assert raster.geobox.affine[:6] == (0.6, 0, corner[0], 0, -0.6, corner[1])
+
+
+def test_the_size_of_pixels_is_what_they_mean() -> None:
+    def metres(size: float, crs: str) -> float | None:
+        return ground_sampling_distance(GeoBox((4, 4), Affine(size, 0, 3e5, 0, -size, 4e6), crs))
+
+    assert metres(0.600000000599999, UTM) == 0.6
+    assert metres(1 / 3, UTM) == 1 / 3
+    assert metres(2.0000000002, "EPSG:2248") == pytest.approx(2 * 1200 / 3937, rel=1e-15)  # Maryland, in US survey feet
+    feet = GeoBox((300, 300), Affine(1, 0, 1.3e6, 0, -1, 4e5), "EPSG:2248")
+    raster = ArrayRaster(random_codes(0, 300, 300)[None], feet)
+    assert resample_labels(raster, 0.6096012192024384).geobox.affine[:6] == (2, 0, 1.3e6, 0, -2, 4e5)
 
 
 GRIDS = {

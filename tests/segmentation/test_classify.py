@@ -32,6 +32,8 @@ def scene(tmp_path_factory):
     valid = np.ones((height, width), dtype=bool)
     valid[:, 700:] = False
     path = write_raster(tmp_path_factory.mktemp("scene") / "scene.tif", image * valid, north_up(77, 33), nodata=0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(AREA_OR_POINT="Point")
     return path, labels, valid
 
 
@@ -45,6 +47,7 @@ def test_it_finds_the_classes_again_on_the_grid_of_the_image(scene, classified):
     with rasterio.open(path) as image, rasterio.open(classified) as found:
         assert (found.crs, found.transform, found.shape) == (image.crs, image.transform, image.shape)
         assert (found.count, found.dtypes[0], found.nodata) == (1, "uint8", 0)
+        assert found.tags()["AREA_OR_POINT"] == "Point"
         codes = found.read(1)
         assert found.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert set(np.unique(found.read(1, out_shape=(150, 550)))) <= {0, 10, 20, 30}

@@ -379,7 +379,7 @@ def generate(results: Results, side: int) -> None:
     import rasterio
     from affine import Affine
 
-    from geosynth.mosaic.generate import generate_file
+    import geosynth
 
     model = load_generator(None, DEVICE)
     codes = np.array([*model.card.legend.codes, 0], np.uint8)[label_raster(side)]
@@ -396,7 +396,7 @@ def generate(results: Results, side: int) -> None:
             marks.setdefault(stage, []).append(time.perf_counter())
 
         started = time.perf_counter()
-        generate_file(path, Path(folder) / "image.tif", model, GenerateSettings(device=DEVICE), progress=progress)
+        geosynth.generate(path, Path(folder) / "image.tif", model, GenerateSettings(device=DEVICE), progress=progress)
         took = time.perf_counter() - started
         results.add(f"generate/{side} px: Mpx/s", side**2 / took / 1e6)
         for stage, times in marks.items():

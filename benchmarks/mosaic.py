@@ -41,7 +41,7 @@ from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.grid import Window, absolute_origin
 from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
-from geosynth.mosaic.generate import generate_file
+from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, Painter, slices_in
 from geosynth.mosaic.style import style_length_pixels
 from geosynth.raster.labels import LabelRaster
@@ -98,7 +98,7 @@ def measure_speed(labels: Path, model: GeneratorModel, repetitions: int) -> dict
             run_network(painter, each, margin)
         for _ in range(repetitions):
             bare.append(timed(run_network, painter, inputs, painter.margin))
-            whole.append(timed(generate_file, labels, out, model, settings, overwrite=True))
+            whole.append(timed(generate, labels, out, model, settings, overwrite=True))
             narrow.append(timed(run_network, painter, inner, 0))
     return {
         "mpx_per_s": round(kept / 1e6 / statistics.median(whole), 4),
@@ -113,7 +113,7 @@ def measure_seams(labels: Path, model: GeneratorModel) -> dict[str, Any]:
     """Whether lines of cells and blocks show, against one pass over the whole raster."""
     with tempfile.TemporaryDirectory() as folder:
         images = [
-            read(generate_file(labels, Path(folder) / f"{size}.tif", model, GenerateSettings(block_size=size)))
+            read(generate(labels, Path(folder) / f"{size}.tif", model, GenerateSettings(block_size=size)))
             for size in (CELL, 640)
         ]
     source, painter = LabelRaster(labels, model.card.legend), painter_for(labels, model, GenerateSettings())

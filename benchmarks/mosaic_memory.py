@@ -55,7 +55,7 @@ def paint(labels: str, image: str) -> None:
     from geosynth.checkpoint import ModelCard, load_generator, save_generator
     from geosynth.config import GeneratorSettings
     from geosynth.models.generator import SpadeGenerator
-    from geosynth.mosaic.generate import generate_file
+    from geosynth.mosaic.generate import generate
 
     card = load_generator().card
     thin = {"base_width": 2, "max_multiple": 1, "hidden_channels": 2, "latent_size": 1, "noise_channels": 1}
@@ -67,7 +67,7 @@ def paint(labels: str, image: str) -> None:
         SpadeGenerator(settings),
         ModelCard(settings=settings, legend=card.legend, bands=card.bands, gsd=card.gsd),
     )
-    generate_file(labels, image, model)
+    generate(labels, image, model)
     print(round(peak()))
 
 

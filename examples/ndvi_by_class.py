@@ -32,7 +32,7 @@ def main() -> None:
     labels = rioxarray.open_rasterio(options.labels, chunks=pieces).squeeze("band", drop=True)
     real = rioxarray.open_rasterio(options.image, chunks=pieces, masked=True).sel(band=[options.red, options.nir])
 
-    synthetic = geosynth.generate(labels, options.model, legend=legend, seed=1).sel(band=["red", "nir"])
+    synthetic = geosynth.generate(labels, model=options.model, legend=legend, seed=1).sel(band=["red", "nir"])
     is_class = labels == xr.DataArray(list(legend.codes), coords={"class": list(legend.names)})
     ndvi = {
         name: (image[1] - image[0]) / (image[1] + image[0])

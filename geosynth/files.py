@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -162,19 +162,19 @@ def replace(new: Path, path: Path) -> None:
     Raises:
         OSError: if it cannot be moved there.
     """
-    aside = _aside(path)
+    old = aside(path)
     if not (new.is_dir() or path.is_dir()):
         new.replace(path)
         return
     try:
         if path.exists() or path.is_symlink():
-            delete(aside)
-            path.rename(aside)
+            delete(old)
+            path.rename(old)
         new.rename(path)
     except BaseException:
         restore(path)
         raise
-    delete(aside)
+    delete(old)
 
 
 def restore(path: Path) -> None:
@@ -183,11 +183,12 @@ def restore(path: Path) -> None:
     Raises:
         OSError: if it cannot be moved.
     """
-    if _aside(path).exists() and not path.exists():
-        _aside(path).rename(path)
+    if aside(path).exists() and not path.exists():
+        aside(path).rename(path)
 
 
-def _aside(path: Path) -> Path:
+def aside(path: Path) -> Path:
+    """Where a folder is while another one takes its place."""
     return path.with_name(f".{path.name}.replaced")
 
 
@@ -217,6 +218,13 @@ def read_values(path: Path, error: type[GeosynthError] = DataError) -> Any:
     except (OSError, ValueError, yaml.YAMLError) as cause:  # ValueError: bytes that are no text, impossible dates
         reason = getattr(cause, "strerror", None) or " ".join(str(cause).split())
         raise error(f"{path}: cannot be read as {kind}: {reason}") from cause
+
+
+def delete_sidecars(path: Path, kept: Collection[str] = ()) -> None:
+    """Remove what GDAL would believe of a raster that is replaced, but for files of names that are kept."""
+    for suffix in (".aux.xml", ".ovr", ".msk"):
+        if (sidecar := Path(f"{path}{suffix}")).name not in kept:
+            delete(sidecar)
 
 
 def sha256_of(*paths: str | Path) -> str:

@@ -5,7 +5,8 @@ Beside an output that is being made stands a hidden folder, `.NAME.unfinished`. 
 - `lock`: held by the process at work, and the last file to be removed;
 - `job.json`: all that the parts depend on;
 - `parts/`: a file for each finished part, whole or not at all;
-- `result`: the output itself while it is being made, if it is a folder;
+- `result`: the output itself while it is being made;
+- `finished`: written when all is made, and about to take its place: names of all outputs, and where they were made;
 - whatever else its maker needs meanwhile.
 """
 
@@ -26,7 +27,7 @@ from typing import Any, BinaryIO, Self
 import filelock
 
 from geosynth.errors import OutputError
-from geosynth.files import check_output, delete, parents_of, replace, restore, writing
+from geosynth.files import aside, check_output, delete, delete_sidecars, parents_of, replace, restore, writing
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +48,9 @@ class UnfinishedWork:
 
     Attributes:
         folder: of the work; it is there while the work is open, and afterwards if the work was interrupted.
-        result: a place in it where an output that is a folder can be made, see `finish`.
+        result: a place in it where the output can be made, and beside it what shall stand beside the output; see
+            `finish`.
+        is_finished: whether the outputs of the job that was opened have taken their places already.
         parts_are: what messages call the parts.
     """
 
@@ -57,6 +60,7 @@ class UnfinishedWork:
         self.out = out
         self.folder = out.absolute().with_name(f".{out.name}{_SUFFIX}")
         self.result = self.folder / _RESULT
+        self.is_finished = False
 
     def check(self, *, overwrite: bool) -> None:
         """As `check_output`; mends what a kill left that came while the work was being finished.
@@ -66,14 +70,20 @@ class UnfinishedWork:
         """
         if (self.folder / _FINISHED).exists():
             with suppress(OutputError), self._locked():
-                if self._is_finished():
+                if self._mend():
                     self._remove()
-                else:
-                    restore(self.out)
         check_output(self.out, overwrite=overwrite)
 
+    def was_finishing(self) -> bool:
+        """Whether a kill came after some output had taken its place; then all others do so now."""
+        if not (self.folder / _FINISHED).exists():
+            return False
+        with suppress(OutputError), self._locked():
+            return self._mend()
+        return False
+
     @contextmanager
-    def open(self, job: Mapping[str, Any], total: int | None = None) -> Iterator[Self]:
+    def open(self, job: Mapping[str, Any], total: int | None = None, *, keep_finished: bool = False) -> Iterator[Self]:
         """Take the work for this process; parts of another job are thrown away, and a warning says what differs.
 
         When the context is left without an error, the folder goes. After an error or an interrupt it stays, and a
@@ -82,6 +92,8 @@ class UnfinishedWork:
         Args:
             job: all that the parts depend on, by the names that users know, as plain values of JSON.
             total: number of parts; for the warning.
+            keep_finished: outputs of the same job that took their places before a kill came stand, and `is_finished`
+                tells so; without it they are made anew.
 
         Raises:
             OutputError: if another process is at work, the folder cannot be written, or one of its name is not ours.
@@ -90,12 +102,19 @@ class UnfinishedWork:
             self._refuse_foreign()
             try:
                 with writing(self.out):
-                    self._begin(json.loads(json.dumps(job)))
+                    self._begin(json.loads(json.dumps(job)), keep_finished)
                 yield self
-            except BaseException:
+            except BaseException as error:
                 self._keep(total)
+                if isinstance(error, OutputError) and (named := self._named(str(error))) != str(error):
+                    raise OutputError(named) from error
                 raise
             self._remove()
+
+    def _named(self, message: str) -> str:
+        """A message in which what is being made is called by the name that it will get."""
+        message = message.replace(str(self.result), str(self.out))
+        return message.replace(str(self.result.with_suffix("")), str(self.out.with_suffix("")))
 
     def _keep(self, total: int | None) -> None:
         """What an error or an interrupt leaves: finished parts, also of unfinished works within this one."""
@@ -166,24 +185,59 @@ class UnfinishedWork:
         with writing(self.out):
             self._empty()
 
-    def finish(self) -> None:
+    def finish(self, *beside: str) -> None:
         """Let `result` take the output's place; what was there is lost only after that.
+
+        Args:
+            beside: names of more that was made beside `result`, and shall stand beside the output. A kill between two
+                of them is mended by `was_finishing`.
 
         Raises:
             OutputError: if it cannot be moved there; what was there still is.
         """
+        made = {name: self.result.with_name(name) for name in beside} | {self.out.name: self.result}
+        outputs = {name: str(path.relative_to(self.folder)) for name, path in made.items()}
         mark = self.folder / _FINISHED
         with writing(self.out):
-            mark.touch()
+            mark.write_text(json.dumps(outputs), encoding="utf-8")
             try:
-                replace(self.result, self.out)
+                self._move(outputs)
             except BaseException:
-                mark.unlink()
+                if len(self._left(outputs)) == len(outputs):
+                    mark.unlink()
                 raise
 
-    def _is_finished(self) -> bool:
-        """Whether a kill came between `finish` and the removal of the folder."""
-        return (self.folder / _FINISHED).exists() and not self.result.exists()
+    def _left(self, outputs: Mapping[str, str]) -> dict[Path, Path]:
+        """Outputs that have not taken their places yet, and these."""
+        places = {self.folder / made: self.out.with_name(name) for name, made in outputs.items()}
+        return {made: place for made, place in places.items() if made.exists()}
+
+    def _move(self, outputs: Mapping[str, str]) -> None:
+        """Outputs to their places; what GDAL would believe of older ones goes."""
+        for made, place in self._left(outputs).items():
+            delete_sidecars(place, kept=outputs)
+            replace(made, place)
+
+    def _mend(self) -> bool:
+        """Ends a `finish` that was killed when one output at least had taken its place, and tells whether there is one.
+
+        One that had not begun to is undone.
+        """
+        mark = self.folder / _FINISHED
+        try:
+            outputs = json.loads(mark.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # the second: killed while it was written
+            outputs = {}
+        places = [self.out.with_name(name) for name in outputs]
+        if len(self._left(outputs)) == len(outputs):
+            for place in places:
+                restore(place)
+            mark.unlink(missing_ok=True)
+            return False
+        self._move(outputs)
+        for place in places:
+            delete(aside(place))
+        return all(place.exists() for place in places)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -199,14 +253,14 @@ class UnfinishedWork:
         if names and _PARTS not in names:
             raise OutputError(f"{self.folder}: is in the way, and not unfinished work of geosynth; move it")
 
-    def _begin(self, job: dict[str, Any]) -> None:
-        known = self._known_job()
-        if known == job and not self._is_finished():
-            (self.folder / _FINISHED).unlink(missing_ok=True)
+    def _begin(self, job: dict[str, Any], keep_finished: bool) -> None:
+        known, finished = self._known_job(), self._mend()
+        self.is_finished = keep_finished and finished and known == job
+        if known == job and finished == self.is_finished:
             for leftover in [*self.folder.glob("*.partial*"), *(self.folder / _PARTS).glob("*.partial")]:
                 delete(leftover)  # half-written
             return
-        if known is not None and self.done() and not self._is_finished():
+        if known is not None and self.done() and not finished:
             differing = _differences(known, job)
             _LOG.warning("%s: unfinished work with other %s is thrown away; starting afresh", self.out, differing)
         self._empty()

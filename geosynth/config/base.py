@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -27,6 +29,37 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise SettingsError(_first_line(cls.__name__, error)) from error
+
+    @classmethod
+    def changed(cls, settings: Self | None, changes: dict[str, Any]) -> Self:
+        """Settings, or the default ones, with single ones given by name.
+
+        Raises:
+            SettingsError: if these are no such settings, there is none of a name, or its value cannot be.
+        """
+        if not isinstance(settings, cls | None):
+            raise SettingsError(f"settings: {cls.__name__} are needed, not {type(settings).__name__}")
+        settings = settings or cls()
+        return cls.parse({**settings.model_dump(), **changes}) if changes else settings
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def takes(settings: type[Settings]) -> Callable[[Function], Function]:
+    """Shows `inspect.signature`, and what asks it, each of the settings that a function takes as `**changes`."""
+
+    def show(function: Function) -> Function:
+        signature = inspect.signature(function)
+        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        single = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+            for name, field in settings.model_fields.items()
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *single])  # type: ignore[attr-defined]
+        return function
+
+    return show
 
 
 def _first_line(owner: str, error: ValidationError) -> str:

@@ -48,6 +48,14 @@ class GenerateSettings(Settings):
     """
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
     """Compression of the GeoTIFF."""
+    unknown: Literal["error", "nodata"] = "error"
+    """Codes that the legend does not know are an error, or no data."""
+    resample: Literal["mode", "nearest"] | None = None
+    """How labels of another pixel size are brought to the model's; the image then has that grid. None: they are not."""
+    preview: bool = False
+    """Whether to write a PNG beside the image."""
+    stac: bool = False
+    """Whether to write a STAC item beside the image."""
 
 
 class EvaluateSettings(Settings):

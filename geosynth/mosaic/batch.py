@@ -6,22 +6,26 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
+from geosynth.config.base import takes
 from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError
 from geosynth.files import refuse_inputs
+from geosynth.legend import Legend
 from geosynth.mosaic.generate import (
-    FileOptions,
+    Labels,
     Model,
+    as_files,
     check_places,
     engine,
-    generate_file,
     is_zarr_name,
+    opened,
+    paint_image,
     resampled,
+    silent,
 )
 from geosynth.mosaic.pipeline import Progress
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
@@ -37,9 +41,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _OF_ONE_FILE = (RasterError, DataError, GridError, LegendError)  # what does not stop the others
 
-Labels = str | Path | Sequence[str | Path]
 
-
+@takes(GenerateSettings)
 def generate_many(
     labels: Labels,
     out: str | Path,
@@ -48,13 +51,15 @@ def generate_many(
     *,
     each: bool = False,
     samples: int = 1,
+    legend: str | Path | Legend | None = None,
     style: Style = None,
     style_labels: Files = None,
+    overwrite: bool = False,
     client: Client | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
-    **options: Unpack[FileOptions],
+    progress: Progress = silent,
+    **changes: Any,
 ) -> list[Path]:
     """Paint several images one after the other: one for each label file, or several realisations, or both.
 
@@ -63,20 +68,22 @@ def generate_many(
     is painted with its neighbours in sight, and they are the cuttings of the mosaic's image.
 
     Args:
-        labels: see `open_labels`; a folder, glob or list is one mosaic, or many files with `each`.
+        labels: see `generate`; a folder, glob or list is one mosaic, or many files with `each`.
         out: the image; with `each` the folder of the images, which have the names of the label files.
-        model: a file made by `train`, or one already loaded; None for the embedded default.
+        model: see `generate`.
         settings: of all images; with samples, the seed of the first.
         each: paint file by file, each on its own grid.
         samples: realisations of each image. If there are several, their names end in _0, _1, ..., and their seeds are
             `sample_seeds`; of a Zarr store, they are its dimension `sample`.
-        style: of all images, as for `generate`.
-        style_labels: as for `generate`.
-        client: as for `generate`.
-        scheduler: as for `generate`.
-        workers: as for `generate`.
+        legend: see `generate`, as for all below.
+        style: of all images.
+        style_labels: of the style.
+        overwrite: replace existing outputs.
+        client: of a Dask cluster.
+        scheduler: of a Dask cluster.
+        workers: of this machine.
         progress: called with (what is done to which image, done, to do).
-        **options: `legend`, `unknown`, `resample`, `preview`, `stac`, `overwrite`, as for `generate`.
+        **changes: single settings by name.
 
     Returns:
         the images, file by file, their samples together.
@@ -85,73 +92,52 @@ def generate_many(
         DataError: with `each`, after the last file, if some failed: it names them. A warning says why, at once.
         GeosynthError: as `generate`.
     """
-    settings, out = settings or GenerateSettings(), Path(out)
-    if samples < 1:
-        raise SettingsError(f"samples: at least one realisation, got {samples}")
+    settings, out = GenerateSettings.changed(settings, changes), Path(out)
+    if not isinstance(samples, int) or samples < 1:
+        raise SettingsError(f"samples: at least one realisation, got {samples!r}")
     _refuse_among_labels(labels, out if each else out.parent)
-    files = label_files(labels) if each else []
+    files = label_files(as_files(labels)) if each else []
     images = _names(files, out) if each else [out]
-    inputs: list[object] = [*files, labels, model, *style_files(style, style_labels), options.get("legend")]
+    inputs: list[object] = [*files, labels, model, legend, *style_files(style, style_labels)]
     for image in images:
         for sample in range(samples):
             refuse_inputs(image if samples == 1 else _sample_name(image, sample, samples), inputs)
     joined = samples > 1 and not each and is_zarr_name(out)
-    overwrite = options.get("overwrite", False)
-    if joined:
-        check_places(
-            out,
-            [labels, model, *style_files(style, style_labels), options.get("legend")],
-            preview=options.get("preview", False),
-            stac=options.get("stac", False),
-            overwrite=overwrite,
-        )
-    with engine(model, settings, client, scheduler, workers) as (chosen, settled, executor):
-        if not each and samples == 1:
-            one = labels if isinstance(labels, str | Path) else open_labels(labels)
-            return [
-                generate_file(
-                    one,
-                    out,
-                    chosen,
-                    settled,
-                    style=style,
-                    style_labels=style_labels,
-                    executor=executor,
-                    progress=progress,
-                    **options,
-                )
-            ]
-        loaded = chosen if isinstance(chosen, GeneratorModel) else load_generator(chosen, settled.device)
-        z = chosen_style(style, style_labels, loaded, settled, options.get("legend"))
+    if joined or (samples == 1 and not each):
+        check_places(out, inputs, settings, overwrite=overwrite)
+    raster = None if each else opened(labels)  # before a model is loaded
+    with engine(model, settings, client, scheduler, workers) as (loaded, settled, executor):
+        chosen = chosen_style(style, style_labels, loaded, settled, legend)
 
-        def paint(source: Raster, image: Path, skip_finished: bool = not overwrite) -> Iterator[Path]:
+        def paint(
+            source: Raster, image: Path, *, anew: bool = overwrite, stands: bool = not overwrite
+        ) -> Iterator[Path]:
             for sample, seed in enumerate(sample_seeds(settled.seed, samples)):
                 name = image if samples == 1 else _sample_name(image, sample, samples)
-                own = settled.model_copy(update={"seed": seed})
-                yield generate_file(
+                yield paint_image(
                     source,
                     name,
                     loaded,
-                    own,
-                    style=z,
-                    skip_finished=skip_finished,
+                    settled.model_copy(update={"seed": seed}),
+                    legend=legend,
+                    style=chosen,
+                    overwrite=anew,
+                    skip_finished=stands,
                     executor=executor,
-                    progress=_named(progress, name),
-                    **options,
+                    progress=progress if raster is not None and samples == 1 else _named(progress, name),
                 )
 
-        if each:
+        if raster is None:
             return list(_paint_each(files, images, paint))
-        raster = open_labels(labels)
+        if samples == 1:
+            return list(paint(raster, out, stands=False))
+        raster = resampled(raster, loaded, settled)
         if not joined:
             return list(paint(raster, out))
-        if (how := options.pop("resample", None)) is not None:
-            raster = resampled(raster, loaded, how)
-        options["overwrite"] = True  # of a realisation that was made of other things
         work = UnfinishedWork(out)
         with work.open({"samples": "several"}, total=samples):
             parts = []
-            for part in paint(raster, work.folder / "sample.zarr", skip_finished=True):
+            for part in paint(raster, work.folder / "sample.zarr", anew=True, stands=True):  # of other things: anew
                 work.record(part.name)
                 parts.append(part)
             join_samples(parts, out, raster.geobox, work.folder)

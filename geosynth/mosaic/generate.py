@@ -8,20 +8,23 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import psutil
 import torch
 import xarray as xr
 from odc.geo.geobox import GeoBox
+from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
+from geosynth.config.base import takes
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import BlockPlan, absolute_origin, differing_pixel_size, ground_sampling_distance
 from geosynth.legend import Legend
+from geosynth.models.looks import Look
 from geosynth.mosaic.blend import KEPT_BYTES, make_painter
 from geosynth.mosaic.lazy import lazy_image
 from geosynth.mosaic.painter import CELL, Painter
@@ -30,93 +33,82 @@ from geosynth.mosaic.style import Files, Style, chosen_style, style_digest, styl
 from geosynth.parallel import open_client
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.cog import CogWriter, write_preview
-from geosynth.raster.label_files import choose_legend, kept_tags, open_labels
+from geosynth.raster.label_files import choose_legend, kept_tags, open_labels, raster_files
 from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.mark import MARK
 from geosynth.raster.read import CACHE_BYTES, Raster, bounded_cache
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished_image import UnfinishedImage
-from geosynth.raster.warp import Resampling, resample_labels
+from geosynth.raster.warp import resample_labels
 from geosynth.raster.zarr_image import ZarrImageWriter, image_tags, is_generated
+from geosynth.unfinished import UnfinishedWork
 from geosynth.version import __version__
 
 if TYPE_CHECKING:
     from distributed import Client
 
+Labels = str | Path | Sequence[str | Path] | Raster | xr.DataArray
 Model = str | Path | GeneratorModel | None
-Unknown = Literal["error", "nodata"]
 
 _LOG = logging.getLogger(__name__)
 
 
-def _silent(stage: str, done: int, total: int) -> None:
+def silent(stage: str, done: int, total: int) -> None:
     """No progress to show."""
 
 
 @overload
-def generate(
-    labels: xr.DataArray,
-    model: Model = None,
-    settings: GenerateSettings | None = None,
-    *,
-    legend: str | Path | Legend | None = None,
-    unknown: Unknown = "error",
-    style: Style = None,
-    style_labels: Files = None,
-    **changes: Any,
-) -> xr.DataArray: ...
+def generate(labels: Labels, out: None = None, model: Model = None, **options: Any) -> xr.DataArray: ...
 @overload
 def generate(
-    labels: str | Path | Raster,
+    labels: Labels,
     out: str | Path,
     model: Model = None,
     settings: GenerateSettings | None = None,
+    **options: Any,
+) -> Path: ...
+@takes(GenerateSettings)
+def generate(
+    labels: Labels,
+    out: str | Path | None = None,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
     *,
     legend: str | Path | Legend | None = None,
-    unknown: Unknown = "error",
     style: Style = None,
     style_labels: Files = None,
-    resample: Resampling | None = None,
-    preview: bool = False,
-    stac: bool = False,
     overwrite: bool = False,
     client: Client | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
-    progress: Progress = ...,
+    progress: Progress = silent,
     **changes: Any,
-) -> Path: ...
-def generate(labels: Any, *arguments: Any, **keywords: Any) -> Any:  # noqa: D417 - the overloads name them
+) -> Path | xr.DataArray:
     """Paint an image for labels, on exactly their grid.
 
-    `generate(file, out)` writes the image as a Cloud Optimized GeoTIFF, or as a Zarr store where `out` ends in .zarr.
-    `generate(array)` gives it as a lazy `xarray.DataArray` whose blocks are painted when they are computed; its pixels
+    `generate(labels, out)` writes the image as a Cloud Optimized GeoTIFF, or as a Zarr store where `out` ends in .zarr.
+    `generate(labels)` gives it as a lazy `xarray.DataArray` whose blocks are painted when they are computed; its pixels
     are those of the file.
 
     Args:
-        labels: a raster of class codes: a file (GeoTIFF, COG, VRT, Zarr, folder or glob of tiles), or an array with
-            coordinates y and x; `.rio.crs` and `.rio.nodata` are respected.
-        out: for a file: the image, a name that ends in .tif or .zarr; appears when it is whole. Finished blocks are
-            kept in a hidden folder beside it meanwhile: an interrupted call, repeated, goes on where it stopped, and
-            gives the same bytes.
+        labels: a raster of class codes: a file (GeoTIFF, COG, VRT, Zarr, folder, glob or list of tiles), or an array
+            with coordinates y and x; `.rio.crs` and `.rio.nodata` are respected.
+        out: the image, a name that ends in .tif or .zarr; appears when it is whole, with what stands beside it.
+            Finished blocks are kept in a hidden folder beside it meanwhile: an interrupted call, repeated, goes on
+            where it stopped, and gives the same bytes. None for a lazy array.
         model: a file made by `train`, or one already loaded (and used where it is); None for the embedded default.
-        settings: seed, block size, ...
+        settings: seed, block size, ...; see `GenerateSettings`.
         legend: of the labels, if their codes are not the model's; classes are matched by name. "from-raster", for a
             file: its own class table.
-        unknown: codes that the legend does not know are an "error", or "nodata".
         style: an image or several to take the look of the classes from, or a `Look`, instead of the settings' `look`;
             for a generator with a latent, (latent_size,) of the whole image instead of the seed's.
         style_labels: label rasters of the images that the look is taken from, one each, with the codes of `legend`:
             then each class has the look of its own pixels. Without them the image as a whole tells.
-        resample: for a file: "nearest" or "mode" brings labels of another pixel size to the model's; the image then has
-            that grid.
-        preview: for a file: also write a PNG beside the image.
-        stac: for a file: also write a STAC item beside the image.
-        overwrite: for a file: replace an existing output.
-        client: for a file: a `distributed.Client`, whose workers paint.
-        scheduler: for a file: the address of a Dask scheduler, whose workers paint.
-        workers: for a file: number of processes to start on this machine, which paint.
-        progress: for a file: called with ("checking", "painting" or "writing", blocks done, blocks to do).
+        overwrite: replace an existing output.
+        client: a `distributed.Client`, whose workers paint.
+        scheduler: the address of a Dask scheduler, whose workers paint.
+        workers: number of processes to start on this machine, which paint.
+        progress: called with ("checking", "painting" or "writing", parts done, parts to do).
         **changes: single settings by name, as `seed=3`.
 
     Returns:
@@ -125,170 +117,183 @@ def generate(labels: Any, *arguments: Any, **keywords: Any) -> Any:  # noqa: D41
 
     Raises:
         GeosynthError: one line. For a file before any work starts, with nothing left behind, but for OutputError and
-            ClusterError, after which finished blocks are kept; for an array, codes are checked when a block is
+            ClusterError, after which finished blocks are kept; for a lazy array, codes are checked when a block is
             computed.
     """
-    return (_array if isinstance(labels, xr.DataArray) else _file)(labels, *arguments, **keywords)
-
-
-def _array(
-    labels: xr.DataArray,
-    model: Model = None,
-    settings: GenerateSettings | None = None,
-    *,
-    legend: str | Path | Legend | None = None,
-    unknown: Unknown = "error",
-    style: Style = None,
-    style_labels: Files = None,
-    **changes: Any,
-) -> xr.DataArray:
-    settings = changed(settings, changes)
-    if not isinstance(model, GeneratorModel):
-        model = load_generator(model, settings.device)
-    target = model.card.legend
-    reader = target if legend is None else Legend.load(legend).translation_to(target)
-    style = chosen_style(style, style_labels, model, settings, legend)
-    source = LabelArray.of(labels, settings.block_size)
-    style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
-    painter = make_painter(model, settings, style_length, style)
-    attributes = provenance(painter, source.name, reader) | MARK
-    return lazy_image(source, painter, reader, choose_block_size(painter), attributes, unknown)
-
-
-def _file(
-    labels: str | Path | Raster,
-    out: str | Path,
-    model: Model = None,
-    settings: GenerateSettings | None = None,
-    *,
-    legend: str | Path | Legend | None = None,
-    unknown: Unknown = "error",
-    style: Style = None,
-    style_labels: Files = None,
-    resample: Resampling | None = None,
-    preview: bool = False,
-    stac: bool = False,
-    overwrite: bool = False,
-    client: Client | None = None,
-    scheduler: str | None = None,
-    workers: int | None = None,
-    progress: Progress = _silent,
-    **changes: Any,
-) -> Path:
-    with engine(model, changed(settings, changes), client, scheduler, workers) as (ready, settled, executor):
-        return generate_file(
-            labels,
+    settings = GenerateSettings.changed(settings, changes)
+    if isinstance(out, GeneratorModel) or Path(out or "").suffix == ".safetensors":
+        raise SettingsError("the second argument of generate is the image to write; say model=... for the model")
+    if out is None:
+        if settings.preview or settings.stac or overwrite or (client, scheduler, workers) != (None, None, None):
+            raise SettingsError(
+                "preview, stac, overwrite, client, scheduler and workers are of an image that is written: say its name"
+            )
+        return _lazy(labels, model, settings, legend, style, style_labels)
+    out = Path(out)
+    inputs = [labels, model, legend, *style_files(style, style_labels)]
+    check_places(out, inputs, settings, overwrite=overwrite)
+    raster = opened(labels)  # before a model is loaded
+    if settings.stac:
+        check_can_be_item(raster)
+    with engine(model, settings, client, scheduler, workers) as (loaded, settings, executor):
+        chosen = chosen_style(style, style_labels, loaded, settings, legend)
+        return paint_image(
+            raster,
             out,
-            ready,
-            settled,
+            loaded,
+            settings,
             legend=legend,
-            unknown=unknown,
-            style=style,
-            style_labels=style_labels,
-            resample=resample,
-            preview=preview,
-            stac=stac,
+            style=chosen,
             overwrite=overwrite,
             executor=executor,
             progress=progress,
         )
 
 
-def changed(settings: GenerateSettings | None, changes: dict[str, Any]) -> GenerateSettings:
-    """The settings, with single ones given by name.
+def opened(labels: Labels) -> Raster:
+    """Labels of any kind as a raster."""
+    if isinstance(labels, xr.DataArray):
+        return LabelArray.of(labels)
+    if isinstance(labels, Raster):
+        return labels
+    return open_labels(as_files(labels))
+
+
+def as_files(labels: object) -> str | Path | Sequence[str | Path]:
+    """Labels that are files, a folder or a glob.
 
     Raises:
-        SettingsError: if there is no such setting, or its value cannot be.
+        SettingsError: if they are something else.
     """
-    settings = settings or GenerateSettings()
-    return GenerateSettings.parse({**settings.model_dump(), **changes}) if changes else settings
+    if isinstance(labels, str | Path) or (
+        isinstance(labels, Sequence) and all(isinstance(one, str | Path) for one in labels)
+    ):
+        return labels
+    raise SettingsError(f"labels: files, a raster or an xarray.DataArray are needed, not {type(labels).__name__}")
+
+
+def _lazy(
+    labels: Labels,
+    model: Model,
+    settings: GenerateSettings,
+    legend: str | Path | Legend | None,
+    style: Style,
+    style_labels: Files,
+) -> xr.DataArray:
+    raster = opened(labels)
+    model = loaded_model(model, settings.device)
+    raster = resampled(raster, model, settings)
+    reader = choose_legend(raster, legend, model.card.legend)
+    chosen = chosen_style(style, style_labels, model, settings, legend)
+    painter = painter_for(raster.geobox, model, settings, chosen)
+    source = raster if isinstance(raster, LabelArray) else LabelArray.of_raster(raster, settings.block_size)
+    attributes = provenance(painter, source.name, reader) | MARK
+    return lazy_image(source, painter, reader, choose_block_size(painter), attributes, settings.unknown)
+
+
+def loaded_model(model: Model, device: str = "cpu") -> GeneratorModel:
+    """A model, as it is or from its file.
+
+    Raises:
+        CheckpointError: if the file is no model.
+        SettingsError: if it is neither.
+    """
+    if not isinstance(model, str | Path | GeneratorModel | None):
+        raise SettingsError(f"model: a file or a loaded model is needed, not {type(model).__name__}")
+    return model if isinstance(model, GeneratorModel) else load_generator(model, device)
 
 
 @contextlib.contextmanager
 def engine(
     model: Model, settings: GenerateSettings, client: Client | None, scheduler: str | None, workers: int | None
-) -> Iterator[tuple[Model, GenerateSettings, Executor]]:
-    """Model, settings and executor for `generate_file`, by what a user says of a cluster: see `open_client`.
+) -> Iterator[tuple[GeneratorModel, GenerateSettings, Executor]]:
+    """Model, settings and executor for `paint_image`, by what a user says of a cluster: see `open_client`.
 
     For a cluster the model is loaded here without the device, which the workers have, and the precision "auto" is
     decided by them, for all alike.
     """
     with open_client(client, scheduler, workers) as running:
         if running is None:
-            yield model, settings, paint_blocks
+            yield loaded_model(model, settings.device), settings, paint_blocks
             return
         from geosynth.mosaic.portable import paint_on_cluster, settle_precision  # takes a second to import
 
-        loaded = model if isinstance(model, GeneratorModel) else load_generator(model)
-        yield loaded, settle_precision(settings, running), partial(paint_on_cluster, running)
+        yield loaded_model(model), settle_precision(settings, running), partial(paint_on_cluster, running)
 
 
-class FileOptions(TypedDict, total=False):
-    """Options of images that are written to files, as `generate` describes them."""
-
-    legend: str | Path | Legend | None
-    unknown: Unknown
-    resample: Resampling | None
-    preview: bool
-    stac: bool
-    overwrite: bool
+def block_plan(geobox: GeoBox, block_size: int) -> BlockPlan:
+    """The blocks of a grid."""
+    height, width = geobox.shape
+    return BlockPlan(height, width, absolute_origin(geobox), block_size)
 
 
-def generate_file(
-    labels: str | Path | Raster,
-    out: str | Path,
-    model: Model = None,
-    settings: GenerateSettings | None = None,
+def painter_for(
+    geobox: GeoBox, model: GeneratorModel, settings: GenerateSettings, style: Tensor | Look | None = None
+) -> Painter:
+    """The painter of a grid: see `make_painter`."""
+    length = style_length_pixels(settings.style_length, geobox, model.card.settings.start)
+    return make_painter(model, settings, length, style)
+
+
+def paint_image(
+    raster: Raster,
+    out: Path,
+    model: GeneratorModel,
+    settings: GenerateSettings,
     *,
     legend: str | Path | Legend | None = None,
-    unknown: Unknown = "error",
-    style: Style = None,
-    style_labels: Files = None,
-    resample: Resampling | None = None,
-    preview: bool = False,
-    stac: bool = False,
+    style: Tensor | Look | None = None,
     overwrite: bool = False,
     skip_finished: bool = False,
     executor: Executor = paint_blocks,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Path:
     """Paint one image into a file; `generate` describes the arguments, the result and the errors.
 
     With `skip_finished` an existing image stands if it was made from the same things; any other is an error, unless
     `overwrite` is said too. The executor paints blocks and yields their numbers in any order, see `paint_blocks`.
     """
-    settings = settings or GenerateSettings()
-    out = Path(out)
-    inputs = [labels, model, legend, *style_files(style, style_labels)]
-    check_places(out, inputs, preview=preview, stac=stac, overwrite=overwrite or skip_finished)
-    raster = open_labels(labels) if isinstance(labels, str | Path) else labels  # before a model is loaded
-    if stac:
+    check_places(out, raster_files(raster), settings, overwrite=overwrite or skip_finished)
+    if settings.stac:
         check_can_be_item(raster)
-    if not isinstance(model, GeneratorModel):
-        model = load_generator(model, settings.device)
-    if resample is not None:
-        raster = resampled(raster, model, resample)
-    source = LabelRaster(raster, choose_legend(raster, legend, model.card.legend), unknown=unknown)
-    style = chosen_style(style, style_labels, model, settings, legend)
-    style_length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
-    painter = make_painter(model, settings, style_length, style)
+    raster = resampled(raster, model, settings)
+    source = LabelRaster(raster, choose_legend(raster, legend, model.card.legend), unknown=settings.unknown)
+    painter = painter_for(source.geobox, model, settings, style)
     block_size = choose_block_size(painter)
+    bands = model.card.bands
     with bounded_cache():
         survey = source.survey(lambda done, total: progress("checking", done, total))
         warn_about_grid(source.geobox, model.card.gsd, source.name)
         tags = provenance(painter, source.name, source.legend, survey)
-        if not (skip_finished and _is_finished(out, tags, overwrite=overwrite)):
-            height, width = source.geobox.shape
-            plan = BlockPlan(height, width, absolute_origin(source.geobox), block_size)
-            image = UnfinishedImage(out, plan, len(model.card.bands.names), model.card.bands.dtype)
-            with image.open(painting_job(painter, source, survey, block_size), total=len(plan)):
-                paint_missing(painter, source, image, range(len(plan)), executor, progress)
-                _write(image, painter, source, survey, tags, progress)
-    if preview:
-        write_preview(out, out.with_suffix(".png"))
-    if stac:
-        write_stac_item(out, out.with_suffix(".png") if preview else None)
+        plan = block_plan(source.geobox, block_size)
+        image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)
+        if skip_finished and _is_finished(out, tags, overwrite=overwrite):
+            _write_beside(out, settings)
+            return out
+        with image.open(painting_job(painter, source, survey, block_size), total=len(plan), keep_finished=True):
+            if image.is_finished:
+                _write_beside(out, settings)
+                return out
+            check_places(out, (), settings, overwrite=overwrite or skip_finished)
+            paint_missing(painter, source, image, range(len(plan)), executor, progress)
+            _write(image, painter, source, survey, tags, progress)
+            image.finish(*_write_beside(image.result, settings))
     return out
+
+
+def _write_beside(image: Path, settings: GenerateSettings) -> list[str]:
+    """Preview and STAC item of an image, where they are wanted; gives their names."""
+    preview = image.with_suffix(".png") if settings.preview else None
+    if preview is not None:
+        write_preview(image, preview)
+    if settings.stac:
+        write_stac_item(image, preview)
+    return [path.name for path in _beside(image, settings)]
+
+
+def _beside(image: Path, settings: GenerateSettings) -> list[Path]:
+    """What stands beside an image."""
+    return [image.with_suffix(".png")] * settings.preview + [item_path(image)] * settings.stac
 
 
 def _write(
@@ -303,7 +308,7 @@ def _write(
     bands, settings = painter.model.card.bands, painter.settings
     if is_zarr_name(image.out):
         store = ZarrImageWriter(
-            image.out, source.geobox, bands.names, dtype=bands.dtype, tags=tags, folder=image.folder
+            image.result, source.geobox, bands.names, dtype=bands.dtype, tags=tags, folder=image.folder
         )
         with store:
             store.copy(image.read, progress=lambda done, total: progress("writing", done, total))
@@ -311,7 +316,7 @@ def _write(
     height, width = source.geobox.shape
     labelled = sum(source.legend.count(survey.counts))
     writer = CogWriter(
-        image.out,
+        image.result,
         source.geobox,
         bands.names,
         dtype=bands.dtype,
@@ -327,14 +332,13 @@ def _write(
             progress("writing", done, len(blocks))
 
 
-def check_places(out: Path, inputs: Sequence[object], *, preview: bool, stac: bool, overwrite: bool) -> None:
+def check_places(out: Path, inputs: Sequence[object], settings: GenerateSettings, *, overwrite: bool) -> None:
     """Refuse an image, or what shall stand beside it, that cannot be written or would replace something else.
 
     Args:
         out: the image.
         inputs: files among them must not be replaced.
-        preview: a PNG stands beside it.
-        stac: a STAC item stands beside it.
+        settings: say what stands beside the image.
         overwrite: let existing outputs pass.
 
     Raises:
@@ -342,9 +346,10 @@ def check_places(out: Path, inputs: Sequence[object], *, preview: bool, stac: bo
     """
     if out.suffix.lower() not in (".tif", ".tiff", ".zarr"):
         raise OutputError(f"{out}: the image is a GeoTIFF or a Zarr store; say a name that ends in .tif or .zarr")
-    beside = [out.with_suffix(".png")] * preview + [item_path(out)] * stac
+    beside = _beside(out, settings)
     if beside and is_zarr_name(out):
         raise OutputError(f"{out}: previews and STAC items are made of GeoTIFFs; say a name that ends in .tif")
+    overwrite = UnfinishedWork(out).was_finishing() or overwrite
     for path in (out, *beside):
         check_output(path, overwrite=overwrite)
         if path.is_dir() and not is_generated(path):
@@ -374,13 +379,15 @@ def _is_finished(out: Path, tags: dict[str, str], *, overwrite: bool) -> bool:
     return not differing
 
 
-def resampled(raster: Raster, model: GeneratorModel, how: Resampling) -> Raster:
-    """Labels on pixels of the size that a model was trained on; said if they were not.
+def resampled(raster: Raster, model: GeneratorModel, settings: GenerateSettings) -> Raster:
+    """Labels on pixels of the size that a model was trained on, if that is wanted; said if they were not.
 
     Raises:
         SettingsError: if the model does not say which size that is.
     """
-    gsd = model.card.gsd
+    gsd, how = model.card.gsd, settings.resample
+    if how is None:
+        return raster
     if gsd is None:
         raise SettingsError(f"{model.path}: does not say which pixel size it was trained on; resample the labels first")
     result = resample_labels(raster, gsd, how)
@@ -411,7 +418,8 @@ def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> No
 
 def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_size: int) -> dict[str, Any]:
     """All that decides a block's bytes, by the names that users know."""
-    left_out = {"compress", "max_memory", "precision", "style_length", "look"}
+    left_out = {"compress", "max_memory", "precision", "style_length", "look"}  # no byte, or what stands below
+    left_out |= {"unknown", "resample", "preview", "stac"}
     return {
         **painter.settings.model_dump(mode="json", exclude=left_out),
         "block_size": block_size,

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
+from geosynth.checkpoint import GeneratorModel, ModelCard
 from geosynth.config import GenerateSettings
-from geosynth.errors import DataError, OutputError, SettingsError
+from geosynth.config.base import takes
+from geosynth.errors import DataError, SettingsError
+from geosynth.files import refuse_inputs
 from geosynth.grid import BlockPlan, absolute_origin
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
-from geosynth.mosaic.blend import make_painter
-from geosynth.mosaic.generate import changed, choose_block_size, engine, painting_job, provenance, warn_about_grid
+from geosynth.mosaic.generate import choose_block_size, engine, painter_for, painting_job, provenance, warn_about_grid
 from geosynth.mosaic.pipeline import Executor, Progress, paint_missing
-from geosynth.mosaic.style import style_length_pixels
 from geosynth.raster.stores.copy import copy_sources, store_names
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.painted import FoldLabels, Painted
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+@takes(GenerateSettings)
 def twin(
     data: str | Path | PatchSource,
     out: str | Path,
@@ -73,7 +74,10 @@ def twin(
         OutputError: if the twin cannot be written; finished blocks are kept.
     """
     out = Path(out)
-    settings = changed(settings, changes)
+    settings = GenerateSettings.changed(settings, changes)
+    for name in ("unknown", "resample", "preview", "stac"):
+        if name in settings.model_fields_set and getattr(settings, name) != GenerateSettings.model_fields[name].default:
+            raise SettingsError(f"{name}: is of generate; a twin has the labels and the grid of its store")
     for fold in folds:
         if fold not in FOLDS:
             raise SettingsError(f"no fold {fold!r}; there are: {', '.join(FOLDS)}")
@@ -81,16 +85,14 @@ def twin(
     work.check(overwrite=overwrite)
     check_store_output(out)
     sources = open_sources(data)
-    if any(Path(source.path).resolve().is_relative_to(out.resolve()) for source in sources):
-        raise OutputError(f"{out}: is an input too and would be lost; choose another name")
+    refuse_inputs(out, [model, *(source.path for source in sources)])
     sources = [source for source in sources if any(source.scenes_in(fold) for fold in folds)]
     if not sources:
         raise DataError(f"{data}: no scene in fold {', '.join(folds)}")
     with (
-        engine(model, settings, client, scheduler, workers) as (chosen, decided, executor),
+        engine(model, settings, client, scheduler, workers) as (loaded, decided, executor),
         contextlib.ExitStack() as stack,
     ):
-        loaded = chosen if isinstance(chosen, GeneratorModel) else load_generator(chosen, decided.device)
         painted = []
         for source, name in zip(sources, store_names(sources), strict=True):
             place = out.with_name(f"{out.name}.{name}")
@@ -135,8 +137,7 @@ def _paint(
     labels = FoldLabels(source, legend_for(model.card, model.path, source), folds)
     warn_about_grid(source.geobox, model.card.gsd, source.path)
     survey = labels.survey(lambda done, total: progress("checking", done, total))
-    length = style_length_pixels(settings.style_length, source.geobox, model.card.settings.start)
-    painter = make_painter(model, settings, length)
+    painter = painter_for(source.geobox, model, settings)
     block_size = choose_block_size(painter)
     height, width = source.geobox.shape
     plan = BlockPlan(height, width, absolute_origin(source.geobox), block_size)

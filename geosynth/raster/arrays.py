@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,12 @@ import xarray as xr
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
 from rioxarray.exceptions import MissingSpatialDimensionError
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
+from geosynth.raster.read import Array, Mask, Raster, check_inside, has_data
 
 _UNEVEN = 0.05  # pixels that a coordinate may lie off its place, as in grid.alignment
 
@@ -76,7 +79,7 @@ def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]
 
 @dataclass(frozen=True)
 class LabelArray:
-    """Class codes in an `xarray.DataArray`; nothing of them is read yet."""
+    """Class codes in an `xarray.DataArray`; nothing of them is read yet. A `Raster`."""
 
     array: xr.DataArray
     """(y, x), as given but for dimensions of size one."""
@@ -90,7 +93,7 @@ class LabelArray:
     """For messages."""
 
     @classmethod
-    def of(cls, labels: xr.DataArray, chunk_size: int) -> LabelArray:
+    def of(cls, labels: xr.DataArray, chunk_size: int = 1024) -> LabelArray:
         """From the coordinates, `.rio.crs` and `.rio.nodata` of an array.
 
         Args:
@@ -107,6 +110,48 @@ class LabelArray:
         codes = array.data if array.chunks else array.chunk(chunk_size).data
         nodata = None if nodata is None or np.isnan(nodata) else float(nodata)
         return cls(array, codes, grid_of(array, name), nodata, name)
+
+    @classmethod
+    def of_raster(cls, raster: Raster, chunk_size: int) -> LabelArray:
+        """A raster of class codes as an array, read in pieces of `chunk_size` pixels.
+
+        Raises:
+            GridError: on a rotated grid, whose pixels have no coordinates y and x.
+        """
+        if not raster.geobox.axis_aligned:
+            raise GridError(f"{raster.path}: lies on a rotated grid, which has no coordinates y and x; write the image")
+        pieces = _Pieces(raster)
+        codes = da.from_array(pieces, chunk_size, name=f"labels-{uuid.uuid4()}", asarray=False)
+        array = xr.DataArray(codes, dims=("y", "x"), coords=_coordinates(raster.geobox), name=raster.path)
+        return cls(array, codes, raster.geobox, pieces.nodata, raster.path)
+
+    count = 1
+
+    @property
+    def path(self) -> str:
+        """What messages call it."""
+        return self.name
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What it is read from, as far as xarray says so."""
+        return (str(self.array.encoding["source"]),) if "source" in self.array.encoding else ()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values."""
+        return np.dtype(self.codes.dtype)
+
+    @property
+    def window(self) -> Window:
+        """The whole raster."""
+        return Window(0, 0, *self.geobox.shape)
+
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """See `Raster.read`."""
+        check_inside(window, self.window, self.name)
+        values = np.array(self.codes[window.slices].compute())[np.newaxis]
+        return values, has_data(values, self.nodata)
 
     def keys(self, window: Window) -> list[list[tuple[Any, ...]]]:
         """Rows of keys of the chunks that `window` touches."""
@@ -152,3 +197,33 @@ class LabelArray:
             image = image.rio.write_crs(self.geobox.crs.to_wkt())
         written: xr.DataArray = image.rio.write_transform(self.geobox.affine)
         return written
+
+
+class _Pieces:
+    """A raster as dask slices it: (height, width), with one value where there is no data."""
+
+    def __init__(self, raster: Raster) -> None:
+        self.raster = raster
+        self.shape, self.ndim = tuple(raster.geobox.shape), 2
+        self.dtype, self.nodata = raster.dtype, raster.nodata
+        if raster.dtype.kind == "f":
+            self.nodata = np.nan
+        elif raster.nodata is None or not _holds(raster.dtype, raster.nodata):
+            self.dtype, self.nodata = np.dtype(np.int64), float(np.iinfo(np.int64).min)
+
+    def __getitem__(self, slices: tuple[slice, slice]) -> Array:
+        rows, columns = slices
+        window = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+        (values,), valid = self.raster.read(window)
+        pieces: Array = np.where(valid, values, self.dtype.type(self.nodata))
+        return pieces.astype(self.dtype, copy=False)
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether a value is one of an integer type."""
+    limits = np.iinfo(dtype)
+    return float(value).is_integer() and limits.min <= value <= limits.max
+
+
+def _coordinates(geobox: GeoBox) -> dict[str, Any]:
+    return {name: xr_coords(geobox, always_yx=True)[name] for name in ("y", "x")}

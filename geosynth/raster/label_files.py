@@ -16,6 +16,7 @@ from geosynth.errors import LegendError, OutputError, RasterError
 from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import Window
 from geosynth.legend import Legend
+from geosynth.raster.arrays import LabelArray
 from geosynth.raster.class_table import (
     ClassTable,
     label_profile,
@@ -30,6 +31,7 @@ from geosynth.raster.read import RASTER_SUFFIXES, Raster, RasterFile, open_raste
 from geosynth.raster.remote import files_named, find_group, is_zarr
 from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr import ZarrRaster
+from geosynth.unfinished import UnfinishedWork
 from geosynth.version import __version__
 
 _LOG = logging.getLogger(__name__)
@@ -80,6 +82,16 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
             raise RasterError(f"{labels}: is a folder of stores; choose one: {', '.join(stores[:5])}")
         raise RasterError(f"{labels}: {what}; label tiles end in {', '.join(RASTER_SUFFIXES)}")
     return found
+
+
+def raster_files(raster: Raster) -> list[str]:
+    """The files that labels are read from, also what a VRT is made of."""
+    raster = unwarped(raster)
+    if isinstance(raster, TileInMosaic):
+        raster = raster.mosaic
+    if isinstance(raster, TileMosaic):
+        return [file for tile in raster.tiles for file in raster_files(tile)]
+    return [raster.path, *(raster.files if isinstance(raster, RasterFile | LabelArray) else ())]
 
 
 def _name(labels: str | Path | Sequence[str | Path]) -> str:
@@ -164,8 +176,9 @@ def check_label_output(out: Path, inputs: Sequence[object], *, overwrite: bool) 
     """
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{out}: the label raster is a GeoTIFF; say a name that ends in .tif")
-    check_output(out, overwrite=overwrite)
-    refuse_inputs(out, inputs)
+    check_output(out, overwrite=UnfinishedWork(out).was_finishing() or overwrite)
+    for path in (out, Path(f"{out}.aux.xml")):
+        refuse_inputs(path, inputs)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ class UnfinishedImage(UnfinishedWork):
 
     def __init__(self, out: Path, plan: BlockPlan, num_bands: int, dtype: str) -> None:
         super().__init__(out)
+        self.result = self.folder / "result" / out.name
         self.plan = plan
         self.num_bands = num_bands
         self.dtype = dtype

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, absolute_origin, differing_pixel_size
 from geosynth.models.device import plain_memory_error
 from geosynth.raster.bands import open_bands
@@ -64,17 +65,24 @@ def classify(
         OutputError: if the output exists or cannot be written; finished blocks are kept.
     """
     out = Path(out)
+    if not isinstance(image, str | Path) or not isinstance(model, str | Path | Segmenter):
+        kinds = f"{type(image).__name__} and {type(model).__name__}"
+        raise SettingsError(f"classify takes the file of an image, and a segmenter or its file; got {kinds}")
     check_label_output(out, [image, model], overwrite=overwrite)
     segmenter = model if isinstance(model, Segmenter) else load_segmenter(model, device)
     bands = segmenter.card.bands
     raster = open_bands(image, bands.names, bands.dtype, "segmenter")
+    check_label_output(out, raster.files, overwrite=overwrite)
     if metres := differing_pixel_size(raster.geobox, segmenter.card.gsd):
         message = "%s: pixels of %g m; the segmenter was trained on %g m"
         _log.warning(message, raster.path, metres, segmenter.card.gsd)
     height, width = raster.geobox.shape
     plan = BlockPlan(height, width, absolute_origin(raster.geobox), _BLOCK)
     labels = UnfinishedImage(out, plan, 1, "uint8")
-    with bounded_cache(), labels.open(_job(raster, segmenter), total=len(plan)):
+    with bounded_cache(), labels.open(_job(raster, segmenter), total=len(plan), keep_finished=True):
+        if labels.is_finished:
+            return out
+        check_label_output(out, (), overwrite=overwrite)
         finished = labels.finished_blocks()
         for index, window in enumerate(plan):
             if index not in finished:
@@ -83,6 +91,7 @@ def classify(
                     labels.write_block(index, predicted, valid)
             progress(index + 1, len(plan))
         _write(labels, raster, segmenter)
+        labels.finish(f"{out.name}.aux.xml")
     return out
 
 
@@ -113,7 +122,7 @@ def _write(labels: UnfinishedImage, raster: Raster, segmenter: Segmenter) -> Non
         "GEOSYNTH_SEGMENTER_SHA256": segmenter.sha256,
         **kept_tags(raster),
     }
-    with label_writer(labels.out, raster.geobox, segmenter.card.legend, tags, labels.folder) as write:
+    with label_writer(labels.result, raster.geobox, segmenter.card.legend, tags, labels.folder) as write:
         for window in labels.plan:  # also those without data: the writer fills them with nodata
             indices, valid = labels.read(window)
             write(window, indices[0], valid)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from geosynth.config import GenerateSettings
-from geosynth.mosaic.generate import generate_file
+from geosynth.mosaic.generate import generate
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
         process = os.fork()
         if process == 0:
             torch.set_num_threads(1)
-            generate_file(labels, out, Path(model), GenerateSettings(block_size=128), overwrite=True)
+            generate(labels, out, Path(model), GenerateSettings(block_size=128), overwrite=True)
             os._exit(0)
         print(process, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)

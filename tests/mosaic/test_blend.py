@@ -18,7 +18,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window
 from geosynth.mosaic.blend import BlendPainter, make_painter, weights
-from geosynth.mosaic.generate import generate_file
+from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.style import style_length_pixels
 from rasters import NORTH_UP, UTM_18N, draw_labels, pixels_of
@@ -119,7 +119,7 @@ def test_the_bytes_do_not_depend_on_the_block_size(
 
     def paint(size: int) -> np.ndarray:
         settings = GenerateSettings(mosaic="blend", overlap=32, block_size=size, precision=precision, style_length=200)
-        return pixels_of(generate_file(labels, tmp_path / f"{size}.tif", model, settings))
+        return pixels_of(generate(labels, tmp_path / f"{size}.tif", model, settings))
 
     first = paint(1024)
     assert first.std() > 5

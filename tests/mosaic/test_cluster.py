@@ -156,7 +156,7 @@ def test_an_error_of_a_worker_is_told_here(
 
 @pytest.mark.slow
 def test_the_lazy_image_can_be_computed_by_a_cluster(client: Client, labels: Path, tiny_model: GeneratorModel) -> None:
-    image = geosynth.generate(rioxarray.open_rasterio(labels, masked=True), tiny_model, SETTINGS)
+    image = geosynth.generate(rioxarray.open_rasterio(labels, masked=True), model=tiny_model, settings=SETTINGS)
     window = image.isel(y=slice(150, 260), x=slice(60, 200))
     np.testing.assert_array_equal(client.compute(window).result(), window.compute())
 

@@ -17,7 +17,7 @@ from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.models.field import position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
-from geosynth.mosaic.generate import generate_file
+from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, Painter
 from geosynth.mosaic.pipeline import ahead, one_behind, paint_blocks
 from geosynth.raster.labels import LabelRaster
@@ -51,7 +51,7 @@ def test_the_bytes_do_not_depend_on_the_block_size(
 
     def paint(size: int) -> np.ndarray:
         settings = GenerateSettings(precision=precision, block_size=size)
-        return pixels_of(generate_file(labels, tmp_path / f"{size}.tif", tiny_model, settings))
+        return pixels_of(generate(labels, tmp_path / f"{size}.tif", tiny_model, settings))
 
     first = paint(2048)
     assert first.std() > 10, "a flat image shows nothing"
@@ -88,8 +88,8 @@ def test_neighbouring_rasters_agree_where_their_labels_agree(
     settings, halo = GenerateSettings(precision=precision), tiny_model.card.settings.halo
     left = write_raster(codes[:, :900], "left.tif")
     right = write_raster(codes[:, 301:], "right.tif", transform=NORTH_UP @ Affine.translation(301, 0))
-    first = pixels_of(generate_file(left, tmp_path / "l.tif", tiny_model, settings))
-    second = pixels_of(generate_file(right, tmp_path / "r.tif", tiny_model, settings))
+    first = pixels_of(generate(left, tmp_path / "l.tif", tiny_model, settings))
+    second = pixels_of(generate(right, tmp_path / "r.tif", tiny_model, settings))
     # Columns at least a halo (on the stride) away from the edge that the other raster does not have.
     reach = halo + tiny_model.card.settings.stride
     common = slice(301 + reach, 900 - reach)

@@ -346,7 +346,7 @@ def test_the_process_of_the_caller_stays_as_it_is(
     before = state()
     labels = write_raster(draw_labels(64, 64))
     geosynth.generate(labels, tmp_path / "image.tif", tiny_model, precision="fp32")
-    image = geosynth.generate(rioxarray.open_rasterio(labels), tiny_model, precision="fp32")
+    image = geosynth.generate(rioxarray.open_rasterio(labels), model=tiny_model, precision="fp32")
     assert state() == before
     image.compute()
     del image

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import queue
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +19,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError
-from geosynth.mosaic.generate import generate_file
+from geosynth.mosaic.generate import paint_image
 from geosynth.mosaic.pipeline import paint_blocks
+from geosynth.raster.label_files import open_labels
+from kills import killed
 from rasters import draw_labels
 
 Write = Callable[..., Path]
@@ -34,6 +39,10 @@ def labels(write_raster: Write) -> Path:
     codes = draw_labels(330, 410)
     codes[:100, :90] = 15
     return write_raster(codes, nodata=15)
+
+
+def paint(labels: Path, out: Path, model: GeneratorModel, settings: GenerateSettings, **options: Any) -> Path:
+    return paint_image(open_labels(labels), out, model, settings, **options)
 
 
 def folder_of(out: Path) -> Path:
@@ -65,10 +74,10 @@ class Painted:
 def test_the_next_run_paints_only_what_is_missing(
     error: BaseException, labels: Path, tmp_path: Path, tiny_model: GeneratorModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = generate_file(labels, tmp_path / "whole.tif", tiny_model, SETTINGS)
+    whole = paint(labels, tmp_path / "whole.tif", tiny_model, SETTINGS)
     out, first, second = tmp_path / "image.tif", Painted(5, error), Painted()
     with pytest.raises(type(error)):
-        generate_file(labels, out, tiny_model, SETTINGS, executor=first)
+        paint(labels, out, tiny_model, SETTINGS, executor=first)
     assert not out.exists()
     kept = len(blocks_of(out))
     assert kept > 0
@@ -76,7 +85,7 @@ def test_the_next_run_paints_only_what_is_missing(
     assert "the same command goes on from there" in caplog.text
     caplog.clear()
 
-    generate_file(labels, out, tiny_model, SETTINGS, executor=second)
+    paint(labels, out, tiny_model, SETTINGS, executor=second)
     assert caplog.text == ""
     assert len(second.indices) == len(set(first.indices) | set(second.indices)) - kept
     assert out.read_bytes() == whole.read_bytes()
@@ -89,8 +98,8 @@ def test_the_order_of_blocks_does_not_show(labels: Path, tmp_path: Path, tiny_mo
         random.Random(0).shuffle(order)
         yield from paint_blocks(painter, source, image, order)
 
-    first = generate_file(labels, tmp_path / "a.tif", tiny_model, SETTINGS)
-    second = generate_file(labels, tmp_path / "b.tif", tiny_model, SETTINGS, executor=shuffled)
+    first = paint(labels, tmp_path / "a.tif", tiny_model, SETTINGS)
+    second = paint(labels, tmp_path / "b.tif", tiny_model, SETTINGS, executor=shuffled)
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -121,24 +130,24 @@ def test_what_was_painted_for_another_job_is_thrown_away_and_that_is_said(
     out = tmp_path / "image.tif"
     settings = SETTINGS.model_copy(update={"precision": "bf16"})
     with pytest.raises(KeyboardInterrupt):
-        generate_file(labels, out, tiny_model, settings, executor=Painted(5))
+        paint(labels, out, tiny_model, settings, executor=Painted(5))
     caplog.clear()
     changed_labels, settings, name = change(labels, tiny_model, write_raster)
     settings = settings if name == "precision" else settings.model_copy(update={"precision": "bf16"})
     painted = Painted()
-    generate_file(changed_labels, out, tiny_model, settings, executor=painted)
+    paint(changed_labels, out, tiny_model, settings, executor=painted)
     assert [line for line in caplog.messages if f"other {name} is thrown away; starting afresh" in line]
-    fresh = generate_file(changed_labels, tmp_path / "fresh.tif", tiny_model, settings)
+    fresh = paint(changed_labels, tmp_path / "fresh.tif", tiny_model, settings)
     assert out.read_bytes() == fresh.read_bytes()
 
 
 def test_compression_may_change_between_runs(labels: Path, tmp_path: Path, tiny_model: GeneratorModel) -> None:
     out, second = tmp_path / "image.tif", Painted()
     with pytest.raises(KeyboardInterrupt):
-        generate_file(labels, out, tiny_model, SETTINGS, executor=Painted(5))
+        paint(labels, out, tiny_model, SETTINGS, executor=Painted(5))
     settings = SETTINGS.model_copy(update={"compress": "zstd"})
-    generate_file(labels, out, tiny_model, settings, executor=second)
-    fresh = generate_file(labels, tmp_path / "fresh.tif", tiny_model, settings)
+    paint(labels, out, tiny_model, settings, executor=second)
+    fresh = paint(labels, tmp_path / "fresh.tif", tiny_model, settings)
     assert out.read_bytes() == fresh.read_bytes()
     assert len(second.indices) < 12
 
@@ -153,9 +162,9 @@ def test_a_full_disk_while_writing_the_image_keeps_the_blocks(
 
     with monkeypatch.context() as patched, pytest.raises(OutputError, match=r"image\.tif: cannot be written: No space"):
         patched.setattr("geosynth.raster.cog.CogWriter._finish", fail)
-        generate_file(labels, out, tiny_model, SETTINGS)
+        paint(labels, out, tiny_model, SETTINGS)
     assert not out.exists()
-    generate_file(labels, out, tiny_model, SETTINGS, executor=second)
+    paint(labels, out, tiny_model, SETTINGS, executor=second)
     assert all(index not in second.indices for index in range(2, 4)), "finished blocks are not painted again"
     assert out.exists()
 
@@ -240,3 +249,74 @@ def test_killed_at_random_points_many_times(
     worker.process.stdin.close()
     assert worker.process.stderr is not None
     assert "thrown away" not in worker.process.stderr.read()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Of the outputs; times are left out of the item."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if "image.json" in found:
+        item = json.loads(found["image.json"])
+        item["properties"].pop("datetime")
+        found["image.json"] = json.dumps(item).encode()
+    return found
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("outputs", range(4))
+def test_a_kill_among_the_outputs_is_made_up_for(
+    outputs: int,
+    overwrite: bool,
+    labels: Path,
+    tmp_path: Path,
+    tiny_model: GeneratorModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = SETTINGS.model_copy(update={"preview": True, "stac": True})
+    whole, broken = tmp_path / "whole" / "image.tif", tmp_path / "broken" / "image.tif"
+    if overwrite:
+        paint(labels, broken, tiny_model, settings.model_copy(update={"seed": 1}))
+        broken.with_name("image.tif.aux.xml").write_text("<PAMDataset/>")
+    paint(labels, whole, tiny_model, settings)
+    with killed(monkeypatch, outputs):
+        paint(labels, broken, tiny_model, settings, overwrite=overwrite)
+    again = Painted()
+    paint(labels, broken, tiny_model, settings, overwrite=overwrite, executor=again)
+    assert contents(broken.parent) == contents(whole.parent)
+    assert len(again.indices) <= 1, "at most the one without data"
+
+
+def test_after_such_a_kill_another_image_is_refused_and_the_first_one_whole(
+    labels: Path, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"preview": True, "stac": True})
+    whole, broken = tmp_path / "whole" / "image.tif", tmp_path / "broken" / "image.tif"
+    paint(labels, whole, tiny_model, settings)
+    with killed(monkeypatch, 1):
+        paint(labels, broken, tiny_model, settings)
+    with pytest.raises(OutputError, match=r"image\.tif: exists already"):
+        paint(labels, broken, tiny_model, settings.model_copy(update={"seed": 1}))
+    assert contents(broken.parent) == contents(whole.parent)
+
+
+FULL = {"image.png": (Image.Image, "save"), "image.json": (Path, "write_bytes")}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_disk_after_the_image_leaves_no_image_and_keeps_the_blocks(
+    name: str, labels: Path, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"preview": True, "stac": True})
+    whole, broken, again = tmp_path / "whole" / "image.tif", tmp_path / "broken" / "image.tif", Painted()
+    paint(labels, whole, tiny_model, settings)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    said = f"^{re.escape(str(broken.with_name(name)))}: cannot be written: No space left on device$"
+    with monkeypatch.context() as patched, pytest.raises(OutputError, match=said):
+        patched.setattr(*FULL[name], fail)
+        paint(labels, broken, tiny_model, settings)
+    assert [path.name for path in broken.parent.iterdir()] == [".image.tif.unfinished"]
+    paint(labels, broken, tiny_model, settings, executor=again)
+    assert len(again.indices) <= 1
+    assert contents(broken.parent) == contents(whole.parent)

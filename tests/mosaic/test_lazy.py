@@ -65,7 +65,7 @@ def test_it_equals_the_file_pixel_for_pixel(
     transform = Affine(1.0, 0.0, 384517.0, 0.0, 1.0, 4310393.0) if south_up else NORTH_UP
     path = write_raster(with_holes(), nodata=15, transform=transform)
     labels = rioxarray.open_rasterio(path, **OPENED[way])
-    image = geosynth.generate(labels, tiny_model, SETTINGS)
+    image = geosynth.generate(labels, model=tiny_model, settings=SETTINGS)
     assert dask.is_dask_collection(image)
 
     file = rioxarray.open_rasterio(geosynth.generate(path, tmp_path / "image.tif", tiny_model, SETTINGS))
@@ -88,7 +88,7 @@ def test_what_is_not_asked_for_is_not_painted(
     write_raster: Write, tiny_model: GeneratorModel, painted: list[object]
 ) -> None:
     labels = rioxarray.open_rasterio(write_raster(draw_labels(300, 421)))
-    image = geosynth.generate(labels, tiny_model, SETTINGS)
+    image = geosynth.generate(labels, model=tiny_model, settings=SETTINGS)
     assert painted == []
     red = image.sel(band="red").isel(y=slice(0, 50), x=slice(0, 50))
     corner = image.rio.clip_box(*image.isel(y=slice(130, 140), x=slice(120, 135)).rio.bounds())
@@ -113,7 +113,7 @@ def test_labels_beyond_a_blocks_halo_are_not_read(tiny_model: GeneratorModel) ->
         return np.full([stop - start for start, stop in place], 2, np.uint8)
 
     codes = da.map_blocks(chunk, chunks=((64,) * 32, (64,) * 32), dtype=np.uint8, meta=np.empty((0, 0), np.uint8))
-    image = geosynth.generate(on_grid(codes), tiny_model, SETTINGS)
+    image = geosynth.generate(on_grid(codes), model=tiny_model, settings=SETTINGS)
     read.clear()
     image.isel(y=1024, x=1030).compute()
     reach = tiny_model.card.settings.halo + tiny_model.card.settings.stride + 16  # 16 px fill holes
@@ -128,7 +128,7 @@ def test_blocks_without_data_cost_nothing(tiny_model: GeneratorModel, monkeypatc
     monkeypatch.setattr(Painter, "run", lambda self, those, *inputs: cells.extend(those) or run(self, those, *inputs))
     labels = on_grid(np.full((256, 384), 15, np.uint8)).rio.write_nodata(15)
     labels[0, 0] = 3
-    image = geosynth.generate(labels, tiny_model, SETTINGS).compute()
+    image = geosynth.generate(labels, model=tiny_model, settings=SETTINGS).compute()
     assert len(cells) == 1
     assert (image.values[:, np.arange(256)[:, None] + np.arange(384) > 0] == 0).all()
     assert image.where(image.valid).isnull().sum() == 4 * (256 * 384 - 1)
@@ -137,7 +137,7 @@ def test_blocks_without_data_cost_nothing(tiny_model: GeneratorModel, monkeypatc
 def test_an_unknown_code_is_told_when_its_block_is_computed(tiny_model: GeneratorModel) -> None:
     codes = draw_labels(256, 1024)
     codes[10, 1000] = 99
-    image = geosynth.generate(on_grid(codes), tiny_model, SETTINGS)
+    image = geosynth.generate(on_grid(codes), model=tiny_model, settings=SETTINGS)
     image.isel(x=slice(0, 128)).compute()
     with pytest.raises(LegendError, match=r"rows .*: codes that legend 'chesapeake' does not know: 99 \(1 px\)"):
         image.isel(x=slice(-10, None)).compute()
@@ -148,16 +148,16 @@ def test_another_legend_is_matched_by_class_name(tiny_model: GeneratorModel) -> 
     legend = geosynth.Legend.from_values(
         {"name": "tens", "classes": [{"code": 10 * c.code, "name": c.name} for c in tiny_model.card.legend.classes]}
     )
-    plain = geosynth.generate(on_grid(codes), tiny_model, SETTINGS)
-    tens = geosynth.generate(on_grid(codes.astype(np.int32) * 10), tiny_model, SETTINGS, legend=legend)
+    plain = geosynth.generate(on_grid(codes), model=tiny_model, settings=SETTINGS)
+    tens = geosynth.generate(on_grid(codes.astype(np.int32) * 10), model=tiny_model, settings=SETTINGS, legend=legend)
     np.testing.assert_array_equal(plain, tens)
 
 
 def test_settings_can_be_said_in_words(tiny_model: GeneratorModel) -> None:
     labels = on_grid(draw_labels(100, 90))
-    image = geosynth.generate(labels, tiny_model, seed=3, precision="fp32", block_size=128)
-    np.testing.assert_array_equal(image, geosynth.generate(labels, tiny_model, SETTINGS))
-    other = geosynth.generate(labels, tiny_model, SETTINGS, seed=4)
+    image = geosynth.generate(labels, model=tiny_model, seed=3, precision="fp32", block_size=128)
+    np.testing.assert_array_equal(image, geosynth.generate(labels, model=tiny_model, settings=SETTINGS))
+    other = geosynth.generate(labels, model=tiny_model, settings=SETTINGS, seed=4)
     assert (other != image).mean() > 0.5
 
 
@@ -186,24 +186,26 @@ def test_what_cannot_be_placed_or_read_is_refused_by_name(what: str, tiny_model:
     change, error, message = REFUSED[what]
     labels = change(on_grid(draw_labels(40, 50)).rename("cover"))
     with pytest.raises(error, match="labels 'cover': .*" + message):
-        geosynth.generate(labels, tiny_model, SETTINGS)
+        geosynth.generate(labels, model=tiny_model, settings=SETTINGS)
 
 
 def test_a_rotated_file_is_refused(write_raster: Write, tiny_model: GeneratorModel) -> None:
     turned = NORTH_UP @ Affine.rotation(20)
     with pytest.raises(GridError, match="rotated"):
-        geosynth.generate(rioxarray.open_rasterio(write_raster(draw_labels(40, 50), transform=turned)), tiny_model)
+        geosynth.generate(
+            rioxarray.open_rasterio(write_raster(draw_labels(40, 50), transform=turned)), model=tiny_model
+        )
 
 
 def test_fractions_are_no_codes(tiny_model: GeneratorModel) -> None:
     labels = on_grid(draw_labels(40, 50).astype(np.float32)) + 0.5
     with pytest.raises(DataError, match="class codes are whole numbers"):
-        geosynth.generate(labels, tiny_model, SETTINGS).compute()
+        geosynth.generate(labels, model=tiny_model, settings=SETTINGS).compute()
 
 
 def test_a_strip_of_one_pixel_keeps_the_size_of_its_pixels(write_raster: Write, tiny_model: GeneratorModel) -> None:
     labels = rioxarray.open_rasterio(write_raster(draw_labels(1, 50)))
-    image = geosynth.generate(labels, tiny_model, SETTINGS)
+    image = geosynth.generate(labels, model=tiny_model, settings=SETTINGS)
     assert image.rio.transform() == NORTH_UP
 
 
@@ -226,6 +228,6 @@ def test_a_painter_travels_as_the_path_of_its_model(tiny_model: GeneratorModel, 
 def test_equal_work_has_equal_names(tiny_model: GeneratorModel) -> None:
     """So that dask computes it once, and xarray need not compare `valid` when it combines images."""
     labels = on_grid(da.from_array(draw_labels(100, 90), chunks=64))
-    first, again, other = (geosynth.generate(labels, tiny_model, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (geosynth.generate(labels, model=tiny_model, seed=seed) for seed in (1, 1, 2))
     assert first.data.name == again.data.name != other.data.name
     assert first.valid.data.name == other.valid.data.name

@@ -88,7 +88,9 @@ def test_a_look_by_its_name(write_raster: Write, tmp_path: Path, told_model: Gen
     np.testing.assert_array_equal(images[None][0], images["dim"][0])
     assert (images["bright"][0] != images["dim"][0]).mean() > 0.3
     assert [tags["GEOSYNTH_LOOK"] for _, tags in images.values()] == ["dim", "dim", "bright"]
-    lazy = geosynth.generate(rioxarray.open_rasterio(labels, chunks={}), told_model, SETTINGS, look="bright")
+    lazy = geosynth.generate(
+        rioxarray.open_rasterio(labels, chunks={}), model=told_model, settings=SETTINGS, look="bright"
+    )
     np.testing.assert_array_equal(lazy.values, images["bright"][0])
 
 

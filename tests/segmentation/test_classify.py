@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from segment_stores import BANDS, COLOURS, LEGEND
 
 from geosynth.errors import CheckpointError, DataError, OutputError, RasterError
@@ -14,6 +15,7 @@ from geosynth.raster.read import open_raster
 from geosynth.segmentation import classify as module
 from geosynth.segmentation.classify import classify
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
+from kills import killed
 from rasters import north_up, write_raster
 
 
@@ -149,3 +151,23 @@ def test_another_pixel_size_is_told(segmenter, tmp_path, caplog):
     image = write_raster(tmp_path / "one.tif", np.ones((4, 32, 32), np.uint8), north_up(size=1.0))
     classify(image, segmenter, tmp_path / "labels.tif")
     assert "pixels of 1 m; the segmenter was trained on 0.6 m" in caplog.text
+
+
+@pytest.mark.parametrize("outputs", range(3))
+def test_a_kill_among_the_outputs_is_made_up_for(outputs, scene, classified, segmenter, tmp_path, monkeypatch):
+    out = tmp_path / "labels.tif"
+    with killed(monkeypatch, outputs):
+        classify(scene[0], segmenter, out)
+    monkeypatch.setattr(Segmenter, "predict", None)  # nothing is predicted again
+    classify(scene[0], segmenter, out)
+    for path in classified.parent.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["labels.tif", "labels.tif.aux.xml"]
+
+
+def test_what_an_image_is_made_of_is_not_replaced(scene, segmenter, tmp_path):
+    part, whole = tmp_path / "part.tif", tmp_path / "whole.vrt"
+    part.write_bytes(scene[0].read_bytes())
+    rasterio.shutil.copy(part, whole, driver="VRT")
+    with pytest.raises(OutputError, match=r"part\.tif: is an input too and would be lost"):
+        classify(whole, segmenter, part, overwrite=True)

@@ -96,9 +96,12 @@ def generate(
             precision=precision,
             device=device,
             compress=compress,
+            unknown=unknown,
+            resample=resample,
+            preview=preview,
+            stac=stac,
         )
     )
-    choices: Any = {"unknown": unknown, "resample": resample}  # any text; checked where it is used
     start = time.monotonic()
     with progress_bar("generate") as update:
         images = geosynth.generate_many(
@@ -111,9 +114,6 @@ def generate(
             style=style_from or None,
             style_labels=style_labels or None,
             legend=legend,
-            **choices,
-            preview=preview,
-            stac=stac,
             overwrite=overwrite,
             scheduler=scheduler,
             workers=workers,

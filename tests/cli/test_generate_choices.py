@@ -144,7 +144,7 @@ def test_two_at_once_on_one_image(generate: Generate, labels: Path, out: str, ar
         (["--labels", "tiles", "--out", "tiles/a.tif"], "among the label tiles"),
         (["--labels", "tiles", "--out", "a.tif", "--legend", "from-raster"], "has no class table"),
         (["--labels", "tiles", "--out", "a.tif", "--unknown", "maybe"], "unknown"),
-        (["--labels", "tiles", "--out", "a.tif", "--resample-labels", "cubic"], "nearest or mode"),
+        (["--labels", "tiles", "--out", "a.tif", "--resample-labels", "cubic"], "'mode' or 'nearest'"),
         (["--labels", "tiles", "--out", "a.tif", "--samples", "0"], "at least one"),
         (["--labels", "tiles", "--out", "a.tif", "--style-from", "tiles/west.tif"], "has no style encoder"),
         (["--labels", "tiles", "--out", "a.tif", "--style-length", "-1"], "style_length"),

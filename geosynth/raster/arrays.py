@@ -140,7 +140,8 @@ class LabelArray:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the values."""
-        return np.dtype(self.codes.dtype)
+        dtype: np.dtype[Any] = self.codes.dtype
+        return dtype
 
     @property
     def window(self) -> Window:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ from geosynth.raster.stores.source import PatchSource, Progress
 from geosynth.raster.stores.tiles import TileView
 
 _AHEAD = 2  # batches a thread
+
+_log = logging.getLogger(__name__)
 
 
 class PatchModule(LightningDataModule):
@@ -200,7 +203,7 @@ def _indexes(
 
 
 def check_alike(sources: Sequence[PatchSource]) -> None:
-    """Refuse sources that cannot be trained on together.
+    """Refuse sources that cannot be trained on together. A grid without a pixel size in metres gives a warning.
 
     Raises:
         DataError: if bands, types or legends differ.
@@ -217,9 +220,11 @@ def check_alike(sources: Sequence[PatchSource]) -> None:
                 raise DataError(
                     f"{source.path}: its {what} ({_shown(own)}) differ from those of {first.path} ({_shown(others)})"
                 )
-        if (source.gsd is None) != (first.gsd is None) or not np.isclose(
-            source.gsd or 0, first.gsd or 0, rtol=0.01, atol=0
-        ):
+        if (source.gsd is None) != (first.gsd is None):
+            known, other = (source, first) if first.gsd is None else (first, source)
+            message = "%s: its pixels have no size in metres; it must be the %.3g m of %s"
+            _log.warning(message, other.path, known.gsd, known.path)
+        elif not np.isclose(source.gsd or 0, first.gsd or 0, rtol=0.01, atol=0):
             raise GridError(
                 f"{source.path}: pixels of {source.gsd} m, but {first.path} has pixels of {first.gsd} m; resample one"
             )

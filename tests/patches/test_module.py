@@ -116,6 +116,13 @@ def test_sources_that_do_not_go_together_are_refused(store: Store, tmp_path: Pat
         make([store, coarse])
 
 
+def test_pixels_without_a_size_are_taken_to_fit(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nowhere = make_store(tmp_path / "nowhere", crs=None)
+    make([store, nowhere])
+    [said] = caplog.messages
+    assert said.startswith(f"{nowhere.path}: its pixels have no size in metres; it must be the 0.6 m of")
+
+
 def test_tiles_of_the_test_fold_in_order(store: Store) -> None:
     batches = list(make(store, batch_size=3).test_dataloader())
     windows = [Window(*place) for batch in batches for place in batch["window"].tolist()]

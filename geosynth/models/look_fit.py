@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from geosynth.models.looks import Look, local_statistics
+from geosynth.models.looks import STYLE_CELL, Look, local_statistics
 
 _RANK = 16  # of what differs from tile to tile
 _FEW_PIXELS = 500  # of a class: below, it counts as absent
@@ -25,8 +25,13 @@ _DRAWS = 4000  # for the moments of gains times styles
 # Standard deviations of what light, sensor and season do: of logarithms of gains, and of offsets of values in [-1, 1].
 _GAIN, _GAIN_OF_BAND, _GAIN_OF_CLASS = 0.25, 0.2, 0.08
 _OFFSET, _OFFSET_OF_BAND, _OFFSET_OF_CLASS = 0.15, 0.2, 0.08
-_SPREAD, _DETAIL = 0.1, 0.25
-_SHARES = 3.0  # Dirichlet: how sure the shares of the classes are in an image without labels
+_SPREAD, _DETAIL = 0.1, 0.7  # detail also differs with the size of a pixel
+
+# Of images without labels.
+_MAX_CELLS = 4000
+_ROUNDS = 40
+_CELLS_COUNT = 5.0  # times the classes: as many independent cells has an image, as near ones are alike
+_OF_A_CELL, _DETAIL_OF_A_CELL = 0.05, 0.25  # deviations of a cell's numbers beside those of its class
 
 
 class TileStyles(NamedTuple):
@@ -84,30 +89,93 @@ def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
     return Look(mean.float(), _root(between, _RANK).float(), _root(local).float(), shares.float())
 
 
-def fit_look_unlabelled(tiles: TileStyles, known: Look) -> Look:
-    """The look of tiles of which no pixel's class is known: the known one under the light that fits the whole best.
+def cell_styles(image: Tensor, has_data: Tensor) -> Tensor:
+    """(n, style_size) float64: what each whole cell of an image looks like, whatever its classes are.
 
     Args:
-        tiles: as if all pixels were of one class.
+        image: (B, num_bands, H, W) in [-1, 1]; sides multiples of `STYLE_CELL`.
+        has_data: (B, H, W) bool.
+    """
+    styles, pixels = local_statistics(image, (~has_data).long(), 1, (STYLE_CELL,))
+    return styles[:, 0].permute(0, 2, 3, 1)[pixels[:, 0] > STYLE_CELL**2 - 1].double()
+
+
+def fit_look_unlabelled(cells: Tensor, known: Look) -> Look:
+    """The look of an image of which no pixel's class is known.
+
+    Its cells are a mixture of classes whose shares are free, and whose styles vary as the known look's do around means
+    that are plausible together (`_plausible`). Expectation and maximisation find both (Dempster et al. 1977), from
+    several guesses of the shares; the likeliest end is taken.
+
+    Args:
+        cells: (n, style_size) as `cell_styles` gives them, n > 0.
         known: how the classes differ from one another.
     """
-    pixels = tiles.pixels.sum(0)
-    found = (tiles.means * tiles.pixels.unsqueeze(2)).sum(0) / pixels.clamp(min=1).unsqueeze(1)
     num_classes, size = known.mean.shape
     bands = (size - 4) // 2
-    seen = [*range(bands), 2 * bands, 2 * bands + 1]  # means and detail: what is nearly an average over the classes
+    seen = torch.tensor(
+        [*range(bands), 2 * bands, 2 * bands + 1]
+    )  # what does not depend on a square's size: no spreads
+    cells = cells[torch.linspace(0, len(cells) - 1, min(len(cells), _MAX_CELLS)).long()][:, seen]
     expected, covariance = _plausible(known)
-    shares = known.shares.double()
-    average = torch.zeros(len(seen), num_classes, size, dtype=torch.float64)
-    for row, entry in enumerate(seen):
-        average[row, :, entry] = shares
-    average = average.flatten(1)
-    apart = known.mean.double()[:, seen] - (average @ known.mean.double().flatten())
-    unsure = (apart.T * shares) @ apart / (_SHARES + 1)
-    seen_covariance = average @ covariance @ average.T + unsure + 1e-4 * torch.eye(len(seen), dtype=torch.float64)
-    missed = found[0, seen] - average @ expected
-    mean = expected + covariance @ average.T @ torch.linalg.solve(seen_covariance, missed)
-    return Look(_bounded(mean, known).float(), known.broad, known.local, known.shares)
+    entries = (torch.arange(num_classes).unsqueeze(1) * size + seen).flatten()
+    own = covariance[entries][:, entries] + 1e-5 * torch.eye(len(entries), dtype=torch.float64)
+    within = _square(known.local.double()) + _square(known.broad.double().view(num_classes, size, -1))
+    unsure = torch.tensor([_OF_A_CELL] * bands + [_DETAIL_OF_A_CELL] * 2, dtype=torch.float64)
+    mixture = _Mixture(
+        cells,
+        expected[entries].view(num_classes, -1),
+        torch.linalg.inv(own),
+        torch.linalg.inv(within[:, seen][..., seen] + unsure.square().diag()),
+        known.shares.double().clamp(min=0.01),
+    )
+    guesses = torch.full((num_classes, num_classes), 0.3 / max(1, num_classes - 1), dtype=torch.float64)
+    guesses.fill_diagonal_(0.7)
+    ends = [mixture.climb(guess / guess.sum(), own) for guess in (known.shares.double().clamp(min=0.01), *guesses)]
+    _, means, shares = max(ends, key=lambda end: end[0])
+    missed = torch.linalg.solve(own, (means - mixture.expected).flatten())
+    full = expected + covariance[:, entries] @ missed
+    return Look(_bounded(full, known).float(), known.broad, known.local, shares.float())
+
+
+class _Mixture(NamedTuple):
+    """Cells of classes unknown, and what is known before."""
+
+    cells: Tensor
+    """(n, d)."""
+    expected: Tensor
+    """(num_classes, d): means of the classes."""
+    certainty: Tensor
+    """(num_classes * d, num_classes * d): inverse covariance of these, of all classes together."""
+    within: Tensor
+    """(num_classes, d, d): inverse covariances of the cells of each class."""
+    shares: Tensor
+    """(num_classes,): pseudo-counts, in hundreds, of the shares."""
+
+    def climb(self, shares: Tensor, covariance: Tensor) -> tuple[float, Tensor, Tensor]:
+        """(how likely it ends, means, shares), from a guess of the shares and the light that fits the whole best."""
+        num_classes, size = self.expected.shape
+        average = torch.kron(shares.unsqueeze(0), torch.eye(size, dtype=torch.float64))
+        missed = self.cells.mean(0) - shares @ self.expected
+        noise = 0.01 * torch.eye(size, dtype=torch.float64)
+        step = covariance @ average.T @ torch.linalg.solve(average @ covariance @ average.T + noise, missed)
+        means, fit = self.expected + step.view_as(self.expected), 0.0
+        for _ in range(_ROUNDS):
+            apart = self.cells.unsqueeze(1) - means
+            distance = torch.einsum("nkd,kde,nke->nk", apart, self.within, apart)
+            chances = shares.log() + 0.5 * (torch.logdet(self.within) - distance)
+            whole = chances.logsumexp(1)
+            fit, of_class = float(whole.mean()), (chances - whole.unsqueeze(1)).exp()
+            count = of_class.sum(0)
+            weights = (_CELLS_COUNT * num_classes * count / len(self.cells)).view(-1, 1, 1) * self.within
+            found = of_class.T @ self.cells / count.clamp(min=1e-9).unsqueeze(1)
+            pull = (weights @ found.unsqueeze(2)).flatten() + self.certainty @ self.expected.flatten()
+            known = self.certainty + torch.block_diag(*weights)  # type: ignore[no-untyped-call]
+            means = torch.linalg.solve(known, pull).view_as(means)
+            shares = count + 100 * self.shares
+            shares = shares / shares.sum()
+        change = (means - self.expected).flatten()
+        return _CELLS_COUNT * num_classes * fit - 0.5 * float(change @ self.certainty @ change), means, shares
 
 
 def style_range(looks: Sequence[Look]) -> tuple[Tensor, Tensor]:

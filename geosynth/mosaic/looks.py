@@ -16,7 +16,7 @@ from geosynth.errors import DataError, GridError, OutputError, SettingsError
 from geosynth.files import check_output
 from geosynth.grid import TilePlan, Window, differing_pixel_size, offset_in
 from geosynth.legend import Legend
-from geosynth.models.look_fit import TileStyles, fit_look, fit_look_unlabelled
+from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled
 from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.raster.bands import open_bands
 from geosynth.raster.label_files import choose_legend, open_labels
@@ -129,15 +129,18 @@ def look_from_tiles(
         DataError: if no pixel has a class.
     """
     known, settings = _known(model), model.card.settings
-    classes = (settings.num_classes, settings.style_lengths) if labelled else (1, (max(settings.style_lengths),))
     parts: list[TileStyles] = []
+    cells: list[torch.Tensor] = []
     for pixels, indices in tiles:
         values = model.card.bands.to_network(torch.from_numpy(pixels).float().unsqueeze(0))
-        parts.append(TileStyles.of(values, torch.from_numpy(indices).long().unsqueeze(0), *classes))
-    if not sum(float(part.pixels.sum()) for part in parts):
+        classes = torch.from_numpy(indices).long().unsqueeze(0)
+        if labelled:
+            parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
+        else:
+            cells.append(cell_styles(values, classes == 0))
+    if not sum(float(part.pixels.sum()) for part in parts) + sum(map(len, cells)):
         raise DataError(f"{name}: no pixel to take a look from")
-    styles = TileStyles.joined(parts)
-    return fit_look(styles, known) if labelled else fit_look_unlabelled(styles, known)
+    return fit_look(TileStyles.joined(parts), known) if labelled else fit_look_unlabelled(torch.cat(cells), known)
 
 
 def _known(model: GeneratorModel) -> Look:

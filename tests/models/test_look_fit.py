@@ -1,0 +1,51 @@
+"""Looks fitted to images: what classes are and how much there is of each is found together."""
+
+import numpy as np
+import pytest
+import torch
+
+from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled
+
+COLOURS = torch.tensor([[-0.8, -0.6, -0.5, -0.9], [-0.4, -0.2, -0.4, 0.4], [0.1, 0.2, -0.2, 0.7], [0.6, 0.5, 0.4, 0.5]])
+GRAIN = torch.tensor([0.01, 0.15, 0.04, 0.08])
+
+
+def scene(shares, gain=1.0, offset=0.0, seed=0):
+    """A map of squares of classes of such shares, and its image under some light."""
+    rng = torch.Generator().manual_seed(seed)
+    cells = torch.multinomial(torch.tensor(shares), 8 * 8 * 4, replacement=True, generator=rng).view(4, 8, 8)
+    labels = cells.repeat_interleave(24, 1).repeat_interleave(24, 2)
+    grain = GRAIN[labels].unsqueeze(1) * torch.randn(4, 4, *labels.shape[1:], generator=rng)
+    tones = 0.04 * torch.randn(4, 4, 8, 8, generator=rng).repeat_interleave(24, 2).repeat_interleave(24, 3)
+    return gain * (COLOURS[labels].permute(0, 3, 1, 2) + grain + tones) + offset, labels
+
+
+@pytest.fixture(scope="module")
+def known():
+    return fit_look(TileStyles.of(*scene([0.1, 0.25, 0.45, 0.2]), 4, (24,) * 4))
+
+
+@pytest.mark.parametrize(
+    ("shares", "gain", "offset"),
+    [([0.1, 0.25, 0.45, 0.2], 0.8, 0.1), ([0.02, 0.85, 0.11, 0.02], 0.9, 0.0), ([0.3, 0.15, 0.35, 0.2], 1.1, -0.1)],
+)
+def test_other_shares_in_another_light(known, shares, gain, offset):
+    image, labels = scene(shares, gain, offset, seed=1)
+    look = fit_look_unlabelled(cell_styles(image, torch.ones_like(labels, dtype=torch.bool)), known)
+    np.testing.assert_allclose(look.shares, shares, atol=0.12)
+    common = torch.tensor(shares) > 0.08
+    off = (look.mean[:, :4] - (gain * COLOURS + offset)).abs().mean(1)
+    assert off[common].max() < 0.15  # 19 DN; the classes span 180
+
+
+def test_cells_without_data_say_nothing(known):
+    image, labels = scene([0.1, 0.25, 0.45, 0.2])
+    has_data = torch.ones_like(labels, dtype=torch.bool)
+    has_data[:, :50] = False
+    holed = image.clone()
+    holed[:, :, :40] = 1.0  # beside the edge detail sees across it
+    cells = cell_styles(holed, has_data)
+    assert len(cells) == 4 * (192 - 56) // 8 * 24
+    assert torch.equal(cells, cell_styles(image, has_data))
+    fits = [fit_look_unlabelled(cells, known) for _ in range(2)]
+    assert torch.equal(fits[0].mean, fits[1].mean)

@@ -203,24 +203,37 @@ class Legend(BaseModel):
             )
 
     def translation_to(self, target: Legend) -> Legend:
-        """This legend's codes in the class order of `target`, matched by class name.
+        """This legend's codes in the class order of `target`, matched by class name (`plain`).
 
         Its `encode` gives class indices of `target`. Classes of `target` that this legend lacks keep a code that no
         raster holds, so that indices stay in place.
 
         Raises:
-            LegendError: if this legend has a class that `target` lacks.
+            LegendError: if this legend has a class that `target` lacks, or two that `target` cannot tell apart.
         """
-        own = {entry.name: entry for entry in self.classes}
+        wanted = {plain(name): name for name in target.names} | {name: name for name in target.names}
+        own = {wanted.get(entry.name) or wanted.get(plain(entry.name), entry.name): entry for entry in self.classes}
         missing = sorted(set(own) - set(target.names))
         if missing:
-            raise LegendError(f"legend {target.name!r} has no class {', '.join(missing)} (from legend {self.name!r})")
+            raise LegendError(
+                f"legend {target.name!r} has no class {', '.join(missing)} (from legend {self.name!r});"
+                f" it has {', '.join(target.names)}"
+            )
+        if len(own) < len(self.classes):
+            raise LegendError(f"legend {self.name!r}: two classes have the same name but for case, spaces, - and _")
         absent = iter(range(_ABSENT_START, _ABSENT_END))
         classes = tuple(
-            own.get(entry.name) or entry.model_copy(update={"code": next(absent), "also": ()})
+            own[entry.name].model_copy(update={"name": entry.name})
+            if entry.name in own
+            else entry.model_copy(update={"code": next(absent), "also": ()})
             for entry in target.classes
         )
         return Legend(name=self.name, classes=classes, nodata=self.nodata)
+
+
+def plain(name: str) -> str:
+    """A class name as it is compared: without regard to case, spaces, hyphens and underscores."""
+    return "".join(character for character in name.casefold() if character not in " _-")
 
 
 def _legend(name: str, nodata: tuple[int, ...], *classes: tuple[int, str, str]) -> Legend:

@@ -174,7 +174,7 @@ def test_translation_matches_classes_by_name() -> None:
             "classes": [
                 {"code": 40, "name": "barren"},
                 {"code": 0, "name": "water"},
-                {"code": 7, "name": "tree canopy"},
+                {"code": 7, "name": "Tree_Canopy"},  # compared without regard to case, spaces, hyphens, underscores
             ],
         }
     )
@@ -184,7 +184,14 @@ def test_translation_matches_classes_by_name() -> None:
     assert names == ["barren", "water", "tree canopy", "-", "-"]
     assert translation.num_classes == CHESAPEAKE.num_classes
     assert translation.nodata == own.nodata
+    assert translation.names == CHESAPEAKE.names
     assert CHESAPEAKE.translation_to(CHESAPEAKE) == CHESAPEAKE
+
+
+def test_two_classes_that_are_one_to_the_target_are_refused() -> None:
+    own = Legend.from_values({"name": "own", "classes": [{"code": 1, "name": "water"}, {"code": 2, "name": "Water"}]})
+    with pytest.raises(LegendError, match="'own': two classes have the same name but for case"):
+        own.translation_to(CHESAPEAKE)
 
 
 def test_an_unknown_code_in_a_translation_lists_real_codes_only() -> None:

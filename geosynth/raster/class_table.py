@@ -19,7 +19,7 @@ import numpy as np
 
 from geosynth.errors import LegendError
 from geosynth.files import write_whole
-from geosynth.legend import Legend, LegendClass
+from geosynth.legend import Legend, LegendClass, plain
 from geosynth.raster.read import RasterFile
 
 _BAND = re.compile("<VRTRasterBand.*?</VRTRasterBand>", re.DOTALL)
@@ -96,11 +96,6 @@ def _names_by_colour(table: ClassTable, target: Legend) -> Iterator[tuple[int, s
         for code, (_, own) in table.items():
             if own == colour and (code == entry.code or times[own] == uses[colour] == 1):
                 yield code, entry.name
-
-
-def plain(name: str) -> str:
-    """A class name as it is compared."""
-    return "".join(character for character in name.casefold() if character not in " _-")
 
 
 def label_profile(legend: Legend, nodata: int) -> dict[str, Any]:

@@ -15,13 +15,12 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import LegendError, OutputError, RasterError
 from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import Window
-from geosynth.legend import Legend
+from geosynth.legend import Legend, plain
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.class_table import (
     ClassTable,
     label_profile,
     legend_of_table,
-    plain,
     read_class_table,
     write_attribute_table,
 )

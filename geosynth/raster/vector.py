@@ -29,8 +29,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from geosynth.errors import DataError, GeosynthError, GridError, LegendError, RasterError, SettingsError
 from geosynth.grid import TilePlan, Window, crop, parse_crs
 from geosynth.grid.vector import PARQUET, check_can_be_read, to_pixels
-from geosynth.legend import Legend
-from geosynth.raster.class_table import NO_CLASS, label_profile, plain
+from geosynth.legend import Legend, plain
+from geosynth.raster.class_table import NO_CLASS, label_profile
 from geosynth.raster.label_files import check_label_output, label_writer
 from geosynth.raster.read import Array, Mask, bounded_cache, check_inside, open_raster
 

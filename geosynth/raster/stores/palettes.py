@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Literal
 
-from geosynth.legend import Legend
-from geosynth.raster.class_table import ClassTable, plain
+from geosynth.legend import Legend, plain
+from geosynth.raster.class_table import ClassTable
 from geosynth.raster.labels import LabelRaster
 
 Verdict = Literal["", "of other classes", "of no class"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import signal
+import time
 from pathlib import Path
 
 import geopandas as gpd
@@ -122,6 +125,44 @@ def test_an_interrupted_export_goes_on_where_it_ended(
     for file in (*(whole / "image").iterdir(), *(whole / "labels").iterdir()):
         assert file.read_bytes() == (out / file.parent.name / file.name).read_bytes()
     assert len(gpd.read_parquet(out / "index.parquet")) == len(view)
+
+
+def export(store: Path, out: Path) -> None:
+    export_tiles([TileView(Store(store), "train", 32, 16)], out)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_killed_export_goes_on(store: Store, tmp_path: Path) -> None:
+    """kill -9 within tiles, between them and at the index, again and again; then all is as if nothing had been."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["geosynth.raster.stores.tiles"])
+    out, unfinished = tmp_path / "tiles", tmp_path / ".tiles.unfinished"
+    kills = 0
+    while not out.exists():
+        process = context.Process(target=export, args=(Path(store.path), out))
+        process.start()
+        files = list(unfinished.rglob("*"))
+        while process.is_alive() and len(list(unfinished.rglob("*"))) < len(files) + 2 + kills:
+            time.sleep(0.001)
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        kills += process.exitcode != 0
+    assert kills >= 4
+    export(Path(store.path), tmp_path / "unbroken")
+    assert contents(out) == contents(tmp_path / "unbroken")
+    assert {path.name for path in tmp_path.iterdir()} == {"tiles", "unbroken"}
+
+
+def test_of_two_exports_one_makes_the_folder(store: Store, tmp_path: Path) -> None:
+    work = UnfinishedWork(tmp_path / "tiles")
+    with work.open({}), pytest.raises(OutputError, match=r"^.*tiles: another process is writing it$"):
+        export(Path(store.path), tmp_path / "tiles")
+    export(Path(store.path), tmp_path / "tiles")
+    assert (tmp_path / "tiles" / "index.parquet").is_file()
 
 
 def test_other_tiles_and_other_folders_are_not_overwritten(store: Store, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class UnfinishedWork:
             OutputError: one line, if the output exists already, or its place cannot be written.
         """
         if (self.folder / _FINISHED).exists():
-            with suppress(OutputError), self._locked():
+            with suppress(OutputError), self.alone():
                 if self._mend():
                     self._remove()
         check_output(self.out, overwrite=overwrite)
@@ -78,7 +78,7 @@ class UnfinishedWork:
         """Whether a kill came after some output had taken its place; then all others do so now."""
         if not (self.folder / _FINISHED).exists():
             return False
-        with suppress(OutputError), self._locked():
+        with suppress(OutputError), self.alone():
             return self._mend()
         return False
 
@@ -98,7 +98,7 @@ class UnfinishedWork:
         Raises:
             OutputError: if another process is at work, the folder cannot be written, or one of its name is not ours.
         """
-        with parents_of(self.out), self._locked():
+        with parents_of(self.out), self.alone():
             self._refuse_foreign()
             try:
                 with writing(self.out):
@@ -240,7 +240,12 @@ class UnfinishedWork:
         return all(place.exists() for place in places)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from the output, without beginning a work.
+
+        Raises:
+            OutputError: if another process is at work, or the folder cannot be made.
+        """
         try:
             with locked(self.folder / _LOCK, self.out):
                 yield

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
+import os
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -20,6 +24,7 @@ from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.split import split
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView, export_tiles
+from geosynth.unfinished import UnfinishedWork
 from rasters import north_up, random_codes, write_raster
 from scene_stores import make_scene_store
 
@@ -58,6 +63,80 @@ def test_a_split_by_blocks_is_written_into_the_store_and_says_what_came_out(stor
     json.dumps(said)
     assert not any(leak.num_pairs for leak in check_split(store.path, distance=6))
     assert min(leak.smallest for leak in check_split(store.path, distance=6)) >= 6
+
+
+def split_until_killed(path: Path, out: Path, seed: int, steps: int) -> None:
+    """A split whose process dies before the file system has changed so often."""
+    left = itertools.count(steps, -1)
+
+    def dying(change: Any) -> Any:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            if next(left) == 0:
+                os._exit(9)
+            return change(*arguments, **options)
+
+        return wrapped
+
+    for name in ("replace", "rename", "unlink", "touch", "rmdir", "mkdir"):
+        setattr(Path, name, dying(getattr(Path, name)))
+    split(path, block_size=100, seed=seed, out=out, overwrite=True)
+
+
+def test_a_kill_leaves_no_file_of_another_split(tmp_path: Path) -> None:
+    """After each change of the file system; and the next run ends as if there had been no kill."""
+    path, out = tmp_path / "store", tmp_path / "split.parquet"
+    store = make_scene_store(path, PLACES)
+    before = contents(path)
+    split(path, block_size=100, seed=2, out=out)
+    wanted = contents(path)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["geosynth.raster.stores.split"])
+    kills = 0
+    for steps in itertools.count():
+        process = context.Process(target=split_until_killed, args=(path, out, 3 + steps % 2, steps))
+        process.start()
+        process.join()
+        if out.exists():
+            assert SpatialSplit.load(out, store.geobox) == Store(path).split
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == 9
+        kills += 1
+    assert kills > 5
+    split(path, block_size=100, seed=2, out=out, overwrite=True)
+    assert SpatialSplit.load(out, store.geobox) == Store(path).split
+    assert contents(path) == wanted != before
+    assert {entry.name for entry in tmp_path.iterdir()} == {"store", out.name}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_failure_leaves_store_and_file_as_they_were(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "split.parquet"
+    split(store.path, block_size=100, out=out)
+    before = contents(Path(store.path)), out.read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Store, "finish", fail)
+    with pytest.raises(OutputError, match=r"cannot be written: No space left"):
+        split(store.path, block_size=100, seed=5, out=out, overwrite=True)
+    assert (contents(Path(store.path)), out.read_bytes()) == before
+    assert {entry.name for entry in tmp_path.iterdir()} == {"store", out.name}
+
+
+@pytest.mark.parametrize("taken", ["store", "file"])
+def test_of_two_splits_one_says_so(store: Store, tmp_path: Path, taken: str) -> None:
+    out = tmp_path / "split.gpkg"
+    place = Path(store.path) if taken == "store" else out
+    with UnfinishedWork(place).alone(), pytest.raises(OutputError, match=rf"^{place}: another process is writing it$"):
+        split(store.path, block_size=100, out=out)
+    split(store.path, block_size=100, out=out)
 
 
 def test_the_same_seed_gives_the_same_file(store: Store, tmp_path: Path) -> None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from geosynth.errors import DataError, SettingsError
-from geosynth.files import check_output, refuse_inputs
+from geosynth.files import check_output, delete, parents_of, refuse_inputs, replacing, writing
 from geosynth.grid.split import FOLDS, SHARES
 from geosynth.grid.vector import check_suffix
 from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.source import PatchSource, Progress
+from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress
 from geosynth.raster.stores.store import Store
+from geosynth.unfinished import UnfinishedWork
 
 By = Literal["blocks", "clusters", "polygons", "scenes"]
 
@@ -67,7 +69,7 @@ def split(
         SettingsError, DataError, GridError, OutputError: one line each.
     """
     sources = open_sources(data)
-    files = _files(sources, None if out is None else Path(out), [polygons, scenes], overwrite)
+    files = _files(sources, None if out is None else Path(out))
     if keep:
         _check_keepable(data, sources)
     if by not in ("blocks", "clusters", "polygons", "scenes"):
@@ -84,21 +86,59 @@ def split(
         stratify=stratify,
         buffer=buffer,
     )
-    splits = rule.apply(sources, progress)
-    if all(area.is_empty for chosen in splits for area in chosen.areas):
-        raise DataError(f"{polygons or scenes}: gives no scene to a fold")
-    described = []
-    for source, chosen, file in zip(sources, splits, files, strict=True):
-        if file is not None:
-            chosen.save(file, source.geobox)
-        if keep:
-            assert isinstance(source, Store)
-            source.set_split(chosen, progress)
-        else:
-            source = source.with_split(chosen)
-            source.class_pixels("all", progress)
-        described.append(_describe(source, file))
+    with ExitStack() as held:
+        for place in [*(Path(source.path) for source in sources if keep), *filter(None, files)]:
+            held.enter_context(parents_of(place))
+            held.enter_context(UnfinishedWork(place).alone())
+        for new in filter(None, files):
+            check_output(new, overwrite=overwrite)
+            refuse_inputs(new, [polygons, scenes])
+        splits = rule.apply(sources, progress)
+        if all(area.is_empty for chosen in splits for area in chosen.areas):
+            raise DataError(f"{polygons or scenes}: gives no scene to a fold")
+        chosen = [source.with_split(split) for source, split in zip(sources, splits, strict=True)]
+        for other in chosen:
+            other.class_pixels("all", progress)
+        for source, other, file in zip(sources, chosen, files, strict=True):
+            _write(source if keep else None, other, file)
+    described = [_describe(other, file) for other, file in zip(chosen, files, strict=True)]
     return {"by": by, "seed": seed, "stores": described}
+
+
+def _write(store: PatchSource | None, chosen: PatchSource, file: Path | None) -> None:
+    """Write a split into a store, if any, and a file, if any.
+
+    Whenever a kill comes, a file that is there holds the store's split.
+
+    Raises:
+        OutputError: if one cannot be written; both are as they were.
+    """
+    with ExitStack() as written:
+        if file is not None:
+            folder = UnfinishedWork(file).folder
+            for leftover in folder.glob(".*"):  # of a kill
+                delete(leftover)
+            chosen.split.save(written.enter_context(replacing(file, folder=folder)), chosen.geobox)
+            written.enter_context(_aside(file, folder))
+        if store is not None:
+            assert isinstance(store, Store)
+            with writing(Path(store.path)):
+                store.finish(store.scenes, chosen.split, {fold: chosen.class_pixels(fold) for fold in FOLDS_AND_ALL})
+
+
+@contextmanager
+def _aside(file: Path, folder: Path) -> Iterator[None]:
+    """A file is away; after an error it is where it was."""
+    aside = folder / ".before"
+    if file.exists():
+        file.replace(aside)
+    try:
+        yield
+    except BaseException:
+        if aside.exists():
+            aside.replace(file)
+        raise
+    delete(aside)
 
 
 def _check_keepable(data: str | Path | Sequence[PatchSource], sources: Sequence[PatchSource]) -> None:
@@ -135,18 +175,12 @@ def _read_list(path: Path) -> dict[str, str]:
     return {row["scene"].strip(): row["fold"].strip() for row in rows}
 
 
-def _files(
-    sources: Sequence[PatchSource], out: Path | None, inputs: Sequence[object], overwrite: bool
-) -> list[Path | None]:
+def _files(sources: Sequence[PatchSource], out: Path | None) -> list[Path | None]:
     if out is None:
         return [None] * len(sources)
     check_suffix(out)
     several = len(sources) > 1
-    files = [out.with_name(f"{out.stem}_{Path(s.name).stem}{out.suffix}") if several else out for s in sources]
-    for file in files:
-        check_output(file, overwrite=overwrite)
-        refuse_inputs(file, inputs)
-    return list(files)
+    return [out.with_name(f"{out.stem}_{Path(s.name).stem}{out.suffix}") if several else out for s in sources]
 
 
 def _describe(source: PatchSource, file: Path | None) -> dict[str, Any]:

@@ -207,6 +207,8 @@ class Store(PatchSource):
             split: on the store's grid.
             class_pixels: of each fold and of "all", what `class_pixels` shall tell.
         """
+        for leftover in Path(self.path).glob("zarr*.partial"):  # of a kill while it was written
+            leftover.unlink()
         group = zarr.open_group(self.path, mode="r+", zarr_format=3)
         values = {
             **group.attrs["geosynth"],

@@ -16,6 +16,7 @@ from geosynth.raster.remote import find_group, is_remote, open_group
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import Progress
 from geosynth.raster.stores.store import Store
+from geosynth.raster.zarr import describe_arrays
 from geosynth.raster.zarr_image import describe_zarr_image, is_zarr_image
 from geosynth.segmentation.segmenter import SegmenterCard
 
@@ -85,7 +86,10 @@ def _describe(file: str | Path | None) -> dict[str, Any]:
         file = path
     group = find_group(file)
     if group is not None:
-        return describe_zarr_image(file) if is_zarr_image(file) else Store(file).describe()
+        if is_zarr_image(file) and "valid" in group:
+            return describe_zarr_image(file)
+        arrays = {} if "geosynth" in group.attrs else describe_arrays(file)
+        return {"kind": "zarr", "path": str(file), "arrays": arrays} if arrays else Store(file).describe()
     if not is_remote(file) and Path(file).is_dir():
         raise RasterError(f"{file}: a folder, but not a geosynth store")
     return RasterFile(file).describe()

@@ -15,13 +15,29 @@ from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
+from rasterio.errors import CRSError
 from rioxarray.exceptions import MissingSpatialDimensionError
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
-from geosynth.raster.read import Array, Mask, Raster, check_inside, has_data
+from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, has_data
 
+_ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
+_DEGREES = {("lat", "lon"), ("lat", "long"), ("latitude", "longitude")}
 _UNEVEN = 0.05  # pixels that a coordinate may lie off its place, as in grid.alignment
+
+
+def with_places(array: xr.DataArray) -> xr.DataArray | None:
+    """`array`, so that rioxarray knows its rows and columns: by CF attributes, or by names; None if nothing tells."""
+    try:
+        x, y = array.rio.x_dim, array.rio.y_dim
+    except MissingSpatialDimensionError:
+        told = [[dim for dim in array.dims if str(dim).casefold() in names] for names in (_COLUMNS, _ROWS)]
+        if not all(told):
+            return None
+        x, y = told[0][0], told[1][0]
+    placed: xr.DataArray = array.rio.set_spatial_dims(x, y)
+    return placed
 
 
 def single_layer(array: xr.DataArray, name: str) -> xr.DataArray:
@@ -31,23 +47,24 @@ def single_layer(array: xr.DataArray, name: str) -> xr.DataArray:
         GridError: without spatial dimensions.
         DataError: if it has more than one layer, or holds no numbers.
     """
-    try:
-        y, x = array.rio.y_dim, array.rio.x_dim
-    except MissingSpatialDimensionError as error:
-        raise GridError(f"{name}: no dimensions y and x among {list(array.dims)}; rename them") from error
-    others = [dim for dim in array.dims if dim not in (y, x)]
-    if any(array.sizes[dim] != 1 for dim in others):
-        sizes = ", ".join(f"{dim} {array.sizes[dim]}" for dim in others)
+    placed = with_places(array)
+    if placed is None:
+        raise GridError(f"{name}: no dimensions y and x among {list(array.dims)}; rename them")
+    y, x = placed.rio.y_dim, placed.rio.x_dim
+    others = [dim for dim in placed.dims if dim not in (y, x)]
+    if any(placed.sizes[dim] != 1 for dim in others):
+        sizes = ", ".join(f"{dim} {placed.sizes[dim]}" for dim in others)
         raise DataError(f"{name}: more than one layer ({sizes}); choose one with .isel")
-    if array.dtype.kind not in "iuf":
-        raise DataError(f"{name}: holds {array.dtype} values; class codes are integers")
-    return array.squeeze(others, drop=True).transpose(y, x)
+    if placed.dtype.kind not in "iuf":
+        raise DataError(f"{name}: holds {placed.dtype} values; class codes are integers")
+    return placed.squeeze(others, drop=True).transpose(y, x)
 
 
 def grid_of(array: xr.DataArray, name: str) -> GeoBox:
     """The grid of a (y, x) array: pixel centres from its coordinates, CRS as rioxarray finds it (or None).
 
-    The coordinates decide, not a stored GeoTransform: selections do not keep that one up to date.
+    The coordinates decide, not a stored GeoTransform: selections do not keep that one up to date. Latitudes and
+    longitudes without a CRS are those of WGS 84.
 
     Raises:
         GridError: if coordinates are missing, rotated or uneven; names `name`.
@@ -55,8 +72,15 @@ def grid_of(array: xr.DataArray, name: str) -> GeoBox:
     y, x = array.dims
     (y_start, y_step), (x_start, x_step) = (_even_steps(array, dim, name) for dim in (y, x))
     transform = Affine(x_step, 0, x_start - x_step / 2, 0, y_step, y_start - y_step / 2)
-    crs = CRS(array.rio.crs.to_wkt()) if array.rio.crs else None
-    return GeoBox(array.shape, transform, crs)
+    try:
+        crs = CRS(array.rio.crs.to_wkt()) if array.rio.crs else None
+    except (CRSError, RuntimeError) as error:  # rasterio's, and pyproj's, which is a RuntimeError
+        raise GridError(f"{name}: its CRS cannot be read: {' '.join(str(error).split())}") from error
+    if crs is None and (str(y).casefold(), str(x).casefold()) in _DEGREES:
+        crs = CRS("EPSG:4326")
+    geobox = GeoBox(array.shape, transform, crs)
+    check_grid(geobox, name)
+    return geobox
 
 
 def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from rioxarray.exceptions import MissingSpatialDimensionError
 
-from geosynth.errors import DataError
+from geosynth.errors import DataError, GridError, RasterError
 from geosynth.grid import Window
-from geosynth.raster.arrays import grid_of
+from geosynth.raster.arrays import grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.read import Array, Mask, check_inside, has_data
@@ -50,13 +50,9 @@ class ZarrRaster:
             self.class_table = {entry.code: (entry.name, entry.colour) for entry in store.legend.classes}
             stored, (y, x) = store.labels, dims
         else:
-            with warnings.catch_warnings():  # consolidated or not: both are read
-                warnings.simplefilter("ignore", RuntimeWarning)
-                dataset = xr.open_zarr(
-                    group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False
-                )
-            array = _choose(dataset, self.path, variable)
-            (y, x), bands, others = _dimensions(array, self.path)
+            array, (y, x), bands, others = _dimensions(
+                _choose(_dataset(group, self.path), self.path, variable), self.path
+            )
             layer = array.isel(dict.fromkeys(others, 0), drop=True).transpose(y, x)
             self.geobox, self.nodata = grid_of(layer, self.path), array.rio.nodata
             self.band_names, self.class_table = _band_names(array, bands), _flags(array.attrs)
@@ -69,6 +65,20 @@ class ZarrRaster:
         self.window = Window(0, 0, *self.geobox.shape)
         self.count = math.prod(self._shape) // math.prod(self.geobox.shape)
         self._reader = ChunkReader(stored, self.path)
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, as plain values, by the names that `RasterFile.describe` uses."""
+        crs = self.geobox.crs
+        return {
+            "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs) if crs is not None else None,
+            "height": self.window.height,
+            "width": self.window.width,
+            "transform": list(self.geobox.affine[:6]),
+            "bands": [{"name": name, "dtype": str(self.dtype)} for name in self.band_names or [None] * self.count],
+            "nodata": None if self.nodata is None else str(self.nodata),
+            "blocks": list(self.block_shape),
+            "classes": {code: name for code, (name, _) in self.class_table.items()},
+        }
 
     @property
     def is_full(self) -> bool:
@@ -85,16 +95,41 @@ class ZarrRaster:
         return values, has_data(values, self.nodata)
 
 
-def _dimensions(array: xr.DataArray, path: str) -> tuple[tuple[Any, Any], list[Any], list[Any]]:
-    """The two that run down and across, the one that counts bands (in a list; or none), and all but the first two.
+def describe_arrays(path: str | Path) -> dict[str, Any]:
+    """The arrays of a Zarr group that are rasters, each as plain values, by name; empty if there are none.
 
-    Rows and columns are those that rioxarray knows, else the last two. Dimensions of size one beside the bands are
-    passed over.
+    Raises:
+        RasterError: if it is not a Zarr group.
     """
+    group, described = open_group(path), {}
+    with suppress(RasterError):
+        for name in sorted(map(str, _dataset(group, str(path)).data_vars)):
+            with suppress(DataError, GridError):
+                described[name] = ZarrRaster(path, name).describe()
+    return described
+
+
+def _dataset(group: Any, path: str) -> xr.Dataset:
     try:
-        y, x = array.rio.y_dim, array.rio.x_dim
-    except MissingSpatialDimensionError:
-        y, x = (None, None, *array.dims)[-2:]
+        with warnings.catch_warnings():  # consolidated or not: both are read
+            warnings.simplefilter("ignore", RuntimeWarning)
+            dataset: xr.Dataset = xr.open_zarr(
+                group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False
+            )
+    except Exception as error:  # xarray's, zarr's and those of the network
+        raise RasterError(f"{path}: xarray cannot read its arrays: {' '.join(str(error).split())}") from error
+    return dataset
+
+
+def _dimensions(array: xr.DataArray, path: str) -> tuple[xr.DataArray, tuple[Any, Any], list[Any], list[Any]]:
+    """The array, its rows and columns, the dimension that counts bands (in a list; or none), and all but the first two.
+
+    Rows and columns are those that attributes or names tell, else the last two. Dimensions of size one beside the bands
+    are passed over.
+    """
+    placed = with_places(array)
+    y, x = (placed.rio.y_dim, placed.rio.x_dim) if placed is not None else (None, None, *array.dims)[-2:]
+    array = array if placed is None else placed
     others = [dim for dim in array.dims if dim not in (y, x)]
     bands = [dim for dim in others if array.sizes[dim] > 1] or others[:1]
     if array.ndim < 2 or len(bands) > 1 or array.dtype.kind not in "iuf":
@@ -102,7 +137,7 @@ def _dimensions(array: xr.DataArray, path: str) -> tuple[tuple[Any, Any], list[A
             f"{path}: {array.name!r} is {dict(array.sizes)} of {array.dtype}; a raster is numbers over (y, x) or"
             " (band, y, x)"
         )
-    return (y, x), bands, others
+    return array, (y, x), bands, others
 
 
 def _choose(dataset: xr.Dataset, path: str, variable: str | None) -> xr.DataArray:

@@ -11,6 +11,7 @@ import pytest
 import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import xarray as xr
 
+import geosynth
 from geosynth.errors import DataError, GridError, RasterError
 from geosynth.grid import Window
 from geosynth.raster.zarr import ZarrRaster
@@ -58,6 +59,45 @@ def test_labels_with_dimensions_of_size_one(tmp_path: Path, order: tuple[str, ..
     np.testing.assert_array_equal(codes[0], CODES[WINDOW.slices])
     np.testing.assert_array_equal(valid, (CODES != 15)[WINDOW.slices])
     assert raster.class_table == {1: ("water", None), 2: ("trees", None)}
+
+
+@pytest.mark.parametrize(("y", "x"), [("lat", "lon"), ("Latitude", "Longitude"), ("northing", "easting"), ("a", "b")])
+def test_rows_and_columns_by_their_names(tmp_path: Path, y: str, x: str) -> None:
+    """Or, where names say nothing, by CF attributes."""
+    size = 1 / 4096  # exact in binary
+    rows, columns = 40 - size * (np.arange(HEIGHT) + 0.5), -77 + size * (np.arange(WIDTH) + 0.5)
+    coordinates = {
+        y: xr.Variable(y, rows, {"axis": "Y"} if y == "a" else {}),
+        x: xr.Variable(x, columns, {"axis": "X"} if y == "a" else {}),
+    }
+    xr.DataArray(CODES.T, dims=(x, y), coords=coordinates, name="cover").to_dataset().to_zarr(tmp_path / "a.zarr")
+    raster = ZarrRaster(tmp_path / "a.zarr")
+    assert raster.geobox.affine[:6] == (size, 0, -77, 0, -size, 40)
+    assert raster.geobox.crs == ("EPSG:4326" if y[0].casefold() == "l" else None)
+    np.testing.assert_array_equal(raster.read(WINDOW)[0][0], CODES[WINDOW.slices])
+    described = geosynth.info(tmp_path / "a.zarr")["arrays"]["cover"]
+    assert (described["height"], described["width"]) == (HEIGHT, WIDTH)
+
+
+def test_what_info_says_of_arrays_of_others(tmp_path: Path) -> None:
+    flags = {"flag_values": [1, 2], "flag_meanings": "water trees"}
+    write(tmp_path / "a.zarr", CODES, ("y", "x"), ("y", "x"), nodata=15, **flags)
+    found = xr.open_zarr(tmp_path / "a.zarr", consolidated=False, mask_and_scale=False).drop_encoding()
+    found["image"], found["labels"], found["line"] = found["field"], found["field"], ("z", np.zeros(3))
+    found.drop_vars("field").to_zarr(tmp_path / "b.zarr", consolidated=False)
+    described = geosynth.info(tmp_path / "b.zarr")
+    assert (described["kind"], list(described["arrays"])) == ("zarr", ["image", "labels"])
+    assert described["arrays"]["labels"]["classes"] == {1: "water", 2: "trees"}
+    assert described["arrays"]["labels"]["crs"] == UTM
+    assert described["arrays"]["image"]["transform"] == pytest.approx(north_up()[:6])
+
+
+def test_a_place_that_no_number_is(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zarr", CODES, ("y", "x"), ("y", "x"))
+    found = xr.open_zarr(path, consolidated=False).drop_encoding().assign_coords(x=np.full(WIDTH, np.nan))
+    found.to_zarr(tmp_path / "b.zarr", consolidated=False)
+    with pytest.raises(GridError, match="uneven coordinates along 'x'"):
+        ZarrRaster(tmp_path / "b.zarr")
 
 
 def test_nan_is_no_data(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from geosynth.checkpoint import ModelCard, load_generator, model_path
+from geosynth.download import is_model_address
 from geosynth.errors import RasterError, SettingsError
 from geosynth.files import sha256_of
 from geosynth.grid import TilePlan, Window
+from geosynth.model_item import model_item
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.read import RasterFile
 from geosynth.raster.remote import find_group, is_remote, open_group
@@ -18,28 +20,35 @@ from geosynth.raster.stores.source import Progress
 from geosynth.raster.stores.store import Store
 from geosynth.raster.zarr import describe_arrays
 from geosynth.raster.zarr_image import describe_zarr_image, is_zarr_image
-from geosynth.segmentation.segmenter import SegmenterCard
+from geosynth.segmentation.segmenter import SegmenterCard, load_segmenter
 
 _BLOCK = 2048  # side of what is read at once, pixels
 
 
 def info(
-    file: str | Path | None = None, *, verify: bool = False, progress: Progress = lambda done, total: None
+    file: str | Path | None = None,
+    *,
+    stac: bool = False,
+    verify: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Describe a model, a segmenter, a store, data in place, a raster, or an image in Zarr, in plain values.
 
     Args:
-        file: what to describe: a file name; a URL of a store, a raster or an image in Zarr; None, or its name, for the
-            embedded default model.
+        file: what to describe: a file name; a URL of a model, a segmenter, a store, a raster or an image in Zarr; None,
+            or its name, for the embedded default model.
+        stac: describe a model or segmenter as a STAC item with the MLM extension instead, as catalogues hold it.
         verify: read all of it, compare checksums where it has them, and tell so under "verified".
         progress: told blocks read and blocks in all.
 
     Raises:
-        RasterError, CheckpointError: if it is none of these, or damaged.
+        RasterError, CheckpointError: if it is none of these, or damaged; or, with `stac`, no model or segmenter.
         SettingsError, DataError, GridError, LegendError: of a YAML file, if it describes no data that can be used.
     """
     values = _describe(file)
-    return {**values, "verified": _verify(values["kind"], values["path"], progress)} if verify else values
+    if verify:
+        values["verified"] = _verify(values["kind"], values["path"], progress)
+    return model_item(values) if stac else values
 
 
 def _verify(kind: str, path: str, progress: Progress) -> dict[str, Any]:
@@ -77,7 +86,7 @@ def _verify(kind: str, path: str, progress: Progress) -> dict[str, Any]:
 
 
 def _describe(file: str | Path | None) -> dict[str, Any]:
-    if file is None or not is_remote(file):
+    if file is None or not is_remote(file) or is_model_address(file):
         path = model_path(file)
         if path.suffix == ".safetensors":
             return _segmenter(path) if SegmenterCard.is_in(path) else _model(path)
@@ -109,7 +118,9 @@ def _model(path: Path) -> dict[str, Any]:
 
 
 def _segmenter(path: Path) -> dict[str, Any]:
-    return {"kind": "segmenter", **_file(path), **_card(SegmenterCard.read(path))}
+    segmenter = load_segmenter(path)
+    parameters = sum(value.numel() for value in segmenter.network.parameters())
+    return {"kind": "segmenter", **_file(path), "parameters": parameters, **_card(segmenter.card)}
 
 
 def _file(path: Path) -> dict[str, Any]:

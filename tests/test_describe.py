@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pystac
+import pystac.extensions.mlm
+import pystac.validation
 import pytest
 import yaml
 import zarr
 from odc.geo.geobox import GeoBox
+from stac_model.schema import MLModelProperties
 
 import geosynth
-from geosynth.errors import RasterError
+from geosynth.checkpoint import GeneratorModel
+from geosynth.errors import CheckpointError, RasterError
+from geosynth.files import sha256_of
 from geosynth.grid import Window
 from geosynth.raster.label_files import open_labels
 from geosynth.raster.zarr_image import ZarrImageWriter
@@ -111,3 +119,43 @@ def test_folders_and_foreign_groups_are_refused(folder: Path) -> None:
         geosynth.info(folder)
     with pytest.raises(RasterError, match="not a geosynth store; make one"):
         geosynth.info(folder / "other.zarr")
+
+
+def stac_item(path: Path) -> dict[str, Any]:
+    """As `info` writes it: valid by STAC's core schema and by stac-model, which has the MLM extension's rules."""
+    item = json.loads(json.dumps(geosynth.info(path, stac=True), allow_nan=False))
+    validator = pystac.validation.JsonSchemaSTACValidator()
+    validator.validate_core(item, pystac.STACObjectType.ITEM, item["stac_version"])
+    MLModelProperties.model_validate(item["properties"])
+    assert item["assets"]["model"]["roles"][0] == "mlm:model"
+    assert item["assets"]["model"]["href"] == f"./{path.name}"
+    assert item["assets"]["model"]["file:checksum"] == f"1220{sha256_of(path)}"
+    read = pystac.extensions.mlm.ItemMLMExtension(pystac.Item.from_dict(item))
+    assert read.total_parameters > 0
+    assert (read.framework, read.accelerator) == ("PyTorch", None)
+    return item
+
+
+def test_a_model_as_a_stac_item(tiny_model: GeneratorModel) -> None:
+    item = stac_item(tiny_model.path)
+    properties = item["properties"]
+    (labels,), (image,) = properties["mlm:input"], properties["mlm:output"]
+    assert properties["mlm:tasks"] == image["tasks"] == ["generative"]
+    assert labels["input"]["dim_order"] == ["batch", "height", "width"]
+    assert (
+        image["bands"] == [band["name"] for band in item["assets"]["model"]["bands"]] == ["red", "green", "blue", "nir"]
+    )
+    assert image["result"]["shape"] == [-1, 4, -1, -1]
+    legend = tiny_model.card.legend
+    told = {
+        entry["value"]: (entry["title"], f"#{entry['color_hint']}") for entry in properties["classification:classes"]
+    }
+    assert told == {entry.code: (entry.name, entry.colour.upper()) for entry in legend.classes}
+    assert all(re.fullmatch("[0-9A-Za-z-_]+", entry["name"]) for entry in properties["classification:classes"])
+    assert properties["mlm:hyperparameters"]["base_width"] == tiny_model.card.settings.base_width
+
+
+def test_only_models_are_such_items(folder: Path) -> None:
+    for name in ("store.zarr", "image.tif"):
+        with pytest.raises(CheckpointError, match=f"{name}: a .*; only models and segmenters have such items"):
+            geosynth.info(folder / name, stac=True)

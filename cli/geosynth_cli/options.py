@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -73,7 +72,12 @@ StoreOrFiles = Annotated[
     str, typer.Option("--data", help="A store made by `geosynth ingest`, or a YAML of files to read in place.")
 ]
 ModelOrEmbedded = Annotated[
-    Path | None, typer.Option("--model", help="A model file; without it the embedded one for the Chesapeake legend.")
+    str | None,
+    typer.Option(
+        "--model",
+        help="A model file, or its address (https://, hf://ORG/REPO/FILE); without it the embedded one for the"
+        " Chesapeake legend.",
+    ),
 ]
 Bands = Annotated[str | None, typer.Option("--bands", help="Band names, as in red,green,blue,nir.")]
 Buffer = Annotated[str, typer.Option("--buffer", help="Distance between folds: metres, or pixels as in 64px.")]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geosynth.config import SegmentSettings
+from geosynth.download import fetch_model
 from geosynth.errors import CheckpointError, DataError
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
@@ -157,13 +158,13 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
     """Load a segmenter made by `segment`, in float32 and evaluation mode.
 
     Args:
-        model: the file, `model.safetensors` in the folder of `segment`; or that folder.
+        model: the file, `model.safetensors` in the folder of `segment`; that folder; or an address (https://, hf://).
         device: "cpu", "cuda", "cuda:1", ..., or "auto": the GPU where there is one, else the CPU.
 
     Raises:
         CheckpointError: if the file is missing, not a segmenter, or damaged; or the device cannot be used.
     """
-    path = Path(model)
+    path = fetch_model(str(model)) if "://" in str(model) else Path(model)
     path = path / "model.safetensors" if path.is_dir() else path
     card = SegmenterCard.read(path)
     SegmenterCard.verify(path)

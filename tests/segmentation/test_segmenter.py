@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from stac_model.schema import MLModelProperties
 from torch import nn
 
 import geosynth
@@ -101,6 +102,13 @@ def test_info_describes_it(trained):
     for name in ("encoder", "tile_size", "steps"):
         assert found["settings"][name] == getattr(card.settings, name)
     json.dumps(found)
+    item = geosynth.info(path, stac=True)
+    properties = item["properties"]
+    MLModelProperties.model_validate(properties)
+    assert properties["mlm:tasks"] == ["semantic-segmentation"]
+    assert properties["mlm:input"][0]["bands"] == list(card.bands.names)
+    codes = [entry["value"] for entry in properties["mlm:output"][0]["classification:classes"]]
+    assert codes == list(card.legend.codes)
 
 
 class Encoder(nn.Module):

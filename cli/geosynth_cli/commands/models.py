@@ -164,13 +164,16 @@ def info(
     file: Annotated[
         str | None,
         typer.Argument(
-            help="A model, a segmenter, a store, a YAML of files or a raster; without it the embedded model."
+            help="A model (or its address), a segmenter, a store, a YAML of files or a raster; else the embedded model."
         ),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all of it, compare checksums, and fail if it is damaged.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    stac: Annotated[
+        bool, typer.Option("--stac", help="A model or segmenter as a STAC item with the MLM extension, JSON.")
+    ] = False,
 ) -> None:
     """Show what a model, a segmenter, a store, data in place or a raster holds."""
     import geosynth
@@ -178,7 +181,7 @@ def info(
     show_warnings()
     if verify:
         with progress_bar("verify") as progress:
-            values = geosynth.info(file, verify=True, progress=progress)
+            values = geosynth.info(file, stac=stac, verify=True, progress=progress)
     else:
-        values = geosynth.info(file)
-    (print_json if as_json else print_mapping)(values)
+        values = geosynth.info(file, stac=stac)
+    (print_json if as_json or stac else print_mapping)(values)

@@ -87,7 +87,12 @@ def segment(
 
 def classify(
     image: Annotated[str, typer.Option("--image", help="Any raster with the segmenter's bands.")],
-    model: Annotated[Path, typer.Option("--model", help="A segmenter: the folder or file made by `geosynth segment`.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", help="A segmenter: folder or file made by `geosynth segment`, or the address of a file."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="The label raster: a Cloud Optimized GeoTIFF with colours.")],
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing raster.")] = False,
@@ -201,7 +206,7 @@ def study(
     data: Annotated[str, typer.Option("--data", help="A store made by `geosynth ingest`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the study; several sweeps may share it.")],
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--model", help="A generator (chesapeake-small: the embedded one); without it the study trains its own."
         ),

@@ -1,0 +1,119 @@
+"""Model files behind addresses that the user names, downloaded once and kept in the cache folder of the platform."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+from urllib.parse import parse_qs, unquote, urldefrag, urlsplit
+
+import platformdirs
+from safetensors import SafetensorError, safe_open
+
+from geosynth.errors import CheckpointError
+from geosynth.files import replacing, sha256_of
+
+_log = logging.getLogger(__name__)
+
+_MAX_BYTES = 4 * 2**30
+_TIMEOUT = (10, 60)  # seconds: to connect, and from one piece to the next
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def is_model_address(name: str | Path) -> bool:
+    """Whether a name is an address, https:// or hf://, of a safetensors file."""
+    url = urlsplit(str(name))
+    return url.scheme == "hf" or (url.scheme in ("https", "http") and url.path.endswith(".safetensors"))
+
+
+def fetch_model(address: str) -> Path:
+    """The file behind an address; what was downloaded before is taken as it is, without the network.
+
+    Args:
+        address: https://..., or hf://ORG/REPO[@REVISION]/FILE for one of the Hugging Face Hub (or `HF_ENDPOINT`). What
+            ends in "#sha256=..." must have that SHA-256.
+
+    Raises:
+        CheckpointError: if the address cannot be, or leads to no file, to one of more than 4 GiB, to one that is not
+            safetensors, or of another SHA-256.
+        OutputError: if the file cannot be kept.
+    """
+    url, fragment = urldefrag(_resolve(address))
+    wanted = parse_qs(fragment).get("sha256", [None])[0]
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    key = hashlib.sha256(url.encode()).hexdigest()[:16]
+    path = platformdirs.user_cache_path("geosynth") / "models" / key / name
+    if path.is_file():
+        _check_digest(path, wanted, address)
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        with partial.open("wb") as file:
+            _download(url, file, address)
+        try:
+            with safe_open(str(partial), framework="np"):
+                pass
+        except SafetensorError as error:
+            raise CheckpointError(f"{address}: not a safetensors file: {error}") from error
+        digest = _check_digest(partial, wanted, address)
+    _log.warning("%s: downloaded %d bytes, SHA-256 %s, kept as %s", address, path.stat().st_size, digest, path)
+    return path
+
+
+def _resolve(address: str) -> str:
+    """As https://.
+
+    Raises:
+        CheckpointError: if it cannot be.
+    """
+    url = address
+    if address.startswith("hf://"):
+        parts = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/([^?#]+)(#.*)?", address)
+        if parts is None:
+            raise CheckpointError(f"{address}: write hf://ORG/REPO/FILE, or hf://ORG/REPO@REVISION/FILE")
+        repository, revision, file, fragment = parts.groups(default="")
+        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        url = f"{endpoint}/{repository}/resolve/{revision or 'main'}/{file}{fragment}"
+    _check_safe(url, address)
+    if not urlsplit(url).path.endswith(".safetensors"):
+        raise CheckpointError(f"{address}: the address of a model ends in .safetensors")
+    return url
+
+
+def _check_safe(url: str, address: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise CheckpointError(
+            f"{address}: only https:// and hf:// are safe to take a model from, not {parts.scheme}://"
+        )
+
+
+def _download(url: str, file: BinaryIO, address: str) -> None:
+    import requests  # takes a moment to import
+
+    try:
+        with requests.get(url, stream=True, timeout=_TIMEOUT) as response:
+            for one in (*response.history, response):
+                _check_safe(one.url, address)
+            if not response.ok:
+                raise CheckpointError(f"{address}: {response.status_code} {response.reason}")
+            size = int(response.headers.get("Content-Length", 0))
+            for piece in response.iter_content(2**20):
+                size = max(size, file.tell() + len(piece))
+                if size > _MAX_BYTES:
+                    raise CheckpointError(f"{address}: has more than {_MAX_BYTES} bytes, too many for a model")
+                file.write(piece)
+    except requests.RequestException as error:
+        raise CheckpointError(
+            f"{address}: cannot be reached ({type(error).__name__}); try again, or give a file"
+        ) from error
+
+
+def _check_digest(path: Path, wanted: str | None, address: str) -> str:
+    digest = sha256_of(path)
+    if wanted is not None and digest != wanted.lower():
+        raise CheckpointError(f"{address}: has the SHA-256 {digest}, another one than the address says")
+    return digest

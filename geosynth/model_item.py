@@ -1,0 +1,94 @@
+"""A model or segmenter as a STAC item with the MLM extension, 1.5: https://github.com/stac-extensions/mlm."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from geosynth.errors import CheckpointError
+
+
+def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An item whose asset is the file beside it.
+
+    It has no geometry: what the model was trained on is named, but not where that lies.
+
+    Args:
+        values: what `info` says of a model or segmenter.
+
+    Raises:
+        CheckpointError: if it is of something else.
+    """
+    if values["kind"] not in ("model", "segmenter"):
+        raise CheckpointError(f"{values['path']}: a {values['kind']}; only models and segmenters have such items")
+    path, bands, legend = Path(values["path"]), values["bands"], values["legend"]
+    paints = values["kind"] == "model"
+    tasks = ["generative" if paints else "semantic-segmentation"]
+    name = re.sub("[^A-Za-z0-9_.-]+", " ", f"geosynth {path.stem}").rstrip("._- ")
+    classes = [
+        {
+            "value": entry["code"],
+            "name": re.sub(r"[^A-Za-z0-9-]+", "_", entry["name"]).strip("_"),
+            "description": entry["name"],
+            "color_hint": entry["colour"].lstrip("#").upper(),
+        }
+        for entry in legend["classes"]
+    ]
+    size = {"batch": -1, "height": -1, "width": -1}
+    codes = {"dim_order": list(size), "shape": list(size.values()), "data_type": "int64"}
+    size = {"batch": -1, "band": len(bands["names"]), "height": -1, "width": -1}
+    pixels = {"dim_order": list(size), "shape": list(size.values()), "data_type": bands["dtype"]}
+    labels = {"name": "labels", "bands": [], "description": f"Codes of the land-cover legend {legend['name']}."}
+    image = {"name": "image", "bands": bands["names"], "description": "Pixels as they stand in the raster."}
+    output = {"tasks": tasks, "classification:classes": [] if paints else classes, "post_processing_function": None}
+    data = values["provenance"].get("data", [])
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [
+            "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
+            "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+            "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+        ],
+        "id": path.stem,
+        "geometry": None,
+        "properties": {
+            "datetime": datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat().replace("+00:00", "Z"),
+            "title": name,
+            "description": "Synthetic imagery from land-cover labels." if paints else "Land-cover labels from imagery.",
+            **({} if values["gsd"] is None else {"gsd": values["gsd"]}),
+            "classification:classes": classes,
+            "mlm:name": name,
+            "mlm:architecture": "SPADE" if paints else "U-Net",
+            "mlm:tasks": tasks,
+            "mlm:framework": "PyTorch",
+            "mlm:framework_version": version("torch"),
+            "mlm:total_parameters": values["parameters"],
+            "mlm:accelerator": None,  # needs none
+            "mlm:accelerator_summary": "CPU, or a GPU by CUDA",
+            "mlm:pretrained": True,
+            "mlm:pretrained_source": f"{len(data)} labelled scenes" if data else "labelled scenes",
+            "mlm:hyperparameters": {name: value for name, value in values["settings"].items() if value is not None},
+            "mlm:input": [{**labels, "input": codes} if paints else {**image, "input": pixels}],
+            "mlm:output": [{**image, **output, "result": pixels} if paints else {**labels, **output, "result": codes}],
+            "geosynth:nodata": legend["nodata"],
+            "geosynth:data": data,
+        },
+        "assets": {
+            "model": {
+                "href": f"./{path.name}",
+                "title": "Weights, with settings, legend and provenance",
+                "type": "application/octet-stream; application=safetensors",
+                "roles": ["mlm:model", "mlm:weights", "data"],
+                "mlm:artifact_type": "safetensors",
+                "bands": [{"name": band, "data_type": bands["dtype"]} for band in bands["names"]],
+                "file:size": values["bytes"],
+                "file:checksum": f"1220{values['sha256']}",  # a multihash: SHA-256, of 32 bytes
+            }
+        },
+        "links": [],
+    }

@@ -148,7 +148,8 @@ def test_a_model_as_a_stac_item(tiny_model: GeneratorModel) -> None:
     assert image["result"]["shape"] == [-1, 4, -1, -1]
     legend = tiny_model.card.legend
     told = {
-        entry["value"]: (entry["description"], f"#{entry['color_hint']}") for entry in properties["classification:classes"]
+        entry["value"]: (entry["description"], f"#{entry['color_hint']}")
+        for entry in properties["classification:classes"]
     }
     assert told == {entry.code: (entry.name, entry.colour.upper()) for entry in legend.classes}
     assert all(re.fullmatch("[0-9A-Za-z-_]+", entry["name"]) for entry in properties["classification:classes"])

@@ -104,7 +104,7 @@ def test_debug_shows_the_traceback(run: Run, tmp_path: Path) -> None:
 
 
 def test_an_unforeseen_error_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def broken(file: Path) -> None:
+    def broken(file: Path, **options: bool) -> None:
         raise ZeroDivisionError("two\nlines")
 
     monkeypatch.setattr(geosynth, "info", broken)

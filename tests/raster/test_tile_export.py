@@ -155,6 +155,15 @@ def test_a_killed_export_goes_on(store: Store, tmp_path: Path) -> None:
     export(Path(store.path), tmp_path / "unbroken")
     assert contents(out) == contents(tmp_path / "unbroken")
     assert {path.name for path in tmp_path.iterdir()} == {"tiles", "unbroken"}
+    with pytest.raises(KeyboardInterrupt):
+        export_tiles([TileView(store, "train", 32, 16)], tmp_path / "torn", progress=_interrupt)
+    (UnfinishedWork(tmp_path / "torn").result / ".index.0.partial.parquet").touch()
+    export(Path(store.path), tmp_path / "torn")
+    assert contents(tmp_path / "torn") == contents(tmp_path / "unbroken")
+
+
+def _interrupt(*_: int) -> None:
+    raise KeyboardInterrupt
 
 
 def test_of_two_exports_one_makes_the_folder(store: Store, tmp_path: Path) -> None:

@@ -219,6 +219,8 @@ def export_tiles(
     with writing(out, *GDAL_ERRORS), work.open(job, len(rows)):
         for folder in ("image", "labels"):
             (work.result / folder).mkdir(parents=True, exist_ok=True)
+        for leftover in work.result.glob(".*.partial*"):  # of a kill while the index was written
+            delete(leftover)
         finished = work.done()
         steps = iter(range(1, total + 1))
 

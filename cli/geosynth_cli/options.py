@@ -79,7 +79,7 @@ ModelOrEmbedded = Annotated[
         " Chesapeake legend.",
     ),
 ]
-Bands = Annotated[str | None, typer.Option("--bands", help="Band names, as in red,green,blue,nir.")]
+Bands = Annotated[str | None, typer.Option("--bands", help="Band names, as in red,green,blue,nir; or those to take.")]
 Buffer = Annotated[str, typer.Option("--buffer", help="Distance between folds: metres, or pixels as in 64px.")]
 PaintSeed = Annotated[int, typer.Option("--seed", help="Of styles and texture.")]
 StyleLength = Annotated[

@@ -25,7 +25,8 @@ def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
     """
     if len(bands) != image.count or len(set(bands)) != len(bands):
         listed = ", ".join(bands) or "none"
-        raise DataError(f"{image.path}: has {image.count} bands, but the names given are {listed}")
+        own = ", ".join(told_names(image)) or "which it does not name"
+        raise DataError(f"{image.path}: has {image.count} bands ({own}), but the names given are {listed}")
     return tuple(bands)
 
 
@@ -40,6 +41,20 @@ def told_names(image: RasterFile) -> tuple[str, ...]:
     colours = image.colour_interpretation
     is_told = colours == ("gray",) or (len(set(colours)) == image.count and set(colours) <= set(_COLOURS))
     return colours if is_told else ()
+
+
+def open_chosen(path: str | Path, names: Sequence[str] | None) -> RasterFile:
+    """An image, opened with those of its bands that the user named, if it has more and calls them so.
+
+    Raises:
+        RasterError: if it cannot be opened.
+    """
+    image = open_raster(path)
+    if names is not None and len(names) < image.count:
+        for own in (image.band_names, image.colour_interpretation):
+            if all(own.count(name) == 1 for name in names):
+                return open_raster(path, [own.index(name) + 1 for name in names])
+    return image
 
 
 def check_image_type(dtype: np.dtype[Any], path: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
 
@@ -79,3 +80,18 @@ def test_one_line_for_what_does_not_go_together(
     assert complaint in error
     assert error.count("\n") == 1
     assert {path.name for path in folder.iterdir()} == {"in"}
+
+
+def test_some_of_the_bands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By what a file calls them; holes in bands that are left out are none."""
+    image = random_image(0, SIDE, SIDE).astype("float32")
+    image[1, :5] = np.nan
+    with rasterio.open(write_raster(folder / "in" / "a.tif", image, north_up()), "r+") as dataset:
+        dataset.descriptions = ("blue", "green", "red", "nir")
+    arguments = ("--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "1,0,0", "--out", "out")
+    assert run(*arguments, "--bands", "red,swir") == 1
+    assert "has 4 bands (blue, green, red, nir), but the names given are red, swir" in capsys.readouterr().err
+    assert run(*arguments, "--bands", "nir,red") == 0
+    (store,) = open_stores("out")
+    assert store.band_names == ("nir", "red")
+    np.testing.assert_array_equal(store.read_image(store.scenes[0].window), image[[3, 2]])

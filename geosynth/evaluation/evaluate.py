@@ -209,7 +209,11 @@ def _measure(
         CheckpointError: if a network cannot be had.
     """
     seed, num_classes = settings.seed, pair.legend.num_classes
-    spaces = open_spaces(pair.bands, settings.inception, settings.device, cache) if settings.features else []
+    spaces = (
+        open_spaces(pair.bands, settings.inception, settings.judges, settings.device, cache)
+        if settings.features
+        else []
+    )
     chosen = drawn(pair.num_tiles, settings.max_tiles, seed)
     distributions, textures = Distributions(pair), Textures(pair)
     spectra = ClassSpectra(pair.legend.names, pair.bands)

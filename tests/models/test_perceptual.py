@@ -6,7 +6,7 @@ from torchvision.models import VGG19_Weights, vgg19
 
 from geosynth.config.bands import rgb_bands
 from geosynth.errors import CheckpointError
-from geosynth.models.perceptual import EfficientNetLite0Features, PerceptualLoss, Vgg19Features, composites
+from geosynth.models.perceptual import EfficientNetLiteFeatures, PerceptualLoss, Vgg19Features, composites
 
 RGBN = ("red", "green", "blue", "nir")
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
@@ -153,7 +153,7 @@ def test_weights_of_another_network_are_refused(tmp_path, vgg_path):
     for call, words in (
         (lambda: Vgg19Features(other), "not the weights of this network"),
         (lambda: Vgg19Features(tmp_path / "none.pth"), "none.pth: no such weights file"),
-        (lambda: EfficientNetLite0Features(vgg_path), "EfficientNet-Lite0 has 296"),
+        (lambda: EfficientNetLiteFeatures(vgg_path), "efficientnet-lite0 has 296"),
     ):
         with pytest.raises(CheckpointError, match=words) as caught:
             call()

@@ -135,6 +135,10 @@ def evaluate(
     inception: Annotated[
         str | None, typer.Option("--inception", help="FID and KID: a file of the Inception weights, or download.")
     ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option("--judge", help="Further features: efficientnet-lite2, dinov2=FILE or wavelets; may be repeated."),
+    ] = None,
     features: Annotated[
         bool, typer.Option("--features/--no-features", help="Distances between features of a network (slow).")
     ] = True,
@@ -177,6 +181,7 @@ def evaluate(
             bands=parse_names(bands) if bands else None,
             segmenter=segmenter,
             inception=inception,
+            judges=tuple(judge or ()),
             features=features,
             tile_size=tile_size,
             max_tiles=max_tiles,

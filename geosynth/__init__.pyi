@@ -25,6 +25,7 @@ from .mosaic.twin import twin as twin
 from .patches.dataset import PatchDataset as PatchDataset
 from .raster.read import open_raster as open_raster
 from .raster.stores.footprints import check_split as check_split
+from .raster.stores.in_place import open_store as open_store
 from .raster.stores.ingest import ingest as ingest
 from .raster.stores.items import chesapeake_items as chesapeake_items
 from .raster.stores.items import read_items as read_items

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -18,6 +19,7 @@ from torchgeo.datasets import GeoDataset
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
+from geosynth.raster.stores.in_place import open_store
 from geosynth.raster.stores.source import PatchSource, Scene
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
       at UTM northings.)
 
     Args:
-        source: a Store, or files read in place.
+        source: what `open_store` takes: the path of a store, a store, or data in place.
         fold: "train", "val" or "test".
         transforms: applied to each sample.
 
@@ -51,7 +53,10 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
         DataError: if the fold has no scene, or the grid is rotated (queries are boxes along the axes).
     """
 
-    def __init__(self, source: PatchSource, fold: str, transforms: Callable[[Sample], Sample] | None = None) -> None:
+    def __init__(
+        self, source: str | Path | PatchSource, fold: str, transforms: Callable[[Sample], Sample] | None = None
+    ) -> None:
+        source = open_store(source)
         scenes = source.scenes_in(fold)
         if not scenes:
             raise DataError(f"{source.path}: fold {fold!r} has no scenes")

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from torchgeo.datasets import RasterDataset, stack_samples
 from torchgeo.samplers import RandomGeoSampler
 
-from geosynth.errors import DataError, GridError
+import geosynth
+from geosynth.errors import DataError, GridError, RasterError, SettingsError
 from geosynth.grid import Window
 from geosynth.patches.dataset import PatchDataset
 from geosynth.raster.stores.store import Store
@@ -107,6 +108,30 @@ def test_a_patch_shows_nothing_but_scenes_of_its_fold(
         sample = PatchDataset(store, fold).patch(window)
         np.testing.assert_array_equal(sample["image"], image[(slice(None), *place)])
         np.testing.assert_array_equal(sample["mask"], mask[place])
+
+
+def test_paths_are_taken(stores: dict[str, Store], tmp_path: Path) -> None:
+    store = stores["north-up"]
+    assert geosynth.open_store(store.path).digest() == geosynth.open_store(store).digest() == store.digest()
+    window = store.scenes[0].window
+    for path in (store.path, Path(store.path)):
+        assert_equal(PatchDataset(path, "train").patch(window), PatchDataset(store, "train").patch(window))
+    view = geosynth.TileView(store.path, "train", 16)
+    assert list(view) == list(geosynth.view_tiles(store.path, "train", 16)[0])
+    assert (geosynth.export_tiles(view, tmp_path / "tiles") / "index.parquet").is_file()
+    for wrong, error in ((7, SettingsError), (None, SettingsError), (tmp_path / "absent", RasterError)):
+        for use in (
+            geosynth.open_store,
+            lambda one: PatchDataset(one, "train"),
+            lambda one: geosynth.TileView(one, "train"),
+        ):
+            with pytest.raises(error):
+                use(wrong)
+    (tmp_path / "both").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "both" / name).symlink_to(Path(store.path).absolute())
+    with pytest.raises(RasterError, match=r"holds several stores; choose one: .*both/a, .*both/b"):
+        geosynth.open_store(tmp_path / "both")
 
 
 def test_what_lies_outside_the_store_is_an_index_error(stores: dict[str, Store]) -> None:

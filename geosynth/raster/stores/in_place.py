@@ -17,7 +17,7 @@ import yaml
 from odc.geo.geobox import GeoBox
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import DataError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, TilePlan, Window, offset_in
 from geosynth.grid.areas import boxes_of
 from geosynth.legend import Legend
@@ -402,6 +402,26 @@ def _split(sources: Sequence[InPlace], rule: SplitRule | None) -> list[InPlace]:
             )
     splits = (rule or SplitRule()).apply(sources)
     return [source.with_split(split) for source, split in zip(sources, splits, strict=True)]
+
+
+def open_store(path: str | Path | PatchSource) -> PatchSource:
+    """Open imagery with labels: a store made by `ingest` (a URL is read through fsspec), or what a YAML file describes.
+
+    Args:
+        path: of the store or file; what is open already is passed on.
+
+    Raises:
+        RasterError: if there is no store, or several, which are named.
+        SettingsError: if it is no path, or the YAML file no description.
+        DataError, GridError, LegendError: one line each, of data in place.
+    """
+    if not isinstance(path, str | Path | PatchSource):
+        raise SettingsError(f"a store, or the path of one, is needed, not {type(path).__name__}")
+    sources = open_sources(path)
+    if len(sources) > 1:
+        inner = ", ".join(source.path for source in sources)
+        raise RasterError(f"{path}: holds several stores; choose one: {inner}")
+    return sources[0]
 
 
 def open_sources(path: str | Path | PatchSource | Sequence[PatchSource]) -> list[PatchSource]:

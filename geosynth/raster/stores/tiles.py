@@ -30,7 +30,7 @@ from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.class_table import label_profile
 from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.mosaic import Places
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.in_place import open_sources, open_store
 from geosynth.raster.stores.source import PatchSource, Progress, Scene
 from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 from geosynth.unfinished import UnfinishedWork
@@ -71,7 +71,7 @@ class TileView(Sequence[Window]):
     Memory is 40 bytes a tile. Labels are read, a row of tiles at a time, only of scenes known to have holes.
 
     Args:
-        source: a store, or rasters read in place.
+        source: what `open_store` takes: the path of a store, a store, or data in place.
         fold: "train", "val", "test"; None for all tiles, whatever their fold.
         size: of a tile, pixels.
         stride: pixels from one tile to the next; None: half of `size`.
@@ -89,7 +89,7 @@ class TileView(Sequence[Window]):
 
     def __init__(
         self,
-        source: PatchSource,
+        source: str | Path | PatchSource,
         fold: str | None,
         size: int = 256,
         stride: int | None = None,
@@ -98,6 +98,7 @@ class TileView(Sequence[Window]):
         max_nodata: float = 0.0,
         progress: Progress = lambda done, total: None,
     ) -> None:
+        source = open_store(source)
         stride = max(1, size // 2) if stride is None else stride
         if size < 1 or stride < 1:
             raise SettingsError(f"tiles need a positive size and stride, got {size} and {stride} px")
@@ -174,7 +175,7 @@ class TileView(Sequence[Window]):
 
 
 def export_tiles(
-    views: Sequence[TileView],
+    views: TileView | Sequence[TileView],
     out: str | Path,
     *,
     overwrite: bool = False,
@@ -188,7 +189,7 @@ def export_tiles(
     again after an interruption, the export goes on where it was, see `UnfinishedWork`.
 
     Args:
-        views: tiles of one fold, of each source.
+        views: tiles of one fold; of several sources, those of each.
         out: folder; it need not exist.
         overwrite: replace an earlier export of other tiles. Other folders are never replaced.
         threads: None: as many as there are processors.
@@ -202,7 +203,9 @@ def export_tiles(
         OutputError: if the folder holds something else, or cannot be written.
         RasterError: if the source cannot be read.
     """
-    out = Path(out)
+    out, views = Path(out), [views] if isinstance(views, TileView) else views
+    if not views:
+        raise SettingsError(f"{out}: no view of tiles was given")
     total = sum(map(len, views))
     if not total:
         raise DataError(f"{views[0].source.path}: no tile of {views[0].size} px lies wholly in fold {views[0].fold}")

@@ -1,14 +1,18 @@
-"""Many tasks at a time: on threads of this process, or on the workers of a Dask cluster."""
+"""Many tasks at a time: on threads of this process, or on the workers of a Dask cluster; and one in a process apart."""
 
 from __future__ import annotations
 
 import os
+import pickle
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from geosynth.errors import ClusterError, SettingsError
 
@@ -164,3 +168,56 @@ def _in_flight(
             top_up()  # before the caller takes its time with the result
             yield key, future
         top_up()  # with what the caller's work on the result made possible
+
+
+def apart(function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function in a process of its own, so that Ctrl-C and SIGTERM are answered while it is deep in a library.
+
+    The process is killed when this one is interrupted, and ends when this one does.
+
+    Args:
+        function: of a module.
+        arguments: what can be pickled.
+
+    Raises:
+        Exception: what the function raised.
+    """
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", "from geosynth.parallel import _apart; _apart()"]
+    with subprocess.Popen(  # noqa: S603 - ourselves
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=where, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with suppress(BrokenPipeError):  # it is dead already
+                pickle.dump((function, arguments), process.stdin)
+                process.stdin.flush()
+            told = process.stdout.read()
+        except BaseException:
+            process.kill()
+            raise
+    if not told:
+        raise OSError(f"the process that made it ended with code {process.returncode}; has it enough memory?")
+    if (error := pickle.loads(told)) is not None:  # noqa: S301 - our own
+        raise error
+
+
+def _apart() -> None:
+    """What the process runs."""
+    function, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        function(*arguments)
+        raised = None
+    except Exception as error:  # raised again by the process that waits
+        raised = error
+    sys.stdout.buffer.write(pickle.dumps(raised))
+    sys.stdout.flush()
+    os._exit(0)

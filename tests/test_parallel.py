@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dask
+import psutil
 import pytest
 from distributed import Client, LocalCluster
 
 from geosynth import cluster
-from geosynth.errors import ClusterError, RasterError, SettingsError
-from geosynth.parallel import open_client, stream
+from geosynth.errors import ClusterError, GridError, RasterError, SettingsError
+from geosynth.parallel import apart, open_client, stream
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +235,37 @@ def number_of_threads(shared: None, key: int) -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def refuse(line: str) -> None:
+    raise GridError(line)
+
+
+def note(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+
+
+def test_a_process_apart_does_the_work(tmp_path: Path) -> None:
+    apart(note, tmp_path / "who")
+    assert int((tmp_path / "who").read_text()) != os.getpid()
+    with pytest.raises(GridError, match="one line"):
+        apart(refuse, "one line")
+    with pytest.raises(OSError, match="ended with code 3"):
+        apart(os._exit, 3)
+
+
+def test_a_process_apart_is_killed_with_what_waits_for_it() -> None:
+    """Whatever it does: here it sleeps where nobody would be heard."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            apart(time.sleep, 600)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not [child for child in psutil.Process().children() if "_apart" in " ".join(child.cmdline())]

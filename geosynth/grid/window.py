@@ -148,7 +148,7 @@ class BlockPlan(Sequence[Window]):
     """Of a block, pixels."""
 
     def __len__(self) -> int:
-        return len(self.rows) * len(self.columns)
+        return self._counts[0] * self._counts[1]
 
     @overload
     def __getitem__(self, index: int) -> Window: ...
@@ -160,21 +160,37 @@ class BlockPlan(Sequence[Window]):
             return [self[number] for number in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        row, column = divmod(index % len(self), len(self.columns))
-        (top, height), (left, width) = self.rows[row], self.columns[column]
-        return Window(top, left, height, width)
+        starts, lengths = [], []
+        place = divmod(index % len(self), self._counts[1])
+        for number, origin, length in zip(place, self.origin, (self.height, self.width), strict=True):
+            edge = (origin // self.size + number) * self.size - origin
+            starts.append(max(edge, 0))
+            lengths.append(min(edge + self.size, length) - starts[-1])
+        return Window(*starts, *lengths)
 
     def touching(self, window: Window) -> list[int]:
         """Numbers of the blocks that share pixels with a window."""
-        rows = [
-            index for index, (top, height) in enumerate(self.rows) if top < window.bottom and top + height > window.row
-        ]
-        columns = [
-            index
-            for index, (left, width) in enumerate(self.columns)
-            if left < window.right and left + width > window.column
-        ]
-        return [row * len(self.columns) + column for row in rows for column in columns]
+        inside = window.intersection(Window(0, 0, self.height, self.width))
+        if inside is None:
+            return []
+        spans = ((inside.row, inside.bottom), (inside.column, inside.right))
+        rows, columns = (
+            range(
+                (start + origin) // self.size - origin // self.size,
+                (stop - 1 + origin) // self.size - origin // self.size + 1,
+            )
+            for (start, stop), origin in zip(spans, self.origin, strict=True)
+        )
+        return [row * self._counts[1] + column for row in rows for column in columns]
+
+    @property
+    def _counts(self) -> tuple[int, int]:
+        """Rows and columns of blocks."""
+        row, column = self.origin
+        return (
+            (row + self.height - 1) // self.size - row // self.size + 1,
+            (column + self.width - 1) // self.size - column // self.size + 1,
+        )
 
     @property
     def rows(self) -> list[tuple[int, int]]:

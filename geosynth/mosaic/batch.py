@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from odc.geo.geobox import GeoBox
 
 from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
@@ -21,6 +24,7 @@ from geosynth.mosaic.generate import (
     as_files,
     check_places,
     engine,
+    is_made_from,
     is_zarr_name,
     opened,
     paint_image,
@@ -29,10 +33,11 @@ from geosynth.mosaic.generate import (
 )
 from geosynth.mosaic.pipeline import Progress
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
+from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
-from geosynth.raster.read import Raster, RasterFile
-from geosynth.raster.zarr_image import join_samples
+from geosynth.raster.read import Raster, RasterFile, open_raster
+from geosynth.raster.zarr_image import image_reader, image_tags, join_samples
 from geosynth.unfinished import UnfinishedWork
 
 if TYPE_CHECKING:
@@ -51,6 +56,7 @@ def generate_many(
     *,
     each: bool = False,
     samples: int = 1,
+    summary: bool = False,
     legend: str | Path | Legend | None = None,
     style: Style = None,
     style_labels: Files = None,
@@ -75,6 +81,7 @@ def generate_many(
         each: paint file by file, each on its own grid.
         samples: realisations of each image. If there are several, their names end in _0, _1, ..., and their seeds are
             `sample_seeds`; of a Zarr store, they are its dimension `sample`.
+        summary: of several samples, also write mean, standard deviation and the spread of NDVI: see `write_summary`.
         legend: see `generate`, as for all below.
         style: of all images.
         style_labels: of the style.
@@ -86,7 +93,7 @@ def generate_many(
         **changes: single settings by name.
 
     Returns:
-        the images, file by file, their samples together.
+        the images, file by file, their samples together, each group with its summary at the end.
 
     Raises:
         DataError: with `each`, after the last file, if some failed: it names them. A warning says why, at once.
@@ -95,6 +102,8 @@ def generate_many(
     settings, out = GenerateSettings.changed(settings, changes), Path(out)
     if not isinstance(samples, int) or samples < 1:
         raise SettingsError(f"samples: at least one realisation, got {samples!r}")
+    if summary and samples == 1:
+        raise SettingsError("a summary is of several realisations: say samples too")
     _refuse_among_labels(labels, out if each else out.parent)
     files = label_files(as_files(labels)) if each else []
     images = _names(files, out) if each else [out]
@@ -102,19 +111,29 @@ def generate_many(
     for image in images:
         for sample in range(samples):
             refuse_inputs(image if samples == 1 else _sample_name(image, sample, samples), inputs)
+        refuse_inputs(summary_path(image), inputs)
     joined = samples > 1 and not each and is_zarr_name(out)
     if joined or (samples == 1 and not each):
         check_places(out, inputs, settings, overwrite=overwrite)
     raster = None if each else opened(labels)  # before a model is loaded
     with engine(model, settings, client, scheduler, workers) as (loaded, settled, executor):
         chosen = chosen_style(style, style_labels, loaded, settled, legend)
+        seeds = sample_seeds(settled.seed, samples)
+
+        def summarise(image: Path, parts: Sequence[Path], geobox: GeoBox) -> list[Path]:
+            told = _named(progress, summary_path(image))
+            tags = summary_tags(image_tags(parts[0]), seeds)
+            readers, names = [image_reader(part) for part in parts], loaded.card.bands.names
+            show = partial(told, "writing")
+            return [write_summary(image, geobox, names, readers, tags, overwrite=overwrite, progress=show)]
 
         def paint(
             source: Raster, image: Path, *, anew: bool = overwrite, stands: bool = not overwrite
         ) -> Iterator[Path]:
-            for sample, seed in enumerate(sample_seeds(settled.seed, samples)):
+            parts = []
+            for sample, seed in enumerate(seeds):
                 name = image if samples == 1 else _sample_name(image, sample, samples)
-                yield paint_image(
+                part = paint_image(
                     source,
                     name,
                     loaded,
@@ -126,6 +145,10 @@ def generate_many(
                     executor=executor,
                     progress=progress if raster is not None and samples == 1 else _named(progress, name),
                 )
+                parts.append(part)
+                yield part
+            if summary and not joined:
+                yield from summarise(image, parts, open_raster(parts[0]).geobox)
 
         if raster is None:
             return list(_paint_each(files, images, paint))
@@ -135,13 +158,17 @@ def generate_many(
         if not joined:
             return list(paint(raster, out))
         work = UnfinishedWork(out)
-        with work.open({"samples": "several"}, total=samples):
+        with work.open({"samples": "several"}, total=samples, keep_finished=True):
             parts = []
             for part in paint(raster, work.folder / "sample.zarr", anew=True, stands=True):  # of other things: anew
                 work.record(part.name)
                 parts.append(part)
-            join_samples(parts, out, raster.geobox, work.folder)
-        return [out]
+            summaries = summarise(out, parts, raster.geobox) if summary else []
+            tags = image_tags(parts[0]) | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(seeds)}
+            if not (work.is_finished and is_made_from(out, tags, overwrite=overwrite)):
+                join_samples(parts, work.result, raster.geobox, work.folder)
+                work.finish()
+        return [out, *summaries]
 
 
 def _paint_each(

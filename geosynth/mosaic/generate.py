@@ -267,7 +267,7 @@ def paint_image(
         tags = provenance(painter, source.name, source.legend, survey)
         plan = block_plan(source.geobox, block_size)
         image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)
-        if skip_finished and _is_finished(out, tags, overwrite=overwrite):
+        if skip_finished and is_made_from(out, tags, overwrite=overwrite):
             _write_beside(out, settings)
             return out
         with image.open(painting_job(painter, source, survey, block_size), total=len(plan), keep_finished=True):
@@ -362,7 +362,7 @@ def is_zarr_name(out: Path) -> bool:
     return out.suffix.lower() == ".zarr"
 
 
-def _is_finished(out: Path, tags: dict[str, str], *, overwrite: bool) -> bool:
+def is_made_from(out: Path, tags: dict[str, str], *, overwrite: bool) -> bool:
     """Whether the image is there, made from the same things.
 
     Raises:

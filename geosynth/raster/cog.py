@@ -30,12 +30,14 @@ from rasterio.enums import Resampling
 from geosynth.config.bands import rgb_bands
 from geosynth.files import delete, parents_of, replacing, writing
 from geosynth.grid import Window
+from geosynth.parallel import apart
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.mark import XMP, mark_of, write_mark
 from geosynth.raster.read import CACHE_BYTES
 from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 
 _BLOCK = 512
+_LONG = 1 << 25  # pixels that GDAL finishes in a process apart; fewer take it a few seconds
 _HEADERS = 1 << 18  # bytes of a scratch file beside its blocks, at most
 _SIDECARS = (".aux.xml", ".ovr", ".msk")
 
@@ -98,9 +100,7 @@ class CogWriter:
         with contextlib.ExitStack() as stack, writing(self.path, *GDAL_ERRORS):
             stack.enter_context(parents_of(self.path))
             stack.callback(self._delete_scratch)
-            stack.enter_context(
-                rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS", GDAL_CACHEMAX=CACHE_BYTES)
-            )
+            stack.enter_context(_environment())
             self._dataset: Any = rasterio.open(
                 self._scratch,
                 "w",
@@ -167,33 +167,12 @@ class CogWriter:
     def _finish(self, out: Path) -> None:
         factors = overview_factors(max(self.geobox.shape), _BLOCK)
         self._check_space(5 / 3 if factors else 1)  # overviews, which are cut into blocks too
-        with _quiet(), rasterio.open(self._scratch, "r+") as dataset:
-            dataset.colorinterp = colour_interpretation(self.band_names)
-            for index, name in enumerate(self.band_names, start=1):
-                dataset.set_band_description(index, name)
-            dataset.update_tags(**self.tags)
-            if mark_of(self.tags):
-                write_mark(dataset)
-            if self.colours is not None:
-                dataset.write_colormap(1, self.colours)
-            if factors:
-                dataset.build_overviews(factors, Resampling[self.overviews])
-            dataset.update_stats()  # here: those that the COG driver makes forget the mask, and lose the XMP packet
+        height, width = self.geobox.shape
         try:
-            with _quiet():
-                rasterio.shutil.copy(
-                    str(self._scratch),
-                    str(out),
-                    driver="COG",
-                    compress=self.compress,
-                    predictor="yes",
-                    overview_predictor="yes",
-                    blocksize=_BLOCK,
-                    bigtiff="if_safer",
-                    overviews="force_use_existing",
-                    num_threads="all_cpus",
-                    **self._level,
-                )
+            # GDAL answers no Ctrl-C: what takes it more than seconds is done by a process that can be killed.
+            call = apart if height * width >= _LONG else (lambda function, *arguments: function(*arguments))
+            call(_describe, self._scratch, self.band_names, self.tags, self.colours, factors, self.overviews)
+            call(_assemble, self._scratch, out, {"compress": self.compress, **self._level})
         except GDAL_ERRORS:  # which has deleted the file that filled the disk
             self._check_space(2)
             raise
@@ -204,6 +183,50 @@ class CogWriter:
         """Of compression: on the texture of imagery high levels take twice the time and save half a percent."""
         levels = {"deflate": 1, "zstd": 3} if self.overviews == "average" else {}
         return {"level": levels[self.compress]} if self.compress in levels else {}
+
+
+def _environment() -> rasterio.Env:
+    return rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS", GDAL_CACHEMAX=CACHE_BYTES)
+
+
+def _describe(
+    scratch: Path,
+    band_names: Sequence[str],
+    tags: Mapping[str, str],
+    colours: Mapping[int, tuple[int, int, int, int]] | None,
+    factors: Sequence[int],
+    overviews: str,
+) -> None:
+    """Names, tags, colours, overviews and statistics of a scratch file."""
+    with _environment(), _quiet(), rasterio.open(scratch, "r+") as dataset:
+        dataset.colorinterp = colour_interpretation(band_names)
+        for index, name in enumerate(band_names, start=1):
+            dataset.set_band_description(index, name)
+        dataset.update_tags(**tags)
+        if mark_of(tags):
+            write_mark(dataset)
+        if colours is not None:
+            dataset.write_colormap(1, colours)
+        if factors:
+            dataset.build_overviews(factors, Resampling[overviews])
+        dataset.update_stats()  # here: those that the COG driver makes forget the mask, and lose the XMP packet
+
+
+def _assemble(scratch: Path, out: Path, compression: Mapping[str, Any]) -> None:
+    """The COG of a scratch file."""
+    with _environment(), _quiet():
+        rasterio.shutil.copy(
+            str(scratch),
+            str(out),
+            driver="COG",
+            predictor="yes",
+            overview_predictor="yes",
+            blocksize=_BLOCK,
+            bigtiff="if_safer",
+            overviews="force_use_existing",
+            num_threads="all_cpus",
+            **compression,
+        )
 
 
 def write_preview(image: Path, preview: Path, size: int = 1024) -> None:

@@ -246,8 +246,15 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, folder: Path 
     )
     with writer:
         for sample, part in enumerate(parts):
-            group: Any = zarr.open_group(str(part), mode="r")
-            writer.copy(partial(_read, group["image"], group["valid"]), sample)
+            writer.copy(image_reader(part), sample)
+
+
+def image_reader(image: Path) -> Read:
+    """Reads windows of an image made by `generate`, a GeoTIFF or a Zarr store."""
+    if not is_zarr_image(image):
+        return open_raster(image).read
+    group: Any = zarr.open_group(str(image), mode="r")
+    return partial(_read, group["image"], group["valid"])
 
 
 def _read(image: Any, valid: Any, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:

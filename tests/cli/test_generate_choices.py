@@ -165,3 +165,14 @@ def test_refusals_are_one_line_and_leave_nothing(
     assert lines[0].startswith("error: ")
     assert message in lines[0]
     assert len(sorted(tmp_path.rglob("*"))) == len(before)
+
+
+def test_a_summary_of_samples_is_named_and_described(generate: Generate, labels: Path) -> None:
+    code, out, _ = generate("--labels", labels, "--out", "image.tif", "--samples", 2, "--summary", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert [image["path"] for image in told["images"]] == ["image_0.tif", "image_1.tif", "image_summary.tif"]
+    painted = told["megapixels_per_second"] * told["seconds"]
+    assert painted == pytest.approx(2 * 64 * 128 / 1e6, rel=0.05), "the summary was not painted"
+    code, _, errors = generate("--labels", labels, "--out", "other.tif", "--summary")
+    assert (code, len(errors)) == (1, 1)

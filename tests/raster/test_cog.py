@@ -14,8 +14,9 @@ from rio_cogeo.cogeo import cog_validate
 
 from geosynth.errors import OutputError
 from geosynth.grid import TilePlan, Window
+from geosynth.raster import cog
 from geosynth.raster.cog import CogWriter, write_preview
-from rasters import NORTH_UP, UTM_18N
+from rasters import NORTH_UP, UTM_18N, random_image
 
 
 def geobox(height: int, width: int) -> GeoBox:
@@ -217,3 +218,13 @@ def test_the_preview_is_small_and_transparent_without_data(tmp_path: Path) -> No
     assert (alpha[:, :150] == 0).all()
     assert (alpha[:, 150:] == 255).all()
     assert (red[:, 150:] == 90).all()
+
+
+def test_a_long_finish_in_a_process_apart_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, valid = random_image(0, 1100, 600, 4), np.random.default_rng(1).random((1100, 600)) < 0.5
+    for name, long in (("here.tif", 1 << 62), ("apart.tif", 1)):
+        monkeypatch.setattr(cog, "_LONG", long)
+        bands = ["red", "green", "blue", "nir"]
+        with CogWriter(tmp_path / name, geobox(1100, 600), bands, masked=True, tags={"SYNTHETIC": "yes"}) as writer:
+            writer.write(Window(0, 0, 1100, 600), pixels, valid)
+    assert (tmp_path / "apart.tif").read_bytes() == (tmp_path / "here.tif").read_bytes()

@@ -69,8 +69,13 @@ def test_an_image_that_lost_its_end_when_it_was_closed_is_noticed(
     write_cog(tmp_path / "out.tif", side)
 
 
-@pytest.mark.parametrize("kilobytes", [100, 800, 850, 900, 950, 1000])
-def test_a_full_disk_leaves_no_image(kilobytes: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kilobytes", "is_long"), [*((kilobytes, False) for kilobytes in (100, 800, 850, 900, 950, 1000)), (850, True)]
+)
+def test_a_full_disk_leaves_no_image(
+    kilobytes: int, is_long: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geosynth.raster.cog._LONG", 1 if is_long else 1 << 62)
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]

@@ -50,6 +50,9 @@ def generate(
     samples: Annotated[
         int, typer.Option("--samples", help="Realisations: NAME_0.tif, NAME_1.tif, ...; in .zarr a dimension.")
     ] = 1,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Of the samples: NAME_summary.tif, mean, deviation, spread of NDVI.")
+    ] = False,
     look: Look = None,
     style_from: Annotated[
         list[str] | None,
@@ -111,6 +114,7 @@ def generate(
             settings,
             each=out_dir is not None,
             samples=samples,
+            summary=summary,
             style=style_from or None,
             style_labels=style_labels or None,
             legend=legend,
@@ -146,7 +150,7 @@ def _summary(images: list[Path], seconds: float) -> dict[str, Any]:
     """What was made, from the files themselves; time is that of the whole command."""
     import geosynth
 
-    described = []
+    described, painted = [], 0.0
     for image in images:
         found = geosynth.info(image)
         tags = found["tags"]
@@ -162,10 +166,10 @@ def _summary(images: list[Path], seconds: float) -> dict[str, Any]:
                 "class_pixels": json.loads(tags["GEOSYNTH_CLASS_PIXELS"]),
             }
         )
-    megapixels = sum(image["height"] * image["width"] for image in described) / 1e6
+        painted += 0 if "GEOSYNTH_SUMMARY" in tags else found["height"] * found["width"] / 1e6
     return {
         "seconds": round(seconds, 3),
-        "megapixels_per_second": round(megapixels / seconds, 4),
+        "megapixels_per_second": round(painted / seconds, 4),
         "images": described,
     }
 

@@ -1,0 +1,129 @@
+"""Summary: where realisations of one image agree, and where they do not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from odc.geo.geobox import GeoBox
+
+from geosynth.grid import TilePlan, Window
+from geosynth.mosaic.generate import is_made_from
+from geosynth.raster.cog import CogWriter
+from geosynth.raster.read import bounded_cache
+from geosynth.unfinished import UnfinishedWork
+
+_WINDOW = 512  # pixels read of all realisations, one after the other
+
+Read = Callable[[Window], tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
+
+
+class Moments:
+    """Mean, standard deviation and extremes of arrays of one shape that come one by one (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Any = 0.0
+        self._squares: Any = 0.0
+        self.low: Any = np.inf
+        self.high: Any = -np.inf
+
+    def add(self, values: npt.NDArray[np.float64]) -> None:
+        """Take one more."""
+        self.count += 1
+        off = values - self.mean
+        self.mean = self.mean + off / self.count
+        self._squares = self._squares + off * (values - self.mean)
+        self.low, self.high = np.minimum(self.low, values), np.maximum(self.high, values)
+
+    @property
+    def deviation(self) -> npt.NDArray[np.float64]:
+        """Standard deviation, of n - 1."""
+        deviation: npt.NDArray[np.float64] = np.sqrt(self._squares / (self.count - 1))
+        return deviation
+
+
+def summary_path(image: Path) -> Path:
+    """Where the summary of the realisations of an image stands: NAME_summary.tif."""
+    return image.with_name(f"{image.stem}_summary.tif")
+
+
+def write_summary(
+    image: Path,
+    geobox: GeoBox,
+    band_names: Sequence[str],
+    realisations: Sequence[Read],
+    tags: dict[str, str],
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Write what pixels of realisations have in common: a float32 Cloud Optimized GeoTIFF.
+
+    Its bands are `NAME_mean` and `NAME_std` (the standard deviation, of n - 1) of each band, in its units; and of
+    realisations with bands "red" and "nir" `ndvi_mean`, `ndvi_std`, `ndvi_min` and `ndvi_max`, of the NDVI of each
+    realisation, (nir - red) / (nir + red), taken as 0 where both are 0. Realisations are read window by window, one
+    after the other: memory depends neither on the image's size nor on their number.
+
+    Args:
+        image: that the realisations are of; the summary stands beside it.
+        geobox: of all realisations.
+        band_names: of their bands.
+        realisations: at least two; each gives (bands, height, width) and where there is data, (height, width), of a
+            window. Data are where the first has data.
+        tags: of the file, that tell what it is made of; one made of the same stands.
+        overwrite: replace one that is made of other things.
+        progress: told windows done and windows in all.
+
+    Returns:
+        its path.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    out, (height, width) = summary_path(image), geobox.shape
+    if is_made_from(out, tags, overwrite=overwrite):
+        return out
+    lower = [name.lower() for name in band_names]
+    places = (lower.index("red"), lower.index("nir")) if {"red", "nir"} <= set(lower) else None
+    names = [f"{name}_{what}" for what in ("mean", "std") for name in band_names]
+    names += [f"ndvi_{what}" for what in ("mean", "std", "min", "max")] if places else []
+    work = UnfinishedWork(out)
+    with bounded_cache(), work.open(tags):
+        writer = CogWriter(work.result, geobox, names, dtype="float32", masked=True, tags=tags, folder=work.folder)
+        plan = TilePlan(height, width, _WINDOW)
+        with writer:
+            for done, window in enumerate(plan, start=1):
+                valid = realisations[0](window)[1]
+                if valid.any():
+                    writer.write(window, _summarise(window, realisations, places), valid)
+                progress(done, len(plan))
+        work.finish()
+    return out
+
+
+def _summarise(window: Window, realisations: Sequence[Read], places: tuple[int, int] | None) -> npt.NDArray[np.float32]:
+    """(bands, height, width)."""
+    bands, ndvi = Moments(), Moments()
+    for read in realisations:
+        pixels = read(window)[0].astype(np.float64)
+        bands.add(pixels)
+        if places:
+            red, nir = (pixels[place] for place in places)
+            ndvi.add((nir - red) / np.where(nir + red == 0, 1, nir + red))
+    layers = [*bands.mean, *bands.deviation]
+    layers += [ndvi.mean, ndvi.deviation, ndvi.low, ndvi.high] if places else []
+    return np.stack(layers).astype(np.float32)
+
+
+def summary_tags(tags: dict[str, str], seeds: Sequence[int]) -> dict[str, str]:
+    """Of a summary, from those of one realisation and the seeds of all."""
+    return tags | {
+        "IMAGEDESCRIPTION": "Mean and spread of synthetic images of one place; not an observation.",
+        "GEOSYNTH_SAMPLE_SEEDS": json.dumps(list(seeds)),
+        "GEOSYNTH_SUMMARY": f"of {len(seeds)} realisations",
+    }

@@ -1,0 +1,119 @@
+"""The summary of realisations: numpy's moments of their files, window by window, one realisation at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from odc.geo.geobox import GeoBox
+
+import geosynth
+from geosynth.checkpoint import GeneratorModel
+from geosynth.config import GenerateSettings
+from geosynth.errors import OutputError, SettingsError
+from geosynth.grid import Window
+from geosynth.mosaic import batch
+from geosynth.mosaic.summary import Moments, write_summary
+from rasters import NORTH_UP, UTM_18N, draw_labels, random_image, write_raster
+
+FP32 = GenerateSettings(precision="fp32", block_size=128)
+BANDS = ("red", "green", "blue", "nir")
+NDVI = [f"ndvi_{what}" for what in ("mean", "std", "min", "max")]
+
+
+def moments_of(stack: np.ndarray, *, ndvi: bool = True) -> np.ndarray:
+    """What a summary holds of (samples, bands, height, width), by numpy."""
+    stack = stack.astype(float)
+    layers = [*stack.mean(0), *stack.std(0, ddof=1)]
+    if ndvi:
+        red, nir = stack[:, 0], stack[:, 3]
+        index = np.divide(nir - red, nir + red, out=np.zeros_like(red), where=nir + red > 0)
+        layers += [index.mean(0), index.std(0, ddof=1), index.min(0), index.max(0)]
+    return np.stack(layers)
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(2, 6), st.integers(1, 4), st.integers(1, 4))))
+def test_moments_are_those_of_numpy(values: np.ndarray) -> None:
+    moments = Moments()
+    for one in values.astype(float):
+        moments.add(one)
+    np.testing.assert_allclose(moments.mean, values.mean(0), atol=1e-9)
+    np.testing.assert_allclose(moments.deviation, values.std(0, ddof=1), atol=1e-6)
+    np.testing.assert_array_equal((moments.low, moments.high), (values.min(0), values.max(0)))
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+def test_the_summary_is_that_of_the_files(suffix: str, tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    codes = draw_labels(140, 90)
+    codes[100:, 40:] = 15
+    labels = write_raster(tmp_path / "labels.tif", codes, NORTH_UP, crs=UTM_18N, nodata=15)
+    made = geosynth.generate_many(labels, tmp_path / f"image{suffix}", tiny_model, FP32, samples=3, summary=True)
+    assert made[-1] == tmp_path / "image_summary.tif"
+    if suffix == ".zarr":
+        stack = xr.open_zarr(made[0])["image"].to_numpy()
+    else:
+        stack = np.stack([rasterio.open(path).read() for path in made[:-1]])
+    assert len(stack) == 3
+    assert (stack[0] != stack[1]).any()
+    with rasterio.open(made[-1]) as summary:
+        assert summary.descriptions == (*(f"{name}_{what}" for what in ("mean", "std") for name in BANDS), *NDVI)
+        assert set(summary.dtypes) == {"float32"}
+        assert (summary.crs, summary.transform) == (UTM_18N, NORTH_UP)
+        assert summary.tags()["GEOSYNTH_SUMMARY"] == "of 3 realisations"
+        valid = summary.dataset_mask() > 0
+        np.testing.assert_array_equal(valid, codes != 15)
+        np.testing.assert_allclose(summary.read()[:, valid], moments_of(stack)[:, valid], atol=1e-4)
+    before = made[-1].read_bytes()
+    if suffix == ".tif":  # the same call again finds all made
+        assert geosynth.generate_many(labels, tmp_path / "image.tif", tiny_model, FP32, samples=3, summary=True) == made
+        assert made[-1].read_bytes() == before
+        with pytest.raises(OutputError, match=r"image_summary\.tif: exists already, made otherwise"):
+            geosynth.generate_many(labels, tmp_path / "image.tif", tiny_model, FP32, samples=4, summary=True)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+def test_a_kill_before_the_summary_is_made_up_for(
+    suffix: str, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = write_raster(tmp_path / "labels.tif", draw_labels(64, 64), NORTH_UP, crs=UTM_18N)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(batch, "write_summary", stop)
+        geosynth.generate_many(labels, tmp_path / f"image{suffix}", tiny_model, FP32, samples=2, summary=True)
+    assert not (tmp_path / "image_summary.tif").exists()
+    geosynth.generate_many(labels, tmp_path / f"image{suffix}", tiny_model, FP32, samples=2, summary=True)
+    numbers = {f"image_{number}.tif" for number in range(2)} if suffix == ".tif" else {"image.zarr"}
+    assert {path.name for path in tmp_path.iterdir()} == {"labels.tif", "image_summary.tif", *numbers}
+
+
+def test_realisations_are_read_window_by_window_one_after_the_other(tmp_path: Path) -> None:
+    stack, seen = random_image(0, 700, 600, 15).reshape(5, 3, 700, 600), []
+
+    def reader(number: int):  # type: ignore[no-untyped-def]
+        def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+            seen.append((number, window.height * window.width))
+            return stack[number][:, *window.slices], np.ones((window.height, window.width), bool)
+
+        return read
+
+    grid = GeoBox((700, 600), NORTH_UP, "EPSG:32618")
+    readers = [reader(number) for number in range(5)]
+    out = write_summary(tmp_path / "a.tif", grid, ("green", "blue", "nir"), readers, {"SYNTHETIC": "yes"})
+    assert max(pixels for _, pixels in seen) <= 512**2
+    with rasterio.open(out) as summary:
+        assert summary.count == 6, "no NDVI without red"
+        np.testing.assert_allclose(summary.read(), moments_of(stack, ndvi=False), atol=1e-4)
+
+
+def test_one_image_has_no_spread(tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    with pytest.raises(SettingsError, match="a summary is of several realisations"):
+        geosynth.generate_many(tmp_path / "labels.tif", tmp_path / "image.tif", tiny_model, summary=True)

@@ -22,8 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 import typer
 import yaml
 
@@ -135,6 +137,14 @@ class World:
 
     def _landcover(self, path: Path) -> None:
         self.make("scenes")
+
+    def _scene(self, path: Path) -> None:
+        self.pair(path, self.folder / "unused.tif", seed=8, side=128)
+
+    def _land(self, path: Path) -> None:
+        fields = [shapely.box(266200 + 20 * n, 4303000, 266260 + 20 * n, 4303050 + n) for n in range(3)]
+        names = ["tree canopy", "water", "low vegetation"]
+        gpd.GeoDataFrame({"class": names}, geometry=fields, crs="EPSG:26917").to_file(path)
 
     def _new_place(self, path: Path) -> None:
         self.pair(path / "image.tif", path / "labels.tif", seed=7, side=128, place=9000)

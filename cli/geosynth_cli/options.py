@@ -92,5 +92,7 @@ PaintPrecision = Annotated[str, typer.Option("--precision", help="auto, bf16 or 
 Device = Annotated[str, typer.Option("--device", help="auto (the GPU, if any), cpu, cuda, cuda:1, ...")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes to start on this machine.")]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="A Dask cluster, as tcp://host:8786.")]
+VectorLayer = Annotated[str | None, typer.Option("--layer", help="Of a vector file that has several.")]
+LineWidth = Annotated[str | None, typer.Option("--width", help="Of lines: metres, or a column with each one's.")]
 OverwriteStore = Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")]
 ReportAsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")]

@@ -27,7 +27,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 
 from geosynth.errors import DataError, GeosynthError, GridError, LegendError, RasterError, SettingsError
-from geosynth.grid import TilePlan, Window, crop, parse_crs
+from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
 from geosynth.grid.vector import PARQUET, check_can_be_read, to_pixels
 from geosynth.legend import Legend, plain
 from geosynth.raster.class_table import NO_CLASS, label_profile
@@ -65,8 +65,7 @@ class VectorLabels:
             legend. Features without a value are left out, and a warning says so.
         legend: of the classes.
         layer: of the file; None for its only one.
-        resolution: size of the pixels in units of the CRS, their edges on whole multiples; the raster covers all
-            features.
+        resolution: size of the pixels, metres, their edges on whole multiples; the raster covers all features.
         like: instead, a raster whose grid it gets.
         crs: of the raster, with `resolution`; None for that of the features. Corners are moved to it, lines between
             them stay straight.
@@ -110,7 +109,7 @@ class VectorLabels:
         first = np.floor(bounds[:2]).astype(int) if like is None else np.zeros(2, int)
         columns, rows = np.ceil(bounds[2:]).astype(int) - first if like is None else lattice.shape.xy
         if int(rows) * int(columns) > _MOST or max(rows, columns) >= 2**31:
-            raise GridError(f"{self.path}: would be {rows} x {columns} pixels; is the resolution in units of the CRS?")
+            raise GridError(f"{self.path}: would be {rows} x {columns} pixels; is the resolution in metres?")
         self._place = Window(int(first[1]), int(first[0]), max(1, int(rows)), max(1, int(columns)))
         self.geobox = crop(lattice, self._place)
 
@@ -293,7 +292,9 @@ class _Source(NamedTuple):
                 metres = np.zeros(1)
             if not (metres > 0).all():
                 raise DataError(f"{self.name}: column {self.width!r} has no positive width for each line")
-            geometries[lines] = shapely.buffer(geometries[lines], metres / _metres_per_unit(lattice, self.name) / 2)
+            if not lattice.crs.projected:
+                raise GridError(f"{self.name}: holds lines, whose width is in metres; a grid in degrees cannot show it")
+            geometries[lines] = shapely.buffer(geometries[lines], metres / metres_per_unit(lattice) / 2)
         return geometries
 
 
@@ -395,13 +396,8 @@ def _lattice(source: _Source, resolution: float | None, like: str | Path | None,
         raise GridError(
             f"{source.name}: {target} is in degrees, not in metres; say a projected CRS, as EPSG:26917: --crs"
         )
-    return GeoBox((1, 1), Affine.scale(resolution, -resolution), target)
-
-
-def _metres_per_unit(lattice: GeoBox, name: str) -> float:
-    if not lattice.crs.projected:
-        raise GridError(f"{name}: holds lines, whose width is in metres; a grid in degrees cannot show it")
-    return float(lattice.crs.proj.axis_info[0].unit_conversion_factor)
+    size = resolution / metres_per_unit(GeoBox((1, 1), Affine.identity(), target))
+    return GeoBox((1, 1), Affine.scale(size, -size), target)
 
 
 def _moved(geometries: npt.NDArray[Any], start: CRS, end: CRS, name: str) -> npt.NDArray[Any]:

@@ -343,7 +343,7 @@ class Rasterize(_Algorithm):
             QgsProcessingParameterField("COLUMN", "Field of the class (names or codes)", None, "VECTOR"),
             _file("LEGEND", "Legend file (empty: chesapeake)", "yaml"),
             QgsProcessingParameterNumber(
-                "RESOLUTION", "Size of the pixels, units of the CRS", QgsProcessingParameterNumber.Double, 1.0,
+                "RESOLUTION", "Size of the pixels, metres", QgsProcessingParameterNumber.Double, 1.0,
                 optional=True, minValue=0,
             ),
             _raster("LIKE", "Instead: raster whose grid the labels get", optional=True),

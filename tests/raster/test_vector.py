@@ -22,6 +22,7 @@ from geosynth.errors import DataError, GeosynthError, GridError, LegendError, Ou
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.class_table import read_class_table
+from geosynth.raster.read import open_raster
 from geosynth.raster.vector import VectorLabels
 from rasters import NORTH_UP, UTM_18N, write_raster
 
@@ -73,7 +74,7 @@ def test_pixels_are_those_of_dense_rasterising(tmp_path: Path, suffix: str) -> N
         differing = (dataset.read(1) != expected).mean()
         assert differing <= (1e-3 if suffix == ".geojson" else 0)  # which is in degrees
         assert dataset.colormap(1)[2][:3] == CHESAPEAKE.classes[1].rgb
-    assert read_class_table(str(out))[5][0] == "impervious (other)"
+    assert read_class_table(open_raster(out))[5][0] == "impervious (other)"
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -263,6 +264,27 @@ def test_the_command(tmp_path: Path, run: Callable[..., Any]) -> None:
     with rasterio.open(out) as dataset:
         assert dataset.dtypes == ("int32",)
         assert set(np.unique(dataset.read(1))) == {300, -7, 255}
-    assert read_class_table(str(out))[300][0] == "wood"
+    assert read_class_table(open_raster(out))[300][0] == "wood"
     again = run(*command, "--width", "4", "--overwrite")
     assert again.code == 0
+
+
+def test_generate_paints_vector_labels_at_the_models_pixel_size(
+    tmp_path: Path, run: Callable[..., Any], tiny_model: Any
+) -> None:
+    path = write(tmp_path / "land.gpkg", triangles(20, 64), [CHESAPEAKE.names[number % 6] for number in range(20)])
+    common = ("--model", tiny_model.path, "--precision", "fp32")
+    done = run("generate", "--labels", path, "--column", "class", "--out", tmp_path / "a.tif", *common)
+    assert (done.code, done.err) == (0, "")
+    raster = geosynth.rasterize(path, tmp_path / "labels.tif", "class", resolution=tiny_model.card.gsd)
+    assert run("generate", "--labels", raster, "--out", tmp_path / "b.tif", *common).code == 0
+    with rasterio.open(tmp_path / "a.tif") as first, rasterio.open(tmp_path / "b.tif") as second:
+        assert first.transform == second.transform
+        assert np.array_equal(first.read(), second.read())
+    for wrong, message in (
+        (("--resolution", "2"), "--resolution: of vector labels; say their --column too"),
+        (("--column", "class", "--width", "x"), "has no column 'x'; it has class"),
+    ):
+        refused = run("generate", "--labels", path, *wrong, "--out", tmp_path / "c.tif", *common)
+        assert refused.code == 1
+        assert message in refused.err

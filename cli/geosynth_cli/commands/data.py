@@ -11,8 +11,10 @@ from geosynth_cli.console import print_json, print_table, progress_bar, show_war
 from geosynth_cli.options import (
     Bands,
     Buffer,
+    LineWidth,
     OverwriteStore,
     StoreOrFiles,
+    VectorLayer,
     parse_names,
     parse_shares,
     parse_width,
@@ -24,18 +26,16 @@ def rasterize(
     vector: Annotated[Path, typer.Argument(help="GeoPackage, GeoJSON, FlatGeobuf, Shapefile or GeoParquet.")],
     column: Annotated[str, typer.Option("--column", help="Of the class: names or codes of the legend.")],
     out: Annotated[Path, typer.Option("--out", help="The label raster: a Cloud Optimized GeoTIFF with colours.")],
-    layer: Annotated[str | None, typer.Option("--layer", help="Of the file, where it has several.")] = None,
+    layer: VectorLayer = None,
     legend: Annotated[
         str, typer.Option("--legend", help="Of the classes: a built-in name or a YAML file.")
     ] = "chesapeake",
-    resolution: Annotated[
-        float | None, typer.Option("--resolution", help="Size of the pixels, in units of the CRS.")
-    ] = None,
+    resolution: Annotated[float | None, typer.Option("--resolution", help="Size of the pixels, metres.")] = None,
     crs: Annotated[str | None, typer.Option("--crs", help="CRS of the raster, if not that of the features.")] = None,
     like: Annotated[
         Path | None, typer.Option("--like", help="Instead of both: a raster whose grid the labels get.")
     ] = None,
-    width: Annotated[str | None, typer.Option("--width", help="Of lines: metres, or a column with each one's.")] = None,
+    width: LineWidth = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing raster.")] = False,
 ) -> None:
     """Make a label raster of polygons, and of lines with a width.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import print_json, progress_bar, show_warnings
+from geosynth_cli.console import Progress, print_json, progress_bar, show_warnings
 from geosynth_cli.options import (
     Device,
+    LineWidth,
     Look,
     ModelOrEmbedded,
     OverwriteStore,
@@ -20,15 +23,20 @@ from geosynth_cli.options import (
     Scheduler,
     StoreOrFiles,
     StyleLength,
+    VectorLayer,
     Workers,
     given,
+    parse_width,
 )
 
 
 def generate(
     labels: Annotated[
         str,
-        typer.Option("--labels", help="Class codes: GeoTIFF, VRT, Zarr; a folder or glob of tiles is one mosaic."),
+        typer.Option(
+            "--labels",
+            help="Class codes: GeoTIFF, VRT, Zarr; a folder or glob of tiles is one mosaic. With --column: polygons.",
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", help="The image: .tif (Cloud Optimized GeoTIFF) or .zarr.")
@@ -40,6 +48,14 @@ def generate(
     legend: Annotated[
         str | None,
         typer.Option("--legend", help="Of the labels: a name, a YAML file, or from-raster (their own class table)."),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", help="Labels are a vector file; its column of class names or codes.")
+    ] = None,
+    layer: VectorLayer = None,
+    width: LineWidth = None,
+    resolution: Annotated[
+        float | None, typer.Option("--resolution", help="Of vector labels: size of the pixels, metres; the model's.")
     ] = None,
     unknown: Annotated[str, typer.Option("--unknown", help="Codes that no legend knows: error or nodata.")] = "error",
     resample: Annotated[
@@ -106,9 +122,12 @@ def generate(
         )
     )
     start = time.monotonic()
-    with progress_bar("generate") as update:
+    with (
+        progress_bar("generate") as update,
+        _labels(labels, column, update, model, legend, layer=layer, width=width, resolution=resolution) as source,
+    ):
         images = geosynth.generate_many(
-            labels,
+            source,
             target,
             model,
             settings,
@@ -128,6 +147,42 @@ def generate(
     else:
         for image in images:
             typer.echo(str(image))
+
+
+@contextlib.contextmanager
+def _labels(
+    labels: str,
+    column: str | None,
+    update: Progress,
+    model: Path | None,
+    legend: str | None,
+    *,
+    layer: str | None,
+    width: str | None,
+    resolution: float | None,
+) -> Iterator[Any]:
+    """The labels as they are named; features of a vector file as a raster of the model's pixel size and legend."""
+    import geosynth
+    from geosynth.errors import SettingsError
+
+    if column is None:
+        if wrong := given(layer=layer, width=width, resolution=resolution):
+            raise SettingsError(f"--{', --'.join(wrong)}: of vector labels; say their --column too")
+        yield labels
+        return
+    described = geosynth.info(model)
+    if (pixel := resolution or described["gsd"]) is None:
+        raise SettingsError("the model knows no pixel size; say --resolution")
+    with geosynth.VectorLabels(
+        labels,
+        column,
+        legend or geosynth.Legend.from_values(described["legend"]),
+        layer=layer,
+        width=parse_width(width),
+        resolution=pixel,
+        progress=lambda stage, done, total: update(done, total),
+    ) as raster:
+        yield raster
 
 
 def _target(out: Path | None, out_dir: Path | None, format_: str | None) -> Path:

@@ -142,7 +142,7 @@ class World:
         self.pair(path, self.folder / "unused.tif", seed=8, side=128)
 
     def _land(self, path: Path) -> None:
-        fields = [shapely.box(266200 + 20 * n, 4303000, 266260 + 20 * n, 4303050 + n) for n in range(3)]
+        fields = [shapely.box(266110 + 20 * n, 4303290, 266150 + 20 * n, 4303340 + n) for n in range(3)]
         names = ["tree canopy", "water", "low vegetation"]
         gpd.GeoDataFrame({"class": names}, geometry=fields, crs="EPSG:26917").to_file(path)
 

@@ -38,18 +38,16 @@ _LOG = logging.getLogger(__name__)
 FROM_RASTER = "from-raster"
 
 
-def open_labels(labels: str | Path | Raster | Sequence[str | Path]) -> Raster:
+def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
     """Labels as one raster.
 
     Args:
         labels: a file that GDAL reads, a Zarr store, or the URL of one of these; a folder or glob of tiles, or a list
-            of them, which are joined to a `TileMosaic`; a raster that is open already.
+            of them, which are joined to a `TileMosaic`.
 
     Raises:
         RasterError, DataError, GridError: one line that names the file at fault.
     """
-    if not isinstance(labels, str | Path | Sequence):
-        return labels
     if isinstance(labels, str | Path) and find_group(labels) is not None:
         return ZarrRaster(labels)
     files = label_files(labels)

@@ -154,7 +154,7 @@ def _labels(
     labels: str,
     column: str | None,
     update: Progress,
-    model: Path | None,
+    model: str | None,
     legend: str | None,
     *,
     layer: str | None,

@@ -7,9 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import antimeridian
+import numpy as np
 import pystac
 import rasterio
+import shapely.geometry
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import ProjError
+from shapely.geometry.base import BaseGeometry
 
 from geosynth.errors import GridError
 from geosynth.files import write_whole
@@ -43,12 +48,31 @@ def check_can_be_item(labels: Raster) -> None:
     """Refuse, before work starts, what STAC cannot place.
 
     Raises:
-        GridError: without CRS.
+        GridError: without CRS, or not on Earth.
     """
     if labels.geobox.crs is None:
         raise GridError(
             f"{labels.path}: has no CRS, and a STAC item needs one; assign it (gdal_edit -a_srs) or leave --stac"
         )
+    try:
+        _footprint(labels.geobox)
+    except (ProjError, ValueError) as error:  # of Mars, of a site's own coordinates, beyond where a projection reaches
+        raise GridError(
+            f"{labels.path}: a STAC item needs longitudes and latitudes on Earth, which its CRS does not give here;"
+            " leave --stac"
+        ) from error
+
+
+def _footprint(geobox: GeoBox) -> BaseGeometry:
+    """The outline in longitude and latitude, cut at the antimeridian and closed around a pole (RFC 7946, 3.1.9).
+
+    Raises:
+        ProjError, ValueError: if it has none.
+    """
+    outline = geobox.extent.to_crs("EPSG:4326", resolution=_footprint_step(geobox)).geom
+    if not np.isfinite(outline.bounds).all():
+        raise ValueError("the outline lies beyond the projection")
+    return antimeridian.fix_polygon(outline)
 
 
 def write_stac_item(image: Path, preview: Path | None = None) -> Path:
@@ -68,11 +92,11 @@ def write_stac_item(image: Path, preview: Path | None = None) -> Path:
     """
     path = item_path(image)
     raster = open_raster(image)
-    footprint = raster.geobox.extent.to_crs("EPSG:4326", resolution=_footprint_step(raster.geobox))
+    footprint = _footprint(raster.geobox)
     item = pystac.Item(
         id=image.stem,
-        geometry=footprint.json,
-        bbox=list(footprint.boundingbox),
+        geometry=shapely.geometry.mapping(footprint),
+        bbox=antimeridian.bbox(footprint),
         datetime=datetime.fromtimestamp(int(image.stat().st_mtime), UTC),
         properties=_provenance(raster) | _projection(raster.geobox),
         stac_extensions=_EXTENSIONS,

@@ -13,15 +13,19 @@ import pystac
 import pystac.validation
 import pytest
 import rasterio
+import rasterio.transform
+import shapely
+import shapely.geometry
 from affine import Affine
 from pystac.extensions.projection import ProjectionExtension
 from rasterio.crs import CRS
 from rasterio.warp import transform as reproject_points
 
+import geosynth
 from geosynth.errors import GridError
 from geosynth.raster.read import open_raster
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
-from rasters import random_image, write_raster
+from rasters import draw_labels, random_image, write_raster
 
 GRIDS: dict[str, tuple[str, Affine]] = {
     "utm": ("EPSG:26917", Affine(1, 0, 384517, 0, -1, 4310393)),
@@ -109,3 +113,42 @@ def test_without_crs_there_is_no_item(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "nowhere.tif", random_image(0, 9, 9), GRIDS["utm"][1], crs=None)
     with pytest.raises(GridError, match=r"nowhere\.tif: has no CRS"):
         check_can_be_item(open_raster(path))
+
+
+PLACES: dict[str, tuple[str, Affine, list[float]]] = {
+    "across the antimeridian": (
+        "EPSG:32760",
+        Affine(2000, 0, 800000, 0, -2000, 8000000),
+        [179.83, -19.3, -178.4, -18.0],
+    ),
+    "degrees beyond 180": ("EPSG:4326", Affine(0.02, 0, 179, 0, -0.02, 10), [179, 8.6, -179.2, 10]),
+    "around the south pole": ("EPSG:3031", Affine(20000, 0, -9e5, 0, -20000, 7e5), [-180, -90, 180, -79.5]),
+    "around the north pole": ("EPSG:3995", Affine(20000, 0, -9e5, 0, -20000, 7e5), [-180, 79.5, 180, 90]),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_items_across_the_antimeridian_and_poles(place: str, tmp_path: Path) -> None:
+    crs, transform, expected = PLACES[place]
+    path, _ = image(tmp_path / "image.tif", crs, transform)
+    check_can_be_item(open_raster(path))
+    values, _ = load(write_stac_item(path))
+    np.testing.assert_allclose(values["bbox"], expected, atol=0.4)
+    shape = shapely.geometry.shape(values["geometry"])
+    assert shape.is_valid
+    assert (shape.bounds[0] >= -180, shape.bounds[2] <= 180) == (True, True)
+    with rasterio.open(path) as dataset:
+        rows, columns = np.mgrid[2:68:11, 2:88:14]
+        xs, ys = rasterio.transform.xy(dataset.transform, rows.ravel(), columns.ravel())
+        places = reproject_points(dataset.crs, "EPSG:4326", xs, ys)
+    assert all(shape.contains(shapely.Point((x + 180) % 360 - 180, y)) for x, y in zip(*places, strict=True))
+
+
+@pytest.mark.parametrize("crs", ["IAU_2015:49900", 'LOCAL_CS["site",UNIT["metre",1]]'])
+def test_what_lies_nowhere_on_earth_is_refused_before_work(crs: str, tmp_path: Path, tiny_model: Any) -> None:
+    labels = write_raster(
+        tmp_path / "labels.tif", draw_labels(32, 32), Affine(1, 0, 0, 0, -1, 0), crs=CRS.from_user_input(crs)
+    )
+    with pytest.raises(GridError, match="needs longitudes and latitudes on Earth"):
+        geosynth.generate(labels, tmp_path / "image.tif", tiny_model, stac=True)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".aux.xml")] == ["labels.tif"]

@@ -13,7 +13,6 @@ import pystac
 import rasterio
 import shapely.geometry
 from odc.geo.geobox import GeoBox
-from pyproj.exceptions import ProjError
 from shapely.geometry.base import BaseGeometry
 
 from geosynth.errors import GridError
@@ -56,7 +55,7 @@ def check_can_be_item(labels: Raster) -> None:
         )
     try:
         _footprint(labels.geobox)
-    except (ProjError, ValueError) as error:  # of Mars, of a site's own coordinates, beyond where a projection reaches
+    except (RuntimeError, ValueError) as error:  # pyproj's, of Mars and of a site's own coordinates; and ours
         raise GridError(
             f"{labels.path}: a STAC item needs longitudes and latitudes on Earth, which its CRS does not give here;"
             " leave --stac"
@@ -67,7 +66,7 @@ def _footprint(geobox: GeoBox) -> BaseGeometry:
     """The outline in longitude and latitude, cut at the antimeridian and closed around a pole (RFC 7946, 3.1.9).
 
     Raises:
-        ProjError, ValueError: if it has none.
+        RuntimeError, ValueError: if it has none.
     """
     outline = geobox.extent.to_crs("EPSG:4326", resolution=_footprint_step(geobox)).geom
     if not np.isfinite(outline.bounds).all():

@@ -302,7 +302,7 @@ class SpatialSplit:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> SpatialSplit:
         """The inverse of `to_values`."""
-        train, val, test = (shapely.from_wkt(values[fold]) for fold in FOLDS)
+        train, val, test = (shapely.from_wkt(str(values[fold])) for fold in FOLDS)
         return cls((train, val, test), values["buffer"])
 
     def save(self, path: str | Path, geobox: GeoBox) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 import zarr
 
 import geosynth
-from geosynth.errors import RasterError
+from geosynth.errors import GeosynthError, RasterError
 from geosynth.grid import Window
 from geosynth.raster.stores.store import Store
+from geosynth.raster.stores.tiles import TileView
 from rasters import north_up, random_image, write_raster
 from scene_stores import make_scene_store
 
@@ -74,6 +76,37 @@ def test_a_lost_file_and_a_changed_record_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match=r"labels: has 3 files, but 4 were written"):
         geosynth.info(store.path, verify=True)
     assert Store(store.path).verify()["damaged"] == [f"{store.path}/labels: has 3 files, but 4 were written"]
+
+
+def places(values: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Of each value in JSON, of lists the first two."""
+    if place:
+        yield place
+    if isinstance(values, dict | list):
+        for name in list(values) if isinstance(values, dict) else range(min(2, len(values))):
+            yield from places(values[name], (*place, name))
+
+
+def test_any_wrong_value_in_the_record_is_one_line_or_none(tmp_path: Path) -> None:
+    make(tmp_path / "store")
+    metadata = tmp_path / "store" / "zarr.json"
+    text = metadata.read_text()
+    refused: list[str] = []
+    for place in places(json.loads(text)["attributes"]["geosynth"]):
+        for wrong in (None, -1, 1e300, float("nan"), 10**30, "x", [], {}, [[1]]):
+            values = json.loads(text)
+            inside = values["attributes"]["geosynth"]
+            for name in place[:-1]:
+                inside = inside[name]
+            inside[place[-1]] = wrong
+            metadata.write_text(json.dumps(values))
+            try:
+                view = TileView(tmp_path / "store", "train", 64)
+                view.source.describe(), view.source.digest()
+            except GeosynthError as error:
+                refused.append(str(error))
+    assert len(refused) > 200
+    assert all(str(tmp_path / "store") in line and "\n" not in line for line in refused)
 
 
 def test_stores_of_older_versions_are_read_and_say_that_they_have_none(

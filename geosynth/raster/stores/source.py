@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +74,8 @@ class Scene:
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_values`."""
-        return cls(**{**values, "window": Window(**values["window"]), "class_pixels": tuple(values["class_pixels"])})
+        window = Window(**{name: operator.index(pixels) for name, pixels in values["window"].items()})
+        return cls(**{**values, "window": window, "class_pixels": tuple(map(operator.index, values["class_pixels"]))})
 
 
 class PatchSource(ABC):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import operator
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,17 +67,35 @@ class Store(PatchSource):
             raise RasterError(f"{self.path}: not a geosynth store; make one with `geosynth ingest`") from error
         if values.get("version") != _VERSION:
             raise RasterError(f"{self.path}: store version {values.get('version')}; this geosynth reads {_VERSION}")
-        crs = CRS(values["crs"]) if values["crs"] else None
-        self.geobox = GeoBox(self.labels.shape, Affine(*values["transform"]), crs)
         self.legend = Legend.from_values(values["legend"], self.path)
-        self.nodata: int = values["nodata"]
-        self.band_names = tuple(values["band_names"])
+        try:
+            self._take(values)
+        except Exception as error:  # pyproj's, GEOS's, zarr's, and what any value of JSON may cause
+            reason = " ".join(str(error).split())[:200]
+            raise RasterError(f"{self.path}: its record of grid, scenes and split is damaged: {reason}") from error
+
+    def _take(self, values: Mapping[str, Any]) -> None:
+        """Take over what the store says of itself, and fail if something cannot be."""
+        crs = CRS(str(values["crs"])) if values["crs"] else None
+        self.geobox = GeoBox(self.labels.shape, Affine(*values["transform"]), crs)
+        if not math.isfinite(self.geobox.affine.determinant) or not self.geobox.affine.determinant:
+            raise ValueError(f"a grid of {values['transform']}")
+        self.nodata: int = operator.index(values["nodata"])
+        self.band_names = tuple(map(str, values["band_names"]))
+        if len(self.band_names) != self.image.shape[0] or self.image.shape[1:] != self.labels.shape:
+            raise ValueError(f"{len(self.band_names)} bands for an image of {self.image.shape}")
         self.dtype = np.dtype(self.image.dtype)
         self.chunk_size = int(self.image.chunks[-1])
         self.scenes = tuple(Scene.from_values(scene) for scene in values["scenes"])
+        for scene in self.scenes:
+            if not Window(0, 0, *self.geobox.shape).contains(scene.window):
+                raise ValueError(f"scene {scene.name} at {scene.window}")
         self.split = SpatialSplit.from_values(values["split"])
-        self.synthetic = values.get("synthetic", {})
-        self._keep_counts(values["fold_pixels"])
+        self.synthetic = dict(values.get("synthetic", {}))
+        pixels = {fold: tuple(map(operator.index, counts)) for fold, counts in values["fold_pixels"].items()}
+        if any(len(counts) not in (0, self.legend.num_classes) for counts in pixels.values()):
+            raise ValueError("pixels of other classes")
+        self._keep_counts(pixels)
         extras = {name: self._group[name] for name in values["extras"]}
         self.extras = {name: (np.dtype(array.dtype), array.fill_value.item()) for name, array in extras.items()}
         arrays = {"image": self.image, "labels": self.labels, **extras}

@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ def write_square(path: Path, side: int) -> Path:
     return path
 
 
-def paint(labels: str, image: str) -> None:
+def paint(labels: str, image: str, progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> None:
     """One process's work; prints its peak in megabytes."""
     from geosynth.checkpoint import ModelCard, load_generator, save_generator
     from geosynth.config import GeneratorSettings
@@ -67,7 +67,7 @@ def paint(labels: str, image: str) -> None:
         SpadeGenerator(settings),
         ModelCard(settings=settings, legend=card.legend, bands=card.bands, gsd=card.gsd),
     )
-    generate(labels, image, model)
+    generate(labels, image, model, progress=progress)
     print(round(peak()))
 
 

@@ -17,6 +17,7 @@ from rasters import draw_labels
 ROOT = Path(__file__).parents[1]
 KEYS = {
     "patches": {"chunk_aware_vs_torchgeo", "chunk_aware_vs_rasterio", "random_vs_rasterio", "wait_ms"},
+    "long_work": {"generate", "train"},
     "startup": {"bare", "import", "help", "import_over_bare", "help_over_bare"},
     "mosaic": {"efficiency", "seam_score", "mpx_per_s", "halo_cost", "max_difference", "differing_share", "peak_mb"},
     "training": {"speedup_step"},

@@ -108,7 +108,7 @@ def generate(
         client: a `distributed.Client`, whose workers paint.
         scheduler: the address of a Dask scheduler, whose workers paint.
         workers: number of processes to start on this machine, which paint.
-        progress: called with ("checking", "painting" or "writing", parts done, parts to do).
+        progress: called with ("checking", "painting", "writing" or "finishing", parts done, parts to do).
         **changes: single settings by name, as `seed=3`.
 
     Returns:
@@ -330,6 +330,8 @@ def _write(
         for done, index in enumerate(blocks, start=1):
             writer.write(image.plan[index], *image.read_block(index))
             progress("writing", done, len(blocks))
+        progress("finishing", 0, 1)
+    progress("finishing", 1, 1)
 
 
 def check_places(out: Path, inputs: Sequence[object], settings: GenerateSettings, *, overwrite: bool) -> None:

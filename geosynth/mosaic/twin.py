@@ -18,7 +18,7 @@ from geosynth.legend import Legend
 from geosynth.mosaic.generate import choose_block_size, engine, painter_for, painting_job, provenance, warn_about_grid
 from geosynth.mosaic.pipeline import Executor, Progress, paint_missing
 from geosynth.raster.stores.copy import copy_sources, store_names
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.in_place import InPlace, open_sources
 from geosynth.raster.stores.painted import FoldLabels, Painted
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import check_store_output
@@ -85,7 +85,9 @@ def twin(
     work.check(overwrite=overwrite)
     check_store_output(out)
     sources = open_sources(data)
-    refuse_inputs(out, [model, *(source.path for source in sources)])
+    in_place = [pair for source in sources if isinstance(source, InPlace) for pair in source.pairs]
+    rasters = [raster for pair in in_place for raster in (pair.image, pair.labels.raster)]
+    refuse_inputs(out, [model, *(one.path for one in (*sources, *rasters))])
     sources = [source for source in sources if any(source.scenes_in(fold) for fold in folds)]
     if not sources:
         raise DataError(f"{data}: no scene in fold {', '.join(folds)}")

@@ -86,8 +86,8 @@ def twin(
     check_store_output(out)
     sources = open_sources(data)
     in_place = [pair for source in sources if isinstance(source, InPlace) for pair in source.pairs]
-    rasters = [raster for pair in in_place for raster in (pair.image, pair.labels.raster)]
-    refuse_inputs(out, [model, *(one.path for one in (*sources, *rasters))])
+    paths = [path for pair in in_place for path in (pair.image.path, pair.labels.name)]
+    refuse_inputs(out, [model, *paths, *(source.path for source in sources)])
     sources = [source for source in sources if any(source.scenes_in(fold) for fold in folds)]
     if not sources:
         raise DataError(f"{data}: no scene in fold {', '.join(folds)}")

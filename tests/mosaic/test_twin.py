@@ -179,3 +179,13 @@ def test_at_the_command_line(store: Store, finished: Store, tiny_model: Generato
     assert run.stdout == f"{out}\n"
     place = PLACES["c.tif"]
     np.testing.assert_array_equal(Store(out).read_image(place), finished.read_image(place))
+
+
+def test_a_twin_does_not_replace_a_store_that_holds_its_model(store: Store, tmp_path: Path, tiny_model: Any) -> None:
+    out = tmp_path / "twin.zarr"
+    geosynth.twin(store, out, tiny_model, **OPTIONS)
+    model = out / "model.safetensors"
+    model.write_bytes(tiny_model.path.read_bytes())
+    with pytest.raises(OutputError, match="would be lost"):
+        geosynth.twin(store, out, model, **OPTIONS, overwrite=True)
+    assert model.exists()

@@ -181,7 +181,9 @@ def test_at_the_command_line(store: Store, finished: Store, tiny_model: Generato
     np.testing.assert_array_equal(Store(out).read_image(place), finished.read_image(place))
 
 
-def test_a_twin_does_not_replace_a_store_that_holds_its_model(store: Store, tmp_path: Path, tiny_model: Any) -> None:
+def test_a_twin_does_not_replace_a_store_that_holds_its_model(
+    store: Store, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
     out = tmp_path / "twin.zarr"
     geosynth.twin(store, out, tiny_model, **OPTIONS)
     model = out / "model.safetensors"

@@ -88,7 +88,8 @@ def app(arguments: list[str] | None = None) -> None:
     except MemoryError:
         _fail("out of memory; choose a smaller --max-memory, --block-size, --batch-size or --crop-size")
     except Exception as error:  # a defect of ours: say so in one line too
-        _fail(f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback")
+        told = " ".join(str(error).split())[:500]
+        _fail(f"unexpected {type(error).__name__}: {told}; run again with --debug for the traceback")
     finally:
         signal.signal(signal.SIGTERM, earlier)
 

@@ -38,13 +38,13 @@ class GeneratorSettings(Settings):
 
     num_classes: int = Field(ge=1, le=254)
     """Number of classes in the legend, nodata not counted."""
-    num_bands: int = Field(ge=1)
+    num_bands: int = Field(ge=1, le=4096)
     """Number of bands of the image."""
-    base_width: int = Field(64, ge=2)
+    base_width: int = Field(64, ge=2, le=4096)
     """Channels at full resolution ("ngf" of the reference implementation)."""
     max_multiple: int = Field(16, ge=1, le=16)
     """The coarse blocks have at most this many times `base_width` channels (reference: 16)."""
-    hidden_channels: int = Field(128, ge=1)
+    hidden_channels: int = Field(128, ge=1, le=4096)
     """Channels of the hidden layer inside each modulation (reference: 128)."""
     depth: Depth = "normal"
     """How often the resolution doubles: "less" is four times; the others are named as in the reference."""
@@ -54,9 +54,9 @@ class GeneratorSettings(Settings):
     "convolution" reads labels, latent and noise through a 3x3 convolution: shift-equivariant, hence without seams.
     "linear" is the start of the reference, tied to one `crop_size`.
     """
-    latent_size: int = Field(64, ge=0)
+    latent_size: int = Field(64, ge=0, le=4096)
     """Length of the style vector z; 0 for none."""
-    noise_channels: int = Field(16, ge=0)
+    noise_channels: int = Field(16, ge=0, le=4096)
     """Number of noise maps that enter at the start."""
     stage_noise: bool = True
     """Whether a noise map enters in each block, with a strength learned for each class and channel."""
@@ -65,11 +65,11 @@ class GeneratorSettings(Settings):
 
     "zeros" (the reference) shows the network where a crop ends; "replicate" does not.
     """
-    crop_size: int | None = Field(None, ge=1)
+    crop_size: int | None = Field(None, ge=1, le=1 << 16)
     """Side of the training crops, pixels; for the linear start only."""
     style_lengths: tuple[int, ...] = ()
     """Of each class, the pixels over which its look is even; empty for a generator that is told no looks of classes."""
-    style_width: int = Field(16, ge=1)
+    style_width: int = Field(16, ge=1, le=4096)
     """Numbers in which the layers are told the look of a class."""
 
     @classmethod
@@ -165,11 +165,11 @@ def _round_up(value: int, multiple: int) -> int:
 class EncoderSettings(Settings):
     """The VAE encoder that reads a style z from an image (Park et al. 2019, section "image encoder")."""
 
-    num_bands: int = Field(ge=1)
+    num_bands: int = Field(ge=1, le=4096)
     """Number of bands of the image."""
-    base_width: int = Field(64, ge=1)
+    base_width: int = Field(64, ge=1, le=4096)
     """Channels after the first convolution (reference: 64)."""
-    latent_size: int = Field(64, ge=1)
+    latent_size: int = Field(64, ge=1, le=4096)
     """Length of z (reference: 256)."""
     num_layers: Literal[5, 6] = 6
     """Number of convolutions with stride 2 (reference: 6 for crops from 256 px on, else 5)."""
@@ -180,11 +180,11 @@ class DiscriminatorSettings(Settings):
 
     num_classes: int = Field(ge=1)
     """Number of classes in the legend, nodata not counted."""
-    num_bands: int = Field(ge=1)
+    num_bands: int = Field(ge=1, le=4096)
     """Number of bands of the image."""
-    base_width: int = Field(64, ge=1)
+    base_width: int = Field(64, ge=1, le=4096)
     """Channels after the first convolution (reference: 64)."""
-    num_scales: int = Field(2, ge=1)
+    num_scales: int = Field(2, ge=1, le=8)
     """Number of discriminators, each of which sees the image at half the resolution of the one before."""
 
 
@@ -193,9 +193,9 @@ class OasisSettings(Settings):
 
     num_classes: int = Field(ge=1)
     """Number of classes in the legend; the network tells one more, "fake"."""
-    num_bands: int = Field(ge=1)
+    num_bands: int = Field(ge=1, le=4096)
     """Number of bands of the image."""
-    base_width: int = Field(64, ge=1)
+    base_width: int = Field(64, ge=1, le=4096)
     """Channels at full resolution (paper: 64)."""
     num_levels: int = Field(6, ge=1, le=6)
     """How often the resolution is halved on the way down (paper: 6, for crops of 256 px)."""

@@ -129,14 +129,14 @@ class TrainSettings(Settings):
 
     Learning rates then follow the clock too, so that they are lowest at the end.
     """
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, le=1 << 16)
     """Patches a step, over all devices and parts."""
-    parts: int = Field(1, ge=1)
+    parts: int = Field(1, ge=1, le=1 << 16)
     """In how many parts, one after the other, a device takes its share of the batch (gradient accumulation).
 
     More parts take less memory and more time.
     """
-    crop_size: int = Field(128, ge=64)
+    crop_size: int = Field(128, ge=64, le=1 << 16)
     """Side of a patch, pixels."""
     class_balance: float = Field(0.0, ge=0, le=1)
     """How far patches are drawn by class and not by area.
@@ -149,19 +149,19 @@ class TrainSettings(Settings):
 
     Without, north stays up, and shadows fall as they do in the imagery.
     """
-    base_width: int = Field(24, ge=2)
+    base_width: int = Field(24, ge=2, le=4096)
     """See `GeneratorSettings.base_width`."""
     max_multiple: int = Field(16, ge=1, le=16)
     """See `GeneratorSettings.max_multiple`."""
-    hidden_channels: int = Field(64, ge=1)
+    hidden_channels: int = Field(64, ge=1, le=4096)
     """See `GeneratorSettings.hidden_channels`."""
     depth: Depth = "less"
     """See `GeneratorSettings.depth`."""
     start: Literal["convolution", "linear"] = "convolution"
     """See `GeneratorSettings.start`."""
-    latent_size: int = Field(64, ge=1)
+    latent_size: int = Field(64, ge=1, le=4096)
     """See `GeneratorSettings.latent_size`."""
-    noise_channels: int = Field(16, ge=0)
+    noise_channels: int = Field(16, ge=0, le=4096)
     """See `GeneratorSettings.noise_channels`."""
     stage_noise: bool = True
     """See `GeneratorSettings.stage_noise`."""
@@ -171,7 +171,7 @@ class TrainSettings(Settings):
     """For a generator that is told the look of each class, in place of a latent and an encoder: see
     `GeneratorSettings.style_lengths`. One number, or one for each class; none: it is not told.
     """
-    style_width: int = Field(16, ge=1)
+    style_width: int = Field(16, ge=1, le=4096)
     """See `GeneratorSettings.style_width`."""
     look_name: Annotated[tuple[str, ...], BeforeValidator(_one_or_several)] = ("training",)
     """What the look of the training's own tiles is called in the model, whose first it is, before those of `init`.
@@ -182,7 +182,7 @@ class TrainSettings(Settings):
     """How much patches of each store count, in their order; none: by their area, or by class."""
     colour_change: float = Field(0.5, ge=0, le=1)
     """Share of the patches with their own look that are seen in other colours; for a generator that is told looks."""
-    encoder_width: int = Field(32, ge=1)
+    encoder_width: int = Field(32, ge=1, le=4096)
     """See `EncoderSettings.base_width`."""
     prior_share: float = Field(0.25, ge=0, le=1)
     """Share of the batch whose style is drawn as `generate` draws it, and not read or measured in the real image.
@@ -192,14 +192,14 @@ class TrainSettings(Settings):
     """
     discriminator: Literal["patch", "oasis"] = "patch"
     """Multi-scale "patch" (Park et al. 2019), or "oasis", a U-Net that segments (Schoenfeld et al. 2021)."""
-    discriminator_width: int = Field(48, ge=1)
+    discriminator_width: int = Field(48, ge=1, le=4096)
     """Width of the discriminator: see `base_width` of `DiscriminatorSettings` and `OasisSettings`."""
     projected_weight: float = Field(0.0, ge=0)
     """Weight of what a second discriminator says that looks through EfficientNet-Lite0; 0 for none.
 
     It teaches textures in few steps and from few tiles (projected GANs, Sauer et al. 2021).
     """
-    num_scales: int = Field(2, ge=1)
+    num_scales: int = Field(2, ge=1, le=8)
     """See `DiscriminatorSettings.num_scales`; for "patch" only."""
     generator_rate: float = Field(1e-4, gt=0)
     """Adam's learning rate for the generator and the encoder."""
@@ -275,9 +275,9 @@ class TrainSettings(Settings):
 
     "auto" chooses by the processor.
     """
-    devices: int = Field(1, ge=1)
+    devices: int = Field(1, ge=1, le=1 << 16)
     """Number of processes, each with a GPU of its own, or all on the CPU where there is no GPU."""
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=1 << 16)
     """Number of threads, for each device, that read patches ahead; 0 reads between the steps."""
     seed: int = Field(0, ge=0, lt=2**62)
     """Fixes weights, patches, styles and noise."""

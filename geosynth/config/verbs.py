@@ -22,7 +22,7 @@ class GenerateSettings(Settings):
     """
     overlap: int = Field(64, ge=0)
     """By how many pixels windows overlap in blend mode."""
-    block_size: int = Field(1024, ge=128, multiple_of=128)
+    block_size: int = Field(1024, ge=128, le=1 << 16, multiple_of=128)
     """Side, in pixels, of the blocks that are read, painted, written and, after an interruption, kept as one.
 
     The network sees cells of 512 px or less.
@@ -97,7 +97,7 @@ class SegmentSettings(Settings):
 
     "none" (random weights), "imagenet" (downloaded), or a local file of ImageNet weights (.pth or .safetensors).
     """
-    tile_size: int = Field(256, ge=_STRIDE, multiple_of=_STRIDE)
+    tile_size: int = Field(256, ge=_STRIDE, le=1 << 16, multiple_of=_STRIDE)
     """Side of train and test tiles, pixels."""
     stride: int | None = Field(None, ge=1)
     """Pixels from one train tile to the next; None for tiles side by side. Test tiles never overlap."""
@@ -131,7 +131,7 @@ class SegmentSettings(Settings):
     """Weight of their loss beside the cross-entropy (Robinson et al. 2019: 1/40)."""
     steps: int = Field(1000, ge=1, lt=2**31)
     """How many times the network is updated."""
-    batch_size: int = Field(8, ge=2)  # batch norm needs two
+    batch_size: int = Field(8, ge=2, le=1 << 16)  # batch norm needs two
     """Tiles a step; with `coarse` as many coarse ones again."""
     learning_rate: float = Field(1e-3, gt=0)
     """AdamW's learning rate at its height: it rises for a twentieth of the steps, then falls as a cosine."""

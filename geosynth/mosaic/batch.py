@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _OF_ONE_FILE = (RasterError, DataError, GridError, LegendError)  # what does not stop the others
 
+_MAX_SAMPLES = 10_000
+
 
 @takes(GenerateSettings)
 def generate_many(
@@ -100,8 +102,8 @@ def generate_many(
         GeosynthError: as `generate`.
     """
     settings, out = GenerateSettings.changed(settings, changes), Path(out)
-    if not isinstance(samples, int) or samples < 1:
-        raise SettingsError(f"samples: at least one realisation, got {samples!r}")
+    if not isinstance(samples, int) or not 1 <= samples <= _MAX_SAMPLES:
+        raise SettingsError(f"samples: 1 to {_MAX_SAMPLES} realisations, got {samples!r}")
     if summary and samples == 1:
         raise SettingsError("a summary is of several realisations: say samples too")
     _refuse_among_labels(labels, out if each else out.parent)

@@ -23,7 +23,7 @@ from rasterio.errors import RasterioError
 from geosynth.errors import GridError, RasterError, SettingsError
 from geosynth.grid import Window, ground_sampling_distance
 from geosynth.grid.alignment import meant, metres_per_unit, same_crs
-from geosynth.raster.read import Array, Mask, Raster, check_inside
+from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside
 
 Resampling = Literal["nearest", "mode"]
 
@@ -53,12 +53,13 @@ class WarpedRaster:
         method: one of `IMAGE_METHODS` and `LABEL_METHODS`.
 
     Raises:
-        GridError: if one of the two grids has a CRS and the other none.
+        GridError: if one of the two grids has a CRS and the other none, or the new one has too many pixels.
     """
 
     def __init__(self, source: Raster, geobox: GeoBox, method: str) -> None:
         if (source.geobox.crs is None) != (geobox.crs is None):
             raise GridError(f"{source.path}: only one of its CRS and the grid's is known; assign the right one")
+        check_grid(geobox, f"{source.path} on the new grid")
         self.source, self.geobox = source, geobox
         self.path, self.count, self.dtype, self.nodata = source.path, source.count, source.dtype, source.nodata
         axes = _parallel_axes(source.geobox, geobox) if method in LABEL_METHODS else None

@@ -284,6 +284,13 @@ def test_impossible_settings(tmp_path: Path, options: dict[str, Any], complaint:
     assert not (tmp_path / ".out.unfinished").exists()
 
 
+@pytest.mark.parametrize("resolution", [1e-300, 1e-9])
+def test_pixels_too_small_to_be_counted(tmp_path: Path, resolution: float) -> None:
+    add(tmp_path, "a.tif", north_up(0, 0))
+    with pytest.raises(GridError, match=r"gives pixels no place|no raster is so large"):
+        run(tmp_path, resolution=resolution, resample_images="nearest", resample_labels="nearest")
+
+
 def test_a_scene_without_crs_among_others(tmp_path: Path) -> None:
     add(tmp_path, "a.tif", north_up(0, 0))
     add(tmp_path, "b.tif", north_up(100, 0), crs=None)

@@ -19,7 +19,7 @@ from geosynth.grid.alignment import same_crs
 from geosynth.legend import Legend
 from geosynth.raster.bands import open_chosen
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Raster, RasterFile, open_raster
+from geosynth.raster.read import Raster, RasterFile, check_grid, open_raster
 from geosynth.raster.stores.items import Item
 from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover
 
@@ -113,7 +113,9 @@ class TargetGrid:
             return self._like
         crs = self._crs or images[0].geobox.crs
         if self.resolution is not None:
-            return GeoBox((1, 1), Affine.scale(self.resolution, -self.resolution), crs)
+            lattice = GeoBox((1, 1), Affine.scale(self.resolution, -self.resolution), crs)
+            check_grid(lattice, f"resolution {self.resolution:g}")
+            return lattice
         for image in images:
             if same_crs(image.geobox, GeoBox((1, 1), Affine.identity(), crs)):
                 return image.geobox

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from geosynth.config import (
     GeneratorSettings,
     TrainSettings,
 )
+from geosynth.config.base import read_yaml
 from geosynth.errors import GeosynthError, SettingsError
 
 DEPTHS = ("less", "normal", "more", "most")
@@ -171,3 +173,11 @@ def test_settings_need_no_torch():
     """The command line validates settings before it pays for torch."""
     code = "import sys, geosynth.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "steps: 2026-13-45", "steps: 1" + "0" * 5000, "\0"])
+def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "settings.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=r"settings\.yaml: not YAML") as caught:
+        read_yaml(tmp_path / "settings.yaml")
+    assert "\n" not in str(caught.value)

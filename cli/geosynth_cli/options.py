@@ -49,7 +49,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise SettingsError(f"--set {text}: say NAME=VALUE")
     try:
         return name, yaml.safe_load(value) if value else value
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SettingsError(f"--set {text}: its value is not YAML") from error
 
 

@@ -86,7 +86,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no text, impossible dates, nested too deep
         raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}

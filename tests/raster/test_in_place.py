@@ -239,12 +239,16 @@ def test_a_yaml_file_describes_data(scenes: tuple[Path, np.ndarray, np.ndarray],
         ({"images": "images", "labels": "labels", "fold": "train"}, "fold: "),
         ({"images": "images", "labels": "labels", "split": {"shares": [1, 2]}}, "split"),
         ({"images": "images", "labels": "labels", "split": {"buffer": "far"}}, "data.yaml: split.*: buffer 'far'"),
+        ({"images": "images", "labels": "labels", "split": {"seed": -1}}, "seed: .* greater than or equal to 0"),
         ([1, 2], "data.yaml: "),
+        ("[" * 100_000, "data.yaml: cannot be read as YAML: it is nested too deep"),
+        ("images: 2026-13-45", "data.yaml: cannot be read as YAML: month must be"),
+        ("\0", "data.yaml: cannot be read as YAML"),
     ],
 )
 def test_a_wrong_description_is_one_line(tmp_path: Path, values: Any, message: str) -> None:
     path = tmp_path / "data.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
     with pytest.raises(SettingsError, match=message) as caught:
         open_sources(path)
     assert "\n" not in str(caught.value)

@@ -273,6 +273,7 @@ def test_one_crs_for_all(tmp_path: Path) -> None:
         ({"resample_labels": "bilinear"}, "--resample-labels bilinear: one of nearest, mode"),
         ({"resolution": 0}, "resolution 0"),
         ({"resolution": float("nan")}, "resolution nan"),
+        ({"seed": -1}, "seed: .* greater than or equal to 0"),
         ({"crs": "EPSG:0"}, "CRS EPSG:0: not known"),
         ({"crs": UTM, "like": "x.tif"}, "like tells the grid already"),
     ],
@@ -289,6 +290,12 @@ def test_pixels_too_small_to_be_counted(tmp_path: Path, resolution: float) -> No
     add(tmp_path, "a.tif", north_up(0, 0))
     with pytest.raises(GridError, match=r"gives pixels no place|no raster is so large"):
         run(tmp_path, resolution=resolution, resample_images="nearest", resample_labels="nearest")
+
+
+def test_pixels_much_finer_than_the_images_are_refused(tmp_path: Path) -> None:
+    add(tmp_path, "a.tif", north_up(0, 0))
+    with pytest.raises(GridError, match=r"a\.tif: would become 28800\d{4} x 28800\d{4} px, but no raster is so large"):
+        run(tmp_path, resolution=1e-7, resample_images="nearest", resample_labels="nearest")
 
 
 def test_a_scene_without_crs_among_others(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class SplitRule(BaseModel):
     """Whether clusters are wanted, and too few of them refused."""
     shares: tuple[float, ...] = SHARES
     """Of the pixels, for train, val and test, in any unit; of blocks and clusters."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Of the order in which blocks or clusters find their fold."""
     stratify: bool = False
     """Whether each fold gets its share of each class, not only of all pixels; of blocks and clusters. Reads labels."""

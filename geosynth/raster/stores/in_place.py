@@ -13,11 +13,11 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import shapely
-import yaml
 from odc.geo.geobox import GeoBox
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from geosynth.errors import DataError, RasterError, SettingsError
+from geosynth.files import read_values
 from geosynth.grid import SpatialSplit, TilePlan, Window, offset_in
 from geosynth.grid.areas import boxes_of
 from geosynth.legend import Legend
@@ -443,10 +443,7 @@ def open_sources(path: str | Path | PatchSource | Sequence[PatchSource]) -> list
 
 def _describe(file: Path) -> list[PatchSource]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-        description = DataDescription.model_validate(values)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        description = DataDescription.model_validate(read_values(file, SettingsError))
     except ValidationError as error:
         raise SettingsError(f"{file}: {first_fault(error)}") from error
     home = file.absolute().parent

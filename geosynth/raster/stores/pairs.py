@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
@@ -22,6 +22,8 @@ from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, RasterFile, check_grid, open_raster
 from geosynth.raster.stores.items import Item
 from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover
+
+_MOST_PIXELS = 10_000  # that one pixel of an image may become
 
 LegendOf = Legend | Callable[[RasterFile], Legend]  # of all label files, or what tells that of each
 
@@ -78,7 +80,7 @@ class TargetGrid:
         ):
             if method is not None and method not in known:
                 raise SettingsError(f"{option} {method}: one of {', '.join(known)} is needed")
-        if self.resolution is not None and not 0 < self.resolution < np.inf:
+        if self.resolution is not None and not 0 < self.resolution < math.inf:
             raise SettingsError(f"resolution {self.resolution}: a positive size is needed")
         if self.like is not None and (self.crs is not None or self.resolution is not None):
             raise SettingsError("like tells the grid already; leave out crs and resolution")
@@ -193,9 +195,14 @@ def _cover(lattice: GeoBox, image: RasterFile) -> Window:
     if (lattice.crs is None) != (image.geobox.crs is None):
         raise GridError(f"{image.path}: one of its CRS and the grid's is not known; assign it (gdal_edit.py -a_srs)")
     try:
-        return cover(lattice, image.geobox)
+        window = cover(lattice, image.geobox)
     except GridError as error:
         raise GridError(f"{image.path}: {error}") from error
+    if window.height * window.width > _MOST_PIXELS * (image.window.height * image.window.width + 1):
+        raise GridError(
+            f"{image.path}: would become {window.height} x {window.width} px, but no raster is so large: say coarser pixels"
+        )
+    return window
 
 
 def _span(pairs: list[Pair], lattice: GeoBox) -> PairGroup:

@@ -100,7 +100,7 @@ class TileView(Sequence[Window]):
     ) -> None:
         source = open_store(source)
         stride = max(1, size // 2) if stride is None else stride
-        if size < 1 or stride < 1:
+        if not 1 <= size < 2**31 or stride < 1:
             raise SettingsError(f"tiles need a positive size and stride, got {size} and {stride} px")
         if edge not in ("align", "skip"):
             raise SettingsError(f"edge {edge!r}: align or skip")

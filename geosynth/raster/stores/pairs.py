@@ -199,9 +199,8 @@ def _cover(lattice: GeoBox, image: RasterFile) -> Window:
     except GridError as error:
         raise GridError(f"{image.path}: {error}") from error
     if window.height * window.width > _MOST_PIXELS * (image.window.height * image.window.width + 1):
-        raise GridError(
-            f"{image.path}: would become {window.height} x {window.width} px, but no raster is so large: say coarser pixels"
-        )
+        shape = f"{window.height} x {window.width} px"
+        raise GridError(f"{image.path}: would become {shape}, but no raster is so large: say coarser pixels")
     return window
 
 

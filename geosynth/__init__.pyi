@@ -12,6 +12,7 @@ from .config import StudySettings as StudySettings
 from .config import TrainSettings as TrainSettings
 from .config import TransferSettings as TransferSettings
 from .describe import info as info
+from .doctor import doctor as doctor
 from .errors import GeosynthError as GeosynthError
 from .evaluation.evaluate import evaluate as evaluate
 from .grid import SpatialSplit as SpatialSplit
@@ -43,3 +44,4 @@ from .study.run import run_study as run_study
 from .study.run import tabulate_study as tabulate_study
 from .training.train import train as train
 from .version import __version__ as __version__
+from .view import view as view

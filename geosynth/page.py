@@ -37,7 +37,7 @@ def number(value: float | None) -> str:
 
 
 def png_address(image: npt.NDArray[np.uint8] | bytes) -> str:
-    """A picture, (height, width, 3) or a PNG file, as the address of an HTML image."""
+    """A picture, (height, width, 3 or 4) or a PNG file, as the address of an HTML image."""
     if not isinstance(image, bytes):
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG", optimize=True)

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.commands.data import ingest, rasterize, split, tiles
-from geosynth_cli.commands.models import import_spade, info, looks, train
+from geosynth_cli.commands.look import doctor, info, view
+from geosynth_cli.commands.models import import_spade, looks, train
 from geosynth_cli.commands.paint import generate, twin
 from geosynth_cli.commands.worth import classify, evaluate, segment, study
 
@@ -34,6 +35,8 @@ for _command in (
     study,
     import_spade,
     info,
+    view,
+    doctor,
 ):
     _typer.command()(_command)
 _typer.add_typer(looks, name="looks")

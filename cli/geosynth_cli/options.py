@@ -96,3 +96,4 @@ VectorLayer = Annotated[str | None, typer.Option("--layer", help="Of a vector fi
 LineWidth = Annotated[str | None, typer.Option("--width", help="Of lines: metres, or a column with each one's.")]
 OverwriteStore = Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")]
 ReportAsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]

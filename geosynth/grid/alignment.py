@@ -155,6 +155,26 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
     return round(row), round(column)
 
 
+def same_area(first: GeoBox, second: GeoBox) -> bool:
+    """Whether two grids of one CRS cover the same area, but for a pixel of the larger ones at their edges."""
+    if not same_crs(first, second):
+        return False
+    into = ~first.affine @ second.affine
+    slack = max(1.0, abs(into.determinant) ** 0.5)
+    (height, width), (rows, columns) = first.shape, second.shape
+    corners = (
+        ((0, 0), (0, 0)),
+        ((columns, 0), (width, 0)),
+        ((0, rows), (0, height)),
+        ((columns, rows), (width, height)),
+    )
+    return all(
+        abs(found - wanted) <= slack
+        for corner, place in corners
+        for found, wanted in zip(into @ corner, place, strict=True)
+    )
+
+
 def same_pixels(outer: GeoBox, inner: GeoBox) -> bool:
     """Whether two grids have one CRS and pixels of one size and orientation; their places may differ by a fraction."""
     pairs = zip(_split(outer.affine)[0], _split(inner.affine)[0], strict=True)

@@ -233,8 +233,6 @@ def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
     """A PNG in the colours of `rgb_bands`, at most `size` pixels wide and high, transparent without data.
 
     It is marked as synthetic if the image is.
-
-    Bytes are shown as they are; other values from their 2nd to their 98th percentile, as viewers do.
     """
     with rasterio.open(image) as dataset:
         factor = min(1.0, size / max(dataset.shape))
@@ -243,15 +241,22 @@ def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
         pixels = dataset.read(bands, out_shape=(3, *shape), resampling=Resampling.average)
         mask = dataset.dataset_mask(out_shape=shape)
         synthetic = mark_of(dataset.tags())
-    if pixels.dtype != np.uint8:
-        seen = pixels[:, mask != 0]
-        low, high = np.percentile(seen, (2, 98)) if seen.size else (0.0, 1.0)
-        pixels = (255 * ((pixels - low) / max(high - low, 1e-9)).clip(0, 1)).round().astype(np.uint8)
+    pixels = as_bytes(pixels, mask != 0)
     said = PngInfo()
     if synthetic:
         said.add_itxt("XML:com.adobe.xmp", XMP)
     with replacing(preview, *GDAL_ERRORS) as partial:
         Image.fromarray(np.dstack([*pixels, mask])).save(partial, format="PNG", pnginfo=said)
+
+
+def as_bytes(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """(bands, height, width) as it is shown: bytes as they are, others from their 2nd to their 98th percentile."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    seen = pixels[:, valid]
+    low, high = np.percentile(seen, (2, 98)) if seen.size else (0.0, 1.0)
+    shown = (255 * ((np.where(valid, pixels, low) - low) / max(high - low, 1e-9)).clip(0, 1)).round()
+    return shown.astype(np.uint8)
 
 
 def overview_factors(size: int, block: int) -> list[int]:

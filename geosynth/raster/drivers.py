@@ -51,6 +51,13 @@ def drivers() -> list[str]:
     return [name.strip() for name in told.split(",") if name.strip()] or list(DRIVERS)
 
 
+def describe_gdal() -> dict[str, Any]:
+    """GDAL's version and the formats that are opened, as plain values."""
+    with rasterio.Env() as environment:
+        there = [name for name in drivers() if name in environment.drivers()]
+    return {"version": rasterio.__gdal_version__, "formats that are opened": there}
+
+
 def open_dataset(path: str) -> Any:
     """Open a raster by file name or URL, once all that a local file is made of has been looked at.
 

@@ -20,7 +20,7 @@ import rasterio
 import rasterio.shutil
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from rasterio.enums import MaskFlags
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import CRSError
 from rasterio.io import MemoryFile
 
@@ -222,6 +222,26 @@ class RasterFile:
                 valid &= dataset.dataset_mask(window=place) != 0
         except GDAL_ERRORS as error:
             raise RasterError(f"{self.path}: cannot read {window}: {_one_line(error)}") from error
+        return values, valid
+
+    def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
+        """As `read`, the whole raster in fewer pixels, by its overviews where it has some.
+
+        Args:
+            shape: height and width to come.
+            how: "average" for images, "mode" for class codes.
+
+        Raises:
+            RasterError: if the raster cannot be read.
+        """
+        dataset = self._dataset()
+        try:
+            values: Array = dataset.read(self.bands, out_shape=(self.count, *shape), resampling=Resampling[how])
+            valid = has_data(values, self._nodata)
+            if self._has_mask:
+                valid &= dataset.dataset_mask(out_shape=shape) != 0
+        except GDAL_ERRORS as error:
+            raise RasterError(f"{self.path}: cannot be read: {_one_line(error)}") from error
         return values, valid
 
     def as_vrt(self) -> str:

@@ -1,4 +1,4 @@
-"""Models: train, import-spade, info."""
+"""Models: train, import-spade."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import typer
 
 from geosynth_cli.console import (
     naming_what_is_kept,
-    print_json,
-    print_mapping,
     print_table,
     progress_bar,
     show_warnings,
@@ -158,30 +156,3 @@ def add_look(
     show_warnings()
     path = geosynth.add_look(name, image, out, model, labels=labels or None, legend=legend, overwrite=overwrite)
     typer.echo(str(path))
-
-
-def info(
-    file: Annotated[
-        str | None,
-        typer.Argument(
-            help="A model (or its address), a segmenter, a store, a YAML of files or a raster; else the embedded model."
-        ),
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read all of it, compare checksums, and fail if it is damaged.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    stac: Annotated[
-        bool, typer.Option("--stac", help="A model or segmenter as a STAC item with the MLM extension, JSON.")
-    ] = False,
-) -> None:
-    """Show what a model, a segmenter, a store, data in place or a raster holds."""
-    import geosynth
-
-    show_warnings()
-    if verify:
-        with progress_bar("verify") as progress:
-            values = geosynth.info(file, stac=stac, verify=True, progress=progress)
-    else:
-        values = geosynth.info(file, stac=stac)
-    (print_json if as_json or stac else print_mapping)(values)

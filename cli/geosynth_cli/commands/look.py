@@ -1,0 +1,64 @@
+"""Looking: info, view, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geosynth_cli.console import print_json, print_mapping, progress_bar, show_warnings
+from geosynth_cli.options import AsJson
+
+
+def info(
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            help="A model (or its address), a segmenter, a store, a YAML of files or a raster; else the embedded model."
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all of it, compare checksums, and fail if it is damaged.")
+    ] = False,
+    as_json: AsJson = False,
+    stac: Annotated[
+        bool, typer.Option("--stac", help="A model or segmenter as a STAC item with the MLM extension, JSON.")
+    ] = False,
+) -> None:
+    """Show what a model, a segmenter, a store, data in place or a raster holds."""
+    import geosynth
+
+    show_warnings()
+    if verify:
+        with progress_bar("verify") as progress:
+            values = geosynth.info(file, stac=stac, verify=True, progress=progress)
+    else:
+        values = geosynth.info(file, stac=stac)
+    (print_json if as_json or stac else print_mapping)(values)
+
+
+def view(
+    rasters: Annotated[
+        list[str], typer.Argument(help="Images and labels of one area: synthetic, real, land cover; up to eight.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The page, .html.")],
+    legend: Annotated[
+        str | None, typer.Option("--legend", help="Of labels without a class table: a built-in name or a YAML file.")
+    ] = None,
+    size: Annotated[int, typer.Option("--size", help="Pixels of the longer side that are shown, at most.")] = 1024,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
+) -> None:
+    """Show rasters of one area in an HTML page with pan, zoom and a slider between any two of them."""
+    import geosynth
+
+    show_warnings()
+    typer.echo(str(geosynth.view(rasters, out, legend=legend, size=size, overwrite=overwrite)))
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Show what geosynth finds on this machine: versions, devices, formats, where weights are; for bug reports."""
+    import geosynth
+
+    show_warnings()
+    (print_json if as_json else print_mapping)(geosynth.doctor())

@@ -1,0 +1,110 @@
+"""view: rasters of one area as one HTML page with pan, zoom and a slider between any two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geosynth.config.bands import rgb_bands
+from geosynth.errors import GridError, SettingsError
+from geosynth.files import check_output, refuse_inputs, write_whole
+from geosynth.grid.alignment import same_area
+from geosynth.legend import Legend
+from geosynth.page import png_address, render_page
+from geosynth.raster.class_table import ClassTable
+from geosynth.raster.cog import as_bytes
+from geosynth.raster.label_files import class_table_of
+from geosynth.raster.mark import mark_of
+from geosynth.raster.read import RasterFile, bounded_cache, open_raster
+
+_UNNAMED = "#808080"  # of a code that has no colour
+
+
+def view(
+    rasters: Sequence[str | Path],
+    out: str | Path,
+    *,
+    legend: str | Path | Legend | None = None,
+    size: int = 1024,
+    overwrite: bool = False,
+) -> Path:
+    """Write an HTML page that shows images and labels of one area over each other. It fetches nothing.
+
+    Args:
+        rasters: files that GDAL reads, at most eight, of the same area; their pixels may have different sizes. Images
+            are shown in red, green and blue, as `write_preview` shows them; one band of integers with a class table in
+            the colours of its classes.
+        out: the page, a name that ends in .html.
+        legend: of labels that bring no class table.
+        size: pixels of the longer side, at most, that are shown; large rasters are read by their overviews.
+        overwrite: replace an existing page.
+
+    Returns:
+        the path of the page.
+
+    Raises:
+        GridError: if the rasters do not show the same area.
+        GeosynthError: one line, if a raster cannot be read, or the page not written.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise SettingsError(f"{out}: the page is HTML; say a name that ends in .html")
+    if not 1 <= len(rasters) <= 8:
+        raise SettingsError(f"view: from one to eight rasters, not {len(rasters)}")
+    if size < 1:
+        raise SettingsError(f"size {size}: a positive number of pixels is needed")
+    check_output(out, overwrite=overwrite)
+    refuse_inputs(out, rasters)
+    read_by = None if legend is None else Legend.load(legend)
+    opened = [open_raster(path) for path in rasters]
+    first = opened[0]
+    for other in opened[1:]:
+        if not same_area(first.geobox, other.geobox):
+            raise GridError(f"{other.path}: does not show the area of {first.path}; cut both to one (gdalwarp -te)")
+    height, width = first.geobox.shape
+    factor = min(1.0, size / max(height, width))
+    shown = max(1, round(height * factor)), max(1, round(width * factor))
+    layers: list[dict[str, Any]] = []
+    classes: dict[str, str] = {}
+    with bounded_cache():
+        for raster in opened:
+            table = _classes(raster, read_by)
+            picture = _labels(raster, shown, table) if table else _image(raster, shown)
+            classes |= {name: colour or _UNNAMED for name, colour in table.values() if name}
+            name, synthetic = Path(raster.path).name, bool(mark_of(raster.tags))
+            layers.append({"name": name, "synthetic": synthetic, "png": png_address(picture)})
+    values = {"height": height, "width": width, "crs": first.crs_name, "shown": shown, "classes": classes.items()}
+    write_whole(out, render_page("view", layers=layers, **values))
+    return out
+
+
+def _classes(raster: RasterFile, legend: Legend | None) -> ClassTable:
+    """Names and colours by code; empty for an image."""
+    if raster.count != 1 or raster.dtype.kind not in "ui":
+        return {}
+    if table := class_table_of(raster):
+        return table
+    entries = legend.classes if legend else ()
+    return {code: (entry.name, entry.colour) for entry in entries for code in entry.codes}
+
+
+def _labels(raster: RasterFile, shape: tuple[int, int], table: ClassTable) -> npt.NDArray[np.uint8]:
+    """(height, width, 4) in the classes' colours."""
+    codes, valid = raster.read_reduced(shape, "mode")
+    picture = np.zeros((*shape, 4), np.uint8)
+    for code in np.unique(codes[0][valid]):
+        name, colour = table.get(int(code), (None, None))
+        if name or colour:
+            picture[valid & (codes[0] == code)] = (*bytes.fromhex((colour or _UNNAMED)[1:]), 255)
+    return picture
+
+
+def _image(raster: RasterFile, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """(height, width, 4) in red, green and blue."""
+    names = [name or "" for name in raster.band_names]
+    values, valid = open_raster(raster.path, [band + 1 for band in rgb_bands(names)]).read_reduced(shape, "average")
+    return np.dstack([*as_bytes(values, valid), np.where(valid, 255, 0)]).astype(np.uint8)

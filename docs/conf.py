@@ -74,7 +74,7 @@ def write_command_reference(app: Sphinx) -> None:
     typer = Path(sys.executable).with_name("typer")
     described = [typer, "--app", "_typer", "geosynth_cli.main", "utils", "docs", "--name", "geosynth"]
     text = html.unescape(subprocess.run(described, check=True, capture_output=True, text=True).stdout)  # noqa: S603
-    text = re.sub(r"\*\*Commands\*\*:\n\n.*?\n\n(?=## `geosynth ingest`)", "", text, flags=re.DOTALL)  # cut short there
+    text = re.sub(r"\*\*Commands\*\*:\n\n.*?\n\n(?=## `geosynth )", "", text, flags=re.DOTALL)  # cut short there
     text = text.replace("# `geosynth`\n", "# Commands\n", 1)
     if not page.is_file() or page.read_text(encoding="utf-8") != text:
         page.write_text(text, encoding="utf-8")

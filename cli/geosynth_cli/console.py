@@ -16,12 +16,22 @@ import typer
 Progress = Callable[[int, int], None]
 
 
+_quiet = False
+
+
+def be_quiet(wanted: bool) -> None:
+    """Whether there are neither warnings nor progress; errors and answers there are always."""
+    global _quiet
+    _quiet = wanted
+
+
 def show_warnings() -> None:
     """Warnings of geosynth as one line each on stderr; those of the libraries below it stay silent."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            typer.echo(f"warning: {record.getMessage()}", err=True)
+            if not _quiet:
+                typer.echo(f"warning: {record.getMessage()}", err=True)
 
     logging.getLogger("geosynth").handlers = [Handler()]
     logging.getLogger().addHandler(logging.NullHandler())
@@ -35,7 +45,7 @@ def progress_bar(description: str) -> Iterator[Progress]:
     Where $GEOSYNTH_PROGRESS is "lines", for programs that show progress themselves: lines on stderr instead, as
     "progress: generate 12/40", at most one a percent.
     """
-    if os.environ.get("GEOSYNTH_PROGRESS") == "lines":
+    if os.environ.get("GEOSYNTH_PROGRESS") == "lines" and not _quiet:
         shown = -1
 
         def tell(done: int, total: int) -> None:
@@ -59,7 +69,7 @@ def progress_bar(description: str) -> Iterator[Progress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
+    with Bars(*columns, console=console, disable=_quiet or not console.is_terminal) as bars:
         task = bars.add_task(description, total=None)
 
         def update(done: int, total: int) -> None:

@@ -14,12 +14,17 @@ from geosynth_cli.commands.look import doctor, info, view
 from geosynth_cli.commands.models import import_spade, looks, train
 from geosynth_cli.commands.paint import generate, twin
 from geosynth_cli.commands.worth import classify, evaluate, segment, study
+from geosynth_cli.console import be_quiet
 
 _typer = typer.Typer(
     name="geosynth",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Synthetic satellite and aerial imagery from land-cover labels.",
+    epilog=(
+        "Exit codes: 0 done, 1 refused or failed (one line on stderr), 2 wrong usage, 130 interrupted, 143 terminated."
+        " `geosynth --install-completion` lets your shell complete commands and options."
+    ),
 )
 for _command in (
     rasterize,
@@ -55,6 +60,7 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no warnings; may stand anywhere.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
     remote: Annotated[
         bool, typer.Option("--remote", help="Let local files read what they name by URLs; may stand anywhere.")
@@ -75,9 +81,10 @@ def app(arguments: list[str] | None = None) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     debug = "--debug" in arguments
+    be_quiet("--quiet" in arguments or "-q" in arguments)
     if "--remote" in arguments:
         os.environ["GEOSYNTH_REMOTE"] = "1"  # known to the processes that are started too
-    arguments = [argument for argument in arguments if argument not in ("--debug", "--remote")]
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--remote", "--quiet", "-q")]
     if debug:
         _typer(arguments)
         return

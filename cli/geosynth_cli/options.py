@@ -91,9 +91,10 @@ Look = Annotated[
 PaintPrecision = Annotated[str, typer.Option("--precision", help="auto, bf16 or fp32.")]
 Device = Annotated[str, typer.Option("--device", help="auto (the GPU, if any), cpu, cuda, cuda:1, ...")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes to start on this machine.")]
-Scheduler = Annotated[str | None, typer.Option("--scheduler", help="A Dask cluster, as tcp://host:8786.")]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="A Dask cluster that sees the same files, as tcp://host:8786.")
+]
 VectorLayer = Annotated[str | None, typer.Option("--layer", help="Of a vector file that has several.")]
 LineWidth = Annotated[str | None, typer.Option("--width", help="Of lines: metres, or a column with each one's.")]
-OverwriteStore = Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")]
-ReportAsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")]

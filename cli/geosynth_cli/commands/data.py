@@ -9,10 +9,12 @@ import typer
 
 from geosynth_cli.console import print_json, print_table, progress_bar, show_warnings
 from geosynth_cli.options import (
+    AsJson,
     Bands,
     Buffer,
     LineWidth,
-    OverwriteStore,
+    Overwrite,
+    Scheduler,
     StoreOrFiles,
     VectorLayer,
     parse_names,
@@ -36,7 +38,7 @@ def rasterize(
         Path | None, typer.Option("--like", help="Instead of both: a raster whose grid the labels get.")
     ] = None,
     width: LineWidth = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing raster.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make a label raster of polygons, and of lines with a width.
 
@@ -135,10 +137,8 @@ def ingest(
     per: Annotated[
         str | None, typer.Option("--per", help="A store for each year, month or day of the items' dates.")
     ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", help="Address of a Dask cluster that sees the same files.")
-    ] = None,
-    overwrite: OverwriteStore = False,
+    scheduler: Scheduler = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Copy image and label rasters into a chunked Zarr store, split into folds by place.
 
@@ -216,7 +216,7 @@ def split(
         Path | None, typer.Option("--out", help="Also write the split as polygons: .parquet, .gpkg or .geojson.")
     ] = None,
     file_only: Annotated[bool, typer.Option("--file-only", help="Leave the store's split as it is.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")] = False,
+    overwrite: Overwrite = False,
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing: fail if two folds touch or are nearer than --buffer.")
     ] = False,
@@ -228,7 +228,7 @@ def split(
     ] = None,
     val: Annotated[list[str] | None, typer.Option("--val", help="For --check: rasters of val.")] = None,
     test: Annotated[list[str] | None, typer.Option("--test", help="For --check: rasters of test.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Split a store into train, val and test by place; or check any split for leakage."""
     show_warnings()
@@ -308,9 +308,9 @@ def _check(data: str | None, files: dict[str, list[str]], buffer: str, patch_siz
 def tiles(
     data: StoreOrFiles,
     fold: Annotated[str | None, typer.Option("--fold", help="train, val or test; without it all three.")] = None,
-    size: Annotated[int, typer.Option("--size", help="Side of a tile, pixels.")] = 256,
+    size: Annotated[int, pixels_option("--size", "Side of a tile, pixels.")] = 256,
     stride: Annotated[
-        int | None, typer.Option("--stride", help="Pixels from one tile to the next; half of --size if not given.")
+        int | None, pixels_option("--stride", "Pixels from one tile to the next; half of --size if not given.")
     ] = None,
     edge: Annotated[
         str, typer.Option("--edge", help="align: one more tile that ends at a scene's far edge; skip: none there.")
@@ -322,8 +322,8 @@ def tiles(
         Path | None,
         typer.Option("--export", help="Write GeoTIFF pairs into this folder (without --fold: into a folder a fold)."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count the overlapping tiles of a store's folds, or write them as files.
 

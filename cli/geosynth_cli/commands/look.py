@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geosynth_cli.console import print_json, print_mapping, progress_bar, show_warnings
-from geosynth_cli.options import AsJson
+from geosynth_cli.options import AsJson, Overwrite, pixels_option
 
 
 def info(
@@ -46,8 +46,8 @@ def view(
     legend: Annotated[
         str | None, typer.Option("--legend", help="Of labels without a class table: a built-in name or a YAML file.")
     ] = None,
-    size: Annotated[int, typer.Option("--size", help="Pixels of the longer side that are shown, at most.")] = 1024,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
+    size: Annotated[int, pixels_option("--size", "Pixels of the longer side that are shown, at most.")] = 1024,
+    overwrite: Overwrite = False,
 ) -> None:
     """Show rasters of one area in an HTML page with pan, zoom and a slider between any two of them."""
     import geosynth

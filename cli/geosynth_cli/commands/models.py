@@ -14,7 +14,7 @@ from geosynth_cli.console import (
     progress_bar,
     show_warnings,
 )
-from geosynth_cli.options import ModelOrEmbedded, StoreOrFiles, given, parse_names, set_option
+from geosynth_cli.options import ModelOrEmbedded, Overwrite, StoreOrFiles, given, parse_names, pixels_option, set_option
 
 
 def _list_presets(wanted: bool) -> None:
@@ -56,7 +56,7 @@ def train(
         str | None, typer.Option("--max-time", help="End after this time at the latest, as in 90m, 2h or 1h30m.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Patches a step, over all devices.")] = None,
-    crop_size: Annotated[int | None, typer.Option("--crop-size", help="Side of a patch, pixels.")] = None,
+    crop_size: Annotated[int | None, pixels_option("--crop-size", "Side of a patch, pixels.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = None,
     devices: Annotated[int | None, typer.Option("--devices", help="GPUs, or processes where there is none.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of weights, patches and noise.")] = None,
@@ -114,7 +114,7 @@ def import_spade(
         int | None, typer.Option("--crop-size", help="Side of the training crops in pixels; may tell the depth.", min=1)
     ] = None,
     gsd: Annotated[float | None, typer.Option("--gsd", help="Metres a pixel of the training imagery.", min=0)] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make a model file of weights of the SPADE reference implementation."""
     import geosynth
@@ -148,7 +148,7 @@ def add_look(
     ] = None,
     model: ModelOrEmbedded = None,
     legend: Annotated[str | None, typer.Option("--legend", help="Of the labels: a name or a YAML file.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model that knows one look more, that of your place: --look NAME then paints it."""
     import geosynth

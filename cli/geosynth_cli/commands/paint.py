@@ -13,11 +13,12 @@ import typer
 
 from geosynth_cli.console import Progress, print_json, progress_bar, show_warnings
 from geosynth_cli.options import (
+    AsJson,
     Device,
     LineWidth,
     Look,
     ModelOrEmbedded,
-    OverwriteStore,
+    Overwrite,
     PaintPrecision,
     PaintSeed,
     Scheduler,
@@ -27,6 +28,7 @@ from geosynth_cli.options import (
     Workers,
     given,
     parse_width,
+    pixels_option,
 )
 
 
@@ -83,15 +85,13 @@ def generate(
     compress: Annotated[str, typer.Option("--compress", help="deflate, zstd or lzw.")] = "deflate",
     preview: Annotated[bool, typer.Option("--preview", help="Write a PNG beside the image.")] = False,
     stac: Annotated[bool, typer.Option("--stac", help="Write a STAC item beside the image.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing images.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary of each image as JSON.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
     mosaic: Annotated[
         str | None, typer.Option("--mosaic", help="exact or blend; without it, what the model allows.")
     ] = None,
-    overlap: Annotated[int, typer.Option("--overlap", help="Of windows in blend mode, pixels.")] = 64,
-    block_size: Annotated[
-        int | None, typer.Option("--block-size", help="Pixels read, painted and kept at once.")
-    ] = None,
+    overlap: Annotated[int, pixels_option("--overlap", "Of windows in blend mode, pixels.")] = 64,
+    block_size: Annotated[int | None, pixels_option("--block-size", "Pixels read, painted and kept at once.")] = None,
     max_memory: Annotated[str | None, typer.Option("--max-memory", help="Chooses the block size, as in 4GB.")] = None,
     precision: PaintPrecision = "auto",
     device: Device = "auto",
@@ -249,7 +249,7 @@ def twin(
     device: Device = "auto",
     workers: Workers = None,
     scheduler: Scheduler = None,
-    overwrite: OverwriteStore = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Paint the images of a store anew: same places, labels and split, synthetic pixels."""
     import geosynth

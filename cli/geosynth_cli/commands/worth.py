@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar, show_warnings
-from geosynth_cli.options import Bands, Device, ReportAsJson, Scheduler, Workers, given, parse_names, set_option
+from geosynth_cli.options import (
+    AsJson,
+    Bands,
+    Device,
+    Overwrite,
+    Scheduler,
+    Workers,
+    given,
+    parse_names,
+    pixels_option,
+    set_option,
+)
 
 
 def segment(
@@ -21,7 +32,7 @@ def segment(
     synthetic_tiles: Annotated[
         int | None, typer.Option("--synthetic-tiles", help="How many of the twin; without it all, if there is a twin.")
     ] = None,
-    tile_size: Annotated[int | None, typer.Option("--tile-size", help="Side of a tile, pixels.")] = None,
+    tile_size: Annotated[int | None, pixels_option("--tile-size", "Side of a tile, pixels.")] = None,
     augment: Annotated[str | None, typer.Option("--augment", help="none, flips or flips+colour.")] = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="Of the U-Net, as resnet18 or resnet50.")] = None,
     weights: Annotated[
@@ -42,8 +53,8 @@ def segment(
     other: Annotated[list[str] | None, set_option("crop_size=128")] = None,
     train_fold: Annotated[str, typer.Option("--train-fold", help="Fold to train on.")] = "train",
     test_fold: Annotated[str, typer.Option("--test-fold", help="Fold to test on, always real.")] = "test",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do it again, whatever is in the folder.")] = False,
-    as_json: ReportAsJson = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a segmenter on real and synthetic tiles and test it on real ones.
 
@@ -95,7 +106,7 @@ def classify(
     ],
     out: Annotated[Path, typer.Option("--out", help="The label raster: a Cloud Optimized GeoTIFF with colours.")],
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing raster.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Predict the class of each pixel of an image, on its grid; interrupted, the same command goes on."""
     import geosynth
@@ -142,17 +153,17 @@ def evaluate(
     features: Annotated[
         bool, typer.Option("--features/--no-features", help="Distances between features of a network (slow).")
     ] = True,
-    tile_size: Annotated[int, typer.Option("--tile-size", help="Side of the tiles that are compared, pixels.")] = 256,
+    tile_size: Annotated[int, pixels_option("--tile-size", "Side of the tiles that are compared, pixels.")] = 256,
     max_tiles: Annotated[int, typer.Option("--max-tiles", help="Of a set, for distances between features.")] = 5000,
-    block_size: Annotated[int, typer.Option("--block-size", help="Of `generate`, for the seam score.")] = 1024,
+    block_size: Annotated[int, pixels_option("--block-size", "Of `generate`, for the seam score.")] = 1024,
     latents: Annotated[int, typer.Option("--latents", help="Twins that --model paints.")] = 2,
     seed: Annotated[int, typer.Option("--seed", help="Of intervals, pictures and the first twin.")] = 0,
     device: Device = "auto",
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Folder for features and twins; default: cache in --out.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
-    as_json: ReportAsJson = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare synthetic images with real ones, class by class, and write a report."""
     if data is None:

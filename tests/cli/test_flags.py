@@ -1,0 +1,115 @@
+"""One look of all commands: what is the same is called and described the same. And what a shell and a stranger see."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+import geosynth
+from geosynth_cli import main
+from rasters import draw_labels, write_raster
+
+Run = Callable[..., Any]  # see the fixture `run`
+
+# Options that mean the same wherever they stand.
+SAME = {"--overwrite", "--json", "--scheduler", "--workers", "--device", "--look", "--style-length", "--buffer"} | {
+    *("--layer", "--width"),
+}
+PIXELS = {"--block-size", "--tile-size", "--patch-size", "--size", "--stride", "--overlap"}
+
+
+def commands(group: Any = None, before: str = "") -> Iterator[tuple[str, Any]]:
+    """All commands and what each is called."""
+    for name, command in (group or typer.main.get_command(main._typer)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+OPTIONS = [
+    (name, option)
+    for name, command in commands()
+    for option in command.params
+    if option.param_type_name == "option" and option.name != "help"
+]
+
+
+def test_the_same_option_reads_the_same_in_all_commands() -> None:
+    texts, kinds = defaultdict(set), defaultdict(set)
+    for _, option in OPTIONS:
+        texts[option.opts[0]].add(option.help)
+        kinds[option.opts[0]].add(option.is_flag)
+    assert {name: found for name, found in texts.items() if name in SAME and len(found) > 1} == {}
+    assert texts.keys() >= SAME
+    assert {name for name, found in kinds.items() if len(found) > 1} <= {"--stac"}, "a switch is a switch everywhere"
+
+
+def test_options_have_one_form() -> None:
+    for name, option in OPTIONS:
+        for form in option.opts:
+            assert re.fullmatch(r"--[a-z][a-z-]*", form), f"{name} {form}: short forms are those of all commands only"
+        assert option.help.endswith((".", "?")), f"{name} {option.opts[0]}"
+        assert option.opts[0] not in PIXELS or option.metavar == "PIXELS", f"{name} {option.opts[0]}: takes 64px too"
+
+
+def test_each_command_says_what_it_does() -> None:
+    for name, command in commands():
+        assert command.help
+        assert re.match(r"[A-Z]", command.help), name
+        first = command.help.split("\n\n")[0]
+        assert first.endswith("."), name
+
+
+def test_help_tells_the_exit_codes(run: Run) -> None:
+    assert "130 interrupted" in " ".join(run("--help").out.split())
+
+
+def test_a_shell_completes_commands() -> None:
+    script = Path(sys.executable).with_name("geosynth")
+    asked = {"_GEOSYNTH_COMPLETE": "complete_bash", "COMP_WORDS": "geosynth eval", "COMP_CWORD": "1"}
+    run = subprocess.run([script], env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+    assert run.stdout.split() == ["evaluate"]
+
+
+def test_the_package_is_the_command() -> None:
+    run = subprocess.run([sys.executable, "-m", "geosynth", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == geosynth.__version__
+
+
+def test_quiet_leaves_out_warnings_and_keeps_answers_and_errors(
+    run: Run, tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOSYNTH_PROGRESS", "lines")
+    labels = write_raster(tmp_path / "labels.tif", draw_labels(32, 32), crs=None)
+    words = ("generate", "--labels", labels, "--model", tiny_model.path, "--out", tmp_path / "a.tif", "--overwrite")
+    loud = run(*words)
+    assert "warning: " in loud.err
+    assert re.search(r"^progress: generate 1/1$", loud.err, re.MULTILINE)
+    for quiet in ("-q", "--quiet"):
+        found = run(*words, quiet)
+        assert (found.code, found.out, found.err) == (0, loud.out, "")
+    assert run("-q", "info", tmp_path / "none").err.startswith("error: ")
+    assert "warning: " in run(*words).err
+
+
+def test_doctor_tells_versions_devices_and_places(run: Run) -> None:
+    shown = run("doctor")
+    assert shown.code == 0
+    assert f"version: {geosynth.__version__}" in shown.out
+    values = geosynth.doctor()
+    assert values["packages"]["numpy"] == np.__version__
+    assert "GTiff" in values["gdal"]["formats that are opened"]
+    assert Path(values["model"]).is_file()
+    assert values["processor"]["bfloat16"].split(":")[0] in ("fast", "slow")
+    assert run("doctor", "--json").out.startswith("{")

@@ -1,0 +1,143 @@
+"""`view`: a page that needs nothing else, as Chromium shows it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+
+import geosynth
+from geosynth.errors import GeosynthError, GridError, OutputError, SettingsError
+from geosynth.legend import CHESAPEAKE
+from geosynth.raster.class_table import write_attribute_table
+from geosynth.raster.read import open_raster
+from rasters import NORTH_UP, UTM_18N, random_image, write_raster
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+HEIGHT, WIDTH = 60, 100
+
+
+@pytest.fixture
+def rasters(tmp_path: Path) -> list[Path]:
+    """Labels of water (with a table), and a plain orange image with a hole at its right."""
+    codes = np.full((HEIGHT, WIDTH), 1, np.uint8)
+    labels = write_raster(tmp_path / "labels.tif", codes, NORTH_UP, crs=UTM_18N, nodata=15)
+    write_attribute_table(labels, CHESAPEAKE)
+    pixels = np.array([250, 150, 50, 99], np.uint8)[:, None, None] * np.ones((4, HEIGHT, WIDTH), np.uint8)
+    pixels[:, :, 90:] = 0
+    image = write_raster(tmp_path / "image.tif", pixels, NORTH_UP, crs=UTM_18N, nodata=0)
+    return [labels, image]
+
+
+def shown(page: Path, folder: Path, script: str = "") -> np.ndarray:
+    """(height, width, 3) of the page in Chromium, after a script."""
+    own = folder / "own.html"
+    text = page.read_text(encoding="utf-8").replace("then(fit);", f"then(fit).then(() => {{ {script} }});")
+    own.write_text(text, encoding="utf-8")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=800,600")
+    picture = folder / "picture.png"
+    assert CHROMIUM
+    subprocess.run(
+        [CHROMIUM, *options, f"--user-data-dir={folder / 'chromium'}", "--virtual-time-budget=3000",
+         f"--screenshot={picture}", own.as_uri()],
+        check=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    return np.asarray(Image.open(picture).convert("RGB"))
+
+
+WATER, ORANGE = (0x00, 0x70, 0xC0), (250, 150, 50)
+
+
+def columns_of(picture: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int]:
+    """First and last column that mostly hold a colour."""
+    found = np.flatnonzero((picture == colour).all(2).sum(0) > 100)
+    return int(found[0]), int(found[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_slider_parts_the_two_and_the_wheel_zooms(tmp_path: Path, rasters: list[Path]) -> None:
+    page = geosynth.view(rasters, tmp_path / "page.html")
+    at_first = shown(page, tmp_path)
+    water, orange = columns_of(at_first, WATER), columns_of(at_first, ORANGE)
+    assert abs(water[1] - 400) < 5
+    assert abs(orange[0] - 400) < 5, "the slider stands in the middle"
+    moved = shown(page, tmp_path, "slider.value = 250; slider.dispatchEvent(new Event('input'));")
+    assert columns_of(moved, WATER)[0] == water[0]
+    assert abs(columns_of(moved, ORANGE)[0] - 216) < 6
+    swapped = shown(page, tmp_path, "left.value = 1; right.value = 0; left.dispatchEvent(new Event('input'));")
+    assert columns_of(swapped, ORANGE)[0] < columns_of(swapped, WATER)[0]
+    wheel = "map.dispatchEvent(new WheelEvent('wheel', {deltaY: 400 * Math.log(2), clientX: 400, clientY: 200}));"
+    far = shown(page, tmp_path, wheel)
+    assert abs(columns_of(far, WATER)[0] - (400 + water[0]) / 2) < 5
+
+
+def test_the_page_fetches_nothing_and_names_what_it_shows(tmp_path: Path, rasters: list[Path], run: Any) -> None:
+    page = tmp_path / "page.html"
+    done = run("view", *rasters, "--out", page)
+    assert (done.code, done.out.strip(), done.err) == (0, str(page), "")
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"base64,[^\"]*", "", text))
+    assert [name for name in ("labels.tif", "image.tif", "water", UTM_18N, "60 x 100 px") if name not in text] == []
+    assert "synthetic" not in text
+
+
+def test_synthetic_images_are_called_so(tmp_path: Path, rasters: list[Path], tiny_model: Any) -> None:
+    image = geosynth.generate(rasters[0], tmp_path / "synth.tif", tiny_model)
+    text = geosynth.view([image], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "synth.tif (synthetic)" in text
+
+
+def test_large_rasters_are_shown_small(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 300, 700), np.uint16)
+    pixels[:] = np.arange(700)
+    path = write_raster(tmp_path / "large.tif", pixels, NORTH_UP, crs=UTM_18N)
+    page = geosynth.view([path], tmp_path / "page.html", size=70)
+    assert "shown in 30 x 70 px" in page.read_text(encoding="utf-8")
+    values, valid = open_raster(path).read_reduced((30, 70), "average")
+    with rasterio.open(path) as dataset:
+        expected = dataset.read().reshape(4, 30, 10, 70, 10).mean(axis=(2, 4))
+    assert np.abs(values - expected).max() <= 1
+    assert valid.all()
+
+
+def test_rasters_of_other_pixels_but_one_area_are_shown_together(tmp_path: Path, rasters: list[Path]) -> None:
+    fine = write_raster(tmp_path / "fine.tif", random_image(0, 121, 200), NORTH_UP @ Affine.scale(0.5), crs=UTM_18N)
+    geosynth.view([rasters[0], fine], tmp_path / "page.html")
+    geosynth.view([fine, rasters[0]], tmp_path / "page2.html")
+
+
+BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], type[GeosynthError], str]] = {
+    "elsewhere": (
+        lambda folder, rasters: [
+            rasters[0],
+            write_raster(folder / "b.tif", random_image(0, 60, 100), NORTH_UP @ Affine.translation(9, 0), crs=UTM_18N),
+        ],
+        {},
+        GridError,
+        "b.tif: does not show the area of .*labels.tif",
+    ),
+    "no page": (lambda folder, rasters: rasters, {"out": "page.png"}, SettingsError, "ends in .html"),
+    "none": (lambda folder, rasters: [], {}, SettingsError, "from one to eight"),
+    "no size": (lambda folder, rasters: rasters, {"size": 0}, SettingsError, "size 0"),
+    "there": (lambda folder, rasters: rasters, {"out": "labels.html"}, OutputError, "exists already"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_cannot_be_shown_is_refused(tmp_path: Path, rasters: list[Path], what: str) -> None:
+    choose, options, error, message = BAD[what]
+    (tmp_path / "labels.html").touch()
+    out = tmp_path / options.pop("out", "page.html")
+    with pytest.raises(error, match=message):
+        geosynth.view(choose(tmp_path, rasters), out, **options)
+    assert not (tmp_path / "page.html").exists()

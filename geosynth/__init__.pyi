@@ -12,12 +12,12 @@ from .config import StudySettings as StudySettings
 from .config import TrainSettings as TrainSettings
 from .config import TransferSettings as TransferSettings
 from .describe import info as info
-from .doctor import doctor as doctor
 from .errors import GeosynthError as GeosynthError
 from .evaluation.evaluate import evaluate as evaluate
 from .grid import SpatialSplit as SpatialSplit
 from .grid import TilePlan as TilePlan
 from .legend import Legend as Legend
+from .machine import doctor as doctor
 from .models.generator import SpadeGenerator as SpadeGenerator
 from .mosaic.batch import generate_many as generate_many
 from .mosaic.generate import generate as generate
@@ -44,4 +44,4 @@ from .study.run import run_study as run_study
 from .study.run import tabulate_study as tabulate_study
 from .training.train import train as train
 from .version import __version__ as __version__
-from .view import view as view
+from .viewer import view as view

@@ -54,8 +54,8 @@ MAY_KNOW: dict[str, set[str]] = {
         *("patches", "grid", "raster", "legend", "config", "checkpoint", "models"),
         *("training", "mosaic", "segmentation", "evaluation", "estimate", "page"),
     },
-    "doctor": {"checkpoint", "models", "raster"},
-    "view": {"config", "grid", "legend", "page", "raster"},
+    "machine": {"checkpoint", "models", "raster"},
+    "viewer": {"config", "grid", "legend", "page", "raster"},
     "describe": {"download", "grid", "model_item", "raster", "checkpoint", "segmentation"},
     "weights": set(),
 }
@@ -70,7 +70,7 @@ ONLY_IN = {
     "lightning": {"patches", "loop", "training"},
     "torch": {
         *("models", "checkpoint", "patches", "loop", "training", "mosaic"),
-        *("segmentation", "evaluation", "study", "doctor"),
+        *("segmentation", "evaluation", "study", "machine"),
     },
     "filelock": {"unfinished"},
     "distributed": {"cluster", "parallel", "mosaic"},

@@ -41,7 +41,7 @@ def rasters(tmp_path: Path) -> list[Path]:
 def shown(page: Path, folder: Path, script: str = "") -> np.ndarray:
     """(height, width, 3) of the page in Chromium, after a script."""
     own = folder / "own.html"
-    text = page.read_text(encoding="utf-8").replace("then(fit);", f"then(fit).then(() => {{ {script} }});")
+    text = page.read_text(encoding="utf-8").replace("then(resize);", f"then(resize).then(() => {{ {script} }});")
     own.write_text(text, encoding="utf-8")
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=800,600")
     picture = folder / "picture.png"

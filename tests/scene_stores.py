@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.stores.source import Scene
+from geosynth.raster.stores.source import FOLDS_AND_ALL, Progress, Scene
 from geosynth.raster.stores.store import Store
 from rasters import UTM, north_up, random_codes, random_image
 
@@ -55,8 +55,15 @@ def make_scene_store(
         shard_size=128,
     )
     store.write(Window(0, 0, height, width), image, codes)
-    store.set_split(split)
+    set_split(store, split)
     return Store(path)
+
+
+def set_split(store: Store, split: SpatialSplit, progress: Progress = lambda done, total: None) -> None:
+    """Write a split, and what it makes of the counts of classes."""
+    counted = store.with_split(split)
+    counted.class_pixels("all", progress)
+    store.finish(store.scenes, split, {fold: counted.class_pixels(fold) for fold in FOLDS_AND_ALL})
 
 
 def _count(codes: npt.NDArray[np.uint8]) -> tuple[int, ...]:

@@ -58,6 +58,13 @@ class Window:
         height, width = min(self.bottom, other.bottom) - row, min(self.right, other.right) - column
         return Window(row, column, height, width) if height > 0 and width > 0 else None
 
+    @staticmethod
+    def around(windows: Sequence[Window]) -> Window:
+        """The smallest rectangle that holds all of some windows, at least one."""
+        row, column = min(window.row for window in windows), min(window.column for window in windows)
+        bottom, right = max(window.bottom for window in windows), max(window.right for window in windows)
+        return Window(row, column, bottom - row, right - column)
+
     def contains(self, other: Window) -> bool:
         """Whether `other` lies inside."""
         return self.intersection(other) == other

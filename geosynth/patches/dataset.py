@@ -196,7 +196,7 @@ class PatchSet(Dataset[Sample]):
         for position, draw in enumerate(draws):
             visits[draw.source, draw.visit].append(position)
         for (number, _), positions in visits.items():
-            around = _around([draws[position].window for position in positions])
+            around = Window.around([draws[position].window for position in positions])
             image, labels = self.sources[number].read(around)
             for position in positions:
                 rows, columns = draws[position].window.shift(-around.row, -around.column).slices
@@ -216,12 +216,6 @@ def _place(source: PatchSource, window: Window) -> Sample:
         "window": torch.tensor([window.row, window.column, window.height, window.width]),
         "affine": torch.tensor(affine[:6], dtype=torch.float64),
     }
-
-
-def _around(windows: Sequence[Window]) -> Window:
-    row, column = min(window.row for window in windows), min(window.column for window in windows)
-    bottom, right = max(window.bottom for window in windows), max(window.right for window in windows)
-    return Window(row, column, bottom - row, right - column)
 
 
 def _places(source: PatchSource, fold: str, scenes: Sequence[Scene]) -> tuple[list[str], list[shapely.Geometry]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -170,21 +169,6 @@ class PatchLoader(DataLoader[Sample]):
     def _read(self, draws: list[Draw]) -> Sample:
         batch = self.dataset[draws]
         return {name: values.pin_memory() for name, values in batch.items()} if self._pins else batch
-
-
-def start_worker(number: int) -> None:
-    """What a worker process needs before it reads: no thread pools, whose threads do not survive a fork.
-
-    Ctrl-C reaches it too, but is left to the process that takes the batches. To be given to a DataLoader as
-    `worker_init_fn`.
-    """
-    import dask
-    from numcodecs import blosc
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    dask.config.set(scheduler="synchronous")
-    blosc.set_nthreads(1)
-    torch.set_num_threads(1)
 
 
 def _indexes(

@@ -60,7 +60,7 @@ class PositionIndex:
         class_counts: list[npt.NDArray[np.float64]] = []
         self._masks: dict[int, bytes] = {}
         for done, members in enumerate(parts, start=1):
-            cell = _bounds([rectangle for rectangle, _ in members])
+            cell = Window.around([rectangle for rectangle, _ in members])
             admissible = self._admissible(cell, members)
             count = cell.height * cell.width if admissible is None else int(admissible.sum())
             if count:
@@ -197,9 +197,3 @@ def _all_of_patch(good: _Mask, size: int) -> _Mask:
         height, width = good.shape
         return np.ones((height - size + 1, width - size + 1), dtype=bool)
     return _box_sums((~good).astype(np.float64), size) < 0.5
-
-
-def _bounds(rectangles: list[Window]) -> Window:
-    row, column = min(r.row for r in rectangles), min(r.column for r in rectangles)
-    bottom, right = max(r.bottom for r in rectangles), max(r.right for r in rectangles)
-    return Window(row, column, bottom - row, right - column)

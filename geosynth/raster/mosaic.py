@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError
-from geosynth.grid import TilePlan, Window, offset_in
+from geosynth.grid import TilePlan, Window, crop, offset_in
 from geosynth.raster.read import Array, Mask, Raster, RasterFile, check_inside
 
 _SCAN_BLOCK = 2048
@@ -84,13 +83,11 @@ class TileMosaic:
         nodata = {tile.nodata for tile in tiles}
         self.nodata = nodata.pop() if len(nodata) == 1 else None
         """What all tiles declare, or None where they differ."""
-        top, left = min(window.row for window in windows), min(window.column for window in windows)
-        bottom, right = max(window.bottom for window in windows), max(window.right for window in windows)
-        transform = first.affine @ first.affine.translation(left, top)
-        self.geobox = GeoBox((bottom - top, right - left), transform, first.crs)
+        whole = Window.around(windows)
+        self.geobox = crop(first, whole)
         """The smallest rectangle around all tiles, on the grid of the first."""
         self.window = Window(0, 0, *self.geobox.shape)
-        self.places = Places([window.shift(-top, -left) for window in windows])
+        self.places = Places([window.shift(-whole.row, -whole.column) for window in windows])
         """Of the tiles in the mosaic."""
 
     def read(self, window: Window) -> tuple[Array, Mask]:

@@ -16,6 +16,7 @@ from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend
 from geosynth.raster.stores.source import Scene
 from geosynth.raster.stores.store import Store
+from scene_stores import set_split
 
 RGBN = ("red", "green", "blue", "nir")
 SIDE, GAP = 64, 16
@@ -71,7 +72,7 @@ def write_store(
         shard_size=64,
     )
     store.write(Window(0, 0, *codes.shape), image, codes)
-    store.set_split(split)
+    set_split(store, split)
     return Store(path)
 
 

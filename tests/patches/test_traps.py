@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import torch
 import xarray as xr
 from affine import Affine
 from independent import draw_independently
+from numcodecs import blosc
 from stores import HEIGHT, SCENES, WIDTH, make_store
 from torch.utils.data import DataLoader
 from torchgeo.datasets import stack_samples
@@ -25,13 +28,14 @@ from geosynth.config import BandSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.patches.dataset import PatchDataset, PatchSet
-from geosynth.patches.module import PatchModule, start_worker
+from geosynth.patches.module import PatchModule
 from geosynth.patches.sampler import Draw
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import open_in_place, open_zarr_in_place
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from rasters import north_up, random_codes, random_image, write_raster
+from scene_stores import set_split
 
 BANDS = ("red", "green", "blue", "nir")
 SIDE = 1200
@@ -39,6 +43,17 @@ DRAWS = [
     Draw(0, number, Window(int(row), int(column), 64, 64))
     for number, (row, column) in enumerate(np.random.default_rng(0).integers(0, SIDE - 64, (160, 2)))
 ]
+
+
+def start_worker(number: int) -> None:
+    """What a worker process needs before it reads: no thread pools, whose threads do not survive a fork.
+
+    Ctrl-C reaches it too, but is left to the process that takes the batches.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    dask.config.set(scheduler="synchronous")
+    blosc.set_nthreads(1)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +197,7 @@ def test_no_sampler_reads_across_the_edge_of_a_fold(tmp_path: Path) -> None:
     """A split by blocks cuts through scenes; sequential samplers run over its edges."""
     store = make_store(tmp_path / "store")
     whole = Window(0, 0, HEIGHT, WIDTH)
-    store.set_split(SpatialSplit.by_blocks([w for w, _ in SCENES.values()], 20, (2, 1, 1), seed=1, buffer=2))
+    set_split(store, SpatialSplit.by_blocks([w for w, _ in SCENES.values()], 20, (2, 1, 1), seed=1, buffer=2))
     for fold in ("train", "val", "test"):
         dataset = PatchDataset(store, fold)
         own = store.split.mask(whole, fold) & (store.read_labels(whole) < CHESAPEAKE.num_classes)

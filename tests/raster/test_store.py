@@ -22,6 +22,7 @@ from geosynth.raster.stores import source
 from geosynth.raster.stores.source import Scene
 from geosynth.raster.stores.store import Store, is_store, open_stores
 from rasters import UTM, UTM_18N, north_up, random_codes, random_image
+from scene_stores import set_split
 
 HEIGHT, WIDTH = 50, 70
 TRANSFORMS = {
@@ -136,7 +137,7 @@ def test_a_new_split_is_counted_by_pixels(tmp_path: Path, monkeypatch: pytest.Mo
     split = SpatialSplit.by_blocks(windows, 16, (0.5, 0, 0.5), seed=1, buffer=3)
     seen: list[tuple[int, int]] = []
     monkeypatch.setattr(source, "_PIECE", 32)
-    Store(tmp_path / "store").set_split(split, lambda done, total: seen.append((done, total)))
+    set_split(Store(tmp_path / "store"), split, lambda done, total: seen.append((done, total)))
     store = Store(tmp_path / "store")
     assert seen[-1] == (6, 6)
     for fold in ("train", "val", "test"):

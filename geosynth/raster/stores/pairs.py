@@ -206,11 +206,9 @@ def _cover(lattice: GeoBox, image: RasterFile) -> Window:
 
 def _span(pairs: list[Pair], lattice: GeoBox) -> PairGroup:
     """One grid over all scenes; windows count from its first pixel."""
-    windows = [pair.window for pair in pairs]
-    top, left = min(window.row for window in windows), min(window.column for window in windows)
-    bottom, right = max(window.bottom for window in windows), max(window.right for window in windows)
-    placed = tuple(replace(pair, window=pair.window.shift(-top, -left)) for pair in pairs)
-    return PairGroup(crop(lattice, Window(top, left, bottom - top, right - left)), placed)
+    whole = Window.around([pair.window for pair in pairs])
+    placed = tuple(replace(pair, window=pair.window.shift(-whole.row, -whole.column)) for pair in pairs)
+    return PairGroup(crop(lattice, whole), placed)
 
 
 def _check_places(images: Sequence[RasterFile]) -> None:

@@ -204,21 +204,6 @@ class Store(PatchSource):
         self.extra_type(name)
         return self._readers[name].read(*window.slices)
 
-    def set_split(self, split: SpatialSplit, progress: Progress = lambda done, total: None) -> None:
-        """Replace the split of a finished store, and count its classes anew.
-
-        Args:
-            split: on the store's grid.
-            progress: told blocks read and blocks in all.
-
-        Raises:
-            RasterError: if labels cannot be read.
-            OSError: if the store cannot be written.
-        """
-        counted = self.with_split(split)
-        counted.class_pixels("all", progress)
-        self.finish(self.scenes, split, {fold: counted.class_pixels(fold) for fold in FOLDS_AND_ALL})
-
     def finish(self, scenes: Sequence[Scene], split: SpatialSplit, class_pixels: Mapping[str, Sequence[int]]) -> None:
         """Replace the record of source rasters, the split and the counts of its folds, when all is written.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
@@ -171,3 +173,21 @@ def test_what_an_image_is_made_of_is_not_replaced(scene, segmenter, tmp_path):
     rasterio.shutil.copy(part, whole, driver="VRT")
     with pytest.raises(OutputError, match=r"part\.tif: is an input too and would be lost"):
         classify(whole, segmenter, part, overwrite=True)
+
+
+def test_a_sidecar_that_finds_no_room_leaves_no_labels(scene, classified, segmenter, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "labels.tif"
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OutputError, match=r"/labels\.tif\.aux\.xml: cannot be written: No"),
+    ):
+        patch.setattr(Path, "write_bytes", fail)
+        classify(scene[0], segmenter, out)
+    assert [path.name for path in tmp_path.iterdir()] == [".labels.tif.unfinished"]
+    monkeypatch.setattr(Segmenter, "predict", None)
+    classify(scene[0], segmenter, out)
+    for path in classified.parent.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()

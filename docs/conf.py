@@ -32,7 +32,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_preserve_defaults = True
+autodoc_preserve_defaults = False  # the settings that `takes` shows stand in no source
 python_maximum_signature_line_length = 88
 
 

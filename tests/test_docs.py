@@ -225,7 +225,14 @@ def _options(command: Any) -> set[str]:
 
 
 OPTIONS = {name: _options(command) | {"--debug", "--remote", "--help"} for name, command in COMMANDS.items()}
-OTHERS_OPTIONS = {"--version", "--signal", "--only"}  # of geosynth itself, sbatch, benchmarks
+OTHERS_OPTIONS = {
+    "--version",
+    "--quiet",
+    "--debug",
+    "--install-completion",
+    "--signal",
+    "--only",
+}  # of geosynth itself, sbatch, benchmarks
 
 
 @pytest.mark.parametrize("page", [*PAGES, "examples/dubai_rgb.sh", "examples/train_default.sh"])

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -80,7 +81,24 @@ def write_command_reference(app: Sphinx) -> None:
         page.write_text(text, encoding="utf-8")
 
 
+def plain_signature(app: Sphinx, what: str, name: str, found: object, options: object, text: str, result: str) -> Any:
+    """Settings list their fields below; types go without pydantic's checks, defaults without functions."""
+    if not text or (what == "class" and name.endswith("Settings")):
+        return ("", None) if text else None
+    while "Annotated[" in text:
+        start = text.index("Annotated[")
+        first = start + len("Annotated[")
+        depth, end, comma = 1, first, 0
+        while depth:
+            depth += {"[": 1, "(": 1, "]": -1, ")": -1}.get(text[end], 0)
+            comma = comma or (end if text[end] == "," and depth == 1 else 0)
+            end += 1
+        text = text[:start] + text[first:comma] + text[end:]
+    return re.sub(r"<function (?:<\w+>|[\w.])+(?: at 0x\w+)?>", "...", text), result
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this once."""
     app.connect("builder-inited", write_command_reference)
     app.connect("source-read", include_pages)
+    app.connect("autodoc-process-signature", plain_signature)

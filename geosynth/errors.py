@@ -43,3 +43,8 @@ class OutputError(GeosynthError, OSError):
 
 class ClusterError(GeosynthError, ConnectionError):
     """A Dask cluster does not answer, or loses its workers."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, or the one that caused it, without line breaks."""
+    return " ".join(str(error.__cause__ or error).split())

@@ -150,7 +150,7 @@ def evaluate(
             target = Legend.load("chesapeake" if legend is None else legend)
             own = target if label_legend is None else Legend.load(label_legend)
             pair = RasterTiles(real, synthetic, labels, target, own, bands, settings.tile_size)
-            pair.labels.check_codes()
+            pair.labels.survey()
         else:
             of_rasters = {
                 "real": real,

@@ -45,6 +45,11 @@ def parse_crs(crs: str) -> CRS:
         raise SettingsError(f"CRS {crs}: not known; EPSG:26917 would be") from error
 
 
+def is_nowhere(geobox: GeoBox) -> bool:
+    """Whether a grid has no georeference: no CRS, and its pixels counted from (0, 0)."""
+    return geobox.crs is None and geobox.affine.is_identity
+
+
 def crop(geobox: GeoBox, window: Window) -> GeoBox:
     """The grid of a window, which may reach beyond the whole one."""
     transform = geobox.affine @ Affine.translation(window.column, window.row)

@@ -15,7 +15,7 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError, OutputError
+from geosynth.errors import DataError, OutputError, one_line
 from geosynth.files import replacing
 
 PARQUET = (".parquet", ".geoparquet")
@@ -96,7 +96,7 @@ def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
         parquet = path.suffix.lower() in PARQUET
         table = gpd.read_parquet(path) if parquet else gpd.read_file(path, engine="pyogrio")
     except (OSError, ValueError, pyarrow.ArrowException, pyogrio.errors.DataSourceError) as error:
-        raise DataError(f"{path}: cannot be read as a table of polygons: {' '.join(str(error).split())}") from error
+        raise DataError(f"{path}: cannot be read as a table of polygons: {one_line(error)}") from error
     if not isinstance(table, gpd.GeoDataFrame) or column not in (None, *table.columns):
         shown = ", ".join(map(str, table.columns)) or "none"
         wanted = f" with a column {column!r}" if column else ""

@@ -15,12 +15,11 @@ from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
-from rasterio.errors import CRSError
 from rioxarray.exceptions import MissingSpatialDimensionError
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
-from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, has_data
+from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, crs_of, has_data
 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
 _DEGREES = {("lat", "lon"), ("lat", "long"), ("latitude", "longitude")}
@@ -72,10 +71,7 @@ def grid_of(array: xr.DataArray, name: str) -> GeoBox:
     y, x = array.dims
     (y_start, y_step), (x_start, x_step) = (_even_steps(array, dim, name) for dim in (y, x))
     transform = Affine(x_step, 0, x_start - x_step / 2, 0, y_step, y_start - y_step / 2)
-    try:
-        crs = CRS(array.rio.crs.to_wkt()) if array.rio.crs else None
-    except (CRSError, RuntimeError) as error:  # rasterio's, and pyproj's, which is a RuntimeError
-        raise GridError(f"{name}: its CRS cannot be read: {' '.join(str(error).split())}") from error
+    crs = crs_of(array.rio.crs, name)
     if crs is None and (str(y).casefold(), str(x).casefold()) in _DEGREES:
         crs = CRS("EPSG:4326")
     geobox = GeoBox(array.shape, transform, crs)

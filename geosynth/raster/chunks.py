@@ -27,7 +27,7 @@ from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 from zarr.storage import LocalStore
 
-from geosynth.errors import RasterError
+from geosynth.errors import RasterError, one_line
 
 _ABSENT = 2**64 - 1  # offset and length of a chunk that a shard does not hold (Zarr v3, sharding_indexed)
 _MAX_SHARDS = 64
@@ -72,7 +72,7 @@ class ChunkReader:
             try:
                 return np.asarray(self._array[box])
             except Exception as error:  # zarr, fsspec and the network each have their own
-                raise RasterError(f"{self._path}: cannot be read: {' '.join(str(error).split())}") from error
+                raise RasterError(f"{self._path}: cannot be read: {one_line(error)}") from error
         layout = self._layout
         values = np.empty([axis.stop - axis.start for axis in box], dtype=layout.dtype)
         shards: dict[str, _Shard | None] = {}  # of this read: asked for once each
@@ -102,7 +102,7 @@ class ChunkReader:
                 encoded = None if shard is None else shard.read(number)
             return None if encoded is None else layout.decode(encoded)
         except (OSError, RuntimeError, ValueError) as error:
-            raise RasterError(f"{file}: a chunk cannot be read: {' '.join(str(error).split())}") from error
+            raise RasterError(f"{file}: a chunk cannot be read: {one_line(error)}") from error
 
     def _shard(self, file: str, layout: _Layout) -> _Shard | None:
         """An open shard, opened anew if it was replaced; None if there is none."""

@@ -22,7 +22,7 @@ from defusedxml import DefusedXmlException
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
-from geosynth.errors import RasterError
+from geosynth.errors import RasterError, one_line
 from geosynth.raster.written import GDAL_ERRORS
 
 DRIVERS = (
@@ -96,7 +96,7 @@ def one_error(path: str) -> Iterator[None]:
     try:
         yield
     except GDAL_ERRORS as error:
-        told = " ".join(str(error.__cause__ or error).split())
+        told = one_line(error)
         if "not recognized as being in a supported" in told:
             told = "it is of none of the formats that are opened; GEOSYNTH_DRIVERS=GTiff,... names others"
         raise RasterError(f"{path}: cannot be opened as a raster: {told[:500]}") from error

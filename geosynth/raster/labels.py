@@ -116,10 +116,6 @@ class LabelRaster:
         height, width = self.geobox.shape
         return list(TilePlan(height, width, _SCAN_BLOCK))
 
-    def check_codes(self, progress: Callable[[int, int], None] = lambda done, total: None) -> CodeCounts:
-        """The counts of `survey`, which see for what is refused."""
-        return self.survey(progress).counts
-
     def _check(self, counts: CodeCounts) -> None:
         strange = self.legend.unknown(counts)
         if strange and self.unknown == "error":

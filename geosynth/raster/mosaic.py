@@ -9,6 +9,7 @@ import numpy as np
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import TilePlan, Window, crop, offset_in
+from geosynth.grid.alignment import is_nowhere
 from geosynth.raster.read import Array, Mask, Raster, RasterFile, check_inside
 
 _SCAN_BLOCK = 2048
@@ -73,7 +74,7 @@ class TileMosaic:
         for tile in tiles:
             if tile.count != 1:
                 raise DataError(f"{tile.path}: has {tile.count} bands; label tiles have one band of class codes")
-            if len(tiles) > 1 and _is_nowhere(tile):
+            if len(tiles) > 1 and is_nowhere(tile.geobox):
                 raise GridError(f"{tile.path}: has no georeference, so its place among the other tiles is unknown")
             windows.append(tile.window.shift(*offset_in(first, tile.geobox, tile.path)))
         self.dtype: np.dtype[Any] = np.result_type(*{tile.dtype for tile in tiles})
@@ -151,7 +152,7 @@ def with_neighbours(tiles: Sequence[RasterFile]) -> list[RasterFile | TileInMosa
     """
     groups: list[list[int]] = []
     for index, tile in enumerate(tiles):
-        if tile.count != 1 or _is_nowhere(tile):
+        if tile.count != 1 or is_nowhere(tile.geobox):
             continue
         for group in groups:
             try:
@@ -169,7 +170,3 @@ def with_neighbours(tiles: Sequence[RasterFile]) -> list[RasterFile | TileInMosa
             for number, index in enumerate(group):
                 result[index] = TileInMosaic(mosaic, number)
     return result
-
-
-def _is_nowhere(raster: Raster) -> bool:
-    return raster.geobox.crs is None and raster.geobox.affine.is_identity

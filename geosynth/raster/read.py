@@ -24,7 +24,7 @@ from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import CRSError
 from rasterio.io import MemoryFile
 
-from geosynth.errors import GridError, RasterError
+from geosynth.errors import GridError, RasterError, one_line
 from geosynth.grid import Window
 from geosynth.raster.drivers import one_error, open_again, open_dataset
 from geosynth.raster.mark import describe_mark, read_mark
@@ -145,12 +145,9 @@ class RasterFile:
         _check_bands(dataset, self.path)
         self.tags, names, known_crs = _texts(dataset)
         """Tags of the default domain."""
-        try:
-            self.crs_name: str | None = known_crs.to_string() if known_crs else None
-            """"EPSG:26917" where an authority knows the CRS, else WKT; None where the file has none."""
-            crs = CRS(known_crs.to_wkt()) if known_crs else None
-        except (*GDAL_ERRORS, CRSError, RuntimeError) as error:  # rasterio's, and pyproj's, which is a RuntimeError
-            raise RasterError(f"{self.path}: its CRS cannot be read: {_one_line(error)}") from error
+        crs = crs_of(known_crs, self.path)
+        self.crs_name: str | None = known_crs.to_string() if known_crs else None
+        """"EPSG:26917" where an authority knows the CRS, else WKT; None where the file has none."""
         self.driver: str = dataset.driver
         """GDAL's name of the format."""
         self.geobox = GeoBox((dataset.height, dataset.width), dataset.transform, crs)
@@ -221,7 +218,7 @@ class RasterFile:
             if self._has_mask:
                 valid &= dataset.dataset_mask(window=place) != 0
         except GDAL_ERRORS as error:
-            raise RasterError(f"{self.path}: cannot read {window}: {_one_line(error)}") from error
+            raise RasterError(f"{self.path}: cannot read {window}: {one_line(error)}") from error
         return values, valid
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
@@ -241,7 +238,7 @@ class RasterFile:
             if self._has_mask:
                 valid &= dataset.dataset_mask(out_shape=shape) != 0
         except GDAL_ERRORS as error:
-            raise RasterError(f"{self.path}: cannot be read: {_one_line(error)}") from error
+            raise RasterError(f"{self.path}: cannot be read: {one_line(error)}") from error
         return values, valid
 
     def as_vrt(self) -> str:
@@ -321,6 +318,18 @@ def check_grid(geobox: GeoBox, name: str) -> None:
         raise GridError(f"{name}: says that it has {geobox.shape.y} x {geobox.shape.x} px; no raster is so large")
 
 
+def crs_of(known: Any, name: str) -> CRS | None:
+    """Rasterio's CRS, or none, as odc-geo's.
+
+    Raises:
+        RasterError: if it cannot be read; names `name`.
+    """
+    try:
+        return CRS(known.to_wkt()) if known else None
+    except (*GDAL_ERRORS, CRSError, RuntimeError) as error:  # rasterio's, and pyproj's, which is a RuntimeError
+        raise RasterError(f"{name}: its CRS cannot be read: {one_line(error)}") from error
+
+
 def _check_bands(dataset: Any, path: str) -> None:
     if dataset.count == 0:
         inner = (
@@ -362,7 +371,3 @@ def _mask_kind(band_flags: Sequence[Sequence[MaskFlags]]) -> str:
     flags = {flag for one_band in band_flags for flag in one_band}
     kinds = {MaskFlags.nodata: "nodata", MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask"}
     return next((kind for flag, kind in kinds.items() if flag in flags), "none")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error.__cause__ or error).split())

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import zarr
 
-from geosynth.errors import RasterError
+from geosynth.errors import RasterError, one_line
 from geosynth.raster.read import RASTER_SUFFIXES
 
 
@@ -40,7 +40,7 @@ def open_group(path: str | Path) -> Any:
     except ImportError as error:
         raise missing_package(path, error) from error
     except Exception as error:  # zarr's, json's, and through fsspec the network's own
-        raise RasterError(f"{path}: not a Zarr group: {_one_line(error)}") from error
+        raise RasterError(f"{path}: not a Zarr group: {one_line(error)}") from error
 
 
 def find_group(path: str | Path) -> Any | None:
@@ -66,7 +66,7 @@ def find_group(path: str | Path) -> Any | None:
 
 def missing_package(path: str | Path, error: ImportError) -> RasterError:
     """What to say when fsspec lacks the package that reads a kind of URL."""
-    return RasterError(f"{path}: {_one_line(error)}; pip install geosynth-toolkit[remote]")
+    return RasterError(f"{path}: {one_line(error)}; pip install geosynth-toolkit[remote]")
 
 
 def is_remote(path: str | Path) -> bool:
@@ -77,7 +77,3 @@ def is_remote(path: str | Path) -> bool:
 def is_zarr(path: str | Path) -> bool:
     """Whether there is a Zarr group, of any version, in a folder `path`."""
     return any((Path(path) / name).is_file() for name in ("zarr.json", ".zgroup", ".zmetadata"))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

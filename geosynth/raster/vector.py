@@ -26,7 +26,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 
-from geosynth.errors import DataError, GeosynthError, GridError, LegendError, RasterError, SettingsError
+from geosynth.errors import DataError, GeosynthError, GridError, LegendError, RasterError, SettingsError, one_line
 from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
 from geosynth.grid.vector import PARQUET, check_can_be_read, to_pixels
 from geosynth.legend import Legend, plain
@@ -242,7 +242,7 @@ class _Source(NamedTuple):
         except GeosynthError:  # some are ValueErrors
             raise
         except (*_FAILURES, pyarrow.ArrowException, OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read as a vector file: {' '.join(str(error).split())}") from error
+            raise DataError(f"{path}: cannot be read as a vector file: {one_line(error)}") from error
         for wanted in (column, width) if isinstance(width, str) else (column,):
             if wanted not in columns:
                 raise DataError(f"{path}: has no column {wanted!r}; it has {', '.join(columns) or 'none'}")
@@ -267,7 +267,7 @@ class _Source(NamedTuple):
                     batch.column(geometry).to_numpy(zero_copy_only=False),
                 )
         except (*_FAILURES, pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{self.name}: cannot be read: {' '.join(str(error).split())}") from error
+            raise DataError(f"{self.name}: cannot be read: {one_line(error)}") from error
 
     def widened(self, wkb: npt.NDArray[Any], widths: list[Any], lattice: GeoBox) -> npt.NDArray[Any]:
         """Polygons in the lattice's CRS: those of the file, and its lines with their width."""

@@ -20,7 +20,7 @@ from odc.geo.geobox import GeoBox
 from rasterio import enums
 from rasterio.errors import RasterioError
 
-from geosynth.errors import GridError, RasterError, SettingsError
+from geosynth.errors import GridError, RasterError, SettingsError, one_line
 from geosynth.grid import Window, ground_sampling_distance
 from geosynth.grid.alignment import meant, metres_per_unit, same_crs
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside
@@ -288,8 +288,7 @@ class _Warper:
                 YSCALE=self.scale[1],
             )
         except RasterioError as error:
-            told = " ".join(str(error).split())
-            raise RasterError(f"{self._source.path}: cannot be warped at {window}: {told}") from error
+            raise RasterError(f"{self._source.path}: cannot be warped at {window}: {one_line(error)}") from error
         has_data = np.asarray(~np.isnan(warped).any(axis=0))
         if self._dtype.kind != "f":
             limits = np.iinfo(self._dtype)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geosynth.errors import DataError, GridError, RasterError
+from geosynth.errors import DataError, GridError, RasterError, one_line
 from geosynth.grid import Window
 from geosynth.raster.arrays import grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
@@ -117,7 +117,7 @@ def _dataset(group: Any, path: str) -> xr.Dataset:
                 group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False
             )
     except Exception as error:  # xarray's, zarr's and those of the network
-        raise RasterError(f"{path}: xarray cannot read its arrays: {' '.join(str(error).split())}") from error
+        raise RasterError(f"{path}: xarray cannot read its arrays: {one_line(error)}") from error
     return dataset
 
 

@@ -101,8 +101,6 @@ def _expected_mask(path: Path, raster: RasterFile) -> np.ndarray:
         values = dataset.read()
         is_alpha_read = raster.mask_kind == "alpha" and ColorInterp.alpha in dataset.colorinterp
         valid = np.ones(dataset.shape, bool) if is_alpha_read else dataset.dataset_mask() != 0
-        if np.isinf(dataset.nodata or 0):  # GDAL's test for it is ours
-            valid = np.ones(dataset.shape, bool)
         if dataset.nodata is not None:
             valid &= (values != dataset.nodata).any(axis=0)
     return valid & np.isfinite(values).all(axis=0)

@@ -109,7 +109,7 @@ def test_codes_are_counted_in_any_dtype(tmp_path: Path, dtype: str, nodata: int)
     codes = random_codes(2, 50, 40).astype(dtype)
     codes[:7] = nodata
     raster = LabelRaster(write_raster(tmp_path / "codes.tif", codes, north_up(), nodata=nodata), CHESAPEAKE)
-    counts = raster.check_codes()
+    counts = raster.survey().counts
     assert counts == {code: int((codes == code).sum()) for code in range(1, 7)}
     classes, labelled = raster.read(raster.raster.window)
     np.testing.assert_array_equal(labelled, codes != nodata)
@@ -133,21 +133,21 @@ def test_unknown_codes_are_refused_before_work(tmp_path: Path) -> None:
     codes[0, :3] = 77
     path = write_raster(tmp_path / "unknown.tif", codes, north_up())
     with pytest.raises(LegendError, match=r"unknown\.tif: .*77 \(3 px\)"):
-        LabelRaster(path, CHESAPEAKE).check_codes()
+        LabelRaster(path, CHESAPEAKE).survey()
 
 
 def test_unknown_codes_under_nodata_do_not_matter(tmp_path: Path) -> None:
     codes = random_codes(0, 20, 20)
     codes[0, :3] = 77
     path = write_raster(tmp_path / "declared.tif", codes, north_up(), nodata=77)
-    assert 77 not in LabelRaster(path, CHESAPEAKE).check_codes()
+    assert 77 not in LabelRaster(path, CHESAPEAKE).survey().counts
 
 
 @pytest.mark.parametrize("fill", [0, 15])
 def test_labels_without_any_class_are_refused(tmp_path: Path, fill: int) -> None:
     path = write_raster(tmp_path / "empty.tif", np.full((9, 9), fill, dtype=np.uint8), north_up(), nodata=0)
     with pytest.raises(DataError, match="all of it is nodata"):
-        LabelRaster(path, CHESAPEAKE).check_codes()
+        LabelRaster(path, CHESAPEAKE).survey()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_floats_that_are_whole_numbers(tmp_path: Path, dtype: str) -> None:
     expected = LabelRaster(integers, CHESAPEAKE)
     for path in (whole, tmp_path / "tiles"):
         labels = LabelRaster(path, CHESAPEAKE)
-        assert labels.check_codes() == expected.check_codes()
+        assert labels.survey().counts == expected.survey().counts
         for found, wanted in zip(
             labels.read(Window(-3, -3, 30, 50)), expected.read(Window(-3, -3, 30, 50)), strict=True
         ):
@@ -199,14 +199,14 @@ def test_declared_nodata_that_is_a_class_is_told(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         labels = LabelRaster(write_raster(tmp_path / "zero.tif", codes, north_up(), nodata=0), legend)
     assert "'grass'" in caplog.text
-    assert labels.check_codes() == {1: int((codes == 1).sum())}
+    assert labels.survey().counts == {1: int((codes == 1).sum())}
     classes, labelled = labels.read(labels.raster.window)
     np.testing.assert_array_equal(labelled, codes == 1)
     assert (classes[labelled] == 1).all()
     caplog.clear()
     undeclared = LabelRaster(write_raster(tmp_path / "class.tif", codes, north_up()), legend)
     assert not caplog.text
-    assert undeclared.check_codes()[0] == (codes == 0).sum()
+    assert undeclared.survey().counts[0] == (codes == 0).sum()
 
 
 @pytest.mark.realdata

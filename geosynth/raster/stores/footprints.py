@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import parse_distance
-from geosynth.grid.alignment import same_pixels
+from geosynth.grid.alignment import is_nowhere, same_pixels
 from geosynth.grid.leakage import Leak, Places, find_leaks
 from geosynth.grid.split import FOLDS
 from geosynth.grid.vector import PARQUET, read_table, to_coordinates, to_pixels
@@ -206,7 +206,7 @@ def _places(folds: Mapping[str, Sequence[gpd.GeoSeries]], change: Callable[[Any]
 
 def _grid(path: Path) -> GeoBox:
     geobox = open_raster(path).geobox
-    if geobox.crs is None and geobox.affine.is_identity:
+    if is_nowhere(geobox):
         raise GridError(f"{path}: has no georeference, so its distance from others is unknown")
     return geobox
 

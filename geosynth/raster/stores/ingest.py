@@ -274,7 +274,7 @@ def _look_at_pair(sources: Sequence[InPlace], pair: tuple[int, int]) -> dict[str
     number, place = pair
     image, labels = sources[number].pairs[place].image, sources[number].pairs[place].labels
     labels = LabelRaster(_below(labels.raster), labels.legend)
-    counts = labels.check_codes()
+    counts = labels.survey().counts
     hidden, is_seen = sources[number].hidden(place)
     return {
         "hidden": hidden,

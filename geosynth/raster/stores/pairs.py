@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import Window, crop, offset_in, parse_crs
-from geosynth.grid.alignment import same_crs
+from geosynth.grid.alignment import is_nowhere, same_crs
 from geosynth.legend import Legend
 from geosynth.raster.bands import open_chosen
 from geosynth.raster.labels import LabelRaster
@@ -216,7 +216,7 @@ def _check_places(images: Sequence[RasterFile]) -> None:
     if len(images) == 1:
         return
     for image in images:
-        if image.geobox.crs is None and image.geobox.affine.is_identity:
+        if is_nowhere(image.geobox):
             raise GridError(
                 f"{image.path}: has no georeference, so its place among the other scenes is unknown;"
                 " give it one (gdal_translate -a_ullr: a local grid without a CRS will do) or ingest it alone"

@@ -135,7 +135,7 @@ def evaluate(
         CheckpointError, DataError, GridError, LegendError, OutputError, RasterError, SettingsError: one line each; no
             report is written.
     """
-    settings = EvaluateSettings.parse({**(settings or EvaluateSettings()).model_dump(), **changes})
+    settings = EvaluateSettings.changed(settings, changes)
     folder = None if out is None else Path(out)
     if folder is not None:
         _check_folder(folder, overwrite)

@@ -83,7 +83,7 @@ def segment(
         OutputError: if `out` cannot be written, or holds a report of other settings or data.
         MemoryError: if a step does not fit into memory.
     """
-    settings = SegmentSettings.parse({**(settings or SegmentSettings()).model_dump(), **changes})
+    settings = SegmentSettings.changed(settings, changes)
     out = Path(out)
     check_output(out / "report.json", overwrite=True)
     judging = None if judge is None else load_segmenter(judge, "auto")

@@ -107,6 +107,8 @@ WRONG: dict[str, Callable[[Path, GeneratorModel], Any]] = {
     "many of an array": lambda labels, model: geosynth.generate_many(as_array(labels), "out", model, each=True),
     "no samples": lambda labels, model: geosynth.generate_many(labels, "out.tif", model, samples="two"),
     "a preview of a twin": lambda labels, model: geosynth.twin(labels, labels.with_name("twin"), model, preview=True),
+    "a mapping to segment by": lambda labels, model: geosynth.segment(labels, "out", settings={"seed": 3}),
+    "a mapping to evaluate by": lambda labels, model: geosynth.evaluate(labels, labels, labels, settings={"seed": 3}),
     "nothing to classify": lambda labels, model: geosynth.classify(None, model.path, labels.with_name("out.tif")),
     "no segmenter": lambda labels, model: geosynth.classify(labels, model, labels.with_name("out.tif")),
 }

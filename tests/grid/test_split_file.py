@@ -104,8 +104,9 @@ def test_an_edited_file_keeps_its_buffer(tmp_path: Path) -> None:
         tmp_path / "split.parquet", grid
     )
     table = gpd.read_parquet(tmp_path / "split.parquet")
+    crs = table.crs  # which pandas 2 forgets when a row comes
     table.loc[len(table)] = ["train", 8, 0.0, shapely.box(*_bounds(grid, 50, 0, 58, 50))]  # up to two pixels from test
-    table.to_parquet(tmp_path / "edited.parquet")
+    table.set_crs(crs, allow_override=True).to_parquet(tmp_path / "edited.parquet")
     assert SpatialSplit.load(tmp_path / "edited.parquet", grid).area("train").bounds == (0, 0, 52, 50)
 
 

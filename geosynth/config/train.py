@@ -78,6 +78,39 @@ PRESETS: dict[str, Preset] = {
         None,
         Cost(14.6, 0.188),
     ),
+    "adapt": Preset(
+        "a new place from 1 to 8 labelled tiles, in minutes; goes on from --init, or the embedded model",
+        {
+            "init": "chesapeake-small",
+            "steps": 300,
+            "max_time": 900,
+            "batch_size": 8,
+            "crop_size": 128,
+            "class_balance": 0.3,
+            "turn": False,
+            "look_name": ("adapted",),
+            "colour_change": 0.25,
+            "prior_share": 0.375,
+            "discriminator_width": 32,
+            "projected_weight": 1.0,
+            "feature_weight": 2.0,
+            "perceptual_weight": 0.5,
+            "mean_weight": 2.0,
+            "style_weight": 2.0,
+            "augment": 0.5,
+            "learn": "styles",
+            "style_rate": 3.0,
+            "head_start": 0.15,
+            "keep_norms": True,
+            "warmup": 0.05,
+            "decay_from": 0.6,
+            "ema_decay": 0.99,
+            "preview_every": 0,
+        },
+        9_152_454,
+        None,
+        None,
+    ),
     "reference": Preset(
         "SPADE with the VAE as in Park et al. 2019; needs VGG19 (a download)",
         {
@@ -258,6 +291,8 @@ class TrainSettings(Settings):
     """Decay, each step, of the running average of the generator; that average is the model."""
     head_start: float = Field(0.0, ge=0, lt=1)
     """Share of the training, at its start, in which the discriminator alone learns; with `init`."""
+    learn: Literal["all", "styles"] = "all"
+    """Which weights of the generator learn: "styles" are those by which it is told looks, which are few."""
     keep_norms: bool = False
     """Whether batch norms keep the statistics of `init`, so that what is trained is what will paint.
 
@@ -358,6 +393,8 @@ class TrainSettings(Settings):
             raise ValueError("diversity_weight needs drawn styles: set prior_share to 1 / batch_size at least")
         if self.projected_weight and self.perceptual_weight and self.perceptual_source != "efficientnet-lite0":
             raise ValueError("projected_weight looks through efficientnet-lite0: make that the perceptual_source too")
+        if self.learn == "styles" and not (self.style_rate and (self.style_lengths or self.init)):
+            raise ValueError("learn=styles: for a generator that is told looks")
         for name in ("head_start", "keep_norms"):
             if getattr(self, name) and self.init is None:
                 raise ValueError(f"{name} needs init, a model to go on from")

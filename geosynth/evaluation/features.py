@@ -111,7 +111,7 @@ def load_extractor(
         return _lite(name, weights, place)
     if name == "wavelets":
         size = num_bands * 4**_PACKETS
-        return Extractor(name, size, f"{_PREPROCESSING} {_PACKETS}", packet_powers, place, num_bands)
+        return Extractor(name, size, f"{_PREPROCESSING} packets {_PACKETS}", packet_powers, place, num_bands)
     if name == "dinov2":
         if weights is None:
             raise CheckpointError("dinov2 needs a file of its weights: dinov2=dinov2_vits14_pretrain.pth")
@@ -174,7 +174,7 @@ def _dino(path: Path, device: torch.device) -> Extractor:
 
 
 def packet_powers(images: Tensor) -> Tensor:
-    """(n, bands, H, W) in DN to (n, bands * 64): log2(1 + mean power) / 2 of each Haar packet."""
+    """(n, bands, H, W) in DN to (n, bands * 64): log2(1 + mean power) / 16 of each Haar packet, 1 for all of 8 bits."""
     import torch
     from torch.nn import functional as F
 
@@ -186,7 +186,7 @@ def packet_powers(images: Tensor) -> Tensor:
         signs = ((1, 1, 1), (-1, 1, -1), (1, -1, -1), (-1, -1, 1))
         packets = [(one + a * right + b * below + c * across) / 2 for a, b, c in signs]
         values = torch.stack(packets, 2).flatten(1, 2)
-    return (1 + values.square().mean((2, 3))).log2() / 2
+    return (1 + values.square().mean((2, 3))).log2() / 16
 
 
 def _inception(path: Path, device: torch.device) -> Extractor:

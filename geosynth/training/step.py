@@ -43,6 +43,8 @@ class SpadeStep:
         self.objectives = Objectives(networks, settings, band_names, fabric.device)
         self.parts = split_batch(settings, fabric.global_rank, fabric.device)
         self.painting, self.judging = networks.painting_weights(), networks.judging_weights()
+        if settings.learn == "styles":
+            self.painting = networks.style_weights()
         self.adam = self._build_adam()
         self.optimizer: Any = fabric.setup_optimizers(self.adam)  # steps as the precision asks for
         self.recent_masks: deque[Tensor] = deque(maxlen=_NORM_BATCHES)
@@ -53,7 +55,9 @@ class SpadeStep:
 
     def _build_adam(self) -> torch.optim.Adam:
         """One for all networks: in float16 they share the scale of the gradients."""
-        settings, strengths, styles = self.settings, self.networks.noise_strengths(), self.networks.style_weights()
+        settings, learning = self.settings, {id(value) for value in self.painting}
+        strengths = [value for value in self.networks.noise_strengths() if id(value) in learning]
+        styles = self.networks.style_weights()
         own_rate = {id(value) for value in (*strengths, *styles)}
         others = [value for value in self.painting if id(value) not in own_rate]
         rates = {
@@ -93,7 +97,7 @@ class SpadeStep:
             else:
                 group["lr"] = rate
             rates[group["name"]] = rate
-        return rates["generator"], rates["discriminator"]
+        return rates.get("generator", rates.get("styles", 0.0)), rates["discriminator"]
 
     def draw(self, step: int, image: Tensor, mask: Tensor, sources: Tensor | None = None) -> TrainBatch:
         """This process's share of a batch with all random choices of a step; see `draw_batch`.

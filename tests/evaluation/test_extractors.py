@@ -153,7 +153,7 @@ def test_wavelet_packets_part_frequencies_and_see_all_bands() -> None:
     tile = np.stack([np.full((64, 64), 100), 100 + rows, 100 + rows.T, np.full((64, 64), 100)]).astype(np.uint8)
     features = judge.embed(np.stack([tile, tile]))
     assert features.shape == (2, judge.num_features) == (2, 4 * 64)
-    powers = (4 ** features[0].reshape(4, 64) - 1).clip(0)
+    powers = (2 ** (16 * features[0].reshape(4, 64)) - 1).clip(0)
     assert np.allclose(powers.mean(1), np.square(tile.astype(float)).mean((1, 2)), rtol=1e-9)
     assert [len(np.flatnonzero(band > 1e-6)) for band in powers] == [1, 2, 2, 1]
     assert powers[1].argmax() == powers[2].argmax() == 0  # the mean

@@ -7,6 +7,7 @@ from geosynth.config import TrainSettings
 from geosynth.config.base import parse_duration
 from geosynth.errors import SettingsError
 from geosynth.training.networks import SpadeNetworks
+from geosynth.training.start import with_networks_of
 
 
 @pytest.mark.parametrize(
@@ -84,9 +85,9 @@ def test_files_that_are_not_there_or_no_text(tmp_path):
 
 @pytest.mark.parametrize("name", TrainSettings.presets())
 def test_presets_build_networks_of_the_size_they_tell(name):
-    settings = TrainSettings.resolve(preset=name, perceptual_weight=0.0)
+    settings = with_networks_of(TrainSettings.resolve(preset=name, perceptual_weight=0.0))
     with torch.device("meta"):
-        networks = SpadeNetworks(settings, 6, 4)
+        networks = SpadeNetworks(settings, 6, 4, num_pictures=2)
     assert sum(value.numel() for value in (*networks.painting_weights(), *networks.judging_weights())) == (
         TrainSettings.presets()[name].parameters
     )

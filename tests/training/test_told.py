@@ -142,6 +142,20 @@ def test_a_head_start_and_kept_norms_leave_what_init_knows(told, store, tmp_path
     assert {"loss/projected", "loss/projected_discriminator"} <= set(lines[0].split(","))
 
 
+def test_the_preset_adapt_changes_what_is_told_alone(told, store, tmp_path):
+    """So that classes which the few tiles lack keep their structure."""
+    few = {"steps": 3, "crop_size": 64, "batch_size": 4, "max_time": None, "precision": "fp32", "head_start": 0.0}
+    settings = TrainSettings.resolve(preset="adapt", **{**few, "init": str(told), "warmup": 0.0, "decay_from": 1.0})
+    before, after = load_generator(told), load_generator(train(store, tmp_path / "run", settings))
+    assert list(after.looks) == ["adapted", "training"]
+    for name, value in before.generator.state_dict().items():
+        found = after.generator.state_dict()[name]
+        if name.startswith("style_codes.second") or "style.scale_shift" in name:
+            assert not torch.equal(found, value), name
+        elif value.any() and value.ndim and not name.startswith("style_codes"):
+            assert torch.cosine_similarity(found.flatten(), value.flatten(), 0) > 0.9999, name
+
+
 def test_a_model_with_a_latent_goes_on_as_one_that_is_told_looks(trained, store, tmp_path):
     """At first it paints as it did with the latent at its mean, whatever look it is told."""
     init = trained[0] / "model.safetensors"
@@ -260,6 +274,7 @@ def test_what_it_paints_is_exact(told, tmp_path, write_raster):
         ({"style_lengths": (8,), "start": "linear", "noise_channels": 0}, "needs a latent"),
         ({"head_start": 0.1}, "needs init"),
         ({"keep_norms": True}, "needs init"),
+        ({"learn": "styles"}, "told looks"),
         ({"projected_weight": 1.0, "perceptual_weight": 1.0, "perceptual_source": "vgg19"}, "efficientnet-lite0"),
     ],
 )

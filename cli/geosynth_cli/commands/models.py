@@ -44,7 +44,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Folder for the model, checkpoints and previews.")],
     fold: Annotated[str, typer.Option("--fold", help="Fold to train on.")] = "train",
     preset: Annotated[
-        str | None, typer.Option("--preset", help="tiny, small, base or reference; see --list-presets.")
+        str | None, typer.Option("--preset", help="tiny, small, base, adapt or reference; see --list-presets.")
     ] = None,
     init: Annotated[
         str | None,

@@ -4,12 +4,12 @@
 #   examples/train_default.sh DATA OUT [TIME [STEPS]]
 #
 # DATA holds images/ and labels/ of the ohio_naip tiles (NAIP, 0.6 m; see geosynth/weights/MODEL_CARD.md). OUT is a new
-# folder; a run that was interrupted goes on. Woods that were drawn as water are mended first. Then there are four
+# folder; a run that was interrupted goes on. Woods that were drawn as water are mended first. Then there are five
 # trainings: "first" sees turned patches and learns colours and shapes; "second" goes on from it with north up, so that
 # the light comes from one side, and with weaker ties to the real images, which brings the texture; "patch" and "oasis"
-# go on from that with two discriminators, and the model is the mean of the last three. TIME bounds the first (default
-# 2h, for a CPU; the embedded weights took 340s on a GPU), STEPS the second (default 3500, an hour of one core); "patch"
-# and "oasis" follow in proportion. OUT/model.safetensors is the model, OUT/report/report.html says what it is worth on
+# go on from that with two discriminators, and the mean of the last three goes on as "looks", which is told looks. TIME
+# bounds the first (default 2h, for a CPU; the embedded weights took 340s on a GPU), STEPS the second (default 3500, an
+# hour of one core); the others follow in proportion. OUT/model.safetensors is the model, OUT/report/report.html says what it is worth on
 # the fold "test", OUT/test/ holds the largest place of that fold: real.tif, labels.tif, synthetic.tif and a preview.
 set -euo pipefail
 data=$1 out=$2 time=${3:-2h} steps=${4:-3500}
@@ -49,7 +49,45 @@ train patch "${with_augmentation[@]}" --steps $((steps * 23 / 100)) --batch-size
 train oasis "${with_augmentation[@]}" --steps $((steps * 29 / 100)) --batch-size 32 --set class_balance=0.5 \
     --set discriminator=oasis --set generator_rate=2e-4
 python "$here/average_models.py" "$out/mended.zarr" "$out/second.safetensors" "$out/patch/model.safetensors" \
-    "$out/oasis/model.safetensors" --out "$out/model.safetensors"
+    "$out/oasis/model.safetensors" --out "$out/one_look.safetensors"
+
+# A fifth training makes the looks: of Ohio and of West Virginia in two seasons (WEST_VIRGINIA names a folder with
+# naip_summer/, naip_autumn/ and lc/ of the patches of one NAIP tile; without it, the looks are Ohio's alone).
+as_if_of_60cm() {  # source, target: its pixels are taken one by one
+    python - "$@" <<'END'
+import shutil, sys
+import rasterio
+from affine import Affine
+source, target = sys.argv[1:]
+shutil.copyfile(source, target)
+with rasterio.open(target, "r+") as file:
+    left, top = (0.6 * round(value / 0.6) for value in (file.transform.c, file.transform.f))  # one lattice for all
+    file.transform = Affine(0.6, 0, left, 0, -0.6, top)
+END
+}
+stores=$out/stores names=ohio-summer shares=6
+mkdir -p "$stores"
+ln -sfn "$(realpath "$out/mended.zarr")" "$stores/1_ohio.zarr"
+for season in ${WEST_VIRGINIA:+summer autumn}; do
+    names=$names,chesapeake-$season shares=$shares,1 place=$out/west_virginia/$season
+    store=$stores/$([ $season = summer ] && echo 2 || echo 3)_$season.zarr
+    [ -d "$store" ] && continue
+    mkdir -p "$place/images" "$place/labels"
+    for file in "$WEST_VIRGINIA"/lc/*-[0127].tif; do  # the others are kept out, to measure on
+        as_if_of_60cm "$file" "$place/labels/$(basename "$file")"
+        as_if_of_60cm "$WEST_VIRGINIA/naip_$season/$(basename "$file")" "$place/images/$(basename "$file")"
+    done
+    geosynth ingest --images "$place/images" --labels "$place/labels" --out "$store" \
+        --bands red,green,blue,nir --shares 1,0,0
+done
+[ -f "$out/looks/model.safetensors" ] || geosynth train --data "$stores" --out "$out/looks" --fold train \
+    --init "$out/one_look.safetensors" --steps $((steps * 12 / 10)) --batch-size 8 --crop-size 128 --set turn=false \
+    --set style_lengths=[72,24,72,72,24,40] --set "look_name=[$names]" --set "store_shares=[$shares]" \
+    --set head_start=0.06 --set warmup=0.036 --set keep_norms=true --set projected_weight=1 --set feature_weight=2 \
+    --set perceptual_weight=0.5 --set mean_weight=2 --set style_weight=2 --set augment=0.5 --set generator_rate=4e-5 \
+    --set style_rate=50 --set noise_rate=0 --set discriminator_width=32 --set class_balance=0.5 \
+    --set prior_share=0.375 --set colour_change=0.6 --set ema_decay=0.998 --set decay_from=0.6 --set log_every=100
+cp "$out/looks/model.safetensors" "$out/model.safetensors"
 
 python "$here/assemble_cluster.py" "$out/ohio.zarr" --fold test --out "$out/test"
 geosynth generate --labels "$out/test/labels.tif" --model "$out/model.safetensors" \

@@ -3,7 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-minimum docs install lint qgis-plugin clean
+PYTEST := $(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal
+
+.PHONY: demo test test-minimum docs install lint qgis-plugin clean random coverage mutation reliability fuzz audit
 
 demo: install
 	$(BIN)/geosynth generate --labels examples/md_lc.tif --out synth.tif --preview --overwrite
@@ -11,7 +13,33 @@ demo: install
 
 # A process a core (at most 8, each takes 1 to 2 GB); one that has nothing left to do takes tests from the others.
 test: install lint
-	$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal
+	$(PYTEST)
+
+# The same tests in an order that differs each time, and is told.
+random: install
+	$(PYTEST) -o addopts="-ra --strict-markers --strict-config"
+
+# Which lines and branches no test enters: htmlcov/index.html.
+coverage: install
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
+
+# Small faults put into the rooms where nobody would see them: which of them no test notices. Hours.
+mutation: install
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
+# Every verb is killed at random moments (100 kills), and goes without disk, folder, memory and open files. Half an hour.
+reliability: install
+	GEOSYNTH_TRIALS=10 $(BIN)/pytest -n logical --maxprocesses 8 tests/reliability
+
+# Mutated files (5,400) of every kind that users bring. A quarter of an hour.
+fuzz: install
+	GEOSYNTH_FUZZ=300 $(BIN)/pytest -n logical --maxprocesses 8 tests/fuzz
+
+# Known holes in what is installed; asks the advisory service of PyPI, and fails where that does not answer.
+audit: install
+	$(BIN)/pip freeze --exclude-editable > .audit.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .audit.txt
 
 # The oldest versions that pyproject.toml allows, and the tests that lean on them most.
 MINIMUM := build/minimum/bin
@@ -43,4 +71,4 @@ lint: install
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info synth.tif synth.png
+	rm -rf $(VENV) build dist *.egg-info synth.tif synth.png htmlcov .coverage .audit.txt mutants

@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_worker
 from geosynth.errors import ClusterError, GeosynthError
 
 _PATIENCE = "30s"  # until a scheduler answers, and until it has a worker
+_ATTEMPTS = 3  # to start a client, on a machine that has more to do than it can
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Client]:
             options = {"dashboard_address": None, "silence_logs": logging.ERROR}
             where = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=threads, **options))
         try:
-            client = stack.enter_context(Client(where, timeout=_PATIENCE, set_as_default=False))
+            client = stack.enter_context(_client(where))
         except (OSError, TimeoutError, ValueError) as error:
             raise ClusterError(f"{scheduler}: no Dask scheduler answers there; check the address") from error
         try:
@@ -46,6 +47,13 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Client]:
         except TimeoutError as error:
             raise ClusterError(f"{scheduler}: has no workers; start some (dask worker {scheduler})") from error
         yield client
+
+
+def _client(where: Any) -> Client:
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(AssertionError):  # Dask's, where a thread of its own has not begun after 10 s
+            return Client(where, timeout=_PATIENCE, set_as_default=False)
+    raise TimeoutError
 
 
 class Handout(WorkerPlugin):  # type: ignore[misc]

@@ -39,10 +39,13 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path}: cannot be written: {nearest} is not a folder that may be written to")
 
 
-def refuse_inputs(path: Path, inputs: Iterable[object]) -> None:
+def refuse_inputs(path: Path, inputs: Iterable[object], *, replaced: bool = True) -> None:
     """Refuse an output that is an input too, or a folder that holds one.
 
-    Inputs that are no paths, or of nothing that exists, pass.
+    Args:
+        path: of the output.
+        inputs: those that are no paths, or of nothing that exists, pass.
+        replaced: as a whole. Into other folders files are written, beside which inputs may lie.
 
     Raises:
         OutputError: one line.
@@ -54,7 +57,7 @@ def refuse_inputs(path: Path, inputs: Iterable[object]) -> None:
             continue
         if path.samefile(source):
             raise OutputError(f"{path}: is an input too and would be lost; choose another name")
-        if Path(source).resolve().is_relative_to(path.resolve()):
+        if replaced and Path(source).resolve().is_relative_to(path.resolve()):
             raise OutputError(f"{path}: holds {source}, an input that would be lost; choose another name")
 
 

@@ -339,6 +339,27 @@ def locked(lock: Path, what: Path, *, wait: bool = False) -> Iterator[None]:
         held.release()
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder that is an output; the lock stands in it.
+
+    What a kill left half-written goes first; a folder that is new goes at last if nothing has come into it.
+
+    Raises:
+        OutputError: if another process does so already, or the folder cannot be written.
+    """
+    lock = folder / f".{_LOCK}"
+    with parents_of(lock), locked(lock, folder):
+        for leftover in folder.glob(".*.partial*"):
+            delete(leftover)
+        yield
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a process is `alone_in` a folder, or was killed while it was."""
+    return (folder / f".{_LOCK}").exists()
+
+
 def _hold(lock: Path) -> tuple[filelock.BaseFileLock, int] | None:
     """The lock on a file, and the file's number; None if another process holds it."""
     for attempt in itertools.count():

@@ -21,13 +21,12 @@ import pytest
 import torch
 
 import rasters
-from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, save_generator
-from geosynth.config import BandSettings, GeneratorSettings
-from geosynth.legend import CHESAPEAKE
-from geosynth.models.generator import SpadeGenerator
+from geosynth.checkpoint import GeneratorModel, load_generator
+from geosynth.config import GeneratorSettings
 from geosynth.models.looks import Look, style_size
 from geosynth_cli import app
 from rasters import NORTH_UP, UTM_18N
+from tiny_models import write_random_model, write_tiny_model
 
 
 @pytest.fixture
@@ -50,17 +49,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
     """A random generator for the Chesapeake legend, small, with strong contrast."""
-    settings = GeneratorSettings(
-        num_classes=6,
-        num_bands=4,
-        base_width=4,
-        max_multiple=4,
-        hidden_channels=8,
-        depth="less",
-        latent_size=4,
-        noise_channels=2,
-    )
-    return _random_model(settings, tmp_path_factory.mktemp("model") / "tiny.safetensors")
+    return load_generator(write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors"))
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +58,7 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
     settings = GeneratorSettings.reference(
         6, 4, crop_size=64, base_width=4, max_multiple=4, hidden_channels=8, depth="less", latent_size=4
     )
-    return _random_model(settings, tmp_path_factory.mktemp("model") / "linear.safetensors")
+    return load_generator(write_random_model(settings, tmp_path_factory.mktemp("model") / "linear.safetensors"))
 
 
 @pytest.fixture(scope="session")
@@ -96,22 +85,7 @@ def told_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
         torch.full((6,), 1 / 6),
     )
     looks = {"dim": dim, "bright": replace(dim, mean=dim.mean + 0.6)}
-    return _random_model(settings, tmp_path_factory.mktemp("model") / "told.safetensors", looks)
-
-
-def _random_model(settings: GeneratorSettings, path: Path, looks: dict[str, Look] | None = None) -> GeneratorModel:
-    torch.manual_seed(0)
-    generator = SpadeGenerator(settings)
-    with torch.no_grad():
-        for name, value in generator.named_parameters():
-            if "gamma_beta" in name or "to_image.weight" in name:
-                value.mul_(50)  # the initial weights are too small to show a mistake
-            if "scale_shift" in name:
-                value.normal_()  # at first it is zero
-    bands = BandSettings(names=("red", "green", "blue", "nir"))
-    card = ModelCard(settings=settings, legend=CHESAPEAKE, bands=bands, gsd=1.0)
-    save_generator(path, generator, card, looks=looks, dtype=torch.float32)
-    return load_generator(path)
+    return load_generator(write_random_model(settings, tmp_path_factory.mktemp("model") / "told.safetensors", looks))
 
 
 @pytest.fixture

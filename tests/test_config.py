@@ -178,6 +178,6 @@ def test_settings_need_no_torch():
 @pytest.mark.parametrize("text", ["[" * 100_000, "steps: 2026-13-45", "steps: 1" + "0" * 5000, "\0"])
 def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "settings.yaml").write_text(text)
-    with pytest.raises(SettingsError, match=r"settings\.yaml: not YAML") as caught:
+    with pytest.raises(SettingsError, match=r"settings\.yaml: cannot be read as YAML") as caught:
         read_yaml(tmp_path / "settings.yaml")
     assert "\n" not in str(caught.value)

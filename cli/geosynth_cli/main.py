@@ -69,6 +69,9 @@ def _root(
     pass
 
 
+_OUT_OF_MEMORY = "out of memory; choose a smaller --max-memory, --block-size, --batch-size or --crop-size"
+
+
 def app(arguments: list[str] | None = None) -> None:
     """Run the command line; ends the process.
 
@@ -96,8 +99,10 @@ def app(arguments: list[str] | None = None) -> None:
     except GeosynthError as error:
         _fail(str(error))
     except MemoryError:
-        _fail("out of memory; choose a smaller --max-memory, --block-size, --batch-size or --crop-size")
+        _fail(_OUT_OF_MEMORY)
     except Exception as error:  # a defect of ours: say so in one line too
+        if any(words in str(error) for words in ("allocate memory", "can't start new thread")):  # all that is said
+            _fail(_OUT_OF_MEMORY)
         told = " ".join(str(error).split())[:500]
         _fail(f"unexpected {type(error).__name__}: {told}; run again with --debug for the traceback")
     finally:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from geosynth.errors import SettingsError
+from geosynth.files import read_values
 
 
 class Settings(BaseModel):
@@ -80,14 +81,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: if it cannot be read, or is no mapping of names.
     """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no text, impossible dates, nested too deep
-        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    values = read_values(path, SettingsError)
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):

@@ -35,11 +35,12 @@ from geosynth.evaluation.report import (
 from geosynth.evaluation.textures import ClassSpectra, Seams, Textures
 from geosynth.evaluation.tiles import RasterTiles, StoreTiles, Tile, TilePair
 from geosynth.evaluation.twins import open_real, open_twin, paint_twins
-from geosynth.files import check_output, replacing
+from geosynth.files import check_output, refuse_inputs, replacing
 from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
+from geosynth.unfinished import alone_in, is_unfinished
 from geosynth.version import __version__
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Twin = str | Path | Store
+_REPORT, _PAGE = "report.json", "report.html"
 CACHE = "cache"  # in the folder: what another run may use again
 
 
@@ -137,10 +139,17 @@ def evaluate(
     """
     settings = EvaluateSettings.changed(settings, changes)
     folder = None if out is None else Path(out)
+    twins_given = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic or ())
     if folder is not None:
         _check_folder(folder, overwrite)
+        for path in (folder, folder / _REPORT, folder / _PAGE):
+            refuse_inputs(
+                path, [real, *twins_given, labels, data, model, legend, label_legend, segmenter], replaced=False
+            )
     keep = Path(cache) if cache is not None else folder / CACHE if folder is not None else None
     with ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(alone_in(folder))
         pair: TilePair
         if data is None:
             if real is None or not isinstance(synthetic, str | Path) or labels is None or model is not None:
@@ -172,12 +181,11 @@ def evaluate(
                 seeds = range(settings.seed, settings.seed + settings.latents)
                 twins = paint_twins(source, model, fold, place, seeds=seeds, device=settings.device, progress=progress)
             else:
-                several = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic)
-                twins = [open_twin(path) for path in several]
+                twins = [open_twin(path) for path in twins_given]
             pair = StoreTiles(source, twins, fold, settings.tile_size)
         report, page = _measure(pair, settings, segmenter, keep, progress)
-    if folder is not None:
-        _write_files(folder, {"report.json": report.to_json(), "report.html": page})
+        if folder is not None:
+            _write_files(folder, {_REPORT: report.to_json(), _PAGE: page})
     return report
 
 
@@ -341,19 +349,22 @@ def _memorisation(
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse before the work what would fail after it. A folder that holds only a cache is as good as none.
+    """Refuse before the work what would fail after it.
+
+    A folder that holds only a cache, or what a kill left, is as good as none.
 
     Raises:
         OutputError: one line.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; the report needs a folder")
-    only_cache = folder.is_dir() and all(path.name == CACHE for path in folder.iterdir())
-    check_output(folder, overwrite=overwrite or only_cache)
+    of_no_worth = {CACHE, _PAGE} if is_unfinished(folder) else {CACHE}
+    is_free = folder.is_dir() and all(path.name in of_no_worth or path.name[0] == "." for path in folder.iterdir())
+    check_output(folder, overwrite=overwrite or is_free)
 
 
 def _write_files(folder: Path, files: dict[str, str]) -> None:
-    """All of them, or none. Other files in an existing folder stay.
+    """All of them, or none, the first one last. Other files in an existing folder stay.
 
     Raises:
         OutputError: if they cannot be written.

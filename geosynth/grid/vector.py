@@ -95,7 +95,14 @@ def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
     try:
         parquet = path.suffix.lower() in PARQUET
         table = gpd.read_parquet(path) if parquet else gpd.read_file(path, engine="pyogrio")
-    except (OSError, ValueError, pyarrow.ArrowException, pyogrio.errors.DataSourceError) as error:
+    except (
+        OSError,
+        ValueError,
+        pyarrow.ArrowException,
+        pyogrio.errors.DataSourceError,
+        RuntimeError,  # pyproj's
+        shapely.errors.ShapelyError,
+    ) as error:
         raise DataError(f"{path}: cannot be read as a table of polygons: {one_line(error)}") from error
     if not isinstance(table, gpd.GeoDataFrame) or column not in (None, *table.columns):
         shown = ", ".join(map(str, table.columns)) or "none"

@@ -73,7 +73,15 @@ def has_kernels(device: torch.device | str) -> bool:
 
 
 # The processor's allocator has no error class of its own.
-_CPU_WORDS = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
+# Of torch, of oneDNN, of the system and of Python, which needs memory for a thread.
+_CPU_WORDS = (
+    "DefaultCPUAllocator",
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+    "Cannot allocate memory",
+    "can't start new thread",
+)
 # Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import CheckpointError, OutputError, SettingsError
-from geosynth.files import check_output, writing
+from geosynth.files import check_output, refuse_inputs
 from geosynth.loop import Checkpoint, Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, plain_memory_error, uses_bfloat16
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
@@ -27,6 +27,7 @@ from geosynth.segmentation.data import SegmentData, coarse_tiles, left_out, open
 from geosynth.segmentation.scores import Confusion, SegmentReport, miou_estimate
 from geosynth.segmentation.segmenter import Segmenter, SegmenterCard, load_segmenter, save_segmenter
 from geosynth.segmentation.unet import build_unet, load_encoder_weights
+from geosynth.unfinished import alone_in
 from geosynth.version import __version__
 
 _WARM_UP = 20  # one part in so many of the steps
@@ -80,12 +81,15 @@ def segment(
         RasterError: if data cannot be read.
         CheckpointError: if pretrained weights cannot be had.
         TrainingError: if the loss is no longer a finite number.
-        OutputError: if `out` cannot be written, or holds a report of other settings or data.
+        OutputError: if `out` cannot be written, is an input, or holds a report of other settings or data, or if another
+            process is writing it.
         MemoryError: if a step does not fit into memory.
     """
     settings = SegmentSettings.changed(settings, changes)
     out = Path(out)
     check_output(out / "report.json", overwrite=True)
+    refuse_inputs(out, [data, synthetic], replaced=False)
+    refuse_inputs(out / "model.safetensors", [settings.weights, init, judge])
     judging = None if judge is None else load_segmenter(judge, "auto")
     opened = open_data(data, synthetic, settings, train_fold, test_fold, judging)
     initial = None if init is None else _load_initial(init, settings, opened.sources[0])
@@ -100,57 +104,58 @@ def segment(
         "judge": None if judging is None else judging.sha256,
     }
     report_path, model_path, last = out / "report.json", out / "model.safetensors", out / "last.ckpt"
-    if overwrite:
-        for path in (report_path, last):
-            path.unlink(missing_ok=True)
-    elif report_path.exists():
-        return _finished(report_path, job)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    bands = band_settings(opened.sources, train_fold) if initial is None else initial.card.bands
-    network, weights, seconds = _train(opened, bands, settings, initial, last, job, progress)
-    provenance = {"software": f"geosynth {__version__}", "weights": weights, **job}
-    card = SegmenterCard(
-        settings=settings,
-        legend=opened.sources[0].legend,
-        bands=bands,
-        gsd=opened.sources[0].gsd,
-        provenance=provenance,
-    )
-    save_segmenter(model_path, network, card)
-    started = time.monotonic()
-    # The file is what is tested: its weights are rounded.
-    places = _test(load_segmenter(model_path, "auto"), opened)
-    total = sum(places, Confusion(card.legend.num_classes))
-    miou = miou_estimate(places, settings.seed)
-    report = SegmentReport(
-        miou=total.miou(),
-        miou_low=miou.low,
-        miou_high=miou.high,
-        test_places=len(places),
-        class_iou={
-            name: None if math.isnan(iou) else iou
-            for name, iou in zip(card.legend.names, total.iou().tolist(), strict=True)
-        },
-        accuracy=total.accuracy(),
-        confusion=tuple(map(tuple, total.matrix.tolist())),
-        real_tiles=opened.num_real,
-        synthetic_tiles=len(opened.train) - opened.num_real,
-        coarse_tiles=len(opened.coarse or ()),
-        test_tiles=len(opened.test),
-        weights=weights,
-        init=job["init"],
-        judge=job["judge"],
-        left_out=None if judging is None else left_out(opened.train),
-        train_fold=train_fold,
-        test_fold=test_fold,
-        settings=settings,
-        data=opened.digest,
-        seconds=round(seconds + time.monotonic() - started, 3),
-    )
-    report.save(report_path)
-    last.unlink(missing_ok=True)
-    return report
+    with alone_in(out):
+        if overwrite:
+            for path in (report_path, last):
+                path.unlink(missing_ok=True)
+        elif report_path.exists():
+            finished = _finished(report_path, job)
+            last.unlink(missing_ok=True)  # a kill may have come before
+            return finished
+        bands = band_settings(opened.sources, train_fold) if initial is None else initial.card.bands
+        network, weights, seconds = _train(opened, bands, settings, initial, last, job, progress)
+        provenance = {"software": f"geosynth {__version__}", "weights": weights, **job}
+        card = SegmenterCard(
+            settings=settings,
+            legend=opened.sources[0].legend,
+            bands=bands,
+            gsd=opened.sources[0].gsd,
+            provenance=provenance,
+        )
+        save_segmenter(model_path, network, card)
+        started = time.monotonic()
+        # The file is what is tested: its weights are rounded.
+        places = _test(load_segmenter(model_path, "auto"), opened)
+        total = sum(places, Confusion(card.legend.num_classes))
+        miou = miou_estimate(places, settings.seed)
+        report = SegmentReport(
+            miou=total.miou(),
+            miou_low=miou.low,
+            miou_high=miou.high,
+            test_places=len(places),
+            class_iou={
+                name: None if math.isnan(iou) else iou
+                for name, iou in zip(card.legend.names, total.iou().tolist(), strict=True)
+            },
+            accuracy=total.accuracy(),
+            confusion=tuple(map(tuple, total.matrix.tolist())),
+            real_tiles=opened.num_real,
+            synthetic_tiles=len(opened.train) - opened.num_real,
+            coarse_tiles=len(opened.coarse or ()),
+            test_tiles=len(opened.test),
+            weights=weights,
+            init=job["init"],
+            judge=job["judge"],
+            left_out=None if judging is None else left_out(opened.train),
+            train_fold=train_fold,
+            test_fold=test_fold,
+            settings=settings,
+            data=opened.digest,
+            seconds=round(seconds + time.monotonic() - started, 3),
+        )
+        report.save(report_path)
+        last.unlink(missing_ok=True)
+        return report
 
 
 def _load_initial(init: str | Path, settings: SegmentSettings, source: PatchSource) -> Segmenter:

@@ -20,7 +20,7 @@ from geosynth.download import fetch_model
 from geosynth.errors import CheckpointError, DataError
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
-from geosynth.models.device import choose_device, full_float32, uses_bfloat16
+from geosynth.models.device import choose_device, full_float32, plain_memory_error, uses_bfloat16
 from geosynth.segmentation.scores import Confusion
 from geosynth.segmentation.unet import build_unet
 
@@ -177,7 +177,8 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: its weights do not fit its settings") from error
     try:
-        network = network.to(choose_device(device)).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        with plain_memory_error():
+            network = network.to(choose_device(device)).to(memory_format=torch.channels_last)
     except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"device {device!r} cannot be used") from error
-    return Segmenter(network, card, path)
+    return Segmenter(network.eval().requires_grad_(False), card, path)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosynth.errors import CheckpointError, SettingsError
+from geosynth.models.device import plain_memory_error
 from geosynth.models.reference import read_state
 
 
@@ -27,7 +28,8 @@ def build_unet(encoder: str, num_bands: int, num_classes: int) -> nn.Module:
         SettingsError: if there is no such encoder.
     """
     try:
-        network: nn.Module = smp.Unet(encoder, encoder_weights=None, in_channels=num_bands, classes=num_classes)
+        with plain_memory_error():
+            network: nn.Module = smp.Unet(encoder, encoder_weights=None, in_channels=num_bands, classes=num_classes)
     except (KeyError, ValueError, RuntimeError) as error:  # smp's, and timm's
         raise SettingsError(
             f"encoder {encoder!r}: segmentation_models_pytorch has none of that name for {num_bands} bands"

@@ -20,6 +20,7 @@ from geosynth.study.plan import Artifact, CellRecipe, Task, needs
 from geosynth.study.report import StudyReport
 from geosynth.study.study import Study
 from geosynth.study.tables import to_csv, to_html, to_markdown
+from geosynth.unfinished import alone_in
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -67,12 +68,12 @@ def run_study(
 
     Raises:
         SettingsError, DataError, LegendError, RasterError, CheckpointError, OutputError: one line each, before anything
-            is done; OutputError also if the disk is full.
+            is done; OutputError also if another process does this sweep in `out`, or the disk is full.
         ClusterError: if the cluster does not answer, or goes away.
     """
     cluster = open_client(client, scheduler, workers)
     study = Study.open(data, out, settings, model, target=target)
-    with cluster if study.unfinished() else contextlib.nullcontext() as running:
+    with alone_in(study.folder), cluster if study.unfinished() else contextlib.nullcontext() as running:
         return do(study, running, progress)
 
 

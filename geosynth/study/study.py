@@ -12,7 +12,7 @@ from geosynth.checkpoint import ModelCard, model_path
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings, TransferSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.evaluation.distances import bias_note
-from geosynth.files import check_output, sha256_of
+from geosynth.files import check_output, refuse_inputs, sha256_of
 from geosynth.mosaic.twin import legend_for
 from geosynth.patches.module import check_alike
 from geosynth.raster.stores.store import Store
@@ -68,6 +68,7 @@ class Study:
         store = data if isinstance(data, Store) else Store(data)
         out = Path(out)
         check_output(out, overwrite=True)
+        refuse_inputs(out, [data, target, model], replaced=False)
         transfer = isinstance(settings, TransferSettings)
         if transfer != (target is not None):
             raise SettingsError(

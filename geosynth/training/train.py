@@ -16,7 +16,7 @@ from torch import Tensor
 from geosynth.checkpoint import GeneratorModel, ModelCard, save_generator
 from geosynth.config import BandSettings, GeneratorSettings, TrainSettings
 from geosynth.errors import OutputError, SettingsError
-from geosynth.files import check_output, writing
+from geosynth.files import check_output, refuse_inputs, writing
 from geosynth.loop import Loop, LossHistory, StepProgress, made_ahead, open_fabric
 from geosynth.models.device import choose_device, keep_freed_memory, plain_memory_error
 from geosynth.models.looks import Look
@@ -32,6 +32,7 @@ from geosynth.training.records import Records, preview_grid
 from geosynth.training.start import job_of, load_checkpoint, load_initial, load_weights, with_initial, with_networks_of
 from geosynth.training.step import SpadeStep
 from geosynth.training.workers import LocalRank, workers
+from geosynth.unfinished import alone_in
 from geosynth.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,8 @@ def train(
         SettingsError: if there are fewer GPUs than devices asked for, or the interrupted training had other settings,
             or another fold.
         CheckpointError: if its checkpoint is damaged.
-        OutputError: if `out` cannot be written, or holds a finished training.
+        OutputError: if `out` cannot be written, is an input, or holds a finished training, or if another process is
+            writing it.
         MemoryError: if a step does not fit into memory.
         KeyboardInterrupt: on Ctrl-C.
     """
@@ -81,11 +83,13 @@ def train(
     if model_path.exists():
         raise OutputError(f"{model_path}: exists already; train into another folder")
     check_output(model_path, overwrite=False)
+    refuse_inputs(out, [data], replaced=False)
     _check_devices(settings.devices)
     sources = open_sources(data)
-    with workers(settings.devices, _run, sources, out, settings, fold) as rank:
-        step, card, looks = _run(rank, sources, out, settings, fold, progress)
-    return save_generator(model_path, step.finished_generator(), card, step.networks.encoder, looks=looks)
+    with alone_in(out):
+        with workers(settings.devices, _run, sources, out, settings, fold) as rank:
+            step, card, looks = _run(rank, sources, out, settings, fold, progress)
+        return save_generator(model_path, step.finished_generator(), card, step.networks.encoder, looks=looks)
 
 
 def _check_devices(count: int) -> None:

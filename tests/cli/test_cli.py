@@ -16,6 +16,7 @@ import rasterio
 
 import geosynth
 from geosynth.checkpoint import GeneratorModel
+from geosynth.unfinished import UnfinishedWork
 from geosynth_cli import app
 from rasters import draw_labels
 
@@ -124,7 +125,7 @@ def test_terminated_keeps_finished_blocks_and_says_so(
     options = ["--model", tiny_model.path, "--block-size", "128"]
     command = [script, "generate", "--labels", labels, "--out", out, *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("new/.*.unfinished/parts/*")) and process.poll() is None:
+    while process.poll() is None and not UnfinishedWork(out).done():
         time.sleep(0.05)
     process.terminate()
     _, errors = process.communicate()

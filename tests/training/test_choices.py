@@ -58,7 +58,7 @@ def test_a_file_may_name_its_preset_and_an_option_another(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("steps: [", "not YAML"),
+        ("steps: [", "cannot be read as YAML"),
         ("- steps", "one setting a line"),
         ("5: 6", "one setting a line"),
         ("stepz: 5", "stepz"),

@@ -67,7 +67,7 @@ class Store(PatchSource):
             raise RasterError(f"{self.path}: not a geosynth store; make one with `geosynth ingest`") from error
         if values.get("version") != _VERSION:
             raise RasterError(f"{self.path}: store version {values.get('version')}; this geosynth reads {_VERSION}")
-        self.legend = Legend.from_values(values["legend"], self.path)
+        self.legend = Legend.from_values(values.get("legend"), self.path)
         try:
             self._take(values)
         except Exception as error:  # pyproj's, GEOS's, zarr's, and what any value of JSON may cause

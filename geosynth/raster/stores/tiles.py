@@ -214,6 +214,8 @@ def export_tiles(
         raise DataError(f"{views[0].source.path}: two scenes have one name, so tiles would overwrite each other")
     refuse_inputs(out, [view.source.path for view in views])
     settings = [_settings(view) for view in views]
+    if any(out.resolve().is_relative_to(Path(view.source.path).resolve()) for view in views):
+        raise OutputError(f"{out}: is an input too and would be lost; choose another name")
     work = UnfinishedWork(out)
     if _is_there(work, settings, overwrite):
         return out

@@ -134,6 +134,18 @@ def test_unknown_codes_are_listed_with_counts() -> None:
         CHESAPEAKE.check(dict.fromkeys(range(100, 200), 1), "md.tif")
 
 
+@pytest.mark.parametrize(("count", "more"), [(11, ""), (12, ""), (13, " and 1 more"), (14, " and 2 more")])
+def test_twelve_unknown_codes_are_listed_by_code_and_by_name(count: int, more: str) -> None:
+    legend = Legend.from_values(
+        {"name": "own", "classes": [{"code": 1, "name": "a"}, {"code": 2, "name": "b"}], "nodata": [0]}
+    )
+    codes = range(100, 100 + count)
+    listed = ", ".join(f"{code} 'c{code}' (1 px)" if code == 105 else f"{code} (1 px)" for code in codes[:12])
+    with pytest.raises(LegendError) as caught:
+        legend.check(dict.fromkeys(codes, 1), "md.tif", {105: "c105", 106: None})
+    assert str(caught.value) == f"md.tif: codes that legend 'own' does not know: {listed}{more}; it knows 0, 1, 2"
+
+
 def test_several_codes_mean_one_class(tmp_path: Path) -> None:
     path = tmp_path / "nlcd.yaml"
     path.write_text("name: nlcd\nnodata: [0]\nclasses: [{code: 11, name: water}, {code: [41, 42, 43], name: trees}]\n")
@@ -192,6 +204,12 @@ def test_two_classes_that_are_one_to_the_target_are_refused() -> None:
     own = Legend.from_values({"name": "own", "classes": [{"code": 1, "name": "water"}, {"code": 2, "name": "Water"}]})
     with pytest.raises(LegendError, match="'own': two classes have the same name but for case"):
         own.translation_to(CHESAPEAKE)
+
+
+def test_names_that_differ_by_signs_only_are_told_apart_where_they_are_the_same() -> None:
+    classes = [{"code": 1, "name": "a b"}, {"code": 2, "name": "a_b"}]
+    target = Legend.from_values({"name": "target", "classes": classes[::-1]})
+    assert Legend.from_values({"name": "own", "classes": classes}).translation_to(target).codes == (2, 1)
 
 
 def test_an_unknown_code_in_a_translation_lists_real_codes_only() -> None:

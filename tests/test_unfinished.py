@@ -172,6 +172,18 @@ def test_a_kill_after_the_last_step_leaves_no_puzzle(tmp_path: Path, monkeypatch
     work.check(overwrite=True)
 
 
+def test_a_kill_during_the_removal_leaves_nothing(tmp_path: Path) -> None:
+    work = work_in(tmp_path)
+    work.out.parent.mkdir(parents=True, exist_ok=True)
+    work.out.touch()
+    (work.folder / "parts").mkdir(parents=True)
+    (work.folder / "parts" / "0").touch()
+    (work.folder / "lock").touch()
+    with pytest.raises(OutputError, match="exists already"):
+        work.check(overwrite=False)
+    assert not work.folder.exists()
+
+
 def test_parts_whose_result_has_gone_to_its_place_are_not_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

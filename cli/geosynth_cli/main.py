@@ -103,6 +103,8 @@ def app(arguments: list[str] | None = None) -> None:
     except Exception as error:  # a defect of ours: say so in one line too
         if any(words in str(error) for words in ("allocate memory", "can't start new thread")):  # all that is said
             _fail(_OUT_OF_MEMORY)
+        if isinstance(error, OSError) and error.strerror:  # too many open files, a folder that vanished
+            _fail(f"{error.filename or 'a file or folder'}: {error.strerror}; --debug shows where")
         told = " ".join(str(error).split())[:500]
         _fail(f"unexpected {type(error).__name__}: {told}; run again with --debug for the traceback")
     finally:

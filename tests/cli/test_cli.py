@@ -115,6 +115,15 @@ def test_an_unforeseen_error_is_one_line_too(run: Run, monkeypatch: pytest.Monke
     assert len(result.err.splitlines()) == 1
 
 
+def test_what_the_system_refuses_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError(24, "Too many open files", "parts")
+
+    monkeypatch.setattr(geosynth, "info", broken)
+    result = run("info", tmp_path)
+    assert (result.code, result.err) == (1, "error: parts: Too many open files; --debug shows where\n")
+
+
 def test_terminated_keeps_finished_blocks_and_says_so(
     write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
 ) -> None:

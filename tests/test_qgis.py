@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -199,18 +198,20 @@ def test_the_command_tells_how_it_goes(tmp_path: Path, monkeypatch: pytest.Monke
         run_command(str(tmp_path / "none"), [], print, lambda: False)
 
 
-def test_a_run_that_is_cancelled_stops_with_its_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("worker_stops", [True, False])
+def test_a_run_that_is_cancelled_stops_with_its_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker_stops: bool
+) -> None:
+    monkeypatch.setattr("geosynth_qgis.command._PATIENCE", 60 if worker_stops else 1)
+    on_term = f"echo stopped > {tmp_path}/worker; exit" if worker_stops else ""
     script = _script(
         tmp_path / "geosynth",
         f"trap 'echo stopped > {tmp_path}/stopped; exit 143' TERM\n"
-        f"(trap 'echo stopped > {tmp_path}/worker; exit' TERM; while :; do sleep 0.1; done) &\n"
+        f"(trap '{on_term}' TERM; touch {tmp_path}/ready; while :; do sleep 0.1; done) &\n"
+        f"while [ ! -e {tmp_path}/ready ]; do sleep 0.1; done\n"
         'echo "progress: paint 1/4" >&2\nwhile :; do sleep 0.1; done',
     )
     told: list[Any] = []
     assert run_command(str(script), [], lambda *what: told.append(what), lambda: bool(told)) is None
-    for name in ("stopped", "worker"):
-        for _ in range(200):
-            if (tmp_path / name).exists():
-                break
-            time.sleep(0.1)
-        assert (tmp_path / name).exists()
+    assert (tmp_path / "stopped").exists()
+    assert (tmp_path / "worker").exists() == worker_stops

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 _PROGRESS = re.compile(r"progress: (.*) (\d+)/(\d+)$")
@@ -93,7 +94,7 @@ def run_command(command, arguments, tell, is_cancelled):
         while open_streams:
             if not cancelled and is_cancelled():
                 cancelled = True
-                _stop(process)
+                _stop(process, readers)
             try:
                 name, line = lines.get(timeout=0.2)
             except queue.Empty:
@@ -110,7 +111,7 @@ def run_command(command, arguments, tell, is_cancelled):
                 failure = failure or line
                 tell("warning" if line.startswith("warning: ") else "info", line.removeprefix("warning: "))
     except BaseException:
-        _stop(process)
+        _stop(process, readers)
         raise
     code = process.wait()
     if cancelled:
@@ -127,14 +128,15 @@ def _read(stream, name, lines):
     lines.put((name, None))
 
 
-def _stop(process):
+def _stop(process, readers):
     """Ask the command and its workers to stop; end them if they do not."""
     _signal(process, signal.CTRL_BREAK_EVENT if _WINDOWS else signal.SIGTERM)
 
     def end():
-        try:
-            process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
+        until = time.monotonic() + _PATIENCE
+        for reader in readers:  # they end when the command and all its workers have
+            reader.join(max(0, until - time.monotonic()))
+        if any(reader.is_alive() for reader in readers):
             _signal(process, signal.SIGTERM if _WINDOWS else signal.SIGKILL)
 
     threading.Thread(target=end, daemon=True).start()

@@ -6,7 +6,7 @@ as small as they come (`SMALLEST` is added to each command). Before a block may 
 
     <!-- tested with: --block-size 64 -->        options that are added to its commands
     <!-- tested by: tests/test_x.py -->          it is not run here, but there
-    <!-- not run: why (2026-11-28) -->           it is not run; when that was last done by hand
+    <!-- not run: why (2026-11-28) -->           it is not run; when that was last done by hand, or (never)
     <!-- file: my_city.yaml -->                  it is written into the folder under this name
 """
 
@@ -99,7 +99,7 @@ def test_blocks_are_run_or_say_why_not(page: str) -> None:
         if "tested by" in marks:
             assert (ROOT / marks["tested by"]).is_file()
         elif "not run" in marks:
-            assert re.search(r"\w.* \(20\d\d-\d\d-\d\d\)$", marks["not run"]), "why, and when it was run by hand"
+            assert re.search(r"\w.* \((20\d\d-\d\d-\d\d|never)\)$", marks["not run"]), "why, and when it was run by hand"
         elif language == "bash":
             assert {words[0] for words in commands_in(text)} == {"geosynth"}, text
 

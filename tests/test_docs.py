@@ -99,7 +99,9 @@ def test_blocks_are_run_or_say_why_not(page: str) -> None:
         if "tested by" in marks:
             assert (ROOT / marks["tested by"]).is_file()
         elif "not run" in marks:
-            assert re.search(r"\w.* \((20\d\d-\d\d-\d\d|never)\)$", marks["not run"]), "why, and when it was run by hand"
+            assert re.search(r"\w.* \((20\d\d-\d\d-\d\d|never)\)$", marks["not run"]), (
+                "why, and when it was run by hand"
+            )
         elif language == "bash":
             assert {words[0] for words in commands_in(text)} == {"geosynth"}, text
 

@@ -126,6 +126,30 @@ def test_what_cannot_be_known_has_no_interval() -> None:
         mean_over_places(np.array([]), np.array([], dtype=np.int64), 0)
 
 
+@pytest.mark.parametrize(
+    ("drawn", "places", "has_interval"),
+    [
+        ([1, 2, 3, 4], 8, True),
+        ([1, 2, 3, 4], 7, False),
+        ([1, 2, np.nan, np.nan], 8, True),  # just half of them
+        ([1, np.nan, np.nan, np.nan], 8, False),
+        ([1, 2, np.inf, np.nan, np.nan], 8, False),
+        ([1, 2], 8, True),
+        ([1], 8, False),  # no spread of one
+        ([1, np.nan], 8, False),
+    ],
+)
+def test_where_intervals_begin(drawn: list[float], places: int, *, has_interval: bool) -> None:
+    found = estimate_from_draws([2.0, *drawn], places)
+    assert (found.value, found.n) == (2, places)
+    known = np.array(drawn)[np.isfinite(drawn)]
+    if has_interval:  # by the formula of the docstring, written once more
+        reach = stats.t(places - 1).ppf(0.975) * np.std(known, ddof=1) * (places / (places - 1)) ** 0.5
+        assert (found.low, found.high) == pytest.approx((2 - reach, 2 + reach))
+    else:
+        assert (found.low, found.high) == (None, None)
+
+
 def test_percentiles_are_those_of_the_draws() -> None:
     drawn = np.arange(1001) / 1000
     found = estimate_from_percentiles([0.4, *drawn, np.nan], 3)

@@ -145,7 +145,7 @@ def test_two_at_once_on_one_image(generate: Generate, labels: Path, out: str, ar
         (["--labels", "tiles", "--out", "a.tif", "--legend", "from-raster"], "has no class table"),
         (["--labels", "tiles", "--out", "a.tif", "--unknown", "maybe"], "unknown"),
         (["--labels", "tiles", "--out", "a.tif", "--resample-labels", "cubic"], "'mode' or 'nearest'"),
-        (["--labels", "tiles", "--out", "a.tif", "--samples", "0"], "at least one"),
+        (["--labels", "tiles", "--out", "a.tif", "--samples", "0"], "1 to 10000"),
         (["--labels", "tiles", "--out", "a.tif", "--style-from", "tiles/west.tif"], "has no style encoder"),
         (["--labels", "tiles", "--out", "a.tif", "--style-length", "-1"], "style_length"),
         (["--labels", "tiles", "--out", "a.tif", "--mosaic", "loose"], "mosaic"),

@@ -300,10 +300,10 @@ REFUSALS: dict[str, tuple[Callable[[Scenes], Any], dict[str, Any], type[Geosynth
     ),
     "other dtype": (change("images/b.tif", IMAGE.astype("uint16")), {}, DataError, "uint16"),
     "other order": (describe_bands, {"bands": None}, DataError, r"b\.tif: its bands are nir, red"),
-    "band names": (lambda s: None, {"bands": ("red", "green")}, DataError, "has 4 bands"),
+    "band names": (lambda s: None, {"bands": ("red", "swir")}, DataError, "swir|has 4 bands"),
     "band names twice": (lambda s: None, {"bands": ("red", "red", "blue", "nir")}, DataError, "red, red"),
     "colour labels": (change("labels/b.tif", IMAGE[:3]), {}, DataError, "3 bands; a label raster"),
-    "float labels": (change("labels/b.tif", CODES.astype("float32")), {}, DataError, "float32"),
+    "float labels": (change("labels/b.tif", CODES + np.float32(0.5)), {}, DataError, "class codes are whole numbers"),
     "unknown codes": (change("labels/b.tif", CODES + 40), {}, LegendError, "labels/b.tif: codes"),
     "empty labels": (change("labels/b.tif", CODES * 0), {}, DataError, "nodata"),
     "classes without partner": (

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from geosynth.errors import SettingsError
 from geosynth.grid import SpatialSplit, Window
+from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from rasters import random_codes
@@ -75,16 +76,17 @@ def test_complete_scenes_are_not_read(store: Store, monkeypatch: pytest.MonkeyPa
 def test_tiles_of_scenes_of_the_study() -> None:
     """Numbers of overlapping tiles of large scenes, by hand; a hundred scenes are laid out in a moment."""
 
-    class Source:
-        path, split, legend = "large", None, None
+    class Source(PatchSource):
+        read = read_labels = None  # type: ignore[assignment]  # not asked for
+        path, split, legend = "large", None, None  # type: ignore[assignment]
         scenes = tuple(
             type("Scene", (), {"name": f"{i}.tif", "window": Window(0, 7000 * i, 6000, 4000), "is_complete": True})()
             for i in range(100)
         )
 
-    view = TileView(Source(), None, 256, 256, edge="skip")  # type: ignore[arg-type]
+    view = TileView(Source(), None, 256, 256, edge="skip")
     assert len(view) == 100 * 23 * 15
-    half = TileView(Source(), None, 256, 128)  # type: ignore[arg-type]
+    half = TileView(Source(), None, 256, 128)
     assert len(half) == 100 * 46 * 31  # the last row and column end at the edge
     assert half[len(half) - 1] == Window(6000 - 256, 7000 * 99 + 4000 - 256, 256, 256)
 

@@ -3,8 +3,10 @@
 import csv
 from dataclasses import replace
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from trainings import BANDS, TINY, ready
 
 from geosynth.legend import CHESAPEAKE
@@ -26,6 +28,12 @@ def board_in(out):
     board = EventAccumulator(str(out / "tensorboard"))
     board.Reload()
     return board
+
+
+@pytest.fixture(autouse=True)
+def number_of_files(monkeypatch):
+    """TensorBoard sorts the files of one second by their numbers as text, in which 10 comes before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def test_steps_after_the_checkpoint_are_forgotten(tmp_path):

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from geosynth.errors import DataError, GeosynthError, OutputError
+from geosynth.errors import DataError, GeosynthError, OutputError, one_line
 
 _FULL = 1 << 16  # bytes that are free on a disk to which nothing can be written
 
@@ -219,12 +219,12 @@ def read_values(path: Path, error: type[GeosynthError] = DataError) -> Any:
     except RecursionError as cause:
         raise error(f"{path}: cannot be read as {kind}: it is nested too deep") from cause
     except (OSError, ValueError, yaml.YAMLError) as cause:  # ValueError: bytes that are no text, impossible dates
-        reason = getattr(cause, "strerror", None) or " ".join(str(cause).split())
+        reason = getattr(cause, "strerror", None) or one_line(cause)
         raise error(f"{path}: cannot be read as {kind}: {reason}") from cause
 
 
 def delete_sidecars(path: Path, kept: Collection[str] = ()) -> None:
-    """Remove what GDAL would believe of a raster that is replaced, but for files of names that are kept."""
+    """Remove what GDAL would believe of a raster that is replaced or gone, but for files of names that are kept."""
     for suffix in (".aux.xml", ".ovr", ".msk"):
         if (sidecar := Path(f"{path}{suffix}")).name not in kept:
             delete(sidecar)

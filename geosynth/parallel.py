@@ -206,13 +206,7 @@ def apart(function: Callable[..., None], *arguments: Any) -> None:
 def _apart() -> None:
     """What the process runs."""
     function, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this
-
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent()
     try:
         function(*arguments)
         raised = None
@@ -221,3 +215,15 @@ def _apart() -> None:
     sys.stdout.buffer.write(pickle.dumps(raised))
     sys.stdout.flush()
     os._exit(0)
+
+
+def end_with_parent() -> None:
+    """End this process at once when the one at the other end of its standard input does."""
+
+    def watch() -> None:
+        # Not sys.stdin.read(): it would hold a lock that processes forked meanwhile, to load data, wait for for ever.
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -26,7 +26,7 @@ from geosynth.config import GeneratorSettings
 from geosynth.models.looks import Look, style_size
 from geosynth_cli import app
 from rasters import NORTH_UP, UTM_18N
-from tiny_models import write_random_model, write_tiny_model
+from tiny_models import TINY, write_random_model, write_tiny_model
 
 
 @pytest.fixture
@@ -64,18 +64,8 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
 @pytest.fixture(scope="session")
 def told_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
     """One that is told looks, and knows two: "dim", its default, and "bright"."""
-    settings = GeneratorSettings(
-        num_classes=6,
-        num_bands=4,
-        base_width=4,
-        max_multiple=4,
-        hidden_channels=8,
-        depth="less",
-        latent_size=0,
-        noise_channels=2,
-        style_lengths=(72, 24, 72, 72, 24, 40),
-        style_width=4,
-    )
+    told = {"latent_size": 0, "style_lengths": (72, 24, 72, 72, 24, 40), "style_width": 4}
+    settings = GeneratorSettings.parse({**TINY.model_dump(), **told})
     rng = torch.Generator().manual_seed(0)
     size = style_size(4)
     dim = Look(

@@ -12,20 +12,21 @@ from geosynth.legend import CHESAPEAKE
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import Look
 
+TINY = GeneratorSettings(
+    num_classes=6,
+    num_bands=4,
+    base_width=4,
+    max_multiple=4,
+    hidden_channels=8,
+    depth="less",
+    latent_size=4,
+    noise_channels=2,
+)
+
 
 def write_tiny_model(path: Path) -> Path:
     """For the Chesapeake legend, with strong contrast."""
-    settings = GeneratorSettings(
-        num_classes=6,
-        num_bands=4,
-        base_width=4,
-        max_multiple=4,
-        hidden_channels=8,
-        depth="less",
-        latent_size=4,
-        noise_channels=2,
-    )
-    return write_random_model(settings, path)
+    return write_random_model(TINY, path)
 
 
 def write_random_model(settings: GeneratorSettings, path: Path, looks: dict[str, Look] | None = None) -> Path:

@@ -28,8 +28,9 @@ TransferArm = Literal[
     "adapted + ordinary",
     "judged painted + ordinary",
 ]
-TRANSFER_ARMS: tuple[TransferArm, ...] = get_args(TransferArm)[:-1]
-ARMS: tuple[Arm, ...] = ("real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary")
+# Arms with a judge are made where they are asked for.
+ARMS: tuple[Arm, ...] = tuple(arm for arm in get_args(Arm) if "judged" not in arm)
+TRANSFER_ARMS: tuple[TransferArm, ...] = tuple(arm for arm in get_args(TransferArm) if "judged" not in arm)
 
 # Settings of segmenters, generators and twins that are the study's own to choose.
 _SET_BY_STUDY = {

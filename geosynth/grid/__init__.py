@@ -2,6 +2,7 @@
 
 from geosynth.grid.alignment import (
     absolute_origin,
+    block_plan,
     buffer_pixels,
     crop,
     differing_pixel_size,
@@ -21,6 +22,7 @@ __all__ = [
     "TilePlan",
     "Window",
     "absolute_origin",
+    "block_plan",
     "buffer_pixels",
     "crop",
     "cut",

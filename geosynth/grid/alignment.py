@@ -11,7 +11,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GridError, SettingsError
-from geosynth.grid.window import Window
+from geosynth.grid.window import BlockPlan, Window
 
 # Fractions of a pixel. Real files carry rounding in their transforms (0.600000000599999 for 0.6 m): at UTM northings
 # that adds up to a hundredth of a pixel. Half a pixel is a real shift.
@@ -31,6 +31,12 @@ def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
     column, row = ~linear @ origin
     # Fractions just below a whole pixel are rounding, not position.
     return int((row + _TOLERANCE) // 1), int((column + _TOLERANCE) // 1)
+
+
+def block_plan(geobox: GeoBox, size: int) -> BlockPlan:
+    """The blocks of a grid, on the lattice of its absolute positions."""
+    height, width = geobox.shape
+    return BlockPlan(height, width, absolute_origin(geobox), size)
 
 
 def parse_crs(crs: str) -> CRS:

@@ -22,7 +22,7 @@ from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs
-from geosynth.grid import BlockPlan, absolute_origin, differing_pixel_size, ground_sampling_distance
+from geosynth.grid import block_plan, differing_pixel_size, ground_sampling_distance
 from geosynth.legend import Legend
 from geosynth.models.looks import Look
 from geosynth.mosaic.blend import KEPT_BYTES, make_painter
@@ -219,12 +219,6 @@ def engine(
         from geosynth.mosaic.portable import paint_on_cluster, settle_precision  # takes a second to import
 
         yield loaded_model(model), settle_precision(settings, running), partial(paint_on_cluster, running)
-
-
-def block_plan(geobox: GeoBox, block_size: int) -> BlockPlan:
-    """The blocks of a grid."""
-    height, width = geobox.shape
-    return BlockPlan(height, width, absolute_origin(geobox), block_size)
 
 
 def painter_for(

@@ -12,7 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from geosynth.grid import BlockPlan, Window, absolute_origin
+from geosynth.grid import Window, block_plan
 from geosynth.legend import Legend
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.portable import PortablePainter
@@ -49,10 +49,7 @@ def lazy_image(
         LegendError for codes that the legend does not know, DataError for codes that are not whole numbers.
     """
     portable = PortablePainter(painter)
-    origin = absolute_origin(source.geobox)
-    height, width = source.geobox.shape
-    extent = Window(0, 0, height, width)
-    plan = BlockPlan(height, width, origin, block_size)
+    plan = block_plan(source.geobox, block_size)
     sizes = tuple(tuple(length for _, length in pieces) for pieces in (plan.rows, plan.columns))
 
     labels = tokenize(source.codes.name, source.nodata, source.name, legend, plan, unknown)
@@ -61,14 +58,14 @@ def lazy_image(
     valid_tasks: dict[Any, Any] = {}
     for number, window in enumerate(plan):
         place = divmod(number, len(sizes[1]))
-        context = painter.context(window, origin)
-        inside = needed_around(context).intersection(extent)
+        context = painter.context(window, plan.origin)
+        inside = needed_around(context).intersection(source.window)
         assert inside is not None
         block = _Block(source.nodata, source.name, legend, unknown, inside, *source.corners(inside))
         pixel_tasks[pixels_name, 0, *place] = (
             _paint,
             block,
-            _Painting(portable, context, window, origin),
+            _Painting(portable, context, window, plan.origin),
             source.keys(inside),
         )
         block = _Block(source.nodata, source.name, legend, unknown, window, *source.corners(window))

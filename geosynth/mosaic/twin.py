@@ -12,7 +12,7 @@ from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
 from geosynth.errors import DataError, SettingsError
 from geosynth.files import refuse_inputs
-from geosynth.grid import BlockPlan, absolute_origin
+from geosynth.grid import block_plan
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 from geosynth.mosaic.generate import choose_block_size, engine, painter_for, painting_job, provenance, warn_about_grid
@@ -141,8 +141,7 @@ def _paint(
     survey = labels.survey(lambda done, total: progress("checking", done, total))
     painter = painter_for(source.geobox, model, settings)
     block_size = choose_block_size(painter)
-    height, width = source.geobox.shape
-    plan = BlockPlan(height, width, absolute_origin(source.geobox), block_size)
+    plan = block_plan(source.geobox, block_size)
     image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)
     job = {**painting_job(painter, labels, survey, block_size), "folds": list(folds), "split": source.split.to_values()}
     windows = {scene.window for fold in folds for scene in source.scenes_in(fold)}

@@ -28,7 +28,7 @@ from PIL.PngImagePlugin import PngInfo
 from rasterio.enums import Resampling
 
 from geosynth.config.bands import rgb_bands
-from geosynth.files import delete, parents_of, replacing, writing
+from geosynth.files import delete, delete_sidecars, parents_of, replacing, writing
 from geosynth.grid import Window
 from geosynth.parallel import apart
 from geosynth.raster.bands import colour_interpretation, colour_profile
@@ -39,7 +39,6 @@ from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 _BLOCK = 512
 _LONG = 1 << 25  # pixels that GDAL finishes in a process apart; fewer take it a few seconds
 _HEADERS = 1 << 18  # bytes of a scratch file beside its blocks, at most
-_SIDECARS = (".aux.xml", ".ovr", ".msk")
 
 
 class CogWriter:
@@ -145,8 +144,7 @@ class CogWriter:
             if kind is None:
                 with replacing(self.path, *GDAL_ERRORS, folder=self.folder) as partial:
                     self._finish(partial)
-                for sidecar in _SIDECARS:  # of an image that was there before: GDAL would believe them
-                    delete(Path(f"{self.path}{sidecar}"))
+                delete_sidecars(self.path)  # of an image that was there before
 
     def _check_space(self, share: float) -> None:
         """Refuse to go on if the scratch file has no room: on a full disk GDAL may read a torn directory forever.
@@ -161,8 +159,8 @@ class CogWriter:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _delete_scratch(self) -> None:
-        for suffix in ("", *_SIDECARS):
-            delete(Path(f"{self._scratch}{suffix}"))
+        delete(self._scratch)
+        delete_sidecars(self._scratch)
 
     def _finish(self, out: Path) -> None:
         factors = overview_factors(max(self.geobox.shape), _BLOCK)

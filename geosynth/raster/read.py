@@ -33,6 +33,8 @@ from geosynth.raster.written import GDAL_ERRORS
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
+_LOG = logging.getLogger(__name__)
+
 
 @runtime_checkable
 class Raster(Protocol):
@@ -106,8 +108,6 @@ def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Ma
             valid |= band != (int(hole) if float(hole).is_integer() else hole)
     return valid & np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else valid
 
-
-_LOG = logging.getLogger(__name__)
 
 _LARGEST = 1 << 44  # pixels, of a raster and to the origin of its CRS: around the Earth, 2 micrometres each
 _MAX_BANDS = 4096

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from geosynth.errors import SettingsError
-from geosynth.grid import BlockPlan, Window, absolute_origin, differing_pixel_size
+from geosynth.grid import Window, block_plan, differing_pixel_size
 from geosynth.models.device import plain_memory_error
 from geosynth.raster.bands import open_bands
 from geosynth.raster.label_files import check_label_output, kept_tags, label_writer
@@ -76,8 +76,7 @@ def classify(
     if metres := differing_pixel_size(raster.geobox, segmenter.card.gsd):
         message = "%s: pixels of %g m; the segmenter was trained on %g m"
         _log.warning(message, raster.path, metres, segmenter.card.gsd)
-    height, width = raster.geobox.shape
-    plan = BlockPlan(height, width, absolute_origin(raster.geobox), _BLOCK)
+    plan = block_plan(raster.geobox, _BLOCK)
     labels = UnfinishedImage(out, plan, 1, "uint8")
     with bounded_cache(), labels.open(_job(raster, segmenter), total=len(plan), keep_finished=True):
         if labels.is_finished:

@@ -18,7 +18,7 @@ from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
 from geosynth.grid.groups import touching_groups
 from geosynth.models.super_resolution import CoarseShares, estimate_shares
-from geosynth.patches.module import check_alike
+from geosynth.patches.module import check_alike, check_fits
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource, check_twin
 from geosynth.raster.stores.tiles import TileView
@@ -198,6 +198,8 @@ def open_data(
             images hold one value only.
     """
     sources = _open(data)
+    if judge is not None:
+        check_fits(sources[0], judge.path, judge.card.legend.names, judge.card.bands)
     views = train_views(sources, settings, train_fold)
     tests = [_view(source, test_fold, settings, None, "skip") for source in sources]
     if not any(map(len, tests)):

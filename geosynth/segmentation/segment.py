@@ -93,8 +93,6 @@ def segment(
     judging = None if judge is None else load_segmenter(judge, "auto")
     opened = open_data(data, synthetic, settings, train_fold, test_fold, judging)
     initial = None if init is None else _load_initial(init, settings, opened.sources[0])
-    if judging is not None:
-        check_fits(opened.sources[0], str(judge), judging.card.legend.names, judging.card.bands)
     job = {
         "settings": settings.model_dump(mode="json", exclude={"save_minutes"}),
         "data": opened.digest,

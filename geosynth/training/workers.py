@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -24,6 +23,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import distributed
 
 from geosynth.errors import GeosynthError, TrainingError
+from geosynth.parallel import end_with_parent
 
 
 class LocalRank(LightningEnvironment):
@@ -150,18 +150,6 @@ def main() -> None:
         _leave_group()
     except (GeosynthError, MemoryError) as error:
         sys.exit(f"{error or 'out of memory'}")
-
-
-def end_with_parent() -> None:
-    """End this process at once when the one at the other end of its standard input does."""
-
-    def watch() -> None:
-        # Not sys.stdin.read(): it would hold a lock that processes forked meanwhile, to load data, wait for for ever.
-        while os.read(0, 1024):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _leave_group() -> None:

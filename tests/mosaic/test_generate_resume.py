@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from disks import disk
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError
@@ -326,21 +327,13 @@ def test_a_full_disk_after_the_image_leaves_no_image_and_keeps_the_blocks(
 def test_a_full_disk_leaves_nothing_under_a_name_and_the_next_run_goes_on(
     kilobytes: int, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
 ) -> None:
-    labels, disk = write_raster(draw_labels(160, 160)), tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no disk of this size can be mounted here")
+    labels, place = write_raster(draw_labels(160, 160)), tmp_path / "disk"
     settings, whole = SETTINGS.model_copy(update={"preview": True, "stac": True}), tmp_path / "whole" / "image.tif"
-    try:
+    with disk(place, f"size={kilobytes}k") as change:
         with pytest.raises(OutputError, match=r"/image\.\w+: cannot be written: No space left on device$"):
-            paint(labels, disk / "image.tif", tiny_model, settings)
-        assert {path.name for path in disk.iterdir()} <= {".image.tif.unfinished"}
-        subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
-        paint(labels, disk / "image.tif", tiny_model, settings)
+            paint(labels, place / "image.tif", tiny_model, settings)
+        assert {path.name for path in place.iterdir()} <= {".image.tif.unfinished"}
+        change("size=20m")
+        paint(labels, place / "image.tif", tiny_model, settings)
         paint(labels, whole, tiny_model, settings)
-        assert contents(disk) == contents(whole.parent)
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        assert contents(place) == contents(whole.parent)

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from verbs import TRIALS, VERBS, Running, content, differing, run, the_error
 
+from disks import disk
+
 FEW = ("ingest", "generate")  # in the plain test suite
 SOME = list(VERBS if TRIALS else FEW)
 Unbroken = Callable[[str], dict[str, Any]]
-
-
-@contextmanager
-def disk(folder: Path, *options: str) -> Iterator[Callable[..., None]]:
-    """A disk of its own at a folder; the value mounts it again otherwise. Skips the test where that is not allowed."""
-
-    def mount(*options: str) -> None:
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", folder], check=True, capture_output=True
-        )
-
-    folder.mkdir()
-    try:
-        mount(*options)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("nothing can be mounted here")
-    try:
-        yield lambda *options: mount("remount", *options)
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def size_of(made: dict[str, Any]) -> int:

@@ -11,10 +11,10 @@ import rasterio.shutil
 from segment_stores import BANDS, COLOURS, LEGEND
 
 from geosynth.errors import CheckpointError, DataError, OutputError, RasterError
+from geosynth.grid import BlockPlan, absolute_origin
 from geosynth.raster.class_table import read_class_table
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import open_raster
-from geosynth.segmentation import classify as module
 from geosynth.segmentation.classify import classify
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from kills import killed
@@ -74,7 +74,7 @@ def test_blocks_are_cut_out_of_what_is_predicted_around_them(scene, classified, 
     """The first block begins where the lattice of absolute positions has a line, or the image does."""
     with rasterio.open(scene[0]) as image, rasterio.open(classified) as found:
         pixels, codes = image.read(), found.read(1)
-    plan = module.BlockPlan(300, 1100, module.absolute_origin(open_raster(scene[0]).geobox), 512)
+    plan = BlockPlan(300, 1100, absolute_origin(open_raster(scene[0]).geobox), 512)
     block = plan[0]
     seen = pixels[:, : block.height + 64, : block.width + 64]
     padded = np.pad(seen, ((0, 0), (64, 0), (64, 0)), mode="edge")

@@ -319,6 +319,17 @@ def test_a_judge_leaves_out_what_it_doubts(segment_store, trained, tmp_path):
         segment(segment_store, tmp_path / "out", TINY, synthetic=twin, **options)
 
 
+def test_a_judge_of_something_else_is_refused(segment_store, segment_twin, tmp_path):
+    """Before it is asked about a tile."""
+    other = make_segment_store(tmp_path / "other.zarr", bands=BANDS[:3], colours=COLOURS[:3])
+    segment(other, tmp_path / "judge", TINY)
+    options = {"synthetic": segment_twin, "real_tiles": 0, "synthetic_tiles": 4, "judge": tmp_path / "judge"}
+    with pytest.raises(
+        DataError, match=r"bands red, green, blue, nir do not fit the model .*, which has red, green, blue$"
+    ):
+        segment(segment_store, tmp_path / "out", TINY, **options)
+
+
 def test_float32_is_not_tf32(segment_store, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     seen = []

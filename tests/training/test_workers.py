@@ -114,7 +114,7 @@ def test_workers_do_not_outlive_a_failure_here(started):
 
 WATCHING = """
 import multiprocessing, time
-from geosynth.training.workers import end_with_parent
+from geosynth.parallel import end_with_parent
 end_with_parent()
 time.sleep(0.2)
 child = multiprocessing.get_context("fork").Process(target=int)

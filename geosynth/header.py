@@ -9,20 +9,25 @@ import hashlib
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from safetensors import SafetensorError, safe_open
 
 from geosynth.config import BandSettings
 from geosynth.config.base import Settings
 from geosynth.errors import CheckpointError, SettingsError
+from geosynth.grid.alignment import meant
 from geosynth.legend import Legend
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _SHA256 = "sha256"  # in the entry: of the tensors
+
+
+def _meant(gsd: float | None) -> float | None:
+    return None if gsd is None else meant(gsd)
 
 
 class Card(Settings):
@@ -41,8 +46,11 @@ class Card(Settings):
     """The classes of the label rasters that it was trained on."""
     bands: BandSettings
     """The bands of the imagery."""
-    gsd: float | None
-    """Ground sampling distance: metres a pixel of the training imagery; None where its CRS does not tell."""
+    gsd: Annotated[float | None, AfterValidator(_meant)]
+    """Ground sampling distance: metres a pixel of the training imagery; None where its CRS does not tell.
+
+    What files carry of rounding is left out, also of models that were written with it.
+    """
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Facts of any kind: the software's version, data, steps, seed."""
 

@@ -36,7 +36,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "grid": set(),
     "models": {"config"},
     "raster": {"config", "grid", "legend"},
-    "header": {"config", "legend"},
+    "header": {"config", "grid", "legend"},
     "checkpoint": {"config", "download", "header", "legend", "models"},
     "patches": {"raster", "grid", "legend", "config"},
     "loop": {"models"},

@@ -119,6 +119,12 @@ def test_encoder_whose_weights_do_not_fit_is_refused(tmp_path, generator):
     refused(path, "encoder.", [load_generator])
 
 
+def test_the_size_of_pixels_is_what_they_mean():
+    """Also where a description carries the rounding of a file."""
+    assert CARD.parse({**dict(CARD), "gsd": 0.6000000002999996}).gsd == 0.6
+    assert load_generator().card.gsd == 0.6
+
+
 def test_the_embedded_model_loads():
     model = load_generator()
     assert model.card.legend == CHESAPEAKE

@@ -125,7 +125,7 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
     sides = math.hypot(t.a, t.d), math.hypot(t.b, t.e)
     if math.isclose(metres, gsd, rel_tol=_TOLERANCE) and math.isclose(*sides, rel_tol=_TOLERANCE):
         return source
-    size = meant(meant(gsd) / metres_per_unit(source.geobox))  # in units of the CRS
+    size = meant(gsd / metres_per_unit(source.geobox))  # in units of the CRS
     along, down = (t.a / sides[0] * size, t.d / sides[0] * size), (t.b / sides[1] * size, t.e / sides[1] * size)
     lattice = GeoBox((1, 1), Affine(along[0], down[0], 0, along[1], down[1], 0), source.geobox.crs)
     columns, rows = np.array([0, source.geobox.shape.x]), np.array([0, source.geobox.shape.y])

@@ -75,6 +75,11 @@ class ModelCard(Card):
                 raise ValueError(f"a look's name is of letters, digits, - and _, not {name!r}")
         return self
 
+    @property
+    def loss_networks(self) -> frozenset[str] | None:
+        """Pretrained networks through which the losses of its trainings looked; None where its file does not tell."""
+        return _loss_networks(self.provenance)
+
     @model_serializer(mode="wrap")
     def _leave_out_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As files without an encoder or looks have always been written: equal models are equal files."""
@@ -286,6 +291,22 @@ def import_spade(
         settings=settings, legend=legend, bands=BandSettings(names=tuple(bands)), gsd=gsd, provenance=provenance
     )
     return save_generator(out, network, card, style, dtype=torch.float32)
+
+
+def _loss_networks(provenance: Mapping[str, Any]) -> frozenset[str] | None:
+    """Of a training and of all that it went on from, or of what a model is the average of."""
+    training, parts = provenance.get("training"), provenance.get("average_of")
+    parts, found = list(parts) if isinstance(parts, list) else [], set()
+    if isinstance(training, dict):
+        if training.get("projected_weight"):
+            found.add("efficientnet-lite0")
+        elif training.get("perceptual_weight"):
+            found.add(training.get("perceptual_source", "efficientnet-lite0"))
+    elif not parts:
+        return None
+    parts += [provenance["init"]] if "init" in provenance else []
+    earlier = [_loss_networks(part) if isinstance(part, dict) else None for part in parts]
+    return None if None in earlier else frozenset(found).union(*(part for part in earlier if part))
 
 
 def _stored(name: str, look: Look) -> dict[str, Tensor]:

@@ -320,3 +320,34 @@ def test_absent_default_model_says_what_to_do(monkeypatch):
     monkeypatch.setattr(checkpoint, "DEFAULT_MODEL", "no-such-model")
     with pytest.raises(CheckpointError, match="--model FILE"):
         load_generator()
+
+
+LITE0, VGG = (
+    {"perceptual_weight": 1.0, "perceptual_source": "efficientnet-lite0"},
+    {
+        "perceptual_weight": 1.0,
+        "perceptual_source": "vgg19",
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("provenance", "networks"),
+    [
+        ({"training": LITE0}, {"efficientnet-lite0"}),
+        ({"training": {"perceptual_weight": 0.0, "perceptual_source": "vgg19"}}, set()),
+        ({"training": {"projected_weight": 1.0, "perceptual_weight": 0.0}}, {"efficientnet-lite0"}),
+        ({"training": VGG, "init": {"training": LITE0}}, {"efficientnet-lite0", "vgg19"}),
+        ({"training": {}, "init": {"average_of": [{"training": {}}, {"training": VGG}]}}, {"vgg19"}),
+        ({"training": LITE0, "init": {"name": "older.safetensors"}}, None),
+        ({"average_of": [{"training": LITE0}, {"imported": {}}]}, None),
+        ({"average_of": 3}, None),
+        ({}, None),
+    ],
+)
+def test_the_card_tells_what_trainings_looked_through(provenance, networks):
+    assert CARD.model_copy(update={"provenance": provenance}).loss_networks == networks
+
+
+def test_the_embedded_model_was_trained_through_lite0():
+    assert ModelCard.read(checkpoint.model_path()).loss_networks == {"efficientnet-lite0"}

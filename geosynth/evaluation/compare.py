@@ -49,7 +49,7 @@ def drawn(count: int, most: int, seed: int) -> Indices:
 
 
 class PairFeatures:
-    """Features of the real and the synthetic image of the tiles of a pass.
+    """Features of the real and the synthetic image of the tiles of a pass, and of the real one turned a quarter.
 
     Args:
         spaces: to embed in.
@@ -57,14 +57,16 @@ class PairFeatures:
     """
 
     def __init__(self, spaces: Sequence[Space], numbers: Indices) -> None:
-        self.real, self.synthetic = TileFeatures(spaces), TileFeatures(spaces)
+        self.real, self.synthetic, self.turned = (TileFeatures(spaces) for _ in range(3))
         self._numbers = frozenset(numbers.tolist())
 
     def add(self, tiles: Sequence[Tile]) -> None:
         """Embed whole tiles."""
         if chosen := [tile for tile in tiles if tile.number in self._numbers]:
             where = [tile.window for tile in chosen], [tile.place for tile in chosen]
-            self.real.add(*where, np.stack([tile.block.real for tile in chosen]))
+            real = np.stack([tile.block.real for tile in chosen])
+            self.real.add(*where, real)
+            self.turned.add(*where, np.rot90(real, axes=(2, 3)))
             self.synthetic.add(*where, np.stack([tile.block.synthetic for tile in chosen]))
 
 
@@ -89,7 +91,14 @@ def embed_fold(view: TileView, spaces: Sequence[Space], numbers: Indices, advanc
 
 
 def compare_in_space(
-    space: Space, reference: str, real: TileFeatures, synthetic: TileFeatures, *, paired: bool, seed: int
+    space: Space,
+    reference: str,
+    real: TileFeatures,
+    synthetic: TileFeatures,
+    *,
+    in_training: bool | None,
+    turned: TileFeatures | None,
+    seed: int,
 ) -> FeatureComparison:
     """All distances of one space to one set of real tiles.
 
@@ -98,8 +107,9 @@ def compare_in_space(
         reference: what the real tiles are called in the report.
         real: tiles of that reference.
         synthetic: tiles.
-        paired: whether both sets are of the same tiles in the same order. Then both images of a place are drawn
-            together, and there is a scale: halves of the places.
+        in_training: whether the generator's training looked through the space's network; None: not known.
+        turned: the real tiles, turned, where both sets are of the same tiles in the same order. Then both images of a
+            place are drawn together, and there is a scale: halves of the places. None: of other tiles.
         seed: of draws.
     """
     common: dict[str, Any] = {
@@ -109,15 +119,16 @@ def compare_in_space(
         "num_real": len(real),
         "num_synthetic": len(synthetic),
         "num_places": len(np.unique(synthetic.places)),
+        "in_training": in_training,
     }
     if not len(real) or not len(synthetic):
         missing = "real" if not len(real) else "synthetic"
         return FeatureComparison(**common, reason=f"no {missing} tile without a hole; a smaller tile_size gives some")
     left, right = real.of(space.name), synthetic.of(space.name)
-    draws = _Draws.of(real.places, synthetic.places, paired, seed)
+    draws = _Draws.of(real.places, synthetic.places, turned is not None, seed)
 
     def scale(distance: Callable[[Floats, Floats], float]) -> dict[str, Any]:
-        return _scale(left, right, real.places, distance, seed) if paired else {}
+        return _scale(left, right, turned.of(space.name), real.places, distance, seed) if turned is not None else {}
 
     return FeatureComparison(
         **common,
@@ -180,17 +191,23 @@ def _kid(real: Floats, synthetic: Floats, draws: _Draws, scale: _Scale) -> Dista
 
 
 def _scale(
-    real: Floats, synthetic: Floats, places: Indices, distance: Callable[[Floats, Floats], float], seed: int
+    real: Floats,
+    synthetic: Floats,
+    turned: Floats,
+    places: Indices,
+    distance: Callable[[Floats, Floats], float],
+    seed: int,
 ) -> dict[str, Any]:
-    """Real against real and against synthetic alike, between halves of the places."""
+    """Real against real, against synthetic and against turned alike, between halves of the places."""
     try:
-        found = real_baseline(real, synthetic, places, distance, _HALVINGS, seed)
+        found = real_baseline(real, synthetic, places, distance, _HALVINGS, seed, turned)
     except DataError:  # of too few places or tiles
         return {}
-    of_real, across = (
-        Estimate(value=values.mean(), low=values.min(), high=values.max()) for values in (found.real, found.across)
+    of_real, across, of_turned = (
+        Estimate(value=values.mean(), low=values.min(), high=values.max())
+        for values in (found.real, found.across, found.turned)
     )
-    return {"real": of_real, "across": across, "num_halves": found.num_tiles}
+    return {"real": of_real, "across": across, "turned": of_turned, "num_halves": found.num_tiles}
 
 
 def _shares(

@@ -229,6 +229,8 @@ class Baseline(NamedTuple):
     """(draws,) real tiles of one half against real tiles of the other."""
     across: Floats
     """(draws,) real tiles of the same half against synthetic ones of the other: only what is synthetic differs."""
+    turned: Floats
+    """(draws,) likewise against the other half's real tiles once they are turned; empty without them."""
 
 
 def real_baseline(
@@ -238,6 +240,7 @@ def real_baseline(
     distance: Callable[[Floats, Floats], float],
     draws: int,
     seed: int,
+    turned: Floats | None = None,
 ) -> Baseline:
     """Split the places at random into two disjoint halves, several times, and measure between them.
 
@@ -248,6 +251,7 @@ def real_baseline(
         distance: of two sets of features.
         draws: how often to split.
         seed: of the splits.
+        turned: (n, d) of the real tiles, turned.
 
     Raises:
         DataError: if there are fewer than two places; whatever `distance` raises.
@@ -262,12 +266,14 @@ def real_baseline(
     sizes = np.bincount(members)
     halves = [_halve(sizes, rng) for _ in range(draws)]
     count = min(int(min(sizes[half].sum(), sizes[~half].sum())) for half in halves)
-    real, across = [], []
+    real, across, of_turned = [], [], []
     for half in halves:
         first, second = (np.sort(rng.permutation(np.flatnonzero(side[members]))[:count]) for side in (half, ~half))
         real.append(distance(features[first], features[second]))
         across.append(distance(features[first], synthetic[second]))
-    return Baseline(count, np.array(real), np.array(across))
+        if turned is not None:
+            of_turned.append(distance(features[first], turned[second]))
+    return Baseline(count, np.array(real), np.array(across), np.array(of_turned))
 
 
 def _halve(sizes: Indices, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

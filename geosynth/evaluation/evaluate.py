@@ -325,11 +325,20 @@ def _in_spaces(
     pair: TilePair, spaces: list[Space], features: PairFeatures | None, seen: TileFeatures | None, seed: int
 ) -> Iterator[FeatureComparison]:
     """In each space to the tiles' own real ones, and to those of the train fold."""
+    networks = pair.tags.get("GEOSYNTH_LOSS_NETWORKS")
     for space in spaces:
         assert features is not None
-        yield compare_in_space(space, pair.reference, features.real, features.synthetic, paired=True, seed=seed)
-        if seen is not None:
-            yield compare_in_space(space, "train", seen, features.synthetic, paired=False, seed=seed)
+        name = space.extractor.name
+        # Of the judges, losses look through this one only (`models.perceptual`).
+        told = networks is not None or name != "efficientnet-lite0"
+        in_training = name in (networks or "").split(",") if told else None
+        sets = [(pair.reference, features.real, features.turned)] + (
+            [("train", seen, None)] if seen is not None else []
+        )
+        for reference, real, turned in sets:
+            yield compare_in_space(
+                space, reference, real, features.synthetic, in_training=in_training, turned=turned, seed=seed
+            )
 
 
 def _memorisation(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from geosynth.estimate import Estimate, FiniteOrNone
 
 Ratios = dict[str, tuple[FiniteOrNone, ...]]  # by band
+_NOT_KNOWN = "whether the generator's training looked through this network the synthetic imagery does not tell"
 
 
 class Part(BaseModel):
@@ -132,8 +133,13 @@ class Distance(Part):
 
     Compare it with `real`, from which it differs only by what is synthetic.
     """
+    turned: Estimate = Estimate()
+    """Real tiles of one half against those of the other turned a quarter, in the same draws.
+
+    As far as it exceeds `real` the judge sees where the light comes from, and which way rows and roads run.
+    """
     num_halves: int = 0
-    """Tiles in either set of these two; a Frechet distance depends on it."""
+    """Tiles in either set of these three; a Frechet distance depends on it."""
     note: str | None = None
     """Why there is no number, or what to mind about it."""
 
@@ -167,6 +173,14 @@ class FeatureComparison(MeasuredPart):
     """`recall`, likewise; a perfect set has nearly 1."""
     note: str | None = None
     """Why there are no such shares."""
+    in_training: bool | None = None
+    """Whether the generator's training looked through this network, which then is no impartial judge; None: not
+    known."""
+
+    @property
+    def mark(self) -> str:
+        """Stands after the names of what an impartial judge did not tell."""
+        return {True: " *", False: "", None: " ?"}[self.in_training]
 
     @property
     def frechet_name(self) -> str:
@@ -389,12 +403,20 @@ class Report(Part):
                 told = f"n {one.num_real}, {one.num_synthetic}"
                 if distance.real.value is not None:
                     told += f"; halves: real to real {distance.real}, real to synthetic {distance.across}"
+                    told += f", real to turned {distance.turned}"
                 if distance.estimate.value is None:
                     told = one.reason or distance.note or ""
-                rows.append((f"{name}, to {one.reference}", distance.estimate, told))
+                rows.append((f"{name}, to {one.reference}{one.mark}", distance.estimate, told))
             why = one.reason or one.note or one.feature_space
-            rows += [(f"{name}, {one.reference}", share, why) for name, share in one.shares.items()]
-        return rows
+            rows += [(f"{name}, {one.reference}{one.mark}", share, why) for name, share in one.shares.items()]
+        return [*rows, *self.partial_judges]
+
+    @property
+    def partial_judges(self) -> tuple[tuple[str, str, str], ...]:
+        """What the marks mean, as far as there are any: the mark, the feature spaces and a sentence."""
+        meanings = {" *": "the generator's training looked through this network", " ?": _NOT_KNOWN}
+        spaces = {mark: {one.feature_space: None for one in self.features if one.mark == mark} for mark in meanings}
+        return tuple((mark.strip(), ", ".join(names), meanings[mark]) for mark, names in spaces.items() if names)
 
 
 def number(value: float | None) -> str:

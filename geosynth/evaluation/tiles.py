@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,6 +106,11 @@ class TilePair(ABC):
     @abstractmethod
     def sources(self) -> dict[str, Any]:
         """What is compared, as the report names it: real, synthetic, labels, fold and area."""
+
+    @property
+    @abstractmethod
+    def tags(self) -> Mapping[str, str]:
+        """What the synthetic imagery says of how it was made."""
 
     @property
     @abstractmethod
@@ -237,6 +242,10 @@ class RasterTiles(TilePair):
         }
 
     @property
+    def tags(self) -> Mapping[str, str]:  # noqa: D102
+        return self.synthetic.tags
+
+    @property
     def nothing(self) -> str:  # noqa: D102
         return f"{self.real.path}: no pixel to compare: where all three rasters lie, none has a class and both images"
 
@@ -325,6 +334,10 @@ class StoreTiles(TilePair):
     def sources(self) -> dict[str, Any]:  # noqa: D102
         path, twins = self.source.path, tuple(twin.path for twin in self.twins)
         return {"real": path, "synthetic": twins, "labels": path, "fold": self.fold, "area": None}
+
+    @property
+    def tags(self) -> Mapping[str, str]:  # noqa: D102
+        return self.twins[0].synthetic
 
     @property
     def nothing(self) -> str:  # noqa: D102

@@ -454,6 +454,9 @@ def provenance(painter: Painter, labels: str, legend: Legend, survey: Survey | N
         "GEOSYNTH_LABELS": Path(labels).name,
         "GEOSYNTH_LEGEND": legend.name,
     }
+    networks = painter.model.card.loss_networks
+    if networks is not None:
+        tags["GEOSYNTH_LOSS_NETWORKS"] = ",".join(sorted(networks))
     if painter.look_name is not None:
         tags["GEOSYNTH_LOOK"] = painter.look_name
     elif (digest := style_digest(painter.style)) is not None:

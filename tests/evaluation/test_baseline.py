@@ -19,6 +19,7 @@ def test_places_never_part_and_numbers_are_equal() -> None:
         return float(len(seen))
 
     found = real_baseline(features, features + SHIFT, places, distance, draws=6, seed=0)
+    assert found.turned.size == 0
     assert found.real.tolist() == [1, 3, 5, 7, 9, 11]
     assert found.across.tolist() == [2, 4, 6, 8, 10, 12]
     for first, second in seen:
@@ -60,3 +61,11 @@ def test_the_same_seed_gives_the_same_baseline() -> None:
 def test_one_place_has_no_baseline() -> None:
     with pytest.raises(DataError, match="the real tiles lie in 1 place; real against real needs 2"):
         real_baseline(np.zeros((8, 2)), np.zeros((8, 2)), np.full(8, 3), kernel_distance, 4, 0)
+
+
+def test_turned_tiles_are_measured_between_the_same_halves() -> None:
+    rng = np.random.default_rng(2)
+    real, places = rng.normal(size=(30, 3)), np.repeat(np.arange(10), 3)
+    found = real_baseline(real, real + 1, places, frechet_distance, 5, 0, turned=real + 1)
+    assert np.array_equal(found.turned, found.across)
+    assert (found.turned > found.real).all()

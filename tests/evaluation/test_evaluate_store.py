@@ -16,9 +16,12 @@ from typer.testing import CliRunner
 
 from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import CheckpointError, DataError, GeosynthError, LegendError, OutputError, SettingsError
+from geosynth.evaluation.compare import PairFeatures, compare_in_space
 from geosynth.evaluation.distances import frechet, gaussian
 from geosynth.evaluation.evaluate import evaluate
+from geosynth.evaluation.features import Space, load_extractor
 from geosynth.evaluation.report import Report
+from geosynth.evaluation.tiles import Block, Tile
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.stores.store import Store
@@ -103,6 +106,53 @@ def test_a_perfect_twin_is_no_distance_away(case: Case) -> None:
     assert report.headline.wasserstein.value == 0
     assert report.memorisation.share_nearer_train.value == report.memorisation.control.value
     assert "two twins" in (report.diversity.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("tags", "known"),
+    [
+        ({"GEOSYNTH_LOSS_NETWORKS": "efficientnet-lite0,vgg19"}, True),
+        ({"GEOSYNTH_LOSS_NETWORKS": ""}, False),
+        ({}, None),
+    ],
+)
+def test_judges_that_the_training_looked_through_are_marked(
+    case: Case, tags: dict[str, str], known: bool | None
+) -> None:
+    twin = Store(case.store.path)
+    twin.synthetic = tags
+    report = evaluate(
+        data=case.store, synthetic=twin, tile_size=SIDE, cache=case.folder / "report" / "cache", judges=("wavelets",)
+    )
+    told = {one.feature_space: one.in_training for one in report.features}
+    assert list(told.values()) == [known, known, False]  # wavelets are of no network
+    rows = {row.measure: row.meaning for row in report.summary()}
+    mark = {True: "*", False: "", None: "?"}[known]
+    assert f"kernel distance, efficientnet-lite0, to test {mark}".strip() in rows
+    assert "kernel distance, wavelets, to test" in rows
+    meaning = {True: "the generator's training looked through this network", None: "does not tell"}.get(known)
+    assert (mark in rows) == bool(meaning)
+    assert not meaning or meaning in rows[mark]
+
+
+def test_turned_tiles_are_further_away_where_images_have_a_direction() -> None:
+    rng = np.random.default_rng(0)
+    space = Space("wavelets", load_extractor("wavelets", num_bands=1), (0,), None)
+    far = {}
+    for name, shape in (("rows", (64, 1)), ("grain", (64, 64))):
+        features = PairFeatures([space], np.arange(16))
+        for number in range(16):
+            image = (128 + rng.normal(0, 20, (1, *shape)) + np.zeros((1, 64, 64))).astype(np.uint8)
+            block = Block(image, image, np.zeros((64, 64), np.uint8))
+            features.add([Tile(number, Window(0, 64 * number, 64, 64), number, block)])
+        found = compare_in_space(
+            space, "test", features.real, features.synthetic, in_training=None, turned=features.turned, seed=0
+        )
+        assert found.kid.real.value is not None
+        assert found.kid.turned.value is not None
+        far[name] = found.kid.turned.value, abs(found.kid.real.value)
+    assert far["rows"][0] > 20 * far["rows"][1]
+    assert far["grain"][0] < 20 * far["grain"][1]
 
 
 def test_memorisation_shows_the_closest_pairs(case: Case) -> None:

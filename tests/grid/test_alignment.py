@@ -7,11 +7,23 @@ import pytest
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import GridError
-from geosynth.grid import absolute_origin, ground_sampling_distance, offset_in
-from strategies import few, geoboxes
+from geosynth.errors import GridError, SettingsError
+from geosynth.grid import (
+    BlockPlan,
+    Window,
+    absolute_origin,
+    block_plan,
+    crop,
+    differing_pixel_size,
+    ground_sampling_distance,
+    offset_in,
+    parse_crs,
+)
+from geosynth.grid.alignment import is_nowhere, meant, same_area
+from strategies import few, geoboxes, windows
 
 steps = st.integers(-300_000, 300_000)
 
@@ -107,3 +119,96 @@ def test_the_same_crs_under_another_name(crs: tuple[str | None, str | None]) -> 
 )
 def test_the_ground_sampling_distance_is_in_metres(transform: Affine, crs: str | None, metres: float | None) -> None:
     assert ground_sampling_distance(GeoBox((4, 4), transform, crs)) == (pytest.approx(metres) if metres else None)
+
+
+@pytest.mark.parametrize(
+    ("size", "plain"),
+    [
+        (0.600000000599999, 0.6),
+        (0.5999999999, 0.6),
+        (30.0000001, 30),
+        (0.60000001, 0.60000001),  # 17 in a thousand million: more than rounding
+        (1 / 3, 1 / 3),
+        (0.1234567, 0.1234567),
+    ],
+)
+def test_the_size_of_pixels_is_what_was_meant(size: float, plain: float) -> None:
+    assert meant(size) == plain
+
+
+@pytest.mark.parametrize(
+    ("crs", "size", "metres", "found"),
+    [
+        ("EPSG:26917", 0.629, 0.6, None),
+        ("EPSG:26917", 0.631, 0.6, 0.631),
+        ("EPSG:26917", 0.571, 0.6, None),
+        ("EPSG:26917", 0.569, 0.6, 0.569),
+        ("EPSG:26917", 0.3, None, None),
+        ("EPSG:4326", 0.3, 0.6, None),
+        (None, 0.3, 0.6, None),
+    ],
+)
+def test_pixel_sizes_differ_by_more_than_a_twentieth(
+    crs: str | None, size: float, metres: float | None, found: float | None
+) -> None:
+    assert differing_pixel_size(GeoBox((4, 4), Affine.scale(size, -size), crs), metres) == found
+
+
+def test_a_grid_is_nowhere_without_a_crs_and_a_place() -> None:
+    assert is_nowhere(GeoBox((4, 4), Affine.identity(), None))
+    assert not is_nowhere(GeoBox((4, 4), Affine.translation(1, 0), None))
+    assert not is_nowhere(GeoBox((4, 4), Affine.identity(), "EPSG:26917"))
+
+
+@few
+@given(geoboxes(), windows())
+def test_a_crop_has_the_pixels_of_its_window(geobox: GeoBox, window: Window) -> None:
+    part = crop(geobox, window)
+    assert (part.shape, part.crs) == ((window.height, window.width), geobox.crs)
+    row, column = offset_in(geobox, part)
+    assert (row, column) == (window.row, window.column)
+
+
+def test_blocks_of_a_grid_lie_on_its_absolute_positions() -> None:
+    geobox = GeoBox((40, 70), Affine(0.5, 0, 100, 0, -0.5, 30), "EPSG:26917")
+    assert block_plan(geobox, 32) == BlockPlan(height=40, width=70, origin=(-60, 200), size=32)
+
+
+def test_a_crs_is_found_or_refused_in_one_line() -> None:
+    assert parse_crs("EPSG:26917") == GeoBox((1, 1), Affine.identity(), "EPSG:26917").crs
+    with pytest.raises(SettingsError, match=r"^CRS EPSG:0: not known; EPSG:26917 would be$"):
+        parse_crs("EPSG:0")
+
+
+def test_grids_that_differ_by_a_pixel_of_the_larger_ones_cover_the_same_area() -> None:
+    grid = GeoBox((20, 40), Affine(1, 0, 500, 0, -1, 900), "EPSG:26917")
+
+    def other(left: float = 0, top: float = 0, right: float = 40, bottom: float = 20, size: float = 1) -> GeoBox:
+        shape = round((bottom - top) / size), round((right - left) / size)
+        return GeoBox(shape, Affine(size, 0, 500 + left, 0, -size, 900 - top), "EPSG:26917")
+
+    for same in (grid, other(size=2), other(size=0.5), other(left=1), other(bottom=19), other(right=44, size=4)):
+        assert same_area(grid, same)
+    for edge in ({"left": -2}, {"left": 2}, {"top": -2}, {"top": 2}, {"right": 42}, {"right": 38}, {"bottom": 22}):
+        assert not same_area(grid, other(**edge))
+        assert not same_area(other(**edge), grid)
+    assert not same_area(grid, other(right=46, size=2))
+    assert not same_area(grid, GeoBox(grid.shape, grid.affine, "EPSG:26918"))
+
+
+@pytest.mark.parametrize(
+    ("crs", "name"),
+    [
+        ("EPSG:26918", "EPSG:26918"),
+        (None, "none"),
+        (CRS("+proj=tmerc +lon_0=7 +ellps=GRS80").to_wkt(), 'PROJCRS["unknown"'),
+    ],
+)
+def test_a_message_names_both_crs(crs: str | None, name: str) -> None:
+    outer, inner = (GeoBox((4, 4), Affine.identity(), one) for one in ("EPSG:26917", crs))
+    with pytest.raises(GridError, match="CRS") as caught:
+        offset_in(outer, inner, "tile.tif")
+    shown = str(caught.value)
+    assert shown.startswith(f"tile.tif: CRS {name}")
+    assert " differs from EPSG:26917;" in shown
+    assert len(shown) < 160

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,3 +39,22 @@ def test_edges_inside_the_raster_are_absolute_multiples_of_the_size(plan: BlockP
 def test_touching_blocks_are_those_that_share_pixels(plan: BlockPlan, window: Window) -> None:
     expected = [index for index, block in enumerate(plan) if block.intersection(window)]
     assert plan.touching(window) == expected
+
+
+@few
+@given(plan=PLANS, first=st.integers(-9, 9), step=st.integers(1, 3))
+def test_blocks_are_numbered_as_in_a_list(plan: BlockPlan, first: int, step: int) -> None:
+    blocks = list(plan)
+    assert plan[first::step] == blocks[first::step]
+    assert plan[-len(plan)] == blocks[0]
+    for beyond in (len(plan), -len(plan) - 1):
+        with pytest.raises(IndexError, match=str(beyond)):
+            plan[beyond]
+
+
+@few
+@given(plan=PLANS)
+def test_rows_and_columns_are_those_of_the_blocks(plan: BlockPlan) -> None:
+    blocks = list(plan)
+    assert plan.rows == [(block.row, block.height) for block in blocks if block.column == 0]
+    assert plan.columns == [(block.column, block.width) for block in blocks if block.row == 0]

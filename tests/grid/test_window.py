@@ -39,6 +39,23 @@ def test_buffer_holds_all_pixels_within_reach(window: Window, reach: int) -> Non
     assert pixels(window.buffer(reach)) == near
 
 
+@few
+@given(st.lists(windows(), min_size=1, max_size=5))
+def test_around_begins_and_ends_with_the_outermost_pixels(some: list[Window]) -> None:
+    rows, columns = zip(*set().union(*map(pixels, some)), strict=True)
+    around = Window.around(some)
+    assert (around.row, around.bottom - 1, around.column, around.right - 1) == (
+        min(rows),
+        max(rows),
+        min(columns),
+        max(columns),
+    )
+
+
+def test_a_window_is_told_by_its_first_and_last_pixels() -> None:
+    assert str(Window(-2, 3, 4, 1)) == "rows -2-1, columns 3-3"
+
+
 @pytest.mark.parametrize(("height", "width"), [(0, 4), (4, 0), (-1, 3)])
 def test_a_window_without_pixels_is_refused(height: int, width: int) -> None:
     with pytest.raises(GridError, match=f"{height} x {width}"):

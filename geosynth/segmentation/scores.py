@@ -15,6 +15,9 @@ from geosynth.errors import DataError
 from geosynth.estimate import Estimate, Floats, draw_places, estimate_from_percentiles
 from geosynth.files import write_whole
 
+Counts = tuple[tuple[int, ...], ...]
+"""A confusion matrix as plain values."""
+
 _NUM_DRAWS = 2000
 
 
@@ -55,22 +58,35 @@ class Confusion:
         """
         return float(mean_iou(self.matrix.astype(np.float64)))
 
+    def to_values(self) -> Counts:
+        """The matrix as plain values."""
+        return tuple(map(tuple, self.matrix.tolist()))
+
     def accuracy(self) -> float:
         """Share of pixels whose class is right; NaN if there is no pixel."""
         total = int(self.matrix.sum())
         return float(np.trace(self.matrix)) / total if total else float("nan")
 
 
-def miou_estimate(places: Sequence[Confusion], seed: int = 0) -> Estimate:
+def miou_estimate(models: Sequence[npt.ArrayLike], baselines: Sequence[npt.ArrayLike] = (), seed: int = 0) -> Estimate:
     """The mean IoU of all pixels, and its 95 % interval by a percentile bootstrap over independent places.
 
     Args:
-        places: one count for each place. Fewer than three make no interval.
+        models: of each model the counts at each place (places, classes, classes), see `Confusion.matrix`, tested on the
+            same places. The estimate is the mean of their mean IoUs. Fewer than three places make no interval.
+        baselines: of as many other models, tested on the same places: the estimate is how much less these reach, drawn
+            place by place together.
         seed: of the 2,000 draws.
     """
-    matrices = np.stack([place.matrix for place in places]).astype(np.float64)
-    weights = draw_places(len(places), seed, _NUM_DRAWS)
-    return estimate_from_percentiles(mean_iou(np.tensordot(weights, matrices, axes=1)), len(places))
+    num_places = len(np.asarray(models[0]))
+    weights = draw_places(num_places, seed, _NUM_DRAWS)
+
+    def drawn(counts: Sequence[npt.ArrayLike]) -> Floats:
+        matrices = np.asarray(counts, dtype=np.float64)
+        means: Floats = mean_iou(np.einsum("dp,mpij->mdij", weights, matrices)).mean(axis=0)
+        return means
+
+    return estimate_from_percentiles(drawn(models) - (drawn(baselines) if baselines else 0.0), num_places)
 
 
 def iou(matrices: Floats) -> Floats:
@@ -106,8 +122,10 @@ class SegmentReport(BaseModel):
     """Intersection over union by class name; None where a class is neither true nor predicted in the test."""
     accuracy: float
     """Share of test pixels whose class is right."""
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: Counts
     """Numbers of test pixels: a row for each true class, a column for each predicted one, in the legend's order."""
+    place_confusions: tuple[Counts, ...] = ()
+    """The same for each test place; none in reports of before they were kept."""
     real_tiles: int
     """Real tiles that were trained on."""
     synthetic_tiles: int

@@ -125,7 +125,7 @@ def segment(
         # The file is what is tested: its weights are rounded.
         places = _test(load_segmenter(model_path, "auto"), opened)
         total = sum(places, Confusion(card.legend.num_classes))
-        miou = miou_estimate(places, settings.seed)
+        miou = miou_estimate([[place.matrix for place in places]], seed=settings.seed)
         report = SegmentReport(
             miou=total.miou(),
             miou_low=miou.low,
@@ -136,7 +136,8 @@ def segment(
                 for name, iou in zip(card.legend.names, total.iou().tolist(), strict=True)
             },
             accuracy=total.accuracy(),
-            confusion=tuple(map(tuple, total.matrix.tolist())),
+            confusion=total.to_values(),
+            place_confusions=tuple(place.to_values() for place in places),
             real_tiles=opened.num_real,
             synthetic_tiles=len(opened.train) - opened.num_real,
             coarse_tiles=len(opened.coarse or ()),

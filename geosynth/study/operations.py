@@ -25,6 +25,7 @@ from geosynth.raster.read import Array
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
+from geosynth.segmentation.scores import Counts
 from geosynth.segmentation.segment import segment
 from geosynth.study.plan import LOOK
 from geosynth.training.train import train
@@ -44,6 +45,8 @@ class Score(BaseModel):
     """Of each class; None where it neither occurs nor is predicted."""
     accuracy: float | None = None
     """Share of the test pixels that are right; None in results of before it was kept."""
+    place_confusions: tuple[Counts, ...] = ()
+    """Of each test place, see `SegmentReport`; none in results of before they were kept."""
     num_real: int
     """Tiles that it was trained on."""
     num_synthetic: int
@@ -161,6 +164,7 @@ class Operations:
             miou=report.miou,
             class_iou=report.class_iou,
             accuracy=report.accuracy,
+            place_confusions=report.place_confusions,
             num_real=report.real_tiles,
             num_synthetic=report.synthetic_tiles,
             num_test=report.test_tiles,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from geosynth.estimate import Estimate, mean_over_seeds
+from geosynth.segmentation.scores import miou_estimate
 from geosynth.study.operations import CellResult
 from geosynth.study.plan import Condition, Contrast
 
@@ -42,6 +43,8 @@ class Row(_Part):
     synthetic_tiles: int
     miou: SeedMean
     """On the real test tiles, 0..1."""
+    over_places: Estimate | None = None
+    """The same, with the interval of draws of the test places; None where cells did not keep them apart."""
     accuracy: SeedMean | None = None
     """Share of the test pixels that are right; None where it was not kept."""
     class_iou: dict[str, float | None]
@@ -60,6 +63,8 @@ class Difference(_Part):
     baseline: str
     baseline_x: float
     miou: SeedMean
+    over_places: Estimate | None = None
+    """As of a row; places are drawn for both together."""
 
 
 class Missing(_Part):
@@ -135,6 +140,7 @@ def _row(arm: str, x: float, cells: Sequence[CellRow]) -> Row:
         real_tiles=results[0].num_real,
         synthetic_tiles=results[0].num_synthetic,
         miou=mean_over_seeds([result.miou for result in results]),
+        over_places=_over_places(results),
         accuracy=mean_over_seeds(accurate) if accurate else None,
         class_iou={name: _mean_known([one.class_iou[name] for one in results]) for name in results[0].class_iou},
         frechet={
@@ -144,6 +150,12 @@ def _row(arm: str, x: float, cells: Sequence[CellRow]) -> Row:
     )
 
 
+def _over_places(results: Sequence[CellResult], baselines: Sequence[CellResult] = ()) -> Estimate | None:
+    """Of cells of equal arm and setting; None if one of them does not say how it did at each place."""
+    models, others = ([one.place_confusions for one in side] for side in (results, baselines))
+    return miou_estimate(models, others) if all(models) and all(others) else None
+
+
 def _mean_known(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return mean_over_seeds(known).value if known else None
@@ -151,16 +163,16 @@ def _mean_known(values: Sequence[float | None]) -> float | None:
 
 def tabulate_differences(cells: Sequence[CellRow], contrasts: Sequence[Contrast]) -> tuple[Difference, ...]:
     """Paired by seed; contrasts of which no seed has both sides are left out."""
-    miou: dict[tuple[Condition, int], float] = {
-        (Condition(cell.arm, cell.x), cell.seed): cell.result.miou for cell in cells
+    results: dict[tuple[Condition, int], CellResult] = {
+        (Condition(cell.arm, cell.x), cell.seed): cell.result for cell in cells
     }
     seeds = sorted({cell.seed for cell in cells})
     found = []
     for contrast in contrasts:
         pairs = [
-            miou[contrast.condition, seed] - miou[contrast.baseline, seed]
+            (results[contrast.condition, seed], results[contrast.baseline, seed])
             for seed in seeds
-            if (contrast.condition, seed) in miou and (contrast.baseline, seed) in miou
+            if (contrast.condition, seed) in results and (contrast.baseline, seed) in results
         ]
         if pairs:
             found.append(
@@ -169,7 +181,8 @@ def tabulate_differences(cells: Sequence[CellRow], contrasts: Sequence[Contrast]
                     x=contrast.condition.x,
                     baseline=contrast.baseline.arm,
                     baseline_x=contrast.baseline.x,
-                    miou=mean_over_seeds(pairs),
+                    miou=mean_over_seeds([one.miou - other.miou for one, other in pairs]),
+                    over_places=_over_places(*zip(*pairs, strict=True)),
                 )
             )
     return tuple(found)

@@ -238,7 +238,8 @@ def _of_given(store: Store, settings: StudySettings, given: GivenGenerator, card
 def _notes(settings: StudySettings, tiles: int, is_given: bool) -> tuple[str, ...]:
     notes = [
         f"{settings.seeds} seeds: each draws tiles, weights and images anew; the test tiles are the same for all, so"
-        " the intervals say nothing of other areas.",
+        " the intervals over seeds say nothing of other areas. Those over places say how far the means rest on which"
+        " clusters of touching test scenes there are; fewer than three make none.",
         f"Every segmenter takes {settings.segment.steps} steps of {settings.segment.batch_size} tiles, whatever it is"
         " trained on.",
     ]

@@ -29,9 +29,15 @@ def means_of(report: StudyReport) -> pd.DataFrame:
         means = [row.miou, *(row.frechet.get(name, Estimate()) for name in spaces)]
         means += [row.diversity or Estimate()] if spaces else []
         means.append(row.accuracy or Estimate())
+        means += [row.over_places or Estimate()] if _has_places(report) else []
         rows.append([row.arm, row.x, row.real_tiles, row.synthetic_tiles, row.miou.n, *means])
     measured = [*(f"frechet {name}" for name in spaces), "diversity"] if spaces else []
-    return pd.DataFrame(rows, columns=[*head, "mIoU", *measured, "accuracy"])
+    last = ["mIoU over places"] if _has_places(report) else []
+    return pd.DataFrame(rows, columns=[*head, "mIoU", *measured, "accuracy", *last])
+
+
+def _has_places(report: StudyReport) -> bool:
+    return any(row.over_places for row in report.rows)
 
 
 def to_csv(report: StudyReport) -> str:
@@ -55,9 +61,11 @@ def tables_of(report: StudyReport) -> dict[str, pd.DataFrame]:
     means = means_of(report).rename(columns=lambda name: names.get(name, name.replace("frechet ", "Frechet, ")))
     differences = [
         (one.arm, one.x, one.baseline, one.baseline_x, one.miou.n, points(one.miou), verdict(one.miou))
+        + ((points(one.over_places or Estimate()),) if _has_places(report) else ())
         for one in report.differences
     ]
     head = ["arm", x_name, "minus", f"at {x_name}", "n", "points", "verdict"]
+    head += ["points over places"] if _has_places(report) else []
     tables = {
         "Means over seeds": means,
         "Differences, mIoU points, paired by seed": pd.DataFrame(differences, columns=head),
@@ -121,5 +129,6 @@ def header(report: StudyReport) -> list[str]:
     tested = "" if report.test_tiles is None else f"; tested on {report.test_tiles} real tiles"
     return [
         f"Data: {report.data} ({report.digest[:12]}){tested}. Generator: {report.generator}. {report.software}.",
-        "Brackets: 95 % t intervals over seeds. mIoU is that of real test tiles.",
+        "Brackets: 95 % t intervals over seeds; over places: the same mean, with the interval of draws of test"
+        " places. mIoU is that of real test tiles.",
     ]

@@ -72,19 +72,35 @@ def place_of(share, pixels=1000):
     return counted
 
 
+def counts_of(*shares):
+    return [place_of(share).matrix for share in shares]
+
+
 def test_few_places_make_no_interval():
-    few = miou_estimate([place_of(0.5), place_of(0.9)])
+    few = miou_estimate([counts_of(0.5, 0.9)])
     assert few.value == pytest.approx((place_of(0.5) + place_of(0.9)).miou())
     assert (few.low, few.high, few.n) == (None, None, 2)
-    enough = miou_estimate([place_of(0.5), place_of(0.9), place_of(0.7)])
+    enough = miou_estimate([counts_of(0.5, 0.9, 0.7)])
     assert None not in (enough.low, enough.high)
 
 
 def test_equal_places_leave_no_doubt_and_the_seed_decides():
-    found = miou_estimate([place_of(0.8)] * 5)
+    found = miou_estimate([counts_of(*[0.8] * 5)])
     assert found.low == found.high == pytest.approx(place_of(0.8).miou())
-    places = [place_of(share) for share in np.linspace(0.5, 0.9, 8)]
-    assert miou_estimate(places, seed=1) == miou_estimate(places, seed=1) != miou_estimate(places, seed=2)
+    places = counts_of(*np.linspace(0.5, 0.9, 8))
+    assert miou_estimate([places], seed=1) == miou_estimate([places], seed=1) != miou_estimate([places], seed=2)
+
+
+def test_models_are_averaged_and_differences_drawn_place_by_place():
+    good, poor = (counts_of(*np.linspace(0.5, 0.9, 8) + more) for more in (0.05, 0.0))
+    both = miou_estimate([good, poor])
+    assert both.value == pytest.approx((miou_estimate([good]).value + miou_estimate([poor]).value) / 2)
+    more = miou_estimate([good], [poor])
+    assert more.value == pytest.approx(miou_estimate([good]).value - miou_estimate([poor]).value)
+    # Places differ by far more than the models do, which differ about equally everywhere.
+    assert 0 < more.low < more.high < 0.1 < miou_estimate([good]).high - miou_estimate([good]).low
+    same = miou_estimate([good, poor], [poor, good])
+    assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
@@ -92,6 +108,6 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     truth = place_of(0.7, 10**6).miou()  # places of a Beta(7, 3): 0.7 on average
     hits = 0
     for _ in range(120):
-        found = miou_estimate([place_of(share) for share in rng.beta(7, 3, 25)])
+        found = miou_estimate([counts_of(*rng.beta(7, 3, 25))])
         hits += found.low <= truth <= found.high
     assert 0.88 <= hits / 120 <= 0.99

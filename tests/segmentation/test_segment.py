@@ -46,6 +46,8 @@ def test_it_learns_and_says_how_well(segment_store, trained):
     expected = jaccard_score(np.ravel(truth), np.ravel(guess), average=None)
     np.testing.assert_allclose(list(report.class_iou.values()), expected, atol=0.002)  # batches of other sizes
     assert np.sum(report.confusion) == 3 * 64 * 64
+    assert len(report.place_confusions) == 3
+    np.testing.assert_array_equal(np.sum(report.place_confusions, axis=0), report.confusion)
 
 
 def test_the_same_seed_gives_the_same_file(segment_store, tmp_path):

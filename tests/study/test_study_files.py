@@ -13,7 +13,8 @@ from studies import AUGMENT, DIVERSITY, REPLACE
 
 from geosynth.estimate import mean_over_seeds
 from geosynth.study.figures import figures_of
-from geosynth.study.report import Missing, StudyReport
+from geosynth.study.plan import contrasts
+from geosynth.study.report import Missing, StudyReport, tabulate_differences, tabulate_rows
 from geosynth.study.run import do
 from geosynth.study.study import Study
 from geosynth.study.tables import points, to_csv, to_html, to_markdown, verdict
@@ -84,6 +85,34 @@ def test_names_of_fields_stay_so_that_old_results_can_be_read(folders):
     assert (
         "| synthetic | 2 | 0 | 4 | 2 | 0.350 [-0.285, 0.985] | 3.000 [3.000, 3.000] | 1.500 [1.500, 1.500] |" in table
     )
+
+
+def test_differences_have_an_interval_over_places_where_cells_kept_them_apart(folders):
+    report = StudyReport.model_validate_json((folders / "augment" / "results.json").read_text())
+    assert "over places |" not in to_markdown(report)
+    # Of each of three places as much is right as of the others, more of it with ordinary augmentation.
+    cells = []
+    for cell in report.cells:
+        right = 60 + 20 * ("ordinary" in cell.arm) + cell.seed
+        counts = tuple(((right, 100 - right), (100 - right, right)) for _ in range(3))
+        cells.append(cell.model_copy(update={"result": cell.result.model_copy(update={"place_confusions": counts})}))
+    rows, differences = tabulate_rows(cells), tabulate_differences(cells, contrasts(AUGMENT))
+    expected = {right: right / (200 - right) for right in (60, 61, 80, 81)}
+    for row in rows:
+        first = 60 + 20 * ("ordinary" in row.arm)
+        assert row.over_places.value == pytest.approx((expected[first] + expected[first + 1]) / 2)
+        assert row.over_places.low == pytest.approx(row.over_places.high)
+    gains = {(one.arm, one.baseline): one.over_places.value for one in differences}
+    assert gains["real + ordinary", "real"] == pytest.approx(
+        (expected[80] + expected[81] - expected[60] - expected[61]) / 2
+    )
+    assert gains["real + synthetic", "real"] == 0
+    shown = to_markdown(report.model_copy(update={"rows": rows, "differences": differences}))
+    assert "| accuracy | mIoU over places |" in shown
+    assert "| verdict | points over places |" in shown
+    assert "| +24.0 [+24.0, +24.0] |" in shown
+    alone = cells[0].model_copy(update={"result": report.cells[0].result})  # made before they were kept
+    assert tabulate_rows([alone, *cells[1:]])[0].over_places is None
 
 
 def test_hostile_names_are_escaped(folders):

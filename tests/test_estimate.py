@@ -188,7 +188,14 @@ def test_it_is_shown_with_its_interval_and_comes_back_from_json() -> None:
     assert f"{nothing:.3f}" == "-"
     for one in (whole, bare, nothing):
         assert Estimate.model_validate_json(one.model_dump_json()) == one
+    assert [str(Estimate(value=1, low=low, high=high)) for low, high in ((0.5, None), (None, 2))] == ["1", "1"]
     undefined = Estimate(value=float("nan"), low=-np.inf, high=np.float64(3))
     assert undefined == Estimate(high=3)
     # reports of earlier versions did not say on how many places an interval rests
     assert Estimate.model_validate({"value": 1, "low": None, "high": None}) == Estimate(value=1)
+
+
+def test_other_units_are_those_of_all_numbers() -> None:
+    assert Estimate(value=0.5, low=0.25, high=1, n=9).times(100) == Estimate(value=50, low=25, high=100, n=9)
+    assert Estimate(value=0, n=2).times(3) == Estimate(value=0, n=2)
+    assert Estimate().times(3) == Estimate()

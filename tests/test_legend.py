@@ -40,12 +40,29 @@ def mixed_list(data: st.DataObject, codes: st.SearchStrategy[int]) -> list[int]:
     return data.draw(st.lists(codes, max_size=30))
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
 def test_codes_outside_the_dtype_of_the_raster(dtype: str) -> None:
-    legend = Legend.from_values(
-        {"name": "wide", "classes": [{"code": c, "name": str(c)} for c in (-70000, 70000, 7, -1)]}
-    )
-    assert legend.encode(np.array([7, 0, 100, 112], dtype=dtype)).tolist() == [2, 4, 4, 4]
+    codes = (-70000, 70000, 7, -1, 256, 65536, 0)
+    legend = Legend.from_values({"name": "wide", "classes": [{"code": c, "name": str(c)} for c in codes]})
+    assert legend.encode(np.array([7, 0, 100, 112], dtype=dtype)).tolist() == [2, 6, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("classes", "nodata", "code"), [([1], [0, 15], 15), ([1, 254], [], 255), ([255, 254, [7, 253]], [], 252)]
+)
+def test_new_files_have_the_last_or_the_largest_free_code_where_there_is_no_class(
+    classes: list[int | list[int]], nodata: list[int], code: int
+) -> None:
+    entries = [{"code": codes, "name": str(codes)} for codes in classes]
+    assert Legend.from_values({"name": "own", "classes": entries, "nodata": nodata}).nodata_code == code
+
+
+def test_values_that_are_no_legend_are_one_line() -> None:
+    twice = [{"code": 1, "name": "a"}, {"code": 1, "name": "b"}]
+    for classes, line in ((twice, "legend: code 1 appears more than once"), ([{}], "legend: classes.0.code: Field")):
+        with pytest.raises(LegendError) as caught:
+            Legend.from_values({"name": "own", "classes": classes})
+        assert str(caught.value).startswith(line)
 
 
 def test_the_largest_unsigned_code_is_not_minus_one() -> None:

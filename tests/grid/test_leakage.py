@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import shapely
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geosynth.errors import SettingsError
-from geosynth.grid import Window
+from geosynth.grid import Window, leakage
 from geosynth.grid.leakage import Places, find_leaks
 from strategies import few, windows
 
@@ -27,6 +29,14 @@ def gap(one: Window, other: Window) -> float:
     return float(np.hypot(down, across))
 
 
+@pytest.fixture(scope="module", params=[4, 256])
+def batch(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leakage, "_BATCH", request.param)
+        yield
+
+
+@pytest.mark.usefixtures("batch")
 @few
 @given(places, places, st.integers(0, 60))
 def test_pairs_are_counted_as_all_distances_say(first: list[Window], second: list[Window], distance: int) -> None:
@@ -40,7 +50,8 @@ def test_pairs_are_counted_as_all_distances_say(first: list[Window], second: lis
     for one, other, apart in leak.examples:
         assert apart == pytest.approx(gaps[int(one[1:]), int(other[1:])])
         assert leaks[int(one[1:]), int(other[1:])]
-    assert bool(leak.examples) == leaks.any()
+    nearest = np.sort(gaps.min(axis=1)[leaks.any(axis=1)])[:5]
+    assert [apart for *_, apart in leak.examples] == pytest.approx(nearest)
 
 
 def test_touching_is_a_leak_a_pixel_between_is_none_and_a_rounded_distance_is_kept() -> None:
@@ -60,9 +71,13 @@ def test_each_pair_of_folds_is_measured() -> None:
         (("a", "c"), 30, 0),
         (("b", "c"), 10, 1),
     ]
-    assert "1 pairs" in str(found[0])
-    assert "a0 and b0" in str(found[0])
-    assert "30 apart" in str(found[1])
+    assert [str(leak) for leak in (found[0], find_leaks(folds, 15, "m")[1])] == [
+        "a and b leak: 1 pairs are nearer than 15 or touching, the smallest distance is 10 (as a0 and b0, 10 apart)",
+        "a and c are 30 m apart",
+    ]
+    touching = {"a": folds["a"], "b": as_places([Window(0, 10, 10, 10)], "b")}
+    assert "1 pairs are touching, the smallest distance is 0 px (" in str(find_leaks(touching, unit="px")[0])
+    assert found[0].to_values()["examples"] == (("a0", "b0", 10),)
 
 
 @pytest.mark.parametrize("distance", [-1, float("nan")])
@@ -72,3 +87,5 @@ def test_what_cannot_be_measured(distance: float) -> None:
         find_leaks({"train": one, "test": one}, distance)
     with pytest.raises(SettingsError, match="only train has places"):
         find_leaks({"train": one, "test": Places(np.array([]), [])})
+    with pytest.raises(SettingsError, match="only none has places"):
+        find_leaks({})

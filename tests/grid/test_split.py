@@ -76,6 +76,8 @@ def test_holding_meeting_and_masks_agree(split: SpatialSplit, places: list[Windo
         assert held == split.holds_each(table, fold).tolist()
         assert held == [bool(split.mask(window, fold).all()) for window in places]
         assert all(split.meets(window, fold) for window in places if split.mask(window, fold).any())
+        boxes = [shapely.box(w.column, w.row, w.right, w.bottom) for w in places if split.meets(w, fold)]
+        assert shapely.intersects(split.area(fold), boxes).all()
     for window in places:
         fold = split.fold_of(window)
         assert ([fold] if fold else []) == [name for name in FOLDS if split.holds(window, name)]
@@ -201,7 +203,8 @@ def test_areas_of_another_grid_push_train_and_val_away() -> None:
     away = split.away_from(foreign)
     assert away.area("test") == split.area("test")
     assert away.area("val") == split.area("val")
-    assert 5 <= 20 - away.area("train").bounds[3] <= 8
+    # to x = 60 and y = 20 there are 5 px, two thousandths of them, and one more, in whole pixels
+    assert away.area("train").bounds == (0, 0, 20, 13)
     with pytest.raises(DataError, match="fold val"):
         split.away_from({"test": shapely.box(30, 0, 70, 30)})
 
@@ -226,6 +229,31 @@ def test_shares_that_cannot_be(shares: tuple[float, ...]) -> None:
 def test_settings_that_cannot_be(make: Callable[[], object], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         make()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_folds_share_a_class_that_only_some_scenes_or_blocks_have(seed: int) -> None:
+    """The rare class is in the second and in the last of four clusters of two scenes, or of eight blocks."""
+    places = [Window(30 * (index // 2), 10 * (index % 2), 10, 10) for index in range(8)]
+    rare = [[100, 0], [100, 0], [100, 0], [100, 5], [100, 0], [100, 0], [100, 5], [100, 0]]
+    clusters = SpatialSplit.by_clusters(places, (1, 0, 1), seed, class_pixels=rare)
+    blocks = SpatialSplit.by_blocks(places, 10, (1, 0, 1), seed, class_pixels=rare)
+    for split in (clusters, blocks):
+        assert {split.fold_of(places[3]), split.fold_of(places[6])} == {"train", "test"}
+        assert split.area("train").area == split.area("test").area == 400
+
+
+def test_blocks_without_a_class_are_in_no_fold() -> None:
+    pixels = [[0, 0], [1, 0], [0, 2], [0, 0]]
+    split = SpatialSplit.by_blocks([Window(0, 0, 1, 4)], 1, (1, 0, 1), class_pixels=pixels)
+    assert [split.fold_of(Window(0, column, 1, 1)) is None for column in range(4)] == [True, False, False, True]
+
+
+def test_folds_without_a_place_are_named() -> None:
+    with pytest.raises(DataError, match=r"^none left for fold val, test: there are 1 block\(s\); give that fold"):
+        SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 9)
+    with pytest.raises(DataError, match=r"^none left for fold test: the scenes form 1 separate cluster\(s\)"):
+        SpatialSplit.by_clusters([Window(0, 0, 9, 9)], (1, 0, 1))
 
 
 def test_a_buffer_that_leaves_nothing_is_refused() -> None:

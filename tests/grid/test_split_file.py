@@ -130,6 +130,25 @@ def test_tables_that_are_no_split(tmp_path: Path, values: dict[str, list[str]], 
         SpatialSplit.load(tmp_path / "split.gpkg", GRIDS["north-up"])
 
 
+def test_five_unknown_folds_are_named(tmp_path: Path) -> None:
+    box = shapely.box(*_bounds(GRIDS["north-up"], 0, 0, 9, 9))
+    table = gpd.GeoDataFrame({"fold": [*"gfedcba", "train"]}, geometry=[box] * 8, crs=UTM)
+    table.to_file(tmp_path / "split.gpkg", driver="GPKG")
+    with pytest.raises(DataError, match=r"split\.gpkg: fold a, b, c, d, e; the folds are train, val, test$"):
+        SpatialSplit.load(tmp_path / "split.gpkg", GRIDS["north-up"])
+
+
+@pytest.mark.parametrize(("shared", "said"), [(0.75, False), (1.25, True)])
+def test_polygons_that_overlap_by_a_pixel_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shared: float, *, said: bool
+) -> None:
+    boxes = [shapely.box(*_bounds(GRIDS["north-up"], *box)) for box in ((0, 0, 9, 4), (9 - shared, 3, 20, 12))]
+    gpd.GeoDataFrame({"fold": ["train", "test"]}, geometry=boxes, crs=UTM).to_parquet(tmp_path / "drawn.parquet")
+    split = SpatialSplit.load(tmp_path / "drawn.parquet", GRIDS["north-up"])
+    assert split.buffer == 0
+    assert ("drawn.parquet: polygons of train and test overlap in 1" in caplog.text) == said
+
+
 def test_files_that_are_no_tables_of_polygons(tmp_path: Path) -> None:
     grid = GRIDS["north-up"]
     for name in ("split.parquet", "split.gpkg", "split.geojson"):
@@ -145,8 +164,11 @@ def test_files_that_are_no_tables_of_polygons(tmp_path: Path) -> None:
         SpatialSplit.load(tmp_path / "points.parquet", grid)
     boxes = gpd.GeoDataFrame({"fold": ["train"]}, geometry=[shapely.box(1, 2, 3, 4)])
     boxes.to_parquet(tmp_path / "nowhere.parquet")
-    with pytest.raises(GridError, match="no CRS"):
+    with pytest.raises(GridError, match="its polygons have no CRS"):
         SpatialSplit.load(tmp_path / "nowhere.parquet", grid)
+    boxes.set_crs(UTM).to_parquet(tmp_path / "somewhere.parquet")
+    with pytest.raises(GridError, match="the grid has no CRS"):
+        SpatialSplit.load(tmp_path / "somewhere.parquet", GRIDS["none"])
     with pytest.raises(OutputError, match=r"\.shp.*suffixes"):
         SpatialSplit.by_scenes({"train": [Window(0, 0, 3, 3)]}).save(tmp_path / "split.shp", grid)
 
@@ -168,6 +190,13 @@ def test_grids_of_two_zones_keep_their_folds_apart() -> None:
         assert 200 <= shapely.distance(on_the_ground(train, east), on_the_ground(area, west)) < 230
     assert train.area > 0.8 * first.area("train").area
     assert (val, test) == (second.area("val"), second.area("test"))
+
+
+def test_grids_that_no_projection_joins_part_nothing() -> None:
+    everything = SpatialSplit.by_scenes({"train": [Window(0, 0, 60, 60)], "val": [Window(0, 90, 60, 60)]}, buffer=20)
+    far = GeoBox((300, 300), Affine(1e-4, 0, 9.0, 0, -1e-4, 0.0), "EPSG:4326")  # 90 degrees from the zone's meridian
+    grids = [GRIDS["north-up"], far, GRIDS["none"]]
+    assert part_neighbours(grids, [everything] * 3) == [everything] * 3
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geosynth.grid import BlockPlan, Window
-from strategies import few, windows
+from strategies import few
 
-POSITION = st.integers(-10_000_000, 10_000_000)
-PLANS = st.builds(BlockPlan, st.integers(1, 90), st.integers(1, 90), st.tuples(POSITION, POSITION), st.integers(1, 40))
+POSITION, SIDE = st.integers(-10_000_000, 10_000_000), st.integers(1, 90)
+PLANS = st.builds(BlockPlan, SIDE, SIDE, st.tuples(POSITION, POSITION), st.integers(1, 40))
+
+WINDOWS = st.builds(Window, st.integers(-20, 60), st.integers(-20, 60), st.integers(15, 80), st.integers(15, 80))
 
 
 @few
@@ -35,7 +37,7 @@ def test_edges_inside_the_raster_are_absolute_multiples_of_the_size(plan: BlockP
 
 
 @few
-@given(plan=PLANS, window=windows(reach=100, largest=80))
+@given(plan=PLANS, window=WINDOWS)
 def test_touching_blocks_are_those_that_share_pixels(plan: BlockPlan, window: Window) -> None:
     expected = [index for index, block in enumerate(plan) if block.intersection(window)]
     assert plan.touching(window) == expected

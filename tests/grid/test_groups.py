@@ -68,6 +68,31 @@ def test_the_best_of_few_groups_is_found() -> None:
     assert rank < 0.005
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_no_group_could_move_or_change_places_for_the_better(seed: int) -> None:
+    """By the cost of the docstring."""
+    rng = np.random.default_rng(seed)
+    groups, classes = rng.integers(8, 24), rng.integers(1, 4)
+    pixels = rng.integers(1, 1000, (groups, classes)).astype(float)
+    goal, weights = pixels / pixels.sum(axis=0), np.ones(classes)
+    if classes > 1:
+        goal = np.column_stack([goal, pixels.sum(axis=1) / pixels.sum()])
+        weights = np.append(weights, classes)
+
+    def cost(folds: np.ndarray) -> float:
+        filled = np.array([goal[folds == fold].sum(axis=0) for fold in range(3)])
+        return float((((filled / SHARES[:, None] - 1) ** 2 + 1e6 * (filled < 1e-12)) @ weights).sum())
+
+    found = allocate(pixels, SHARES, seed)
+    others = [np.where(np.arange(groups) == group, fold, found) for group in range(groups) for fold in range(3)]
+    for one in range(groups):
+        for other in range(one):
+            changed = found.copy()
+            changed[[one, other]] = found[[other, one]]
+            others.append(changed)
+    assert cost(found) <= min(map(cost, others)) + 1e-4
+
+
 @few
 @given(st.integers(0, 10_000), st.integers(3, 30), st.integers(1, 4), st.integers(0, 3))
 def test_every_group_has_a_fold_and_no_fold_is_empty(data: int, groups: int, classes: int, seed: int) -> None:

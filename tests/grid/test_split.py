@@ -212,8 +212,19 @@ def test_areas_of_another_grid_push_train_and_val_away() -> None:
 @pytest.mark.parametrize("shares", [(0, 0, 0), (1, -1, 1), (1, 1), (1, 1, 1, 1), (float("nan"), 1, 1)])
 def test_shares_that_cannot_be(shares: tuple[float, ...]) -> None:
     for split in (SpatialSplit.by_clusters, lambda places, shares: SpatialSplit.by_blocks(places, 4, shares)):
-        with pytest.raises(SettingsError, match="shares"):
+        with pytest.raises(SettingsError, match=r"^shares: three numbers from 0 up, for train, val, test; got \("):
             split([Window(0, 0, 1, 1)], shares)
+
+
+def test_what_is_not_said_is_as_the_documentation_has_it() -> None:
+    places = [Window(0, 11 * index, 10, 10) for index in range(40)]
+    shares = (0.7, 0.1, 0.2)
+    assert SpatialSplit.by_clusters(places) == SpatialSplit.by_clusters(places, shares, 0, gap=1, buffer=0)
+    assert SpatialSplit.by_blocks(places, 10) == SpatialSplit.by_blocks(places, 10, shares, 0, buffer=0)
+    areas = {"train": shapely.box(0, 0, 9, 9), "test": shapely.box(9, 0, 18, 9)}
+    assert SpatialSplit.by_polygons(areas) == SpatialSplit.by_polygons(areas, None, buffer=0)
+    assert SpatialSplit.by_scenes({"train": places}) == SpatialSplit.by_scenes({"train": places}, buffer=0)
+    assert SpatialSplit.none().areas == (shapely.MultiPolygon(),) * 3
 
 
 @pytest.mark.parametrize(

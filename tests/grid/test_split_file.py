@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import DataError, GridError, OutputError, SettingsError
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, pixels_within
 from geosynth.grid.split import FOLDS, part_neighbours
-from geosynth.grid.vector import to_coordinates
+from geosynth.grid.vector import check_can_be_read, to_coordinates
 from rasters import UTM, north_up
 from strategies import few
 
@@ -130,6 +130,34 @@ def test_tables_that_are_no_split(tmp_path: Path, values: dict[str, list[str]], 
         SpatialSplit.load(tmp_path / "split.gpkg", GRIDS["north-up"])
 
 
+def test_one_row_may_hold_many_polygons(tmp_path: Path) -> None:
+    boxes = [shapely.box(*_bounds(GRIDS["north-up"], left, 0, left + 5, 5)) for left in (0, 10)]
+    table = gpd.GeoDataFrame({"fold": ["test"]}, geometry=[shapely.MultiPolygon(boxes)], crs=UTM)
+    table.to_parquet(tmp_path / "split.parquet")
+    assert SpatialSplit.load(tmp_path / "split.parquet", GRIDS["north-up"]).area("test").area == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning", "said"),
+    [
+        ("split.json", b'\xef\xbb\xbf \t\r\n{"type": ', None),
+        ("split.fgb", b"fgb\3fgb", None),
+        ("split.fgb", b" fgb\3fgb", "its content is not what its name says"),
+        ("split.json", b'["{"', "its content is not what its name says"),
+        ("split.kml", b"{", "is no vector file that is read here; these end in .parquet, "),
+    ],
+)
+def test_a_file_is_what_its_name_and_its_beginning_say(
+    tmp_path: Path, name: str, beginning: bytes, said: str | None
+) -> None:
+    (tmp_path / name).write_bytes(beginning)
+    if said is None:
+        check_can_be_read(tmp_path / name)
+    else:
+        with pytest.raises(DataError, match=f"{name}: .*{said}"):
+            check_can_be_read(tmp_path / name)
+
+
 def test_five_unknown_folds_are_named(tmp_path: Path) -> None:
     box = shapely.box(*_bounds(GRIDS["north-up"], 0, 0, 9, 9))
     table = gpd.GeoDataFrame({"fold": [*"gfedcba", "train"]}, geometry=[box] * 8, crs=UTM)
@@ -146,7 +174,8 @@ def test_polygons_that_overlap_by_a_pixel_are_told(
     gpd.GeoDataFrame({"fold": ["train", "test"]}, geometry=boxes, crs=UTM).to_parquet(tmp_path / "drawn.parquet")
     split = SpatialSplit.load(tmp_path / "drawn.parquet", GRIDS["north-up"])
     assert split.buffer == 0
-    assert ("drawn.parquet: polygons of train and test overlap in 1" in caplog.text) == said
+    told = "drawn.parquet: polygons of train and test overlap in 1 px, which go to test"
+    assert (told in caplog.text) == said
 
 
 def test_files_that_are_no_tables_of_polygons(tmp_path: Path) -> None:
@@ -230,5 +259,5 @@ def test_a_buffer_is_in_metres_or_in_pixels(text: str | float, pixels: int) -> N
 
 @pytest.mark.parametrize("text", ["far", "-3px", "2.5px", "nanpx", "64pxm", "nan", "-1", "inf", "3 km"])
 def test_a_buffer_that_cannot_be(text: str) -> None:
-    with pytest.raises(SettingsError, match="buffer"):
+    with pytest.raises(SettingsError, match=r"^buffer[ :]"):
         buffer_pixels(text, GRIDS["north-up"])

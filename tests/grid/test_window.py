@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from geosynth.errors import GridError
@@ -19,6 +19,9 @@ def pixels(window: Window | None) -> set[tuple[int, int]]:
 
 @few
 @given(windows(), windows())
+@example(Window(0, 0, 4, 4), Window(1, 4, 2, 3))  # that touch at a side
+@example(Window(0, 0, 4, 4), Window(4, 1, 3, 2))
+@example(Window(0, 0, 4, 4), Window(4, 4, 3, 3))  # and at a corner
 def test_intersection_is_the_common_pixels(first: Window, second: Window) -> None:
     common = pixels(first) & pixels(second)
     assert pixels(first.intersection(second)) == common

@@ -30,6 +30,22 @@ def parse_shares(text: str) -> list[float]:
         raise SettingsError(f"--shares {text}: three numbers are needed, as in 0.7,0.1,0.2") from error
 
 
+def parse_factors(texts: list[str]) -> dict[str, float]:
+    """CLASS=TIMES, each class once."""
+    from geosynth.errors import SettingsError
+
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, factor = text.rpartition("=")
+        try:
+            found[name.strip()] = float(factor)
+        except ValueError:
+            name = ""
+        if not name.strip():
+            raise SettingsError(f"--emphasise {text}: a class and a number are needed, as in roads=3")
+    return found
+
+
 def parse_width(text: str | None) -> float | str | None:
     """Metres, or the name of a column."""
     try:

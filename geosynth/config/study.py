@@ -16,7 +16,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Lambda = Annotated[float, Field(ge=0)]
 Arm = Literal[
-    "real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary", "real + judged synthetic + ordinary"
+    "real",
+    "real + ordinary",
+    "real + synthetic",
+    "real + synthetic + ordinary",
+    "real + judged synthetic + ordinary",
+    "real + emphasised synthetic + ordinary",
 ]
 TransferArm = Literal[
     "source",
@@ -27,10 +32,17 @@ TransferArm = Literal[
     "target + ordinary",
     "adapted + ordinary",
     "judged painted + ordinary",
+    "emphasised painted + ordinary",
 ]
-# Arms with a judge are made where they are asked for.
-ARMS: tuple[Arm, ...] = tuple(arm for arm in get_args(Arm) if "judged" not in arm)
-TRANSFER_ARMS: tuple[TransferArm, ...] = tuple(arm for arm in get_args(TransferArm) if "judged" not in arm)
+
+
+def _usual(arms: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Without those that are made where they are asked for: with a judge, or with rare classes more often."""
+    return tuple(arm for arm in arms if "judged" not in arm and "emphasised" not in arm)
+
+
+ARMS: tuple[Arm, ...] = _usual(get_args(Arm))
+TRANSFER_ARMS: tuple[TransferArm, ...] = _usual(get_args(TransferArm))
 
 # Settings of segmenters, generators and twins that are the study's own to choose.
 _SET_BY_STUDY = {
@@ -135,9 +147,17 @@ class AugmentSettings(StudySettings):
     arms: tuple[Arm, ...] = Field(ARMS, min_length=1)
     """What is compared; "ordinary" is the augmentation that costs nothing.
 
-    "judged": without the synthetic pixels that the segmenter of "real + ordinary" doubts, see `segment`'s judge; not
-    among the default arms.
+    "judged": without the synthetic pixels that the segmenter of "real + ordinary" doubts, see `segment`'s judge;
+    "emphasised": synthetic tiles of recombined labels, see `emphasise`; both are not among the default arms.
     """
+    emphasise: dict[str, float] = Field(default_factory=dict)
+    """For the emphasised arm: how many times as often each class shall come, by its name. As many tiles are drawn, from
+    the places of the other synthetic ones. See `geosynth twin --emphasise`."""
+
+    @model_validator(mode="after")
+    def _check_emphasis(self) -> Self:
+        _check_emphasis(self.arms, self.emphasise)
+        return self
 
 
 class DiversitySettings(StudySettings):
@@ -186,5 +206,19 @@ class TransferSettings(StudySettings):
     look of the target: that of the k tiles, or of the unlabelled imagery where k is 0. "adapted": by a generator that
     was trained on from the given one on the k tiles; only for k > 0. "target": the k tiles alone, in all steps; only
     for k > 0. "ordinary": with augmentation that costs nothing. "judged": without the painted pixels that the segmenter
-    of "source + ordinary" doubts, see `segment`'s judge; not among the default arms.
+    of "source + ordinary" doubts, see `segment`'s judge; "emphasised": painted for recombined labels, see `emphasise`;
+    both are not among the default arms.
     """
+    emphasise: dict[str, float] = Field(default_factory=dict)
+    """For the emphasised arm, as in `AugmentSettings`."""
+
+    @model_validator(mode="after")
+    def _check_emphasis(self) -> Self:
+        _check_emphasis(self.arms, self.emphasise)
+        return self
+
+
+def _check_emphasis(arms: tuple[str, ...], emphasise: dict[str, float]) -> None:
+    """Refuse an emphasised arm without classes, and classes without such an arm."""
+    if any("emphasised" in arm for arm in arms) != bool(emphasise):
+        raise ValueError("the emphasised arm and emphasise, as in {road: 3}, go together; name both or neither")

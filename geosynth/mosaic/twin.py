@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from geosynth.checkpoint import GeneratorModel, ModelCard
 from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
 from geosynth.errors import DataError, SettingsError
 from geosynth.files import refuse_inputs
-from geosynth.grid import block_plan
+from geosynth.grid import Window, block_plan
+from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 from geosynth.mosaic.generate import choose_block_size, engine, painter_for, painting_job, provenance, warn_about_grid
 from geosynth.mosaic.pipeline import Executor, Progress, paint_missing
+from geosynth.raster.read import Array, Mask
 from geosynth.raster.stores.copy import copy_sources, store_names
 from geosynth.raster.stores.in_place import InPlace, open_sources
 from geosynth.raster.stores.painted import FoldLabels, Painted
+from geosynth.raster.stores.recombined import EMPHASIS, recombine
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import check_store_output
 from geosynth.raster.unfinished_image import UnfinishedImage
@@ -29,6 +35,20 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+_JUDGED = 512  # side of what a judge is asked about at once, pixels
+_MARGIN = 64  # that it sees around it
+
+
+class Judge(Protocol):
+    """What says how likely a class is in an image: a `Segmenter`."""
+
+    card: Any
+    sha256: str
+
+    def agreement(self, image: Array, labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """See `Segmenter.agreement`."""
+
+
 @takes(GenerateSettings)
 def twin(
     data: str | Path | PatchSource,
@@ -36,7 +56,12 @@ def twin(
     model: str | Path | GeneratorModel | None = None,
     settings: GenerateSettings | None = None,
     *,
-    folds: Sequence[str] = FOLDS,
+    folds: Sequence[str] | None = None,
+    emphasise: Mapping[str, float] | None = None,
+    tile_size: int = 256,
+    num_tiles: int | None = None,
+    judge: Judge | None = None,
+    agreement: float = 0.05,
     overwrite: bool = False,
     client: Client | None = None,
     scheduler: str | None = None,
@@ -50,12 +75,22 @@ def twin(
     paints for the store's labels. Pixels outside of the folds that are painted have no data. An interrupted call,
     repeated, goes on where it stopped.
 
+    With `emphasise` the labels are recombined: tiles of the real ones, drawn so that rare classes come more often, each
+    painted at a place of its own. Such a twin is nowhere on Earth (it has no CRS), all of it belongs to one fold, and
+    no tile of it stands at the place of a real one. See `raster.stores.recombined`.
+
     Args:
         data: a store, or the path of one, of a folder of stores, or of a YAML file that names files to read in place.
         out: folder of the twin; it appears when it is whole.
         model: a file made by `train`, or one already loaded; None for the embedded default.
         settings: seed, block size, ...
-        folds: whose scenes to paint.
+        folds: whose scenes to paint; None: all, or "train" with `emphasise`, which takes one.
+        emphasise: how many times as often classes shall come, by name, as in {"road": 3}; None: labels as they are.
+        tile_size: of recombined labels, pixels.
+        num_tiles: of recombined labels; None: as many as lie side by side in the fold.
+        judge: a segmenter that was trained on real tiles of the same bands and classes (`load_segmenter`): where it
+            strongly doubts the painted class, the twin has no data. None: all of it counts.
+        agreement: the least probability that the judge must give the class of a pixel.
         overwrite: replace a store at `out`.
         client: a `distributed.Client`, whose workers paint.
         scheduler: the address of a Dask scheduler, whose workers paint.
@@ -67,8 +102,9 @@ def twin(
         `out`.
 
     Raises:
-        SettingsError: if there is no such fold, or the settings cannot be.
-        DataError: if the model paints other bands than the store has, or the folds hold no scene.
+        SettingsError: if there is no such fold or class, or the settings cannot be.
+        DataError: if the model paints other bands than the store has, the folds hold no scene, or their tiles too
+            little of a class.
         LegendError: if the store has a class that the model does not know.
         RasterError, CheckpointError: if the store or the model cannot be read.
         OutputError: if the twin cannot be written; finished blocks are kept.
@@ -78,6 +114,9 @@ def twin(
     for name in ("unknown", "resample", "preview", "stac"):
         if name in settings.model_fields_set and getattr(settings, name) != GenerateSettings.model_fields[name].default:
             raise SettingsError(f"{name}: is of generate; a twin has the labels and the grid of its store")
+    folds = folds or (FOLDS if emphasise is None else ("train",))
+    if emphasise is not None and len(folds) != 1:
+        raise SettingsError(f"emphasise: recombined labels are of one fold, not of {', '.join(folds)}")
     for fold in folds:
         if fold not in FOLDS:
             raise SettingsError(f"no fold {fold!r}; there are: {', '.join(FOLDS)}")
@@ -91,6 +130,17 @@ def twin(
     sources = [source for source in sources if any(source.scenes_in(fold) for fold in folds)]
     if not sources:
         raise DataError(f"{data}: no scene in fold {', '.join(folds)}")
+    tags = {"GEOSYNTH_FOLDS": ",".join(folds)}
+    if judge is not None:
+        tags |= {"GEOSYNTH_JUDGE_SHA256": judge.sha256, "GEOSYNTH_AGREEMENT": f"{agreement:g}"}
+        for source in sources:
+            _check_judge(judge, source)
+    if emphasise is not None:
+        tags[EMPHASIS] = ", ".join(f"{name}={factor:g}" for name, factor in emphasise.items())
+        sources = [
+            recombine(source, emphasise, folds[0], tile_size, num_tiles=num_tiles, seed=settings.seed)
+            for source in sources
+        ]
     with (
         engine(model, settings, client, scheduler, workers) as (loaded, decided, executor),
         contextlib.ExitStack() as stack,
@@ -98,7 +148,9 @@ def twin(
         painted = []
         for source, name in zip(sources, store_names(sources), strict=True):
             place = out.with_name(f"{out.name}.{name}")
-            painted.append(_paint(source, place, loaded, decided, tuple(folds), executor, progress, stack))
+            image, made = _paint(source, place, loaded, decided, tuple(folds), executor, progress, stack)
+            paint = image.read if judge is None else _judged(image.read, source, judge, agreement)
+            painted.append(Painted(source, paint, {**made, **tags}))
         with work.open({"sources": [source.digest() for source in painted]}):
             copy_sources(work, painted, progress=lambda done, total: progress("writing", done, total))
     return out
@@ -133,8 +185,8 @@ def _paint(
     executor: Executor,
     progress: Progress,
     stack: contextlib.ExitStack,
-) -> Painted:
-    """All blocks of one store that hold a part of the folds' scenes; `stack` closes the unfinished image."""
+) -> tuple[UnfinishedImage, dict[str, str]]:
+    """All blocks of one store that hold a part of the folds' scenes, and how they were made; `stack` closes them."""
     bands = model.card.bands
     labels = FoldLabels(source, legend_for(model.card, model.path, source), folds)
     warn_about_grid(source.geobox, model.card.gsd, source.path)
@@ -148,5 +200,42 @@ def _paint(
     blocks = sorted({block for window in windows for block in plan.touching(window)})
     stack.enter_context(image.open(job, total=len(blocks)))
     paint_missing(painter, labels, image, blocks, executor, progress)
-    tags = provenance(painter, source.path, labels.legend, survey)
-    return Painted(source, image.read, {**tags, "GEOSYNTH_FOLDS": ",".join(folds)})
+    return image, provenance(painter, source.path, labels.legend, survey)
+
+
+def _check_judge(judge: Judge, source: PatchSource) -> None:
+    """Refuse one of other bands or classes."""
+    for what, theirs, own in (
+        ("bands", judge.card.bands.names, source.band_names),
+        ("classes", judge.card.legend.names, source.legend.names),
+    ):
+        if tuple(theirs) != tuple(own):
+            raise DataError(
+                f"{source.path}: its {what} ({', '.join(own)}) are not those of the judge ({', '.join(theirs)})"
+            )
+
+
+def _judged(
+    paint: Callable[[Window], tuple[Array, Mask]], source: PatchSource, judge: Judge, agreement: float
+) -> Callable[[Window], tuple[Array, Mask]]:
+    """The same images, without data where a judge finds the class of the source less likely than `agreement`.
+
+    What it says of a pixel does not depend on how windows are cut: it is asked about squares of one lattice.
+    """
+    grid, nothing = Window(0, 0, *source.geobox.shape), source.legend.num_classes
+
+    def painted(window: Window) -> tuple[Array, Mask]:
+        pixels, valid = paint(window)
+        for square in blocks_over([window], _JUDGED):
+            part, seen = square.intersection(window), square.buffer(_MARGIN).intersection(grid)
+            assert part is not None
+            assert seen is not None
+            inside = part.shift(-window.row, -window.column).slices
+            if valid[inside].any():
+                image, known = paint(seen)
+                labels = np.where(known, source.read_labels(seen), np.uint8(nothing))
+                doubtful = judge.agreement(image[np.newaxis], labels[np.newaxis])[0] < agreement
+                valid[inside] &= ~doubtful[part.shift(-seen.row, -seen.column).slices]
+        return pixels, valid
+
+    return painted

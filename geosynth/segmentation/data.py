@@ -20,6 +20,7 @@ from geosynth.grid.groups import touching_groups
 from geosynth.models.super_resolution import CoarseShares, estimate_shares
 from geosynth.patches.module import check_alike, check_fits
 from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.recombined import is_recombined
 from geosynth.raster.stores.source import PatchSource, check_twin
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.segmenter import Segmenter
@@ -210,9 +211,13 @@ def open_data(
     seed = settings.seed if settings.subset_seed is None else settings.subset_seed
     if synthetic is None and settings.synthetic_tiles != 0:
         raise SettingsError("synthetic tiles need a twin: a store that `geosynth twin` made of the same data")
-    chosen = mixture(views, settings.real_tiles, settings.synthetic_tiles, pool=settings.pool_tiles, seed=seed)
     found = [] if synthetic is None else _open(synthetic)
-    twins = [_twin_of(source, found, train_fold) for source in sources] if found else []
+    if found and all(map(is_recombined, found)):
+        check_alike([*sources, *found])
+        twins, chosen = found, _beside(views, train_views(found, settings, train_fold), settings, seed)
+    else:
+        twins = [_twin_of(source, found, train_fold) for source in sources] if found else []
+        chosen = mixture(views, settings.real_tiles, settings.synthetic_tiles, pool=settings.pool_tiles, seed=seed)
     places = [*_places(sources, chosen.real), *_places(twins, chosen.synthetic)]
     train = TileSet(places, len(chosen.real), judge, settings.agreement)
     coarse = None
@@ -234,6 +239,17 @@ def open_data(
     ]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return SegmentData(sources, train, len(chosen.real), coarse, test, _clusters(tests), digest)
+
+
+def _beside(real: Sequence[TileView], recombined: Sequence[TileView], settings: SegmentSettings, seed: int) -> Mixture:
+    """As `mixture` for tiles of recombined labels, which stand at the places of no real ones: each of its own views."""
+    chosen = Mixture((), (), ())
+    if settings.real_tiles != 0:
+        chosen = mixture(real, settings.real_tiles, pool=settings.pool_tiles, seed=seed)
+    if settings.synthetic_tiles != 0:
+        found = mixture(recombined, 0, settings.synthetic_tiles, seed=seed)
+        chosen = Mixture(chosen.real, found.synthetic, chosen.others)
+    return chosen
 
 
 def train_views(sources: Sequence[PatchSource], settings: SegmentSettings, fold: str = "train") -> list[TileView]:

@@ -20,6 +20,7 @@ from geosynth.study.plan import (
     AdaptedGenerator,
     Artifact,
     CellRecipe,
+    EmphasisedTwin,
     Generator,
     GivenGenerator,
     LookedGenerator,
@@ -196,10 +197,16 @@ class Artifacts:
         out = self.path_of(artifact)
 
         def make() -> None:
-            model = self._generator(artifact.generator)
-            self.operations.twin(
-                source_for_twin(artifact, Store(self.data)), out, model, artifact.generate, artifact.fold, _silent
-            )
+            model, source = self._generator(artifact.generator), source_for_twin(artifact, Store(self.data))
+            recombined: dict[str, Any] = {}
+            if isinstance(artifact, EmphasisedTwin):
+                assert artifact.tiles is not None
+                recombined = {
+                    "emphasise": dict(artifact.emphasise),
+                    "tile_size": artifact.tiles.tile_size,
+                    "num_tiles": artifact.tiles.synthetic_tiles,
+                }
+            self.operations.twin(source, out, model, artifact.generate, artifact.fold, _silent, **recombined)
 
         self._make_once(artifact, out, make)
         return out

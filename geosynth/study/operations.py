@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -105,9 +105,16 @@ class Operations:
         return model
 
     def twin(
-        self, source: PatchSource, out: Path, model: Path, settings: GenerateSettings, fold: str, progress: Progress
+        self,
+        source: PatchSource,
+        out: Path,
+        model: Path,
+        settings: GenerateSettings,
+        fold: str,
+        progress: Progress,
+        **recombined: Any,
     ) -> None:
-        """Synthetic imagery for a fold."""
+        """Synthetic imagery for a fold, or for labels recombined of it, see `mosaic.twin.twin`."""
         twin(
             source,
             out,
@@ -115,6 +122,7 @@ class Operations:
             settings,
             folds=[fold],
             progress=lambda stage, done, total: progress(done, total) if stage == "painting" else None,
+            **recombined,
         )
 
     def look(self, source: PatchSource, out: Path, model: Path, fold: str, tile_size: int, labelled: bool) -> None:

@@ -74,7 +74,8 @@ class AdaptedGenerator(TrainedGenerator):
     init: GivenGenerator
 
 
-Generator = GivenGenerator | TrainedGenerator | LookedGenerator
+# A field tells only what its type names: so each kind is named, not its parent alone.
+Generator = GivenGenerator | AdaptedGenerator | TrainedGenerator | LookedGenerator
 
 
 class Twin(_Artifact):
@@ -89,6 +90,16 @@ class Twin(_Artifact):
     """The segmenter whose synthetic tiles are all that is painted of the fold; None for the whole fold."""
 
 
+class EmphasisedTwin(Twin):
+    """A twin of recombined labels: of as many tiles, drawn from the same places."""
+
+    emphasise: tuple[tuple[str, float], ...]
+    """How many times as often each class shall come."""
+
+
+AnyTwin = EmphasisedTwin | Twin
+
+
 class Recipe(_Artifact):
     """What a cell's result is made of: one segmenter and, if asked for, distances of the images it learned from."""
 
@@ -96,7 +107,7 @@ class Recipe(_Artifact):
     """Its seed, numbers of tiles and augmentation included."""
     train_fold: str
     test_fold: str
-    twin: Twin | None = None
+    twin: AnyTwin | None = None
     """Where its synthetic tiles come from; None without any."""
     judge: Recipe | None = None
     """Whose segmenter leaves out synthetic pixels; None: all count."""
@@ -111,7 +122,7 @@ class TransferRecipe(_Artifact):
     """Its seed, steps and augmentation included; the tiles it sees are chosen below."""
     train_fold: str
     test_fold: str
-    imagery: tuple[Literal["real", "matched"] | Twin, ...] = ()
+    imagery: tuple[Literal["real", "matched"] | AnyTwin, ...] = ()
     """Of the source's tiles that it sees: real, real with the target's histogram, or painted; () for none of them."""
     tiles: TileChoice | None = None
     """The segmenter whose synthetic tiles are the places of them; None without any."""
@@ -124,7 +135,7 @@ class TransferRecipe(_Artifact):
 
 
 CellRecipe = Recipe | TransferRecipe
-Artifact = Generator | Twin | CellRecipe
+Artifact = Generator | AnyTwin | CellRecipe
 """What a study makes and keeps: generators, twins, and results of cells, each named by what it is made of.
 
 Equal ones on equal data are made once.
@@ -229,6 +240,8 @@ def contrasts(settings: StudySettings) -> tuple[Contrast, ...]:
             ("real + synthetic + ordinary", "real + ordinary"),
             ("real + judged synthetic + ordinary", "real + ordinary"),
             ("real + judged synthetic + ordinary", "real + synthetic + ordinary"),
+            ("real + emphasised synthetic + ordinary", "real + ordinary"),
+            ("real + emphasised synthetic + ordinary", "real + synthetic + ordinary"),
         ]
         arms = set(settings.arms)
         return tuple(
@@ -277,7 +290,8 @@ def _augment(settings: AugmentSettings, given: GivenGenerator | None, seed: int)
             added = settings.synthetic_tiles if "synthetic" in arm else 0
             augment = "flips+colour" if "ordinary" in arm else "none"
             segment = _segment(settings, seed, real_tiles=kept, synthetic_tiles=added, augment=augment)
-            recipe = _recipe(settings, segment, twin if added else None)
+            of_arm = _emphasised(twin, settings) if "emphasised" in arm else twin
+            recipe = _recipe(settings, segment, of_arm if added else None)
             if "judged" in arm:
                 alone = segment.model_copy(update={"synthetic_tiles": 0})
                 recipe = recipe.model_copy(update={"judge": _recipe(settings, alone, None)})
@@ -306,10 +320,11 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
     # The pool is all, so that real and painted tiles are of the same places.
     places = _segment(settings, seed, real_tiles=0, synthetic_tiles=settings.tiles, pool_tiles=settings.tiles)
 
-    def twin(generator: Generator) -> Twin:
+    def twin(generator: Generator, *, emphasised: bool = False) -> Twin:
         look = LOOK if isinstance(generator, LookedGenerator) else None
         generate = settings.generate.model_copy(update={"seed": seed, "look": look})
-        return Twin(generator=generator, generate=generate, fold=settings.train_fold, tiles=places)
+        painted = Twin(generator=generator, generate=generate, fold=settings.train_fold, tiles=places)
+        return _emphasised(painted, settings) if emphasised else painted
 
     def learned(imagery: list[Any], segment: SegmentSettings, arm: str) -> TransferRecipe:
         judge = learned(["real"], segment, "") if "judged" in arm else None
@@ -326,7 +341,7 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
             first = _segment(settings, seed, augment=augment)
             imagery: list[Any] = [name for word, name in (("source", "real"), ("matched", "matched")) if word in arm]
             if "painted" in arm:
-                imagery.append(twin(looked))
+                imagery.append(twin(looked, emphasised="emphasised" in arm))
             if kept is None:
                 if imagery:
                     cells.append(Cell(Condition(arm, k), seed, learned(imagery, first, arm)))
@@ -370,6 +385,10 @@ def _own(settings: StudySettings, seed: int, kept: SegmentSettings | None = None
 def _twin(settings: StudySettings, generator: Generator, seed: int, tiles: SegmentSettings) -> Twin:
     """Only what is needed is painted: the train fold of a large store would take days."""
     return Twin(generator=generator, generate=_generate(settings, seed), fold=settings.train_fold, tiles=tiles)
+
+
+def _emphasised(twin: Twin, settings: AugmentSettings | TransferSettings) -> EmphasisedTwin:
+    return EmphasisedTwin(**dict(twin), emphasise=tuple(sorted(settings.emphasise.items())))
 
 
 def _generate(settings: StudySettings, seed: int) -> GenerateSettings:

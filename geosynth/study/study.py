@@ -15,6 +15,7 @@ from geosynth.evaluation.distances import bias_note
 from geosynth.files import check_output, refuse_inputs, sha256_of
 from geosynth.mosaic.twin import legend_for
 from geosynth.patches.module import check_alike
+from geosynth.raster.stores.recombined import emphasised_classes
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import train_views
@@ -81,7 +82,7 @@ class Study:
         given = None
         if model is None and not transfer:
             _check_crop(settings)
-            generator = _of_own(settings)
+            generator = _of_own(store, settings)
         else:
             if isinstance(settings, DiversitySettings):
                 raise SettingsError("the diversity study trains a generator for each lambda; leave out the model")
@@ -151,6 +152,8 @@ def _absolute(store: Store) -> str:
 def _check_tiles(store: Store, settings: StudySettings, tested: Store) -> int:
     """How many train tiles there are."""
     [view] = train_views([store], settings.segment, settings.train_fold)
+    if isinstance(settings, AugmentSettings | TransferSettings) and settings.emphasise:
+        emphasised_classes(store.legend, settings.emphasise)
     if isinstance(settings, AugmentSettings):
         wanted = {"real_tiles": max(settings.real_tiles), "synthetic_tiles": settings.synthetic_tiles}
     elif isinstance(settings, ReplaceSettings | DiversitySettings | TransferSettings):
@@ -208,28 +211,35 @@ def _check_crop(settings: StudySettings) -> None:
         )
 
 
-def _of_own(settings: StudySettings) -> str:
+def _of_own(store: Store, settings: StudySettings) -> str:
+    """On what the study trains its generators, and what those knew that they go on from."""
     train = settings.train
     what = {
         ReplaceSettings: "one for each seed, on the whole train fold",
         AugmentSettings: "one for each seed and number of kept tiles, on exactly these tiles",
         DiversitySettings: "one for each seed and lambda, on the whole train fold",
     }[type(settings)]
-    start = f", from the weights of {Path(train.init).name}, which knows what it was trained on" if train.init else ""
+    start = ""
+    if train.init:
+        file = model_path(train.init)
+        start = f", from the weights of {file.name}, {_trained_on(store, settings, ModelCard.read(file))}"
     return f"{what}, {train.steps} steps of {train.batch_size} patches of {train.crop_size} px{start}"
 
 
 def _of_given(store: Store, settings: StudySettings, given: GivenGenerator, card: ModelCard) -> str:
-    """On what it was trained, by the hashes that its file and the store's scenes hold."""
+    return f"{Path(given.path).name} ({given.sha256[:12]}), {_trained_on(store, settings, card)}"
+
+
+def _trained_on(store: Store, settings: StudySettings, card: ModelCard) -> str:
+    """How much of a store a model has seen, by the hashes that its file and the store's scenes hold."""
     known = {entry.get("sha256") for entry in card.provenance.get("data", []) if isinstance(entry, dict)} - {"", None}
-    start = f"{Path(given.path).name} ({given.sha256[:12]})"
     seen = {scene.window for scene in store.scenes if scene.image_sha256 in known}
     if not seen:
-        return f"{start}, trained on other images than these"
+        return "trained on other images than these"
     [view] = train_views([store], settings.segment, settings.train_fold)
     tiles = sum(store.scenes[index].window in seen for index in view.scene_index.tolist())
     tested = {scene.window for scene in store.scenes_in(settings.test_fold)}
-    text = f"{start}, trained on the scenes of {tiles} of the {len(view)} train tiles"
+    text = f"trained on the scenes of {tiles} of the {len(view)} train tiles"
     if seen & tested:
         text += f" and of test tiles ({len(seen & tested)} of {len(tested)} test scenes)"
     return text

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import zarr
 
@@ -14,6 +17,7 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.errors import DataError, OutputError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
+from geosynth.raster.stores.recombined import recombine
 from geosynth.raster.stores.store import Store, create_group, open_stores
 from geosynth.raster.stores.tiles import TileView
 from geosynth.raster.unfinished_image import UnfinishedImage
@@ -168,6 +172,59 @@ def test_what_is_refused(store: Store, tiny_model: GeneratorModel, tmp_path: Pat
             geosynth.twin(store, tmp_path / name, tiny_model, overwrite=True)
     assert (tmp_path / "cube.zarr" / "a" / "zarr.json").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cube.zarr", "folder", "three.zarr"]
+
+
+def test_recombined_labels_are_painted_each_at_a_place_of_its_own(
+    run: Callable[..., Any], store: Store, tiny_model: GeneratorModel, tmp_path: Path
+) -> None:
+    options = ["--model", str(tiny_model.path), "--emphasise", "water=1.2", "--tile-size", "64", "--tiles", "12"]
+    assert run("twin", "--data", store.path, "--out", tmp_path / "more.zarr", *options, "--precision", "fp32").code == 0
+    found = Store(tmp_path / "more.zarr")
+    assert (found.synthetic["GEOSYNTH_EMPHASIS"], found.geobox.crs) == ("water=1.2", None)
+    assert len(found.scenes) == len(TileView(found, "train", 64)) == 12
+    real = recombine(store, {"water": 1.2}, "train", 64, num_tiles=12)
+    tiles: dict[bytes, list[bytes]] = {}
+    for scene in found.scenes:
+        image, labels = found.read(scene.window)
+        np.testing.assert_array_equal(labels, real.read_labels(scene.window))
+        tiles.setdefault(labels.tobytes(), []).append(image.tobytes())
+    assert len(tiles) < 12  # some were drawn twice
+    assert len({image for images in tiles.values() for image in images}) == 12  # and look otherwise
+    with pytest.raises(SettingsError, match="of one fold, not of train, test"):
+        geosynth.twin(store, tmp_path / "out.zarr", tiny_model, folds=["train", "test"], emphasise={"water": 2})
+    for text in ("water", "=2", "water=much"):
+        refused = run("twin", "--data", store.path, "--out", tmp_path / "out.zarr", "--emphasise", text)
+        assert "a class and a number are needed" in refused.err
+
+
+class DoubtsWater:
+    """A judge that never finds water, and is asked about whole squares of a lattice."""
+
+    sha256 = "f" * 64
+
+    def __init__(self, card: object) -> None:
+        self.card = card
+
+    def agreement(self, image: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        assert image.shape[-2:] == labels.shape[-2:]
+        return np.where(labels == 0, 0.04, 0.06).astype(np.float32)
+
+
+def test_pixels_that_a_judge_doubts_have_no_data(
+    store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path
+) -> None:
+    judge = DoubtsWater(tiny_model.card)
+    found = Store(geosynth.twin(store, tmp_path / "judged.zarr", tiny_model, judge=judge, **OPTIONS))
+    whole = Window(0, 0, *store.geobox.shape)
+    before, after = finished.read_labels(whole), found.read_labels(whole)
+    assert (before == 0).any()
+    np.testing.assert_array_equal(after, np.where(before == 0, 6, before))
+    assert found.class_pixels("train") == (0, *finished.class_pixels("train")[1:])
+    assert found.synthetic["GEOSYNTH_JUDGE_SHA256"] == judge.sha256
+    np.testing.assert_array_equal(found.read_image(whole)[:, after < 6], finished.read_image(whole)[:, after < 6])
+    three = make_scene_store(tmp_path / "three.zarr", PLACES, band_names=("red", "green", "blue"))
+    with pytest.raises(DataError, match=r"its bands .* are not those of the judge"):
+        geosynth.twin(three, tmp_path / "out.zarr", tiny_model, judge=judge)
 
 
 def test_at_the_command_line(store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from segment_stores import TINY
 
 from geosynth.errors import DataError
-from geosynth.segmentation.data import mixture, train_views
+from geosynth.raster.stores.recombined import EMPHASIS, recombine
+from geosynth.segmentation.data import mixture, open_data, train_views
 
 TOTAL = 12  # tiles of 32 px in three scenes of 64 px
 
@@ -64,3 +65,20 @@ def test_more_than_there_is(views, options, said):
 def test_no_tile_at_all(segment_store):
     with pytest.raises(DataError, match="no whole tile of 128 px to train on"):
         mixture(train_views([segment_store], TINY.model_copy(update={"tile_size": 128})))
+
+
+@pytest.mark.parametrize(("real", "synthetic"), [(None, 5), (4, None), (0, 7), (3, 0)])
+def test_tiles_of_recombined_labels_are_chosen_among_themselves(segment_store, real, synthetic):
+    """They stand at the places of no real ones, so that all real tiles and all of them can be had at once."""
+    more = recombine(segment_store, {"water": 1.1}, "train", TINY.tile_size, num_tiles=9)
+    more.synthetic = {EMPHASIS: "water=1.1"}  # as a twin of it is marked
+    settings = TINY.model_copy(update={"real_tiles": real, "synthetic_tiles": synthetic})
+    found = open_data(segment_store, more, settings, "train", "test").train
+    num_real = TOTAL if real is None else real
+    num_synthetic = 9 if synthetic is None else synthetic
+    assert len(found) == num_real + num_synthetic
+    places = found.places[num_real:]
+    assert all(source is more for source, _ in places)
+    assert {window for _, window in places} <= {scene.window for scene in more.scenes}
+    assert len({window for _, window in places}) == num_synthetic
+    assert [found.is_synthetic(index) for index in range(len(found))] == [False] * num_real + [True] * num_synthetic

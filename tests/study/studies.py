@@ -90,9 +90,9 @@ class FakeOperations(Operations):
         model.write_text(settings.model_dump_json())
         return model
 
-    def twin(self, source, out, model, settings, fold, progress):
+    def twin(self, source, out, model, settings, fold, progress, **recombined):
         area = source.split.area(fold).area
-        self._trace("twin", seed=settings.seed, fold=fold, area=area, model=Path(model).read_text())
+        self._trace("twin", seed=settings.seed, fold=fold, area=area, model=Path(model).read_text(), **recombined)
         assert not out.exists()
         out.mkdir(parents=True)
 

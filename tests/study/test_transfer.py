@@ -2,18 +2,29 @@
 
 import dataclasses
 import shutil
+from typing import get_args
 
 import numpy as np
 import pytest
 from studies import TRANSFER, FakeOperations, close, make_study_store, means, open_study
 
 from geosynth.config import TrainSettings, TransferSettings
+from geosynth.config.study import TransferArm
 from geosynth.errors import DataError, SettingsError, TrainingError
 from geosynth.grid import Window
 from geosynth.raster.stores.store import Store
 from geosynth.segmentation.data import open_data
 from geosynth.study.duration import expected_work
-from geosynth.study.plan import GivenGenerator, LookedGenerator, TrainedGenerator, Twin, contrasts, needs, plan_cells
+from geosynth.study.plan import (
+    GivenGenerator,
+    LookedGenerator,
+    TrainedGenerator,
+    Twin,
+    contrasts,
+    key_of,
+    needs,
+    plan_cells,
+)
 from geosynth.study.run import do, run_study
 from geosynth.study.transfer import matched, only
 from scene_stores import make_scene_store
@@ -42,8 +53,8 @@ class CopyingOperations(FakeOperations):
             raise TrainingError("the loss is not a finite number")
         return super().train(*arguments)
 
-    def twin(self, source, out, *arguments):
-        super().twin(source, out, *arguments)
+    def twin(self, source, out, *arguments, **recombined):
+        super().twin(source, out, *arguments, **recombined)
         shutil.copytree(source.path, out, dirs_exist_ok=True)
 
 
@@ -88,6 +99,32 @@ def test_judges_are_segmenters_of_the_sources_real_tiles():
     for cell in judged:
         assert chain(cell.recipe)[-1].judge == of_source[cell.seed]
         assert of_source[cell.seed] in set(needs(cell.recipe))
+
+
+def test_another_given_model_is_another_key_for_all_that_needs_it():
+    """Else a study with another model would take what the first one painted for its own."""
+    other = GIVEN.model_copy(update={"sha256": "0" * 64})
+    settings = TransferSettings.parse({**dict(TRANSFER), "arms": get_args(TransferArm), "emphasise": {"water": 2}})
+    for one, two in zip(plan_cells(settings, GIVEN), plan_cells(settings, other), strict=True):
+        for first, second in zip((*needs(one.recipe), one.recipe), (*needs(two.recipe), two.recipe), strict=True):
+            assert (key_of(first, "data") != key_of(second, "data")) == (GIVEN in {first, *needs(first)})
+
+
+def test_emphasised_twins_are_of_the_same_places(study_store, target_store, told_model, operations, tmp_path):
+    arms = ("painted + ordinary", "emphasised painted + ordinary")
+    settings = TransferSettings.parse(
+        {**dict(TRANSFER), "arms": arms, "emphasise": {"Water": 1.1}, "target_tiles": (0,)}
+    )
+    study = open_study(study_store, tmp_path / "out", settings, operations, told_model.path, target_store.path)
+    assert not do(study).missing
+    plain, more = operations.calls("twin")[:2]
+    assert more == plain | {"emphasise": {"Water": 1.1}, "tile_size": 64, "num_tiles": TRANSFER.tiles}
+    with pytest.raises(SettingsError, match="no class road"):
+        wrong = settings.model_copy(update={"emphasise": {"road": 2.0}})
+        open_study(study_store, tmp_path / "out", wrong, operations, told_model.path, target_store.path)
+    for lacking in ({"arms": arms}, {"emphasise": {"water": 2}}):
+        with pytest.raises(SettingsError, match="go together"):
+            TransferSettings.parse(lacking)
 
 
 def test_looks_and_generators_see_no_more_labels_than_the_segmenter():

@@ -27,6 +27,7 @@ from geosynth_cli.options import (
     VectorLayer,
     Workers,
     given,
+    parse_factors,
     parse_width,
     pixels_option,
 )
@@ -242,6 +243,28 @@ def twin(
     fold: Annotated[
         list[str] | None, typer.Option("--fold", help="train, val or test; may be repeated; all without it.")
     ] = None,
+    emphasise: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--emphasise",
+            metavar="CLASS=TIMES",
+            help="Recombine tiles of the labels of one fold (train), so that a class comes so many times as often, as"
+            " in roads=3; may be repeated.",
+        ),
+    ] = None,
+    tile_size: Annotated[int, pixels_option("--tile-size", "Of recombined labels, pixels.")] = 256,
+    num_tiles: Annotated[
+        int | None, typer.Option("--tiles", help="Of recombined labels; without it as many as the fold has.")
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge", help="A segmenter of real tiles: pixels whose class it strongly doubts have no data in the twin."
+        ),
+    ] = None,
+    agreement: Annotated[
+        float, typer.Option("--agreement", help="The least probability that the judge must give a class.")
+    ] = 0.05,
     seed: PaintSeed = 0,
     look: Look = None,
     style_length: StyleLength = None,
@@ -264,7 +287,12 @@ def twin(
             out,
             model,
             settings,
-            folds=fold or ("train", "val", "test"),
+            folds=fold,
+            emphasise=parse_factors(emphasise) if emphasise else None,
+            tile_size=tile_size,
+            num_tiles=num_tiles,
+            judge=geosynth.load_segmenter(judge, device) if judge else None,
+            agreement=agreement,
             overwrite=overwrite,
             scheduler=scheduler,
             workers=workers,

@@ -1,0 +1,185 @@
+"""Tiles of a source, drawn so that rare classes come more often, as a source of its own: a place that is nowhere."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
+
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from geosynth.errors import DataError, SettingsError
+from geosynth.grid import SpatialSplit, Window
+from geosynth.legend import Legend, plain
+from geosynth.raster.stores.source import PatchSource, Progress, Scene
+from geosynth.raster.stores.tiles import TileView
+
+EMPHASIS = "GEOSYNTH_EMPHASIS"
+"""Tag of a twin whose labels are recombined: the classes that come more often, and how much."""
+
+_MAX_NODATA = 0.5  # of a tile, as in segment
+_CLOSE = 0.01  # how far the expected share of a class may be from what was asked for
+_STEEPEST = 100.0  # tilt of a class, by the spread of its shares
+_LEAST = 4  # tiles that a draw comes down to; fewer would be the same few over and over
+
+
+def is_recombined(source: PatchSource) -> bool:
+    """Whether its labels are: whether it stands nowhere near the data that it was made of."""
+    return EMPHASIS in source.synthetic
+
+
+class Recombined(PatchSource):
+    """Tiles of a source, laid out on a grid of their own, each a scene; all of them in one fold.
+
+    The layout is no place on Earth: the grid has no CRS, only the size of the source's pixels, and neighbours in it are
+    strangers, so that a strip without data parts them. A tile that was drawn several times stands there as often.
+
+    Args:
+        view: the tiles.
+        drawn: which of them, in order.
+    """
+
+    def __init__(self, view: TileView, drawn: Sequence[int]) -> None:
+        source = self._source = view.source
+        self.path, self.legend = f"{source.path} (recombined)", source.legend
+        self.band_names, self.dtype, self.chunk_size = source.band_names, source.dtype, source.chunk_size
+        self._size, self._pitch = view.size, view.size + max(1, view.size // 4)
+        self._origins = [view[number] for number in drawn]
+        self._columns = math.ceil(math.sqrt(len(drawn)))
+        shape = (math.ceil(len(drawn) / self._columns) * self._pitch, self._columns * self._pitch)
+        side = abs(source.geobox.affine.determinant) ** 0.5
+        self.geobox = GeoBox(shape, Affine.scale(side, -side), None)
+        content = source.digest(view.fold)
+        self.scenes = tuple(self._scene(place, view.name(number), content) for place, number in enumerate(drawn))
+        fold = view.fold or "train"
+        self.split = SpatialSplit.by_scenes({fold: [scene.window for scene in self.scenes]})
+
+    @property
+    def name(self) -> str:
+        """As the source's."""
+        return self._source.name
+
+    def _scene(self, place: int, name: str, content: str) -> Scene:
+        row, column = divmod(place, self._columns)
+        window = Window(row * self._pitch, column * self._pitch, self._size, self._size)
+        digest = hashlib.sha256(repr((content, astuple(self._origins[place]))).encode()).hexdigest()
+        return Scene(f"{place:05d}_{name}", window, (), digest, digest)
+
+    def read(self, window: Window) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.uint8]]:
+        """See `PatchSource`; the imagery is that of the real tiles."""
+        image = np.zeros((len(self.band_names), window.height, window.width), self.dtype)
+        labels = np.full((window.height, window.width), self.legend.num_classes, np.uint8)
+        for to, origin in self._pieces(window):
+            image[:, *to.slices], labels[to.slices] = self._source.read(origin)
+        return image, labels
+
+    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
+        """See `PatchSource`."""
+        labels = np.full((window.height, window.width), self.legend.num_classes, np.uint8)
+        for to, origin in self._pieces(window):
+            labels[to.slices] = self._source.read_labels(origin)
+        return labels
+
+    def _pieces(self, window: Window) -> Iterator[tuple[Window, Window]]:
+        """Where in a window tiles have a part, and where in the source that comes from."""
+        for row in range(window.row // self._pitch, -(-window.bottom // self._pitch)):
+            for column in range(window.column // self._pitch, min(-(-window.right // self._pitch), self._columns)):
+                place = row * self._columns + column
+                part = self.scenes[place].window.intersection(window) if place < len(self.scenes) else None
+                if part is not None:
+                    tile, origin = self.scenes[place].window, self._origins[place]
+                    from_source = part.shift(origin.row - tile.row, origin.column - tile.column)
+                    yield part.shift(-window.row, -window.column), from_source
+
+
+def recombine(
+    source: PatchSource,
+    emphasis: Mapping[str, float],
+    fold: str,
+    tile_size: int,
+    *,
+    num_tiles: int | None = None,
+    seed: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> Recombined:
+    """Draw tiles of a fold with replacement, so that some classes come more often; no label is changed or invented.
+
+    Each tile of the fold (they overlap by half) has a chance proportional to exp(sum of b_c s_c), s_c the share of
+    class c in it, with those b for which the expected share of each class is as often the mean over all tiles as it
+    is asked for. Of all chances that give these shares they are the nearest to equal ones (exponential tilting,
+    the least Kullback-Leibler divergence; Csiszar 1975).
+
+    Args:
+        source: of the labels.
+        emphasis: how many times as often as in the fold a class shall come, by its name as legends compare them.
+        fold: whose tiles are drawn.
+        tile_size: pixels.
+        num_tiles: how many are drawn; None: as many as lie side by side in the fold.
+        seed: of the draw.
+        progress: told tiles counted and tiles in all.
+
+    Raises:
+        SettingsError: if a class or a number cannot be.
+        DataError: if the fold has no tile of this size, or its tiles hold too little of a class.
+    """
+    classes = emphasised_classes(source.legend, emphasis)
+    view = TileView(source, fold, tile_size, max_nodata=_MAX_NODATA)
+    if not len(view):
+        raise DataError(f"{source.path}: fold {fold!r} holds no tile of {tile_size} px; choose smaller tiles")
+    pixels = source.count_classes(view[:], progress)[:, -1].astype(np.float64)
+    shares = pixels[:, list(classes)] / pixels.sum(axis=1, keepdims=True)
+    chances = _tilted(shares, np.array(list(classes.values())))
+    if chances is None:
+        said = ", ".join(f"{source.legend.names[index]}={factor:g}" for index, factor in classes.items())
+        raise DataError(
+            f"{source.path}: {said}: too few tiles of {tile_size} px in fold {fold!r} hold so much; ask for less"
+        )
+    if num_tiles is None:
+        num_tiles = len(TileView(source, fold, tile_size, tile_size, max_nodata=_MAX_NODATA))
+    drawn = np.random.default_rng(seed).choice(len(view), num_tiles, p=chances)
+    return Recombined(view, drawn.tolist())
+
+
+def emphasised_classes(legend: Legend, emphasis: Mapping[str, float]) -> dict[int, float]:
+    """The factor of each emphasised class by its index.
+
+    Raises:
+        SettingsError: if the legend has no such class, or a factor is no positive number.
+    """
+    index_of = {plain(name): index for index, name in enumerate(legend.names)}
+    unknown = [name for name in emphasis if plain(name) not in index_of]
+    if unknown or not emphasis:
+        raise SettingsError(f"emphasise: no class {', '.join(unknown)}; the legend has {', '.join(legend.names)}")
+    if not all(0 < factor < math.inf for factor in emphasis.values()):
+        raise SettingsError(f"emphasise: positive numbers, as in roads=3, got {dict(emphasis)}")
+    return {index_of[plain(name)]: float(factor) for name, factor in emphasis.items()}
+
+
+def _tilted(shares: npt.NDArray[np.float64], factors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
+    """Chances (tiles,) by which the mean of shares (tiles, classes) is `factors` times as large; None if none can be.
+
+    The b of the tilt minimise the convex function log sum exp(b s) - b wanted.
+    """
+    wanted = factors * shares.mean(axis=0)
+    scale = np.maximum(shares.std(axis=0), 1e-9)
+    if not wanted.all():
+        return None
+    units = (shares - wanted) / scale
+
+    def dual(tilt: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        powers = units @ tilt
+        total = float(logsumexp(powers))
+        return total, np.exp(powers - total) @ units
+
+    # Bounds for what cannot be: there the tilt would grow without an end.
+    tilt = minimize(dual, np.zeros(len(wanted)), jac=True, bounds=[(-_STEEPEST, _STEEPEST)] * len(wanted)).x
+    powers = units @ tilt
+    chances: npt.NDArray[np.float64] = np.exp(powers - logsumexp(powers))
+    reached = np.allclose(chances @ shares, wanted, rtol=_CLOSE, atol=0)
+    return chances if reached and 1 / (chances**2).sum() >= _LEAST else None

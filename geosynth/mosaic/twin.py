@@ -42,8 +42,13 @@ _MARGIN = 64  # that it sees around it
 class Judge(Protocol):
     """What says how likely a class is in an image: a `Segmenter`."""
 
-    card: Any
-    sha256: str
+    @property
+    def card(self) -> Any:
+        """See `Segmenter`."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its file."""
 
     def agreement(self, image: Array, labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """See `Segmenter.agreement`."""

@@ -212,14 +212,12 @@ def test_it_is_told_what_a_given_model_has_seen(study_store, operations, tmp_pat
     assert study.generator == study.report({}).generator
 
 
-def test_it_is_told_what_the_model_has_seen_that_generators_go_on_from(
-    study_store, operations, tmp_path, model_that_saw
-):
+def test_it_is_told_what_generators_go_on_from(study_store, operations, tmp_path, model_that_saw):
     train = REPLACE.train.model_copy(update={"init": str(model_that_saw("c.tif"))})
     study = open_study(study_store, tmp_path / "out", REPLACE.model_copy(update={"train": train}), operations)
     assert study.generator.endswith(
-        "from the weights of seen.safetensors, trained on the scenes of 0 of the 32 train tiles and of test tiles (1 of 1"
-        " test scenes)"
+        "from the weights of seen.safetensors, trained on the scenes of 0 of the 32 train tiles and of test tiles"
+        " (1 of 1 test scenes)"
     )
 
 

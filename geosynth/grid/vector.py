@@ -62,7 +62,7 @@ def write_table(table: gpd.GeoDataFrame, path: Path) -> None:
             moved.to_file(partial, driver="GeoJSON", layer=layer, COORDINATE_PRECISION=12)
         else:
             table.to_file(partial, driver=_DRIVERS[suffix], layer=layer)
-        if suffix not in PARQUET and len(gpd.read_file(partial, engine="pyogrio")) != len(table):  # see raster.written
+        if suffix not in PARQUET and len(gpd.read_file(partial)) != len(table):  # see raster.written
             raise pyogrio.errors.DataSourceError("its rows cannot be read back")
 
 
@@ -94,7 +94,7 @@ def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
     check_can_be_read(path)
     try:
         parquet = path.suffix.lower() in PARQUET
-        table = gpd.read_parquet(path) if parquet else gpd.read_file(path, engine="pyogrio")
+        table = gpd.read_parquet(path) if parquet else gpd.read_file(path)
     except (
         OSError,
         ValueError,

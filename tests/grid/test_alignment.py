@@ -22,7 +22,7 @@ from geosynth.grid import (
     offset_in,
     parse_crs,
 )
-from geosynth.grid.alignment import is_nowhere, meant, same_area
+from geosynth.grid.alignment import is_nowhere, meant, same_area, same_pixels
 from strategies import few, geoboxes, windows
 
 steps = st.integers(-300_000, 300_000)
@@ -91,6 +91,18 @@ def test_other_pixels_are_refused(linear: tuple[float, float, float, float]) -> 
         offset_in(outer, inner)
     shown = str(caught.value).split("orientation ")[1].split("; ")[0].split(" differs from ")
     assert shown[0] != shown[1]  # also where the difference is in the seventh digit
+
+
+@pytest.mark.parametrize("turn", [0, 30, 90])
+@pytest.mark.parametrize("sides", [(1, 1000), (1000, 1)])
+def test_pixels_are_the_same_but_for_a_millionth_of_their_shorter_side(turn: float, sides: tuple[float, float]) -> None:
+    linear = Affine.rotation(turn) @ Affine.scale(sides[0], -sides[1])
+    outer = GeoBox((4, 4), linear, "EPSG:26917")
+    for change, same in ((0.8e-6, True), (-0.8e-6, True), (1.2e-6, False), (-1.2e-6, False)):
+        for place in (0, 1, 3, 4):
+            terms = list(linear[:6])
+            terms[place] += change
+            assert same_pixels(outer, GeoBox((4, 4), Affine(*terms), "EPSG:26917")) == same
 
 
 @pytest.mark.parametrize(("outer", "inner"), [("EPSG:26917", "EPSG:32617"), ("EPSG:26917", None), (None, "EPSG:26917")])
@@ -194,6 +206,7 @@ def test_grids_that_differ_by_a_pixel_of_the_larger_ones_cover_the_same_area() -
         assert not same_area(grid, other(**edge))
         assert not same_area(other(**edge), grid)
     assert not same_area(grid, other(right=46, size=2))
+    assert not same_area(grid, other(right=48, size=4))
     assert not same_area(grid, GeoBox(grid.shape, grid.affine, "EPSG:26918"))
 
 

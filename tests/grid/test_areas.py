@@ -18,6 +18,10 @@ TRIANGLES = st.lists(CORNER, min_size=3, max_size=3).map(shapely.Polygon).filter
 BOXES = windows(reach=30).map(lambda w: shapely.box(w.column, w.row, w.right, w.bottom))
 
 
+def test_no_windows_are_an_array_of_none() -> None:
+    assert (as_array([]).shape, as_array([]).dtype) == ((0, 4), np.int64)
+
+
 def test_polygons_are_kept_and_all_else_is_left_out() -> None:
     first, second = shapely.box(0, 0, 4, 4), shapely.box(2, 2, 6, 6)
     inner = shapely.GeometryCollection([shapely.LineString([(0, 0), (9, 0)]), shapely.MultiPolygon([first])])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 from affine import Affine
@@ -134,7 +135,16 @@ def test_one_row_may_hold_many_polygons(tmp_path: Path) -> None:
     boxes = [shapely.box(*_bounds(GRIDS["north-up"], left, 0, left + 5, 5)) for left in (0, 10)]
     table = gpd.GeoDataFrame({"fold": ["test"]}, geometry=[shapely.MultiPolygon(boxes)], crs=UTM)
     table.to_parquet(tmp_path / "split.parquet")
-    assert SpatialSplit.load(tmp_path / "split.parquet", GRIDS["north-up"]).area("test").area == pytest.approx(50)
+    for scenes_, pixels in ((None, 50), ([Window(0, 0, 5, 12)], 35)):
+        split = SpatialSplit.load(tmp_path / "split.parquet", GRIDS["north-up"], scenes_)
+        assert split.area("test").area == pytest.approx(pixels)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb"])
+def test_the_layer_has_the_name_of_the_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"folds of 2026{suffix}"
+    SpatialSplit.by_scenes({"train": [Window(0, 0, 9, 9)]}).save(path, GRIDS["north-up"])
+    assert pyogrio.list_layers(path)[:, 0].tolist() == ["folds_of_2026"]
 
 
 @pytest.mark.parametrize(

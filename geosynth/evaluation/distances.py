@@ -196,7 +196,7 @@ class KernelSums(NamedTuple):
 
         Pairs of a tile with a copy of itself are left out, as those with itself are: they would bias it upwards.
         """
-        times = np.ones(self.counts.shape[1]) if weights is None else np.asarray(weights, dtype=np.float64)
+        times = np.ones(self.counts.shape[1]) if weights is None else weights
         totals = self.counts @ times
         num_pairs = totals**2 - self.counts @ times**2
         if (num_pairs <= 0).any():

@@ -58,6 +58,14 @@ def test_the_same_seed_gives_the_same_baseline() -> None:
     assert not np.array_equal(first.real, other.real)
 
 
+def test_two_places_are_the_halves() -> None:
+    features, places = np.arange(6.0)[:, None], np.array([4, 4, 4, 9, 9, 9])
+    found = real_baseline(features, features + 5, places, frechet_distance, draws=3, seed=0)
+    assert found.num_tiles == 3
+    assert found.real == pytest.approx(9)
+    assert all(distance == pytest.approx(64) or distance == pytest.approx(4) for distance in found.across)
+
+
 def test_one_place_has_no_baseline() -> None:
     with pytest.raises(DataError, match="the real tiles lie in 1 place; real against real needs 2"):
         real_baseline(np.zeros((8, 2)), np.zeros((8, 2)), np.full(8, 3), kernel_distance, 4, 0)

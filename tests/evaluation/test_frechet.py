@@ -16,6 +16,11 @@ def test_frechet_of_features_is_that_of_their_gaussians(counts: tuple[int, int])
     assert frechet_distance(second, first) == pytest.approx(expected, rel=1e-6)
 
 
+def test_two_tiles_are_enough() -> None:
+    # means 1 and 3, variances 2 and 8
+    assert frechet_distance([[0.0], [2.0]], [[1.0], [5.0]]) == pytest.approx(4 + (np.sqrt(2) - np.sqrt(8)) ** 2)
+
+
 @pytest.mark.parametrize("count", [5, 40])
 def test_equal_sets_and_constant_ones_have_defined_distances(count: int) -> None:
     features = np.random.default_rng(2).normal(size=(count, 10))

@@ -53,7 +53,16 @@ def test_sums_by_place_are_the_distance_of_any_resample() -> None:
     assert sums.distance(kept) == pytest.approx(naive(*parts))
     # twice the same tiles are no new ones: pairs of copies do not count
     assert sums.distance(2 * kept) == pytest.approx(sums.distance(kept))
-    assert np.isnan(sums.distance(np.array([0.0, 0, 0, 0, 1])))
+    with np.errstate(all="raise"):
+        assert np.isnan(sums.distance(np.array([0.0, 0, 0, 0, 1])))
+
+
+def test_of_one_tile_there_is_no_distance_and_of_two_there_is() -> None:
+    tiles = np.array([[1.0, 2.0], [0.0, 1.0], [3.0, 0.0], [1.0, 1.0]])
+    sums = KernelSums.of(tiles[:3], tiles[1:], np.arange(3), np.arange(3))
+    with np.errstate(all="raise"):
+        assert np.isnan(sums.distance(np.array([1.0, 0, 0])))
+    assert sums.distance(np.array([1.0, 1, 0])) == pytest.approx(naive(tiles[:2], tiles[1:3]))
 
 
 def test_resampling_places_does_not_bias_the_distance_upwards() -> None:

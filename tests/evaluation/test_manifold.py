@@ -20,8 +20,8 @@ class Scores(NamedTuple):
     coverage: float
 
 
-def compare_manifolds(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> Scores:
-    found: Manifolds = neighbours.compare_manifolds(real, synthetic, k)
+def compare_manifolds(real: np.ndarray, synthetic: np.ndarray, **settings: int) -> Scores:
+    found: Manifolds = neighbours.compare_manifolds(real, synthetic, **settings)
     return Scores(*(float(of_tiles.mean()) for of_tiles in found))
 
 
@@ -99,6 +99,13 @@ def test_distances_are_those_of_numpy_and_exactly_zero_for_copies() -> None:
     assert distance[5] == 0
     assert index[5] == 3
     assert np.array_equal(index, distances.argmin(axis=1))
+
+
+def test_distances_do_not_change_with_the_origin() -> None:
+    first, second = np.random.default_rng(6).normal(size=(2, 9, 4))
+    away = 1e6 * np.arange(1, 5)
+    (_, here), (_, there) = (next(distance_blocks(first + shift, second + shift)) for shift in (0, away))
+    assert np.allclose(here, there, rtol=1e-6)
 
 
 def test_bad_features_are_one_line() -> None:

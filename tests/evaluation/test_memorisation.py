@@ -35,6 +35,18 @@ def test_a_generator_of_copies_is_nearer_to_train_and_one_that_has_learnt_is_not
     assert honest == memorisation(fresh, train, other, places, places + 80, seed=0)
 
 
+@pytest.mark.parametrize(("shift", "share"), [(0.0, 7 / 8), (50.0, 1 / 8)])
+def test_shares_and_their_intervals_stay_between_none_and_all(shift: float, share: float) -> None:
+    """Train tiles lie on all others but one, or far from all but one."""
+    other = 20 * np.arange(8.0)[:, None] * [1, 1]
+    train = other + np.array([0, 0.1 + shift])
+    train[3] = other[3] + np.array([0, 0.1 + 50 - shift])
+    found = memorisation(other, train, other, np.arange(8), np.arange(8), seed=0)
+    for estimate in (found.share_nearer_train, found.control):
+        assert estimate.value == pytest.approx(share, abs=0.1)
+        assert (estimate.low == 0, estimate.high == 1) == (share < 0.5, share > 0.5)
+
+
 def test_an_attacker_by_scikit_learn() -> None:
     rng = np.random.default_rng(4)
     train, other, synthetic = rng.normal(size=(30, 3)), rng.normal(size=(20, 3)), rng.normal(size=(12, 3))

@@ -31,7 +31,9 @@ _SPREAD, _DETAIL = 0.1, 0.7  # detail also differs with the size of a pixel
 _MAX_CELLS = 4000
 _ROUNDS = 40
 _CELLS_COUNT = 5.0  # times the classes: as many independent cells has an image, as near ones are alike
-_OF_A_CELL, _DETAIL_OF_A_CELL = 0.05, 0.25  # deviations of a cell's numbers beside those of its class
+_OF_A_CELL, _SPREAD_OF_A_CELL, _DETAIL_OF_A_CELL = 0.05, 0.7, 0.25  # deviations of a cell beside those of its class
+_OF_AN_IMAGE = 0.5  # of what classes do each by itself from tile to tile: an image is the mean of several
+_SHARES = 0.5  # deviation of the logarithms of shares that are larger than usual: few images are mostly roads
 
 
 class TileStyles(NamedTuple):
@@ -81,7 +83,8 @@ def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
         count = weights.sum(0)
         own = count / (count + _KNOWN_TILES) * present
         # A mixture of both distributions: positive, as each of them is.
-        here, there = (value.sqrt().repeat_interleave(size) for value in (own, 1 - own))
+        # Absent classes keep to their mean: drawn beside a guess, the known look's tones made water red.
+        here, there = (value.sqrt().repeat_interleave(size) for value in (own, (1 - own) * present))
         broad = known.broad.double()
         between = between * here[:, None] * here + broad @ broad.T * there[:, None] * there
         local = own[:, None, None] * local + (1 - own)[:, None, None] * _square(known.local.double())
@@ -104,8 +107,9 @@ def fit_look_unlabelled(cells: Tensor, known: Look) -> Look:
     """The look of an image of which no pixel's class is known.
 
     Its cells are a mixture of classes whose shares are free, and whose styles vary as the known look's do around means
-    that are plausible together (`_plausible`). Expectation and maximisation find both (Dempster et al. 1977), from
-    several guesses of the shares; the likeliest end is taken.
+    that are plausible together (`_plausible`). Expectation and maximisation find both (Dempster et al. 1977): first by
+    colours and detail, from several guesses of the shares, of which the likeliest end is taken; then from there by
+    spreads as well, which tell a cell of one class from one of a road and what lies beside it.
 
     Args:
         cells: (n, style_size) as `cell_styles` gives them, n > 0.
@@ -113,53 +117,65 @@ def fit_look_unlabelled(cells: Tensor, known: Look) -> Look:
     """
     num_classes, size = known.mean.shape
     bands = (size - 4) // 2
-    seen = torch.tensor(
-        [*range(bands), 2 * bands, 2 * bands + 1]
-    )  # what does not depend on a square's size: no spreads
-    cells = cells[torch.linspace(0, len(cells) - 1, min(len(cells), _MAX_CELLS)).long()][:, seen]
-    expected, covariance = _plausible(known)
-    entries = (torch.arange(num_classes).unsqueeze(1) * size + seen).flatten()
-    own = covariance[entries][:, entries] + 1e-5 * torch.eye(len(entries), dtype=torch.float64)
-    within = _square(known.local.double()) + _square(known.broad.double().view(num_classes, size, -1))
-    unsure = torch.tensor([_OF_A_CELL] * bands + [_DETAIL_OF_A_CELL] * 2, dtype=torch.float64)
-    mixture = _Mixture(
-        cells,
-        expected[entries].view(num_classes, -1),
-        torch.linalg.inv(own),
-        torch.linalg.inv(within[:, seen][..., seen] + unsure.square().diag()),
-        known.shares.double().clamp(min=0.01),
-    )
+    cells = cells[torch.linspace(0, len(cells) - 1, min(len(cells), _MAX_CELLS)).long()]
+    numbers = torch.arange(2 * bands + 2)  # all but directions, which tell nothing
+    usual = known.shares.double().clamp(min=0.01)
+    usual = usual / usual.sum()
     guesses = torch.full((num_classes, num_classes), 0.3 / max(1, num_classes - 1), dtype=torch.float64)
     guesses.fill_diagonal_(0.7)
-    ends = [mixture.climb(guess / guess.sum(), own) for guess in (known.shares.double().clamp(min=0.01), *guesses)]
-    _, means, shares = max(ends, key=lambda end: end[0])
-    missed = torch.linalg.solve(own, (means - mixture.expected).flatten())
-    full = expected + covariance[:, entries] @ missed
-    return Look(_bounded(full, known).float(), known.broad, known.local, shares.float())
+
+    mixture = _Mixture(cells, known, torch.cat([numbers[:bands], numbers[2 * bands :]]))
+    ends = [mixture.climb(mixture.in_light_of(guess), guess) for guess in (usual, *guesses)]
+
+    def likeliness(end: tuple[float, Tensor, Tensor]) -> float:
+        more = (end[2] / usual).log().clamp(min=0) / _SHARES
+        return end[0] - 0.5 * float(more.square().sum())
+
+    _, means, shares = max(ends, key=likeliness)
+    full = mixture.with_unseen(means)
+    mixture = _Mixture(cells, known, numbers)
+    _, means, shares = mixture.climb(full[:, mixture.seen], shares)
+    full = _bounded(mixture.with_unseen(means), known)
+    return Look(full.float(), _OF_AN_IMAGE * known.broad, known.local, shares.float())
 
 
-class _Mixture(NamedTuple):
-    """Cells of classes unknown, and what is known before."""
+class _Mixture:
+    """Cells of classes unknown, and what is known before.
 
-    cells: Tensor
-    """(n, d)."""
-    expected: Tensor
-    """(num_classes, d): means of the classes."""
-    certainty: Tensor
-    """(num_classes * d, num_classes * d): inverse covariance of these, of all classes together."""
-    within: Tensor
-    """(num_classes, d, d): inverse covariances of the cells of each class."""
-    shares: Tensor
-    """(num_classes,): pseudo-counts, in hundreds, of the shares."""
+    Args:
+        cells: (n, style_size).
+        known: the look that tells what is plausible.
+        seen: the d numbers of a style that count.
+    """
 
-    def climb(self, shares: Tensor, covariance: Tensor) -> tuple[float, Tensor, Tensor]:
-        """(how likely it ends, means, shares), from a guess of the shares and the light that fits the whole best."""
-        num_classes, size = self.expected.shape
+    def __init__(self, cells: Tensor, known: Look, seen: Tensor) -> None:
+        num_classes, size = known.mean.shape
+        bands = (size - 4) // 2
+        self.seen, self.cells = seen, cells[:, seen]
+        self.all_expected, covariance = _plausible(known, _OF_AN_IMAGE)
+        entries = (torch.arange(num_classes).unsqueeze(1) * size + seen).flatten()
+        self.expected = self.all_expected[entries].view(num_classes, -1)
+        self.covariance = covariance[entries][:, entries] + 1e-5 * torch.eye(len(entries), dtype=torch.float64)
+        self.to_all = covariance[:, entries]
+        self.certainty = torch.linalg.inv(self.covariance)
+        unsure = torch.tensor([_OF_A_CELL] * bands + [_SPREAD_OF_A_CELL] * bands + [_DETAIL_OF_A_CELL] * 2)
+        within = _square(known.local.double()) + _square(known.broad.double().view(num_classes, size, -1))
+        self.within = torch.linalg.inv(within[:, seen][..., seen] + unsure.double()[seen].square().diag())
+        self.pseudo_cells = 100 * known.shares.double().clamp(min=0.01)
+
+    def in_light_of(self, shares: Tensor) -> Tensor:
+        """(num_classes, d) means, in the light that fits the cells' mean best if these are the shares."""
+        size = len(self.seen)
         average = torch.kron(shares.unsqueeze(0), torch.eye(size, dtype=torch.float64))
         missed = self.cells.mean(0) - shares @ self.expected
         noise = 0.01 * torch.eye(size, dtype=torch.float64)
-        step = covariance @ average.T @ torch.linalg.solve(average @ covariance @ average.T + noise, missed)
-        means, fit = self.expected + step.view_as(self.expected), 0.0
+        step = self.covariance @ average.T @ torch.linalg.solve(average @ self.covariance @ average.T + noise, missed)
+        means: Tensor = self.expected + step.view_as(self.expected)
+        return means
+
+    def climb(self, means: Tensor, shares: Tensor) -> tuple[float, Tensor, Tensor]:
+        """(how likely it ends, means, shares), from some means (num_classes, d) and shares."""
+        num_classes, fit = len(means), 0.0
         for _ in range(_ROUNDS):
             apart = self.cells.unsqueeze(1) - means
             distance = torch.einsum("nkd,kde,nke->nk", apart, self.within, apart)
@@ -170,12 +186,18 @@ class _Mixture(NamedTuple):
             weights = (_CELLS_COUNT * num_classes * count / len(self.cells)).view(-1, 1, 1) * self.within
             found = of_class.T @ self.cells / count.clamp(min=1e-9).unsqueeze(1)
             pull = (weights @ found.unsqueeze(2)).flatten() + self.certainty @ self.expected.flatten()
-            known = self.certainty + torch.block_diag(*weights)  # type: ignore[no-untyped-call]
-            means = torch.linalg.solve(known, pull).view_as(means)
-            shares = count + 100 * self.shares
+            sure = self.certainty + torch.block_diag(*weights)  # type: ignore[no-untyped-call]
+            means = torch.linalg.solve(sure, pull).view_as(means)
+            shares = count + self.pseudo_cells
             shares = shares / shares.sum()
         change = (means - self.expected).flatten()
         return _CELLS_COUNT * num_classes * fit - 0.5 * float(change @ self.certainty @ change), means, shares
+
+    def with_unseen(self, means: Tensor) -> Tensor:
+        """(num_classes, style_size): what goes with means (num_classes, d) of what is seen."""
+        missed = torch.linalg.solve(self.covariance, (means - self.expected).flatten())
+        full: Tensor = (self.all_expected + self.to_all @ missed).view(len(means), -1)
+        return full
 
 
 def style_range(looks: Sequence[Look]) -> tuple[Tensor, Tensor]:
@@ -207,8 +229,13 @@ def _bounded(mean: Tensor, known: Look) -> Tensor:
     return full
 
 
-def _plausible(known: Look) -> tuple[Tensor, Tensor]:
-    """Mean, (classes * size,), and covariance of the styles of all classes in places, lights and seasons unseen."""
+def _plausible(known: Look, apart: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Mean, (classes * size,), and covariance of the styles of all classes in places, lights and seasons unseen.
+
+    Args:
+        known: the look of one place.
+        apart: how much counts what each class does by itself.
+    """
     rng = torch.Generator().manual_seed(0)
     num_classes, size = known.mean.shape
     bands = (size - 4) // 2
@@ -217,9 +244,10 @@ def _plausible(known: Look) -> tuple[Tensor, Tensor]:
         return torch.randn((_DRAWS, *shape), generator=rng, dtype=torch.float64)
 
     own = known.broad.double().view(num_classes, size, -1)
-    styles = known.mean.double() + torch.einsum("kdr,nkr->nkd", own, normal(num_classes, own.shape[2]))
-    log_gain = _GAIN * normal(1, 1) + _GAIN_OF_BAND * normal(1, bands) + _GAIN_OF_CLASS * normal(num_classes, bands)
-    offset = _OFFSET * normal(1, 1) + _OFFSET_OF_BAND * normal(1, bands) + _OFFSET_OF_CLASS * normal(num_classes, bands)
+    styles = known.mean.double() + apart * torch.einsum("kdr,nkr->nkd", own, normal(num_classes, own.shape[2]))
+    of_class = (apart * normal(num_classes, bands) for _ in range(2))
+    log_gain = _GAIN * normal(1, 1) + _GAIN_OF_BAND * normal(1, bands) + _GAIN_OF_CLASS * next(of_class)
+    offset = _OFFSET * normal(1, 1) + _OFFSET_OF_BAND * normal(1, bands) + _OFFSET_OF_CLASS * next(of_class)
     means, spreads, detail, direction = torch.split(styles, [bands, bands, 2, 2], 2)
     means = log_gain.exp() * means + offset
     spreads = spreads + log_gain + _SPREAD * normal(1, 1)

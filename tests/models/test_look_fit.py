@@ -49,3 +49,24 @@ def test_cells_without_data_say_nothing(known):
     assert torch.equal(cells, cell_styles(image, has_data))
     fits = [fit_look_unlabelled(cells, known) for _ in range(2)]
     assert torch.equal(fits[0].mean, fits[1].mean)
+
+
+def test_narrow_roads_keep_their_own_colour(known):
+    """Most cells on them hold grass, too."""
+    image, labels = scene([0.05, 0.25, 0.65, 0.05], seed=2)
+    rng = torch.Generator().manual_seed(3)
+    for start in range(5, 192, 48):
+        labels[:, :, start : start + 10] = 3
+        image[:, :, :, start : start + 10] = COLOURS[3].view(4, 1, 1) + 0.08 * torch.randn(4, 4, 192, 10, generator=rng)
+    look = fit_look_unlabelled(cell_styles(image, torch.ones_like(labels, dtype=torch.bool)), known)
+    assert (look.mean[3, :4] - COLOURS[3]).abs().mean() < 0.1  # 13 DN
+
+
+def test_a_class_that_the_tiles_lack_keeps_to_a_plausible_mean(known):
+    image, labels = scene([0.0, 0.4, 0.4, 0.2], gain=0.9, seed=1)
+    look = fit_look(TileStyles.of(image, labels, 4, (24,) * 4), known)
+    assert (look.mean[0, :4] - 0.9 * COLOURS[0]).abs().max() < 0.25
+    broad = look.broad.view(4, -1, look.broad.shape[1])
+    assert not broad[0].any()
+    assert broad[1:].any()
+    assert torch.allclose(look.local[0] @ look.local[0].T, known.local[0] @ known.local[0].T, atol=1e-5)

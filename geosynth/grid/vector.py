@@ -101,6 +101,7 @@ def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
         pyarrow.ArrowException,
         pyogrio.errors.DataSourceError,
         RuntimeError,  # pyproj's
+        LookupError,  # pyogrio's, of a file without a layer
         shapely.errors.ShapelyError,
     ) as error:
         raise DataError(f"{path}: cannot be read as a table of polygons: {one_line(error)}") from error

@@ -59,9 +59,16 @@ def test_the_same_seed_gives_the_same_baseline() -> None:
 
 
 def test_two_places_are_the_halves() -> None:
+    def kept(first: np.ndarray, second: np.ndarray) -> float:
+        assert len(first) == len(second)
+        return 0.0
+
     features, places = np.arange(6.0)[:, None], np.array([4, 4, 4, 9, 9, 9])
     found = real_baseline(features, features + 5, places, frechet_distance, draws=3, seed=0)
     assert found.num_tiles == 3
+    assert real_baseline(features[:2], features[:2], np.arange(2), kept, 1, 0).num_tiles == 1
+    for seed in range(4):  # whichever half the larger place is
+        assert real_baseline(features, features, np.array([4, 9, 9, 9, 9, 9]), kept, 1, seed).num_tiles == 1
     assert found.real == pytest.approx(9)
     assert all(distance == pytest.approx(64) or distance == pytest.approx(4) for distance in found.across)
 

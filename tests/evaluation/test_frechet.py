@@ -32,6 +32,21 @@ def test_equal_sets_and_constant_ones_have_defined_distances(count: int) -> None
     assert frechet_distance(features, constant) == pytest.approx(spread)
 
 
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+@pytest.mark.parametrize("count", [8, 40])
+def test_distances_change_with_the_square_of_the_unit(scale: float, count: int) -> None:
+    first, second = np.random.default_rng(5).normal(size=(2, count, 20))
+    assert frechet_distance(scale * first, scale * second) == pytest.approx(scale**2 * frechet_distance(first, second))
+    assert frechet_distance(scale * first, scale * first) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_features_of_any_type_are_computed_with_as_double(dtype: type) -> None:
+    first, second = (100 * np.random.default_rng(6).normal(size=(2, 30, 4))).astype(dtype)
+    exact = frechet_distance(first.astype(np.float64), second.astype(np.float64))
+    assert frechet_distance(first, second) == pytest.approx(exact, rel=1e-12)
+
+
 def test_distances_of_many_tiles_approach_the_closed_form() -> None:
     rng = np.random.default_rng(3)
     deviations = np.array([1.0, 2.0, 0.5])
@@ -44,6 +59,7 @@ def test_few_tiles_bias_upwards_and_the_note_says_so() -> None:
     found = {count: frechet_distance(*rng.normal(size=(2, count, 40))) for count in (10, 30, 1000)}
     assert found[10] > 2 * found[30] > 20 * found[1000]
     assert "30 tiles span at most 29 of 40 directions" in (bias_note(30, 40) or "")
+    assert "40 tiles span at most 39 of 40 directions" in (bias_note(40, 40) or "")
     assert bias_note(41, 40) is None
 
 
@@ -51,8 +67,11 @@ def test_bad_features_are_one_line() -> None:
     good = np.zeros((4, 3))
     broken = good.copy()
     broken[2, 1] = np.nan
-    with pytest.raises(DataError, match="1 of them, but at least 2 are needed: the covariance"):
-        frechet_distance(good, good[:1])
+    for pair, which in (((good, good[:1]), "second"), ((good[:1], good), "first")):
+        with pytest.raises(
+            DataError, match=f"^{which} set of tiles: 1 of them, but at least 2 are needed: the covarian"
+        ):
+            frechet_distance(*pair)
     with pytest.raises(DataError, match="first set of tiles: 1 of 4 have features that are not finite"):
         frechet_distance(broken, good)
     with pytest.raises(DataError, match="sets of 3 and 2 features a tile cannot be compared"):

@@ -80,6 +80,12 @@ def test_constant_images_are_inside_each_other() -> None:
     assert compare_manifolds(constant, constant + 1).precision == 0
 
 
+def test_one_ball_is_enough() -> None:
+    # real balls reach from -1 to 1, from 0 to 2 and from 1 to 19
+    found = compare_manifolds(np.array([[0.0], [1.0], [10.0]]), np.array([[-0.9], [25.0], [26.0]]), k=1)
+    assert (found.precision, found.density, found.coverage) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+
+
 def test_one_mode_is_precise_but_does_not_recall() -> None:
     rng = np.random.default_rng(3)
     real = rng.normal(size=(60, 2)) + 10 * np.repeat([[0, 0], [1, 0], [0, 1]], 20, axis=0)
@@ -99,18 +105,25 @@ def test_distances_are_those_of_numpy_and_exactly_zero_for_copies() -> None:
     assert distance[5] == 0
     assert index[5] == 3
     assert np.array_equal(index, distances.argmin(axis=1))
+    assert index.dtype == np.int64
 
 
-def test_distances_do_not_change_with_the_origin() -> None:
+def test_distances_do_not_change_with_the_origin_and_with_the_unit_as_they_should() -> None:
     first, second = np.random.default_rng(6).normal(size=(2, 9, 4))
     away = 1e6 * np.arange(1, 5)
     (_, here), (_, there) = (next(distance_blocks(first + shift, second + shift)) for shift in (0, away))
     assert np.allclose(here, there, rtol=1e-6)
+    for scale in (1e-9, 1e9):
+        _, scaled = next(distance_blocks(scale * first, scale * second))
+        assert np.allclose(scaled, scale * here, rtol=1e-6, atol=0)
+        assert (np.diag(next(distance_blocks(scale * first, scale * first))[1]) == 0).all()
 
 
 def test_bad_features_are_one_line() -> None:
     good = np.random.default_rng(5).normal(size=(9, 2))
     with pytest.raises(DataError, match="synthetic tiles: 5 of them, but at least 6 are needed: the ball"):
         compare_manifolds(good, good[:5])
+    with pytest.raises(DataError, match="real tiles: 5 of them, but at least 6 are needed: the ball"):
+        compare_manifolds(good[:5], good)
     with pytest.raises(DataError, match="real tiles: 9 of 9 have features that are not finite"):
         compare_manifolds(good * np.nan, good)

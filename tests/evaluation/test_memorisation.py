@@ -56,6 +56,9 @@ def test_an_attacker_by_scikit_learn() -> None:
     scores = -np.linalg.norm(real[:, None] - synthetic, axis=2).min(axis=1)
     expected = roc_auc_score(np.arange(50) < 30, scores)
     assert found.membership_auc.value == pytest.approx(expected)
+    assert found.membership_auc.low < expected < found.membership_auc.high
+    one = memorisation(synthetic[:1], train, other, np.array([99]), np.arange(20), seed=0)
+    assert (one.num_synthetic, one.share_nearer_train.n) == (1, 1)
     assert expected > 0.55
 
 
@@ -93,6 +96,7 @@ def test_tiles_of_the_own_place_do_not_count_as_others() -> None:
     blind = memorisation(synthetic, train, other, places, places + 100, seed=0)
     assert blind.share_nearer_train.value < 0.1
     fair = memorisation(synthetic, train, other, places, places, seed=0)
+    assert fair == memorisation(synthetic, train, other, places, places, seed=0)
     assert fair.num_train == 33
     assert fair.share_nearer_train.value == pytest.approx(fair.control.value, abs=0.05)
     assert fair.control.value == pytest.approx(0.5, abs=0.25)
@@ -116,8 +120,9 @@ def test_pairs_of_fewer_tiles_are_fewer() -> None:
 
 def test_constant_images_are_defined_and_bad_features_are_one_line() -> None:
     same = np.ones((9, 3))
-    found = memorisation(same, same, same, np.arange(9), np.arange(9), seed=0)
-    assert found.share_nearer_train.value == 0.5  # ties count half
+    with np.errstate(all="raise"):
+        found = memorisation(same, same, same, np.arange(9), np.arange(9), seed=0)
+    assert found.share_nearer_train.value == found.membership_auc.value == 0.5  # ties count half
     assert found.distance_ratio.value is None
     with pytest.raises(DataError, match="train tiles: 1 of them, but at least 2"):
         memorisation(same, same[:1], same, np.arange(9), np.arange(9), seed=0)

@@ -202,6 +202,8 @@ def test_grids_that_differ_by_a_pixel_of_the_larger_ones_cover_the_same_area() -
 
     for same in (grid, other(size=2), other(size=0.5), other(left=1), other(bottom=19), other(right=44, size=4)):
         assert same_area(grid, same)
+    turned = GeoBox((20, 40), grid.affine @ Affine.translation(20, 10) @ Affine.rotation(3), "EPSG:26917")
+    assert not same_area(grid, GeoBox(turned.shape, turned.affine @ Affine.translation(-20, -10), turned.crs))
     for edge in ({"left": -2}, {"left": 2}, {"top": -2}, {"top": 2}, {"right": 42}, {"right": 38}, {"bottom": 22}):
         assert not same_area(grid, other(**edge))
         assert not same_area(other(**edge), grid)

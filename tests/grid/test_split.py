@@ -205,6 +205,7 @@ def test_areas_of_another_grid_push_train_and_val_away() -> None:
     assert away.area("val") == split.area("val")
     # to x = 60 and y = 20 there are 5 px, two thousandths of them, and one more, in whole pixels
     assert away.area("train").bounds == (0, 0, 20, 13)
+    assert split.away_from({"test": shapely.box(66, 0, 70, 20)}).area("val").bounds == (40, 0, 59, 20)
     with pytest.raises(DataError, match="fold val"):
         split.away_from({"test": shapely.box(30, 0, 70, 30)})
 
@@ -233,7 +234,10 @@ def test_what_is_not_said_is_as_the_documentation_has_it() -> None:
         (lambda: SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 0), "block size"),
         (lambda: SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 3, buffer=-1), "buffer"),
         (lambda: SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 3, class_pixels=[[1]]), "1 blocks were given for 9"),
-        (lambda: SpatialSplit.by_scenes({"training": [Window(0, 0, 9, 9)]}), "fold training"),
+        (
+            lambda: SpatialSplit.by_scenes({"training": [Window(0, 0, 9, 9)], "valid": [], "train": []}),
+            "^fold training, valid: the folds are train, val, test$",
+        ),
         (lambda: SpatialSplit.by_scenes({"train": [Window(0, 0, 9, 9)]}).area("valid"), "fold 'valid'"),
     ],
 )

@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import DataError, GridError, OutputError, SettingsError
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, pixels_within
 from geosynth.grid.split import FOLDS, part_neighbours
-from geosynth.grid.vector import check_can_be_read, to_coordinates
+from geosynth.grid.vector import check_can_be_read, read_table, to_coordinates
 from rasters import UTM, north_up
 from strategies import few
 
@@ -166,6 +166,17 @@ def test_a_file_is_what_its_name_and_its_beginning_say(
     else:
         with pytest.raises(DataError, match=f"{name}: .*{said}"):
             check_can_be_read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.parquet", b"PAR1 PAR1"), ("a.gpkg", b"SQLite format 3\0"), ("a.geojson", b"{broken"), ("a.fgb", b"fgb\3")],
+)
+def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: cannot be read as a table of polygons: ") as caught:
+        read_table(tmp_path / name)
+    assert "\n" not in str(caught.value)
 
 
 def test_five_unknown_folds_are_named(tmp_path: Path) -> None:

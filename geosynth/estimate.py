@@ -67,7 +67,7 @@ def mean_over_seeds(values: Sequence[float]) -> Estimate:
     Args:
         values: one a seed, at least one; a single one has no interval.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = np.asarray(values)
     mean, n = float(array.mean()), len(array)
     if n < 2:
         return Estimate(value=mean, n=n)

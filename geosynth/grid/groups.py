@@ -72,7 +72,7 @@ def cut_by_blocks(windows: Sequence[Window], blocks: Sequence[Window], size: int
 
 def pixels_of(groups: Sequence[Sequence[Window]]) -> npt.NDArray[np.floating]:
     """(groups, 1): pixels of each group, those of overlapping windows once."""
-    return np.array([[shapely.unary_union(boxes_of(group)).area] for group in groups], dtype=float).reshape(-1, 1)
+    return np.array([shapely.unary_union(boxes_of(group)).area for group in groups])[:, None]
 
 
 def allocate(pixels: npt.ArrayLike, shares: _Array, seed: int = 0) -> _Folds:
@@ -85,14 +85,14 @@ def allocate(pixels: npt.ArrayLike, shares: _Array, seed: int = 0) -> _Folds:
     pixels counting as much as all classes together, and a large constant for each class that it has no pixel of.
 
     Args:
-        pixels: (groups, classes).
+        pixels: (groups, classes), of one group at least.
         shares: (folds,), positive, of sum one.
         seed: of the order.
 
     Returns:
         (groups,) positions in `shares`.
     """
-    pixels = np.asarray(pixels, dtype=float)
+    pixels = np.asarray(pixels)
     pixels = pixels[:, pixels.any(axis=0)]
     goal = pixels / pixels.sum(axis=0)  # shares of a class
     weights = np.ones(goal.shape[1])
@@ -100,7 +100,7 @@ def allocate(pixels: npt.ArrayLike, shares: _Array, seed: int = 0) -> _Folds:
         goal = np.column_stack([goal, pixels.sum(axis=1) / pixels.sum()])
         weights = np.append(weights, len(weights))
     rng = np.random.default_rng(seed)
-    restarts = int(np.clip(_TRIALS // max(1, len(goal)), 1, _RESTARTS))
+    restarts = int(np.clip(_TRIALS // len(goal), 1, _RESTARTS))
     best_cost, best = np.inf, np.zeros(len(goal), dtype=np.int64)
     for _ in range(restarts):
         cost, folds = _place(goal, shares[:, None], weights, rng)

@@ -65,7 +65,7 @@ class SpatialSplit:
         """
         if len(shares) != len(FOLDS) or not min(shares) >= 0 or not 0 < sum(shares) < np.inf:
             raise SettingsError(f"shares: three numbers from 0 up, for {', '.join(FOLDS)}; got {tuple(shares)}")
-        return np.asarray(shares, dtype=float) / sum(shares)
+        return np.asarray(shares) / sum(shares)
 
     @classmethod
     def by_clusters(
@@ -98,7 +98,7 @@ class SpatialSplit:
         if class_pixels is None:
             sums = pixels_of(groups)
         else:
-            of_scenes = np.asarray(class_pixels, dtype=float)
+            of_scenes = np.asarray(class_pixels)
             sums = np.array([of_scenes[cluster].sum(axis=0) for cluster in clusters])
         return cls._by_groups(groups, sums, wanted, seed, buffer, "the scenes form {} separate cluster(s)")
 
@@ -136,7 +136,7 @@ class SpatialSplit:
             raise SettingsError(f"block size: pixels from 1 up, got {block_size}")
         blocks = blocks_over(windows, block_size)
         groups = cut_by_blocks(windows, blocks, block_size)
-        pixels = pixels_of(groups) if class_pixels is None else np.asarray(class_pixels, dtype=float)
+        pixels = pixels_of(groups) if class_pixels is None else np.asarray(class_pixels)
         if len(pixels) != len(blocks):
             raise SettingsError(f"class pixels of {len(pixels)} blocks were given for {len(blocks)} blocks")
         kept = np.flatnonzero((pixels > 0).any(axis=1))  # blocks of nodata need no fold

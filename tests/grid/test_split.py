@@ -265,6 +265,12 @@ def test_blocks_without_a_class_are_in_no_fold() -> None:
 
 
 def test_folds_without_a_place_are_named() -> None:
+    for make, there_are in (
+        (SpatialSplit.by_clusters, "the scenes form 0"),
+        (lambda _: SpatialSplit.by_blocks([], 9), "there are 0"),
+    ):
+        with pytest.raises(DataError, match=f"^none left for fold train, val, test: {there_are} "):
+            make([])
     with pytest.raises(DataError, match=r"^none left for fold val, test: there are 1 block\(s\); give that fold"):
         SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 9)
     with pytest.raises(DataError, match=r"^none left for fold test: the scenes form 1 separate cluster\(s\)"):

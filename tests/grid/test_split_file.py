@@ -7,6 +7,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyogrio
 import pytest
 import shapely
@@ -177,6 +178,12 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes) -
     with pytest.raises(DataError, match=f"{name}: cannot be read as a table of polygons: ") as caught:
         read_table(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_without_polygons_is_told_by_its_columns(tmp_path: Path) -> None:
+    pyogrio.write_dataframe(pd.DataFrame({"a": [1], "fold": ["train"]}), tmp_path / "table.gpkg")
+    with pytest.raises(DataError, match=r"table\.gpkg: needs polygons; its columns are a, fold$"):
+        read_table(tmp_path / "table.gpkg")
 
 
 def test_five_unknown_folds_are_named(tmp_path: Path) -> None:

@@ -193,6 +193,8 @@ class TransferSettings(StudySettings):
 
     sweep: ClassVar[str] = "transfer"
 
+    seeds: int = Field(5, ge=1, le=1000)
+    """As of the other sweeps; more, for places of a target are few and segmenters on them differ much."""
     tiles: Count = 100
     """Number of the source's tiles that a segmenter is trained on."""
     target_tiles: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)

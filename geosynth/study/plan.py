@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from geosynth.checkpoint import model_path
 from geosynth.config import (
     AugmentSettings,
     DiversitySettings,
@@ -19,13 +22,28 @@ from geosynth.config import (
     TrainSettings,
     TransferSettings,
 )
+from geosynth.files import sha256_of
 from geosynth.version import __version__
 
 # They change how long a generator trains and what is shown meanwhile, not what it becomes.
 _NOT_OF_THE_MODEL = {"workers", "save_every", "save_minutes", "preview_every", "log_every"}
 _CHOOSE_TILES = {"tile_size", "stride", "max_nodata", "real_tiles", "synthetic_tiles", "pool_tiles", "seed"}
 
-Training = Annotated[TrainSettings, PlainSerializer(lambda one: one.model_dump(mode="json", exclude=_NOT_OF_THE_MODEL))]
+
+def _of_training(train: TrainSettings) -> dict[str, Any]:
+    values = train.model_dump(mode="json", exclude=_NOT_OF_THE_MODEL)
+    if train.init is not None:  # another model may come to stand there
+        file = model_path(train.init)
+        values["init"] = _sha256_at(file, file.stat().st_mtime_ns)
+    return values
+
+
+@lru_cache
+def _sha256_at(file: Path, time: int) -> str:
+    return sha256_of(file)
+
+
+Training = Annotated[TrainSettings, PlainSerializer(_of_training)]
 """Settings of a training, of which only what the model depends on is told."""
 TileChoice = Annotated[SegmentSettings, PlainSerializer(lambda one: one.model_dump(mode="json", include=_CHOOSE_TILES))]
 """Settings of a segmenter, of which only what chooses its tiles is told."""
@@ -348,7 +366,7 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
                 continue
             if "adapted" in arm:
                 adapted = AdaptedGenerator(
-                    train=settings.train.model_copy(update={"seed": seed}),
+                    train=settings.train.model_copy(update={"seed": seed, "init": None}),
                     fold=settings.train_fold,
                     kept=kept,
                     init=given,

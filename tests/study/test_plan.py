@@ -1,5 +1,7 @@
 """Which cells a sweep has, and what makes two of them the same."""
 
+import os
+
 import pytest
 from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, make_study_store
 
@@ -88,6 +90,21 @@ def test_a_key_depends_on_all_that_changes_the_result_and_on_nothing_else(study_
     moved = make_study_store(tmp_path / "moved.zarr")
     moved.split = type(moved.split)(moved.split.areas[::-1], 0)
     assert moved.digest() != digest
+
+
+def test_generators_that_go_on_from_another_model_are_others(tmp_path):
+    """Also where that stands under the same name."""
+    file = tmp_path / "model.safetensors"
+    settings = REPLACE.model_copy(update={"train": REPLACE.train.model_copy(update={"init": str(file)})})
+    keys = []
+    for content in (b"one", b"other"):
+        file.write_bytes(content)
+        os.utime(file, ns=(len(content), len(content)))
+        keys.append([key_of(cell.recipe, "") for cell in plan_cells(settings, None) if cell.condition.x])
+    assert not set(keys[0]) & set(keys[1])
+    file = file.rename(tmp_path / "moved.safetensors")
+    settings = REPLACE.model_copy(update={"train": REPLACE.train.model_copy(update={"init": str(file)})})
+    assert [key_of(cell.recipe, "") for cell in plan_cells(settings, None) if cell.condition.x] == keys[1]
 
 
 def test_what_a_generator_shows_meanwhile_does_not_change_its_key():

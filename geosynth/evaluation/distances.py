@@ -176,7 +176,7 @@ class KernelSums(NamedTuple):
         right = check_features(second, "second set of tiles", MIN_TILES, _WHY_KERNEL)
         check_pair(left, right)
         members = [
-            np.zeros(len(rows), np.int64) if places is None else np.asarray(places, np.int64)
+            np.zeros(len(rows), np.int64) if places is None else places
             for rows, places in ((left, first_places), (right, second_places))
         ]
         num_places = max(int(places.max()) for places in members) + 1

@@ -65,6 +65,13 @@ def test_of_one_tile_there_is_no_distance_and_of_two_there_is() -> None:
     assert sums.distance(np.array([1.0, 1, 0])) == pytest.approx(naive(tiles[:2], tiles[1:3]))
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_places_that_one_set_lacks_change_nothing(place: int) -> None:
+    first, second = np.random.default_rng(5).normal(size=(2, 6, 3))
+    sums = KernelSums.of(first, second, np.arange(6), np.full(6, place))
+    assert sums.distance() == pytest.approx(kernel_distance(first, second))
+
+
 def test_resampling_places_does_not_bias_the_distance_upwards() -> None:
     rng = np.random.default_rng(4)
     first, second = rng.normal(1, 1, size=(2, 60, 4))
@@ -76,8 +83,9 @@ def test_resampling_places_does_not_bias_the_distance_upwards() -> None:
 def test_bad_features_are_one_line() -> None:
     good = np.zeros((3, 4))
     assert kernel_distance(good, good) == 0
-    with pytest.raises(DataError, match="second set of tiles: 1 of them, but at least 2 are needed: the kernel"):
-        kernel_distance(good, good[:1])
+    for pair, which in (((good, good[:1]), "second"), ((good[:1], good), "first")):
+        with pytest.raises(DataError, match=f"^{which} set of tiles: 1 of them, but at least 2 are needed: the kernel"):
+            kernel_distance(*pair)
     with pytest.raises(DataError, match="not finite"):
         kernel_distance(good, good + np.inf)
     with pytest.raises(DataError, match="cannot be compared"):

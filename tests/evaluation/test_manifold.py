@@ -123,6 +123,7 @@ def test_bad_features_are_one_line() -> None:
     good = np.random.default_rng(5).normal(size=(9, 2))
     with pytest.raises(DataError, match="synthetic tiles: 5 of them, but at least 6 are needed: the ball"):
         compare_manifolds(good, good[:5])
+    assert compare_manifolds(good[:6], good[:6], k=5).precision == 1
     with pytest.raises(DataError, match="real tiles: 5 of them, but at least 6 are needed: the ball"):
         compare_manifolds(good[:5], good)
     with pytest.raises(DataError, match="real tiles: 9 of 9 have features that are not finite"):

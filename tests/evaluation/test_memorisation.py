@@ -25,7 +25,7 @@ def test_a_generator_of_copies_is_nearer_to_train_and_one_that_has_learnt_is_not
     places = np.arange(80)
     copies = memorisation(train + 0.01 * rng.normal(size=train.shape), train, other, places, places + 80, seed=0)
     assert copies.share_nearer_train.value > 0.95
-    assert copies.distance_ratio.value < 0.1
+    assert 0 <= copies.distance_ratio.low < copies.distance_ratio.value < 0.1
     assert copies.membership_auc.value > 0.95
     honest = memorisation(fresh, train, other, places, places + 80, seed=0)
     assert honest.share_nearer_train.low is not None
@@ -45,6 +45,31 @@ def test_shares_and_their_intervals_stay_between_none_and_all(shift: float, shar
     for estimate in (found.share_nearer_train, found.control):
         assert estimate.value == pytest.approx(share, abs=0.1)
         assert (estimate.low == 0, estimate.high == 1) == (share < 0.5, share > 0.5)
+
+
+@pytest.mark.parametrize(("far", "share"), [(7, 7 / 8), (1, 1 / 8)])
+def test_the_attacker_s_interval_ends_with_none_or_all(far: int, share: float) -> None:
+    other = np.array([[5.0]] * far + [[0.1]] * (8 - far))
+    found = memorisation(np.zeros((1, 1)), np.array([[1.0], [-1.0]]), other, np.array([99]), np.arange(8), seed=0)
+    assert found.membership_auc.value == share
+    assert (found.membership_auc.low == 0, found.membership_auc.high == 1) == (share < 0.5, share > 0.5)
+
+
+def test_the_ratio_is_a_mean_over_twenty_subsets() -> None:
+    """Of one tile each: half as far as the others, or five times."""
+    train, other = np.array([[1.0], [10.0]]), np.array([[2.0], [-2.0]])
+    found = memorisation(np.zeros((1, 1)), train, other, np.array([99]), np.arange(2), seed=0)
+    of_near = 20 * (5 - found.distance_ratio.value) / (5 - 0.5)
+    assert 0 < of_near < 20
+    assert of_near == pytest.approx(round(of_near))
+    assert found.share_nearer_train.value == pytest.approx(of_near / 20)
+
+
+def test_a_ratio_is_never_below_zero() -> None:
+    tiles, offset = 1000 * np.arange(8.0)[:, None], np.repeat([[0.01], [100.0]], 4, axis=0)
+    found = memorisation(tiles, tiles + offset, tiles, np.arange(8), np.arange(8), seed=0)
+    assert found.distance_ratio.low == 0
+    assert found.distance_ratio.high > found.distance_ratio.value > 0
 
 
 def test_an_attacker_by_scikit_learn() -> None:
@@ -124,7 +149,11 @@ def test_constant_images_are_defined_and_bad_features_are_one_line() -> None:
         found = memorisation(same, same, same, np.arange(9), np.arange(9), seed=0)
     assert found.share_nearer_train.value == found.membership_auc.value == 0.5  # ties count half
     assert found.distance_ratio.value is None
-    with pytest.raises(DataError, match="train tiles: 1 of them, but at least 2"):
+    with pytest.raises(
+        DataError, match=r"^synthetic tiles: 0 of them, but at least 1 are needed: there is nothing to look"
+    ):
+        memorisation(same[:0], same, same, np.arange(0), np.arange(9), seed=0)
+    with pytest.raises(DataError, match=r"^train tiles: 1 of them, but at least 2 are needed: one tile to be nearest"):
         memorisation(same, same[:1], same, np.arange(9), np.arange(9), seed=0)
     with pytest.raises(DataError, match="other real tiles: 9 of 9 have features that are not finite"):
         memorisation(same, same, same * np.nan, np.arange(9), np.arange(9), seed=0)

@@ -1,11 +1,12 @@
 """How far a model follows the look of a place: class means of what it paints, against the real images.
 
-    python examples/unseen_look.py IMAGES LABELS --take NAME ... [--model FILE] [--legend FILE] [--out DIR]
+    python examples/unseen_look.py IMAGES LABELS --take NAME ... --out PICTURE.png [--model FILE] [--legend FILE]
 
 IMAGES and LABELS are folders with files of equal names. The look is taken from the images that `--take` names (with
 their labels, and without any), the labels of the others are painted in it, and each class is compared: mean over bands
-of the absolute difference of the mean values, in DN. "model's own" is the model's first look, for comparison. DIR gets
-the painted images, and picture.png: real, with labels, without labels, the model's own.
+of the absolute difference of the mean values, in DN. Tones are drawn for each place, so the means are of four seeds.
+"model's own" is the model's first look, and "taken" are the real images that the look is of, for comparison. The
+picture has one row each: real, with labels, without labels, the model's own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from geosynth.legend import Legend
 from geosynth.mosaic.looks import look_from_images
 
 _FEW_PIXELS = 400  # of a class: its means tell nothing
+_SEEDS = range(4)
 
 
 def main() -> None:
@@ -34,9 +36,8 @@ def main() -> None:
     parser.add_argument("--take", nargs="+", required=True, help="file names whose look is taken")
     parser.add_argument("--model", help="a model file; without it the embedded one")
     parser.add_argument("--legend", default="chesapeake", help="of the labels")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="picture, .png")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
 
     model, legend = load_generator(options.model), Legend.load(options.legend)
     taken = [options.images / name for name in options.take]
@@ -47,21 +48,28 @@ def main() -> None:
         "without labels": look_from_images(taken, [], model),
         "model's own": model.look(),
     }
-    real = np.stack([_pixels(path) for path in others])
-    codes = np.stack([_pixels(options.labels / path.name)[0] for path in others])
+    real, known = (np.stack([_pixels(path) for path in paths]) for paths in (others, taken))
+    codes, known_codes = (
+        np.stack([_pixels(options.labels / path.name)[0] for path in paths]) for paths in (others, taken)
+    )
+    means = {code: _mean(real, codes == code) for code in legend.codes}
     rows = [real]
     print(f"{'':16}", *(f"{entry.name[:12]:>14}" for entry in legend.classes))
     print(f"{'share':16}", *(f"{(codes == code).mean():14.1%}" for code in legend.codes))
+    print(f"{'taken':16}", *(_difference(means[code], known, known_codes == code) for code in legend.codes))
     for name, look in looks.items():
-        painted = [options.out / f"{path.stem} {name}.tif" for path in others]
-        for path, out in zip(others, painted, strict=True):
-            geosynth.generate(
-                options.labels / path.name, out, model, legend=legend, style=look, preview=False, overwrite=True
-            )
-        rows.append(np.stack([_pixels(out) for out in painted]))
-        print(f"{name:16}", *(f"{_difference(real, rows[-1], codes == code):>14}" for code in legend.codes))
+        painted = np.stack(
+            [
+                geosynth.generate(options.labels / path.name, model=model, legend=legend, style=look, seed=seed).values
+                for seed in _SEEDS
+                for path in others
+            ]
+        )
+        where = np.concatenate([codes] * len(_SEEDS))
+        print(f"{name:16}", *(_difference(means[code], painted, where == code) for code in legend.codes))
+        rows.append(painted[: len(others)])
     picture = np.concatenate([np.concatenate([*tiles[:, :3]], axis=2) for tiles in rows], axis=1)
-    Image.fromarray(picture.transpose(1, 2, 0)).save(options.out / "picture.png")
+    Image.fromarray(picture.transpose(1, 2, 0)).save(options.out)
 
 
 def _pixels(path: Path) -> npt.NDArray[np.uint8]:
@@ -70,12 +78,20 @@ def _pixels(path: Path) -> npt.NDArray[np.uint8]:
     return values
 
 
-def _difference(real: npt.NDArray[np.uint8], painted: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> str:
-    """Of the means of a class's pixels, mean over bands."""
+def _mean(images: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64] | None:
+    """(bands,) of a class's pixels; None of few."""
     if where.sum() < _FEW_PIXELS:
-        return "-"
-    means = [image.transpose(0, 2, 3, 1)[where].mean(axis=0) for image in (real, painted)]
-    return f"{np.abs(means[0] - means[1]).mean():.1f}"
+        return None
+    means: npt.NDArray[np.float64] = images.transpose(0, 2, 3, 1)[where].mean(axis=0)
+    return means
+
+
+def _difference(
+    mean: npt.NDArray[np.float64] | None, images: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]
+) -> str:
+    """Of the means of a class, mean over bands."""
+    other = _mean(images, where)
+    return f"{'-' if mean is None or other is None else f'{np.abs(mean - other).mean():.1f}':>14}"
 
 
 if __name__ == "__main__":

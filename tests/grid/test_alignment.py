@@ -116,7 +116,7 @@ def test_another_crs_is_refused(outer: str | None, inner: str | None) -> None:
     "crs",
     [
         ("ESRI:102039", "EPSG:5070"),
-        (CRS("EPSG:26917").to_wkt(version="WKT1_ESRI"), "EPSG:26917"),
+        (CRS("EPSG:3035").to_wkt(version="WKT1_ESRI"), "EPSG:3035"),
         ("+proj=tmerc +lon_0=7 +ellps=GRS80", "+proj=tmerc +lon_0=7 +ellps=GRS80"),
         (None, None),
     ],

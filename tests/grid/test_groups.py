@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geosynth.grid import SpatialSplit, Window
+from geosynth.grid import SpatialSplit, Window, groups
 from geosynth.grid.groups import allocate, blocks_over
 from strategies import few, windows
 
@@ -101,6 +101,13 @@ def test_every_group_has_a_fold_and_no_fold_is_empty(data: int, groups: int, cla
     assert folds.shape == (groups,)
     assert set(folds.tolist()) == {0, 1, 2}
     assert np.array_equal(folds, allocate(pixels, SHARES, seed))
+
+
+def test_many_groups_are_placed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "_TRIALS", 20)
+    pixels = np.random.default_rng(0).integers(1, 100, (60, 1))
+    sizes = np.bincount(allocate(pixels, SHARES), pixels[:, 0]) / pixels.sum()
+    assert sizes == pytest.approx(SHARES, abs=0.02)
 
 
 def test_shares_are_met_where_scenes_are_many_and_small() -> None:

@@ -210,7 +210,9 @@ def test_areas_of_another_grid_push_train_and_val_away() -> None:
         split.away_from({"test": shapely.box(30, 0, 70, 30)})
 
 
-@pytest.mark.parametrize("shares", [(0, 0, 0), (1, -1, 1), (1, 1), (1, 1, 1, 1), (float("nan"), 1, 1)])
+@pytest.mark.parametrize(
+    "shares", [(0, 0, 0), (1, -1, 1), (1, 1), (1, 1, 1, 1), (float("nan"), 1, 1), (float("inf"), 1, 1)]
+)
 def test_shares_that_cannot_be(shares: tuple[float, ...]) -> None:
     for split in (SpatialSplit.by_clusters, lambda places, shares: SpatialSplit.by_blocks(places, 4, shares)):
         with pytest.raises(SettingsError, match=r"^shares: three numbers from 0 up, for train, val, test; got \("):

@@ -16,6 +16,7 @@ from areas import polygons, scenes
 from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from pyproj import CRS
 
 from geosynth.errors import DataError, GridError, OutputError, SettingsError
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, pixels_within
@@ -97,7 +98,37 @@ def test_polygons_drawn_in_another_crs_are_reprojected_and_it_is_said(
     table.to_file(tmp_path / "drawn.gpkg", driver="GPKG")
     split = SpatialSplit.load(tmp_path / "drawn.gpkg", grid)
     assert split.area("train").equals(shapely.box(20, 30, 120, 200))
-    assert "reprojected from WGS 84 / Pseudo-Mercator to NAD83 / UTM zone 17N" in caplog.text
+    changed = "polygons were reprojected from WGS 84 / Pseudo-Mercator to NAD83 / UTM zone 17N"
+    assert f"{tmp_path / 'drawn.gpkg'}: {changed}" in caplog.text
+
+
+def test_the_same_crs_in_other_words_is_not_reprojected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    grid = GeoBox((300, 300), Affine(1, 0, 4_321_000, 0, -1, 3_210_000), "EPSG:3035")
+    esri = CRS(3035).to_wkt(version="WKT1_ESRI")
+    assert CRS(esri) != CRS(3035)  # to PROJ, by the names
+    box = shapely.box(*_bounds(grid, 20, 30, 120, 200))
+    gpd.GeoDataFrame({"fold": ["train"]}, geometry=[box], crs=esri).to_parquet(tmp_path / "drawn.parquet")
+    split = SpatialSplit.load(tmp_path / "drawn.parquet", grid)
+    assert split.area("train").equals(shapely.box(20, 30, 120, 200))
+    assert not caplog.text
+
+
+def test_geojson_of_pixels_without_a_crs_may_be_called_json(tmp_path: Path) -> None:
+    split = SpatialSplit.by_scenes({"train": [Window(0, 0, 50, 50)]})
+    split.save(tmp_path / "split.json", GRIDS["none"])
+    assert SpatialSplit.load(tmp_path / "split.json", GRIDS["none"]) == split
+
+
+def test_what_the_driver_cannot_write_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise pyogrio.errors.DataLayerError("no room")
+
+    monkeypatch.setattr(gpd.GeoDataFrame, "to_file", fail)
+    split = SpatialSplit.by_scenes({"train": [Window(0, 0, 50, 50)]})
+    for name in ("split.gpkg", "split.geojson"):
+        with pytest.raises(OutputError, match=rf"{name}.*no room"):
+            split.save(tmp_path / name, GRIDS["north-up"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_edited_file_keeps_its_buffer(tmp_path: Path) -> None:
@@ -276,11 +307,14 @@ def test_metres_on_a_grid_without_metres_are_refused() -> None:
     for crs in ("EPSG:4326", None):
         with pytest.raises(GridError, match="say pixels"):
             pixels_within(GeoBox((4, 4), Affine.identity(), crs), 5)
-    with pytest.raises(SettingsError, match="metres from 0 up"):
-        pixels_within(GRIDS["north-up"], -1)
+    for metres in (-1, float("inf"), float("nan")):
+        with pytest.raises(SettingsError, match="metres from 0 up"):
+            pixels_within(GRIDS["north-up"], metres)
 
 
-@pytest.mark.parametrize(("text", "pixels"), [("200", 334), ("200 m", 334), (6, 10), ("64px", 64), ("0", 0)])
+@pytest.mark.parametrize(
+    ("text", "pixels"), [("200", 334), ("200 m", 334), (6, 10), ("64px", 64), ("0", 0), ("0px", 0)]
+)
 def test_a_buffer_is_in_metres_or_in_pixels(text: str | float, pixels: int) -> None:
     assert buffer_pixels(text, GRIDS["north-up"]) == pixels
 

@@ -23,7 +23,7 @@ from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs, sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.legend import Legend
-from geosynth.models.device import choose_device
+from geosynth.models.device import choose_device, without_weights
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import Look, style_size
@@ -183,7 +183,7 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        with without_weights():
             generator = SpadeGenerator(card.settings)
             encoder = None if card.encoder is None else StyleEncoder(card.encoder)
         if encoder is not None:

@@ -143,6 +143,7 @@ def _dino(path: Path, device: torch.device) -> Extractor:
     from safetensors.torch import load_file
     from torch.nn import functional as F
 
+    from geosynth.models.device import without_weights
     from geosynth.models.reference import read_state
 
     state = load_file(path) if path.suffix == ".safetensors" and path.is_file() else read_state(path)
@@ -152,7 +153,7 @@ def _dino(path: Path, device: torch.device) -> Extractor:
     registers = "_reg4" if "reg_token" in state else ""
     if kind is None or "pos_embed" not in state or "register_tokens" in state:
         raise CheckpointError(f"{path}: not the weights of a DINOv2 vision transformer")
-    with torch.device("meta"):
+    with without_weights():
         network = timm.create_model(f"vit_{kind}_patch14{registers}_dinov2", num_classes=0, dynamic_img_size=True)
     try:
         network.load_state_dict(state, assign=True)

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 
 def choose_device(device: str = "auto") -> str:
@@ -41,6 +43,20 @@ def _number_of_worker() -> int | None:
     except ValueError:
         return None
     return int(digits[0]) if digits else 0
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves out random numbers: for tensors without values torch would ask its compiler, a second of imports."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if function is Tensor.normal_ else function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """While it is entered, modules are made without memory or random numbers for weights that are replaced at once."""
+    with torch.device("meta"), _NoDraws():
+        yield
 
 
 def uses_bfloat16(precision: str, device: str) -> bool:

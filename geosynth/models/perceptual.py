@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from geosynth.config.bands import rgb_bands
 from geosynth.errors import CheckpointError
+from geosynth.models.device import without_weights
 from geosynth.models.reference import read_state
 
 Source = Literal["vgg19", "efficientnet-lite0"]
@@ -40,7 +41,7 @@ class Vgg19Features(nn.Module):
 
         super().__init__()
         state = _fetch_vgg19() if weights is None else read_state(weights)
-        with torch.device("meta"):
+        with without_weights():
             layers = vgg19(weights=None).features[: self._LAYERS[-1] + 1]
         prefix = "features."
         own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

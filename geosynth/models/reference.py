@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from geosynth.config import EncoderSettings, GeneratorSettings
 from geosynth.config.networks import Depth
 from geosynth.errors import CheckpointError, SettingsError
+from geosynth.models.device import without_weights
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 
@@ -85,7 +86,7 @@ def read_generator(
     else:
         stride = GeneratorSettings(num_classes=1, num_bands=1, depth=depth).stride
         settings = GeneratorSettings.reference(**values, latent_size=start.shape[1], crop_size=cells * stride)
-    with torch.device("meta"):  # weights that are replaced at once
+    with without_weights():
         network = SpadeGenerator(settings)
     return _filled(network, _generator_state(state, settings, source), source)
 
@@ -108,7 +109,7 @@ def read_encoder(state: Mapping[str, Tensor], source: str) -> StyleEncoder:
     settings = EncoderSettings(
         num_bands=first.shape[1], base_width=len(first), latent_size=len(values["mean.bias"]), num_layers=num_layers
     )
-    with torch.device("meta"):
+    with without_weights():
         network = StyleEncoder(settings)
     return _filled(network, values, source)
 

@@ -20,7 +20,7 @@ from geosynth.download import fetch_model
 from geosynth.errors import CheckpointError, DataError
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
-from geosynth.models.device import choose_device, full_float32, plain_memory_error, uses_bfloat16
+from geosynth.models.device import choose_device, full_float32, plain_memory_error, uses_bfloat16, without_weights
 from geosynth.segmentation.scores import Confusion
 from geosynth.segmentation.unet import build_unet
 
@@ -171,7 +171,7 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
     tensors = load_file(path)
     full = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     try:
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        with without_weights():
             network = build_unet(card.settings.encoder, len(card.bands.names), card.legend.num_classes)
         network.load_state_dict(full, assign=True)
     except (RuntimeError, KeyError, ValueError) as error:

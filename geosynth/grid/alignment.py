@@ -33,10 +33,10 @@ def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
     return int((row + _TOLERANCE) // 1), int((column + _TOLERANCE) // 1)
 
 
-def block_plan(geobox: GeoBox, size: int) -> BlockPlan:
-    """The blocks of a grid, on the lattice of its absolute positions."""
+def block_plan(geobox: GeoBox, size: int, least: int = 0) -> BlockPlan:
+    """The blocks of a grid, on the lattice of its absolute positions; see `BlockPlan`."""
     height, width = geobox.shape
-    return BlockPlan(height, width, absolute_origin(geobox), size)
+    return BlockPlan(height, width, absolute_origin(geobox), size, least)
 
 
 def parse_crs(crs: str) -> CRS:

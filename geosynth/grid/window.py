@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal, overload
 
@@ -138,7 +140,7 @@ class TilePlan:
         return [start for start in starts if start < length]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BlockPlan(Sequence[Window]):
     """Blocks of `size` x `size` pixels whose edges are absolute multiples of `size`, cropped to the raster; row by row.
 
@@ -153,9 +155,11 @@ class BlockPlan(Sequence[Window]):
     """Absolute (row, column) of the raster's first pixel."""
     size: int
     """Of a block, pixels."""
+    least: int = 0
+    """Pixels: what is left narrower at an edge of the raster is a part of the block beside it, which grows by it."""
 
     def __len__(self) -> int:
-        return self._counts[0] * self._counts[1]
+        return len(self.rows) * len(self.columns)
 
     @overload
     def __getitem__(self, index: int) -> Window: ...
@@ -167,50 +171,42 @@ class BlockPlan(Sequence[Window]):
             return [self[number] for number in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        starts, lengths = [], []
-        place = divmod(index % len(self), self._counts[1])
-        for number, origin, length in zip(place, self.origin, (self.height, self.width), strict=True):
-            edge = (origin // self.size + number) * self.size - origin
-            starts.append(max(edge, 0))
-            lengths.append(min(edge + self.size, length) - starts[-1])
-        return Window(*starts, *lengths)
+        place = divmod(index % len(self), len(self.columns))
+        (row, height), (column, width) = self.rows[place[0]], self.columns[place[1]]
+        return Window(row, column, height, width)
 
     def touching(self, window: Window) -> list[int]:
         """Numbers of the blocks that share pixels with a window."""
         inside = window.intersection(Window(0, 0, self.height, self.width))
         if inside is None:
             return []
-        spans = ((inside.row, inside.bottom), (inside.column, inside.right))
         rows, columns = (
-            range(
-                (start + origin) // self.size - origin // self.size,
-                (stop - 1 + origin) // self.size - origin // self.size + 1,
+            range(bisect_right(starts, first) - 1, bisect_left(starts, stop))
+            for starts, first, stop in (
+                ([row for row, _ in self.rows], inside.row, inside.bottom),
+                ([column for column, _ in self.columns], inside.column, inside.right),
             )
-            for (start, stop), origin in zip(spans, self.origin, strict=True)
         )
-        return [row * self._counts[1] + column for row in rows for column in columns]
+        return [row * len(self.columns) + column for row in rows for column in columns]
 
-    @property
-    def _counts(self) -> tuple[int, int]:
-        """Rows and columns of blocks."""
-        row, column = self.origin
-        return (
-            (row + self.height - 1) // self.size - row // self.size + 1,
-            (column + self.width - 1) // self.size - column // self.size + 1,
-        )
-
-    @property
+    @cached_property
     def rows(self) -> list[tuple[int, int]]:
         """(first row, height) of each row of blocks."""
-        return cut(0, self.height, self.origin[0], self.size)
+        return cut(0, self.height, self.origin[0], self.size, self.least)
 
-    @property
+    @cached_property
     def columns(self) -> list[tuple[int, int]]:
         """(first column, width) of each column of blocks."""
-        return cut(0, self.width, self.origin[1], self.size)
+        return cut(0, self.width, self.origin[1], self.size, self.least)
 
 
-def cut(start: int, stop: int, origin: int, size: int) -> list[tuple[int, int]]:
-    """(start, length) of the pieces of [start, stop) between positions where start + origin is a multiple of size."""
+def cut(start: int, stop: int, origin: int, size: int, least: int = 0) -> list[tuple[int, int]]:
+    """(start, length) of the pieces of [start, stop) between positions where start + origin is a multiple of size.
+
+    A first or last piece shorter than `least` goes to the one beside it.
+    """
     edges = [start, *range((start + origin) // size * size + size - origin, stop, size), stop]
+    for inner, end in ((-2, stop), (1, start)):
+        if len(edges) > 2 and abs(edges[inner] - end) < least:
+            del edges[inner]
     return [(first, last - first) for first, last in pairwise(edges)]

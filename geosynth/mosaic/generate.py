@@ -27,7 +27,7 @@ from geosynth.legend import Legend
 from geosynth.models.looks import Look
 from geosynth.mosaic.blend import KEPT_BYTES, make_painter
 from geosynth.mosaic.lazy import lazy_image
-from geosynth.mosaic.painter import CELL, Painter
+from geosynth.mosaic.painter import CELL, Painter, sliver
 from geosynth.mosaic.pipeline import Executor, Progress, paint_blocks, paint_missing
 from geosynth.mosaic.style import Files, Style, chosen_style, style_digest, style_files, style_length_pixels
 from geosynth.parallel import open_client
@@ -259,7 +259,7 @@ def paint_image(
         survey = source.survey(lambda done, total: progress("checking", done, total))
         warn_about_grid(source.geobox, model.card.gsd, source.name)
         tags = provenance(painter, source.name, source.legend, survey)
-        plan = block_plan(source.geobox, block_size)
+        plan = block_plan(source.geobox, block_size, sliver(block_size))
         image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)
         if skip_finished and is_made_from(out, tags, overwrite=overwrite):
             _write_beside(out, settings)
@@ -502,6 +502,8 @@ def needed_bytes(painter: Painter, block_size: int) -> int:
     network, bands = painter.network, painter.model.card.bands
     blend = painter.mode == "blend"
     cell = network.crop_size or (CELL if blend else min(CELL, block_size))
+    cell += 0 if blend else 2 * sliver(cell)
+    block_size += 2 * sliver(block_size)
     maps = (
         stage.in_channels * 4 * ((cell + 2 * min(painter.margin, network.margins[stage.stride])) // stage.stride) ** 2
         for stage in network.stages

@@ -30,6 +30,7 @@ from geosynth.models.replay import Replay
 # Pixels; side of what goes through the network at once, without the halo. Larger saves little (the halo is trimmed
 # level by level), and memory grows with its square.
 CELL = 512
+_SLIVER = 96  # pixels; what is left narrower at an edge of a raster costs more alone than with what is beside it
 _CELLS_A_LAUNCH = 4  # of a GPU, which one cell does not fill
 
 _TORCH_TYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int16": torch.int16, "float32": torch.float32}
@@ -171,11 +172,12 @@ class Painter:
     def cells(self, window: Window, origin: tuple[int, int]) -> list[Window]:
         """The lattice's cells that a window meets, row by row: on a CPU only the parts of them that it covers.
 
-        The parts lie on the network's stride. On a GPU cells are whole, so that all are of one shape.
+        The parts lie on the network's stride, and slivers at the window's edges go to their neighbours, as in blocks.
+        On a GPU cells are whole, so that all are of one shape.
         """
-        step = self.network.stride if self.on_cpu else CELL
+        step, least = (self.network.stride, sliver(CELL)) if self.on_cpu else (CELL, 0)
         rows, columns = (
-            [_on_lattice(start, length, offset, step) for start, length in cut(first, end, offset, CELL)]
+            [_on_lattice(start, length, offset, step) for start, length in cut(first, end, offset, CELL, least)]
             for first, end, offset in ((window.row, window.bottom, origin[0]), (window.column, window.right, origin[1]))
         )
         return [Window(row, column, height, width) for row, height in rows for column, width in columns]
@@ -240,6 +242,11 @@ class Painter:
             limits = np.iinfo(dtype)
             values = values.round().clamp_(limits.min, limits.max)
         return values.to(_TORCH_TYPES[dtype.name])
+
+
+def sliver(size: int) -> int:
+    """Pixels from which on what is left at an edge of a raster is a block or cell of its own."""
+    return min(_SLIVER, size // 4)
 
 
 def _on_lattice(start: int, length: int, origin: int, stride: int) -> tuple[int, int]:

@@ -7,17 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geosynth.grid import BlockPlan, Window
+from geosynth.grid import BlockPlan, Window, cut
 from strategies import few
 
 POSITION, SIDE = st.integers(-10_000_000, 10_000_000), st.integers(1, 90)
 PLANS = st.builds(BlockPlan, SIDE, SIDE, st.tuples(POSITION, POSITION), st.integers(1, 40))
+WITHOUT_SLIVERS = st.builds(BlockPlan, SIDE, SIDE, st.tuples(POSITION, POSITION), st.integers(8, 40), st.integers(0, 8))
 
 WINDOWS = st.builds(Window, st.integers(-20, 60), st.integers(-20, 60), st.integers(15, 80), st.integers(15, 80))
 
 
 @few
-@given(plan=PLANS)
+@given(plan=PLANS | WITHOUT_SLIVERS)
 def test_every_pixel_lies_in_exactly_one_block(plan: BlockPlan) -> None:
     hits = np.zeros((plan.height, plan.width), int)
     for block in plan:
@@ -37,7 +38,27 @@ def test_edges_inside_the_raster_are_absolute_multiples_of_the_size(plan: BlockP
 
 
 @few
-@given(plan=PLANS, window=WINDOWS)
+@given(
+    side=st.integers(1, 300),
+    origin=POSITION,
+    least=st.integers(1, 9),
+    size=st.sampled_from([10, 20, 40]),
+    start=POSITION,
+)
+def test_slivers_belong_to_their_neighbours_whatever_the_size(
+    side: int, origin: int, least: int, size: int, start: int
+) -> None:
+    """Of blocks, too, that are made of several cells: their cells are those of the whole."""
+    whole = cut(start, start + side, origin, 10, least)
+    blocks = cut(start, start + side, origin, size, least)
+    assert [cell for first, length in blocks for cell in cut(first, first + length, origin, 10, least)] == whole
+    assert sum(length for _, length in whole) == side
+    assert len(whole) == 1 or min(length for _, length in whole) >= least
+    assert max(length for _, length in whole) < 10 + 2 * least
+
+
+@few
+@given(plan=PLANS | WITHOUT_SLIVERS, window=WINDOWS)
 def test_touching_blocks_are_those_that_share_pixels(plan: BlockPlan, window: Window) -> None:
     expected = [index for index, block in enumerate(plan) if block.intersection(window)]
     assert plan.touching(window) == expected

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import distributed
 import pytest
 import torch
+from operations import Record
+from torch import nn
 
-from geosynth.models.device import choose_device, has_kernels
+from geosynth.models.device import choose_device, has_kernels, without_weights
 
 
 @pytest.fixture
@@ -65,3 +67,12 @@ def test_what_is_named_is_taken(machine):
 
 def test_no_kernels_without_a_gpu():
     assert not has_kernels("cpu")
+
+
+def test_weights_that_are_replaced_are_not_drawn():
+    """Without values torch would import its compiler to draw them, which took longer than all the rest of loading."""
+    with Record() as record, without_weights():
+        layer = nn.Linear(3, 3)
+        nn.init.xavier_normal_(layer.weight)
+    assert layer.weight.is_meta
+    assert "normal_" not in {operation.name for operation in record.operations}

@@ -183,6 +183,8 @@ def test_several_codes_mean_one_class(tmp_path: Path) -> None:
         target
     )
     assert two.encode(np.array([41, 43, 2])).tolist() == [0, 0, 2]
+    water = Legend.from_values({"name": "w", "classes": [{"code": 9, "name": "water"}]}).translation_to(legend)
+    assert water.encode(np.array([9, 11, 41, 42])).tolist() == [0, 2, 2, 2]
 
 
 @few

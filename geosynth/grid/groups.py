@@ -75,7 +75,7 @@ def pixels_of(groups: Sequence[Sequence[Window]]) -> npt.NDArray[np.floating]:
     return np.array([shapely.unary_union(boxes_of(group)).area for group in groups])[:, None]
 
 
-def allocate(pixels: npt.ArrayLike, shares: _Array, seed: int = 0) -> _Folds:
+def allocate(pixels: npt.ArrayLike, shares: _Array, seed: int) -> _Folds:
     """The fold of each group, so that each fold gets its share of each class and no fold lacks a class it could have.
 
     Groups come in an order drawn from `seed`; each goes to the fold where it lowers the cost most, and then moves, or

@@ -254,7 +254,7 @@ class SpatialSplit:
     def _indexed(self, fold: str) -> shapely.MultiPolygon:
         """The area, prepared for many questions. A copy for each thread: GEOS writes into prepared geometries."""
         if not hasattr(self._of_thread, "areas"):
-            copies = shapely.from_wkb(shapely.to_wkb(np.array(self.areas, dtype=object)))
+            copies = shapely.from_wkb(shapely.to_wkb(self.areas))
             shapely.prepare(copies)
             self._of_thread.areas = copies
         indexed: shapely.MultiPolygon = self._of_thread.areas[_position(fold)]

@@ -106,7 +106,7 @@ def test_every_group_has_a_fold_and_no_fold_is_empty(data: int, groups: int, cla
 def test_many_groups_are_placed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "_TRIALS", 20)
     pixels = np.random.default_rng(0).integers(1, 100, (60, 1))
-    sizes = np.bincount(allocate(pixels, SHARES), pixels[:, 0]) / pixels.sum()
+    sizes = np.bincount(allocate(pixels, SHARES, 0), pixels[:, 0]) / pixels.sum()
     assert sizes == pytest.approx(SHARES, abs=0.02)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import SpatialSplit, Window
-from geosynth.grid.groups import blocks_over
+from geosynth.grid.groups import blocks_over, touching_groups
 from geosynth.grid.split import FOLDS
 from strategies import few, windows
 
@@ -152,6 +152,15 @@ def test_clusters_never_part(places: list[Window], gap: int, seed: int) -> None:
     if gap:  # with a gap of 0 touching scenes are apart
         assert all(len({folds[index] for index in cluster}) == 1 for cluster in clusters)
         assert set(folds) == set(FOLDS)
+
+
+@few
+@given(scattered, st.integers(0, 12))
+def test_groups_touch_directly_or_through_others(places: list[Window], gap: int) -> None:
+    found = {frozenset(group) for group in touching_groups(places, gap)}
+    assert found == set(map(frozenset, naive_clusters(places, gap)))
+    if gap == 1:
+        assert touching_groups(places) == touching_groups(places, gap)
 
 
 def naive_clusters(places: list[Window], gap: int) -> list[set[int]]:

@@ -128,6 +128,10 @@ def test_what_the_driver_cannot_write_is_one_line(tmp_path: Path, monkeypatch: p
     for name in ("split.gpkg", "split.geojson"):
         with pytest.raises(OutputError, match=rf"{name}.*no room"):
             split.save(tmp_path / name, GRIDS["north-up"])
+    monkeypatch.undo()
+    monkeypatch.setattr(gpd, "read_file", lambda path: [])
+    with pytest.raises(OutputError, match=r"split\.gpkg.*its rows cannot be read back"):
+        split.save(tmp_path / "split.gpkg", GRIDS["north-up"])
     assert not list(tmp_path.iterdir())
 
 
@@ -209,6 +213,14 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes) -
     with pytest.raises(DataError, match=f"{name}: cannot be read as a table of polygons: ") as caught:
         read_table(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("x", [np.inf, np.nan])
+def test_polygons_without_a_place_are_told(tmp_path: Path, x: float) -> None:
+    drawn = shapely.Polygon([(0, 0), (x, 0), (0, 9)])
+    gpd.GeoDataFrame({"fold": ["train"]}, geometry=[drawn], crs=UTM).to_parquet(tmp_path / "drawn.parquet")
+    with pytest.raises(DataError, match=r"drawn\.parquet: has polygons without a place on the grid: their coord"):
+        SpatialSplit.load(tmp_path / "drawn.parquet", GRIDS["north-up"])
 
 
 def test_a_table_without_polygons_is_told_by_its_columns(tmp_path: Path) -> None:

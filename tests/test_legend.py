@@ -240,7 +240,7 @@ def test_an_unknown_code_in_a_translation_lists_real_codes_only() -> None:
 def test_translation_refuses_a_class_without_a_partner() -> None:
     own = Legend.from_values({"name": "own", "classes": [{"code": 1, "name": "vineyard"}]})
     with pytest.raises(
-        LegendError, match=r"^legend 'chesapeake' has no class vineyard \(from legend 'own'\); it has wa"
+        LegendError, match=r"^legend 'chesapeake' has no class vineyard \(from legend 'own'\); it has water, tr"
     ):
         own.translation_to(CHESAPEAKE)
     with pytest.raises(LegendError, match=r"has no class barren, impervious \(other\), impervious \(roads\), low"):

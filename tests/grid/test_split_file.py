@@ -269,7 +269,7 @@ def test_files_that_are_no_tables_of_polygons(tmp_path: Path) -> None:
     boxes.set_crs(UTM).to_parquet(tmp_path / "somewhere.parquet")
     with pytest.raises(GridError, match="the grid has no CRS"):
         SpatialSplit.load(tmp_path / "somewhere.parquet", GRIDS["none"])
-    with pytest.raises(OutputError, match=r"\.shp.*suffixes"):
+    with pytest.raises(OutputError, match=r"\.shp: .*suffixes \.parquet, \.geoparquet, "):
         SpatialSplit.by_scenes({"train": [Window(0, 0, 3, 3)]}).save(tmp_path / "split.shp", grid)
 
 
@@ -320,7 +320,7 @@ def test_metres_on_a_grid_without_metres_are_refused() -> None:
         with pytest.raises(GridError, match="say pixels"):
             pixels_within(GeoBox((4, 4), Affine.identity(), crs), 5)
     for metres in (-1, float("inf"), float("nan")):
-        with pytest.raises(SettingsError, match="metres from 0 up"):
+        with pytest.raises(SettingsError, match=r"^buffer: metres from 0 up"):
             pixels_within(GRIDS["north-up"], metres)
 
 

@@ -22,7 +22,7 @@ from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.style import style_length_pixels
 from rasters import NORTH_UP, UTM_18N, draw_labels, pixels_of
-from strategies import few
+from strategies import few, windows
 
 Write = Callable[..., Path]
 
@@ -79,6 +79,22 @@ def test_windows_that_agree_come_out_as_they_are(
 
     found = join(with_windows(painter_of(linear_model, overlap), crop), height, width, block_size)
     np.testing.assert_array_equal(found, scene[:, 150 : 150 + height, 150 : 150 + width])
+
+
+@few
+@given(
+    origin=st.tuples(st.integers(-900, 900), st.integers(-900, 900)),
+    window=windows(largest=90),
+    overlap=st.sampled_from([0, 16, 32]),
+)
+def test_windows_are_those_of_an_absolute_lattice_that_reach_into_the_block(
+    linear_model: GeneratorModel, origin: tuple[int, int], window: Window, overlap: int
+) -> None:
+    painter = painter_of(linear_model, overlap)
+    size, step = painter.size, 64 - overlap
+    lattice = [range(-1024 // step * step - first, 1024 - first, step) for first in origin]
+    every = (Window(row, column, size, size) for row in lattice[0] for column in lattice[1])
+    assert painter.cells(window, origin) == [one for one in every if one.intersection(window)]
 
 
 def test_values_are_rounded_not_truncated_and_clipped(linear_model: GeneratorModel) -> None:

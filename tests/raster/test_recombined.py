@@ -95,3 +95,5 @@ def test_what_cannot_be_is_refused_in_one_line(store, emphasis, fold, error, sai
     with pytest.raises(error, match=said) as caught:
         recombine(store, emphasis, fold, 32)
     assert "\n" not in str(caught.value)
+    with pytest.raises(SettingsError, match="one tile or more, got 0"):
+        recombine(store, {"water": 2}, "train", 32, num_tiles=0)

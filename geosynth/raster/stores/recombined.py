@@ -129,6 +129,8 @@ def recombine(
         DataError: if the fold has no tile of this size, or its tiles hold too little of a class.
     """
     classes = emphasised_classes(source.legend, emphasis)
+    if num_tiles is not None and num_tiles < 1:
+        raise SettingsError(f"recombined labels are of one tile or more, got {num_tiles}")
     view = TileView(source, fold, tile_size, max_nodata=_MAX_NODATA)
     if not len(view):
         raise DataError(f"{source.path}: fold {fold!r} holds no tile of {tile_size} px; choose smaller tiles")

@@ -1,11 +1,11 @@
 """Long work: memory, open files and threads of `generate` and `train` over their course, which must not grow.
 
-    nice python benchmarks/long_work.py [--side 20000] [--steps 5000] [--json FILE]
+    nice python benchmarks/long_work.py [--side 20000] [--steps 5000] [--json FILE] [--figure FILE]
 
 `generate` paints a square of SIDE pixels that holds data everywhere, with an untrained network of two base channels;
-`train` makes STEPS small steps. Each is a process of its own. Prints a table of each, at every tenth of the work. Last
-line: one JSON object, by work the growth from the second tenth (all is loaded, caches are full) to the highest later:
-megabytes, open files, threads.
+`train` makes STEPS small steps. Each is a process of its own. Prints a table of each, at every tenth of the work; the
+figure shows every fiftieth. Last line: one JSON object, by work the growth from the second tenth (all is loaded, caches
+are full) to the highest later: megabytes, open files, threads.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from typing import Any
 import numpy as np
 import psutil
 import rasterio
+from matplotlib.figure import Figure
 
 import geosynth
 from mosaic_memory import paint, write_square
 
-TENTHS = 10
+PARTS, TENTH = 50, 5
 HEAD = ("part", "minutes", "MB", "open files", "threads")
-Row = tuple[str, float, int, int, int]
+Row = tuple[str, int, float, int, int, int]
+"""Stage, fiftieths of it that are done, minutes since the start, and the last three of the head."""
 
 
 class Watch:
-    """Writes down, at each tenth of a stage, what the process holds."""
+    """Writes down, at each fiftieth of a stage, what the process holds."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -42,14 +44,14 @@ class Watch:
         self._seen: set[tuple[str, int]] = set()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        tenth = TENTHS * done // max(total, 1)
-        if (stage, tenth) in self._seen:
+        part = PARTS * done // max(total, 1)
+        if (stage, part) in self._seen:
             return
-        self._seen.add((stage, tenth))
+        self._seen.add((stage, part))
         minutes = (time.monotonic() - self._started) / 60
         megabytes = self._process.memory_info().rss >> 20
         held = megabytes, self._process.num_fds(), self._process.num_threads()
-        self.rows.append((f"{stage} {tenth}/{TENTHS}", round(minutes, 2), *held))
+        self.rows.append((stage, part, round(minutes, 2), *held))
 
 
 def long_generate(folder: Path, side: int, watch: Watch) -> None:
@@ -77,14 +79,31 @@ def long_train(folder: Path, steps: int, watch: Watch) -> None:
 WORKS: dict[str, Callable[[Path, int, Watch], None]] = {"generate": long_generate, "train": long_train}
 
 
+def longest(rows: list[Row]) -> list[Row]:
+    """Those of the work's main stage."""
+    return [row for row in rows if row[0] in ("painting", "step")]
+
+
 def growth(rows: list[Row]) -> dict[str, int]:
-    """From the second tenth of the longest stage to the highest value after it."""
-    stages = [row[0].split()[0] for row in rows]
-    longest = "painting" if "painting" in stages else "step"
-    own = [row for row, stage in zip(rows, stages, strict=True) if stage == longest]
-    first, later = own[min(2, len(own) - 1)], own[min(2, len(own) - 1) :]
+    """From the second tenth of the main stage to the highest value after it."""
+    own = [row[3:] for row in longest(rows) if row[1] >= 2 * TENTH]
     names = ("megabytes", "open_files", "threads")
-    return {name: int(max(row[2 + n] for row in later) - first[2 + n]) for n, name in enumerate(names)}
+    return {name: max(row[n] for row in own) - own[0][n] for n, name in enumerate(names)}
+
+
+def draw(works: dict[str, list[Row]], path: Path) -> None:
+    """A column for each work, a row for each of memory, open files and threads."""
+    figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
+    axes = figure.subplots(3, len(works), sharex="col", squeeze=False)
+    for column, (title, rows) in enumerate(works.items()):
+        axes[0][column].set_title(title)
+        axes[2][column].set_xlabel("minutes")
+        for number, panel in enumerate(axes[:, column]):
+            panel.plot([row[2] for row in rows], [row[3 + number] for row in rows], color="#1b6ca8", linewidth=1.3)
+            panel.set_ylabel(HEAD[2 + number])
+            panel.set_ylim(bottom=0)
+            panel.grid(alpha=0.3)
+    figure.savefig(path)
 
 
 def main() -> None:
@@ -94,6 +113,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000, help="of the training")
     parser.add_argument("--quick", action="store_true", help="only try it: 1500 px, 20 steps")
     parser.add_argument("--json", type=Path, help="also write the last line there")
+    parser.add_argument("--figure", type=Path, help="also draw both over time, as PNG")
     parser.add_argument("--only", choices=WORKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = {"generate": 1500, "train": 20} if options.quick else {"generate": options.side, "train": options.steps}
@@ -103,15 +123,19 @@ def main() -> None:
             WORKS[options.only](Path(folder), sizes[options.only], watch)
         print(json.dumps(watch.rows))
         return
-    found = {}
+    found, works = {}, {}
     for name, size in sizes.items():
         command = [sys.executable, __file__, "--only", name, "--side", str(size), "--steps", str(size)]
         run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         rows: list[Row] = json.loads(run.stdout.splitlines()[-1])
-        print(f"\n{name}, {size} {'px a side' if name == 'generate' else 'steps'}")
-        for row in (HEAD, *rows):
-            print(f"{row[0]:<16}" + "".join(f"{value!s:>12}" for value in row[1:]))
-        found[name] = growth(rows)
+        title = f"{name}, {size:,} {'px a side' if name == 'generate' else 'steps'}"
+        print(f"\n{title}")
+        tenths = [(f"{stage} {part / PARTS:.0%}", *held) for stage, part, *held in rows if part % TENTH == 0]
+        for row in (HEAD, *tenths):
+            print(f"{row[0]:<16}" + "".join(f"{value!s:>12}" for value in row[1:]), flush=True)
+        found[name], works[title] = growth(rows), rows
+    if options.figure:
+        draw(works, options.figure)
     line = json.dumps(found)
     if options.json:
         options.json.write_text(line)

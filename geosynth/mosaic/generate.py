@@ -318,14 +318,13 @@ def _write(
         tags={**tags, **kept_tags(source.raster)},
         compress=settings.compress,
         folder=image.folder,
+        progress=lambda done, total: progress("finishing", done, total),
     )
     blocks = sorted(image.finished_blocks())
     with writer:
         for done, index in enumerate(blocks, start=1):
             writer.write(image.plan[index], *image.read_block(index))
             progress("writing", done, len(blocks))
-        progress("finishing", 0, 1)
-    progress("finishing", 1, 1)
 
 
 def check_places(out: Path, inputs: Sequence[object], settings: GenerateSettings, *, overwrite: bool) -> None:

@@ -50,7 +50,7 @@ def open_chosen(path: str | Path, names: Sequence[str] | None) -> RasterFile:
         RasterError: if it cannot be opened.
     """
     image = open_raster(path)
-    if names is not None and len(names) < image.count:
+    if names and len(names) < image.count:
         for own in (image.band_names, image.colour_interpretation):
             if all(own.count(name) == 1 for name in names):
                 return open_raster(path, [own.index(name) + 1 for name in names])

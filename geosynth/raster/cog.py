@@ -1,7 +1,8 @@
 """Writing Cloud Optimized GeoTIFFs window by window, in bounded memory, whole or not at all.
 
 Windows go, in any order, into an uncompressed tiled scratch file; at the end it gets overviews and is rewritten as a
-COG. That is the fastest way found at this memory, and needs about 2.3 times the raw size on disk meanwhile.
+COG. That is the fastest way found at this memory, and needs about 2.3 times the raw size on disk meanwhile. Blocks
+without data take no room in either file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -38,6 +39,7 @@ from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 
 _BLOCK = 512
 _LONG = 1 << 25  # pixels that GDAL finishes in a process apart; fewer take it a few seconds
+_STEPS = 3  # of finishing: overviews and statistics, compression, reading back
 _HEADERS = 1 << 18  # bytes of a scratch file beside its blocks, at most
 
 
@@ -59,6 +61,7 @@ class CogWriter:
         nodata: value of pixels without data, declared in the file; `write` puts it where `valid` is not.
         colours: colour table of a single uint8 band: value to (red, green, blue, alpha).
         folder: for temporary files, on the same disk; None for that of the file.
+        progress: told steps of finishing that are done, and steps in all.
 
     Raises:
         OutputError: if the file cannot be written.
@@ -78,6 +81,7 @@ class CogWriter:
         nodata: int | None = None,
         colours: Mapping[int, tuple[int, int, int, int]] | None = None,
         folder: Path | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.path = path
         self.geobox = geobox
@@ -90,6 +94,7 @@ class CogWriter:
         self.nodata = nodata
         self.colours = colours
         self.folder = folder or path.parent
+        self.progress = progress
         self._written = WrittenPixels()
         self._blocks: set[tuple[int, int]] = set()  # of the scratch file, that hold data
         self._scratch = self.folder / f".{path.stem}.{uuid.uuid4().hex}.partial.scratch.tif"
@@ -115,7 +120,7 @@ class CogWriter:
                 blockxsize=_BLOCK,
                 blockysize=_BLOCK,
                 bigtiff="yes",
-                sparse_ok=True,  # blocks without data take no room
+                sparse_ok=True,
                 **colour_profile(self.band_names),
             )
             self._stack = stack.pop_all()
@@ -166,15 +171,19 @@ class CogWriter:
         factors = overview_factors(max(self.geobox.shape), _BLOCK)
         self._check_space(5 / 3 if factors else 1)  # overviews, which are cut into blocks too
         height, width = self.geobox.shape
+        self.progress(0, _STEPS)
         try:
             # GDAL answers no Ctrl-C: what takes it more than seconds is done by a process that can be killed.
             call = apart if height * width >= _LONG else (lambda function, *arguments: function(*arguments))
             call(_describe, self._scratch, self.band_names, self.tags, self.colours, factors, self.overviews)
+            self.progress(1, _STEPS)
             call(_assemble, self._scratch, out, {"compress": self.compress, **self._level})
         except GDAL_ERRORS:  # which has deleted the file that filled the disk
             self._check_space(2)
             raise
+        self.progress(2, _STEPS)
         self._written.check(out)
+        self.progress(_STEPS, _STEPS)
 
     @property
     def _level(self) -> dict[str, int]:
@@ -184,7 +193,12 @@ class CogWriter:
 
 
 def _environment() -> rasterio.Env:
-    return rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS", GDAL_CACHEMAX=CACHE_BYTES)
+    return rasterio.Env(
+        GDAL_TIFF_INTERNAL_MASK=True,
+        GDAL_NUM_THREADS="ALL_CPUS",
+        GDAL_CACHEMAX=CACHE_BYTES,
+        SPARSE_OK_OVERVIEW=True,
+    )
 
 
 def _describe(
@@ -222,6 +236,7 @@ def _assemble(scratch: Path, out: Path, compression: Mapping[str, Any]) -> None:
             blocksize=_BLOCK,
             bigtiff="if_safer",
             overviews="force_use_existing",
+            sparse_ok=True,
             num_threads="all_cpus",
             **compression,
         )

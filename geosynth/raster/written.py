@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +36,37 @@ class WrittenPixels:
         Raises:
             RasterioError: if it cannot be read, or holds anything else than what was written.
         """
-        with rasterio.open(path) as dataset:
+        with ExitStack() as opened:
+            dataset = below = opened.enter_context(rasterio.open(path))
             for window, (pixels, valid) in self._checksums.items():
                 place = tuple((part.start, part.stop) for part in window.slices)
                 if _checksum(dataset.read(window=place)) != pixels or (
                     valid is not None and _checksum(dataset.read_masks(1, window=place) != 0) != valid
                 ):
                     raise RasterioError("its pixels cannot be read back")
-            overviews = len(dataset.overviews(1))
-        for level in range(overviews):
-            with rasterio.open(path, overview_level=level) as dataset:
-                for (row, column), window in dataset.block_windows(1):
-                    if dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1) is None:
+            for level in range(len(dataset.overviews(1))):
+                overview = opened.enter_context(rasterio.open(path, overview_level=level))
+                for (row, column), window in overview.block_windows(1):
+                    if _is_stored(overview, row, column):
+                        overview.read(window=window)
+                    elif _is_seen(below, row, column):
                         raise RasterioError("its overviews have holes")
-                    dataset.read(window=window)
+                below = overview
+
+
+def _is_stored(dataset: Any, row: int, column: int) -> bool:
+    return dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1) is not None
+
+
+def _is_seen(below: Any, row: int, column: int) -> bool:
+    """Whether pixels under a block of an overview show in it: not those without data, nor those that round to them."""
+    height, width = below.block_shapes[0]
+    for r, c in itertools.product((2 * row, 2 * row + 1), (2 * column, 2 * column + 1)):
+        if r * height < below.height and c * width < below.width and _is_stored(below, r, c):
+            values = below.read(window=below.block_window(1, r, c)).astype(np.float64)
+            if (np.abs(values - (below.nodata or 0)) > 1).any():
+                return True
+    return False
 
 
 def _checksum(values: npt.NDArray[Any]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
@@ -113,6 +114,68 @@ def test_overviews_of_codes_hold_codes_of_the_raster(tmp_path: Path) -> None:
         writer.write(Window(0, 0, 1100, 1100), codes, np.ones((1100, 1100), bool))
     with rasterio.open(out, overview_level=0) as overview:
         assert set(np.unique(overview.read(1))) <= {1, 300}
+
+
+def write_islands(out: Path, *, nodata: int | None) -> None:
+    """Noise, a black block, a single one, and codes that are few, far from each other."""
+    rng = np.random.default_rng(0)
+    pixels, valid = np.zeros((1, 3000, 3000), np.uint8), np.zeros((3000, 3000), bool)
+    pixels[0, 600:900, 600:800], valid[600:900, 600:800] = rng.integers(0, 9, (300, 200)), True
+    valid[2048:2560, 512:1024] = True
+    pixels[0, 2700, 2700] = valid[2700, 2700] = True
+    with CogWriter(
+        out,
+        geobox(3000, 3000),
+        ["gray"],
+        masked=nodata is None,
+        tags={},
+        nodata=nodata,
+        overviews="average" if nodata is None else "mode",
+    ) as writer:
+        for window in TilePlan(3000, 3000, 1000):
+            writer.write(window, pixels[:, *window.slices], valid[window.slices])
+
+
+@pytest.mark.parametrize("nodata", [None, 15])
+def test_blocks_without_data_are_not_stored_and_read_as_if_they_were(
+    nodata: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sparse, dense = tmp_path / "sparse.tif", tmp_path / "dense.tif"
+    write_islands(sparse, nodata=nodata)
+    copy = rasterio.shutil.copy
+    monkeypatch.setattr(
+        rasterio.shutil, "copy", lambda *files, **options: copy(*files, **options | {"sparse_ok": False})
+    )
+    monkeypatch.setattr(cog, "_environment", lambda: rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True))
+    write_islands(dense, nodata=nodata)
+    for level in (None, 0, 1, 2):
+        options = {} if level is None else {"overview_level": level}
+        with rasterio.open(sparse, **options) as one, rasterio.open(dense, **options) as other:
+            np.testing.assert_array_equal(one.read(), other.read())
+            np.testing.assert_array_equal(one.dataset_mask(), other.dataset_mask())
+            assert one.tags(1) == other.tags(1)
+            stored = [one.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=1) for (y, x), _ in one.block_windows(1)]
+            assert None in stored or one.shape[0] < 1000
+            assert any(stored)
+    assert sparse.stat().st_size < dense.stat().st_size
+    assert cog_validate(sparse, strict=True, quiet=True)[0]
+
+
+def test_a_block_that_an_overview_lost_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = rasterio.shutil.copy
+
+    def lossy(source: str, out: str, **options: object) -> None:
+        with rasterio.open(source, "r+") as dataset:
+            pixels = dataset.read()
+            dataset.write(np.zeros_like(pixels))
+            dataset.build_overviews([2, 4, 8])
+            dataset.write(pixels)
+        copy(source, out, **options)
+
+    monkeypatch.setattr(rasterio.shutil, "copy", lossy)
+    with pytest.raises(OutputError, match="its overviews have holes"):
+        write_islands(tmp_path / "out.tif", nodata=None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_sidecars_of_an_overwritten_image_go(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import open_in_place, open_sources, open_zarr_in_place
+from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import Store
 from range_server import RangeServer
@@ -197,6 +198,16 @@ def test_mixed_bands_and_types_are_refused(tmp_path: Path) -> None:
         images, labels = ([tmp_path / kind / f"{n}.tif" for n in ("0", other)] for kind in ("images", "labels"))
         with pytest.raises(DataError, match=f"{other}.tif"):
             open_in_place(images, labels, bands=BANDS)
+
+
+def test_names_of_no_bands_are_refused(tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "image.tif", random_image(0, 30, 40), north_up())
+    labels = write_raster(tmp_path / "labels.tif", random_codes(0, 30, 40), north_up())
+    path = describe(tmp_path, images="image.tif", labels="labels.tif", bands=[], split={"shares": [1, 0, 0]})
+    with pytest.raises(DataError, match=r"image\.tif: has 4 bands .*, but the names given are none"):
+        open_sources(path)
+    with pytest.raises(DataError, match="the names given are none"):
+        ingest([image], [labels], tmp_path / "store", bands=[])
 
 
 def describe(folder: Path, **values: Any) -> Path:

@@ -16,15 +16,15 @@ import rasterio
 import shapely
 from affine import Affine
 
-from geosynth.errors import DataError, GridError, OutputError, SettingsError
+from geosynth.errors import DataError, GridError, OutputError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.grid.vector import to_coordinates
 from geosynth.raster.stores.footprints import check_split
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.split import split
-from geosynth.raster.stores.store import Store
+from geosynth.raster.stores.store import Store, open_stores
 from geosynth.raster.stores.tiles import TileView, export_tiles
-from geosynth.unfinished import UnfinishedWork
+from geosynth.unfinished import UnfinishedWork, is_unfinished
 from rasters import north_up, random_codes, write_raster
 from scene_stores import make_scene_store
 
@@ -82,52 +82,70 @@ def split_until_killed(path: Path, out: Path, seed: int, steps: int) -> None:
     split(path, block_size=100, seed=seed, out=out, overwrite=True)
 
 
-def test_a_kill_leaves_no_file_of_another_split(tmp_path: Path) -> None:
-    """After each change of the file system; and the next run ends as if there had been no kill."""
-    path, out = tmp_path / "store", tmp_path / "split.parquet"
-    store = make_scene_store(path, PLACES)
+@pytest.mark.parametrize("names", [("store",), ("data/a", "data/b")])
+def test_a_kill_leaves_no_file_or_store_of_another_split(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """After each change of the file system, or each second one of two stores; and the next run ends as if there had
+    been no kill.
+    """
+    paths = [tmp_path / name for name in names]
+    several = len(paths) > 1
+    path, out = paths[0].parent if several else paths[0], tmp_path / "split.parquet"
+    files = [out.with_name(f"split_{one.name}.parquet") if several else out for one in paths]
+    stores = [make_scene_store(one, PLACES) for one in paths]
     before = contents(path)
     split(path, block_size=100, seed=2, out=out)
     wanted = contents(path)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["geosynth.raster.stores.split"])
-    kills = 0
-    for steps in itertools.count():
-        process = context.Process(target=split_until_killed, args=(path, out, 3 + steps % 2, steps))
+    kills = refused = 0
+    for steps in itertools.count(step=len(paths)):
+        process = context.Process(target=split_until_killed, args=(path, out, 3 + kills % 2, steps))
         process.start()
         process.join()
-        if out.exists():
-            assert SpatialSplit.load(out, store.geobox) == Store(path).split
+        for store, file in zip(stores, files, strict=True):
+            if file.exists():
+                assert SpatialSplit.load(file, store.geobox) == Store(store.path, unfinished=True).split
+        if any(is_unfinished(store) for store in paths):
+            with pytest.raises(RasterError, match=r"its split is being written, or was interrupted; run `geosynth spl"):
+                open_stores(path)
+            refused += 1
+        else:
+            assert len({str(store.split.to_values()) for store in open_stores(path)}) == 1
         if process.exitcode == 0:
             break
         assert process.exitcode == 9
         kills += 1
     assert kills > 5
+    assert 0 < refused < kills
     split(path, block_size=100, seed=2, out=out, overwrite=True)
-    assert SpatialSplit.load(out, store.geobox) == Store(path).split
+    for store, file in zip(stores, files, strict=True):
+        assert SpatialSplit.load(file, store.geobox) == Store(store.path).split
     assert contents(path) == wanted != before
-    assert {entry.name for entry in tmp_path.iterdir()} == {"store", out.name}
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, *(file.name for file in files)}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_failure_leaves_store_and_file_as_they_were(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "split.parquet"
-    split(store.path, block_size=100, out=out)
-    before = contents(Path(store.path)), out.read_bytes()
+def test_a_failure_leaves_stores_and_files_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those stores that were written before the one that fails."""
+    data, out = tmp_path / "data", tmp_path / "split.parquet"
+    for name in ("a", "b"):
+        make_scene_store(data / name, PLACES)
+    split(data, block_size=100, out=out)
+    before = contents(tmp_path)
+    finish = Store.finish
 
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    def fail(store: Store, *arguments: Any) -> None:
+        if store.path.endswith("b"):
+            raise OSError(28, "No space left on device")
+        finish(store, *arguments)
 
     monkeypatch.setattr(Store, "finish", fail)
     with pytest.raises(OutputError, match=r"cannot be written: No space left"):
-        split(store.path, block_size=100, seed=5, out=out, overwrite=True)
-    assert (contents(Path(store.path)), out.read_bytes()) == before
-    assert {entry.name for entry in tmp_path.iterdir()} == {"store", out.name}
+        split(data, block_size=100, seed=5, out=out, overwrite=True)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("taken", ["store", "file"])

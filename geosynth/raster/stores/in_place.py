@@ -385,7 +385,7 @@ def open_zarr_in_place(
     if apart != (0, 0) or codes.geobox.shape != imagery.geobox.shape:
         raise DataError(f"{path}: {labels!r} does not cover the same pixels as {image!r}")
     names = imagery.band_names if bands is None else tuple(bands)
-    if len(names) != imagery.count:
+    if len(names) != imagery.count or len(set(names)) != len(names):
         raise DataError(
             f"{path}: {image!r} has {imagery.count} bands; say what they are, as in bands: [red, green, blue]"
         )
@@ -424,11 +424,14 @@ def open_store(path: str | Path | PatchSource) -> PatchSource:
     return sources[0]
 
 
-def open_sources(path: str | Path | PatchSource | Sequence[PatchSource]) -> list[PatchSource]:
+def open_sources(
+    path: str | Path | PatchSource | Sequence[PatchSource], *, unfinished: bool = False
+) -> list[PatchSource]:
     """A store, the stores of several CRSs, or what a YAML file describes; sources already open are passed on.
 
     Args:
         path: of a store (a URL is read through fsspec), or of a YAML file, see `DataDescription`.
+        unfinished: also open stores whose split was not written to its end.
 
     Raises:
         SettingsError: if the YAML file is not a description.
@@ -437,7 +440,7 @@ def open_sources(path: str | Path | PatchSource | Sequence[PatchSource]) -> list
     if isinstance(path, str | Path):
         if Path(path).suffix.lower() in (".yaml", ".yml"):
             return _describe(Path(path))
-        return list(open_stores(path))
+        return list(open_stores(path, unfinished=unfinished))
     return [path] if isinstance(path, PatchSource) else list(path)
 
 

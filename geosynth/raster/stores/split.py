@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress
 from geosynth.raster.stores.store import Store
-from geosynth.unfinished import UnfinishedWork
+from geosynth.unfinished import UnfinishedWork, alone_in
 
 By = Literal["blocks", "clusters", "polygons", "scenes"]
 
@@ -68,7 +69,7 @@ def split(
     Raises:
         SettingsError, DataError, GridError, OutputError: one line each.
     """
-    sources = open_sources(data)
+    sources = open_sources(data, unfinished=keep)
     files = _files(sources, None if out is None else Path(out))
     if keep:
         _check_keepable(data, sources)
@@ -99,31 +100,35 @@ def split(
         chosen = [source.with_split(split) for source, split in zip(sources, splits, strict=True)]
         for other in chosen:
             other.class_pixels("all", progress)
-        for source, other, file in zip(sources, chosen, files, strict=True):
-            _write(source if keep else None, other, file)
+        _write(chosen, files, [source for source in sources if keep and isinstance(source, Store)])
     described = [_describe(other, file) for other, file in zip(chosen, files, strict=True)]
     return {"by": by, "seed": seed, "stores": described}
 
 
-def _write(store: PatchSource | None, chosen: PatchSource, file: Path | None) -> None:
-    """Write a split into a store, if any, and a file, if any.
+def _write(chosen: Sequence[PatchSource], files: Sequence[Path | None], stores: Sequence[Store]) -> None:
+    """Write the splits of all sources into files, where there are any, and into stores, if any.
 
-    Whenever a kill comes, a file that is there holds the store's split.
+    Whenever a kill comes, a file that is there holds its store's split, and no store can be read as long as another one
+    may still have the split of before.
 
     Raises:
-        OutputError: if one cannot be written; both are as they were.
+        OutputError: if one cannot be written; all are as they were.
     """
     with ExitStack() as written:
-        if file is not None:
+        for store in stores:
+            written.enter_context(alone_in(Path(store.path)))
+        for source, file in zip(chosen, files, strict=True):
+            if file is None:
+                continue
             folder = UnfinishedWork(file).folder
             for leftover in folder.glob(".*"):  # of a kill
                 delete(leftover)
-            chosen.split.save(written.enter_context(replacing(file, folder=folder)), chosen.geobox)
+            source.split.save(written.enter_context(replacing(file, folder=folder)), source.geobox)
             written.enter_context(_aside(file, folder))
-        if store is not None:
-            assert isinstance(store, Store)
+        for source, store in zip(chosen if stores else (), stores, strict=True):
+            written.enter_context(_restored(store))
             with writing(Path(store.path)):
-                store.finish(store.scenes, chosen.split, {fold: chosen.class_pixels(fold) for fold in FOLDS_AND_ALL})
+                store.finish(store.scenes, source.split, {fold: source.class_pixels(fold) for fold in FOLDS_AND_ALL})
 
 
 @contextmanager
@@ -139,6 +144,23 @@ def _aside(file: Path, folder: Path) -> Iterator[None]:
             aside.replace(file)
         raise
     delete(aside)
+
+
+@contextmanager
+def _restored(store: Store) -> Iterator[None]:
+    """After an error a store's record is what it was; the copy needs no room then."""
+    record = Path(store.path) / "zarr.json"
+    before = record.with_name(".before.partial")
+    try:
+        with writing(Path(store.path)):
+            shutil.copy(record, before)
+        yield
+    except BaseException:
+        if before.exists():
+            before.replace(record)
+        raise
+    finally:
+        delete(before)
 
 
 def _check_keepable(data: str | Path | Sequence[PatchSource], sources: Sequence[PatchSource]) -> None:

@@ -31,6 +31,7 @@ from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.remote import is_remote, is_zarr, missing_package
 from geosynth.raster.stores import layout
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress, Scene
+from geosynth.unfinished import is_unfinished
 
 _VERSION = 2
 _DIGEST = "geosynth_sha256"
@@ -44,14 +45,22 @@ class Store(PatchSource):
         nodata: code of labels without a class.
     """
 
-    def __init__(self, path: str | Path, *, mode: str = "r") -> None:
+    def __init__(self, path: str | Path, *, mode: str = "r", unfinished: bool = False) -> None:
         """Open.
 
+        Args:
+            path: of the group.
+            mode: "r", or "r+" to fill it.
+            unfinished: also open one whose split was not written to its end.
+
         Raises:
-            RasterError: if it is not a store, holds several, or is of another version.
+            RasterError: if it is not a store, holds several, is of another version, or may have another split than the
+                stores that were split with it.
         """
         self.path = str(path)
         try:
+            if not unfinished and not is_remote(path) and is_unfinished(Path(path)):
+                raise RasterError(f"{path}: its split is being written, or was interrupted; run `geosynth split` again")
             self._group: Any = zarr.open_group(self.path, mode=mode, zarr_format=3)
             if "geosynth_stores" in self._group.attrs:
                 inner = ", ".join(f"{self.path}/{name}" for name in self._group.attrs["geosynth_stores"])
@@ -299,8 +308,12 @@ def create_group(path: str | Path, names: Sequence[str]) -> None:
     zarr.open_group(str(path), mode="w", zarr_format=3).attrs["geosynth_stores"] = list(names)
 
 
-def open_stores(path: str | Path) -> list[Store]:
+def open_stores(path: str | Path, *, unfinished: bool = False) -> list[Store]:
     """The store at `path`; or those side by side in it, as an ingest of several CRSs or a user put them there.
+
+    Args:
+        path: of it, or of their folder.
+        unfinished: see `Store`.
 
     Raises:
         RasterError: if there is none.
@@ -308,7 +321,8 @@ def open_stores(path: str | Path) -> list[Store]:
     names = _attributes(path).get("geosynth_stores", [])
     if Path(path).is_dir() and not is_zarr(path):
         names = sorted(child.name for child in Path(path).iterdir() if is_zarr(child))
-    return [Store(f"{path}/{name}") for name in names] or [Store(path)]
+    paths = [f"{path}/{name}" for name in names] or [str(path)]
+    return [Store(one, unfinished=unfinished) for one in paths]
 
 
 def is_store(path: str | Path) -> bool:

@@ -259,7 +259,8 @@ class UnfinishedWork:
 
     def _refuse_foreign(self) -> None:
         names = {path.name for path in self.folder.iterdir()} - {_LOCK}
-        if names and _PARTS not in names:
+        # Threads of a library that go on for a moment after an interrupt make files anew in a work that was removed.
+        if _PARTS not in names and not all(name.startswith(_RESULT) or ".partial" in name for name in names):
             raise OutputError(f"{self.folder}: is in the way, and not unfinished work of geosynth; move it")
 
     def _begin(self, job: dict[str, Any], keep_finished: bool) -> None:

@@ -143,6 +143,18 @@ def test_a_full_disk_is_one_line_and_counts_no_part(tmp_path: Path, monkeypatch:
         assert not list(work.folder.rglob("*.partial"))
 
 
+@pytest.mark.parametrize("name", ["result.partial", "result", ".out.0a.partial.zarr"])
+def test_what_a_library_writes_after_an_interrupt_is_not_in_the_way(tmp_path: Path, name: str) -> None:
+    """As zarr's thread does, which knows nothing of the interrupt: the work has been removed by then."""
+    work = work_in(tmp_path)
+    with pytest.raises(KeyboardInterrupt), work.open(JOB):
+        raise KeyboardInterrupt
+    (work.folder / name).mkdir(parents=True)
+    with work.open(JOB):
+        assert {path.name for path in work.folder.iterdir()} == {"lock", "parts", "job.json"}
+    assert not work.folder.exists()
+
+
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     work = work_in(tmp_path)
     work.folder.mkdir(parents=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -91,31 +91,35 @@ def app(arguments: list[str] | None = None) -> None:
     if debug:
         _typer(arguments)
         return
-    from geosynth.errors import GeosynthError
+    exit_codes: list[int] = []
 
-    earlier = signal.signal(signal.SIGTERM, _terminate)
+    def terminate(number: int, frame: object) -> None:
+        """Leave like Ctrl-C does, so that temporary files go and finished work is kept."""
+        exit_codes.append(128 + number)
+        sys.exit(exit_codes[0])
+
+    earlier = signal.signal(signal.SIGTERM, terminate)
     try:
         _typer(arguments)
-    except GeosynthError as error:
-        _fail(str(error))
-    except MemoryError:
-        _fail(_OUT_OF_MEMORY)
-    except Exception as error:  # a defect of ours: say so in one line too
-        if any(words in str(error) for words in ("allocate memory", "can't start new thread")):  # all that is said
-            _fail(_OUT_OF_MEMORY)
-        if isinstance(error, OSError) and error.strerror:  # too many open files, a folder that vanished
-            _fail(f"{error.filename or 'a file or folder'}: {error.strerror}; --debug shows where")
-        told = " ".join(str(error).split())[:500]
-        _fail(f"unexpected {type(error).__name__}: {told}; run again with --debug for the traceback")
+    except Exception as error:
+        if exit_codes:  # some library that was at work made an error of its own of the exit
+            sys.exit(exit_codes[0])
+        typer.echo(f"error: {' '.join(_line_of(error).split())}", err=True)
+        sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, earlier)
 
 
-def _terminate(signal_number: int, frame: object) -> None:
-    """Leave like Ctrl-C does, so that temporary files go and finished work is kept."""
-    sys.exit(128 + signal_number)
+def _line_of(error: Exception) -> str:
+    from geosynth.errors import GeosynthError
 
-
-def _fail(message: Any) -> None:
-    typer.echo(f"error: {' '.join(str(message).split())}", err=True)
-    sys.exit(1)
+    if isinstance(error, GeosynthError):
+        return str(error)
+    if isinstance(error, MemoryError) or any(  # of the others that is all that is said
+        words in str(error) for words in ("allocate memory", "can't start new thread")
+    ):
+        return _OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.strerror:  # too many open files, a folder that vanished
+        return f"{error.filename or 'a file or folder'}: {error.strerror}; --debug shows where"
+    told = " ".join(str(error).split())[:500]  # a defect of ours: say so in one line too
+    return f"unexpected {type(error).__name__}: {told}; run again with --debug for the traceback"

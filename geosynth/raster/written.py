@@ -30,7 +30,7 @@ class WrittenPixels:
         """Remember (bands, height, width) as written at a window, and its mask (height, width) if there is one."""
         self._checksums[window] = _checksum(pixels), None if valid is None else _checksum(valid)
 
-    def check(self, path: Path) -> None:
+    def check(self, path: str | Path) -> None:
         """Read a GeoTIFF that is closed, with its overviews.
 
         Raises:

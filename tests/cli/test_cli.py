@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -141,6 +142,22 @@ def test_terminated_keeps_finished_blocks_and_says_so(
     assert process.returncode == 143
     assert "blocks are kept in" in errors
     assert [path.name for path in out.parent.iterdir()] == [".image.tif.unfinished"]
+
+
+def test_terminated_in_a_library_that_takes_it_for_its_own_failure(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch does while it asks an object for its length."""
+
+    def swallow(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except SystemExit:
+            raise ValueError("could not determine the shape") from None
+
+    monkeypatch.setattr(geosynth, "info", swallow)
+    result = run("info", tmp_path)
+    assert (result.code, result.err) == (143, "")
 
 
 COMMANDS = {  # what is kept in --out, and further arguments

@@ -19,6 +19,7 @@ import pandas as pd
 import rasterio
 import shapely
 from odc.geo.geobox import GeoBox
+from rasterio.io import MemoryFile
 
 from geosynth.errors import DataError, OutputError, SettingsError
 from geosynth.files import check_output, delete, refuse_inputs, writing
@@ -347,22 +348,26 @@ def _new_tile(
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[Any]:
-    """A GeoTIFF that can be described in the context, before its pixels (bands, height, width) are written."""
-    delete(path)  # half-written, after a kill
+    """A GeoTIFF that can be described in the context, before its pixels (bands, height, width) are written.
+
+    GDAL makes it in memory: on a full disk it swallows errors, and libtiff writes lines of its own.
+    """
     height, width = place.shape
     common = {"driver": "GTiff", "height": height, "width": width, "compress": "deflate", "blockysize": height}
     crs = place.crs.to_wkt() if place.crs else None
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(path, "w", crs=crs, transform=place.affine, **{**common, **profile}) as dataset,
+        MemoryFile(ext=".tif") as file,
     ):
-        yield dataset
-        dataset.write(pixels)
-        if valid is not None:
-            dataset.write_mask(valid)
-    written = WrittenPixels()
-    written.add(Window(0, 0, height, width), pixels, valid)
-    written.check(path)
+        with file.open(crs=crs, transform=place.affine, **{**common, **profile}) as dataset:
+            yield dataset
+            dataset.write(pixels)
+            if valid is not None:
+                dataset.write_mask(valid)
+        written = WrittenPixels()
+        written.add(Window(0, 0, height, width), pixels, valid)
+        written.check(file.name)
+        path.write_bytes(file.getbuffer())
 
 
 def _write_index(views: Sequence[TileView], names: list[list[str]], out: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the bands of an image are called: the one rule."""
+"""What the bands of an image are called, the one rule; and of what type they are."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import numpy.typing as npt
 from rasterio.enums import ColorInterp
 
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError
+from geosynth.grid import TilePlan, Window
 from geosynth.raster.read import Raster, RasterFile, open_raster
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
+_PART = 2048  # px, of what is read at once to count
 
 
 def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
@@ -43,12 +46,56 @@ def told_names(image: RasterFile) -> tuple[str, ...]:
     return colours if is_told else ()
 
 
-def open_chosen(path: str | Path, names: Sequence[str] | None) -> RasterFile:
+class CastFile(RasterFile):
+    """An image whose values are read as another type, all of them exactly; as float32, to the next number."""
+
+    def __init__(self, path: str | Path, bands: Sequence[int], dtype: str) -> None:
+        super().__init__(path, bands)
+        self.dtypes, self.dtype = (dtype,) * self.count, np.dtype(dtype)
+
+    is_full = False  # by its own type it may be
+
+    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """See `Raster.read`; 0 without data.
+
+        Raises:
+            DataError: if a value does not fit; how many of the whole image do not.
+        """
+        cast, valid, misfit = self._cast(window)
+        if misfit.any():
+            height, width = self.geobox.shape
+            count = sum(int(self._cast(part)[2].sum()) for part in TilePlan(height, width, _PART))
+            raise DataError(
+                f"{self.path}: {count} px hold values that {self.dtype} cannot; scale or round them first"
+                " (gdal_translate -scale)"
+            )
+        return cast, valid
+
+    def _cast(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        values, valid = super().read(window)
+        values = np.where(valid, values, 0)
+        with np.errstate(invalid="ignore", over="ignore"):
+            cast = values.astype(self.dtype)
+        fits = np.isfinite(cast) if self.dtype.kind == "f" else cast == values
+        return cast, valid, ~fits.all(axis=0)
+
+
+def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None = None) -> RasterFile:
     """An image, opened with those of its bands that the user named, if it has more and calls them so.
+
+    Args:
+        path: of the image.
+        names: of bands; None for all.
+        dtype: of the values; None for the file's.
 
     Raises:
         RasterError: if it cannot be opened.
     """
+    image = _open_chosen(path, names)
+    return image if dtype is None else CastFile(path, image.bands, dtype)
+
+
+def _open_chosen(path: str | Path, names: Sequence[str] | None) -> RasterFile:
     image = open_raster(path)
     if names and len(names) < image.count:
         for own in (image.band_names, image.colour_interpretation):
@@ -65,7 +112,9 @@ def check_image_type(dtype: np.dtype[Any], path: str) -> None:
     """
     if str(dtype) not in get_args(ImageDtype):
         known = ", ".join(get_args(ImageDtype))
-        raise DataError(f"{path}: imagery of {dtype}; convert it to one of {known} (gdal_translate -ot)")
+        raise DataError(
+            f"{path}: imagery of {dtype}; convert it to one of {known} (gdal_translate -ot, or ingest with --dtype)"
+        )
 
 
 def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple[str, ...]:

@@ -95,3 +95,41 @@ def test_some_of_the_bands(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     (store,) = open_stores("out")
     assert store.band_names == ("nir", "red")
     np.testing.assert_array_equal(store.read_image(store.scenes[0].window), image[[3, 2]])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("uint8", [256, -1, 1.5]),
+        ("uint16", [65536, -1, 1e300]),
+        ("int16", [32768, -32769, 0.25]),
+        ("float32", [1e39, -1e300, 1e308]),
+    ],
+)
+def test_images_of_another_type_are_cast_when_told_if_all_values_fit(
+    dtype: str, values: list[float], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = random_image(0, SIDE, SIDE).astype("float64")
+    image[:, :5], image[:, 5:9] = np.nan, -9999
+    write_raster(folder / "in" / "a.tif", image, north_up(), nodata=-9999)
+    arguments = ("--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "1,0,0", "--out", "out")
+    arguments += ("--bands", "red,green,blue,nir")
+    assert run(*arguments) == 1
+    assert "imagery of float64; convert it to one of uint8, uint16, int16, float32" in capsys.readouterr().err
+    assert run(*arguments, "--dtype", "float64") == 1
+    assert "--dtype float64: one of uint8, uint16, int16, float32 is needed" in capsys.readouterr().err
+    assert run(*arguments, "--dtype", dtype) == 0
+    (store,) = open_stores("out")
+    read, labels = store.read(store.scenes[0].window)
+    assert read.dtype == dtype
+    np.testing.assert_array_equal(read[:, 9:], image[:, 9:])
+    assert (labels[:9] == store.legend.num_classes).all()
+    capsys.readouterr()
+    for place, value in enumerate(values):
+        image[place % 4, 20, 3 * place] = value
+    write_raster(folder / "in" / "a.tif", image, north_up(), nodata=-9999)
+    assert run(*arguments, "--dtype", dtype, "--overwrite") == 1
+    assert capsys.readouterr().err.endswith(
+        f"error: in/a.tif: 3 px hold values that {dtype} cannot; scale or round them first (gdal_translate -scale)\n"
+    )
+    assert open_stores("out")[0].read_image(store.scenes[0].window).dtype == dtype

@@ -105,6 +105,9 @@ def ingest(
         ),
     ] = None,
     bands: Bands = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Type of the store's imagery, if not the files': values must fit.")
+    ] = None,
     crs: Annotated[str | None, typer.Option("--crs", help="One CRS for all, as in EPSG:26917.")] = None,
     resolution: Annotated[
         float | None, typer.Option("--resolution", help="Size of the store's pixels, in units of its CRS.")
@@ -169,6 +172,7 @@ def ingest(
             legend=legend,
             label_legend=label_legend,
             bands=names,
+            dtype=dtype,
             crs=crs,
             resolution=resolution,
             like=like,

@@ -47,6 +47,7 @@ def ingest(
     legend: str | Path | Legend | None = None,
     label_legend: str | Path | Legend | None = None,
     bands: Sequence[str] | None = None,
+    dtype: str | None = None,
     crs: str | None = None,
     resolution: float | None = None,
     like: str | Path | None = None,
@@ -82,6 +83,7 @@ def ingest(
         label_legend: of the label files, if their codes differ; classes are matched by name. "from-raster": each
             file's own class table, by names, or by colours if it has none.
         bands: names of the image bands, where a file does not tell them; or of those to take, where it does.
+        dtype: of the store's imagery, as "uint16"; None for that of the files. A value that does not fit is refused.
         crs: of one common grid for all; None: a grid for each CRS.
         resolution: size of the grid's pixels, in units of the CRS; None: that of the first image.
         like: instead of both, a raster whose pixels are those of the common grid.
@@ -111,7 +113,7 @@ def ingest(
         from_legend = functools.partial(choose_legend, legend=FROM_RASTER, target=to_legend)
     else:
         from_legend = (to_legend if label_legend is None else Legend.load(label_legend)).translation_to(to_legend)
-    target = TargetGrid(crs, resolution, like, resample_images, resample_labels)
+    target = TargetGrid(crs, resolution, like, resample_images, resample_labels, dtype)
     if by not in (None, "clusters", "blocks"):
         raise SettingsError(f"split by {by!r}: clusters or blocks")
     if per not in (None, "year", "month", "day"):

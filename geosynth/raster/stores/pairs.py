@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
+from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import Window, crop, offset_in, parse_crs
 from geosynth.grid.alignment import is_nowhere, same_crs
@@ -55,7 +56,7 @@ class PairGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class TargetGrid:
-    """What is done about rasters whose pixels do not coincide.
+    """The grid and the type that all images get, and what is done about rasters whose pixels do not coincide.
 
     Raises:
         SettingsError: if a value is impossible.
@@ -72,6 +73,8 @@ class TargetGrid:
     """How images are resampled if they must be; None: they are refused."""
     labels: str | None = None
     """Likewise: "nearest" or "mode"."""
+    dtype: str | None = None
+    """Of the images, whose values must fit it; None: their own."""
 
     def __post_init__(self) -> None:
         for option, method, known in (
@@ -80,6 +83,8 @@ class TargetGrid:
         ):
             if method is not None and method not in known:
                 raise SettingsError(f"{option} {method}: one of {', '.join(known)} is needed")
+        if self.dtype is not None and self.dtype not in get_args(ImageDtype):
+            raise SettingsError(f"--dtype {self.dtype}: one of {', '.join(get_args(ImageDtype))} is needed")
         if self.resolution is not None and not 0 < self.resolution < math.inf:
             raise SettingsError(f"resolution {self.resolution}: a positive size is needed")
         if self.like is not None and (self.crs is not None or self.resolution is not None):
@@ -144,7 +149,7 @@ def open_pairs(
         RasterError: if a file cannot be opened.
     """
     target = target or TargetGrid()
-    images = [open_chosen(item.image, bands) for item in items]
+    images = [open_chosen(item.image, bands, target.dtype) for item in items]
     _check_places(images)
     groups = []
     for members in target.group(images):

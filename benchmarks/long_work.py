@@ -101,7 +101,8 @@ def draw(works: dict[str, list[Row]], path: Path) -> None:
         for number, panel in enumerate(axes[:, column]):
             panel.plot([row[2] for row in rows], [row[3 + number] for row in rows], color="#1b6ca8", linewidth=1.3)
             panel.set_ylabel(HEAD[2 + number])
-            panel.set_ylim(bottom=0)
+            panel.set_ylim(0, 1.2 * max(row[3 + number] for row in rows))
+            panel.yaxis.get_major_locator().set_params(integer=True)
             panel.grid(alpha=0.3)
     figure.savefig(path)
 

@@ -69,6 +69,7 @@ def _root(
     pass
 
 
+_NO_MEMORY = "allocate memory", "can't start new thread"  # all that libraries say, or what is cited of them
 _OUT_OF_MEMORY = "out of memory; choose a smaller --max-memory, --block-size, --batch-size or --crop-size"
 
 
@@ -113,12 +114,10 @@ def app(arguments: list[str] | None = None) -> None:
 def _line_of(error: Exception) -> str:
     from geosynth.errors import GeosynthError
 
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return _OUT_OF_MEMORY
     if isinstance(error, GeosynthError):
         return str(error)
-    if isinstance(error, MemoryError) or any(  # of the others that is all that is said
-        words in str(error) for words in ("allocate memory", "can't start new thread")
-    ):
-        return _OUT_OF_MEMORY
     if isinstance(error, OSError) and error.strerror:  # too many open files, a folder that vanished
         return f"{error.filename or 'a file or folder'}: {error.strerror}; --debug shows where"
     told = " ".join(str(error).split())[:500]  # a defect of ours: say so in one line too

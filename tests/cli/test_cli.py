@@ -125,6 +125,19 @@ def test_what_the_system_refuses_is_one_line(run: Run, monkeypatch: pytest.Monke
     assert (result.code, result.err) == (1, "error: parts: Too many open files; --debug shows where\n")
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), "can't start new thread"]
+)
+def test_too_little_memory_is_one_line_wherever_it_is_cited(
+    error: Any, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise geosynth.GeosynthError(f"out: cannot be written: {error}") if isinstance(error, str) else error
+
+    monkeypatch.setattr(geosynth, "info", broken)
+    assert run("info", tmp_path).err.startswith("error: out of memory; choose a smaller")
+
+
 def test_terminated_keeps_finished_blocks_and_says_so(
     write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
 ) -> None:

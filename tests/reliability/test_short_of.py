@@ -60,7 +60,7 @@ def test_a_folder_that_vanishes(verb: str, inputs: Path, tmp_path: Path) -> None
     assert ended.code == 0 or the_error(ended)
 
 
-MEMORY = [60, 150, 300]  # MB more than the process has when it begins; with less, libraries in C crash
+MEMORY = [100, 150, 300]  # MB more than the process has when it begins; with less, libraries in C crash
 
 
 @pytest.mark.parametrize("megabytes", MEMORY if TRIALS else [])

@@ -31,8 +31,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     try:
         exists = path.exists() or path.is_symlink()
         nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        str(path).encode()
     except OSError as error:  # a name too long, a folder that may not be searched
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    except UnicodeEncodeError as error:
+        raise OutputError(f"{str(path)!r}: cannot be written: its name is not UTF-8") from error
     if exists and not overwrite:
         raise OutputError(f"{path}: exists already; choose another name or say --overwrite")
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):

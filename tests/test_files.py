@@ -37,6 +37,12 @@ def test_a_name_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
         check_output(tmp_path / ("a" * 300 + ".tif"), overwrite=False)
 
 
+def test_a_name_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    """GDAL takes none, which it would say when all is painted."""
+    with pytest.raises(OutputError, match=r"xff.tif': cannot be written: its name is not UTF-8"):
+        check_output(tmp_path / os.fsdecode(b"\xff.tif"), overwrite=False)
+
+
 def test_a_file_as_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file is not a folder that may be written to"):

@@ -97,7 +97,7 @@ class CogWriter:
         self.progress = progress
         self._written = WrittenPixels()
         self._blocks: set[tuple[int, int]] = set()  # of the scratch file, that hold data
-        self._scratch = self.folder / f".{path.stem}.{uuid.uuid4().hex}.partial.scratch.tif"
+        self._scratch = self.folder / f".{path.stem[:100]}.{uuid.uuid4().hex}.partial.scratch.tif"
 
     def __enter__(self) -> Self:
         height, width = self.geobox.shape

@@ -79,7 +79,7 @@ class ZarrImageWriter:
         self.path = path
         self.geobox = geobox
         self.num_samples = num_samples
-        self._partial = (folder or path.parent) / f".{path.stem}.{uuid.uuid4().hex}.partial.zarr"
+        self._partial = (folder or path.parent) / f".{path.stem[:100]}.{uuid.uuid4().hex}.partial.zarr"
         factors = overview_factors(max(geobox.shape), CHUNK)
         grids = {"": geobox} | {f"ovr_{factor}x": _coarser(geobox, factor) for factor in factors}
         mark = mark_of(tags)

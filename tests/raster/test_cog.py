@@ -84,6 +84,13 @@ def test_temporary_files_stand_in_the_folder_that_is_said(tmp_path: Path) -> Non
     assert list(folder.iterdir()) == []
 
 
+def test_a_name_as_long_as_the_system_takes(tmp_path: Path) -> None:
+    out, window = tmp_path / f"{'x' * 250}.tif", Window(0, 0, 20, 20)
+    with CogWriter(out, geobox(20, 20), ["gray"], masked=False, tags={}) as writer:
+        writer.write(window, np.ones((1, 20, 20), np.uint8), np.ones((20, 20), bool))
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
 def test_windows_that_are_not_written_have_no_data(tmp_path: Path) -> None:
     out = tmp_path / "out.tif"
     with CogWriter(out, geobox(1024, 1024), ["gray"], masked=True, tags={}) as writer:

@@ -39,7 +39,7 @@ def test_a_name_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
 
 def test_a_name_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     """GDAL takes none, which it would say when all is painted."""
-    with pytest.raises(OutputError, match=r"xff.tif': cannot be written: its name is not UTF-8"):
+    with pytest.raises(OutputError, match=r"udcff.tif': cannot be written: its name is not UTF-8"):
         check_output(tmp_path / os.fsdecode(b"\xff.tif"), overwrite=False)
 
 

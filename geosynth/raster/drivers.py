@@ -45,6 +45,9 @@ _DOMAINS = {"overviews", "proxyoverviewrequest", "geolocation"}
 _SUBDATASETS = ("NETCDF:", "HDF5:", "GTIFF_DIR:")  # names of what is in a local file
 
 
+_NO_FILE = "is a pipe or a device and cannot be read as a raster"  # GDAL would wait for a pipe
+
+
 def drivers() -> list[str]:
     """GDAL's names of the formats that are opened."""
     told = os.environ.get("GEOSYNTH_DRIVERS", "")
@@ -158,7 +161,10 @@ def _check_parts(root: Path, path: str, dataset: Any = None) -> None:
         seen.add(os.path.realpath(file))
         for part in _parts(file, path, dataset if file is root else None):
             _check_name(part, path)
-            left += {place for place in (file.parent / part, Path(part)) if _is_file(place)}
+            places = {place for place in (file.parent / part, Path(part)) if _exists(place)}
+            if other := [place for place in places if not place.is_file() and not place.is_dir()]:
+                raise RasterError(f"{path}: is made of {other[0]}, which {_NO_FILE}")
+            left += filter(_is_file, places)
         left += [side for suffix in (".ovr", ".OVR", ".msk", ".MSK") if _is_file(side := Path(f"{file}{suffix}"))]
 
 
@@ -224,12 +230,21 @@ def _is_file(path: str | Path) -> bool:
         return False
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def _check_is_file(file: Path, path: str) -> None:
     try:
         if not file.exists():
             raise RasterError(f"{path}: no such file")
         if file.is_dir():
             raise RasterError(f"{path}: is a folder, not a raster file")
+        if not file.is_file():
+            raise RasterError(f"{path}: {_NO_FILE}")
     except (OSError, ValueError) as error:
         if isinstance(error, RasterError):
             raise

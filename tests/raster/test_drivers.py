@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import zipfile
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 
 import geosynth
 from geosynth.errors import RasterError
@@ -267,3 +269,16 @@ def test_names_that_reach_a_network() -> None:
         "NETCDF:a.nc:b",
     ):
         assert not reaches_network(name)
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    """Neither where they are named, nor in a VRT."""
+    pipe, vrt = tmp_path / "pipe.tif", tmp_path / "a.vrt"
+    good = write_raster(tmp_path / "a.tif", random_codes(0, 20, 20), north_up())
+    with rasterio.open(good) as dataset:
+        rasterio.shutil.copy(dataset, vrt, driver="VRT")
+    vrt.write_text(vrt.read_text().replace("a.tif", "pipe.tif"))
+    os.mkfifo(pipe)
+    for path in (pipe, vrt):
+        with pytest.raises(RasterError, match=r"is a pipe or a device and cannot be read as a raster"):
+            open_raster(path)

@@ -155,6 +155,10 @@ def test_constant_images_are_defined_and_bad_features_are_one_line() -> None:
         memorisation(same[:0], same, same, np.arange(0), np.arange(9), seed=0)
     with pytest.raises(DataError, match=r"^train tiles: 1 of them, but at least 2 are needed: one tile to be nearest"):
         memorisation(same, same[:1], same, np.arange(9), np.arange(9), seed=0)
+    with pytest.raises(
+        DataError, match=r"^other real tiles: 1 of them, but at least 2 are needed: one tile to be nearest"
+    ):
+        memorisation(same, same, same[:1], np.arange(9), np.arange(1), seed=0)
     with pytest.raises(DataError, match="other real tiles: 9 of 9 have features that are not finite"):
         memorisation(same, same, same * np.nan, np.arange(9), np.arange(9), seed=0)
     with pytest.raises(DataError, match="cannot be compared"):

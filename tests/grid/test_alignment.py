@@ -70,7 +70,7 @@ def test_rounding_in_a_transform_is_no_shift() -> None:
     assert offset_in(exact, rounded) == offset_in(rounded, exact) == (0, 0)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(0.5, 0), (0, 0.5), (0.1, 0), (1000.5, -3)])
+@pytest.mark.parametrize(("rows", "columns"), [(0.5, 0), (0, 0.5), (0.1, 0), (1001.5, -3)])
 def test_a_fraction_of_a_pixel_is_refused(rows: float, columns: float) -> None:
     outer = GeoBox((8, 8), Affine(0.6, 0, 266115.6, 0, -0.6, 4303356.0), "EPSG:26917")
     with pytest.raises(GridError, match=r"^tile\.tif: .*fraction") as caught:

@@ -321,11 +321,16 @@ def _describe(path: Path, layer: str | None) -> tuple[list[str], str | None, int
 
 def _geoparquet(path: Path, file: Any) -> tuple[str, str | None]:
     """Name of the geometry's column, and the CRS as JSON."""
-    described = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
+    try:
+        described = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
+    except ValueError as error:
+        raise DataError(f"{path}: its description as GeoParquet is damaged: {error}") from error
     if not isinstance(described, dict):
         raise DataError(f"{path}: holds no geometries; GeoParquet does (geopandas' to_parquet)")
-    geometry = described["primary_column"]
-    column = described["columns"][geometry]
+    geometry, columns = described.get("primary_column"), described.get("columns")
+    column = columns.get(geometry) if isinstance(columns, dict) and isinstance(geometry, str) else None
+    if not isinstance(geometry, str) or not isinstance(column, dict) or geometry not in file.schema_arrow.names:
+        raise DataError(f"{path}: its description as GeoParquet names no column of geometries that it has")
     if column.get("encoding") != "WKB":
         raise DataError(f"{path}: its geometries are encoded as {column.get('encoding')}; WKB is read here")
     crs = column.get("crs", "OGC:CRS84")  # the standard's default

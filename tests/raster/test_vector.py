@@ -8,6 +8,8 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import rasterio
 import rasterio.features
@@ -191,6 +193,13 @@ BAD: dict[str, tuple[Callable[[Path], Path], dict[str, Any], type[GeosynthError]
                                     "no vector file that is read here"),
     "broken": (lambda t: _text(t / "a.geojson", '{"type": "FeatureCollection", '), {}, DataError, "cannot be read"),
     "no geometries": (lambda t: _plain_parquet(t / "a.parquet"), {}, DataError, "holds no geometries"),
+    "no JSON": (lambda t: _described_parquet(t / "a.parquet", b"{"), {}, DataError, "GeoParquet is damaged"),
+    "no columns": (lambda t: _described_parquet(t / "a.parquet", b"{}"), {}, DataError, "names no column"),
+    "no list": (lambda t: _described_parquet(t / "a.parquet", b'{"primary_column": ["a"], "columns": []}'), {},
+                DataError, "names no column"),
+    "another column": (lambda t: _described_parquet(
+        t / "a.parquet", b'{"primary_column": "a", "columns": {"a": {"encoding": "WKB"}}}'), {}, DataError,
+        "names no column"),
     "layer of parquet": (lambda t: write(t / "a.parquet", [SQUARE], [2]), {"layer": "b"}, SettingsError, "no layers"),
     "no size": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": 0}, SettingsError, "positive size"),
     "no grid": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": None}, SettingsError, "say either"),
@@ -208,6 +217,12 @@ def _text(path: Path, content: str) -> Path:
 
 def _plain_parquet(path: Path) -> Path:
     gpd.pd.DataFrame({"class": [1]}).to_parquet(path)
+    return path
+
+
+def _described_parquet(path: Path, described: bytes) -> Path:
+    table = pyarrow.table({"class": [1]}).replace_schema_metadata({b"geo": described})
+    pyarrow.parquet.write_table(table, path)
     return path
 
 

@@ -98,6 +98,15 @@ def affine_at_(features: Tensor, table: Tensor, rows: Tensor | None) -> Tensor:
     return pixels.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
+def add_bias_(rows: Tensor, bias: Tensor) -> Tensor:
+    """Add a float32 bias, (C,), to (R, C) of any type: in float32, and rounded once."""
+    if rows.dtype == bias.dtype:
+        return rows.add_(bias)
+    for piece in _pieces(rows):  # at once, torch would make float32 of all of it in memory
+        rows[piece] = rows[piece].float().add_(bias)
+    return rows
+
+
 def add_noise(features: Tensor, noise: Tensor, strength: Tensor, patterns: LabelPatterns) -> Tensor:
     """Add noise with a strength per class and channel.
 

@@ -172,12 +172,14 @@ class SpadeGenerator(nn.Module):
                     features = F.interpolate(features, scale_factor=stride // stage.stride, mode="nearest")
                 needed = min(known, settings.margins[stage.stride])
                 features = _cropped(features, (known - needed) // stage.stride)
+                features = features.contiguous(memory_format=torch.channels_last)  # several layers read them
                 stride, known = stage.stride, needed
             block_noise = noise[index + 1] if settings.stage_noise else None
             patterns = pyramid.at(stride, margin - known)
             own = None if codes is None else PixelCodes.of(codes, patterns, margin - known)
             features = self.blocks[stage.name](features, patterns, block_noise, edge_shows, own)
-        image = torch.tanh(_convolve(self.to_image, F.leaky_relu(features, _SLOPE), edge_shows))
+        features = F.leaky_relu(features, _SLOPE, inplace=not torch.is_grad_enabled())
+        image = torch.tanh(_convolve(self.to_image, features, edge_shows))
         image = _cropped(image, known)
         return image[..., : height - 2 * margin, : width - 2 * margin]
 

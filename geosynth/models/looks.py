@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from geosynth.models.affine import affine_at_
 from geosynth.models.device import product_type
-from geosynth.models.patterns import LabelPatterns
+from geosynth.models.patterns import LabelPatterns, whole_rows
 
 STYLE_CELL = 8  # pixels a cell of the grid on which styles stand
 _SMALLEST = 1 / 127.5  # a deviation of 1 DN of 8 bits: below it nothing is told apart
@@ -165,7 +165,7 @@ class PixelCodes(NamedTuple):
 
     @classmethod
     def of(cls, codes: Tensor, patterns: LabelPatterns, offset: int = 0, *, one_by_one: bool = False) -> Self:
-        """At some stride; one by one where there are fewer pixels than classes times cells.
+        """At some stride; one by one where a cell has one pixel, else those that occur.
 
         Args:
             codes: (B, num_classes + 1, h, w, width) on the grid of styles.
@@ -183,9 +183,15 @@ class PixelCodes(NamedTuple):
         seen = codes[:, :, start : start + height, start : start + width].flatten(0, 3)
         sample = torch.arange(batch, device=labels.device).view(-1, 1, 1)
         places = ((sample * classes + labels) * height + rows.view(1, -1, 1)) * width + columns
-        if one_by_one or torch.is_grad_enabled() or classes * stride**2 > STYLE_CELL**2:
+        if one_by_one or torch.is_grad_enabled() or stride >= STYLE_CELL:
             return cls(seen.index_select(0, places.flatten()), None)
-        return cls(seen, places.flatten())
+        places = places.flatten()
+        if labels.device.type != "cpu":  # which would have to be waited for to know how many there are
+            return cls(seen, places)
+        present = torch.zeros(len(seen), dtype=torch.bool).index_fill_(0, places, True)
+        used = present.nonzero().squeeze(1)
+        number = present.cumsum(0, dtype=torch.int32).sub_(1)
+        return cls(seen.index_select(0, whole_rows(used)), number.index_select(0, places))
 
 
 class StyleModulation(nn.Module):
@@ -200,8 +206,9 @@ class StyleModulation(nn.Module):
         """(B, C, h, w) to the same in channels_last; overwritten where no gradient is wanted."""
         both = self.scale_shift(told.codes)
         if not torch.is_grad_enabled():
-            scale, shift = both.chunk(2, dim=1)
-            return affine_at_(features, torch.cat([1 + scale.float(), shift.float()], 1), told.rows)
+            table = both.float()
+            table[:, : features.shape[1]] += 1
+            return affine_at_(features, table, told.rows)
         batch, _, height, width = features.shape
         scale, shift = both.to(features.dtype).view(batch, height, width, -1).chunk(2, dim=3)
         pixels = features.permute(0, 2, 3, 1)

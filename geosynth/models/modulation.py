@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geosynth.models.affine import add_noise, affine_by_row
+from geosynth.models.affine import add_bias_, add_noise, affine_by_row
 from geosynth.models.device import has_kernels, product_type
 from geosynth.models.norm import BatchNorm
 from geosynth.models.patterns import LabelPatterns, Padding, repeat_edges
@@ -88,7 +88,8 @@ class SpadeModulation(nn.Module):
 
         # All channels at once, unless labels are like noise: the table must not outgrow the features.
         pieces = torch.split(weight.view(len(weight), 9, -1), max(16, _TABLE_VALUES // (len(hidden) * 9)), dim=2)
-        return torch.cat([summed(piece) for piece in pieces], dim=1).add_(bias)
+        rows = torch.cat([summed(piece) for piece in pieces], dim=1)
+        return add_bias_(rows, bias)
 
     def maps(
         self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None, edge_shows: bool = True

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Padding = Literal["replicate", "zeros"]
 
-_ROWS = 256  # of a product, see `pattern_classes`
+_ROWS = 256  # of a product, see `whole_rows`
 
 # Up to this many possible codes a presence table finds the distinct ones; beyond, sorting is cheaper in memory.
 _MAX_PRESENCE_TABLE = 1 << 22
@@ -139,13 +139,18 @@ class LabelPatterns:
 
     @cached_property
     def pattern_classes(self) -> Tensor:
-        """(P, 9 * num_classes) float32: one-hot labels of each pattern, tap by tap; then rows of zeros.
-
-        At least one more row, and a multiple of 256 in all: libraries keep compiled products for each shape they met,
-        which must not be as many as there are windows.
-        """
+        """(P, 9 * num_classes) float32: one-hot labels of each pattern, tap by tap; then rows of zeros, one at least."""
         one_hot = self.found.labels.unsqueeze(-1) == torch.arange(self.num_classes, device=self.labels.device)
-        return F.pad(one_hot.flatten(1).float(), (0, 0, 0, _ROWS - self.num_patterns % _ROWS))
+        return whole_rows(one_hot.flatten(1).float(), least=1)
+
+
+def whole_rows(values: Tensor, least: int = 0) -> Tensor:
+    """(n, ...) with at least so many zeros more, such that n is a multiple of 256.
+
+    Libraries keep compiled products for each shape they met, which must not be as many as there are windows.
+    """
+    missing = least + (-len(values) - least) % _ROWS
+    return torch.cat([values, values.new_zeros((missing, *values.shape[1:]))])
 
 
 def one_hot_classes(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:

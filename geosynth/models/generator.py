@@ -19,9 +19,9 @@ from torch.nn.utils import parametrizations
 from geosynth.config import GeneratorSettings, StageSpec
 from geosynth.errors import DataError, SettingsError
 from geosynth.models.device import product_type
-from geosynth.models.looks import STYLE_CELL, PixelCodes, StyleCodes, StyleModulation, style_size
+from geosynth.models.looks import STYLE_CELL, PixelCodes, StyleCodes, StyleModulation, code_places, style_size
 from geosynth.models.modulation import SpadeNorm
-from geosynth.models.patterns import LabelPatterns, LabelPyramid, repeat_edges
+from geosynth.models.patterns import LabelPatterns, LabelPyramid, at_level, repeat_edges
 
 # --- What goes into a generator: checked, and brought to a size that it can paint.
 
@@ -162,10 +162,13 @@ class SpadeGenerator(nn.Module):
         check_inputs(settings, labels, latent, noise, styles)
         height, width = labels.shape[1:]
         pyramid = LabelPyramid(pad_labels(settings, labels), settings.num_classes, settings.padding)
-        codes = self.style_codes(styles) if settings.style_lengths else None
         stride, known = settings.stride, margin
+        codes = places = own = None
+        if settings.style_lengths:
+            codes, places = self.style_codes(styles), code_places(pyramid.labels, settings.num_classes)
+            own = PixelCodes.of(codes, at_level(places, stride), stride)
         edge_shows = margin < settings.halo  # else padding cannot reach the window, and the cheapest will do
-        features = self._start(pyramid.at(stride), latent, noise, edge_shows, codes)
+        features = self._start(pyramid.at(stride), latent, noise, edge_shows, own)
         for index, stage in enumerate(settings.stages):
             if stage.stride < stride:
                 with torch.autocast(features.device.type, enabled=False):  # on CUDA it would go on in float32
@@ -174,9 +177,10 @@ class SpadeGenerator(nn.Module):
                 features = _cropped(features, (known - needed) // stage.stride)
                 features = features.contiguous(memory_format=torch.channels_last)  # several layers read them
                 stride, known = stage.stride, needed
+                if codes is not None and places is not None:
+                    own = PixelCodes.of(codes, at_level(places, stride, margin - known), stride)
             block_noise = noise[index + 1] if settings.stage_noise else None
             patterns = pyramid.at(stride, margin - known)
-            own = None if codes is None else PixelCodes.of(codes, patterns, margin - known)
             features = self.blocks[stage.name](features, patterns, block_noise, edge_shows, own)
         features = F.leaky_relu(features, _SLOPE, inplace=not torch.is_grad_enabled())
         image = torch.tanh(_convolve(self.to_image, features, edge_shows))
@@ -189,7 +193,7 @@ class SpadeGenerator(nn.Module):
         latent: Tensor | None,
         noise: Sequence[Tensor | None],
         edge_shows: bool,
-        codes: Tensor | None,
+        told: PixelCodes | None,
     ) -> Tensor:
         batch, height, width = patterns.labels.shape
         dtype = product_type(self.start.weight)
@@ -204,10 +208,8 @@ class SpadeGenerator(nn.Module):
         if self.settings.noise_channels:
             assert noise[0] is not None
             inputs.append(noise[0].to(dtype))
-        if codes is not None:
-            own = PixelCodes.of(codes, patterns, one_by_one=True).codes
-            own = own.view(batch, height, width, -1).permute(0, 3, 1, 2)
-            inputs.append(own.to(dtype))
+        if told is not None:
+            inputs.append(told.codes.view(batch, height, width, -1).permute(0, 3, 1, 2).to(dtype))
         return _convolve(self.start, torch.cat(inputs, dim=1), edge_shows)
 
     def silent_maps(self) -> frozenset[int]:

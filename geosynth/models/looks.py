@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from geosynth.models.affine import affine_at_
 from geosynth.models.device import product_type
-from geosynth.models.patterns import LabelPatterns, whole_rows
+from geosynth.models.patterns import one_hot_classes, whole_rows
 
 STYLE_CELL = 8  # pixels a cell of the grid on which styles stand
 _SMALLEST = 1 / 127.5  # a deviation of 1 DN of 8 bits: below it nothing is told apart
@@ -52,7 +52,7 @@ def local_statistics(image: Tensor, labels: Tensor, num_classes: int, lengths: S
     fine = (image - smooth).square().mean(1, keepdim=True)
     middle = (smooth - _blurred(smooth, 2)).square().mean(1, keepdim=True)
     values = torch.cat([torch.ones_like(fine), image, image.square(), fine, middle, _directions(smooth)], 1)
-    masks = F.one_hot(labels.long(), num_classes + 1)[..., :-1].permute(0, 3, 1, 2).to(image.dtype)
+    masks = one_hot_classes(labels, num_classes, image.dtype)
     per_class = [F.avg_pool2d(values * masks[:, index, None], STYLE_CELL) for index in range(num_classes)]
     pixels = torch.stack([sums[:, 0] for sums in per_class], 1) * STYLE_CELL**2
     styles = [_style(_pooled(sums, length)) for sums, length in zip(per_class, lengths, strict=True)]
@@ -147,12 +147,22 @@ class StyleCodes(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def forward(self, styles: Tensor) -> Tensor:
-        """(B, num_classes, style_size, h, w) to (B, num_classes + 1, h, w, width); 0 for "no class"."""
+        """(B, num_classes, style_size, h, w) to (B * (num_classes + 1) * h * w, width); 0 for "no class"."""
         dtype = product_type(self.first.weight)
         values = ((styles.permute(0, 1, 3, 4, 2) - self.centre) / self.scale).to(dtype)
         hidden = F.leaky_relu(self.first(values) + self.classes[:, None, None].to(dtype), 0.2)
         codes = self.second(hidden) + self.direct(values)
-        return torch.cat([codes, torch.zeros_like(codes[:, :1])], 1)
+        return torch.cat([codes, torch.zeros_like(codes[:, :1])], 1).flatten(0, 3)
+
+
+def code_places(labels: Tensor, num_classes: int) -> Tensor:
+    """(B, H, W): which of `StyleCodes`' rows is the code of each pixel of (B, H, W) label maps."""
+    batch, height, width = labels.shape
+    rows, columns = (torch.arange(side, device=labels.device) // STYLE_CELL for side in (height, width))
+    across, size = width // STYLE_CELL, height // STYLE_CELL * (width // STYLE_CELL)
+    first = torch.arange(0, batch * (num_classes + 1) * size, (num_classes + 1) * size, device=labels.device)
+    cells = first.view(-1, 1, 1) + (rows * across).unsqueeze(1) + columns
+    return torch.add(cells, labels, alpha=size)
 
 
 class PixelCodes(NamedTuple):
@@ -164,34 +174,28 @@ class PixelCodes(NamedTuple):
     """(B * h * w,): the code of each pixel; None: these are the codes of the pixels, one by one."""
 
     @classmethod
-    def of(cls, codes: Tensor, patterns: LabelPatterns, offset: int = 0, *, one_by_one: bool = False) -> Self:
-        """At some stride; one by one where a cell has one pixel, else those that occur.
+    def of(cls, codes: Tensor, places: Tensor, stride: int) -> Self:
+        """At some stride; one by one where a cell has one pixel, or a gradient is wanted.
 
         Args:
-            codes: (B, num_classes + 1, h, w, width) on the grid of styles.
-            patterns: of labels.
-            offset: pixels between the grid's and the labels' first row and column.
-            one_by_one: at any stride.
+            codes: (R, width), all of them.
+            places: (B, h, w), `code_places` of the level's pixels.
+            stride: of the level.
         """
-        labels, stride = patterns.labels, patterns.stride
-        start, inside = divmod(offset, STYLE_CELL)
-        rows, columns = (
-            (torch.arange(side, device=labels.device) * stride + inside) // STYLE_CELL for side in labels.shape[1:]
-        )
-        height, width = (((side - 1) * stride + inside) // STYLE_CELL + 1 for side in labels.shape[1:])
-        batch, classes = codes.shape[:2]
-        seen = codes[:, :, start : start + height, start : start + width].flatten(0, 3)
-        sample = torch.arange(batch, device=labels.device).view(-1, 1, 1)
-        places = ((sample * classes + labels) * height + rows.view(1, -1, 1)) * width + columns
-        if one_by_one or torch.is_grad_enabled() or stride >= STYLE_CELL:
-            return cls(seen.index_select(0, places.flatten()), None)
         places = places.flatten()
-        if labels.device.type != "cpu":  # which would have to be waited for to know how many there are
-            return cls(seen, places)
-        present = torch.zeros(len(seen), dtype=torch.bool).index_fill_(0, places, True)
-        used = present.nonzero().squeeze(1)
+        if torch.is_grad_enabled() or stride >= STYLE_CELL:
+            return cls(codes.index_select(0, places), None)
+        if not cls.counts(places):
+            return cls(codes, places)
+        present = torch.zeros(len(codes), dtype=torch.bool).index_fill_(0, places, True)
         number = present.cumsum(0, dtype=torch.int32).sub_(1)
-        return cls(seen.index_select(0, whole_rows(used)), number.index_select(0, places))
+        used = whole_rows(present.nonzero().squeeze(1))
+        return cls(codes.index_select(0, used), number.index_select(0, places))
+
+    @staticmethod
+    def counts(places: Tensor) -> bool:
+        """Whether to ask how many codes occur: a GPU would have to be waited for."""
+        return places.device.type == "cpu"
 
 
 class StyleModulation(nn.Module):
@@ -206,9 +210,9 @@ class StyleModulation(nn.Module):
         """(B, C, h, w) to the same in channels_last; overwritten where no gradient is wanted."""
         both = self.scale_shift(told.codes)
         if not torch.is_grad_enabled():
-            table = both.float()
-            table[:, : features.shape[1]] += 1
-            return affine_at_(features, table, told.rows)
+            both = both.to(features.dtype)
+            both[:, : features.shape[1]].add_(1)
+            return affine_at_(features, both, told.rows)
         batch, _, height, width = features.shape
         scale, shift = both.to(features.dtype).view(batch, height, width, -1).chunk(2, dim=3)
         pixels = features.permute(0, 2, 3, 1)

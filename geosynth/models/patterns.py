@@ -139,7 +139,7 @@ class LabelPatterns:
 
     @cached_property
     def pattern_classes(self) -> Tensor:
-        """(P, 9 * num_classes) float32: one-hot labels of each pattern, tap by tap; then rows of zeros, one at least."""
+        """(P, 9 * num_classes) float32: one-hot labels of each pattern, tap by tap; then one or more rows of zeros."""
         one_hot = self.found.labels.unsqueeze(-1) == torch.arange(self.num_classes, device=self.labels.device)
         return whole_rows(one_hot.flatten(1).float(), least=1)
 
@@ -281,7 +281,12 @@ class LabelPyramid:
     def at(self, stride: int, dropped: int = 0) -> LabelPatterns:
         """Patterns of the labels resized to one cell per `stride` pixels, without `dropped` pixels on each side."""
         if (stride, dropped) not in self._levels:
-            height, width = self.labels.shape[1:]
-            coarse = self.labels[:, dropped : height - dropped : stride, dropped : width - dropped : stride]
+            coarse = at_level(self.labels, stride, dropped)
             self._levels[stride, dropped] = LabelPatterns(coarse, self.num_classes, self.padding, stride)
         return self._levels[stride, dropped]
+
+
+def at_level(values: Tensor, stride: int, dropped: int = 0) -> Tensor:
+    """The first of each `stride` x `stride` pixels of (B, H, W), without `dropped` pixels on each side."""
+    height, width = values.shape[1:]
+    return values[:, dropped : height - dropped : stride, dropped : width - dropped : stride]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geosynth.errors import DataError
+from geosynth.models.patterns import one_hot_classes
 
 _LEAST_DEVIATION = 0.01  # what a share that was always the same is taken to vary by in places not seen
 
@@ -66,13 +67,13 @@ def estimate_shares(
     if coarse.shape != fine.shape:
         raise DataError(f"coarse labels {tuple(coarse.shape)} and fine labels {tuple(fine.shape)} differ in shape")
     known = fine < num_fine
-    one_hot = F.one_hot(fine.long(), num_fine + 1)[..., :-1].permute(0, 3, 1, 2).double()
     groups = _Groups(torch.where(known, coarse, num_coarse), num_coarse, block_size)
-    shares = groups.mean(one_hot)
-    weights = groups.sizes.double() / groups.per_class(groups.sizes.double())[groups.classes]
+    shares = groups.mean(one_hot_classes(fine, num_fine, torch.float64))
+    pixels = groups.per_class(groups.sizes.double())
+    weights = groups.sizes / pixels.clamp(min=1)[groups.classes]
     mean = groups.per_class(weights.unsqueeze(1) * shares)
     variance = groups.per_class(weights.unsqueeze(1) * (shares - mean[groups.classes]).square())
-    absent = groups.per_class(groups.sizes.double()) == 0
+    absent = pixels == 0
     mean[absent], variance[absent] = 1 / num_fine, 1.0
     return CoarseShares(mean.float().clamp(0, 1), variance.sqrt().float().clamp(min=_LEAST_DEVIATION))
 
@@ -109,49 +110,47 @@ def super_resolution_loss(
         raise DataError(f"{probabilities.shape[1]} classes of probabilities, shares of {num_fine}")
     probabilities = probabilities.float()
     groups = _Groups(coarse, num_coarse, block_size)
-    if not len(groups.sizes):
-        return probabilities.sum() * 0
     mean = groups.mean(probabilities)
-    variance = groups.mean(probabilities * (1 - probabilities)) / groups.sizes.unsqueeze(1)
+    variance = groups.mean(probabilities * (1 - probabilities)) / groups.sizes.clamp(min=1).unsqueeze(1)
     mu = shares.mean.to(mean)[groups.classes]
     sigma = shares.deviation.to(mean)[groups.classes]
     excess = F.relu((mean - mu).abs() - sigma)
     losses = excess.square() / (variance + sigma.square() + 1e-6) + torch.log(variance + 0.03)
-    return (losses.sum(1) * groups.sizes).sum() / groups.sizes.sum()
+    return (losses.sum(1) * groups.sizes).sum() / groups.sizes.sum().clamp(min=1)
 
 
 class _Groups:
-    """The pixels of one coarse class in one place, for all classes and places that occur.
+    """The pixels of one coarse class in one place, for all classes and places, so that no size depends on the labels.
 
     Attributes:
         classes: (G,) the coarse class of each group.
-        sizes: (G,) its pixels.
+        sizes: (G,) its pixels; 0 where the class does not occur.
     """
 
-    classes: Tensor
-    sizes: Tensor
-
     def __init__(self, coarse: Tensor, num_coarse: int, block_size: int | None) -> None:
-        if int(coarse.min()) < 0 or int(coarse.max()) > num_coarse:
-            raise DataError(f"coarse labels hold {int(coarse.min())}..{int(coarse.max())}, not 0..{num_coarse}")
         batch, height, width = coarse.shape
-        size = block_size or max(height, width)
-        rows = torch.arange(height, device=coarse.device).div(size, rounding_mode="floor")
-        columns = torch.arange(width, device=coarse.device).div(size, rounding_mode="floor")
-        places = rows.unsqueeze(1) * (int(columns[-1]) + 1) + columns
-        samples = torch.arange(batch, device=coarse.device).view(-1, 1, 1) * (int(places[-1, -1]) + 1)
-        self._num_coarse = num_coarse
-        self._known = (coarse < num_coarse).flatten()
-        codes = ((samples + places) * num_coarse + coarse).flatten()[self._known]
-        distinct, self._group, self.sizes = torch.unique(codes, return_inverse=True, return_counts=True)
-        self.classes = distinct % num_coarse
+        device, size = coarse.device, block_size or max(height, width)
+        if device.type == "cpu" and (int(coarse.min()) < 0 or int(coarse.max()) > num_coarse):  # else: a wait
+            raise DataError(f"coarse labels hold {int(coarse.min())}..{int(coarse.max())}, not 0..{num_coarse}")
+        down, across = -(-height // size), -(-width // size)
+        rows, columns = (torch.arange(side, device=device) // size for side in (height, width))
+        samples = torch.arange(batch, device=device).view(-1, 1, 1) * (down * across)
+        places = samples + rows.unsqueeze(1) * across + columns
+        self._shape = batch * down * across, num_coarse + 1  # the last of each place: no coarse class
+        self._group = (places * (num_coarse + 1) + coarse).flatten()
+        self.classes = torch.arange(num_coarse, device=device).repeat(self._shape[0])
+        self.sizes = self._summed(torch.ones_like(self._group).unsqueeze(1)).squeeze(1)
 
     def mean(self, values: Tensor) -> Tensor:
-        """(B, C, H, W) to the mean over each group, (G, C)."""
-        pixels = values.permute(0, 2, 3, 1).flatten(0, 2)[self._known]
-        sums = values.new_zeros((len(self.sizes), values.shape[1])).index_add(0, self._group, pixels)
-        return sums / self.sizes.unsqueeze(1)
+        """(B, C, H, W) to the mean over each group, (G, C); 0 where there are no pixels."""
+        return self._summed(values.permute(0, 2, 3, 1).flatten(0, 2)) / self.sizes.clamp(min=1).unsqueeze(1)
 
     def per_class(self, values: Tensor) -> Tensor:
         """(G, ...) summed over the groups of each coarse class, (num_coarse, ...)."""
-        return values.new_zeros((self._num_coarse, *values.shape[1:])).index_add(0, self.classes, values)
+        return values.unflatten(0, (self._shape[0], -1)).sum(0)
+
+    def _summed(self, pixels: Tensor) -> Tensor:
+        """(B * H * W, C) to the sum over each group, (G, C)."""
+        groups = self._shape[0] * self._shape[1]
+        sums = pixels.new_zeros((groups, pixels.shape[1])).index_add(0, self._group, pixels)
+        return sums.view(*self._shape, -1)[:, :-1].flatten(0, 1)

@@ -17,6 +17,7 @@ from geosynth.config import BandSettings, GeneratorSettings
 from geosynth.errors import DataError
 from geosynth.models.look_fit import TileStyles, fit_look
 from geosynth.models.looks import Look, local_statistics
+from geosynth.models.patterns import one_hot_classes
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
 
@@ -94,7 +95,7 @@ def changed_colours(image: Tensor, labels: Tensor, draws: Tensor, num_classes: i
     values = values + _OFFSET * normal(1, 1, 1) + _OFFSET_OF_BAND * normal(bands, 1, 1)
     gain = (_CLASS_GAIN * normal(1, num_classes + 1) + _CLASS_GAIN_OF_BAND * normal(bands, num_classes + 1)).exp()
     offset = _CLASS_OFFSET * normal(1, num_classes + 1) + _CLASS_OFFSET_OF_BAND * normal(bands, num_classes + 1)
-    maps = F.one_hot(labels.long(), num_classes + 1).permute(0, 3, 1, 2).to(values.dtype)
+    maps = one_hot_classes(labels, num_classes + 1, values.dtype)
     reach = _SOFT_EDGE // 2
     maps = F.avg_pool2d(F.pad(maps, (reach,) * 4, mode="replicate"), _SOFT_EDGE, stride=1).flatten(2)
     middle = values.mean((2, 3), keepdim=True)

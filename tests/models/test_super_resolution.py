@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from operations import Record, fake_gpu
 
 from geosynth.errors import DataError
 from geosynth.models.super_resolution import CoarseShares, estimate_shares, super_resolution_loss
@@ -132,3 +133,13 @@ def test_what_does_not_fit_is_refused_in_one_line():
         with pytest.raises(DataError, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_the_loss_waits_for_nothing():
+    with fake_gpu(), Record() as record:
+        shares = CoarseShares.__new__(CoarseShares)  # whose check reads values, once
+        object.__setattr__(shares, "mean", torch.rand(2, 3))
+        object.__setattr__(shares, "deviation", torch.rand(2, 3))
+        loss = super_resolution_loss(torch.rand(2, 3, 8, 8), torch.zeros((2, 8, 8), dtype=torch.long), shares, 4)
+    assert loss.shape == ()
+    assert not record.waits

@@ -9,9 +9,10 @@ import torch
 
 from geosynth.config import TrainSettings
 from geosynth.models import generator
+from geosynth.models.looks import Look, style_size
 from geosynth.models.modulation import SpadeModulation
 from geosynth.models.oasis import count_classes
-from geosynth.models.perceptual import PerceptualLoss
+from geosynth.models.perceptual import PerceptualLoss, composites
 from geosynth.training.draws import draw_batch, split_batch
 from geosynth.training.networks import SpadeNetworks
 from geosynth.training.objectives import Objectives
@@ -25,6 +26,13 @@ CHOICES = {
     "oasis": {"perceptual_weight": 0.0, "discriminator": "oasis", "augment": 0.5},
     "features": {"perceptual_weight": 0.0, "diversity_weight": 4.0, "diversity_distance": "features", "parts": 2},
     "perceptual, pixels": {"perceptual_weight": 1.0, "diversity_weight": 4.0},
+    "told, projected": {
+        "perceptual_weight": 1.0,
+        "projected_weight": 1.0,
+        "style_lengths": [24],
+        "augment": 0.5,
+        "latent_size": 0,
+    },
     "reference": {"perceptual_weight": 0.0, "start": "linear", "noise_channels": 0, "stage_noise": False},
 }
 
@@ -56,9 +64,16 @@ BANDS = ("red", "green", "blue", "nir")
 def parts_of(choice):
     """Settings, networks and a drawn batch of the labels "all one class"."""
     settings = TrainSettings.parse({**SMALL, "precision": "bf16", **CHOICES[choice]})
-    networks = SpadeNetworks(settings, 6, len(BANDS))
+    looks = [a_look()] if settings.style_lengths else []
+    networks = SpadeNetworks(settings, 6, len(BANDS), looks=looks, num_pictures=len(composites(BANDS)))
     image, mask = torch.zeros(4, 4, 64, 64), torch.zeros((4, 64, 64), dtype=torch.long)
-    return settings, networks, draw_batch(image, mask, settings, networks.generator.settings, step=0)
+    looks = networks.looks_in_turn(len(mask))
+    return settings, networks, draw_batch(image, mask, settings, networks.generator.settings, looks, step=0)
+
+
+def a_look():
+    size = style_size(len(BANDS))
+    return Look(torch.zeros(6, size), torch.ones(6 * size, 2), torch.ones(6, size, size), torch.ones(6))
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
@@ -67,7 +82,7 @@ def test_losses_on_a_gpu_wait_for_nothing_and_stay_in_16_bits(choice, monkeypatc
     """Without the backward pass, which asks for a driver."""
     settings, networks, drawn = parts_of(choice)
     whole = [networks]
-    if settings.perceptual_weight:
+    if settings.perceptual_weight or settings.projected_weight:
         perceptual = PerceptualLoss.build("efficientnet-lite0", BANDS)
         monkeypatch.setattr(PerceptualLoss, "build", lambda *arguments: perceptual)
         whole.append(perceptual)

@@ -31,7 +31,6 @@ CHOICES = {
         "projected_weight": 1.0,
         "style_lengths": [24],
         "augment": 0.5,
-        "latent_size": 0,
     },
     "reference": {"perceptual_weight": 0.0, "start": "linear", "noise_channels": 0, "stage_noise": False},
 }

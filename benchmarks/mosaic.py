@@ -39,8 +39,8 @@ import mosaic_workers
 from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
 from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.grid import Window, absolute_origin
-from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.looks import STYLE_CELL
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, Painter, slices_in
 from geosynth.mosaic.style import style_length_pixels
@@ -54,6 +54,7 @@ class Inputs:
     labels: Tensor
     latent: Tensor | None
     noise: list[Tensor | None]
+    styles: Tensor | None
 
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "md_lc.tif"
@@ -150,9 +151,7 @@ def network_inputs(
     for cell, _ in painter.wanted(extent, origin, valid):
         labels = torch.from_numpy(indices[slices_in(context, cell.buffer(painter.margin))]).unsqueeze(0)
         seen = cell.buffer(painter.margin).shift(*origin)
-        place = (seen.row, seen.column, seen.height, seen.width)
-        noise = position_noise(painter.network, settings.seed, *place, margin=painter.margin, silent=painter.silent)
-        inputs.append(Inputs(labels, painter.latent(*place), noise))
+        inputs.append(Inputs(labels, *painter.inputs(seen.row, seen.column, seen.height, seen.width)))
     return painter, inputs, extent.height * extent.width
 
 
@@ -164,14 +163,16 @@ def without_margin(inputs: Inputs, painter: Painter) -> Inputs:
     strides = [painter.network.stride, *(stage.stride for stage in painter.network.stages)]
     known = [min(margin, painter.network.margins[stride]) // stride for stride in strides]
     noise = [None if values is None else values[..., n:-n, n:-n] for values, n in zip(inputs.noise, known, strict=True)]
-    return Inputs(inputs.labels[:, margin:-margin, margin:-margin], latent, noise)
+    cells = margin // STYLE_CELL
+    styles = None if inputs.styles is None else inputs.styles[..., cells:-cells, cells:-cells]
+    return Inputs(inputs.labels[:, margin:-margin, margin:-margin], latent, noise, styles)
 
 
 @torch.inference_mode()
 def run_network(painter: Painter, inputs: list[Inputs], margin: int) -> None:
     """The generator alone."""
     for one in inputs:
-        painter.generator(one.labels, one.latent, one.noise, margin)
+        painter.generator(one.labels, one.latent, one.noise, margin, one.styles)
 
 
 def paint_at_once(painter: Painter, source: LabelRaster, extent: Window, origin: tuple[int, int]) -> np.ndarray:

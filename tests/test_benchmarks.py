@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from geosynth.checkpoint import GeneratorModel
+from geosynth.config import GenerateSettings
+from mosaic import network_inputs, run_network, without_margin
 from rasters import draw_labels
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +25,15 @@ KEYS = {
     "training": {"speedup_step"},
     "generator": {"speedup_fp32", "speedup_bf16", "max_abs_diff_fp32", "mean_abs_diff_bf16"},
 }
+
+
+def test_the_share_of_the_network_is_that_of_a_generator_that_is_told_looks(
+    write_raster: Callable[..., Path], told_model: GeneratorModel
+) -> None:
+    painter, inputs, pixels = network_inputs(write_raster(draw_labels(100, 70)), told_model, GenerateSettings())
+    run_network(painter, inputs, painter.margin)
+    run_network(painter, [without_margin(one, painter) for one in inputs], 0)
+    assert pixels == 7000
 
 
 @pytest.mark.slow

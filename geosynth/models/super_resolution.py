@@ -147,7 +147,7 @@ class _Groups:
 
     def per_class(self, values: Tensor) -> Tensor:
         """(G, ...) summed over the groups of each coarse class, (num_coarse, ...)."""
-        return values.unflatten(0, (self._shape[0], -1)).sum(0)
+        return values.view(self._shape[0], -1, *values.shape[1:]).sum(0)
 
     def _summed(self, pixels: Tensor) -> Tensor:
         """(B * H * W, C) to the sum over each group, (G, C)."""

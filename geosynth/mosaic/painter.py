@@ -212,14 +212,21 @@ class Painter:
 
     def _network_pass(self, labels: Tensor, places: Tensor) -> tuple[Tensor]:
         """The same operations whatever the labels and the places; see `Replay`."""
-        (row, column), (height, width) = places.unbind(1), labels.shape[1:]
+        row, column = places.unbind(1)
+        latent, noise, styles = self.inputs(row, column, *labels.shape[1:])
+        image = self.generator(labels, latent, noise, self.margin, styles)
+        return (self.as_pixels(self.model.card.bands.from_network(image.float())),)
+
+    def inputs(
+        self, row: Position, column: Position, height: int, width: int
+    ) -> tuple[Tensor | None, list[Tensor | None], Tensor | None]:
+        """Latent, noise and styles of places in absolute positions, as the generator takes them."""
         window = (row, column, height, width)
         noise = position_noise(self.network, self.settings.seed, *window, self.device, self.margin, self.silent)
         styles = None
         if isinstance(self.style, Look):
             styles = look_field(self.network, self.style, self.settings.seed, *window, self.style_length)
-        image = self.generator(labels, self.latent(*window), noise, self.margin, styles)
-        return (self.as_pixels(self.model.card.bands.from_network(image.float())),)
+        return self.latent(*window), noise, styles
 
     def latent(self, row: Position, column: Position, height: int, width: int) -> Tensor | None:
         """(B, latent_size, height / stride, width / stride) of places in absolute positions."""

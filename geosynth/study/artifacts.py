@@ -239,11 +239,8 @@ class Artifacts:
 
     def source_for(self, artifact: TrainedGenerator) -> tuple[PatchSource, TrainSettings]:
         """What it may see, and its settings."""
-        if isinstance(artifact, AdaptedGenerator):
-            # Copied, for it matters which settings were given: those of the networks are the model's.
-            train = artifact.train.model_copy(update={"init": artifact.init.path})
-            return source_for(artifact, self._target()), train
-        return source_for(artifact, Store(self.data)), artifact.train
+        data = self._target() if isinstance(artifact, AdaptedGenerator) else Store(self.data)
+        return source_for(artifact, data), artifact.train
 
     def _make_once(self, artifact: Artifact, whole: Path, make: Callable[[], None]) -> None:
         """Make it unless `whole`, its last file, is there; others that want it wait meanwhile."""

@@ -89,6 +89,11 @@ class LookedGenerator(_Artifact):
 class AdaptedGenerator(TrainedGenerator):
     """A generator that the study trains on from the given one, on kept tiles of a transfer's target."""
 
+    train: Annotated[
+        TrainSettings,
+        PlainSerializer(lambda one: one.model_dump(mode="json", exclude={*_NOT_OF_THE_MODEL, "init"})),
+    ]
+    """That goes on from `init`, by its path, which the key leaves out."""
     init: GivenGenerator
 
 
@@ -366,7 +371,7 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
                 continue
             if "adapted" in arm:
                 adapted = AdaptedGenerator(
-                    train=settings.train.model_copy(update={"seed": seed, "init": None}),
+                    train=settings.train.model_copy(update={"seed": seed, "init": given.path}),
                     fold=settings.train_fold,
                     kept=kept,
                     init=given,
@@ -380,7 +385,7 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
     return cells
 
 
-_ANY = GivenGenerator(path="", sha256="")
+_ANY = GivenGenerator(path="any", sha256="")
 
 
 def paints(arm: str) -> bool:

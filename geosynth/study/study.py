@@ -199,7 +199,7 @@ def _check_transfer(store: Store, target: Store, settings: TransferSettings, fil
         raise SettingsError(f"{file}: its generator is not told looks, so it cannot paint in that of {target.path}")
     if any("adapted" in arm for arm in settings.arms):
         with_networks_of(settings.train.model_copy(update={"init": str(file)}))
-    if not plan_cells(settings, GivenGenerator(path="", sha256="")):
+    if not plan_cells(settings, GivenGenerator(path=str(file), sha256="")):
         raise SettingsError("arms: none of them has a cell without labelled tiles of the target; say target_tiles")
 
 

@@ -16,6 +16,7 @@ from geosynth.raster.stores.store import Store
 from geosynth.segmentation.data import open_data
 from geosynth.study.duration import expected_work
 from geosynth.study.plan import (
+    AdaptedGenerator,
     GivenGenerator,
     LookedGenerator,
     TrainedGenerator,
@@ -88,6 +89,23 @@ def test_arms_of_equal_labelled_tiles_take_equal_steps():
         if cell.condition.x and (cell.condition.arm, cell.seed) in of_none:
             same = cell.recipe.init == of_none[cell.condition.arm, cell.seed]
             assert same == ("painted" not in cell.condition.arm)
+
+
+def test_the_adapt_preset_is_planned_and_told_by_the_models_content(
+    study_store, target_store, told_model, operations, tmp_path
+):
+    train = TrainSettings.resolve(preset="adapt", init=str(told_model.path))
+    settings = TransferSettings.parse({**dict(TRANSFER), "train": train})
+    study = open_study(study_store, tmp_path / "out", settings, operations, told_model.path, target_store.path)
+    shutil.copy(told_model.path, tmp_path / "moved.safetensors")
+    moved = GivenGenerator(path=str(tmp_path / "moved.safetensors"), sha256=told_model.sha256)
+    here, there = (
+        [one for cell in cells for one in needs(cell.recipe) if isinstance(one, AdaptedGenerator)]
+        for cells in (study.cells, plan_cells(settings, moved))
+    )
+    assert {one.train.learn for one in here} == {"styles"}
+    assert {one.train.init for one in there} == {moved.path}
+    assert [key_of(one, "data") for one in here] == [key_of(one, "data") for one in there]
 
 
 def test_judges_are_segmenters_of_the_sources_real_tiles():

@@ -22,12 +22,12 @@ from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs
-from geosynth.grid import block_plan, differing_pixel_size, ground_sampling_distance
+from geosynth.grid import differing_pixel_size, ground_sampling_distance
 from geosynth.legend import Legend
 from geosynth.models.looks import Look
 from geosynth.mosaic.blend import KEPT_BYTES, make_painter
 from geosynth.mosaic.lazy import lazy_image
-from geosynth.mosaic.painter import CELL, Painter, sliver
+from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
 from geosynth.mosaic.pipeline import Executor, Progress, paint_blocks, paint_missing
 from geosynth.mosaic.style import Files, Style, chosen_style, style_digest, style_files, style_length_pixels
 from geosynth.parallel import open_client
@@ -259,7 +259,7 @@ def paint_image(
         survey = source.survey(lambda done, total: progress("checking", done, total))
         warn_about_grid(source.geobox, model.card.gsd, source.name)
         tags = provenance(painter, source.name, source.legend, survey)
-        plan = block_plan(source.geobox, block_size, sliver(block_size))
+        plan = paint_plan(source.geobox, block_size)
         image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)
         if skip_finished and is_made_from(out, tags, overwrite=overwrite):
             _write_beside(out, settings)

@@ -12,9 +12,9 @@ import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from geosynth.grid import Window, block_plan
+from geosynth.grid import Window
 from geosynth.legend import Legend
-from geosynth.mosaic.painter import Painter, sliver
+from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.labels import needed_around, to_indices, whole_codes
@@ -49,7 +49,7 @@ def lazy_image(
         LegendError for codes that the legend does not know, DataError for codes that are not whole numbers.
     """
     portable = PortablePainter(painter)
-    plan = block_plan(source.geobox, block_size, sliver(block_size))
+    plan = paint_plan(source.geobox, block_size)
     sizes = tuple(tuple(length for _, length in pieces) for pieces in (plan.rows, plan.columns))
 
     labels = tokenize(source.codes.name, source.nodata, source.name, legend, plan, unknown)

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from odc.geo.geobox import GeoBox
 from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
-from geosynth.grid import Window, cut
+from geosynth.grid import BlockPlan, Window, block_plan, cut
 from geosynth.models.device import full_float32, keep_freed_memory, plain_memory_error, uses_bfloat16
 from geosynth.models.field import Position, look_field, position_noise, style_field
 from geosynth.models.generator import check_labels
@@ -254,6 +255,11 @@ class Painter:
 def sliver(size: int) -> int:
     """Pixels from which on what is left at an edge of a raster is a block or cell of its own."""
     return min(_SLIVER, size // 4)
+
+
+def paint_plan(geobox: GeoBox, block_size: int) -> BlockPlan:
+    """The blocks of a grid as they are painted, which must be the same wherever it is."""
+    return block_plan(geobox, block_size, sliver(block_size))
 
 
 def _on_lattice(start: int, length: int, origin: int, stride: int) -> tuple[int, int]:

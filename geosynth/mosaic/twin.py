@@ -15,12 +15,12 @@ from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
 from geosynth.errors import DataError, SettingsError
 from geosynth.files import refuse_inputs
-from geosynth.grid import Window, block_plan
+from geosynth.grid import Window
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 from geosynth.mosaic.generate import choose_block_size, engine, painter_for, painting_job, provenance, warn_about_grid
-from geosynth.mosaic.painter import sliver
+from geosynth.mosaic.painter import paint_plan
 from geosynth.mosaic.pipeline import Executor, Progress, paint_missing
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.stores.copy import copy_sources, store_names
@@ -199,7 +199,7 @@ def _paint(
     survey = labels.survey(lambda done, total: progress("checking", done, total))
     painter = painter_for(source.geobox, model, settings)
     block_size = choose_block_size(painter)
-    plan = block_plan(source.geobox, block_size, sliver(block_size))
+    plan = paint_plan(source.geobox, block_size)
     image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)
     job = {**painting_job(painter, labels, survey, block_size), "folds": list(folds), "split": source.split.to_values()}
     windows = {scene.window for fold in folds for scene in source.scenes_in(fold)}

@@ -132,7 +132,22 @@ class ReplaceSettings(StudySettings):
     """The shares of them that are synthetic, one after the other."""
 
 
-class AugmentSettings(StudySettings):
+class EmphasisSettings(Settings):
+    """Of a sweep that may have an emphasised arm."""
+
+    arms: tuple[str, ...]
+    emphasise: dict[str, float] = Field(default_factory=dict)
+    """For the emphasised arm: how many times as often each class shall come, by its name. As many tiles are drawn, from
+    the places of the other synthetic ones. See `geosynth twin --emphasise`."""
+
+    @model_validator(mode="after")
+    def _check_emphasis(self) -> Self:
+        if any("emphasised" in arm for arm in self.arms) != bool(self.emphasise):
+            raise ValueError("the emphasised arm and emphasise, as in {road: 3}, go together; name both or neither")
+        return self
+
+
+class AugmentSettings(StudySettings, EmphasisSettings):
     """Few real tiles are kept; synthetic tiles, ordinary augmentation (flips, brightness, contrast) or both are added.
 
     All arms take the same number of steps. Without a given model the generator is trained on the kept tiles alone.
@@ -150,14 +165,6 @@ class AugmentSettings(StudySettings):
     "judged": without the synthetic pixels that the segmenter of "real + ordinary" doubts, see `segment`'s judge;
     "emphasised": synthetic tiles of recombined labels, see `emphasise`; both are not among the default arms.
     """
-    emphasise: dict[str, float] = Field(default_factory=dict)
-    """For the emphasised arm: how many times as often each class shall come, by its name. As many tiles are drawn, from
-    the places of the other synthetic ones. See `geosynth twin --emphasise`."""
-
-    @model_validator(mode="after")
-    def _check_emphasis(self) -> Self:
-        _check_emphasis(self.arms, self.emphasise)
-        return self
 
 
 class DiversitySettings(StudySettings):
@@ -183,7 +190,7 @@ class DiversitySettings(StudySettings):
         return self
 
 
-class TransferSettings(StudySettings):
+class TransferSettings(StudySettings, EmphasisSettings):
     """Labels and imagery of one place, the source; imagery of another one, the target, with k labelled tiles or none.
 
     Segmenters are trained on the source's tiles and tested on real tiles of the target. Those of k > 0 go on from that
@@ -211,16 +218,3 @@ class TransferSettings(StudySettings):
     of "source + ordinary" doubts, see `segment`'s judge; "emphasised": painted for recombined labels, see `emphasise`;
     both are not among the default arms.
     """
-    emphasise: dict[str, float] = Field(default_factory=dict)
-    """For the emphasised arm, as in `AugmentSettings`."""
-
-    @model_validator(mode="after")
-    def _check_emphasis(self) -> Self:
-        _check_emphasis(self.arms, self.emphasise)
-        return self
-
-
-def _check_emphasis(arms: tuple[str, ...], emphasise: dict[str, float]) -> None:
-    """Refuse an emphasised arm without classes, and classes without such an arm."""
-    if any("emphasised" in arm for arm in arms) != bool(emphasise):
-        raise ValueError("the emphasised arm and emphasise, as in {road: 3}, go together; name both or neither")

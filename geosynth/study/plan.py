@@ -22,6 +22,7 @@ from geosynth.config import (
     TrainSettings,
     TransferSettings,
 )
+from geosynth.config.study import EmphasisSettings
 from geosynth.files import sha256_of
 from geosynth.version import __version__
 
@@ -410,7 +411,7 @@ def _twin(settings: StudySettings, generator: Generator, seed: int, tiles: Segme
     return Twin(generator=generator, generate=_generate(settings, seed), fold=settings.train_fold, tiles=tiles)
 
 
-def _emphasised(twin: Twin, settings: AugmentSettings | TransferSettings) -> EmphasisedTwin:
+def _emphasised(twin: Twin, settings: EmphasisSettings) -> EmphasisedTwin:
     return EmphasisedTwin(**dict(twin), emphasise=tuple(sorted(settings.emphasise.items())))
 
 

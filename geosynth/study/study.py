@@ -10,6 +10,7 @@ import numpy as np
 
 from geosynth.checkpoint import ModelCard, model_path
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings, TransferSettings
+from geosynth.config.study import EmphasisSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.evaluation.distances import bias_note
 from geosynth.files import check_output, refuse_inputs, sha256_of
@@ -152,7 +153,7 @@ def _absolute(store: Store) -> str:
 def _check_tiles(store: Store, settings: StudySettings, tested: Store) -> int:
     """How many train tiles there are."""
     [view] = train_views([store], settings.segment, settings.train_fold)
-    if isinstance(settings, AugmentSettings | TransferSettings) and settings.emphasise:
+    if isinstance(settings, EmphasisSettings) and settings.emphasise:
         emphasised_classes(store.legend, settings.emphasise)
     if isinstance(settings, AugmentSettings):
         wanted = {"real_tiles": max(settings.real_tiles), "synthetic_tiles": settings.synthetic_tiles}

@@ -26,7 +26,7 @@ from geosynth.legend import Legend
 from geosynth.models.device import choose_device, without_weights
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.looks import Look, style_size
+from geosynth.models.looks import OBJECTS, Look, style_size
 from geosynth.models.reference import read_encoder, read_generator, read_state
 from geosynth.models.spectral import folded_state
 from geosynth.version import __version__
@@ -327,8 +327,7 @@ def _look(name: str, settings: GeneratorSettings, tensors: dict[str, Tensor], pa
         look = Look(**{part.name: tensors.pop(f"{_LOOK}{name}.{part.name}").float() for part in fields(Look)})
     except KeyError as error:
         raise CheckpointError(f"{path}: look {name!r} is not whole: {error.args[0]} is missing") from error
-    rank = look.broad.shape[-1]
-    wanted = [(classes, size), (classes * size, rank), (classes, size, size), (classes,)]
+    wanted = [(classes, size), (max(1, len(look.departures)), classes, OBJECTS, size), (classes,)]
     if [tuple(values.shape) for values in look.tensors().values()] != wanted:
         raise CheckpointError(f"{path}: look {name!r} is not one of {classes} classes and {settings.num_bands} bands")
     return look

@@ -23,7 +23,7 @@ import torch
 import rasters
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GeneratorSettings
-from geosynth.models.looks import Look, style_size
+from geosynth.models.looks import OBJECTS, Look, style_size
 from geosynth_cli import app
 from rasters import NORTH_UP, UTM_18N
 from tiny_models import TINY, write_random_model, write_tiny_model
@@ -70,8 +70,7 @@ def told_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
     size = style_size(4)
     dim = Look(
         0.1 * torch.randn(6, size, generator=rng) - 0.3,
-        0.2 * torch.randn(6 * size, 4, generator=rng),
-        0.2 * torch.randn(6, size, size, generator=rng),
+        0.2 * torch.randn(5, 6, OBJECTS, size, generator=rng),
         torch.full((6,), 1 / 6),
     )
     looks = {"dim": dim, "bright": replace(dim, mean=dim.mean + 0.6)}

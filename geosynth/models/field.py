@@ -24,6 +24,7 @@ Position = int | Tensor
 _MASK32 = (1 << 32) - 1
 _STYLE_STREAM = 1 << 20  # apart from the streams of noise, which count stages
 _LOOK_STREAM = 1 << 21
+_OBJECT_GAP = 2  # times the side of the square that a class's style is measured in
 
 
 def random_noise(
@@ -117,32 +118,81 @@ def look_field(
 ) -> Tensor:
     """The style of each class in windows, (B, num_classes, style_size, height / 8, width / 8), drawn from a look.
 
-    What differs from place to place drifts over `style_length` pixels (0: the same everywhere); what differs from
-    object to object drifts over the class's own length, `settings.style_lengths`, on the lattices of `style_field`.
+    Objects of a class stand on a jittered lattice, twice as far apart as the square reaches that their style is
+    measured in (`settings.style_lengths`), and each has the style that was observed on one of the tile of its place; a
+    cell takes the style of the object nearest to it, softened by the cells around. Places drift: their tiles stand on
+    a lattice of `style_length` pixels, and an object between them takes that of either, the nearer the likelier (0: of
+    one tile everywhere).
     """
     device = str(look.mean.device)
-    num_classes, size = look.mean.shape
+    departures, lengths = look.departures, settings.style_lengths
+    tiles, num_classes, objects, size = departures.shape
+    gaps = [_OBJECT_GAP * length for length in lengths]
+    spacing = torch.stack([torch.full((), gap, dtype=torch.float64, device=device) for gap in gaps]).view(-1, 1)
+    down, across = height // STYLE_CELL + 2, width // STYLE_CELL + 2  # with the cells around
+    # (B, num_classes, cells) in units of the lattice, and (B, num_classes) the first node that is needed.
+    y, x = (_cells(start, count, device) / spacing for start, count in ((row, down), (column, across)))
+    first_row, first_column = (position[..., :1].floor().long() - 1 for position in (y, x))
+    num_rows, num_columns = (count * STYLE_CELL // min(gaps) + 4 for count in (down, across))
+    rows = (first_row + torch.arange(num_rows, device=device)).unsqueeze(3)
+    columns = (first_column + torch.arange(num_columns, device=device)).unsqueeze(2)
 
-    def drawn(stream: int, mixing: Tensor, length: int) -> Tensor:
-        """(B, len(mixing), h, w): normal numbers, mixed where they stand (few nodes), then blended."""
-        mixing = mixing.double()
-        if not length:
-            one = _normal(seed, stream, mixing.shape[1], (0, 0), (1, 1), device)
-            return (mixing @ one[0].double().flatten(1)).view(1, -1, 1, 1)
-        first_row, row_weights = _lattice(row, height // STYLE_CELL, STYLE_CELL, length, device)
-        first_column, column_weights = _lattice(column, width // STYLE_CELL, STYLE_CELL, length, device)
-        shape = row_weights.shape[-1], column_weights.shape[-1]
-        nodes = _normal(seed, stream, mixing.shape[1], (first_row, first_column), shape, device).double()
-        mixed = (mixing @ nodes.flatten(2)).view(len(nodes), -1, *shape)
-        return row_weights.double().unsqueeze(1) @ mixed @ column_weights.double().transpose(1, 2).unsqueeze(1)
+    classes = torch.arange(num_classes, dtype=torch.int64, device=device).view(-1, 1, 1)
+    bits = _hash(_hash(_hash(_key(seed, _LOOK_STREAM, classes)) ^ rows) + _GOLDEN * columns)
+    draws = _hash(bits)  # places within the lattice's cells by the one hash, choices by the other
+    node_y, node_x = rows + _jitter(bits), columns + _jitter(bits >> 16)
+    place_row = place_column = torch.zeros_like(draws)
+    if style_length:
+        reach = spacing.view(-1, 1, 1) / style_length
+        place_row, place_column = _either(node_y * reach, draws), _either(node_x * reach, draws >> 16)
+    tile = _hash(_hash(_key(seed, _LOOK_STREAM + 1, place_row)) + place_column)
+    style = (_one_of(tile, tiles) * num_classes + classes) * objects + _one_of(draws >> 32, objects)
 
-    places = drawn(_LOOK_STREAM, look.broad, style_length)
-    places = places.view(len(places), num_classes, size, *places.shape[2:])
-    objects = [
-        drawn(_LOOK_STREAM + 1 + index, local, length)
-        for index, (local, length) in enumerate(zip(look.local, settings.style_lengths, strict=True))
-    ]
-    return (look.mean.double()[..., None, None] + places + torch.stack(objects, 1)).float()
+    near_rows, near_columns = (_around(position, first) for position, first in ((y, first_row), (x, first_column)))
+    nodes = near_rows[..., :, None, :, None] * num_columns + near_columns[..., None, :, None, :]
+    nodes = nodes.expand(-1, -1, down, across, 3, 3).flatten(2)
+
+    def at_nodes(values: Tensor) -> Tensor:
+        return values.flatten(2).gather(2, nodes).view(-1, num_classes, down, across, 9)
+
+    away = at_nodes(node_y).sub_(y[..., :, None, None]).square_()
+    away.add_(at_nodes(node_x).sub_(x[..., None, :, None]).square_())
+    nearest = at_nodes(style).gather(4, away.argmin(4, keepdim=True)).flatten()
+    styles = departures.reshape(-1, size).index_select(0, nearest).view(-1, num_classes, down, across, size)
+    for axis in (2, 3):
+        inner = styles.shape[axis] - 2
+        styles = styles.narrow(axis, 0, inner) + styles.narrow(axis, 1, inner) + styles.narrow(axis, 2, inner)
+    return look.mean[..., None, None] + styles.permute(0, 1, 4, 2, 3) / 9
+
+
+def _cells(start: Position, count: int, device: str) -> Tensor:
+    """(B, 1, count) float64: the middles of cells, of which the second begins at the start."""
+    steps = torch.arange(-1, count - 1, dtype=torch.float64, device=device) * STYLE_CELL + STYLE_CELL / 2
+    return (_column(start, device) + steps).unsqueeze(1)  # float64: positions reach 10^7 pixels
+
+
+def _around(position: Tensor, first: Tensor) -> Tensor:
+    """(B, num_classes, cells, 3): the nodes below, at and above each position, counted from the first."""
+    below = position.floor().long() - first
+    return torch.stack([below - 1, below, below + 1], 3)
+
+
+def _jitter(bits: Tensor) -> Tensor:
+    """In [1/4, 3/4): an object nearest to a cell is then one of nine."""
+    return (bits & 0xFFFF).double() * 2**-17 + 0.25
+
+
+def _either(position: Tensor, bits: Tensor) -> Tensor:
+    """The number before or after a position, the nearer the likelier."""
+    below = position.floor()
+    part = position - below
+    upper = (bits & 0xFFFF).double() * 2**-16 < part * part * (3 - 2 * part)
+    return below.long() + upper
+
+
+def _one_of(bits: Tensor, count: int) -> Tensor:
+    """In 0 ... count - 1, each as likely."""
+    return ((bits & 0xFFFF) * count) >> 16
 
 
 def _noise_layout(settings: GeneratorSettings) -> list[tuple[int, int]]:
@@ -207,7 +257,7 @@ def _plain_normal(
 ) -> Tensor:
     (row, column), (height, width) = place, size
     channel = torch.arange(channels, dtype=torch.int64, device=device)
-    key = _hash(_hash(torch.full_like(channel, seed)) + (stream << 32) + channel)
+    key = _hash(_key(seed, stream, channel))
     rows = _column(row, device) + torch.arange(height, device=device)
     lines = _hash(key.view(-1, 1, 1) ^ _hash(rows).view(-1, 1, height, 1))
     pairs = _column(column // 2, device) + torch.arange(width // 2 + 1, device=device)
@@ -221,6 +271,11 @@ def _plain_normal(
         return both[..., skipped : skipped + width].contiguous()
     index = skipped.view(-1, 1, 1, 1) + torch.arange(width, device=device)
     return both.gather(-1, index.expand(*both.shape[:-1], width))
+
+
+def _key(seed: int, stream: int, numbers: Tensor) -> Tensor:
+    """What tells numbers, int64, of a seed and a stream from others, to be hashed."""
+    return _hash(torch.full_like(numbers, seed)) + (stream << 32) + numbers
 
 
 def _signed(value: int) -> int:

@@ -14,11 +14,11 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from geosynth.models.looks import STYLE_CELL, Look, local_statistics
+from geosynth.models.looks import OBJECTS, STYLE_CELL, Look, local_statistics
 
-_RANK = 16  # of what differs from tile to tile
+_MAX_TILES = 128  # whose styles are kept
 _FEW_PIXELS = 500  # of a class: below, it counts as absent
-_PIXELS_A_TILE = 400  # of a class in a tile, to count fully
+_PIXELS_A_TILE = 400  # of a class in a tile, to count fully and to be looked at
 _KNOWN_TILES = 4.0  # as many tiles' weight has the known look's variation
 _DRAWS = 4000  # for the moments of gains times styles
 
@@ -43,8 +43,8 @@ class TileStyles(NamedTuple):
     """(tiles, num_classes, style_size): of all pixels of the class in the tile."""
     pixels: Tensor
     """(tiles, num_classes): of the class."""
-    products: Tensor
-    """(tiles, num_classes, style_size, style_size): sums over pixels of products of deviations from the tile's mean."""
+    objects: Tensor
+    """(tiles, num_classes, OBJECTS, style_size): styles of cells that hold the class, spread evenly over its pixels."""
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, num_classes: int, lengths: Sequence[int]) -> Self:
@@ -53,13 +53,36 @@ class TileStyles(NamedTuple):
         styles, pixels = styles.double().flatten(3), pixels.double().flatten(2)
         total = pixels.sum(2)
         means = (styles * pixels.unsqueeze(2)).sum(3) / total.clamp(min=1).unsqueeze(2)
-        deviations = styles - means.unsqueeze(3)
-        return cls(means, total, (deviations * pixels.unsqueeze(2)) @ deviations.mT)
+        parts = (torch.arange(OBJECTS, dtype=torch.float64) + 0.5) / OBJECTS
+        cells = torch.searchsorted(pixels.cumsum(2), total.unsqueeze(2) * parts).clamp(max=pixels.shape[2] - 1)
+        index = cells.unsqueeze(2).expand(-1, -1, styles.shape[2], -1)
+        return cls(means, total, styles.gather(3, index).transpose(2, 3))
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """Of all tiles of the parts."""
         return cls(*map(torch.cat, zip(*parts, strict=True)))
+
+    def evenly(self, most: int) -> Self:
+        """Some of the tiles, where there are more than so many."""
+        step = -(-len(self.means) // most)
+        return type(self)(*(values[::step] for values in self))
+
+    def completed(self) -> Tensor:
+        """`objects`, where a class that a tile lacks looks as in the tile that is most like it in what both hold."""
+        holds = self.pixels >= self.pixels.amax(0).clamp(1, _PIXELS_A_TILE)
+        number, scale = torch.arange(len(holds)), self.means[holds].std(0, correction=0).clamp(min=1e-3)
+        both = (holds.unsqueeze(1) & holds).unsqueeze(3)
+        apart = ((self.means.unsqueeze(1) - self.means) / scale).square() * both
+        unlike = apart.sum((2, 3)) / both.sum((2, 3)).clamp(min=1)
+        unlike = torch.where(both.any(3).any(2), unlike, torch.finfo(torch.float64).max)
+        full = self.objects.clone()
+        for index, held in enumerate(holds.T):
+            if held.any():
+                lender = torch.where(held, unlike, torch.inf).argmin(1)
+                lender = torch.where(held, number, lender)
+                full[:, index] = self.objects[lender, index]
+        return full
 
 
 def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
@@ -71,25 +94,20 @@ def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
     """
     pixels = tiles.pixels.sum(0)
     mean = (tiles.means * tiles.pixels.unsqueeze(2)).sum(0) / pixels.clamp(min=1).unsqueeze(1)
-    size = mean.shape[1]
-    weights = (tiles.pixels / _PIXELS_A_TILE).clamp(max=1)
-    deviations = ((tiles.means - mean) * (weights > 0.05).unsqueeze(2)).flatten(1)
-    wide = weights.repeat_interleave(size, 1)
-    between = (deviations * wide).T @ (deviations * wide) / (wide.T @ wide + 2)  # shrunk where few tiles hold both
-    local = tiles.products.sum(0) / pixels.clamp(min=1)[:, None, None]
+    count = (tiles.pixels / _PIXELS_A_TILE).clamp(max=1).sum(0)
+    tiles = tiles.evenly(_MAX_TILES)
+    departures = tiles.completed() - mean.unsqueeze(1)
     if known is not None:
         present = pixels >= _FEW_PIXELS
         mean = _completed(mean, present, known)
-        count = weights.sum(0)
-        own = count / (count + _KNOWN_TILES) * present
-        # A mixture of both distributions: positive, as each of them is.
         # Absent classes keep to their mean: drawn beside a guess, the known look's tones made water red.
-        here, there = (value.sqrt().repeat_interleave(size) for value in (own, (1 - own) * present))
-        broad = known.broad.double()
-        between = between * here[:, None] * here + broad @ broad.T * there[:, None] * there
-        local = own[:, None, None] * local + (1 - own)[:, None, None] * _square(known.local.double())
+        others = known.departures.double() - known.of_tiles * ~present.view(-1, 1, 1)
+        rank = torch.arange(len(others))
+        own = rank.unsqueeze(1) < (count / (count + _KNOWN_TILES) * present * len(others)).round()
+        departures = torch.where(own[..., None, None], departures[rank % len(departures)], others)
+    departures = departures - departures.mean((0, 2), keepdim=True)  # tiles count alike there, pixels in the mean
     shares = pixels / pixels.sum().clamp(min=1)
-    return Look(mean.float(), _root(between, _RANK).float(), _root(local).float(), shares.float())
+    return Look(mean.float(), departures.float(), shares.float())
 
 
 def cell_styles(image: Tensor, has_data: Tensor) -> Tensor:
@@ -136,7 +154,8 @@ def fit_look_unlabelled(cells: Tensor, known: Look) -> Look:
     mixture = _Mixture(cells, known, numbers)
     _, means, shares = mixture.climb(full[:, mixture.seen], shares)
     full = _bounded(mixture.with_unseen(means), known)
-    return Look(full.float(), _OF_AN_IMAGE * known.broad, known.local, shares.float())
+    departures = known.departures + (_OF_AN_IMAGE - 1) * known.of_tiles
+    return Look(full.float(), departures, shares.float())
 
 
 class _Mixture:
@@ -159,7 +178,8 @@ class _Mixture:
         self.to_all = covariance[:, entries]
         self.certainty = torch.linalg.inv(self.covariance)
         unsure = torch.tensor([_OF_A_CELL] * bands + [_SPREAD_OF_A_CELL] * bands + [_DETAIL_OF_A_CELL] * 2)
-        within = _square(known.local.double()) + _square(known.broad.double().view(num_classes, size, -1))
+        apart = known.departures.double().transpose(0, 1).flatten(1, 2)
+        within = apart.mT @ apart / apart.shape[1]
         self.within = torch.linalg.inv(within[:, seen][..., seen] + unsure.double()[seen].square().diag())
         self.pseudo_cells = 100 * known.shares.double().clamp(min=0.01)
 
@@ -204,7 +224,8 @@ def style_range(looks: Sequence[Look]) -> tuple[Tensor, Tensor]:
     """(style_size,) middle and deviation of the styles of all classes in these looks and in plausible other ones."""
     means = torch.cat([look.mean.double() for look in looks])
     variances = [
-        _plausible(look)[1].diagonal().view(look.mean.shape).mean(0) + look.local.double().square().sum(2).mean(0)
+        _plausible(look)[1].diagonal().view(look.mean.shape).mean(0)
+        + (look.departures - look.of_tiles).double().square().mean((0, 1, 2))
         for look in looks
     ]
     return means.mean(0).float(), (torch.stack(variances).mean(0) + means.var(0)).sqrt().float()
@@ -243,8 +264,9 @@ def _plausible(known: Look, apart: float = 1.0) -> tuple[Tensor, Tensor]:
     def normal(*shape: int) -> Tensor:
         return torch.randn((_DRAWS, *shape), generator=rng, dtype=torch.float64)
 
-    own = known.broad.double().view(num_classes, size, -1)
-    styles = known.mean.double() + apart * torch.einsum("kdr,nkr->nkd", own, normal(num_classes, own.shape[2]))
+    tiles = torch.randint(len(known.departures), (_DRAWS, num_classes), generator=rng)
+    own = known.of_tiles.squeeze(2).double()[tiles, torch.arange(num_classes)]
+    styles = known.mean.double() + apart * own
     of_class = (apart * normal(num_classes, bands) for _ in range(2))
     log_gain = _GAIN * normal(1, 1) + _GAIN_OF_BAND * normal(1, bands) + _GAIN_OF_CLASS * next(of_class)
     offset = _OFFSET * normal(1, 1) + _OFFSET_OF_BAND * normal(1, bands) + _OFFSET_OF_CLASS * next(of_class)
@@ -254,15 +276,3 @@ def _plausible(known: Look, apart: float = 1.0) -> tuple[Tensor, Tensor]:
     detail = detail + log_gain.mean(2, keepdim=True) + _DETAIL * normal(1, 1)
     drawn = torch.cat([means, spreads, detail, direction], 2).flatten(1)
     return drawn.mean(0), torch.cov(drawn.T)
-
-
-def _square(root: Tensor) -> Tensor:
-    return root @ root.mT
-
-
-def _root(covariance: Tensor, rank: int | None = None) -> Tensor:
-    """(..., n, rank) whose square is the covariance, or what of it the largest `rank` directions hold."""
-    values, directions = torch.linalg.eigh(covariance)
-    values, directions = values.flip(-1).clamp(min=0), directions.flip(-1)
-    root: Tensor = directions * values.sqrt().unsqueeze(-2)
-    return root[..., :rank].contiguous()

@@ -25,6 +25,7 @@ from geosynth.models.device import product_type
 from geosynth.models.patterns import one_hot_classes, whole_rows
 
 STYLE_CELL = 8  # pixels a cell of the grid on which styles stand
+OBJECTS = 8  # of a class in a tile, whose styles a look keeps
 _SMALLEST = 1 / 127.5  # a deviation of 1 DN of 8 bits: below it nothing is told apart
 _PRIOR_PIXELS = 16.0  # the mean over the whole patch counts as so many pixels of each window
 
@@ -99,21 +100,25 @@ def _style(sums: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Look:
-    """How the classes look in one place and season: a normal distribution of styles.
+    """How the classes look in one place and season: styles that were observed there, together.
 
-    style(class, place) = mean + broad @ z(place, slowly) + local[class] @ z(class, place, over the class's length)
+    What is drawn from a look (`field.look_field`) is always some object's whole style: a bright roof keeps the spread,
+    the detail and the direction that go with its brightness, which a normal distribution would mix with others'.
 
     Attributes:
-        mean: (num_classes, style_size).
-        broad: (num_classes * style_size, rank): what differs from tile to tile, of all classes together.
-        local: (num_classes, style_size, style_size): what differs within a tile.
+        mean: (num_classes, style_size), over all pixels of the class.
+        departures: (tiles, num_classes, OBJECTS, style_size): styles of objects in each tile, less the mean.
         shares: (num_classes,) of the pixels that it was measured in.
     """
 
     mean: Tensor
-    broad: Tensor
-    local: Tensor
+    departures: Tensor
     shares: Tensor
+
+    @property
+    def of_tiles(self) -> Tensor:
+        """(tiles, num_classes, 1, style_size): what the objects of a tile have in common, less the mean."""
+        return self.departures.mean(2, keepdim=True)
 
     def to(self, device: torch.device | str) -> Look:
         """The same look on a device."""

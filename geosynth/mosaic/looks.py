@@ -24,7 +24,7 @@ from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import RasterFile
 
 _LOG = logging.getLogger(__name__)
-_TILE = 256  # pixels; what differs from tile to tile is a look's broad part
+_TILE = 256  # pixels; a look keeps what objects of a tile look like together
 _MAX_TILES = 256  # of an image; more change little
 _BLUR = 4  # pixels whose detail sees what lies beyond an edge of the data
 

@@ -66,7 +66,6 @@ def test_a_class_that_the_tiles_lack_keeps_to_a_plausible_mean(known):
     image, labels = scene([0.0, 0.4, 0.4, 0.2], gain=0.9, seed=1)
     look = fit_look(TileStyles.of(image, labels, 4, (24,) * 4), known)
     assert (look.mean[0, :4] - 0.9 * COLOURS[0]).abs().max() < 0.25
-    broad = look.broad.view(4, -1, look.broad.shape[1])
-    assert not broad[0].any()
-    assert broad[1:].any()
-    assert torch.allclose(look.local[0] @ look.local[0].T, known.local[0] @ known.local[0].T, atol=1e-5)
+    assert look.of_tiles[:, 0].abs().max() < 1e-5
+    assert look.of_tiles[:, 1:].abs().max() > 0.01
+    assert torch.allclose(look.departures[:, 0], (known.departures - known.of_tiles)[:, 0], atol=1e-5)

@@ -92,26 +92,48 @@ def test_a_class_that_is_not_there_has_no_style():
     assert not pixels.any()
 
 
-def some_look(seed=0):
+def some_look(seed=0, tiles=3, objects=2):
     rng = torch.Generator().manual_seed(seed)
-    return Look(
-        torch.randn(CLASSES, SIZE, generator=rng),
-        0.3 * torch.randn(CLASSES * SIZE, 4, generator=rng),
-        0.2 * torch.randn(CLASSES, SIZE, SIZE, generator=rng),
-        torch.full((CLASSES,), 1 / CLASSES),
-    )
+    departures = 0.3 * torch.randn(tiles, CLASSES, objects, SIZE, generator=rng)
+    return Look(torch.randn(CLASSES, SIZE, generator=rng), departures, torch.full((CLASSES,), 1 / CLASSES))
 
 
-def test_drawn_styles_are_distributed_as_the_look_says():
+def test_drawn_styles_are_those_observed_each_as_often():
     look = some_look()
-    rows = torch.arange(300) * 4096
-    styles = look_field(TINY, look, 5, rows, rows // 2, 128, 128, style_length=64)[..., ::5, ::5]
-    drawn = styles.permute(1, 2, 0, 3, 4).flatten(2)
-    assert torch.allclose(drawn.mean(2), look.mean, atol=0.1)
-    broad = (look.broad @ look.broad.T).view(CLASSES, SIZE, CLASSES, SIZE)
+    places = torch.arange(400) * 4096
+    drawn = look_field(TINY, look, 5, places, places // 2, 64, 64, style_length=64)
+    tiles, _, objects, _ = look.departures.shape
     for index in range(CLASSES):
-        expected = broad[index, :, index] + look.local[index] @ look.local[index].T
-        assert torch.allclose(torch.cov(drawn[index]), expected, atol=0.15 * float(expected.diagonal().max()))
+        styles = drawn[:, index].permute(0, 2, 3, 1).reshape(-1, SIZE)
+        known = look.mean[index] + look.departures[:, index].reshape(-1, SIZE)
+        distance, number = torch.cdist(styles, known, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+        whole = distance < 1e-4  # not between objects, where they are mixed
+        assert whole.float().mean() > 0.3
+        counts = number[whole].bincount(minlength=tiles * objects) / whole.sum()
+        assert torch.allclose(counts, torch.tensor(1 / (tiles * objects)), atol=0.05)
+        assert torch.allclose(styles.mean(0), known.mean(0), atol=0.1)
+
+
+def test_objects_of_a_place_are_of_one_tile():
+    look = some_look(tiles=20)
+    drawn = look_field(TINY, look, 5, 0, 0, 512, 512, style_length=0)
+    found = set()
+    for index in range(CLASSES):
+        styles = drawn[0, index].permute(1, 2, 0).reshape(-1, SIZE)
+        known = look.mean[index] + look.departures[:, index].reshape(-1, SIZE)
+        distance, number = torch.cdist(styles, known, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+        found |= set((number[distance < 1e-4] // look.departures.shape[2]).tolist())
+    assert len(found) == 1
+    seeds = [look_field(TINY, look, seed, 0, 0, 64, 64, style_length=0) for seed in range(5)]
+    assert len({values.sum().item() for values in seeds}) == 5
+
+
+def test_objects_are_as_large_as_their_class_says():
+    look = some_look(tiles=50, objects=8)
+    changes = look_field(TINY, look, 1, 0, 0, 2048, 2048, style_length=64).diff(dim=4).square().sum(2)
+    edges = (changes > 1e-6).float().mean((0, 2, 3))
+    assert edges[1] < 0.8 * edges[0]  # 40 px against 24
+    assert abs(edges[2] - edges[0]) < 0.1 * edges[0]
 
 
 def test_styles_depend_on_absolute_positions_only():

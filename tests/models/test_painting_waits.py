@@ -30,8 +30,7 @@ def look_of(settings, height, width, batch=1):
     if not settings.style_lengths:
         return None
     size, classes = style_size(settings.num_bands), settings.num_classes
-    wide = torch.ones(classes * size, 3), torch.ones(classes, size, size)
-    look = Look(torch.zeros(classes, size), *wide, torch.ones(classes))
+    look = Look(torch.zeros(classes, size), torch.ones(3, classes, 2, size), torch.ones(classes))
     row, column = torch.zeros((2, batch), dtype=torch.int64)
     return look_field(settings, look, 1, row, column, height, width, 2048)
 

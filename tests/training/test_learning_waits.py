@@ -72,7 +72,7 @@ def parts_of(choice):
 
 def a_look():
     size = style_size(len(BANDS))
-    return Look(torch.zeros(6, size), torch.ones(6 * size, 2), torch.ones(6, size, size), torch.ones(6))
+    return Look(torch.zeros(6, size), torch.ones(3, 6, 2, size), torch.ones(6))
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")

@@ -160,7 +160,7 @@ class Legend(BaseModel):
             table = np.full(np.iinfo(codes.dtype).max + 1, self.num_classes, dtype=np.uint8)
             inside = (known >= 0) & (known < len(table))
             table[known[inside]] = order[inside]
-            encoded: npt.NDArray[np.uint8] = table[codes]
+            encoded: npt.NDArray[np.uint8] = table.take(codes)  # half the time of table[codes]
             return encoded
         # A uint64 code beyond int64 wraps in the search; the comparison with the code itself then finds it unknown.
         position = np.minimum(np.searchsorted(known, codes.astype(np.int64)), len(known) - 1)

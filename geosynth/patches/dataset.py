@@ -14,6 +14,7 @@ import shapely
 import shapely.affinity
 import torch
 import torch.nn.functional as F
+from odc.geo.geobox import GeoBox
 from torch.utils.data import Dataset
 from torchgeo.datasets import GeoDataset
 
@@ -105,7 +106,8 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
             sides = (left, right, inside.row - window.row, window.bottom - inside.bottom)
             mask, image = F.pad(mask, sides), F.pad(image, sides)
             mask[foreign], image[:, foreign] = self.source.legend.num_classes, 0
-        sample = {"image": image, "mask": mask, **_place(self.source, window)}
+        place = _located([self.source.geobox], [0], [window])
+        sample = {"image": image, "mask": mask, **{name: values[0] for name, values in place.items()}}
         return self.transforms(sample) if self.transforms else sample
 
     def _foreign(self, window: Window) -> torch.Tensor | None:
@@ -201,21 +203,24 @@ class PatchSet(Dataset[Sample]):
             for position in positions:
                 rows, columns = draws[position].window.shift(-around.row, -around.column).slices
                 images[position], masks[position] = image[:, rows, columns], labels[rows, columns]
-        places = [_place(self.sources[draw.source], draw.window) for draw in draws]
+        numbers = [draw.source for draw in draws]
         return {
             "image": torch.from_numpy(images),
             "mask": torch.from_numpy(masks),
-            **{name: torch.stack([place[name] for place in places]) for name in places[0]},
-            "source": torch.tensor([draw.source for draw in draws]),
+            **_located([source.geobox for source in self.sources], numbers, [draw.window for draw in draws]),
+            "source": torch.tensor(numbers),
         }
 
 
-def _place(source: PatchSource, window: Window) -> Sample:
-    affine = source.geobox.affine @ source.geobox.affine.translation(window.column, window.row)
-    return {
-        "window": torch.tensor([window.row, window.column, window.height, window.width]),
-        "affine": torch.tensor(affine[:6], dtype=torch.float64),
-    }
+def _located(grids: Sequence[GeoBox], numbers: Sequence[int], windows: Sequence[Window]) -> Sample:
+    """Windows and transforms of patches, each on the grid of its number. All at once: an `Affine` each took longer
+    than reading the patch, and no other thread runs meanwhile."""
+    affine = np.array([grid.affine[:6] for grid in grids])[numbers]
+    corners = np.array([(window.row, window.column, window.height, window.width) for window in windows])
+    a, b, c, d, e, f = affine.T
+    row, column = corners.T[:2]
+    affine[:, 2], affine[:, 5] = a * column + b * row + c, d * column + e * row + f
+    return {"window": torch.from_numpy(corners), "affine": torch.from_numpy(affine)}
 
 
 def _places(source: PatchSource, fold: str, scenes: Sequence[Scene]) -> tuple[list[str], list[shapely.Geometry]]:

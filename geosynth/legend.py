@@ -160,8 +160,10 @@ class Legend(BaseModel):
             table = np.full(np.iinfo(codes.dtype).max + 1, self.num_classes, dtype=np.uint8)
             inside = (known >= 0) & (known < len(table))
             table[known[inside]] = order[inside]
-            encoded: npt.NDArray[np.uint8] = table.take(codes)  # half the time of table[codes]
-            return encoded
+            if codes.dtype == np.uint16:
+                return table.take(codes)
+            # A quarter of the time of table[codes], which makes an int64 of each code first.
+            return np.ndarray(codes.shape, np.uint8, bytearray(codes.tobytes()).translate(table.tobytes()))
         # A uint64 code beyond int64 wraps in the search; the comparison with the code itself then finds it unknown.
         position = np.minimum(np.searchsorted(known, codes.astype(np.int64)), len(known) - 1)
         return np.where(known[position] == codes, order[position], self.num_classes).astype(np.uint8)

@@ -213,8 +213,10 @@ class PatchSet(Dataset[Sample]):
 
 
 def _located(grids: Sequence[GeoBox], numbers: Sequence[int], windows: Sequence[Window]) -> Sample:
-    """Windows and transforms of patches, each on the grid of its number. All at once: an `Affine` each took longer
-    than reading the patch, and no other thread runs meanwhile."""
+    """Windows and transforms of patches, each on the grid of its number.
+
+    All at once: an `Affine` for each took as long as reading the patch, and no other thread runs meanwhile.
+    """
     affine = np.array([grid.affine[:6] for grid in grids])[numbers]
     corners = np.array([(window.row, window.column, window.height, window.width) for window in windows])
     a, b, c, d, e, f = affine.T

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from geosynth.config import BandSettings
@@ -22,23 +25,28 @@ class NetworkScaling:
 
     def __call__(self, sample: Sample) -> Sample:
         """The sample with image values in the network's range; the image is (..., bands, height, width)."""
-        image = sample["image"]
+        image, mask = sample["image"], sample["mask"]
+        if image.device.type == "cpu":
+            image, mask = torch.from_numpy(self._on_cpu(image.numpy())), torch.from_numpy(mask.numpy().astype(np.int64))
+            return {**sample, "image": image, "mask": mask}
         if self.scale.device != image.device:  # once: the copy waits for the device
             self.scale, self.shift = self.scale.to(image.device), self.shift.to(image.device)
-        if image.device.type != "cpu":
-            scaled = self._in_place(image.to(torch.float32, copy=True))
-        else:
-            # Numpy makes the room, with huge pages: torch's page faults took most of the time. And image after image,
-            # for one stays in the processor's cache.
-            scaled = torch.from_numpy(np.empty(image.shape, dtype=np.float32))
-            shape = (-1, *image.shape[-3:])
-            for one, into in zip(image.reshape(shape), scaled.view(shape), strict=True):
-                self._in_place(into.copy_(one))
-        return {**sample, "image": scaled, "mask": sample["mask"].long()}
+        scaled = image.to(torch.float32, copy=True).mul_(self.scale).add_(self.shift).clamp_(-1, 1)
+        return {**sample, "image": scaled, "mask": mask.long()}
 
-    def _in_place(self, values: torch.Tensor) -> torch.Tensor:
-        """`BandSettings.to_network` of floats."""
-        return values.mul_(self.scale).add_(self.shift).clamp_(-1, 1)
+    def _on_cpu(self, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """The same, by numpy, image after image: one stays in the processor's cache.
+
+        Torch's threads would take the cores of those that read ahead, and its page faults took most of the time.
+        """
+        scaled, scale, shift = np.empty(image.shape, np.float32), self.scale.numpy(), self.shift.numpy()
+        shape = (-1, *image.shape[-3:])
+        for one, into in zip(image.reshape(shape), scaled.reshape(shape), strict=True):
+            np.copyto(into, one)
+            np.multiply(into, scale, out=into)
+            np.add(into, shift, out=into)
+            np.clip(into, -1, 1, out=into)
+        return scaled
 
 
 def random_dihedral(image: torch.Tensor, mask: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,7 +23,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-from numcodecs.blosc import Blosc
+from numcodecs import blosc
 from numcodecs.zstd import Zstd
 from zarr.storage import LocalStore
 
@@ -31,7 +31,6 @@ from geosynth.errors import RasterError, one_line
 
 _ABSENT = 2**64 - 1  # offset and length of a chunk that a shard does not hold (Zarr v3, sharding_indexed)
 _MAX_SHARDS = 64
-_DECODER = Blosc()
 _CRC_OF_CHECKED = 0x48674BC7  # CRC-32C of any bytes that are followed by their own
 _BLOSC = struct.Struct("<4xI4xI")  # Blosc's header: bytes before and after compression
 
@@ -77,15 +76,10 @@ class ChunkReader:
         layout = self._layout
         values = np.empty([axis.stop - axis.start for axis in box], dtype=layout.dtype)
         shards: dict[str, _Shard | None] = {}  # of this read: asked for once each
-        for place in itertools.product(*_chunks_of(box, layout.chunks)):
-            inner, outer = [], []
-            for axis, number, size in zip(box, place, layout.chunks, strict=True):
-                first = number * size
-                start, stop = max(axis.start, first), min(axis.stop, first + size)
-                inner.append(slice(start - first, stop - first))
-                outer.append(slice(start - axis.start, stop - axis.start))
+        for parts in itertools.product(*map(_parts, box, layout.chunks)):
+            place, inner, outer = zip(*parts, strict=True)
             chunk = self._chunk(place, shards)
-            values[tuple(outer)] = layout.fill_value if chunk is None else chunk[tuple(inner)]
+            values[outer] = layout.fill_value if chunk is None else chunk[inner]
         return values
 
     def _chunk(self, place: tuple[int, ...], shards: dict[str, _Shard | None]) -> Array | None:
@@ -138,13 +132,14 @@ class _Shard:
         index = os.pread(self._file.fileno(), length, 0 if layout.index_at_start else max(0, status.st_size - length))
         if len(index) < length:
             raise ValueError("the file is cut off")
-        self._index = np.frombuffer(_checked(index), dtype="<u8").reshape(-1, 2)
-        offsets, lengths = self._index[(self._index != _ABSENT).any(axis=1)].T
+        entries = np.frombuffer(_checked(index), dtype="<u8").reshape(-1, 2)
+        offsets, lengths = entries[(entries != _ABSENT).any(axis=1)].T
         if ((offsets > status.st_size) | (lengths > status.st_size - np.minimum(offsets, status.st_size))).any():
             raise ValueError("the file is cut off or damaged")
+        self._index = entries.tolist()
 
     def read(self, number: int) -> bytes | None:
-        offset, length = (int(value) for value in self._index[number])
+        offset, length = self._index[number]
         if offset == _ABSENT:
             return None
         encoded = os.pread(self._file.fileno(), length, offset)
@@ -213,7 +208,7 @@ class _Layout:
         size = math.prod(self.chunks) * self.dtype.itemsize
         if len(encoded) < _BLOSC.size or _BLOSC.unpack_from(encoded) != (size, len(encoded)):
             raise ValueError("the chunk is cut off or damaged")
-        return _DECODER.decode(encoded)
+        return blosc.decompress(encoded)
 
     def decode(self, encoded: bytes) -> Array:
         """The values of a chunk.
@@ -260,5 +255,11 @@ def _read_file(file: str) -> bytes | None:
         return None
 
 
-def _chunks_of(box: tuple[slice, ...], chunks: tuple[int, ...]) -> list[range]:
-    return [range(axis.start // size, -(-axis.stop // size)) for axis, size in zip(box, chunks, strict=True)]
+def _parts(axis: slice, size: int) -> list[tuple[int, slice, slice]]:
+    """The chunks that a slice of an axis meets: the number of each, where the slice lies in it, and it in the slice."""
+    parts = []
+    for number in range(axis.start // size, -(-axis.stop // size)):
+        first = number * size
+        start, stop = max(axis.start, first), min(axis.stop, first + size)
+        parts.append((number, slice(start - first, stop - first), slice(start - axis.start, stop - axis.start)))
+    return parts

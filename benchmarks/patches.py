@@ -14,7 +14,7 @@ JSON object.
     random_vs_rasterio         our store, independent random patches, one by one, as stored
     random_vs_torchgeo, chunk_aware_cog_vs_rasterio, chunk_aware_cog_vs_torchgeo   _cog: read in place from the COGs
     *_per_s                    patches a second; *_workers_per_s: read ahead by 2 workers (TorchGeo's are processes)
-    workers_vs_torchgeo        chunk-aware over TorchGeo, both with 2 workers
+    workers_vs_one, workers_vs_torchgeo   chunk-aware with 2 workers over without any, and over TorchGeo with 2
     wait_ms, wait_torchgeo_ms  what a training step of 100 ms waits for its batch of 32, with 2 workers (median)
 """
 
@@ -84,7 +84,7 @@ def main() -> None:
         store = make_scene(folder, 4096 if arguments.quick else 8192, arguments.data / "ohio_naip")
         check_equal(folder, store)
         result = measure(folder, store, rounds=3 if arguments.quick else 9)
-        result |= measure_workers(folder, store, rounds=1 if arguments.quick else 3)
+        result |= measure_workers(folder, store, rounds=3)
     for key, value in result.items():
         print(f"{key:30} {value}")
     line = json.dumps(result)
@@ -120,22 +120,26 @@ def measure(folder: Path, store: Store, rounds: int) -> dict[str, float]:
 
 
 def measure_workers(folder: Path, store: Store, rounds: int) -> dict[str, float]:
-    """With DataLoader workers, as fast as they can and beside training steps."""
+    """With workers, as fast as they can and beside training steps; each alone on the machine, in turn."""
     numbers: dict[str, list[float]] = {}
     for number in range(rounds):
-        ours = batches(module(store, WORKERS, seed=number))
-        theirs = iter(torchgeo_loader(folder, number))
         rates = {}
-        for key, stream, count in (("chunk_aware", ours, 32), ("torchgeo", theirs, 4)):
+        for key, count in (("chunk_aware", 32), ("chunk_aware_workers", 32), ("torchgeo_workers", 4)):
+            if key == "torchgeo_workers":
+                stream = iter(torchgeo_loader(folder, number))
+            else:
+                stream = batches(module(store, WORKERS if "workers" in key else 0, seed=number))
             for batch in islice(stream, 5):  # what workers had read ahead
                 assert len(batch["image"]) == BATCH
             rates[key] = rate(lambda stream=stream, count=count: flat(stream, count))
-            numbers.setdefault(f"{key}_workers_per_s", []).append(rates[key])
-            waits = wait_for(stream, 20 if key == "chunk_aware" else 3)
-            name = "wait_ms" if key == "chunk_aware" else "wait_torchgeo_ms"
-            numbers.setdefault(name, []).append(1000 * statistics.median(waits))
-        numbers.setdefault("workers_vs_torchgeo", []).append(rates["chunk_aware"] / rates["torchgeo"])
-        del ours, theirs
+            if "workers" in key:
+                numbers.setdefault(f"{key}_per_s", []).append(rates[key])
+                waits = wait_for(stream, 20 if key == "chunk_aware_workers" else 6)
+                name = "wait_ms" if key == "chunk_aware_workers" else "wait_torchgeo_ms"
+                numbers.setdefault(name, []).append(1000 * statistics.median(waits))
+            del stream  # ends its workers
+        for key, other in (("workers_vs_one", "chunk_aware"), ("workers_vs_torchgeo", "torchgeo_workers")):
+            numbers.setdefault(key, []).append(rates["chunk_aware_workers"] / rates[other])
     return {key: round(statistics.median(values), 2) for key, values in sorted(numbers.items())}
 
 

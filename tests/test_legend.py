@@ -36,6 +36,16 @@ def test_encode_is_a_look_up(dtype: str, data: st.DataObject) -> None:
     np.testing.assert_array_equal(encoded, naive_encode(legend, codes))
 
 
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_encode_takes_any_shape(dtype: str) -> None:
+    codes = np.arange(-2, 40).astype(dtype).reshape(2, 3, 7)
+    for part in (codes, codes[:, ::-2, 1::2], codes.T, codes[0, 0, 3], codes[:0], np.asfortranarray(codes)):
+        encoded = CHESAPEAKE.encode(part)
+        assert encoded.shape == part.shape
+        np.testing.assert_array_equal(encoded, naive_encode(CHESAPEAKE, np.asarray(part)))
+    assert CHESAPEAKE.encode(codes).flags.writeable
+
+
 def mixed_list(data: st.DataObject, codes: st.SearchStrategy[int]) -> list[int]:
     return data.draw(st.lists(codes, max_size=30))
 

@@ -97,9 +97,12 @@ def test_several_sources(store: Store, tmp_path: Path) -> None:
     other = make_store(tmp_path / "other", north_up(0, 90_000), "EPSG:26918")
     module = make([store, other], num_batches=20)
     for batch in ready(module):
-        for number, place, mask in zip(batch["source"], batch["window"], batch["mask"], strict=True):
-            source = (store, other)[int(number)]
-            np.testing.assert_array_equal(mask, source.read_labels(Window(*place.tolist())))
+        parts = (batch[name] for name in ("source", "window", "mask", "affine"))
+        for number, place, mask, affine in zip(*parts, strict=True):
+            source, window = (store, other)[int(number)], Window(*place.tolist())
+            np.testing.assert_array_equal(mask, source.read_labels(window))
+            moved = source.geobox.affine @ source.geobox.affine.translation(window.column, window.row)
+            assert tuple(affine.tolist()) == tuple(moved[:6])
     assert {int(number) for batch in ready(module) for number in batch["source"]} == {0, 1}
     small = [Window(0, 0, 20, 20)]
     tiny = MemorySource((64, 64), small, SpatialSplit.by_scenes({"train": small}))

@@ -66,6 +66,27 @@ def test_a_class_that_the_tiles_lack_keeps_to_a_plausible_mean(known):
     image, labels = scene([0.0, 0.4, 0.4, 0.2], gain=0.9, seed=1)
     look = fit_look(TileStyles.of(image, labels, 4, (24,) * 4), known)
     assert (look.mean[0, :4] - 0.9 * COLOURS[0]).abs().max() < 0.25
-    assert look.of_tiles[:, 0].abs().max() < 1e-5
-    assert look.of_tiles[:, 1:].abs().max() > 0.01
-    assert torch.allclose(look.departures[:, 0], (known.departures - known.of_tiles)[:, 0], atol=1e-5)
+    assert look.of_tiles[:, 0].std() < 0.2 * known.of_tiles[:, 0].std()
+    assert look.of_tiles[:, 1:].std() > 0.5 * known.of_tiles[:, 1:].std()
+    borrowed = (known.departures - known.of_tiles)[:, 0]
+    assert (look.departures[:, 0] - borrowed).abs().mean() < 0.1 * borrowed.abs().mean()
+
+
+def test_rare_styles_are_drawn_as_the_usual_ones():
+    objects = 0.1 * torch.randn(10, 1, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    objects[3, 0, 5] = 5.0
+    tiles = TileStyles(torch.zeros(10, 1, 12).double(), torch.full((10, 1), 1000.0).double(), objects)
+    assert fit_look(tiles).departures.max() < 2.0
+
+
+def test_a_class_looks_as_in_the_tile_that_is_most_alike():
+    """Three tiles of two lights; the one without class 0 gets that of its own light."""
+    images, labels = scene([0.5, 0.5, 0.0, 0.0])
+    images, labels = images[:3], labels[:3].clone()
+    images[1] += 0.3
+    images[2] += 0.29
+    labels[2] = 1
+    look = fit_look(TileStyles.of(images, labels, 4, (24,) * 4))
+    tones = look.of_tiles[:, 0, 0, 0]
+    assert abs(tones[2] - tones[1]) < 0.01
+    assert tones[1] - tones[0] > 0.1

@@ -9,7 +9,7 @@ it costs. Here a piece of pixels that fits the cache goes through all steps befo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -78,19 +78,32 @@ class _AffineByRow(torch.autograd.Function):
         return pixels_gradient, rows_gradient, None, None
 
 
-def affine_at_(features: Tensor, table: Tensor, rows: Tensor | None) -> Tensor:
-    """Scale and shift each pixel by the row of a table that it names; no gradients.
+class PixelRows(NamedTuple):
+    """Numbers for each pixel of a (B, h, w) map, of which many are the same."""
+
+    table: Tensor
+    """(R, n)."""
+    rows: Tensor | None
+    """(B, h, w): the row of each pixel; None: the table has one for each pixel."""
+
+
+def be_told(features: Tensor, told: PixelRows) -> Tensor:
+    """What looks do to features: y = x + x * scale + shift, so that zeros do nothing.
 
     Args:
-        features: (B, C, h, w); overwritten if in channels_last.
-        table: (R, 2 C): scale, then shift; rounded to the type of the features.
-        rows: (B * h * w,); None: the table has a row for each pixel.
+        features: (B, C, h, w); overwritten if in channels_last and no gradient is wanted.
+        told: of 2 C columns: scale, then shift; rounded to the type of the features. Overwritten likewise.
 
     Returns:
         (B, C, h, w) in channels_last and in the type of `features`.
     """
     batch, channels, height, width = features.shape
-    pixels, table = features.permute(0, 2, 3, 1).reshape(-1, channels), table.to(features.dtype)
+    table, rows = told.table.to(features.dtype), None if told.rows is None else told.rows.flatten()
+    pixels = features.permute(0, 2, 3, 1).reshape(-1, channels)
+    if torch.is_grad_enabled():
+        scale, shift = (table if rows is None else table.index_select(0, rows)).chunk(2, dim=1)
+        return torch.addcmul(pixels + shift, pixels, scale).view(batch, height, width, channels).permute(0, 3, 1, 2)
+    table[:, :channels].add_(1)
     for piece in _pieces(pixels):
         own = table[piece] if rows is None else table.index_select(0, rows[piece])
         scale, shift = own.chunk(2, dim=1)
@@ -128,10 +141,13 @@ def add_noise(features: Tensor, noise: Tensor, strength: Tensor, patterns: Label
 class _AddNoise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, noise: Tensor, strength: Tensor, patterns: LabelPatterns) -> Tensor:
-        labels = patterns.labels.flatten()
         values, table = noise.to(pixels.dtype), strength.to(pixels.dtype)
-        for piece in _pieces(pixels):
-            pixels[piece].addcmul_(values[piece], table.index_select(0, labels[piece]))
+        if pixels.device.type == "cpu":
+            labels = patterns.labels.flatten()
+            for piece in _pieces(pixels):
+                pixels[piece].addcmul_(values[piece], table.index_select(0, labels[piece]))
+        else:
+            pixels.addcmul_(values, table[patterns.labels].view(pixels.shape))
         ctx.mark_dirty(pixels)
         ctx.save_for_backward(noise)
         ctx.patterns = patterns

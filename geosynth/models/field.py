@@ -53,6 +53,7 @@ def position_noise(
     device: str = "cpu",
     margin: int = 0,
     silent: Collection[int] = (),
+    dtype: torch.dtype = torch.float32,
 ) -> list[Tensor | None]:
     """Noise of windows, (B, channels, height / stride, width / stride) per entry as in `random_noise`.
 
@@ -66,13 +67,14 @@ def position_noise(
         device: where the maps are made, and where `row` and `column` are if they are tensors.
         margin: inside the window; of it each map holds what its level knows (`SpadeGenerator.forward`).
         silent: maps that are not wanted; None stands in their places.
+        dtype: of the maps.
     """
     maps: list[Tensor | None] = []
     for stream, (channels, stride) in enumerate(_noise_layout(settings)):
         dropped = margin - min(margin, settings.margins[stride])
         size = (height - 2 * dropped) // stride, (width - 2 * dropped) // stride
         place = (row + dropped) // stride, (column + dropped) // stride
-        maps.append(None if stream in silent else _normal(seed, stream, channels, place, size, device))
+        maps.append(None if stream in silent else _normal(seed, stream, channels, place, size, device, dtype))
     return maps
 
 
@@ -230,26 +232,38 @@ def _column(value: Position, device: str) -> Tensor:
 
 
 def _normal(
-    seed: int, stream: int, channels: int, place: tuple[Position, Position], size: tuple[int, int], device: str
+    seed: int,
+    stream: int,
+    channels: int,
+    place: tuple[Position, Position],
+    size: tuple[int, int],
+    device: str,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(B, channels, *size) standard normal float32 at a (row, column), by Box and Muller's transform of hashes.
+    """(B, channels, *size) standard normal numbers at a (row, column), by Box and Muller's transform of hashes.
 
     Columns, which follow one another, share a hash in pairs: one gets the cosine's number, the other the sine's.
     """
     if has_kernels(device):
         small = ((1 << 40) + 3, _STYLE_STREAM, 3, (-7, 160_001), (16, 16), device)
         if kernel_trials.passed(("noise", device), lambda: _normal_by_kernel(*small), lambda: _plain_normal(*small)):
-            return _normal_by_kernel(seed, stream, channels, place, size, device)
-    return _plain_normal(seed, stream, channels, place, size, device)
+            return _normal_by_kernel(seed, stream, channels, place, size, device, dtype)
+    return _plain_normal(seed, stream, channels, place, size, device).to(dtype)
 
 
 def _normal_by_kernel(
-    seed: int, stream: int, channels: int, place: tuple[Position, Position], size: tuple[int, int], device: str
+    seed: int,
+    stream: int,
+    channels: int,
+    place: tuple[Position, Position],
+    size: tuple[int, int],
+    device: str,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     from geosynth.models.kernels import normal_numbers
 
     rows, columns = (_column(value, device).view(-1) for value in place)
-    return normal_numbers(seed, stream, channels, (rows, columns), size)
+    return normal_numbers(seed, stream, channels, (rows, columns), size, dtype)
 
 
 def _plain_normal(

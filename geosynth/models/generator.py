@@ -18,9 +18,10 @@ from torch.nn.utils import parametrizations
 
 from geosynth.config import GeneratorSettings, StageSpec
 from geosynth.errors import DataError, SettingsError
+from geosynth.models.affine import PixelRows
 from geosynth.models.device import product_type
-from geosynth.models.looks import STYLE_CELL, PixelCodes, StyleCodes, StyleModulation, code_places, style_size
-from geosynth.models.modulation import SpadeNorm
+from geosynth.models.looks import STYLE_CELL, StyleCodes, StyleModulation, code_places, pixel_codes, style_size
+from geosynth.models.modulation import SpadeNorm, Zoom, cropped, upsampled
 from geosynth.models.patterns import LabelPatterns, LabelPyramid, at_level, repeat_edges
 
 # --- What goes into a generator: checked, and brought to a size that it can paint.
@@ -166,25 +167,23 @@ class SpadeGenerator(nn.Module):
         codes = places = own = None
         if settings.style_lengths:
             codes, places = self.style_codes(styles), code_places(pyramid.labels, settings.num_classes)
-            own = PixelCodes.of(codes, at_level(places, stride), stride)
+            own = pixel_codes(codes, at_level(places, stride), stride)
         edge_shows = margin < settings.halo  # else padding cannot reach the window, and the cheapest will do
         features = self._start(pyramid.at(stride), latent, noise, edge_shows, own)
         for index, stage in enumerate(settings.stages):
+            zoom = None
             if stage.stride < stride:
-                with torch.autocast(features.device.type, enabled=False):  # on CUDA it would go on in float32
-                    features = F.interpolate(features, scale_factor=stride // stage.stride, mode="nearest")
                 needed = min(known, settings.margins[stage.stride])
-                features = _cropped(features, (known - needed) // stage.stride)
-                features = features.contiguous(memory_format=torch.channels_last)  # several layers read them
+                zoom = Zoom(stride // stage.stride, (known - needed) // stage.stride)
                 stride, known = stage.stride, needed
                 if codes is not None and places is not None:
-                    own = PixelCodes.of(codes, at_level(places, stride, margin - known), stride)
+                    own = pixel_codes(codes, at_level(places, stride, margin - known), stride)
             block_noise = noise[index + 1] if settings.stage_noise else None
             patterns = pyramid.at(stride, margin - known)
-            features = self.blocks[stage.name](features, patterns, block_noise, edge_shows, own)
+            features = self.blocks[stage.name](features, patterns, block_noise, edge_shows, own, zoom)
         features = F.leaky_relu(features, _SLOPE, inplace=not torch.is_grad_enabled())
         image = torch.tanh(_convolve(self.to_image, features, edge_shows))
-        image = _cropped(image, known)
+        image = cropped(image, known)
         return image[..., : height - 2 * margin, : width - 2 * margin]
 
     def _start(
@@ -193,7 +192,7 @@ class SpadeGenerator(nn.Module):
         latent: Tensor | None,
         noise: Sequence[Tensor | None],
         edge_shows: bool,
-        told: PixelCodes | None,
+        told: PixelRows | None,
     ) -> Tensor:
         batch, height, width = patterns.labels.shape
         dtype = product_type(self.start.weight)
@@ -209,7 +208,7 @@ class SpadeGenerator(nn.Module):
             assert noise[0] is not None
             inputs.append(noise[0].to(dtype))
         if told is not None:
-            inputs.append(told.codes.view(batch, height, width, -1).permute(0, 3, 1, 2).to(dtype))
+            inputs.append(told.table.view(batch, height, width, -1).permute(0, 3, 1, 2).to(dtype))
         return _convolve(self.start, torch.cat(inputs, dim=1), edge_shows)
 
     def silent_maps(self) -> frozenset[int]:
@@ -231,12 +230,10 @@ class SpadeGenerator(nn.Module):
                 module.weight.data = module.weight.data.to(dtype)
                 if module.bias is not None and not name.endswith("shared"):  # those are added in float32
                     module.bias.data = module.bias.data.to(dtype)
+        for name, value in painting.named_parameters():
+            if name.endswith((".noise_strength", ".classes")):
+                value.data = value.data.to(dtype)
         return painting
-
-
-def _cropped(values: Tensor, cells: int) -> Tensor:
-    """(..., h, w) without `cells` rows and columns on each side."""
-    return values[..., cells : values.shape[-2] - cells, cells : values.shape[-1] - cells]
 
 
 class SpadeBlock(nn.Module):
@@ -283,20 +280,23 @@ class SpadeBlock(nn.Module):
         patterns: LabelPatterns,
         noise: Tensor | None,
         edge_shows: bool = True,
-        told: PixelCodes | None = None,
+        told: PixelRows | None = None,
+        zoom: Zoom | None = None,
     ) -> Tensor:
         """(B, in, h, w) to (B, out, h, w). What lies at the edge is right if `edge_shows`.
 
-        Noise is (B, 1, h, w).
+        Noise is (B, 1, h, w). Features are of the level before if there is a `zoom`.
         """
+        if zoom is not None and not (self.learned_shortcut and self.norm_0.takes_kernel(features, patterns)):
+            features, zoom = upsampled(features, zoom), None
         shortcut = features
         if self.learned_shortcut:
-            shortcut = self.conv_s(self.norm_s(features, patterns, edge_shows=edge_shows))
-        hidden = _convolve(self.conv_0, self.norm_0(features, patterns, _SLOPE, edge_shows), edge_shows)
-        if told is not None:
-            hidden = self.style(hidden, told)
+            shortcut = self.conv_s(self.norm_s(features, patterns, edge_shows=edge_shows, zoom=zoom))
+        hidden = self.norm_0(features, patterns, _SLOPE, edge_shows, zoom=zoom)
+        hidden = _convolve(self.conv_0, hidden, edge_shows)
         strength = None if noise is None else self.noise_strength
-        hidden = self.norm_1(hidden, patterns, _SLOPE, edge_shows, noise, strength)
+        own = None if told is None else self.style(told)
+        hidden = self.norm_1(hidden, patterns, _SLOPE, edge_shows, noise, strength, own)
         return shortcut + _convolve(self.conv_1, hidden, edge_shows)
 
 

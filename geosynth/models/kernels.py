@@ -19,6 +19,8 @@ import triton.language as tl
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from geosynth.models.affine import PixelRows
+    from geosynth.models.modulation import Zoom
     from geosynth.models.patterns import LabelPatterns
 
 _PIXELS_A_PLACE = 128  # of full resolution: real label maps fill a third to two thirds of the places
@@ -26,20 +28,21 @@ _FEWEST_PLACES, _MOST_PLACES = 1 << 11, 1 << 13
 _PROBES = 32  # places that are tried for a pattern
 _BLOCK = 256
 _TILE_VALUES = 2048  # features a program takes at once
+_PLACES = 64  # likewise of a table
 
 
 class HashedPatterns:
     """The 3x3 patterns of a batch of label maps, each at some place of a table.
 
     Attributes:
-        labels: (B, h, w) contiguous.
+        labels: (B, h, w).
         codes: (places,) int64, the labels of a pattern as digits, the first one first; -1 where there is none.
         ids: (B, h, w) int32, the place of the pattern around each pixel; -1 if it has none.
         base: of the digits: the number of classes, and one more for "no class".
     """
 
     def __init__(self, patterns: LabelPatterns) -> None:
-        self.labels = patterns.labels.contiguous()
+        self.labels = patterns.labels
         self.base = patterns.num_classes + 1
         self.replicate = patterns.padding == "replicate"
         wanted = patterns.num_pixels * patterns.stride**2 // _PIXELS_A_PLACE
@@ -51,6 +54,7 @@ class HashedPatterns:
             self.labels,
             codes,
             self.ids,
+            *self.labels.stride(),
             height,
             width,
             self.labels.numel(),
@@ -62,19 +66,28 @@ class HashedPatterns:
         )
         self.codes = codes[:places]
 
-        self._one_hot: dict[torch.dtype, Tensor] = {}
 
-    def one_hot(self, dtype: torch.dtype) -> Tensor:
-        """(places, 9 * num_classes): the labels of each pattern, tap by tap."""
-        if dtype not in self._one_hot:
-            self._one_hot[dtype] = self._classes().to(dtype)
-        return self._one_hot[dtype]
+def hidden_rows(patterns: HashedPatterns, taps: Tensor, tap_bias: Tensor) -> Tensor:
+    """(places, hidden) in the type of `taps`: the hidden layer of the pattern at each place.
 
-    def _classes(self) -> Tensor:
-        powers = self.base ** torch.arange(8, -1, -1, device=self.codes.device)
-        digits = self.codes.clamp(min=0).unsqueeze(1) // powers % self.base
-        classes = torch.arange(self.base - 1, device=self.codes.device)
-        return (digits.unsqueeze(2) == classes).flatten(1)
+    Args:
+        patterns: of the labels.
+        taps: (9 * num_classes, hidden), the weights of the hidden layer.
+        tap_bias: (hidden,), its bias.
+    """
+    hidden = torch.empty((len(patterns.codes), len(tap_bias)), dtype=taps.dtype, device=taps.device)
+    _hidden_rows[(triton.cdiv(len(hidden), _PLACES),)](
+        patterns.codes,
+        taps,
+        tap_bias,
+        hidden,
+        len(hidden),
+        patterns.base,
+        HIDDEN=len(tap_bias),
+        COLUMNS=triton.next_power_of_2(len(tap_bias)),
+        PLACES=_PLACES,
+    )
+    return hidden
 
 
 def modulate(
@@ -88,11 +101,13 @@ def modulate(
     slope: float,
     noise: Tensor | None = None,
     strength: Tensor | None = None,
+    told: PixelRows | None = None,
+    zoom: Zoom | None = None,
 ) -> Tensor:
-    """leaky_relu((features + strength * noise) * scale + shift), each pixel's by the labels around it.
+    """leaky_relu((told(features) + strength * noise) * scale + shift), each pixel's by the labels around it.
 
     Args:
-        features: (B, C, h, w).
+        features: (B, C, h, w), or of the level before if there is a `zoom`.
         patterns: of the labels, (B, h, w).
         table: (places, 9 * 2 C): what each pattern contributes to scale and shift from each of the nine positions.
         rows: (num_classes + 2, 2 C) float32: scale and shift in the interior of each class and where there is no class;
@@ -102,17 +117,25 @@ def modulate(
         weight: (hidden, 9 * 2 C), by which the table was made.
         slope: of the leaky ReLU for negative values; 1 for none.
         noise: (B, 1, h, w).
-        strength: (num_classes + 1, C) float32, of the noise.
+        strength: (num_classes + 1, C), of the noise.
+        told: of 2 C columns, what looks do to the features first; see `affine.be_told`.
+        zoom: to the labels.
 
     Returns:
         (B, C, h, w) in channels_last and in the type of `features`.
     """
     features = features.contiguous(memory_format=torch.channels_last)
-    batch, channels, height, width = features.shape
-    result = torch.empty_like(features, memory_format=torch.channels_last)
+    channels, (batch, height, width) = features.shape[1], patterns.labels.shape
+    result = torch.empty(
+        (batch, channels, height, width),
+        dtype=features.dtype,
+        device=features.device,
+        memory_format=torch.channels_last,
+    )
     channel_block = min(triton.next_power_of_2(channels), 64)
     pixel_block = max(16, _TILE_VALUES // channel_block)
     total = batch * height * width
+    rows_of_looks = None if told is None else told.rows
     _modulate[(triton.cdiv(total, pixel_block), triton.cdiv(channels, channel_block))](
         features,
         result,
@@ -125,8 +148,14 @@ def modulate(
         weight,
         features if noise is None else noise,
         features if strength is None else strength,
+        features if told is None else told.table,
+        patterns.ids if rows_of_looks is None else rows_of_looks,
+        *patterns.labels.stride(),
+        *(patterns.ids if rows_of_looks is None else rows_of_looks).stride(),
         height,
         width,
+        *features.shape[2:],
+        *(zoom or (1, 0)),
         channels,
         total,
         patterns.base,
@@ -134,6 +163,8 @@ def modulate(
         HIDDEN=len(tap_bias),
         REPLICATE=patterns.replicate,
         NOISE=noise is not None,
+        TOLD=told is not None,
+        BY_ROW=rows_of_looks is not None,
         PIXELS=pixel_block,
         CHANNELS=channel_block,
     )
@@ -141,12 +172,17 @@ def modulate(
 
 
 def normal_numbers(
-    seed: int, stream: int, channels: int, place: tuple[Tensor, Tensor], size: tuple[int, int]
+    seed: int,
+    stream: int,
+    channels: int,
+    place: tuple[Tensor, Tensor],
+    size: tuple[int, int],
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(B, channels, *size) standard normal float32 of windows at (rows, columns), (B,) each; see `field.py`."""
+    """(B, channels, *size) standard normal numbers of windows at (rows, columns), (B,) each; see `field.py`."""
     rows, columns = place
     height, width = size
-    result = torch.empty((len(rows), channels, height, width), device=rows.device)
+    result = torch.empty((len(rows), channels, height, width), dtype=dtype, device=rows.device)
     blocks = triton.cdiv(result.numel(), _BLOCK)
     _normal[(blocks,)](
         result,
@@ -188,15 +224,16 @@ def _normal(
     bits = _hash(_hash(key ^ _hash(row)) - 0x61C8864680B583EB * (column >> 1))
     radius = tl.sqrt(-2 * tl.log((((bits & 0xFFFFFFFF) >> 8) + 1).to(tl.float32) * (1.0 / (1 << 24))))
     angle = ((bits >> 40) & 0xFFFFFF).to(tl.float32) * (ANGLE / (1 << 24))
-    tl.store(result + index, radius * tl.where((column & 1) == 1, tl.sin(angle), tl.cos(angle)), mask=mask)
+    values = radius * tl.where((column & 1) == 1, tl.sin(angle), tl.cos(angle))
+    tl.store(result + index, values.to(result.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def _label_at(labels, image, row, column, height, width, base, mask, REPLICATE: tl.constexpr):
-    """Labels at places that may lie outside the map."""
+def _label_at(start, row, column, row_step, column_step, height, width, base, mask, REPLICATE: tl.constexpr):
+    """Labels at places that may lie outside the maps that start there."""
     y = tl.minimum(tl.maximum(row, 0), height - 1)
     x = tl.minimum(tl.maximum(column, 0), width - 1)
-    label = tl.load(labels + (image * height + y) * width + x, mask=mask, other=0).to(tl.int64)
+    label = tl.load(start + y * row_step + x * column_step, mask=mask, other=0).to(tl.int64)
     if not REPLICATE:
         label = tl.where((y == row) & (x == column), label, base - 1)
     return label
@@ -207,6 +244,9 @@ def _find_places(
     labels,
     codes,
     ids,
+    image_step,
+    row_step,
+    column_step,
     height,
     width,
     total,
@@ -222,11 +262,11 @@ def _find_places(
     missing = pixel < total
     column, line = pixel % width, pixel // width
     row, image = line % height, line // height
+    start = labels + image * image_step
     code = tl.zeros((BLOCK,), tl.int64)
     for tap in tl.static_range(9):
-        label = _label_at(
-            labels, image, row + tap // 3 - 1, column + tap % 3 - 1, height, width, base, missing, REPLICATE
-        )
+        y, x = row + tap // 3 - 1, column + tap % 3 - 1
+        label = _label_at(start, y, x, row_step, column_step, height, width, base, missing, REPLICATE)
         code = code * base + label
     mixed = code * 0x9E3779B1
     place = ((mixed ^ (mixed >> 29)) & (places - 1)).to(tl.int32)
@@ -250,6 +290,25 @@ def _find_places(
 
 
 @triton.jit
+def _hidden_rows(
+    codes, taps, tap_bias, hidden, count, base, HIDDEN: tl.constexpr, COLUMNS: tl.constexpr, PLACES: tl.constexpr
+):
+    place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
+    unit = tl.arange(0, COLUMNS)[None, :]
+    is_place, is_unit = place < count, unit < HIDDEN
+    code = tl.load(codes + place, mask=is_place, other=0)
+    values = tl.zeros((PLACES, COLUMNS), tl.float32) + tl.load(tap_bias + unit, mask=is_unit, other=0.0).to(tl.float32)
+    for back in tl.static_range(9):  # the last digit first; a place without a pattern holds -1, and nobody reads it
+        label = code % base
+        code = code // base
+        at = ((8 - back) * (base - 1) + label)[:, None] * HIDDEN + unit
+        has_class = (is_place & (label >= 0) & (label < base - 1))[:, None] & is_unit
+        values += tl.load(taps + at, mask=has_class, other=0.0).to(tl.float32)
+    there = place.to(tl.int64)[:, None] * HIDDEN + unit
+    tl.store(hidden + there, tl.maximum(values, 0.0).to(hidden.dtype.element_ty), mask=is_place[:, None] & is_unit)
+
+
+@triton.jit
 def _modulate(
     features,
     result,
@@ -262,8 +321,20 @@ def _modulate(
     weight,
     noise,
     strength,
+    looks,
+    look_rows,
+    image_step,
+    row_step,
+    column_step,
+    look_image_step,
+    look_row_step,
+    look_column_step,
     height,
     width,
+    source_height,
+    source_width,
+    zoom,
+    dropped,
     channels,
     total,
     base,
@@ -271,6 +342,8 @@ def _modulate(
     HIDDEN: tl.constexpr,
     REPLICATE: tl.constexpr,
     NOISE: tl.constexpr,
+    TOLD: tl.constexpr,
+    BY_ROW: tl.constexpr,
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
@@ -280,7 +353,8 @@ def _modulate(
     here = is_pixel[:, None] & is_channel
     column, line = pixel % width, pixel // width
     row, image = line % height, line // height
-    label = tl.load(labels + pixel, mask=is_pixel, other=0).to(tl.int32)
+    start_of_labels = labels + image * image_step
+    label = tl.load(start_of_labels + row * row_step + column * column_step, mask=is_pixel, other=0).to(tl.int32)
     own = tl.load(ids + pixel, mask=is_pixel, other=0)
 
     # Where all nine patterns are the same there is one class; then one row says all.
@@ -313,10 +387,11 @@ def _modulate(
                     hidden = tl.zeros((PIXELS,), tl.float32) + tl.load(tap_bias + unit).to(tl.float32)
                     for other in range(9):
                         around = _label_at(
-                            labels,
-                            image,
+                            start_of_labels,
                             inner_y + other // 3 - 1,
                             inner_x + other % 3 - 1,
+                            row_step,
+                            column_step,
                             height,
                             width,
                             base,
@@ -334,7 +409,17 @@ def _modulate(
                     shift += hidden[:, None] * tl.load(at + channels, mask=is_channel, other=0.0).to(tl.float32)
 
     at = pixel.to(tl.int64)[:, None] * channels + channel
-    values = tl.load(features + at, mask=here, other=0.0).to(tl.float32)
+    source_row, source_column = (row + dropped) // zoom, (column + dropped) // zoom
+    source = (image * source_height + source_row) * source_width + source_column
+    values = tl.load(features + source.to(tl.int64)[:, None] * channels + channel, mask=here, other=0.0).to(tl.float32)
+    if TOLD:
+        look = pixel.to(tl.int64)
+        if BY_ROW:
+            at_look = look_rows + image * look_image_step + row * look_row_step + column * look_column_step
+            look = tl.load(at_look, mask=is_pixel, other=0).to(tl.int64)
+        of_look = looks + look[:, None] * (2 * channels) + channel
+        values += values * tl.load(of_look, mask=here, other=0.0).to(tl.float32)
+        values += tl.load(of_look + channels, mask=here, other=0.0).to(tl.float32)
     if NOISE:
         loud = tl.load(strength + label[:, None] * channels + channel, mask=here, other=0.0).to(tl.float32)
         values += loud * tl.load(noise + pixel, mask=is_pixel, other=0.0).to(tl.float32)[:, None]

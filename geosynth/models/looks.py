@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geosynth.models.affine import affine_at_
+from geosynth.models.affine import PixelRows
 from geosynth.models.device import product_type
 from geosynth.models.patterns import one_hot_classes, whole_rows
 
@@ -152,73 +151,58 @@ class StyleCodes(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def forward(self, styles: Tensor) -> Tensor:
-        """(B, num_classes, style_size, h, w) to (B * (num_classes + 1) * h * w, width); 0 for "no class"."""
+        """(B, num_classes, style_size, h, w) to (B * h * w * (num_classes + 1), width); 0 for "no class"."""
         dtype = product_type(self.first.weight)
-        values = ((styles.permute(0, 1, 3, 4, 2) - self.centre) / self.scale).to(dtype)
-        hidden = F.leaky_relu(self.first(values) + self.classes[:, None, None].to(dtype), 0.2)
+        values = (styles.permute(0, 3, 4, 1, 2) - self.centre) / self.scale
+        values = values.to(dtype, memory_format=torch.contiguous_format)  # once, for both products
+        hidden = F.leaky_relu(self.first(values) + self.classes.to(dtype), 0.2)
         codes = self.second(hidden) + self.direct(values)
-        return torch.cat([codes, torch.zeros_like(codes[:, :1])], 1).flatten(0, 3)
+        return F.pad(codes, (0, 0, 0, 1)).flatten(0, 3)
 
 
 def code_places(labels: Tensor, num_classes: int) -> Tensor:
     """(B, H, W): which of `StyleCodes`' rows is the code of each pixel of (B, H, W) label maps."""
     batch, height, width = labels.shape
-    rows, columns = (torch.arange(side, device=labels.device) // STYLE_CELL for side in (height, width))
-    across, size = width // STYLE_CELL, height // STYLE_CELL * (width // STYLE_CELL)
-    first = torch.arange(0, batch * (num_classes + 1) * size, (num_classes + 1) * size, device=labels.device)
-    cells = first.view(-1, 1, 1) + (rows * across).unsqueeze(1) + columns
-    return torch.add(cells, labels, alpha=size)
+    down, across = height // STYLE_CELL, width // STYLE_CELL
+    first = torch.arange(0, batch * down * across * (num_classes + 1), num_classes + 1, device=labels.device)
+    in_cells = labels.view(batch, down, STYLE_CELL, across, STYLE_CELL)
+    return (first.view(batch, down, 1, across, 1) + in_cells).view(labels.shape)
 
 
-class PixelCodes(NamedTuple):
-    """The code of each pixel's own class, at one level of the network."""
+def pixel_codes(codes: Tensor, places: Tensor, stride: int) -> PixelRows:
+    """The code of each pixel's own class, at one level of the network.
 
-    codes: Tensor
-    """(R, width)."""
-    rows: Tensor | None
-    """(B * h * w,): the code of each pixel; None: these are the codes of the pixels, one by one."""
+    One by one where a cell has one pixel, or a gradient is wanted.
 
-    @classmethod
-    def of(cls, codes: Tensor, places: Tensor, stride: int) -> Self:
-        """At some stride; one by one where a cell has one pixel, or a gradient is wanted.
+    Args:
+        codes: (R, width), all of them.
+        places: (B, h, w), `code_places` of the level's pixels.
+        stride: of the level.
+    """
+    if torch.is_grad_enabled() or stride >= STYLE_CELL:
+        return PixelRows(codes[places].flatten(0, 2), None)
+    if not _can_count(places):
+        return PixelRows(codes, places)
+    flat = places.flatten()
+    present = torch.zeros(len(codes), dtype=torch.bool).index_fill_(0, flat, True)
+    number = present.cumsum(0, dtype=torch.int32).sub_(1)
+    used = whole_rows(present.nonzero().squeeze(1))
+    return PixelRows(codes.index_select(0, used), number.index_select(0, flat).view(places.shape))
 
-        Args:
-            codes: (R, width), all of them.
-            places: (B, h, w), `code_places` of the level's pixels.
-            stride: of the level.
-        """
-        places = places.flatten()
-        if torch.is_grad_enabled() or stride >= STYLE_CELL:
-            return cls(codes.index_select(0, places), None)
-        if not cls.counts(places):
-            return cls(codes, places)
-        present = torch.zeros(len(codes), dtype=torch.bool).index_fill_(0, places, True)
-        number = present.cumsum(0, dtype=torch.int32).sub_(1)
-        used = whole_rows(present.nonzero().squeeze(1))
-        return cls(codes.index_select(0, used), number.index_select(0, places))
 
-    @staticmethod
-    def counts(places: Tensor) -> bool:
-        """Whether to ask how many codes occur: a GPU would have to be waited for."""
-        return places.device.type == "cpu"
+def _can_count(places: Tensor) -> bool:
+    """Whether to ask which codes occur: a GPU would have to be waited for."""
+    return places.device.type == "cpu"
 
 
 class StyleModulation(nn.Module):
-    """Scale and shift of one layer's features by the code of each pixel; does nothing at first."""
+    """What one layer's features are told of the code of each pixel, see `affine.be_told`; nothing at first."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.scale_shift = nn.Linear(width, 2 * channels, bias=False)
         nn.init.zeros_(self.scale_shift.weight)
 
-    def forward(self, features: Tensor, told: PixelCodes) -> Tensor:
-        """(B, C, h, w) to the same in channels_last; overwritten where no gradient is wanted."""
-        both = self.scale_shift(told.codes)
-        if not torch.is_grad_enabled():
-            both = both.to(features.dtype)
-            both[:, : features.shape[1]].add_(1)
-            return affine_at_(features, both, told.rows)
-        batch, _, height, width = features.shape
-        scale, shift = both.to(features.dtype).view(batch, height, width, -1).chunk(2, dim=3)
-        pixels = features.permute(0, 2, 3, 1)
-        return torch.addcmul(pixels + shift, pixels, scale).permute(0, 3, 1, 2)
+    def forward(self, codes: PixelRows) -> PixelRows:
+        """Codes, (R, width), to scales and shifts, (R, 2 * channels)."""
+        return codes._replace(table=self.scale_shift(codes.table))

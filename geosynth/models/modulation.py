@@ -8,13 +8,13 @@ to the order of float additions) and the same gradients; `SpadeModulation` takes
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geosynth.models.affine import add_bias_, add_noise, affine_by_row
+from geosynth.models.affine import PixelRows, add_bias_, add_noise, affine_by_row, be_told
 from geosynth.models.device import has_kernels, product_type
 from geosynth.models.norm import BatchNorm
 from geosynth.models.patterns import LabelPatterns, Padding, repeat_edges
@@ -45,7 +45,7 @@ class SpadeModulation(nn.Module):
         # gamma and beta in one convolution: the first `channels` outputs are gamma.
         self.gamma_beta = nn.Conv2d(hidden_channels, 2 * channels, 3)
         self.form: Form = "auto"
-        self._kept: tuple[Any, tuple[Tensor, Tensor]] | None = None
+        self._kept: tuple[Any, tuple[Tensor, ...]] | None = None
 
     def form_for(self, patterns: LabelPatterns) -> Form:
         """Table, dense, or the table of a kernel.
@@ -99,18 +99,16 @@ class SpadeModulation(nn.Module):
         Without `norm`, x is normalised and scale = 1 + gamma, shift = beta. With a norm, x is not: the norm, by its
         running statistics, is folded into the weights.
         """
-        weight, bias = self._prepared(norm, "dense")
+        weight, bias, shared_bias = self._prepared(norm, "dense")
         repeats = edge_shows and self.padding == "replicate"
 
         def convolved(values: Tensor, kernel: Tensor, offset: Tensor) -> Tensor:
-            offset = offset.to(kernel.dtype)
             if repeats:
                 return F.conv2d(repeat_edges(values), kernel, offset)
             return F.conv2d(values, kernel, offset, padding=1)
 
-        assert self.shared.bias is not None
         one_hot = patterns.one_hot(product_type(self.shared.weight))
-        hidden = F.relu(convolved(one_hot, self.shared.weight, self.shared.bias), inplace=True)
+        hidden = F.relu(convolved(one_hot, self.shared.weight, shared_bias), inplace=True)
         scale, shift = convolved(hidden, weight, bias).chunk(2, dim=1)
         return scale, shift
 
@@ -122,19 +120,18 @@ class SpadeModulation(nn.Module):
         slope: float,
         noise: Tensor | None = None,
         strength: Tensor | None = None,
+        told: PixelRows | None = None,
+        zoom: Zoom | None = None,
     ) -> Tensor:
-        """Noise, modulation and leaky ReLU of features; see `kernels.modulate`."""
-        from geosynth.models.kernels import modulate
+        """Looks, noise, modulation and leaky ReLU of features; see `kernels.modulate`."""
+        from geosynth.models.kernels import hidden_rows, modulate
 
         assert self.shared.bias is not None
-        weight, rows = self._prepared(norm, "kernel")
+        weight, rows, taps = self._prepared(norm, "kernel")
         with torch.autocast(features.device.type, enabled=False):
-            hidden = self._hidden(patterns.hashed.one_hot(weight.dtype)).to(weight.dtype)
-            taps = self._taps.to(weight.dtype)
-            table = hidden @ weight
-            return modulate(
-                features, patterns.hashed, table, rows, taps, self.shared.bias, weight, slope, noise, strength
-            )
+            bias, hashed = self.shared.bias, patterns.hashed
+            table = hidden_rows(hashed, taps, bias) @ weight
+            return modulate(features, hashed, table, rows, taps, bias, weight, slope, noise, strength, told, zoom)
 
     @property
     def _taps(self) -> Tensor:
@@ -147,13 +144,14 @@ class SpadeModulation(nn.Module):
         taps = self._taps
         return F.relu(classes.to(taps.dtype) @ taps + self.shared.bias)
 
-    def _prepared(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, Tensor]:
+    def _prepared(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
         """Weight and bias of `gamma_beta`, folded; kept from call to call while no gradient is wanted.
 
         Args:
             norm: to fold in.
-            form: "dense": a convolution's weight and bias; "table": the weight as (hidden, 9 * 2 * channels); "kernel":
-                likewise, and the bias as the `rows` of `kernels.modulate`.
+            form: "dense": a convolution's weight and bias, and the bias of `shared`; "table": the weight as
+                (hidden, 9 * 2 * channels), and the bias; "kernel": that weight, and `rows` and `taps` of
+                `kernels.modulate`.
         """
         if torch.is_grad_enabled() or self.gamma_beta.weight.is_inference():  # such tensors do not count their changes
             return self._folded(norm, form)
@@ -163,7 +161,7 @@ class SpadeModulation(nn.Module):
             self._kept = (key, self._folded(norm, form))
         return self._kept[1]
 
-    def _folded(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, Tensor]:
+    def _folded(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
         """Weight and bias of `gamma_beta` with the "1 +" and, if given, the batch norm inside.
 
         (x - m) / s * (1 + gamma) + beta  =  x * (1 + gamma) / s  +  beta - m * (1 + gamma) / s
@@ -183,8 +181,15 @@ class SpadeModulation(nn.Module):
             bias = torch.cat([gamma_bias, bias[self.channels :] - mean * gamma_bias])
         if form != "dense":
             weight = weight.permute(1, 2, 3, 0).flatten(1)
-        weight = weight.to(product_type(self.shared.weight))
-        return (weight, self._interiors(weight, bias)) if form == "kernel" else (weight, bias)
+        dtype = product_type(self.shared.weight)
+        weight = weight.to(dtype)
+        if form == "dense":
+            assert self.shared.bias is not None
+            return weight, bias.to(dtype), self.shared.bias.to(dtype)
+        if form == "table":
+            return weight, bias
+        # Contiguous, as a kernel takes it: of a weight in channels_last the taps are a view.
+        return weight.contiguous(), self._interiors(weight, bias), self._taps.to(dtype).contiguous()
 
     def _interiors(self, weight: Tensor, bias: Tensor) -> Tensor:
         """(num_classes + 2, 2 * channels) float32: scale and shift where there is one class all around; then the bias.
@@ -198,6 +203,33 @@ class SpadeModulation(nn.Module):
         hidden = self._hidden(one_class).to(weight.dtype).float()
         rows = hidden @ weight.float().view(len(weight), 9, -1).sum(1) + bias
         return torch.cat([rows, bias.unsqueeze(0)])
+
+
+class Zoom(NamedTuple):
+    """From a level of the network to the next finer one."""
+
+    factor: int
+    dropped: int
+    """Finer cells that are left out on each side."""
+
+
+def cropped(values: Tensor, cells: int) -> Tensor:
+    """(..., h, w) without `cells` rows and columns on each side."""
+    return values[..., cells : values.shape[-2] - cells, cells : values.shape[-1] - cells]
+
+
+def upsampled(features: Tensor, zoom: Zoom) -> Tensor:
+    """(B, C, h, w) at the finer level, each value repeated; in channels_last, since several layers read them."""
+    factor, (whole, rest) = zoom.factor, divmod(zoom.dropped, zoom.factor)
+    if torch.is_grad_enabled() or rest:
+        with torch.autocast(features.device.type, enabled=False):  # on CUDA it would go on in float32
+            result = F.interpolate(features, scale_factor=factor, mode="nearest")
+        return cropped(result, zoom.dropped).contiguous(memory_format=torch.channels_last)
+    features = cropped(features, whole)  # what is left out need not be written first
+    batch, channels, height, width = features.shape
+    pixels = features.new_empty((batch, height, factor, width, factor, channels))
+    pixels.copy_(features.permute(0, 2, 3, 1)[:, :, None, :, None])
+    return pixels.view(batch, height * factor, width * factor, channels).permute(0, 3, 1, 2)
 
 
 class SpadeNorm(nn.Module):
@@ -216,26 +248,30 @@ class SpadeNorm(nn.Module):
         edge_shows: bool = True,
         noise: Tensor | None = None,
         strength: Tensor | None = None,
+        told: PixelRows | None = None,
+        zoom: Zoom | None = None,
     ) -> Tensor:
         """Normalise, modulate and activate.
 
         Args:
-            features: (B, channels, h, w); may be overwritten if there is noise.
+            features: (B, channels, h, w); may be overwritten if there are looks or noise.
             patterns: of the labels.
             slope: of the leaky ReLU, 1 for none.
             edge_shows: else what lies within two cells of the edge may be wrong.
             noise: (B, 1, h, w), added to the features first.
             strength: (num_classes + 1, channels), of the noise.
+            told: what looks do to the features before that, see `be_told`.
+            zoom: if the features are of the level before.
 
         Returns:
             (B, channels, h, w).
         """
+        if self.takes_kernel(features, patterns, strength, told):
+            return self.modulation.by_kernel(features, patterns, self.norm, slope, noise, strength, told, zoom)
         form = self.modulation.form_for(patterns)
-        if form == "kernel":
-            if self._kernel_works(features, strength):
-                return self.modulation.by_kernel(features, patterns, self.norm, slope, noise, strength)
-            form = "dense"
-        return self._plain(form, features, patterns, slope, edge_shows, noise, strength)
+        form = "dense" if form == "kernel" else form
+        features = features if zoom is None else upsampled(features, zoom)
+        return self._plain(form, features, patterns, slope, edge_shows, noise, strength, told)
 
     def _plain(
         self,
@@ -246,8 +282,11 @@ class SpadeNorm(nn.Module):
         edge_shows: bool,
         noise: Tensor | None,
         strength: Tensor | None,
+        told: PixelRows | None,
     ) -> Tensor:
         """`forward` by "table" or "dense"."""
+        if told is not None:
+            features = be_told(features, told)
         if noise is not None:
             assert strength is not None
             features = add_noise(features, noise, strength, patterns)
@@ -260,8 +299,18 @@ class SpadeNorm(nn.Module):
         values = torch.addcmul(shift, features, scale)
         return values if slope == 1 else F.leaky_relu(values, slope, inplace=True)
 
-    def _kernel_works(self, features: Tensor, strength: Tensor | None) -> bool:
-        """Whether the kernel gives for such features what the dense form gives; see `KernelTrials`."""
+    def takes_kernel(
+        self,
+        features: Tensor,
+        patterns: LabelPatterns,
+        strength: Tensor | None = None,
+        told: PixelRows | None = None,
+    ) -> bool:
+        """Whether `forward` goes by the kernel: where it is wanted, and gives what the dense form gives."""
+        return self.modulation.form_for(patterns) == "kernel" and self._kernel_works(features, strength, told)
+
+    def _kernel_works(self, features: Tensor, strength: Tensor | None, told: PixelRows | None) -> bool:
+        """See `KernelTrials`."""
         modulation, device, dtype = self.modulation, features.device, features.dtype
         hidden, num_classes = modulation.shared.weight.shape[:2]
         products = product_type(modulation.shared.weight)
@@ -270,14 +319,22 @@ class SpadeNorm(nn.Module):
             """Patches of all classes, some of them large enough to have an interior."""
             row = torch.arange(32, device=device).view(2, 16, 1)
             labels = (row // 8 * 3 + torch.arange(16, device=device) // 6) % (num_classes + 1)
-            waves = torch.arange(2 * 16 * 16 * modulation.channels, device=device).sin()
-            values = waves.view(2, 16, 16, -1).permute(0, 3, 1, 2).to(dtype)
-            noise = None if strength is None else values[:, :1].float().clone()  # values are overwritten
+            waves = torch.arange(2 * 9 * 9 * modulation.channels, device=device).sin()
+            values, zoom = waves.view(2, 9, 9, -1).permute(0, 3, 1, 2).to(dtype), Zoom(2, 1)
+            noise = None if strength is None else upsampled(values[:, :1], zoom)
             patterns = LabelPatterns(labels, num_classes, modulation.padding)
+            look = None
+            if told is not None:
+                rows = None if told.rows is None else labels
+                number = labels.numel() if rows is None else num_classes + 1
+                look = PixelRows(torch.linspace(-1, 1, number, device=device).to(told.table.dtype).unsqueeze(1), rows)
+                look = look._replace(table=look.table.repeat(1, 2 * modulation.channels))
             if form == "kernel":
-                return modulation.by_kernel(values, patterns, self.norm, 0.2, noise, strength)
-            return self._plain(form, values, patterns, 0.2, True, noise, strength)
+                return modulation.by_kernel(values, patterns, self.norm, 0.2, noise, strength, look, zoom)
+            return self._plain(form, upsampled(values, zoom), patterns, 0.2, True, noise, strength, look)
 
-        key = (device, dtype, products, modulation.channels, hidden, num_classes, modulation.padding, strength is None)
+        sizes = (modulation.channels, hidden, num_classes, modulation.padding)
+        looks = None if told is None else (told.table.dtype, told.rows is None)
+        key = (device, dtype, products, *sizes, strength is None, looks)
         exact = dtype == products == torch.float32
         return kernel_trials.passed(key, lambda: small("kernel"), lambda: small("dense"), 1e-3 if exact else 0.05)

@@ -57,10 +57,19 @@ class LabelPatterns:
     Attributes:
         labels: (B, h, w) int64, class indices; `num_classes` where a pixel has no class.
         stride: full-resolution pixels per cell.
+        classes: (num_classes,) 0, 1, 2, ...
     """
 
-    def __init__(self, labels: Tensor, num_classes: int, padding: Padding = "replicate", stride: int = 1) -> None:
+    def __init__(
+        self,
+        labels: Tensor,
+        num_classes: int,
+        padding: Padding = "replicate",
+        stride: int = 1,
+        classes: Tensor | None = None,
+    ) -> None:
         self.labels = labels.long()
+        self.classes = torch.arange(num_classes, device=labels.device) if classes is None else classes
         self.num_classes = num_classes
         self.padding: Padding = padding
         self.stride = stride
@@ -134,7 +143,7 @@ class LabelPatterns:
     def one_hot(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """(B, num_classes, h, w) in channels_last, zero where a pixel has no class; what the dense form convolves."""
         if dtype not in self._one_hot:
-            self._one_hot[dtype] = one_hot_classes(self.labels, self.num_classes, dtype)
+            self._one_hot[dtype] = one_hot_classes(self.labels, self.classes, dtype)
         return self._one_hot[dtype]
 
     @cached_property
@@ -153,12 +162,15 @@ def whole_rows(values: Tensor, least: int = 0) -> Tensor:
     return torch.cat([values, values.new_zeros((missing, *values.shape[1:]))])
 
 
-def one_hot_classes(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+def one_hot_classes(labels: Tensor, classes: int | Tensor, dtype: torch.dtype) -> Tensor:
     """(B, h, w) class indices to (B, num_classes, h, w) in channels_last; zeros where a pixel has no class.
 
-    Torch's own `one_hot` reads the range of the labels on the host first.
+    Torch's own `one_hot` reads the range of the labels on the host first. `classes` is their number, or 0, 1, 2, ...
     """
-    return (labels.unsqueeze(-1) == torch.arange(num_classes, device=labels.device)).to(dtype).permute(0, 3, 1, 2)
+    if isinstance(classes, int):
+        classes = torch.arange(classes, device=labels.device)
+    one_hot = torch.empty((*labels.shape, len(classes)), dtype=dtype, device=labels.device)
+    return torch.eq(labels.unsqueeze(-1), classes, out=one_hot).permute(0, 3, 1, 2)
 
 
 def _pad(values: Tensor, padding: Padding, outside: int) -> Tensor:
@@ -273,16 +285,17 @@ class LabelPyramid:
     """
 
     def __init__(self, labels: Tensor, num_classes: int, padding: Padding) -> None:
-        self.labels = labels
+        self.labels = labels.long()
         self.num_classes = num_classes
         self.padding: Padding = padding
+        self._classes = torch.arange(num_classes, device=labels.device)
         self._levels: dict[tuple[int, int], LabelPatterns] = {}
 
     def at(self, stride: int, dropped: int = 0) -> LabelPatterns:
         """Patterns of the labels resized to one cell per `stride` pixels, without `dropped` pixels on each side."""
         if (stride, dropped) not in self._levels:
             coarse = at_level(self.labels, stride, dropped)
-            self._levels[stride, dropped] = LabelPatterns(coarse, self.num_classes, self.padding, stride)
+            self._levels[stride, dropped] = LabelPatterns(coarse, self.num_classes, self.padding, stride, self._classes)
         return self._levels[stride, dropped]
 
 

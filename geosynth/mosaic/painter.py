@@ -223,7 +223,8 @@ class Painter:
     ) -> tuple[Tensor | None, list[Tensor | None], Tensor | None]:
         """Latent, noise and styles of places in absolute positions, as the generator takes them."""
         window = (row, column, height, width)
-        noise = position_noise(self.network, self.settings.seed, *window, self.device, self.margin, self.silent)
+        dtype = torch.bfloat16 if self.bfloat16 else torch.float32
+        noise = position_noise(self.network, self.settings.seed, *window, self.device, self.margin, self.silent, dtype)
         styles = None
         if isinstance(self.style, Look):
             styles = look_field(self.network, self.style, self.settings.seed, *window, self.style_length)

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from geosynth.config import GeneratorSettings
 from geosynth.models import field, kernels, modulation
+from geosynth.models.affine import PixelRows
 from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.modulation import SpadeModulation, SpadeNorm
+from geosynth.models.modulation import SpadeModulation, SpadeNorm, Zoom
 from geosynth.models.patterns import LabelPatterns
 from geosynth.models.trials import KernelTrials
 
@@ -22,32 +23,46 @@ def trusted(monkeypatch):
     monkeypatch.setattr(modulation, "kernel_trials", SimpleNamespace(passed=lambda *arguments: True))
 
 
-def compare(labels, num_classes, padding, *, channels=5, slope=0.2, noisy=True, dtype=torch.float32):
-    """The kernel and the dense form on the same labels."""
+def compare(
+    labels, num_classes, padding, *, channels=5, slope=0.2, noisy=True, dtype=torch.float32, told=None, zoom=None
+):
+    """The kernel and the dense form on the same labels.
+
+    Looks are told "by row" of a table or "by pixel".
+    """
     layer = SpadeNorm(channels, num_classes, 3, padding).eval()
     randomise(layer)
+    layer.to(memory_format=torch.channels_last)  # as in a generator
     rng = torch.Generator().manual_seed(0)
     batch, height, width = labels.shape
-    features = torch.randn((batch, channels, height, width), generator=rng).to(dtype)
+    size = (height, width) if zoom is None else ((side + 2 * zoom.dropped) // zoom.factor for side in (height, width))
+    features = torch.randn((batch, channels, *size), generator=rng).to(dtype)
     noise = torch.randn((batch, 1, height, width), generator=rng) if noisy else None
     strength = torch.rand((num_classes + 1, channels), generator=rng) if noisy else None
+    look = None
+    if told is not None:
+        wide = torch.randint(9, (batch, height + 3, width + 2), generator=rng)
+        rows = wide[:, 2:-1, 1:-1] if told == "by row" else None  # as at a level that drops some of the margin
+        count = 9 if told == "by row" else labels.numel()
+        look = PixelRows(torch.randn((count, 2 * channels), generator=rng).to(dtype), rows)
     results = []
     with torch.no_grad():
         for form in ("dense", "kernel"):
             layer.modulation.form = form
             patterns = LabelPatterns(labels, num_classes, padding)
-            results.append(layer(features.clone(), patterns, slope, True, noise, strength))
+            own = look and look._replace(table=look.table.clone())
+            results.append(layer(features.clone(), patterns, slope, True, noise, strength, own, zoom))
     assert results[1].is_contiguous(memory_format=torch.channels_last)
     assert results[1].dtype == dtype
     return results
 
 
-@pytest.mark.parametrize("noisy", [True, False])
+@pytest.mark.parametrize(("noisy", "told"), [(True, "by row"), (True, "by pixel"), (False, None)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_kernel_passes_its_trial(dtype, noisy, monkeypatch):
+def test_the_kernel_passes_its_trial(dtype, noisy, told, monkeypatch):
     trials = KernelTrials()
     monkeypatch.setattr(modulation, "kernel_trials", trials)
-    dense, kernel = compare(label_map("patches", (1, 3, 4), 2), 2, "replicate", noisy=noisy, dtype=dtype)
+    dense, kernel = compare(label_map("patches", (1, 3, 4), 2), 2, "replicate", noisy=noisy, dtype=dtype, told=told)
     assert_within(kernel.float(), dense.float(), 1e-4 if dtype == torch.float32 else 0.05)
     assert trials._passed
 
@@ -63,6 +78,19 @@ def test_the_kernel_equals_the_dense_form(kind, padding, num_classes):
 
 def test_channels_beyond_one_tile_without_noise_or_activation():
     dense, kernel = compare(label_map("patches", (1, 5, 6), 3), 3, "replicate", channels=70, slope=1.0, noisy=False)
+    assert_within(kernel, dense)
+
+
+@pytest.mark.parametrize("told", ["by row", "by pixel"])
+def test_looks_come_before_noise(told):
+    labels = label_map("patches", (2, 9, 13), 3, holes=True)[:, 2:, 1:-2]  # a view, as levels see them
+    dense, kernel = compare(labels, 3, "replicate", told=told)
+    assert_within(kernel, dense)
+
+
+@pytest.mark.parametrize("zoom", [Zoom(2, 0), Zoom(2, 3)])
+def test_features_of_the_level_before(zoom):
+    dense, kernel = compare(label_map("lines", (2, 6, 8), 3)[..., 1:7], 3, "zeros", zoom=zoom)
     assert_within(kernel, dense)
 
 
@@ -90,8 +118,9 @@ def test_places_hold_the_patterns_of_the_pixels(padding):
     around = padded.unfold(1, 3, 1).unfold(2, 3, 1).flatten(3)
     powers = 6 ** torch.arange(8, -1, -1)
     assert torch.equal(hashed.codes[hashed.ids.long()], (around * powers).sum(-1))
-    one_hot = F.one_hot(around, 6)[..., :-1].flatten(3)
-    assert torch.equal(hashed.one_hot(torch.float32)[hashed.ids.long()], one_hot.float())
+    taps, bias = torch.randn(45, 3), torch.randn(3)
+    expected = F.relu(F.one_hot(around, 6)[..., :-1].flatten(3).float() @ taps + bias)
+    assert_within(kernels.hidden_rows(hashed, taps, bias)[hashed.ids.long()], expected)
 
 
 def test_a_generator_by_kernel_paints_what_the_dense_one_does():

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 # Of these the host waits for the device's answer. Tensors without values refuse them anyway, except for copies.
 WAITING = {"_local_scalar_dense", "nonzero", "_unique2", "bincount", "masked_select", "equal"}
-_NOTHING = ("prim::", "empty", "detach")  # what starts nothing on a device
+_NOTHING = ("prim::", "empty", "new_empty", "detach", "_unsafe_view")  # what starts nothing on a device
+_WHOLE = ("upsample", "prim::")  # composites that a GPU has in one piece
 
 
 class Operation(NamedTuple):
@@ -32,8 +33,13 @@ class Record(TorchDispatchMode):
         self.operations: list[Operation] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
         name = function.name().removeprefix("aten::").split(".")[0]
+        if not name.startswith(_WHOLE) and _is_composite(function.name()):  # "reshape" may be a view or a copy
+            with self:
+                return function.decompose(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        if name == "convolution" and isinstance(result, FakeTensor):  # which does not know cuDNN's memory format
+            result = torch.empty_like(result, memory_format=torch.channels_last)
         self.operations.append(Operation(name, function.is_view, _of((args, kwargs)), _of(result)))
         return result
 
@@ -46,6 +52,23 @@ class Record(TorchDispatchMode):
     def waits(self) -> list[Operation]:
         """Those that the host waits for: reads of values, shapes that depend on them, copies from the host's memory."""
         return [each for each in self.operations if each.name in WAITING or _from_host(each)]
+
+
+def _is_composite(name: str) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd"))
+
+
+class Kernel:
+    """In the place of a Triton kernel: each launch is an operation, and nothing is computed."""
+
+    def __init__(self, name: str, record: Record) -> None:
+        self.name, self.record = name, record
+
+    def __getitem__(self, grid: object) -> Callable[..., None]:
+        def launch(*args: Any, **constants: Any) -> None:
+            self.record.operations.append(Operation(self.name, False, _of(args), ()))
+
+        return launch
 
 
 def _of(values: Any) -> tuple[Any, ...]:

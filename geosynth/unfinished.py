@@ -68,23 +68,29 @@ class UnfinishedWork:
         Raises:
             OutputError: one line, if the output exists already, or its place cannot be written.
         """
-        if (self.folder / _FINISHED).exists() or self._is_half_removed():
+        if self.was_finishing():
             with suppress(OutputError), self.alone():
-                if self._is_half_removed() or self._mend():
-                    self._remove()
+                self._remove()
         check_output(self.out, overwrite=overwrite)
+
+    def was_finishing(self) -> bool:
+        """Whether a kill came after some output had taken its place; then all others do so now.
+
+        Where it came later, while the folder was emptied, the folder goes, and this is not told.
+        """
+        if not (self._is_half_removed() or (self.folder / _FINISHED).exists()):
+            return False
+        with suppress(OutputError), self.alone():
+            if not self._is_half_removed():
+                return self._mend()
+            self._remove()
+        return False
 
     def _is_half_removed(self) -> bool:
         """Whether a kill came while the folder was emptied; or a process is about to begin, which holds the lock."""
-        return (self.folder / _PARTS).exists() and not (self.folder / _JOB).exists()
-
-    def was_finishing(self) -> bool:
-        """Whether a kill came after some output had taken its place; then all others do so now."""
-        if not (self.folder / _FINISHED).exists():
+        if (self.folder / _JOB).exists() or not self.folder.is_dir():
             return False
-        with suppress(OutputError), self.alone():
-            return self._mend()
-        return False
+        return (self.folder / _PARTS).exists() or [path.name for path in self.folder.iterdir()] in ([], [_LOCK])
 
     @contextmanager
     def open(self, job: Mapping[str, Any], total: int | None = None, *, keep_finished: bool = False) -> Iterator[Self]:
@@ -363,6 +369,13 @@ def alone_in(folder: Path) -> Iterator[None]:
 def is_unfinished(folder: Path) -> bool:
     """Whether a process is `alone_in` a folder, or was killed while it was."""
     return (folder / f".{_LOCK}").exists()
+
+
+def drop_lock(folder: Path) -> None:
+    """Remove the lock that a kill left in a folder that is whole; not one that a process holds."""
+    if is_unfinished(folder):
+        with suppress(OutputError), alone_in(folder):
+            pass
 
 
 def _hold(lock: Path) -> tuple[filelock.BaseFileLock, int] | None:

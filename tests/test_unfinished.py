@@ -15,7 +15,7 @@ import pytest
 
 from geosynth import unfinished
 from geosynth.errors import OutputError
-from geosynth.unfinished import UnfinishedWork, locked
+from geosynth.unfinished import UnfinishedWork, drop_lock, locked
 
 JOB = {"seed": 1, "model": "abc", "list": (1, 2)}
 MANY = [f"part-{number}" for number in range(40)]
@@ -184,16 +184,27 @@ def test_a_kill_after_the_last_step_leaves_no_puzzle(tmp_path: Path, monkeypatch
     work.check(overwrite=True)
 
 
-def test_a_kill_during_the_removal_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [("lock", "parts/0"), ("lock", "parts/0", "finished"), ("lock",), ("parts/0",), ()])
+def test_a_kill_during_the_removal_leaves_nothing(tmp_path: Path, left: tuple[str, ...]) -> None:
     work = work_in(tmp_path)
     work.out.parent.mkdir(parents=True, exist_ok=True)
     work.out.touch()
-    (work.folder / "parts").mkdir(parents=True)
-    (work.folder / "parts" / "0").touch()
-    (work.folder / "lock").touch()
-    with pytest.raises(OutputError, match="exists already"):
-        work.check(overwrite=False)
-    assert not work.folder.exists()
+    for asked in (lambda: work.check(overwrite=True), work.was_finishing):
+        work.folder.mkdir()
+        for name in left:
+            (work.folder / name).parent.mkdir(exist_ok=True)
+            (work.folder / name).touch()
+        assert not asked()
+        assert not work.folder.exists()
+
+
+def test_the_lock_of_a_folder_that_is_whole_goes_unless_a_process_holds_it(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    drop_lock(tmp_path)
+    assert not names_in(tmp_path)
+    with unfinished.alone_in(tmp_path):
+        drop_lock(tmp_path)
+        assert names_in(tmp_path) == [".lock"]
 
 
 def test_parts_whose_result_has_gone_to_its_place_are_not_gone_on_with(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
+import psutil
 import typer
 
 from geosynth_cli.commands.data import ingest, rasterize, split, tiles
@@ -69,6 +72,8 @@ def _root(
     pass
 
 
+_LEAST_MEMORY = 96 << 20  # bytes
+_UNEXPECTED = "unexpected"
 _NO_MEMORY = "allocate memory", "can't start new thread"  # all that libraries say, or what is cited of them
 _OUT_OF_MEMORY = "out of memory; choose a smaller --max-memory, --block-size, --batch-size or --crop-size"
 
@@ -92,23 +97,59 @@ def app(arguments: list[str] | None = None) -> None:
     if debug:
         _typer(arguments)
         return
-    exit_codes: list[int] = []
 
     def terminate(number: int, frame: object) -> None:
         """Leave like Ctrl-C does, so that temporary files go and finished work is kept."""
-        exit_codes.append(128 + number)
-        sys.exit(exit_codes[0])
+        sys.exit(128 + number)
 
-    earlier = signal.signal(signal.SIGTERM, terminate)
+    with _signals() as came:
+        earlier = signal.signal(signal.SIGTERM, terminate)
+        try:
+            _check_memory()
+            _typer(arguments)
+        except Exception as error:
+            line, stopped = " ".join(_line_of(error).split()), came() & {signal.SIGINT, signal.SIGTERM}
+            if not (stopped and line.startswith(_UNEXPECTED)):  # an error that some library made of the interrupt
+                typer.echo(f"error: {line}", err=True)
+            sys.exit(128 + max(stopped) if stopped else 1)
+        finally:
+            signal.signal(signal.SIGTERM, earlier)
+
+
+def _check_memory() -> None:
+    """Refuse to begin where libraries in C would end the process without a word.
+
+    Raises:
+        MemoryError: if limits of the process (ulimit) leave it less than 96 MiB.
+    """
+    process = psutil.Process()
+    used = process.memory_info()
+    for limit, taken in (("RLIMIT_AS", "vms"), ("RLIMIT_DATA", "data")):
+        if hasattr(psutil, limit):  # not on every system
+            most = process.rlimit(getattr(psutil, limit))[0]
+            if most != psutil.RLIM_INFINITY and most - getattr(used, taken) < _LEAST_MEMORY:
+                raise MemoryError
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[], set[int]]]:
+    """A function that tells which signals have come to Python, whoever handles them."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def came() -> set[int]:
+        with contextlib.suppress(BlockingIOError):
+            return set(os.read(reader, 1 << 16))
+        return set()
+
     try:
-        _typer(arguments)
-    except Exception as error:
-        if exit_codes:  # some library that was at work made an error of its own of the exit
-            sys.exit(exit_codes[0])
-        typer.echo(f"error: {' '.join(_line_of(error).split())}", err=True)
-        sys.exit(1)
+        yield came
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        signal.set_wakeup_fd(earlier)
+        os.close(reader)
+        os.close(writer)
 
 
 def _line_of(error: Exception) -> str:
@@ -121,4 +162,4 @@ def _line_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:  # too many open files, a folder that vanished
         return f"{error.filename or 'a file or folder'}: {error.strerror}; --debug shows where"
     told = " ".join(str(error).split())[:500]  # a defect of ours: say so in one line too
-    return f"unexpected {type(error).__name__}: {told}; run again with --debug for the traceback"
+    return f"{_UNEXPECTED} {type(error).__name__}: {told}; run again with --debug for the traceback"

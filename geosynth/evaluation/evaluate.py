@@ -40,7 +40,7 @@ from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
-from geosynth.unfinished import alone_in, is_unfinished
+from geosynth.unfinished import alone_in, drop_lock, is_unfinished
 from geosynth.version import __version__
 
 if TYPE_CHECKING:
@@ -369,6 +369,8 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
         raise OutputError(f"{folder}: is a file; the report needs a folder")
     of_no_worth = {CACHE, _PAGE} if is_unfinished(folder) else {CACHE}
     is_free = folder.is_dir() and all(path.name in of_no_worth or path.name[0] == "." for path in folder.iterdir())
+    if not is_free:
+        drop_lock(folder)
     check_output(folder, overwrite=overwrite or is_free)
 
 

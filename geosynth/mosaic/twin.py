@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,8 @@ from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 from geosynth.mosaic.generate import choose_block_size, engine, painter_for, painting_job, provenance, warn_about_grid
-from geosynth.mosaic.painter import paint_plan
-from geosynth.mosaic.pipeline import Executor, Progress, paint_missing
+from geosynth.mosaic.painter import Painter, paint_plan
+from geosynth.mosaic.pipeline import Progress, paint_missing
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.stores.copy import copy_sources, store_names
 from geosynth.raster.stores.in_place import InPlace, open_sources
@@ -149,16 +149,27 @@ def twin(
         ]
     with (
         engine(model, settings, client, scheduler, workers) as (loaded, decided, executor),
-        contextlib.ExitStack() as stack,
+        contextlib.ExitStack() as held,
     ):
-        painted = []
-        for source, name in zip(sources, store_names(sources), strict=True):
-            place = out.with_name(f"{out.name}.{name}")
-            image, made = _paint(source, place, loaded, decided, tuple(folds), executor, progress, stack)
-            paint = image.read if judge is None else _judged(image.read, source, judge, agreement)
-            painted.append(Painted(source, paint, {**made, **tags}))
-        with work.open({"sources": [source.digest() for source in painted]}):
-            copy_sources(work, painted, progress=lambda done, total: progress("writing", done, total))
+        plans = [
+            _plan(source, work.folder / name, loaded, decided, tuple(folds), progress)
+            for source, name in zip(sources, store_names(sources), strict=True)
+        ]
+        painted = [
+            Painted(
+                source,
+                plan.image.read if judge is None else _judged(plan.image.read, source, judge, agreement),
+                {**plan.tags, **tags},
+            )
+            for source, plan in zip(sources, plans, strict=True)
+        ]
+        # Not the digest of what is painted: that may have to look at pixels.
+        job = [[source.digest(), dict(made.synthetic)] for source, made in zip(sources, painted, strict=True)]
+        held.enter_context(work.open({"sources": job}))
+        for plan in plans:
+            held.enter_context(plan.image.open(plan.job, total=len(plan.blocks)))
+            paint_missing(plan.painter, plan.labels, plan.image, plan.blocks, executor, progress)
+        copy_sources(work, painted, progress=lambda done, total: progress("writing", done, total))
     return out
 
 
@@ -182,17 +193,27 @@ def legend_for(card: ModelCard, path: Path, source: PatchSource) -> Legend:
     return source.legend.translation_to(card.legend)
 
 
-def _paint(
+class _Plan(NamedTuple):
+    """The image of one store: what is painted, from what, and how."""
+
+    image: UnfinishedImage
+    """Within the unfinished twin: it goes, or stays, with that."""
+    labels: FoldLabels
+    painter: Painter
+    blocks: list[int]
+    """Those that hold a part of the folds' scenes."""
+    job: dict[str, Any]
+    tags: dict[str, str]
+
+
+def _plan(
     source: PatchSource,
-    out: Path,
+    place: Path,
     model: GeneratorModel,
     settings: GenerateSettings,
     folds: tuple[str, ...],
-    executor: Executor,
     progress: Progress,
-    stack: contextlib.ExitStack,
-) -> tuple[UnfinishedImage, dict[str, str]]:
-    """All blocks of one store that hold a part of the folds' scenes, and how they were made; `stack` closes them."""
+) -> _Plan:
     bands = model.card.bands
     labels = FoldLabels(source, legend_for(model.card, model.path, source), folds)
     warn_about_grid(source.geobox, model.card.gsd, source.path)
@@ -200,13 +221,16 @@ def _paint(
     painter = painter_for(source.geobox, model, settings)
     block_size = choose_block_size(painter)
     plan = paint_plan(source.geobox, block_size)
-    image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)
     job = {**painting_job(painter, labels, survey, block_size), "folds": list(folds), "split": source.split.to_values()}
     windows = {scene.window for fold in folds for scene in source.scenes_in(fold)}
-    blocks = sorted({block for window in windows for block in plan.touching(window)})
-    stack.enter_context(image.open(job, total=len(blocks)))
-    paint_missing(painter, labels, image, blocks, executor, progress)
-    return image, provenance(painter, source.path, labels.legend, survey)
+    return _Plan(
+        UnfinishedImage(place, plan, len(bands.names), bands.dtype),
+        labels,
+        painter,
+        sorted({block for window in windows for block in plan.touching(window)}),
+        job,
+        provenance(painter, source.path, labels.legend, survey),
+    )
 
 
 def _check_judge(judge: Judge, source: PatchSource) -> None:

@@ -45,6 +45,21 @@ _DOMAINS = {"overviews", "proxyoverviewrequest", "geolocation"}
 _SUBDATASETS = ("NETCDF:", "HDF5:", "GTIFF_DIR:")  # names of what is in a local file
 
 
+_SIDES = (".ovr", ".OVR", ".msk", ".MSK")  # of the whole name: rasters
+_MORE_SIDES = (
+    ".aux.xml",
+    ".AUX.XML",
+    ".aux",
+    ".wld",
+    ".tab",
+    ".prj",
+    ".rpb",
+    ".RPB",
+    ".imd",
+    ".IMD",
+    ".hdr",
+    "_RPC.TXT",
+)
 _NO_FILE = "is a pipe or a device and cannot be read as a raster"  # GDAL would wait for a pipe
 
 
@@ -159,13 +174,14 @@ def _check_parts(root: Path, path: str, dataset: Any = None) -> None:
         if os.path.realpath(file) in seen:
             continue
         seen.add(os.path.realpath(file))
+        _check_sides(file, path)
         for part in _parts(file, path, dataset if file is root else None):
             _check_name(part, path)
             places = {place for place in (file.parent / part, Path(part)) if _exists(place)}
             if other := [place for place in places if not place.is_file() and not place.is_dir()]:
                 raise RasterError(f"{path}: is made of {other[0]}, which {_NO_FILE}")
             left += filter(_is_file, places)
-        left += [side for suffix in (".ovr", ".OVR", ".msk", ".MSK") if _is_file(side := Path(f"{file}{suffix}"))]
+        left += [side for suffix in _SIDES if _is_file(side := Path(f"{file}{suffix}"))]
 
 
 def _parts(file: Path, path: str, dataset: Any) -> Iterator[str]:
@@ -215,6 +231,16 @@ def _names_in(text: str, path: str) -> Iterator[str]:
                 yield inner
 
 
+def _check_sides(file: Path, path: str) -> None:
+    """Refuse pipes among what GDAL reads beside a file, or waits for."""
+    world = file.suffix[:2] + file.suffix[-1:] + "w", file.suffix + "w"
+    names = [f"{file}{suffix}" for suffix in _SIDES + _MORE_SIDES]
+    names += [f"{file.with_suffix('')}{suffix}" for suffix in _MORE_SIDES + world]
+    for side in map(Path, names):
+        if _exists(side) and not side.is_file() and not side.is_dir():
+            raise RasterError(f"{path}: {side} beside it {_NO_FILE}")
+
+
 def _check_name(name: str, path: str) -> None:
     """Refuse a part of a local file that is behind a network, or no file."""
     if reaches_network(name):
@@ -245,6 +271,7 @@ def _check_is_file(file: Path, path: str) -> None:
             raise RasterError(f"{path}: is a folder, not a raster file")
         if not file.is_file():
             raise RasterError(f"{path}: {_NO_FILE}")
+        _check_sides(file, path)
     except (OSError, ValueError) as error:
         if isinstance(error, RasterError):
             raise

@@ -40,6 +40,7 @@ _BATCH = 4096  # features read at once
 _BLOCK = 2048  # pixels made at once
 _SHOWN = 12  # names listed in an error
 _MOST = 2**45  # pixels of a GeoTIFF
+_EARTH = 4e7  # metres around it
 
 _LOG = logging.getLogger(__name__)
 
@@ -110,6 +111,8 @@ class VectorLabels:
         columns, rows = np.ceil(bounds[2:]).astype(int) - first if like is None else lattice.shape.xy
         if int(rows) * int(columns) > _MOST or max(rows, columns) >= 2**31:
             raise GridError(f"{self.path}: would be {rows} x {columns} pixels; is the resolution in metres?")
+        if like is None and max(bounds[2:] - bounds[:2]) < 1:
+            _LOG.warning("%s: pixels of %g m, larger than all features together", self.path, resolution)
         self._place = Window(int(first[1]), int(first[0]), max(1, int(rows)), max(1, int(columns)))
         self.geobox = crop(lattice, self._place)
 
@@ -394,8 +397,8 @@ def _lattice(source: _Source, resolution: float | None, like: str | Path | None,
             raise GridError(f"{like}: has no CRS, so features cannot be placed on it; assign the right one")
         return grid
     assert resolution is not None
-    if not 0 < resolution < np.inf:
-        raise SettingsError(f"resolution {resolution}: a positive size is needed")
+    if not 0 < resolution < _EARTH:
+        raise SettingsError(f"resolution {resolution:g}: a positive size in metres is needed, smaller than the Earth")
     target = parse_crs(crs) if crs else source.crs
     if not target.projected:
         raise GridError(

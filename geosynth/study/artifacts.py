@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from geosynth.config import SegmentSettings, TrainSettings
-from geosynth.files import sha256_of, write_whole
+from geosynth.errors import OutputError
+from geosynth.files import delete, sha256_of, write_whole
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.segmentation.data import Mixture, mixture, train_views
@@ -112,8 +113,8 @@ class Artifacts:
                     result = self._measure_transfer(recipe, folder)
                 else:
                     result = self._measure(recipe, Store(self.data), folder)
-                write_whole(folder / "result.json", result.model_dump_json(indent=1) + "\n")
                 self._record(recipe, result.seconds)
+                write_whole(folder / "result.json", result.model_dump_json(indent=1) + "\n")
 
     def _measure(self, recipe: Recipe, store: Store, folder: Path) -> CellResult:
         twin = None if recipe.twin is None else self._twin(recipe.twin)
@@ -245,20 +246,38 @@ class Artifacts:
     def _make_once(self, artifact: Artifact, whole: Path, make: Callable[[], None]) -> None:
         """Make it unless `whole`, its last file, is there; others that want it wait meanwhile."""
         with self._locked(artifact):
-            if not whole.exists():
-                start = time.monotonic()
+            if whole.exists() and self._record_of(artifact).exists():
+                return
+            start = time.monotonic()
+            if whole.exists():  # killed while it tidied up; how long it took is not known
+                self.operations.tidy(whole)
+                self._record(artifact, None)
+            else:
                 make()
                 self._record(artifact, time.monotonic() - start)
 
-    def _locked(self, artifact: Artifact) -> AbstractContextManager[None]:
+    def drop_locks(self) -> None:
+        """Those that kills left of what is whole; not those that a process holds."""
+        for lock in self.out.glob("*/*.lock"):
+            with suppress(OutputError), locked(lock, lock):
+                pass
+
+    @contextmanager
+    def _locked(self, artifact: Artifact) -> Iterator[None]:
         """Nobody else makes it meanwhile. The system frees the lock of a process that is killed."""
         path = self.path_of(artifact)
-        return locked(path.with_name(path.name + ".lock"), path, wait=True)
+        with locked(path.with_name(path.name + ".lock"), path, wait=True):
+            for leftover in (*path.parent.glob(f".{path.name}.*.partial*"), *path.glob(".*.partial*")):
+                delete(leftover)  # half-written
+            yield
 
-    def _record(self, artifact: Artifact, seconds: float) -> None:
+    def _record_of(self, artifact: Artifact) -> Path:
         path = self.path_of(artifact)
+        return path.with_name(path.name + ".json")
+
+    def _record(self, artifact: Artifact, seconds: float | None) -> None:
         values = {"seconds": seconds, **artifact.model_dump(mode="json")}
-        write_whole(path.with_name(path.name + ".json"), json.dumps(values, indent=1) + "\n")
+        write_whole(self._record_of(artifact), json.dumps(values, indent=1) + "\n")
 
 
 def source_for(artifact: TrainedGenerator, store: Store) -> PatchSource:

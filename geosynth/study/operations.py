@@ -29,6 +29,7 @@ from geosynth.segmentation.scores import Counts
 from geosynth.segmentation.segment import segment
 from geosynth.study.plan import LOOK
 from geosynth.training.train import train
+from geosynth.unfinished import UnfinishedWork, drop_lock
 
 Progress = Callable[[int, int], None]
 """Told steps (blocks, tiles) done and in all."""
@@ -101,8 +102,16 @@ class Operations:
     def train(self, source: PatchSource, out: Path, settings: TrainSettings, fold: str, progress: Progress) -> Path:
         """A generator: a file in the folder `out`. Its checkpoint goes: it is large, and a study makes many."""
         model = train(source, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
-        (out / "last.ckpt").unlink(missing_ok=True)
+        self.tidy(model)
         return model
+
+    def tidy(self, whole: Path) -> None:
+        """What a kill kept `train` or `twin` from, after their last file or folder, `whole`, had got its name."""
+        if whole.name == "model.safetensors":
+            drop_lock(whole.parent)
+            whole.with_name("last.ckpt").unlink(missing_ok=True)
+        else:
+            UnfinishedWork(whole).check(overwrite=True)
 
     def twin(
         self,

@@ -86,6 +86,7 @@ def do(
     tasks, total = TaskQueue(study.unfinished()), len({cell.recipe for cell in study.cells})
     before = total - tasks.num_cells
     progress(before, total)
+    study.artifacts.drop_locks()
     try:
         for done, recipe in enumerate(_work_off(study.artifacts, tasks, client), start=before + 1):
             if recipe in tasks.failed:

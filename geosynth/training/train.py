@@ -32,7 +32,7 @@ from geosynth.training.records import Records, preview_grid
 from geosynth.training.start import job_of, load_checkpoint, load_initial, load_weights, with_initial, with_networks_of
 from geosynth.training.step import SpadeStep
 from geosynth.training.workers import LocalRank, workers
-from geosynth.unfinished import alone_in
+from geosynth.unfinished import alone_in, drop_lock
 from geosynth.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ def train(
     out = Path(out)
     model_path = out / "model.safetensors"
     if model_path.exists():
+        drop_lock(out)
         raise OutputError(f"{model_path}: exists already; train into another folder")
     check_output(model_path, overwrite=False)
     refuse_inputs(out, [data], replaced=False)

@@ -14,6 +14,7 @@ from geosynth.evaluation.pixels import (
     count_values,
     moments,
     quantiles,
+    ratio,
     wasserstein,
 )
 
@@ -79,3 +80,24 @@ def test_ndvi_is_that_of_the_pixels_to_half_a_step() -> None:
     assert counts[-1] == (ndvi > 1 - NDVI_STEP / 2).sum()
     restored = np.repeat(NDVI_VALUES, counts)
     assert np.abs(np.sort(restored) - np.sort(ndvi)).max() <= NDVI_STEP / 2 + 1e-6
+
+
+@given(counts=hnp.arrays(np.int64, (3, 2, 9), elements=st.integers(0, 5)))
+@settings(deadline=None, derandomize=True, max_examples=30)
+def test_many_histograms_are_as_one_by_one(counts: np.ndarray) -> None:
+    """Draws of places come as an array of histograms."""
+    values = np.arange(9.0)
+    for which in np.ndindex(3, 2):
+        for many, one in (
+            (quantiles(counts, values, (0.1, 0.5)), quantiles(counts[which], values, (0.1, 0.5))),
+            (wasserstein(counts, counts[::-1], 0.5), wasserstein(counts[which], counts[::-1][which], 0.5)),
+            (np.stack(moments(counts, values), axis=-1), np.stack(moments(counts[which], values))),
+        ):
+            np.testing.assert_allclose(many[which], one)
+
+
+def test_ratios_that_are_not_defined_are_no_number_and_no_warning() -> None:
+    with np.errstate(all="raise"):
+        found = ratio([1, 0, 3, np.nan], [0, 0, 2, 1])
+    np.testing.assert_array_equal(found, [np.nan, np.nan, 1.5, np.nan])
+    assert ratio(np.float32(1), np.float32(3)) == np.float64(np.float32(1)) / np.float64(np.float32(3))

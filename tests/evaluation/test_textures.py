@@ -3,8 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geosynth.evaluation.textures import RingPower, Seams, band_statistics, feature_scale, num_features
+from geosynth.evaluation.textures import (
+    NUM_RINGS,
+    RingPower,
+    Seams,
+    band_statistics,
+    feature_scale,
+    first_half,
+    num_features,
+)
 from geosynth.evaluation.tiles import Block, Chunk
+from geosynth.grid import Window
 
 
 def test_band_statistics_are_those_of_numpy() -> None:
@@ -23,6 +32,18 @@ def test_band_statistics_are_those_of_numpy() -> None:
 def test_gradients_of_a_ramp_grow_with_the_scale(down: int, right: int) -> None:
     ramp = np.add.outer(down * np.arange(32), right * np.arange(32)).astype(np.uint8)[None]
     assert band_statistics(ramp)[-3:] == pytest.approx(np.hypot(down, right) * np.array([1, 2, 4]))
+
+
+def test_gradients_are_those_of_a_loop() -> None:
+    tile = np.random.default_rng(3).integers(0, 256, (2, 8, 12)).astype(np.uint8)
+    for number, factor in enumerate((1, 2, 4)):
+        coarse = tile.reshape(2, 8 // factor, factor, 12 // factor, factor).mean(axis=(2, 4))
+        steps = [
+            np.hypot(band[row + 1, column] - band[row, column], band[row, column + 1] - band[row, column])
+            for band in coarse
+            for row, column in np.ndindex(8 // factor - 1, 12 // factor - 1)
+        ]
+        assert band_statistics(tile)[number - 3] == pytest.approx(np.mean(steps), rel=1e-5)
 
 
 def test_fine_noise_shows_at_the_fine_scale_only() -> None:
@@ -61,7 +82,29 @@ def test_spectral_power_is_quadratic_and_ignores_the_mean() -> None:
     ring_power = RingPower(64)
     assert np.allclose(ring_power(3 * tile), 9 * ring_power(tile), rtol=1e-4)
     assert np.allclose(ring_power(tile + 100), ring_power(tile), rtol=1e-3)
+    each = np.array([0, 150], np.uint8)[:, None, None]  # bands lose their own means
+    assert np.allclose(ring_power(tile + each), ring_power(tile), rtol=1e-3)
     assert not ring_power(np.full((1, 64, 64), 9, np.uint8)).any()
+
+
+def test_spectral_power_is_that_of_a_sum_over_frequencies() -> None:
+    """Of the windowed tile, over half of the plane; frequencies in the corners, beyond 0.5, count nowhere."""
+    tile = np.random.default_rng(2).integers(0, 256, (1, 32, 32)).astype(np.uint8)
+    hann = np.sin(np.pi * np.arange(32) / 32) ** 2
+    power = np.abs(np.fft.fft2((tile[0] - tile[0].mean()) * hann[:, None] * hann)) ** 2
+    expected = np.zeros(NUM_RINGS)
+    for row, column in np.ndindex(32, 17):
+        radius = np.hypot(np.fft.fftfreq(32)[row], column / 32)
+        if radius < 0.5:
+            expected[int(radius * 2 * NUM_RINGS)] += power[row, column]
+    assert np.allclose(RingPower(32)(tile)[0], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_first_half_is_that_at_the_low_end_of_the_longer_axis(turned: bool) -> None:
+    places = [(0, 5), (1, 9), (0, 2), (1, 2), (1, 0)]  # rows and columns; of equals the one further up
+    tiles = [Window(*(place[::-1] if turned else place), 1, 1) for place in places]
+    assert first_half(tiles).tolist() == [False, False, True, False, True]
 
 
 def naive_score(image: np.ndarray, valid: np.ndarray, origin: tuple[int, int], size: int) -> float:

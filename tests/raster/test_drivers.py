@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 import zipfile
@@ -281,4 +282,18 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     for path in (pipe, vrt):
         with pytest.raises(RasterError, match=r"is a pipe or a device and cannot be read as a raster"):
+            open_raster(path)
+
+
+@pytest.mark.parametrize(
+    "beside", ["a.tif.ovr", "a.tif.msk", "a.tif.aux.xml", "a.aux", "a.tfw", "a.tifw", "a.wld", "a_RPC.TXT"]
+)
+def test_pipes_beside_a_raster_are_not_waited_for(tmp_path: Path, beside: str) -> None:
+    """Nor beside what a VRT is made of."""
+    good, vrt = write_raster(tmp_path / "a.tif", random_codes(0, 20, 20), north_up()), tmp_path / "b.vrt"
+    with rasterio.open(good) as dataset:
+        rasterio.shutil.copy(dataset, vrt, driver="VRT")
+    os.mkfifo(tmp_path / beside)
+    for path in (good, vrt):
+        with pytest.raises(RasterError, match=rf"{re.escape(beside)} beside it is a pipe or a device"):
             open_raster(path)

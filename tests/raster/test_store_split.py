@@ -19,6 +19,7 @@ from affine import Affine
 from geosynth.errors import DataError, GridError, OutputError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.grid.vector import to_coordinates
+from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.footprints import check_split
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.split import split
@@ -416,3 +417,10 @@ def test_stores_of_two_zones_are_split_and_parted(tmp_path: Path) -> None:
     (leak,) = check_split(tmp_path / "out", distance=10)
     assert leak.num_pairs == 0
     assert leak.smallest < 100
+
+
+def test_what_is_wrong_with_a_rule_is_named_once() -> None:
+    with pytest.raises(SettingsError, match=r"^shares: three numbers from 0 up"):
+        SplitRule.of(shares=(float("nan"), 1, 1))
+    with pytest.raises(SettingsError, match=r"^blocks: Input should be greater"):
+        SplitRule.of(blocks=0)

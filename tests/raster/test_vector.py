@@ -202,6 +202,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], dict[str, Any], type[GeosynthError]
         "names no column"),
     "layer of parquet": (lambda t: write(t / "a.parquet", [SQUARE], [2]), {"layer": "b"}, SettingsError, "no layers"),
     "no size": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": 0}, SettingsError, "positive size"),
+    "no such size": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": 1e12}, SettingsError, "the Earth"),
     "no grid": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": None}, SettingsError, "say either"),
     "no such CRS": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"crs": "EPSG:1"}, SettingsError, "not known"),
     "no such place": (lambda t: write(t / "a.gpkg", [box(0, 0, 9, 95)], [2], crs="EPSG:4326"), {"crs": "EPSG:3857"},
@@ -224,6 +225,13 @@ def _described_parquet(path: Path, described: bytes) -> Path:
     table = pyarrow.table({"class": [1]}).replace_schema_metadata({b"geo": described})
     pyarrow.parquet.write_table(table, path)
     return path
+
+
+def test_pixels_larger_than_all_features_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "a.gpkg", [SQUARE], [2])
+    with VectorLabels(path, "class", resolution=2000) as labels:
+        assert labels.geobox.shape in [(rows, columns) for rows in (1, 2) for columns in (1, 2)]
+    assert f"{path}: pixels of 2000 m, larger than all features together" in caplog.text
 
 
 @pytest.mark.parametrize("what", BAD)

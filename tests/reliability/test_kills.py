@@ -1,15 +1,22 @@
-"""kill -9 and SIGTERM at random moments: whatever comes, the same command goes on to the end of the unbroken run."""
+"""kill -9 and SIGTERM, at random and while a verb tidies up: the same command then ends as the unbroken run did."""
 
 from __future__ import annotations
 
+import functools
+import itertools
+import os
 import random
 import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from verbs import TRIALS, VERBS, Ended, Running, content, differing, run, the_error
 
+_CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate")
 FEW = ("ingest", "generate", "tiles", "train")  # in the plain test suite, once each
 
 
@@ -35,6 +42,42 @@ def test_killed_at_random_it_ends_as_if_it_was_not(verb: str, inputs: Path, tmp_
         _check(folder, ended, whole)
         folder = _new(tmp_path)
     _check(folder, run(arguments, folder), whole)
+
+
+LAST = [(verb, VERBS[verb].last) for verb in VERBS if verb != "tiles"]
+LAST += [("tiles", ".json"), ("study", ".zarr"), ("study", "/result.json")]
+_MOST = 60  # changes; finished blocks go one by one
+
+
+@pytest.mark.parametrize(("verb", "last"), LAST if TRIALS else [("generate", "out.tif"), ("twin", "out.zarr")])
+def test_killed_while_it_tidies_up_it_ends_as_if_it_was_not(
+    verb: str, last: str, inputs: Path, unbroken: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    """Once at each change of the file system after a file or folder of that name is there."""
+    arguments = VERBS[verb].arguments(inputs)
+    for changes in range(_MOST if TRIALS else 4):
+        folder = _new(tmp_path)
+        ended = run(arguments, folder, before=functools.partial(_die_after, last, changes))
+        if ended.code == 0:
+            break
+        assert ended.code == -signal.SIGKILL, ended
+        _check(folder, run(arguments, folder), unbroken(verb))
+    assert changes > 0
+
+
+def _die_after(name: str, changes: int) -> None:
+    """The process dies when, after something got a name that ends so, the file system has changed so often."""
+    left = itertools.count(changes, -1)
+    there = False
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal there
+        if event in _CHANGES:
+            if there and next(left) == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            there = there or (event == "os.rename" and os.fsdecode(arguments[1]).endswith(name))
+
+    sys.addaudithook(hook)
 
 
 def _new(parent: Path) -> Path:

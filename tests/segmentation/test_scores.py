@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from geosynth.segmentation.scores import Confusion, miou_estimate
+from geosynth.segmentation.scores import Confusion, iou, mean_iou, miou_estimate
 
 CLASSES = 4
 
@@ -115,3 +115,18 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
         found = miou_estimate([counts_of(*rng.beta(7, 3, 25))])
         hits += found.low <= truth <= found.high
     assert 0.88 <= hits / 120 <= 0.99
+
+
+def test_classes_that_do_not_occur_are_no_number_without_a_warning() -> None:
+    matrix = np.zeros((3, 3))
+    matrix[0, 0], matrix[1, 0] = 3, 1
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(iou(matrix), [0.75, 0, np.nan])
+        assert np.isnan(mean_iou(np.zeros((2, 3, 3)))).all()
+
+
+def test_counts_as_plain_values_are_whole_numbers() -> None:
+    counts = Confusion(2)
+    counts.matrix[1, 0] += 7
+    assert counts.to_values() == ((0, 0), (7, 0))
+    assert all(type(count) is int for row in counts.to_values() for count in row)

@@ -109,6 +109,28 @@ def test_a_killed_study_goes_on(study_store, operations, tmp_path):
     assert whole.differences == unbroken.differences
 
 
+def test_what_kills_after_the_last_file_of_artifacts_left_goes(study_store, operations, tmp_path):
+    """Locks, checkpoints, and no record of how long they took; a cell's lock though nothing is left to do."""
+    out = tmp_path / "out"
+    do(open_study(study_store, out, DIVERSITY, operations))
+    made = sorted(path for path in out.rglob("*") if path.is_file())
+    for result in out.glob("cells/*/result.json"):
+        result.rename(result.with_name(".result.0a.partial.json"))
+    records = [*out.glob("generators/*.json"), *out.glob("twins/*.json")]
+    for record in records:
+        record.with_suffix(".lock").touch()
+        record.rename(record.with_name(f".{record.stem}.0a.partial.json"))
+    for folder in out.glob("generators/*/"):
+        (folder / "last.ckpt").touch()
+    before = [len(operations.calls(verb)) for verb in ("train", "twin")]
+    do(open_study(study_store, out, DIVERSITY, operations))
+    next(out.glob("cells/*.json")).with_suffix(".lock").touch()
+    do(open_study(study_store, out, DIVERSITY, operations))
+    assert records
+    assert before == [len(operations.calls(verb)) for verb in ("train", "twin")]
+    assert sorted(path for path in out.rglob("*") if path.is_file()) == made
+
+
 def test_an_interrupted_study_leaves_its_table(study_store, operations, tmp_path):
     def stop(done, total):
         if done == 2:

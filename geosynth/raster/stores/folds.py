@@ -242,8 +242,11 @@ def _by_folds(
 def first_fault(error: ValidationError) -> str:
     """What is wrong with a value, and where it stands, in one line."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function", "str", "tuple")))
-    return f"{where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
+    names = [str(part) for part in first["loc"] if not str(part).startswith(("function", "str", "tuple"))]
+    what = first["msg"].removeprefix("Value error, ")
+    if names and what.startswith(f"{names[-1]}: "):  # of a check that is used elsewhere too
+        names.pop()
+    return ": ".join([".".join(names), what] if names else [what])
 
 
 def _listed(source: PatchSource, listed: Mapping[str, str]) -> list[str | None]:

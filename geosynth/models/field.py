@@ -70,11 +70,16 @@ def position_noise(
         dtype: of the maps.
     """
     maps: list[Tensor | None] = []
+    places: dict[int, tuple[Position, Position]] = {}  # of a level, which several maps share
     for stream, (channels, stride) in enumerate(_noise_layout(settings)):
+        if stream in silent:
+            maps.append(None)
+            continue
         dropped = margin - min(margin, settings.margins[stride])
+        if stride not in places:
+            places[stride] = (row + dropped) // stride, (column + dropped) // stride
         size = (height - 2 * dropped) // stride, (width - 2 * dropped) // stride
-        place = (row + dropped) // stride, (column + dropped) // stride
-        maps.append(None if stream in silent else _normal(seed, stream, channels, place, size, device, dtype))
+        maps.append(_normal(seed, stream, channels, places[stride], size, device, dtype))
     return maps
 
 

@@ -42,6 +42,10 @@ class CoarseShares:
         if min(float(self.mean.min()), float(self.deviation.min())) < 0 or float(self.mean.max()) > 1:
             raise DataError("mean shares must lie in 0..1, their deviations not below 0")
 
+    def to(self, device: torch.device | str) -> CoarseShares:
+        """The same on a device, where a loss would else have to copy them at each step."""
+        return CoarseShares(self.mean.to(device), self.deviation.to(device))
+
 
 def estimate_shares(
     coarse: Tensor, fine: Tensor, num_coarse: int, num_fine: int, block_size: int | None = None

@@ -193,9 +193,9 @@ def _train(
 ) -> tuple[nn.Module, str, float]:
     """The trained U-Net, what it started from, and the seconds that training took."""
     coarse = None if settings.coarse is None else coarse_tiles(data, settings.coarse, settings.crop_size)
-    shares = None if coarse is None else coarse.shares
     device = choose_device()
     fabric = open_fabric("bf16" if uses_bfloat16(settings.precision, device) else "fp32", device)
+    shares = None if coarse is None else coarse.shares.to(fabric.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = build_unet(settings.encoder, len(bands.names), data.sources[0].legend.num_classes)

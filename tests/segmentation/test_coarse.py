@@ -7,6 +7,8 @@ import pytest
 import torch
 from segment_stores import TINY, make_segment_store
 
+from geosynth.models.super_resolution import CoarseShares
+from geosynth.segmentation import segment as module
 from geosynth.segmentation.data import coarse_tiles, open_data
 from geosynth.segmentation.segment import segment
 
@@ -71,3 +73,18 @@ def test_shares_are_those_of_the_real_tiles(lit_store):
     assert (image == source.read_image(window)).all()
     assert (tiles.values[mask] == source.read_extra("nlcd", window)).all()
     assert len(tiles) == 5
+
+
+def test_shares_go_to_the_device_once(lit_store, tmp_path, monkeypatch):
+    moved, seen = [], []
+    move, loss = CoarseShares.to, module.super_resolution_loss
+    monkeypatch.setattr(CoarseShares, "to", lambda self, device: moved.append(move(self, device)) or moved[-1])
+    monkeypatch.setattr(
+        module,
+        "super_resolution_loss",
+        lambda probabilities, coarse, shares: seen.append(shares) or loss(probabilities, coarse, shares),
+    )
+    settings = SETTINGS.model_copy(update={"coarse": "nlcd", "real_tiles": 3, "steps": 3})
+    segment(lit_store, tmp_path / "out", settings)
+    assert len(moved) == 1
+    assert [shares is moved[0] for shares in seen] == [True] * 3

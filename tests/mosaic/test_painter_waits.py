@@ -1,0 +1,119 @@
+"""What a GPU replays for a cell, noise and looks included: the same operations for any labels, none that is waited for.
+
+It is told without a GPU, see `operations.py` beside the tests of the networks.
+"""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "models"))
+from label_maps import label_map, randomise
+from operations import Kernel, Record, fake_gpu
+
+from geosynth.checkpoint import GeneratorModel, ModelCard
+from geosynth.config import BandSettings, GenerateSettings, GeneratorSettings
+from geosynth.legend import CHESAPEAKE
+from geosynth.models import field, generator, looks, modulation
+from geosynth.models.generator import SpadeGenerator
+from geosynth.models.looks import Look, style_size
+from geosynth.models.modulation import SpadeModulation
+from geosynth.mosaic import painter as painter_module
+from geosynth.mosaic.blend import BlendPainter
+from geosynth.mosaic.painter import CELL, Painter
+
+SMALL = {"num_classes": 6, "num_bands": 4, "base_width": 4, "max_multiple": 2, "hidden_channels": 4, "depth": "less"}
+TOLD = {"latent_size": 0, "style_lengths": (24,) * 6}
+LINEAR = {"start": "linear", "crop_size": 64, "padding": "zeros", "noise_channels": 0, "stage_noise": False}
+# Settings of the generator, those of the painter, pixels over which the style drifts, and whether it is fixed.
+CASES = {
+    "a look, drawn": (TOLD, Painter, 2048, False),
+    "a look, the same everywhere": (TOLD, Painter, 0, False),
+    "styles, drawn": ({"latent_size": 3}, Painter, 2048, False),
+    "a style, fixed": ({"latent_size": 3}, Painter, 2048, True),
+    "neither": ({"latent_size": 0}, Painter, 2048, False),
+    "blended windows": ({"latent_size": 3, **LINEAR}, BlendPainter, 2048, False),
+}
+
+
+def a_look():
+    size = style_size(4)
+    return Look(torch.zeros(6, size), torch.randn(3, 6, 2, size), torch.ones(6))
+
+
+def painter_of(case, precision):
+    changes, kind, length, fixed = CASES[case]
+    settings = GeneratorSettings(**{**SMALL, **changes})
+    network = SpadeGenerator(settings).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    randomise(network)
+    bands = BandSettings(names=("red", "green", "blue", "nir"))
+    card = ModelCard(settings=settings, legend=CHESAPEAKE, bands=bands, gsd=1.0)
+    model = GeneratorModel(network, card, Path("model"), looks={"here": a_look()} if settings.style_lengths else {})
+    return kind(model, GenerateSettings(precision=precision, overlap=32), length, torch.ones(3) if fixed else None)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_cell_is_the_same_operations_for_any_labels_and_places(case, monkeypatch):
+    """With values, on a processor, in the form that a GPU takes."""
+    monkeypatch.setattr(generator, "check_labels", lambda *arguments: None)  # on a GPU before the labels are uploaded
+    monkeypatch.setattr(looks, "_can_count", lambda places: False)
+    painter = painter_of(case, "fp32")
+    for module in painter.generator.modules():
+        if isinstance(module, SpadeModulation):
+            module.form = "dense"
+    side = 64 if painter.mode == "blend" else 64 + 2 * painter.margin
+    cells = [
+        (torch.zeros((2, side, side), dtype=torch.uint8), torch.tensor([(0, 0), (0, 512)])),
+        (label_map("noise", (2, side, side), 6, holes=True).byte(), torch.tensor([(-1024, 7680), (51200, -512)])),
+    ]
+    with torch.inference_mode():
+        painter._network_pass(*cells[0])  # folds weights, which are kept
+    records, images = [], []
+    for labels, places in cells:
+        with torch.inference_mode(), Record() as record:
+            images.append(painter._network_pass(labels, places)[0])
+        assert not record.waits
+        records.append(record.operations)
+    assert records[0] == records[1]
+    assert images[0].shape == (2, 4, 64, 64)
+    assert not torch.equal(*images)
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("case", CASES)
+def test_a_cell_on_a_gpu_waits_for_nothing(case, kernels, monkeypatch):
+    """Its tensors have no values, so that nothing can ask for one; kernels are launched and compute nothing."""
+    record = Record()
+    if kernels:
+        module = pytest.importorskip("geosynth.models.kernels", exc_type=ImportError)
+        for name in ("_modulate", "_find_places", "_normal", "_hidden_rows"):
+            monkeypatch.setattr(module, name, Kernel(name, record))
+    for module in (modulation, field):
+        monkeypatch.setattr(module, "has_kernels", lambda device: kernels)
+        monkeypatch.setattr(module, "kernel_trials", SimpleNamespace(passed=lambda *arguments: True))
+    monkeypatch.setattr(painter_module, "Replay", lambda function, device: function)
+    painter = painter_of(case, "bf16")
+    painter.device = "cuda"
+    with fake_gpu(painter.generator), torch.inference_mode():
+        if isinstance(painter.style, Look):
+            painter.style = Look(
+                **{name: torch.empty(values.shape) for name, values in painter.style.tensors().items()}
+            )
+        elif painter.style is not None:
+            painter.style = torch.empty(3)
+        side = 64 if painter.mode == "blend" else CELL + 2 * painter.margin
+        inputs = torch.zeros((4, side, side), dtype=torch.uint8), torch.zeros((4, 2), dtype=torch.int64)
+        painter._network_pass(*inputs)
+        record.operations.clear()
+        with record:
+            (image,) = painter._network_pass(*inputs)
+    assert image.shape == (4, 4, *[side - 2 * painter.margin] * 2)
+    assert image.dtype == (torch.float32 if painter.mode == "blend" else torch.uint8)
+    assert not record.waits
+    if kernels:  # a network's 150, and what draws styles or looks on the device
+        draws = {"a look": 250, "styles": 40, "blended windows": 10}
+        assert len(record.launches) <= 150 + draws.get(case.partition(",")[0], 0)

@@ -9,7 +9,7 @@ import torch
 from label_maps import label_map, randomise
 
 from geosynth.models import field, modulation
-from geosynth.models.modulation import SpadeModulation, SpadeNorm
+from geosynth.models.modulation import SpadeModulation, SpadeNorm, upsampled
 from geosynth.models.patterns import LabelPatterns
 from geosynth.models.replay import Replay
 from geosynth.models.trials import KernelTrials
@@ -59,12 +59,13 @@ def test_after_one_that_fails_none_is_used(trials, caplog, kernel, reason):
 @pytest.mark.parametrize("padding", ["replicate", "zeros"])
 @pytest.mark.parametrize("how", ["raises", "wrong", "right"])
 def test_modulation_is_dense_where_the_kernel_does_not_work(trials, caplog, monkeypatch, padding, how):
-    def kernel(self, features, patterns, norm, slope, noise, strength):
+    def kernel(self, features, patterns, norm, slope, noise, strength, told, zoom):
         if how == "raises":
             raises()
         used.append(features.shape)
         layer = next(layer for layer in layers if layer.modulation is self)
-        values = layer._plain("dense", features.clone(), patterns, slope, True, noise, strength)
+        features = features.clone() if zoom is None else upsampled(features, zoom)
+        values = layer._plain("dense", features, patterns, slope, True, noise, strength, told)
         return slightly_wrong(values) if how == "wrong" else values
 
     used = []

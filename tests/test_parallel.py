@@ -18,10 +18,12 @@ from typing import Any
 import dask
 import psutil
 import pytest
+import torch
 from distributed import Client, LocalCluster
 
 from geosynth import cluster
 from geosynth.errors import ClusterError, GridError, RasterError, SettingsError
+from geosynth.models.device import choose_device
 from geosynth.parallel import apart, open_client, stream
 
 
@@ -42,6 +44,21 @@ def where(request: pytest.FixtureRequest) -> Client | None:
 
 def whose(shared: str, key: int) -> tuple[int, str]:
     return os.getpid(), shared
+
+
+def gpu_of(count: int, key: int) -> tuple[int, str]:
+    """The process, and the GPU that it takes where there are so many."""
+    torch.cuda.is_available = lambda: count > 0  # of the worker, whose threads share it
+    torch.cuda.device_count = lambda: count
+    time.sleep(0.05)  # so that all get some
+    return os.getpid(), choose_device()
+
+
+def test_workers_take_turns_at_gpus(client: Client) -> None:
+    for count, expected in ((2, {"cuda:0", "cuda:1"}), (1, {"cuda"}), (0, {"cpu"})):
+        results = set(dict(stream(gpu_of, count, range(24), name="out", client=client)).values())
+        assert len(results) == 2, "each process keeps to its own"
+        assert {device for _, device in results} == expected
 
 
 def test_each_key_is_done_once(where: Client | None) -> None:

@@ -3,16 +3,33 @@
 import pytest
 from studies import AUGMENT, DIVERSITY
 
+from geosynth import checkpoint
+from geosynth.segmentation import segment
 from geosynth.study.run import run_study
+from geosynth.training import train
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What each kind of network asks for, on a machine without a GPU; "auto" takes one where there is one."""
+    asked = set()
+
+    def spy(name):
+        return lambda device="auto": asked.add((name, device)) or "cpu"
+
+    for name, module in {"generator": train, "twin": checkpoint, "segmenter": segment}.items():
+        monkeypatch.setattr(module, "choose_device", spy(name))
+    return asked
 
 
 @pytest.mark.slow
-def test_sweeps_with_real_networks(study_store, tmp_path):
+def test_sweeps_with_real_networks(study_store, tmp_path, asked):
     arms = ("real", "real + synthetic + ordinary", "real + emphasised synthetic + ordinary")
     values = {"seeds": 1, "real_tiles": (2,), "synthetic_tiles": 6, "arms": arms, "emphasise": {"water": 1.1}}
     augment = AUGMENT.model_copy(update=values)
     report = run_study(study_store.path, tmp_path / "out", augment)
     assert not report.missing
+    assert asked == {("generator", "auto"), ("twin", "auto"), ("segmenter", "auto")}
     assert [(row.arm, row.real_tiles, row.synthetic_tiles) for row in report.rows] == [
         ("real", 2, 0),
         ("real + synthetic + ordinary", 2, 6),
@@ -23,8 +40,8 @@ def test_sweeps_with_real_networks(study_store, tmp_path):
     assert all(row.over_places.n == 1 for row in report.rows)
     assert len(list((tmp_path / "out" / "generators").glob("*/model.safetensors"))) == 1
 
-    segment = augment.segment
-    diversity = DIVERSITY.model_copy(update={"seeds": 1, "lambdas": (2.0,), "segment": segment, "tiles": 2})
+    settings = augment.segment
+    diversity = DIVERSITY.model_copy(update={"seeds": 1, "lambdas": (2.0,), "segment": settings, "tiles": 2})
     [row] = run_study(study_store, tmp_path / "out", diversity).rows
     assert row.diversity.value > 0
     assert all(distance.value > 0 for distance in row.frechet.values())

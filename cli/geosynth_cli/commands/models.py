@@ -23,7 +23,7 @@ def _list_presets(wanted: bool) -> None:
     import geosynth
 
     def known(cost: Any) -> str:
-        return "-" if cost is None else f"{cost.memory:.3g} GiB, {1 / cost.seconds_per_step:.2g} steps/s"
+        return "unmeasured" if cost is None else f"{cost.memory:.3g} GiB, {1 / cost.seconds_per_step:.2g} steps/s"
 
     rows = [
         (

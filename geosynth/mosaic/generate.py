@@ -225,7 +225,7 @@ def painter_for(
     geobox: GeoBox, model: GeneratorModel, settings: GenerateSettings, style: Tensor | Look | None = None
 ) -> Painter:
     """The painter of a grid: see `make_painter`."""
-    length = style_length_pixels(settings.style_length, geobox, model.card.settings.start)
+    length = style_length_pixels(settings.style_length, geobox, model.card.settings)
     return make_painter(model, settings, length, style)
 
 

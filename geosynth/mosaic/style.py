@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel
-from geosynth.config import GenerateSettings
+from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import TilePlan, differing_pixel_size, ground_sampling_distance
 from geosynth.legend import Legend
@@ -27,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 _MAX_WINDOWS = 256  # more change the mean little
 _BATCH = 8
 _STYLE_LENGTH = 2048  # metres
+_LOOK_LENGTH = 256  # metres: in the training's scenes tiles of 154 m differ nearly as much side by side as far apart
 
 Files = str | Path | Sequence[str | Path] | None
 Style = Tensor | Look | Files
@@ -101,17 +102,18 @@ def style_digest(style: Tensor | Look | None) -> str | None:
     return hashlib.sha256(b"".join(value.cpu().numpy().tobytes() for value in values)).hexdigest()
 
 
-def style_length_pixels(metres: float | None, geobox: GeoBox, start: str = "convolution") -> int:
+def style_length_pixels(metres: float | None, geobox: GeoBox, network: GeneratorSettings) -> int:
     """Pixels over which the style drifts to another one; 0 for 0, which keeps one style.
 
     Args:
         metres: on the ground; taken as pixels where a pixel has no size in metres (no CRS, or one in degrees). None:
-            2048, or 0 for a linear start, whose windows agree best if all have one style.
+            2048, or 256 for a generator that is told looks, or 0 for one with the linear start, whose windows agree
+            best if all have one style.
         geobox: of the labels.
-        start: of the network.
+        network: that paints.
     """
     if metres is None:
-        metres = 0 if start == "linear" else _STYLE_LENGTH
+        metres = 0 if network.start == "linear" else _LOOK_LENGTH if network.style_lengths else _STYLE_LENGTH
     gsd = ground_sampling_distance(geobox)
     return 0 if metres == 0 else max(1, round(metres if gsd is None else metres / gsd))
 

@@ -201,8 +201,11 @@ def test_the_mode_follows_the_model_unless_said(linear_model: GeneratorModel, ti
     assert make_painter(tiny_model, settings.model_copy(update={"mosaic": "blend"}), 0).mode == "blend"
 
 
-def test_the_linear_start_keeps_one_style_unless_asked() -> None:
+def test_how_far_a_style_reaches_depends_on_the_model_unless_said(
+    linear_model: GeneratorModel, tiny_model: GeneratorModel, told_model: GeneratorModel
+) -> None:
     geobox = GeoBox((10, 10), NORTH_UP, UTM_18N)
-    assert style_length_pixels(None, geobox, "linear") == 0
-    assert style_length_pixels(500, geobox, "linear") == 500
-    assert style_length_pixels(None, geobox, "convolution") > 0
+    linear, latent, told = (model.card.settings for model in (linear_model, tiny_model, told_model))
+    assert style_length_pixels(None, geobox, linear) == 0
+    assert 0 < style_length_pixels(None, geobox, told) < style_length_pixels(None, geobox, latent)
+    assert {style_length_pixels(500, geobox, network) for network in (linear, latent, told)} == {500}

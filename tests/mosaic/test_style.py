@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 import geosynth
 from geosynth.checkpoint import GeneratorModel, load_generator, save_generator
-from geosynth.config import EncoderSettings, GenerateSettings
+from geosynth.config import EncoderSettings, GenerateSettings, GeneratorSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.models.encoder import StyleEncoder
 from geosynth.mosaic.style import style_from_image, style_length_pixels
@@ -55,7 +55,8 @@ def encoded(model: GeneratorModel, *images: np.ndarray) -> np.ndarray:
     ],
 )
 def test_lengths_on_the_ground(transform: Affine, crs: str | None, metres: float, pixels: int) -> None:
-    assert style_length_pixels(metres, GeoBox((9, 9), transform, crs)) == pixels
+    network = GeneratorSettings(num_classes=6, num_bands=4)
+    assert style_length_pixels(metres, GeoBox((9, 9), transform, crs), network) == pixels
 
 
 def test_the_style_is_the_mean_over_whole_windows(model: GeneratorModel, write_raster: Write) -> None:

@@ -73,6 +73,7 @@ def test_ndvi_is_that_of_the_pixels_to_half_a_step() -> None:
     red, nir = rng.integers(0, 256, (2, 50, 50)).astype(np.uint8)
     red[0, :5] = nir[0, :5] = 0  # undefined
     red[1, :5], nir[1, :5] = 0, 9  # exactly 1
+    red[2, :5], nir[2, :5] = 1, 0
     counts = count_ndvi(red, nir, np.zeros_like(red), 1)[0]
     defined = (red.astype(int) + nir) > 0
     ndvi = (nir.astype(float) - red)[defined] / (nir.astype(float) + red)[defined]

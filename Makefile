@@ -28,7 +28,8 @@ mutation: install
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
 
-# Every verb is killed at random moments (100 kills), and goes without disk, folder, memory and open files. Half an hour.
+# Every verb is killed at random moments (100 kills) and while it tidies up, and goes without disk, folder, memory and
+# open files. An hour.
 reliability: install
 	GEOSYNTH_TRIALS=10 $(BIN)/pytest -n logical --maxprocesses 8 tests/reliability
 

@@ -7,6 +7,8 @@ the whole of `generate`, from the label file to the finished COG. Last line: one
 
     mpx_per_s    megapixels of image a second, by (b)
     efficiency   time of (a) over time of (b); 1 means that reading, noise and writing are free
+    share_painting, share_finishing   of (b): while blocks are painted, noise and styles included, and while they are
+                 made one file (overviews, statistics, compression, reading back); the rest is the start and the survey
     efficiency_base   the same for an untrained network of 64 base channels and five doublings; not in a quick run
     halo_cost    time of (a) over that of the same cells without their halo
     seam_score   mean gradient across the cells' and blocks' lines over mean gradient elsewhere, divided by what it is
@@ -92,18 +94,27 @@ def measure_speed(labels: Path, model: GeneratorModel, repetitions: int) -> dict
     settings = GenerateSettings()
     painter, inputs, kept = network_inputs(labels, model, settings)
     inner = [without_margin(one, painter) for one in inputs]
-    bare, narrow, whole = [], [], []
+    bare, narrow, whole, stages = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "image.tif"
         for each, margin in ((inputs, painter.margin), (inner, 0)):  # the first run of each shape is slower
             run_network(painter, each, margin)
         for _ in range(repetitions):
             bare.append(timed(run_network, painter, inputs, painter.margin))
-            whole.append(timed(generate, labels, out, model, settings, overwrite=True))
+            seen: dict[str, list[float]] = {}
+
+            def note(stage: str, done: int, total: int, seen: dict[str, list[float]] = seen) -> None:
+                seen.setdefault(stage, []).append(time.perf_counter())
+
+            whole.append(timed(generate, labels, out, model, settings, overwrite=True, progress=note))
+            painted = seen["painting"][-1]
+            stages.append((painted - seen["painting"][0], seen["finishing"][-1] - painted))
             narrow.append(timed(run_network, painter, inner, 0))
     return {
         "mpx_per_s": round(kept / 1e6 / statistics.median(whole), 4),
         "efficiency": round(statistics.median(b / w for b, w in zip(bare, whole, strict=True)), 3),
+        "share_painting": round(statistics.median(s[0] / w for s, w in zip(stages, whole, strict=True)), 3),
+        "share_finishing": round(statistics.median(s[1] / w for s, w in zip(stages, whole, strict=True)), 3),
         "halo_cost": round(statistics.median(b / n for b, n in zip(bare, narrow, strict=True)), 3),
         "seconds_bare": round(statistics.median(bare), 2),
         "seconds_generate": round(statistics.median(whole), 2),

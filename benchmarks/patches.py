@@ -84,7 +84,7 @@ def main() -> None:
         store = make_scene(folder, 4096 if arguments.quick else 8192, arguments.data / "ohio_naip")
         check_equal(folder, store)
         result = measure(folder, store, rounds=3 if arguments.quick else 9)
-        result |= measure_workers(folder, store, rounds=3)
+        result |= measure_workers(folder, store, rounds=1 if arguments.quick else 3)
     for key, value in result.items():
         print(f"{key:30} {value}")
     line = json.dumps(result)

@@ -29,7 +29,7 @@ mutation: install
 	$(BIN)/mutmut results
 
 # Every verb is killed at random moments (100 kills) and while it tidies up, and goes without disk, folder, memory and
-# open files. An hour.
+# open files. A quarter of an hour.
 reliability: install
 	GEOSYNTH_TRIALS=10 $(BIN)/pytest -n logical --maxprocesses 8 tests/reliability
 

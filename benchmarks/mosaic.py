@@ -43,9 +43,8 @@ from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.grid import Window, absolute_origin
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import STYLE_CELL
-from geosynth.mosaic.generate import generate
+from geosynth.mosaic.generate import generate, painter_for
 from geosynth.mosaic.painter import CELL, Painter, slices_in
-from geosynth.mosaic.style import style_length_pixels
 from geosynth.raster.labels import LabelRaster
 
 
@@ -128,7 +127,8 @@ def measure_seams(labels: Path, model: GeneratorModel) -> dict[str, Any]:
             read(generate(labels, Path(folder) / f"{size}.tif", model, GenerateSettings(block_size=size)))
             for size in (CELL, 640)
         ]
-    source, painter = LabelRaster(labels, model.card.legend), painter_for(labels, model, GenerateSettings())
+    source = LabelRaster(labels, model.card.legend)
+    painter = painter_for(source.geobox, model, GenerateSettings())
     origin = absolute_origin(source.geobox)
     extent = Window(0, 0, *source.geobox.shape)
     one_pass = np.where(source.read(extent)[1], paint_at_once(painter, source, extent, origin), 0)
@@ -142,17 +142,12 @@ def measure_seams(labels: Path, model: GeneratorModel) -> dict[str, Any]:
     }
 
 
-def painter_for(labels: Path, model: GeneratorModel, settings: GenerateSettings) -> Painter:
-    """As `generate` makes it."""
-    geobox = LabelRaster(labels, model.card.legend).geobox
-    return Painter(model, settings, style_length_pixels(settings.style_length, geobox))
-
-
 def network_inputs(
     labels: Path, model: GeneratorModel, settings: GenerateSettings
 ) -> tuple[Painter, list[Inputs], int]:
     """The painter, what the network gets for each cell with data, and the pixels that come out of it all."""
-    source, painter = LabelRaster(labels, model.card.legend), painter_for(labels, model, settings)
+    source = LabelRaster(labels, model.card.legend)
+    painter = painter_for(source.geobox, model, settings)
     origin = absolute_origin(source.geobox)
     extent = Window(0, 0, *source.geobox.shape)
     context = painter.context(extent, origin)

@@ -4,6 +4,8 @@ Every class is also the built-in error that a caller would expect (`ValueError` 
 not know geosynth can still catch it.
 """
 
+import errno
+
 
 class GeosynthError(Exception):
     """Base of all errors that geosynth raises on purpose."""
@@ -48,3 +50,13 @@ class ClusterError(GeosynthError, ConnectionError):
 def one_line(error: BaseException) -> str:
     """What an error of a library says, or the one that caused it, without line breaks."""
     return " ".join(str(error.__cause__ or error).split())
+
+
+def no_more_files(error: BaseException) -> OSError | None:
+    """What an error came from, if that is "too many open files": it says nothing of the file that was to be read."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.EMFILE, errno.ENFILE):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

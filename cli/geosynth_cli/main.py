@@ -153,10 +153,12 @@ def _signals() -> Iterator[Callable[[], set[int]]]:
 
 
 def _line_of(error: Exception) -> str:
-    from geosynth.errors import GeosynthError
+    from geosynth.errors import GeosynthError, no_more_files
 
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return _OUT_OF_MEMORY
+    if shortage := no_more_files(error):
+        error = shortage
     if isinstance(error, GeosynthError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:  # too many open files, a folder that vanished

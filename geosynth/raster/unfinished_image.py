@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geosynth.errors import OutputError
+from geosynth.errors import OutputError, no_more_files
 from geosynth.grid import BlockPlan, Window
 from geosynth.unfinished import UnfinishedWork
 
@@ -64,7 +64,8 @@ class UnfinishedImage(UnfinishedWork):
                 valid = np.unpackbits(stored["valid"], count=shape[0] * shape[1]).astype(bool).reshape(shape)
                 return stored["pixels"].reshape(self.num_bands, *shape), valid
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            path.unlink(missing_ok=True)  # made again by the next run
+            if no_more_files(error) is None:
+                path.unlink(missing_ok=True)  # made again by the next run
             raise OutputError(f"{self.out}: its finished block {index} is damaged; run again to replace it") from error
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:

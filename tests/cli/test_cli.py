@@ -116,9 +116,17 @@ def test_an_unforeseen_error_is_one_line_too(run: Run, monkeypatch: pytest.Monke
     assert len(result.err.splitlines()) == 1
 
 
-def test_what_the_system_refuses_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cited", [None, "parts: not a store"])
+def test_what_the_system_refuses_is_one_line(
+    cited: str | None, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def broken(*_: Any, **__: Any) -> None:
-        raise OSError(24, "Too many open files", "parts")
+        try:
+            raise OSError(24, "Too many open files", "parts")
+        except OSError as error:
+            if cited is None:
+                raise
+            raise geosynth.GeosynthError(cited) from error
 
     monkeypatch.setattr(geosynth, "info", broken)
     result = run("info", tmp_path)

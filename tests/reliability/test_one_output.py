@@ -25,7 +25,6 @@ def _is_at_work(folder: Path) -> bool:
 
 LOCKED = {  # what a verb takes hold of, where that is not the output itself
     "tiles": Path("out/train"),
-    "twin": Path("out.zarr.store.zarr"),
     "study": Path("out/replace"),
 }
 IN_FOLDERS = ("train", "segment", "evaluate", "study")

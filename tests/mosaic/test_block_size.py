@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import psutil
 import pytest
+import torch
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
-from geosynth.mosaic.blend import make_painter
+from geosynth.grid import Window
+from geosynth.models.generator import SpadeBlock
+from geosynth.mosaic import generate
+from geosynth.mosaic.blend import KEPT_BYTES, make_painter
 from geosynth.mosaic.generate import choose_block_size, needed_bytes
+from geosynth.mosaic.painter import CELL, paint_plan, sliver
+from geosynth.raster.read import CACHE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -49,3 +58,42 @@ def test_too_little_memory_is_refused_with_what_is_needed(tiny_model: GeneratorM
 
 def test_without_a_limit_the_block_size_is_that_of_the_settings(tiny_model: GeneratorModel) -> None:
     assert choose_block_size(make_painter(tiny_model, GenerateSettings(block_size=384), 0)) == 384
+
+
+@pytest.mark.parametrize("size", [128, 512])
+@pytest.mark.parametrize("mosaic", ["exact", "blend"])
+def test_what_is_needed_is_that_of_the_largest_block(
+    mosaic: str, size: int, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many copies as were measured, of arrays whose sizes are those that painting it has."""
+    painter = make_painter(tiny_model, GenerateSettings.parse({"mosaic": mosaic, "precision": "fp32"}), 0)
+    least = sliver(size)
+    side = size + 2 * least - 2
+    plan = paint_plan(GeoBox((side, side), Affine.translation(1 - least, least - 1) @ Affine.scale(1, -1), None), size)
+    assert len(plan) == 1, "slivers belong to the block beside them"
+    block = plan[0]
+    painted, seen = painter.blank(block), Window(0, 0, size, size).buffer(least + painter.margin)
+    expected = CACHE_BYTES + generate._WRITING_BYTES + painted.nbytes * generate._PIXEL_COPIES
+    expected += seen.height * seen.width * generate._LABEL_BYTES
+    if mosaic == "blend":
+        expected += painted.size * np.dtype(np.float32).itemsize + KEPT_BYTES
+    on_cpu = needed_bytes(painter, size)
+    monkeypatch.setattr(painter, "device", "cuda")  # whose maps lie in its own memory
+    rest = needed_bytes(painter, size)
+    monkeypatch.undo()
+    assert rest == pytest.approx(expected, rel=0.02)
+
+    if size == 128:
+        maps: list[int] = []
+        hook = torch.nn.modules.module.register_module_forward_hook(
+            lambda module, given, made: (
+                maps.append(given[0].shape[1] * made.shape[-2] * made.shape[-1] * 4)
+                if isinstance(module, SpadeBlock)
+                else None
+            )
+        )
+        cell = CELL if mosaic == "blend" else size + 2 * least
+        around = cell + 2 * painter.margin
+        with hook:
+            painter.run([Window(0, 0, cell, cell)], [np.zeros((around, around), np.uint8)], (0, 0))
+        assert (on_cpu - rest) / generate._NETWORK_COPIES == pytest.approx(max(maps), rel=0.1)

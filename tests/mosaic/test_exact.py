@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings, GeneratorSettings
@@ -18,7 +22,7 @@ from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.models.field import position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
 from geosynth.mosaic.generate import generate
-from geosynth.mosaic.painter import CELL, Painter
+from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
 from geosynth.mosaic.pipeline import ahead, one_behind, paint_blocks
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished_image import UnfinishedImage
@@ -191,6 +195,43 @@ def test_blocks_and_cells_without_data_never_reach_the_network(
     cells = [cell for cell in painter.cells(Window(0, 0, 1300, 1300), origin) if cell.intersection(wanted)]
     assert sorted(seen) == sorted(2 * cells)
     assert len(cells) <= 4
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    window=st.builds(Window, st.integers(0, 3000), st.integers(0, 3000), st.integers(1, 1500), st.integers(1, 1500)),
+    origin=st.tuples(st.integers(-5000, 5000), st.integers(-5000, 5000)),
+    on_cpu=st.booleans(),
+)
+def test_cells_are_cut_along_the_lattice(
+    window: Window, origin: tuple[int, int], on_cpu: bool, tiny_model: GeneratorModel
+) -> None:
+    """Of absolute multiples of a cell; on a CPU no wider than the window but for the stride, and none a sliver."""
+    painter = Painter(tiny_model, GenerateSettings(), style_length=0)
+    painter.on_cpu = on_cpu
+    step, least = (painter.network.stride, sliver(CELL)) if on_cpu else (CELL, 0)
+    cells = painter.cells(window, origin)
+    rows = sorted({(cell.row, cell.bottom) for cell in cells})
+    columns = sorted({(cell.column, cell.right) for cell in cells})
+    assert [(cell.row, cell.bottom, cell.column, cell.right) for cell in cells] == [
+        (*row, *column) for row in rows for column in columns
+    ]
+    ends = ((window.row, window.bottom, origin[0]), (window.column, window.right, origin[1]))
+    for spans, (first, end, offset) in zip((rows, columns), ends, strict=True):
+        lines = [line - offset for line in range(-12 * CELL, 20 * CELL, CELL)]
+        inside = [line for line in lines if first + max(least, 1) <= line <= end - max(least, 1)]
+        outer = ((first + offset) // step * step - offset, -(-(end + offset) // step) * step - offset)
+        assert spans == list(itertools.pairwise([outer[0], *inside, outer[1]]))
+
+
+def test_blocks_have_no_slivers() -> None:
+    """What is left at an edge of a raster is painted with the block beside it, where there is one."""
+    for beyond in (1, 95, 96, 200):
+        grid = GeoBox((512 + beyond, 1024), Affine.scale(1, -1), None)
+        plan = paint_plan(grid, 512)
+        expected = [512, beyond] if beyond >= 96 else [512 + beyond]
+        assert [height for _, height in plan.rows] == expected
+        assert [width for _, width in plan.columns] == [512, 512]
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("fp32", False), ("bf16", True)])

@@ -25,9 +25,10 @@ from disks import disk
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError
-from geosynth.mosaic.generate import paint_image
+from geosynth.mosaic.generate import paint_image, painter_for, painting_job
 from geosynth.mosaic.pipeline import paint_blocks
 from geosynth.raster.label_files import open_labels
+from geosynth.raster.labels import LabelRaster
 from kills import killed
 from rasters import draw_labels
 
@@ -140,6 +141,37 @@ def test_what_was_painted_for_another_job_is_thrown_away_and_that_is_said(
     assert [line for line in caplog.messages if f"other {name} is thrown away; starting afresh" in line]
     fresh = paint(changed_labels, tmp_path / "fresh.tif", tiny_model, settings)
     assert out.read_bytes() == fresh.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"block_size": 256}, "block_size"),
+        ({"mosaic": "blend"}, "mosaic"),
+        ({"style_length": 7}, "style_length"),
+        ({"precision": "bf16"}, "precision"),
+        ({"look": "bright"}, "style"),
+        ({"look": "dim"}, None),  # the model's default
+        ({"precision": "fp32", "style_length": 256}, None),  # as they are by themselves
+        ({"compress": "lzw", "max_memory": "64GB", "unknown": "nodata", "preview": True, "stac": True}, None),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_job_is_told_by_what_decides_its_bytes(
+    change: dict[str, Any], told: str | None, labels: Path, told_model: GeneratorModel
+) -> None:
+    source = LabelRaster(labels, told_model.card.legend)
+    survey = source.survey()
+
+    def job(**changes: Any) -> dict[str, Any]:
+        settings = GenerateSettings.changed(SETTINGS, {"precision": "fp32", **changes})
+        painter = painter_for(source.geobox, told_model, settings)
+        return painting_job(painter, source, survey, settings.block_size)
+
+    before, after = job(), job(**change)
+    assert json.loads(json.dumps(after)) == after, "as it is kept"
+    assert {name for name in before | after if before.get(name) != after.get(name)} == ({told} if told else set())
 
 
 def test_compression_may_change_between_runs(labels: Path, tmp_path: Path, tiny_model: GeneratorModel) -> None:

@@ -231,3 +231,26 @@ def test_equal_work_has_equal_names(tiny_model: GeneratorModel) -> None:
     first, again, other = (geosynth.generate(labels, model=tiny_model, seed=seed) for seed in (1, 1, 2))
     assert first.data.name == again.data.name != other.data.name
     assert first.valid.data.name == other.valid.data.name
+
+
+@pytest.mark.parametrize("what", ["legend", "nodata", "unknown", "block_size"])
+def test_other_work_has_other_names(what: str, tiny_model: GeneratorModel) -> None:
+    """Or dask takes one for the other, where both are computed together."""
+    codes = da.from_array(draw_labels(100, 90), chunks=64, name="codes")
+    labels = on_grid(codes)
+    swapped = [
+        {"code": 7 - entry.code, "name": entry.name, "colour": entry.colour} for entry in tiny_model.card.legend.classes
+    ]
+    change = {
+        "legend": {"legend": geosynth.Legend.from_values({"name": "chesapeake", "classes": swapped})},
+        "nodata": {},
+        "unknown": {"unknown": "nodata"},
+        "block_size": {"block_size": 256},
+    }[what]
+    other = labels.rio.write_nodata(3) if what == "nodata" else labels
+    images = [
+        geosynth.generate(labels, model=tiny_model, seed=1),
+        geosynth.generate(other, model=tiny_model, seed=1, **change),
+    ]
+    assert len({image.data.name for image in images}) == 2
+    assert len({image.valid.data.name for image in images}) == 2

@@ -20,6 +20,7 @@ from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GridError, OutputError, SettingsError
 from geosynth.grid import Window, absolute_origin
+from geosynth.mosaic import looks
 from geosynth.mosaic.looks import look_from_images
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.portable import PortablePainter
@@ -127,6 +128,27 @@ def test_pixels_without_data_do_not_count(write_raster: Write, told_model: Gener
     assert spread.max() < 6
 
 
+def test_large_images_are_sampled_evenly(
+    write_raster: Write, told_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles 0, 3 and 6 of seven: what the others show does not matter, and what those show does."""
+    monkeypatch.setattr(looks, "_TILE", 64)
+    monkeypatch.setattr(looks, "_MAX_TILES", 3)
+    codes = draw_labels(64, 7 * 64)
+    image, labels = coloured(codes), write_raster(codes)
+
+    def found(*spoilt: int) -> np.ndarray:
+        shown = image.copy()
+        for tile in spoilt:
+            shown[:, :, 64 * tile : 64 * (tile + 1)] = 255
+        return levels(told_model, [write_raster(shown, f"like{spoilt}.tif")], [labels])
+
+    whole = found()
+    np.testing.assert_array_equal(found(1, 2, 4, 5), whole)
+    for tile in (0, 3, 6):
+        assert (found(tile) != whole).any()
+
+
 def test_classes_that_the_image_lacks_go_with_the_others(write_raster: Write, told_model: GeneratorModel) -> None:
     codes = np.full((160, 160), 3, np.uint8)
     codes[:80] = 2
@@ -172,6 +194,24 @@ def test_from_an_image_by_the_command_line(
     with rasterio.open(outs[1]) as image:
         assert "GEOSYNTH_LOOK" not in image.tags()
         assert "GEOSYNTH_STYLE_SHA256" in image.tags()
+
+
+def test_a_look_is_kept_as_it_was_measured(write_raster: Write, tmp_path: Path, told_model: GeneratorModel) -> None:
+    """With labels, by a legend of their own, as without; of one image or of several."""
+    codes = draw_labels(128, 128)
+    image, other = (write_raster(coloured(codes, gain), f"{gain}.tif") for gain in (1.0, 0.5))
+    own = geosynth.Legend.from_values(
+        {"name": "tens", "classes": [{"code": 10 * c.code, "name": c.name} for c in told_model.card.legend.classes]}
+    )
+    labels = write_raster(codes * 10)
+    for number, (images, given) in enumerate(((image, labels), ([image, other], [labels, labels]), (other, None))):
+        out = tmp_path / f"{number}.safetensors"
+        geosynth.add_look("mine", images, out, told_model.path, labels=given, legend=own)
+        kept = load_generator(out).look("mine")
+        listed = [images] if isinstance(images, Path) else images
+        expected = look_from_images(listed, [labels] * len(listed) if given else [], told_model, own)
+        assert kept is not None
+        assert all(torch.equal(kept.tensors()[name], values) for name, values in expected.tensors().items())
 
 
 def test_what_does_not_go_together_is_refused(

@@ -18,7 +18,8 @@ from geosynth.checkpoint import GeneratorModel, load_generator, save_generator
 from geosynth.config import EncoderSettings, GenerateSettings, GeneratorSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.models.encoder import StyleEncoder
-from geosynth.mosaic.style import style_from_image, style_length_pixels
+from geosynth.models.looks import Look
+from geosynth.mosaic.style import packed, style_digest, style_from_image, style_length_pixels, unpacked
 from rasters import draw_labels, random_image
 
 Write = Callable[..., Path]
@@ -57,6 +58,28 @@ def encoded(model: GeneratorModel, *images: np.ndarray) -> np.ndarray:
 def test_lengths_on_the_ground(transform: Affine, crs: str | None, metres: float, pixels: int) -> None:
     network = GeneratorSettings(num_classes=6, num_bands=4)
     assert style_length_pixels(metres, GeoBox((9, 9), transform, crs), network) == pixels
+
+
+def test_a_style_drifts_as_far_as_its_network_can(linear_model: GeneratorModel, told_model: GeneratorModel) -> None:
+    """By itself: not within one window of a linear start; a look's less far than a whole image's."""
+    grid = GeoBox((9, 9), Affine.scale(0.5, -0.5), "EPSG:26917")
+    kinds = (linear_model.card.settings, told_model.card.settings, GeneratorSettings(num_classes=6, num_bands=4))
+    assert [style_length_pixels(None, grid, kind) for kind in kinds] == [0, 512, 4096]
+
+
+def test_a_style_travels_whole_and_has_a_name_of_its_own(told_model: GeneratorModel) -> None:
+    latent, look = torch.tensor([0.5, -1.0, 2.0]), told_model.look("bright")
+    assert look is not None
+    back = unpacked(packed(latent))
+    assert isinstance(back, torch.Tensor)
+    assert torch.equal(back, latent)
+    again = unpacked(packed(look))
+    assert isinstance(again, Look)
+    assert all(torch.equal(again.tensors()[name], values) for name, values in look.tensors().items())
+    assert unpacked(packed(None)) is None
+    assert len({style_digest(style) for style in (None, latent, latent + 1, look, told_model.look("dim"))}) == 5
+    assert style_digest(back) == style_digest(latent)
+    assert style_digest(again) == style_digest(look)
 
 
 def test_the_style_is_the_mean_over_whole_windows(model: GeneratorModel, write_raster: Write) -> None:

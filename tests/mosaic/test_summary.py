@@ -114,6 +114,29 @@ def test_realisations_are_read_window_by_window_one_after_the_other(tmp_path: Pa
         np.testing.assert_allclose(summary.read(), moments_of(stack, ndvi=False), atol=1e-4)
 
 
+def test_data_are_where_the_first_has_data(tmp_path: Path) -> None:
+    """And a tile where it has none stays empty."""
+    stack, valid = random_image(0, 520, 40, 8).reshape(2, 4, 520, 40), np.ones((2, 520, 40), bool)
+    valid[0, :30], valid[0, 512:], valid[1, 100:] = False, False, False
+    steps: list[tuple[int, int]] = []
+
+    def reader(number: int):  # type: ignore[no-untyped-def]
+        return lambda window: (stack[number][:, *window.slices], valid[number][window.slices])
+
+    out = write_summary(
+        tmp_path / "a.tif",
+        GeoBox((520, 40), NORTH_UP, "EPSG:32618"),
+        BANDS,
+        [reader(0), reader(1)],
+        {"SYNTHETIC": "yes"},
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    with rasterio.open(out) as summary:
+        np.testing.assert_array_equal(summary.dataset_mask() > 0, valid[0])
+        np.testing.assert_allclose(summary.read()[:, valid[0]], moments_of(stack)[:, valid[0]], atol=1e-4)
+    assert steps == [(1, 2), (2, 2)]
+
+
 def test_one_image_has_no_spread(tmp_path: Path, tiny_model: GeneratorModel) -> None:
     with pytest.raises(SettingsError, match="a summary is of several realisations"):
         geosynth.generate_many(tmp_path / "labels.tif", tmp_path / "image.tif", tiny_model, summary=True)

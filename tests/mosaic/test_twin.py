@@ -17,11 +17,12 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.errors import DataError, OutputError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
+from geosynth.mosaic import twin as twin_module
 from geosynth.raster.stores.recombined import recombine
 from geosynth.raster.stores.store import Store, create_group, open_stores
 from geosynth.raster.stores.tiles import TileView
 from geosynth.raster.unfinished_image import UnfinishedImage
-from rasters import UTM_18N, pixels_of
+from rasters import UTM_18N, pixels_of, random_image
 from scene_stores import make_scene_store
 
 PLACES = {"a.tif": Window(0, 0, 150, 128), "b.tif": Window(0, 128, 150, 128), "c.tif": Window(200, 300, 64, 200)}
@@ -225,6 +226,45 @@ def test_pixels_that_a_judge_doubts_have_no_data(
     three = make_scene_store(tmp_path / "three.zarr", PLACES, band_names=("red", "green", "blue"))
     with pytest.raises(DataError, match=r"its bands .* are not those of the judge"):
         geosynth.twin(three, tmp_path / "out.zarr", tiny_model, judge=judge)
+
+
+class DoubtsByPlace:
+    """Each pixel of a square by its place in what is shown."""
+
+    card = None
+    sha256 = ""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def agreement(self, image: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        self.seen.append((labels.shape[-2], labels.shape[-1]))
+        return ((image[:, 0] + 2 * labels.astype(int)) % 3 / 2).astype(np.float32)
+
+
+def test_what_a_judge_says_does_not_depend_on_the_windows_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(twin_module, "_JUDGED", 40)
+    monkeypatch.setattr(twin_module, "_MARGIN", 7)
+    image = random_image(0, *store.geobox.shape)
+    has_data = image[1] % 5 > 0
+
+    def paint(window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        return image[:, *window.slices].copy(), has_data[window.slices].copy()
+
+    judge, nothing = DoubtsByPlace(), store.legend.num_classes
+    read = twin_module._judged(paint, store, judge, 0.5)
+    whole = Window(0, 0, *store.geobox.shape)
+    labels = np.where(has_data, store.read_labels(whole), nothing)
+    expected = has_data & ((image[0] + 2 * labels.astype(int)) % 3 >= 1)
+    for window in (whole, Window(33, 61, 50, 97), Window(120, 200, 31, 40), Window(210, 310, 20, 60)):
+        pixels, valid = read(window)
+        np.testing.assert_array_equal(pixels, image[:, *window.slices])
+        np.testing.assert_array_equal(valid, expected[window.slices])
+    assert max(judge.seen) == (40 + 2 * 7, 40 + 2 * 7)
+    judge.seen.clear()
+    has_data[:] = False
+    assert not read(whole)[1].any()
+    assert not judge.seen, "nothing to ask about"
 
 
 def test_at_the_command_line(store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from geosynth.models.field import position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
-from geosynth.mosaic.pipeline import ahead, one_behind, paint_blocks
+from geosynth.mosaic.pipeline import ahead, one_behind, paint_blocks, paint_missing
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished_image import UnfinishedImage
 from rasters import NORTH_UP, draw_labels, pixels_of
@@ -262,6 +264,21 @@ def test_items_made_ahead_keep_their_order_and_their_errors(threads: int) -> Non
         found.extend(ahead(double, range(7), threads))
     assert list(ahead(double, range(4), threads)) == [0, 2, 4, 6]
     assert list(ahead(double, [], threads)) == []
+
+
+def test_finished_blocks_are_left_alone_and_count_as_done() -> None:
+    told: list[tuple[str, int, int]] = []
+    asked: list[int] = []
+
+    def executor(painter: Any, source: Any, image: Any, todo: Iterable[int]) -> Iterator[int]:
+        asked.extend(todo)
+        yield from asked
+
+    image: Any = SimpleNamespace(finished_blocks=lambda: {1, 3, 9})
+    blocks: Any = (None, None, image, [0, 1, 2, 3, 4])
+    paint_missing(*blocks, executor, lambda *step: told.append(step))
+    assert asked == [0, 2, 4]
+    assert told == [("painting", done, 5) for done in (2, 3, 4, 5)]
 
 
 def test_one_behind_gives_an_item_when_the_next_is_made() -> None:

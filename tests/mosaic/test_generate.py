@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,11 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GeosynthError, LegendError, OutputError, RasterError
 from geosynth.models.device import keep_freed_memory
+from geosynth.models.looks import Look
+from geosynth.mosaic.generate import painter_for, provenance
 from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.style import style_digest
+from geosynth.raster.labels import LabelRaster
 from rasters import NORTH_UP, draw_labels
 
 Write = Callable[..., Path]
@@ -112,6 +118,45 @@ def test_the_file_is_a_cog_that_says_what_it_is(
     assert tags["GEOSYNTH_LABELS"] == labels.name
     assert tags["GEOSYNTH_VERSION"] == geosynth.__version__
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tif", "labels.tif"]
+
+
+def test_tags_are_those_that_readers_know(write_raster: Write, told_model: GeneratorModel) -> None:
+    """Their names are part of what is written: other tools read them."""
+    codes = draw_labels(40, 50)
+    codes[:10] = 15
+    source = LabelRaster(write_raster(codes, "cover.tif", nodata=15), told_model.card.legend)
+    survey = source.survey()
+    trainings = [{"training": {"perceptual_weight": 1, "perceptual_source": name}} for name in ("vgg", "other")]
+    model = replace(told_model, card=told_model.card.model_copy(update={"provenance": {"average_of": trainings}}))
+
+    def tags(style: Look | None = None, **changes: Any) -> dict[str, str]:
+        settings = GenerateSettings.changed(FP32, {"seed": 5, "style_length": 30, **changes})
+        return provenance(painter_for(source.geobox, model, settings, style), source.name, source.legend, survey)
+
+    own = {
+        "SYNTHETIC": "yes",
+        "TIFFTAG_SOFTWARE": f"geosynth {geosynth.__version__}",
+        "GEOSYNTH_VERSION": geosynth.__version__,
+        "GEOSYNTH_MODEL": "told.safetensors",
+        "GEOSYNTH_MODEL_SHA256": told_model.sha256,
+        "GEOSYNTH_SEED": "5",
+        "GEOSYNTH_STYLE_LENGTH": "30",
+        "GEOSYNTH_PRECISION": "fp32",
+        "GEOSYNTH_MOSAIC": "exact",
+        "GEOSYNTH_LABELS": "cover.tif",
+        "GEOSYNTH_LEGEND": "chesapeake",
+        "GEOSYNTH_LOSS_NETWORKS": "other,vgg",
+        "GEOSYNTH_LABELS_DIGEST": survey.digest,
+    }
+    found = tags(look="bright")
+    assert "not an observation" in found.pop("IMAGEDESCRIPTION")
+    pixels = json.loads(found.pop("GEOSYNTH_CLASS_PIXELS"))
+    assert pixels == {entry.name: int((codes == entry.code).sum()) for entry in told_model.card.legend.classes}
+    assert found == {**own, "GEOSYNTH_LOOK": "bright"}
+    look = told_model.look("dim")
+    chosen = tags(look)
+    assert chosen.keys() - own.keys() - {"IMAGEDESCRIPTION", "GEOSYNTH_CLASS_PIXELS"} == {"GEOSYNTH_STYLE_SHA256"}
+    assert chosen["GEOSYNTH_STYLE_SHA256"] == style_digest(look)
 
 
 def test_without_nodata_there_is_no_mask(write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:

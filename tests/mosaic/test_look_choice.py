@@ -212,6 +212,10 @@ def test_a_look_is_kept_as_it_was_measured(write_raster: Write, tmp_path: Path, 
         expected = look_from_images(listed, [labels] * len(listed) if given else [], told_model, own)
         assert kept is not None
         assert all(torch.equal(kept.tensors()[name], values) for name, values in expected.tensors().items())
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        geosynth.add_look("mine", other, out, told_model.path)
+    assert out.read_bytes() == before
 
 
 def test_what_does_not_go_together_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError, SettingsError
 from geosynth.grid import Window
 from geosynth.mosaic import batch
-from geosynth.mosaic.summary import Moments, write_summary
+from geosynth.mosaic.summary import Moments, summary_tags, write_summary
 from rasters import NORTH_UP, UTM_18N, draw_labels, random_image, write_raster
 
 FP32 = GenerateSettings(precision="fp32", block_size=128)
@@ -135,6 +136,13 @@ def test_data_are_where_the_first_has_data(tmp_path: Path) -> None:
         np.testing.assert_array_equal(summary.dataset_mask() > 0, valid[0])
         np.testing.assert_allclose(summary.read()[:, valid[0]], moments_of(stack)[:, valid[0]], atol=1e-4)
     assert steps == [(1, 2), (2, 2)]
+
+
+def test_a_summary_says_what_it_is_made_of() -> None:
+    tags = summary_tags({"GEOSYNTH_SEED": "5", "IMAGEDESCRIPTION": "one"}, [5, 2**63 - 1])
+    assert json.loads(tags["GEOSYNTH_SAMPLE_SEEDS"]) == [5, 2**63 - 1]
+    assert tags["GEOSYNTH_SEED"] == "5"
+    assert "not an observation" in tags["IMAGEDESCRIPTION"]
 
 
 def test_one_image_has_no_spread(tmp_path: Path, tiny_model: GeneratorModel) -> None:

@@ -226,6 +226,20 @@ def test_cells_are_cut_along_the_lattice(
         assert spans == list(itertools.pairwise([outer[0], *inside, outer[1]]))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+def test_integers_are_rounded_and_clipped(dtype: str) -> None:
+    """And do not wrap around."""
+    limits = np.iinfo(dtype)
+    values = np.array([limits.min - 3, limits.min, limits.max, limits.max + 3, 7.4, 7.6], np.float32)
+    bands = SimpleNamespace(dtype=dtype)
+    painter: Any = SimpleNamespace(model=SimpleNamespace(card=SimpleNamespace(bands=bands)))
+    found = Painter.as_pixels(painter, torch.from_numpy(values)).numpy()
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, [limits.min, limits.min, limits.max, limits.max, 7, 8])
+    bands.dtype = "float32"
+    np.testing.assert_array_equal(Painter.as_pixels(painter, torch.from_numpy(values)).numpy(), values)
+
+
 def test_blocks_have_no_slivers() -> None:
     """What is left at an edge of a raster is painted with the block beside it, where there is one."""
     for beyond in (1, 95, 96, 200):

@@ -25,6 +25,7 @@ from disks import disk
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError
+from geosynth.legend import Legend
 from geosynth.mosaic.generate import paint_image, painter_for, painting_job
 from geosynth.mosaic.pipeline import paint_blocks
 from geosynth.raster.label_files import open_labels
@@ -172,6 +173,28 @@ def test_a_job_is_told_by_what_decides_its_bytes(
     before, after = job(), job(**change)
     assert json.loads(json.dumps(after)) == after, "as it is kept"
     assert {name for name in before | after if before.get(name) != after.get(name)} == ({told} if told else set())
+
+
+def test_a_job_is_of_its_labels_legend_and_version(
+    labels: Path, write_raster: Write, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def job(raster: Path, legend: Legend = tiny_model.card.legend) -> dict[str, Any]:
+        source = LabelRaster(raster, legend)
+        painter = painter_for(source.geobox, tiny_model, SETTINGS)
+        return painting_job(painter, source, source.survey(), SETTINGS.block_size)
+
+    def differing(one: dict[str, Any]) -> set[str]:
+        return {name for name in before | one if before.get(name) != one.get(name)}
+
+    before = job(labels)
+    codes = draw_labels(330, 410)
+    assert differing(job(write_raster(codes, "other.tif", nodata=15))) == {"labels"}
+    classes = [{"code": entry.code, "name": entry.name} for entry in tiny_model.card.legend.classes]
+    classes[0]["also"] = [77]
+    more = Legend.from_values({"name": "chesapeake", "classes": classes}).translation_to(tiny_model.card.legend)
+    assert differing(job(labels, more)) == {"legend"}
+    monkeypatch.setattr("geosynth.mosaic.generate.__version__", "0.0.0")
+    assert differing(job(labels)) == {"version"}
 
 
 def test_compression_may_change_between_runs(labels: Path, tmp_path: Path, tiny_model: GeneratorModel) -> None:

@@ -233,7 +233,7 @@ def test_equal_work_has_equal_names(tiny_model: GeneratorModel) -> None:
     assert first.valid.data.name == other.valid.data.name
 
 
-@pytest.mark.parametrize("what", ["legend", "nodata", "unknown", "block_size"])
+@pytest.mark.parametrize("what", ["codes", "legend", "nodata", "unknown", "block_size"])
 def test_other_work_has_other_names(what: str, tiny_model: GeneratorModel) -> None:
     """Or dask takes one for the other, where both are computed together."""
     codes = da.from_array(draw_labels(100, 90), chunks=64, name="codes")
@@ -244,10 +244,12 @@ def test_other_work_has_other_names(what: str, tiny_model: GeneratorModel) -> No
     change = {
         "legend": {"legend": geosynth.Legend.from_values({"name": "chesapeake", "classes": swapped})},
         "nodata": {},
+        "codes": {},
         "unknown": {"unknown": "nodata"},
         "block_size": {"block_size": 256},
     }[what]
-    other = labels.rio.write_nodata(3) if what == "nodata" else labels
+    other = on_grid(da.from_array(draw_labels(100, 90, 1), chunks=64)) if what == "codes" else labels
+    other = labels.rio.write_nodata(3) if what == "nodata" else other
     images = [
         geosynth.generate(labels, model=tiny_model, seed=1),
         geosynth.generate(other, model=tiny_model, seed=1, **change),

@@ -25,6 +25,7 @@ from geosynth.mosaic.looks import look_from_images
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.labels import LabelRaster
+from geosynth.raster.read import open_raster
 from rasters import NORTH_UP, draw_labels, pixels_of
 
 Write = Callable[..., Path]
@@ -126,6 +127,29 @@ def test_pixels_without_data_do_not_count(write_raster: Write, told_model: Gener
     np.testing.assert_allclose(levels(told_model, [path], [labels])[:5], COLOURS, atol=2)
     spread = look_from_images([path], [labels], told_model).mean[:5, 4:8].exp() * 127.5
     assert spread.max() < 6
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_pixels_near_what_has_no_data_have_no_class(
+    labelled: bool, write_raster: Write, told_model: GeneratorModel
+) -> None:
+    """Within four pixels, whose detail sees it; and tiles are filled up to whole cells of styles by none."""
+    codes = draw_labels(101, 70)
+    image = coloured(codes)
+    image[:, 30:33, 20] = 0
+    image[:, 60, 66:] = 0
+    codes[90, 40] = 15
+    path, labels = write_raster(image, "like.tif", nodata=0), write_raster(codes, nodata=15)
+    own = LabelRaster(labels, told_model.card.legend) if labelled else None
+    valid = (image > 0).all(0) & ((codes != 15) | (not labelled))
+    ((pixels, indices),) = looks._tiles(open_raster(path), own)
+    assert indices.shape == pixels.shape[1:] == (104, 72)
+    np.testing.assert_array_equal(pixels[:, :101, :70], image)
+    known = np.zeros(indices.shape, bool)
+    for row, column in np.ndindex(valid.shape):
+        known[row, column] = valid[max(row - 4, 0) : row + 5, max(column - 4, 0) : column + 5].all()
+    expected = np.pad(codes - 1 if labelled else np.zeros_like(codes), ((0, 3), (0, 2)))
+    np.testing.assert_array_equal(indices, np.where(known, expected, 6 if labelled else 1))
 
 
 def test_large_images_are_sampled_evenly(

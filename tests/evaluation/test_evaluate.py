@@ -54,7 +54,11 @@ def test_classes_are_those_of_the_pixels(scene: dict[str, Any], legend: Legend) 
             real, synthetic = (np.sort(scene[name][number][inside].astype(float)) for name in ("real", "synthetic"))
             assert band.quantity == RGBN[number]
             assert band.real_mean == pytest.approx(real.mean())
+            assert band.synthetic_mean == pytest.approx(synthetic.mean())
+            assert band.real_std == pytest.approx(real.std())
             assert band.synthetic_std == pytest.approx(synthetic.std())
+            for values, found in ((real, band.real_quantiles), (synthetic, band.synthetic_quantiles)):
+                assert list(found) == np.quantile(values, [0.05, 0.5, 0.95], method="inverted_cdf").tolist()
             assert band.wasserstein.value == pytest.approx(np.abs(real - synthetic).mean())
             assert band.variance_ratio.value == pytest.approx(synthetic.var() / real.var())
             assert band.wasserstein.low is not None

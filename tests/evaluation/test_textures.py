@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
+from geosynth.estimate import draw_places, estimate_from_draws
+from geosynth.evaluation.distances import frechet, gaussian
 from geosynth.evaluation.textures import (
     NUM_RINGS,
     RingPower,
     Seams,
+    Textures,
     band_statistics,
     feature_scale,
     first_half,
     num_features,
 )
-from geosynth.evaluation.tiles import Block, Chunk
+from geosynth.evaluation.tiles import Block, Chunk, Tile
 from geosynth.grid import Window
 
 
@@ -165,3 +171,57 @@ def test_a_step_at_block_lines_is_found_and_nothing_else() -> None:
     assert score(tiled, 15) < 2
     assert np.isnan(score(image, 64))
     assert np.isnan(score(np.full((1, 64, 64), 5), 16))
+
+
+def seen_by_textures(num_tiles: int) -> tuple[Textures, np.ndarray, np.ndarray]:
+    """Of one band, two tiles a place, and their features, real and synthetic (2, tiles, 5)."""
+    rng = np.random.default_rng(0)
+    tiles = []
+    for number in range(num_tiles):
+        contrast = 20 + 80 * rng.random()
+        real = rng.normal(120, contrast, (1, 32, 32)).clip(0, 255).astype(np.uint8)
+        synthetic = (real // 2 + rng.integers(0, 90, real.shape)).astype(np.uint8)
+        window = Window(number % 3 * 32, number * 32, 32, 32)
+        tiles.append(Tile(number, window, number // 2, Block(real, synthetic, np.zeros((32, 32), np.uint8))))
+    pair: Any = SimpleNamespace(tile_size=32, bands=("pan",), num_places=num_tiles // 2)
+    textures = Textures(pair)
+    textures.add(tiles[:7])
+    textures.add(tiles[7:])
+    images = [[tile.block.real for tile in tiles], [tile.block.synthetic for tile in tiles]]
+    features = np.array([[band_statistics(image) for image in of] for of in images])
+    power = np.array([np.sum([RingPower(32)(image) for image in of], axis=0) for of in images])
+    return textures, features, power
+
+
+def test_the_frechet_distance_is_that_of_repeated_tiles() -> None:
+    """A draw of places is the same tiles, each as often as its place was drawn; halves are each other's measure."""
+    textures, features, _ = seen_by_textures(24)
+    found = textures.frechet(seed=3)
+    real, synthetic = features / feature_scale(features[0], 1)
+
+    def distance(one: np.ndarray, other: np.ndarray) -> float:
+        return frechet(gaussian(one), gaussian(other))
+
+    half = np.arange(24) < 12  # columns grow with the tiles
+    assert found.halves_real == pytest.approx(distance(real[half], real[~half]))
+    across = (distance(real[half], synthetic[~half]) + distance(real[~half], synthetic[half])) / 2
+    assert found.halves_across == pytest.approx(across)
+    draws = []
+    for weights in draw_places(12, 3):
+        again = np.repeat(np.arange(24), np.repeat(weights, 2).astype(int))
+        draws.append(distance(real[again], synthetic[again]))
+    expected = estimate_from_draws(draws, 12, least=0.0)
+    assert found.distance.value == pytest.approx(expected.value)
+    assert (found.distance.low, found.distance.high) == pytest.approx((expected.low, expected.high))
+    assert (found.num_features, found.num_tiles, found.min_tiles) == (5, 24, 20)
+    assert seen_by_textures(20)[0].frechet(0).distance.value is not None
+    assert seen_by_textures(18)[0].frechet(0).distance.value is None
+
+
+def test_the_spectrum_is_the_ratio_of_all_tiles_powers() -> None:
+    textures, _, (real, synthetic) = seen_by_textures(8)
+    found = textures.spectrum()
+    np.testing.assert_allclose(found.ratio["pan"], (synthetic / real)[0])
+    assert found.fine_detail == pytest.approx(synthetic[:, 8:].sum() / real[:, 8:].sum())
+    np.testing.assert_allclose(found.frequencies, (np.arange(16) + 0.5) / 32)
+    assert (found.num_tiles, found.reason) == (8, None)

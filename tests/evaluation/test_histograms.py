@@ -10,6 +10,8 @@ from geosynth.evaluation.pixels import (
     DN_VALUES,
     NDVI_STEP,
     NDVI_VALUES,
+    _Draws,
+    _pooled,
     count_ndvi,
     count_values,
     moments,
@@ -102,3 +104,16 @@ def test_ratios_that_are_not_defined_are_no_number_and_no_warning() -> None:
         found = ratio([1, 0, 3, np.nan], [0, 0, 2, 1])
     np.testing.assert_array_equal(found, [np.nan, np.nan, 1.5, np.nan])
     assert ratio(np.float32(1), np.float32(3)) == np.float64(np.float32(1)) / np.float64(np.float32(3))
+
+
+def test_classes_that_a_draw_lacks_do_not_count() -> None:
+    """Means by pixels, draw by draw; a class without pixels has no distance, but a weight of zero."""
+    nan = np.nan
+    first = _Draws(np.array([4.0, 0.0, 0.0]), np.array([1.0, nan, nan]), np.array([2.0, nan, nan]), np.full(3, 8.0))
+    second = _Draws(np.array([2.0, 1.0, 0.0]), np.array([4.0, 5.0, nan]), np.array([5.0, 7.0, nan]), np.full(3, 2.0))
+    pooled = _pooled([first, second])
+    np.testing.assert_array_equal(pooled.pixels, [6, 1, 0])
+    np.testing.assert_array_equal(pooled.distance, [2, 5, nan])
+    np.testing.assert_array_equal(pooled.real_variance, [3, 7, nan])
+    np.testing.assert_array_equal(pooled.synthetic_variance, [6, 2, nan])
+    assert np.isnan(_pooled([]).distance).all()

@@ -138,7 +138,10 @@ def look_field(
     spacing = torch.stack([torch.full((), gap, dtype=torch.float64, device=device) for gap in gaps]).view(-1, 1)
     down, across = height // STYLE_CELL + 2, width // STYLE_CELL + 2  # with the cells around
     # (B, num_classes, cells) in units of the lattice, and (B, num_classes) the first node that is needed.
-    y, x = (_cells(start, count, device) / spacing for start, count in ((row, down), (column, across)))
+    y, x = (
+        _middles(start, count, STYLE_CELL, device, before=1).unsqueeze(1) / spacing
+        for start, count in ((row, down), (column, across))
+    )
     first_row, first_column = (position[..., :1].floor().long() - 1 for position in (y, x))
     num_rows, num_columns = (count * STYLE_CELL // min(gaps) + 4 for count in (down, across))
     rows = (first_row + torch.arange(num_rows, device=device)).unsqueeze(3)
@@ -170,12 +173,6 @@ def look_field(
         inner = styles.shape[axis] - 2
         styles = styles.narrow(axis, 0, inner) + styles.narrow(axis, 1, inner) + styles.narrow(axis, 2, inner)
     return look.mean[..., None, None] + styles.permute(0, 1, 4, 2, 3) / 9
-
-
-def _cells(start: Position, count: int, device: str) -> Tensor:
-    """(B, 1, count) float64: the middles of cells, of which the second begins at the start."""
-    steps = torch.arange(-1, count - 1, dtype=torch.float64, device=device) * STYLE_CELL + STYLE_CELL / 2
-    return (_column(start, device) + steps).unsqueeze(1)  # float64: positions reach 10^7 pixels
 
 
 def _around(position: Tensor, first: Tensor) -> Tensor:
@@ -214,9 +211,7 @@ def _lattice(start: Position, count: int, stride: int, length: int, device: str)
     Returns:
         (B,) the first node, and (B, count, nodes): as many nodes as such a window may meet anywhere.
     """
-    # float64 until the fraction is known: positions reach 10^7 pixels.
-    steps = torch.arange(count, dtype=torch.float64, device=device) * stride
-    position = (steps + _column(start, device) + stride / 2) / length
+    position = _middles(start, count, stride, device) / length
     below = position.floor()
     angle = (position - below) * (math.pi / 2)
     below = below.long()
@@ -227,6 +222,12 @@ def _lattice(start: Position, count: int, stride: int, length: int, device: str)
     weights.scatter_(-1, index, angle.cos().unsqueeze(-1))
     weights.scatter_(-1, index + 1, angle.sin().unsqueeze(-1))
     return first.squeeze(1), weights.float()
+
+
+def _middles(start: Position, count: int, stride: int, device: str, before: int = 0) -> Tensor:
+    """(B, count) float64, as positions reach 10^7 pixels: the middles of cells, `before` of them before the start."""
+    steps = torch.arange(-before, count - before, dtype=torch.float64, device=device) * stride
+    return steps + _column(start, device) + stride / 2
 
 
 def _column(value: Position, device: str) -> Tensor:

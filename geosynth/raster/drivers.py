@@ -164,7 +164,7 @@ def _check_parts(root: Path, path: str, dataset: Any = None) -> None:
     """Look at a local file, and at all that it is made of: sources of VRTs, overviews and masks beside them.
 
     Args:
-        root: the file.
+        root: the file; what lies beside it was looked at before it was opened.
         path: what messages call it.
         dataset: the file opened, if it is no VRT.
     """
@@ -174,7 +174,8 @@ def _check_parts(root: Path, path: str, dataset: Any = None) -> None:
         if os.path.realpath(file) in seen:
             continue
         seen.add(os.path.realpath(file))
-        _check_sides(file, path)
+        if file is not root:
+            _check_sides(file, path)
         for part in _parts(file, path, dataset if file is root else None):
             _check_name(part, path)
             places = {place for place in (file.parent / part, Path(part)) if _exists(place)}

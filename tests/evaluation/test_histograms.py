@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from geosynth.evaluation.pixels import (
     DN_VALUES,
     NDVI_STEP,
     NDVI_VALUES,
+    Distributions,
     _Draws,
     _pooled,
     count_ndvi,
@@ -19,6 +23,9 @@ from geosynth.evaluation.pixels import (
     ratio,
     wasserstein,
 )
+from geosynth.evaluation.tiles import Block, Tile
+from geosynth.grid import Window
+from geosynth.legend import CHESAPEAKE
 
 samples = hnp.arrays(np.uint8, st.integers(1, 60))
 
@@ -117,3 +124,31 @@ def test_classes_that_a_draw_lacks_do_not_count() -> None:
     np.testing.assert_array_equal(pooled.real_variance, [3, 7, nan])
     np.testing.assert_array_equal(pooled.synthetic_variance, [6, 2, nan])
     assert np.isnan(_pooled([]).distance).all()
+
+
+def test_distances_and_ratios_are_not_below_zero_however_uncertain() -> None:
+    """One place of nine is far off: its draws say more than the sample."""
+    rng = np.random.default_rng(0)
+    tiles = []
+    for place in range(9):
+        real = rng.integers(100, 104, (2, 16, 16)).astype(np.uint8)
+        synthetic = real if place else rng.choice(np.array([0, 255], np.uint8), (2, 16, 16))
+        tiles.append(Tile(place, Window(0, 16 * place, 16, 16), place, Block(real, synthetic, np.zeros((16, 16), int))))
+    pair: Any = SimpleNamespace(num_places=9, bands=("Red", "NIR"), legend=CHESAPEAKE)
+    seen = Distributions(pair)
+    seen.add(tiles)
+    classes, headline = seen.result(seed=1)
+    (only,) = classes
+    assert (only.name, only.pixels, only.share) == (CHESAPEAKE.classes[0].name, 9 * 256, 1)
+    assert only.ndvi is not None
+    compared = [*only.bands, only.ndvi]
+    assert [one.quantity for one in compared] == ["Red", "NIR", "ndvi"]
+    for estimate in [
+        *(one.wasserstein for one in compared),
+        *(one.variance_ratio for one in compared),
+        headline.wasserstein,
+        headline.variance_ratio,
+        headline.ndvi_wasserstein,
+    ]:
+        assert (estimate.low, estimate.n) == (0, 9)
+        assert 0 < estimate.value < estimate.high

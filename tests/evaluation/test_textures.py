@@ -150,7 +150,22 @@ def test_seam_score_is_that_of_a_loop_however_it_is_cut() -> None:
                 block = Block(image[(..., *grown)], other[(..., *grown)], (~valid[grown]).astype(np.uint8))
                 seams.add(Chunk(block, [], shape, (origin[0] + row, origin[1] + column)))
         assert seams.scores() == pytest.approx([score for score, _ in expected])
-        assert seams.result().num_pairs == expected[0][1]
+        result = seams.result()
+        assert (result.real, result.synthetic) == tuple(seams.scores())
+        assert (result.block_size, result.num_pairs, result.reason) == (8, expected[0][1], None)
+
+
+def test_why_there_is_no_seam_score_or_spectrum() -> None:
+    flat = np.full((1, 32, 32), 5, np.uint8)
+    block = Block(flat, flat, np.zeros((32, 32), np.uint8))
+    for size, found in ((16, "the synthetic image has no texture"), (64, "no block line in the area")):
+        seams = Seams(1, size)
+        seams.add(Chunk(block, [], (32, 32), (0, 0)))
+        assert seams.result().reason == f"{found} (blocks of {size} px)"
+    textures = seen_by_textures(0)[0]
+    assert textures.spectrum().reason == "no whole tile is free of nodata"
+    textures.add([Tile(0, Window(0, 0, 32, 32), 0, block)])
+    assert textures.spectrum().reason == "the real tiles have no texture"
 
 
 def test_a_step_at_block_lines_is_found_and_nothing_else() -> None:
@@ -216,6 +231,27 @@ def test_the_frechet_distance_is_that_of_repeated_tiles() -> None:
     assert (found.num_features, found.num_tiles, found.min_tiles) == (5, 24, 20)
     assert seen_by_textures(20)[0].frechet(0).distance.value is not None
     assert seen_by_textures(18)[0].frechet(0).distance.value is None
+
+
+def test_draws_of_too_few_tiles_have_no_frechet_distance() -> None:
+    """Of 40 places 32 have no tile, and one has most: draws without it have no more tiles than features."""
+    textures, (features, _), _ = seen_by_textures(28)
+    textures._places = [0] * 21 + list(range(1, 8))
+    textures._pair.num_places = 40
+    far = features + np.where(np.arange(28) == 27, 100, 0)[:, None]  # but for one tile both are alike
+    textures._features = list(zip(features, far, strict=True))
+    real, synthetic = features / feature_scale(features, 1), far / feature_scale(features, 1)
+    draws = []
+    for weights in draw_places(40, 3)[:, textures._places]:
+        again = np.repeat(np.arange(28), weights.astype(int))
+        enough = len(again) > 5
+        draws.append(frechet(gaussian(real[again]), gaussian(synthetic[again])) if enough else np.nan)
+    assert np.isnan(draws).any()
+    expected, found = estimate_from_draws(draws, 8, least=0.0), textures.frechet(seed=3).distance
+    assert expected.value > 1
+    assert expected.low == 0
+    assert (found.low, found.high) == pytest.approx((0, expected.high))
+    assert found.n == 8
 
 
 def test_the_spectrum_is_the_ratio_of_all_tiles_powers() -> None:

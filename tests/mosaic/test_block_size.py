@@ -73,7 +73,7 @@ def test_what_is_needed_is_that_of_the_largest_block(
     assert len(plan) == 1, "slivers belong to the block beside them"
     block = plan[0]
     painted, seen = painter.blank(block), Window(0, 0, size, size).buffer(least + painter.margin)
-    expected = CACHE_BYTES + generate._WRITING_BYTES + painted.nbytes * generate._PIXEL_COPIES
+    expected = painted.nbytes * generate._PIXEL_COPIES
     expected += seen.height * seen.width * generate._LABEL_BYTES
     if mosaic == "blend":
         expected += painted.size * np.dtype(np.float32).itemsize + KEPT_BYTES
@@ -81,7 +81,7 @@ def test_what_is_needed_is_that_of_the_largest_block(
     monkeypatch.setattr(painter, "device", "cuda")  # whose maps lie in its own memory
     rest = needed_bytes(painter, size)
     monkeypatch.undo()
-    assert rest == pytest.approx(expected, rel=0.02)
+    assert rest - CACHE_BYTES - generate._WRITING_BYTES == pytest.approx(expected, rel=0.02)
 
     if size == 128:
         maps: list[int] = []

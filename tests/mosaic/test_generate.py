@@ -159,6 +159,32 @@ def test_tags_are_those_that_readers_know(write_raster: Write, told_model: Gener
     assert chosen["GEOSYNTH_STYLE_SHA256"] == style_digest(look)
 
 
+@pytest.mark.parametrize("name", ["image.tif", "image.zarr"])
+def test_what_is_told_on_the_way(name: str, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    """Each stage from its first part to its last; files in the making lie where the next run looks for leftovers."""
+    told: dict[str, list[tuple[int, int]]] = {}
+    leftovers: list[int] = []
+
+    def tell(stage: str, done: int, total: int) -> None:
+        told.setdefault(stage, []).append((done, total))
+        if stage == "writing":
+            leftovers.append(len(list((tmp_path / f".{name}.unfinished").glob("*.partial*"))))
+
+    codes = draw_labels(300, 400)
+    codes[:200, :200] = 15
+    geosynth.generate(write_raster(codes, nodata=15), tmp_path / name, tiny_model, FP32, progress=tell)
+    finishing = told.pop("finishing", [])
+    assert list(told) == ["checking", "painting", "writing"]
+    assert told["checking"] == [(1, 1)]
+    assert told["painting"] == [(done, 9) for done in range(10)]
+    assert told["writing"] == [(done, len(leftovers)) for done in range(1, len(leftovers) + 1)]
+    assert set(leftovers) == {1}
+    if name == "image.tif":
+        assert len(leftovers) == 8, "blocks with data"
+        assert finishing == sorted(finishing)
+        assert {total for _, total in finishing} == {finishing[-1][0]}
+
+
 def test_without_nodata_there_is_no_mask(write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:
     image = geosynth.generate(write_raster(draw_labels(64, 64)), tmp_path / "image.tif", tiny_model, FP32)
     with rasterio.open(image) as result:

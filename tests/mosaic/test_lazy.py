@@ -161,6 +161,43 @@ def test_settings_can_be_said_in_words(tiny_model: GeneratorModel) -> None:
     assert (other != image).mean() > 0.5
 
 
+def test_all_that_is_said_of_a_file_can_be_said_of_a_lazy_image(
+    write_raster: Write, tmp_path: Path, told_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes = [{"code": 10 * entry.code, "name": entry.name} for entry in told_model.card.legend.classes]
+    codes = 10 * np.kron(draw_labels(60, 70), np.ones((2, 2), np.uint8))
+    codes[:4, :6] = 77
+    labels = write_raster(codes, transform=NORTH_UP @ NORTH_UP.scale(0.5))
+    image = np.random.default_rng(0).integers(1, 120, (4, 64, 64)).astype(np.uint8)
+    said = {
+        "model": told_model.path,
+        "settings": SETTINGS,
+        "legend": geosynth.Legend.from_values({"name": "tens", "classes": classes}),
+        "style": write_raster(image, "like.tif"),
+        "style_labels": write_raster(10 * draw_labels(64, 64), "like_labels.tif"),
+        "resample": "mode",
+        "unknown": "nodata",
+        "device": "cpu",
+    }
+    out = geosynth.generate(labels, tmp_path / "image.tif", **said)
+    devices = []
+    monkeypatch.setattr(
+        "geosynth.mosaic.generate.load_generator", lambda model, device: devices.append(device) or told_model
+    )
+    for given in (labels, rioxarray.open_rasterio(labels)):
+        lazy = geosynth.generate(given, **said)
+        with rasterio.open(out) as file:
+            np.testing.assert_array_equal(lazy, file.read())
+            np.testing.assert_array_equal(lazy.valid, file.dataset_mask() > 0)
+            assert not lazy.valid.all()
+            tags = {name: value for name, value in file.tags().items() if name.startswith("GEOSYNTH")}
+        told = {name: value for name, value in lazy.attrs.items() if name.startswith("GEOSYNTH")}
+        assert told.pop("GEOSYNTH_LABELS") in ("labels.tif", "labels")
+        assert told.items() <= tags.items()
+        assert tags.keys() - told.keys() == {"GEOSYNTH_LABELS", "GEOSYNTH_LABELS_DIGEST", "GEOSYNTH_CLASS_PIXELS"}
+    assert devices == ["cpu", "cpu"]
+
+
 def on_grid(codes: np.ndarray | da.Array) -> xr.DataArray:
     height, width = codes.shape
     coords = {"y": 4310392.5 - np.arange(height), "x": 384517.5 + np.arange(width)}

@@ -82,7 +82,7 @@ def product_type(weight: Tensor) -> torch.dtype:
 
 @lru_cache(maxsize=8)
 def has_kernels(device: torch.device | str) -> bool:
-    """Whether the kernels of `geosynth.models.kernels` can run there: on an NVIDIA GPU, with Triton."""
+    """Whether the kernels of `geosynth.models` can run there: on an NVIDIA GPU, with Triton."""
     if torch.device(device).type != "cuda" or not torch.cuda.is_available() or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(device) >= (7, 0)

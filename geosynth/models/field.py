@@ -9,7 +9,7 @@ Positions are absolute: (row, column) of a pixel counted from the origin of its 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -132,15 +132,54 @@ def look_field(
     one tile everywhere).
     """
     device = str(look.mean.device)
-    departures, lengths = look.departures, settings.style_lengths
-    tiles, num_classes, objects, size = departures.shape
-    gaps = [_OBJECT_GAP * length for length in lengths]
+    place = (_column(row, device).view(-1), _column(column, device).view(-1))
+    size, gaps = (height // STYLE_CELL, width // STYLE_CELL), [_OBJECT_GAP * one for one in settings.style_lengths]
+    form = _looks_by_kernel if has_kernels(device) and _look_kernels_work(gaps, device) else _plain_looks
+    return form(look, seed, place, size, gaps, style_length)
+
+
+def _look_kernels_work(gaps: Sequence[int], device: str) -> bool:
+    """See `KernelTrials`."""
+
+    def small(form: Callable[..., Tensor]) -> Tensor:
+        waves = torch.arange(5 * len(gaps) * 2 * 3, device=device).sin().view(5, len(gaps), 2, 3)
+        place = _column(-7, device).view(-1), _column(160_001, device).view(-1)
+        return form(Look(waves[0, :, 0], waves, waves[0, :, 0, 0]), (1 << 40) + 3, place, (4, 5), gaps, 100)
+
+    key = ("looks", device, *gaps)
+    return kernel_trials.passed(key, lambda: small(_looks_by_kernel), lambda: small(_plain_looks))
+
+
+def _looks_by_kernel(
+    look: Look,
+    seed: int,
+    place: tuple[Tensor, Tensor],
+    size: tuple[int, int],
+    gaps: Sequence[int],
+    style_length: int,
+) -> Tensor:
+    from geosynth.models.field_kernels import look_styles
+
+    return look_styles(look, seed, _LOOK_STREAM, place, size, gaps, style_length)
+
+
+def _plain_looks(
+    look: Look,
+    seed: int,
+    place: tuple[Tensor, Tensor],
+    size: tuple[int, int],
+    gaps: Sequence[int],
+    style_length: int,
+) -> Tensor:
+    """Arguments as for `field_kernels.look_styles`."""
+    device, departures = str(look.mean.device), look.departures
+    tiles, num_classes, objects, numbers = departures.shape
     spacing = torch.stack([torch.full((), gap, dtype=torch.float64, device=device) for gap in gaps]).view(-1, 1)
-    down, across = height // STYLE_CELL + 2, width // STYLE_CELL + 2  # with the cells around
+    down, across = (cells + 2 for cells in size)  # with the cells around
     # (B, num_classes, cells) in units of the lattice, and (B, num_classes) the first node that is needed.
     y, x = (
         _middles(start, count, STYLE_CELL, device, before=1).unsqueeze(1) / spacing
-        for start, count in ((row, down), (column, across))
+        for start, count in zip(place, (down, across), strict=True)
     )
     first_row, first_column = (position[..., :1].floor().long() - 1 for position in (y, x))
     num_rows, num_columns = (count * STYLE_CELL // min(gaps) + 4 for count in (down, across))
@@ -168,7 +207,7 @@ def look_field(
     away = at_nodes(node_y).sub_(y[..., :, None, None]).square_()
     away.add_(at_nodes(node_x).sub_(x[..., None, :, None]).square_())
     nearest = at_nodes(style).gather(4, away.argmin(4, keepdim=True)).flatten()
-    styles = departures.reshape(-1, size).index_select(0, nearest).view(-1, num_classes, down, across, size)
+    styles = departures.reshape(-1, numbers).index_select(0, nearest).view(-1, num_classes, down, across, numbers)
     for axis in (2, 3):
         inner = styles.shape[axis] - 2
         styles = styles.narrow(axis, 0, inner) + styles.narrow(axis, 1, inner) + styles.narrow(axis, 2, inner)
@@ -266,7 +305,7 @@ def _normal_by_kernel(
     device: str,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    from geosynth.models.kernels import normal_numbers
+    from geosynth.models.field_kernels import normal_numbers
 
     rows, columns = (_column(value, device).view(-1) for value in place)
     return normal_numbers(seed, stream, channels, (rows, columns), size, dtype)

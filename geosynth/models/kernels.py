@@ -1,4 +1,4 @@
-"""What a GPU does in one go: modulation by pattern table, and noise by position.
+"""What a GPU does in one go: modulation by pattern table.
 
 `modulation.py` says what a pattern table is. Here it has a fixed number of places, in which patterns are found by their
 hash, so that no size depends on the labels; and one kernel reads the features once, adds the noise, sums the table's
@@ -10,7 +10,6 @@ Importing this asks for Triton, which comes with torch on Linux; ask `device.has
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -171,63 +170,6 @@ def modulate(
     return result
 
 
-def normal_numbers(
-    seed: int,
-    stream: int,
-    channels: int,
-    place: tuple[Tensor, Tensor],
-    size: tuple[int, int],
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """(B, channels, *size) standard normal numbers of windows at (rows, columns), (B,) each; see `field.py`."""
-    rows, columns = place
-    height, width = size
-    result = torch.empty((len(rows), channels, height, width), dtype=dtype, device=rows.device)
-    blocks = triton.cdiv(result.numel(), _BLOCK)
-    _normal[(blocks,)](
-        result,
-        rows,
-        columns,
-        seed,
-        stream << 32,
-        channels,
-        height,
-        width,
-        result.numel(),
-        ANGLE=2 * math.pi,
-        BLOCK=_BLOCK,
-    )
-    return result
-
-
-@triton.jit
-def _hash(values):
-    """SplitMix64's output function, on int64."""
-    values += -0x61C8864680B583EB
-    values = (values ^ ((values >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
-    values = (values ^ ((values >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
-    return values ^ ((values >> 31) & 0x1FFFFFFFF)
-
-
-@triton.jit
-def _normal(
-    result, rows, columns, seed, stream, channels, height, width, total, ANGLE: tl.constexpr, BLOCK: tl.constexpr
-):
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = index < total
-    column, line = index % width, index // width
-    row, plane = line % height, line // height
-    channel, window = plane % channels, plane // channels
-    row += tl.load(rows + window, mask=mask, other=0)
-    column += tl.load(columns + window, mask=mask, other=0)
-    key = _hash(_hash(tl.zeros((BLOCK,), tl.int64) + seed) + stream + channel)
-    bits = _hash(_hash(key ^ _hash(row)) - 0x61C8864680B583EB * (column >> 1))
-    radius = tl.sqrt(-2 * tl.log((((bits & 0xFFFFFFFF) >> 8) + 1).to(tl.float32) * (1.0 / (1 << 24))))
-    angle = ((bits >> 40) & 0xFFFFFF).to(tl.float32) * (ANGLE / (1 << 24))
-    values = radius * tl.where((column & 1) == 1, tl.sin(angle), tl.cos(angle))
-    tl.store(result + index, values.to(result.dtype.element_ty), mask=mask)
-
-
 @triton.jit
 def _label_at(start, row, column, row_step, column_step, height, width, base, mask, REPLICATE: tl.constexpr):
     """Labels at places that may lie outside the maps that start there."""
@@ -298,7 +240,9 @@ def _hidden_rows(
     is_place, is_unit = place < count, unit < HIDDEN
     code = tl.load(codes + place, mask=is_place, other=0)
     values = tl.zeros((PLACES, COLUMNS), tl.float32) + tl.load(tap_bias + unit, mask=is_unit, other=0.0).to(tl.float32)
-    for back in tl.static_range(9):  # the last digit first; a place without a pattern holds -1, and nobody reads it
+    # The last digit first; a place without a pattern holds -1, and nobody reads it. Not unrolled: compiling that took
+    # most of a minute.
+    for back in range(9):
         label = code % base
         code = code // base
         at = ((8 - back) * (base - 1) + label)[:, None] * HIDDEN + unit
@@ -370,17 +314,19 @@ def _modulate(
     scale = tl.load(rows + start[:, None] + channel, mask=here, other=0.0)
     shift = tl.load(rows + start[:, None] + channels + channel, mask=here, other=0.0)
     if tl.max(is_border.to(tl.int32), 0) > 0:
-        for tap in range(9):
-            y, x = row + tap // 3 - 1, column + tap % 3 - 1
+        for position in range(9):
+            y, x = row + position // 3 - 1, column + position % 3 - 1
             inner_y, inner_x = tl.minimum(tl.maximum(y, 0), height - 1), tl.minimum(tl.maximum(x, 0), width - 1)
             counts = is_border
             if not REPLICATE:
                 counts = counts & (inner_y == y) & (inner_x == x)
             near = tl.load(ids + (image * height + inner_y) * width + inner_x, mask=counts, other=-1)
-            start = (near.to(tl.int64) * 9 + tap) * (2 * channels)
+            start_of_near = (near.to(tl.int64) * 9 + position) * (2 * channels)
             is_known = (near >= 0)[:, None] & is_channel
-            scale += tl.load(table + start[:, None] + channel, mask=is_known, other=0.0).to(tl.float32)
-            shift += tl.load(table + start[:, None] + channels + channel, mask=is_known, other=0.0).to(tl.float32)
+            scale += tl.load(table + start_of_near[:, None] + channel, mask=is_known, other=0.0).to(tl.float32)
+            shift += tl.load(table + start_of_near[:, None] + channels + channel, mask=is_known, other=0.0).to(
+                tl.float32
+            )
             is_unknown = counts & (near < 0)
             if tl.max(is_unknown.to(tl.int32), 0) > 0:
                 for unit in range(HIDDEN):
@@ -403,7 +349,7 @@ def _modulate(
                         hidden += tl.load(taps + place, mask=has_class, other=0.0).to(tl.float32)
                     hidden = tl.where(is_unknown, tl.maximum(hidden, 0.0), 0.0)
                     hidden = hidden.to(taps.dtype.element_ty).to(tl.float32)
-                    start_of_tap = (unit * 9 + tap) * (2 * channels)
+                    start_of_tap = (unit * 9 + position) * (2 * channels)
                     at = weight + start_of_tap + channel
                     scale += hidden[:, None] * tl.load(at, mask=is_channel, other=0.0).to(tl.float32)
                     shift += hidden[:, None] * tl.load(at + channels, mask=is_channel, other=0.0).to(tl.float32)

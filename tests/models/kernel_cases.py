@@ -1,4 +1,4 @@
-"""The kernels against the dense form and against the noise of the CPU; test_kernels.py runs this."""
+"""The kernels against the dense form and against noise and looks of the CPU; test_kernels.py runs this."""
 
 from types import SimpleNamespace
 
@@ -8,10 +8,11 @@ from label_maps import KINDS, assert_within, label_map, randomise
 from torch.nn import functional as F
 
 from geosynth.config import GeneratorSettings
-from geosynth.models import field, kernels, modulation
+from geosynth.models import field, field_kernels, kernels, modulation
 from geosynth.models.affine import PixelRows
 from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.looks import Look
 from geosynth.models.modulation import SpadeModulation, SpadeNorm, Zoom
 from geosynth.models.patterns import LabelPatterns
 from geosynth.models.trials import KernelTrials
@@ -158,6 +159,33 @@ def test_a_generator_by_kernel_paints_what_the_dense_one_does():
 @pytest.mark.parametrize("first", [(0, 0), (-7, 160_001), (12, -5)])
 def test_noise_by_kernel_is_that_of_the_cpu(first):
     rows, columns = (torch.tensor([start, start + 100]) for start in first)
-    found = kernels.normal_numbers(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6))
+    found = field_kernels.normal_numbers(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6))
     expected = field._normal(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6), "cpu")
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("style_length", [0, 100, 2048])
+@pytest.mark.parametrize("gaps", [(48, 48), (16, 400, 48)])
+def test_looks_by_kernel_are_those_of_the_cpu(gaps, style_length):
+    rng = torch.Generator().manual_seed(0)
+    look = Look(
+        torch.randn((len(gaps), 7), generator=rng),
+        torch.randn((5, len(gaps), 3, 7), generator=rng),
+        torch.ones(len(gaps)),
+    )
+    place = torch.tensor([-808, 10**7]), torch.tensor([0, -(10**6) - 8])
+    drawn = (look, 2**40 + 3, place, (6, 9), gaps, style_length)
+    found = field._looks_by_kernel(*drawn)
+    assert torch.equal(found, field._plain_looks(*drawn))
+    assert len(found.flatten(0, 2).unique()) > 100
+
+
+def test_fields_pass_their_trials(monkeypatch):
+    trials = KernelTrials()
+    monkeypatch.setattr(field, "kernel_trials", trials)
+    monkeypatch.setattr(field, "has_kernels", lambda device: True)
+    settings = GeneratorSettings(num_classes=2, num_bands=1, latent_size=0, style_lengths=(24, 96))
+    look = Look(torch.zeros(2, 6), torch.ones(1, 2, 1, 6), torch.ones(2))
+    field.look_field(settings, look, 1, 0, 0, 64, 64, 256)
+    field.position_noise(settings, 1, 0, 0, 64, 64)
+    assert len(trials._passed) == 2

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from geosynth.models import field, modulation
 
 # Of these the host waits for the device's answer. Tensors without values refuse them anyway, except for copies.
 WAITING = {"_local_scalar_dense", "nonzero", "_unique2", "bincount", "masked_select", "equal"}
@@ -31,6 +35,8 @@ class Record(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[Operation] = []
+        self.kernels: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        """How each Triton kernel was launched last."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function.name().removeprefix("aten::").split(".")[0]
@@ -67,8 +73,20 @@ class Kernel:
     def __getitem__(self, grid: object) -> Callable[..., None]:
         def launch(*args: Any, **constants: Any) -> None:
             self.record.operations.append(Operation(self.name, False, _of(args), ()))
+            self.record.kernels[self.name] = args, constants
 
         return launch
+
+
+def launch_nothing(monkeypatch: Any, record: Record, *, kernels: bool) -> None:
+    """Let networks and fields take their kernels, which are launched and compute nothing, or none of them."""
+    for name in ("kernels", "field_kernels") if kernels else ():
+        module = pytest.importorskip(f"geosynth.models.{name}", exc_type=ImportError)
+        for function in [name for name, value in vars(module).items() if hasattr(value, "warmup")]:
+            monkeypatch.setattr(module, function, Kernel(function, record))
+    for module in (modulation, field):
+        monkeypatch.setattr(module, "has_kernels", lambda device: kernels)
+        monkeypatch.setattr(module, "kernel_trials", SimpleNamespace(passed=lambda *arguments: True))
 
 
 def _of(values: Any) -> tuple[Any, ...]:

@@ -1,14 +1,11 @@
 """A GPU is never waited for: the same operations whatever the labels, few of them, and features in 16 bits."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from label_maps import label_map, randomise
-from operations import Kernel, Record, fake_gpu
+from operations import Record, fake_gpu, launch_nothing
 
 from geosynth.config import GeneratorSettings
-from geosynth.models import field, modulation
 from geosynth.models import generator as generator_module
 from geosynth.models import looks as looks_module
 from geosynth.models.field import look_field, position_noise, style_field
@@ -20,9 +17,6 @@ BASE = {"num_classes": 6, "num_bands": 4}
 TOLD = {**BASE, "latent_size": 0, "style_lengths": (24,) * 6}
 
 
-KERNELS = ("_modulate", "_find_places", "_normal", "_hidden_rows")
-
-
 @pytest.fixture
 def record():
     return Record()
@@ -31,13 +25,7 @@ def record():
 @pytest.fixture(params=["dense", "kernels"])
 def form(request, monkeypatch, record):
     """Without Triton, or with kernels that are launched and compute nothing."""
-    if request.param == "kernels":
-        kernels = pytest.importorskip("geosynth.models.kernels", exc_type=ImportError)
-        for name in KERNELS:
-            monkeypatch.setattr(kernels, name, Kernel(name, record))
-    for module in (modulation, field):
-        monkeypatch.setattr(module, "has_kernels", lambda device: request.param == "kernels")
-        monkeypatch.setattr(module, "kernel_trials", SimpleNamespace(passed=lambda *arguments: True))
+    launch_nothing(monkeypatch, record, kernels=request.param == "kernels")
     return request.param
 
 
@@ -89,6 +77,53 @@ def test_painting_is_few_operations_in_16_bits(settings, form, record):
     features = [result for each in record.launches for result in each.results if len(result[0]) == 4]
     assert len(features) > 60
     assert {dtype for _, dtype, _ in features} <= {torch.bfloat16, torch.bool}
+
+
+TYPES = {
+    torch.float32: "fp32",
+    torch.bfloat16: "bf16",
+    torch.int64: "i64",
+    torch.int32: "i32",
+    torch.uint8: "u8",
+}
+
+
+def type_of(value):
+    """Of a kernel's argument, as Triton calls it."""
+    if isinstance(value, torch.Tensor):
+        return f"*{TYPES[value.dtype]}"
+    return "fp32" if isinstance(value, float) else "i32" if -(2**31) <= value < 2**31 else "i64"
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize(
+    ("changes", "dtype"), [(TOLD, torch.bfloat16), ({**BASE, "padding": "zeros"}, torch.float32)], ids=["told", "zeros"]
+)
+def test_kernels_compile_for_a_gpu(changes, dtype, monkeypatch, record):
+    """As they are launched, to machine code, which asks for no GPU; the interpreter takes more than the compiler."""
+    pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from geosynth.models import field_kernels, kernels
+
+    launch_nothing(monkeypatch, record, kernels=True)
+    settings = GeneratorSettings(**changes, depth="less")
+    with torch.device("meta"):
+        generator = SpadeGenerator(settings).to(memory_format=torch.channels_last)
+    generator = generator.for_painting(dtype)
+    with fake_gpu(generator), torch.inference_mode():
+        noise = position_noise(settings, 2**40, 0, 0, 64, 64, "cuda", 0, (), dtype)
+        latent = torch.zeros(1, settings.latent_size) if settings.latent_size else None
+        generator(torch.zeros((1, 64, 64), dtype=torch.uint8), latent, noise, 0, look_of(settings, 64, 64))
+    monkeypatch.undo()
+    assert len(record.kernels) == (6 if settings.style_lengths else 4)
+    whole = {**vars(kernels), **vars(field_kernels)}
+    for name, (arguments, constants) in record.kernels.items():
+        names = whole[name].arg_names
+        types = map(type_of, arguments)
+        signature = {each: "constexpr" if each in constants else next(types) for each in names}
+        assert compile(ASTSource(whole[name], signature, constants), target=GPUTarget("cuda", 90, 32)).asm["cubin"]
 
 
 def test_noise_and_style_wait_for_nothing(form, record):

@@ -1,0 +1,225 @@
+"""What a GPU does in one go: noise by position, and looks of classes by position; `field.py` says what they are.
+
+Importing this asks for Triton, which comes with torch on Linux; ask `device.has_kernels` first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from geosynth.models.looks import STYLE_CELL, Look
+
+_BLOCK = 256
+
+
+def normal_numbers(
+    seed: int,
+    stream: int,
+    channels: int,
+    place: tuple[Tensor, Tensor],
+    size: tuple[int, int],
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """(B, channels, *size) standard normal numbers of windows at (rows, columns), (B,) each."""
+    rows, columns = place
+    height, width = size
+    result = torch.empty((len(rows), channels, height, width), dtype=dtype, device=rows.device)
+    blocks = triton.cdiv(result.numel(), _BLOCK)
+    _normal[(blocks,)](
+        result,
+        rows,
+        columns,
+        seed,
+        stream << 32,
+        channels,
+        height,
+        width,
+        result.numel(),
+        ANGLE=2 * math.pi,
+        BLOCK=_BLOCK,
+    )
+    return result
+
+
+def look_styles(
+    look: Look,
+    seed: int,
+    stream: int,
+    place: tuple[Tensor, Tensor],
+    size: tuple[int, int],
+    gaps: Sequence[int],
+    style_length: int,
+) -> Tensor:
+    """(B, num_classes, style_size, h, w) styles of windows at (rows, columns), (B,) each.
+
+    Args:
+        look: that they are drawn from.
+        seed: of the image.
+        stream: of the random numbers; the next one is used too.
+        place: of the windows, pixels.
+        size: of the windows, cells of `STYLE_CELL` pixels.
+        gaps: between the objects of each class, pixels.
+        style_length: pixels between places; 0 for one place everywhere.
+    """
+    rows, columns = place
+    height, width = size
+    tiles, num_classes, objects, numbers = look.departures.shape
+    nearest = torch.empty((len(rows), num_classes, height + 2, width + 2), dtype=torch.int32, device=rows.device)
+    _nearest_objects[(triton.cdiv(nearest.numel(), _BLOCK),)](
+        nearest,
+        rows,
+        columns,
+        seed,
+        stream << 32,
+        style_length,
+        height + 2,
+        width + 2,
+        tiles,
+        objects,
+        nearest.numel(),
+        GAPS=tuple(gaps),
+        DRIFTS=style_length > 0,
+        CELL=STYLE_CELL,
+        BLOCK=_BLOCK,
+    )
+    styles = torch.empty((len(rows), height, width, num_classes, numbers), dtype=torch.float32, device=rows.device)
+    _mean_of_nine[(triton.cdiv(styles.numel(), _BLOCK),)](
+        styles,
+        nearest,
+        look.departures.contiguous(),
+        look.mean.contiguous(),
+        height,
+        width,
+        num_classes,
+        numbers,
+        styles.numel(),
+        BLOCK=_BLOCK,
+    )
+    return styles.permute(0, 3, 4, 1, 2)
+
+
+@triton.jit
+def _hash(values):
+    """SplitMix64's output function, on int64."""
+    values += -0x61C8864680B583EB
+    values = (values ^ ((values >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
+    values = (values ^ ((values >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
+    return values ^ ((values >> 31) & 0x1FFFFFFFF)
+
+
+@triton.jit
+def _normal(
+    result, rows, columns, seed, stream, channels, height, width, total, ANGLE: tl.constexpr, BLOCK: tl.constexpr
+):
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = index < total
+    column, line = index % width, index // width
+    row, plane = line % height, line // height
+    channel, window = plane % channels, plane // channels
+    row += tl.load(rows + window, mask=mask, other=0)
+    column += tl.load(columns + window, mask=mask, other=0)
+    key = _hash(_hash(tl.zeros((BLOCK,), tl.int64) + seed) + stream + channel)
+    bits = _hash(_hash(key ^ _hash(row)) - 0x61C8864680B583EB * (column >> 1))
+    radius = tl.sqrt(-2 * tl.log((((bits & 0xFFFFFFFF) >> 8) + 1).to(tl.float32) * (1.0 / (1 << 24))))
+    angle = ((bits >> 40) & 0xFFFFFF).to(tl.float32) * (ANGLE / (1 << 24))
+    values = radius * tl.where((column & 1) == 1, tl.sin(angle), tl.cos(angle))
+    tl.store(result + index, values.to(result.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _either(position, bits):
+    """The number before or after a position, the nearer the likelier."""
+    below = tl.floor(position)
+    part = position - below
+    upper = (bits & 0xFFFF).to(tl.float64) * (1.0 / (1 << 16)) < part * part * (3 - 2 * part)
+    return below.to(tl.int64) + upper.to(tl.int64)
+
+
+@triton.jit
+def _one_of(bits, count):
+    """In 0 ... count - 1, each as likely."""
+    return ((bits & 0xFFFF) * count) >> 16
+
+
+@triton.jit
+def _nearest_objects(
+    nearest,
+    rows,
+    columns,
+    seed,
+    stream,
+    style_length,
+    height,
+    width,
+    tiles,
+    objects,
+    total,
+    GAPS: tl.constexpr,
+    DRIFTS: tl.constexpr,
+    CELL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Which of a look's styles the object nearest to each cell has, one cell around the window included."""
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = index < total
+    column, line = index % width, index // width
+    row, plane = line % height, line // height
+    of_class, window = plane % len(GAPS), plane // len(GAPS)
+    gap = tl.zeros((BLOCK,), tl.float64)
+    for number in tl.static_range(len(GAPS)):
+        gap = tl.where(of_class == number, GAPS[number], gap)
+    row = (row - 1) * CELL + CELL // 2 + tl.load(rows + window, mask=mask, other=0)
+    column = (column - 1) * CELL + CELL // 2 + tl.load(columns + window, mask=mask, other=0)
+    y, x = row.to(tl.float64) / gap, column.to(tl.float64) / gap
+    first_row, first_column = tl.floor(y).to(tl.int64) - 1, tl.floor(x).to(tl.int64) - 1
+
+    start = _hash(tl.zeros((BLOCK,), tl.int64) + seed) + stream
+    key = _hash(start + of_class)
+    least = tl.full((BLOCK,), float("inf"), tl.float64)
+    bits, node_y, node_x = key, y, x
+    for near in tl.static_range(9):
+        node_row, node_column = first_row + near // 3, first_column + near % 3
+        near_bits = _hash(_hash(key ^ node_row) - 0x61C8864680B583EB * node_column)
+        near_y = node_row.to(tl.float64) + ((near_bits & 0xFFFF).to(tl.float64) * (1.0 / (1 << 17)) + 0.25)
+        near_x = node_column.to(tl.float64) + (((near_bits >> 16) & 0xFFFF).to(tl.float64) * (1.0 / (1 << 17)) + 0.25)
+        away = (near_y - y) * (near_y - y) + (near_x - x) * (near_x - x)
+        is_nearer = away < least
+        least = tl.where(is_nearer, away, least)
+        bits = tl.where(is_nearer, near_bits, bits)
+        node_y, node_x = tl.where(is_nearer, near_y, node_y), tl.where(is_nearer, near_x, node_x)
+
+    draws = _hash(bits)
+    place_row, place_column = tl.zeros((BLOCK,), tl.int64), tl.zeros((BLOCK,), tl.int64)
+    if DRIFTS:
+        reach = gap / style_length
+        place_row, place_column = _either(node_y * reach, draws), _either(node_x * reach, draws >> 16)
+    tile = _one_of(_hash(_hash(start + (1 << 32) + place_row) + place_column), tiles)
+    style = (tile * len(GAPS) + of_class) * objects + _one_of(draws >> 32, objects)
+    tl.store(nearest + index, style.to(tl.int32), mask=mask)
+
+
+@triton.jit
+def _mean_of_nine(styles, nearest, departures, mean, height, width, num_classes, numbers, total, BLOCK: tl.constexpr):
+    """The styles of the nine cells around each cell, on the mean; `nearest` has one cell around the window."""
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = index < total
+    number, rest = index % numbers, index // numbers
+    of_class, rest = rest % num_classes, rest // num_classes
+    column, line = rest % width, rest // width
+    row, window = line % height, line // height
+    first = ((window * num_classes + of_class) * (height + 2) + row) * (width + 2) + column
+    total_of_nine = tl.zeros((BLOCK,), tl.float32)
+    for across in tl.static_range(3):
+        of_three = tl.zeros((BLOCK,), tl.float32)
+        for down in tl.static_range(3):
+            style = tl.load(nearest + first + down * (width + 2) + across, mask=mask, other=0)
+            of_three += tl.load(departures + style.to(tl.int64) * numbers + number, mask=mask, other=0.0)
+        total_of_nine += of_three
+    own = tl.load(mean + of_class * numbers + number, mask=mask, other=0.0)
+    tl.store(styles + index, own + tl.div_rn(total_of_nine, 9.0), mask=mask)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PIXELS_A_PLACE = 128  # of full resolution: real label maps fill a third to two thirds of the places
 _FEWEST_PLACES, _MOST_PLACES = 1 << 11, 1 << 13
+_LEVELS = 3  # of the network whose tables are emptied at once
 _PROBES = 32  # places that are tried for a pattern
 _BLOCK = 256
 _TILE_VALUES = 2048  # features a program takes at once
@@ -46,7 +47,10 @@ class HashedPatterns:
         self.replicate = patterns.padding == "replicate"
         wanted = patterns.num_pixels * patterns.stride**2 // _PIXELS_A_PLACE
         places = min(max(triton.next_power_of_2(max(wanted, 1)), _FEWEST_PLACES), _MOST_PLACES)
-        codes = torch.full((places + _BLOCK,), -1, dtype=torch.int64, device=self.labels.device)
+        if not patterns.spare:
+            shape = _LEVELS, _MOST_PLACES + _BLOCK
+            patterns.spare += torch.full(shape, -1, dtype=torch.int64, device=self.labels.device).unbind(0)
+        codes = patterns.spare.pop()
         self.ids = torch.empty(self.labels.shape, dtype=torch.int32, device=self.labels.device)
         _, height, width = self.labels.shape
         _find_places[(triton.cdiv(self.labels.numel(), _BLOCK),)](

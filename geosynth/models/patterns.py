@@ -58,6 +58,7 @@ class LabelPatterns:
         labels: (B, h, w) int64, class indices; `num_classes` where a pixel has no class.
         stride: full-resolution pixels per cell.
         classes: (num_classes,) 0, 1, 2, ...
+        spare: empty places for the patterns of a kernel (`HashedPatterns`), shared by the levels of a network.
     """
 
     def __init__(
@@ -67,9 +68,11 @@ class LabelPatterns:
         padding: Padding = "replicate",
         stride: int = 1,
         classes: Tensor | None = None,
+        spare: list[Tensor] | None = None,
     ) -> None:
         self.labels = labels.long()
         self.classes = torch.arange(num_classes, device=labels.device) if classes is None else classes
+        self.spare = [] if spare is None else spare
         self.num_classes = num_classes
         self.padding: Padding = padding
         self.stride = stride
@@ -289,13 +292,15 @@ class LabelPyramid:
         self.num_classes = num_classes
         self.padding: Padding = padding
         self._classes = torch.arange(num_classes, device=labels.device)
+        self._spare: list[Tensor] = []
         self._levels: dict[tuple[int, int], LabelPatterns] = {}
 
     def at(self, stride: int, dropped: int = 0) -> LabelPatterns:
         """Patterns of the labels resized to one cell per `stride` pixels, without `dropped` pixels on each side."""
         if (stride, dropped) not in self._levels:
+            shared = self._classes, self._spare
             coarse = at_level(self.labels, stride, dropped)
-            self._levels[stride, dropped] = LabelPatterns(coarse, self.num_classes, self.padding, stride, self._classes)
+            self._levels[stride, dropped] = LabelPatterns(coarse, self.num_classes, self.padding, stride, *shared)
         return self._levels[stride, dropped]
 
 

@@ -26,8 +26,6 @@ from geosynth.raster.bands import open_bands
 _LOG = logging.getLogger(__name__)
 _MAX_WINDOWS = 256  # more change the mean little
 _BATCH = 8
-_STYLE_LENGTH = 2048  # metres
-_LOOK_LENGTH = 256  # metres: in the training's scenes tiles of 154 m differ nearly as much side by side as far apart
 
 Files = str | Path | Sequence[str | Path] | None
 Style = Tensor | Look | Files
@@ -107,13 +105,11 @@ def style_length_pixels(metres: float | None, geobox: GeoBox, network: Generator
 
     Args:
         metres: on the ground; taken as pixels where a pixel has no size in metres (no CRS, or one in degrees). None:
-            2048, or 256 for a generator that is told looks, or 0 for one with the linear start, whose windows agree
-            best if all have one style.
+            the network's `drift_length`.
         geobox: of the labels.
         network: that paints.
     """
-    if metres is None:
-        metres = 0 if network.start == "linear" else _LOOK_LENGTH if network.style_lengths else _STYLE_LENGTH
+    metres = network.drift_length if metres is None else metres
     gsd = ground_sampling_distance(geobox)
     return 0 if metres == 0 else max(1, round(metres if gsd is None else metres / gsd))
 

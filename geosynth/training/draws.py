@@ -22,8 +22,6 @@ from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.patches.transforms import random_dihedral
 from geosynth.training.looks import num_colour_draws
 
-_STYLE_LENGTH = 2048  # pixels over which a drawn style drifts
-
 
 @dataclass(frozen=True)
 class TrainBatch:
@@ -198,7 +196,7 @@ def sample_rngs(seed: int, step: int, places: Sequence[int]) -> list[torch.Gener
 def random_style(
     settings: GeneratorSettings, height: int, width: int, rng: torch.Generator, *, drifts: bool = True
 ) -> Tensor:
-    """A style as `generate` gives it to a window somewhere: a field of normal numbers that drifts slowly.
+    """A style as `generate` gives it to a window of 1 m pixels somewhere: a field of normal numbers that drifts slowly.
 
     Args:
         settings: of the generator.
@@ -218,14 +216,14 @@ def random_style(
     if not drifts:
         return style[:, :, None, None].expand(-1, -1, height // stride, width // stride)
     seed, row, column = (int(torch.randint(2**40, (), generator=rng)) for _ in range(3))
-    return style_field(settings, seed, row * stride, column * stride, height, width, _STYLE_LENGTH)
+    return style_field(settings, seed, row * stride, column * stride, height, width, settings.drift_length)
 
 
 def random_look(settings: GeneratorSettings, look: Look, height: int, width: int, rng: torch.Generator) -> Tensor:
-    """Looks of the classes as `generate` gives them to a window somewhere, (1, num_classes, style_size, h, w)."""
+    """Looks of the classes as `generate` gives them to a window of 1 m pixels, (1, num_classes, style_size, h, w)."""
     seed, row, column = (int(torch.randint(2**40, (), generator=rng)) for _ in range(3))
     stride = settings.stride
-    return look_field(settings, look, seed, row * stride, column * stride, height, width, _STYLE_LENGTH)
+    return look_field(settings, look, seed, row * stride, column * stride, height, width, settings.drift_length)
 
 
 def random_inputs(

@@ -3,16 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 
 from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.errors import DataError
-from geosynth.models.field import position_noise, style_field
+from geosynth.models.field import look_field, position_noise, style_field
+from geosynth.models.looks import Look
+from geosynth.mosaic.style import style_length_pixels
 from geosynth.training.draws import (
     draw_batch,
     drawn_places,
     random_inputs,
+    random_look,
     random_style,
     sample_rngs,
     split_batch,
@@ -156,6 +161,21 @@ def test_styles_have_the_statistics_that_generate_uses():
     drift = [float((styles[..., 0, 0] - styles[..., -1, -1]).square().mean()) for styles in (ours, theirs)]
     assert drift[0] == pytest.approx(drift[1], rel=0.25)
     assert 0 < drift[0] < 0.2
+
+
+def test_looks_drift_as_those_of_generate_do():
+    """As far apart over a crop, where each tile has a style of its own."""
+    settings = SETTINGS.model_copy(update={"latent_size": 0, "style_lengths": (8, 8, 8)})
+    tiles = torch.arange(500.0).view(500, 1, 1, 1).expand(500, 3, 1, 8)
+    look = Look(torch.zeros(3, 8), tiles, torch.ones(3))
+    length = style_length_pixels(None, GeoBox((9, 9), Affine.scale(1, -1), "EPSG:26917"), settings)
+
+    def num_tiles(styles):
+        return len(styles.unique())
+
+    ours = sum(num_tiles(random_look(settings, look, 128, 128, rng)) for rng in sample_rngs(0, 0, range(40)))
+    theirs = sum(num_tiles(look_field(settings, look, seed, 1024 * seed, 0, 128, 128, length)) for seed in range(40))
+    assert ours == pytest.approx(theirs, rel=0.15)
 
 
 def test_a_style_for_the_encoder_does_not_drift():

@@ -413,8 +413,8 @@ def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> No
 
 def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_size: int) -> dict[str, Any]:
     """All that decides a block's bytes, by the names that users know."""
-    left_out = {"compress", "max_memory", "precision", "style_length", "look"}  # no byte, or what stands below
-    left_out |= {"unknown", "resample", "preview", "stac"}
+    # They decide no byte, or by what stands below, as the labels.
+    left_out = {"compress", "max_memory", "look", "unknown", "resample", "preview", "stac"}
     return {
         **painter.settings.model_dump(mode="json", exclude=left_out),
         "block_size": block_size,

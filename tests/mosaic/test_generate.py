@@ -164,11 +164,14 @@ def test_what_is_told_on_the_way(name: str, write_raster: Write, tmp_path: Path,
     """Each stage from its first part to its last; files in the making lie where the next run looks for leftovers."""
     told: dict[str, list[tuple[int, int]]] = {}
     leftovers: list[int] = []
+    folder = tmp_path / f".{name}.unfinished"
 
     def tell(stage: str, done: int, total: int) -> None:
         told.setdefault(stage, []).append((done, total))
         if stage == "writing":
-            leftovers.append(len(list((tmp_path / f".{name}.unfinished").glob("*.partial*"))))
+            leftovers.append(len(list(folder.glob("*.partial*"))))
+            with np.load(next(folder.glob("parts/*"))) as block:
+                assert block["pixels"].dtype == np.uint8
 
     codes = draw_labels(300, 400)
     codes[:200, :200] = 15
@@ -220,7 +223,9 @@ def test_the_preview_is_a_picture_of_the_first_bands(
     write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
 ) -> None:
     labels = write_raster(draw_labels(64, 96))
-    geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32, preview=True)
+    geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32, preview=True, stac=True)
+    item = json.loads((tmp_path / "image.json").read_text())
+    assert {asset["href"] for asset in item["assets"].values()} == {"./image.tif", "./image.png"}
     np.testing.assert_array_equal(read(tmp_path / "image.png")[:3], read(tmp_path / "image.tif")[:3])
 
 
@@ -301,6 +306,23 @@ def test_an_input_is_never_overwritten(write_raster: Write, tmp_path: Path, tiny
         with pytest.raises(OutputError, match="is an input too"):
             geosynth.generate(source, tmp_path / out, tiny_model, preview=True, overwrite=True)
     assert {path: path.read_bytes() for path in (labels, picture)} == before
+
+
+def test_bands_are_of_the_models_type_and_compressed_as_wanted(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    bands = tiny_model.card.bands.model_copy(update={"high": 20_000.0, "dtype": "uint16"})
+    model = replace(tiny_model, card=tiny_model.card.model_copy(update={"bands": bands}))
+    labels = write_raster(draw_labels(50, 60))
+    for name in ("image.TIF", "image.tiff"):
+        with rasterio.open(geosynth.generate(labels, tmp_path / name, model, FP32, compress="lzw")) as image:
+            assert set(image.dtypes) == {"uint16"}
+            assert image.compression.name == "lzw"
+            pixels = image.read()
+    assert pixels.max() > 1000
+    store = zarr.open_group(geosynth.generate(labels, tmp_path / "image.ZARR", model, FP32))
+    assert store["image"].dtype == np.uint16
+    np.testing.assert_array_equal(store["image"][:], pixels)
 
 
 @pytest.mark.parametrize("name", ["image.png", "image", "image.jpg"])

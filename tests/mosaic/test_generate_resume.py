@@ -121,7 +121,13 @@ def other_labels(labels: Path, model: GeneratorModel, write: Write) -> tuple[Pat
     return write(codes, labels.name, nodata=15), SETTINGS, "labels"
 
 
-@pytest.mark.parametrize("change", [other_seed, other_precision, other_labels], ids=lambda change: change.__name__)
+def other_blocks(labels: Path, model: GeneratorModel, write: Write) -> tuple[Path, GenerateSettings, str]:
+    return labels, SETTINGS.model_copy(update={"block_size": 256}), "block_size"
+
+
+@pytest.mark.parametrize(
+    "change", [other_seed, other_precision, other_labels, other_blocks], ids=lambda change: change.__name__
+)
 def test_what_was_painted_for_another_job_is_thrown_away_and_that_is_said(
     change: Any,
     labels: Path,
@@ -156,6 +162,7 @@ def test_what_was_painted_for_another_job_is_thrown_away_and_that_is_said(
         ({"look": "dim"}, None),  # the model's default
         ({"precision": "fp32", "style_length": 256}, None),  # as they are by themselves
         ({"compress": "lzw", "max_memory": "64GB", "unknown": "nodata", "preview": True, "stac": True}, None),
+        ({"resample": "mode"}, None),  # the labels are others then
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -178,15 +185,19 @@ def test_a_job_is_told_by_what_decides_its_bytes(
 def test_a_job_is_of_its_labels_legend_and_version(
     labels: Path, write_raster: Write, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def job(raster: Path, legend: Legend = tiny_model.card.legend) -> dict[str, Any]:
+    def job(
+        raster: Path, legend: Legend = tiny_model.card.legend, model: GeneratorModel = tiny_model
+    ) -> dict[str, Any]:
         source = LabelRaster(raster, legend)
-        painter = painter_for(source.geobox, tiny_model, SETTINGS)
+        painter = painter_for(source.geobox, model, SETTINGS)
         return painting_job(painter, source, source.survey(), SETTINGS.block_size)
 
     def differing(one: dict[str, Any]) -> set[str]:
         return {name for name in before | one if before.get(name) != one.get(name)}
 
     before = job(labels)
+    other = GeneratorModel(tiny_model.generator, tiny_model.card, labels)
+    assert differing(job(labels, model=other)) == {"model"}
     codes = draw_labels(330, 410)
     assert differing(job(write_raster(codes, "other.tif", nodata=15))) == {"labels"}
     classes = [{"code": entry.code, "name": entry.name} for entry in tiny_model.card.legend.classes]

@@ -416,7 +416,7 @@ def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_si
     # They decide no byte, or by what stands below, as the labels.
     left_out = {"compress", "max_memory", "look", "unknown", "resample", "preview", "stac"}
     return {
-        **painter.settings.model_dump(mode="json", exclude=left_out),
+        **painter.settings.model_dump(exclude=left_out),
         "block_size": block_size,
         "mosaic": painter.mode,
         "precision": painter.precision,
@@ -424,7 +424,7 @@ def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_si
         "style": style_digest(painter.style),
         "model": painter.model.sha256,
         "labels": survey.digest,
-        "legend": [list(entry.codes) if entry.also else entry.code for entry in source.legend.classes],
+        "legend": [list(entry.codes) for entry in source.legend.classes],
         "version": [__version__, torch.__version__],
     }
 

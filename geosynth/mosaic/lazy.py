@@ -29,7 +29,7 @@ def lazy_image(
     legend: Legend,
     block_size: int,
     attributes: dict[str, str],
-    unknown: Literal["error", "nodata"] = "error",
+    unknown: Literal["error", "nodata"],
 ) -> xr.DataArray:
     """The image of labels as a dask array. Nothing is read or painted here.
 

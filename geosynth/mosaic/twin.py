@@ -221,14 +221,13 @@ def _plan(
     painter = painter_for(source.geobox, model, settings)
     block_size = choose_block_size(painter)
     plan = paint_plan(source.geobox, block_size)
-    job = {**painting_job(painter, labels, survey, block_size), "folds": list(folds), "split": source.split.to_values()}
     windows = {scene.window for fold in folds for scene in source.scenes_in(fold)}
     return _Plan(
         UnfinishedImage(place, plan, len(bands.names), bands.dtype),
         labels,
         painter,
         sorted({block for window in windows for block in plan.touching(window)}),
-        job,
+        painting_job(painter, labels, survey, block_size),
         provenance(painter, source.path, labels.legend, survey),
     )
 

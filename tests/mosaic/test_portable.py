@@ -17,6 +17,8 @@ import torch
 from dask.base import tokenize
 from distributed import Client, KilledWorker, LocalCluster
 
+import geosynth
+import geosynth.mosaic.generate as generate_module
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, ClusterError
@@ -110,6 +112,22 @@ def test_blocks_are_those_of_one_process_largest_first(
             for kept, expected in zip(image.read_block(index), work.block(index), strict=True):
                 np.testing.assert_array_equal(kept, expected)
     assert portable._loaded.cache_info().misses == 1, "the model was loaded from its file, once"
+
+
+def test_a_call_with_a_client_gives_the_image_of_one_process(
+    client: Client, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = write_raster(draw_labels(60, 70))
+    expected = geosynth.generate(labels, tmp_path / "expected.tif", tiny_model, SETTINGS)
+    settings = SETTINGS.model_copy(update={"precision": "auto", "device": "cpu"})
+    monkeypatch.setattr(portable, "settle_precision", lambda settings, client: SETTINGS)
+    devices, load = [], generate_module.load_generator
+    monkeypatch.setattr(
+        generate_module, "load_generator", lambda path, device: devices.append(device) or load(path, device)
+    )
+    image = geosynth.generate(labels, tmp_path / "image.tif", tiny_model.path, settings, client=client)
+    assert image.read_bytes() == expected.read_bytes()
+    assert devices == ["cpu"], "here the model is only looked at, whatever device the workers have"
 
 
 def test_an_error_of_a_worker_is_told_here_and_the_mark_goes(

@@ -108,7 +108,15 @@ def test_realisations_are_read_window_by_window_one_after_the_other(tmp_path: Pa
 
     grid = GeoBox((700, 600), NORTH_UP, "EPSG:32618")
     readers = [reader(number) for number in range(5)]
-    out = write_summary(tmp_path / "a.tif", grid, ("green", "blue", "nir"), readers, {"SYNTHETIC": "yes"})
+    told = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+        assert len(list((tmp_path / ".a_summary.tif.unfinished").glob("*.partial*"))) == 1, "where leftovers are sought"
+
+    bands = ("green", "blue", "nir")
+    out = write_summary(tmp_path / "a.tif", grid, bands, readers, {"SYNTHETIC": "yes"}, progress=tell)
+    assert told == [(done, 4) for done in (1, 2, 3, 4)]
     assert max(pixels for _, pixels in seen) <= 512**2
     with rasterio.open(out) as summary:
         assert summary.count == 6, "no NDVI without red"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,6 +59,9 @@ def test_places_folds_and_grid_are_the_real_ones(store: Store, finished: Store, 
         assert finished.class_pixels(fold) == store.class_pixels(fold)
         np.testing.assert_array_equal(TileView(finished, fold, 64).windows, TileView(store, fold, 64).windows)
     assert finished.synthetic["GEOSYNTH_MODEL_SHA256"] == tiny_model.sha256
+    pixels = dict(zip(store.legend.names, store.class_pixels("all"), strict=True))
+    assert json.loads(finished.synthetic["GEOSYNTH_CLASS_PIXELS"]) == pixels
+    assert finished.synthetic["GEOSYNTH_LABELS"] == Path(store.path).name
     assert geosynth.info(finished.path)["synthetic"]["GEOSYNTH_SEED"] == "5"
     assert not store.synthetic
 
@@ -98,11 +102,28 @@ def test_an_interrupted_one_goes_on(
     assert not out.exists()
     steps = []
     geosynth.twin(store, out, tiny_model, **OPTIONS, progress=lambda *values: steps.append(values))
-    first = next(done for stage, done, _ in steps if stage == "painting")
-    assert first == 2
+    painting = [step[1:] for step in steps if step[0] == "painting"]
+    assert painting == [(done, len(painting) + 1) for done in range(2, len(painting) + 2)]
+    assert {stage for stage, *_ in steps} == {"checking", "painting", "writing"}
     whole = Window(0, 0, *store.geobox.shape)
     np.testing.assert_array_equal(Store(out).read_image(whole), finished.read_image(whole))
     assert [path.name for path in tmp_path.iterdir()] == ["twin.zarr"]
+
+
+def test_what_was_painted_of_other_folds_is_thrown_away(
+    store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("painting", 1):
+            raise KeyboardInterrupt
+
+    out, steps = tmp_path / "twin.zarr", []
+    with pytest.raises(KeyboardInterrupt):
+        geosynth.twin(store, out, tiny_model, **OPTIONS, folds=["train"], progress=stop)
+    geosynth.twin(store, out, tiny_model, **OPTIONS, progress=lambda *values: steps.append(values))
+    assert min(done for stage, done, _ in steps if stage == "painting") == 0
+    whole = Window(0, 0, *store.geobox.shape)
+    np.testing.assert_array_equal(Store(out).read_image(whole), finished.read_image(whole))
 
 
 def test_if_the_last_rename_fails_neither_twin_is_lost(

@@ -21,7 +21,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, absolute_origin
-from geosynth.models.field import position_noise, random_noise, style_field
+from geosynth.models.field import look_field, position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
@@ -300,6 +300,54 @@ def test_one_behind_gives_an_item_when_the_next_is_made() -> None:
     found = one_behind(made.append(item) or item for item in range(3))
     assert [(item, list(made)) for item in found] == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]
     assert list(one_behind([])) == []
+
+
+@pytest.mark.parametrize("kind", ["drawn", "fixed", "default look", "given look"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_is_fed_by_seed_style_and_place(
+    kind: str, precision: str, tiny_model: GeneratorModel, told_model: GeneratorModel
+) -> None:
+    """Each cell of a batch as if it were alone."""
+    model = told_model if "look" in kind else tiny_model
+    style = {"fixed": torch.tensor([1.0, -2.0, 0.5, 0.0]), "given look": told_model.look("bright")}.get(kind)
+    painter = Painter(model, GenerateSettings(seed=3, precision=precision), 40, style)
+    network, silent = model.card.settings, model.generator.silent_maps()
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    rows, columns = torch.tensor([64, -160]), torch.tensor([32, 4096])
+    latents, noises, styles = painter.inputs(rows, columns, 384, 416)
+    for number, place in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+        window = (*place, 384, 416)
+        expected = position_noise(network, 3, *window, "cpu", painter.margin, silent, dtype)
+        for found, one in zip(noises, expected, strict=True):
+            assert (found is None) == (one is None)
+            if found is not None and one is not None:
+                assert found.dtype == dtype
+                assert torch.equal(found[number], one[0])
+        assert (latents is None) == (styles is not None) == ("look" in kind)
+        if latents is not None:
+            drawn = style_field(network, 3, *window, 40, "cpu")
+            expected_latent = drawn[0] if style is None else style[:, None, None].expand_as(drawn[0])
+            assert torch.equal(latents[number], expected_latent)
+        if styles is not None:
+            look = model.look() if style is None else style
+            assert torch.equal(styles[number], look_field(network, look, 3, *window, 40)[0])
+
+
+def test_a_style_of_another_kind_is_refused(tiny_model: GeneratorModel, told_model: GeneratorModel) -> None:
+    for model, style, takes in (
+        (tiny_model, told_model.look(), "takes a latent"),
+        (told_model, torch.zeros(4), "is told looks"),
+    ):
+        with pytest.raises(SettingsError, match=f"{model.path.name}: {takes}; this style is of the other kind"):
+            Painter(model, GenerateSettings(), 0, style)
+
+
+def test_a_gpu_is_filled_with_cells(tiny_model: GeneratorModel) -> None:
+    painter = Painter(tiny_model, GenerateSettings(), 0)
+    cells = [Window(0, column, 8, 8) for column in range(10)]
+    assert list(painter._groups(cells)) == [[cell] for cell in cells]
+    painter.on_cpu = False
+    assert list(painter._groups(cells)) == [cells[:4], cells[4:8], [cells[8]], [cells[9]]]
 
 
 def test_a_linear_start_cannot_be_joined_exactly(linear_model: GeneratorModel) -> None:

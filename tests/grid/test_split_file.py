@@ -189,6 +189,7 @@ def test_the_layer_has_the_name_of_the_file(tmp_path: Path, suffix: str) -> None
         ("split.json", b'\xef\xbb\xbf \t\r\n{"type": ', None),
         ("split.fgb", b"fgb\3fgb", None),
         ("split.fgb", b" fgb\3fgb", "its content is not what its name says"),
+        ("split.fgb", b"Xfgb\3fgb", "its content is not what its name says"),
         ("split.json", b'["{"', "its content is not what its name says"),
         ("split.kml", b"{", "is no vector file that is read here; these end in .parquet, "),
     ],

@@ -302,6 +302,32 @@ def test_one_behind_gives_an_item_when_the_next_is_made() -> None:
     assert list(one_behind([])) == []
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_cells_join_to_what_one_cell_shows(
+    told: bool, tiny_model: GeneratorModel, told_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those without wanted pixels stay empty."""
+    painter = Painter(told_model if told else tiny_model, GenerateSettings(precision="fp32", seed=3), 40)
+    window, origin = Window(5, 7, 120, 200), (11, -300)
+    context = painter.context(window, origin)
+    labels = (draw_labels(context.height, context.width) - 1).astype(np.uint8)
+    whole = painter.paint(labels, context, window, origin)
+    assert whole.std() > 5
+    monkeypatch.setattr("geosynth.mosaic.painter.CELL", 64)
+    assert len(painter.cells(window, origin)) > 4
+    assert painter.context(window, origin) == context
+    assert_nearly_equal(painter.paint(labels, context, window, origin), whole)
+    valid = np.zeros((120, 200), bool)
+    valid[50, 60] = True
+    part = painter.paint(labels, context, window, origin, valid)
+    cells = [cell.shift(-5, -7) for cell, _ in painter.wanted(window, origin, valid)]
+    assert [cell.intersection(Window(50, 60, 1, 1)) is not None for cell in cells] == [True]
+    shown = np.zeros_like(valid)
+    shown[max(cells[0].row, 0) : cells[0].bottom, max(cells[0].column, 0) : cells[0].right] = True
+    assert not part[:, ~shown].any()
+    assert_nearly_equal(part[:, shown], whole[:, shown])
+
+
 @pytest.mark.parametrize("kind", ["drawn", "fixed", "default look", "given look"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_network_is_fed_by_seed_style_and_place(
@@ -313,6 +339,8 @@ def test_a_network_is_fed_by_seed_style_and_place(
     painter = Painter(model, GenerateSettings(seed=3, precision=precision), 40, style)
     network, silent = model.card.settings, model.generator.silent_maps()
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    assert painter.precision == precision
+    assert painter.generator.to_image.weight.dtype == dtype
     rows, columns = torch.tensor([64, -160]), torch.tensor([32, 4096])
     latents, noises, styles = painter.inputs(rows, columns, 384, 416)
     for number, place in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):

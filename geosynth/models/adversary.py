@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
 
 from geosynth.config import DiscriminatorSettings, OasisSettings
 from geosynth.errors import DataError
@@ -31,6 +30,7 @@ from geosynth.models.oasis import (
     segmentation_loss,
 )
 from geosynth.models.patterns import one_hot_classes
+from geosynth.models.spectral import with_spectral_norm
 
 
 class MultiscaleDiscriminator(nn.Module):
@@ -59,7 +59,7 @@ class PatchDiscriminator(nn.Module):
         width = settings.base_width
         self.first = nn.Conv2d(settings.num_classes + settings.num_bands, width, 4, stride=2, padding=2)
         self.middle = nn.ModuleList(
-            parametrizations.spectral_norm(nn.Conv2d(inputs, 2 * inputs, 4, stride=stride, padding=2, bias=False))
+            with_spectral_norm(nn.Conv2d(inputs, 2 * inputs, 4, stride=stride, padding=2, bias=False))
             for inputs, stride in ((width, 2), (2 * width, 2), (4 * width, 1))
         )
         self.last = nn.Conv2d(8 * width, 1, 4, padding=2)

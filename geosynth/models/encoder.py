@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
 
 from geosynth.config import EncoderSettings
 from geosynth.errors import DataError
+from geosynth.models.spectral import with_spectral_norm
 
 _CELLS = 4  # side of the last feature map, which the linear heads read
 
@@ -37,7 +37,7 @@ class StyleEncoder(nn.Module):
         )
         if spectral_norm:
             for conv in self.convs:
-                parametrizations.spectral_norm(conv)  # in place
+                with_spectral_norm(conv)
         features = widths[-1] * _CELLS * _CELLS
         self.mean = nn.Linear(features, settings.latent_size)
         self.log_variance = nn.Linear(features, settings.latent_size)

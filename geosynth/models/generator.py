@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
 
 from geosynth.config import GeneratorSettings, StageSpec
 from geosynth.errors import DataError, SettingsError
@@ -23,6 +22,7 @@ from geosynth.models.device import product_type
 from geosynth.models.looks import STYLE_CELL, StyleCodes, StyleModulation, code_places, pixel_codes, style_size
 from geosynth.models.modulation import SpadeNorm, Zoom, cropped, upsampled
 from geosynth.models.patterns import LabelPatterns, LabelPyramid, at_level, repeat_edges
+from geosynth.models.spectral import with_spectral_norm
 
 # --- What goes into a generator: checked, and brought to a size that it can paint.
 
@@ -260,7 +260,7 @@ class SpadeBlock(nn.Module):
                 bias=size > 1,
             )
             if spectral_norm:
-                parametrizations.spectral_norm(layer)  # in place
+                with_spectral_norm(layer)
             return layer
 
         self.norm_0, self.conv_0 = norm(inputs), conv(inputs, middle, 3)

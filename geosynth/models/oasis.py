@@ -11,10 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
 
 from geosynth.config import OasisSettings
 from geosynth.errors import DataError
+from geosynth.models.spectral import with_spectral_norm
 
 
 class OasisDiscriminator(nn.Module):
@@ -63,7 +63,7 @@ class OasisDiscriminator(nn.Module):
 
 
 def _conv(inputs: int, outputs: int, size: int) -> nn.Module:
-    return parametrizations.spectral_norm(nn.Conv2d(inputs, outputs, size, padding=size // 2))
+    return with_spectral_norm(nn.Conv2d(inputs, outputs, size, padding=size // 2))
 
 
 class _DownBlock(nn.Module):

@@ -199,21 +199,29 @@ class _RepeatEdges(torch.autograd.Function):
         height, width = values.shape[-2:]
         padded = _empty(values, height + 2, width + 2)
         padded[..., 1:-1, 1:-1] = values
-        padded[..., 0, 1:-1], padded[..., -1, 1:-1] = values[..., 0, :], values[..., -1, :]
-        padded[..., 0], padded[..., -1] = padded[..., 1], padded[..., -2]
+        padded[..., :: height + 1, 1:-1] = _ends(values, -2)
+        padded[..., :: width + 1] = _ends(padded[..., 1:-1], -1)
         return padded
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        result = _empty(gradient, gradient.shape[-2] - 2, gradient.shape[-1] - 2)
+        height, width = (side - 2 for side in gradient.shape[-2:])
+        result = _empty(gradient, height, width)
         result.copy_(gradient[..., 1:-1, 1:-1])
-        for edge in (0, -1):
-            result[..., edge, :] += gradient[..., edge, 1:-1]
-            result[..., edge] += gradient[..., 1:-1, edge]
-            for other in (0, -1):
-                result[..., edge, other] += gradient[..., edge, other]
+        rows, columns = gradient[..., :: height + 1, :], gradient[..., :: width + 1]
+        for edges, own in (
+            (rows[..., 1:-1], _ends(result, -2)),
+            (columns[..., 1:-1, :], _ends(result, -1)),
+            (rows[..., :: width + 1], _ends(_ends(result, -2), -1)),
+        ):
+            own.add_(edges.sum_to_size(own.shape))
         return result
+
+
+def _ends(values: Tensor, dim: int) -> Tensor:
+    """A view of the first and the last row or column; of the only one, where there is one."""
+    return values[(..., slice(None, None, max(values.shape[dim] - 1, 1)), *[slice(None)] * (-1 - dim))]
 
 
 def _empty(like: Tensor, height: int, width: int) -> Tensor:

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
 
 from geosynth.models.losses import hinge_discriminator, hinge_generator
 from geosynth.models.patterns import one_hot_classes
+from geosynth.models.spectral import with_spectral_norm
 
 Losses = dict[str, Tensor]
 
@@ -95,6 +95,4 @@ def _head(inputs: int, halvings: int) -> nn.Sequential:
         layers += [nn.Conv2d(inputs, _WIDTH, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         inputs = _WIDTH
     layers += [nn.Conv2d(inputs, _WIDTH, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(_WIDTH, 1, 1)]
-    return nn.Sequential(
-        *(parametrizations.spectral_norm(layer) if isinstance(layer, nn.Conv2d) else layer for layer in layers)
-    )
+    return nn.Sequential(*(with_spectral_norm(layer) if isinstance(layer, nn.Conv2d) else layer for layer in layers))

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import _SpectralNorm
 
 from geosynth.config import TrainSettings
 from geosynth.loop import number_format
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.oasis import count_classes
 from geosynth.models.replay import Replay
+from geosynth.models.spectral import refine_norms
 from geosynth.training.average import estimate_norms, update_average
 from geosynth.training.draws import TrainBatch, draw_batch, random_inputs, sample_rngs, split_batch
 from geosynth.training.networks import SpadeNetworks
@@ -153,8 +153,8 @@ class SpadeStep:
         self.optimizer.zero_grad()  # a step that could not be recorded leaves gradients without values
         counts = self._class_counts(batch.mask)
         sums: Losses = {}
-        for index, part in enumerate(self.parts):
-            _set_power_iterations(self.networks, on=index == 0)
+        refine_norms(self.networks)  # once a step, however many parts it has
+        for part in self.parts:
             with parametrize.cached():
                 with self.fabric.autocast():
                     painting, judging = self.objectives(batch.part(part), part, counts)
@@ -231,10 +231,3 @@ class SpadeStep:
 
 def _sum(losses: Losses) -> Tensor:
     return torch.stack(list(losses.values())).sum()
-
-
-def _set_power_iterations(networks: nn.Module, *, on: bool) -> None:
-    """Let spectral norms refine their vectors at the next pass: once a step, however many parts it has."""
-    for module in networks.modules():
-        if isinstance(module, _SpectralNorm):
-            module.train(on)

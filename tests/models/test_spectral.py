@@ -1,12 +1,15 @@
-"""Folded weights: those that a forward pass uses, without a power iteration."""
+"""Spectral norm as torch has it; and folded weights: those that a forward pass uses, without a power iteration."""
 
+import copy
+
+import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
 from geosynth.config import EncoderSettings
 from geosynth.models.encoder import StyleEncoder
-from geosynth.models.spectral import folded_parameters, folded_state, load_folded
+from geosynth.models.spectral import folded_parameters, folded_state, load_folded, refine_norms, with_spectral_norm
 
 
 def test_folded_state_fills_the_same_network_without_norms():
@@ -21,8 +24,69 @@ def test_folded_state_fills_the_same_network_without_norms():
         assert torch.equal(found, expected)
 
 
+LAYERS = {
+    "3x3": lambda: nn.Conv2d(3, 5, 3),
+    "1x1": lambda: nn.Conv2d(4, 3, 1),
+    "4x4": lambda: nn.Conv2d(5, 2, 4),
+    "linear": lambda: nn.Linear(6, 4),
+}
+
+
+def learn(layer, steps, refined=False):
+    """Weights, gradients and states of some steps of a layer."""
+    seen = []
+    for step in range(steps):
+        if refined:
+            refine_norms(layer)
+        layer.zero_grad()
+        weight = layer.weight
+        weight.mul(torch.linspace(-1, 2, weight.numel()).view(weight.shape).sin()).sum().mul(1 + step).backward()
+        original = layer.parametrizations.weight.original
+        seen += [weight.detach(), original.grad.clone(), *(value.clone() for value in layer.state_dict().values())]
+        with torch.no_grad():
+            original.sub_(original.grad, alpha=0.05)
+    return seen
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_spectral_norm_is_that_of_torch(kind, memory_format):
+    """Values, gradients, vectors and the names of what is stored, over some steps; refined one by one or together."""
+    torch.manual_seed(0)
+    theirs = parametrizations.spectral_norm(LAYERS[kind]())
+    expected = None
+    for refined in (False, True):
+        ours = with_spectral_norm(LAYERS[kind]())
+        ours.load_state_dict(theirs.state_dict())
+        ours.to(memory_format=memory_format)
+        found = learn(ours, 4, refined)
+        expected = learn(copy.deepcopy(theirs), 4) if expected is None else expected
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_refining_together_is_refining_each():
+    torch.manual_seed(0)
+    network = nn.Sequential(*(with_spectral_norm(make()) for make in LAYERS.values()))
+    alone = copy.deepcopy(network)
+    refine_norms(network)
+    for one, other in zip(network, alone, strict=True):
+        torch.testing.assert_close(one.weight, other.weight)  # the other's is refined when it is read
+        assert torch.equal(one.weight, one.weight)
+    for name, values in network.state_dict().items():
+        torch.testing.assert_close(values, alone.state_dict()[name])
+
+
+def test_two_passes_before_a_backward_pass():
+    """As with losses of real and painted images that are added up."""
+    layer = with_spectral_norm(nn.Conv2d(3, 4, 3))
+    image = torch.randn(1, 3, 8, 8)
+    (layer(image).square().sum() + layer(image + 1).square().sum()).backward()
+    assert layer.parametrizations.weight.original.grad.abs().sum() > 0
+
+
 def test_folding_does_not_change_the_network():
-    layer = parametrizations.spectral_norm(nn.Conv2d(3, 4, 3))
+    layer = with_spectral_norm(nn.Conv2d(3, 4, 3))
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     folded = folded_parameters(layer)
     assert layer.training
@@ -32,7 +96,7 @@ def test_folding_does_not_change_the_network():
 
 
 def test_buffers_of_other_layers_are_kept():
-    network = nn.Sequential(parametrizations.spectral_norm(nn.Conv2d(2, 2, 1)), nn.BatchNorm2d(2, affine=False))
+    network = nn.Sequential(with_spectral_norm(nn.Conv2d(2, 2, 1)), nn.BatchNorm2d(2, affine=False))
     parameters, buffers = folded_state(network)
     assert parameters.keys() == {"0.weight", "0.bias"}
     assert buffers.keys() == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}

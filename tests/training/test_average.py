@@ -3,11 +3,12 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrize
 
 from geosynth.config import GeneratorSettings
 from geosynth.models.field import random_noise
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.spectral import with_spectral_norm
 from geosynth.training.average import estimate_norms, folded_parameters, update_average
 
 SETTINGS = GeneratorSettings(
@@ -89,7 +90,7 @@ def test_average_runs(trained):
 
 def test_folding_works_on_a_single_layer_and_on_layers_without_norm():
     torch.manual_seed(0)
-    layer = parametrizations.spectral_norm(nn.Conv2d(3, 4, 3))
+    layer = with_spectral_norm(nn.Conv2d(3, 4, 3))
     assert set(folded_parameters(layer)) == {"weight", "bias"}
     assert torch.linalg.matrix_norm(folded_parameters(layer)["weight"].flatten(1), 2) == pytest.approx(1, abs=0.1)
     plain = nn.Sequential(nn.Linear(2, 2))

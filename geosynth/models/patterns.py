@@ -221,7 +221,8 @@ class _RepeatEdges(torch.autograd.Function):
 
 def _ends(values: Tensor, dim: int) -> Tensor:
     """A view of the first and the last row or column; of the only one, where there is one."""
-    return values[(..., slice(None, None, max(values.shape[dim] - 1, 1)), *[slice(None)] * (-1 - dim))]
+    ends = slice(None, None, max(values.shape[dim] - 1, 1))
+    return values[..., ends] if dim == -1 else values[..., ends, :]
 
 
 def _empty(like: Tensor, height: int, width: int) -> Tensor:

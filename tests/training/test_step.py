@@ -8,8 +8,8 @@ from trainings import TINY, ready, update
 from geosynth.config import TrainSettings
 from geosynth.errors import SettingsError
 from geosynth.models.losses import diversity
+from geosynth.models.spectral import refine_norms
 from geosynth.training import objectives as objectives_module
-from geosynth.training import step as step_module
 from geosynth.training.networks import SpadeNetworks
 
 FOUR = TINY.model_copy(update={"batch_size": 4})
@@ -109,7 +109,7 @@ def test_seconds_differ_from_firsts_by_their_style_only(monkeypatch):
     monkeypatch.setattr(objectives_module, "diversity", record)
     step = ready(FOUR, diversity_weight=1.0)
     freeze_norms(step)
-    step_module._set_power_iterations(step.networks, on=False)
+    refine_norms(step.networks)
     drawn_batch, *_ = losses_of(step, *batch())
     drawn = step.parts[0].drawn
     [([first], [second], latent_first, latent_second)] = seen

@@ -219,12 +219,13 @@ class SpadeGenerator(nn.Module):
         return frozenset(index for index, block in blocks if not block.get_parameter("noise_strength").any())
 
     def for_painting(self, dtype: torch.dtype) -> SpadeGenerator:
-        """A copy in evaluation whose products are made in `dtype`.
+        """The same generator in evaluation, its products made in `dtype`; this one stays as it is.
 
         Only weights that are multiplied with features are kept in it. Under autocast they would be cast anew in each
-        call, since it keeps only what a gradient is wanted of.
+        call, since it keeps only what a gradient is wanted of. The other weights are shared, not copied.
         """
-        painting = copy.deepcopy(self).eval().requires_grad_(False)
+        shared = {id(value): nn.Parameter(value.detach(), requires_grad=False) for value in self.parameters()}
+        painting = copy.deepcopy(self, shared).eval()
         for name, module in painting.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear) and not name.endswith("gamma_beta"):  # those are folded first
                 module.weight.data = module.weight.data.to(dtype)

@@ -156,11 +156,9 @@ class Painter:
         return pixels
 
     def _groups(self, cells: Sequence[Window]) -> Iterator[Sequence[Window]]:
-        """Cells that go through the network at once: as many as fill a GPU, then the others one by one."""
+        """Cells that go through the network at once: as many as fill a GPU, and what is left."""
         size = 1 if self.on_cpu else _CELLS_A_LAUNCH
-        whole = len(cells) // size * size
-        yield from (cells[first : first + size] for first in range(0, whole, size))
-        yield from (cells[index : index + 1] for index in range(whole, len(cells)))
+        return (cells[first : first + size] for first in range(0, len(cells), size))
 
     def _mark(self) -> Callable[[], None]:
         """A function that waits until all that has been started on the device by now is done."""

@@ -6,6 +6,7 @@ It is told without a GPU, see `operations.py` beside the tests of the networks.
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from operations import Record, fake_gpu, launch_nothing
 
 from geosynth.checkpoint import GeneratorModel, ModelCard
 from geosynth.config import BandSettings, GenerateSettings, GeneratorSettings
+from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.models import generator, looks
 from geosynth.models.generator import SpadeGenerator
@@ -109,3 +111,25 @@ def test_a_cell_on_a_gpu_waits_for_nothing(case, kernels, monkeypatch):
     assert not record.waits
     if kernels:  # a network's 150, and what draws noise, styles or looks on the device
         assert len(record.launches) <= 200
+
+
+def test_cells_of_a_gpu_go_together(monkeypatch):
+    """What is left of a block is one launch, not one for each cell."""
+    painter = painter_of("neither", "fp32")
+    painter.on_cpu = False
+    sizes = []
+
+    def run(cells, labels, origin):
+        sizes.append(len(cells))
+        assert len(labels) == len(cells)
+        return torch.stack([torch.full((4, CELL, CELL), cell.row + cell.column, dtype=torch.int16) for cell in cells])
+
+    monkeypatch.setattr(painter, "run", run)
+    monkeypatch.setattr(painter, "_mark", lambda: lambda: None)
+    monkeypatch.setattr(painter, "blank", lambda window: np.zeros((4, window.height, window.width), np.int16))
+    window = Window(0, 0, 2 * CELL, 3 * CELL)
+    context = painter.context(window, (0, 0))
+    indices = np.zeros((context.height, context.width), np.uint8)
+    pixels = painter.paint(indices, context, window, (0, 0))
+    assert sizes == [4, 2]
+    assert pixels[0, ::CELL, ::CELL].tolist() == [[0, 512, 1024], [512, 1024, 1536]]

@@ -211,7 +211,7 @@ def _plain_looks(
     for axis in (2, 3):
         inner = styles.shape[axis] - 2
         styles = styles.narrow(axis, 0, inner) + styles.narrow(axis, 1, inner) + styles.narrow(axis, 2, inner)
-    return look.mean[..., None, None] + styles.permute(0, 1, 4, 2, 3) / 9
+    return (styles / 9 + look.mean[:, None, None]).permute(0, 1, 4, 2, 3)
 
 
 def _around(position: Tensor, first: Tensor) -> Tensor:

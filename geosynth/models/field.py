@@ -197,27 +197,29 @@ def _plain_looks(
     tile = _hash(_hash(_key(seed, _LOOK_STREAM + 1, place_row)) + place_column)
     style = (_one_of(tile, tiles) * num_classes + classes) * objects + _one_of(draws >> 32, objects)
 
-    near_rows, near_columns = (_around(position, first) for position, first in ((y, first_row), (x, first_column)))
-    nodes = near_rows[..., :, None, :, None] * num_columns + near_columns[..., None, :, None, :]
-    nodes = nodes.expand(-1, -1, down, across, 3, 3).flatten(2)
+    # Each cell's square of the lattice, whose nine nodes are those in it and around.
+    squares_down, squares_across = num_rows - 2, num_columns - 2
+    row, column = (position.floor().long() - first - 1 for position, first in ((y, first_row), (x, first_column)))
+    plane = torch.arange(len(y) * num_classes, device=device).view(-1, num_classes, 1, 1)
+    square = ((plane * squares_down + row.unsqueeze(3)) * squares_across + column.unsqueeze(2)).flatten()
 
-    def at_nodes(values: Tensor) -> Tensor:
-        return values.flatten(2).gather(2, nodes).view(-1, num_classes, down, across, 9)
+    def of_nine(values: Tensor) -> Tensor:
+        return values.unfold(2, 3, 1).unfold(3, 3, 1).reshape(-1, 9)
 
-    away = at_nodes(node_y).sub_(y[..., :, None, None]).square_()
-    away.add_(at_nodes(node_x).sub_(x[..., None, :, None]).square_())
-    nearest = at_nodes(style).gather(4, away.argmin(4, keepdim=True)).flatten()
+    def away(nodes: Tensor, position: Tensor) -> Tensor:
+        return (
+            of_nine(nodes)
+            .index_select(0, square)
+            .sub_(position.expand(plane.shape[0], -1, down, across).reshape(-1, 1))
+        )
+
+    distances = away(node_y, y.unsqueeze(3)).square_().add_(away(node_x, x.unsqueeze(2)).square_())
+    nearest = of_nine(style).flatten().index_select(0, square * 9 + distances.argmin(1))
     styles = departures.reshape(-1, numbers).index_select(0, nearest).view(-1, num_classes, down, across, numbers)
     for axis in (2, 3):
         inner = styles.shape[axis] - 2
         styles = styles.narrow(axis, 0, inner) + styles.narrow(axis, 1, inner) + styles.narrow(axis, 2, inner)
     return (styles / 9 + look.mean[:, None, None]).permute(0, 1, 4, 2, 3)
-
-
-def _around(position: Tensor, first: Tensor) -> Tensor:
-    """(B, num_classes, cells, 3): the nodes below, at and above each position, counted from the first."""
-    below = position.floor().long() - first
-    return torch.stack([below - 1, below, below + 1], 3)
 
 
 def _jitter(bits: Tensor) -> Tensor:

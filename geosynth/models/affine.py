@@ -78,6 +78,48 @@ class _AffineByRow(torch.autograd.Function):
         return pixels_gradient, rows_gradient, None, None
 
 
+def affine_by_pixel(features: Tensor, maps: Tensor, slope: float) -> Tensor:
+    """Scale, shift and activate each pixel by numbers of its own.
+
+    Args:
+        features: (B, C, h, w).
+        maps: (B, 2 C, h, w): scale, then shift.
+        slope: of the leaky ReLU for negative values; 1 for none.
+
+    Returns:
+        (B, C, h, w), in the wider of both types.
+    """
+    result: Tensor = _AffineByPixel.apply(features, maps, slope)
+    return result
+
+
+class _AffineByPixel(torch.autograd.Function):
+    """In fewer passes over memory than autograd makes: the gradient of the maps is written once."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, maps: Tensor, slope: float) -> Tensor:
+        scale, shift = maps.chunk(2, dim=1)
+        result = torch.addcmul(shift, features, scale)
+        if slope != 1:
+            F.leaky_relu_(result, slope)
+        ctx.save_for_backward(features, maps, result)
+        ctx.slope = slope
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        features, maps, result = ctx.saved_tensors
+        channels = features.shape[1]
+        if ctx.slope != 1:
+            gradient = torch.ops.aten.leaky_relu_backward(gradient, result, ctx.slope, True)
+        features_gradient, maps_gradient = torch.empty_like(features), torch.empty_like(maps)
+        torch.mul(gradient, maps[:, :channels], out=features_gradient)
+        torch.mul(gradient, features, out=maps_gradient[:, :channels])
+        maps_gradient[:, channels:].copy_(gradient)
+        return features_gradient, maps_gradient, None
+
+
 class PixelRows(NamedTuple):
     """Numbers for each pixel of a (B, h, w) map, of which many are the same."""
 

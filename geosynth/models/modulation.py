@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geosynth.models.affine import PixelRows, add_bias_, add_noise, affine_by_row, be_told
+from geosynth.models.affine import PixelRows, add_bias_, add_noise, affine_by_pixel, affine_by_row, be_told
 from geosynth.models.device import has_kernels, product_type
 from geosynth.models.norm import BatchNorm
 from geosynth.models.patterns import LabelPatterns, Padding, repeat_edges
@@ -91,10 +91,8 @@ class SpadeModulation(nn.Module):
         rows = torch.cat([summed(piece) for piece in pieces], dim=1)
         return add_bias_(rows, bias)
 
-    def maps(
-        self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None, edge_shows: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Scale and shift, each (B, channels, h, w), such that y = x * scale + shift.
+    def maps(self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None, edge_shows: bool = True) -> Tensor:
+        """(B, 2 * channels, h, w): scale, then shift, such that y = x * scale + shift.
 
         Without `norm`, x is normalised and scale = 1 + gamma, shift = beta. With a norm, x is not: the norm, by its
         running statistics, is folded into the weights.
@@ -109,8 +107,7 @@ class SpadeModulation(nn.Module):
 
         one_hot = patterns.one_hot(product_type(self.shared.weight))
         hidden = F.relu(convolved(one_hot, self.shared.weight, shared_bias), inplace=True)
-        scale, shift = convolved(hidden, weight, bias).chunk(2, dim=1)
-        return scale, shift
+        return convolved(hidden, weight, bias)
 
     def by_kernel(
         self,
@@ -295,9 +292,7 @@ class SpadeNorm(nn.Module):
             features = self.norm(features)
         if form == "table":
             return affine_by_row(features, self.modulation.rows(patterns, fold), patterns, slope)
-        scale, shift = self.modulation.maps(patterns, fold, edge_shows)
-        values = torch.addcmul(shift, features, scale)
-        return values if slope == 1 else F.leaky_relu(values, slope, inplace=True)
+        return affine_by_pixel(features, self.modulation.maps(patterns, fold, edge_shows), slope)
 
     def takes_kernel(
         self,

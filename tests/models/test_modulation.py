@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from label_maps import KINDS, assert_within, label_map, load_plain_spade, randomise
 
+from geosynth.models.affine import affine_by_pixel
 from geosynth.models.modulation import SpadeNorm
 from geosynth.models.patterns import LabelPatterns
 
@@ -129,7 +130,7 @@ def test_folded_batch_norm_equals_normalising_first():
     layer = build(3, "replicate", training=False)
     patterns = LabelPatterns(labels, 3)
     features = features_for(labels)
-    scale, shift = layer.modulation.maps(patterns)
+    scale, shift = layer.modulation.maps(patterns).chunk(2, dim=1)
     assert_within(layer(features, patterns), layer.norm(features) * scale + shift)
 
 
@@ -199,3 +200,24 @@ def test_forms_agree_in_bfloat16():
             rough = layer(features, patterns).float()
         # bfloat16 keeps 8 bits: relative steps of 2^-8 a rounding, a few roundings
         assert float((rough - exact).detach().abs().mean() / exact.detach().abs().mean()) < 4 * 2**-8
+
+
+@pytest.mark.parametrize("slope", [0.2, 1.0])
+@pytest.mark.parametrize("types", [(torch.float64, torch.float64), (torch.float32, torch.bfloat16)])
+def test_scale_shift_and_activation_have_the_gradients_of_autograd(types, slope):
+    torch.manual_seed(0)
+    features = torch.randn(2, 5, 4, 3, dtype=types[0]).contiguous(memory_format=torch.channels_last).requires_grad_()
+    maps = torch.randn(2, 10, 4, 3).to(types[1]).contiguous(memory_format=torch.channels_last).requires_grad_()
+    wanted = torch.randn(2, 5, 4, 3, dtype=types[0])
+    seen = []
+    for ours in (True, False):
+        if ours:
+            values = affine_by_pixel(features, maps, slope)
+        else:
+            scale, shift = maps.chunk(2, dim=1)
+            values = torch.nn.functional.leaky_relu(torch.addcmul(shift, features, scale), slope)
+        seen.append((values, *torch.autograd.grad((values * wanted).sum(), (features, maps))))
+    for one, other in zip(*seen, strict=True):
+        assert one.dtype == other.dtype
+        assert one.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(one, other)

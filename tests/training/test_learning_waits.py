@@ -35,7 +35,7 @@ CHOICES = {
     "reference": {"perceptual_weight": 0.0, "start": "linear", "noise_channels": 0, "stage_noise": False},
 }
 # Operations of a step's learning part, losses, both backward passes and averages included, at depth "normal".
-MOST = {"oasis": 2750, "features": 4400, "perceptual, pixels": 2800, "told, projected": 4800, "reference": 2000}
+MOST = {"oasis": 2700, "features": 4300, "perceptual, pixels": 2770, "told, projected": 4750, "reference": 1950}
 
 
 class OneProcess:

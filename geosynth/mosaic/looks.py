@@ -175,7 +175,7 @@ def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[npt.
             indices, has_class = labels.read(tile.shift(-offset[0], -offset[1]))
             valid = valid & has_class
         sides = [(0, -side % STYLE_CELL) for side in valid.shape]
-        known = ndimage.minimum_filter(np.pad(valid, sides, mode="edge"), 2 * _BLUR + 1, mode="nearest")
+        known = ndimage.minimum_filter(np.pad(valid, sides, mode="edge"), 2 * _BLUR + 1)
         known[valid.shape[0] :], known[:, valid.shape[1] :] = False, False
         indices = np.where(known, np.pad(indices, sides, mode="edge"), np.uint8(nothing))
         yield np.pad(pixels, [(0, 0), *sides], mode="edge"), indices

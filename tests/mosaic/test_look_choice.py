@@ -144,7 +144,8 @@ def test_pixels_near_what_has_no_data_have_no_class(
     valid = (image > 0).all(0) & ((codes != 15) | (not labelled))
     ((pixels, indices),) = looks._tiles(open_raster(path), own)
     assert indices.shape == pixels.shape[1:] == (104, 72)
-    np.testing.assert_array_equal(pixels[:, :101, :70], image)
+    np.testing.assert_array_equal(pixels, np.pad(image, ((0, 0), (0, 3), (0, 2)), mode="edge"))
+    assert indices.dtype == np.uint8
     known = np.zeros(indices.shape, bool)
     for row, column in np.ndindex(valid.shape):
         known[row, column] = valid[max(row - 4, 0) : row + 5, max(column - 4, 0) : column + 5].all()
@@ -171,6 +172,9 @@ def test_large_images_are_sampled_evenly(
     np.testing.assert_array_equal(found(1, 2, 4, 5), whole)
     for tile in (0, 3, 6):
         assert (found(tile) != whole).any()
+    monkeypatch.setattr(looks, "_MAX_TILES", 7)
+    every = found()
+    assert all((found(tile) != every).any() for tile in range(7))
 
 
 def test_classes_that_the_image_lacks_go_with_the_others(write_raster: Write, told_model: GeneratorModel) -> None:

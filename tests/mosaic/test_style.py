@@ -20,7 +20,15 @@ from geosynth.config import EncoderSettings, GenerateSettings, GeneratorSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.looks import Look
-from geosynth.mosaic.style import packed, style_digest, style_from_image, style_length_pixels, unpacked
+from geosynth.mosaic.style import (
+    chosen_style,
+    packed,
+    style_digest,
+    style_files,
+    style_from_image,
+    style_length_pixels,
+    unpacked,
+)
 from rasters import draw_labels, random_image
 
 Write = Callable[..., Path]
@@ -85,7 +93,10 @@ def test_a_style_travels_whole_and_has_a_name_of_its_own(told_model: GeneratorMo
     assert style_digest(again) == style_digest(look)
 
 
-def test_the_style_is_the_mean_over_whole_windows(model: GeneratorModel, write_raster: Write) -> None:
+def test_the_style_is_the_mean_over_whole_windows(
+    model: GeneratorModel, write_raster: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geosynth.mosaic.style._BATCH", 4)
     image = random_image(0, 2 * SIDE + 40, 3 * SIDE + 7)
     image[:, :SIDE, SIDE : 2 * SIDE] //= 3  # or all windows look alike
     style = style_from_image(write_raster(image), model)
@@ -145,6 +156,28 @@ def test_another_scale_is_told(model: GeneratorModel, write_raster: Write, caplo
     path = write_raster(random_image(0, SIDE, SIDE), transform=Affine(0.5, 0, 0, 0, -0.5, 0))
     style_from_image(path, model)
     assert "pixels of 0.5 m; the model was trained on 1 m" in caplog.text
+
+
+def test_what_users_say_of_styles(model: GeneratorModel, told_model: GeneratorModel, write_raster: Write) -> None:
+    plain, latent, look = GenerateSettings(), torch.ones(4), told_model.look("bright")
+    bright, dark = write_raster(random_image(0, SIDE, SIDE), "a.tif"), write_raster(random_image(1, SIDE, SIDE) // 4)
+    assert style_files(bright, None, latent, look, [dark, "c.tif"]) == [bright, dark, "c.tif"]
+    assert chosen_style(None, None, model, plain) is None
+    assert chosen_style(None, None, told_model, GenerateSettings(look="dim")) is None, "the painter's to know"
+    assert chosen_style(latent, None, model, plain) is latent
+    assert chosen_style(look, None, told_model, plain) is look
+    each = [style_from_image(image, model) for image in (bright, dark)]
+    found = chosen_style([bright, dark], None, model, plain)
+    assert isinstance(found, torch.Tensor)
+    torch.testing.assert_close(found, (each[0] + each[1]) / 2)
+    for style, labels, one, settings, said in (
+        (bright, None, told_model, GenerateSettings(look="dim"), "look 'dim' and a style are given; one of them"),
+        (None, [dark], told_model, plain, "labels of a style are given, but no image to take it from"),
+        (latent, [dark], model, plain, "labels of a style are given, but no image to take it from"),
+        (bright, [dark], model, plain, "tiny.safetensors: its styles are of whole images; leave the labels"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            chosen_style(style, labels, one, settings)
 
 
 def test_a_model_without_encoder_says_so(tiny_model: GeneratorModel, write_raster: Write) -> None:

@@ -145,7 +145,7 @@ def look_from_tiles(
 
 def _known(model: GeneratorModel) -> Look:
     """The model's first look, which says what is plausible."""
-    known = model.look() if model.card.settings.style_lengths else None
+    known = model.look()
     if known is None:
         raise SettingsError(f"{model.path}: its generator is not told looks; train one with style_lengths")
     return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -278,6 +279,50 @@ def test_items_made_ahead_keep_their_order_and_their_errors(threads: int) -> Non
         found.extend(ahead(double, range(7), threads))
     assert list(ahead(double, range(4), threads)) == [0, 2, 4, 6]
     assert list(ahead(double, [], threads)) == []
+    taken: list[int] = []
+    for got, _ in enumerate(ahead(double, (taken.append(0) or 1 for _ in range(9)), threads)):
+        assert len(taken) == min(got + 1 + threads, 9)
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_blocks_are_made_one_ahead_of_each_other(on_cpu: bool) -> None:
+    """Reading, network and writing, or memory grows with the blocks; a GPU begins a block before the former is done."""
+    drawn, events, written = [], [], {}
+
+    def todo() -> Iterator[int]:
+        for index in range(9):
+            drawn.append(index)
+            yield index
+
+    def begin(indices: Any, context: Any, window: Window, origin: Any, valid: Any) -> Any:
+        events.append(("begun", window.row, len(drawn)))
+        assert (indices.shape, context, origin, valid.tolist()) == ((1, 1), window, (0, 0), [[True]])
+        return lambda: events.append(("fetched", window.row)) or window.row
+
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros((1, 1), np.uint8), np.full((1, 1), window.row != 4)
+
+    painter: Any = SimpleNamespace(
+        on_cpu=on_cpu, begin=begin, context=lambda window, origin: window, computing=contextlib.nullcontext
+    )
+    image: Any = SimpleNamespace(
+        plan=BlockPlan(9, 1, (0, 0), 1), write_block=lambda index, pixels, valid: written.update({index: pixels})
+    )
+    done = []
+    for index in paint_blocks(painter, SimpleNamespace(read=read), image, todo()):
+        assert index == 4 or index in written
+        done.append(index)
+    assert sorted(done) == list(range(9))
+    assert written == {index: index for index in range(9) if index != 4}
+    order = [event[:2] for event in events]
+    painted = [index for index in range(9) if index != 4]
+    if on_cpu:
+        assert order == [(what, index) for index in painted for what in ("begun", "fetched")]
+    else:
+        assert order.index(("begun", 1)) < order.index(("fetched", 0)) < order.index(("begun", 2))
+        assert [index for what, index in order if what == "fetched"] == painted
+    in_sight = 2 if on_cpu else 5
+    assert [event[2] for event in events if event[0] == "begun"] == [min(index + in_sight, 9) for index in painted]
 
 
 def test_finished_blocks_are_left_alone_and_count_as_done() -> None:

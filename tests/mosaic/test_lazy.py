@@ -23,7 +23,7 @@ from geosynth.mosaic.blend import make_painter
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.mark import MARK, read_mark
-from rasters import NORTH_UP, draw_labels
+from rasters import NORTH_UP, draw_labels, pixels_of, write_class_table
 
 Write = Callable[..., Path]
 SETTINGS = GenerateSettings(precision="fp32", block_size=128, seed=3)
@@ -161,10 +161,12 @@ def test_settings_can_be_said_in_words(tiny_model: GeneratorModel) -> None:
     assert (other != image).mean() > 0.5
 
 
+@pytest.mark.parametrize("own_table", [False, True])
 def test_all_that_is_said_of_a_file_can_be_said_of_a_lazy_image(
-    write_raster: Write, tmp_path: Path, told_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+    own_table: bool, write_raster: Write, tmp_path: Path, told_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classes = [{"code": 10 * entry.code, "name": entry.name} for entry in told_model.card.legend.classes]
+    tens = geosynth.Legend.from_values({"name": "tens", "classes": classes})
     codes = 10 * np.kron(draw_labels(60, 70), np.ones((2, 2), np.uint8))
     codes[:4, :6] = 77
     labels = write_raster(codes, transform=NORTH_UP @ NORTH_UP.scale(0.5))
@@ -172,7 +174,7 @@ def test_all_that_is_said_of_a_file_can_be_said_of_a_lazy_image(
     said = {
         "model": told_model.path,
         "settings": SETTINGS,
-        "legend": geosynth.Legend.from_values({"name": "tens", "classes": classes}),
+        "legend": tens,
         "style": write_raster(image, "like.tif"),
         "style_labels": write_raster(10 * draw_labels(64, 64), "like_labels.tif"),
         "resample": "mode",
@@ -180,11 +182,18 @@ def test_all_that_is_said_of_a_file_can_be_said_of_a_lazy_image(
         "device": "cpu",
     }
     out = geosynth.generate(labels, tmp_path / "image.tif", **said)
+    if own_table:
+        expected = pixels_of(out)
+        for path in (labels, said["style_labels"]):
+            write_class_table(path, tens)
+        said["legend"] = "from-raster"
+        out = geosynth.generate(labels, tmp_path / "again.tif", **said)
+        np.testing.assert_array_equal(pixels_of(out), expected)
     devices = []
     monkeypatch.setattr(
         "geosynth.mosaic.generate.load_generator", lambda model, device: devices.append(device) or told_model
     )
-    for given in (labels, rioxarray.open_rasterio(labels)):
+    for given in (labels, labels if own_table else rioxarray.open_rasterio(labels)):
         lazy = geosynth.generate(given, **said)
         with rasterio.open(out) as file:
             np.testing.assert_array_equal(lazy, file.read())

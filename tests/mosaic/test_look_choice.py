@@ -113,9 +113,9 @@ def test_labels_may_lie_beside_the_image(write_raster: Write, told_model: Genera
     """On its pixel grid, not with its first pixel; other parts do not count."""
     codes = draw_labels(200, 200)
     image = coloured(codes)
-    image[:, :50] = 255
-    place = NORTH_UP @ NORTH_UP.translation(0, 56)
-    labels = write_raster(codes[56:], transform=place)
+    image[:, :50], image[:, :, :20] = 255, 255
+    place = NORTH_UP @ NORTH_UP.translation(24, 56)
+    labels = write_raster(codes[56:, 24:], transform=place)
     np.testing.assert_allclose(levels(told_model, [write_raster(image, "like.tif")], [labels])[:5], COLOURS, atol=2)
 
 

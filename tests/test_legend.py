@@ -78,7 +78,9 @@ def test_values_that_are_no_legend_are_one_line() -> None:
 def test_large_codes_that_differ_by_one_are_told_apart() -> None:
     """Where a float64 could not."""
     codes = np.array([2**53 + 1, 2**53, 2**53 + 2])
-    legend = Legend.from_values({"name": "large", "classes": [{"code": int(code), "name": str(code)} for code in codes]})
+    legend = Legend.from_values(
+        {"name": "large", "classes": [{"code": int(code), "name": str(code)} for code in codes]}
+    )
     assert legend.encode(codes).tolist() == [0, 1, 2]
     assert legend.decode(np.array([2, 0, 3]), 2**53 + 3).tolist() == [2**53 + 2, 2**53 + 1, 2**53 + 3]
 

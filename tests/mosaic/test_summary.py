@@ -20,7 +20,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError, SettingsError
 from geosynth.grid import Window
 from geosynth.mosaic import batch
-from geosynth.mosaic.summary import Moments, summary_tags, write_summary
+from geosynth.mosaic.summary import Moments, _summarise, summary_tags, write_summary
 from rasters import NORTH_UP, UTM_18N, draw_labels, random_image, write_raster
 
 FP32 = GenerateSettings(precision="fp32", block_size=128)
@@ -47,6 +47,15 @@ def test_moments_are_those_of_numpy(values: np.ndarray) -> None:
     np.testing.assert_allclose(moments.mean, values.mean(0), atol=1e-9)
     np.testing.assert_allclose(moments.deviation, values.std(0, ddof=1), atol=1e-6)
     np.testing.assert_array_equal((moments.low, moments.high), (values.min(0), values.max(0)))
+
+
+def test_ndvi_is_nothing_where_both_bands_are() -> None:
+    stack = np.array([[[[0, 9, 200]], [[1, 2, 3]], [[4, 5, 6]], [[0, 90, 0]]], [[[0, 0, 50]]] * 4], np.uint8)
+    readers = [lambda window, one=one: (one, np.ones(one.shape[1:], bool)) for one in stack]
+    found = _summarise(Window(0, 0, 1, 3), readers, (0, 3))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, moments_of(stack), rtol=1e-6)
+    np.testing.assert_allclose(_summarise(Window(0, 0, 1, 3), readers, None), moments_of(stack, ndvi=False), rtol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".zarr"])

@@ -165,7 +165,15 @@ def test_a_bad_file_does_not_stop_the_others(
 def test_samples_are_the_images_of_their_seeds(tmp_path: Path, codes: np.ndarray, tiny_model: GeneratorModel) -> None:
     labels = write_raster(tmp_path / "labels.tif", codes[:64, :64], NORTH_UP, crs=UTM_18N)
     settings = FP32.model_copy(update={"seed": 7})
-    images = geosynth.generate_many(labels, tmp_path / "image.tif", tiny_model, settings, samples=3)
+    told = []
+    images = geosynth.generate_many(
+        labels, tmp_path / "image.tif", tiny_model, settings, samples=3, progress=lambda *step: told.append(step)
+    )
+    assert [step for step in told if "finishing" not in step[0]] == [
+        (f"image_{number}.tif: {stage}", done, 1)
+        for number in range(3)
+        for stage, done in (("checking", 1), ("painting", 0), ("painting", 1), ("writing", 1))
+    ]
     assert [image.name for image in images] == ["image_0.tif", "image_1.tif", "image_2.tif"]
     seeds = sample_seeds(7, 3)
     assert seeds[0] == 7
@@ -218,6 +226,7 @@ def test_samples_are_a_dimension_of_a_zarr_store(
 
 def test_seeds_of_samples() -> None:
     assert sample_seeds(5, 1) == [5]
+    assert sample_seeds(7, 3) == [7, 2021251017632032385, 8779501138110131270], "images are told by them"
     assert sample_seeds(5, 4) == sample_seeds(5, 9)[:4]
     many = [seed for start in range(20) for seed in sample_seeds(start, 20)]
     assert len(set(many)) == len(many)
@@ -229,8 +238,9 @@ def test_names_that_would_clash(tiles: Path, tmp_path: Path, tiny_model: Generat
         write_raster(tmp_path / folder / "same.tif", codes, NORTH_UP, crs=UTM_18N)
     with pytest.raises(OutputError, match="two label files are called 'same'"):
         geosynth.generate_many(str(tmp_path / "*" / "same.tif"), tmp_path / "out", tiny_model, each=True)
-    with pytest.raises(OutputError, match="need a folder"):
-        geosynth.generate_many(tiles, tmp_path / "out.tif", tiny_model, each=True)
+    for name in ("out.tif", "out.TIFF", "out.zarr"):
+        with pytest.raises(OutputError, match="need a folder"):
+            geosynth.generate_many(tiles, tmp_path / name, tiny_model, each=True)
     for out, each in ((tiles, True), (tiles / "image.tif", False)):
         with pytest.raises(OutputError, match="among the label tiles"):
             geosynth.generate_many(tiles, out, tiny_model, each=each)

@@ -132,7 +132,9 @@ def test_realisations_are_read_window_by_window_one_after_the_other(tmp_path: Pa
         np.testing.assert_allclose(summary.read(), moments_of(stack, ndvi=False), atol=1e-4)
     with pytest.raises(OutputError, match=r"a_summary\.tif: exists already, made otherwise"):
         write_summary(tmp_path / "a.tif", grid, bands, readers, {"SYNTHETIC": "no"})
-    two = [lambda window, one=one: (one[:2, *window.slices], np.ones(one.shape[1:])[window.slices]) for one in stack]
+    two = [
+        lambda window, one=one: (one[:2, *window.slices], np.ones(one.shape[1:], bool)[window.slices]) for one in stack
+    ]
     with rasterio.open(write_summary(tmp_path / "b.tif", grid, ("RED", "nir"), two, {"SYNTHETIC": "yes"})) as summary:
         assert summary.descriptions == ("RED_mean", "nir_mean", "RED_std", "nir_std", *NDVI)
 

@@ -110,8 +110,9 @@ def test_an_interrupted_one_goes_on(
     assert [path.name for path in tmp_path.iterdir()] == ["twin.zarr"]
 
 
-def test_what_was_painted_of_other_folds_is_thrown_away(
-    store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("before", [{"folds": ["train"]}, {"block_size": 256}])
+def test_what_was_painted_of_other_folds_or_blocks_is_thrown_away(
+    before: dict[str, Any], store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path
 ) -> None:
     def stop(stage: str, done: int, total: int) -> None:
         if (stage, done) == ("painting", 1):
@@ -119,7 +120,10 @@ def test_what_was_painted_of_other_folds_is_thrown_away(
 
     out, steps = tmp_path / "twin.zarr", []
     with pytest.raises(KeyboardInterrupt):
-        geosynth.twin(store, out, tiny_model, **OPTIONS, folds=["train"], progress=stop)
+        geosynth.twin(store, out, tiny_model, **(OPTIONS | before), progress=stop)
+    for part in tmp_path.rglob("parts/*"):
+        with np.load(part) as block:
+            assert block["pixels"].dtype == np.uint8
     geosynth.twin(store, out, tiny_model, **OPTIONS, progress=lambda *values: steps.append(values))
     assert min(done for stage, done, _ in steps if stage == "painting") == 0
     whole = Window(0, 0, *store.geobox.shape)

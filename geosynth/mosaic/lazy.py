@@ -52,7 +52,7 @@ def lazy_image(
     plan = paint_plan(source.geobox, block_size)
     sizes = tuple(tuple(length for _, length in pieces) for pieces in (plan.rows, plan.columns))
 
-    labels = tokenize(source.codes.name, source.nodata, source.name, legend, plan, unknown)
+    labels = tokenize(source.codes.name, source.nodata, legend, plan, unknown)
     pixels_name, valid_name = f"generate-{tokenize(labels, portable)}", f"valid-{labels}"
     pixel_tasks: dict[Any, Any] = {}
     valid_tasks: dict[Any, Any] = {}

@@ -137,10 +137,14 @@ def test_blocks_without_data_cost_nothing(tiny_model: GeneratorModel, monkeypatc
 def test_an_unknown_code_is_told_when_its_block_is_computed(tiny_model: GeneratorModel) -> None:
     codes = draw_labels(256, 1024)
     codes[10, 1000] = 99
-    image = geosynth.generate(on_grid(codes), model=tiny_model, settings=SETTINGS)
-    image.isel(x=slice(0, 128)).compute()
-    with pytest.raises(LegendError, match=r"rows .*: codes that legend 'chesapeake' does not know: 99 \(1 px\)"):
-        image.isel(x=slice(-10, None)).compute()
+    image = geosynth.generate(on_grid(codes).rename("cover"), model=tiny_model, settings=SETTINGS)
+    assert image.isel(x=slice(0, 128)).compute().dtype == np.uint8
+    part = image.isel(x=slice(-10, None))
+    for what in (part.data, part.valid.data):
+        with pytest.raises(
+            LegendError, match=r"labels 'cover', rows .*: codes that legend 'chesapeake' does not know: 99 \(1 px\)"
+        ):
+            what.compute()
 
 
 def test_another_legend_is_matched_by_class_name(tiny_model: GeneratorModel) -> None:

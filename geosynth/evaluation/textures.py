@@ -276,12 +276,12 @@ class Seams:
         (height, width), (row, column) = chunk.shape, chunk.origin
         images = np.stack([chunk.block.real, chunk.block.synthetic]).astype(np.int16)
         compared = chunk.block.indices < self._num_classes
-        self._add(images[..., :width], compared[:, :width], row, height)
-        self._add(images[..., :height, :].swapaxes(2, 3), compared[:height].T, column, width)
+        self._add(images[..., :width], compared[:, :width], row)
+        self._add(images[..., :height, :].swapaxes(2, 3), compared[:height].T, column)
 
-    def _add(self, images: npt.NDArray[np.int16], compared: npt.NDArray[np.bool_], start: int, length: int) -> None:
-        both = (compared[1:] & compared[:-1])[:length]
-        steps = np.abs(np.diff(images, axis=2))[:, :, :length].sum(axis=1) * both
+    def _add(self, images: npt.NDArray[np.int16], compared: npt.NDArray[np.bool_], start: int) -> None:
+        both = compared[1:] & compared[:-1]
+        steps = np.abs(np.diff(images, axis=2)).sum(axis=1) * both
         on_line = ((start + 1 + np.arange(len(both))) % self._block_size == 0).astype(np.int64)
         self._sums += [np.bincount(on_line, of_image, 2) for of_image in steps.sum(axis=2)]
         self._pairs += np.bincount(on_line, both.sum(axis=1), 2).astype(np.int64)

@@ -58,7 +58,7 @@ def test_masks_are_the_pixels_that_lie_wholly_in_the_area(split: SpatialSplit, w
     inside = window.intersection(Window(0, 0, SIDE, SIDE))
     for fold in FOLDS:
         mask = split.mask(window, fold)
-        assert mask.shape == (window.height, window.width)
+        assert (mask.shape, mask.dtype) == ((window.height, window.width), bool)
         if inside is None:
             assert not mask.any()
             continue
@@ -234,7 +234,9 @@ def test_what_is_not_said_is_as_the_documentation_has_it() -> None:
     assert SpatialSplit.by_blocks(places, 10) == SpatialSplit.by_blocks(places, 10, shares, 0, buffer=0)
     areas = {"train": shapely.box(0, 0, 9, 9), "test": shapely.box(9, 0, 18, 9)}
     assert SpatialSplit.by_polygons(areas) == SpatialSplit.by_polygons(areas, None, buffer=0)
-    assert SpatialSplit.by_scenes({"train": places}) == SpatialSplit.by_scenes({"train": places}, buffer=0)
+    scenes = {"train": places[::2], "test": places[1::2]}
+    assert SpatialSplit.by_scenes(scenes) == SpatialSplit.by_scenes(scenes, buffer=0)
+    assert touching_groups(places) == touching_groups(places, 1) != touching_groups(places, 2)
     assert SpatialSplit.none().areas == (shapely.MultiPolygon(),) * 3
 
 

@@ -20,6 +20,7 @@ from pyproj import CRS
 
 from geosynth.errors import DataError, GridError, OutputError, SettingsError
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, pixels_within
+from geosynth.grid.alignment import parse_distance
 from geosynth.grid.split import FOLDS, part_neighbours
 from geosynth.grid.vector import check_can_be_read, read_table, to_coordinates
 from rasters import UTM, north_up
@@ -50,6 +51,9 @@ def test_a_split_comes_back_exactly(tmp_path: Path, grid: str, suffix: str) -> N
         split.save(path, GRIDS[grid])
         assert SpatialSplit.load(path, GRIDS[grid]) == split
         assert [file.name for file in tmp_path.iterdir()] == [path.name]
+        table = read_table(path)
+        assert {"fold", "buffer", "pixels"} < set(table.columns)
+        assert table["pixels"].sum() == pytest.approx(sum(area.area for area in split.areas))
         path.unlink()
 
 
@@ -336,3 +340,5 @@ def test_a_buffer_is_in_metres_or_in_pixels(text: str | float, pixels: int) -> N
 def test_a_buffer_that_cannot_be(text: str) -> None:
     with pytest.raises(SettingsError, match=r"^buffer[ :]"):
         buffer_pixels(text, GRIDS["north-up"])
+    with pytest.raises(SettingsError, match=r"^buffer[ :]"):
+        parse_distance(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from geosynth.errors import GridError
@@ -38,6 +38,7 @@ def test_nothing_to_cut_is_refused(values: tuple[int, int, int]) -> None:
 
 @few
 @given(sides, sides, sizes, st.integers(1, 40))
+@example(10, 10, 4, 2)  # tiles that end with the raster
 def test_overlapping_tiles_stand_every_stride_and_treat_the_edge_as_told(
     height: int, width: int, size: int, stride: int
 ) -> None:

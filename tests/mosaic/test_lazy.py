@@ -148,13 +148,16 @@ def test_an_unknown_code_is_told_when_its_block_is_computed(tiny_model: Generato
 
 
 def test_another_legend_is_matched_by_class_name(tiny_model: GeneratorModel) -> None:
+    """Also under codes that no float64 tells apart."""
     codes = draw_labels(128, 128)
-    legend = geosynth.Legend.from_values(
-        {"name": "tens", "classes": [{"code": 10 * c.code, "name": c.name} for c in tiny_model.card.legend.classes]}
-    )
     plain = geosynth.generate(on_grid(codes), model=tiny_model, settings=SETTINGS)
-    tens = geosynth.generate(on_grid(codes.astype(np.int32) * 10), model=tiny_model, settings=SETTINGS, legend=legend)
-    np.testing.assert_array_equal(plain, tens)
+    for dtype, factor, shift in ((np.int32, 10, 0), (np.int64, 1, 2**53)):
+        classes = [{"code": factor * c.code + shift, "name": c.name} for c in tiny_model.card.legend.classes]
+        legend = geosynth.Legend.from_values({"name": "other", "classes": classes})
+        labels = on_grid(factor * codes.astype(dtype) + dtype(shift))
+        np.testing.assert_array_equal(
+            plain, geosynth.generate(labels, model=tiny_model, settings=SETTINGS, legend=legend)
+        )
 
 
 def test_settings_can_be_said_in_words(tiny_model: GeneratorModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -30,7 +31,9 @@ class SpectralNorm(_SpectralNorm):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight over its norm; in training after a power iteration."""
-        with torch.autocast(weight.device.type, enabled=False):
+        # Tensors without values know no autocast.
+        exact = contextlib.nullcontext() if weight.is_meta else torch.autocast(weight.device.type, enabled=False)
+        with exact:
             u, v = self._u, self._v
             if self.training:
                 self._power_method(weight.detach().flatten(1), self.n_power_iterations)

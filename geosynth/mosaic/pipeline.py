@@ -77,7 +77,7 @@ def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, 
             yield unfinished[0]
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int = 1) -> Iterator[Result]:
+def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """The function's results in the order of the items; the next ones are made in other threads meanwhile."""
     remaining, waiting = iter(items), deque[Future[Result]]()
     with ThreadPoolExecutor(threads, "geosynth-ahead") as pool:

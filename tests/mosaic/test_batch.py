@@ -59,11 +59,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory, codes: np.ndarray, tiny_mode
     return geosynth.generate(labels, folder / "image.tif", tiny_model, FP32)
 
 
-@pytest.mark.parametrize("as_glob", [False, True])
+@pytest.mark.parametrize("given", ["folder", "glob", "list"])
 def test_tiles_become_one_image_as_if_they_were_one_raster(
-    tiles: Path, whole: Path, tmp_path: Path, tiny_model: GeneratorModel, as_glob: bool
+    tiles: Path, whole: Path, tmp_path: Path, tiny_model: GeneratorModel, given: str
 ) -> None:
-    labels = str(tiles / "*.tif") if as_glob else tiles
+    labels = {"folder": tiles, "glob": str(tiles / "*.tif"), "list": sorted(tiles.glob("*.tif"))}[given]
     (image,) = geosynth.generate_many(labels, tmp_path / "mosaic.tif", tiny_model, FP32)
     with rasterio.open(image) as made, rasterio.open(whole) as expected:
         assert made.transform == expected.transform
@@ -275,6 +275,14 @@ def test_labels_are_brought_to_the_models_pixels(
     with rasterio.open(image) as made, rasterio.open(expected) as one:
         assert made.transform == one.transform
     np.testing.assert_array_equal(read(image)[0], read(expected)[0])
+    caplog.clear()
+    double[1::2, 1::2] = double[1::2, 1::2] % 6 + 1  # the corner that the nearest pixel is
+    fine = write_raster(tmp_path / "fine.tif", double, half, crs=UTM_18N)
+    by = {how: tmp_path / f"{how}.tif" for how in ("mode", "nearest")}
+    for how, out in by.items():
+        geosynth.generate(fine, out, tiny_model, FP32, resample=how)
+    np.testing.assert_array_equal(read(by["mode"])[0], read(expected)[0])
+    assert (read(by["nearest"])[0] != read(expected)[0]).mean() > 0.3
     caplog.clear()
     geosynth.generate(fine, tmp_path / "as_it_is.tif", tiny_model, FP32)
     assert "pixels of 0.5 m; the model was trained on 1 m" in caplog.text

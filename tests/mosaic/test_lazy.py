@@ -201,7 +201,7 @@ def test_all_that_is_said_of_a_file_can_be_said_of_a_lazy_image(
         "geosynth.mosaic.generate.load_generator", lambda model, device: devices.append(device) or told_model
     )
     for given in (labels, labels if own_table else rioxarray.open_rasterio(labels)):
-        lazy = geosynth.generate(given, **said)
+        lazy = geosynth.generate(given, **(said | {"device": "cuda:1"}))
         with rasterio.open(out) as file:
             np.testing.assert_array_equal(lazy, file.read())
             np.testing.assert_array_equal(lazy.valid, file.dataset_mask() > 0)
@@ -211,7 +211,7 @@ def test_all_that_is_said_of_a_file_can_be_said_of_a_lazy_image(
         assert told.pop("GEOSYNTH_LABELS") in ("labels.tif", "labels")
         assert told.items() <= tags.items()
         assert tags.keys() - told.keys() == {"GEOSYNTH_LABELS", "GEOSYNTH_LABELS_DIGEST", "GEOSYNTH_CLASS_PIXELS"}
-    assert devices == ["cpu", "cpu"]
+    assert devices == ["cuda:1", "cuda:1"]
 
 
 def on_grid(codes: np.ndarray | da.Array) -> xr.DataArray:

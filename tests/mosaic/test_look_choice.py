@@ -244,6 +244,8 @@ def test_a_look_is_kept_as_it_was_measured(write_raster: Write, tmp_path: Path, 
     with pytest.raises(OutputError, match="exists already"):
         geosynth.add_look("mine", other, out, told_model.path)
     assert out.read_bytes() == before
+    geosynth.add_look("mine", image, out, told_model.path, overwrite=True)
+    assert out.read_bytes() != before
 
 
 def test_what_does_not_go_together_is_refused(

@@ -97,9 +97,14 @@ def test_the_style_is_the_mean_over_whole_windows(
     model: GeneratorModel, write_raster: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("geosynth.mosaic.style._BATCH", 4)
+    assert model.encoder is not None
+    batches: list[int] = []
+    hook = model.encoder.register_forward_pre_hook(lambda _, images: batches.append(len(images[0])))
     image = random_image(0, 2 * SIDE + 40, 3 * SIDE + 7)
     image[:, :SIDE, SIDE : 2 * SIDE] //= 3  # or all windows look alike
-    style = style_from_image(write_raster(image), model)
+    with hook:
+        style = style_from_image(write_raster(image), model)
+    assert batches == [4, 2]
     windows = [image[:, r : r + SIDE, c : c + SIDE] for r in (0, SIDE) for c in (0, SIDE, 2 * SIDE)]
     np.testing.assert_allclose(style.numpy(), encoded(model, *windows), rtol=1e-4, atol=1e-5)
     assert np.abs(style.numpy() - encoded(model, windows[1])).max() > 0.01

@@ -54,13 +54,13 @@ def test_slivers_belong_to_their_neighbours_whatever_the_size(
     assert [cell for first, length in blocks for cell in cut(first, first + length, origin, 10, least)] == whole
     assert sum(length for _, length in whole) == side
     assert len(whole) == 1 or min(length for _, length in whole) >= least
+    assert max(length for _, length in whole) < 10 + 2 * least
 
 
 def test_what_is_no_narrower_than_asked_is_a_piece_of_its_own() -> None:
     assert cut(0, 13, 0, 10, least=3) == [(0, 10), (10, 3)]
     assert cut(0, 13, 0, 10, least=4) == [(0, 13)]
     assert cut(0, 13, 0, 10) == [(0, 10), (10, 3)]
-    assert max(length for _, length in whole) < 10 + 2 * least
 
 
 @few

@@ -20,6 +20,7 @@ _MAX_TILES = 128  # whose styles are kept
 _FEW_PIXELS = 500  # of a class: below, it counts as absent
 _PIXELS_A_TILE = 400  # of a class in a tile, to count fully and to be looked at
 _USUAL = 2.0  # standard deviations: what is rarer is often labelled wrongly
+_LIVELY = 1.0  # likewise of spreads and detail, upwards: more comes of edges, and would hatch a large roof
 _KNOWN_TILES = 4.0  # as many tiles' weight has the known look's variation
 _DRAWS = 4000  # for the moments of gains times styles
 
@@ -107,8 +108,10 @@ def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
         own = rank.unsqueeze(1) < (count / (count + _KNOWN_TILES) * present * len(others)).round()
         departures = torch.where(own[..., None, None], departures[rank % len(departures)], others)
     departures = departures - departures.mean((0, 2), keepdim=True)  # tiles count alike there, pixels in the mean
-    usual = _USUAL * departures.std((0, 2), correction=0, keepdim=True)
-    departures = departures.clamp(-usual, usual)
+    deviation, bands = departures.std((0, 2), correction=0, keepdim=True), (mean.shape[1] - 4) // 2
+    most = _USUAL * deviation
+    most[..., bands:-2] = _LIVELY * deviation[..., bands:-2]
+    departures = departures.clamp(-_USUAL * deviation, most)
     shares = pixels / pixels.sum().clamp(min=1)
     return Look(mean.float(), departures.float(), shares.float())
 

@@ -79,6 +79,17 @@ def test_rare_styles_are_drawn_as_the_usual_ones():
     assert fit_look(tiles).departures.max() < 2.0
 
 
+def test_spreads_and_detail_are_not_drawn_far_above_their_mean():
+    """Those of small objects come of their edges; colours and directions, and smooth objects, are drawn as observed."""
+    objects = 0.1 * torch.randn(40, 1, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tiles = TileStyles(torch.zeros(40, 1, 12).double(), torch.full((40, 1), 1000.0).double(), objects)
+    departures = fit_look(tiles).departures / objects.std((0, 2), correction=0, keepdim=True)
+    highest, lowest = departures.amax((0, 1, 2)), departures.amin((0, 1, 2))
+    assert highest[4:10].max() < 1.01
+    assert highest[[0, 1, 2, 3, 10, 11]].min() > 1.9
+    assert lowest.max() < -1.9
+
+
 def test_a_class_looks_as_in_the_tile_that_is_most_alike():
     """Three tiles of two lights; the one without class 0 gets that of its own light."""
     images, labels = scene([0.5, 0.5, 0.0, 0.0])

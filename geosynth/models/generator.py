@@ -218,6 +218,7 @@ class SpadeGenerator(nn.Module):
         blocks = enumerate(self.blocks.values(), start=1)
         return frozenset(index for index, block in blocks if not block.get_parameter("noise_strength").any())
 
+    @torch.inference_mode(False)  # weights that are kept folded must count their changes
     def for_painting(self, dtype: torch.dtype) -> SpadeGenerator:
         """The same generator in evaluation, its products made in `dtype`; this one stays as it is.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from geosynth.errors import GridError
@@ -38,7 +38,6 @@ def test_nothing_to_cut_is_refused(values: tuple[int, int, int]) -> None:
 
 @few
 @given(sides, sides, sizes, st.integers(1, 40))
-@example(10, 10, 4, 2)  # tiles that end with the raster
 def test_overlapping_tiles_stand_every_stride_and_treat_the_edge_as_told(
     height: int, width: int, size: int, stride: int
 ) -> None:
@@ -64,6 +63,12 @@ def test_overlapping_tiles_stand_every_stride_and_treat_the_edge_as_told(
             assert visits.min() > 0
     if min(height, width) < size:
         assert not plans["align"]
+
+
+def test_tiles_that_end_with_the_raster_leave_no_rest() -> None:
+    crop, align, skip = (list(TilePlan(10, 10, 4, 2, edge)) for edge in ("crop", "align", "skip"))
+    assert crop == align == skip
+    assert len(skip) == 16
 
 
 def test_a_stride_that_cannot_be() -> None:

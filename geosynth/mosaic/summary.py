@@ -94,7 +94,7 @@ def write_summary(
     names += [f"ndvi_{what}" for what in ("mean", "std", "min", "max")] if places else []
     work = UnfinishedWork(out)
     with bounded_cache(), work.open(tags):
-        writer = CogWriter(work.result, geobox, names, dtype="float32", masked=True, tags=tags, folder=work.folder)
+        writer = CogWriter(work.result, geobox, names, dtype="float32", masked=True, tags=tags)
         plan = TilePlan(height, width, _WINDOW)
         with writer:
             for done, window in enumerate(plan, start=1):

@@ -138,6 +138,7 @@ def test_finished_images_are_left_alone_and_others_refused(
     assert [old == new for old, new in zip(stamps, again, strict=True)] == [index != 2 for index in range(len(images))]
     assert images[2].read_bytes() == content
     assert all(image.with_suffix(".json").is_file() for image in images), "what was not asked for before is made"
+    assert not list(out.glob("*.png")), "and nothing else"
 
     other = FP32.model_copy(update={"seed": 1})
     with pytest.raises(OutputError, match=r"exists already, made otherwise \(seed\)"):
@@ -145,6 +146,25 @@ def test_finished_images_are_left_alone_and_others_refused(
     assert [image.stat().st_mtime_ns for image in images] == again
     geosynth.generate_many(tiles, out, tiny_model, other, each=True, overwrite=True)
     assert images[2].read_bytes() != content
+
+
+def test_samples_left_of_other_settings_are_painted_anew(
+    tmp_path: Path, codes: np.ndarray, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = write_raster(tmp_path / "labels.tif", codes[:40, :60], NORTH_UP, crs=UTM_18N)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("geosynth.mosaic.batch.join_samples", stop)
+        geosynth.generate_many(labels, tmp_path / "image.zarr", tiny_model, FP32, samples=2)
+    other = FP32.model_copy(update={"seed": 1})
+    again, unbroken = (tmp_path / name for name in ("image.zarr", "unbroken.zarr"))
+    for out in (again, unbroken):
+        geosynth.generate_many(labels, out, tiny_model, other, samples=2)
+    first, second = (xr.open_zarr(out).image.values for out in (again, unbroken))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_a_bad_file_does_not_stop_the_others(

@@ -134,6 +134,15 @@ def test_blocks_without_data_cost_nothing(tiny_model: GeneratorModel, monkeypatc
     assert image.where(image.valid).isnull().sum() == 4 * (256 * 384 - 1)
 
 
+def test_a_code_that_stands_for_no_data_need_not_be_known(tiny_model: GeneratorModel) -> None:
+    codes = draw_labels(140, 201)
+    codes[50:90, 60:130] = 77
+    image = geosynth.generate(on_grid(codes).rio.write_nodata(77), model=tiny_model, settings=SETTINGS)
+    pixels = image.data.compute()
+    assert (pixels[:, codes == 77] == 0).all()
+    assert pixels[:, codes != 77].any()
+
+
 def test_an_unknown_code_is_told_when_its_block_is_computed(tiny_model: GeneratorModel) -> None:
     codes = draw_labels(256, 1024)
     codes[10, 1000] = 99

@@ -132,6 +132,10 @@ def test_realisations_are_read_window_by_window_one_after_the_other(tmp_path: Pa
         np.testing.assert_allclose(summary.read(), moments_of(stack, ndvi=False), atol=1e-4)
     with pytest.raises(OutputError, match=r"a_summary\.tif: exists already, made otherwise"):
         write_summary(tmp_path / "a.tif", grid, bands, readers, {"SYNTHETIC": "no"})
+    with rasterio.open(
+        write_summary(out.with_name("a.tif"), grid, bands, readers, {"SYNTHETIC": "no"}, overwrite=True)
+    ) as new:
+        assert new.tags()["SYNTHETIC"] == "no"
     two = [
         lambda window, one=one: (one[:2, *window.slices], np.ones(one.shape[1:], bool)[window.slices]) for one in stack
     ]

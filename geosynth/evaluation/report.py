@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -196,6 +196,20 @@ class FeatureComparison(MeasuredPart):
     def shares(self) -> dict[str, Estimate]:
         """Precision, recall, density and coverage by name."""
         return {name: getattr(self, name) for name in ("precision", "recall", "density", "coverage")}
+
+
+class Nearness(MeasuredPart):
+    """How far real and synthetic tiles of one place are from imagery of another one, the target.
+
+    Kernel distances in the features of EfficientNet-Lite0, natural colours; see `evaluation.nearness`.
+    """
+
+    real: FiniteOrNone = None
+    synthetic: FiniteOrNone = None
+    nearer: Literal["real", "synthetic"] | None = None
+    """The tiles that a segmenter for the target is better trained on."""
+    num_target: int = 0
+    """Tiles of the target."""
 
 
 class ClosestPair(Part):

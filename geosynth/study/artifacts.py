@@ -15,6 +15,7 @@ from geosynth.errors import OutputError
 from geosynth.files import delete, sha256_of, write_whole
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
+from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import Mixture, mixture, train_views
 from geosynth.study.operations import CellResult, Operations
 from geosynth.study.plan import (
@@ -25,6 +26,7 @@ from geosynth.study.plan import (
     Generator,
     GivenGenerator,
     LookedGenerator,
+    NearerRecipe,
     Recipe,
     Task,
     TrainedGenerator,
@@ -40,6 +42,7 @@ KINDS: dict[str, tuple[type[Artifact], ...]] = {
     "looks": (LookedGenerator,),
     "twins": (Twin,),
     "cells": (Recipe, TransferRecipe),
+    "choices": (NearerRecipe,),
 }
 """What a study makes, by its folder."""
 
@@ -52,8 +55,8 @@ def _silent(done: int, total: int) -> None:
 class Artifacts:
     """The artifacts of one study's folder. May be pickled and used on any machine that sees the same files.
 
-    They lie in `generators/KEY/`, `looks/KEY/`, `twins/KEY.zarr`, `cells/KEY/`, by `plan.key_of`. One is
-    there when its last file is; beside it a JSON file tells what it was made of and how long that took.
+    They lie in `generators/KEY/`, `looks/KEY/`, `twins/KEY.zarr`, `cells/KEY/`, `choices/KEY/`, by `plan.key_of`. One
+    is there when its last file is; beside it a JSON file tells what it was made of and how long that took.
     """
 
     data: str
@@ -109,7 +112,9 @@ class Artifacts:
         folder = self.path_of(recipe)
         with self._locked(recipe):
             if self.result_of(recipe) is None:
-                if isinstance(recipe, TransferRecipe):
+                if isinstance(recipe, NearerRecipe):
+                    result = self._choose(recipe)
+                elif isinstance(recipe, TransferRecipe):
                     result = self._measure_transfer(recipe, folder)
                 else:
                     result = self._measure(recipe, Store(self.data), folder)
@@ -161,6 +166,28 @@ class Artifacts:
         num_synthetic = sum(map(len, train_views(painted, recipe.segment, recipe.train_fold)))
         values = {**score.model_dump(), "num_real": score.num_real - num_synthetic, "num_synthetic": num_synthetic}
         return CellResult(**values, seconds=time.monotonic() - start)
+
+    def _choose(self, recipe: NearerRecipe) -> CellResult:
+        start = time.monotonic()
+        nearness = self.operations.nearness(*self.views_of(recipe))
+        seconds = time.monotonic() - start
+        nearer = recipe.painted if nearness.nearer == "synthetic" else recipe.real
+        self._make_cell(nearer)
+        result = self.result_of(nearer)
+        assert result is not None
+        return result.model_copy(update={"nearness": nearness, "seconds": seconds})
+
+    def views_of(self, recipe: NearerRecipe, *, painted: bool = True) -> list[TileView]:
+        """What its choice compares: tiles of the target's unlabelled imagery, of the source, and painted ones.
+
+        Args:
+            recipe: of a cell.
+            painted: as for `sources_of`.
+        """
+        # Of k labelled tiles it is about what segmenters saw before these.
+        real, synthetic = (one.init or one for one in (recipe.real, recipe.painted))
+        sources = [self._target(), *(self.sources_of(one, painted=painted)[0] for one in (real, synthetic))]
+        return train_views(sources, real.segment, real.train_fold)
 
     def _segmenter_of(self, recipe: CellRecipe | None) -> Path | None:
         """Of a cell, which is made if need be; None for none."""

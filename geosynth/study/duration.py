@@ -21,6 +21,7 @@ from geosynth.study.plan import (
     Cell,
     GivenGenerator,
     LookedGenerator,
+    NearerRecipe,
     Recipe,
     TrainedGenerator,
     TransferRecipe,
@@ -39,7 +40,7 @@ class Work(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: str
-    """ "generators", "looks", "twins" or "cells"."""
+    """ "generators", "looks", "twins", "cells" or "choices"."""
     todo: int
     finished: int
     seconds: float | None
@@ -83,7 +84,7 @@ def expected_work(study: Study, workers: int) -> StudyPlan:
                 probe,
             )
             for name, kinds in KINDS.items()
-            if name != "looks" or any(isinstance(artifact, kinds) for artifact in every)
+            if name not in ("looks", "choices") or any(isinstance(artifact, kinds) for artifact in every)
         )
     return StudyPlan(
         generator=study.generator,
@@ -133,7 +134,7 @@ def _amount(made_of: dict[str, Any], store: Store) -> float:
         return float(made_of["tiles"]["synthetic_tiles"] * made_of["tiles"]["tile_size"] ** 2)
     if "tiles" in made_of:
         return float(store.split.area(made_of["fold"]).area)
-    return 1.0  # a look reads a fold once
+    return 1.0  # a look reads a fold once, a choice some tiles
 
 
 class _Probe:
@@ -154,6 +155,8 @@ class _Probe:
             return self._look(artifact), "from one that was measured"
         if isinstance(artifact, TransferRecipe):
             return self._transfer(artifact), f"from {_STEPS} timed steps and a test"
+        if isinstance(artifact, NearerRecipe):
+            return self._choice(artifact), "from one that was measured"
         assert isinstance(artifact, Recipe)
         return self._cell(artifact), f"from {_STEPS} timed steps and a test"
 
@@ -212,6 +215,12 @@ class _Probe:
         return _by_steps(
             lambda progress: self._operations.segment(sources, out, few, None, *folds, progress), recipe.segment.steps
         )
+
+    def _choice(self, recipe: NearerRecipe) -> float:
+        views = self.artifacts.views_of(recipe, painted=False)
+        start = time.monotonic()
+        self._operations.nearness(*views)
+        return time.monotonic() - start
 
 
 class _Enough(Exception):  # noqa: N818 - not an error

@@ -11,7 +11,7 @@ from geosynth.study.report import StudyReport
 from geosynth.study.tables import X_NAMES, means_of
 
 # Real: blue, synthetic: red.
-_COLOURS = ("#1b6ca8", "#5aa9d6", "#d1495b", "#e8994d", "#6a4c93", "#3d7a4f", "#8d8d8d")
+_COLOURS = ("#1b6ca8", "#5aa9d6", "#d1495b", "#e8994d", "#6a4c93", "#3d7a4f", "#8d8d8d", "#b8860b")
 
 
 def figures_of(report: StudyReport) -> dict[str, bytes]:

@@ -16,6 +16,8 @@ from geosynth.errors import DataError
 from geosynth.evaluation.compare import BATCH
 from geosynth.evaluation.distances import frechet_distance
 from geosynth.evaluation.features import Space, TileFeatures, load_extractor
+from geosynth.evaluation.nearness import measure_nearness
+from geosynth.evaluation.report import Nearness
 from geosynth.files import writing
 from geosynth.grid import Window
 from geosynth.models.perceptual import composites
@@ -76,10 +78,12 @@ class CellResult(Score):
     frechet: dict[str, float] | None = None
     diversity: float | None = None
     num_compared: int | None = None
+    nearness: Nearness | None = None
+    """Of a cell that takes over another one's result, by which that was chosen; None of others."""
     model_sha256: str | None = None
     """Of the generator; None without synthetic tiles."""
     seconds: float
-    """Of the segmenter and the comparison."""
+    """Of the segmenter and the comparison; or of the choice."""
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -194,6 +198,10 @@ class Operations:
         """Distances of two twins of one fold, and between them."""
         first, second = twins
         return measure_likeness(store, (Store(first), Store(second)), fold, tile_size, progress)
+
+    def nearness(self, target: TileView, real: TileView, painted: TileView) -> Nearness:
+        """Whether a source's real tiles or painted ones are nearer to those of the target."""
+        return measure_nearness(target, real, painted)
 
 
 def measure_likeness(

@@ -158,7 +158,19 @@ class TransferRecipe(_Artifact):
     """Whose segmenter leaves out painted pixels; None: all count."""
 
 
-CellRecipe = Recipe | TransferRecipe
+class NearerRecipe(_Artifact):
+    """What a cell of a transfer is made of that takes over the result of one of two others.
+
+    That of the tiles which are nearer to the target's imagery, see `evaluation.nearness`.
+    """
+
+    real: TransferRecipe
+    """Whose segmenter learns from the source's real tiles (and then from the target's labelled ones)."""
+    painted: TransferRecipe
+    """From a twin, in the look of the target, in place of them."""
+
+
+CellRecipe = Recipe | TransferRecipe | NearerRecipe
 Artifact = Generator | AnyTwin | CellRecipe
 """What a study makes and keeps: generators, twins, and results of cells, each named by what it is made of.
 
@@ -183,6 +195,8 @@ def needs(artifact: Artifact) -> Iterator[Artifact]:
             direct = (artifact.twin, *(artifact.compared or ()), artifact.judge)
         case TransferRecipe():
             direct = (*artifact.imagery, artifact.init, artifact.judge)
+        case NearerRecipe():
+            direct = (artifact.real, artifact.painted)
         case _:
             direct = ()
     for one in direct:
@@ -354,35 +368,45 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
         judge = learned(["real"], segment, "") if "judged" in arm else None
         return TransferRecipe(segment=segment, **folds, imagery=tuple(imagery), tiles=places, judge=judge)
 
-    cells = []
-    for k in sorted(set(settings.target_tiles)):
+    def recipe_of(arm: str, k: int) -> TransferRecipe | None:
+        """None where an arm knows nothing without labelled tiles."""
         kept = _segment(settings, seed, real_tiles=k, synthetic_tiles=0) if k else None
         looked = LookedGenerator(
             generator=given, fold=settings.train_fold, tile_size=settings.segment.tile_size, kept=kept
         )
+        augment = "flips+colour" if "ordinary" in arm else "none"
+        first = _segment(settings, seed, augment=augment)
+        imagery: list[Any] = [name for word, name in (("source", "real"), ("matched", "matched")) if word in arm]
+        if "painted" in arm:
+            imagery.append(twin(looked, emphasised="emphasised" in arm))
+        if kept is None:
+            return learned(imagery, first, arm) if imagery else None
+        if "adapted" in arm:
+            adapted = AdaptedGenerator(
+                train=settings.train.model_copy(update={"seed": seed, "init": given.path}),
+                fold=settings.train_fold,
+                kept=kept,
+                init=given,
+            )
+            imagery.append(twin(adapted))
+        init = learned(imagery, first, arm) if imagery else None
+        steps = settings.target_steps + (0 if imagery else first.steps)
+        then = _segment(settings, seed, augment=augment, steps=steps)
+        return TransferRecipe(segment=then, **folds, kept=kept, init=init)
+
+    cells = []
+    for k in sorted(set(settings.target_tiles)):
         for arm in dict.fromkeys(settings.arms):
-            augment = "flips+colour" if "ordinary" in arm else "none"
-            first = _segment(settings, seed, augment=augment)
-            imagery: list[Any] = [name for word, name in (("source", "real"), ("matched", "matched")) if word in arm]
-            if "painted" in arm:
-                imagery.append(twin(looked, emphasised="emphasised" in arm))
-            if kept is None:
-                if imagery:
-                    cells.append(Cell(Condition(arm, k), seed, learned(imagery, first, arm)))
-                continue
-            if "adapted" in arm:
-                adapted = AdaptedGenerator(
-                    train=settings.train.model_copy(update={"seed": seed, "init": given.path}),
-                    fold=settings.train_fold,
-                    kept=kept,
-                    init=given,
-                )
-                imagery.append(twin(adapted))
-            init = learned(imagery, first, arm) if imagery else None
-            steps = settings.target_steps + (0 if imagery else first.steps)
-            then = _segment(settings, seed, augment=augment, steps=steps)
-            recipe = TransferRecipe(segment=then, **folds, kept=kept, init=init)
-            cells.append(Cell(Condition(arm, k), seed, recipe))
+            recipe: CellRecipe | None
+            if "nearer" in arm:
+                real, painted = (recipe_of(arm.replace("nearer", one), k) for one in ("source", "painted"))
+                assert real is not None
+                assert painted is not None
+                recipe = NearerRecipe(real=real, painted=painted)
+            else:
+                recipe = recipe_of(arm, k)
+            if recipe is not None:
+                cells.append(Cell(Condition(arm, k), seed, recipe))
     return cells
 
 
@@ -391,7 +415,7 @@ _ANY = GivenGenerator(path="any", sha256="")
 
 def paints(arm: str) -> bool:
     """Whether an arm of a transfer needs the generator."""
-    return "painted" in arm or "adapted" in arm
+    return any(word in arm for word in ("painted", "nearer", "adapted"))
 
 
 def _recipe(

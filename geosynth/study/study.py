@@ -196,7 +196,12 @@ def _check_transfer(store: Store, target: Store, settings: TransferSettings, fil
             f"{store.path}: histograms are matched of 8 and 16 bit imagery, not of {store.dtype}; leave out"
             " the matched arm"
         )
-    if any("painted" in arm for arm in settings.arms) and not card.settings.style_lengths:
+    if any("nearer" in arm for arm in settings.arms) and store.dtype != np.uint8:
+        raise DataError(
+            f"{store.path}: what is nearer to the target is told of uint8 imagery, not of {store.dtype}; leave out the"
+            " nearer arm"
+        )
+    if any("painted" in arm or "nearer" in arm for arm in settings.arms) and not card.settings.style_lengths:
         raise SettingsError(f"{file}: its generator is not told looks, so it cannot paint in that of {target.path}")
     if any("adapted" in arm for arm in settings.arms):
         with_networks_of(settings.train.model_copy(update={"init": str(file)}))
@@ -264,6 +269,12 @@ def _notes(settings: StudySettings, tiles: int, is_given: bool) -> tuple[str, ..
             f" Cells of k > 0 labelled tiles take {settings.target_steps} further steps on them alone; the arm"
             " that knows only these takes as many in all."
         )
+        if any("nearer" in arm for arm in settings.arms):
+            notes.append(
+                "The nearer arm takes over, seed by seed, what came of the source's real tiles or of the painted ones:"
+                " of those whose kernel distance to the target's unlabelled imagery is smaller, in features of"
+                " EfficientNet-Lite0."
+            )
     if isinstance(settings, ReplaceSettings):
         notes.append("A synthetic tile stands at the very place of the real one that it replaces.")
         if 1 in settings.shares:

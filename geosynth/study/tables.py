@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from geosynth.estimate import Estimate
+from geosynth.evaluation.report import number
 from geosynth.page import render_page
 from geosynth.study.report import StudyReport
 
@@ -55,7 +56,10 @@ def to_csv(report: StudyReport) -> str:
 
 
 def tables_of(report: StudyReport) -> dict[str, pd.DataFrame]:
-    """What a reader wants to see, as words, by title: means, paired differences, IoU per class, what is missing."""
+    """What a reader wants to see, as words, by title.
+
+    Means, paired differences, IoU per class, what the nearer arm took, what is missing.
+    """
     x_name = X_NAMES[report.sweep]
     names = {"real tiles": "real", "synthetic tiles": "synthetic", "diversity": "diversity, DN"}
     means = means_of(report).rename(columns=lambda name: names.get(name, name.replace("frechet ", "Frechet, ")))
@@ -76,6 +80,15 @@ def tables_of(report: StudyReport) -> dict[str, pd.DataFrame]:
             for row in report.rows
         ]
         tables["IoU per class, means over seeds"] = pd.DataFrame(classes)
+    chosen = [(cell, cell.result.nearness) for cell in report.cells if cell.result.nearness is not None]
+    if chosen:
+        arms = {"real": "source", "synthetic": "painted"}
+        taken = [
+            (cell.arm, cell.x, cell.seed, number(near.real), number(near.synthetic), arms[near.nearer or "real"])
+            for cell, near in chosen
+        ]
+        head = ["arm", x_name, "seed", *(f"distance of {name}" for name in arms.values()), "taken"]
+        tables["Nearer to the target's imagery, kernel distances"] = pd.DataFrame(taken, columns=head)
     if report.missing:
         title = f"Missing: {len(report.missing)} of {len(report.missing) + len(report.cells)} cells"
         tables[title] = pd.DataFrame([(one.cell, one.reason) for one in report.missing], columns=["cell", "why"])

@@ -7,12 +7,14 @@ import json
 import os
 import signal
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, TransferSettings
 from geosynth.errors import TrainingError
+from geosynth.evaluation.report import Nearness
 from geosynth.grid import SpatialSplit, Window
 from geosynth.segmentation.data import train_views
 from geosynth.study.operations import Likeness, Operations, Score
@@ -120,7 +122,7 @@ class FakeOperations(Operations):
         return Score(miou=miou, class_iou={"water": miou, "tree canopy": None}, **counts, weights="scratch")
 
     def _transfer(self, data, out, settings, train_fold, test_fold, init, keep):
-        """mIoU: 0.1 more for each 100 steps, of the segmenter that it goes on from too."""
+        """mIoU: 0.1 more for each 100 steps, of the segmenter that it goes on from too. Accuracy: tells `out`."""
         steps = settings.steps
         if init is not None:
             steps += json.loads((init / "model.safetensors").read_text())
@@ -132,7 +134,8 @@ class FakeOperations(Operations):
             (out / "model.safetensors").write_text(str(steps))
         count = sum(map(len, train_views(data, settings, train_fold)))
         counts = {"num_real": count, "num_synthetic": 0, "num_test": 4}
-        return Score(miou=steps / 1000, class_iou={"water": 0.5}, **counts, weights="scratch")
+        accuracy = zlib.crc32(str(out).encode()) / 2**32
+        return Score(miou=steps / 1000, class_iou={"water": 0.5}, accuracy=accuracy, **counts, weights="scratch")
 
     def compare(self, store, twins, fold, tile_size, progress):
         first, second = twins
@@ -141,6 +144,12 @@ class FakeOperations(Operations):
         assert first != second
         self._trace("compare", fold=fold)
         return Likeness(frechet={"lite0 (red, green, blue)": 3.0}, diversity=1.5, num_compared=16)
+
+    def nearness(self, target, real, painted):
+        """Painted tiles at the first call, real ones at the next, and so on in turn."""
+        self._trace("nearness", tiles=[(view.source.path, len(view)) for view in (target, real, painted)])
+        synthetic = 0.1 if len(self.calls("nearness")) % 2 else 0.3
+        return Nearness(real=0.2, synthetic=synthetic, nearer="synthetic" if synthetic < 0.2 else "real", num_target=8)
 
 
 def recipes_of(study) -> list[Recipe]:

@@ -8,18 +8,23 @@ import numpy as np
 import pytest
 from studies import TRANSFER, FakeOperations, close, make_study_store, means, open_study
 
-from geosynth.config import TrainSettings, TransferSettings
+from geosynth.checkpoint import save_generator
+from geosynth.config import BandSettings, TrainSettings, TransferSettings
 from geosynth.config.study import TransferArm
 from geosynth.errors import DataError, SettingsError, TrainingError
+from geosynth.evaluation.nearness import measure_nearness
 from geosynth.grid import Window
 from geosynth.raster.stores.store import Store
+from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import open_data
 from geosynth.study.duration import expected_work
 from geosynth.study.plan import (
     AdaptedGenerator,
     GivenGenerator,
     LookedGenerator,
+    NearerRecipe,
     TrainedGenerator,
+    TransferRecipe,
     Twin,
     contrasts,
     key_of,
@@ -27,6 +32,7 @@ from geosynth.study.plan import (
     plan_cells,
 )
 from geosynth.study.run import do, run_study
+from geosynth.study.tables import tables_of
 from geosynth.study.transfer import matched, only
 from scene_stores import make_scene_store
 
@@ -70,7 +76,9 @@ def study(study_store, target_store, told_model, operations, tmp_path):
 
 
 def chain(recipe):
-    """A recipe and those that it goes on from."""
+    """A recipe and those that it goes on from; of two among which is chosen, the first."""
+    if isinstance(recipe, NearerRecipe):
+        return chain(recipe.real)
     return [recipe] if recipe.init is None else [recipe, *chain(recipe.init)]
 
 
@@ -86,7 +94,7 @@ def test_arms_of_equal_labelled_tiles_take_equal_steps():
     # Of the same arm k > 0 goes on from k = 0, but for looks, which labels sharpen.
     of_none = {(cell.condition.arm, cell.seed): cell.recipe for cell in cells if cell.condition.x == 0}
     for cell in cells:
-        if cell.condition.x and (cell.condition.arm, cell.seed) in of_none:
+        if isinstance(cell.recipe, TransferRecipe) and cell.condition.x and (cell.condition.arm, cell.seed) in of_none:
             same = cell.recipe.init == of_none[cell.condition.arm, cell.seed]
             assert same == ("painted" not in cell.condition.arm)
 
@@ -151,7 +159,7 @@ def test_looks_and_generators_see_no_more_labels_than_the_segmenter():
             if isinstance(artifact, LookedGenerator | TrainedGenerator):
                 kept = artifact.kept and artifact.kept.real_tiles
                 assert kept == (cell.condition.x or None)
-                assert kept is None or (artifact.kept.seed, artifact.kept) == (cell.seed, cell.recipe.kept)
+                assert kept is None or (artifact.kept.seed, artifact.kept) == (cell.seed, chain(cell.recipe)[0].kept)
 
 
 def test_contrasts_are_of_arms_with_a_generator_against_those_without():
@@ -159,7 +167,8 @@ def test_contrasts_are_of_arms_with_a_generator_against_those_without():
     assert all(one.condition.x == one.baseline.x for one in found)
     pairs = {(one.condition.arm, one.baseline.arm) for one in found if one.condition.x == 0}
     without = ("source", "source + ordinary", "matched + ordinary")
-    assert pairs == {(arm, one) for arm in ("painted + ordinary", "source + painted + ordinary") for one in without}
+    with_one = ("painted + ordinary", "source + painted + ordinary", "nearer + ordinary")
+    assert pairs == {(arm, one) for arm in with_one for one in without}
 
 
 def test_what_segmenters_see(study, study_store, target_store):
@@ -217,6 +226,42 @@ def test_each_piece_is_made_once_and_kept_segmenters_are_gone_on_from(study, ope
     assert len(operations.calls()) == count
 
 
+def test_the_nearer_arm_takes_over_what_it_chose(study, operations, study_store, target_store):
+    """Here what is painted, then what is real, and so on; it costs no segmenter, and the tables say what was taken."""
+    report = do(study)
+    cells = {(cell.arm, cell.x, cell.seed): cell for cell in report.cells}
+    order = [(0, 0), (2, 0), (0, 1), (2, 1)]
+    for (k, seed), taken in zip(order, ["painted", "source"] * 2, strict=True):
+        nearer, chosen = (cells[f"{arm} + ordinary", k, seed].result for arm in ("nearer", taken))
+        assert nearer.nearness.nearer == ("synthetic" if taken == "painted" else "real")
+        changes = {"nearness": None, "seconds": chosen.seconds}
+        assert nearer.model_copy(update=changes) == chosen
+        assert chosen.nearness is None
+    for call in operations.calls("nearness"):
+        (target, of_target), (source, of_source), (_, of_twin) = call["tiles"]
+        assert (target, source) == (target_store.path, study_store.path)
+        assert (of_target, of_source) == (8, TRANSFER.tiles)
+        assert of_twin == 8  # here twins are copies of the store
+    table = tables_of(report)["Nearer to the target's imagery, kernel distances"]
+    assert table["taken"].tolist() == ["painted", "source"] * 2
+    assert set(table["distance of source"]) == {"0.2"}
+    assert "nearer arm" in " ".join(report.notes)
+
+
+def test_what_is_nearer_is_seen(study_store, target_store, tmp_path):
+    """The target's own imagery at other places is nearer than that of another look, whichever is called what."""
+    target, source, other = (TileView(store, "train", 32, 32) for store in (target_store, study_store, study_store))
+    same = TileView(target_store, "test", 32, 32)
+    found = measure_nearness(target, source, same)
+    assert (found.nearer, found.num_target) == ("synthetic", 32)
+    assert found.synthetic < found.real
+    turned = measure_nearness(target, same, source)
+    assert (turned.nearer, turned.real, turned.synthetic) == ("real", found.synthetic, found.real)
+    assert measure_nearness(target, source, other).nearer == "real"  # of equal ones the real tiles
+    with pytest.raises(DataError, match="fold 'val' has 0 tiles of 32 px"):
+        measure_nearness(target, TileView(study_store, "val", 32, 32), same)
+
+
 def test_what_fails_takes_along_only_what_needs_it(study_store, target_store, told_model, tmp_path):
     operations = CopyingOperations(tmp_path / "calls.txt", adapts=False)
     report = do(open_study(study_store, tmp_path / "out", TRANSFER, operations, told_model.path, target_store.path))
@@ -246,7 +291,10 @@ def test_one_fold_only(study_store):
 
 def test_a_plan_says_how_long(study):
     plan = expected_work(study, workers=1)
-    assert {work.kind: work.todo for work in plan.work} == {"generators": 2, "looks": 3, "twins": 6, "cells": 30}
+    assert {work.kind: work.todo for work in plan.work} == {
+        **{"generators": 2, "looks": 3, "twins": 6},
+        **{"cells": 30, "choices": 4},
+    }
 
 
 def test_refusals_are_one_line(study_store, target_store, narrow_model, told_model, operations, tmp_path):
@@ -275,6 +323,18 @@ def test_refusals_are_one_line(study_store, target_store, narrow_model, told_mod
         with pytest.raises(error, match=said) as caught:
             open_study(study_store, tmp_path / "out", settings, operations, **values)
         assert "\n" not in str(caught.value)
+
+
+def test_what_is_nearer_is_told_of_8_bit_imagery(told_model, operations, tmp_path):
+    stores = [
+        make_study_store(tmp_path / f"{name}.zarr", dtype="uint16", change=change)
+        for name, change in (("one", lambda image: image), ("other", darker))
+    ]
+    bands = BandSettings(names=stores[0].band_names, high=9999, dtype="uint16")
+    card = told_model.card.model_copy(update={"bands": bands})
+    model = save_generator(tmp_path / "wide.safetensors", told_model.generator, card, looks=told_model.looks)
+    with pytest.raises(DataError, match="leave out the nearer arm"):
+        open_study(stores[0], tmp_path / "out", TRANSFER, operations, model, stores[1].path)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from geosynth.evaluation.compare import (
     embed_fold,
 )
 from geosynth.evaluation.features import Space, TileFeatures, open_spaces
+from geosynth.evaluation.nearness import TargetTiles, compare_to_target
 from geosynth.evaluation.page import draw_closest, draw_pictures, render_report
 from geosynth.evaluation.pixels import Distributions
 from geosynth.evaluation.report import (
@@ -64,6 +65,7 @@ def evaluate(
     label_legend: str | Path | Legend | None = None,
     bands: Sequence[str] | None = None,
     segmenter: str | Path | None = None,
+    target: str | Path | Sequence[str | Path] | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = ...,
@@ -79,6 +81,7 @@ def evaluate(
     out: str | Path | None = None,
     settings: EvaluateSettings | None = None,
     segmenter: str | Path | None = None,
+    target: str | Path | Sequence[str | Path] | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = ...,
@@ -98,6 +101,7 @@ def evaluate(
     label_legend: str | Path | Legend | None = None,
     bands: Sequence[str] | None = None,
     segmenter: str | Path | None = None,
+    target: str | Path | Sequence[str | Path] | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = lambda done, total: None,
@@ -128,6 +132,8 @@ def evaluate(
         label_legend: of rasters: of the label file, if its codes differ; classes are matched by name.
         bands: of rasters: names of the bands, where the files do not tell them; NDVI needs "red" and "nir".
         segmenter: a file made by `segment`, trained on real tiles: gives the segmentation consistency.
+        target: images of another place, without labels, in whose look the synthetic ones were painted: says whether a
+            segmenter for that place is better trained on the real or on the synthetic tiles, see `Nearness`.
         cache: folder for features and twins, which the next call takes from there; None: "cache" in `out`.
         overwrite: replace a report in `out`.
         progress: called with (parts done, parts in all).
@@ -138,13 +144,18 @@ def evaluate(
             report is written.
     """
     settings = EvaluateSettings.changed(settings, changes)
+    targets = [target] if isinstance(target, str | Path) else list(target or ())
+    if targets and not settings.features:
+        raise SettingsError("target: what is nearer to it is told by features; ask for them")
     folder = None if out is None else Path(out)
     twins_given = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic or ())
     if folder is not None:
         _check_folder(folder, overwrite)
         for path in (folder, folder / _REPORT, folder / _PAGE):
             refuse_inputs(
-                path, [real, *twins_given, labels, data, model, legend, label_legend, segmenter], replaced=False
+                path,
+                [real, *twins_given, labels, data, model, legend, label_legend, segmenter, *targets],
+                replaced=False,
             )
     keep = Path(cache) if cache is not None else folder / CACHE if folder is not None else None
     with ExitStack() as stack:
@@ -156,9 +167,9 @@ def evaluate(
                 raise SettingsError(
                     "evaluate compares rasters (real, synthetic, labels), or data with synthetic or model"
                 )
-            target = Legend.load("chesapeake" if legend is None else legend)
-            own = target if label_legend is None else Legend.load(label_legend)
-            pair = RasterTiles(real, synthetic, labels, target, own, bands, settings.tile_size)
+            reported = Legend.load("chesapeake" if legend is None else legend)
+            own = reported if label_legend is None else Legend.load(label_legend)
+            pair = RasterTiles(real, synthetic, labels, reported, own, bands, settings.tile_size)
             pair.labels.survey()
         else:
             of_rasters = {
@@ -183,7 +194,7 @@ def evaluate(
             else:
                 twins = [open_twin(path) for path in twins_given]
             pair = StoreTiles(source, twins, fold, settings.tile_size)
-        report, page = _measure(pair, settings, segmenter, keep, progress)
+        report, page = _measure(pair, settings, segmenter, targets, keep, progress)
         if folder is not None:
             _write_files(folder, {_REPORT: report.to_json(), _PAGE: page})
     return report
@@ -200,6 +211,7 @@ def _measure(
     pair: TilePair,
     settings: EvaluateSettings,
     segmenter: str | Path | None,
+    targets: Sequence[str | Path],
     cache: Path | None,
     progress: Progress,
 ) -> tuple[Report, str]:
@@ -209,6 +221,7 @@ def _measure(
         pair: what is compared.
         settings: as given.
         segmenter: a file, or None.
+        targets: images of another place.
         cache: folder for features, or None.
         progress: called with (chunks and train tiles done, in all).
 
@@ -237,16 +250,23 @@ def _measure(
 
         consistency = Consistency(pair, load_segmenter(segmenter, settings.device))
 
+    there = TargetTiles(targets, pair.bands, pair.geobox, tile_size=pair.tile_size, most=settings.max_tiles, seed=seed)
     train_tiles = drawn(0 if train is None else len(train), settings.max_tiles, seed)
-    total = pair.num_chunks + len(train_tiles)
+    total = pair.num_chunks + len(train_tiles) + len(there)
     measures = [one for one in (textures, spectra, features, diversity, consistency) if one is not None]
     seen_windows = _gather(pair, distributions, measures, seams, lambda done: progress(done, total))
     if not seen_windows:
         raise DataError(pair.nothing)
-    seen = None
+    seen, steps = None, iter(range(pair.num_chunks + 1, total + 1))
     if train is not None and len(train_tiles):
-        steps = iter(range(pair.num_chunks + 1, total + 1))
         seen = embed_fold(train, spaces, train_tiles, lambda: progress(next(steps), total))
+    more: dict[str, Any] = {}
+    if targets:
+        assert features is not None
+        space = _offline(spaces)
+        of_target = there.embed(space, lambda: progress(next(steps), total))
+        own = features.real.of(space.name), features.synthetic.of(space.name)
+        more["nearness"] = compare_to_target(of_target, *own)
 
     classes, headline = distributions.result(seed)
     memorisation = _memorisation(pair, spaces, features, seen, seed)
@@ -272,6 +292,7 @@ def _measure(
         memorisation=memorisation,
         diversity=DiversityComparison(reason=_ONE_TWIN) if diversity is None else diversity.result(seed),
         consistency=(ConsistencyComparison(reason=_NO_SEGMENTER) if consistency is None else consistency.result(seed)),
+        **more,
     )
     pictures = draw_pictures(pair, textures.windows or seen_windows, seed)
     closest = draw_closest(pair, memorisation.closest) if isinstance(pair, StoreTiles) else []

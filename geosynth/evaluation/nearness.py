@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+
 from geosynth.errors import DataError
 from geosynth.estimate import Floats
-from geosynth.evaluation.compare import drawn, embed_fold
-from geosynth.evaluation.distances import kernel_distance
-from geosynth.evaluation.features import open_spaces
+from geosynth.evaluation.compare import BATCH, drawn, embed_fold
+from geosynth.evaluation.distances import MIN_TILES, kernel_distance
+from geosynth.evaluation.features import Space, open_spaces
 from geosynth.evaluation.report import Nearness
+from geosynth.grid import TilePlan, differing_pixel_size, ground_sampling_distance
+from geosynth.raster.bands import open_bands
 from geosynth.raster.stores.tiles import TileView
 
+_LOG = logging.getLogger(__name__)
 _MOST = 256  # tiles of a set: the distance is unbiased, and more change it little
 
 
@@ -23,10 +33,11 @@ def compare_to_target(target: Floats, real: Floats, synthetic: Floats) -> Nearne
         target: (n, d) features of tiles of its imagery.
         real: (m, d) of real tiles of a place with labels.
         synthetic: (m, d) of tiles painted for the same labels.
-
-    Raises:
-        DataError: as `kernel_distance`.
     """
+    for what, tiles in (("of the target", target), ("with real imagery", real), ("with synthetic imagery", synthetic)):
+        if len(tiles) < MIN_TILES:
+            reason = f"{len(tiles)} whole tiles {what}; a distance needs two, which a smaller tile_size may give"
+            return Nearness(reason=reason)
     of_real, of_synthetic = (kernel_distance(target, tiles) for tiles in (real, synthetic))
     return Nearness(
         real=of_real,
@@ -53,7 +64,7 @@ def measure_nearness(target: TileView, real: TileView, synthetic: TileView) -> N
     for view in (target, real, synthetic):
         if view.source.dtype != "uint8":
             raise DataError(f"{view.source.path}: the features need uint8 imagery, not {view.source.dtype}")
-        if len(view) < 2:
+        if len(view) < MIN_TILES:
             raise DataError(
                 f"{view.source.path}: fold {view.fold!r} has {len(view)} tiles of {view.size} px, too few for a"
                 " distance: two at least"
@@ -64,3 +75,62 @@ def measure_nearness(target: TileView, real: TileView, synthetic: TileView) -> N
         for view in (target, real, synthetic)
     )
     return compare_to_target(*of_all)
+
+
+class TargetTiles:
+    """Whole tiles of images of a target, side by side, of which at most some are drawn.
+
+    Args:
+        images: uint8 rasters with the bands of the real imagery, by name or, if they name none, in the same order.
+            Nothing is resampled: other pixels than its own give a warning.
+        bands: names.
+        geobox: of the real imagery.
+        tile_size: pixels.
+        most: tiles that are drawn.
+        seed: of the draw.
+
+    Raises:
+        RasterError, DataError: if an image cannot be used.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[str | Path],
+        bands: Sequence[str],
+        geobox: GeoBox,
+        *,
+        tile_size: int,
+        most: int,
+        seed: int,
+    ) -> None:
+        gsd = ground_sampling_distance(geobox)
+        tiles = []
+        for image in images:
+            raster = open_bands(image, bands, "uint8", "real imagery")
+            if metres := differing_pixel_size(raster.geobox, gsd):
+                message = "%s: pixels of %g m, those of the real imagery are of %g m: distances to it tell of that, too"
+                _LOG.warning(message, raster.path, metres, gsd)
+            plan = TilePlan(raster.window.height, raster.window.width, tile_size, edge="skip")
+            tiles += [(raster, window) for window in plan]
+        self._tiles = [tiles[number] for number in drawn(len(tiles), most, seed).tolist()]
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+    def embed(self, space: Space, advance: Callable[[], None]) -> Floats:
+        """(n, d) features of the tiles without a hole.
+
+        Args:
+            space: to embed in.
+            advance: called after each tile.
+        """
+        found = [np.empty((0, space.extractor.num_features))]
+        for start in range(0, len(self), BATCH):
+            images = []
+            for raster, window in self._tiles[start : start + BATCH]:
+                pixels, valid = raster.read(window)
+                images += [pixels] if valid.all() else []
+                advance()
+            if images:
+                found.append(space.embed(np.stack(images)))
+        return np.concatenate(found)

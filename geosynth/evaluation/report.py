@@ -211,6 +211,16 @@ class Nearness(MeasuredPart):
     num_target: int = 0
     """Tiles of the target."""
 
+    @property
+    def words(self) -> str:
+        """The distances, and what to do, or why there are none."""
+        if self.nearer is None:
+            return str(self.reason)
+        return (
+            f"kernel distance of {self.num_target} tiles to real ones {number(self.real)}, to synthetic ones"
+            f" {number(self.synthetic)}: train on the {self.nearer} ones"
+        )
+
 
 class ClosestPair(Part):
     """A synthetic tile and the train tile nearest to it. Windows: row, column, height, width on the store's grid."""
@@ -368,6 +378,8 @@ class Report(Part):
     memorisation: MemorisationComparison
     diversity: DiversityComparison
     consistency: ConsistencyComparison
+    nearness: Nearness = Nearness(reason="needs unlabelled imagery of the target (target)")
+    """To the imagery of another place, where segmenters shall work."""
 
     def to_json(self) -> str:
         """Indented JSON; `Report.model_validate_json` reads it."""
@@ -400,6 +412,7 @@ class Report(Part):
                 near.reason or "0.5: nobody can tell who was trained on",
             ),
             ("mIoU, synthetic - real", found.difference, found.reason or mious),
+            ("nearer to the target", self.nearness.nearer or "-", self.nearness.words),
         ]
         return tuple(SummaryRow(measure, str(value), meaning) for measure, value, meaning in rows)
 

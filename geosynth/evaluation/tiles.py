@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError
 from geosynth.estimate import MIN_PLACES, Indices
@@ -74,6 +75,8 @@ class TilePair(ABC):
 
     legend: Legend
     bands: tuple[str, ...]
+    geobox: GeoBox
+    """Of the real imagery."""
     tile_size: int
     num_tiles: int
     """Whole ones and others."""
@@ -160,7 +163,7 @@ class RasterTiles(TilePair):
     ) -> None:
         self.real, self.synthetic = open_raster(real), open_raster(synthetic)
         self.labels = LabelRaster(labels, label_legend.translation_to(legend))
-        self.legend, self.tile_size = legend, tile_size
+        self.legend, self.tile_size, self.geobox = legend, tile_size, self.real.geobox
         for image in (self.real, self.synthetic):
             if set(image.dtypes) != {"uint8"}:
                 raise DataError(
@@ -275,7 +278,7 @@ class StoreTiles(TilePair):
             check_twin(twin, source)
         self.source, self.twins, self.tile_size = source, tuple(twins), tile_size
         self.fold = self.reference = fold
-        self.legend, self.bands = source.legend, source.band_names
+        self.legend, self.bands, self.geobox = source.legend, source.band_names, source.geobox
         self._view = TileView(source, fold, tile_size, tile_size, edge="skip", max_nodata=1.0)
         self.num_tiles = self.num_chunks = len(self._view)
         if not self.num_tiles:

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from affine import Affine
 from evaluation_scenes import small_legend
 from twin_stores import RGBN, SIDE, folds, images_of, places, scene_codes, write_store
 from typer.testing import CliRunner
 
+from geosynth.checkpoint import GeneratorModel
 from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import CheckpointError, DataError, GeosynthError, LegendError, OutputError, SettingsError
 from geosynth.evaluation.compare import PairFeatures, compare_in_space
-from geosynth.evaluation.distances import frechet, gaussian
+from geosynth.evaluation.distances import frechet, gaussian, kernel_distance
 from geosynth.evaluation.evaluate import evaluate
 from geosynth.evaluation.features import Space, load_extractor
 from geosynth.evaluation.report import Report
@@ -30,6 +32,7 @@ from rasters import north_up, random_codes, random_image, write_raster
 from scene_stores import make_scene_store
 
 NUM_TEST, NUM_TRAIN = 10, 8
+METRES = Affine(1, 0, 500_000, 0, -1, 4_500_000)
 
 
 class Case(NamedTuple):
@@ -106,6 +109,55 @@ def test_a_perfect_twin_is_no_distance_away(case: Case) -> None:
     assert report.headline.wasserstein.value == 0
     assert report.memorisation.share_nearer_train.value == report.memorisation.control.value
     assert "two twins" in (report.diversity.reason or "")
+
+
+def test_the_tiles_that_are_nearer_to_a_target_are_told(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    """Imagery in the look of the twin, then in that of the real tiles; the distances are those of the features."""
+    codes = scene_codes(5, 1)[:, :SIDE].repeat(3, axis=1)
+    ours = images_of(6, codes)
+    hole = np.zeros((4, SIDE, SIDE), np.uint8)  # tiles that touch it are left out
+    common = {"tile_size": SIDE, "cache": case.folder / "report" / "cache"}
+    for name, image in (("synthetic", ours // 2 + 40), ("real", ours)):
+        values = np.concatenate([image, hole], axis=2).astype(np.uint8)
+        path = write_raster(case.folder / f"{name}.tif", values, METRES, nodata=0, crs="EPSG:32618")
+        report = evaluate(data=case.store, synthetic=case.twins[0], target=path, **common)
+        found = report.nearness
+        assert (found.nearer, found.num_target) == (name, 3)
+        extractor = load_extractor("efficientnet-lite0")
+        target = extractor.embed(np.stack(np.split(values[:3], 4, axis=2)[:3]))
+        for store, distance in ((case.store, found.real), (case.twins[0], found.synthetic)):
+            tiles = extractor.embed(np.stack([store.read_image(window)[:3] for window in places(NUM_TEST)]))
+            assert distance == pytest.approx(kernel_distance(target, tiles), abs=1e-9)
+        assert {row.measure: row.value for row in report.summary()}["nearer to the target"] == name
+        assert Report.model_validate_json(report.to_json()) == report
+    assert "pixels of" not in caplog.text
+    coarse = write_raster(case.folder / "coarse.tif", ours, Affine(3, 0, 500_000, 0, -3, 4_500_000), crs="EPSG:32618")
+    few = evaluate(data=case.store, synthetic=case.twins[0], target=[coarse], **{**common, "max_tiles": 2}).nearness
+    assert few.num_target == 2
+    assert "coarse.tif: pixels of 3 m, those of the real imagery are of 1 m" in caplog.text
+
+
+def test_what_is_nearer_to_a_target_is_not_told_of_any_imagery(case: Case, tmp_path: Path) -> None:
+    image = random_image(1, SIDE, SIDE)
+    one = write_raster(tmp_path / "one.tif", image, METRES)
+    common: dict[str, Any] = {"tile_size": SIDE, "cache": case.folder / "report" / "cache"}
+    report = evaluate(data=case.store, synthetic=case.twins[0], target=one, **common)
+    assert (report.nearness.nearer, report.nearness.reason) == (
+        None,
+        "1 whole tiles of the target; a distance needs two, which a smaller tile_size may give",
+    )
+    assert case.report.nearness.reason == "needs unlabelled imagery of the target (target)"
+    for path, changes, words in (
+        (one, {"features": False}, "told by features"),
+        (write_raster(tmp_path / "bands.tif", image[:2], METRES), {}, "bands are"),
+        (
+            write_raster(tmp_path / "wide.tif", image.astype(np.uint16), METRES),
+            {},
+            "uint16 values; the real imagery's are uint8",
+        ),
+    ):
+        with pytest.raises((DataError, SettingsError), match=words):
+            evaluate(data=case.store, synthetic=case.twins[0], target=path, **common, **changes)
 
 
 @pytest.mark.parametrize(
@@ -390,3 +442,24 @@ def test_the_command_line_takes_a_store_and_twins(case: Case) -> None:
     assert json.loads(run.stdout)["diversity"]["pixels"]["value"] == pytest.approx(6)
     for wrong in (["--real", "a.tif"], [], ["--real", "a", "--labels", "b", "--fold", "val"]):
         assert CliRunner().invoke(_typer, ["evaluate", *wrong]).exit_code == 2
+
+
+def test_who_has_no_labels_of_a_place_is_told_what_to_train_on(tmp_path: Path, told_model: GeneratorModel) -> None:
+    """Images of the place alone: its look, a twin in it, and whether that is nearer to it than the real tiles."""
+    from geosynth_cli.main import _typer
+
+    def run(*words: object) -> str:
+        done = CliRunner().invoke(_typer, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    here = write_raster(tmp_path / "here.tif", random_image(9, SIDE, 3 * SIDE), north_up())
+    data = make_scene_store(tmp_path / "there.zarr", {"a": Window(0, 0, SIDE, 4 * SIDE)}).path
+    model, twin = tmp_path / "told_here.safetensors", tmp_path / "painted.zarr"
+    run("looks", "add", "here", "--image", here, "--model", told_model.path, "--out", model)
+    run("twin", "--data", data, "--model", model, "--look", "here", "--out", twin)
+    options = ("--fold", "train", "--tile-size", SIDE, "--target", here)
+    table = run("evaluate", "--data", data, "--synthetic", twin, *options)
+    # The generator is a random one; the real tiles are noise, as the image is.
+    for words in ("nearer to the target", "train on the real ones"):
+        assert words in " ".join(table.split())

@@ -143,6 +143,13 @@ def evaluate(
     segmenter: Annotated[
         str | None, typer.Option("--segmenter", help="Made by `segment`: can it find the labels again?")
     ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            help="Unlabelled image of another place: is it nearer to the real or to the synthetic tiles? Repeatable.",
+        ),
+    ] = None,
     inception: Annotated[
         str | None, typer.Option("--inception", help="FID and KID: a file of the Inception weights, or download.")
     ] = None,
@@ -191,6 +198,7 @@ def evaluate(
             label_legend=label_legend,
             bands=parse_names(bands) if bands else None,
             segmenter=segmenter,
+            target=target,
             inception=inception,
             judges=tuple(judge or ()),
             features=features,

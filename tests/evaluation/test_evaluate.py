@@ -295,6 +295,7 @@ def test_golden_keys_of_the_report(scene: dict[str, Any], legend: Legend) -> Non
             **dict.fromkeys(("real", "synthetic", "difference"), estimate),
             "class_iou": {},
         },
+        "nearness": dict.fromkeys(("real", "synthetic", "nearer", "num_target", "reason")),
     }
 
 

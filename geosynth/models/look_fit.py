@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from geosynth.models.looks import OBJECTS, STYLE_CELL, Look, local_statistics
@@ -19,8 +20,10 @@ from geosynth.models.looks import OBJECTS, STYLE_CELL, Look, local_statistics
 _MAX_TILES = 128  # whose styles are kept
 _FEW_PIXELS = 500  # of a class: below, it counts as absent
 _PIXELS_A_TILE = 400  # of a class in a tile, to count fully and to be looked at
-_USUAL = 2.0  # standard deviations: what is rarer is often labelled wrongly
+_USUAL = 3.0  # standard deviations: what is rarer is often labelled wrongly
 _LIVELY = 1.0  # likewise of spreads and detail, upwards: more comes of edges, and would hatch a large roof
+_SOFTENED = 1.1  # colours depart so much further, as the field softens them: of small objects' variance a fifth goes
+_NOTHING_COMMON = 1e4  # squared deviations: between tiles without a class in common
 _KNOWN_TILES = 4.0  # as many tiles' weight has the known look's variation
 _DRAWS = 4000  # for the moments of gains times styles
 
@@ -71,19 +74,23 @@ class TileStyles(NamedTuple):
         return type(self)(*(values[::step] for values in self))
 
     def completed(self) -> Tensor:
-        """`objects`, where a class that a tile lacks looks as in the tile that is most like it in what both hold."""
+        """`objects`, dealt anew so that pixels count alike: a tile's, of each class, in the ratio of its pixels.
+
+        A tile that holds half of all water lends it to half of the tiles. To which: all together are as like as can be
+        to the tiles that lend to them, in what both hold (a linear assignment), as light is common to classes.
+        """
         holds = self.pixels >= self.pixels.amax(0).clamp(1, _PIXELS_A_TILE)
-        number, scale = torch.arange(len(holds)), self.means[holds].std(0, correction=0).clamp(min=1e-3)
+        scale = self.means[holds].std(0, correction=0).clamp(min=1e-3)
         both = (holds.unsqueeze(1) & holds).unsqueeze(3)
         apart = ((self.means.unsqueeze(1) - self.means) / scale).square() * both
         unlike = apart.sum((2, 3)) / both.sum((2, 3)).clamp(min=1)
-        unlike = torch.where(both.any(3).any(2), unlike, torch.finfo(torch.float64).max)
+        unlike = torch.where(both.any(3).any(2), unlike, _NOTHING_COMMON)
         full = self.objects.clone()
-        for index, held in enumerate(holds.T):
-            if held.any():
-                lender = torch.where(held, unlike, torch.inf).argmin(1)
-                lender = torch.where(held, number, lender)
-                full[:, index] = self.objects[lender, index]
+        parts = (torch.arange(len(holds), dtype=torch.float64) + 0.5) / len(holds)
+        for index, pixels in enumerate(self.pixels.T):
+            lenders = torch.searchsorted(pixels.cumsum(0), pixels.sum() * parts).clamp(max=len(holds) - 1)
+            borrowers, chosen = linear_sum_assignment(unlike[:, lenders].numpy())
+            full[borrowers, index] = self.objects[lenders[chosen], index]
         return full
 
 
@@ -98,7 +105,7 @@ def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
     mean = (tiles.means * tiles.pixels.unsqueeze(2)).sum(0) / pixels.clamp(min=1).unsqueeze(1)
     count = (tiles.pixels / _PIXELS_A_TILE).clamp(max=1).sum(0)
     tiles = tiles.evenly(_MAX_TILES)
-    departures = tiles.completed() - mean.unsqueeze(1)
+    departures = _usual(tiles.completed() - mean.unsqueeze(1))
     if known is not None:
         present = pixels >= _FEW_PIXELS
         mean = _completed(mean, present, known)
@@ -107,13 +114,31 @@ def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
         rank = torch.arange(len(others))
         own = rank.unsqueeze(1) < (count / (count + _KNOWN_TILES) * present * len(others)).round()
         departures = torch.where(own[..., None, None], departures[rank % len(departures)], others)
-    departures = departures - departures.mean((0, 2), keepdim=True)  # tiles count alike there, pixels in the mean
-    deviation, bands = departures.std((0, 2), correction=0, keepdim=True), (mean.shape[1] - 4) // 2
-    most = _USUAL * deviation
-    most[..., bands:-2] = _LIVELY * deviation[..., bands:-2]
-    departures = departures.clamp(-_USUAL * deviation, most)
     shares = pixels / pixels.sum().clamp(min=1)
     return Look(mean.float(), departures.float(), shares.float())
+
+
+def _usual(departures: Tensor) -> Tensor:
+    """Departures as they are drawn: (tiles, num_classes, OBJECTS, style_size), as all of these.
+
+    No spread or detail is far above the mean; the others are raised until the mean of their squares is as it was.
+    """
+    bands = (departures.shape[-1] - 4) // 2
+    departures = departures - departures.mean((0, 2), keepdim=True)
+    departures[..., :bands] *= _SOFTENED
+    deviation = departures.std((0, 2), correction=0, keepdim=True)
+    departures = departures.clamp(-_USUAL * deviation, _USUAL * deviation)
+    logarithms, most = departures[..., bands:-2], _LIVELY * deviation[..., bands:-2]
+
+    def square(values: Tensor) -> Tensor:
+        return (2 * values).exp().mean((0, 2), keepdim=True)
+
+    low, high = torch.zeros_like(most), most
+    for _ in range(20):  # halves what is between
+        middle = (low + high) / 2
+        enough = square((logarithms + middle).minimum(most)) > square(logarithms)
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    return torch.cat([departures[..., :bands], (logarithms + low).minimum(most), departures[..., -2:]], -1)
 
 
 def cell_styles(image: Tensor, has_data: Tensor) -> Tensor:

@@ -101,3 +101,29 @@ def test_a_class_looks_as_in_the_tile_that_is_most_alike():
     tones = look.of_tiles[:, 0, 0, 0]
     assert abs(tones[2] - tones[1]) < 0.01
     assert tones[1] - tones[0] > 0.1
+
+
+def test_a_tile_of_many_pixels_lends_its_look_to_many_tiles():
+    """Of 8 tiles one has half of a class: four get its tone, those that are most like it in what both hold."""
+    tones = torch.linspace(-0.4, 0.4, 8, dtype=torch.float64)
+    pixels = torch.full((8, 2), 1000.0, dtype=torch.float64)
+    pixels[:, 0] = torch.tensor([0, 1000, 0, 4000, 1000, 0, 1000, 1000])
+    means = tones.view(8, 1, 1).expand(8, 2, 12).clone()
+    tiles = TileStyles(means, pixels, means.unsqueeze(2).expand(-1, -1, 8, -1).contiguous())
+    dealt = tiles.completed()[:, :, 0, 0]
+    torch.testing.assert_close(dealt[:, 1], tones)
+    torch.testing.assert_close(dealt[:, 0], tones[[1, 3, 3, 3, 3, 4, 6, 7]])
+    drawn = fit_look(tiles)
+    assert drawn.departures[:, 0, :, :4].mean().abs() < 1e-6
+    torch.testing.assert_close(drawn.mean[0, 0].double(), (tones * pixels[:, 0]).sum() / 8000, atol=1e-6, rtol=0)
+
+
+def test_what_the_liveliest_lose_the_others_gain():
+    """The mean of squares of spreads and detail stays, so that the image's variance does."""
+    objects = 0.3 * torch.randn(40, 1, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tiles = TileStyles(torch.zeros(40, 1, 12).double(), torch.full((40, 1), 1000.0).double(), objects)
+    observed, drawn = (
+        (2 * values).exp()[..., 4:10].mean((0, 1, 2))
+        for values in (objects - objects.mean((0, 2), keepdim=True), fit_look(tiles).departures.double())
+    )
+    torch.testing.assert_close(drawn, observed, rtol=5e-3, atol=0)

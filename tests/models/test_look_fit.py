@@ -85,7 +85,7 @@ def test_spreads_and_detail_are_not_drawn_far_above_their_mean():
     tiles = TileStyles(torch.zeros(40, 1, 12).double(), torch.full((40, 1), 1000.0).double(), objects)
     departures = fit_look(tiles).departures / objects.std((0, 2), correction=0, keepdim=True)
     highest, lowest = departures.amax((0, 1, 2)), departures.amin((0, 1, 2))
-    assert highest[4:10].max() < 1.01
+    assert highest[4:10].max() < 1.51
     assert highest[[0, 1, 2, 3, 10, 11]].min() > 1.9
     assert lowest.max() < -1.9
 

@@ -3,10 +3,12 @@
     python benchmarks/mosaic_workers.py [--quick] [--json FILE] [--labels RASTER] [--model FILE]
 
 The whole of `generate`, from the label file to the finished COG, alternately by a cluster of one process and by one of
-two; both run and hold the model before the clock starts. Also part of `benchmarks/mosaic.py`. Last line: one JSON
-object.
+two; both run and hold the model before the clock starts. In turn with that, what the machine allows: the same image
+painted by one process alone, and by two at once that know nothing of each other. Also part of `benchmarks/mosaic.py`.
+Last line: one JSON object.
 
     workers_2_vs_1                        seconds with one worker over seconds with two (median of pairs)
+    workers_ceiling                       images in a time by two processes over those by one (median of pairs)
     seconds_1_worker, seconds_2_workers   medians
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+import torch
 from distributed import Client, LocalCluster
 
 from geosynth import GenerateSettings, generate
@@ -62,14 +65,35 @@ def compare_workers(labels: Path, model: Path | None, *, quick: bool) -> dict[st
             return time.perf_counter() - start
 
         clients = [stack.enter_context(_cluster(number)) for number in (1, 2)]
+        workers = list(clients[1].scheduler_info()["workers"])
+
+        def seconds_apart(number: int) -> float:
+            """By processes that each paint an image of their own."""
+            start = time.perf_counter()
+            images = [(Path(folder) / f"{index}.tif", worker) for index, worker in enumerate(workers[:number])]
+            clients[1].gather(
+                [clients[1].submit(_alone, source, out, model, workers=[at], pure=False) for out, at in images]
+            )
+            return time.perf_counter() - start
+
         for client in clients:  # each worker has loaded the model and has its memory
             generate(labels, out, model, settings, client=client, overwrite=True)
-        pairs = [[seconds(client) for client in clients] for _ in range(1 if quick else 3)]
+        seconds_apart(2)
+        pairs, apart = [], []
+        for _ in range(1 if quick else 3):
+            pairs.append([seconds(client) for client in clients])
+            apart.append([seconds_apart(number) for number in (1, 2)])
     return {
         "workers_2_vs_1": round(statistics.median(one / two for one, two in pairs), 3),
+        "workers_ceiling": round(statistics.median(2 * one / two for one, two in apart), 3),
         "seconds_1_worker": round(statistics.median(one for one, _ in pairs), 2),
         "seconds_2_workers": round(statistics.median(two for _, two in pairs), 2),
     }
+
+
+def _alone(labels: Path, out: Path, model: Path | None) -> None:
+    torch.set_num_threads(1)
+    generate(labels, out, model, block_size=BLOCK_SIZE, overwrite=True)
 
 
 @contextlib.contextmanager

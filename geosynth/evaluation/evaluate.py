@@ -263,10 +263,8 @@ def _measure(
     more: dict[str, Any] = {}
     if targets:
         assert features is not None
-        space = _offline(spaces)
-        of_target = there.embed(space, lambda: progress(next(steps), total))
-        own = features.real.of(space.name), features.synthetic.of(space.name)
-        more["nearness"] = compare_to_target(of_target, *own)
+        of_target = there.embed(spaces, lambda: progress(next(steps), total))
+        more["nearness"] = compare_to_target(of_target, features.real, features.synthetic, spaces)
 
     classes, headline = distributions.result(seed)
     memorisation = _memorisation(pair, spaces, features, seen, seed)

@@ -10,10 +10,9 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError
-from geosynth.estimate import Floats
 from geosynth.evaluation.compare import BATCH, drawn, embed_fold
 from geosynth.evaluation.distances import MIN_TILES, kernel_distance
-from geosynth.evaluation.features import Space, open_spaces
+from geosynth.evaluation.features import Space, TileFeatures, open_spaces
 from geosynth.evaluation.report import Nearness
 from geosynth.grid import TilePlan, differing_pixel_size, ground_sampling_distance
 from geosynth.raster.bands import open_bands
@@ -23,22 +22,30 @@ _LOG = logging.getLogger(__name__)
 _MOST = 256  # tiles of a set: the distance is unbiased, and more change it little
 
 
-def compare_to_target(target: Floats, real: Floats, synthetic: Floats) -> Nearness:
+def compare_to_target(
+    target: TileFeatures, real: TileFeatures, synthetic: TileFeatures, spaces: Sequence[Space]
+) -> Nearness:
     """What a segmenter for the target is better trained on, by kernel distances of features.
 
     Labels are needed of neither. Synthetic tiles of the same labels differ from the real ones in what the generator
     makes of them: the look of the target brings them nearer to it, what the generator paints badly takes them away.
 
     Args:
-        target: (n, d) features of tiles of its imagery.
-        real: (m, d) of real tiles of a place with labels.
-        synthetic: (m, d) of tiles painted for the same labels.
+        target: tiles of its imagery.
+        real: real tiles of a place with labels.
+        synthetic: tiles painted for the same labels.
+        spaces: of all three; what counts is the mean over those of EfficientNet-Lite0. There is one for each three-band
+            picture of the imagery: a segmenter sees near infrared, too.
     """
     for what, tiles in (("of the target", target), ("with real imagery", real), ("with synthetic imagery", synthetic)):
         if len(tiles) < MIN_TILES:
             reason = f"{len(tiles)} whole tiles {what}; a distance needs two, which a smaller tile_size may give"
             return Nearness(reason=reason)
-    of_real, of_synthetic = (kernel_distance(target, tiles) for tiles in (real, synthetic))
+    names = [space.name for space in spaces if space.extractor.name == "efficientnet-lite0"]
+    of_real, of_synthetic = (
+        float(np.mean([kernel_distance(target.of(name), tiles.of(name)) for name in names]))
+        for tiles in (real, synthetic)
+    )
     return Nearness(
         real=of_real,
         synthetic=of_synthetic,
@@ -48,7 +55,7 @@ def compare_to_target(target: Floats, real: Floats, synthetic: Floats) -> Nearne
 
 
 def measure_nearness(target: TileView, real: TileView, synthetic: TileView) -> Nearness:
-    """Of tiles of sources with the same bands, natural colours as EfficientNet-Lite0 sees them.
+    """Of tiles of sources with the same bands, as EfficientNet-Lite0 sees them.
 
     That network comes with geosynth; losses of the generator may have looked through it. (Its larger sister Lite2,
     through which none looks, chose the same wherever both were asked.) At most 256 tiles of each set are drawn.
@@ -69,12 +76,11 @@ def measure_nearness(target: TileView, real: TileView, synthetic: TileView) -> N
                 f"{view.source.path}: fold {view.fold!r} has {len(view)} tiles of {view.size} px, too few for a"
                 " distance: two at least"
             )
-    spaces = open_spaces(target.source.band_names, None, (), "auto", None)[:1]
-    of_all = (
-        embed_fold(view, spaces, drawn(len(view), _MOST, 0), lambda: None).of(spaces[0].name)
-        for view in (target, real, synthetic)
+    spaces = open_spaces(target.source.band_names, None, (), "auto", None)
+    of_target, of_real, of_synthetic = (
+        embed_fold(view, spaces, drawn(len(view), _MOST, 0), lambda: None) for view in (target, real, synthetic)
     )
-    return compare_to_target(*of_all)
+    return compare_to_target(of_target, of_real, of_synthetic, spaces)
 
 
 class TargetTiles:
@@ -117,20 +123,21 @@ class TargetTiles:
     def __len__(self) -> int:
         return len(self._tiles)
 
-    def embed(self, space: Space, advance: Callable[[], None]) -> Floats:
-        """(n, d) features of the tiles without a hole.
+    def embed(self, spaces: Sequence[Space], advance: Callable[[], None]) -> TileFeatures:
+        """Features of the tiles without a hole; all of one place.
 
         Args:
-            space: to embed in.
+            spaces: to embed in.
             advance: called after each tile.
         """
-        found = [np.empty((0, space.extractor.num_features))]
+        found = TileFeatures(spaces)
         for start in range(0, len(self), BATCH):
-            images = []
+            whole = []
             for raster, window in self._tiles[start : start + BATCH]:
                 pixels, valid = raster.read(window)
-                images += [pixels] if valid.all() else []
+                whole += [(window, pixels)] if valid.all() else []
                 advance()
-            if images:
-                found.append(space.embed(np.stack(images)))
-        return np.concatenate(found)
+            if whole:
+                windows, images = zip(*whole, strict=True)
+                found.add(windows, [0] * len(windows), np.stack(images))
+        return found

@@ -201,7 +201,8 @@ class FeatureComparison(MeasuredPart):
 class Nearness(MeasuredPart):
     """How far real and synthetic tiles of one place are from imagery of another one, the target.
 
-    Kernel distances in the features of EfficientNet-Lite0, natural colours; see `evaluation.nearness`.
+    Kernel distances in the features of EfficientNet-Lite0: of natural colours or, where there is near infrared, the
+    mean of these and that of near infrared, red, green; see `evaluation.nearness`.
     """
 
     real: FiniteOrNone = None

@@ -31,11 +31,11 @@ mutation: install
 # Every verb is killed at random moments (100 kills) and while it tidies up, and goes without disk, folder, memory and
 # open files. A quarter of an hour.
 reliability: install
-	GEOSYNTH_TRIALS=10 $(BIN)/pytest -n logical --maxprocesses 8 tests/reliability
+	GEOSYNTH_TRIALS=10 $(PYTEST) -o faulthandler_timeout=1500 tests/reliability
 
 # Mutated files (5,400) of every kind that users bring. A quarter of an hour.
 fuzz: install
-	GEOSYNTH_FUZZ=300 $(BIN)/pytest -n logical --maxprocesses 8 tests/fuzz
+	GEOSYNTH_FUZZ=300 $(PYTEST) -o faulthandler_timeout=1500 tests/fuzz
 
 # Known holes in what is installed; asks the advisory service of PyPI, and fails where that does not answer.
 audit: install

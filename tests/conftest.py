@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -27,6 +28,15 @@ from geosynth.models.looks import OBJECTS, Look, style_size
 from geosynth_cli import app
 from rasters import NORTH_UP, UTM_18N
 from tiny_models import TINY, write_random_model, write_tiny_model
+
+
+def _die_with_parent() -> None:
+    """In a forked process, which holds the pipes of this one: pytest-xdist would wait for it after a timeout."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+if sys.platform == "linux":
+    os.register_at_fork(after_in_child=_die_with_parent)
 
 
 @pytest.fixture

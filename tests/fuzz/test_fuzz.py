@@ -21,7 +21,7 @@ from geosynth.errors import GeosynthError
 EXAMPLES = int(os.environ.get("GEOSYNTH_FUZZ", 0))
 """Mutations of each kind; many for `make fuzz`, 0 for the few of the plain test suite, the same ones each time."""
 FEW = 12
-_HANGS, _PATIENCE = 120, 1200  # seconds: for one mutation; for all of a kind
+_HANGS, _PATIENCE = 120, 1200 if EXAMPLES else 500  # seconds: for one mutation; for all of a kind
 
 
 @pytest.mark.parametrize("kinds", [[kind] for kind in TARGETS] if EXAMPLES else [list(TARGETS)], ids=str)

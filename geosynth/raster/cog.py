@@ -96,6 +96,8 @@ class CogWriter:
         self.folder = folder or path.parent
         self.progress = progress
         self._written = WrittenPixels()
+        # Of each band, pixels of each byte: statistics by GDAL itself take as long as the overviews.
+        self._counts = np.zeros((len(self.band_names), 256), np.int64) if dtype == "uint8" else None
         self._blocks: set[tuple[int, int]] = set()  # of the scratch file, that hold data
         self._scratch = self.folder / f".{path.stem[:100]}.{uuid.uuid4().hex}.partial.scratch.tif"
 
@@ -138,6 +140,9 @@ class CogWriter:
             self._dataset.write(pixels, window=place)
             if self.masked:
                 self._dataset.write_mask(valid, window=place)
+        if self._counts is not None:
+            self._counts += [Image.fromarray(band).histogram() for band in pixels]
+            self._counts[:, self.nodata or 0] -= np.count_nonzero(~valid)
         self._written.add(window, pixels, valid if self.masked else None)
 
     def __exit__(
@@ -175,7 +180,8 @@ class CogWriter:
         try:
             # GDAL answers no Ctrl-C: what takes it more than seconds is done by a process that can be killed.
             call = apart if height * width >= _LONG else (lambda function, *arguments: function(*arguments))
-            call(_describe, self._scratch, self.band_names, self.tags, self.colours, factors, self.overviews)
+            described = self.band_names, self.tags, self.colours, factors, self.overviews, self._counts
+            call(_describe, self._scratch, *described)
             self.progress(1, _STEPS)
             call(_assemble, self._scratch, out, {"compress": self.compress, **self._level})
         except GDAL_ERRORS:  # which has deleted the file that filled the disk
@@ -208,8 +214,9 @@ def _describe(
     colours: Mapping[int, tuple[int, int, int, int]] | None,
     factors: Sequence[int],
     overviews: str,
+    counts: npt.NDArray[np.int64] | None,
 ) -> None:
-    """Names, tags, colours, overviews and statistics of a scratch file."""
+    """Names, tags, colours, overviews and statistics of a scratch file, whose bytes are counted already."""
     with _environment(), _quiet(), rasterio.open(scratch, "r+") as dataset:
         dataset.colorinterp = colour_interpretation(band_names)
         for index, name in enumerate(band_names, start=1):
@@ -221,7 +228,24 @@ def _describe(
             dataset.write_colormap(1, colours)
         if factors:
             dataset.build_overviews(factors, Resampling[overviews])
-        dataset.update_stats()  # here: those that the COG driver makes forget the mask, and lose the XMP packet
+        # Here: those that the COG driver makes forget the mask, and lose the XMP packet.
+        if counts is None:
+            dataset.update_stats()
+        else:
+            for index, band in enumerate(counts, start=1):
+                dataset.update_tags(index, **_statistics(band, dataset.height * dataset.width))
+
+
+def _statistics(counts: npt.NDArray[np.int64], size: int) -> dict[str, str]:
+    """GDAL's tags of a band of `size` pixels, from how many with data have each value, (256,)."""
+    if not (total := counts.sum()):
+        return {}
+    values, seen = np.arange(256), np.flatnonzero(counts)
+    mean = counts @ values / total
+    deviation = np.sqrt(counts @ (values - mean) ** 2 / total)
+    share = 100 if total == size else min(100 * total / size, 99.99)
+    numbers = {"MINIMUM": seen[0], "MAXIMUM": seen[-1], "MEAN": mean, "STDDEV": deviation, "VALID_PERCENT": share}
+    return {f"STATISTICS_{name}": f"{value:.{4 if value is share else 14}g}" for name, value in numbers.items()}
 
 
 def _assemble(scratch: Path, out: Path, compression: Mapping[str, Any]) -> None:

@@ -202,9 +202,11 @@ def to_indices(
     grown = needed_around(window)
     indices = legend.encode(codes)
     indices[~valid] = legend.num_classes
-    rows = np.clip(np.arange(grown.row, grown.bottom), inside.row, inside.bottom - 1) - inside.row
-    columns = np.clip(np.arange(grown.column, grown.right), inside.column, inside.right - 1) - inside.column
-    indices = indices[np.ix_(rows, columns)]
+    beyond = (
+        (inside.row - grown.row, grown.bottom - inside.bottom),
+        (inside.column - grown.column, grown.right - inside.right),
+    )
+    indices = np.pad(indices, beyond, "edge")
     crop = (slice(_FILL_STEPS, -_FILL_STEPS),) * 2
     labelled = indices[crop] < legend.num_classes
     return fill_holes(indices, legend.num_classes, _FILL_STEPS)[crop], labelled
@@ -222,8 +224,7 @@ def fill_holes(indices: npt.NDArray[np.uint8], hole: int, steps: int) -> npt.NDA
     """
     padded = np.pad(indices, 1, constant_values=hole)
     values, across = padded.reshape(-1), padded.shape[1]
-    inside = np.zeros_like(padded, dtype=bool)
-    inside[1:-1, 1:-1] = indices == hole
+    inside = np.pad(indices == hole, 1)
     holes = np.flatnonzero(inside)
     for _ in range(steps):
         if len(holes) in (0, indices.size):

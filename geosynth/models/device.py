@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
@@ -86,6 +87,34 @@ def has_kernels(device: torch.device | str) -> bool:
     if torch.device(device).type != "cuda" or not torch.cuda.is_available() or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+Submit = Callable[..., Future[Any]]
+
+
+def call_now(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """As `Executor.submit`, in the caller's thread and before this returns; what the function raises is raised."""
+    future: Future[Any] = Future()
+    future.set_result(function(*arguments))
+    return future
+
+
+@contextmanager
+def side_by_side(count: int) -> Iterator[Submit]:
+    """`Executor.submit` of so many threads that compute, each on its share of torch's threads; `call_now` for one.
+
+    When the context is left, calls that have not begun never do.
+    """
+    if count == 1:
+        yield call_now
+        return
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, "geosynth-network", torch.set_num_threads, (threads // count,))
+    try:
+        yield pool.submit
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # which a thread sets for all that start later, too
 
 
 # The processor's allocator has no error class of its own.

@@ -25,6 +25,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window
+from geosynth.models.device import Submit, call_now
 from geosynth.models.field import Position, style_field
 from geosynth.models.looks import Look
 from geosynth.mosaic.painter import CELL, Indices, Mask, Painter, Pixels, slices_in
@@ -79,9 +80,15 @@ class BlendPainter(Painter):
         return [Window(row, column, self.size, self.size) for row in rows for column in columns]
 
     def begin(
-        self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
+        self,
+        indices: Indices,
+        context: Window,
+        window: Window,
+        origin: tuple[int, int],
+        valid: Mask | None = None,
+        submit: Submit = call_now,
     ) -> Callable[[], Pixels]:
-        """As `Painter.begin`: the weighted sum of the windows."""
+        """As `Painter.begin`: the weighted sum of the windows, always in the caller's thread."""
         parts = (
             (cell, self._values(cell, indices[slices_in(context, cell.buffer(self.margin))], part, origin))
             for cell, part in self.wanted(window, origin, valid)

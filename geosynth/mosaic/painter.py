@@ -22,7 +22,14 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, block_plan, cut
-from geosynth.models.device import full_float32, keep_freed_memory, plain_memory_error, uses_bfloat16
+from geosynth.models.device import (
+    Submit,
+    call_now,
+    full_float32,
+    keep_freed_memory,
+    plain_memory_error,
+    uses_bfloat16,
+)
 from geosynth.models.field import Position, look_field, position_noise, style_field
 from geosynth.models.generator import check_labels
 from geosynth.models.looks import Look
@@ -132,28 +139,41 @@ class Painter:
         return self.begin(indices, context, window, origin, valid)()
 
     def begin(
-        self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
+        self,
+        indices: Indices,
+        context: Window,
+        window: Window,
+        origin: tuple[int, int],
+        valid: Mask | None = None,
+        submit: Submit = call_now,
     ) -> Callable[[], Pixels]:
-        """As `paint`, but a GPU is not waited for: what is returned gives the pixels, when they are there."""
+        """As `paint`, but nothing is waited for: what is returned gives the pixels, when they are there.
+
+        With `side_by_side`'s `submit` this holds for a CPU too; its context must then lie in one of `computing`.
+        """
         cells = [cell for cell, _ in self.wanted(window, origin, valid)]
-        painted: list[tuple[Window, Tensor]] = []
+        painted = []
         with self.computing():
             for group in self._groups(cells):
                 labels = [indices[slices_in(context, cell.buffer(self.margin))] for cell in group]
-                values = self.run(group, labels, origin)
-                painted += zip(group, values.to("cpu", non_blocking=True), strict=True)
+                painted.append((group, submit(self._fetched, group, labels, origin)))
         finished = self._mark()
 
         def pixels() -> Pixels:
             finished()
             result = self.blank(window)
-            for cell, values in painted:
-                common = cell.intersection(window)
-                assert common is not None
-                result[:, *slices_in(window, common)] = values[:, *slices_in(cell, common)].numpy()
+            for group, done in painted:
+                for cell, values in zip(group, done.result(), strict=True):
+                    common = cell.intersection(window)
+                    assert common is not None
+                    result[:, *slices_in(window, common)] = values[:, *slices_in(cell, common)].numpy()
             return result
 
         return pixels
+
+    def _fetched(self, cells: Sequence[Window], labels: Sequence[Indices], origin: tuple[int, int]) -> Tensor:
+        """As `run`, on its way to the host."""
+        return self.run(cells, labels, origin).to("cpu", non_blocking=True)
 
     def _groups(self, cells: Sequence[Window]) -> Iterator[Sequence[Window]]:
         """Cells that go through the network at once: as many as fill a GPU, and what is left."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.models.field import look_field, position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
+from geosynth.mosaic import pipeline
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
 from geosynth.mosaic.pipeline import ahead, one_behind, paint_blocks, paint_missing
@@ -284,9 +287,13 @@ def test_items_made_ahead_keep_their_order_and_their_errors(threads: int) -> Non
         assert len(taken) == min(got + 1 + threads, 9)
 
 
-@pytest.mark.parametrize("on_cpu", [True, False])
-def test_blocks_are_made_one_ahead_of_each_other(on_cpu: bool) -> None:
-    """Reading, network and writing, or memory grows with the blocks; a GPU begins a block before the former is done."""
+@pytest.mark.parametrize(("on_cpu", "two_cells"), [(True, False), (True, True), (False, False)])
+def test_blocks_are_made_one_ahead_of_each_other(
+    on_cpu: bool, two_cells: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading, network and writing, or memory grows with the blocks; what paints beside the caller begins a block
+    before the former is done."""
+    monkeypatch.setattr(pipeline, "_paints_two_cells", lambda painter: two_cells)
     drawn, events, written = [], [], {}
 
     def todo() -> Iterator[int]:
@@ -294,7 +301,7 @@ def test_blocks_are_made_one_ahead_of_each_other(on_cpu: bool) -> None:
             drawn.append(index)
             yield index
 
-    def begin(indices: Any, context: Any, window: Window, origin: Any, valid: Any) -> Any:
+    def begin(indices: Any, context: Any, window: Window, origin: Any, valid: Any, submit: Any) -> Any:
         events.append(("begun", window.row, len(drawn)))
         assert (indices.shape, context, origin, valid.tolist()) == ((1, 1), window, (0, 0), [[True]])
         return lambda: events.append(("fetched", window.row)) or window.row
@@ -316,13 +323,88 @@ def test_blocks_are_made_one_ahead_of_each_other(on_cpu: bool) -> None:
     assert written == {index: index for index in range(9) if index != 4}
     order = [event[:2] for event in events]
     painted = [index for index in range(9) if index != 4]
-    if on_cpu:
+    if on_cpu and not two_cells:
         assert order == [(what, index) for index in painted for what in ("begun", "fetched")]
     else:
         assert order.index(("begun", 1)) < order.index(("fetched", 0)) < order.index(("begun", 2))
         assert [index for what, index in order if what == "fetched"] == painted
     in_sight = 2 if on_cpu else 5
     assert [event[2] for event in events if event[0] == "begun"] == [min(index + in_sight, 9) for index in painted]
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_cells_side_by_side_have_the_bytes_of_those_one_after_the_other(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in a thread of its own with its share of torch's threads, and afterwards all is as it was."""
+    labels = write_raster(busy_labels(300, 1300), nodata=15)
+    seen: list[tuple[str, int]] = []
+    run = Painter.run
+
+    def spied(*arguments: Any) -> torch.Tensor:
+        seen.append((threading.current_thread().name, torch.get_num_threads()))
+        return run(*arguments)
+
+    monkeypatch.setattr(Painter, "run", spied)
+    images = [
+        generate(labels, tmp_path / f"{name}.tif", tiny_model, block_size=512, max_memory=limit).read_bytes()
+        for name, limit in (("two", None), ("one", 10**12))
+    ]
+    assert images[0] == images[1]
+    cells = len(seen) // 2
+    assert cells > 2
+    assert all(name.startswith("geosynth-network") for name, _ in seen[:cells])
+    assert [threads for _, threads in seen] == [1] * cells + [2] * cells
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_cell_that_fails_ends_those_side_by_side(tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    painter, begun = Painter(tiny_model, GenerateSettings(), 0), []
+
+    def run(cells: list[Window], *_: Any) -> torch.Tensor:
+        begun.extend(cells)
+        if len(begun) == 1:
+            raise MemoryError("none left")
+        time.sleep(0.1)
+        return torch.zeros(1, 4, CELL, CELL, dtype=torch.uint8)
+
+    monkeypatch.setattr(painter, "run", run)
+    source: Any = SimpleNamespace(
+        read=lambda window: (np.zeros((window.height, window.width), np.uint8), np.ones((window.height,) * 2, bool))
+    )
+    image: Any = SimpleNamespace(plan=BlockPlan(CELL, 40 * CELL, (0, 0), 20 * CELL), write_block=None)
+    with pytest.raises(MemoryError, match="none left"):
+        list(paint_blocks(painter, source, image, [0]))
+    assert len(begun) < 40
+
+
+@pytest.mark.parametrize(
+    ("two_cells", "threads", "base_width", "limit"),
+    [(True, 4, 32, None), (False, 1, 32, None), (False, 4, 64, None), (False, 4, 32, 10**12)],
+)
+def test_only_narrow_networks_paint_two_cells_at_a_time(
+    two_cells: bool,
+    threads: int,
+    base_width: int,
+    limit: int | None,
+    tiny_model: GeneratorModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wide ones keep all cores busy with one, and need the memory; as does who limits it."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    painter = Painter(tiny_model, GenerateSettings(max_memory=limit), 0)
+    painter.network = GeneratorSettings(num_classes=6, num_bands=4, base_width=base_width)
+    assert pipeline._paints_two_cells(painter) == two_cells
 
 
 def test_finished_blocks_are_left_alone_and_count_as_done() -> None:

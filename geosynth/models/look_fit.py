@@ -22,7 +22,6 @@ _FEW_PIXELS = 500  # of a class: below, it counts as absent
 _PIXELS_A_TILE = 400  # of a class in a tile, to count fully and to be looked at
 _USUAL = 3.0  # standard deviations: what is rarer is often labelled wrongly
 _LIVELY = 1.5  # likewise of spreads and detail, upwards: more comes of edges, and would hatch a large roof
-_SOFTENED = 1.1  # colours depart so much further, as the field softens them: of small objects' variance a fifth goes
 _NOTHING_COMMON = 1e4  # squared deviations: between tiles without a class in common
 _KNOWN_TILES = 4.0  # as many tiles' weight has the known look's variation
 _DRAWS = 4000  # for the moments of gains times styles
@@ -125,7 +124,6 @@ def _usual(departures: Tensor) -> Tensor:
     """
     bands = (departures.shape[-1] - 4) // 2
     departures = departures - departures.mean((0, 2), keepdim=True)
-    departures[..., :bands] *= _SOFTENED
     deviation = departures.std((0, 2), correction=0, keepdim=True)
     departures = departures.clamp(-_USUAL * deviation, _USUAL * deviation)
     logarithms, most = departures[..., bands:-2], _LIVELY * deviation[..., bands:-2]

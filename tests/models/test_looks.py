@@ -104,8 +104,8 @@ def test_drawn_styles_are_those_observed_each_as_often():
     drawn = look_field(TINY, look, 5, places, places // 2, 64, 64, style_length=64)
     tiles, _, objects, _ = look.departures.shape
     for index in range(CLASSES):
-        styles = drawn[:, index].permute(0, 2, 3, 1).reshape(-1, SIZE)
-        known = look.mean[index] + look.departures[:, index].reshape(-1, SIZE)
+        styles = drawn[:, index].permute(0, 2, 3, 1).reshape(-1, SIZE)[:, BANDS:]  # colours depart further
+        known = (look.mean[index] + look.departures[:, index].reshape(-1, SIZE))[:, BANDS:]
         distance, number = torch.cdist(styles, known, compute_mode="donot_use_mm_for_euclid_dist").min(1)
         whole = distance < 1e-4  # not between objects, where they are mixed
         assert whole.float().mean() > 0.3
@@ -114,13 +114,20 @@ def test_drawn_styles_are_those_observed_each_as_often():
         assert torch.allclose(styles.mean(0), known.mean(0), atol=0.1)
 
 
+def test_colours_vary_about_as_much_as_those_observed():
+    look = some_look(tiles=20)
+    drawn = look_field(TINY, look, 5, torch.arange(400) * 4096, torch.arange(400) * 2048, 64, 64, style_length=64)
+    drawn, observed = drawn[:, :, :BANDS].var((0, 3, 4)).mean(1), look.departures[..., :BANDS].var((0, 2)).mean(1)
+    assert (drawn / observed - 1).abs().max() < 0.25
+
+
 def test_objects_of_a_place_are_of_one_tile():
     look = some_look(tiles=20)
     drawn = look_field(TINY, look, 5, 0, 0, 512, 512, style_length=0)
     found = set()
     for index in range(CLASSES):
-        styles = drawn[0, index].permute(1, 2, 0).reshape(-1, SIZE)
-        known = look.mean[index] + look.departures[:, index].reshape(-1, SIZE)
+        styles = drawn[0, index].permute(1, 2, 0).reshape(-1, SIZE)[:, BANDS:]
+        known = (look.mean[index] + look.departures[:, index].reshape(-1, SIZE))[:, BANDS:]
         distance, number = torch.cdist(styles, known, compute_mode="donot_use_mm_for_euclid_dist").min(1)
         found |= set((number[distance < 1e-4] // look.departures.shape[2]).tolist())
     assert len(found) == 1

@@ -2,11 +2,14 @@
 
     python benchmarks/mosaic.py [--quick] [--json FILE] [--labels RASTER] [--model FILE]
 
-Alternately, in one run: (a) the bare network on the cells that `generate` paints, labels and noise at hand, and (b)
-the whole of `generate`, from the label file to the finished COG. Last line: one JSON object.
+Alternately, in one run: (a) the bare network on the cells that `generate` paints, halo included, labels, noise and
+styles at hand, one cell after the other on all threads; and (b) the whole of `generate`, from the label file to the
+finished COG. Both begin with no memory kept. Last line: one JSON object.
 
     mpx_per_s    megapixels of image a second, by (b)
-    efficiency   time of (a) over time of (b); 1 means that reading, noise and writing are free
+    efficiency   time of (a) over time of (b)
+    efficiency_two   the same with two cells at a time in (a), each on half of the threads, as `generate` paints those
+                 of narrow networks: 1 means that reading, noise and writing are free
     share_painting, share_finishing   of (b): while blocks are painted, noise and styles included, and while they are
                  made one file (overviews, statistics, compression, reading back); the rest is the start and the survey
     efficiency_base   the same for an untrained network of 64 base channels and five doublings; not in a quick run
@@ -41,6 +44,7 @@ import mosaic_workers
 from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
 from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.grid import Window, absolute_origin
+from geosynth.models.device import side_by_side
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import STYLE_CELL
 from geosynth.mosaic.generate import generate, painter_for
@@ -93,13 +97,14 @@ def measure_speed(labels: Path, model: GeneratorModel, repetitions: int) -> dict
     settings = GenerateSettings()
     painter, inputs, kept = network_inputs(labels, model, settings)
     inner = [without_margin(one, painter) for one in inputs]
-    bare, narrow, whole, stages = [], [], [], []
+    bare, two, narrow, whole, stages = [], [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "image.tif"
         for each, margin in ((inputs, painter.margin), (inner, 0)):  # the first run of each shape is slower
             run_network(painter, each, margin)
         for _ in range(repetitions):
             bare.append(timed(run_network, painter, inputs, painter.margin))
+            two.append(timed(run_network, painter, inputs, painter.margin, 2))
             seen: dict[str, list[float]] = {}
 
             def note(stage: str, done: int, total: int, seen: dict[str, list[float]] = seen) -> None:
@@ -112,6 +117,7 @@ def measure_speed(labels: Path, model: GeneratorModel, repetitions: int) -> dict
     return {
         "mpx_per_s": round(kept / 1e6 / statistics.median(whole), 4),
         "efficiency": round(statistics.median(b / w for b, w in zip(bare, whole, strict=True)), 3),
+        "efficiency_two": round(statistics.median(t / w for t, w in zip(two, whole, strict=True)), 3),
         "share_painting": round(statistics.median(s[0] / w for s, w in zip(stages, whole, strict=True)), 3),
         "share_finishing": round(statistics.median(s[1] / w for s, w in zip(stages, whole, strict=True)), 3),
         "halo_cost": round(statistics.median(b / n for b, n in zip(bare, narrow, strict=True)), 3),
@@ -174,11 +180,16 @@ def without_margin(inputs: Inputs, painter: Painter) -> Inputs:
     return Inputs(inputs.labels[:, margin:-margin, margin:-margin], latent, noise, styles)
 
 
-@torch.inference_mode()
-def run_network(painter: Painter, inputs: list[Inputs], margin: int) -> None:
+def run_network(painter: Painter, inputs: list[Inputs], margin: int, cells_at_a_time: int = 1) -> None:
     """The generator alone."""
-    for one in inputs:
+
+    @torch.inference_mode()
+    def run_cell(one: Inputs) -> None:
         painter.generator(one.labels, one.latent, one.noise, margin, one.styles)
+
+    with painter.computing(), side_by_side(cells_at_a_time) as submit:
+        for done in [submit(run_cell, one) for one in inputs]:
+            done.result()
 
 
 def paint_at_once(painter: Painter, source: LabelRaster, extent: Window, origin: tuple[int, int]) -> np.ndarray:

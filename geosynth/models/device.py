@@ -105,10 +105,10 @@ def side_by_side(count: int) -> Iterator[Submit]:
 
     When the context is left, calls that have not begun never do.
     """
-    if count == 1:
+    threads = torch.get_num_threads()
+    if min(count, threads) == 1:
         yield call_now
         return
-    threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, "geosynth-network", torch.set_num_threads, (threads // count,))
     try:
         yield pool.submit

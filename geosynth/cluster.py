@@ -8,8 +8,10 @@ import pickle
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from functools import cached_property
 from typing import Any
+from weakref import WeakSet
 
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_worker
@@ -51,9 +53,79 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Client]:
 
 def _client(where: Any) -> Client:
     for _ in range(_ATTEMPTS):
-        with contextlib.suppress(AssertionError):  # Dask's, where a thread of its own has not begun after 10 s
-            return Client(where, timeout=_PATIENCE, set_as_default=False)
+        client = Client.__new__(Client)  # known here also where its start fails
+        try:
+            client.__init__(where, timeout=_PATIENCE, set_as_default=False)
+        except AssertionError:  # Dask's, where a thread of its own has not begun after 10 s
+            continue
+        except Exception:
+            # Left to the garbage collector, it would be closed at any time: also while another client starts, under
+            # the lock that closing waits for.
+            with contextlib.suppress(Exception):
+                client.close()
+            raise
+        return client
     raise TimeoutError
+
+
+class GoneError(Exception):
+    """The scheduler went away; or the client lost it, and what it was told to do."""
+
+
+class Tasks:
+    """Calls of one function on the workers of a cluster.
+
+    Args:
+        client: of the cluster.
+        function: of a module; called with `shared` and the key of a task.
+        shared: what all tasks need. It travels once to each worker, also to those that join later.
+
+    All methods but `close` raise `GoneError`.
+    """
+
+    def __init__(self, client: Client, function: Callable[[Any, Any], Any], shared: Any) -> None:
+        self._client, self._handout = client, Handout(function, shared)
+        self._asked: WeakSet[Any] = WeakSet()
+        with _asking():
+            client.register_plugin(self._handout, name=self._handout.name)
+
+    def threads(self) -> list[int]:
+        """Of each worker at present; they come and go."""
+        with _asking():
+            return list(self._client.nthreads().values())
+
+    def begin(self, key: Any) -> Future[Any]:
+        """A task, as a future that is done however the task ends.
+
+        Those of Dask's own executor are not where the scheduler goes away while a result is on its way from there.
+        """
+        with _asking():
+            asked = self._client.submit(work, self._handout.name, key, pure=False)
+        self._asked.add(asked)
+        told: Future[Any] = Future()
+
+        async def tell() -> None:
+            try:
+                told.set_result(await asked)
+            except BaseException as error:
+                told.set_exception(error if asked.status == "error" else GoneError(f"{error}"))
+
+        self._client.loop.add_callback(tell)
+        return told
+
+    def close(self) -> None:
+        """Cancel what is in flight; nothing stays with the workers."""
+        with contextlib.suppress(Exception):  # of a scheduler that went away
+            self._client.cancel(list(self._asked))
+            self._client.unregister_worker_plugin(self._handout.name)
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # there are many that Dask makes of it
+        raise GoneError(f"{error}") from error
 
 
 class Handout(WorkerPlugin):  # type: ignore[misc]

@@ -7,10 +7,10 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +24,8 @@ Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 _AHEAD = 2  # tasks in flight for each thread: one to work on, one to come
+_GLANCE = 10.0  # seconds without a result until the cluster is looked at
+_ALONE = 300.0  # seconds without any worker until none is waited for
 
 
 def open_client(
@@ -83,7 +85,7 @@ def stream(
 
     Raises:
         GeosynthError: that a task raised, here or on a worker.
-        ClusterError: if the scheduler goes away, or one task kills workers again and again.
+        ClusterError: if the scheduler goes away, all workers do for minutes, or one task kills workers again and again.
     """
     results = (
         _by_threads(function, shared, keys, threads or os.cpu_count() or 1)
@@ -98,8 +100,12 @@ def _by_threads(
     function: Callable[[Shared, Key], Result], shared: Shared, keys: Iterable[Key | None], count: int
 ) -> Generator[tuple[Key, Result], None, None]:
     pool = ThreadPoolExecutor(count, "geosynth")
+
+    def begin(key: Key) -> Future[Result]:
+        return pool.submit(function, shared, key)
+
     try:
-        for key, future in _in_flight(pool, partial(function, shared), keys, lambda: _AHEAD * count):
+        for key, future in _in_flight(begin, keys, lambda: _AHEAD * count):
             yield key, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
@@ -116,40 +122,40 @@ def _by_workers(
 ) -> Generator[tuple[Key, Result], None, None]:
     """A worker that dies loses nothing: others do its tasks."""
     from distributed import KilledWorker
-    from distributed.comm import CommClosedError
 
-    from geosynth.cluster import Failed, Handout, work
+    from geosynth.cluster import Failed, GoneError, Tasks
 
-    handout = Handout(function, shared)
-    executor = client.get_executor(pure=False)
-
-    def room() -> int:  # workers come and go
-        threads = client.nthreads().values()
-        return max(1, len(threads) if one_a_worker else _AHEAD * sum(threads))
-
+    seen = time.monotonic()  # when there was a worker
     try:
-        client.register_plugin(handout, name=handout.name)
-        for key, future in _in_flight(executor, partial(work, handout.name), keys, room):
-            try:
-                result = future.result()
-            except KilledWorker as error:
-                if killed is None:
-                    message = f"{name}: workers died again and again over one part; have they enough memory?"
-                    raise ClusterError(message) from error
-                result = killed(key)
-            if isinstance(result, Failed):
-                raise result.error
-            yield key, result
-    except (CancelledError, CommClosedError) as error:
+        with closing(Tasks(client, function, shared)) as tasks:
+
+            def room() -> int:
+                nonlocal seen
+                if threads := tasks.threads():
+                    seen = time.monotonic()
+                elif time.monotonic() > seen + _ALONE:
+                    raise ClusterError(
+                        f"{name}: the cluster has no workers any more; start some and run again to go on"
+                    )
+                return max(1, len(threads) if one_a_worker else _AHEAD * sum(threads))
+
+            for key, future in _in_flight(tasks.begin, keys, room):
+                try:
+                    result = future.result()
+                except KilledWorker as error:
+                    if killed is None:
+                        message = f"{name}: workers died again and again over one part; have they enough memory?"
+                        raise ClusterError(message) from error
+                    result = killed(key)
+                if isinstance(result, Failed):
+                    raise result.error
+                yield key, result
+    except GoneError as error:
         raise ClusterError(f"{name}: the Dask scheduler went away; run again to go on") from error
-    finally:
-        with suppress(Exception):  # of a scheduler that went away
-            executor.shutdown(wait=False)  # cancels what is in flight
-            client.unregister_worker_plugin(handout.name)
 
 
 def _in_flight(
-    executor: Executor, call: Callable[[Key], Result], keys: Iterable[Key | None], room: Callable[[], int]
+    begin: Callable[[Key], Future[Result]], keys: Iterable[Key | None], room: Callable[[], int]
 ) -> Iterator[tuple[Key, Future[Result]]]:
     """Keeps as many calls in flight as there is room for; gives each when it has ended."""
     left = iter(keys)
@@ -159,15 +165,15 @@ def _in_flight(
         for _ in range(room() - len(running)):
             if (key := next(left, None)) is None:
                 return
-            running[executor.submit(call, key)] = key
+            running[begin(key)] = key
 
     top_up()
     while running:
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+        for future in wait(running, _GLANCE, FIRST_COMPLETED).done:
             key = running.pop(future)
             top_up()  # before the caller takes its time with the result
             yield key, future
-        top_up()  # with what the caller's work on the result made possible
+        top_up()  # with what the caller's work on the result made possible; also tells whether there is still a cluster
 
 
 def apart(function: Callable[..., None], *arguments: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +23,7 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
-from geosynth import cluster
+from geosynth import cluster, parallel
 from geosynth.errors import ClusterError, GridError, RasterError, SettingsError
 from geosynth.models.device import choose_device
 from geosynth.parallel import apart, open_client, stream
@@ -171,6 +173,60 @@ def test_a_scheduler_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
                 process.kill()
 
 
+class OnItsWay:
+    """A result that is on its way from the scheduler for ever."""
+
+    def __init__(self, begun: Path) -> None:
+        self.begun = begun
+
+    def __reduce__(self) -> str:
+        self.begun.touch()
+        time.sleep(600)
+        return ""
+
+
+def send(begun: Path, key: int) -> OnItsWay:
+    return OnItsWay(begun)
+
+
+def test_a_scheduler_that_goes_away_with_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a task that has ended; none other is in flight."""
+    monkeypatch.setattr(cluster, "_PATIENCE", "5s")
+    begun = tmp_path / "begun"
+    with open_scheduler() as (process, address), open_client(scheduler=address) as client:
+
+        def kill() -> None:
+            while not begun.exists():
+                time.sleep(0.01)
+            process.kill()
+
+        threading.Thread(target=kill, daemon=True).start()
+        with pytest.raises(ClusterError, match=r"^out: the Dask scheduler went away; run again to go on$"):
+            next(stream(send, begun, itertools.count(), name="out", client=client, one_a_worker=True))
+
+
+def test_tasks_that_a_client_lost_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it may where one is given to it while it finds its connection broken."""
+    monkeypatch.setattr(cluster, "_PATIENCE", "5s")
+    monkeypatch.setattr(parallel, "_GLANCE", 0.1)
+    monkeypatch.setattr(cluster.Tasks, "begin", lambda *_: Future())
+    with open_scheduler() as (process, address), open_client(scheduler=address) as client:
+        threading.Timer(0.5, process.kill).start()
+        with pytest.raises(ClusterError, match=r"^out: the Dask scheduler went away; run again to go on$"):
+            next(stream(whose, "shared", itertools.count(), name="out", client=client))
+
+
+def test_workers_that_all_go_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_GLANCE", 0.1)
+    monkeypatch.setattr(parallel, "_ALONE", 0.5)
+    with (
+        LocalCluster(n_workers=0, processes=True, dashboard_address=None) as empty,
+        Client(empty, set_as_default=False) as client,
+        pytest.raises(ClusterError, match=r"^out: the cluster has no workers any more; start some and run again"),
+    ):
+        next(stream(whose, "shared", range(3), name="out", client=client))
+
+
 class open_scheduler:
     """A scheduler with a worker, in a process that can be killed."""
 
@@ -208,6 +264,8 @@ def test_no_scheduler_there(monkeypatch: pytest.MonkeyPatch) -> None:
             open_client(scheduler=address),
         ):
             pass
+        left = [one for one in gc.get_objects() if type(one) is Client and one.status == "connecting"]
+        assert not left, "the garbage collector closes it while the next one starts: a deadlock"
 
 
 def test_a_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,13 @@
-"""Spectral norm (Miyato et al. 2018): in few operations; and folded into the weights that are stored and used."""
+"""Spectral norm (Miyato et al. 2018), and weights that it is folded into."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
@@ -24,13 +23,17 @@ def with_spectral_norm(layer: Layer) -> Layer:
 
 
 class SpectralNorm(_SpectralNorm):
-    """Torch's, with its names and numbers, in fewer operations; in float32 under autocast, too."""
+    """Torch's, with its names and numbers, in float32 under autocast, too; or what was made of the weight elsewhere."""
 
     _u: Tensor
     _v: Tensor
+    made: Tensor | None = None
+    """The weight as layers read it while this is set, see `products.ProductWeights`."""
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight over its norm; in training after a power iteration."""
+        if self.made is not None:
+            return self.made
         # Tensors without values know no autocast.
         exact = contextlib.nullcontext() if weight.is_meta else torch.autocast(weight.device.type, enabled=False)
         with exact:
@@ -38,65 +41,20 @@ class SpectralNorm(_SpectralNorm):
             if self.training:
                 self._power_method(weight.detach().flatten(1), self.n_power_iterations)
                 u, v = u.clone(), v.clone()  # the next iteration may come before the backward pass
-            result: Tensor = _OverNorm.apply(weight, u, v)
-            return result
-
-
-class _OverNorm(torch.autograd.Function):
-    """W / (u W v), where u and v are constants."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        norm = torch.dot(u, torch.mv(_matrix(weight), _in_columns(v, weight).flatten()))
-        ctx.save_for_backward(weight, u, v, norm)
-        return weight / norm
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        weight, u, v, norm = ctx.saved_tensors
-        along = (u * ((gradient * weight).sum() / norm)).view(-1, *[1] * (weight.ndim - 1))
-        return torch.addcmul(gradient, along, v.view(weight.shape[1:]), value=-1) / norm, None, None
-
-
-@torch.no_grad()
-def refine_norms(network: nn.Module) -> None:
-    """A power iteration of all spectral norms at once, which then stay as they are until `train` is said."""
-    norms = [layer for layer in network.modules() if isinstance(layer, SpectralNorm)]
-    weights = [chain.original for chain in network.modules() if isinstance(chain, parametrize.ParametrizationList)]
-    if not norms:
-        return
-    matrices = [_matrix(weight) for weight in weights]
-    columns = [_in_columns(norm._v, weight) for norm, weight in zip(norms, weights, strict=True)]
-    u = _unit_products(matrices, [column.flatten() for column in columns])
-    v = _unit_products([matrix.T for matrix in matrices], u)
-    torch._foreach_copy_([norm._u for norm in norms], u)
-    torch._foreach_copy_(columns, [values.view(column.shape) for values, column in zip(v, columns, strict=True)])
-    for norm in norms:
-        norm.eval()
-
-
-def _unit_products(matrices: Sequence[Tensor], vectors: Sequence[Tensor]) -> list[Tensor]:
-    """Each matrix times its vector, at length one."""
-    padded = vectors[0].new_zeros(len(matrices), max(map(len, matrices)))
-    products = [row[: len(matrix)] for row, matrix in zip(padded, matrices, strict=True)]
-    for product, matrix, vector in zip(products, matrices, vectors, strict=True):
-        torch.mv(matrix, vector, out=product)
-    padded = F.normalize(padded, dim=1, eps=1e-12)
-    return [row[: len(matrix)] for row, matrix in zip(padded, matrices, strict=True)]
+            return weight / torch.dot(u, torch.mv(matrix_of(weight), in_columns(v, weight).flatten()))
 
 
 def _is_channels_last(weight: Tensor) -> bool:
     return weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def _matrix(weight: Tensor) -> Tensor:
+def matrix_of(weight: Tensor) -> Tensor:
     """(outputs, others), a view: the others in the order in which they lie in memory."""
     return (weight.permute(0, 2, 3, 1) if _is_channels_last(weight) else weight).flatten(1)
 
 
-def _in_columns(v: Tensor, weight: Tensor) -> Tensor:
-    """A view of a vector, which has an entry for each of the others, in the order of `_matrix`'s columns."""
+def in_columns(v: Tensor, weight: Tensor) -> Tensor:
+    """A view of a vector, which has an entry for each of the others, in the order of `matrix_of`'s columns."""
     shaped = v.view(weight.shape[1:])
     return shaped.permute(1, 2, 0) if _is_channels_last(weight) else shaped
 

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
-from torch.nn.utils import parametrize
 
 from geosynth.config import TrainSettings
 from geosynth.loop import number_format
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.oasis import count_classes
+from geosynth.models.products import ProductWeights
 from geosynth.models.replay import Replay
-from geosynth.models.spectral import refine_norms
 from geosynth.training.average import estimate_norms, update_average
 from geosynth.training.draws import TrainBatch, draw_batch, random_inputs, sample_rngs, split_batch
 from geosynth.training.networks import SpadeNetworks
@@ -48,8 +47,18 @@ class SpadeStep:
         self.adam = self._build_adam()
         self.optimizer: Any = fabric.setup_optimizers(self.adam)  # steps as the precision asks for
         self.recent_masks: deque[Tensor] = deque(maxlen=_NORM_BATCHES)
+        dtype = number_format(settings.precision, str(fabric.device))
+        told = (
+            networks.generator,
+            networks.encoder,
+            networks.adversary,
+            networks.projected,
+            self.objectives.perceptual,
+        )
+        used = [network for network in told if network is not None]
+        self.weights = ProductWeights(used, [self.painting, self.judging], dtype)
         # Several processes talk to each other, and float16 may leave a step out: not the same operations each time.
-        alike = fabric.world_size == 1 and number_format(settings.precision, str(fabric.device)) != torch.float16
+        alike = fabric.world_size == 1 and dtype != torch.float16
         self._replay = Replay(self._learn_and_average, fabric.device, warm_ups=_WARM_UPS, enabled=alike)
         self._names: tuple[str, ...] = ()
 
@@ -153,14 +162,13 @@ class SpadeStep:
         self.optimizer.zero_grad()  # a step that could not be recorded leaves gradients without values
         counts = self._class_counts(batch.mask)
         sums: Losses = {}
-        refine_norms(self.networks)  # once a step, however many parts it has
+        self.weights.refine()  # once a step, however many parts it has
         for part in self.parts:
-            with parametrize.cached():
-                with self.fabric.autocast():
-                    painting, judging = self.objectives(batch.part(part), part, counts)
-                # Each loss reaches the weights of its own side only.
-                self.fabric.backward(_sum(painting) / len(self.parts), inputs=self.painting, retain_graph=True)
-                self.fabric.backward(_sum(judging) / len(self.parts), inputs=self.judging)
+            with self.weights.in_place(), self.fabric.autocast():
+                painting, judging = self.objectives(batch.part(part), part, counts)
+            # Each loss reaches the weights of its own side only.
+            self.fabric.backward(_sum(painting) / len(self.parts), inputs=self.painting, retain_graph=True)
+            self.fabric.backward(_sum(judging) / len(self.parts), inputs=self.judging)
             for name, value in (painting | judging).items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(self.parts)
         self._average_gradients()

@@ -1,7 +1,5 @@
 """Spectral norm as torch has it; and folded weights: those that a forward pass uses, without a power iteration."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -9,7 +7,7 @@ from torch.nn.utils import parametrizations
 
 from geosynth.config import EncoderSettings
 from geosynth.models.encoder import StyleEncoder
-from geosynth.models.spectral import folded_parameters, folded_state, load_folded, refine_norms, with_spectral_norm
+from geosynth.models.spectral import folded_parameters, folded_state, load_folded, with_spectral_norm
 
 
 def test_folded_state_fills_the_same_network_without_norms():
@@ -32,15 +30,13 @@ LAYERS = {
 }
 
 
-def learn(layer, steps, refined=False):
+def learn(layer, steps):
     """Weights, gradients and states of some steps of a layer."""
     seen = []
     for step in range(steps):
-        if refined:
-            refine_norms(layer)
         layer.zero_grad()
         weight = layer.weight
-        weight.mul(torch.linspace(-1, 2, weight.numel()).view(weight.shape).sin()).sum().mul(1 + step).backward()
+        a_loss(weight, step).backward()
         original = layer.parametrizations.weight.original
         seen += [weight.detach(), original.grad.clone(), *(value.clone() for value in layer.state_dict().values())]
         with torch.no_grad():
@@ -48,33 +44,20 @@ def learn(layer, steps, refined=False):
     return seen
 
 
+def a_loss(weight, step):
+    return weight.mul(torch.linspace(-1, 2, weight.numel()).view(weight.shape).sin()).sum().mul(1 + step)
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_spectral_norm_is_that_of_torch(kind, memory_format):
-    """Values, gradients, vectors and the names of what is stored, over some steps; refined one by one or together."""
+    """Values, gradients, vectors and the names of what is stored, over some steps."""
     torch.manual_seed(0)
-    theirs = parametrizations.spectral_norm(LAYERS[kind]())
-    expected = None
-    for refined in (False, True):
-        ours = with_spectral_norm(LAYERS[kind]())
-        ours.load_state_dict(theirs.state_dict())
-        ours.to(memory_format=memory_format)
-        found = learn(ours, 4, refined)
-        expected = learn(copy.deepcopy(theirs), 4) if expected is None else expected
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-
-
-def test_refining_together_is_refining_each():
-    torch.manual_seed(0)
-    network = nn.Sequential(*(with_spectral_norm(make()) for make in LAYERS.values()))
-    alone = copy.deepcopy(network)
-    refine_norms(network)
-    for one, other in zip(network, alone, strict=True):
-        torch.testing.assert_close(one.weight, other.weight)  # the other's is refined when it is read
-        assert torch.equal(one.weight, one.weight)
-    for name, values in network.state_dict().items():
-        torch.testing.assert_close(values, alone.state_dict()[name])
+    theirs, ours = parametrizations.spectral_norm(LAYERS[kind]()), with_spectral_norm(LAYERS[kind]())
+    ours.load_state_dict(theirs.state_dict())
+    ours.to(memory_format=memory_format)
+    for found, expected in zip(learn(ours, 4), learn(theirs, 4), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_two_passes_before_a_backward_pass():

@@ -8,7 +8,7 @@ from trainings import TINY, ready, update
 from geosynth.config import TrainSettings
 from geosynth.errors import SettingsError
 from geosynth.models.losses import diversity
-from geosynth.models.spectral import refine_norms
+from geosynth.models.spectral import SpectralNorm
 from geosynth.training import objectives as objectives_module
 from geosynth.training.networks import SpadeNetworks
 
@@ -24,9 +24,9 @@ def batch(count=4, seed=0, size=64):
 
 
 def freeze_norms(step):
-    """Batch norms by fixed statistics, as in evaluation: the only part of a network that looks at other samples."""
+    """As in evaluation: batch norms, the only part of a network that looks at other samples, and spectral norms."""
     for module in step.networks.generator.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | SpectralNorm):
             module.eval()
 
 
@@ -109,7 +109,6 @@ def test_seconds_differ_from_firsts_by_their_style_only(monkeypatch):
     monkeypatch.setattr(objectives_module, "diversity", record)
     step = ready(FOUR, diversity_weight=1.0)
     freeze_norms(step)
-    refine_norms(step.networks)
     drawn_batch, *_ = losses_of(step, *batch())
     drawn = step.parts[0].drawn
     [([first], [second], latent_first, latent_second)] = seen

@@ -158,7 +158,7 @@ class _Made(torch.autograd.Function):
             else:
                 plain.append((result, gradient))
         if plain:
-            torch._foreach_copy_(*zip(*plain, strict=True))
+            torch._foreach_copy_([result for result, _ in plain], [gradient for _, gradient in plain])
         if norms is not None:
             along = norms.left * (torch.stack(dots) / norms.values).unsqueeze(1)
             for normed, row, column in zip(results, along.unbind(), norms.right, strict=False):

@@ -4,9 +4,9 @@
 
 One scene of 8192 px (4096 with --quick), 4 bands uint8, as COGs (deflate, 512 px blocks, nodata declared) and as a
 store. It is tiled from real NAIP imagery and labels where FOLDER (../shared/data) holds ohio_naip, else drawn.
-Alternately, in one run, medians of the rounds' ratios; each round opens its files anew, so that no decoded block is
-left in memory. Random orders read the same patches; the pixels of all ways are compared first. The last line is one
-JSON object.
+Alternately, in one run, medians of the rounds' ratios, freed memory kept as in trainings; each round opens its files
+anew, so that no decoded block is left in memory. Random orders read the same patches; the pixels of all ways are
+compared first. The last line is one JSON object.
 
     chunk_aware_vs_torchgeo    our store, PatchBatchSampler, batches of 32 scaled for the network, over stock TorchGeo:
                                RasterDataset & RasterDataset, RandomGeoSampler (float32 too)
@@ -15,6 +15,7 @@ JSON object.
     random_vs_torchgeo, chunk_aware_cog_vs_rasterio, chunk_aware_cog_vs_torchgeo   _cog: read in place from the COGs
     *_per_s                    patches a second; *_workers_per_s: read ahead by 2 workers (TorchGeo's are processes)
     workers_vs_one, workers_vs_torchgeo   chunk-aware with 2 workers over without any, and over TorchGeo with 2
+    workers_ceiling            what the machine allows: two processes that know nothing of each other, over one
     wait_ms, wait_torchgeo_ms  what a training step of 100 ms waits for its batch of 32, with 2 workers (median)
 """
 
@@ -27,7 +28,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,7 @@ from torchgeo.samplers import RandomGeoSampler
 from geosynth.config import BandSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend, LegendClass
+from geosynth.models.device import keep_freed_memory
 from geosynth.patches.dataset import PatchDataset, PatchSet
 from geosynth.patches.module import PatchModule
 from geosynth.patches.sampler import Draw
@@ -79,12 +83,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, keep_freed_memory():
         folder = Path(name)
         store = make_scene(folder, 4096 if arguments.quick else 8192, arguments.data / "ohio_naip")
         check_equal(folder, store)
         result = measure(folder, store, rounds=3 if arguments.quick else 9)
-        result |= measure_workers(folder, store, rounds=1 if arguments.quick else 3)
+        result |= measure_workers(folder, store, rounds=1 if arguments.quick else 5)
     for key, value in result.items():
         print(f"{key:30} {value}")
     line = json.dumps(result)
@@ -122,8 +126,11 @@ def measure(folder: Path, store: Store, rounds: int) -> dict[str, float]:
 def measure_workers(folder: Path, store: Store, rounds: int) -> dict[str, float]:
     """With workers, as fast as they can and beside training steps; each alone on the machine, in turn."""
     numbers: dict[str, list[float]] = {}
+    apart = ProcessPoolExecutor(WORKERS, get_context("spawn"), _wait_for_all, (get_context("spawn").Barrier(WORKERS),))
     for number in range(rounds):
         rates = {}
+        both = apart.map(_rate_alone, [folder / "store"] * WORKERS, range(WORKERS))
+        numbers.setdefault("apart_per_s", []).append(sum(both))
         for key, count in (("chunk_aware", 32), ("chunk_aware_workers", 32), ("torchgeo_workers", 4)):
             if key == "torchgeo_workers":
                 stream = iter(torchgeo_loader(folder, number))
@@ -140,7 +147,22 @@ def measure_workers(folder: Path, store: Store, rounds: int) -> dict[str, float]
             del stream  # ends its workers
         for key, other in (("workers_vs_one", "chunk_aware"), ("workers_vs_torchgeo", "torchgeo_workers")):
             numbers.setdefault(key, []).append(rates["chunk_aware_workers"] / rates[other])
+        numbers.setdefault("workers_ceiling", []).append(numbers["apart_per_s"][-1] / rates["chunk_aware"])
+    apart.shutdown()
     return {key: round(statistics.median(values), 2) for key, values in sorted(numbers.items())}
+
+
+def _wait_for_all(gate: Any) -> None:
+    _rate_alone.gate = gate  # type: ignore[attr-defined]
+
+
+def _rate_alone(path: Path, seed: int) -> float:
+    """In a process of its own, at the same time as in the others."""
+    with keep_freed_memory():
+        stream = batches(module(Store(path), seed=seed))
+        assert sum(1 for _ in islice(stream, 5)) == 5
+        _rate_alone.gate.wait()  # type: ignore[attr-defined]
+        return rate(lambda: flat(stream, 32))
 
 
 def wait_for(stream: Any, steps: int) -> list[float]:

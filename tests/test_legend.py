@@ -36,6 +36,16 @@ def test_encode_is_a_look_up(dtype: str, data: st.DataObject) -> None:
     np.testing.assert_array_equal(encoded, naive_encode(legend, codes))
 
 
+@pytest.mark.parametrize("first", [0, 1, 7, 249, 250, 65530])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_encode_of_codes_in_a_row(dtype: str, first: int) -> None:
+    """Up to the type's last, and beyond it."""
+    classes = [{"code": first + index, "name": f"class {index}"} for index in range(6)]
+    legend = Legend.from_values({"name": "row", "classes": classes}, "row")
+    codes = np.arange(np.iinfo(dtype).max + 1).astype(dtype)
+    np.testing.assert_array_equal(legend.encode(codes), naive_encode(legend, codes))
+
+
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_encode_takes_any_shape(dtype: str) -> None:
     codes = np.arange(-2, 40).astype(dtype).reshape(2, 3, 7)

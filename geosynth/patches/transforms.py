@@ -40,13 +40,24 @@ class NetworkScaling:
         Torch's threads would take the cores of those that read ahead, and its page faults took most of the time.
         """
         scaled, scale, shift = np.empty(image.shape, np.float32), self.scale.numpy(), self.shift.numpy()
+        clips = not self._stays_inside(image.dtype)
         shape = (-1, *image.shape[-3:])
         for one, into in zip(image.reshape(shape), scaled.reshape(shape), strict=True):
             np.copyto(into, one)
             np.multiply(into, scale, out=into)
             np.add(into, shift, out=into)
-            np.clip(into, -1, 1, out=into)
+            if clips:
+                np.clip(into, -1, 1, out=into)
         return scaled
+
+    def _stays_inside(self, dtype: npt.DTypeLike) -> bool:
+        """Whether all values of a type are scaled to -1..1 anyway."""
+        if np.dtype(dtype).kind not in "iu":
+            return False
+        ends = (
+            np.array([np.iinfo(dtype).min, np.iinfo(dtype).max], np.float32) * self.scale.numpy() + self.shift.numpy()
+        )
+        return bool((np.abs(ends) <= 1).all())
 
 
 def random_dihedral(image: torch.Tensor, mask: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

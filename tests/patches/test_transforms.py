@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -78,8 +80,10 @@ def test_scaling_reaches_the_range_and_comes_back(dtype: str, data: st.DataObjec
             np.testing.assert_array_equal(back.round(), values)
 
 
-def test_what_lies_beyond_the_range_is_cut() -> None:
-    bands = BANDS["uint16"]
-    image = torch.tensor([0, 65535], dtype=torch.uint16).reshape(1, 1, 2).expand(2, 1, 2)
+@pytest.mark.parametrize("changes", [{}, {"dtype": "uint8", "low": 9, "high": 255}, {"dtype": "uint8", "high": 254}])
+def test_what_lies_beyond_the_range_is_cut(changes: dict[str, Any]) -> None:
+    bands = BANDS["uint16"].model_copy(update=changes)
+    dtype = getattr(torch, bands.dtype)
+    image = torch.tensor([0, torch.iinfo(dtype).max], dtype=dtype).reshape(1, 1, 2).expand(2, 1, 2)
     scaled = NetworkScaling(bands)({"image": image, "mask": torch.zeros(1, 2)})["image"]
     torch.testing.assert_close(scaled, torch.tensor([-1.0, 1.0]).reshape(1, 1, 2).expand(2, 1, 2))

@@ -58,7 +58,7 @@ def _client(where: Any) -> Client:
             client.__init__(where, timeout=_PATIENCE, set_as_default=False)
         except AssertionError:  # Dask's, where a thread of its own has not begun after 10 s
             continue
-        except Exception:
+        except BaseException:
             # Left to the garbage collector, it would be closed at any time: also while another client starts, under
             # the lock that closing waits for.
             with contextlib.suppress(Exception):

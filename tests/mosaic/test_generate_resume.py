@@ -261,13 +261,13 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{labels} {out} {model}\n")
         self.process.stdin.flush()
-        number = int(self._said.get())
+        number = int(self._said.get(timeout=300))
         if reached is not None:
             while not reached() and self._said.empty():
                 time.sleep(0.001)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
-        return int(self._said.get())
+        return int(self._said.get(timeout=300))
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_pickled_in_threads_and_after_a_fork(arrays: list[tuple[ChunkReader, np.
                 for found in pool.map(_read_all, [reader] * 40):
                     np.testing.assert_array_equal(found, values)
             with multiprocessing.get_context("fork").Pool(2) as processes:
-                for found in processes.map(_read_all, [reader] * 8):
+                for found in processes.map_async(_read_all, [reader] * 8).get(timeout=120):
                     np.testing.assert_array_equal(found, values)
                 processes.close()  # a pool that is terminated may wait for ever for a worker that holds its lock
                 processes.join()

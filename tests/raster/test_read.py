@@ -206,13 +206,14 @@ def test_forked_processes_open_the_file_themselves(files: dict[str, Path]) -> No
     wanted = [int(raster.read(window)[0].astype(int).sum()) for window in plan]  # the handle is open before the fork
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    workers = [context.Process(target=_sums, args=(raster, plan, answers)) for _ in range(2)]
+    workers = [context.Process(target=_sums, args=(raster, plan, answers), daemon=True) for _ in range(2)]
     for worker in workers:
         worker.start()
     # Each opens the file itself: with the parent's handle the pixels are wrong, but not each time.
     assert [answers.get(timeout=60) for _ in workers] == [(wanted, [raster.path])] * 2
     for worker in workers:
-        worker.join()
+        worker.join(60)
+        assert worker.exitcode == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts the open files of the process")

@@ -92,7 +92,8 @@ def _run(store, out, operations):
 
 def test_a_killed_study_goes_on(study_store, operations, tmp_path):
     dying = dataclasses.replace(operations, dies_at=5)
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(study_store.path, tmp_path / "out", dying))
+    arguments = (study_store.path, tmp_path / "out", dying)
+    process = multiprocessing.get_context("fork").Process(target=_run, args=arguments, daemon=True)
     process.start()
     process.join(60)
     assert process.exitcode == -9
@@ -172,7 +173,8 @@ def test_what_travels_to_workers_comes_back_equal(study_store, operations, tmp_p
 def test_two_studies_at_a_time_do_not_do_the_same(study_store, operations, tmp_path):
     slow = dataclasses.replace(operations, seconds=0.02)
     context = multiprocessing.get_context("fork")
-    both = [context.Process(target=_run, args=(study_store.path, tmp_path / "out", slow)) for _ in range(2)]
+    arguments = (study_store.path, tmp_path / "out", slow)
+    both = [context.Process(target=_run, args=arguments, daemon=True) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:

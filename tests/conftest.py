@@ -29,14 +29,11 @@ from geosynth_cli import app
 from rasters import NORTH_UP, UTM_18N
 from tiny_models import TINY, write_random_model, write_tiny_model
 
-
-def _die_with_parent() -> None:
-    """In a forked process, which holds the pipes of this one: pytest-xdist would wait for it after a timeout."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 if sys.platform == "linux":
-    os.register_at_fork(after_in_child=_die_with_parent)
+    # A forked process holds the pipes of its parent: pytest-xdist would wait for it after a timeout. The function is
+    # looked up here, as the loader's lock may be held by another thread when the process is forked.
+    _prctl = ctypes.CDLL(None).prctl
+    os.register_at_fork(after_in_child=lambda: _prctl(1, signal.SIGKILL))  # PR_SET_PDEATHSIG
 
 
 @pytest.fixture

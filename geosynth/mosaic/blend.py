@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,10 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window
-from geosynth.models.device import Submit, call_now
+from geosynth.models.device import Submit
 from geosynth.models.field import Position, style_field
 from geosynth.models.looks import Look
-from geosynth.mosaic.painter import CELL, Indices, Mask, Painter, Pixels, slices_in
+from geosynth.mosaic.painter import CELL, Cell, Indices, Painter, Pixels, slices_in
 
 # Windows across an edge of a block are kept for the blocks beyond it, so that they are painted once.
 KEPT_BYTES = 256 << 20
@@ -79,29 +79,12 @@ class BlendPainter(Painter):
         )
         return [Window(row, column, self.size, self.size) for row in rows for column in columns]
 
-    def begin(
-        self,
-        indices: Indices,
-        context: Window,
-        window: Window,
-        origin: tuple[int, int],
-        valid: Mask | None = None,
-        submit: Submit = call_now,
+    def _begun(
+        self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit
     ) -> Callable[[], Pixels]:
-        """As `Painter.begin`: the weighted sum of the windows, always in the caller's thread."""
-        parts = (
-            (cell, self._values(cell, indices[slices_in(context, cell.buffer(self.margin))], part, origin))
-            for cell, part in self.wanted(window, origin, valid)
-        )
-        with self.computing():
-            pixels = self.join(window, parts).to("cpu", non_blocking=True)
-        finished = self._mark()
-
-        def result() -> Pixels:
-            finished()
-            return pixels.numpy()
-
-        return result
+        """The weighted sum of the windows, always in the caller's thread."""
+        parts = ((cell, self._values(cell, labels, part, origin)) for cell, part, labels in cells)
+        return self.join(window, parts).to("cpu", non_blocking=True).numpy
 
     @torch.inference_mode()
     def join(self, window: Window, parts: Iterable[tuple[Window, Tensor]]) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,16 @@ _TORCH_TYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int16": torch.int
 Pixels = npt.NDArray[Any]
 Indices = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+
+
+class Cell(NamedTuple):
+    """What goes through the network at once."""
+
+    window: Window
+    part: Window
+    """Of the window, that is wanted."""
+    labels: Indices
+    """Of the window and the painter's margin."""
 
 
 class Painter:
@@ -151,19 +161,33 @@ class Painter:
 
         With `side_by_side`'s `submit` this holds for a CPU too; its context must then lie in one of `computing`.
         """
-        cells = [cell for cell, _ in self.wanted(window, origin, valid)]
-        painted = []
+        cells = [
+            Cell(cell, part, indices[slices_in(context, cell.buffer(self.margin))])
+            for cell, part in self.wanted(window, origin, valid)
+        ]
         with self.computing():
-            for group in self._groups(cells):
-                labels = [indices[slices_in(context, cell.buffer(self.margin))] for cell in group]
-                painted.append((group, submit(self._fetched, group, labels, origin)))
+            pixels = self._begun(cells, window, origin, submit)
         finished = self._mark()
 
-        def pixels() -> Pixels:
+        def result() -> Pixels:
             finished()
+            return pixels()
+
+        return result
+
+    def _begun(
+        self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit
+    ) -> Callable[[], Pixels]:
+        """What gives the pixels of a window once the device has done what is started here."""
+        painted = [
+            (group, submit(self._fetched, [cell.window for cell in group], [cell.labels for cell in group], origin))
+            for group in self._groups(cells)
+        ]
+
+        def pixels() -> Pixels:
             result = self.blank(window)
             for group, done in painted:
-                for cell, values in zip(group, done.result(), strict=True):
+                for (cell, _, _), values in zip(group, done.result(), strict=True):
                     common = cell.intersection(window)
                     assert common is not None
                     result[:, *slices_in(window, common)] = values[:, *slices_in(cell, common)].numpy()
@@ -175,7 +199,7 @@ class Painter:
         """As `run`, on its way to the host."""
         return self.run(cells, labels, origin).to("cpu", non_blocking=True)
 
-    def _groups(self, cells: Sequence[Window]) -> Iterator[Sequence[Window]]:
+    def _groups(self, cells: Sequence[Cell]) -> Iterator[Sequence[Cell]]:
         """Cells that go through the network at once: as many as fill a GPU, and what is left."""
         size = 1 if self.on_cpu else _CELLS_A_LAUNCH
         return (cells[first : first + size] for first in range(0, len(cells), size))

@@ -37,10 +37,11 @@ from geosynth.config import GenerateSettings, GeneratorSettings, TrainSettings
 from geosynth.grid import Window
 from geosynth.models.device import full_float32
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.looks import STYLE_CELL
 from geosynth.models.modulation import SpadeModulation
 from geosynth.models.replay import Replay
 from geosynth.models.trials import kernel_trials
-from geosynth.mosaic.painter import CELL, Painter
+from geosynth.mosaic.painter import CELL, Cell, Painter
 from levers import Network
 
 DEVICE = "cuda"
@@ -310,18 +311,20 @@ def cells(results: Results) -> None:
         for precision in ("bf16", "fp32"):
             painter = Painter(model, GenerateSettings(precision=precision), 3000)
             size = CELL + 2 * painter.margin
+            regions = len(painter.network.style_regions)
+            ways = np.zeros((regions, 2, size // STYLE_CELL, size // STYLE_CELL), np.int8)
             labels = np.ascontiguousarray(label_raster(size))
+            windows = [Window(0, CELL * index, CELL, CELL) for index in range(4)]
+            four = [Cell(window, window, labels, ways) for window in windows]
             for count in (4, 1):
-                group = [Window(0, CELL * index, CELL, CELL) for index in range(count)]
-                inputs = group, [labels] * count, (CELL * 7, CELL * 11)
+                inputs = four[:count], (CELL * 7, CELL * 11)
                 with painter.computing():
                     took = milliseconds(painter.run, *inputs) / count
                 results.add(f"cells/{name} {precision}, {count} at once: ms a cell", took)
                 results.add(f"cells/{name} {precision}, {count} at once: Mpx/s", CELL**2 / took / 1000)
         painter = Painter(model, GenerateSettings(precision="bf16"), 3000)
         painter.network_pass = Replay(painter._network_pass, DEVICE, enabled=False)
-        group = [Window(0, CELL * index, CELL, CELL) for index in range(4)]
-        inputs = group, [labels] * 4, (CELL * 7, CELL * 11)
+        inputs = four, (CELL * 7, CELL * 11)
         results.add(f"cells/{name} eager, 4 at once: ms a cell", milliseconds(painter.run, *inputs) / 4)
         show_kernels(f"{name}, 4 cells, bf16", painter.run, *inputs, count=24)
 

@@ -47,8 +47,9 @@ from geosynth.grid import Window, absolute_origin
 from geosynth.models.device import side_by_side
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import STYLE_CELL
+from geosynth.models.regions import ways_to_middles
 from geosynth.mosaic.generate import generate, painter_for
-from geosynth.mosaic.painter import CELL, Painter, slices_in
+from geosynth.mosaic.painter import CELL, Cell, Painter, slices_in
 from geosynth.raster.labels import LabelRaster
 
 
@@ -160,10 +161,10 @@ def network_inputs(
     indices, has_class = source.read(context)
     valid = has_class[extent.shift(-context.row, -context.column).slices]
     inputs = []
-    for cell, _ in painter.wanted(extent, origin, valid):
-        labels = torch.from_numpy(indices[slices_in(context, cell.buffer(painter.margin))]).unsqueeze(0)
-        seen = cell.buffer(painter.margin).shift(*origin)
-        inputs.append(Inputs(labels, *painter.inputs(seen.row, seen.column, seen.height, seen.width)))
+    for cell in painter.labelled_cells(indices, context, extent, origin, valid):
+        labels, ways = (torch.from_numpy(values).unsqueeze(0) for values in (cell.labels, cell.ways))
+        seen = cell.window.buffer(painter.margin).shift(*origin)
+        inputs.append(Inputs(labels, *painter.inputs(seen.row, seen.column, seen.height, seen.width, ways)))
     return painter, inputs, extent.height * extent.width
 
 
@@ -201,10 +202,13 @@ def paint_at_once(painter: Painter, source: LabelRaster, extent: Window, origin:
         column,
         *(-(-(side - first) // stride) * stride for side, first in ((extent.height, row), (extent.width, column))),
     )
-    indices, _ = source.read(cell.buffer(painter.margin))
     inside = cell.intersection(extent)
     assert inside is not None
-    return painter.run([cell], [indices], origin)[0][:, *slices_in(cell, inside)].numpy()
+    side = painter.network.region_side
+    indices, _ = source.read(cell.buffer(painter.margin + side))
+    seen = indices[side : len(indices) - side, side : indices.shape[1] - side]
+    ways = ways_to_middles(indices, painter.network.style_regions)
+    return painter.run([Cell(cell, inside, seen, ways)], origin)[0][:, *slices_in(cell, inside)].numpy()
 
 
 def seam_score(image: np.ndarray, origin: tuple[int, int]) -> float:

@@ -30,6 +30,7 @@ _STRIDES: dict[Depth, tuple[int, ...]] = {
     "more": (64, 32, 16, 8, 4, 2, 1),
     "most": (128, 64, 32, 16, 8, 4, 2, 1),
 }
+REGION_SIDE = 96  # pixels: a connected region that is wider has several looks; a multiple of what a style's cell is
 _NAMES = ("head_0", "G_middle_0", "G_middle_1", "up_0", "up_1", "up_2", "up_3", "up_4")
 
 
@@ -71,6 +72,8 @@ class GeneratorSettings(Settings):
     """Of each class, the pixels over which its look is even; empty for a generator that is told no looks of classes."""
     style_width: int = Field(16, ge=1, le=4096)
     """Numbers in which the layers are told the look of a class."""
+    style_regions: tuple[int, ...] = ()
+    """Classes, by their places in the legend from 0, whose connected regions have one look each: roofs, say."""
 
     @classmethod
     def reference(cls, num_classes: int, num_bands: int, *, crop_size: int | None = 256, **changes: Any) -> Self:
@@ -102,14 +105,22 @@ class GeneratorSettings(Settings):
                 raise ValueError("style_lengths: looks of classes need the convolutional start")
             if len(self.style_lengths) != self.num_classes or min(self.style_lengths) < 1:
                 raise ValueError(f"style_lengths: one length (pixels) for each of the {self.num_classes} classes")
+        if not set(self.style_regions) <= set(range(len(self.style_lengths))):
+            raise ValueError("style_regions: places in the legend, from 0, of classes that have style_lengths")
         return self
 
     @model_serializer(mode="wrap")
     def _leave_out_absent_looks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As files without them have always been written: equal models are equal files."""
         values: dict[str, Any] = dump(self)
-        told = bool(self.style_lengths)
-        return {name: value for name, value in values.items() if told or not name.startswith("style_")}
+        absent = [name for name in values if name.startswith("style_") and not self.style_lengths]
+        absent += [] if self.style_regions else ["style_regions"]
+        return {name: value for name, value in values.items() if name not in absent}
+
+    @property
+    def region_side(self) -> int:
+        """How many pixels around what the network sees its looks depend on the labels."""
+        return REGION_SIDE if self.style_regions else 0
 
     @property
     def stride(self) -> int:

@@ -206,6 +206,8 @@ class TrainSettings(Settings):
     """
     style_width: int = Field(16, ge=1, le=4096)
     """See `GeneratorSettings.style_width`."""
+    style_regions: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """See `GeneratorSettings.style_regions`."""
     look_name: Annotated[tuple[str, ...], BeforeValidator(_one_or_several)] = ("training",)
     """What the look of the training's own tiles is called in the model, whose first it is, before those of `init`.
 
@@ -359,6 +361,7 @@ class TrainSettings(Settings):
         if self.style_lengths:
             lengths = self.style_lengths * (num_classes if len(self.style_lengths) == 1 else 1)
             shared |= {"latent_size": 0, "style_lengths": lengths, "style_width": self.style_width}
+            shared["style_regions"] = self.style_regions
         return GeneratorSettings.parse({"num_classes": num_classes, "num_bands": num_bands, **shared})
 
     @property
@@ -382,7 +385,9 @@ class TrainSettings(Settings):
         stride = GeneratorSettings(num_classes=1, num_bands=1, depth=self.depth).stride
         if self.crop_size % stride:
             raise ValueError(f"crop_size must be a multiple of {stride} for depth {self.depth!r}")
-        self.generator(max(1, len(self.style_lengths)), 1)
+        if self.style_regions and not self.style_lengths:
+            raise ValueError("style_regions are for a generator that is told looks: set style_lengths")
+        self.generator(max(1, len(self.style_lengths), *(number + 1 for number in self.style_regions)), 1)
         if self.batch_size % (self.devices * self.parts):
             raise ValueError(f"batch_size must be a multiple of devices x parts, {self.devices * self.parts}")
         if self.augment and self.diversity_weight and self.diversity_distance == "features":

@@ -18,6 +18,7 @@ from torch import Tensor
 from geosynth.config import GeneratorSettings
 from geosynth.models.device import has_kernels
 from geosynth.models.looks import STYLE_CELL, Look
+from geosynth.models.regions import BORDER, in_one_look
 from geosynth.models.trials import kernel_trials
 
 Position = int | Tensor
@@ -124,6 +125,7 @@ def look_field(
     height: int,
     width: int,
     style_length: int,
+    ways: Tensor | None = None,
 ) -> Tensor:
     """The style of each class in windows, (B, num_classes, style_size, height / 8, width / 8), drawn from a look.
 
@@ -132,7 +134,15 @@ def look_field(
     cell takes the style of the object nearest to it, softened by the cells around. Places drift: their tiles stand on
     a lattice of `style_length` pixels, and an object between them takes that of either, the nearer the likelier (0: of
     one tile everywhere). What softening takes of the variance of colours is made up for.
+
+    Arguments as for `position_noise`, and `ways`, (B, regions, 2, height / 8, width / 8), of `ways_to_middles` for the
+    settings' `style_regions`: each region has one style; without them it has what each cell draws.
     """
+    if settings.style_regions and ways is not None:
+        border = BORDER * STYLE_CELL
+        place, size = (row - border, column - border), (height + 2 * border, width + 2 * border)
+        around = look_field(settings, look, seed, *place, *size, style_length)
+        return in_one_look(around, ways, settings.style_regions)
     device, bands = str(look.mean.device), settings.num_bands
     colours, others = look.departures[..., :bands], look.departures[..., bands:]
     look = replace(look, departures=torch.cat([_COLOURFUL * colours, others], -1))

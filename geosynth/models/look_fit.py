@@ -108,8 +108,13 @@ def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
     if known is not None:
         present = pixels >= _FEW_PIXELS
         mean = _completed(mean, present, known)
-        # Absent classes keep to their mean: drawn beside a guess, the known look's tones made water red.
-        others = known.departures.double() - known.of_tiles * ~present.view(-1, 1, 1)
+        # Absent classes keep to their mean: drawn beside a guess, the known look's tones made water red. Within a tile
+        # nothing varies more than was measured: woods that are even would be flecked with tones that they never have.
+        within = known.departures.double() - known.of_tiles
+        measured = departures - departures.mean(2, keepdim=True)
+        ratio = (_deviation(measured) / _deviation(within).clamp(min=1e-6)).clamp(max=1)
+        sure = (count / (count + 1) * present).view(-1, 1, 1)
+        others = known.of_tiles * present.view(-1, 1, 1) + within * (1 + sure * (ratio.squeeze(0) - 1))
         rank = torch.arange(len(others))
         own = rank.unsqueeze(1) < (count / (count + _KNOWN_TILES) * present * len(others)).round()
         departures = torch.where(own[..., None, None], departures[rank % len(departures)], others)
@@ -124,7 +129,7 @@ def _usual(departures: Tensor) -> Tensor:
     """
     bands = (departures.shape[-1] - 4) // 2
     departures = departures - departures.mean((0, 2), keepdim=True)
-    deviation = departures.std((0, 2), correction=0, keepdim=True)
+    deviation = _deviation(departures)
     departures = departures.clamp(-_USUAL * deviation, _USUAL * deviation)
     logarithms, most = departures[..., bands:-2], _LIVELY * deviation[..., bands:-2]
 
@@ -137,6 +142,11 @@ def _usual(departures: Tensor) -> Tensor:
         enough = square((logarithms + middle).minimum(most)) > square(logarithms)
         low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
     return torch.cat([departures[..., :bands], (logarithms + low).minimum(most), departures[..., -2:]], -1)
+
+
+def _deviation(departures: Tensor) -> Tensor:
+    """(1, num_classes, 1, style_size)."""
+    return departures.std((0, 2), correction=0, keepdim=True)
 
 
 def cell_styles(image: Tensor, has_data: Tensor) -> Tensor:

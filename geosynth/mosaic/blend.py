@@ -28,7 +28,7 @@ from geosynth.grid import Window
 from geosynth.models.device import Submit
 from geosynth.models.field import Position, style_field
 from geosynth.models.looks import Look
-from geosynth.mosaic.painter import CELL, Cell, Indices, Painter, Pixels, slices_in
+from geosynth.mosaic.painter import CELL, Cell, Painter, Pixels, slices_in
 
 # Windows across an edge of a block are kept for the blocks beyond it, so that they are painted once.
 KEPT_BYTES = 256 << 20
@@ -83,7 +83,7 @@ class BlendPainter(Painter):
         self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit
     ) -> Callable[[], Pixels]:
         """The weighted sum of the windows, always in the caller's thread."""
-        parts = ((cell, self._values(cell, labels, part, origin)) for cell, part, labels in cells)
+        parts = ((cell.window, self._values(cell, origin)) for cell in cells)
         return self.join(window, parts).to("cpu", non_blocking=True).numpy
 
     @torch.inference_mode()
@@ -98,16 +98,16 @@ class BlendPainter(Painter):
             total[:, *slices_in(window, common)].addcmul_(values[:, rows, columns], self._weights[rows, columns])
         return super().as_pixels(total)
 
-    def _values(self, cell: Window, labels: Indices, part: Window, origin: tuple[int, int]) -> Tensor:
-        """(bands, height, width) float32 of a window in raster values; kept if only `part` of it lies in the block."""
-        if part == cell:
-            return self.run([cell], [labels], origin)[0]
-        place = np.array([cell.row + origin[0], cell.column + origin[1]])
-        key = hashlib.blake2b(place.tobytes() + np.ascontiguousarray(labels).tobytes()).digest()
+    def _values(self, cell: Cell, origin: tuple[int, int]) -> Tensor:
+        """(bands, height, width) float32 of a window in raster values; kept if only a part of it lies in the block."""
+        if cell.part == cell.window:
+            return self.run([cell], origin)[0]
+        place = np.array([cell.window.row + origin[0], cell.window.column + origin[1]])
+        key = hashlib.blake2b(place.tobytes() + cell.labels.tobytes() + cell.ways.tobytes()).digest()
         with self._lock:
             values = self._kept.pop(key, None)
         if values is None:
-            values = self.run([cell], [labels], origin)[0]
+            values = self.run([cell], origin)[0]
         with self._lock:
             self._kept[key] = values  # used last
             while len(self._kept) * values.nbytes > KEPT_BYTES:

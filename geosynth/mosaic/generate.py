@@ -511,5 +511,5 @@ def needed_bytes(painter: Painter, block_size: int) -> int:
     blocks = block_size**2 * len(bands.names) * np.dtype(bands.dtype).itemsize * _PIXEL_COPIES
     if blend:
         blocks += block_size**2 * len(bands.names) * 4 + KEPT_BYTES
-    labels = (block_size + 2 * painter.margin) ** 2 * _LABEL_BYTES
+    labels = (block_size + 2 * (painter.margin + network.region_side)) ** 2 * _LABEL_BYTES
     return CACHE_BYTES + _WRITING_BYTES + features + blocks + labels

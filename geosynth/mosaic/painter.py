@@ -32,7 +32,8 @@ from geosynth.models.device import (
 )
 from geosynth.models.field import Position, look_field, position_noise, style_field
 from geosynth.models.generator import check_labels
-from geosynth.models.looks import Look
+from geosynth.models.looks import STYLE_CELL, Look
+from geosynth.models.regions import ways_to_middles
 from geosynth.models.replay import Replay
 
 # Pixels; side of what goes through the network at once, without the halo. Larger saves little (the halo is trimmed
@@ -56,6 +57,8 @@ class Cell(NamedTuple):
     """Of the window, that is wanted."""
     labels: Indices
     """Of the window and the painter's margin."""
+    ways: npt.NDArray[np.int8]
+    """Of the same, see `ways_to_middles`."""
 
 
 class Painter:
@@ -121,7 +124,7 @@ class Painter:
             yield
 
     def context(self, window: Window, origin: tuple[int, int]) -> Window:
-        """The labels needed to paint a window: those of its cells, grown by the margin; may reach beyond the raster.
+        """The labels needed to paint a window: those of its cells and around; may reach beyond the raster.
 
         Args:
             window: in the raster's pixel coordinates.
@@ -129,7 +132,8 @@ class Painter:
         """
         cells = self.cells(window, origin)
         first, last = cells[0], cells[-1]
-        return Window(first.row, first.column, last.bottom - first.row, last.right - first.column).buffer(self.margin)
+        whole = Window(first.row, first.column, last.bottom - first.row, last.right - first.column)
+        return whole.buffer(self.margin + self.network.region_side)
 
     def paint(
         self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
@@ -161,10 +165,7 @@ class Painter:
 
         With `side_by_side`'s `submit` this holds for a CPU too; its context must then lie in one of `computing`.
         """
-        cells = [
-            Cell(cell, part, indices[slices_in(context, cell.buffer(self.margin))])
-            for cell, part in self.wanted(window, origin, valid)
-        ]
+        cells = list(self.labelled_cells(indices, context, window, origin, valid))
         with self.computing():
             pixels = self._begun(cells, window, origin, submit)
         finished = self._mark()
@@ -179,25 +180,22 @@ class Painter:
         self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit
     ) -> Callable[[], Pixels]:
         """What gives the pixels of a window once the device has done what is started here."""
-        painted = [
-            (group, submit(self._fetched, [cell.window for cell in group], [cell.labels for cell in group], origin))
-            for group in self._groups(cells)
-        ]
+        painted = [(group, submit(self._fetched, group, origin)) for group in self._groups(cells)]
 
         def pixels() -> Pixels:
             result = self.blank(window)
             for group, done in painted:
-                for (cell, _, _), values in zip(group, done.result(), strict=True):
-                    common = cell.intersection(window)
+                for cell, values in zip(group, done.result(), strict=True):
+                    common = cell.window.intersection(window)
                     assert common is not None
-                    result[:, *slices_in(window, common)] = values[:, *slices_in(cell, common)].numpy()
+                    result[:, *slices_in(window, common)] = values[:, *slices_in(cell.window, common)].numpy()
             return result
 
         return pixels
 
-    def _fetched(self, cells: Sequence[Window], labels: Sequence[Indices], origin: tuple[int, int]) -> Tensor:
+    def _fetched(self, cells: Sequence[Cell], origin: tuple[int, int]) -> Tensor:
         """As `run`, on its way to the host."""
-        return self.run(cells, labels, origin).to("cpu", non_blocking=True)
+        return self.run(cells, origin).to("cpu", non_blocking=True)
 
     def _groups(self, cells: Sequence[Cell]) -> Iterator[Sequence[Cell]]:
         """Cells that go through the network at once: as many as fill a GPU, and what is left."""
@@ -232,36 +230,49 @@ class Painter:
             if part is not None and (valid is None or valid[slices_in(window, part)].any()):
                 yield cell, part
 
-    def run(self, cells: Sequence[Window], labels: Sequence[Indices], origin: tuple[int, int]) -> Tensor:
+    def labelled_cells(
+        self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
+    ) -> Iterator[Cell]:
+        """The cells that paint a window, with what they need of the labels; arguments as for `paint`."""
+        known = context.buffer(-self.network.region_side)
+        ways = ways_to_middles(indices, self.network.style_regions)
+        for cell, part in self.wanted(window, origin, valid):
+            seen = cell.buffer(self.margin)
+            in_cells = (slice(side.start // STYLE_CELL, side.stop // STYLE_CELL) for side in slices_in(known, seen))
+            yield Cell(cell, part, indices[slices_in(context, seen)], ways[:, :, *in_cells])
+
+    def run(self, cells: Sequence[Cell], origin: tuple[int, int]) -> Tensor:
         """Paint cells of one shape.
 
         Args:
             cells: in the raster's coordinates; may reach beyond the window to paint.
-            labels: of each cell and its margin.
             origin: absolute (row, column) of the raster's first pixel.
 
         Returns:
             (cells, bands, height, width) on the device, in the dtype of the bands.
         """
-        seen = [cell.buffer(self.margin).shift(*origin) for cell in cells]
-        classes = torch.from_numpy(np.stack(labels))
+        seen = [cell.window.buffer(self.margin).shift(*origin) for cell in cells]
+        classes, ways = (
+            torch.from_numpy(np.stack(values))
+            for values in ([cell.labels for cell in cells], [cell.ways for cell in cells])
+        )
         places = torch.tensor([(window.row, window.column) for window in seen], dtype=torch.int64)
         if not self.on_cpu:
             check_labels(self.network, classes)
-            classes, places = classes.pin_memory(), places.pin_memory()
+            classes, places, ways = classes.pin_memory(), places.pin_memory(), ways.pin_memory()
         with torch.inference_mode(), plain_memory_error():
-            (values,) = self.network_pass(classes, places)
+            (values,) = self.network_pass(classes, places, ways)
         return values
 
-    def _network_pass(self, labels: Tensor, places: Tensor) -> tuple[Tensor]:
+    def _network_pass(self, labels: Tensor, places: Tensor, ways: Tensor) -> tuple[Tensor]:
         """The same operations whatever the labels and the places; see `Replay`."""
-        row, column = places.unbind(1)
-        latent, noise, styles = self.inputs(row, column, *labels.shape[1:])
+        (row, column), (height, width) = places.unbind(1), labels.shape[1:]
+        latent, noise, styles = self.inputs(row, column, height, width, ways)
         image = self.generator(labels, latent, noise, self.margin, styles)
         return (self.as_pixels(self.model.card.bands.from_network(image.float())),)
 
     def inputs(
-        self, row: Position, column: Position, height: int, width: int
+        self, row: Position, column: Position, height: int, width: int, ways: Tensor
     ) -> tuple[Tensor | None, list[Tensor | None], Tensor | None]:
         """Latent, noise and styles of places in absolute positions, as the generator takes them."""
         window = (row, column, height, width)
@@ -269,7 +280,7 @@ class Painter:
         noise = position_noise(self.network, self.settings.seed, *window, self.device, self.margin, self.silent, dtype)
         styles = None
         if isinstance(self.style, Look):
-            styles = look_field(self.network, self.style, self.settings.seed, *window, self.style_length)
+            styles = look_field(self.network, self.style, self.settings.seed, *window, self.style_length, ways)
         return self.latent(*window), noise, styles
 
     def latent(self, row: Position, column: Position, height: int, width: int) -> Tensor | None:

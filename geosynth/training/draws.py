@@ -19,6 +19,7 @@ from geosynth.models.augment import Augmentation
 from geosynth.models.field import look_field, random_noise, style_field
 from geosynth.models.generator import check_labels
 from geosynth.models.looks import STYLE_CELL, Look
+from geosynth.models.regions import ways_to_middles
 from geosynth.patches.transforms import random_dihedral
 from geosynth.training.looks import num_colour_draws
 
@@ -172,7 +173,7 @@ def draw_batch(
         changed = {own[index] - first_place for index in drawn_places(settings.colour_change, len(own))}
         colours[[row for row in range(len(mask)) if row not in changed]] = 0
         cells = *looks[0].mean.shape, height // STYLE_CELL, width // STYLE_CELL
-        drawn_looks = [random_look(generator, looks[row], height, width, rngs[row]) for row in drawn]
+        drawn_looks = [random_look(generator, looks[row], mask[row], rngs[row]) for row in drawn]
         styles = torch.cat([torch.zeros(0, *cells), *drawn_looks])
     return TrainBatch(
         image,
@@ -219,11 +220,18 @@ def random_style(
     return style_field(settings, seed, row * stride, column * stride, height, width, settings.drift_length)
 
 
-def random_look(settings: GeneratorSettings, look: Look, height: int, width: int, rng: torch.Generator) -> Tensor:
-    """Looks of the classes as `generate` gives them to a window of 1 m pixels, (1, num_classes, style_size, h, w)."""
+def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torch.Generator) -> Tensor:
+    """Looks of the classes as `generate` gives them to a (H, W) label map of 1 m pixels that ends at its edges.
+
+    Returns:
+        (1, num_classes, style_size, H / 8, W / 8).
+    """
+    (height, width), stride, side = mask.shape, settings.stride, settings.region_side
     seed, row, column = (int(torch.randint(2**40, (), generator=rng)) for _ in range(3))
-    stride = settings.stride
-    return look_field(settings, look, seed, row * stride, column * stride, height, width, settings.drift_length)
+    alone = np.pad(mask.cpu().numpy(), side, constant_values=settings.num_classes)
+    ways = torch.from_numpy(ways_to_middles(alone, settings.style_regions)).unsqueeze(0)
+    place = row * stride, column * stride
+    return look_field(settings, look, seed, *place, height, width, settings.drift_length, ways)
 
 
 def random_inputs(
@@ -247,6 +255,6 @@ def random_inputs(
     if settings.latent_size:
         inputs["latent"] = latents.to(mask.device)
     if looks is not None:
-        styles = [random_look(settings, look, height, width, rng) for look, rng in zip(looks, rngs, strict=True)]
+        styles = [random_look(settings, look, *one) for look, *one in zip(looks, mask, rngs, strict=True)]
         inputs["styles"] = torch.cat(styles).to(mask.device)
     return inputs

@@ -127,3 +127,19 @@ def test_what_the_liveliest_lose_the_others_gain():
         for values in (objects - objects.mean((0, 2), keepdim=True), fit_look(tiles).departures.double())
     )
     torch.testing.assert_close(drawn, observed, rtol=5e-3, atol=0)
+
+
+def test_what_is_even_where_it_was_measured_is_not_flecked_with_known_tones(known):
+    """Of a tile that holds little of a class less is taken."""
+    tiles = TileStyles.of(*scene([0.1, 0.25, 0.45, 0.2], seed=5), 4, (24,) * 4)
+
+    def within(scale, tiles=tiles):
+        middle = tiles.objects.mean(2, keepdim=True)
+        look = fit_look(tiles._replace(objects=middle + scale * (tiles.objects - middle)), known)
+        return (look.departures - look.of_tiles).std((0, 2))
+
+    usual = (known.departures - known.of_tiles).std((0, 2))
+    assert (within(0.01) < 0.2 * usual)[:, :4].all()
+    assert (within(10.0) > 0.5 * usual)[:, :4].all()
+    little = tiles._replace(pixels=torch.full_like(tiles.pixels, 130))  # 520 of each class in all
+    assert (within(0.01, little) > 0.2 * usual)[:, :4].all()

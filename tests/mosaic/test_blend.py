@@ -47,7 +47,7 @@ def painter_of(model: GeneratorModel, overlap: int = 16, **changes: object) -> B
 
 def with_windows(painter: BlendPainter, paint: Callable[[Window], Tensor]) -> BlendPainter:
     """The same painter with another network."""
-    painter.run = lambda cells, *inputs: torch.stack([paint(cell) for cell in cells])  # type: ignore[method-assign]
+    painter.run = lambda cells, *inputs: torch.stack([paint(cell.window) for cell in cells])  # type: ignore[method-assign]
     return painter
 
 

@@ -19,7 +19,7 @@ from geosynth.models.generator import SpadeBlock
 from geosynth.mosaic import generate
 from geosynth.mosaic.blend import KEPT_BYTES, make_painter
 from geosynth.mosaic.generate import choose_block_size, needed_bytes
-from geosynth.mosaic.painter import CELL, paint_plan, sliver
+from geosynth.mosaic.painter import CELL, Cell, paint_plan, sliver
 from geosynth.raster.read import CACHE_BYTES
 
 
@@ -101,5 +101,6 @@ def test_what_is_needed_is_that_of_the_largest_block(
         cell = CELL if mosaic == "blend" else size + 2 * least
         around = cell + 2 * painter.margin
         with hook:
-            painter.run([Window(0, 0, cell, cell)], [np.zeros((around, around), np.uint8)], (0, 0))
+            labels, ways = np.zeros((around, around), np.uint8), np.zeros((0, 2, around // 8, around // 8), np.int8)
+            painter.run([Cell(Window(0, 0, cell, cell), block, labels, ways)], (0, 0))
         assert (on_cpu - rest) / generate._NETWORK_COPIES == pytest.approx(max(maps), rel=0.01)

@@ -73,11 +73,15 @@ def test_the_bytes_do_not_depend_on_the_block_size(
         assert_nearly_equal(paint(size), first, 1e-4 if precision == "fp32" else 4e-3)
 
 
+@pytest.mark.parametrize("told", [False, True])
 @PRECISIONS
-def test_any_window_is_the_crop_of_the_whole(precision: str, write_raster: Write, tiny_model: GeneratorModel) -> None:
+def test_any_window_is_the_crop_of_the_whole(
+    precision: str, told: bool, write_raster: Write, tiny_model: GeneratorModel, told_model: GeneratorModel
+) -> None:
     """What a lazy image relies on: windows off every lattice."""
-    source = LabelRaster(write_raster(busy_labels(600, 640)), tiny_model.card.legend, unknown="nodata")
-    painter = Painter(tiny_model, GenerateSettings(precision=precision), style_length=300)
+    model = told_model if told else tiny_model
+    source = LabelRaster(write_raster(busy_labels(600, 640)), model.card.legend, unknown="nodata")
+    painter = Painter(model, GenerateSettings(precision=precision), style_length=300)
     origin = absolute_origin(source.geobox)
 
     def paint(window: Window) -> np.ndarray:
@@ -89,20 +93,29 @@ def test_any_window_is_the_crop_of_the_whole(precision: str, write_raster: Write
         assert_nearly_equal(paint(window), whole[:, *window.slices])
 
 
+@pytest.mark.parametrize("told", [False, True])
 @PRECISIONS
 def test_neighbouring_rasters_agree_where_their_labels_agree(
-    precision: str, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+    precision: str,
+    told: bool,
+    write_raster: Write,
+    tmp_path: Path,
+    tiny_model: GeneratorModel,
+    told_model: GeneratorModel,
 ) -> None:
-    codes = draw_labels(300, 1100)
+    model = told_model if told else tiny_model
+    end = 1100 if told else 900
+    codes = draw_labels(300, end + 200)
     codes[:, :300] = np.random.default_rng(0).integers(1, 7, (300, 300))  # only the first raster sees the noise
-    settings, halo = GenerateSettings(precision=precision), tiny_model.card.settings.halo
-    left = write_raster(codes[:, :900], "left.tif")
+    settings, network = GenerateSettings(precision=precision), model.card.settings
+    halo = network.halo + network.region_side
+    left = write_raster(codes[:, :end], "left.tif")
     right = write_raster(codes[:, 301:], "right.tif", transform=NORTH_UP @ Affine.translation(301, 0))
-    first = pixels_of(generate(left, tmp_path / "l.tif", tiny_model, settings))
-    second = pixels_of(generate(right, tmp_path / "r.tif", tiny_model, settings))
+    first = pixels_of(generate(left, tmp_path / "l.tif", model, settings))
+    second = pixels_of(generate(right, tmp_path / "r.tif", model, settings))
     # Columns at least a halo (on the stride) away from the edge that the other raster does not have.
-    reach = halo + tiny_model.card.settings.stride
-    common = slice(301 + reach, 900 - reach)
+    reach = halo + network.stride
+    common = slice(301 + reach, end - reach)
     assert common.stop - common.start > 200
     assert_nearly_equal(first[:, :, common], second[:, :, common.start - 301 : common.stop - 301])
 
@@ -190,7 +203,9 @@ def test_blocks_and_cells_without_data_never_reach_the_network(
     origin = absolute_origin(source.geobox)
     seen: list[Window] = []
     run = painter.run
-    monkeypatch.setattr(painter, "run", lambda cells, *inputs: seen.extend(cells) or run(cells, *inputs))
+    monkeypatch.setattr(
+        painter, "run", lambda cells, *inputs: seen.extend(c.window for c in cells) or run(cells, *inputs)
+    )
     for size in (512, 2048):
         plan = BlockPlan(1300, 1300, origin, size)
         image = UnfinishedImage(tmp_path / f"{size}.tif", plan, 4, "uint8")
@@ -469,7 +484,8 @@ def test_a_network_is_fed_by_seed_style_and_place(
     assert painter.precision == precision
     assert painter.generator.to_image.weight.dtype == dtype
     rows, columns = torch.tensor([64, -160]), torch.tensor([32, 4096])
-    latents, noises, styles = painter.inputs(rows, columns, 384, 416)
+    ways = torch.zeros(2, len(network.style_regions), 2, 48, 52, dtype=torch.int8)
+    latents, noises, styles = painter.inputs(rows, columns, 384, 416, ways)
     for number, place in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
         window = (*place, 384, 416)
         expected = position_noise(network, 3, *window, "cpu", painter.margin, silent, dtype)

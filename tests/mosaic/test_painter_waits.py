@@ -33,6 +33,7 @@ LINEAR = {"start": "linear", "crop_size": 64, "padding": "zeros", "noise_channel
 CASES = {
     "a look, drawn": (TOLD, Painter, 2048, False),
     "a look, the same everywhere": (TOLD, Painter, 0, False),
+    "a look of regions": ({**TOLD, "style_regions": (4, 1)}, Painter, 2048, False),
     "styles, drawn": ({"latent_size": 3}, Painter, 2048, False),
     "a style, fixed": ({"latent_size": 3}, Painter, 2048, True),
     "neither": ({"latent_size": 0}, Painter, 2048, False),
@@ -66,16 +67,21 @@ def test_a_cell_is_the_same_operations_for_any_labels_and_places(case, monkeypat
         if isinstance(module, SpadeModulation):
             module.form = "dense"
     side = 64 if painter.mode == "blend" else 64 + 2 * painter.margin
+    ways = torch.zeros((2, len(painter.network.style_regions), 2, side // 8, side // 8), dtype=torch.int8)
     cells = [
-        (torch.zeros((2, side, side), dtype=torch.uint8), torch.tensor([(0, 0), (0, 512)])),
-        (label_map("noise", (2, side, side), 6, holes=True).byte(), torch.tensor([(-1024, 7680), (51200, -512)])),
+        (torch.zeros((2, side, side), dtype=torch.uint8), torch.tensor([(0, 0), (0, 512)]), ways),
+        (
+            label_map("noise", (2, side, side), 6, holes=True).byte(),
+            torch.tensor([(-1024, 7680), (51200, -512)]),
+            ways + 1,
+        ),
     ]
     with torch.inference_mode():
         painter._network_pass(*cells[0])  # folds weights, which are kept
     records, images = [], []
-    for labels, places in cells:
+    for inputs in cells:
         with torch.inference_mode(), Record() as record:
-            images.append(painter._network_pass(labels, places)[0])
+            images.append(painter._network_pass(*inputs)[0])
         assert not record.waits
         records.append(record.operations)
     assert records[0] == records[1]
@@ -101,7 +107,8 @@ def test_a_cell_on_a_gpu_waits_for_nothing(case, kernels, monkeypatch):
         elif painter.style is not None:
             painter.style = torch.empty(3)
         side = 64 if painter.mode == "blend" else CELL + 2 * painter.margin
-        inputs = torch.zeros((4, side, side), dtype=torch.uint8), torch.zeros((4, 2), dtype=torch.int64)
+        ways = torch.zeros((4, len(painter.network.style_regions), 2, side // 8, side // 8), dtype=torch.int8)
+        inputs = torch.zeros((4, side, side), dtype=torch.uint8), torch.zeros((4, 2), dtype=torch.int64), ways
         painter._network_pass(*inputs)
         record.operations.clear()
         with record:
@@ -119,10 +126,10 @@ def test_cells_of_a_gpu_go_together(monkeypatch):
     painter.on_cpu = False
     sizes = []
 
-    def run(cells, labels, origin):
+    def run(cells, origin):
         sizes.append(len(cells))
-        assert len(labels) == len(cells)
-        return torch.stack([torch.full((4, CELL, CELL), cell.row + cell.column, dtype=torch.int16) for cell in cells])
+        places = [cell.window.row + cell.window.column for cell in cells]
+        return torch.stack([torch.full((4, CELL, CELL), place, dtype=torch.int16) for place in places])
 
     monkeypatch.setattr(painter, "run", run)
     monkeypatch.setattr(painter, "_mark", lambda: lambda: None)

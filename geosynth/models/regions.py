@@ -1,0 +1,83 @@
+"""Regions: connected pixels of a class each of which is one thing, such as a roof, and has one look.
+
+Styles are drawn for objects on a lattice (`field.look_field`), which would cut a roof in two tones. So each cell of a
+region takes the style that was drawn where the middle of the region is. A region wider than `REGION_SIDE` keeps what
+was drawn, as no window could see where it ends. All others are whole for any window that sees the labels `REGION_SIDE`
+pixels around it, so that what is painted does not depend on how a raster is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from geosynth.config.networks import REGION_SIDE
+from geosynth.models.looks import STYLE_CELL
+
+_CELLS = REGION_SIDE // STYLE_CELL
+BORDER = _CELLS // 2  # so many cells beyond a window may lie the middle of a region that reaches into it
+
+
+def ways_to_middles(labels: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDArray[np.int8]:
+    """For each cell of a window, how far it is to the cell in the middle of the region that lies in it.
+
+    Of several regions of a class in one cell it is the one with the last middle, row by row.
+
+    Args:
+        labels: (H + 2 * REGION_SIDE, W + 2 * REGION_SIDE) class indices of the window and around it, (H, W) if there
+            are no such classes; H and W multiples of `STYLE_CELL`, as are the absolute positions where windows begin.
+        classes: whose regions have one look each.
+
+    Returns:
+        (len(classes), 2, H / 8, W / 8): cells down and across, 0 in cells without a region.
+    """
+    down, across = (side // STYLE_CELL for side in labels.shape)
+    if not classes:
+        return np.empty((0, 2, down, across), np.int8)
+    own = np.arange(down * across).reshape(down, across)
+    ways = []
+    for number in classes:
+        regions, _ = ndimage.label(labels == number)
+        boxes = [[(side.start, side.stop) for side in box] for box in ndimage.find_objects(regions)]
+        start, stop = np.array([((0, 0),) * 2, *boxes]).transpose(2, 1, 0)  # (2, regions), those of no region first
+        row, column = (start + stop) // 2 // STYLE_CELL
+        middle_of = np.where((stop - start).max(0) <= REGION_SIDE, row * across + column, -1)
+        rows, columns = np.nonzero(regions)
+        middles = np.full_like(own, -1)
+        cells = rows // STYLE_CELL, columns // STYLE_CELL
+        np.maximum.at(middles, cells, middle_of[regions[rows, columns]])
+        middles = np.where(middles < 0, own, middles)
+        ways.append(np.stack(np.divmod(middles, across)) - np.stack(np.divmod(own, across)))
+    inner = slice(_CELLS, -_CELLS)
+    return np.stack(ways)[..., inner, inner].astype(np.int8)
+
+
+def in_one_look(styles: Tensor, ways: Tensor, classes: Sequence[int]) -> Tensor:
+    """Styles of a window in which each region has that of its middle.
+
+    Args:
+        styles: (B, num_classes, style_size, h + 2 * BORDER, w + 2 * BORDER) of the cells of the window and around it.
+        ways: (B, len(classes), 2, h, w) as `ways_to_middles` gives them.
+        classes: likewise.
+
+    Returns:
+        (B, num_classes, style_size, h, w).
+    """
+    height, width = ways.shape[3:]
+    inner = styles[..., BORDER : BORDER + height, BORDER : BORDER + width].clone()
+    rows, columns = (
+        torch.arange(BORDER, BORDER + length, device=styles.device).view(shape)
+        for length, shape in ((height, (-1, 1)), (width, (1, -1)))
+    )
+    middles = (rows + ways[:, :, 0]) * styles.shape[4] + (columns + ways[:, :, 1])
+    for number, cells in zip(classes, middles.flatten(2).unbind(1), strict=True):
+        drawn = styles[:, number].flatten(2)
+        taken = drawn.gather(2, cells.unsqueeze(1).expand(-1, drawn.shape[1], -1))
+        inner[:, number] = taken.view(*drawn.shape[:2], height, width)
+    return inner

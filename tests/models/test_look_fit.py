@@ -143,3 +143,13 @@ def test_what_is_even_where_it_was_measured_is_not_flecked_with_known_tones(know
     assert (within(10.0) > 0.5 * usual)[:, :4].all()
     little = tiles._replace(pixels=torch.full_like(tiles.pixels, 130))  # 520 of each class in all
     assert (within(0.01, little) > 0.2 * usual)[:, :4].all()
+
+
+def test_other_spreads_do_not_change_the_colours_of_a_class_that_lacks(known):
+    """Of larger or smaller pixels, say."""
+    tiles = TileStyles.of(*scene([0.0, 0.4, 0.4, 0.2], gain=0.9, seed=1), 4, (24,) * 4)
+    means = tiles.means.clone()
+    means[..., 4:8] += torch.tensor([1.0, 0.3, -0.3, 0.6])  # of logarithms
+    plain, spread = fit_look(tiles, known).mean[0], fit_look(tiles._replace(means=means), known).mean[0]
+    assert torch.allclose(plain[:4], spread[:4], atol=1e-6)
+    assert not torch.allclose(plain[4:8], spread[4:8], atol=0.05)

@@ -42,7 +42,7 @@ def run_script(monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-# --- mend_ohio_labels.py: woods that were drawn as water are given back.
+# --- mend_ohio_labels.py: woods that were drawn as water, and a field drawn as a building, are given back.
 
 WATER, FOREST = 5, 4
 
@@ -73,6 +73,21 @@ def test_bright_water_is_forest_where_there_is_much_of_it(tmp_path, run_script, 
         assert (mended.transform, mended.crs) == (before.transform, before.crs)
     with pytest.raises(FileExistsError):
         run_script("mend_ohio_labels.py", *arguments)
+
+
+def test_a_building_as_large_as_a_field_is_bare_land(tmp_path, run_script, capsys):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    codes = np.zeros((1, 160, 160), np.uint8)
+    codes[0, :101, :100], codes[0, 110:, :100], codes[0, 110:, 101:] = 1, 1, 1  # the last two are 7,950 pixels together
+    transform = north_up(1000, 2000)
+    write_raster(tmp_path / "images" / "a.tif", np.full((4, 160, 160), 20, np.uint8), transform)
+    write_raster(tmp_path / "labels" / "a.tif", codes, transform)
+    run_script("mend_ohio_labels.py", *(str(tmp_path / name) for name in ("images", "labels", "out")))
+    assert capsys.readouterr().out == "a.tif: 10,100 pixels of buildings are bare land\n"
+    codes[0, :101, :100] = 3
+    with rasterio.open(tmp_path / "out" / "a.tif") as mended:
+        np.testing.assert_array_equal(mended.read(), codes)
 
 
 # --- average_models.py: the average of models that went on from the same one.

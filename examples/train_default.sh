@@ -4,13 +4,14 @@
 #   examples/train_default.sh DATA OUT [TIME [STEPS]]
 #
 # DATA holds images/ and labels/ of the ohio_naip tiles (NAIP, 0.6 m; see geosynth/weights/MODEL_CARD.md). OUT is a new
-# folder; a run that was interrupted goes on. Woods that were drawn as water are mended first. Then there are five
-# trainings: "first" sees turned patches and learns colours and shapes; "second" goes on from it with north up, so that
-# the light comes from one side, and with weaker ties to the real images, which brings the texture; "patch" and "oasis"
-# go on from that with two discriminators, and the mean of the last three goes on as "looks", which is told looks. TIME
-# bounds the first (default 2h, for a CPU; the embedded weights took 340s on a GPU), STEPS the second (default 3500, an
-# hour of one core); the others follow in proportion. OUT/model.safetensors is the model, OUT/report/report.html says what it is worth on
-# the fold "test", OUT/test/ holds the largest place of that fold: real.tif, labels.tif, synthetic.tif and a preview.
+# folder; a run that was interrupted goes on. Woods drawn as water and a field drawn as a building are mended first.
+# Then there are five trainings: "first" sees turned patches and learns colours and shapes; "second" goes on from it
+# with north up, so that the light comes from one side, and with weaker ties to the real images, which brings the
+# texture; "patch" and "oasis" go on from that with two discriminators, and the mean of the last three goes on as
+# "looks", which is told looks. TIME bounds the first (default 2h, for a CPU; the embedded weights took 340s on a GPU),
+# STEPS the second (default 3500, an hour of one core); the others follow in proportion. OUT/model.safetensors is the
+# model, OUT/report/report.html says what it is worth on the fold "test", OUT/test/ holds the largest place of that
+# fold: real.tif, labels.tif, synthetic.tif and a preview.
 set -euo pipefail
 data=$1 out=$2 time=${3:-2h} steps=${4:-3500}
 here=$(dirname "$0")
@@ -52,7 +53,8 @@ python "$here/average_models.py" "$out/mended.zarr" "$out/second.safetensors" "$
     "$out/oasis/model.safetensors" --out "$out/one_look.safetensors"
 
 # A fifth training makes the looks: of Ohio and of West Virginia in two seasons (WEST_VIRGINIA names a folder with
-# naip_summer/, naip_autumn/ and lc/ of the patches of one NAIP tile; without it, the looks are Ohio's alone).
+# naip_summer/, naip_autumn/ and lc/ of the patches of one NAIP tile; without it, the looks are Ohio's alone). Say
+# PATCHES='[0127]' to keep the others of its eight patches out, to measure on them.
 as_if_of_60cm() {  # source, target: its pixels are taken one by one
     python - "$@" <<'END'
 import shutil, sys
@@ -73,7 +75,7 @@ for season in ${WEST_VIRGINIA:+summer autumn}; do
     store=$stores/$([ $season = summer ] && echo 2 || echo 3)_$season.zarr
     [ -d "$store" ] && continue
     mkdir -p "$place/images" "$place/labels"
-    for file in "$WEST_VIRGINIA"/lc/*-[0127].tif; do  # the others are kept out, to measure on
+    for file in "$WEST_VIRGINIA"/lc/*-${PATCHES:-[0-7]}.tif; do
         as_if_of_60cm "$file" "$place/labels/$(basename "$file")"
         as_if_of_60cm "$WEST_VIRGINIA/naip_$season/$(basename "$file")" "$place/images/$(basename "$file")"
     done

@@ -43,15 +43,17 @@ def ways_to_middles(labels: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDA
     own = np.arange(down * across).reshape(down, across)
     ways = []
     for number in classes:
-        regions, _ = ndimage.label(labels == number)
-        boxes = [[(side.start, side.stop) for side in box] for box in ndimage.find_objects(regions)]
-        start, stop = np.array([((0, 0),) * 2, *boxes]).transpose(2, 1, 0)  # (2, regions), those of no region first
-        row, column = (start + stop) // 2 // STYLE_CELL
-        middle_of = np.where((stop - start).max(0) <= REGION_SIDE, row * across + column, -1)
-        rows, columns = np.nonzero(regions)
+        regions, count = ndimage.label(labels == number)
+        pixels = np.stack(np.nonzero(regions))
+        region_of = regions[*pixels] - 1
+        first, last = np.full((2, count), labels.size), np.zeros((2, count), np.int64)
+        for side in range(2):
+            np.minimum.at(first[side], region_of, pixels[side])
+            np.maximum.at(last[side], region_of, pixels[side])
+        row, column = (first + last + 1) // 2 // STYLE_CELL
+        middle_of = np.where((last - first).max(0) < REGION_SIDE, row * across + column, -1)
         middles = np.full_like(own, -1)
-        cells = rows // STYLE_CELL, columns // STYLE_CELL
-        np.maximum.at(middles, cells, middle_of[regions[rows, columns]])
+        np.maximum.at(middles, tuple(pixels // STYLE_CELL), middle_of[region_of])
         middles = np.where(middles < 0, own, middles)
         ways.append(np.stack(np.divmod(middles, across)) - np.stack(np.divmod(own, across)))
     inner = slice(_CELLS, -_CELLS)

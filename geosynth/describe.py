@@ -111,6 +111,7 @@ def _model(path: Path) -> dict[str, Any]:
         **_file(path),
         "parameters": sum(value.numel() for value in model.generator.parameters()),
         "halo": model.card.settings.halo,
+        **({"labels beyond the halo": side} if (side := model.card.settings.region_side) else {}),
         "stride": model.card.settings.stride,
         **({"looks": list(model.looks), "default look": next(iter(model.looks), None)} if model.looks else {}),
         **_card(model.card),

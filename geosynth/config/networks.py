@@ -105,8 +105,11 @@ class GeneratorSettings(Settings):
                 raise ValueError("style_lengths: looks of classes need the convolutional start")
             if len(self.style_lengths) != self.num_classes or min(self.style_lengths) < 1:
                 raise ValueError(f"style_lengths: one length (pixels) for each of the {self.num_classes} classes")
-        if not set(self.style_regions) <= set(range(len(self.style_lengths))):
-            raise ValueError("style_regions: places in the legend, from 0, of classes that have style_lengths")
+        wrong = set(self.style_regions) - set(range(len(self.style_lengths)))
+        if wrong or len(set(self.style_regions)) < len(self.style_regions):
+            raise ValueError(
+                "style_regions: places in the legend, from 0, of classes that have style_lengths, each once"
+            )
         return self
 
     @model_serializer(mode="wrap")
@@ -156,9 +159,9 @@ class GeneratorSettings(Settings):
 
     @property
     def halo(self) -> int:
-        """How many pixels beyond a window (on the `stride` lattice) can change what is painted in it.
+        """How many pixels beyond a window (on the `stride` lattice) the network reads to paint it.
 
-        Fine levels need far less of it, see `margins`.
+        Fine levels need far less of it, see `margins`. Looks of regions depend on `region_side` pixels more.
         """
         return self.margins[self.stride]
 

@@ -385,8 +385,10 @@ class TrainSettings(Settings):
         stride = GeneratorSettings(num_classes=1, num_bands=1, depth=self.depth).stride
         if self.crop_size % stride:
             raise ValueError(f"crop_size must be a multiple of {stride} for depth {self.depth!r}")
-        if self.style_regions and not self.style_lengths:
+        if self.style_regions and not (self.style_lengths or self.init):
             raise ValueError("style_regions are for a generator that is told looks: set style_lengths")
+        if len(self.style_lengths) > 1 and max(self.style_regions, default=0) >= len(self.style_lengths):
+            raise ValueError(f"style_regions: places in the legend, from 0, below {len(self.style_lengths)}")
         self.generator(max(1, len(self.style_lengths), *(number + 1 for number in self.style_regions)), 1)
         if self.batch_size % (self.devices * self.parts):
             raise ValueError(f"batch_size must be a multiple of devices x parts, {self.devices * self.parts}")

@@ -136,7 +136,7 @@ def look_field(
     one tile everywhere). What softening takes of the variance of colours is made up for.
 
     Arguments as for `position_noise`, and `ways`, (B, regions, 2, height / 8, width / 8), of `ways_to_middles` for the
-    settings' `style_regions`: each region has one style; without them it has what each cell draws.
+    settings' `style_regions`: each region has one style; without them cells have what they draw.
     """
     if settings.style_regions and ways is not None:
         border = BORDER * STYLE_CELL

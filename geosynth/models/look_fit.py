@@ -108,8 +108,8 @@ def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
     if known is not None:
         present = pixels >= _FEW_PIXELS
         mean = _completed(mean, present, known)
-        # Absent classes keep to their mean: drawn beside a guess, the known look's tones made water red. Within a tile
-        # nothing varies more than was measured: woods that are even would be flecked with tones that they never have.
+        # Absent classes keep to their mean: drawn beside a guess, the known look's tones made water red. What varies
+        # within a tile is held to what was measured, the more tiles the nearer: even woods were flecked with odd tones.
         within = known.departures.double() - known.of_tiles
         measured = departures - departures.mean(2, keepdim=True)
         ratio = (_deviation(measured) / _deviation(within).clamp(min=1e-6)).clamp(max=1)

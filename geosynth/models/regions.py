@@ -3,7 +3,9 @@
 Styles are drawn for objects on a lattice (`field.look_field`), which would cut a roof in two tones. So each cell of a
 region takes the style that was drawn where the middle of the region is. A region wider than `REGION_SIDE` keeps what
 was drawn, as no window could see where it ends. All others are whole for any window that sees the labels `REGION_SIDE`
-pixels around it, so that what is painted does not depend on how a raster is cut.
+pixels around it, so that what is painted does not depend on how a raster is cut. (Beyond a raster's edge its last
+labels are repeated, so that a region which touches it is wide.) Where regions of a class share a cell, it has the look
+of one of them.
 """
 
 from __future__ import annotations
@@ -44,16 +46,17 @@ def ways_to_middles(labels: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDA
     ways = []
     for number in classes:
         regions, count = ndimage.label(labels == number)
-        pixels = np.stack(np.nonzero(regions))
-        region_of = regions[*pixels] - 1
+        pixels = np.flatnonzero(regions)
+        region_of = regions.ravel()[pixels] - 1
+        places = [place.astype(np.int32) for place in np.divmod(pixels, labels.shape[1])]
         first, last = np.full((2, count), labels.size), np.zeros((2, count), np.int64)
         for side in range(2):
-            np.minimum.at(first[side], region_of, pixels[side])
-            np.maximum.at(last[side], region_of, pixels[side])
+            np.minimum.at(first[side], region_of, places[side])
+            np.maximum.at(last[side], region_of, places[side])
         row, column = (first + last + 1) // 2 // STYLE_CELL
         middle_of = np.where((last - first).max(0) < REGION_SIDE, row * across + column, -1)
         middles = np.full_like(own, -1)
-        np.maximum.at(middles, tuple(pixels // STYLE_CELL), middle_of[region_of])
+        np.maximum.at(middles, tuple(place // STYLE_CELL for place in places), middle_of[region_of])
         middles = np.where(middles < 0, own, middles)
         ways.append(np.stack(np.divmod(middles, across)) - np.stack(np.divmod(own, across)))
     inner = slice(_CELLS, -_CELLS)

@@ -472,6 +472,7 @@ _SIZES = (4096, 2048, 1024, 512, 256, 128)  # larger blocks gain nothing
 # Measured with networks of 4 to 64 base channels, in float32 and bfloat16 (benchmarks/mosaic.py shows the peak).
 _NETWORK_COPIES = 8  # of the largest map of features
 _LABEL_BYTES = 10  # a pixel, codes, masks and what filling needs
+_REGION_BYTES = 12  # a pixel, where a fifth of all are in regions
 _PIXEL_COPIES = 4  # painted, masked, on their way to the disk
 _WRITING_BYTES = 64 << 20  # COG threads, beside GDAL's cache
 
@@ -511,5 +512,6 @@ def needed_bytes(painter: Painter, block_size: int) -> int:
     blocks = block_size**2 * len(bands.names) * np.dtype(bands.dtype).itemsize * _PIXEL_COPIES
     if blend:
         blocks += block_size**2 * len(bands.names) * 4 + KEPT_BYTES
-    labels = (block_size + 2 * (painter.margin + network.region_side)) ** 2 * _LABEL_BYTES
+    label_bytes = _LABEL_BYTES + (_REGION_BYTES if network.style_regions else 0)
+    labels = (block_size + 2 * (painter.margin + network.region_side)) ** 2 * label_bytes
     return CACHE_BYTES + _WRITING_BYTES + features + blocks + labels

@@ -221,14 +221,14 @@ def random_style(
 
 
 def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torch.Generator) -> Tensor:
-    """Looks of the classes as `generate` gives them to a (H, W) label map of 1 m pixels that ends at its edges.
+    """Looks of the classes as `generate` gives them to a (H, W) label raster of 1 m pixels.
 
     Returns:
         (1, num_classes, style_size, H / 8, W / 8).
     """
     (height, width), stride, side = mask.shape, settings.stride, settings.region_side
     seed, row, column = (int(torch.randint(2**40, (), generator=rng)) for _ in range(3))
-    alone = np.pad(mask.cpu().numpy(), side, constant_values=settings.num_classes)
+    alone = np.pad(mask.cpu().numpy(), side, mode="edge")
     ways = torch.from_numpy(ways_to_middles(alone, settings.style_regions)).unsqueeze(0)
     place = row * stride, column * stride
     return look_field(settings, look, seed, *place, height, width, settings.drift_length, ways)

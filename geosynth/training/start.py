@@ -110,8 +110,9 @@ def load_checkpoint(path: Path, job: dict[str, Any]) -> Checkpoint | None:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of `train`; choose another folder") from error
     now, data = job["settings"], job["data"]
+    then = {**TrainSettings().model_dump(mode="json"), **then}  # settings that were not there yet
     for name in now.keys() - _MAY_CHANGE:
-        if name not in then or then[name] != now[name]:
+        if then[name] != now[name]:
             raise SettingsError(
                 f"{path}: was trained with {name}={then.get(name)}, not {now[name]}; choose another folder"
             )

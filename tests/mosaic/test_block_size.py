@@ -63,23 +63,37 @@ def test_without_a_limit_the_block_size_is_that_of_the_settings(tiny_model: Gene
 
 
 @pytest.mark.parametrize(
-    ("mosaic", "size", "dtype"), [("exact", 128, "uint8"), ("exact", 512, "uint16"), ("blend", 128, "uint16")]
+    ("mosaic", "size", "dtype", "told"),
+    [
+        ("exact", 128, "uint8", False),
+        ("exact", 512, "uint16", False),
+        ("blend", 128, "uint16", False),
+        ("exact", 512, "uint8", True),
+    ],
 )
 def test_what_is_needed_is_that_of_the_largest_block(
-    mosaic: str, size: int, dtype: str, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+    mosaic: str,
+    size: int,
+    dtype: str,
+    told: bool,
+    tiny_model: GeneratorModel,
+    told_model: GeneratorModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As many copies as were measured, of arrays whose sizes are those that painting it has."""
-    bands = tiny_model.card.bands.model_copy(update={"dtype": dtype})
-    model = replace(tiny_model, card=tiny_model.card.model_copy(update={"bands": bands}))
+    first = told_model if told else tiny_model
+    bands = first.card.bands.model_copy(update={"dtype": dtype})
+    model = replace(first, card=first.card.model_copy(update={"bands": bands}))
     painter = make_painter(model, GenerateSettings.parse({"mosaic": mosaic, "precision": "fp32"}), 0)
     least = sliver(size)
     side = size + 2 * least - 2
     plan = paint_plan(GeoBox((side, side), Affine.translation(1 - least, least - 1) @ Affine.scale(1, -1), None), size)
     assert len(plan) == 1, "slivers belong to the block beside them"
     block = plan[0]
-    painted, seen = painter.blank(block), Window(0, 0, size, size).buffer(least + painter.margin)
+    beyond = painter.margin + (96 if told else 0)
+    painted, seen = painter.blank(block), Window(0, 0, size, size).buffer(least + beyond)
     expected = painted.nbytes * generate._PIXEL_COPIES
-    expected += seen.height * seen.width * generate._LABEL_BYTES
+    expected += seen.height * seen.width * (generate._LABEL_BYTES + (generate._REGION_BYTES if told else 0))
     if mosaic == "blend":
         expected += painted.size * np.dtype(np.float32).itemsize
     on_cpu = needed_bytes(painter, size)

@@ -22,13 +22,15 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings, GeneratorSettings
+from geosynth.config.networks import REGION_SIDE
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.models.field import look_field, position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.regions import ways_to_middles
 from geosynth.mosaic import pipeline
 from geosynth.mosaic.generate import generate
-from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
+from geosynth.mosaic.painter import CELL, Painter, paint_plan, slices_in, sliver
 from geosynth.mosaic.pipeline import ahead, one_behind, paint_blocks, paint_missing
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished_image import UnfinishedImage
@@ -442,6 +444,27 @@ def test_one_behind_gives_an_item_when_the_next_is_made() -> None:
     found = one_behind(made.append(item) or item for item in range(3))
     assert [(item, list(made)) for item in found] == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]
     assert list(one_behind([])) == []
+
+
+def test_cells_know_the_regions_around_them(told_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if each had been read alone; and tell the network's styles of them."""
+    monkeypatch.setattr("geosynth.mosaic.painter.CELL", 128)
+    painter = Painter(told_model, GenerateSettings(precision="fp32"), 40)
+    window, origin = Window(5, 7, 200, 300), (1003, -517)
+    context = painter.context(window, origin)
+    labels = (draw_labels(context.height, context.width) - 1).astype(np.uint8)
+    given: list[torch.Tensor] = []
+    inputs = painter.inputs
+    monkeypatch.setattr(painter, "inputs", lambda *values: given.append(values[-1]) or inputs(*values))
+    cells = list(painter.labelled_cells(labels, context, window, origin))
+    assert len(cells) > 4
+    for cell in cells:
+        around = cell.window.buffer(painter.margin + REGION_SIDE)
+        np.testing.assert_array_equal(cell.ways, ways_to_middles(labels[slices_in(context, around)], (4,)))
+        painter.run([cell], origin)
+        np.testing.assert_array_equal(given[-1][0], cell.ways)
+        inner = cell.ways[..., painter.margin // 8 : -painter.margin // 8, painter.margin // 8 : -painter.margin // 8]
+        assert inner.any()
 
 
 @pytest.mark.parametrize("told", [False, True])

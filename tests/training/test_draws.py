@@ -180,6 +180,17 @@ def test_looks_drift_as_those_of_generate_do():
     assert ours == pytest.approx(theirs, rel=0.15)
 
 
+def test_a_region_has_one_look():
+    values = {"latent_size": 0, "style_lengths": (8, 8, 8), "style_regions": (2,)}
+    settings = SETTINGS.model_copy(update=values)
+    look = Look(torch.zeros(3, 8), torch.arange(500.0).view(500, 1, 1, 1).expand(500, 3, 4, 8), torch.ones(3))
+    mask = torch.zeros(128, 128, dtype=torch.long)
+    mask[16:80, 40:88] = 2
+    [styles] = random_look(settings, look, mask, sample_rngs(0, 0, [0])[0])
+    assert len(styles[2, 0, 2:10, 5:11].unique()) == 1
+    assert len(styles[1, 0, 2:10, 5:11].unique()) > 1
+
+
 def test_a_style_for_the_encoder_does_not_drift():
     [rng] = sample_rngs(0, 0, [0])
     style = random_style(SETTINGS, 64, 64, rng, drifts=False)

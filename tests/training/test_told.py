@@ -18,7 +18,9 @@ from geosynth.training.networks import SpadeNetworks
 from geosynth.training.step import SpadeStep
 from geosynth.training.train import train
 
-TOLD = TrainSettings.parse({**TINY.model_dump(exclude={"latent_size"}), "style_lengths": (24,), "style_width": 3})
+TOLD = TrainSettings.parse(
+    {**TINY.model_dump(exclude={"latent_size"}), "style_lengths": (24,), "style_width": 3, "style_regions": (4,)}
+)
 NETWORK = TOLD.generator(6, 4)
 RGBN = BandSettings(names=BANDS)
 
@@ -81,7 +83,19 @@ def test_going_on_keeps_the_looks_before(store, told, tmp_path):
         {**TINY.model_dump(include={"batch_size", "crop_size", "discriminator_width", "precision", "preview_every"})}
         | {"init": str(told), "look_name": "here", "steps": 1}
     )
-    assert list(load_generator(train(store, tmp_path, settings)).looks) == ["here", "training"]
+    model = load_generator(train(store, tmp_path, settings))
+    assert list(model.looks) == ["here", "training"]
+    assert model.card.settings.style_regions == (4,)
+
+
+def test_a_training_from_before_regions_goes_on(store, tmp_path):
+    settings = TOLD.model_copy(update={"save_every": 1, "style_regions": ()})
+    checkpoint = start_and_break(store, tmp_path, settings, 2)
+    del checkpoint["job"]["settings"]["style_regions"]
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    with pytest.raises(SettingsError, match="was trained with style_regions=\\[\\], not \\[4\\]"):
+        train(store, tmp_path, settings.model_copy(update={"style_regions": (4,)}))
+    assert load_generator(train(store, tmp_path, settings)).card.settings.style_regions == ()
 
 
 def test_each_store_has_its_look(store, tmp_path):
@@ -270,6 +284,9 @@ def test_what_it_paints_is_exact(told, tmp_path, write_raster):
     ("changes", "words"),
     [
         ({"style_lengths": (8, 8)}, "one length"),
+        ({"style_lengths": (8, 8), "style_regions": (2,)}, "style_regions: places in the legend, from 0, below 2"),
+        ({"style_lengths": (8,), "style_regions": (1, 1)}, "each once"),
+        ({"style_regions": (1,)}, "set style_lengths"),
         ({"style_lengths": (8,), "diversity_weight": 1.0}, "diversity_weight"),
         ({"style_lengths": (8,), "start": "linear", "noise_channels": 0}, "needs a latent"),
         ({"head_start": 0.1}, "needs init"),

@@ -204,11 +204,13 @@ def paint_at_once(painter: Painter, source: LabelRaster, extent: Window, origin:
     )
     inside = cell.intersection(extent)
     assert inside is not None
-    side = painter.network.region_side
-    indices, _ = source.read(cell.buffer(painter.margin + side))
-    seen = indices[side : len(indices) - side, side : indices.shape[1] - side]
+    seen = cell.buffer(painter.margin)
+    context = seen.buffer(painter.network.region_side)
+    indices, _ = source.read(context)
     ways = ways_to_middles(indices, painter.network.style_regions)
-    return painter.run([Cell(cell, inside, seen, ways)], origin)[0][:, *slices_in(cell, inside)].numpy()
+    return painter.run([Cell(cell, inside, indices[slices_in(context, seen)], ways)], origin)[0][
+        :, *slices_in(cell, inside)
+    ].numpy()
 
 
 def seam_score(image: np.ndarray, origin: tuple[int, int]) -> float:

@@ -8,8 +8,8 @@ infrared and trees are bright, so the rule is: in a tile where a fifth of the wa
 is forest.
 
 In tile 39777, of the same fold, a harvested field has the code of buildings; from it a generator learns brown roofs. It
-has 13,471 pixels, the largest building 4,701: connected pixels of more than `LARGEST` are bare land. All
-other tiles are copied as they are.
+has 13,471 pixels, the largest building 4,701, so more than `LARGEST` connected pixels are bare land. All other tiles
+are copied as they are.
 """
 
 import shutil

@@ -105,10 +105,10 @@ class GeneratorSettings(Settings):
                 raise ValueError("style_lengths: looks of classes need the convolutional start")
             if len(self.style_lengths) != self.num_classes or min(self.style_lengths) < 1:
                 raise ValueError(f"style_lengths: one length (pixels) for each of the {self.num_classes} classes")
-        wrong = set(self.style_regions) - set(range(len(self.style_lengths)))
-        if wrong or len(set(self.style_regions)) < len(self.style_regions):
+        count, regions = len(self.style_lengths), set(self.style_regions)
+        if len(regions) < len(self.style_regions) or not regions <= set(range(count)):
             raise ValueError(
-                "style_regions: places in the legend, from 0, of classes that have style_lengths, each once"
+                f"style_regions: places in the legend, from 0, below {count}, the number of style_lengths, each once"
             )
         return self
 

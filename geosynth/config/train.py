@@ -387,9 +387,8 @@ class TrainSettings(Settings):
             raise ValueError(f"crop_size must be a multiple of {stride} for depth {self.depth!r}")
         if self.style_regions and not (self.style_lengths or self.init):
             raise ValueError("style_regions are for a generator that is told looks: set style_lengths")
-        if len(self.style_lengths) > 1 and max(self.style_regions, default=0) >= len(self.style_lengths):
-            raise ValueError(f"style_regions: places in the legend, from 0, below {len(self.style_lengths)}")
-        self.generator(max(1, len(self.style_lengths), *(number + 1 for number in self.style_regions)), 1)
+        count = len(self.style_lengths)  # one is for all classes, however many the data have
+        self.generator(count if count > 1 else max(self.style_regions, default=0) + 1, 1)
         if self.batch_size % (self.devices * self.parts):
             raise ValueError(f"batch_size must be a multiple of devices x parts, {self.devices * self.parts}")
         if self.augment and self.diversity_weight and self.diversity_distance == "features":

@@ -234,9 +234,12 @@ class Painter:
         self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
     ) -> Iterator[Cell]:
         """The cells that paint a window, with what they need of the labels; arguments as for `paint`."""
+        wanted = list(self.wanted(window, origin, valid))
+        if not wanted:  # a lazy image asks for blocks without data too
+            return
         known = context.buffer(-self.network.region_side)
         ways = ways_to_middles(indices, self.network.style_regions)
-        for cell, part in self.wanted(window, origin, valid):
+        for cell, part in wanted:
             seen = cell.buffer(self.margin)
             in_cells = (slice(side.start // STYLE_CELL, side.stop // STYLE_CELL) for side in slices_in(known, seen))
             yield Cell(cell, part, indices[slices_in(context, seen)], ways[:, :, *in_cells])

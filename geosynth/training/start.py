@@ -113,9 +113,7 @@ def load_checkpoint(path: Path, job: dict[str, Any]) -> Checkpoint | None:
     then = {**TrainSettings().model_dump(mode="json"), **then}  # settings that were not there yet
     for name in now.keys() - _MAY_CHANGE:
         if then[name] != now[name]:
-            raise SettingsError(
-                f"{path}: was trained with {name}={then.get(name)}, not {now[name]}; choose another folder"
-            )
+            raise SettingsError(f"{path}: was trained with {name}={then[name]}, not {now[name]}; choose another folder")
     if data_then.get("fold") != data["fold"]:
         raise SettingsError(
             f"{path}: was trained with fold={data_then.get('fold')}, not {data['fold']}; choose another folder"

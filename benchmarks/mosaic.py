@@ -49,7 +49,7 @@ from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import STYLE_CELL
 from geosynth.models.regions import ways_to_middles
 from geosynth.mosaic.generate import generate, painter_for
-from geosynth.mosaic.painter import CELL, Cell, Painter, slices_in
+from geosynth.mosaic.painter import CELL, Cell, Painter
 from geosynth.raster.labels import LabelRaster
 
 
@@ -159,7 +159,7 @@ def network_inputs(
     extent = Window(0, 0, *source.geobox.shape)
     context = painter.context(extent, origin)
     indices, has_class = source.read(context)
-    valid = has_class[extent.shift(-context.row, -context.column).slices]
+    valid = has_class[extent.slices_in(context)]
     inputs = []
     for cell in painter.labelled_cells(indices, context, extent, origin, valid):
         labels, ways = (torch.from_numpy(values).unsqueeze(0) for values in (cell.labels, cell.ways))
@@ -208,8 +208,8 @@ def paint_at_once(painter: Painter, source: LabelRaster, extent: Window, origin:
     context = seen.buffer(painter.network.region_side)
     indices, _ = source.read(context)
     ways = ways_to_middles(indices, painter.network.style_regions)
-    return painter.run([Cell(cell, inside, indices[slices_in(context, seen)], ways)], origin)[0][
-        :, *slices_in(cell, inside)
+    return painter.run([Cell(cell, inside, indices[seen.slices_in(context)], ways)], origin)[0][
+        :, *inside.slices_in(cell)
     ].numpy()
 
 

@@ -46,6 +46,10 @@ class Window:
         """(rows, columns), for windows without negative origin."""
         return slice(self.row, self.bottom), slice(self.column, self.right)
 
+    def slices_in(self, outer: Window) -> tuple[slice, slice]:
+        """(rows, columns) of this window in an array of the pixels of `outer`, which holds it."""
+        return self.shift(-outer.row, -outer.column).slices
+
     def buffer(self, pixels: int) -> Window:
         """Grown by `pixels` on each side."""
         return Window(self.row - pixels, self.column - pixels, self.height + 2 * pixels, self.width + 2 * pixels)

@@ -28,7 +28,7 @@ from geosynth.grid import Window
 from geosynth.models.device import Submit
 from geosynth.models.field import Position, style_field
 from geosynth.models.looks import Look
-from geosynth.mosaic.painter import CELL, Cell, Painter, Pixels, slices_in
+from geosynth.mosaic.painter import CELL, Cell, Painter, Pixels
 
 # Windows across an edge of a block are kept for the blocks beyond it, so that they are painted once.
 KEPT_BYTES = 256 << 20
@@ -94,8 +94,8 @@ class BlendPainter(Painter):
         for cell, values in parts:
             common = cell.intersection(window)
             assert common is not None
-            rows, columns = slices_in(cell, common)
-            total[:, *slices_in(window, common)].addcmul_(values[:, rows, columns], self._weights[rows, columns])
+            rows, columns = common.slices_in(cell)
+            total[:, *common.slices_in(window)].addcmul_(values[:, rows, columns], self._weights[rows, columns])
         return super().as_pixels(total)
 
     def _values(self, cell: Cell, origin: tuple[int, int]) -> Tensor:

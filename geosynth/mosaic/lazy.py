@@ -101,8 +101,8 @@ class _Block:
                 piece = Window(top, left, *chunk.shape)
                 common = piece.intersection(self.inside)
                 assert common is not None
-                target = common.shift(-self.inside.row, -self.inside.column).slices
-                values[target] = chunk[common.shift(-piece.row, -piece.column).slices]
+                target = common.slices_in(self.inside)
+                values[target] = chunk[common.slices_in(piece)]
         valid = has_data(values[np.newaxis], self.nodata)
         codes = whole_codes(values, valid, self.name)
         if self.unknown == "error":
@@ -127,7 +127,7 @@ def _paint(block: _Block, painting: _Painting, chunks: Chunks) -> npt.NDArray[An
     """(bands, height, width) of a window; 0 where there is no class."""
     context, window = painting.context, painting.window
     indices, has_class = to_indices(*block.read(chunks), block.inside, context, block.legend)
-    valid = has_class[window.shift(-context.row, -context.column).slices]
+    valid = has_class[window.slices_in(context)]
     pixels = painting.painter.paint(indices, context, window, painting.origin, valid)
     return np.where(valid, pixels, np.zeros_like(pixels))
 

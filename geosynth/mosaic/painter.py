@@ -188,7 +188,7 @@ class Painter:
                 for cell, values in zip(group, done.result(), strict=True):
                     common = cell.window.intersection(window)
                     assert common is not None
-                    result[:, *slices_in(window, common)] = values[:, *slices_in(cell.window, common)].numpy()
+                    result[:, *common.slices_in(window)] = values[:, *common.slices_in(cell.window)].numpy()
             return result
 
         return pixels
@@ -227,7 +227,7 @@ class Painter:
         """Each cell with wanted pixels, and the part of the window that it covers; arguments as for `paint`."""
         for cell in self.cells(window, origin):
             part = cell.intersection(window)
-            if part is not None and (valid is None or valid[slices_in(window, part)].any()):
+            if part is not None and (valid is None or valid[part.slices_in(window)].any()):
                 yield cell, part
 
     def labelled_cells(
@@ -241,8 +241,8 @@ class Painter:
         ways = ways_to_middles(indices, self.network.style_regions)
         for cell, part in wanted:
             seen = cell.buffer(self.margin)
-            in_cells = (slice(side.start // STYLE_CELL, side.stop // STYLE_CELL) for side in slices_in(known, seen))
-            yield Cell(cell, part, indices[slices_in(context, seen)], ways[:, :, *in_cells])
+            in_cells = (slice(side.start // STYLE_CELL, side.stop // STYLE_CELL) for side in seen.slices_in(known))
+            yield Cell(cell, part, indices[seen.slices_in(context)], ways[:, :, *in_cells])
 
     def run(self, cells: Sequence[Cell], origin: tuple[int, int]) -> Tensor:
         """Paint cells of one shape.
@@ -324,8 +324,3 @@ def _on_lattice(start: int, length: int, origin: int, stride: int) -> tuple[int,
     first = (start + origin) // stride * stride - origin
     last = -(-(start + length + origin) // stride) * stride - origin
     return first, last - first
-
-
-def slices_in(outer: Window, inner: Window) -> tuple[slice, slice]:
-    """(rows, columns) of `inner` in an array of `outer`."""
-    return inner.shift(-outer.row, -outer.column).slices

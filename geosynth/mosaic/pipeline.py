@@ -119,7 +119,7 @@ def read_around(
     """The labels around a window, and where the window has a class."""
     context = painter.context(window, origin)
     indices, has_class = source.read(context)
-    return context, indices, has_class[window.shift(-context.row, -context.column).slices]
+    return context, indices, has_class[window.slices_in(context)]
 
 
 def paint_missing(

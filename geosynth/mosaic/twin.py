@@ -259,12 +259,12 @@ def _judged(
             part, seen = square.intersection(window), square.buffer(_MARGIN).intersection(grid)
             assert part is not None
             assert seen is not None
-            inside = part.shift(-window.row, -window.column).slices
+            inside = part.slices_in(window)
             if valid[inside].any():
                 image, known = paint(seen)
                 labels = np.where(known, source.read_labels(seen), np.uint8(nothing))
                 doubtful = judge.agreement(image[np.newaxis], labels[np.newaxis])[0] < agreement
-                valid[inside] &= ~doubtful[part.shift(-seen.row, -seen.column).slices]
+                valid[inside] &= ~doubtful[part.slices_in(seen)]
         return pixels, valid
 
     return painted

@@ -201,7 +201,7 @@ class PatchSet(Dataset[Sample]):
             around = Window.around([draws[position].window for position in positions])
             image, labels = self.sources[number].read(around)
             for position in positions:
-                rows, columns = draws[position].window.shift(-around.row, -around.column).slices
+                rows, columns = draws[position].window.slices_in(around)
                 images[position], masks[position] = image[:, rows, columns], labels[rows, columns]
         numbers = [draw.source for draw in draws]
         return {

@@ -151,7 +151,7 @@ class PositionIndex:
         """(height, width) of a cell's bounding rectangle; None if all positions are."""
         admissible = np.zeros((cell.height, cell.width), dtype=bool)
         for rectangle, _ in members:
-            admissible[rectangle.shift(-cell.row, -cell.column).slices] = True
+            admissible[rectangle.slices_in(cell)] = True
         reach = self._reach(cell)
         if not self.source.split.holds(reach, self.fold):
             admissible &= _all_of_patch(self.source.split.mask(reach, self.fold), self.size)

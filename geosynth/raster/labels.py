@@ -151,7 +151,7 @@ class LabelRaster:
         codes, valid = _read_codes(around, inside)
         indices, labelled = to_indices(codes, valid, inside, place, self.legend)
         if around is not self.raster:
-            labelled[own.shift(-window.row, -window.column).slices] &= self.raster.read(own)[1]
+            labelled[own.slices_in(window)] &= self.raster.read(own)[1]
         return indices, labelled
 
     def read_codes(self, window: Window) -> tuple[Array, Mask]:

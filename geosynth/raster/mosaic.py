@@ -48,7 +48,7 @@ class Places:
             own = self.windows[number]
             part = own.intersection(window)
             assert part is not None
-            yield number, part.shift(-own.row, -own.column), part.shift(-window.row, -window.column).slices
+            yield number, part.shift(-own.row, -own.column), part.slices_in(window)
 
 
 class TileMosaic:

@@ -78,8 +78,8 @@ class UnfinishedImage(UnfinishedWork):
             block = self.plan[index]
             common = block.intersection(window)
             assert common is not None
-            source, target = common.shift(-block.row, -block.column), common.shift(-window.row, -window.column)
+            source, target = common.slices_in(block), common.slices_in(window)
             block_pixels, block_valid = self.read_block(index)
-            pixels[:, *target.slices] = block_pixels[:, *source.slices]
-            valid[target.slices] = block_valid[source.slices]
+            pixels[:, *target] = block_pixels[:, *source]
+            valid[target] = block_valid[source]
         return pixels, valid

@@ -76,7 +76,7 @@ class WarpedRaster:
         values = np.full((self.count, window.height, window.width), self._hole(), self.dtype)
         valid = np.zeros((window.height, window.width), bool)
         for part, below in self._parts(window):
-            place = part.shift(-window.row, -window.column).slices
+            place = part.slices_in(window)
             resampled, valid[place] = self._kernel(part, below)
             np.copyto(values[(slice(None), *place)], resampled, where=valid[place])
         return values, valid

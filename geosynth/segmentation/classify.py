@@ -102,7 +102,7 @@ def _predict(
     inside = seen.intersection(raster.window)
     assert inside is not None
     pixels, has_data = raster.read(inside)
-    valid = has_data[window.shift(-inside.row, -inside.column).slices]
+    valid = has_data[window.slices_in(inside)]
     if not valid.any():
         return None, valid
     beyond = (

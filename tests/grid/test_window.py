@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -32,6 +33,15 @@ def test_intersection_is_the_common_pixels(first: Window, second: Window) -> Non
 @given(windows(), st.integers(-5, 5), st.integers(-5, 5))
 def test_shift_moves_each_pixel(window: Window, rows: int, columns: int) -> None:
     assert pixels(window.shift(rows, columns)) == {(row + rows, column + columns) for row, column in pixels(window)}
+
+
+@few
+@given(windows(), windows())
+def test_slices_in_a_window_take_the_common_pixels_of_its_array(outer: Window, other: Window) -> None:
+    rows, columns = np.mgrid[outer.row : outer.bottom, outer.column : outer.right]
+    inner = other.intersection(outer) or outer
+    taken = inner.slices_in(outer)
+    assert set(zip(rows[taken].flat, columns[taken].flat, strict=True)) == pixels(inner)
 
 
 @few

@@ -30,7 +30,7 @@ from geosynth.models.generator import SpadeGenerator
 from geosynth.models.regions import ways_to_middles
 from geosynth.mosaic import pipeline
 from geosynth.mosaic.generate import generate
-from geosynth.mosaic.painter import CELL, Painter, paint_plan, slices_in, sliver
+from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
 from geosynth.mosaic.pipeline import ahead, one_behind, paint_blocks, paint_missing
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished_image import UnfinishedImage
@@ -460,7 +460,7 @@ def test_cells_know_the_regions_around_them(told_model: GeneratorModel, monkeypa
     assert len(cells) > 4
     for cell in cells:
         around = cell.window.buffer(painter.margin + REGION_SIDE)
-        np.testing.assert_array_equal(cell.ways, ways_to_middles(labels[slices_in(context, around)], (4,)))
+        np.testing.assert_array_equal(cell.ways, ways_to_middles(labels[around.slices_in(context)], (4,)))
         painter.run([cell], origin)
         np.testing.assert_array_equal(given[-1][0], cell.ways)
         inner = cell.ways[..., painter.margin // 8 : -painter.margin // 8, painter.margin // 8 : -painter.margin // 8]

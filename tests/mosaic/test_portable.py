@@ -66,7 +66,7 @@ class Work:
         window, origin = self.image.plan[index], self.image.plan.origin
         context = self.painter.context(window, origin)
         indices, has_class = self.source.read(context)
-        valid = has_class[window.shift(-context.row, -context.column).slices]
+        valid = has_class[window.slices_in(context)]
         return self.painter.paint(indices, context, window, origin) * valid, valid
 
 

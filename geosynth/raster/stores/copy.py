@@ -128,7 +128,7 @@ def _copy_shard(copies: Sequence[_Copy], shard: tuple[int, int]) -> dict[str, An
     for position, scene in enumerate(source.scenes):
         part = scene.window.intersection(window)
         if part is not None:
-            found = indices[part.shift(-window.row, -window.column).slices]
+            found = indices[part.slices_in(window)]
             scenes.append([position, np.bincount(found.ravel(), minlength=no_class + 1)[:no_class].tolist()])
     return {"scenes": scenes, "folds": count_by_fold(indices, window, source.split, no_class).tolist()}
 

@@ -86,7 +86,7 @@ class FoldLabels(LabelRaster):
         split = self._source.split
         masks = [split.mask(inside, fold) for fold in self._folds if split.meets(inside, fold)]
         wanted = np.logical_or.reduce([np.zeros((inside.height, inside.width), bool), *masks])
-        labelled[inside.shift(-window.row, -window.column).slices] &= wanted
+        labelled[inside.slices_in(window)] &= wanted
         return indices, labelled
 
 

@@ -12,11 +12,11 @@ from geosynth.errors import RasterError, SettingsError
 from geosynth.files import sha256_of
 from geosynth.grid import TilePlan, Window
 from geosynth.model_item import model_item
+from geosynth.progress import Progress, silent
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.read import RasterFile
 from geosynth.raster.remote import find_group, is_remote, open_group
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.source import Progress
 from geosynth.raster.stores.store import Store
 from geosynth.raster.zarr import describe_arrays
 from geosynth.raster.zarr_image import describe_zarr_image, is_zarr_image
@@ -30,7 +30,7 @@ def info(
     *,
     stac: bool = False,
     verify: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Describe a model, a segmenter, a store, data in place, a raster, or an image in Zarr, in plain values.
 

@@ -3,12 +3,12 @@
 A loop that can be interrupted, and goes on from its checkpoint, reads:
 
     fabric = open_fabric(settings.precision, choose_device())
-    checkpoint = Checkpoint.load(path)
-    with Loop(path, job, fabric, steps, save_minutes=10, resume=checkpoint) as loop:
+    earlier = Checkpoint.load(path)
+    with Loop(path, job, fabric, steps, save_minutes=10, resume=earlier, progress=progress) as loop:
         for batch in loop.until_over(batches):
             losses.add(loop.done + 1, learn(batch))
             loop.end_step()
-            loop.tell(progress)
+            loop.tell()
             if loop.is_save_due:
                 losses.settle()
                 loop.save(network, optimizer=optimizer.state_dict())
@@ -23,7 +23,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +38,11 @@ from torch import Tensor, nn
 from geosynth.errors import CheckpointError, TrainingError
 from geosynth.files import replacing
 from geosynth.models.device import plain_memory_error, uses_bfloat16
+from geosynth.progress import StepProgress, silent
 
 _Item = TypeVar("_Item")
 _FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _LARGEST_LOSS = 1e6  # beyond, a training has diverged
-
-# (steps done, steps to do, seconds that remain by the estimate)
-StepProgress = Callable[[int, int, float], None]
 
 
 def open_fabric(precision: str, device: str, devices: int = 1, environment: ClusterEnvironment | None = None) -> Fabric:
@@ -165,7 +163,7 @@ class Loop:
         save_every: int | None = None,
         max_time: float | None = None,
         resume: Checkpoint | None = None,
-        progress: StepProgress = lambda done, total, left: None,
+        progress: StepProgress = silent,
     ) -> None:
         self.path, self.job, self.fabric, self.steps, self.progress = path, job, fabric, steps, progress
         self.save_minutes, self.save_every, self.max_time = save_minutes, save_every, max_time

@@ -13,7 +13,8 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.stores.source import FOLDS_AND_ALL, Progress, Scene
+from geosynth.progress import Progress, silent
+from geosynth.raster.stores.source import FOLDS_AND_ALL, Scene
 from geosynth.raster.stores.store import Store
 from rasters import UTM, north_up, random_codes, random_image
 
@@ -59,7 +60,7 @@ def make_scene_store(
     return Store(path)
 
 
-def set_split(store: Store, split: SpatialSplit, progress: Progress = lambda done, total: None) -> None:
+def set_split(store: Store, split: SpatialSplit, progress: Progress = silent) -> None:
     """Write a split, and what it makes of the counts of classes."""
     counted = store.with_split(split)
     counted.class_pixels("all", progress)

@@ -26,6 +26,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "page": set(),
     "errors": set(),
     "files": set(),
+    "progress": set(),
     "unfinished": set(),
     "cluster": set(),
     "parallel": {"cluster"},
@@ -59,7 +60,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "describe": {"download", "grid", "model_item", "raster", "checkpoint", "segmentation"},
     "weights": set(),
 }
-FOR_ALL = {"errors", "files", "parallel", "unfinished", "version"}
+FOR_ALL = {"errors", "files", "parallel", "progress", "unfinished", "version"}
 
 # Libraries that only some rooms may import.
 ONLY_IN = {

@@ -39,6 +39,7 @@ from geosynth.evaluation.twins import open_real, open_twin, paint_twins
 from geosynth.files import check_output, refuse_inputs, replacing
 from geosynth.grid import Window
 from geosynth.legend import Legend
+from geosynth.progress import Progress, silent
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.unfinished import alone_in, drop_lock, is_unfinished
@@ -47,7 +48,6 @@ from geosynth.version import __version__
 if TYPE_CHECKING:
     from geosynth.checkpoint import GeneratorModel
 
-Progress = Callable[[int, int], None]
 Twin = str | Path | Store
 _REPORT, _PAGE = "report.json", "report.html"
 CACHE = "cache"  # in the folder: what another run may use again
@@ -104,7 +104,7 @@ def evaluate(
     target: str | Path | Sequence[str | Path] | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
     **changes: Any,
 ) -> Report:
     """Compare 8-bit real and synthetic images, class by class; with `out`, write report.json and report.html there.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from geosynth.errors import DataError, SettingsError
 from geosynth.files import writing
+from geosynth.progress import Progress
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
@@ -53,7 +53,7 @@ def paint_twins(
     *,
     seeds: range,
     device: str,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> list[Store]:
     """Twins of a fold, one a seed; those that are in `folder` already are not painted again.
 

@@ -29,11 +29,10 @@ from geosynth.mosaic.generate import (
     opened,
     paint_image,
     resampled,
-    silent,
 )
-from geosynth.mosaic.pipeline import Progress
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
+from geosynth.progress import StageProgress, silent
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
 from geosynth.raster.read import Raster, RasterFile, open_raster
@@ -66,7 +65,7 @@ def generate_many(
     client: Client | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: StageProgress = silent,
     **changes: Any,
 ) -> list[Path]:
     """Paint several images one after the other: one for each label file, or several realisations, or both.
@@ -234,6 +233,6 @@ def _refuse_among_labels(labels: Labels, folder: Path) -> None:
         raise OutputError(f"{folder}: the image would lie among the label tiles there; choose another folder")
 
 
-def _named(progress: Progress, image: Path) -> Progress:
+def _named(progress: StageProgress, image: Path) -> StageProgress:
     """With the image's name in the stage."""
     return lambda stage, done, total: progress(f"{image.name}: {stage}", done, total)

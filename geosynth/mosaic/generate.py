@@ -28,9 +28,10 @@ from geosynth.models.looks import Look
 from geosynth.mosaic.blend import KEPT_BYTES, make_painter
 from geosynth.mosaic.lazy import lazy_image
 from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
-from geosynth.mosaic.pipeline import Executor, Progress, paint_blocks, paint_missing
+from geosynth.mosaic.pipeline import Executor, paint_blocks, paint_missing
 from geosynth.mosaic.style import Files, Style, chosen_style, style_digest, style_files, style_length_pixels
 from geosynth.parallel import open_client
+from geosynth.progress import StageProgress, silent
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.cog import CogWriter, write_preview
 from geosynth.raster.label_files import choose_legend, kept_tags, open_labels, raster_files
@@ -51,10 +52,6 @@ Labels = str | Path | Sequence[str | Path] | Raster | xr.DataArray
 Model = str | Path | GeneratorModel | None
 
 _LOG = logging.getLogger(__name__)
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """No progress to show."""
 
 
 @overload
@@ -81,7 +78,7 @@ def generate(
     client: Client | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: StageProgress = silent,
     **changes: Any,
 ) -> Path | xr.DataArray:
     """Paint an image for labels, on exactly their grid.
@@ -240,7 +237,7 @@ def paint_image(
     overwrite: bool = False,
     skip_finished: bool = False,
     executor: Executor = paint_blocks,
-    progress: Progress = silent,
+    progress: StageProgress = silent,
 ) -> Path:
     """Paint one image into a file; `generate` describes the arguments, the result and the errors.
 
@@ -296,7 +293,7 @@ def _write(
     source: LabelRaster,
     survey: Survey,
     tags: dict[str, str],
-    progress: Progress,
+    progress: StageProgress,
 ) -> None:
     """The COG or the Zarr store from the blocks, in one order whatever order they were painted in."""
     bands, settings = painter.model.card.bands, painter.settings

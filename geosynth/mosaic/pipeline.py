@@ -15,13 +15,13 @@ import torch
 from geosynth.grid import Window
 from geosynth.models.device import side_by_side
 from geosynth.mosaic.painter import Indices, Mask, Painter, Pixels
+from geosynth.progress import StageProgress
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished_image import UnfinishedImage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Executor = Callable[[Painter, LabelRaster, UnfinishedImage, Iterable[int]], Iterator[int]]
-Progress = Callable[[str, int, int], None]
 
 _READERS = 4  # threads that read for a GPU
 _NARROW = 32  # base channels, at most: threads that share a cell wait for each other; wider networks keep them busy
@@ -128,7 +128,7 @@ def paint_missing(
     image: UnfinishedImage,
     blocks: Collection[int],
     executor: Executor,
-    progress: Progress,
+    progress: StageProgress,
 ) -> None:
     """Paint those of the blocks that are not finished yet.
 

@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.grid import TilePlan, Window
 from geosynth.mosaic.generate import is_made_from
+from geosynth.progress import Progress, silent
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.read import bounded_cache
 from geosynth.unfinished import UnfinishedWork
@@ -60,7 +61,7 @@ def write_summary(
     tags: dict[str, str],
     *,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Path:
     """Write what pixels of realisations have in common: a float32 Cloud Optimized GeoTIFF.
 

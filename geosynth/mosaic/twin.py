@@ -21,7 +21,8 @@ from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
 from geosynth.mosaic.generate import choose_block_size, engine, painter_for, painting_job, provenance, warn_about_grid
 from geosynth.mosaic.painter import Painter, paint_plan
-from geosynth.mosaic.pipeline import Progress, paint_missing
+from geosynth.mosaic.pipeline import paint_missing
+from geosynth.progress import StageProgress, silent
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.stores.copy import copy_sources, store_names
 from geosynth.raster.stores.in_place import InPlace, open_sources
@@ -72,7 +73,7 @@ def twin(
     client: Client | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: StageProgress = silent,
     **changes: Any,
 ) -> Path:
     """Paint the images of a store anew: a store on the same grid with the same scenes, labels and split.
@@ -212,7 +213,7 @@ def _plan(
     model: GeneratorModel,
     settings: GenerateSettings,
     folds: tuple[str, ...],
-    progress: Progress,
+    progress: StageProgress,
 ) -> _Plan:
     bands = model.card.bands
     labels = FoldLabels(source, legend_for(model.card, model.path, source), folds)

@@ -21,7 +21,8 @@ from geosynth.patches.dataset import PatchSet, Sample
 from geosynth.patches.positions import PositionIndex
 from geosynth.patches.sampler import Chances, ClassWeights, Draw, PatchBatchSampler
 from geosynth.patches.transforms import NetworkScaling
-from geosynth.raster.stores.source import PatchSource, Progress
+from geosynth.progress import Progress, silent
+from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
 
 _AHEAD = 2  # batches a thread
@@ -76,7 +77,7 @@ class PatchModule(LightningDataModule):
         stride: int | None = None,
         rank: int = 0,
         num_ranks: int = 1,
-        progress: Progress = lambda done, total: None,
+        progress: Progress = silent,
     ) -> None:
         super().__init__()
         self.sources: tuple[PatchSource, ...] = tuple(sources) if isinstance(sources, Sequence) else (sources,)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from geosynth.errors import DataError
 from geosynth.grid import Window
-from geosynth.raster.stores.source import PatchSource, Progress
+from geosynth.progress import Progress, silent
+from geosynth.raster.stores.source import PatchSource
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -50,7 +51,7 @@ class PositionIndex:
         *,
         side: int | None = None,
         count_classes: bool = False,
-        progress: Progress = lambda done, total: None,
+        progress: Progress = silent,
     ) -> None:
         self.source, self.fold, self.size = source, fold, size
         self.side = side or max(1, 3 * size // source.chunk_size) * source.chunk_size

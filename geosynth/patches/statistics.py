@@ -12,8 +12,9 @@ import numpy.typing as npt
 from geosynth.config import BandSettings
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError, SettingsError
+from geosynth.progress import Progress, silent
 from geosynth.raster.bands import check_image_type
-from geosynth.raster.stores.source import PatchSource, Progress
+from geosynth.raster.stores.source import PatchSource
 
 Scaling = Literal["auto", "range", "percentiles", "deviation"]
 
@@ -46,7 +47,7 @@ def band_statistics(
     *,
     max_blocks: int | None = 2000,
     seed: int = 0,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> BandStatistics:
     """Statistics of a fold's imagery, read block by block (512 px); each pixel counts once.
 
@@ -86,7 +87,7 @@ def band_settings(
     fold: str = "train",
     scaling: Scaling = "auto",
     *,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> BandSettings:
     """How the bands of some sources reach the network.
 

@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -32,6 +32,7 @@ from geosynth.config.bands import rgb_bands
 from geosynth.files import delete, delete_sidecars, parents_of, replacing, writing
 from geosynth.grid import Window
 from geosynth.parallel import apart
+from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.mark import XMP, mark_of, write_mark
 from geosynth.raster.read import CACHE_BYTES
@@ -81,7 +82,7 @@ class CogWriter:
         nodata: int | None = None,
         colours: Mapping[int, tuple[int, int, int, int]] | None = None,
         folder: Path | None = None,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = silent,
     ) -> None:
         self.path = path
         self.geobox = geobox

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import TilePlan, Window
 from geosynth.legend import CodeCounts, Legend
+from geosynth.progress import Progress, silent
 from geosynth.raster.label_files import class_table_of, open_labels
 from geosynth.raster.mosaic import TileInMosaic
 from geosynth.raster.read import Array, Mask, Raster
@@ -82,7 +83,7 @@ class LabelRaster:
         """Of the raster."""
         return self.raster.geobox
 
-    def survey(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Survey:
+    def survey(self, progress: Progress = silent) -> Survey:
         """Read the whole raster once, block by block; then refuse what cannot be painted.
 
         Raises:

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -30,11 +30,10 @@ from geosynth.errors import DataError, GeosynthError, GridError, LegendError, Ra
 from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
 from geosynth.grid.vector import PARQUET, check_can_be_read, to_pixels
 from geosynth.legend import Legend, plain
+from geosynth.progress import StageProgress, silent
 from geosynth.raster.class_table import NO_CLASS, label_profile
 from geosynth.raster.label_files import check_label_output, label_writer
 from geosynth.raster.read import Array, Mask, bounded_cache, check_inside, open_raster
-
-StageProgress = Callable[[str, int, int], None]
 
 _BATCH = 4096  # features read at once
 _BLOCK = 2048  # pixels made at once
@@ -94,7 +93,7 @@ class VectorLabels:
         like: str | Path | None = None,
         crs: str | None = None,
         width: float | str | None = None,
-        progress: StageProgress = lambda stage, done, total: None,
+        progress: StageProgress = silent,
     ) -> None:
         self.path = str(path)
         self.legend = Legend.load(legend)
@@ -424,7 +423,7 @@ def rasterize(
     legend: str | Path | Legend = "chesapeake",
     *,
     overwrite: bool = False,
-    progress: StageProgress = lambda stage, done, total: None,
+    progress: StageProgress = silent,
     **grid: Any,
 ) -> Path:
     """Make a label raster of the features of a vector file: a Cloud Optimized GeoTIFF with colours and class names.

@@ -35,6 +35,7 @@ from odc.geo.xr import xr_coords
 from geosynth.errors import RasterError
 from geosynth.files import delete, parents_of, replace, writing
 from geosynth.grid import TilePlan, Window
+from geosynth.progress import Progress, silent
 from geosynth.raster.cog import overview_factors
 from geosynth.raster.conventions import grid_attributes, multiscales_attributes
 from geosynth.raster.mark import describe_mark, mark_of
@@ -116,9 +117,7 @@ class ZarrImageWriter:
             self._stack = stack.pop_all()
         return self
 
-    def copy(
-        self, read: Read, sample: int = 0, progress: Callable[[int, int], None] = lambda done, total: None
-    ) -> None:
+    def copy(self, read: Read, sample: int = 0, progress: Progress = silent) -> None:
         """Fill the image, or one realisation of it, shard by shard.
 
         Args:

@@ -14,10 +14,10 @@ import torch
 from geosynth.errors import SettingsError
 from geosynth.grid import Window, block_plan, differing_pixel_size
 from geosynth.models.device import plain_memory_error
+from geosynth.progress import Progress, silent
 from geosynth.raster.bands import open_bands
 from geosynth.raster.label_files import check_label_output, kept_tags, label_writer
 from geosynth.raster.read import Raster, RasterFile, bounded_cache
-from geosynth.raster.stores.source import Progress
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from geosynth.version import __version__
@@ -36,7 +36,7 @@ def classify(
     *,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Path:
     """Predict the class of each pixel of an image, block by block: a Cloud Optimized GeoTIFF of class codes.
 

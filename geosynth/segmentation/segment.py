@@ -21,7 +21,8 @@ from geosynth.models.device import choose_device, plain_memory_error, uses_bfloa
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
 from geosynth.patches.module import check_fits
 from geosynth.patches.statistics import band_settings
-from geosynth.raster.stores.source import PatchSource, Progress
+from geosynth.progress import Progress, silent
+from geosynth.raster.stores.source import PatchSource
 from geosynth.segmentation.batches import Batch, Batches
 from geosynth.segmentation.data import SegmentData, coarse_tiles, left_out, open_data
 from geosynth.segmentation.scores import Confusion, SegmentReport, miou_estimate
@@ -47,7 +48,7 @@ def segment(
     train_fold: str = "train",
     test_fold: str = "test",
     overwrite: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
     **changes: Any,
 ) -> SegmentReport:
     """Train a U-Net on a mixture of real and synthetic tiles, and test it on real tiles of places it has not seen.

@@ -13,6 +13,7 @@ from typing import Any
 from geosynth.config import SegmentSettings, TrainSettings
 from geosynth.errors import OutputError
 from geosynth.files import delete, sha256_of, write_whole
+from geosynth.progress import silent
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
@@ -45,10 +46,6 @@ KINDS: dict[str, tuple[type[Artifact], ...]] = {
     "choices": (NearerRecipe,),
 }
 """What a study makes, by its folder."""
-
-
-def _silent(done: int, total: int) -> None:
-    """Nobody looks."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ class Artifacts:
             recipe.segment,
             twin,
             *folds,
-            _silent,
+            silent,
             judge=self._segmenter_of(recipe.judge),
             keep=twin is None and recipe.segment.augment == "flips+colour",  # it may be a judge
         )
@@ -144,7 +141,7 @@ class Artifacts:
             values["model_sha256"] = sha256_of(self.model_of(recipe.twin.generator))
         if compared is not None:
             tile_size = recipe.segment.tile_size
-            values |= self.operations.compare(store, compared, recipe.test_fold, tile_size, _silent).model_dump()
+            values |= self.operations.compare(store, compared, recipe.test_fold, tile_size, silent).model_dump()
         return CellResult(**values, seconds=time.monotonic() - start)
 
     def _measure_transfer(self, recipe: TransferRecipe, folder: Path) -> CellResult:
@@ -158,7 +155,7 @@ class Artifacts:
             None,
             recipe.train_fold,
             recipe.test_fold,
-            _silent,
+            silent,
             init=self._segmenter_of(recipe.init),
             judge=self._segmenter_of(recipe.judge),
             keep=recipe.init is None,  # those of k labelled tiles go on from it
@@ -234,7 +231,7 @@ class Artifacts:
                     "tile_size": artifact.tiles.tile_size,
                     "num_tiles": artifact.tiles.synthetic_tiles,
                 }
-            self.operations.twin(source, out, model, artifact.generate, artifact.fold, _silent, **recombined)
+            self.operations.twin(source, out, model, artifact.generate, artifact.fold, silent, **recombined)
 
         self._make_once(artifact, out, make)
         return out
@@ -253,7 +250,7 @@ class Artifacts:
                 self.operations.look(source, folder, given, artifact.fold, artifact.tile_size, labelled)
             else:
                 source, train = self.source_for(artifact)
-                self.operations.train(source, folder, train, artifact.fold, _silent)
+                self.operations.train(source, folder, train, artifact.fold, silent)
 
         self._make_once(artifact, model, make)
         return model

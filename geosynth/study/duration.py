@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from geosynth.config import SegmentSettings
+from geosynth.progress import Progress
 from geosynth.raster.stores.store import Store
 from geosynth.study.artifacts import KINDS, Artifacts, source_for_twin
-from geosynth.study.operations import Progress
 from geosynth.study.plan import (
     Artifact,
     Cell,

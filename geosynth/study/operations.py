@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ from geosynth.grid import Window
 from geosynth.models.perceptual import composites
 from geosynth.mosaic.looks import look_from_tiles
 from geosynth.mosaic.twin import twin
+from geosynth.progress import Progress
 from geosynth.raster.read import Array
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
@@ -32,9 +33,6 @@ from geosynth.segmentation.segment import segment
 from geosynth.study.plan import LOOK
 from geosynth.training.train import train
 from geosynth.unfinished import UnfinishedWork, drop_lock
-
-Progress = Callable[[int, int], None]
-"""Told steps (blocks, tiles) done and in all."""
 
 
 class Score(BaseModel):

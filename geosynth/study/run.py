@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from geosynth.config import StudySettings
 from geosynth.errors import GeosynthError
 from geosynth.files import write_whole
 from geosynth.parallel import open_client, stream
+from geosynth.progress import Progress, silent
 from geosynth.raster.stores.store import Store
 from geosynth.study.artifacts import Artifacts
 from geosynth.study.duration import StudyPlan, expected_work
@@ -24,10 +25,6 @@ from geosynth.unfinished import alone_in
 
 if TYPE_CHECKING:
     from distributed import Client
-
-
-Progress = Callable[[int, int], None]
-"""Told cells done and cells in all."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,7 +39,7 @@ def run_study(
     client: Client | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> StudyReport:
     """Measure what synthetic tiles are worth: segmenters over settings and seeds, tested on real tiles.
 
@@ -80,7 +77,7 @@ def run_study(
 def do(
     study: Study,
     client: Client | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> StudyReport:
     """What `run_study` does with a study that was opened; arguments and errors as there."""
     tasks, total = TaskQueue(study.unfinished()), len({cell.recipe for cell in study.cells})

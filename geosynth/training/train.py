@@ -17,12 +17,13 @@ from geosynth.checkpoint import GeneratorModel, ModelCard, save_generator
 from geosynth.config import BandSettings, GeneratorSettings, TrainSettings
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs, writing
-from geosynth.loop import Loop, LossHistory, StepProgress, made_ahead, open_fabric
+from geosynth.loop import Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, keep_freed_memory, plain_memory_error
 from geosynth.models.looks import Look
 from geosynth.models.perceptual import composites
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
+from geosynth.progress import StepProgress, silent
 from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.training.draws import TrainBatch
@@ -45,7 +46,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     fold: str = "train",
-    progress: StepProgress = lambda done, total, left: None,
+    progress: StepProgress = silent,
 ) -> Path:
     """Train a generator on one fold of imagery with labels.
 
@@ -106,7 +107,7 @@ def _run(
     out: Path,
     settings: TrainSettings,
     fold: str,
-    progress: StepProgress = lambda done, total, left: None,
+    progress: StepProgress = silent,
 ) -> tuple[SpadeStep, ModelCard, dict[str, Look]]:
     """One process's part of `train`, up to the trained networks and the model's looks; errors as there."""
     legend = sources[0].legend

@@ -16,8 +16,9 @@ import numpy as np
 from geosynth.files import delete
 from geosynth.grid import Window
 from geosynth.parallel import stream
+from geosynth.progress import Progress, silent
 from geosynth.raster.read import bounded_cache
-from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress, count_by_fold
+from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, count_by_fold
 from geosynth.raster.stores.store import Store, create_group
 from geosynth.unfinished import UnfinishedWork
 
@@ -40,7 +41,7 @@ def copy_sources(
     sources: Sequence[PatchSource],
     *,
     client: Client | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> None:
     """Make a store of each source: its scenes, split, legend, imagery, labels and further maps.
 

@@ -18,7 +18,8 @@ from geosynth.errors import SettingsError
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, crop, parse_distance
 from geosynth.grid.groups import blocks_over, touching_groups
 from geosynth.grid.split import SHARES, part_neighbours
-from geosynth.raster.stores.source import PatchSource, Progress
+from geosynth.progress import Progress, silent
+from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.warp import cover
 
 Folds = Sequence[Sequence[str | None]]
@@ -104,7 +105,7 @@ class SplitRule(BaseModel):
     def apply(
         self,
         sources: Sequence[PatchSource],
-        progress: Progress = lambda done, total: None,
+        progress: Progress = silent,
         *,
         folds: Folds | None = None,
     ) -> list[SpatialSplit]:

@@ -15,6 +15,7 @@ from geosynth.files import refuse_inputs, sha256_of, writing
 from geosynth.grid import crop
 from geosynth.legend import Legend
 from geosynth.parallel import open_client, stream
+from geosynth.progress import Progress, silent
 from geosynth.raster.label_files import FROM_RASTER, choose_legend, class_table_of
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, bounded_cache
@@ -26,7 +27,6 @@ from geosynth.raster.stores.items import Item, Paths, list_items
 from geosynth.raster.stores.layout import shard_edge
 from geosynth.raster.stores.pairs import LegendOf, TargetGrid
 from geosynth.raster.stores.palettes import compare_colours, warn_of_colours
-from geosynth.raster.stores.source import Progress
 from geosynth.raster.stores.store import Store, check_store_output, open_stores
 from geosynth.raster.warp import WarpedRaster, cover, unwarped
 from geosynth.unfinished import UnfinishedWork
@@ -61,7 +61,7 @@ def ingest(
     per: Per | None = None,
     scheduler: str | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> list[Store]:
     """Copy image and label rasters into one store, or, in several CRSs, into one for each, side by side in one group.
 

@@ -17,7 +17,8 @@ from scipy.special import logsumexp
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend, plain
-from geosynth.raster.stores.source import PatchSource, Progress, Scene
+from geosynth.progress import Progress, silent
+from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.tiles import TileView
 
 EMPHASIS = "GEOSYNTH_EMPHASIS"
@@ -106,7 +107,7 @@ def recombine(
     *,
     num_tiles: int | None = None,
     seed: int = 0,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Recombined:
     """Draw tiles of a fold with replacement, so that some classes come more often; no label is changed or invented.
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -26,9 +26,7 @@ from geosynth.grid import SpatialSplit, TilePlan, Window, ground_sampling_distan
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
-
-Progress = Callable[[int, int], None]
-"""Told parts done and parts in all."""
+from geosynth.progress import Progress, silent
 
 FOLDS_AND_ALL = (*FOLDS, "all")
 """What class pixels are counted of: the folds, and all pixels, those of no fold too."""
@@ -239,7 +237,7 @@ class PatchSource(ABC):
         """SHA-256 of the `facts`: sources of one digest hold the same data."""
         return hashlib.sha256(json.dumps(self.facts(fold), sort_keys=True).encode()).hexdigest()
 
-    def class_pixels(self, fold: str = "all", progress: Progress = lambda done, total: None) -> tuple[int, ...]:
+    def class_pixels(self, fold: str = "all", progress: Progress = silent) -> tuple[int, ...]:
         """Pixels of each class in a fold, in the legend's order; where scenes overlap they count once.
 
         Labels are read at the first question, unless a store has kept the counts.
@@ -256,9 +254,7 @@ class PatchSource(ABC):
             self._class_pixels = known = known | {name: tuple(pixels) for name, pixels in found.items()}
         return known[fold]
 
-    def count_classes(
-        self, windows: Sequence[Window], progress: Progress = lambda done, total: None
-    ) -> npt.NDArray[np.int64]:
+    def count_classes(self, windows: Sequence[Window], progress: Progress = silent) -> npt.NDArray[np.int64]:
         """Read labels and count.
 
         Args:

@@ -16,10 +16,11 @@ from geosynth.errors import DataError, SettingsError
 from geosynth.files import check_output, delete, parents_of, refuse_inputs, replacing, writing
 from geosynth.grid.split import FOLDS, SHARES
 from geosynth.grid.vector import check_suffix
+from geosynth.progress import Progress, silent
 from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import open_sources
-from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress
+from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.unfinished import UnfinishedWork, alone_in
 
@@ -42,7 +43,7 @@ def split(
     out: str | Path | None = None,
     keep: bool = True,
     overwrite: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Split a store (or each store of several CRSs) into folds by place, and say what each fold got.
 

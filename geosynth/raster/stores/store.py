@@ -26,11 +26,12 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend
+from geosynth.progress import Progress, silent
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.remote import is_remote, is_zarr, missing_package
 from geosynth.raster.stores import layout
-from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Progress, Scene
+from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Scene
 from geosynth.unfinished import is_unfinished
 
 _VERSION = 2
@@ -239,7 +240,7 @@ class Store(PatchSource):
         """Of the shards of an array in a store on a disk; those that hold nothing are not stored."""
         return sum(file.is_file() for file in (Path(self.path) / name / "c").rglob("*"))
 
-    def verify(self, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+    def verify(self, progress: Progress = silent) -> dict[str, Any]:
         """Read all chunks, and compare checksums where the store has them.
 
         Args:

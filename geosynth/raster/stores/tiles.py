@@ -27,12 +27,13 @@ from geosynth.grid import TilePlan, Window, crop
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.grid.window import Edge
 from geosynth.parallel import stream
+from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.class_table import label_profile
 from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.mosaic import Places
 from geosynth.raster.stores.in_place import open_sources, open_store
-from geosynth.raster.stores.source import PatchSource, Progress, Scene
+from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 from geosynth.unfinished import UnfinishedWork
 
@@ -49,7 +50,7 @@ def view_tiles(
     *,
     edge: Edge = "align",
     max_nodata: float = 0.0,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> list[TileView]:
     """The tiles of a store, or of each store of several CRSs; see `TileView`.
 
@@ -97,7 +98,7 @@ class TileView(Sequence[Window]):
         *,
         edge: Edge = "align",
         max_nodata: float = 0.0,
-        progress: Progress = lambda done, total: None,
+        progress: Progress = silent,
     ) -> None:
         source = open_store(source)
         stride = max(1, size // 2) if stride is None else stride
@@ -181,7 +182,7 @@ def export_tiles(
     *,
     overwrite: bool = False,
     threads: int | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Path:
     """Write each tile as `image/NAME.tif` and `labels/NAME.tif`, and a table `index.parquet` of all.
 

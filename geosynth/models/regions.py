@@ -45,18 +45,21 @@ def ways_to_middles(labels: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDA
     own = np.arange(down * across).reshape(down, across)
     ways = []
     for number in classes:
-        regions, count = ndimage.label(labels == number)
-        pixels = np.flatnonzero(regions)
-        region_of = regions.ravel()[pixels] - 1
-        places = [place.astype(np.int32) for place in np.divmod(pixels, labels.shape[1])]
-        first, last = np.full((2, count), labels.size), np.zeros((2, count), np.int64)
-        for side in range(2):
-            np.minimum.at(first[side], region_of, places[side])
-            np.maximum.at(last[side], region_of, places[side])
+        is_class = labels == number
+        regions, count = ndimage.label(is_class)
+        # First and last pixel of each run of the class in a row: boxes follow from these alone.
+        runs = np.flatnonzero(np.diff(is_class, axis=1, prepend=False, append=False)).reshape(-1, 2)
+        rows, columns = (part.astype(np.int32) for part in np.divmod(runs, labels.shape[1] + 1))
+        columns[:, 1] -= 1
+        region_of = regions[rows[:, 0], columns[:, 0]]
+        first, last = np.full((2, count + 1), labels.size, np.int32), np.zeros((2, count + 1), np.int32)
+        for side, places in enumerate((rows, columns)):
+            np.minimum.at(first[side], region_of, places[:, 0])
+            np.maximum.at(last[side], region_of, places[:, 1])
         row, column = (first + last + 1) // 2 // STYLE_CELL
         middle_of = np.where((last - first).max(0) < REGION_SIDE, row * across + column, -1)
-        middles = np.full_like(own, -1)
-        np.maximum.at(middles, tuple(place // STYLE_CELL for place in places), middle_of[region_of])
+        middle_of[0] = -1  # of what is no region
+        middles = middle_of[regions].reshape(down, STYLE_CELL, -1).max(1).reshape(down, across, STYLE_CELL).max(2)
         middles = np.where(middles < 0, own, middles)
         ways.append(np.stack(np.divmod(middles, across)) - np.stack(np.divmod(own, across)))
     inner = slice(_CELLS, -_CELLS)

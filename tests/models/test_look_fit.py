@@ -153,3 +153,28 @@ def test_other_spreads_do_not_change_the_colours_of_a_class_that_lacks(known):
     plain, spread = fit_look(tiles, known).mean[0], fit_look(tiles._replace(means=means), known).mean[0]
     assert torch.allclose(plain[:4], spread[:4], atol=1e-6)
     assert not torch.allclose(plain[4:8], spread[4:8], atol=0.05)
+
+
+def test_what_one_tile_says_is_drawn_to_what_is_plausible_and_what_many_say_is_not():
+    """Tiles of a place differ; its mean is nearer to what one of them makes plausible than to that one's own."""
+    rng = torch.Generator().manual_seed(5)
+
+    def tiles(light):
+        centres = torch.linspace(-0.6, 0.6, 3).view(3, 1) * torch.ones(12)
+        means = (centres + light + 0.15 * torch.randn(60, 3, 12, generator=rng)).double()
+        objects = means.unsqueeze(2) + 0.05 * torch.randn(60, 3, 8, 12, generator=rng)
+        return TileStyles(means, torch.full((60, 3), 1000.0).double(), objects)
+
+    known, place = fit_look(tiles(0.0)), tiles(0.2)
+    truth = place.means.mean(0)
+    ones = [TileStyles(*(values[number : number + 1] for values in place)) for number in range(60)]
+    off = torch.stack([(fit_look(one, known).mean - truth).abs().mean() for one in ones]).mean()
+    measured = torch.stack([(one.means[0] - truth).abs().mean() for one in ones]).mean()
+    assert off < 0.85 * measured
+    assert (fit_look(place, known).mean - truth).abs().max() < 0.02
+
+
+def test_of_hardly_a_pixel_all_is_as_expected(known):
+    image, labels = scene([0.0, 0.4, 0.4, 0.2], gain=0.5)
+    tiles = TileStyles.of(image[:1, :, :16, :16], labels[:1, :16, :16], 4, (24,) * 4)
+    assert (fit_look(tiles, known).mean - known.mean)[:, :4].abs().max() < 0.05

@@ -201,7 +201,8 @@ class Legend(BaseModel):
             more = f" and {len(unknown) - 12} more" if len(unknown) > 12 else ""
             raise LegendError(
                 f"{source}: codes that legend {self.name!r} does not know: {listed}{more};"
-                f" it knows {', '.join(str(code) for code in sorted(known) if code >= _ABSENT_END)}"
+                f" it knows {', '.join(str(code) for code in sorted(known) if code >= _ABSENT_END)};"
+                " --legend names another"
             )
 
     def translation_to(self, target: Legend) -> Legend:

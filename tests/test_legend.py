@@ -190,7 +190,10 @@ def test_twelve_unknown_codes_are_listed_by_code_and_by_name(count: int, more: s
     listed = ", ".join(f"{code} 'c{code}' (1 px)" if code == 105 else f"{code} (1 px)" for code in codes[:12])
     with pytest.raises(LegendError) as caught:
         legend.check(dict.fromkeys(codes, 1), "md.tif", {105: "c105", 106: None})
-    assert str(caught.value) == f"md.tif: codes that legend 'own' does not know: {listed}{more}; it knows 0, 1, 2"
+    assert (
+        str(caught.value)
+        == f"md.tif: codes that legend 'own' does not know: {listed}{more}; it knows 0, 1, 2; --legend names another"
+    )
 
 
 def test_several_codes_mean_one_class(tmp_path: Path) -> None:
@@ -263,7 +266,7 @@ def test_names_that_differ_by_signs_only_are_told_apart_where_they_are_the_same(
 
 def test_an_unknown_code_in_a_translation_lists_real_codes_only() -> None:
     own = Legend.from_values({"name": "own", "classes": [{"code": 40, "name": "barren"}]})
-    with pytest.raises(LegendError, match=r"it knows 40$"):
+    with pytest.raises(LegendError, match=r"it knows 40; --legend names another$"):
         own.translation_to(CHESAPEAKE).check({3: 1}, "own.tif")
 
 

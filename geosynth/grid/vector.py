@@ -28,6 +28,7 @@ _BEGINNINGS = {
     ".fgb": b"fgb",
     ".shp": b"\0\0\x27\x0a",
 }
+VECTOR_SUFFIXES = tuple(_BEGINNINGS)
 _DRIVERS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
 
 
@@ -74,7 +75,7 @@ def check_can_be_read(path: Path) -> None:
     """
     beginning = _BEGINNINGS.get(path.suffix.lower())
     if beginning is None:
-        raise DataError(f"{path}: is no vector file that is read here; these end in {', '.join(_BEGINNINGS)}")
+        raise DataError(f"{path}: is no vector file that is read here; these end in {', '.join(VECTOR_SUFFIXES)}")
     try:
         with path.open("rb") as file:
             found = file.read(256)

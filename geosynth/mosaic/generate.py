@@ -401,7 +401,9 @@ def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> No
     elif trained_on is not None and ground_sampling_distance(geobox) is None:
         _LOG.warning("%s: its pixels are not in metres; the model was trained on %g m", source, trained_on)
     elif metres := differing_pixel_size(geobox, trained_on):
-        message = "%s: pixels of %g m; the model was trained on %g m and paints at that scale (--resample-labels)"
+        message = (
+            "%s: pixels of %g m; the model was trained on %g m and takes them for such (generate --resample-labels)"
+        )
         _LOG.warning(message, source, metres, trained_on)
 
 

@@ -23,6 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
 from geosynth.errors import RasterError, one_line
+from geosynth.grid.vector import VECTOR_SUFFIXES
 from geosynth.raster.written import GDAL_ERRORS
 
 DRIVERS = (
@@ -117,6 +118,10 @@ def one_error(path: str) -> Iterator[None]:
         told = one_line(error)
         if "not recognized as being in a supported" in told:
             told = "it is of none of the formats that are opened; GEOSYNTH_DRIVERS=GTiff,... names others"
+            if Path(path).suffix.lower() in VECTOR_SUFFIXES:
+                told = (
+                    "it is a vector file; geosynth rasterize makes a label raster of one, generate takes its --column"
+                )
         raise RasterError(f"{path}: cannot be opened as a raster: {told[:500]}") from error
 
 

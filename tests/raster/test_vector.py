@@ -304,8 +304,15 @@ def test_generate_paints_vector_labels_at_the_models_pixel_size(
     with rasterio.open(tmp_path / "a.tif") as first, rasterio.open(tmp_path / "b.tif") as second:
         assert first.transform == second.transform
         assert np.array_equal(first.read(), second.read())
+    gpd.read_file(path).to_crs("EPSG:4326").to_file(degrees := tmp_path / "land.geojson", driver="GeoJSON")
+    moved = ("--labels", degrees, "--column", "class", "--crs", UTM_18N, "--out", tmp_path / "moved.tif")
+    assert run("generate", *moved, *common).code == 0
+    with rasterio.open(tmp_path / "moved.tif") as third:
+        assert third.crs == UTM_18N
     for wrong, message in (
+        ((), "land.gpkg: cannot be opened as a raster: it is a vector file; geosynth rasterize makes"),
         (("--resolution", "2"), "--resolution: of vector labels; say their --column too"),
+        (("--crs", UTM_18N), "--crs: of vector labels; say their --column too"),
         (("--column", "class", "--width", "x"), "has no column 'x'; it has class"),
     ):
         refused = run("generate", "--labels", path, *wrong, "--out", tmp_path / "c.tif", *common)

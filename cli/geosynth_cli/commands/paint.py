@@ -60,6 +60,9 @@ def generate(
     resolution: Annotated[
         float | None, typer.Option("--resolution", help="Of vector labels: size of the pixels, metres; the model's.")
     ] = None,
+    crs: Annotated[
+        str | None, typer.Option("--crs", help="Of vector labels: CRS of the image, if not that of the features.")
+    ] = None,
     unknown: Annotated[str, typer.Option("--unknown", help="Codes that no legend knows: error or nodata.")] = "error",
     resample: Annotated[
         str | None,
@@ -125,7 +128,9 @@ def generate(
     start = time.monotonic()
     with (
         progress_bar("generate") as update,
-        _labels(labels, column, update, model, legend, layer=layer, width=width, resolution=resolution) as source,
+        _labels(
+            labels, column, update, model, legend, layer=layer, width=width, resolution=resolution, crs=crs
+        ) as source,
     ):
         images = geosynth.generate_many(
             source,
@@ -161,13 +166,14 @@ def _labels(
     layer: str | None,
     width: str | None,
     resolution: float | None,
+    crs: str | None,
 ) -> Iterator[Any]:
     """The labels as they are named; features of a vector file as a raster of the model's pixel size and legend."""
     import geosynth
     from geosynth.errors import SettingsError
 
     if column is None:
-        if wrong := given(layer=layer, width=width, resolution=resolution):
+        if wrong := given(layer=layer, width=width, resolution=resolution, crs=crs):
             raise SettingsError(f"--{', --'.join(wrong)}: of vector labels; say their --column too")
         yield labels
         return
@@ -181,6 +187,7 @@ def _labels(
         layer=layer,
         width=parse_width(width),
         resolution=pixel,
+        crs=crs,
         progress=lambda stage, done, total: update(done, total),
     ) as raster:
         yield raster

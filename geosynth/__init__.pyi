@@ -25,6 +25,7 @@ from .mosaic.looks import add_look as add_look
 from .mosaic.twin import twin as twin
 from .patches.dataset import PatchDataset as PatchDataset
 from .raster.read import open_raster as open_raster
+from .raster.stores.export import export_tiles as export_tiles
 from .raster.stores.footprints import check_split as check_split
 from .raster.stores.in_place import open_store as open_store
 from .raster.stores.ingest import ingest as ingest
@@ -32,7 +33,6 @@ from .raster.stores.items import chesapeake_items as chesapeake_items
 from .raster.stores.items import read_items as read_items
 from .raster.stores.split import split as split
 from .raster.stores.tiles import TileView as TileView
-from .raster.stores.tiles import export_tiles as export_tiles
 from .raster.stores.tiles import view_tiles as view_tiles
 from .raster.vector import VectorLabels as VectorLabels
 from .raster.vector import rasterize as rasterize

@@ -20,7 +20,8 @@ from geosynth.errors import OutputError
 from geosynth.grid import TilePlan, Window
 from geosynth.grid.vector import read_table, write_table
 from geosynth.raster.cog import CogWriter
-from geosynth.raster.stores.tiles import TileView, export_tiles
+from geosynth.raster.stores.export import export_tiles
+from geosynth.raster.stores.tiles import TileView
 from rasters import NORTH_UP, UTM_18N, random_codes
 from scene_stores import make_scene_store
 

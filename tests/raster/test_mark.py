@@ -18,7 +18,8 @@ from geosynth.grid import Window
 from geosynth.raster.cog import CogWriter, write_preview
 from geosynth.raster.mark import MARK
 from geosynth.raster.stac import write_stac_item
-from geosynth.raster.stores.tiles import TileView, export_tiles
+from geosynth.raster.stores.export import export_tiles
+from geosynth.raster.stores.tiles import TileView
 from geosynth.raster.zarr_image import ZarrImageWriter
 from rasters import UTM, north_up, random_image, write_raster
 from scene_stores import make_scene_store

@@ -18,9 +18,10 @@ from affine import Affine
 from geosynth.errors import DataError, OutputError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.stores import tiles as tile_export
+from geosynth.raster.stores import export as tile_export
+from geosynth.raster.stores.export import export_tiles
 from geosynth.raster.stores.store import Store
-from geosynth.raster.stores.tiles import TileView, export_tiles
+from geosynth.raster.stores.tiles import TileView
 from geosynth.unfinished import UnfinishedWork
 from rasters import UTM, north_up, random_codes
 from scene_stores import BANDS, make_scene_store
@@ -144,7 +145,7 @@ def count(folder: Path) -> int:
 def test_a_killed_export_goes_on(store: Store, tmp_path: Path) -> None:
     """kill -9 within tiles, between them and at the index, again and again; then all is as if nothing had been."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["geosynth.raster.stores.tiles"])
+    context.set_forkserver_preload(["geosynth.raster.stores.export"])
     out, unfinished = tmp_path / "tiles", tmp_path / ".tiles.unfinished"
     kills = 0
     while not out.exists():

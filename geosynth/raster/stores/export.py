@@ -1,0 +1,256 @@
+"""export_tiles: the tiles of a fold as GeoTIFF pairs in a folder, for programs that read no store."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import rasterio
+import shapely
+from odc.geo.geobox import GeoBox
+from rasterio.io import MemoryFile
+
+from geosynth.errors import DataError, OutputError, SettingsError
+from geosynth.files import check_output, delete, refuse_inputs, writing
+from geosynth.grid import Window, crop
+from geosynth.grid.vector import to_coordinates, write_table
+from geosynth.parallel import stream
+from geosynth.progress import Progress, silent
+from geosynth.raster.bands import colour_interpretation, colour_profile
+from geosynth.raster.class_table import label_profile
+from geosynth.raster.mark import mark_of, write_mark
+from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.tiles import TileView
+from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
+from geosynth.unfinished import UnfinishedWork
+
+_MANIFEST = "export.json"
+_INDEX = "index.parquet"
+_GROUP = 64  # tiles of one row that are read as one strip
+
+
+def export_tiles(
+    views: TileView | Sequence[TileView],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Write each tile as `image/NAME.tif` and `labels/NAME.tif`, and a table `index.parquet` of all.
+
+    Images keep values, dtype and band names; labels keep the legend's codes, with its colours and nodata. Where a tile
+    has pixels without data (only if the views allow it) the image has a mask. The folder appears when it is whole; run
+    again after an interruption, the export goes on where it was, see `UnfinishedWork`.
+
+    Args:
+        views: tiles of one fold; of several sources, those of each.
+        out: folder; it need not exist.
+        overwrite: replace an earlier export of other tiles. Other folders are never replaced.
+        threads: None: as many as there are processors.
+        progress: told tiles done and tiles in all.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: if there is no tile, or two have one name.
+        OutputError: if the folder holds something else, or cannot be written.
+        RasterError: if the source cannot be read.
+    """
+    out, views = Path(out), [views] if isinstance(views, TileView) else views
+    if not views:
+        raise SettingsError(f"{out}: no view of tiles was given")
+    total = sum(map(len, views))
+    if not total:
+        raise DataError(f"{views[0].source.path}: no tile of {views[0].size} px lies wholly in fold {views[0].fold}")
+    names = [[view.name(index) for index in range(len(view))] for view in views]
+    if len(set(itertools.chain.from_iterable(names))) < total:
+        raise DataError(f"{views[0].source.path}: two scenes have one name, so tiles would overwrite each other")
+    refuse_inputs(out, [view.source.path for view in views])
+    settings = [_settings(view) for view in views]
+    if any(out.resolve().is_relative_to(Path(view.source.path).resolve()) for view in views):
+        raise OutputError(f"{out}: is an input too and would be lost; choose another name")
+    work = UnfinishedWork(out)
+    if _is_there(work, settings, overwrite):
+        return out
+    rows = {_part(*row): row for number, view in enumerate(views) for row in _rows(number, view)}
+    job = {name: [values[name] for values in settings] for name in settings[0]}
+    with writing(out, *GDAL_ERRORS), work.open(job, len(rows)):
+        for folder in ("image", "labels"):
+            (work.result / folder).mkdir(parents=True, exist_ok=True)
+        for leftover in work.result.glob(".*.partial*"):  # of a kill while the index was written
+            delete(leftover)
+        finished = work.done()
+        steps = iter(range(1, total + 1))
+
+        def tell(row: tuple[int, int, int]) -> None:
+            for done in itertools.islice(steps, row[2] - row[1]):
+                progress(done, total)
+
+        for part in finished:
+            tell(rows[part])
+        left = [row for part, row in rows.items() if part not in finished]
+        export = _Export(tuple(views), names, work.result)
+        with closing(stream(_Export.write_row, export, left, name=out, threads=threads)) as results:
+            for row, _ in results:
+                work.record(_part(*row))
+                tell(row)
+        _write_index(views, names, work.result)
+        (work.result / _MANIFEST).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        work.finish()
+    return out
+
+
+def _is_there(work: UnfinishedWork, settings: list[dict[str, Any]], overwrite: bool) -> bool:
+    """Whether the same export is finished already; refuses to replace another one unasked, or anything else."""
+    out = work.out
+    work.check(overwrite=True)
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    check_output(out / _MANIFEST, overwrite=True)
+    if not (out / _MANIFEST).is_file():
+        raise OutputError(f"{out}: is a folder that holds something else; choose another name")
+    with writing(out):
+        is_same = (out / _MANIFEST).read_text(encoding="utf-8") == json.dumps(settings, indent=1)
+    if not is_same and not overwrite:
+        raise OutputError(f"{out}: holds tiles of other data or settings; choose another name or --overwrite")
+    return is_same and (out / _INDEX).is_file()
+
+
+def _settings(view: TileView) -> dict[str, Any]:
+    """What decides the tiles and their pixels."""
+    return {
+        "source": view.source.path,
+        "data": view.source.digest(view.fold),
+        "legend": view.source.legend.model_dump(mode="json"),
+        "bands": list(view.source.band_names),
+        "fold": view.fold,
+        "size": view.size,
+        "stride": view.stride,
+        "edge": view.edge,
+        "max_nodata": view.max_nodata,
+    }
+
+
+def _part(number: int, first: int, stop: int) -> str:
+    return f"{number}-{first}-{stop}"
+
+
+def _rows(number: int, view: TileView) -> Iterator[tuple[int, int, int]]:
+    """Runs of tiles of one scene and one row, no longer than a group: the view's number, the first tile, the next."""
+    if not len(view):
+        return
+    key = np.column_stack([view.scene_index, view.windows[:, 0]])
+    edges = [0, *(np.flatnonzero((np.diff(key, axis=0) != 0).any(axis=1)) + 1).tolist(), len(view)]
+    for start, stop in itertools.pairwise(edges):
+        for first in range(start, stop, _GROUP):
+            yield number, first, min(first + _GROUP, stop)
+
+
+@dataclass(frozen=True)
+class _Export:
+    views: tuple[TileView, ...]
+    names: Sequence[Sequence[str]]
+    folder: Path
+
+    def write_row(self, row: tuple[int, int, int]) -> None:
+        """Write the tiles of a row, which are cut from one read."""
+        number, first, stop = row
+        source, windows = self.views[number].source, self.views[number][first:stop]
+        strip = Window(windows[0].row, windows[0].column, windows[0].height, windows[-1].right - windows[0].column)
+        image, labels = source.read(strip)
+        for window, name in zip(windows, self.names[number][first:stop], strict=True):
+            columns = slice(window.column - strip.column, window.right - strip.column)
+            place = crop(source.geobox, window)
+            _write_image(self.folder / "image" / f"{name}.tif", source, image[..., columns], labels[:, columns], place)
+            _write_labels(self.folder / "labels" / f"{name}.tif", source, labels[:, columns], place)
+
+
+def _write_image(
+    path: Path, source: PatchSource, pixels: npt.NDArray[Any], labels: npt.NDArray[np.uint8], place: GeoBox
+) -> None:
+    bands = source.band_names
+    profile = {
+        "count": len(bands),
+        "dtype": pixels.dtype,
+        "predictor": 3 if pixels.dtype.kind == "f" else 2,
+        **colour_profile(bands),
+    }
+    valid = labels < source.legend.num_classes
+    with _new_tile(path, place, profile, pixels, None if valid.all() else valid) as dataset:
+        dataset.colorinterp = colour_interpretation(bands)
+        dataset.descriptions = bands
+        if mark_of(source.synthetic):
+            write_mark(dataset)
+
+
+def _write_labels(path: Path, source: PatchSource, labels: npt.NDArray[np.uint8], place: GeoBox) -> None:
+    legend = source.legend
+    profile = label_profile(legend, legend.nodata_code)
+    codes = legend.decode(labels, legend.nodata_code).astype(profile["dtype"])
+    with _new_tile(path, place, profile, codes[np.newaxis]) as dataset:
+        if profile["dtype"] in ("uint8", "uint16"):  # TIFF has no other colour tables
+            dataset.write_colormap(1, {entry.code: (*entry.rgb, 255) for entry in legend.classes})
+
+
+@contextlib.contextmanager
+def _new_tile(
+    path: Path,
+    place: GeoBox,
+    profile: dict[str, Any],
+    pixels: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_] | None = None,
+) -> Iterator[Any]:
+    """A GeoTIFF that can be described in the context, before its pixels (bands, height, width) are written.
+
+    GDAL makes it in memory: on a full disk it swallows errors, and libtiff writes lines of its own.
+    """
+    height, width = place.shape
+    common = {"driver": "GTiff", "height": height, "width": width, "compress": "deflate", "blockysize": height}
+    crs = place.crs.to_wkt() if place.crs else None
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        MemoryFile(ext=".tif") as file,
+    ):
+        with file.open(crs=crs, transform=place.affine, **{**common, **profile}) as dataset:
+            yield dataset
+            dataset.write(pixels)
+            if valid is not None:
+                dataset.write_mask(valid)
+        written = WrittenPixels()
+        written.add(Window(0, 0, height, width), pixels, valid)
+        written.check(file.name)
+        path.write_bytes(file.getbuffer())
+
+
+def _write_index(views: Sequence[TileView], names: list[list[str]], out: Path) -> None:
+    tables = []
+    for view, of_view in zip(views, names, strict=True):
+        row, column, height, width = view.windows.T
+        boxes = shapely.box(column, row, column + width, row + height)
+        values = {
+            "name": of_view,
+            "fold": view.fold,
+            "scene": [view.scene_of(index).name for index in range(len(view))],
+            "row": row,
+            "column": column,
+            "image": [f"image/{name}.tif" for name in of_view],
+            "labels": [f"labels/{name}.tif" for name in of_view],
+        }
+        geobox = view.source.geobox
+        crs = geobox.crs.to_wkt() if geobox.crs else None
+        tables.append(gpd.GeoDataFrame(values, geometry=[to_coordinates(box, geobox) for box in boxes], crs=crs))
+    first = tables[0]
+    moved = [table.to_crs(first.crs) if first.crs and table.crs else table for table in tables]
+    write_table(pd.concat(moved, ignore_index=True), out / _INDEX)

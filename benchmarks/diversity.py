@@ -25,7 +25,7 @@ from geosynth.config import TrainSettings
 from geosynth.models.field import random_noise
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth.training.train import train
 
 SETTINGS = TrainSettings(

@@ -53,7 +53,7 @@ from geosynth.patches.dataset import PatchDataset, PatchSet
 from geosynth.patches.module import PatchModule
 from geosynth.patches.sampler import Draw
 from geosynth.raster.stores.folds import SplitRule
-from geosynth.raster.stores.in_place import open_in_place
+from geosynth.raster.stores.open import open_in_place
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import Store
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.models.field import position_noise, style_field
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 
 NUM_WINDOWS, MIN_WINDOWS = 40, 3

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from geosynth.checkpoint import GeneratorModel, load_generator, save_generator
 from geosynth.patches.module import PatchModule
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth.training.average import estimate_norms
 from geosynth.training.draws import random_inputs, sample_rngs
 

@@ -27,10 +27,10 @@ from .patches.dataset import PatchDataset as PatchDataset
 from .raster.read import open_raster as open_raster
 from .raster.stores.export import export_tiles as export_tiles
 from .raster.stores.footprints import check_split as check_split
-from .raster.stores.in_place import open_store as open_store
 from .raster.stores.ingest import ingest as ingest
 from .raster.stores.items import chesapeake_items as chesapeake_items
 from .raster.stores.items import read_items as read_items
+from .raster.stores.open import open_store as open_store
 from .raster.stores.split import split as split
 from .raster.stores.tiles import TileView as TileView
 from .raster.stores.tiles import view_tiles as view_tiles

@@ -16,7 +16,7 @@ from geosynth.progress import Progress, silent
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.read import RasterFile
 from geosynth.raster.remote import find_group, is_remote, open_group
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.store import Store
 from geosynth.raster.zarr import describe_arrays
 from geosynth.raster.zarr_image import describe_zarr_image, is_zarr_image

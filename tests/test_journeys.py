@@ -19,7 +19,7 @@ import xarray as xr
 import yaml
 
 from geosynth.checkpoint import GeneratorModel
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth_cli import app
 from range_server import RangeServer
 from rasters import north_up, random_codes, write_raster

@@ -11,7 +11,7 @@ import numpy as np
 from geosynth.errors import DataError, SettingsError
 from geosynth.files import writing
 from geosynth.progress import Progress
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 

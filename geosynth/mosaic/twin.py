@@ -25,7 +25,8 @@ from geosynth.mosaic.pipeline import paint_missing
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.stores.copy import copy_sources, store_names
-from geosynth.raster.stores.in_place import InPlace, open_sources
+from geosynth.raster.stores.in_place import InPlace
+from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.painted import FoldLabels, Painted
 from geosynth.raster.stores.recombined import EMPHASIS, recombine
 from geosynth.raster.stores.source import PatchSource

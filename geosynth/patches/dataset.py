@@ -20,7 +20,7 @@ from torchgeo.datasets import GeoDataset
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
-from geosynth.raster.stores.in_place import open_store
+from geosynth.raster.stores.open import open_store
 from geosynth.raster.stores.source import PatchSource, Scene
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from geosynth.grid import Window
 from geosynth.grid.groups import touching_groups
 from geosynth.models.super_resolution import CoarseShares, estimate_shares
 from geosynth.patches.module import check_alike, check_fits
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.recombined import is_recombined
 from geosynth.raster.stores.source import PatchSource, check_twin
 from geosynth.raster.stores.tiles import TileView

@@ -24,7 +24,7 @@ from geosynth.models.perceptual import composites
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.progress import StepProgress, silent
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.training.draws import TrainBatch
 from geosynth.training.looks import training_look

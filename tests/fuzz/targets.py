@@ -22,8 +22,8 @@ from geosynth.loop import Checkpoint
 from geosynth.raster.label_files import class_table_of
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, open_raster
-from geosynth.raster.stores.in_place import open_sources
 from geosynth.raster.stores.items import read_items
+from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.store import Store
 from geosynth.segmentation.segmenter import SegmenterCard, load_segmenter, save_segmenter
 from geosynth.segmentation.unet import build_unet

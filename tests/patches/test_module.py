@@ -23,7 +23,7 @@ from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.read import open_raster
 from geosynth.raster.stores.folds import SplitRule
-from geosynth.raster.stores.in_place import open_in_place
+from geosynth.raster.stores.open import open_in_place
 from geosynth.raster.stores.store import Store
 from rasters import north_up, random_codes, random_image, write_raster
 

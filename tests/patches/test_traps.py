@@ -31,7 +31,7 @@ from geosynth.patches.dataset import PatchDataset, PatchSet
 from geosynth.patches.module import PatchModule
 from geosynth.patches.sampler import Draw
 from geosynth.raster.stores.folds import SplitRule
-from geosynth.raster.stores.in_place import open_in_place, open_zarr_in_place
+from geosynth.raster.stores.open import open_in_place, open_zarr_in_place
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from rasters import north_up, random_codes, random_image, write_raster

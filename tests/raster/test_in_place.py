@@ -25,8 +25,8 @@ from geosynth.errors import DataError, GridError, LegendError, RasterError, Sett
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.stores.folds import SplitRule
-from geosynth.raster.stores.in_place import open_in_place, open_sources, open_zarr_in_place
 from geosynth.raster.stores.ingest import ingest
+from geosynth.raster.stores.open import open_in_place, open_sources, open_zarr_in_place
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import Store
 from range_server import RangeServer

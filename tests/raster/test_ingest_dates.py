@@ -11,9 +11,9 @@ import pytest
 
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
-from geosynth.raster.stores.in_place import open_in_place
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.items import Item
+from geosynth.raster.stores.open import open_in_place
 from geosynth.raster.stores.split import split
 from geosynth.raster.stores.store import Store, open_stores
 from geosynth.raster.stores.tiles import TileView

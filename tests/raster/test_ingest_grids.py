@@ -16,9 +16,9 @@ from rasterio.enums import Resampling
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.files import sha256_of
 from geosynth.grid import Window
-from geosynth.raster.stores.in_place import open_in_place
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.items import Item
+from geosynth.raster.stores.open import open_in_place
 from geosynth.raster.stores.store import Store, open_stores
 from rasters import UTM, UTM_18N, north_up, random_codes, random_image, write_raster
 

@@ -15,8 +15,8 @@ from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.stores import source as source_module
 from geosynth.raster.stores.folds import SplitRule
-from geosynth.raster.stores.in_place import open_in_place
 from geosynth.raster.stores.ingest import ingest
+from geosynth.raster.stores.open import open_in_place
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import Store
 from rasters import UTM, north_up, random_codes, random_image, write_raster

@@ -10,7 +10,7 @@ from trainings import BANDS, TINY
 from geosynth.checkpoint import load_generator
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth.training import train as module
 from geosynth.training.train import train
 from rasters import UTM, UTM_18N, north_up, random_codes, random_image, write_raster

@@ -21,7 +21,7 @@ from geosynth.grid.split import FOLDS
 from geosynth.grid.vector import PARQUET, read_table, to_coordinates, to_pixels
 from geosynth.raster.read import open_raster
 from geosynth.raster.remote import files_named
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
 

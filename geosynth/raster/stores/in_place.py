@@ -1,36 +1,29 @@
-"""InPlace: scenes read from where they are; and `open_sources`, for whatever holds imagery and labels."""
+"""InPlace: image and label files on one grid, read from where they are."""
 
 from __future__ import annotations
 
 import copy
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 from odc.geo.geobox import GeoBox
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from geosynth.errors import DataError, RasterError, SettingsError
-from geosynth.files import read_values
-from geosynth.grid import SpatialSplit, TilePlan, Window, offset_in
+from geosynth.errors import DataError
+from geosynth.grid import SpatialSplit, TilePlan, Window
 from geosynth.grid.areas import boxes_of
 from geosynth.legend import Legend
 from geosynth.raster.bands import check_image_type, common_bands
-from geosynth.raster.labels import LabelRaster
 from geosynth.raster.mosaic import Places, lay_over
 from geosynth.raster.read import Array, Mask, Raster, RasterFile
-from geosynth.raster.remote import is_remote
-from geosynth.raster.stores.folds import SplitRule, first_fault
-from geosynth.raster.stores.items import Item, Paths, pair_files
+from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.pairs import LegendOf, Pair, TargetGrid, open_pairs
 from geosynth.raster.stores.source import PatchSource, Scene
-from geosynth.raster.stores.store import open_stores
 from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr import ZarrRaster
 
@@ -39,8 +32,6 @@ _LARGEST_BLOCK = 1024
 
 Per = Literal["year", "month", "day"]
 _PERIODS = {"year": 4, "month": 7, "day": 10}  # characters of a date of ISO 8601
-
-_LOG = logging.getLogger(__name__)
 
 
 class InPlace(PatchSource):
@@ -297,193 +288,3 @@ def _common_extras(pairs: Sequence[Pair]) -> dict[str, tuple[np.dtype[Any], floa
                     f" {first.dtype} with nodata {first.nodata}; bring {name} into one form"
                 )
     return {name: (raster.dtype, 0 if raster.nodata is None else raster.nodata) for name, raster in found.items()}
-
-
-class DataDescription(BaseModel):
-    """A YAML file that says what is to be used in place."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    images: str | tuple[str, ...] | None = None
-    """Files, folders, globs or URLs; or, with `zarr`, the name of a variable."""
-    labels: str | tuple[str, ...] | None = None
-    """Likewise."""
-    zarr: str | None = None
-    """A Zarr store that xarray reads, of one image and one label variable."""
-    legend: str | dict[str, Any] = "chesapeake"
-    """A built-in legend, a legend file, or a legend."""
-    label_legend: str | dict[str, Any] | None = None
-    """Of the label files, if their codes differ; classes are matched by name."""
-    bands: tuple[str, ...] | None = None
-    """Names of the image bands, where the files do not tell them; or of those to read, where they do."""
-    split: SplitRule | str = SplitRule()
-    """How scenes are given to folds; or a file of polygons."""
-
-    @model_validator(mode="after")
-    def _check_parts(self) -> Self:
-        if self.zarr is None and (self.images is None or self.labels is None):
-            raise ValueError("images and labels are needed (or zarr)")
-        if isinstance(self.images, tuple) and self.zarr is not None:
-            raise ValueError("with zarr, images and labels are names of variables")
-        return self
-
-
-def open_in_place(
-    images: Paths,
-    labels: Paths,
-    legend: str | Path | Legend = "chesapeake",
-    *,
-    label_legend: str | Path | Legend | None = None,
-    bands: Sequence[str] | None = None,
-    split: SplitRule | None = None,
-) -> list[InPlace]:
-    """Files (or URLs) as sources of patches, one for each CRS; nothing is copied, no pixel is read yet.
-
-    Args:
-        images: files, folders, globs or URLs of anything GDAL opens.
-        labels: likewise; paired with images by file name without suffix, or one to one if there is one of each.
-        legend: of the class indices.
-        label_legend: of the label files, if their codes differ; classes are matched by name.
-        bands: names of the image bands, where a file does not tell them; or of those to read, where it does.
-        split: how scenes are given to folds; None: touching scenes to one, 70 % train, 10 % val, 20 % test.
-
-    Raises:
-        DataError, GridError, LegendError, RasterError: one line each, as from `ingest`.
-    """
-    target, own = _legends(legend, label_legend)
-    return _split(open_scenes(pair_files(images, labels), target, own, bands), split)
-
-
-def open_zarr_in_place(
-    path: str | Path,
-    image: str = "image",
-    labels: str = "labels",
-    legend: str | Path | Legend = "chesapeake",
-    *,
-    label_legend: str | Path | Legend | None = None,
-    bands: Sequence[str] | None = None,
-    split: SplitRule | None = None,
-) -> InPlace:
-    """Two variables of a Zarr store with coordinates and CRS as rioxarray reads them, as a source of patches.
-
-    Args:
-        path: of the group; a URL is read through fsspec.
-        image: variable over (band, y, x).
-        labels: variable over (y, x), of the same pixels.
-        legend: of the class indices.
-        label_legend: of the labels, if their codes differ.
-        bands: names of the image bands, where the store does not tell them.
-        split: see `open_in_place`.
-
-    Raises:
-        DataError, GridError, LegendError, RasterError: one line each.
-    """
-    target, own = _legends(legend, label_legend)
-    imagery = ZarrRaster(path, image)
-    codes = LabelRaster(ZarrRaster(path, labels), own)
-    apart = offset_in(imagery.geobox, codes.geobox, codes.name)
-    if apart != (0, 0) or codes.geobox.shape != imagery.geobox.shape:
-        raise DataError(f"{path}: {labels!r} does not cover the same pixels as {image!r}")
-    names = imagery.band_names if bands is None else tuple(bands)
-    if len(names) != imagery.count or len(set(names)) != len(names):
-        raise DataError(
-            f"{path}: {image!r} has {imagery.count} bands; say what they are, as in bands: [red, green, blue]"
-        )
-    pair = Pair(Item(imagery.path, codes.name), imagery, codes, {}, imagery.window)
-    return _split([InPlace([pair], imagery.geobox, target, names)], split)[0]
-
-
-def _split(sources: Sequence[InPlace], rule: SplitRule | None) -> list[InPlace]:
-    for source in sources:
-        if under := source.covered():
-            _LOG.warning(
-                "%s: %d of %d scenes, as %s, lie under later ones and are seen only where these have no data",
-                *(source.path, len(under), len(source.scenes), under[0]),
-            )
-    splits = (rule or SplitRule()).apply(sources)
-    return [source.with_split(split) for source, split in zip(sources, splits, strict=True)]
-
-
-def open_store(path: str | Path | PatchSource) -> PatchSource:
-    """Open imagery with labels: a store made by `ingest` (a URL is read through fsspec), or what a YAML file describes.
-
-    Args:
-        path: of the store or file; what is open already is passed on.
-
-    Raises:
-        RasterError: if there is no store, or several, which are named.
-        SettingsError: if it is no path, or the YAML file no description.
-        DataError, GridError, LegendError: one line each, of data in place.
-    """
-    if not isinstance(path, str | Path | PatchSource):
-        raise SettingsError(f"a store, or the path of one, is needed, not {type(path).__name__}")
-    sources = open_sources(path)
-    if len(sources) > 1:
-        inner = ", ".join(source.path for source in sources)
-        raise RasterError(f"{path}: holds several stores; choose one: {inner}")
-    return sources[0]
-
-
-def open_sources(
-    path: str | Path | PatchSource | Sequence[PatchSource], *, unfinished: bool = False
-) -> list[PatchSource]:
-    """A store, the stores of several CRSs, or what a YAML file describes; sources already open are passed on.
-
-    Args:
-        path: of a store (a URL is read through fsspec), or of a YAML file, see `DataDescription`.
-        unfinished: also open stores whose split was not written to its end.
-
-    Raises:
-        SettingsError: if the YAML file is not a description.
-        DataError, GridError, LegendError, RasterError: one line each.
-    """
-    if isinstance(path, str | Path):
-        if Path(path).suffix.lower() in (".yaml", ".yml"):
-            return _describe(Path(path))
-        return list(open_stores(path, unfinished=unfinished))
-    return [path] if isinstance(path, PatchSource) else list(path)
-
-
-def _describe(file: Path) -> list[PatchSource]:
-    try:
-        description = DataDescription.model_validate(read_values(file, SettingsError))
-    except ValidationError as error:
-        raise SettingsError(f"{file}: {first_fault(error)}") from error
-    home = file.absolute().parent
-    rule = description.split
-    rule = SplitRule(file=rule) if isinstance(rule, str) else rule
-    rule = rule.model_copy(update={"file": _at(home, rule.file)}) if rule.file else rule
-    legend = _load_legend(description.legend, home, file)
-    codes = None if description.label_legend is None else _load_legend(description.label_legend, home, file)
-    if description.zarr is not None:
-        image, labels = description.images or "image", description.labels or "labels"
-        assert isinstance(image, str)
-        if not isinstance(labels, str):
-            raise SettingsError(f"{file}: labels: with zarr, the name of a variable")
-        path = _at(home, description.zarr)
-        return [
-            open_zarr_in_place(path, image, labels, legend, label_legend=codes, bands=description.bands, split=rule)
-        ]
-    assert description.images is not None
-    assert description.labels is not None
-    images, labels_at = (
-        _at(home, paths) if isinstance(paths, str) else [_at(home, path) for path in paths]
-        for paths in (description.images, description.labels)
-    )
-    return list(open_in_place(images, labels_at, legend, label_legend=codes, bands=description.bands, split=rule))
-
-
-def _at(home: Path, name: str) -> str:
-    return name if is_remote(name) else str(home / name)
-
-
-def _load_legend(legend: str | dict[str, Any], home: Path, file: Path) -> Legend:
-    if isinstance(legend, dict):
-        return Legend.from_values(legend, f"{file}: legend")
-    return Legend.load(home / legend if (home / legend).is_file() else legend)
-
-
-def _legends(legend: str | Path | Legend, label_legend: str | Path | Legend | None) -> tuple[Legend, Legend]:
-    """The legend of class indices, and that of the codes in its class order."""
-    target = Legend.load(legend)
-    return target, (target if label_legend is None else Legend.load(label_legend)).translation_to(target)

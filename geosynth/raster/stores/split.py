@@ -19,7 +19,7 @@ from geosynth.grid.vector import check_suffix
 from geosynth.progress import Progress, silent
 from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.folds import SplitRule
-from geosynth.raster.stores.in_place import open_sources
+from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.unfinished import UnfinishedWork, alone_in

@@ -15,7 +15,7 @@ from geosynth.grid import TilePlan, Window
 from geosynth.grid.window import Edge
 from geosynth.progress import Progress, silent
 from geosynth.raster.mosaic import Places
-from geosynth.raster.stores.in_place import open_sources, open_store
+from geosynth.raster.stores.open import open_sources, open_store
 from geosynth.raster.stores.source import PatchSource, Scene
 
 

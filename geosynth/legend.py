@@ -150,6 +150,11 @@ class Legend(BaseModel):
             return self.nodata[-1]
         return next(code for code in range(255, -1, -1) if code not in self.class_of)
 
+    def code_dtype(self, nodata: int) -> np.dtype[Any]:
+        """The smallest integer type that holds the codes that are written, and `nodata`."""
+        codes = (*self.codes, nodata)
+        return np.result_type(np.min_scalar_type(min(codes)), np.min_scalar_type(max(codes)))
+
     def encode(self, codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
         """Class indices of raster codes, same shape; `num_classes` where a code is none of a class.
 

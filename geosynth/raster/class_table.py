@@ -15,8 +15,6 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
 
-import numpy as np
-
 from geosynth.errors import LegendError
 from geosynth.files import write_whole
 from geosynth.legend import Legend, LegendClass, plain
@@ -99,12 +97,11 @@ def _names_by_colour(table: ClassTable, target: Legend) -> Iterator[tuple[int, s
 
 
 def label_profile(legend: Legend, nodata: int) -> dict[str, Any]:
-    """What `rasterio.open(..., "w")` needs for a label raster of this legend: count, dtype, nodata, tiling.
+    """What `rasterio.open(..., "w")` needs for a label raster of this legend: driver, dtype, nodata, compression.
 
-    The dtype is the smallest that holds all codes; names and colours are for `write_attribute_table`.
+    Names and colours are for `write_attribute_table`.
     """
-    codes = (*legend.codes, nodata)
-    dtype = np.result_type(np.min_scalar_type(min(codes)), np.min_scalar_type(max(codes))).name
+    dtype = legend.code_dtype(nodata).name
     return {"driver": "GTiff", "count": 1, "dtype": dtype, "nodata": nodata, "compress": "deflate"}
 
 

@@ -19,7 +19,6 @@ from geosynth.legend import Legend, plain
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.class_table import (
     ClassTable,
-    label_profile,
     legend_of_table,
     read_class_table,
     write_attribute_table,
@@ -200,7 +199,7 @@ def label_writer(
         OutputError: if it cannot be written.
     """
     nodata = legend.nodata_code
-    dtype = label_profile(legend, nodata)["dtype"]
+    dtype = legend.code_dtype(nodata).name
     colours = {entry.code: (*entry.rgb, 255) for entry in legend.classes} | {nodata: (0, 0, 0, 0)}
     classes = json.dumps(dict(zip(legend.names, legend.codes, strict=True)))
     writer = CogWriter(

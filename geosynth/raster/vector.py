@@ -31,7 +31,7 @@ from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
 from geosynth.grid.vector import PARQUET, check_can_be_read, to_pixels
 from geosynth.legend import Legend, plain
 from geosynth.progress import StageProgress, silent
-from geosynth.raster.class_table import NO_CLASS, label_profile
+from geosynth.raster.class_table import NO_CLASS
 from geosynth.raster.label_files import check_label_output, label_writer
 from geosynth.raster.read import Array, Mask, bounded_cache, check_inside, open_raster
 
@@ -98,7 +98,7 @@ class VectorLabels:
         self.path = str(path)
         self.legend = Legend.load(legend)
         self.nodata: float | None = self.legend.nodata_code
-        self.dtype = np.dtype(label_profile(self.legend, self.legend.nodata_code)["dtype"])
+        self.dtype = self.legend.code_dtype(self.legend.nodata_code)
         source = _Source.open(Path(path), column, layer, width)
         lattice = _lattice(source, resolution, like, crs)
         self._folder = tempfile.TemporaryDirectory(prefix="geosynth-", ignore_cleanup_errors=True)

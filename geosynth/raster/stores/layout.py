@@ -53,7 +53,7 @@ def create_labels(group: Any, geobox: GeoBox, legend: Legend, nodata: int, chunk
         "flag_meanings": " ".join(re.sub(r"\W+", "_", name).strip("_") for name in legend.names),
         "flag_colors": " ".join(entry.colour for entry in legend.classes),
     }
-    _create(group, "labels", geobox, label_dtype(legend, nodata), chunk, edge, fill=nodata, more=more)
+    _create(group, "labels", geobox, legend.code_dtype(nodata), chunk, edge, fill=nodata, more=more)
 
 
 def create_extra(
@@ -62,12 +62,6 @@ def create_extra(
     """Lay out one more map (y, x) of raw values."""
     fill = dtype.type(nodata).item()
     _create(group, name, geobox, dtype, chunk, edge, fill=fill, more={"nodata": fill})
-
-
-def label_dtype(legend: Legend, nodata: int) -> np.dtype[Any]:
-    """The smallest integer type that holds every code."""
-    codes = (*legend.codes, nodata)
-    return np.result_type(np.min_scalar_type(min(codes)), np.min_scalar_type(max(codes)))
 
 
 def create_coordinates(group: Any, geobox: GeoBox) -> None:

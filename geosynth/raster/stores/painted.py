@@ -15,7 +15,6 @@ from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Array, Mask
-from geosynth.raster.stores.layout import label_dtype
 from geosynth.raster.stores.source import PatchSource
 
 _SCAN_BLOCK = 2048  # side of what is surveyed at once, pixels
@@ -47,7 +46,7 @@ class SourceCodes:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the codes."""
-        return label_dtype(self.source.legend, self.nodata)
+        return self.source.legend.code_dtype(self.nodata)
 
     @property
     def window(self) -> Window:

@@ -48,7 +48,8 @@ from geosynth.models.device import side_by_side
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import STYLE_CELL
 from geosynth.models.regions import ways_to_middles
-from geosynth.mosaic.generate import generate, painter_for
+from geosynth.mosaic.generate import generate
+from geosynth.mosaic.image import painter_for
 from geosynth.mosaic.painter import CELL, Cell, Painter
 from geosynth.raster.labels import LabelRaster
 

@@ -18,18 +18,9 @@ from geosynth.config.base import takes
 from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError
 from geosynth.files import refuse_inputs
 from geosynth.legend import Legend
-from geosynth.mosaic.generate import (
-    Labels,
-    Model,
-    as_files,
-    check_places,
-    engine,
-    is_made_from,
-    is_zarr_name,
-    opened,
-    paint_image,
-    resampled,
-)
+from geosynth.mosaic.generate import Labels, Model, as_files, engine, opened
+from geosynth.mosaic.image import check_places, is_zarr_name, paint_image, resampled
+from geosynth.mosaic.provenance import is_made_from
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
 from geosynth.progress import StageProgress, silent

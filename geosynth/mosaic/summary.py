@@ -12,7 +12,7 @@ import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
 from geosynth.grid import TilePlan, Window
-from geosynth.mosaic.generate import is_made_from
+from geosynth.mosaic.provenance import is_made_from
 from geosynth.progress import Progress, silent
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.read import bounded_cache

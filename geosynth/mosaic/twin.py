@@ -19,9 +19,12 @@ from geosynth.grid import Window
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import Legend
-from geosynth.mosaic.generate import choose_block_size, engine, painter_for, painting_job, provenance, warn_about_grid
+from geosynth.mosaic.block_size import choose_block_size
+from geosynth.mosaic.generate import engine
+from geosynth.mosaic.image import painter_for, warn_about_grid
 from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.pipeline import paint_missing
+from geosynth.mosaic.provenance import painting_job, provenance
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.stores.copy import copy_sources, store_names

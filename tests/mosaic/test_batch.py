@@ -17,7 +17,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, LegendError, OutputError, SettingsError
 from geosynth.grid import TilePlan, Window
-from geosynth.mosaic import generate as engine
+from geosynth.mosaic import image as painting
 from geosynth.mosaic.batch import sample_seeds
 from rasters import NORTH_UP, UTM_18N, draw_labels, write_raster
 
@@ -216,7 +216,7 @@ def test_samples_are_a_dimension_of_a_zarr_store(
     before = set(tmp_path.iterdir())
 
     painted = []
-    original = engine.paint_missing
+    original = painting.paint_missing
 
     def interrupted(*arguments: Any) -> None:
         painted.append(arguments)
@@ -224,7 +224,7 @@ def test_samples_are_a_dimension_of_a_zarr_store(
             raise KeyboardInterrupt
         original(*arguments)
 
-    monkeypatch.setattr(engine, "paint_missing", interrupted)
+    monkeypatch.setattr(painting, "paint_missing", interrupted)
     with pytest.raises(KeyboardInterrupt):
         geosynth.generate_many(labels, tmp_path / "image.zarr", tiny_model, FP32, samples=3)
     assert not (tmp_path / "image.zarr").exists()

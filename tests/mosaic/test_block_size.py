@@ -16,9 +16,9 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window
 from geosynth.models.generator import SpadeBlock
-from geosynth.mosaic import generate
+from geosynth.mosaic import block_size as sizes
 from geosynth.mosaic.blend import KEPT_BYTES, make_painter
-from geosynth.mosaic.generate import choose_block_size, needed_bytes
+from geosynth.mosaic.block_size import choose_block_size, needed_bytes
 from geosynth.mosaic.painter import CELL, Cell, paint_plan, sliver
 from geosynth.raster.read import CACHE_BYTES
 
@@ -92,15 +92,15 @@ def test_what_is_needed_is_that_of_the_largest_block(
     block = plan[0]
     beyond = painter.margin + (96 if told else 0)
     painted, seen = painter.blank(block), Window(0, 0, size, size).buffer(least + beyond)
-    expected = painted.nbytes * generate._PIXEL_COPIES
-    expected += seen.height * seen.width * (generate._LABEL_BYTES + (generate._REGION_BYTES if told else 0))
+    expected = painted.nbytes * sizes._PIXEL_COPIES
+    expected += seen.height * seen.width * (sizes._LABEL_BYTES + (sizes._REGION_BYTES if told else 0))
     if mosaic == "blend":
         expected += painted.size * np.dtype(np.float32).itemsize
     on_cpu = needed_bytes(painter, size)
     monkeypatch.setattr(painter, "device", "cuda")  # whose maps lie in its own memory
     rest = needed_bytes(painter, size)
     monkeypatch.undo()
-    fixed = CACHE_BYTES + generate._WRITING_BYTES + (KEPT_BYTES if mosaic == "blend" else 0)
+    fixed = CACHE_BYTES + sizes._WRITING_BYTES + (KEPT_BYTES if mosaic == "blend" else 0)
     assert rest - fixed == pytest.approx(expected, rel=0.02)
 
     if size == 128:
@@ -117,4 +117,4 @@ def test_what_is_needed_is_that_of_the_largest_block(
         with hook:
             labels, ways = np.zeros((around, around), np.uint8), np.zeros((0, 2, around // 8, around // 8), np.int8)
             painter.run([Cell(Window(0, 0, cell, cell), block, labels, ways)], (0, 0))
-        assert (on_cpu - rest) / generate._NETWORK_COPIES == pytest.approx(max(maps), rel=0.01)
+        assert (on_cpu - rest) / sizes._NETWORK_COPIES == pytest.approx(max(maps), rel=0.01)

@@ -28,8 +28,9 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GeosynthError, LegendError, OutputError, RasterError
 from geosynth.models.device import keep_freed_memory
 from geosynth.models.looks import Look
-from geosynth.mosaic.generate import painter_for, provenance
+from geosynth.mosaic.image import painter_for
 from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.provenance import provenance
 from geosynth.mosaic.style import style_digest
 from geosynth.raster.labels import LabelRaster
 from rasters import NORTH_UP, draw_labels

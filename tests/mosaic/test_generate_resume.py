@@ -26,8 +26,9 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError
 from geosynth.legend import Legend
-from geosynth.mosaic.generate import paint_image, painter_for, painting_job
+from geosynth.mosaic.image import paint_image, painter_for
 from geosynth.mosaic.pipeline import paint_blocks
+from geosynth.mosaic.provenance import painting_job
 from geosynth.raster.label_files import open_labels
 from geosynth.raster.labels import LabelRaster
 from kills import killed
@@ -204,7 +205,7 @@ def test_a_job_is_of_its_labels_legend_and_version(
     classes[0]["also"] = [77]
     more = Legend.from_values({"name": "chesapeake", "classes": classes}).translation_to(tiny_model.card.legend)
     assert differing(job(labels, more)) == {"legend"}
-    monkeypatch.setattr("geosynth.mosaic.generate.__version__", "0.0.0")
+    monkeypatch.setattr("geosynth.mosaic.provenance.__version__", "0.0.0")
     assert differing(job(labels)) == {"version"}
 
 

@@ -1,0 +1,59 @@
+"""Which block size fits into a given memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+
+from geosynth.errors import SettingsError
+from geosynth.mosaic.blend import KEPT_BYTES
+from geosynth.mosaic.painter import CELL, Painter, sliver
+from geosynth.raster.read import CACHE_BYTES
+
+_SIZES = (4096, 2048, 1024, 512, 256, 128)  # larger blocks gain nothing
+# Measured with networks of 4 to 64 base channels, in float32 and bfloat16 (benchmarks/mosaic.py shows the peak).
+_NETWORK_COPIES = 8  # of the largest map of features
+_LABEL_BYTES = 10  # a pixel, codes, masks and what filling needs
+_REGION_BYTES = 12  # a pixel, where a fifth of all are in regions
+_PIXEL_COPIES = 4  # painted, masked, on their way to the disk
+_WRITING_BYTES = 64 << 20  # COG threads, beside GDAL's cache
+
+
+def choose_block_size(painter: Painter) -> int:
+    """The block size of the painter's settings, or the largest that its memory limit allows.
+
+    Raises:
+        SettingsError: if no block fits.
+    """
+    limit = painter.settings.max_memory
+    if limit is None:
+        return painter.settings.block_size
+    present = psutil.Process().memory_info().rss
+    for size in _SIZES:
+        needed = present + needed_bytes(painter, size)
+        if needed <= limit:
+            return size
+    raise SettingsError(
+        f"max_memory of {limit / 1e9:.2g} GB: this model needs {needed / 1e9:.2g} GB at least, of which"
+        f" {present / 1e9:.2g} GB are the libraries and the model itself"
+    )
+
+
+def needed_bytes(painter: Painter, block_size: int) -> int:
+    """Bytes that painting and writing take at their peak, beside the libraries and the model."""
+    network, bands = painter.network, painter.model.card.bands
+    blend = painter.mode == "blend"
+    cell = network.crop_size or (CELL if blend else min(CELL, block_size))
+    cell += 0 if blend else 2 * sliver(cell)
+    block_size += 2 * sliver(block_size)
+    maps = (
+        stage.in_channels * 4 * ((cell + 2 * min(painter.margin, network.margins[stage.stride])) // stage.stride) ** 2
+        for stage in network.stages
+    )
+    features = max(maps) * _NETWORK_COPIES if painter.device == "cpu" else 0
+    blocks = block_size**2 * len(bands.names) * np.dtype(bands.dtype).itemsize * _PIXEL_COPIES
+    if blend:
+        blocks += block_size**2 * len(bands.names) * 4 + KEPT_BYTES
+    label_bytes = _LABEL_BYTES + (_REGION_BYTES if network.style_regions else 0)
+    labels = (block_size + 2 * (painter.margin + network.region_side)) ** 2 * label_bytes
+    return CACHE_BYTES + _WRITING_BYTES + features + blocks + labels

@@ -1,0 +1,208 @@
+"""One image, painted from the labels of one raster into a file, with what stands beside it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from odc.geo.geobox import GeoBox
+from torch import Tensor
+
+from geosynth.checkpoint import GeneratorModel
+from geosynth.config import GenerateSettings
+from geosynth.errors import OutputError, SettingsError
+from geosynth.files import check_output, refuse_inputs
+from geosynth.grid import differing_pixel_size, ground_sampling_distance
+from geosynth.legend import Legend
+from geosynth.models.looks import Look
+from geosynth.mosaic.blend import make_painter
+from geosynth.mosaic.block_size import choose_block_size
+from geosynth.mosaic.painter import Painter, paint_plan
+from geosynth.mosaic.pipeline import Executor, paint_blocks, paint_missing
+from geosynth.mosaic.provenance import is_made_from, painting_job, provenance
+from geosynth.mosaic.style import style_length_pixels
+from geosynth.progress import StageProgress, silent
+from geosynth.raster.cog import CogWriter, write_preview
+from geosynth.raster.label_files import choose_legend, kept_tags, raster_files
+from geosynth.raster.labels import LabelRaster, Survey
+from geosynth.raster.read import Raster, bounded_cache
+from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
+from geosynth.raster.unfinished_image import UnfinishedImage
+from geosynth.raster.warp import resample_labels
+from geosynth.raster.zarr_image import ZarrImageWriter, is_generated
+from geosynth.unfinished import UnfinishedWork
+
+_LOG = logging.getLogger(__name__)
+
+
+def painter_for(
+    geobox: GeoBox, model: GeneratorModel, settings: GenerateSettings, style: Tensor | Look | None = None
+) -> Painter:
+    """The painter of a grid: see `make_painter`."""
+    length = style_length_pixels(settings.style_length, geobox, model.card.settings)
+    return make_painter(model, settings, length, style)
+
+
+def paint_image(
+    raster: Raster,
+    out: Path,
+    model: GeneratorModel,
+    settings: GenerateSettings,
+    *,
+    legend: str | Path | Legend | None = None,
+    style: Tensor | Look | None = None,
+    overwrite: bool = False,
+    skip_finished: bool = False,
+    executor: Executor = paint_blocks,
+    progress: StageProgress = silent,
+) -> Path:
+    """Paint one image into a file; `generate` describes the arguments, the result and the errors.
+
+    With `skip_finished` an existing image stands if it was made from the same things; any other is an error, unless
+    `overwrite` is said too. The executor paints blocks and yields their numbers in any order, see `paint_blocks`.
+    """
+    check_places(out, raster_files(raster), settings, overwrite=overwrite or skip_finished)
+    if settings.stac:
+        check_can_be_item(raster)
+    raster = resampled(raster, model, settings)
+    source = LabelRaster(raster, choose_legend(raster, legend, model.card.legend), unknown=settings.unknown)
+    painter = painter_for(source.geobox, model, settings, style)
+    block_size = choose_block_size(painter)
+    bands = model.card.bands
+    with bounded_cache():
+        survey = source.survey(lambda done, total: progress("checking", done, total))
+        warn_about_grid(source.geobox, model.card.gsd, source.name)
+        tags = provenance(painter, source.name, source.legend, survey)
+        plan = paint_plan(source.geobox, block_size)
+        image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)
+        if skip_finished and is_made_from(out, tags, overwrite=overwrite):
+            _write_beside(out, settings)
+            return out
+        with image.open(painting_job(painter, source, survey, block_size), total=len(plan), keep_finished=True):
+            if image.is_finished:
+                _write_beside(out, settings)
+                return out
+            check_places(out, (), settings, overwrite=overwrite or skip_finished)
+            paint_missing(painter, source, image, range(len(plan)), executor, progress)
+            _write(image, painter, source, survey, tags, progress)
+            image.finish(*_write_beside(image.result, settings))
+    return out
+
+
+def _write_beside(image: Path, settings: GenerateSettings) -> list[str]:
+    """Preview and STAC item of an image, where they are wanted; gives their names."""
+    preview = image.with_suffix(".png") if settings.preview else None
+    if preview is not None:
+        write_preview(image, preview)
+    if settings.stac:
+        write_stac_item(image, preview)
+    return [path.name for path in _beside(image, settings)]
+
+
+def _beside(image: Path, settings: GenerateSettings) -> list[Path]:
+    """What stands beside an image."""
+    return [image.with_suffix(".png")] * settings.preview + [item_path(image)] * settings.stac
+
+
+def _write(
+    image: UnfinishedImage,
+    painter: Painter,
+    source: LabelRaster,
+    survey: Survey,
+    tags: dict[str, str],
+    progress: StageProgress,
+) -> None:
+    """The COG or the Zarr store from the blocks, in one order whatever order they were painted in."""
+    bands, settings = painter.model.card.bands, painter.settings
+    if is_zarr_name(image.out):
+        store = ZarrImageWriter(
+            image.result, source.geobox, bands.names, dtype=bands.dtype, tags=tags, folder=image.folder
+        )
+        with store:
+            store.copy(image.read, progress=lambda done, total: progress("writing", done, total))
+        return
+    height, width = source.geobox.shape
+    labelled = sum(source.legend.count(survey.counts))
+    writer = CogWriter(
+        image.result,
+        source.geobox,
+        bands.names,
+        dtype=bands.dtype,
+        masked=labelled < height * width,
+        tags={**tags, **kept_tags(source.raster)},
+        compress=settings.compress,
+        folder=image.folder,
+        progress=lambda done, total: progress("finishing", done, total),
+    )
+    blocks = sorted(image.finished_blocks())
+    with writer:
+        for done, index in enumerate(blocks, start=1):
+            writer.write(image.plan[index], *image.read_block(index))
+            progress("writing", done, len(blocks))
+
+
+def check_places(out: Path, inputs: Sequence[object], settings: GenerateSettings, *, overwrite: bool) -> None:
+    """Refuse an image, or what shall stand beside it, that cannot be written or would replace something else.
+
+    Args:
+        out: the image.
+        inputs: files among them must not be replaced.
+        settings: say what stands beside the image.
+        overwrite: let existing outputs pass.
+
+    Raises:
+        OutputError: one line.
+    """
+    if out.suffix.lower() not in (".tif", ".tiff", ".zarr"):
+        raise OutputError(f"{out}: the image is a GeoTIFF or a Zarr store; say a name that ends in .tif or .zarr")
+    beside = _beside(out, settings)
+    if beside and is_zarr_name(out):
+        raise OutputError(f"{out}: previews and STAC items are made of GeoTIFFs; say a name that ends in .tif")
+    overwrite = UnfinishedWork(out).was_finishing() or overwrite
+    for path in (out, *beside):
+        check_output(path, overwrite=overwrite)
+        if path.is_dir() and not is_generated(path):
+            raise OutputError(f"{path}: is a folder, and not an image of geosynth; choose another name")
+        refuse_inputs(path, inputs)
+
+
+def is_zarr_name(out: Path) -> bool:
+    """Whether an image of this name becomes a Zarr store."""
+    return out.suffix.lower() == ".zarr"
+
+
+def resampled(raster: Raster, model: GeneratorModel, settings: GenerateSettings) -> Raster:
+    """Labels on pixels of the size that a model was trained on, if that is wanted; said if they were not.
+
+    Raises:
+        SettingsError: if the model does not say which size that is.
+    """
+    gsd, how = model.card.gsd, settings.resample
+    if how is None:
+        return raster
+    if gsd is None:
+        raise SettingsError(f"{model.path}: does not say which pixel size it was trained on; resample the labels first")
+    result = resample_labels(raster, gsd, how)
+    if result is not raster:
+        _LOG.warning(
+            "%s: resampled (%s) to %g m; the image has a grid of its own, %d x %d px",
+            raster.path,
+            how,
+            gsd,
+            *result.geobox.shape,
+        )
+    return result
+
+
+def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> None:
+    """Say where labels have no CRS, or other pixels (metres) than those a model was trained on."""
+    if geobox.crs is None:
+        _LOG.warning("%s: has no CRS; the image will have none either", source)
+    elif trained_on is not None and ground_sampling_distance(geobox) is None:
+        _LOG.warning("%s: its pixels are not in metres; the model was trained on %g m", source, trained_on)
+    elif metres := differing_pixel_size(geobox, trained_on):
+        message = (
+            "%s: pixels of %g m; the model was trained on %g m and takes them for such (generate --resample-labels)"
+        )
+        _LOG.warning(message, source, metres, trained_on)

@@ -175,12 +175,12 @@ def right(results: Results) -> None:
     painter = Painter(on_gpu, GenerateSettings(), 1000)
     for _ in range(3):
         paint_block(painter, labels, 1024)
-    windows = [Window(0, 0, 1024, 1024)]
-    context = painter.context(windows[0], (0, 0))
-    indices = label_raster(context.height)
+    window, origin = Window(0, 0, 1024, 1024), (0, 0)
+    context = painter.context(window, origin)
+    cells = painter.labelled_cells(label_raster(context.height), context, window, origin)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        pending = painter.begin(indices, context, windows[0], (0, 0))
+        pending = painter.begin(cells, window, origin)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     pending()

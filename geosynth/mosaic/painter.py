@@ -150,22 +150,15 @@ class Painter:
         Raises:
             DataError: if there is an index that is no class's.
         """
-        return self.begin(indices, context, window, origin, valid)()
+        return self.begin(self.labelled_cells(indices, context, window, origin, valid), window, origin)()
 
     def begin(
-        self,
-        indices: Indices,
-        context: Window,
-        window: Window,
-        origin: tuple[int, int],
-        valid: Mask | None = None,
-        submit: Submit = call_now,
+        self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit = call_now
     ) -> Callable[[], Pixels]:
-        """As `paint`, but nothing is waited for: what is returned gives the pixels, when they are there.
+        """Paint the `labelled_cells` of a window. What is returned gives its pixels, when they are there.
 
         With `side_by_side`'s `submit` this holds for a CPU too; its context must then lie in one of `computing`.
         """
-        cells = list(self.labelled_cells(indices, context, window, origin, valid))
         with self.computing():
             pixels = self._begun(cells, window, origin, submit)
         finished = self._mark()
@@ -232,17 +225,19 @@ class Painter:
 
     def labelled_cells(
         self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
-    ) -> Iterator[Cell]:
+    ) -> list[Cell]:
         """The cells that paint a window, with what they need of the labels; arguments as for `paint`."""
         wanted = list(self.wanted(window, origin, valid))
         if not wanted:  # a lazy image asks for blocks without data too
-            return
+            return []
         known = context.buffer(-self.network.region_side)
         ways = ways_to_middles(indices, self.network.style_regions)
+        cells = []
         for cell, part in wanted:
             seen = cell.buffer(self.margin)
             in_cells = (slice(side.start // STYLE_CELL, side.stop // STYLE_CELL) for side in seen.slices_in(known))
-            yield Cell(cell, part, indices[seen.slices_in(context)], ways[:, :, *in_cells])
+            cells.append(Cell(cell, part, indices[seen.slices_in(context)], ways[:, :, *in_cells]))
+        return cells
 
     def run(self, cells: Sequence[Cell], origin: tuple[int, int]) -> Tensor:
         """Paint cells of one shape.

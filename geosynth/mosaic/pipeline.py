@@ -6,7 +6,6 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -14,7 +13,7 @@ import torch
 
 from geosynth.grid import Window
 from geosynth.models.device import side_by_side
-from geosynth.mosaic.painter import Indices, Mask, Painter, Pixels
+from geosynth.mosaic.painter import Cell, Indices, Mask, Painter, Pixels
 from geosynth.progress import StageProgress
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished_image import UnfinishedImage
@@ -37,9 +36,9 @@ class LabelSource(Protocol):
 def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, todo: Iterable[int]) -> Iterator[int]:
     """Paint blocks of an image. Blocks without data are not written.
 
-    One thread reads labels (several where a GPU waits for them), the caller's makes noise and runs the network on all
-    cores (or starts the next block on a GPU, or in two threads that paint a cell each, before it fetches the one
-    before), and one more writes. Each is one block ahead of the next at most, which bounds memory.
+    One thread reads labels and finds their regions (several where a GPU waits for them), the caller's makes noise and
+    runs the network on all cores (or starts the next block on a GPU, or in two threads that paint a cell each, before
+    it fetches the one before), and one more writes. Each is one block ahead of the next at most, which bounds memory.
     Noise is not made ahead: a third thread would take a core from the network, whose others then wait for that one
     (measured: the whole took a fifth longer).
 
@@ -58,13 +57,14 @@ def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, 
     """
     plan = image.plan
 
-    def read(index: int) -> tuple[int, Window, Indices, Mask]:
-        return index, *read_around(painter, source, plan[index], plan.origin)
+    def read(index: int) -> tuple[int, list[Cell], Mask]:
+        window, origin = plan[index], plan.origin
+        context, indices, valid = read_around(painter, source, window, origin)
+        return index, painter.labelled_cells(indices, context, window, origin, valid), valid
 
     def begun() -> Iterator[tuple[int, Callable[[], Pixels] | None, Mask]]:
-        for index, context, indices, valid in ahead(read, todo, 1 if painter.on_cpu else _READERS):
-            begin = partial(painter.begin, indices, context, plan[index], plan.origin, valid, submit)
-            yield index, begin() if valid.any() else None, valid
+        for index, cells, valid in ahead(read, todo, 1 if painter.on_cpu else _READERS):
+            yield index, painter.begin(cells, plan[index], plan.origin, submit) if cells else None, valid
 
     two = _paints_two_cells(painter) and len(plan) > 1  # few cells gain less than fresh memory for two costs
     with painter.computing(), side_by_side(1 + two) as submit, ThreadPoolExecutor(1, "geosynth-writer") as pool:

@@ -318,16 +318,25 @@ def test_blocks_are_made_one_ahead_of_each_other(
             drawn.append(index)
             yield index
 
-    def begin(indices: Any, context: Any, window: Window, origin: Any, valid: Any, submit: Any) -> Any:
+    def labelled_cells(indices: Any, context: Any, window: Window, origin: Any, valid: Any) -> list[Window]:
+        assert threading.current_thread() is not threading.main_thread()
+        assert (indices.shape, context, origin) == ((1, 1), window, (0, 0))
+        return [window] if valid.all() else []
+
+    def begin(cells: Any, window: Window, origin: Any, submit: Any) -> Any:
         events.append(("begun", window.row, len(drawn)))
-        assert (indices.shape, context, origin, valid.tolist()) == ((1, 1), window, (0, 0), [[True]])
+        assert (cells, origin) == ([window], (0, 0))
         return lambda: events.append(("fetched", window.row)) or window.row
 
     def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((1, 1), np.uint8), np.full((1, 1), window.row != 4)
 
     painter: Any = SimpleNamespace(
-        on_cpu=on_cpu, begin=begin, context=lambda window, origin: window, computing=contextlib.nullcontext
+        on_cpu=on_cpu,
+        begin=begin,
+        labelled_cells=labelled_cells,
+        context=lambda window, origin: window,
+        computing=contextlib.nullcontext,
     )
     image: Any = SimpleNamespace(
         plan=BlockPlan(9, 1, (0, 0), 1), write_block=lambda index, pixels, valid: written.update({index: pixels})

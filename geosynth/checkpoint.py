@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
 from geosynth.config.networks import Depth
-from geosynth.download import fetch_model
+from geosynth.download import model_file
 from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs, sha256_of, write_whole
 from geosynth.header import Card
@@ -170,8 +170,8 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
     """Load a generator (and its encoder) for inference, in float32 and evaluation mode.
 
     Args:
-        model: a file made by `geosynth train`, or its address (https://, hf://); None, or "chesapeake-small", for the
-            embedded one.
+        model: a file made by `geosynth train`, the folder it is in, or its address (https://, hf://); None, or
+            "chesapeake-small", for the embedded one.
         device: where the networks go: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
 
     Raises:
@@ -218,10 +218,10 @@ def model_path(model: str | Path | None = None) -> Path:
     """The file of a model: the one that is named, or the embedded one for "chesapeake-small" and None.
 
     Raises:
-        CheckpointError: if the embedded generator is asked for, and missing; or of an address, see `fetch_model`.
+        CheckpointError: if the embedded generator is asked for, and missing; or of an address, see `model_file`.
     """
     if model is not None and str(model) != DEFAULT_MODEL:
-        return fetch_model(str(model)) if "://" in str(model) else Path(model)
+        return model_file(model)
     path = Path(str(resources.files("geosynth") / "weights" / f"{DEFAULT_MODEL}.safetensors"))
     if not path.is_file():
         raise CheckpointError(f"the embedded model {DEFAULT_MODEL} is missing from this installation; say --model FILE")

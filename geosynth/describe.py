@@ -35,8 +35,8 @@ def info(
     """Describe a model, a segmenter, a store, data in place, a raster, or an image in Zarr, in plain values.
 
     Args:
-        file: what to describe: a file name; a URL of a model, a segmenter, a store, a raster or an image in Zarr; None,
-            or its name, for the embedded default model.
+        file: what to describe: a file name; the folder of a training; a URL of a model, a segmenter, a store, a raster
+            or an image in Zarr; None, or its name, for the embedded default model.
         stac: describe a model or segmenter as a STAC item with the MLM extension instead, as catalogues hold it.
         verify: read all of it, compare checksums where it has them, and tell so under "verified".
         progress: told blocks read and blocks in all.

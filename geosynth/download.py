@@ -29,6 +29,17 @@ def is_model_address(name: str | Path) -> bool:
     return url.scheme == "hf" or (url.scheme in ("https", "http") and url.path.endswith(".safetensors"))
 
 
+def model_file(name: str | Path) -> Path:
+    """The file of a model or segmenter: what is named; that in the folder of a training; that behind an address.
+
+    Raises:
+        CheckpointError, OutputError: of an address, see `fetch_model`.
+    """
+    path = fetch_model(str(name)) if "://" in str(name) else Path(name)
+    inside = path / "model.safetensors"
+    return inside if inside.is_file() else path
+
+
 def fetch_model(address: str) -> Path:
     """The file behind an address; what was downloaded before is taken as it is, without the network.
 

@@ -162,6 +162,12 @@ def test_same_model_gives_the_same_bytes(tmp_path, generator, model_path):
         assert again.read_bytes() == model_path.read_bytes()
 
 
+def test_the_folder_of_a_training_stands_for_the_model_in_it(tmp_path, generator):
+    file = save_generator(tmp_path / "run" / "model.safetensors", generator, CARD)
+    assert load_generator(tmp_path / "run").path == file
+    assert info(tmp_path / "run") == info(file)
+
+
 def refused(path, words, readers=(ModelCard.read, load_generator)):
     for reader in readers:
         with pytest.raises(CheckpointError) as caught:

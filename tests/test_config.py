@@ -17,6 +17,7 @@ from geosynth.config import (
     EncoderSettings,
     GenerateSettings,
     GeneratorSettings,
+    ReplaceSettings,
     TrainSettings,
 )
 from geosynth.config.base import read_yaml
@@ -70,6 +71,8 @@ def test_settings_cannot_be_changed():
         (GeneratorSettings, {"num_classes": 5, "num_bands": 3, "crop_size": 256}, ("crop_size", "linear start")),
         (GenerateSettings, {"block_size": 1000}, ("block_size", "128")),
         (GenerateSettings, {"seed": 2**63}, ("seed",)),
+        (TrainSettings, {"batchsize": 2}, ("TrainSettings: batchsize: there is no such setting; 'batch_size' is one",)),
+        (ReplaceSettings, {"train": {"zzz": 1}}, ("ReplaceSettings: train.zzz: there is no such setting",)),
         (BandSettings, {"names": []}, ("names",)),
         (BandSettings, {"names": ["red"], "low": 5, "high": 5}, ("low", "less than high")),
         (BandSettings, {"names": ["red"], "high": float("nan")}, ("low", "less than high")),

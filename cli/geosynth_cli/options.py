@@ -91,8 +91,8 @@ ModelOrEmbedded = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="A model file, or its address (https://, hf://ORG/REPO/FILE); without it the embedded one for the"
-        " Chesapeake legend.",
+        help="A model file, the folder of its training, or its address (https://, hf://ORG/REPO/FILE); without it the"
+        " embedded one for the Chesapeake legend.",
     ),
 ]
 Bands = Annotated[str | None, typer.Option("--bands", help="Band names, as in red,green,blue,nir; or those to take.")]

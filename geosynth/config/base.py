@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 from collections.abc import Callable
@@ -29,7 +30,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise SettingsError(_first_line(cls.__name__, error)) from error
+            raise SettingsError(_first_line(cls, error)) from error
 
     @classmethod
     def changed(cls, settings: Self | None, changes: dict[str, Any]) -> Self:
@@ -63,12 +64,15 @@ def takes(settings: type[Settings]) -> Callable[[Function], Function]:
     return show
 
 
-def _first_line(owner: str, error: ValidationError) -> str:
-    first = error.errors()[0]
+def _first_line(settings: type[Settings], error: ValidationError) -> str:
+    first, owner = error.errors()[0], settings.__name__
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:  # several settings that do not go together
         return f"{owner}: {message}"
     where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(where, settings.model_fields, n=1)
+        return f"{owner}: {where}: there is no such setting{f'; {near[0]!r} is one' if near else ''}"
     if first["type"] == "missing":
         return f"{owner}: {where}: {message}"
     got = repr(first["input"])

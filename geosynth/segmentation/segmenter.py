@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geosynth.config import SegmentSettings
-from geosynth.download import fetch_model
+from geosynth.download import model_file
 from geosynth.errors import CheckpointError, DataError
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
@@ -164,8 +164,7 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
     Raises:
         CheckpointError: if the file is missing, not a segmenter, or damaged; or the device cannot be used.
     """
-    path = fetch_model(str(model)) if "://" in str(model) else Path(model)
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = model_file(model)
     card = SegmenterCard.read(path)
     SegmenterCard.verify(path)
     tensors = load_file(path)

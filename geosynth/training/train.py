@@ -256,10 +256,10 @@ def _class_weights(sources: Sequence[PatchSource], fold: str, balance: float) ->
 
 
 def _warn_of_absent_classes(sources: Sequence[PatchSource], fold: str) -> None:
-    """What a model has never seen it cannot paint; the counts tell before the training does."""
+    """What a model has never seen, here or in the training that it goes on from, it cannot paint."""
     names = [name for name, count in _class_pixels(sources, fold).items() if not count]
     if names:
-        _log.warning("fold %r has no pixel of %s: the model cannot learn to paint that", fold, ", ".join(names))
+        _log.warning("fold %r has no pixel of %s: the model learns nothing of that", fold, ", ".join(names))
 
 
 def _class_pixels(sources: Sequence[PatchSource], fold: str) -> dict[str, int]:

@@ -27,8 +27,9 @@ from geosynth.models.device import choose_device, without_weights
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import OBJECTS, Look, style_size
-from geosynth.models.reference import read_encoder, read_generator, read_state
+from geosynth.models.reference import read_encoder, read_generator
 from geosynth.models.spectral import folded_state
+from geosynth.models.state import read_state
 from geosynth.version import __version__
 
 DEFAULT_MODEL = "chesapeake-small"

@@ -144,7 +144,7 @@ def _dino(path: Path, device: torch.device) -> Extractor:
     from torch.nn import functional as F
 
     from geosynth.models.device import without_weights
-    from geosynth.models.reference import read_state
+    from geosynth.models.state import fill, read_state
 
     state = load_file(path) if path.suffix == ".safetensors" and path.is_file() else read_state(path)
     state.pop("mask_token", None)  # for its training
@@ -155,11 +155,7 @@ def _dino(path: Path, device: torch.device) -> Extractor:
         raise CheckpointError(f"{path}: not the weights of a DINOv2 vision transformer")
     with without_weights():
         network = timm.create_model(f"vit_{kind}_patch14{registers}_dinov2", num_classes=0, dynamic_img_size=True)
-    try:
-        network.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"{path}: not the weights of a DINOv2 vision transformer: {reason}") from error
+    fill(network, state, f"{path}: not the weights of a DINOv2 vision transformer")
     network = _frozen(network, device)
     mean, deviation = (
         torch.tensor(values, device=device).view(3, 1, 1) * 255
@@ -194,7 +190,7 @@ def _inception(path: Path, device: torch.device) -> Extractor:
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from geosynth.models.reference import read_state
+    from geosynth.models.state import last_line, read_state
 
     # torch-fidelity would unpickle whatever the file holds, so it gets the tensors alone, as bytes of our own.
     tensors = io.BytesIO()
@@ -204,8 +200,7 @@ def _inception(path: Path, device: torch.device) -> Extractor:
     try:
         network = FeatureExtractorInceptionV3(name, ["2048"], feature_extractor_weights_path=tensors)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"{path}: not torch-fidelity's weights of InceptionV3: {reason}") from error
+        raise CheckpointError(f"{path}: not torch-fidelity's weights of InceptionV3: {last_line(error)}") from error
     network = _frozen(network, device)
     return Extractor(name, 2048, _digest(path), lambda rgb: network(rgb)[0], device)
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from geosynth.config.bands import rgb_bands
 from geosynth.errors import CheckpointError
 from geosynth.models.device import without_weights
-from geosynth.models.reference import read_state
+from geosynth.models.state import fill, read_state
 
 Source = Literal["vgg19", "efficientnet-lite0"]
 
@@ -45,7 +45,8 @@ class Vgg19Features(nn.Module):
             layers = vgg19(weights=None).features[: self._LAYERS[-1] + 1]
         prefix = "features."
         own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        _fill(layers, {name: value for name, value in own.items() if name in layers.state_dict()}, weights or "VGG19")
+        own = {name: value for name, value in own.items() if name in layers.state_dict()}
+        fill(layers, own, f"{weights or 'VGG19'}: not the weights of this network")
         self.layers = layers
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(-1, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(-1, 1, 1), persistent=False)
@@ -103,7 +104,7 @@ class EfficientNetLiteFeatures(nn.Module):
         names = list(network.state_dict())
         if len(names) != len(state):
             raise CheckpointError(f"{path}: {len(state)} tensors; {name} has {len(names)}")
-        _fill(network, dict(zip(names, state.values(), strict=True)), path)
+        fill(network, dict(zip(names, state.values(), strict=True)), f"{path}: not the weights of this network")
         self.network = network
 
     def forward(self, rgb: Tensor) -> list[Tensor]:
@@ -113,14 +114,6 @@ class EfficientNetLiteFeatures(nn.Module):
         """
         last, maps = self.network.forward_intermediates(rgb)
         return [*maps[:-1], last]
-
-
-def _fill(network: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    try:
-        network.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"{source}: not the weights of this network: {reason}") from error
 
 
 def _fetch_vgg19() -> dict[str, Tensor]:

@@ -19,8 +19,6 @@ from geosynth.models.losses import hinge_discriminator, hinge_generator
 from geosynth.models.patterns import one_hot_classes
 from geosynth.models.spectral import with_spectral_norm
 
-Losses = dict[str, Tensor]
-
 _CHANNELS = (24, 40, 112, 1280)  # of EfficientNet-Lite0 at 1/4, 1/8, 1/16 and 1/32 of the size
 _MIXED = (32, 64, 96, 128)
 _WIDTH = 128  # of the heads

@@ -5,10 +5,8 @@ What shapes tell is taken from them; spectral norms are folded into the weights.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from math import isqrt
-from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -20,29 +18,7 @@ from geosynth.errors import CheckpointError, SettingsError
 from geosynth.models.device import without_weights
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
-
-# --- Weights in PyTorch's own files, read without running what such a file may hold.
-
-
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a state dict (`.pth`, `.pt`) by name, on the processor.
-
-    Raises:
-        CheckpointError: if the file is missing, is no state dict, or holds more than tensors: what could run code.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: not read, since it holds other things than tensors, or is damaged") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise CheckpointError(f"{path}: not a file of PyTorch weights ({type(error).__name__})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: not a state dict, which maps names to tensors")
-    return {str(name): value for name, value in state.items()}
-
+from geosynth.models.state import fill
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -194,9 +170,5 @@ def _folded(state: Mapping[str, Tensor], layer: str, source: str) -> Tensor:
 
 
 def _filled(network: Network, values: dict[str, Tensor], source: str) -> Network:
-    try:
-        network.load_state_dict(values, assign=True)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"{source}: not in the SPADE reference's layout: {reason}") from error
+    fill(network, values, f"{source}: not in the SPADE reference's layout")
     return network.eval().requires_grad_(False)

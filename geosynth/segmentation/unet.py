@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from geosynth.errors import CheckpointError, SettingsError
 from geosynth.models.device import plain_memory_error
-from geosynth.models.reference import read_state
+from geosynth.models.state import read_state
 
 
 def build_unet(encoder: str, num_bands: int, num_classes: int) -> nn.Module:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geosynth.errors import CheckpointError
-from geosynth.models.reference import read_state
+from geosynth.models.state import read_state
 
 
 def test_a_state_dict_comes_back(tmp_path):

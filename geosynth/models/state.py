@@ -1,0 +1,54 @@
+"""State dicts: weights by name, read without running what a file of PyTorch may hold, and given to networks."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from geosynth.errors import CheckpointError
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a state dict (`.pth`, `.pt`) by name, on the processor.
+
+    Raises:
+        CheckpointError: if the file is missing, is no state dict, or holds more than tensors: what could run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path}: not read, since it holds other things than tensors, or is damaged") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CheckpointError(f"{path}: not a file of PyTorch weights ({type(error).__name__})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: not a state dict, which maps names to tensors")
+    return {str(name): value for name, value in state.items()}
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
+    """Give a network its weights, which are not copied.
+
+    Args:
+        network: best made `without_weights`.
+        state: all of them by name.
+        wrong: what to say if they are another network's; torch's reason is put behind it.
+
+    Raises:
+        CheckpointError: if so.
+    """
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{wrong}: {last_line(error)}") from error
+
+
+def last_line(error: RuntimeError) -> str:
+    """Of torch's many: the reason."""
+    return str(error).strip().splitlines()[-1].strip()

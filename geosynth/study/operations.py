@@ -15,7 +15,8 @@ from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
 from geosynth.errors import DataError
 from geosynth.evaluation.compare import BATCH
 from geosynth.evaluation.distances import frechet_distance
-from geosynth.evaluation.features import Space, TileFeatures, load_extractor
+from geosynth.evaluation.extractors import load_extractor
+from geosynth.evaluation.features import Space, TileFeatures
 from geosynth.evaluation.nearness import measure_nearness
 from geosynth.evaluation.report import Nearness
 from geosynth.files import writing

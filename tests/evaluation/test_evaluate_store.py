@@ -21,7 +21,8 @@ from geosynth.errors import CheckpointError, DataError, GeosynthError, LegendErr
 from geosynth.evaluation.compare import PairFeatures, compare_in_space
 from geosynth.evaluation.distances import frechet, gaussian, kernel_distance
 from geosynth.evaluation.evaluate import evaluate
-from geosynth.evaluation.features import Space, load_extractor
+from geosynth.evaluation.extractors import Extractor, load_extractor
+from geosynth.evaluation.features import Space
 from geosynth.evaluation.report import Report
 from geosynth.evaluation.tiles import Block, Tile
 from geosynth.grid import Window
@@ -284,8 +285,6 @@ def test_the_report_says_what_it_rests_on_and_what_it_lacks(case: Case) -> None:
 
 
 def test_the_same_call_gives_the_same_bytes_from_the_cache(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    from geosynth.evaluation.features import Extractor
-
     def refuse(*_: Any) -> None:
         raise AssertionError("nothing is left to embed")
 
@@ -307,21 +306,20 @@ def test_the_same_call_gives_the_same_bytes_from_the_cache(case: Case, monkeypat
 
 def test_only_distances_of_inception_features_are_fid_and_kid(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that only takes means stands for Inception, whose weights are a download."""
-    from geosynth.evaluation import features as extractors
+    from geosynth.evaluation import features
 
-    means = extractors.Extractor(
+    means = Extractor(
         "inception-v3-compat", 3, "means", lambda images: images.float().mean((2, 3)), torch.device("cpu")
     )
-    real = extractors.load_extractor
     asked: list[Any] = []
 
-    def load(name: Any, weights: Any = None, device: Any = "cpu", *, download: bool = False) -> extractors.Extractor:
+    def load(name: Any, weights: Any = None, device: Any = "cpu", *, download: bool = False) -> Extractor:
         if name != "inception":
-            return real(name, weights, device)
+            return load_extractor(name, weights, device)
         asked.append((weights, download))
         return means
 
-    monkeypatch.setattr(extractors, "load_extractor", load)
+    monkeypatch.setattr(features, "load_extractor", load)
     options: dict[str, Any] = {"data": case.store, "synthetic": case.twins[0], "tile_size": SIDE}
     cache = case.folder / "report" / "cache"
     report = evaluate(**options, inception="w.pth", cache=cache)

@@ -13,7 +13,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.evaluation.distances import frechet_distance
-from geosynth.evaluation.features import Extractor, load_extractor, open_spaces
+from geosynth.evaluation.extractors import Extractor, load_extractor
+from geosynth.evaluation.features import open_spaces
 from geosynth.models.perceptual import EfficientNetLiteFeatures
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from geosynth.errors import OutputError
-from geosynth.evaluation.features import Extractor, FeatureCache
+from geosynth.evaluation.extractors import Extractor
+from geosynth.evaluation.features import FeatureCache
 
 
 class Counting:

@@ -6,7 +6,7 @@ from studies import AUGMENT, REPLACE
 
 from geosynth.errors import DataError
 from geosynth.evaluation.distances import frechet_distance
-from geosynth.evaluation.features import load_extractor
+from geosynth.evaluation.extractors import load_extractor
 from geosynth.grid import Window
 from geosynth.mosaic.twin import twin
 from geosynth.patches.positions import PositionIndex

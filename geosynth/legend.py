@@ -29,6 +29,8 @@ from geosynth.files import read_values
 
 Code = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 CodeCounts = dict[int, int]
+ClassIndices = npt.NDArray[np.uint8]
+"""One for each pixel, of any shape: from 0 on in the legend's order, `num_classes` where there is no class."""
 
 # Codes of classes that a translation lacks: far below what any raster holds.
 _ABSENT_START, _ABSENT_END = -(2**62), -(2**61)
@@ -155,7 +157,7 @@ class Legend(BaseModel):
         codes = (*self.codes, nodata)
         return np.result_type(np.min_scalar_type(min(codes)), np.min_scalar_type(max(codes)))
 
-    def encode(self, codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+    def encode(self, codes: npt.NDArray[np.integer[Any]]) -> ClassIndices:
         """Class indices of raster codes, same shape; `num_classes` where a code is none of a class.
 
         Unknown codes are not told from nodata here: `check` finds them, once, before any work starts.

@@ -28,7 +28,8 @@ from geosynth.grid import Window
 from geosynth.models.device import Submit
 from geosynth.models.field import Position, style_field
 from geosynth.models.looks import Look
-from geosynth.mosaic.painter import CELL, Cell, Painter, Pixels
+from geosynth.mosaic.painter import CELL, Cell, Painter
+from geosynth.raster.read import Array
 
 # Windows across an edge of a block are kept for the blocks beyond it, so that they are painted once.
 KEPT_BYTES = 256 << 20
@@ -81,7 +82,7 @@ class BlendPainter(Painter):
 
     def _begun(
         self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit
-    ) -> Callable[[], Pixels]:
+    ) -> Callable[[], Array]:
         """The weighted sum of the windows, always in the caller's thread."""
         parts = ((cell.window, self._values(cell, origin)) for cell in cells)
         return self.join(window, parts).to("cpu", non_blocking=True).numpy

@@ -18,9 +18,9 @@ from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.labels import needed_around, to_indices, whole_codes
-from geosynth.raster.read import has_data
+from geosynth.raster.read import Array, Mask, has_data
 
-Chunks = list[list[npt.NDArray[Any]]]
+Chunks = list[list[Array]]
 
 
 def lazy_image(
@@ -93,7 +93,7 @@ class _Block:
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
 
-    def read(self, chunks: Chunks) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def read(self, chunks: Chunks) -> tuple[npt.NDArray[np.int64], Mask]:
         """Codes of `inside`, and where there is data."""
         values = np.empty((self.inside.height, self.inside.width), dtype=chunks[0][0].dtype)
         for top, row in zip(self.tops, chunks, strict=True):
@@ -123,7 +123,7 @@ class _Painting:
     origin: tuple[int, int]
 
 
-def _paint(block: _Block, painting: _Painting, chunks: Chunks) -> npt.NDArray[Any]:
+def _paint(block: _Block, painting: _Painting, chunks: Chunks) -> Array:
     """(bands, height, width) of a window; 0 where there is no class."""
     context, window = painting.context, painting.window
     indices, has_class = to_indices(*block.read(chunks), block.inside, context, block.legend)
@@ -132,7 +132,7 @@ def _paint(block: _Block, painting: _Painting, chunks: Chunks) -> npt.NDArray[An
     return np.where(valid, pixels, np.zeros_like(pixels))
 
 
-def _has_class(block: _Block, chunks: Chunks) -> npt.NDArray[np.bool_]:
+def _has_class(block: _Block, chunks: Chunks) -> Mask:
     """(height, width): whether a pixel of the block has a class."""
     codes, valid = block.read(chunks)
     return valid & (block.legend.encode(codes) < block.legend.num_classes)

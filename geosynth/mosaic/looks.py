@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import ndimage
 
@@ -15,20 +14,18 @@ from geosynth.checkpoint import GeneratorModel, load_generator, save_with_look
 from geosynth.errors import DataError, GridError, OutputError, SettingsError
 from geosynth.files import check_output
 from geosynth.grid import TilePlan, Window, differing_pixel_size, offset_in
-from geosynth.legend import Legend
+from geosynth.legend import ClassIndices, Legend
 from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled
 from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.raster.bands import open_bands
 from geosynth.raster.label_files import choose_legend, open_labels
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import RasterFile
+from geosynth.raster.read import Array, RasterFile
 
 _LOG = logging.getLogger(__name__)
 _TILE = 256  # pixels; a look keeps what objects of a tile look like together
 _MAX_TILES = 256  # of an image; more change little
 _BLUR = 4  # pixels whose detail sees what lies beyond an edge of the data
-
-Indices = npt.NDArray[np.uint8]
 
 
 def add_look(
@@ -97,7 +94,7 @@ def look_from_images(
     if labels and len(labels) != len(images):
         raise SettingsError(f"{len(labels)} label rasters for {len(images)} images; give one for each, in their order")
 
-    def tiles() -> Iterator[tuple[npt.NDArray[np.generic], Indices]]:
+    def tiles() -> Iterator[tuple[Array, ClassIndices]]:
         for number, image in enumerate(images):
             raster = open_bands(image, model.card.bands.names, model.card.bands.dtype, "model")
             if metres := differing_pixel_size(raster.geobox, model.card.gsd):
@@ -113,7 +110,7 @@ def look_from_images(
 
 
 def look_from_tiles(
-    tiles: Iterable[tuple[npt.NDArray[np.generic], Indices]], model: GeneratorModel, name: str, *, labelled: bool
+    tiles: Iterable[tuple[Array, ClassIndices]], model: GeneratorModel, name: str, *, labelled: bool
 ) -> Look:
     """The look of tiles of imagery, otherwise as `look_from_images`.
 
@@ -151,7 +148,7 @@ def _known(model: GeneratorModel) -> Look:
     return known
 
 
-def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[npt.NDArray[np.generic], Indices]]:
+def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[Array, ClassIndices]]:
     """(bands, h, w) and class indices, of tiles; h and w are multiples of `STYLE_CELL`.
 
     Without labels all pixels are of class 0. Pixels without data, and those beside them, have no class.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, block_plan, cut
+from geosynth.legend import ClassIndices
 from geosynth.models.device import (
     Submit,
     call_now,
@@ -35,6 +36,7 @@ from geosynth.models.generator import check_labels
 from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.models.regions import ways_to_middles
 from geosynth.models.replay import Replay
+from geosynth.raster.read import Array, Mask
 
 # Pixels; side of what goes through the network at once, without the halo. Larger saves little (the halo is trimmed
 # level by level), and memory grows with its square.
@@ -44,10 +46,6 @@ _CELLS_A_LAUNCH = 4  # of a GPU, which one cell does not fill
 
 _TORCH_TYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int16": torch.int16, "float32": torch.float32}
 
-Pixels = npt.NDArray[Any]
-Indices = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
-
 
 class Cell(NamedTuple):
     """What goes through the network at once."""
@@ -55,7 +53,7 @@ class Cell(NamedTuple):
     window: Window
     part: Window
     """Of the window, that is wanted."""
-    labels: Indices
+    labels: ClassIndices
     """Of the window and the painter's margin."""
     ways: npt.NDArray[np.int8]
     """Of the same, see `ways_to_middles`."""
@@ -136,8 +134,8 @@ class Painter:
         return whole.buffer(self.margin + self.network.region_side)
 
     def paint(
-        self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
-    ) -> Pixels:
+        self, indices: ClassIndices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
+    ) -> Array:
         """(bands, height, width) of `window` in the dtype of the model's bands.
 
         Args:
@@ -154,7 +152,7 @@ class Painter:
 
     def begin(
         self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit = call_now
-    ) -> Callable[[], Pixels]:
+    ) -> Callable[[], Array]:
         """Paint the `labelled_cells` of a window. What is returned gives its pixels, when they are there.
 
         With `side_by_side`'s `submit` this holds for a CPU too; its context must then lie in one of `computing`.
@@ -163,7 +161,7 @@ class Painter:
             pixels = self._begun(cells, window, origin, submit)
         finished = self._mark()
 
-        def result() -> Pixels:
+        def result() -> Array:
             finished()
             return pixels()
 
@@ -171,11 +169,11 @@ class Painter:
 
     def _begun(
         self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit
-    ) -> Callable[[], Pixels]:
+    ) -> Callable[[], Array]:
         """What gives the pixels of a window once the device has done what is started here."""
         painted = [(group, submit(self._fetched, group, origin)) for group in self._groups(cells)]
 
-        def pixels() -> Pixels:
+        def pixels() -> Array:
             result = self.blank(window)
             for group, done in painted:
                 for cell, values in zip(group, done.result(), strict=True):
@@ -224,7 +222,7 @@ class Painter:
                 yield cell, part
 
     def labelled_cells(
-        self, indices: Indices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
+        self, indices: ClassIndices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
     ) -> list[Cell]:
         """The cells that paint a window, with what they need of the labels; arguments as for `paint`."""
         wanted = list(self.wanted(window, origin, valid))
@@ -290,7 +288,7 @@ class Painter:
             return self.style.view(1, -1, 1, 1).expand(batch, -1, height // stride, width // stride)
         return style_field(self.network, self.settings.seed, row, column, height, width, self.style_length, self.device)
 
-    def blank(self, window: Window) -> Pixels:
+    def blank(self, window: Window) -> Array:
         """(bands, height, width) zeros."""
         bands = self.model.card.bands
         return np.zeros((len(bands.names), window.height, window.width), dtype=bands.dtype)

@@ -12,10 +12,12 @@ from typing import Protocol, TypeVar
 import torch
 
 from geosynth.grid import Window
+from geosynth.legend import ClassIndices
 from geosynth.models.device import side_by_side
-from geosynth.mosaic.painter import Cell, Indices, Mask, Painter, Pixels
+from geosynth.mosaic.painter import Cell, Painter
 from geosynth.progress import StageProgress
 from geosynth.raster.labels import LabelRaster
+from geosynth.raster.read import Array, Mask
 from geosynth.raster.unfinished_image import UnfinishedImage
 
 Item = TypeVar("Item")
@@ -29,7 +31,7 @@ _NARROW = 32  # base channels, at most: threads that share a cell wait for each 
 class LabelSource(Protocol):
     """Labels to paint; `LabelRaster` is one."""
 
-    def read(self, window: Window) -> tuple[Indices, Mask]:
+    def read(self, window: Window) -> tuple[ClassIndices, Mask]:
         """Class indices and where there is a class, both (height, width); the window may reach beyond the raster."""
 
 
@@ -62,7 +64,7 @@ def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, 
         context, indices, valid = read_around(painter, source, window, origin)
         return index, painter.labelled_cells(indices, context, window, origin, valid), valid
 
-    def begun() -> Iterator[tuple[int, Callable[[], Pixels] | None, Mask]]:
+    def begun() -> Iterator[tuple[int, Callable[[], Array] | None, Mask]]:
         for index, cells, valid in ahead(read, todo, 1 if painter.on_cpu else _READERS):
             yield index, painter.begin(cells, plan[index], plan.origin, submit) if cells else None, valid
 
@@ -115,7 +117,7 @@ def one_behind(items: Iterable[Item]) -> Iterator[Item]:
 
 def read_around(
     painter: Painter, source: LabelSource, window: Window, origin: tuple[int, int]
-) -> tuple[Window, Indices, Mask]:
+) -> tuple[Window, ClassIndices, Mask]:
     """The labels around a window, and where the window has a class."""
     context = painter.context(window, origin)
     indices, has_class = source.read(context)

@@ -12,9 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError
@@ -24,6 +21,7 @@ from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.pipeline import LabelSource, read_around
 from geosynth.mosaic.style import packed, unpacked
 from geosynth.parallel import stream
+from geosynth.raster.read import Array, Mask
 from geosynth.raster.unfinished_image import UnfinishedImage
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ class PortablePainter:
         self._turn = threading.Lock()
         self._memory: contextlib.ExitStack | None = None
 
-    def paint(self, *arguments: Any) -> npt.NDArray[Any]:
+    def paint(self, *arguments: Any) -> Array:
         """As `Painter.paint`."""
         with self._turn:
             if self._memory is None:
@@ -113,7 +111,7 @@ class _Work:
 
 
 # The pixels of a block and where they are valid, if the worker could not write them.
-Sent = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] | None
+Sent = tuple[Array, Mask] | None
 
 
 def paint_on_cluster(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,10 @@ from geosynth.grid import TilePlan, Window
 from geosynth.mosaic.provenance import is_made_from
 from geosynth.progress import Progress, silent
 from geosynth.raster.cog import CogWriter
-from geosynth.raster.read import bounded_cache
+from geosynth.raster.read import Read, bounded_cache
 from geosynth.unfinished import UnfinishedWork
 
 _WINDOW = 512  # pixels read of all realisations, one after the other
-
-Read = Callable[[Window], tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
 
 
 class Moments:

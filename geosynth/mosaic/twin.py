@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ from geosynth.files import refuse_inputs
 from geosynth.grid import Window
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
-from geosynth.legend import Legend
+from geosynth.legend import ClassIndices, Legend
 from geosynth.mosaic.block_size import choose_block_size
 from geosynth.mosaic.generate import engine
 from geosynth.mosaic.image import painter_for, warn_about_grid
@@ -26,7 +26,7 @@ from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.pipeline import paint_missing
 from geosynth.mosaic.provenance import painting_job, provenance
 from geosynth.progress import StageProgress, silent
-from geosynth.raster.read import Array, Mask
+from geosynth.raster.read import Array, Mask, Read
 from geosynth.raster.stores.copy import copy_sources, store_names
 from geosynth.raster.stores.in_place import InPlace
 from geosynth.raster.stores.open import open_sources
@@ -56,7 +56,7 @@ class Judge(Protocol):
     def sha256(self) -> str:
         """Of its file."""
 
-    def agreement(self, image: Array, labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def agreement(self, image: Array, labels: ClassIndices) -> npt.NDArray[np.float32]:
         """See `Segmenter.agreement`."""
 
 
@@ -249,9 +249,7 @@ def _check_judge(judge: Judge, source: PatchSource) -> None:
             )
 
 
-def _judged(
-    paint: Callable[[Window], tuple[Array, Mask]], source: PatchSource, judge: Judge, agreement: float
-) -> Callable[[Window], tuple[Array, Mask]]:
+def _judged(paint: Read, source: PatchSource, judge: Judge, agreement: float) -> Read:
     """The same images, without data where a judge finds the class of the source less likely than `agreement`.
 
     What it says of a pixel does not depend on how windows are cut: it is asked about squares of one lattice.

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 from rasterio.enums import ColorInterp
 
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError
 from geosynth.grid import TilePlan, Window
-from geosynth.raster.read import Raster, RasterFile, open_raster
+from geosynth.raster.read import Array, Mask, Raster, RasterFile, open_raster
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
@@ -55,7 +54,7 @@ class CastFile(RasterFile):
 
     is_full = False  # by its own type it may be
 
-    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def read(self, window: Window) -> tuple[Array, Mask]:
         """See `Raster.read`; 0 without data.
 
         Raises:
@@ -71,7 +70,7 @@ class CastFile(RasterFile):
             )
         return cast, valid
 
-    def _cast(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    def _cast(self, window: Window) -> tuple[Array, Mask, Mask]:
         values, valid = super().read(window)
         values = np.where(valid, values, 0)
         with np.errstate(invalid="ignore", over="ignore"):

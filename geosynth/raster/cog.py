@@ -35,7 +35,7 @@ from geosynth.parallel import apart
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.mark import XMP, mark_of, write_mark
-from geosynth.raster.read import CACHE_BYTES
+from geosynth.raster.read import CACHE_BYTES, Array, Mask
 from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 
 _BLOCK = 512
@@ -129,7 +129,7 @@ class CogWriter:
             self._stack = stack.pop_all()
         return self
 
-    def write(self, window: Window, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> None:
+    def write(self, window: Window, pixels: Array, valid: Mask) -> None:
         """Write (bands, height, width) at a window; `valid` is (height, width), used if the file is masked."""
         place = tuple((part.start, part.stop) for part in window.slices)
         with writing(self.path, *GDAL_ERRORS):
@@ -287,7 +287,7 @@ def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
         Image.fromarray(np.dstack([*pixels, mask])).save(partial, format="PNG", pnginfo=said)
 
 
-def as_bytes(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+def as_bytes(pixels: Array, valid: Mask) -> npt.NDArray[np.uint8]:
     """(bands, height, width) as it is shown: bytes as they are, others from their 2nd to their 98th percentile."""
     if pixels.dtype == np.uint8:
         return pixels

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import LegendError, OutputError, RasterError
 from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import Window
-from geosynth.legend import Legend, plain
+from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.class_table import (
     ClassTable,
@@ -25,7 +24,7 @@ from geosynth.raster.class_table import (
 )
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.mosaic import TileInMosaic, TileMosaic
-from geosynth.raster.read import RASTER_SUFFIXES, Raster, RasterFile, open_raster
+from geosynth.raster.read import RASTER_SUFFIXES, Mask, Raster, RasterFile, open_raster
 from geosynth.raster.remote import files_named, find_group, is_zarr
 from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr import ZarrRaster
@@ -182,7 +181,7 @@ def check_label_output(out: Path, inputs: Sequence[object], *, overwrite: bool) 
 @contextmanager
 def label_writer(
     out: Path, geobox: GeoBox, legend: Legend, tags: Mapping[str, str], folder: Path | None = None
-) -> Iterator[Callable[[Window, npt.NDArray[np.uint8], npt.NDArray[np.bool_]], None]]:
+) -> Iterator[Callable[[Window, ClassIndices, Mask], None]]:
     """Write a Cloud Optimized GeoTIFF of class codes, with colours, names and attribute table, whole or not at all.
 
     Args:
@@ -215,7 +214,7 @@ def label_writer(
         folder=folder,
     )
 
-    def write(window: Window, indices: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> None:
+    def write(window: Window, indices: ClassIndices, valid: Mask) -> None:
         writer.write(window, legend.decode(indices, nodata)[np.newaxis], valid)
 
     with writer:

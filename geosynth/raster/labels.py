@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import TilePlan, Window
-from geosynth.legend import CodeCounts, Legend
+from geosynth.legend import ClassIndices, CodeCounts, Legend
 from geosynth.progress import Progress, silent
 from geosynth.raster.label_files import class_table_of, open_labels
 from geosynth.raster.mosaic import TileInMosaic
@@ -130,7 +129,7 @@ class LabelRaster:
         if not any(self.legend.count(counts)):
             raise DataError(f"{self.name}: no pixel has a class: all of it is nodata")
 
-    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], Mask]:
+    def read(self, window: Window) -> tuple[ClassIndices, Mask]:
         """Class indices and where there are any, both (height, width), for a window that may reach beyond the raster.
 
         Beyond the edge the nearest pixel of the raster is repeated; of a tile in a mosaic, the neighbours' are seen
@@ -188,9 +187,7 @@ def whole_codes(values: Array, valid: Mask, name: str) -> Array:
     return np.where(valid, values, 0).astype(np.int64)
 
 
-def to_indices(
-    codes: Array, valid: Mask, inside: Window, window: Window, legend: Legend
-) -> tuple[npt.NDArray[np.uint8], Mask]:
+def to_indices(codes: Array, valid: Mask, inside: Window, window: Window, legend: Legend) -> tuple[ClassIndices, Mask]:
     """What `LabelRaster.read` gives for `window`, from codes at hand.
 
     Args:
@@ -218,7 +215,7 @@ def needed_around(window: Window) -> Window:
     return window.buffer(_FILL_STEPS)
 
 
-def fill_holes(indices: npt.NDArray[np.uint8], hole: int, steps: int) -> npt.NDArray[np.uint8]:
+def fill_holes(indices: ClassIndices, hole: int, steps: int) -> ClassIndices:
     """Grow classes into pixels that hold `hole`, one pixel a step, from above, below, left, right, in this order.
 
     What a pixel gets depends on at most `steps` pixels around it. What is left gets class 0.

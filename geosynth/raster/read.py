@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -32,6 +32,8 @@ from geosynth.raster.written import GDAL_ERRORS
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
+Read = Callable[[Window], tuple[Array, Mask]]
+"""Gives pixels (bands, height, width), and where there is data (height, width), of a window."""
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from geosynth.errors import OutputError, no_more_files
 from geosynth.grid import BlockPlan, Window
+from geosynth.raster.read import Array, Mask
 from geosynth.unfinished import UnfinishedWork
 
 
@@ -40,7 +39,7 @@ class UnfinishedImage(UnfinishedWork):
         """Their numbers in the plan."""
         return {int(part) for part in self.done()}
 
-    def write_block(self, index: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> None:
+    def write_block(self, index: int, pixels: Array, valid: Mask) -> None:
         """Finish a block: (bands, height, width), and where there is data, (height, width).
 
         Raises:
@@ -50,7 +49,7 @@ class UnfinishedImage(UnfinishedWork):
             # No compression: blocks are read back once. The zip format brings checksums.
             np.savez(file, pixels=np.where(valid, pixels, 0).astype(self.dtype), valid=np.packbits(valid))
 
-    def read_block(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def read_block(self, index: int) -> tuple[Array, Mask]:
         """A finished block, as it was written; zeros where there is no data.
 
         Raises:
@@ -68,7 +67,7 @@ class UnfinishedImage(UnfinishedWork):
                 path.unlink(missing_ok=True)  # made again by the next run
             raise OutputError(f"{self.out}: its finished block {index} is damaged; run again to replace it") from error
 
-    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def read(self, window: Window) -> tuple[Array, Mask]:
         """(bands, height, width) of any window, and where there is data, (height, width); zeros where there is none."""
         pixels = np.zeros((self.num_bands, window.height, window.width), dtype=self.dtype)
         valid = np.zeros((window.height, window.width), dtype=bool)

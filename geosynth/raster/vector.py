@@ -29,7 +29,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from geosynth.errors import DataError, GeosynthError, GridError, LegendError, RasterError, SettingsError, one_line
 from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
 from geosynth.grid.vector import PARQUET, check_can_be_read, to_pixels
-from geosynth.legend import Legend, plain
+from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.class_table import NO_CLASS
 from geosynth.raster.label_files import check_label_output, label_writer
@@ -136,7 +136,7 @@ class VectorLabels:
         codes = self.legend.decode(indices, self.legend.nodata_code).astype(self.dtype)
         return codes[np.newaxis], indices < self.legend.num_classes
 
-    def read_indices(self, window: Window) -> npt.NDArray[np.uint8]:
+    def read_indices(self, window: Window) -> ClassIndices:
         """Class indices of a window, (height, width); `num_classes` where there is no class.
 
         Raises:
@@ -208,7 +208,7 @@ class VectorLabels:
         left, low, right, high = bounds
         return np.array([left, -high, right, -low])
 
-    def _append(self, geometries: npt.NDArray[Any], indices: npt.NDArray[np.uint8], *, first: bool) -> None:
+    def _append(self, geometries: npt.NDArray[Any], indices: ClassIndices, *, first: bool) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'crs' was not provided")
             pyogrio.raw.write(

@@ -16,7 +16,7 @@ import itertools
 import json
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,6 @@ from typing import Any, Self
 
 import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import xarray as xr
 import zarr
@@ -39,13 +38,11 @@ from geosynth.progress import Progress, silent
 from geosynth.raster.cog import overview_factors
 from geosynth.raster.conventions import grid_attributes, multiscales_attributes
 from geosynth.raster.mark import describe_mark, mark_of
-from geosynth.raster.read import open_raster
+from geosynth.raster.read import Array, Mask, Read, open_raster
 from geosynth.raster.remote import find_group, open_group
 
 CHUNK, SHARD = 512, 4096
 _OVERVIEW_SHARD = SHARD // 2  # made of one shard of the level before
-
-Read = Callable[[Window], tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
 
 
 class ZarrImageWriter:
@@ -190,19 +187,19 @@ def _make_overview(finer: Any, coarser: Any) -> None:
                 coarser["image"][(*sample, slice(None), *window.slices)] = _average(pixels, valid)
 
 
-def _blocks(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _blocks(values: Array) -> Array:
     """(..., height, width) as (..., rows, 2, columns, 2), of zeros beyond the far edges."""
     *front, height, width = values.shape
     padded = np.pad(values, [*[(0, 0)] * len(front), (0, height % 2), (0, width % 2)])
     return padded.reshape(*front, padded.shape[-2] // 2, 2, padded.shape[-1] // 2, 2)
 
 
-def _average(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+def _average(pixels: Array, valid: Mask) -> Array:
     """Means over 2 x 2 pixels of those with data, half a unit rounded up; 0 where there are none."""
     counts = _blocks(valid).sum(axis=(-3, -1))
     sums = _blocks(np.where(valid, pixels, 0)).sum(axis=(-3, -1), dtype=np.float64)
     means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
-    rounded: npt.NDArray[Any] = np.floor(means + 0.5) if pixels.dtype.kind in "iu" else means
+    rounded: Array = np.floor(means + 0.5) if pixels.dtype.kind in "iu" else means
     return rounded.astype(pixels.dtype)
 
 
@@ -256,7 +253,7 @@ def image_reader(image: Path) -> Read:
     return partial(_read, group["image"], group["valid"])
 
 
-def _read(image: Any, valid: Any, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+def _read(image: Any, valid: Any, window: Window) -> tuple[Array, Mask]:
     return image[:, *window.slices], valid[window.slices]
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from geosynth.config import BandSettings, SegmentSettings
 from geosynth.patches.transforms import NetworkScaling, random_dihedral
-from geosynth.segmentation.data import Array, CoarseTiles, TileSet
+from geosynth.raster.read import Array
+from geosynth.segmentation.data import CoarseTiles, TileSet
 
 Batch = dict[str, Tensor]
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from geosynth.errors import SettingsError
 from geosynth.grid import Window, block_plan, differing_pixel_size
+from geosynth.legend import ClassIndices
 from geosynth.models.device import plain_memory_error
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import open_bands
 from geosynth.raster.label_files import check_label_output, kept_tags, label_writer
-from geosynth.raster.read import Raster, RasterFile, bounded_cache
+from geosynth.raster.read import Mask, Raster, RasterFile, bounded_cache
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from geosynth.version import __version__
@@ -94,9 +94,7 @@ def classify(
     return out
 
 
-def _predict(
-    raster: Raster, segmenter: Segmenter, window: Window
-) -> tuple[npt.NDArray[np.uint8] | None, npt.NDArray[np.bool_]]:
+def _predict(raster: Raster, segmenter: Segmenter, window: Window) -> tuple[ClassIndices | None, Mask]:
     """Class indices of a block (1, height, width), None without data; and where there is data (height, width)."""
     seen = window.buffer(_MARGIN)
     inside = seen.intersection(raster.window)

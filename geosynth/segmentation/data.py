@@ -17,15 +17,15 @@ from geosynth.config import SegmentSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
 from geosynth.grid.groups import touching_groups
+from geosynth.legend import ClassIndices
 from geosynth.models.super_resolution import CoarseShares, estimate_shares
 from geosynth.patches.module import check_alike, check_fits
+from geosynth.raster.read import Array
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.recombined import is_recombined
 from geosynth.raster.stores.source import PatchSource, check_twin
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.segmenter import Segmenter
-
-Array = npt.NDArray[Any]
 
 _KEEP_BYTES = 512 << 20  # of decoded tiles in memory
 
@@ -98,7 +98,7 @@ def _at_most(available: int, wanted: int | None, name: str, view: TileView) -> i
     return wanted
 
 
-class TileSet(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
+class TileSet(Sequence[tuple[Array, ClassIndices]]):
     """Tiles as (image (bands, N, N), labels (N, N) class indices), read when asked for.
 
     Decoded tiles are kept if all of them fit into 512 MiB.
@@ -123,7 +123,7 @@ class TileSet(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
         self.places = tuple(places)
         self._num_real = len(self.places) if num_real is None else num_real
         self._judge, self._agreement = judge, agreement
-        self._kept: dict[int, tuple[Array, npt.NDArray[np.uint8]]] = {}
+        self._kept: dict[int, tuple[Array, ClassIndices]] = {}
         size = sum(
             window.height * window.width * (len(source.band_names) * source.dtype.itemsize + 1)
             for source, window in self.places
@@ -314,7 +314,7 @@ class CoarseTiles(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
     """The images."""
     name: str
     """The coarse map in the store."""
-    values: npt.NDArray[Any]
+    values: Array
     """The map's value for each coarse class index; other values are no class, `len(values)`."""
     shares: CoarseShares
     """The share that each fine class has under each coarse one."""
@@ -357,6 +357,6 @@ def coarse_tiles(data: SegmentData, name: str, crop_size: int | None) -> CoarseT
     return CoarseTiles(data.coarse, name, values, shares)
 
 
-def _encode(raw: Array, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def _encode(raw: Array, values: Array) -> npt.NDArray[np.uint8]:
     place = np.minimum(np.searchsorted(values, raw), len(values) - 1)
     return np.where(values[place] == raw, place, len(values)).astype(np.uint8)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,9 @@ from geosynth.download import model_file
 from geosynth.errors import CheckpointError, DataError
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
+from geosynth.legend import ClassIndices
 from geosynth.models.device import choose_device, full_float32, plain_memory_error, uses_bfloat16, without_weights
+from geosynth.raster.read import Array
 from geosynth.segmentation.scores import Confusion
 from geosynth.segmentation.unet import build_unet
 
@@ -65,7 +66,7 @@ class Segmenter:
         """Of the file."""
         return sha256_of(self.path)
 
-    def predict(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    def predict(self, image: Array) -> ClassIndices:
         """The most likely class of each pixel.
 
         Args:
@@ -77,10 +78,10 @@ class Segmenter:
         Raises:
             DataError: if the number of bands is not the segmenter's.
         """
-        best: npt.NDArray[np.uint8] = self._logits(image).argmax(1).to(torch.uint8).cpu().numpy()
+        best: ClassIndices = self._logits(image).argmax(1).to(torch.uint8).cpu().numpy()
         return best
 
-    def agreement(self, image: npt.NDArray[Any], labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def agreement(self, image: Array, labels: ClassIndices) -> npt.NDArray[np.float32]:
         """The probability that it gives the labelled class of each pixel; 1 where there is no class.
 
         Args:
@@ -95,7 +96,7 @@ class Segmenter:
         found: npt.NDArray[np.float32] = shares.gather(1, classes).squeeze(1).cpu().numpy()
         return found
 
-    def _logits(self, image: npt.NDArray[Any]) -> Tensor:
+    def _logits(self, image: Array) -> Tensor:
         names = self.card.bands.names
         if image.ndim != 4 or image.shape[1] != len(names):
             raise DataError(
@@ -111,7 +112,7 @@ class Segmenter:
             logits: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
         return logits[..., :height, :width]
 
-    def scores(self, pairs: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Confusion:
+    def scores(self, pairs: Iterable[tuple[Array, Array]]) -> Confusion:
         """Predict images and count how the classes agree with their labels.
 
         Args:
@@ -122,8 +123,8 @@ class Segmenter:
             DataError: if the number of bands is not the segmenter's.
         """
         counted = Confusion(self.card.legend.num_classes)
-        images: list[npt.NDArray[Any]] = []
-        labels: list[npt.NDArray[Any]] = []
+        images: list[Array] = []
+        labels: list[Array] = []
 
         def count() -> None:
             if images:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.checkpoint import load_generator, save_with_look
@@ -21,6 +20,7 @@ from geosynth.evaluation.nearness import measure_nearness
 from geosynth.evaluation.report import Nearness
 from geosynth.files import writing
 from geosynth.grid import Window
+from geosynth.legend import ClassIndices
 from geosynth.models.perceptual import composites
 from geosynth.mosaic.looks import look_from_tiles
 from geosynth.mosaic.twin import twin
@@ -142,7 +142,7 @@ class Operations:
         loaded = load_generator(model)
         nothing = source.legend.num_classes
 
-        def read(window: Window) -> tuple[Array, npt.NDArray[np.uint8]]:
+        def read(window: Window) -> tuple[Array, ClassIndices]:
             image, indices = source.read(window)
             return image, indices if labelled else (indices == nothing).astype(np.uint8)
 

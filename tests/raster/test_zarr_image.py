@@ -21,7 +21,8 @@ from rasterio.enums import Resampling
 
 from geosynth.errors import OutputError
 from geosynth.grid import Window
-from geosynth.raster.zarr_image import Read, ZarrImageWriter
+from geosynth.raster.read import Read
+from geosynth.raster.zarr_image import ZarrImageWriter
 from rasters import north_up, random_image, write_raster
 
 BANDS = ("red", "green", "blue", "nir")

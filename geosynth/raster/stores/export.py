@@ -13,7 +13,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import rasterio
 import shapely
@@ -24,11 +23,13 @@ from geosynth.errors import DataError, OutputError, SettingsError
 from geosynth.files import check_output, delete, refuse_inputs, writing
 from geosynth.grid import Window, crop
 from geosynth.grid.vector import to_coordinates, write_table
+from geosynth.legend import ClassIndices
 from geosynth.parallel import stream
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.class_table import label_profile
 from geosynth.raster.mark import mark_of, write_mark
+from geosynth.raster.read import Array, Mask
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
 from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
@@ -177,9 +178,7 @@ class _Export:
             _write_labels(self.folder / "labels" / f"{name}.tif", source, labels[:, columns], place)
 
 
-def _write_image(
-    path: Path, source: PatchSource, pixels: npt.NDArray[Any], labels: npt.NDArray[np.uint8], place: GeoBox
-) -> None:
+def _write_image(path: Path, source: PatchSource, pixels: Array, labels: ClassIndices, place: GeoBox) -> None:
     bands = source.band_names
     profile = {
         "count": len(bands),
@@ -195,7 +194,7 @@ def _write_image(
             write_mark(dataset)
 
 
-def _write_labels(path: Path, source: PatchSource, labels: npt.NDArray[np.uint8], place: GeoBox) -> None:
+def _write_labels(path: Path, source: PatchSource, labels: ClassIndices, place: GeoBox) -> None:
     legend = source.legend
     profile = label_profile(legend, legend.nodata_code)
     codes = legend.decode(labels, legend.nodata_code).astype(profile["dtype"])
@@ -209,8 +208,8 @@ def _new_tile(
     path: Path,
     place: GeoBox,
     profile: dict[str, Any],
-    pixels: npt.NDArray[Any],
-    valid: npt.NDArray[np.bool_] | None = None,
+    pixels: Array,
+    valid: Mask | None = None,
 ) -> Iterator[Any]:
     """A GeoTIFF that can be described in the context, before its pixels (bands, height, width) are written.
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError
 from geosynth.grid import SpatialSplit, TilePlan, Window
 from geosynth.grid.areas import boxes_of
-from geosynth.legend import Legend
+from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.bands import check_image_type, common_bands
 from geosynth.raster.mosaic import Places, lay_over
 from geosynth.raster.read import Array, Mask, Raster, RasterFile
@@ -143,7 +142,7 @@ class InPlace(PatchSource):
         under = [shapely.union_all(boxes[above]).covers(box) for box, above in zip(boxes, later, strict=True)]
         return [scene.name for scene, is_under in zip(self.scenes, under, strict=True) if is_under]
 
-    def read(self, window: Window) -> tuple[Array, npt.NDArray[np.uint8]]:
+    def read(self, window: Window) -> tuple[Array, ClassIndices]:
         """See `PatchSource`; the imagery is 0 where no scene is."""
         image = np.zeros((len(self.band_names), window.height, window.width), dtype=self.dtype)
         indices, valid = self._blank(window)
@@ -161,12 +160,12 @@ class InPlace(PatchSource):
             return parts[0][0].image.read(parts[0][1])[0]
         return self.read(window)[0]
 
-    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
+    def read_labels(self, window: Window) -> ClassIndices:
         """See `PatchSource`."""
         indices, valid = self._blank(window)
         for pair, local, place in self._parts(window):
             lay_over(indices, valid, place, *_labelled(pair, local))
-        classes: npt.NDArray[np.uint8] = indices[0]
+        classes: ClassIndices = indices[0]
         return classes
 
     def read_extra(self, name: str, window: Window) -> Array:
@@ -179,7 +178,7 @@ class InPlace(PatchSource):
                 np.copyto(values[place], later[0], where=has_data)
         return values
 
-    def _blank(self, window: Window) -> tuple[npt.NDArray[np.uint8], Mask]:
+    def _blank(self, window: Window) -> tuple[ClassIndices, Mask]:
         """(1, height, width) no class, and (height, width) no data."""
         shape = (window.height, window.width)
         return np.full((1, *shape), self.legend.num_classes, dtype=np.uint8), np.zeros(shape, bool)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
 from geosynth.grid import Window
-from geosynth.legend import Legend
+from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Array, Mask
+from geosynth.raster.read import Array, Mask, Read
 from geosynth.raster.stores.source import PatchSource
 
 _SCAN_BLOCK = 2048  # side of what is surveyed at once, pixels
@@ -77,7 +76,7 @@ class FoldLabels(LabelRaster):
         """Blocks over the scenes: what lies between them, often nearly all of the grid, has no labels."""
         return self._source.blocks(_SCAN_BLOCK)
 
-    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    def read(self, window: Window) -> tuple[ClassIndices, Mask]:
         """As `LabelRaster.read`, which see."""
         indices, labelled = super().read(window)
         inside = window.intersection(self.raster.window)
@@ -98,9 +97,7 @@ class Painted(PatchSource):
         synthetic: how the imagery is made.
     """
 
-    def __init__(
-        self, source: PatchSource, paint: Callable[[Window], tuple[Array, Mask]], synthetic: Mapping[str, str]
-    ) -> None:
+    def __init__(self, source: PatchSource, paint: Read, synthetic: Mapping[str, str]) -> None:
         self._source, self._paint = source, paint
         self.path, self.geobox, self.legend = source.path, source.geobox, source.legend
         self.band_names, self.dtype, self.chunk_size = source.band_names, source.dtype, source.chunk_size
@@ -121,16 +118,16 @@ class Painted(PatchSource):
         """As the source's."""
         return self._source.name
 
-    def read(self, window: Window) -> tuple[Array, npt.NDArray[np.uint8]]:
+    def read(self, window: Window) -> tuple[Array, ClassIndices]:
         """See `PatchSource`."""
         pixels, valid = self._paint(window)
         return pixels, self._masked(window, valid)
 
-    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
+    def read_labels(self, window: Window) -> ClassIndices:
         """See `PatchSource`."""
         return self._masked(window, self._paint(window)[1])
 
-    def _masked(self, window: Window, valid: Mask) -> npt.NDArray[np.uint8]:
+    def _masked(self, window: Window, valid: Mask) -> ClassIndices:
         indices = self._source.read_labels(window)
         indices[~valid] = self.legend.num_classes
         return indices

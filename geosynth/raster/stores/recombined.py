@@ -16,8 +16,9 @@ from scipy.special import logsumexp
 
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import SpatialSplit, Window
-from geosynth.legend import Legend, plain
+from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.progress import Progress, silent
+from geosynth.raster.read import Array
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.tiles import TileView
 
@@ -72,7 +73,7 @@ class Recombined(PatchSource):
         digest = hashlib.sha256(repr((content, astuple(self._origins[place]))).encode()).hexdigest()
         return Scene(f"{place:05d}_{name}", window, (), digest, digest)
 
-    def read(self, window: Window) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.uint8]]:
+    def read(self, window: Window) -> tuple[Array, ClassIndices]:
         """See `PatchSource`; the imagery is that of the real tiles."""
         image = np.zeros((len(self.band_names), window.height, window.width), self.dtype)
         labels = np.full((window.height, window.width), self.legend.num_classes, np.uint8)
@@ -80,7 +81,7 @@ class Recombined(PatchSource):
             image[:, *to.slices], labels[to.slices] = self._source.read(origin)
         return image, labels
 
-    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
+    def read_labels(self, window: Window) -> ClassIndices:
         """See `PatchSource`."""
         labels = np.full((window.height, window.width), self.legend.num_classes, np.uint8)
         for to, origin in self._pieces(window):

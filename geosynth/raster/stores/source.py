@@ -25,8 +25,9 @@ from geosynth.files import check_name
 from geosynth.grid import SpatialSplit, TilePlan, Window, ground_sampling_distance
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
-from geosynth.legend import Legend
+from geosynth.legend import ClassIndices, Legend
 from geosynth.progress import Progress, silent
+from geosynth.raster.read import Array
 
 FOLDS_AND_ALL = (*FOLDS, "all")
 """What class pixels are counted of: the folds, and all pixels, those of no fold too."""
@@ -113,7 +114,7 @@ class PatchSource(ABC):
         return Path(self.path).name
 
     @abstractmethod
-    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    def read(self, window: Window) -> tuple[Array, ClassIndices]:
         """Imagery and classes of a window inside the grid, in one pass.
 
         Returns:
@@ -126,10 +127,10 @@ class PatchSource(ABC):
         """
 
     @abstractmethod
-    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
+    def read_labels(self, window: Window) -> ClassIndices:
         """The classes of `read` alone; the imagery is not read where it need not be."""
 
-    def read_image(self, window: Window) -> npt.NDArray[Any]:
+    def read_image(self, window: Window) -> Array:
         """The imagery of `read` alone."""
         return self.read(window)[0]
 
@@ -143,7 +144,7 @@ class PatchSource(ABC):
             raise SettingsError(f"{self.path}: no map {name!r}; there are: {', '.join(self.extras) or 'none'}")
         return self.extras[name]
 
-    def read_extra(self, name: str, window: Window) -> npt.NDArray[Any]:
+    def read_extra(self, name: str, window: Window) -> Array:
         """(height, width) raw values of a further map.
 
         Raises:
@@ -284,7 +285,7 @@ class PatchSource(ABC):
 
 
 def count_by_fold(
-    indices: npt.NDArray[np.uint8], window: Window, split: SpatialSplit, num_classes: int
+    indices: ClassIndices, window: Window, split: SpatialSplit, num_classes: int
 ) -> npt.NDArray[np.int64]:
     """(4, classes): pixels of each class in train, val, test, and in all of a window.
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 from affine import Affine
 from odc.geo.crs import CRS
@@ -25,10 +24,11 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
-from geosynth.legend import Legend
+from geosynth.legend import ClassIndices, Legend
 from geosynth.progress import Progress, silent
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.mark import describe_mark, mark_of
+from geosynth.raster.read import Array
 from geosynth.raster.remote import is_remote, is_zarr, missing_package
 from geosynth.raster.stores import layout
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Scene
@@ -193,7 +193,7 @@ class Store(PatchSource):
             **describe_mark(self.image.attrs),
         }
 
-    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    def read(self, window: Window) -> tuple[Array, ClassIndices]:
         """See `PatchSource`.
 
         Raises:
@@ -201,15 +201,15 @@ class Store(PatchSource):
         """
         return self.read_image(window), self.read_labels(window)
 
-    def read_image(self, window: Window) -> npt.NDArray[Any]:
+    def read_image(self, window: Window) -> Array:
         """See `PatchSource`."""
         return self._readers["image"].read(slice(0, len(self.band_names)), *window.slices)
 
-    def read_labels(self, window: Window) -> npt.NDArray[np.uint8]:
+    def read_labels(self, window: Window) -> ClassIndices:
         """See `PatchSource`."""
         return self.legend.encode(self._readers["labels"].read(*window.slices))
 
-    def read_extra(self, name: str, window: Window) -> npt.NDArray[Any]:
+    def read_extra(self, name: str, window: Window) -> Array:
         """See `PatchSource`."""
         self.extra_type(name)
         return self._readers[name].read(*window.slices)
@@ -288,9 +288,9 @@ class Store(PatchSource):
     def write(
         self,
         window: Window,
-        image: npt.NDArray[Any],
-        codes: npt.NDArray[Any],
-        extras: Mapping[str, npt.NDArray[Any]] | None = None,
+        image: Array,
+        codes: Array,
+        extras: Mapping[str, Array] | None = None,
     ) -> None:
         """Fill one window. Whole `shards` are written fastest, and by several writers at a time."""
         for name, values in (extras or {}).items():

@@ -7,14 +7,14 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-Progress = Callable[[int, int], None]
-
+if TYPE_CHECKING:
+    from geosynth.progress import Progress
 
 _quiet = False
 
@@ -109,6 +109,14 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def print_report(report: Any, as_json: bool) -> None:
+    """A report of `segment` or `evaluate` on stdout: its table for people, or the text of its report.json."""
+    if as_json:
+        typer.echo(report.to_json(), nl=False)
+    else:
+        print_table(("measure", "value", "meaning"), report.summary())
 
 
 def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:

@@ -17,7 +17,7 @@ from geosynth_cli.commands.look import doctor, info, view
 from geosynth_cli.commands.models import import_spade, looks, train
 from geosynth_cli.commands.paint import generate, twin
 from geosynth_cli.commands.worth import classify, evaluate, segment, study
-from geosynth_cli.console import be_quiet
+from geosynth_cli.console import be_quiet, show_warnings
 
 _typer = typer.Typer(
     name="geosynth",
@@ -69,7 +69,7 @@ def _root(
         bool, typer.Option("--remote", help="Let local files read what they name by URLs; may stand anywhere.")
     ] = False,
 ) -> None:
-    pass
+    show_warnings()  # the flags themselves may stand anywhere, so `app` takes them out before
 
 
 _LEAST_MEMORY = 96 << 20  # bytes

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import print_json, print_table, progress_bar, show_warnings
+from geosynth_cli.console import print_json, print_table, progress_bar
 from geosynth_cli.options import (
     AsJson,
     Bands,
@@ -46,7 +46,6 @@ def rasterize(
     """
     import geosynth
 
-    show_warnings()
     with progress_bar("rasterize") as progress:
         path = geosynth.rasterize(
             vector,
@@ -150,7 +149,6 @@ def ingest(
     import geosynth
     from geosynth.errors import SettingsError
 
-    show_warnings()
     parts = parse_shares(shares) if shares else None
     if sum(source is not None for source in (images or labels, items, chesapeake)) != 1:
         raise SettingsError("either --images and --labels, or --items, or --chesapeake is needed")
@@ -235,7 +233,6 @@ def split(
     as_json: AsJson = False,
 ) -> None:
     """Split a store into train, val and test by place; or check any split for leakage."""
-    show_warnings()
     files = {name: paths for name, paths in (("train", train), ("val", val), ("test", test)) if paths}
     if check:
         _check(data, files, buffer, patch_size, as_json)
@@ -335,7 +332,6 @@ def tiles(
     """
     import geosynth
 
-    show_warnings()
     folds = [fold] if fold else ["train", "val", "test"]
     views: dict[str, Any] = {}
     with progress_bar("tiles") as progress:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geosynth_cli.console import print_json, print_mapping, progress_bar, show_warnings
+from geosynth_cli.console import print_json, print_mapping, progress_bar
 from geosynth_cli.options import AsJson, Overwrite, pixels_option
 
 
@@ -29,7 +29,6 @@ def info(
     """Show what a model, a segmenter, a store, data in place or a raster holds."""
     import geosynth
 
-    show_warnings()
     if verify:
         with progress_bar("verify") as progress:
             values = geosynth.info(file, stac=stac, verify=True, progress=progress)
@@ -52,7 +51,6 @@ def view(
     """Show rasters of one area in an HTML page with pan, zoom and a slider between any two of them."""
     import geosynth
 
-    show_warnings()
     typer.echo(str(geosynth.view(rasters, out, legend=legend, size=size, overwrite=overwrite)))
 
 
@@ -60,5 +58,4 @@ def doctor(as_json: AsJson = False) -> None:
     """Show what geosynth finds on this machine: versions, devices, formats, where weights are; for bug reports."""
     import geosynth
 
-    show_warnings()
     (print_json if as_json else print_mapping)(geosynth.doctor())

@@ -1,4 +1,4 @@
-"""Models: train, import-spade."""
+"""Models: train, import-spade, looks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import (
-    naming_what_is_kept,
-    print_table,
-    progress_bar,
-    show_warnings,
-)
+from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar
 from geosynth_cli.options import ModelOrEmbedded, Overwrite, StoreOrFiles, given, parse_names, pixels_option, set_option
 
 
@@ -71,7 +66,6 @@ def train(
     """
     import geosynth
 
-    show_warnings()
     changes = given(
         other,
         init=init,
@@ -119,7 +113,6 @@ def import_spade(
     """Make a model file of weights of the SPADE reference implementation."""
     import geosynth
 
-    show_warnings()
     path = geosynth.import_spade(
         generator,
         out,
@@ -153,6 +146,5 @@ def add_look(
     """Write a model that knows one look more, that of your place: --look NAME then paints it."""
     import geosynth
 
-    show_warnings()
     path = geosynth.add_look(name, image, out, model, labels=labels or None, legend=legend, overwrite=overwrite)
     typer.echo(str(path))

@@ -7,11 +7,11 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geosynth_cli.console import Progress, print_json, progress_bar, show_warnings
+from geosynth_cli.console import print_json, progress_bar
 from geosynth_cli.options import (
     AsJson,
     Device,
@@ -31,6 +31,9 @@ from geosynth_cli.options import (
     parse_width,
     pixels_option,
 )
+
+if TYPE_CHECKING:
+    from geosynth.progress import Progress
 
 
 def generate(
@@ -105,7 +108,6 @@ def generate(
     """Paint synthetic images for label rasters, on exactly their grid; interrupted, the same command goes on."""
     import geosynth
 
-    show_warnings()
     target = _target(out, out_dir, format_)
     settings = geosynth.GenerateSettings.parse(
         given(
@@ -284,7 +286,6 @@ def twin(
     """Paint the images of a store anew: same places, labels and split, synthetic pixels."""
     import geosynth
 
-    show_warnings()
     settings = geosynth.GenerateSettings.parse(
         given(seed=seed, look=look, style_length=style_length, precision=precision, device=device)
     )

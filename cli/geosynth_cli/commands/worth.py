@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar, show_warnings
+from geosynth_cli.console import naming_what_is_kept, print_report, print_table, progress_bar
 from geosynth_cli.options import (
     AsJson,
     Bands,
@@ -62,7 +62,6 @@ def segment(
     """
     import geosynth
 
-    show_warnings()
     changes = given(
         other,
         real_tiles=real_tiles,
@@ -90,10 +89,7 @@ def segment(
             overwrite=overwrite,
             progress=progress,
         )
-    if as_json:
-        typer.echo(report.to_json(), nl=False)
-    else:
-        print_table(("measure", "value", "meaning"), report.summary())
+    print_report(report, as_json)
 
 
 def classify(
@@ -111,7 +107,6 @@ def classify(
     """Predict the class of each pixel of an image, on its grid; interrupted, the same command goes on."""
     import geosynth
 
-    show_warnings()
     with progress_bar("classify") as progress:
         path = geosynth.classify(image, model, out, device=device, overwrite=overwrite, progress=progress)
     typer.echo(str(path))
@@ -189,7 +184,6 @@ def evaluate(
     else:
         sources = {"real": real, "labels": labels, "data": data, "synthetic": synthetic or None, "model": model}
         sources["fold"] = fold or "test"
-    show_warnings()
     with progress_bar("evaluate") as progress:
         report = geosynth.evaluate(
             **sources,
@@ -212,10 +206,7 @@ def evaluate(
             overwrite=overwrite,
             progress=progress,
         )
-    if as_json:
-        typer.echo(report.to_json(), nl=False)
-    else:
-        print_table(("measure", "value", "meaning"), report.summary())
+    print_report(report, as_json)
 
 
 def study(
@@ -269,7 +260,6 @@ def study(
     """
     import geosynth
 
-    show_warnings()
     lists = given(shares=shares, real_tiles=real_tiles, target_tiles=target_tiles, arms=arms, lambdas=lambdas)
     lists = {name: parse_names(text) for name, text in lists.items()}
     changes = given(other, seeds=seeds, tiles=tiles, synthetic_tiles=synthetic_tiles, **lists)

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from geosynth.estimate import Estimate, FiniteOrNone
+from geosynth.page import number
 
 Ratios = dict[str, tuple[FiniteOrNone, ...]]  # by band
 _NOT_KNOWN = "whether the generator's training looked through this network the synthetic imagery does not tell"
@@ -445,8 +446,3 @@ class Report(Part):
         meanings = {" *": "the generator's training looked through this network", " ?": _NOT_KNOWN}
         spaces = {mark: {one.feature_space: None for one in self.features if one.mark == mark} for mark in meanings}
         return tuple((mark.strip(), ", ".join(names), meanings[mark]) for mark, names in spaces.items() if names)
-
-
-def number(value: float | None) -> str:
-    """Three digits, or a dash."""
-    return "-" if value is None else f"{value:.3g}"

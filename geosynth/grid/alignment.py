@@ -151,9 +151,8 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
         GridError: if CRS, pixel size or orientation differ, or the offset is not whole pixels; names `source`.
     """
     if not same_crs(outer, inner):
-        raise GridError(
-            f"{source}: CRS {_name(inner)} differs from {_name(outer)}; reproject it or assign the right one"
-        )
+        what = "assign" if None in (outer.crs, inner.crs) else "reproject it or assign"
+        raise GridError(f"{source}: CRS {_name(inner)} differs from {_name(outer)}; {what} the right one")
     if not same_pixels(outer, inner):
         raise GridError(
             f"{source}: pixel size or orientation {_linear(inner)} differs from {_linear(outer)}; resample it first"

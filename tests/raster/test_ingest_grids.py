@@ -305,6 +305,13 @@ def test_a_scene_without_crs_among_others(tmp_path: Path) -> None:
         run(tmp_path, resample_images="nearest", resample_labels="nearest")
 
 
+def test_where_only_one_crs_is_known_no_resampling_is_offered(tmp_path: Path) -> None:
+    write_raster(tmp_path / "images" / "a.tif", random_image(1, SIDE, SIDE), north_up(), crs=UTM)
+    write_raster(tmp_path / "labels" / "a.tif", random_codes(1, SIDE, SIDE), north_up(), crs=None)
+    with pytest.raises(GridError, match=r"labels/a\.tif: CRS none differs from EPSG:26917; assign the right one$"):
+        run(tmp_path)
+
+
 def test_scenes_on_both_sides_of_the_antimeridian(tmp_path: Path) -> None:
     degrees = SIDE / 1000
     for name, west in (("a.tif", 180 - degrees), ("b.tif", -180.0)):

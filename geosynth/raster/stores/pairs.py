@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -166,7 +166,7 @@ def _open(item: Item, file: RasterFile, lattice: GeoBox, legend: LegendOf, targe
         window = image.window.shift(row, column)
     except GridError as error:
         if target.images is None:
-            raise GridError(f"{error}, or here: --resample-images {'|'.join(IMAGE_METHODS)}") from error
+            raise _refusal(str(error), lattice, image.geobox, "--resample-images", IMAGE_METHODS) from error
         window = _cover(lattice, file)
         image = WarpedRaster(image, crop(lattice, window), target.images)
     place = crop(lattice, window) if isinstance(image, WarpedRaster) else image.geobox
@@ -192,8 +192,14 @@ def _on_grid(raster: RasterFile, place: GeoBox, image: str, target: TargetGrid) 
     except GridError as error:
         complaint = str(error)
     if target.labels is None:
-        raise GridError(f"{complaint}, or here: --resample-labels {'|'.join(LABEL_METHODS)}")
+        raise _refusal(complaint, place, raster.geobox, "--resample-labels", LABEL_METHODS)
     return WarpedRaster(raster, place, target.labels)
+
+
+def _refusal(complaint: str, grid: GeoBox, own: GeoBox, option: str, methods: Iterable[str]) -> GridError:
+    """What is wrong, with the option that mends it; where only one CRS is known, none does."""
+    mends = (grid.crs is None) == (own.crs is None)
+    return GridError(f"{complaint}, or here: {option} {'|'.join(methods)}" if mends else complaint)
 
 
 def _cover(lattice: GeoBox, image: RasterFile) -> Window:

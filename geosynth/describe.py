@@ -14,6 +14,7 @@ from geosynth.grid import TilePlan, Window
 from geosynth.model_item import model_item
 from geosynth.progress import Progress, silent
 from geosynth.raster.chunks import ChunkReader
+from geosynth.raster.class_table import read_class_table
 from geosynth.raster.read import RasterFile
 from geosynth.raster.remote import find_group, is_remote, open_group
 from geosynth.raster.stores.open import open_sources
@@ -101,7 +102,14 @@ def _describe(file: str | Path | None) -> dict[str, Any]:
         return {"kind": "zarr", "path": str(file), "arrays": arrays} if arrays else Store(file).describe()
     if not is_remote(file) and Path(file).is_dir():
         raise RasterError(f"{file}: a folder, but not a geosynth store")
-    return RasterFile(file).describe()
+    raster = RasterFile(file)
+    # A colour table in a GeoTIFF has 256 entries; those that nobody set are black.
+    classes = [
+        {"code": code, "name": name, "colour": colour}
+        for code, (name, colour) in read_class_table(raster).items()
+        if name or colour != "#000000"
+    ]
+    return {**raster.describe(), **({"classes": classes} if classes else {})}
 
 
 def _model(path: Path) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.errors import CheckpointError, RasterError
 from geosynth.files import sha256_of
 from geosynth.grid import Window
+from geosynth.legend import CHESAPEAKE
 from geosynth.raster.label_files import open_labels
 from geosynth.raster.zarr_image import ZarrImageWriter
 from range_server import RangeServer
-from rasters import UTM, north_up, random_codes, random_image, write_raster
+from rasters import UTM, north_up, random_codes, random_image, write_class_table, write_raster
 from scene_stores import make_scene_store
 
 SIDE = 70
@@ -112,6 +113,18 @@ def test_data_in_place(folder: Path) -> None:
     assert grid["bands"] == ["blue", "green", "red"]
     assert (grid["crs"], grid["height"], grid["width"]) == (UTM, SIDE, SIDE)
     assert sum(fold["scenes"] for fold in grid["folds"].values()) == 1
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_the_class_table_of_labels(tmp_path: Path, names: bool) -> None:
+    path = tmp_path / "labels.tif"
+    write_raster(path, random_codes(1, SIDE, SIDE), north_up(), crs=UTM)
+    assert "classes" not in geosynth.info(path)
+    write_class_table(path, CHESAPEAKE)
+    if not names:  # beside the file: without it, black roads are as the entries that nobody set
+        path.with_name("labels.tif.aux.xml").unlink()
+    told = [{"code": each.code, "name": each.name, "colour": each.colour.lower()} for each in CHESAPEAKE.classes]
+    assert geosynth.info(path)["classes"] == (told if names else [each | {"name": None} for each in told[:-1]])
 
 
 def test_folders_and_foreign_groups_are_refused(folder: Path) -> None:

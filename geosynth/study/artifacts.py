@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from geosynth.config import SegmentSettings, TrainSettings
+from geosynth.config import SegmentSettings
 from geosynth.errors import OutputError
 from geosynth.files import delete, sha256_of, write_whole
 from geosynth.progress import silent
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
-from geosynth.segmentation.data import Mixture, mixture, train_views
+from geosynth.segmentation.data import mixture, train_views
 from geosynth.study.operations import CellResult, Operations
 from geosynth.study.plan import (
     AdaptedGenerator,
@@ -208,10 +208,10 @@ class Artifacts:
                 continue
             store = Store(self.data)
             assert recipe.tiles is not None
-            part = only(keep_tiles(store, fold, _chosen(store, fold, recipe.tiles).synthetic), fold)
+            part = only(_with_chosen(store, fold, recipe.tiles, "synthetic"), fold)
             found.append(matched(part, target, fold, recipe.segment.tile_size) if imagery == "matched" else part)
         if recipe.kept is not None:
-            found.append(only(keep_tiles(target, fold, _chosen(target, fold, recipe.kept).real), fold))
+            found.append(only(_with_chosen(target, fold, recipe.kept, "real"), fold))
         return [*found, only(target, recipe.test_fold)]
 
     def _target(self) -> Store:
@@ -222,7 +222,7 @@ class Artifacts:
         out = self.path_of(artifact)
 
         def make() -> None:
-            model, source = self._generator(artifact.generator), source_for_twin(artifact, Store(self.data))
+            model, source = self._generator(artifact.generator), self.source_of(artifact)
             recombined: dict[str, Any] = {}
             if isinstance(artifact, EmphasisedTwin):
                 assert artifact.tiles is not None
@@ -243,29 +243,24 @@ class Artifacts:
         folder = self.path_of(artifact)
 
         def make() -> None:
+            source = self.source_of(artifact)
             if isinstance(artifact, LookedGenerator):
-                source = self.source_of_look(artifact)
                 given = Path(artifact.generator.path)
                 labelled = artifact.kept is not None
                 self.operations.look(source, folder, given, artifact.fold, artifact.tile_size, labelled)
             else:
-                source, train = self.source_for(artifact)
-                self.operations.train(source, folder, train, artifact.fold, silent)
+                self.operations.train(source, folder, artifact.train, artifact.fold, silent)
 
         self._make_once(artifact, model, make)
         return model
 
-    def source_of_look(self, artifact: LookedGenerator) -> PatchSource:
-        """Whose imagery tells it."""
-        target = self._target()
-        if artifact.kept is None:
-            return target
-        return keep_tiles(target, artifact.fold, _chosen(target, artifact.fold, artifact.kept).real)
-
-    def source_for(self, artifact: TrainedGenerator) -> tuple[PatchSource, TrainSettings]:
-        """What it may see, and its settings."""
-        data = self._target() if isinstance(artifact, AdaptedGenerator) else Store(self.data)
-        return source_for(artifact, data), artifact.train
+    def source_of(self, artifact: TrainedGenerator | LookedGenerator | Twin) -> Store:
+        """What a generator learns from, a look is taken from, or a twin paints."""
+        if isinstance(artifact, Twin):
+            return _with_chosen(Store(self.data), artifact.fold, artifact.tiles, "synthetic")
+        of_target = isinstance(artifact, (AdaptedGenerator, LookedGenerator))
+        store = self._target() if of_target else Store(self.data)
+        return _with_chosen(store, artifact.fold, artifact.kept, "real")
 
     def _make_once(self, artifact: Artifact, whole: Path, make: Callable[[], None]) -> None:
         """Make it unless `whole`, its last file, is there; others that want it wait meanwhile."""
@@ -304,21 +299,13 @@ class Artifacts:
         write_whole(self._record_of(artifact), json.dumps(values, indent=1) + "\n")
 
 
-def source_for(artifact: TrainedGenerator, store: Store) -> PatchSource:
-    """What a generator may see: the store, or its kept tiles, which are those that its segmenter sees."""
-    if artifact.kept is None:
+def _with_chosen(
+    store: Store, fold: str, segmenter: SegmentSettings | None, kind: Literal["real", "synthetic"]
+) -> Store:
+    """The store, in the fold only those tiles that a segmenter sees as real or as synthetic ones; None: all of it."""
+    if segmenter is None:
         return store
-    return keep_tiles(store, artifact.fold, _chosen(store, artifact.fold, artifact.kept).real)
-
-
-def source_for_twin(artifact: Twin, store: Store) -> PatchSource:
-    """What is painted: the store, or the synthetic tiles of a segmenter."""
-    if artifact.tiles is None:
-        return store
-    return keep_tiles(store, artifact.fold, _chosen(store, artifact.fold, artifact.tiles).synthetic)
-
-
-def _chosen(store: Store, fold: str, settings: SegmentSettings) -> Mixture:
-    """As `segment` chooses its tiles."""
-    counts = settings.real_tiles, settings.synthetic_tiles
-    return mixture(train_views([store], settings, fold), *counts, pool=settings.pool_tiles, seed=settings.seed)
+    counts = segmenter.real_tiles, segmenter.synthetic_tiles
+    views = train_views([store], segmenter, fold)
+    chosen = mixture(views, *counts, pool=segmenter.pool_tiles, seed=segmenter.seed)
+    return keep_tiles(store, fold, chosen.real if kind == "real" else chosen.synthetic)

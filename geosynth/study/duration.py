@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from geosynth.config import SegmentSettings
 from geosynth.progress import Progress
 from geosynth.raster.stores.store import Store
-from geosynth.study.artifacts import KINDS, Artifacts, source_for_twin
+from geosynth.study.artifacts import KINDS, Artifacts
 from geosynth.study.plan import (
     Artifact,
     Cell,
@@ -161,7 +161,7 @@ class _Probe:
         return self._cell(artifact), f"from {_STEPS} timed steps and a test"
 
     def _generator(self, generator: TrainedGenerator) -> float:
-        source, settings = self.artifacts.source_for(generator)
+        source, settings = self.artifacts.source_of(generator), generator.train
         few = settings.model_copy(update={"steps": _STEPS, "preview_every": 0})
 
         def train(progress: Progress) -> None:
@@ -170,7 +170,7 @@ class _Probe:
         return _by_steps(train, settings.steps)
 
     def _look(self, look: LookedGenerator) -> float:
-        source, out = self.artifacts.source_of_look(look), self._folder / "look"
+        source, out = self.artifacts.source_of(look), self._folder / "look"
         start = time.monotonic()
         given, labelled = Path(look.generator.path), look.kept is not None
         self._operations.look(source, out, given, look.fold, look.tile_size, labelled)
@@ -186,7 +186,7 @@ class _Probe:
             self._generator(twin.generator)
         model = self._model
         assert model is not None
-        out, source = self._folder / "twin.zarr", source_for_twin(twin, self.store)
+        out, source = self._folder / "twin.zarr", self.artifacts.source_of(twin)
         return _broken_off(
             lambda progress: self._operations.twin(source, out, model, twin.generate, twin.fold, progress)
         )

@@ -12,9 +12,10 @@ from geosynth.mosaic.twin import twin
 from geosynth.patches.positions import PositionIndex
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import Tile, open_data
-from geosynth.study.artifacts import keep_tiles, source_for, source_for_twin
+from geosynth.study.artifacts import Artifacts
 from geosynth.study.operations import measure_likeness
 from geosynth.study.plan import plan_cells
+from geosynth.study.transfer import keep_tiles
 from scene_stores import make_scene_store
 
 TILES = [Window(0, 0, 64, 64), Window(64, 256, 64, 64)]
@@ -39,12 +40,13 @@ def test_other_folds_stay_as_they_are(study_store):
     assert kept.split.area("train").area == 2 * 64**2
 
 
-def test_a_generator_may_see_the_real_tiles_of_its_segmenter_and_no_more(study_store):
+def test_a_generator_may_see_the_real_tiles_of_its_segmenter_and_no_more(study_store, tmp_path):
+    artifacts = Artifacts(study_store.path, study_store.digest(), tmp_path)
     for cell in plan_cells(AUGMENT, None):
         if cell.condition.arm == "real + synthetic":
             real = cell.recipe.segment.model_copy(update={"synthetic_tiles": 0})
             seen = open_data(study_store, None, real, "train", "test").train.places
-            source = source_for(cell.recipe.twin.generator, study_store)
+            source = artifacts.source_of(cell.recipe.twin.generator)
             assert source.split.area("train").area == len(seen) * 64**2 == cell.condition.x * 64**2
             assert all(source.split.holds(window, "train") for _, window in seen)
 
@@ -76,7 +78,7 @@ def test_likeness_is_that_of_all_tiles_at_once(study_store, tmp_path):
 
 def test_a_segmenter_sees_the_same_of_a_small_twin_as_of_a_whole_one(study_store, tmp_path, narrow_model):
     [cell] = [one for one in plan_cells(REPLACE, None) if (one.condition.x, one.seed) == (0.5, 0)]
-    source = source_for_twin(cell.recipe.twin, study_store)
+    source = Artifacts(study_store.path, study_store.digest(), tmp_path).source_of(cell.recipe.twin)
     assert source.split.area("train").area == REPLACE.tiles * 32**2  # those of share 1, which hold those of 0.5
     twins = [
         twin(it, tmp_path / f"{n}.zarr", narrow_model, folds=["train"]) for n, it in enumerate((source, study_store))

@@ -215,9 +215,9 @@ class TransferSettings(StudySettings, EmphasisSettings):
     "source": its real imagery. "matched": with the target's histogram in each band. "painted": by a generator, in the
     look of the target: that of the k tiles, or of the unlabelled imagery where k is 0. "nearer": what "source" or
     "painted" came to, whichever has tiles that are nearer to the target's unlabelled imagery, see
-    `evaluation.nearness`; no labels choose. "adapted": by a generator that
-    was trained on from the given one on the k tiles; only for k > 0. "target": the k tiles alone, in all steps; only
-    for k > 0. "ordinary": with augmentation that costs nothing. "judged": without the painted pixels that the segmenter
-    of "source + ordinary" doubts, see `segment`'s judge; "emphasised": painted for recombined labels, see `emphasise`;
-    both are not among the default arms.
+    `evaluation.nearness`; no labels choose. "adapted": by a generator that was trained on from the given one on the k
+    tiles; only for k > 0. "target": the k tiles alone, in all steps; only for k > 0. "ordinary": with augmentation that
+    costs nothing. "judged": without the painted pixels that the segmenter of "source + ordinary" doubts, see
+    `segment`'s judge; "emphasised": painted for recombined labels, see `emphasise`; both are not among the default
+    arms.
     """

@@ -33,6 +33,7 @@ from geosynth.evaluation.report import (
 from geosynth.evaluation.tiles import StoreTiles, Tile, TilePair, cluster_of
 from geosynth.grid import Window
 from geosynth.raster.stores.tiles import TileView
+from geosynth.segmentation.scores import Confusion, iou, mean_iou
 
 if TYPE_CHECKING:
     from geosynth.segmentation.segmenter import Segmenter
@@ -357,8 +358,6 @@ class Consistency:
     """
 
     def __init__(self, pair: TilePair, segmenter: Segmenter) -> None:
-        from geosynth.segmentation.scores import Confusion
-
         bands, legend = segmenter.card.bands.names, segmenter.card.legend
         if bands != pair.bands:
             raise DataError(
@@ -390,8 +389,6 @@ class Consistency:
         Args:
             seed: of the draws of places.
         """
-        from geosynth.segmentation.scores import iou, mean_iou
-
         path = str(self._segmenter.path)
         if not self._num_tiles:
             return ConsistencyComparison(segmenter=path, reason="no whole tile is free of nodata")

@@ -35,7 +35,7 @@ from geosynth.evaluation.report import (
 )
 from geosynth.evaluation.textures import ClassSpectra, Seams, Textures
 from geosynth.evaluation.tiles import RasterTiles, StoreTiles, Tile, TilePair
-from geosynth.evaluation.twins import open_real, open_twin, paint_twins
+from geosynth.evaluation.twins import open_real, paint_twins
 from geosynth.files import check_output, refuse_inputs, replacing
 from geosynth.grid import Window
 from geosynth.legend import Legend
@@ -192,7 +192,7 @@ def evaluate(
                 seeds = range(settings.seed, settings.seed + settings.latents)
                 twins = paint_twins(source, model, fold, place, seeds=seeds, device=settings.device, progress=progress)
             else:
-                twins = [open_twin(path) for path in twins_given]
+                twins = [path if isinstance(path, Store) else Store(path) for path in twins_given]
             pair = StoreTiles(source, twins, fold, settings.tile_size)
         report, page = _measure(pair, settings, segmenter, targets, keep, progress)
         if folder is not None:

@@ -36,15 +36,6 @@ def open_real(data: str | Path | PatchSource) -> PatchSource:
     return sources[0]
 
 
-def open_twin(path: str | Path | Store) -> Store:
-    """A twin that is there.
-
-    Raises:
-        RasterError: if it is no store.
-    """
-    return path if isinstance(path, Store) else Store(path)
-
-
 def paint_twins(
     source: PatchSource,
     model: str | Path | GeneratorModel | None,

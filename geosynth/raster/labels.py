@@ -133,9 +133,8 @@ class LabelRaster:
         """Class indices and where there are any, both (height, width), for a window that may reach beyond the raster.
 
         Beyond the edge the nearest pixel of the raster is repeated; of a tile in a mosaic, the neighbours' are seen
-        first. Pixels without a class take the class of a near
-        pixel (within 16 px, along rows and columns; the first class beyond), so that the network sees no hole; the
-        second array tells them.
+        first. Pixels without a class take the class of a near pixel (within 16 px, along rows and columns; the first
+        class beyond), so that the network sees no hole; the second array tells them.
 
         Raises:
             GridError: if the window lies wholly outside the raster.

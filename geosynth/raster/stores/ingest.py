@@ -67,8 +67,8 @@ def ingest(
 
     Where scenes overlap, the later one (in the order given, by name in a folder) wins, but its nodata does not; a
     warning counts what is hidden, and scenes that are hidden wholly are left out. What lies on the common grid is not
-    changed by a bit. The store's `image` holds the values of the files; its `labels` are
-    nodata wherever image or label is.
+    changed by a bit. The store's `image` holds the values of the files; its `labels` are nodata wherever image or label
+    is.
 
     An ingest that was interrupted, or killed, goes on where it was when it is called again with the same arguments;
     see `UnfinishedWork`. If arguments or files changed since, it starts anew and says so.

@@ -7,7 +7,7 @@ import pytest
 from studies import AUGMENT, DIVERSITY, REPLACE, FakeOperations, open_study
 
 from geosynth.study.duration import expected_work
-from geosynth.study.run import do
+from geosynth.study.run import run_cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def test_a_new_study_is_timed_and_leaves_nothing(study_store, tmp_path, steady):
 
 
 def test_finished_pieces_tell_the_time_of_the_others(study_store, tmp_path, steady):
-    do(open_study(study_store, tmp_path / "out", REPLACE, steady))
+    run_cells(open_study(study_store, tmp_path / "out", REPLACE, steady))
     count = len(steady.calls())
     more = REPLACE.model_copy(update={"seeds": 5, "train": REPLACE.train.model_copy(update={"steps": 200})})
     found = by_kind(expected_work(open_study(study_store, tmp_path / "out", more, steady), workers=1))
@@ -89,7 +89,7 @@ def test_finished_pieces_tell_the_time_of_the_others(study_store, tmp_path, stea
 
 def test_twins_of_a_finished_study_may_be_deleted(study_store, tmp_path, steady):
     study = open_study(study_store, tmp_path / "out", REPLACE, steady)
-    do(study)
+    run_cells(study)
     for twin in (tmp_path / "out" / "twins").glob("*.zarr"):
         twin.rmdir()
     assert expected_work(study, workers=1).hours == 0

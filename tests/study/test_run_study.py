@@ -9,14 +9,14 @@ from distributed import Client, LocalCluster
 from studies import AUGMENT, DIVERSITY, REPLACE, FakeOperations, close, means, open_study, recipes_of
 
 from geosynth.errors import DataError, SettingsError
-from geosynth.study.run import do, run_study
+from geosynth.study.run import run_cells, run_study
 from geosynth.study.study import Study
 
 
 def test_each_piece_is_made_once_and_never_again(study_store, operations, tmp_path):
     told = []
     study = open_study(study_store, tmp_path / "out", REPLACE, operations)
-    report = do(study, progress=lambda *counts: told.append(counts))
+    report = run_cells(study, progress=lambda *counts: told.append(counts))
     assert len(operations.calls("train")) == len(operations.calls("twin")) == REPLACE.seeds
     assert {call["area"] for call in operations.calls("twin")} == {8 * 32.0**2}  # not a tile more is painted
     assert len(operations.calls("segment")) == 9
@@ -26,15 +26,15 @@ def test_each_piece_is_made_once_and_never_again(study_store, operations, tmp_pa
     assert close(found["mixed", 0], 0.6)
     assert close(found["mixed", 1], 0.4)
     count = len(operations.calls())
-    assert do(open_study(study_store, tmp_path / "out", REPLACE, operations)) == report
+    assert run_cells(open_study(study_store, tmp_path / "out", REPLACE, operations)) == report
     assert len(operations.calls()) == count
     # One more seed: only its own cells.
-    do(open_study(study_store, tmp_path / "out", REPLACE.model_copy(update={"seeds": 4}), operations))
+    run_cells(open_study(study_store, tmp_path / "out", REPLACE.model_copy(update={"seeds": 4}), operations))
     assert [call["seed"] for call in operations.calls()[count:]] == [3] * 5
 
 
 def test_differences_are_paired_by_seed(study_store, operations, tmp_path):
-    report = do(open_study(study_store, tmp_path / "out", REPLACE, operations))
+    report = run_cells(open_study(study_store, tmp_path / "out", REPLACE, operations))
     assert report.rows[0].miou.high - report.rows[0].miou.low > 0.4  # seeds differ by 0.1 each
     for entry, expected in zip(report.differences, (-0.1, -0.2), strict=True):
         assert close(entry.miou.value, expected)
@@ -43,7 +43,7 @@ def test_differences_are_paired_by_seed(study_store, operations, tmp_path):
 
 
 def test_generators_of_augment_see_the_kept_tiles_only(study_store, operations, tmp_path):
-    report = do(open_study(study_store, tmp_path / "out", AUGMENT, operations))
+    report = run_cells(open_study(study_store, tmp_path / "out", AUGMENT, operations))
     assert sorted((call["seed"], call["area"]) for call in operations.calls("train")) == [
         (seed, kept * 64.0**2) for seed in (0, 1) for kept in (2, 4)
     ]
@@ -57,11 +57,11 @@ def test_judges_are_the_segmenters_of_the_arm_without(study_store, operations, t
     """As cells of their own, or made for the judged arm alone."""
     arms = ("real + judged synthetic + ordinary",)
     alone = AUGMENT.model_copy(update={"arms": arms, "seeds": 1})
-    report = do(open_study(study_store, tmp_path / "out", alone, operations))
+    report = run_cells(open_study(study_store, tmp_path / "out", alone, operations))
     assert not report.missing
     assert len(operations.calls("segment")) == 2 * 2  # two numbers of kept tiles, each with its judge
     both = AUGMENT.model_copy(update={"arms": ("real + ordinary", *arms), "seeds": 1})
-    report = do(open_study(study_store, tmp_path / "out", both, operations))
+    report = run_cells(open_study(study_store, tmp_path / "out", both, operations))
     assert len(operations.calls("segment")) == 2 * 2
     assert [(entry.arm, entry.baseline, entry.x) for entry in report.differences] == [
         (*arms, "real + ordinary", 2),
@@ -70,24 +70,24 @@ def test_judges_are_the_segmenters_of_the_arm_without(study_store, operations, t
 
 
 def test_sweeps_in_one_folder_share_generators(study_store, operations, tmp_path):
-    do(open_study(study_store, tmp_path / "out", REPLACE, operations))
+    run_cells(open_study(study_store, tmp_path / "out", REPLACE, operations))
     before = len(operations.calls("train"))
-    do(open_study(study_store, tmp_path / "out", DIVERSITY, operations))
+    run_cells(open_study(study_store, tmp_path / "out", DIVERSITY, operations))
     assert [call["weight"] for call in operations.calls("train")[before:]] == [2, 2]  # lambda 0 is there
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"replace", "diversity"}
 
 
 def test_what_fails_does_not_stop_the_others_and_is_tried_again(study_store, operations, tmp_path):
     failing = dataclasses.replace(operations, fails=2.0)
-    report = do(open_study(study_store, tmp_path / "out", DIVERSITY, failing))
+    report = run_cells(open_study(study_store, tmp_path / "out", DIVERSITY, failing))
     assert [(cell.x, cell.seed) for cell in report.cells] == [(0, 0), (0, 1)]
     assert [entry.reason for entry in report.missing] == ["the loss is not a finite number"] * 2
     assert "Missing: 2 of 4 cells" in (tmp_path / "out" / "diversity" / "table.md").read_text()
-    assert not do(open_study(study_store, tmp_path / "out", DIVERSITY, operations)).missing
+    assert not run_cells(open_study(study_store, tmp_path / "out", DIVERSITY, operations)).missing
 
 
 def _run(store, out, operations):
-    do(Study.open(store, out, REPLACE, None, operations))
+    run_cells(Study.open(store, out, REPLACE, None, operations))
 
 
 def test_a_killed_study_goes_on(study_store, operations, tmp_path):
@@ -101,11 +101,11 @@ def test_a_killed_study_goes_on(study_store, operations, tmp_path):
     partial = study.report({})
     assert (len(partial.cells), len(partial.missing)) == (4, 5)
     assert {entry.reason for entry in partial.missing} == {"not done yet"}
-    whole = do(study)
+    whole = run_cells(study)
     assert len(operations.calls("segment")) == 9 + 1
     assert len(operations.calls("twin")) == 3
     other = FakeOperations(tmp_path / "other.txt")
-    unbroken = do(open_study(study_store, tmp_path / "unbroken", REPLACE, other))
+    unbroken = run_cells(open_study(study_store, tmp_path / "unbroken", REPLACE, other))
     assert whole.rows == unbroken.rows
     assert whole.differences == unbroken.differences
 
@@ -113,7 +113,7 @@ def test_a_killed_study_goes_on(study_store, operations, tmp_path):
 def test_what_kills_after_the_last_file_of_artifacts_left_goes(study_store, operations, tmp_path):
     """Locks, checkpoints, and no record of how long they took; a cell's lock though nothing is left to do."""
     out = tmp_path / "out"
-    do(open_study(study_store, out, DIVERSITY, operations))
+    run_cells(open_study(study_store, out, DIVERSITY, operations))
     made = sorted(path for path in out.rglob("*") if path.is_file())
     for result in out.glob("cells/*/result.json"):
         result.rename(result.with_name(".result.0a.partial.json"))
@@ -124,9 +124,9 @@ def test_what_kills_after_the_last_file_of_artifacts_left_goes(study_store, oper
     for folder in out.glob("generators/*/"):
         (folder / "last.ckpt").touch()
     before = [len(operations.calls(verb)) for verb in ("train", "twin")]
-    do(open_study(study_store, out, DIVERSITY, operations))
+    run_cells(open_study(study_store, out, DIVERSITY, operations))
     next(out.glob("cells/*.json")).with_suffix(".lock").touch()
-    do(open_study(study_store, out, DIVERSITY, operations))
+    run_cells(open_study(study_store, out, DIVERSITY, operations))
     assert records
     assert before == [len(operations.calls(verb)) for verb in ("train", "twin")]
     assert sorted(path for path in out.rglob("*") if path.is_file()) == made
@@ -138,7 +138,7 @@ def test_an_interrupted_study_leaves_its_table(study_store, operations, tmp_path
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        do(open_study(study_store, tmp_path / "out", REPLACE, operations), progress=stop)
+        run_cells(open_study(study_store, tmp_path / "out", REPLACE, operations), progress=stop)
     assert "Missing: 7 of 9 cells" in (tmp_path / "out" / "replace" / "table.md").read_text()
 
 
@@ -148,9 +148,9 @@ def test_workers_share_the_work_and_make_each_piece_once(study_store, operations
         LocalCluster(n_workers=3, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        report = do(open_study(study_store, tmp_path / "out", AUGMENT, slow), client)
+        report = run_cells(open_study(study_store, tmp_path / "out", AUGMENT, slow), client)
         failing = dataclasses.replace(slow, fails=2.0)
-        partial = do(open_study(study_store, tmp_path / "out", DIVERSITY, failing), client)
+        partial = run_cells(open_study(study_store, tmp_path / "out", DIVERSITY, failing), client)
     assert len(partial.cells) == len(partial.missing) == 2
     kept = [(call["seed"], call["area"]) for call in operations.calls("train")[:4]]
     assert len(kept) == len(set(kept)) == 4
@@ -158,7 +158,7 @@ def test_workers_share_the_work_and_make_each_piece_once(study_store, operations
     assert len(operations.calls("segment")) == len(recipes) + 2
     assert not report.missing
     alone = FakeOperations(tmp_path / "alone.txt")
-    assert do(open_study(study_store, tmp_path / "alone", AUGMENT, alone)).rows == report.rows
+    assert run_cells(open_study(study_store, tmp_path / "alone", AUGMENT, alone)).rows == report.rows
 
 
 def test_what_travels_to_workers_comes_back_equal(study_store, operations, tmp_path):
@@ -214,7 +214,7 @@ def test_a_given_model_paints_and_is_described(study_store, operations, tmp_path
         study_store, tmp_path / "out", REPLACE, operations_that_read_no_model(operations), tiny_model.path
     )
     assert "trained on other images" in study.generator
-    report = do(study)
+    report = run_cells(study)
     assert not operations.calls("train")
     assert {cell.result.model_sha256 for cell in report.cells} == {None, tiny_model.sha256}
 

@@ -15,7 +15,7 @@ from geosynth.estimate import mean_over_seeds
 from geosynth.study.figures import figures_of
 from geosynth.study.plan import contrasts
 from geosynth.study.report import Missing, StudyReport, tabulate_differences, tabulate_rows
-from geosynth.study.run import do
+from geosynth.study.run import run_cells
 from geosynth.study.study import Study
 from geosynth.study.tables import points, to_csv, to_html, to_markdown, verdict
 
@@ -28,7 +28,7 @@ def folders(study_store, tmp_path_factory):
     out = tmp_path_factory.mktemp("files")
     operations = FakeOperations(out / "calls.txt")
     for settings in (REPLACE, AUGMENT, DIVERSITY):
-        do(Study.open(study_store, out / "study", settings, None, operations))
+        run_cells(Study.open(study_store, out / "study", settings, None, operations))
     return out / "study"
 
 

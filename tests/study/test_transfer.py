@@ -31,7 +31,7 @@ from geosynth.study.plan import (
     needs,
     plan_cells,
 )
-from geosynth.study.run import do, run_study
+from geosynth.study.run import run_cells, run_study
 from geosynth.study.tables import tables_of
 from geosynth.study.transfer import matched, only
 from scene_stores import make_scene_store
@@ -142,7 +142,7 @@ def test_emphasised_twins_are_of_the_same_places(study_store, target_store, told
         {**dict(TRANSFER), "arms": arms, "emphasise": {"Water": 1.1}, "target_tiles": (0,)}
     )
     study = open_study(study_store, tmp_path / "out", settings, operations, told_model.path, target_store.path)
-    assert not do(study).missing
+    assert not run_cells(study).missing
     plain, more = operations.calls("twin")[:2]
     assert more == plain | {"emphasise": {"Water": 1.1}, "tile_size": 64, "num_tiles": TRANSFER.tiles}
     with pytest.raises(SettingsError, match="no class road"):
@@ -207,7 +207,7 @@ def test_what_segmenters_see(study, study_store, target_store):
 
 
 def test_each_piece_is_made_once_and_kept_segmenters_are_gone_on_from(study, operations, tmp_path):
-    report = do(study)
+    report = run_cells(study)
     assert not report.missing
     looks = operations.calls("look")
     assert [(one["labelled"], one["area"]) for one in looks if one["labelled"]] == [(True, 2 * 64.0**2)] * 2
@@ -222,13 +222,13 @@ def test_each_piece_is_made_once_and_kept_segmenters_are_gone_on_from(study, ope
     assert all((row.real_tiles, row.synthetic_tiles) == (2, 0) for row in report.rows if row.x == 2)
     assert "transfer" in (study.folder / "report.html").read_text()
     count = len(operations.calls())
-    assert do(study) == report
+    assert run_cells(study) == report
     assert len(operations.calls()) == count
 
 
 def test_the_nearer_arm_takes_over_what_it_chose(study, operations, study_store, target_store):
     """Here what is painted, then what is real, and so on; it costs no segmenter, and the tables say what was taken."""
-    report = do(study)
+    report = run_cells(study)
     cells = {(cell.arm, cell.x, cell.seed): cell for cell in report.cells}
     order = [(0, 0), (2, 0), (0, 1), (2, 1)]
     for (k, seed), taken in zip(order, ["painted", "source"] * 2, strict=True):
@@ -264,7 +264,9 @@ def test_what_is_nearer_is_seen(study_store, target_store, tmp_path):
 
 def test_what_fails_takes_along_only_what_needs_it(study_store, target_store, told_model, tmp_path):
     operations = CopyingOperations(tmp_path / "calls.txt", adapts=False)
-    report = do(open_study(study_store, tmp_path / "out", TRANSFER, operations, told_model.path, target_store.path))
+    report = run_cells(
+        open_study(study_store, tmp_path / "out", TRANSFER, operations, told_model.path, target_store.path)
+    )
     assert {(one.cell, one.reason) for one in report.missing} == {
         (f"adapted + ordinary, 2, seed {seed}", "the loss is not a finite number") for seed in (0, 1)
     }

@@ -42,13 +42,14 @@ def test_other_folds_stay_as_they_are(study_store):
 
 def test_a_generator_may_see_the_real_tiles_of_its_segmenter_and_no_more(study_store, tmp_path):
     artifacts = Artifacts(study_store.path, study_store.digest(), tmp_path)
-    for cell in plan_cells(AUGMENT, None):
-        if cell.condition.arm == "real + synthetic":
-            real = cell.recipe.segment.model_copy(update={"synthetic_tiles": 0})
-            seen = open_data(study_store, None, real, "train", "test").train.places
-            source = artifacts.source_of(cell.recipe.twin.generator)
-            assert source.split.area("train").area == len(seen) * 64**2 == cell.condition.x * 64**2
-            assert all(source.split.holds(window, "train") for _, window in seen)
+    cells = [cell for cell in plan_cells(AUGMENT, None) if cell.condition.arm == "real + synthetic"]
+    assert cells
+    for cell in cells:
+        real = cell.recipe.segment.model_copy(update={"synthetic_tiles": 0})
+        seen = open_data(study_store, None, real, "train", "test").train.places
+        source = artifacts.source_of(cell.recipe.twin.generator)
+        assert source.split.area("train").area == len(seen) * 64**2 == cell.condition.x * 64**2
+        assert all(source.split.holds(window, "train") for _, window in seen)
 
 
 def test_likeness_is_that_of_all_tiles_at_once(study_store, tmp_path):

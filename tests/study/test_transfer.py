@@ -154,12 +154,17 @@ def test_emphasised_twins_are_of_the_same_places(study_store, target_store, told
 
 
 def test_looks_and_generators_see_no_more_labels_than_the_segmenter():
-    for cell in plan_cells(TRANSFER, GIVEN):
-        for artifact in needs(cell.recipe):
-            if isinstance(artifact, LookedGenerator | TrainedGenerator):
-                kept = artifact.kept and artifact.kept.real_tiles
-                assert kept == (cell.condition.x or None)
-                assert kept is None or (artifact.kept.seed, artifact.kept) == (cell.seed, chain(cell.recipe)[0].kept)
+    made = [
+        (cell, artifact)
+        for cell in plan_cells(TRANSFER, GIVEN)
+        for artifact in needs(cell.recipe)
+        if isinstance(artifact, LookedGenerator | TrainedGenerator)
+    ]
+    assert {type(artifact) for _, artifact in made} == {LookedGenerator, AdaptedGenerator}
+    for cell, artifact in made:
+        kept = artifact.kept and artifact.kept.real_tiles
+        assert kept == (cell.condition.x or None)
+        assert kept is None or (artifact.kept.seed, artifact.kept) == (cell.seed, chain(cell.recipe)[0].kept)
 
 
 def test_contrasts_are_of_arms_with_a_generator_against_those_without():

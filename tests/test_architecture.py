@@ -27,6 +27,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "progress": set(),
+    "locks": set(),
     "unfinished": set(),
     "cluster": set(),
     "parallel": {"cluster"},
@@ -60,7 +61,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "describe": {"download", "grid", "model_item", "raster", "checkpoint", "segmentation"},
     "weights": set(),
 }
-FOR_ALL = {"errors", "files", "parallel", "progress", "unfinished", "version"}
+FOR_ALL = {"errors", "files", "locks", "parallel", "progress", "unfinished", "version"}
 
 # Libraries that only some rooms may import.
 ONLY_IN = {
@@ -73,7 +74,7 @@ ONLY_IN = {
         *("models", "checkpoint", "patches", "loop", "training", "mosaic"),
         *("segmentation", "evaluation", "study", "machine"),
     },
-    "filelock": {"unfinished"},
+    "filelock": {"locks"},
     "distributed": {"cluster", "parallel", "mosaic"},
     "typer": set(),
 }

@@ -15,7 +15,8 @@ import pytest
 
 from geosynth import unfinished
 from geosynth.errors import OutputError
-from geosynth.unfinished import UnfinishedWork, drop_lock, locked
+from geosynth.locks import alone_in, drop_lock, locked
+from geosynth.unfinished import UnfinishedWork
 
 JOB = {"seed": 1, "model": "abc", "list": (1, 2)}
 MANY = [f"part-{number}" for number in range(40)]
@@ -202,7 +203,7 @@ def test_the_lock_of_a_folder_that_is_whole_goes_unless_a_process_holds_it(tmp_p
     (tmp_path / ".lock").touch()
     drop_lock(tmp_path)
     assert not names_in(tmp_path)
-    with unfinished.alone_in(tmp_path):
+    with alone_in(tmp_path):
         drop_lock(tmp_path)
         assert names_in(tmp_path) == [".lock"]
 

@@ -39,10 +39,10 @@ from geosynth.evaluation.twins import open_real, paint_twins
 from geosynth.files import check_output, refuse_inputs, replacing
 from geosynth.grid import Window
 from geosynth.legend import Legend
+from geosynth.locks import alone_in, drop_lock, is_unfinished
 from geosynth.progress import Progress, silent
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
-from geosynth.unfinished import alone_in, drop_lock, is_unfinished
 from geosynth.version import __version__
 
 if TYPE_CHECKING:

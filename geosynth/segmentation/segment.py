@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from geosynth.config import BandSettings, SegmentSettings
 from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs
+from geosynth.locks import alone_in
 from geosynth.loop import Checkpoint, Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, plain_memory_error, uses_bfloat16
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
@@ -28,7 +29,6 @@ from geosynth.segmentation.data import SegmentData, coarse_tiles, left_out, open
 from geosynth.segmentation.scores import Confusion, SegmentReport, miou_estimate
 from geosynth.segmentation.segmenter import Segmenter, SegmenterCard, load_segmenter, save_segmenter
 from geosynth.segmentation.unet import build_unet, load_encoder_weights
-from geosynth.unfinished import alone_in
 from geosynth.version import __version__
 
 _WARM_UP = 20  # one part in so many of the steps

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from geosynth.config import SegmentSettings
 from geosynth.errors import OutputError
 from geosynth.files import delete, sha256_of, write_whole
+from geosynth.locks import locked
 from geosynth.progress import silent
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
@@ -36,7 +37,6 @@ from geosynth.study.plan import (
     key_of,
 )
 from geosynth.study.transfer import keep_tiles, matched, only
-from geosynth.unfinished import locked
 
 KINDS: dict[str, tuple[type[Artifact], ...]] = {
     "generators": (TrainedGenerator,),

@@ -21,6 +21,7 @@ from geosynth.evaluation.report import Nearness
 from geosynth.files import writing
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices
+from geosynth.locks import drop_lock
 from geosynth.models.perceptual import composites
 from geosynth.mosaic.looks import look_from_tiles
 from geosynth.mosaic.twin import twin
@@ -33,7 +34,7 @@ from geosynth.segmentation.scores import Counts
 from geosynth.segmentation.segment import segment
 from geosynth.study.plan import LOOK
 from geosynth.training.train import train
-from geosynth.unfinished import UnfinishedWork, drop_lock
+from geosynth.unfinished import UnfinishedWork
 
 
 class Score(BaseModel):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from geosynth.config import StudySettings
 from geosynth.files import write_whole
+from geosynth.locks import alone_in
 from geosynth.parallel import open_client
 from geosynth.progress import Progress, silent
 from geosynth.raster.stores.store import Store
@@ -18,7 +19,6 @@ from geosynth.study.report import StudyReport
 from geosynth.study.study import Study
 from geosynth.study.tables import to_csv, to_html, to_markdown
 from geosynth.study.tasks import TaskQueue, work_off
-from geosynth.unfinished import alone_in
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -17,6 +17,7 @@ from geosynth.checkpoint import GeneratorModel, ModelCard, save_generator
 from geosynth.config import BandSettings, GeneratorSettings, TrainSettings
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs, writing
+from geosynth.locks import alone_in, drop_lock
 from geosynth.loop import Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, keep_freed_memory, plain_memory_error
 from geosynth.models.looks import Look
@@ -33,7 +34,6 @@ from geosynth.training.records import Records, preview_grid
 from geosynth.training.start import job_of, load_checkpoint, load_initial, load_weights, with_initial, with_networks_of
 from geosynth.training.step import SpadeStep
 from geosynth.training.workers import LocalRank, workers
-from geosynth.unfinished import alone_in, drop_lock
 from geosynth.version import __version__
 
 _log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from affine import Affine
 from geosynth.errors import DataError, GridError, OutputError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.grid.vector import to_coordinates
+from geosynth.locks import is_unfinished
 from geosynth.raster.stores.export import export_tiles
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.footprints import check_split
@@ -26,7 +27,7 @@ from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.split import split
 from geosynth.raster.stores.store import Store, open_stores
 from geosynth.raster.stores.tiles import TileView
-from geosynth.unfinished import UnfinishedWork, is_unfinished
+from geosynth.unfinished import UnfinishedWork
 from rasters import north_up, random_codes, write_raster
 from scene_stores import make_scene_store
 

@@ -12,7 +12,8 @@ import pytest
 from verbs import TRIALS, VERBS, Running, content, differing, files_in, the_error
 from verbs import run as run_to_the_end
 
-from geosynth.unfinished import UnfinishedWork, alone_in
+from geosynth.locks import alone_in
+from geosynth.unfinished import UnfinishedWork
 
 Run = Callable[..., Any]
 Unbroken = Callable[[str], dict[str, Any]]

@@ -25,6 +25,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import ClassIndices, Legend
+from geosynth.locks import is_unfinished
 from geosynth.progress import Progress, silent
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.mark import describe_mark, mark_of
@@ -32,7 +33,6 @@ from geosynth.raster.read import Array
 from geosynth.raster.remote import is_remote, is_zarr, missing_package
 from geosynth.raster.stores import layout
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Scene
-from geosynth.unfinished import is_unfinished
 
 _VERSION = 2
 _DIGEST = "geosynth_sha256"

@@ -14,6 +14,7 @@ from geosynth_cli.options import (
     Device,
     Overwrite,
     Scheduler,
+    StoreOrFiles,
     Workers,
     given,
     parse_names,
@@ -23,7 +24,7 @@ from geosynth_cli.options import (
 
 
 def segment(
-    data: Annotated[str, typer.Option("--data", help="A store made by `geosynth ingest`, or a YAML of files.")],
+    data: StoreOrFiles,
     out: Annotated[Path, typer.Option("--out", help="Folder for the model and report.json.")],
     synthetic: Annotated[
         Path | None, typer.Option("--synthetic", help="A twin of the data, made by `geosynth twin`.")

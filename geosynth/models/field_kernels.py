@@ -16,6 +16,11 @@ from torch import Tensor
 from geosynth.models.looks import STYLE_CELL, Look
 
 _BLOCK = 256
+# As in `kernels`: compiled once, whatever these are.
+_ALIKE = [
+    *("rows", "columns", "seed", "stream", "style_length", "height", "width", "total"),
+    *("channels", "tiles", "objects", "num_classes", "numbers"),
+]
 
 
 def normal_numbers(
@@ -27,7 +32,7 @@ def normal_numbers(
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """(B, channels, *size) standard normal numbers of windows at (rows, columns), (B,) each."""
-    rows, columns = place
+    rows, columns = (values.contiguous() for values in place)
     height, width = size
     result = torch.empty((len(rows), channels, height, width), dtype=dtype, device=rows.device)
     blocks = triton.cdiv(result.numel(), _BLOCK)
@@ -67,7 +72,7 @@ def look_styles(
         gaps: between the objects of each class, pixels.
         style_length: pixels between places; 0 for one place everywhere.
     """
-    rows, columns = place
+    rows, columns = (values.contiguous() for values in place)
     height, width = size
     tiles, num_classes, objects, numbers = look.departures.shape
     nearest = torch.empty((len(rows), num_classes, height + 2, width + 2), dtype=torch.int32, device=rows.device)
@@ -113,9 +118,19 @@ def _hash(values):
     return values ^ ((values >> 31) & 0x1FFFFFFFF)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_ALIKE)
 def _normal(
-    result, rows, columns, seed, stream, channels, height, width, total, ANGLE: tl.constexpr, BLOCK: tl.constexpr
+    result,
+    rows,
+    columns,
+    seed: tl.int64,
+    stream: tl.int64,
+    channels,
+    height,
+    width,
+    total,
+    ANGLE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = index < total
@@ -147,13 +162,13 @@ def _one_of(bits, count):
     return ((bits & 0xFFFF) * count) >> 16
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_ALIKE)
 def _nearest_objects(
     nearest,
     rows,
     columns,
-    seed,
-    stream,
+    seed: tl.int64,
+    stream: tl.int64,
     style_length,
     height,
     width,
@@ -204,7 +219,7 @@ def _nearest_objects(
     tl.store(nearest + index, style.to(tl.int32), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_ALIKE)
 def _mean_of_nine(styles, nearest, departures, mean, height, width, num_classes, numbers, total, BLOCK: tl.constexpr):
     """The styles of the nine cells around each cell, on the mean; `nearest` has one cell around the window."""
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

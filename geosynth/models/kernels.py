@@ -10,6 +10,7 @@ Importing this asks for Triton, which comes with torch on Linux; ask `device.has
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +30,14 @@ _PROBES = 32  # places that are tried for a pattern
 _BLOCK = 256
 _TILE_VALUES = 2048  # features a program takes at once
 _PLACES = 64  # likewise of a table
+
+# Triton compiles a kernel anew, a second each time, where an integer is 1 or a multiple of 16 or a pointer is one of 16
+# bytes. These give no faster code; so what is tried on a small map is what is used.
+_ALIKE = [
+    *("labels", "image_step", "row_step", "column_step", "height", "width", "total", "base", "places", "count"),
+    *("look_rows", "look_image_step", "look_row_step", "look_column_step"),
+    *("source_height", "source_width", "dropped", "groups"),
+]
 
 
 class HashedPatterns:
@@ -137,7 +146,7 @@ def modulate(
     )
     channel_block = min(triton.next_power_of_2(channels), 64)
     pixel_block = max(16, _TILE_VALUES // channel_block)
-    total = batch * height * width
+    total, group = batch * height * width, math.gcd(channels, 16)
     rows_of_looks = None if told is None else told.rows
     _modulate[(triton.cdiv(total, pixel_block), triton.cdiv(channels, channel_block))](
         features,
@@ -159,7 +168,7 @@ def modulate(
         width,
         *features.shape[2:],
         *(zoom or (1, 0)),
-        channels,
+        channels // group,
         total,
         patterns.base,
         slope,
@@ -168,6 +177,7 @@ def modulate(
         NOISE=noise is not None,
         TOLD=told is not None,
         BY_ROW=rows_of_looks is not None,
+        GROUP=group,
         PIXELS=pixel_block,
         CHANNELS=channel_block,
     )
@@ -185,7 +195,7 @@ def _label_at(start, row, column, row_step, column_step, height, width, base, ma
     return label
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_ALIKE)
 def _find_places(
     labels,
     codes,
@@ -235,7 +245,7 @@ def _find_places(
     tl.store(ids + pixel, found, mask=pixel < total)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_ALIKE)
 def _hidden_rows(
     codes, taps, tap_bias, hidden, count, base, HIDDEN: tl.constexpr, COLUMNS: tl.constexpr, PLACES: tl.constexpr
 ):
@@ -256,7 +266,7 @@ def _hidden_rows(
     tl.store(hidden + there, tl.maximum(values, 0.0).to(hidden.dtype.element_ty), mask=is_place[:, None] & is_unit)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_ALIKE)
 def _modulate(
     features,
     result,
@@ -283,7 +293,7 @@ def _modulate(
     source_width,
     zoom,
     dropped,
-    channels,
+    groups,
     total,
     base,
     slope,
@@ -292,9 +302,11 @@ def _modulate(
     NOISE: tl.constexpr,
     TOLD: tl.constexpr,
     BY_ROW: tl.constexpr,
+    GROUP: tl.constexpr,
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
+    channels = groups * GROUP  # so that the compiler knows how many lie in one piece, and moves them at once
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
     is_pixel, is_channel = pixel < total, channel < channels

@@ -158,7 +158,7 @@ def test_a_generator_by_kernel_paints_what_the_dense_one_does():
 
 @pytest.mark.parametrize("first", [(0, 0), (-7, 160_001), (12, -5)])
 def test_noise_by_kernel_is_that_of_the_cpu(first):
-    rows, columns = (torch.tensor([start, start + 100]) for start in first)
+    rows, columns = torch.tensor([first, [start + 100 for start in first]]).unbind(1)  # as a painter has them
     found = field_kernels.normal_numbers(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6))
     expected = field._normal(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6), "cpu")
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -173,7 +173,7 @@ def test_looks_by_kernel_are_those_of_the_cpu(gaps, style_length):
         torch.randn((5, len(gaps), 3, 7), generator=rng),
         torch.ones(len(gaps)),
     )
-    place = torch.tensor([-808, 10**7]), torch.tensor([0, -(10**6) - 8])
+    place = torch.tensor([[-808, 0], [10**7, -(10**6) - 8]]).unbind(1)  # as a painter has them
     drawn = (look, 2**40 + 3, place, (6, 9), gaps, style_length)
     found = field._looks_by_kernel(*drawn)
     assert torch.equal(found, field._plain_looks(*drawn))

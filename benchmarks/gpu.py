@@ -1,14 +1,20 @@
 """All that is claimed of a GPU, in about four minutes: correctness first, then speed beside the plain form.
 
-    python benchmarks/gpu.py [--only NAMES] [--out FOLDER]
+    python benchmarks/gpu.py [--only NAMES] [--json FILE]
 
-Each part prints what it finds, and goes on after an error; FOLDER/gpu.json holds all numbers. Times are medians of
-milliseconds between events of the GPU. "plain" is `plain_spade.py` as torch comes (float32, convolutions in TF32);
-"captured" runs as a recorded graph, as ours does. Labels are real tiles if they are there (see `generator.py`).
+Each part is a process of its own and goes on after an error, so that neither an error of the driver nor a part that
+hangs costs the others their numbers. Times are medians of milliseconds between events of the GPU. "plain" is
+`plain_spade.py` as torch comes (float32, convolutions in TF32); "captured" runs as a recorded graph, as ours does.
+Labels are real tiles if they are there (see `generator.py`).
+
+The roofline of painting is the sum over convolutions, norms and additions of what takes longer, its arithmetic or
+reading and writing its features once, at this card's ceilings: modulation costs nothing. That of a training step is the
+arithmetic of all its products alone.
 
 Parts:
     ceilings    copy, products and convolutions, and what starting an operation costs
-    right       kernels against the dense form, GPU against CPU, replayed against eager, nothing waits
+    right       kernels against the dense form, GPU against CPU, painting replayed against eager, nothing waits
+    learning    steps replayed against eager, nothing waits
     painting    the generator of Park et al. 2019 at base width 64, 256 px, batch 4, 16 and 64
     cells       512 px cells as `generate` paints them: the embedded model and the untrained "base"
     training    the step of the reference at base widths 32 and 64, batch 4; presets "small" and "base"
@@ -20,21 +26,26 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from generator import LATENT_SIZE, NUM_BANDS, NUM_CLASSES, build, label_tiles
 from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
 from geosynth.config import GenerateSettings, GeneratorSettings, TrainSettings
 from geosynth.grid import Window
+from geosynth.loop import made_ahead
 from geosynth.models.device import full_float32
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import STYLE_CELL
@@ -42,21 +53,41 @@ from geosynth.models.modulation import SpadeModulation
 from geosynth.models.replay import Replay
 from geosynth.models.trials import kernel_trials
 from geosynth.mosaic.painter import CELL, Cell, Painter
+from geosynth.training.draws import TrainBatch
 from levers import Network
 
 DEVICE = "cuda"
 
 
-class Results:
-    """Numbers by name, printed as they come."""
+_LONGEST = 240  # seconds that a part may take
 
-    def __init__(self) -> None:
+
+class Results:
+    """Numbers by name, printed and written as they come."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
         self.values: dict[str, Any] = {}
 
     def add(self, name: str, value: float) -> float:
         self.values[name] = value
-        print(f"    {name:58} {value:.4g}", flush=True)
+        print(f"    {name:70} {value:.4g}", flush=True)
+        self.write()
         return value
+
+    def write(self) -> None:
+        """All so far."""
+        if self.path is not None:
+            self.path.write_text(json.dumps(self.values, default=float))
+
+
+def attempt(function: Callable[..., object], *arguments: Any, **options: Any) -> None:
+    """What follows is worth its time, whatever goes wrong here."""
+    try:
+        function(*arguments, **options)
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
 
 
 def milliseconds(call: Callable[..., object], *arguments: Any, seconds: float = 0.5, warm_ups: int = 5) -> float:
@@ -75,19 +106,33 @@ def milliseconds(call: Callable[..., object], *arguments: Any, seconds: float = 
     return statistics.median(times)
 
 
+def copy_ceiling() -> float:
+    """TB/s, read and written."""
+    values = torch.randn(1 << 28, device=DEVICE)
+    return 2 * values.nbytes / milliseconds(torch.empty_like(values).copy_, values) / 1e9
+
+
+def product_ceiling(kind: str) -> float:
+    """TFLOP/s of a large product in "bf16", "TF32" or "fp32"."""
+    dtype = torch.bfloat16 if kind == "bf16" else torch.float32
+    one = torch.randn(8192, 8192, device=DEVICE, dtype=dtype)
+    torch.backends.cuda.matmul.allow_tf32 = kind == "TF32"
+    took = milliseconds(torch.mm, one, one)
+    torch.backends.cuda.matmul.allow_tf32 = False  # as torch comes
+    return 2 * 8192**3 / took / 1e9
+
+
 def ceilings(results: Results) -> None:
     """What this card does at most."""
-    values = torch.randn(1 << 28, device=DEVICE)
-    took = milliseconds(torch.empty_like(values).copy_, values)
-    results.add("ceilings/copy TB/s", 2 * values.nbytes / took / 1e9)
+    results.add("ceilings/copy TB/s", copy_ceiling())
+    for kind in ("bf16", "TF32", "fp32"):
+        results.add(f"ceilings/product {kind} TFLOP/s", product_ceiling(kind))
     for dtype in (torch.bfloat16, torch.float32):
-        name = str(dtype).removeprefix("torch.")
-        one = torch.randn(8192, 8192, device=DEVICE, dtype=dtype)
-        results.add(f"ceilings/product {name} TFLOP/s", 2 * 8192**3 / milliseconds(torch.mm, one, one) / 1e9)
         features = torch.randn(16, 256, 128, 128, device=DEVICE, dtype=dtype).to(memory_format=torch.channels_last)
         layer = torch.nn.Conv2d(256, 256, 3, padding=1, device=DEVICE, dtype=dtype)
         with torch.inference_mode():
             took = milliseconds(layer.to(memory_format=torch.channels_last), features)
+        name = "bf16" if dtype == torch.bfloat16 else "TF32"
         results.add(f"ceilings/convolution {name} TFLOP/s", 2 * features[:, 0].numel() * 9 * 256 * 256 / took / 1e9)
     small = torch.zeros(8, device=DEVICE)
 
@@ -100,11 +145,36 @@ def ceilings(results: Results) -> None:
     results.add("ceilings/us an operation, captured", milliseconds(Replay(many, DEVICE)) / 0.2)
 
 
+def roofline(settings: GeneratorSettings, size: int, value_bytes: int, tflops: float, tbytes: float) -> float:
+    """Milliseconds an image, see the module."""
+    total = 0.0
+
+    def add(stride: int, values: int, products: int = 0) -> None:
+        nonlocal total
+        pixels = (size // stride) ** 2
+        total += pixels * max(2 * products / tflops, values * value_bytes / tbytes) / 1e9
+
+    for stage in settings.stages:
+        inputs, outputs = stage.in_channels, stage.out_channels
+        middle = min(inputs, outputs)
+        if inputs != outputs:
+            add(stage.stride, 2 * inputs)
+            add(stage.stride, inputs + outputs, inputs * outputs)
+        add(stage.stride, 2 * inputs)
+        add(stage.stride, inputs + middle, 9 * inputs * middle)
+        add(stage.stride, 2 * middle)
+        add(stage.stride, middle + outputs, 9 * middle * outputs)
+        add(stage.stride, 3 * outputs)
+    last = settings.stages[-1].out_channels
+    add(1, last + settings.num_bands, 9 * last * settings.num_bands)
+    return total
+
+
 def base_model() -> GeneratorModel:
     """The network of the preset "base", untrained."""
     card = load_generator().card
     settings = GeneratorSettings(num_classes=NUM_CLASSES, num_bands=NUM_BANDS)
-    generator = SpadeGenerator(settings).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    generator = SpadeGenerator(settings).to(DEVICE, memory_format=torch.channels_last).eval().requires_grad_(False)
     path = load_generator().path
     new = ModelCard(settings=settings, legend=card.legend, bands=card.bands, gsd=card.gsd)
     return GeneratorModel(generator, new, path)
@@ -141,25 +211,36 @@ def set_form(network: torch.nn.Module, form: str) -> None:
 
 
 def right(results: Results) -> None:
-    """Whether the GPU paints and learns what it should."""
-    labels, other = label_raster(2048, 0), label_raster(2048, 1)
-    on_cpu, on_gpu = load_generator(None, "cpu"), load_generator(None, DEVICE)
+    """Whether the GPU paints what it should."""
     for precision in ("fp32", "bf16"):
-        settings = GenerateSettings(seed=3, precision=precision)
-        expected = paint_block(Painter(on_cpu, settings, 1000), labels, CELL).astype(int)
-        painter = Painter(on_gpu, settings, 1000)
-        for form in ("dense", "auto"):
-            set_form(painter.generator, form)
-            painter.network_pass = Replay(painter._network_pass, DEVICE)
-            gap = np.abs(paint_block(painter, labels, CELL).astype(int) - expected)
-            results.add(f"right/{precision} {form}: most steps of uint8 from the CPU", gap.max())
-            results.add(f"right/{precision} {form}: share of values that differ", (gap > 0).mean())
-        eager = Painter(on_gpu, settings, 1000)
-        eager.network_pass = Replay(eager._network_pass, DEVICE, enabled=False)
-        for number, each in enumerate((labels, other, labels)):
-            gap = np.abs(paint_block(painter, each, 1024).astype(int) - paint_block(eager, each, 1024))
-            results.add(f"right/{precision} replayed against eager, {number}", gap.max())
+        attempt(painting_is_right, results, precision)
+    attempt(kernels_are_right, results)
+    attempt(painting_waits, results)
 
+
+def painting_is_right(results: Results, precision: str) -> None:
+    """On the GPU against the CPU, replayed against eager."""
+    labels, other = label_raster(2048, 0), label_raster(2048, 1)
+    on_gpu, settings = load_generator(None, DEVICE), GenerateSettings(seed=3, precision=precision)
+    expected = paint_block(Painter(load_generator(None, "cpu"), settings, 1000), labels, CELL).astype(int)
+    painter = Painter(on_gpu, settings, 1000)
+    for form in ("dense", "auto"):
+        set_form(painter.generator, form)
+        painter.network_pass = Replay(painter._network_pass, DEVICE)
+        gap = np.abs(paint_block(painter, labels, CELL).astype(int) - expected)
+        results.add(f"right/{precision} {form}: most steps of uint8 from the CPU", gap.max())
+        results.add(f"right/{precision} {form}: share of values that differ", (gap > 0).mean())
+    eager = Painter(on_gpu, settings, 1000)
+    eager.network_pass = Replay(eager._network_pass, DEVICE, enabled=False)
+    for number, each in enumerate((labels, other, labels)):
+        gap = np.abs(paint_block(painter, each, 1024).astype(int) - paint_block(eager, each, 1024))
+        results.add(f"right/{precision} replayed against eager, {number}", gap.max())
+    results.add(f"right/{precision} a kernel failed its trial", kernel_trials._failed)
+    results.add(f"right/{precision} painting is replayed", painter.network_pass.enabled)
+
+
+def kernels_are_right(results: Results) -> None:
+    """Against the dense form."""
     generator, _ = build(16, 256, DEVICE)
     tiles = label_tiles(256, 8)[0].to(DEVICE)
     tiles[:, 20:60, 20:60] = torch.randint(7, (8, 40, 40), device=DEVICE)  # noise, and pixels without a class
@@ -171,8 +252,13 @@ def right(results: Results) -> None:
             images[form] = generator(tiles, z)
     results.add("right/kernel against dense, float32, most", (images["auto"] - images["dense"]).abs().max().item())
     results.add("right/std of these images", images["dense"].std().item())
+    results.add("right/kernels that passed their trial", len(kernel_trials._passed))
+    results.add("right/a kernel failed its trial", kernel_trials._failed)
 
-    painter = Painter(on_gpu, GenerateSettings(), 1000)
+
+def painting_waits(results: Results) -> None:
+    """An error if it does."""
+    painter, labels = Painter(load_generator(None, DEVICE), GenerateSettings(), 1000), label_raster(2048)
     for _ in range(3):
         paint_block(painter, labels, 1024)
     window, origin = Window(0, 0, 1024, 1024), (0, 0)
@@ -185,49 +271,42 @@ def right(results: Results) -> None:
         torch.cuda.set_sync_debug_mode("default")
     pending()
     results.add("right/painting waits", 0)
-    results.add("right/kernels that passed their trial", len(kernel_trials._passed))
-    results.add("right/a kernel failed its trial", kernel_trials._failed)
-    results.add("right/painting is replayed", painter.network_pass.enabled)
-    learning_is_right(results)
 
 
-def learning_is_right(results: Results) -> None:
+def learning(results: Results) -> None:
     """Replayed steps against eager ones."""
-    from training import build_step, draw, images
-
-    labels, image = label_tiles(128, 8)[0], images(128, 8)
     for name, changes in {
         "patch": {},
         "oasis": {"discriminator": "oasis", "augment": 0.5},
         "dsgan": {"diversity_weight": 4.0},
     }.items():
-        settings = TrainSettings.parse(
-            {
-                "batch_size": 4,
-                "crop_size": 128,
-                "base_width": 8,
-                "perceptual_weight": 0.0,
-                "precision": "fp32",
-                **changes,
-            }
-        )
-        with full_float32():
-            steps = [build_step(settings, DEVICE) for _ in range(2)]
-            steps[1]._replay.enabled = False
-            worst = 0.0
-            for number in range(7):
-                part = slice(4 * (number % 2), 4 * (number % 2) + 4)
-                batches = [draw(step, image[part], labels[part], number) for step in steps]
-                if number == 6:
-                    torch.cuda.synchronize()
-                    torch.cuda.set_sync_debug_mode("error")
-                try:
-                    losses = [step.update(number, batch) for step, batch in zip(steps, batches, strict=True)]
-                finally:
-                    torch.cuda.set_sync_debug_mode("default")
-                for key, value in losses[0].items():
-                    worst = max(worst, abs(float(value) - float(losses[1][key])) / max(0.01, abs(float(value))))
-        results.add(f"right/{name}: replayed steps against eager, largest relative gap", worst)
+        attempt(learning_is_right, results, name, changes)
+
+
+def learning_is_right(results: Results, name: str, changes: dict[str, Any]) -> None:
+    """Of a small training; an error if a step waits."""
+    from training import build_step, draw, images
+
+    labels, image = label_tiles(128, 8)[0], images(128, 8)
+    small = {"batch_size": 4, "crop_size": 128, "base_width": 8, "perceptual_weight": 0.0, "precision": "fp32"}
+    settings = TrainSettings.parse({**small, **changes})
+    steps = [build_step(settings, DEVICE) for _ in range(2)]
+    steps[1]._replay.enabled = False
+    worst = 0.0
+    for number in range(7):
+        part = slice(4 * (number % 2), 4 * (number % 2) + 4)
+        batches = [draw(step, image[part], labels[part], number) for step in steps]
+        if number == 6:
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            losses = [step.update(number, batch) for step, batch in zip(steps, batches, strict=True)]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        for key, value in losses[0].items():
+            worst = max(worst, abs(float(value) - float(losses[1][key])) / max(0.01, abs(float(value))))
+    results.add(f"learning/{name}: replayed steps against eager, largest relative gap", worst)
+    results.add(f"learning/{name} is replayed", steps[0]._replay.enabled)
 
 
 def in_16_bits(network: Network) -> Network:
@@ -247,43 +326,58 @@ def captured(network: Network) -> Callable[..., object]:
 
 def painting(results: Results) -> None:
     """The bars of painting."""
-    ours, plain = build(64, 256, DEVICE)
-    plain_last = build(64, 256, DEVICE)[1].to(memory_format=torch.channels_last)
+    peaks = {"bf16": product_ceiling("bf16"), "fp32": product_ceiling("TF32"), "fp32 no TF32": product_ceiling("fp32")}
+    tbytes = copy_ceiling()
+    networks = *build(64, 256, DEVICE), build(64, 256, DEVICE)[1].to(memory_format=torch.channels_last)
+    for batch in (4, 16, 64):
+        attempt(paint_batch, results, batch, *networks, peaks, tbytes)
+
+
+def paint_batch(
+    results: Results,
+    batch: int,
+    ours: SpadeGenerator,
+    plain: torch.nn.Module,
+    plain_last: torch.nn.Module,
+    peaks: dict[str, float],
+    tbytes: float,
+) -> None:
+    """At one size of the batch."""
     in_bf16, dense = (ours.for_painting(torch.bfloat16) for _ in range(2))
     set_form(dense, "dense")
-    for batch in (4, 16, 64):
-        inputs = label_tiles(256, batch)[0].to(DEVICE), torch.randn((batch, LATENT_SIZE), device=DEVICE)
-        contenders = {
-            "plain": (plain, True),
-            "plain bf16": (in_16_bits(plain), True),
-            "plain bf16 channels_last": (in_16_bits(plain_last), True),
-            "ours bf16": (in_bf16, True),
-            "ours bf16 dense": (dense, True),
-            "ours fp32": (ours, True),
-            "plain no TF32": (plain, False),
-            "ours fp32 no TF32": (ours, False),
-        }
-        found = {}
+    inputs = label_tiles(256, batch)[0].to(DEVICE), torch.randn((batch, LATENT_SIZE), device=DEVICE)
+    contenders = {
+        "plain": (plain, True),
+        "plain bf16": (in_16_bits(plain), True),
+        "plain bf16 channels_last": (in_16_bits(plain_last), True),
+        "ours bf16": (in_bf16, True),
+        "ours bf16 dense": (dense, True),
+        "ours fp32": (ours, True),
+        "plain no TF32": (plain, False),
+        "ours fp32 no TF32": (ours, False),
+    }
+    found = {}
+    with torch.inference_mode():
+        for name, (network, tf32) in contenders.items():
+            torch.backends.cudnn.allow_tf32 = tf32
+            for how, call in ((name, network), (f"{name} captured", captured(network))):
+                took = milliseconds(call, *inputs, seconds=0.3)
+                found[how] = results.add(f"painting/{batch} {how}: ms", took)
+        torch.backends.cudnn.allow_tf32 = True
+    for name, peer in (("bf16", "plain"), ("bf16", "plain bf16"), ("fp32", "plain"), ("fp32 no TF32", "plain no TF32")):
+        for how in ("", " captured"):
+            ratio = found[peer + how] / found[f"ours {name} captured"]
+            results.add(f"painting/{batch} ours {name} over {peer}{how}", ratio)
+    for name, tflops in peaks.items():
+        took = found[f"ours {name} captured"]
+        least = batch * roofline(ours.settings, 256, 2 if name == "bf16" else 4, tflops, tbytes)
+        results.add(f"painting/{batch} ours {name}: images/s", 1000 * batch / took)
+        results.add(f"painting/{batch} ours {name}: roofline, ms", least)
+        results.add(f"painting/{batch} ours {name}: part of the roofline that is reached", least / took)
+    results.add(f"painting/{batch} a kernel failed its trial", kernel_trials._failed)
+    if batch == 4:
         with torch.inference_mode():
-            for name, (network, tf32) in contenders.items():
-                torch.backends.cudnn.allow_tf32 = tf32
-                for how, call in ((name, network), (f"{name} captured", captured(network))):
-                    took = milliseconds(call, *inputs, seconds=0.3)
-                    found[how] = results.add(f"painting/{batch} {how}: ms", took)
-            torch.backends.cudnn.allow_tf32 = True
-        for name, peer in (
-            ("bf16", "plain"),
-            ("bf16", "plain bf16"),
-            ("fp32", "plain"),
-            ("fp32 no TF32", "plain no TF32"),
-        ):
-            for how in ("", " captured"):
-                ratio = found[peer + how] / found[f"ours {name} captured"]
-                results.add(f"painting/{batch} ours {name} over {peer}{how}", ratio)
-        results.add(f"painting/{batch} ours bf16: images/s", 1000 * batch / found["ours bf16 captured"])
-        if batch == 4:
-            with torch.inference_mode():
-                show_kernels("base width 64, batch 4, bf16", in_bf16, *inputs)
+            attempt(show_kernels, "base width 64, batch 4, bf16", in_bf16, *inputs)
 
 
 def show_kernels(name: str, call: Callable[..., object], *arguments: Any, count: int = 16) -> None:
@@ -309,35 +403,54 @@ def cells(results: Results) -> None:
     """Milliseconds of a cell, four at a time and one at a time."""
     for name, model in (("embedded", load_generator(None, DEVICE)), ("base", base_model())):
         for precision in ("bf16", "fp32"):
-            painter = Painter(model, GenerateSettings(precision=precision), 3000)
-            size = CELL + 2 * painter.margin
-            regions = len(painter.network.style_regions)
-            ways = np.zeros((regions, 2, size // STYLE_CELL, size // STYLE_CELL), np.int8)
-            labels = np.ascontiguousarray(label_raster(size))
-            windows = [Window(0, CELL * index, CELL, CELL) for index in range(4)]
-            four = [Cell(window, window, labels, ways) for window in windows]
-            for count in (4, 1):
-                inputs = four[:count], (CELL * 7, CELL * 11)
-                with painter.computing():
-                    took = milliseconds(painter.run, *inputs) / count
-                results.add(f"cells/{name} {precision}, {count} at once: ms a cell", took)
-                results.add(f"cells/{name} {precision}, {count} at once: Mpx/s", CELL**2 / took / 1000)
-        painter = Painter(model, GenerateSettings(precision="bf16"), 3000)
+            attempt(paint_cells, results, name, model, precision)
+
+
+def paint_cells(results: Results, name: str, model: GeneratorModel, precision: str) -> None:
+    """Of one model."""
+    painter = Painter(model, GenerateSettings(precision=precision), 3000)
+    size = CELL + 2 * painter.margin
+    regions = len(painter.network.style_regions)
+    ways = np.zeros((regions, 2, size // STYLE_CELL, size // STYLE_CELL), np.int8)
+    labels = np.ascontiguousarray(label_raster(size))
+    windows = [Window(0, CELL * index, CELL, CELL) for index in range(4)]
+    four, place = [Cell(window, window, labels, ways) for window in windows], (CELL * 7, CELL * 11)
+    with painter.computing():
+        for count in (4, 1):
+            took = milliseconds(painter.run, four[:count], place) / count
+            results.add(f"cells/{name} {precision}, {count} at once: ms a cell", took)
+            results.add(f"cells/{name} {precision}, {count} at once: Mpx/s", CELL**2 / took / 1000)
         painter.network_pass = Replay(painter._network_pass, DEVICE, enabled=False)
-        inputs = four, (CELL * 7, CELL * 11)
-        results.add(f"cells/{name} eager, 4 at once: ms a cell", milliseconds(painter.run, *inputs) / 4)
-        show_kernels(f"{name}, 4 cells, bf16", painter.run, *inputs, count=24)
+        results.add(f"cells/{name} {precision} eager, 4 at once: ms a cell", milliseconds(painter.run, four, place) / 4)
+        if precision == "bf16":
+            attempt(show_kernels, f"{name}, 4 cells, bf16", painter.run, four, place, count=24)
 
 
 def training(results: Results) -> None:
     """The bars of training."""
+    tflops = product_ceiling("bf16")
     for width in (32, 64):
-        reference_step(results, width)
+        attempt(reference_step, results, width, tflops)
     for name in ("small", "base"):
-        preset_step(results, name)
+        attempt(preset_step, results, name, tflops)
 
 
-def reference_step(results: Results, width: int) -> None:
+def add_step(results: Results, name: str, images: int, took: float, least: float) -> None:
+    """What a step's time comes to."""
+    results.add(f"training/{name} steps/s", 1000 / took)
+    results.add(f"training/{name} images/s", 1000 * images / took)
+    results.add(f"training/{name} roofline, ms", least)
+    results.add(f"training/{name} part of the roofline that is reached", least / took)
+
+
+def arithmetic(call: Callable[..., object], *arguments: Any) -> float:
+    """Multiplications and additions of all products of a call, in 10^12."""
+    with FlopCounterMode(display=False) as counter:
+        call(*arguments)
+    return counter.get_total_flops() / 1e12
+
+
+def reference_step(results: Results, width: int, tflops: float) -> None:
     """The step of the reference beside the plain one."""
     from training import build_plain, build_step, draw, images, reference_settings
 
@@ -352,29 +465,44 @@ def reference_step(results: Results, width: int) -> None:
     took = results.add(f"training/{width} ours bf16: ms", milliseconds(step.update, 9, batch))
     results.add(f"training/{width} ours over plain", peer / took)
     results.add(f"training/{width} ours over plain captured", peer_captured / took)
+    results.add(f"training/{width} is replayed", step._replay.enabled)
     step._replay.enabled = False
     results.add(f"training/{width} ours eager: ms", milliseconds(step.update, 9, batch))
-    show_kernels(f"step at width {width}", step.update, 9, batch)
+    add_step(results, f"{width} ours bf16", 4, took, 1000 * arithmetic(step.update, 9, batch) / tflops)
+    attempt(show_kernels, f"step at width {width}", step.update, 9, batch)
 
 
-def preset_step(results: Results, name: str) -> None:
+def preset_step(results: Results, name: str, tflops: float) -> None:
     """The step of a preset, without its perceptual loss."""
     from training import build_step, images
 
     settings = TrainSettings.parse({**TrainSettings.presets()[name].values, "perceptual_weight": 0.0})
-    step = build_step(settings, DEVICE)
-    size, batch_size = settings.crop_size, settings.batch_size
-    labels, image = label_tiles(size, batch_size)[0], images(size, batch_size)
+    step, size, count = build_step(settings, DEVICE), settings.crop_size, settings.batch_size
+    labels, image = label_tiles(size, count)[0], images(size, count)
+    mask, stored = labels.byte(), ((image + 1) * 127.5).byte()  # as patches come
     started = time.perf_counter()
-    drawn = step.draw(0, image, labels)
+    step.draw(0, stored, mask)
     results.add(f"training/{name} drawing: ms of the CPU", 1000 * (time.perf_counter() - started))
-    batch = drawn.apply(lambda values: values.to(DEVICE))
+
+    def upload(number: int) -> TrainBatch:
+        batch = step.draw(number, stored, mask).apply(Tensor.pin_memory)
+        batch = batch.apply(lambda values: values.to(DEVICE, non_blocking=True))
+        scaled = (batch.image / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        return replace(batch, image=scaled, mask=batch.mask.long())
+
+    batch = upload(0)
     torch.cuda.reset_peak_memory_stats()
     took = results.add(f"training/{name} a step: ms", milliseconds(step.update, 9, batch))
-    results.add(f"training/{name} steps/s", 1000 / took)
     results.add(f"training/{name} memory GiB", torch.cuda.max_memory_allocated() / 2**30)
+    results.add(f"training/{name} is replayed", step._replay.enabled)
+    started = time.perf_counter()
+    for number, drawn in enumerate(made_ahead(map(upload, range(30)), torch.device(DEVICE))):
+        step.update(number, drawn)
+    torch.cuda.synchronize()
+    results.add(f"training/{name} steps/s with drawing", 30 / (time.perf_counter() - started))
     step._replay.enabled = False
-    show_kernels(f"step of {name}", step.update, 9, batch, count=24)
+    add_step(results, name, count, took, 1000 * arithmetic(step.update, 9, batch) / tflops)
+    attempt(show_kernels, f"step of {name}", step.update, 9, batch, count=24)
 
 
 def generate(results: Results, side: int) -> None:
@@ -404,30 +532,51 @@ def generate(results: Results, side: int) -> None:
         results.add(f"generate/{side} px: Mpx/s", side**2 / took / 1e6)
         for stage, times in marks.items():
             results.add(f"generate/{side} px: s {stage}", times[-1] - times[0])
+            results.add(f"generate/{side} px: share of {stage}", (times[-1] - times[0]) / took)
+
+
+PARTS: dict[str, Callable[[Results], None]] = {
+    "ceilings": ceilings,
+    "right": right,
+    "learning": learning,
+    "painting": painting,
+    "cells": cells,
+    "training": training,
+}
+
+
+def run_apart(name: str, side: int) -> dict[str, Any]:
+    """What a part finds in a process of its own, as far as it comes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "found.json"
+        command = [sys.executable, __file__, "--only", name, "--side", str(side), "--json", str(path)]
+        try:
+            subprocess.run(command, timeout=_LONGEST)
+        except subprocess.TimeoutExpired:
+            print(f"{name}: stopped after {_LONGEST} s", flush=True)
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="ceilings,right,cells,painting,training,generate")
+    parser.add_argument("--only", default=",".join([*PARTS, "generate"]))
     parser.add_argument("--side", type=int, default=20_000)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", type=Path, help="also write all numbers to this file")
     arguments = parser.parse_args()
-    results = Results()
-    print(torch.cuda.get_device_name(), torch.__version__, flush=True)
-    parts = {"ceilings": ceilings, "right": right, "cells": cells, "painting": painting, "training": training}
-    parts["generate"] = lambda found: generate(found, arguments.side)
-    started = time.perf_counter()
-    for name in arguments.only.split(","):
-        torch.backends.cudnn.allow_tf32 = True  # as torch comes
-        print(f"{name}, {time.perf_counter() - started:.0f} s", flush=True)
-        try:
-            parts[name](results)
-        except Exception:  # the other parts are worth their time
-            traceback.print_exc()
-        torch.cuda.empty_cache()
-        if arguments.out:
-            (arguments.out / "gpu.json").write_text(json.dumps(results.values, default=float))
-    print(f"over after {time.perf_counter() - started:.0f} s")
+    names, results = arguments.only.split(","), Results(arguments.json)
+    if names == ["generate"]:
+        attempt(generate, results, arguments.side)
+    elif len(names) == 1:
+        attempt(PARTS[names[0]], results)
+    else:
+        print(torch.cuda.get_device_name(), torch.__version__, flush=True)
+        started = time.perf_counter()
+        for name in names:
+            print(f"{name}, {time.perf_counter() - started:.0f} s", flush=True)
+            results.values |= run_apart(name, arguments.side)
+            results.write()
+        print(f"over after {time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -113,12 +113,17 @@ class Painter:
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
-        """What painting needs of the process: float32 in full, and large tensors in memory that is there already."""
+        """What painting needs of the process: float32 in full, and large tensors in memory that is there already.
+
+        And of the thread: that its GPU is the current one, for which kernels are started and of which events are.
+        """
         with contextlib.ExitStack() as stack:
             if not self.bfloat16:
                 stack.enter_context(full_float32())
             if self.on_cpu:
                 stack.enter_context(keep_freed_memory())
+            else:
+                stack.enter_context(torch.cuda.device(self.device))
             yield
 
     def context(self, window: Window, origin: tuple[int, int]) -> Window:
@@ -159,7 +164,7 @@ class Painter:
         """
         with self.computing():
             pixels = self._begun(cells, window, origin, submit)
-        finished = self._mark()
+            finished = self._mark()
 
         def result() -> Array:
             finished()

@@ -205,6 +205,8 @@ class SpadeStep:
         All processes together. With `keep_norms` they stay as they are.
         """
         average, seed = self.networks.average, self.settings.seed
+        for value in average.parameters():  # layers keep what they made of them; replayed steps change them unseen
+            torch.autograd.graph.increment_version(value)
         if self.settings.keep_norms:
             return average
 

@@ -4,7 +4,9 @@ It is told without a GPU, see `operations.py` beside the tests of the networks.
 """
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,3 +142,26 @@ def test_cells_of_a_gpu_go_together(monkeypatch):
     pixels = painter.paint(indices, context, window, (0, 0))
     assert sizes == [4, 2]
     assert pixels[0, ::CELL, ::CELL].tolist() == [[0, 512, 1024], [512, 1024, 1536]]
+
+
+def test_while_a_gpu_paints_it_is_the_current_one(monkeypatch):
+    """Or kernels and the event that is waited for would be those of the first one."""
+
+    @contextmanager
+    def device(name):
+        before, current[0] = current[0], name
+        yield
+        current[0] = before
+
+    def event():
+        return SimpleNamespace(record=lambda: seen.append(("event", *current)), synchronize=lambda: None)
+
+    current, seen = ["cuda:0"], []
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "Event", event)
+    painter = painter_of("neither", "fp32")
+    painter.device, painter.on_cpu = "cuda:1", False
+    monkeypatch.setattr(painter, "_begun", lambda *arguments: seen.append(("work", *current)) or (lambda: "pixels"))
+    assert painter.begin([], Window(0, 0, 8, 8), (0, 0))() == "pixels"
+    assert seen == [("work", "cuda:1"), ("event", "cuda:1")]
+    assert current == ["cuda:0"]

@@ -8,6 +8,7 @@ from trainings import TINY, ready, update
 from geosynth.config import TrainSettings
 from geosynth.errors import SettingsError
 from geosynth.models.losses import diversity
+from geosynth.models.modulation import SpadeModulation
 from geosynth.models.spectral import SpectralNorm
 from geosynth.training import objectives as objectives_module
 from geosynth.training.networks import SpadeNetworks
@@ -217,3 +218,17 @@ def test_settings_that_do_not_go_together(changes, words):
     with pytest.raises(SettingsError, match=words) as caught:
         TrainSettings.parse(changes)
     assert "\n" not in str(caught.value)
+
+
+def test_a_finished_generator_knows_what_replayed_steps_changed():
+    """They write into the weights without torch counting it, as `data` does here."""
+    step = ready(TINY)
+    step.settings = TINY.model_copy(update={"keep_norms": True})  # else measured norms tell
+    drawn, images = step.draw(0, *batch(2)), []
+    for _ in range(2):
+        with torch.no_grad():
+            images.append(step.finished_generator()(drawn.mask, torch.ones(2, 3), drawn.noise))
+        for module in step.networks.average.modules():
+            if isinstance(module, SpadeModulation):
+                module.gamma_beta.bias.data.add_(1)
+    assert not torch.equal(*images)

@@ -4,9 +4,10 @@
 
 Trainings that start from one model (`geosynth train --init`) and differ in their discriminators, say, end in the same
 valley: the mean of their weights paints what they have in common and drops what each overdid (Wortsman et al. 2022,
-"Model soups"; Wang et al. 2018, "ESRGAN", section 3.4). Statistics of batch norms cannot be averaged, so they are
-measured again, on labels of the fold "train" of STORE. The style encoder is averaged likewise. Choose the models by
-`geosynth evaluate` on a fold that is not the test.
+"Model soups"; Wang et al. 2018, "ESRGAN", section 3.4). Statistics of batch norms cannot be averaged: where the models
+do not share them (`keep_norms`), they are measured again, on labels of the fold "train" of STORE. The style encoder is
+averaged likewise; looks are those of the first model. Choose the models by `geosynth evaluate` on a fold that is not
+the test.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ def average(store: Path, models: Sequence[Path], out: Path) -> None:
     _average_into(result.generator, [model.generator for model in loaded])
     if result.encoder is not None:
         _average_into(result.encoder, [model.encoder for model in loaded if model.encoder is not None])
-    estimate_norms(result.generator, _batches(store, result))
+    if not _same_buffers([model.generator for model in loaded]):
+        estimate_norms(result.generator, _batches(store, result))
     card = result.card.model_copy(update={"provenance": _provenance(loaded)})
-    save_generator(out, result.generator, card, result.encoder)
+    save_generator(out, result.generator, card, result.encoder, looks=result.looks)
 
 
 def _provenance(models: Sequence[GeneratorModel]) -> dict[str, Any]:
@@ -59,6 +61,11 @@ def _average_into(target: nn.Module, networks: Sequence[nn.Module]) -> None:
     parameters = [dict(network.named_parameters()) for network in networks]
     for name, value in target.named_parameters():
         value.copy_(torch.stack([each[name] for each in parameters]).mean(0))
+
+
+def _same_buffers(networks: Sequence[nn.Module]) -> bool:
+    first, *others = (dict(network.named_buffers()) for network in networks)
+    return all(torch.equal(value, other[name]) for other in others for name, value in first.items())
 
 
 def _batches(store: Path, model: GeneratorModel) -> Iterator[tuple[Tensor, dict[str, Any]]]:

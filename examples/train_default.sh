@@ -53,8 +53,9 @@ python "$here/average_models.py" "$out/mended.zarr" "$out/second.safetensors" "$
     "$out/oasis/model.safetensors" --out "$out/one_look.safetensors"
 
 # A fifth training makes the looks: of Ohio and of West Virginia in two seasons (WEST_VIRGINIA names a folder with
-# naip_summer/, naip_autumn/ and lc/ of the patches of one NAIP tile; without it, the looks are Ohio's alone). Say
-# PATCHES='[0127]' to keep the others of its eight patches out, to measure on them.
+# naip_summer/, naip_autumn/ and lc/ of the patches of one NAIP tile, of which woods labelled as low vegetation are mended
+# first; without it, the looks are Ohio's alone). Say PATCHES='[0127]' to keep the others of its eight patches out, to
+# measure on them.
 as_if_of_60cm() {  # source, target: its pixels are taken one by one
     python - "$@" <<'END'
 import shutil, sys
@@ -69,13 +70,19 @@ END
 }
 stores=$out/stores names=ohio-summer shares=6
 mkdir -p "$stores"
+if [ -n "${WEST_VIRGINIA:-}" ] && ! [ -d "$out/west_virginia/lc" ]; then
+    rm -rf "$out/west_virginia/lc.partial"
+    python "$here/mend_west_virginia_labels.py" "$WEST_VIRGINIA/naip_summer" "$WEST_VIRGINIA/lc" \
+        "$out/west_virginia/lc.partial"
+    mv "$out/west_virginia/lc.partial" "$out/west_virginia/lc"
+fi
 ln -sfn "$(realpath "$out/mended.zarr")" "$stores/1_ohio.zarr"
 for season in ${WEST_VIRGINIA:+summer autumn}; do
     names=$names,chesapeake-$season shares=$shares,1 place=$out/west_virginia/$season
     store=$stores/$([ $season = summer ] && echo 2 || echo 3)_$season.zarr
     [ -d "$store" ] && continue
     mkdir -p "$place/images" "$place/labels"
-    for file in "$WEST_VIRGINIA"/lc/*-${PATCHES:-[0-7]}.tif; do
+    for file in "$out"/west_virginia/lc/*-${PATCHES:-[0-7]}.tif; do
         as_if_of_60cm "$file" "$place/labels/$(basename "$file")"
         as_if_of_60cm "$WEST_VIRGINIA/naip_$season/$(basename "$file")" "$place/images/$(basename "$file")"
     done

@@ -90,6 +90,29 @@ def test_a_building_as_large_as_a_field_is_bare_land(tmp_path, run_script, capsy
         np.testing.assert_array_equal(mended.read(), codes)
 
 
+# --- mend_west_virginia_labels.py: woods labelled as low vegetation are given back.
+
+
+def test_dark_low_vegetation_is_canopy(tmp_path, run_script, capsys):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    codes = np.full((1, 40, 40), 3, np.uint8)
+    codes[0, :, :5], codes[0, 30:] = 2, 6
+    image = np.full((4, 40, 40), 150, np.uint8)
+    image[0, :20] = 60  # woods; of the rows beside them some 9 x 9 px are as dark
+    image[0, 35, 35] = 0  # one dark pixel is none
+    transform = north_up(1000, 2000)
+    write_raster(tmp_path / "images" / "a.tif", image, transform)
+    write_raster(tmp_path / "labels" / "a.tif", codes, transform)
+    run_script("mend_west_virginia_labels.py", *(str(tmp_path / name) for name in ("images", "labels", "out")))
+    with rasterio.open(tmp_path / "out" / "a.tif") as mended:
+        found = mended.read()[0]
+    assert (found[:17] == 2).all()
+    np.testing.assert_array_equal(found[24:], codes[0, 24:])
+    np.testing.assert_array_equal(found[:, :5] == 2, codes[0, :, :5] == 2)
+    assert f"{(found != codes[0]).sum():,} pixels of low vegetation" in capsys.readouterr().out
+
+
 # --- average_models.py: the average of models that went on from the same one.
 
 
@@ -100,7 +123,11 @@ def make_model(path: Path, seed: int, settings: GeneratorSettings = SETTINGS) ->
         settings=settings, legend=CHESAPEAKE, bands=BANDS, gsd=1.0, provenance={"data": data, "seed": seed}
     )
     encoder = StyleEncoder(EncoderSettings(num_bands=4, base_width=2, latent_size=3))
-    return save_generator(path, SpadeGenerator(settings), card, encoder, dtype=torch.float32)
+    generator = SpadeGenerator(settings)
+    for module in generator.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean)
+    return save_generator(path, generator, card, encoder, dtype=torch.float32)
 
 
 def test_weights_are_the_mean_and_norms_are_measured(tmp_path, run_script):
@@ -119,6 +146,24 @@ def test_weights_are_the_mean_and_norms_are_measured(tmp_path, run_script):
     assert [entry["name"] for entry in provenance["data"]] == ["both.tif", "1.tif", "2.tif"]
     assert [part["seed"] for part in provenance["average_of"]] == [1, 2]
     assert [part["sha256"] for part in provenance["average_of"]] == [part.sha256 for part in parts]
+
+
+def test_norms_that_are_the_same_stay_as_do_looks(tmp_path, run_script, told_model):
+    """As of trainings with `keep_norms`; no store is read."""
+    other = tmp_path / "other.safetensors"
+    generator = load_generator(told_model.path).generator
+    with torch.no_grad():
+        generator.to_image.bias += 0.5
+    save_generator(
+        other, generator, told_model.card, looks={name: told_model.look("bright") for name in ("dim", "bright")}
+    )
+    out = tmp_path / "average.safetensors"
+    run_script("average_models.py", tmp_path / "none.zarr", told_model.path, other, "--out", out)
+    result = load_generator(out)
+    assert torch.equal(result.look().mean, told_model.look("dim").mean)
+    np.testing.assert_allclose(result.generator.to_image.bias - told_model.generator.to_image.bias, 0.25, atol=1e-3)
+    for name, value in told_model.generator.named_buffers():
+        assert torch.equal(dict(result.generator.named_buffers())[name], value)
 
 
 def test_other_networks_have_no_average(tmp_path, run_script):

@@ -19,7 +19,7 @@ from geosynth.models.looks import Look
 from geosynth.mosaic.blend import make_painter
 from geosynth.mosaic.block_size import choose_block_size
 from geosynth.mosaic.painter import Painter, paint_plan
-from geosynth.mosaic.pipeline import Executor, paint_blocks, paint_missing
+from geosynth.mosaic.pipeline import Executor, ahead, paint_blocks, paint_missing
 from geosynth.mosaic.provenance import is_made_from, painting_job, provenance
 from geosynth.mosaic.style import style_length_pixels
 from geosynth.progress import StageProgress, silent
@@ -137,8 +137,8 @@ def _write(
     )
     blocks = sorted(image.finished_blocks())
     with writer:
-        for done, index in enumerate(blocks, start=1):
-            writer.write(image.plan[index], *image.read_block(index))
+        for done, (index, block) in enumerate(zip(blocks, ahead(image.read_block, blocks, 2), strict=True), start=1):
+            writer.write(image.plan[index], *block)
             progress("writing", done, len(blocks))
 
 

@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Executor = Callable[[Painter, LabelRaster, UnfinishedImage, Iterable[int]], Iterator[int]]
 
-_READERS = 4  # threads that read for a GPU
+_READERS = _WRITERS = 4  # threads that read for a GPU, and that write what it paints
 _NARROW = 32  # base channels, at most: threads that share a cell wait for each other; wider networks keep them busy
 
 
@@ -40,7 +40,8 @@ def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, 
 
     One thread reads labels and finds their regions (several where a GPU waits for them), the caller's makes noise and
     runs the network on all cores (or starts the next block on a GPU, or in two threads that paint a cell each, before
-    it fetches the one before), and one more writes. Each is one block ahead of the next at most, which bounds memory.
+    it fetches the one before), and one more writes (several for a GPU). Each is one block ahead of the next at most,
+    which bounds memory.
     Noise is not made ahead: a third thread would take a core from the network, whose others then wait for that one
     (measured: the whole took a fifth longer).
 
@@ -69,20 +70,25 @@ def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, 
             yield index, painter.begin(cells, plan[index], plan.origin, submit) if cells else None, valid
 
     two = _paints_two_cells(painter) and len(plan) > 1  # few cells gain less than fresh memory for two costs
-    with painter.computing(), side_by_side(1 + two) as submit, ThreadPoolExecutor(1, "geosynth-writer") as pool:
-        unfinished: tuple[int, Future[None]] | None = None
+    writers = 1 if painter.on_cpu else _WRITERS
+    with painter.computing(), side_by_side(1 + two) as submit, ThreadPoolExecutor(writers, "geosynth-writer") as pool:
+        unfinished: deque[tuple[int, Future[None]]] = deque()
+
+        def first_written() -> int:
+            index, written = unfinished.popleft()
+            written.result()
+            return index
+
         for index, pixels, valid in one_behind(begun()) if two or not painter.on_cpu else begun():
             if pixels is None:
                 yield index
                 continue
             painted = pixels()
-            if unfinished is not None:
-                unfinished[1].result()
-                yield unfinished[0]
-            unfinished = index, pool.submit(image.write_block, index, painted, valid)
-        if unfinished is not None:
-            unfinished[1].result()
-            yield unfinished[0]
+            if len(unfinished) == writers:
+                yield first_written()
+            unfinished.append((index, pool.submit(image.write_block, index, painted, valid)))
+        while unfinished:
+            yield first_written()
 
 
 def _paints_two_cells(painter: Painter) -> bool:

@@ -15,6 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -108,6 +109,7 @@ class CogWriter:
             stack.enter_context(parents_of(self.path))
             stack.callback(self._delete_scratch)
             stack.enter_context(_environment())
+            self._beside = stack.enter_context(ThreadPoolExecutor(1, "geosynth-cog"))
             self._dataset: Any = rasterio.open(
                 self._scratch,
                 "w",
@@ -133,14 +135,22 @@ class CogWriter:
         """Write (bands, height, width) at a window; `valid` is (height, width), used if the file is masked."""
         place = tuple((part.start, part.stop) for part in window.slices)
         with writing(self.path, *GDAL_ERRORS):
-            if valid.any():
+            everywhere = valid.all()  # then nothing is to be copied
+            if everywhere or valid.any():
                 rows, columns = (range(part.start // _BLOCK, -(-part.stop // _BLOCK)) for part in window.slices)
                 self._blocks.update(itertools.product(rows, columns))
             self._check_space(1)
-            pixels = np.where(valid, pixels, self.nodata or 0).astype(self.dtype, copy=False)
+            if not everywhere:
+                pixels = np.where(valid, pixels, self.nodata or 0)
+            pixels = pixels.astype(self.dtype, copy=False)
+            remembered = self._beside.submit(self._remember, window, pixels, valid)
             self._dataset.write(pixels, window=place)
             if self.masked:
                 self._dataset.write_mask(valid, window=place)
+            remembered.result()
+
+    def _remember(self, window: Window, pixels: Array, valid: Mask) -> None:
+        """For statistics, and for the reading back."""
         if self._counts is not None:
             self._counts += [Image.fromarray(band).histogram() for band in pixels]
             self._counts[:, self.nodata or 0] -= np.count_nonzero(~valid)

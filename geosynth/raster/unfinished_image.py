@@ -47,7 +47,8 @@ class UnfinishedImage(UnfinishedWork):
         """
         with self.write(str(index)) as file:
             # No compression: blocks are read back once. The zip format brings checksums.
-            np.savez(file, pixels=np.where(valid, pixels, 0).astype(self.dtype), valid=np.packbits(valid))
+            pixels = pixels if valid.all() else np.where(valid, pixels, 0)
+            np.savez(file, pixels=pixels.astype(self.dtype, copy=False), valid=np.packbits(valid))
 
     def read_block(self, index: int) -> tuple[Array, Mask]:
         """A finished block, as it was written; zeros where there is no data.

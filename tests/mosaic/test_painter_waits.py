@@ -4,7 +4,7 @@ It is told without a GPU, see `operations.py` beside the tests of the networks.
 """
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -133,6 +133,7 @@ def test_cells_of_a_gpu_go_together(monkeypatch):
         places = [cell.window.row + cell.window.column for cell in cells]
         return torch.stack([torch.full((4, CELL, CELL), place, dtype=torch.int16) for place in places])
 
+    monkeypatch.setattr(torch.cuda, "device", lambda name: nullcontext())
     monkeypatch.setattr(painter, "run", run)
     monkeypatch.setattr(painter, "_mark", lambda: lambda: None)
     monkeypatch.setattr(painter, "blank", lambda window: np.zeros((4, window.height, window.width), np.int16))

@@ -15,7 +15,6 @@ _SIZES = (4096, 2048, 1024, 512, 256, 128)  # larger blocks gain nothing
 _NETWORK_COPIES = 8  # of the largest map of features
 _LABEL_BYTES = 10  # a pixel, codes, masks and what filling needs
 _REGION_BYTES = 12  # a pixel, where a fifth of all are in regions
-_PIXEL_COPIES = 4  # painted, masked, on their way to the disk
 _WRITING_BYTES = 64 << 20  # COG threads, beside GDAL's cache
 
 
@@ -50,10 +49,12 @@ def needed_bytes(painter: Painter, block_size: int) -> int:
         stage.in_channels * 4 * ((cell + 2 * min(painter.margin, network.margins[stage.stride])) // stage.stride) ** 2
         for stage in network.stages
     )
-    features = max(maps) * _NETWORK_COPIES if painter.device == "cpu" else 0
-    blocks = block_size**2 * len(bands.names) * np.dtype(bands.dtype).itemsize * _PIXEL_COPIES
+    features = max(maps) * _NETWORK_COPIES if painter.on_cpu else 0
+    # A block that is written is there as painted and as masked; the next, as cells and whole. A GPU begins one more.
+    copies = 2 * painter.helpers + (2 if painter.on_cpu else 3)
+    blocks = block_size**2 * len(bands.names) * np.dtype(bands.dtype).itemsize * copies
     if blend:
         blocks += block_size**2 * len(bands.names) * 4 + KEPT_BYTES
     label_bytes = _LABEL_BYTES + (_REGION_BYTES if network.style_regions else 0)
-    labels = (block_size + 2 * (painter.margin + network.region_side)) ** 2 * label_bytes
+    labels = (block_size + 2 * (painter.margin + network.region_side)) ** 2 * label_bytes * painter.helpers
     return CACHE_BYTES + _WRITING_BYTES + features + blocks + labels

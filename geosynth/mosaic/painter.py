@@ -43,6 +43,7 @@ from geosynth.raster.read import Array, Mask
 CELL = 512
 _SLIVER = 96  # pixels; what is left narrower at an edge of a raster costs more alone than with what is beside it
 _CELLS_A_LAUNCH = 4  # of a GPU, which one cell does not fill
+_GPU_HELPERS = 4  # fewer do not keep up with it
 
 _TORCH_TYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int16": torch.int16, "float32": torch.float32}
 
@@ -74,6 +75,7 @@ class Painter:
 
     Attributes:
         look_name: of the look, where it is one of the model's.
+        helpers: threads that read blocks, and as many that write them, beside the network.
     """
 
     mode = "exact"
@@ -105,6 +107,7 @@ class Painter:
             )
         self.device = str(next(model.generator.parameters()).device)
         self.on_cpu = torch.device(self.device).type == "cpu"
+        self.helpers = 1 if self.on_cpu else _GPU_HELPERS
         self.bfloat16 = uses_bfloat16(settings.precision, self.device)
         self.precision = "bf16" if self.bfloat16 else "fp32"
         self.generator = model.generator.for_painting(torch.bfloat16) if self.bfloat16 else model.generator

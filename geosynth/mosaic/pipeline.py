@@ -24,7 +24,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Executor = Callable[[Painter, LabelRaster, UnfinishedImage, Iterable[int]], Iterator[int]]
 
-_READERS = _WRITERS = 4  # threads that read for a GPU, and that write what it paints
 _NARROW = 32  # base channels, at most: threads that share a cell wait for each other; wider networks keep them busy
 
 
@@ -58,7 +57,7 @@ def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, 
         RasterError: if labels cannot be read.
         OutputError: if a block cannot be written.
     """
-    plan = image.plan
+    plan, helpers = image.plan, painter.helpers
 
     def read(index: int) -> tuple[int, list[Cell], Mask]:
         window, origin = plan[index], plan.origin
@@ -66,12 +65,11 @@ def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, 
         return index, painter.labelled_cells(indices, context, window, origin, valid), valid
 
     def begun() -> Iterator[tuple[int, Callable[[], Array] | None, Mask]]:
-        for index, cells, valid in ahead(read, todo, 1 if painter.on_cpu else _READERS):
+        for index, cells, valid in ahead(read, todo, helpers):
             yield index, painter.begin(cells, plan[index], plan.origin, submit) if cells else None, valid
 
     two = _paints_two_cells(painter) and len(plan) > 1  # few cells gain less than fresh memory for two costs
-    writers = 1 if painter.on_cpu else _WRITERS
-    with painter.computing(), side_by_side(1 + two) as submit, ThreadPoolExecutor(writers, "geosynth-writer") as pool:
+    with painter.computing(), side_by_side(1 + two) as submit, ThreadPoolExecutor(helpers, "geosynth-writer") as pool:
         unfinished: deque[tuple[int, Future[None]]] = deque()
 
         def first_written() -> int:
@@ -84,7 +82,7 @@ def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, 
                 yield index
                 continue
             painted = pixels()
-            if len(unfinished) == writers:
+            if len(unfinished) == helpers:
                 yield first_written()
             unfinished.append((index, pool.submit(image.write_block, index, painted, valid)))
         while unfinished:

@@ -333,6 +333,7 @@ def test_blocks_are_made_one_ahead_of_each_other(
 
     painter: Any = SimpleNamespace(
         on_cpu=on_cpu,
+        helpers=1 if on_cpu else 4,
         begin=begin,
         labelled_cells=labelled_cells,
         context=lambda window, origin: window,

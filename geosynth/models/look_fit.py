@@ -108,7 +108,7 @@ def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
     departures = _usual(tiles.completed() - mean.unsqueeze(1))
     if known is not None:
         present = pixels >= _FEW_PIXELS
-        mean = _most_plausible(mean, pixels, known)
+        mean = _most_plausible(mean, pixels, present, known)
         # Absent classes keep to their mean: drawn beside a guess, the known look's tones made water red. What varies
         # within a tile is held to what was measured, the more tiles the nearer: even woods were flecked with odd tones.
         within = known.departures.double() - known.of_tiles
@@ -271,7 +271,7 @@ def style_range(looks: Sequence[Look]) -> tuple[Tensor, Tensor]:
     return means.mean(0).float(), (torch.stack(variances).mean(0) + means.var(0)).sqrt().float()
 
 
-def _most_plausible(mean: Tensor, pixels: Tensor, known: Look) -> Tensor:
+def _most_plausible(mean: Tensor, pixels: Tensor, present: Tensor, known: Look) -> Tensor:
     """(num_classes, style_size): the conditional mean of the styles of all classes, given what was measured of some.
 
     What few pixels say is as far off as tiles differ, and counts the less: classes that one tile holds are 8.4 DN off
@@ -284,11 +284,12 @@ def _most_plausible(mean: Tensor, pixels: Tensor, known: Look) -> Tensor:
     Args:
         mean: (num_classes, style_size) as measured.
         pixels: (num_classes,) that this rests on.
+        present: (num_classes,), of which classes anything was.
         known: tells what is plausible.
     """
     expected, covariance = _plausible(known)
     colours = (torch.arange(mean.shape[1]) < (mean.shape[1] - 4) // 2).repeat(len(mean))
-    measured = (pixels >= _FEW_PIXELS).repeat_interleave(mean.shape[1])
+    measured = present.repeat_interleave(mean.shape[1])
     apart = known.of_tiles.double().squeeze(2)
     apart = (apart - apart.mean(0)) * (_UNSURE_PIXELS / pixels.clamp(min=1)).sqrt().unsqueeze(1)
     errors = torch.block_diag(*(one.mT @ one / len(apart) for one in apart.unbind(1)))  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.labels import needed_around, to_indices, whole_codes
-from geosynth.raster.read import Array, Mask, has_data
+from geosynth.raster.read import Array, Mask, filled, has_data
 
 Chunks = list[list[Array]]
 
@@ -129,7 +129,7 @@ def _paint(block: _Block, painting: _Painting, chunks: Chunks) -> Array:
     indices, has_class = to_indices(*block.read(chunks), block.inside, context, block.legend)
     valid = has_class[window.slices_in(context)]
     pixels = painting.painter.paint(indices, context, window, painting.origin, valid)
-    return np.where(valid, pixels, np.zeros_like(pixels))
+    return filled(pixels, valid)
 
 
 def _has_class(block: _Block, chunks: Chunks) -> Mask:

@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError
 from geosynth.grid import TilePlan, Window
-from geosynth.raster.read import Array, Mask, Raster, RasterFile, open_raster
+from geosynth.raster.read import Array, Mask, Raster, RasterFile, filled, open_raster
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
@@ -72,7 +72,7 @@ class CastFile(RasterFile):
 
     def _cast(self, window: Window) -> tuple[Array, Mask, Mask]:
         values, valid = super().read(window)
-        values = np.where(valid, values, 0)
+        values = filled(values, valid)
         with np.errstate(invalid="ignore", over="ignore"):
             cast = values.astype(self.dtype)
         fits = np.isfinite(cast) if self.dtype.kind == "f" else cast == values

@@ -36,7 +36,7 @@ from geosynth.parallel import apart
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.mark import XMP, mark_of, write_mark
-from geosynth.raster.read import CACHE_BYTES, Array, Mask
+from geosynth.raster.read import CACHE_BYTES, Array, Mask, filled
 from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 
 _BLOCK = 512
@@ -135,14 +135,11 @@ class CogWriter:
         """Write (bands, height, width) at a window; `valid` is (height, width), used if the file is masked."""
         place = tuple((part.start, part.stop) for part in window.slices)
         with writing(self.path, *GDAL_ERRORS):
-            everywhere = valid.all()  # then nothing is to be copied
-            if everywhere or valid.any():
+            if valid.any():
                 rows, columns = (range(part.start // _BLOCK, -(-part.stop // _BLOCK)) for part in window.slices)
                 self._blocks.update(itertools.product(rows, columns))
             self._check_space(1)
-            if not everywhere:
-                pixels = np.where(valid, pixels, self.nodata or 0)
-            pixels = pixels.astype(self.dtype, copy=False)
+            pixels = filled(pixels, valid, self.nodata or 0).astype(self.dtype, copy=False)
             remembered = self._beside.submit(self._remember, window, pixels, valid)
             self._dataset.write(pixels, window=place)
             if self.masked:

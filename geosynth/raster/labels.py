@@ -17,7 +17,7 @@ from geosynth.legend import ClassIndices, CodeCounts, Legend
 from geosynth.progress import Progress, silent
 from geosynth.raster.label_files import class_table_of, open_labels
 from geosynth.raster.mosaic import TileInMosaic
-from geosynth.raster.read import Array, Mask, Raster
+from geosynth.raster.read import Array, Mask, Raster, filled
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class LabelRaster:
             codes, valid = self.read_codes(window)
             digest.update(np.packbits(valid).tobytes())
             if valid.any():  # large mosaics are mostly empty
-                digest.update(np.where(valid, codes, np.zeros_like(codes)).tobytes())
+                digest.update(filled(codes, valid).tobytes())
             for code, count in _count(codes[valid]):
                 counts[code] = counts.get(code, 0) + count
             progress(done, len(plan))
@@ -183,7 +183,7 @@ def whole_codes(values: Array, valid: Mask, name: str) -> Array:
     fractions = valid & ((values != np.round(values)) | (np.abs(values) > _WHOLE))
     if fractions.any():
         raise DataError(f"{name}: holds {values[fractions][0]:g}; class codes are whole numbers")
-    return np.where(valid, values, 0).astype(np.int64)
+    return filled(values, valid).astype(np.int64)
 
 
 def to_indices(codes: Array, valid: Mask, inside: Window, window: Window, legend: Legend) -> tuple[ClassIndices, Mask]:

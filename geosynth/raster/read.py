@@ -111,6 +111,11 @@ def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Ma
     return valid & np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else valid
 
 
+def filled(values: Array, valid: Mask, fill: float = 0) -> Array:
+    """The values, and `fill` where there is no data; not copied where all is data."""
+    return values if valid.all() else np.where(valid, values, fill)
+
+
 _LARGEST = 1 << 44  # pixels, of a raster and to the origin of its CRS: around the Earth, 2 micrometres each
 _MAX_BANDS = 4096
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from geosynth.errors import OutputError, no_more_files
 from geosynth.grid import BlockPlan, Window
-from geosynth.raster.read import Array, Mask
+from geosynth.raster.read import Array, Mask, filled
 from geosynth.unfinished import UnfinishedWork
 
 
@@ -47,8 +47,7 @@ class UnfinishedImage(UnfinishedWork):
         """
         with self.write(str(index)) as file:
             # No compression: blocks are read back once. The zip format brings checksums.
-            pixels = pixels if valid.all() else np.where(valid, pixels, 0)
-            np.savez(file, pixels=pixels.astype(self.dtype, copy=False), valid=np.packbits(valid))
+            np.savez(file, pixels=filled(pixels, valid).astype(self.dtype, copy=False), valid=np.packbits(valid))
 
     def read_block(self, index: int) -> tuple[Array, Mask]:
         """A finished block, as it was written; zeros where there is no data.

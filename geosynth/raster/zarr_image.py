@@ -38,7 +38,7 @@ from geosynth.progress import Progress, silent
 from geosynth.raster.cog import overview_factors
 from geosynth.raster.conventions import grid_attributes, multiscales_attributes
 from geosynth.raster.mark import describe_mark, mark_of
-from geosynth.raster.read import Array, Mask, Read, open_raster
+from geosynth.raster.read import Array, Mask, Read, filled, open_raster
 from geosynth.raster.remote import find_group, open_group
 
 CHUNK, SHARD = 512, 4096
@@ -130,7 +130,7 @@ class ZarrImageWriter:
                 if valid.any():  # what is not stored reads as 0 and False
                     place = (..., *window.slices)
                     image = self._groups[0]["image"]
-                    image[place if self.num_samples is None else (sample, *place)] = np.where(valid, pixels, 0)
+                    image[place if self.num_samples is None else (sample, *place)] = filled(pixels, valid)
                     if sample == 0:
                         self._groups[0]["valid"][window.slices] = valid
             progress(done, len(plan))
@@ -197,7 +197,7 @@ def _blocks(values: Array) -> Array:
 def _average(pixels: Array, valid: Mask) -> Array:
     """Means over 2 x 2 pixels of those with data, half a unit rounded up; 0 where there are none."""
     counts = _blocks(valid).sum(axis=(-3, -1))
-    sums = _blocks(np.where(valid, pixels, 0)).sum(axis=(-3, -1), dtype=np.float64)
+    sums = _blocks(filled(pixels, valid)).sum(axis=(-3, -1), dtype=np.float64)
     means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
     rounded: Array = np.floor(means + 0.5) if pixels.dtype.kind in "iu" else means
     return rounded.astype(pixels.dtype)

@@ -80,6 +80,8 @@ class EvaluateSettings(Settings):
     """How many tiles of a set have their features compared at most: drawn at random, to bound memory and time."""
     latents: int = Field(2, ge=1, le=16)
     """Number of twins, each with other latents, that a model paints; 2 or more give the diversity."""
+    look: str | None = None
+    """Name of the look that a model paints them in, one of those in its file. None for its first."""
     device: str = "auto"
     """Where networks run: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda", ..."""
 

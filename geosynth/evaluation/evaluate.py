@@ -144,6 +144,8 @@ def evaluate(
             report is written.
     """
     settings = EvaluateSettings.changed(settings, changes)
+    if settings.look is not None and (data is None or synthetic is not None):
+        raise SettingsError("look: of what a model paints; these images are there already")
     targets = [target] if isinstance(target, str | Path) else list(target or ())
     if targets and not settings.features:
         raise SettingsError("target: what is nearer to it is told by features; ask for them")
@@ -190,7 +192,16 @@ def evaluate(
             if synthetic is None:
                 place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geosynth-")))
                 seeds = range(settings.seed, settings.seed + settings.latents)
-                twins = paint_twins(source, model, fold, place, seeds=seeds, device=settings.device, progress=progress)
+                twins = paint_twins(
+                    source,
+                    model,
+                    fold,
+                    place,
+                    look=settings.look,
+                    seeds=seeds,
+                    device=settings.device,
+                    progress=progress,
+                )
             else:
                 twins = [path if isinstance(path, Store) else Store(path) for path in twins_given]
             pair = StoreTiles(source, twins, fold, settings.tile_size)
@@ -271,6 +282,7 @@ def _measure(
     report = Report(
         software=f"geosynth {__version__}",
         **pair.sources,
+        look=pair.tags.get("GEOSYNTH_LOOK"),
         legend=pair.legend.name,
         bands=pair.bands,
         pixels=sum(entry.pixels for entry in classes),

@@ -348,6 +348,8 @@ class Report(Part):
     """The image file, or the store, as given."""
     synthetic: tuple[str, ...]
     """The image file, or the twins."""
+    look: str | None = None
+    """Of the model that painted, if it is one of those that it knows; as the synthetic imagery says."""
     labels: str
     fold: str | None
     """Of the store; None where rasters were compared."""
@@ -397,7 +399,8 @@ class Report(Part):
         half = f"real tiles: {near.control}; {near.num_synthetic} tiles, {near.num_train} of train, {near.num_other} of"
         latents = f"{many.num_latents} latents, {many.num_tiles} tiles"
         mious = f"{found.synthetic} and {found.real}; {found.num_tiles} tiles"
-        rows = [
+        rows: list[tuple[str, Any, str]] = [("look", self.look, "of the model, that was painted")] if self.look else []
+        rows += [
             ("Wasserstein-1 within classes", f"{head.wasserstein} DN", "0 is best"),
             ("variance within classes", head.variance_ratio, "synthetic / real; 1 is best"),
             ("Wasserstein-1 of NDVI", head.ndvi_wasserstein, self.ndvi_reason or "0 is best"),

@@ -42,6 +42,7 @@ def paint_twins(
     fold: str,
     folder: Path,
     *,
+    look: str | None,
     seeds: range,
     device: str,
     progress: Progress,
@@ -53,18 +54,21 @@ def paint_twins(
         model: as for `twin`.
         fold: to paint.
         folder: of the twins; what stands in it is named by all that a twin depends on.
+        look: of the model's, by its name; None for the first.
         seeds: of the latents.
         device: that the generator runs on.
         progress: called with (blocks done, blocks to do) of one twin after another.
 
     Raises:
         CheckpointError, DataError, LegendError, OutputError: as `twin`.
+        SettingsError: if the model has no such look.
     """
     from geosynth.checkpoint import GeneratorModel, load_generator
     from geosynth.mosaic.twin import twin
 
     loaded = model if isinstance(model, GeneratorModel) else load_generator(model, device)
-    made_of = repr((loaded.sha256, source.digest(fold), fold))
+    loaded.look(look)
+    made_of = repr((loaded.sha256, look or next(iter(loaded.looks), None), source.digest(fold), fold))
     digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     twins = []
     for seed in seeds:
@@ -77,6 +81,7 @@ def paint_twins(
                 path,
                 loaded,
                 folds=(fold,),
+                look=look,
                 seed=seed,
                 device=device,
                 progress=lambda stage, done, total: progress(done, total) if stage == "painting" else None,

@@ -382,6 +382,31 @@ def test_a_model_paints_the_twins_once(tmp_path: Path, tiny_model: Any) -> None:
     assert lonely.diversity.pixels.value is None
 
 
+def test_a_told_model_paints_the_look_that_is_asked_for(tmp_path: Path, told_model: GeneratorModel, run: Any) -> None:
+    """Its first one without; the report says which it was. What is painted already is not painted again."""
+    data = make_scene_store(tmp_path / "store.zarr", {"a": places(1)[0]}, split=folds(1, 0)).path
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    said = ["evaluate", "--data", data, "--model", told_model.path, "--out", out, "--cache", cache]
+    said += ["--tile-size", "32", "--no-features", "--latents", "1", "--overwrite"]
+    wasserstein = {}
+    for number, (words, look) in enumerate(((["--look", "bright"], "bright"), ([], "dim"), (["--look", "dim"], "dim"))):
+        done = run(*said, *words)
+        assert done.code == 0, done.err
+        report = Report.model_validate_json((out / "report.json").read_text())
+        assert report.look == look
+        assert f"look {look}" in " ".join(done.out.split())
+        assert f"<td>{look}</td>" in (out / "report.html").read_text()
+        assert len(list(cache.iterdir())) == min(number + 1, 2)
+        assert wasserstein.setdefault(look, report.headline.wasserstein) == report.headline.wasserstein
+    assert wasserstein["bright"] != wasserstein["dim"]
+
+    given = evaluate(data=data, synthetic=next(iter(cache.iterdir())), tile_size=32, features=False)
+    assert given.look in wasserstein
+    wrong = run(*said[:5], "--look", "none", "--out", tmp_path / "none")
+    assert "no look 'none'; its looks are dim, bright" in wrong.err
+    assert not (tmp_path / "none").exists()
+
+
 def test_labels_in_place_that_changed_are_painted_anew(tmp_path: Path, tiny_model: Any) -> None:
     """An earlier twin, of the labels as they were, is left alone."""
     write_raster(tmp_path / "image.tif", random_image(0, 64, 64), north_up())
@@ -412,6 +437,10 @@ def test_bad_calls_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:
     twin = case.twins[0]
     cases: list[tuple[type[GeosynthError], str, dict[str, Any]]] = [
         (SettingsError, "not both", {"data": case.store, "synthetic": twin, "model": "m.safetensors"}),
+        (SettingsError, "look: of what a model paints", {"data": case.store, "synthetic": twin, "look": "dim"}),
+        (SettingsError, "look: of what a model paints", {
+            "real": "a.tif", "synthetic": "b.tif", "labels": "c.tif", "look": "dim",
+        }),
         (SettingsError, "legend, bands: for rasters", {
             "data": case.store, "synthetic": twin, "legend": "chesapeake", "bands": RGBN,
         }),
@@ -441,7 +470,7 @@ def test_the_command_line_takes_a_store_and_twins(case: Case) -> None:
     run = CliRunner().invoke(_typer, ["evaluate", "--data", case.store.path, *twins, *options])
     assert run.exit_code == 0, run.output
     assert json.loads(run.stdout)["diversity"]["pixels"]["value"] == pytest.approx(6)
-    for wrong in (["--real", "a.tif"], [], ["--real", "a", "--labels", "b", "--fold", "val"]):
+    for wrong in (["--real", "a.tif"], [], ["--real", "a", "--labels", "b", "--fold", "val"], ["--look", "dim"]):
         assert CliRunner().invoke(_typer, ["evaluate", *wrong]).exit_code == 2
 
 

@@ -12,6 +12,7 @@ from geosynth_cli.options import (
     AsJson,
     Bands,
     Device,
+    Look,
     Overwrite,
     Scheduler,
     StoreOrFiles,
@@ -160,6 +161,7 @@ def evaluate(
     max_tiles: Annotated[int, typer.Option("--max-tiles", help="Of a set, for distances between features.")] = 5000,
     block_size: Annotated[int, pixels_option("--block-size", "Of `generate`, for the seam score.")] = 1024,
     latents: Annotated[int, typer.Option("--latents", help="Twins that --model paints.")] = 2,
+    look: Look = None,
     seed: Annotated[int, typer.Option("--seed", help="Of intervals, pictures and the first twin.")] = 0,
     device: Device = "auto",
     cache: Annotated[
@@ -170,7 +172,7 @@ def evaluate(
 ) -> None:
     """Compare synthetic images with real ones, class by class, and write a report."""
     if data is None:
-        wrong = [name for name, value in (("--model", model), ("--fold", fold)) if value is not None]
+        wrong = [name for name, value in (("--model", model), ("--fold", fold), ("--look", look)) if value is not None]
         if wrong:
             raise typer.BadParameter(f"goes with --data: {', '.join(wrong)}")
         if real is None or labels is None or not synthetic:
@@ -201,6 +203,7 @@ def evaluate(
             max_tiles=max_tiles,
             block_size=block_size,
             latents=latents,
+            look=look,
             seed=seed,
             device=device,
             cache=cache,

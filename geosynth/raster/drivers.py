@@ -274,7 +274,9 @@ def _check_is_file(file: Path, path: str) -> None:
         if not file.exists():
             raise RasterError(f"{path}: no such file")
         if file.is_dir():
-            raise RasterError(f"{path}: is a folder, not a raster file")
+            if file.suffix.lower() == ".zarr":
+                raise RasterError(f"{path}: is a Zarr store, which is not read here; say a file, such as a GeoTIFF")
+            raise RasterError(f"{path}: is a folder; say a file in it, or join all (gdalbuildvrt all.vrt {path}/*.tif)")
         if not file.is_file():
             raise RasterError(f"{path}: {_NO_FILE}")
         _check_sides(file, path)

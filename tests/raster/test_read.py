@@ -235,6 +235,15 @@ def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
         assert (raster.read(raster.window)[0] == value).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "step"), [("images", r"images/\*\.tif"), ("image.zarr", "say a file, such as a GeoTIFF")]
+)
+def test_of_a_folder_the_line_says_what_to_do(tmp_path: Path, name: str, step: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(RasterError, match=step):
+        open_raster(tmp_path / name)
+
+
 def test_one_line_for_what_is_no_raster(tmp_path: Path) -> None:
     text = tmp_path / "text.tif"
     text.write_text("no raster\n")

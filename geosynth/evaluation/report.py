@@ -111,7 +111,7 @@ class SeamComparison(MeasuredPart):
     """Mean absolute step across block lines over the mean step elsewhere; 1 without seams."""
 
     block_size: int | None = None
-    """Pixels; lines stand on its multiples, counted from the synthetic raster's corner. None without such a raster."""
+    """Pixels; lines stand on its multiples, counted from the origin of the CRS. None without such a raster."""
     num_pairs: int = 0
     """Pixel pairs across lines in the synthetic image."""
     synthetic: FiniteOrNone = None

@@ -88,7 +88,8 @@ class Textures:
     def _distance(self, real: Floats, synthetic: Floats, seed: int) -> Estimate:
         places: Indices = np.asarray(self._places, dtype=np.int64)
         values = []
-        for weights in draw_places(self._pair.num_places, seed)[:, places]:
+        for draw in draw_places(self._pair.num_places, seed):
+            weights = draw[places]
             enough = weights.sum() > real.shape[1]
             values.append(frechet(gaussian(real, weights), gaussian(synthetic, weights)) if enough else np.nan)
         return estimate_from_draws(values, len(np.unique(places)), least=0.0)
@@ -171,7 +172,7 @@ def _gradient(values: npt.NDArray[np.float32]) -> float:
 
 
 class RingPower:
-    """Radially averaged power spectra of square tiles.
+    """Power of square tiles in rings of the frequency plane, the same for any direction of a wave.
 
     Tiles lose their mean and are weighted by a Hann window, so that their edges add no power.
 
@@ -184,13 +185,16 @@ class RingPower:
         self._window = np.outer(window, window)
         radius = np.hypot(np.fft.fftfreq(tile_size)[:, None], np.fft.rfftfreq(tile_size)[None, :])
         self._rings = np.minimum((radius * 2 * NUM_RINGS).astype(np.int64), NUM_RINGS).ravel()  # last: the corners
+        # Columns of `rfft2` stand for their mirror images too, but for the first and, of even sizes, the last.
+        columns = np.arange(radius.shape[1])
+        self._times = np.where((columns == 0) | (2 * columns == tile_size), 1, 2)
         self.frequencies: Floats = (np.arange(NUM_RINGS) + 0.5) / (2 * NUM_RINGS)
 
     def __call__(self, tile: npt.NDArray[np.uint8]) -> Floats:
         """Power (bands, 16) of a tile (bands, size, size), summed over each ring."""
         values = tile.astype(np.float32)
         values -= values.mean(axis=(1, 2), keepdims=True)
-        power = np.abs(np.fft.rfft2(values * self._window)) ** 2
+        power = np.abs(np.fft.rfft2(values * self._window)) ** 2 * self._times
         return np.stack([np.bincount(self._rings, band.ravel(), NUM_RINGS + 1)[:NUM_RINGS] for band in power])
 
 
@@ -261,7 +265,7 @@ class Seams:
 
     Args:
         num_classes: class indices from this on are no class.
-        block_size: pixels; lines stand on its multiples, as `TilePlan` cuts.
+        block_size: pixels; lines stand on its multiples, as `BlockPlan` cuts.
     """
 
     def __init__(self, num_classes: int, block_size: int) -> None:

@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import DataError, GridError
 from geosynth.estimate import MIN_PLACES, Indices
 from geosynth.grid import TilePlan, Window, offset_in
+from geosynth.grid.alignment import absolute_origin
 from geosynth.grid.groups import touching_groups
 from geosynth.legend import Legend
 from geosynth.raster.bands import given_names, told_names
@@ -67,7 +68,7 @@ class Chunk(NamedTuple):
     shape: tuple[int, int]
     """Height and width without that row and column."""
     origin: tuple[int, int] | None
-    """(row, column) of the first pixel in the raster that was made of blocks; None: there is none."""
+    """Absolute (row, column) of the first pixel, by which `generate` cuts a raster into blocks; None: of a store."""
 
 
 class TilePair(ABC):
@@ -198,13 +199,13 @@ class RasterTiles(TilePair):
         self.num_chunks = len(self._plan)
 
     @property
-    def synthetic_origin(self) -> tuple[int, int]:
-        """(row, column) of the area's first pixel in the synthetic raster, from whose corner its blocks count."""
-        row, column = self._offsets[0]
-        return self.area.row - row, self.area.column - column
+    def origin(self) -> tuple[int, int]:
+        """Absolute (row, column) of the area's first pixel, as the synthetic raster counts it: see `grid.BlockPlan`."""
+        (down, across), (row, column) = self._offsets[0], absolute_origin(self.synthetic.geobox)
+        return self.area.row - down + row, self.area.column - across + column
 
     def chunks(self) -> Iterator[Chunk]:  # noqa: D102
-        row, column = self.synthetic_origin
+        row, column = self.origin
         for window in self._plan:
             # One more row and column, for the steps to the neighbouring blocks.
             grown = self._whole.intersection(Window(window.row, window.column, window.height + 1, window.width + 1))

@@ -43,8 +43,8 @@ def test_the_common_area_of_partly_overlapping_rasters(scene: Any, write_scene: 
     assert np.array_equal(block.real, real[(slice(None), *place)])
     assert np.array_equal(block.synthetic, synthetic[(slice(None), *place)])
     assert np.array_equal(block.indices, codes[0][place] - 1)
-    # The area begins where the synthetic raster does, at (20, 20) of the scene.
-    assert inputs.synthetic_origin == (0, 0)
+    # The area begins at (20, 20) of the scene, which lies at (-4,500,000, 500,000).
+    assert inputs.origin == (-4_499_980, 500_020)
 
 
 def test_pixels_without_data_in_any_raster_have_no_class(scene: Any, write_scene: WriteScene, legend: Legend) -> None:

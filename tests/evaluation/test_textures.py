@@ -98,18 +98,20 @@ def test_spectral_power_is_quadratic_and_ignores_the_mean() -> None:
     assert not ring_power(np.full((1, 64, 64), 9, np.uint8)).any()
 
 
-def test_spectral_power_is_that_of_a_sum_over_frequencies() -> None:
-    """Of the windowed tile, over half of the plane; frequencies in the corners, beyond 0.5, count nowhere."""
-    tile = np.random.default_rng(2).integers(0, 256, (1, 32, 32)).astype(np.uint8)
-    hann = np.sin(np.pi * np.arange(32) / 32) ** 2
+@pytest.mark.parametrize("size", [32, 36])
+def test_spectral_power_is_that_of_a_sum_over_frequencies(size: int) -> None:
+    """Of the windowed tile, over the whole plane; frequencies in the corners, beyond 0.5, count nowhere."""
+    tile = np.random.default_rng(2).integers(0, 256, (1, size, size)).astype(np.uint8)
+    hann = np.sin(np.pi * np.arange(size) / size) ** 2
     power = np.abs(np.fft.fft2((tile[0] - tile[0].mean()) * hann[:, None] * hann)) ** 2
     expected = np.zeros(NUM_RINGS)
-    for row, column in np.ndindex(32, 17):
-        radius = np.hypot(np.fft.fftfreq(32)[row], column / 32)
+    for row, column in np.ndindex(size, size):
+        radius = np.hypot(np.fft.fftfreq(size)[row], np.fft.fftfreq(size)[column])
         if radius < 0.5:
             expected[int(radius * 2 * NUM_RINGS)] += power[row, column]
-    ring_power = RingPower(32)
+    ring_power = RingPower(size)
     assert np.allclose(ring_power(tile)[0], expected, rtol=1e-3)
+    assert np.allclose(ring_power(tile.swapaxes(1, 2))[0], expected, rtol=1e-3)
     assert ring_power.frequencies.tolist() == [(ring + 0.5) / 32 for ring in range(NUM_RINGS)]
 
 

@@ -62,7 +62,7 @@ class UnfinishedImage(UnfinishedWork):
             with np.load(path) as stored:
                 valid = np.unpackbits(stored["valid"], count=shape[0] * shape[1]).astype(bool).reshape(shape)
                 return stored["pixels"].reshape(self.num_bands, *shape), valid
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             if no_more_files(error) is None:
                 path.unlink(missing_ok=True)  # made again by the next run
             raise OutputError(f"{self.out}: its finished block {index} is damaged; run again to replace it") from error

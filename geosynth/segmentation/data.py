@@ -244,7 +244,7 @@ def open_data(
 def _beside(real: Sequence[TileView], recombined: Sequence[TileView], settings: SegmentSettings, seed: int) -> Mixture:
     """As `mixture` for tiles of recombined labels, which stand at the places of no real ones: each of its own views."""
     chosen = Mixture((), (), ())
-    if settings.real_tiles != 0:
+    if settings.real_tiles != 0 or settings.synthetic_tiles == 0:  # which refuses what is nothing
         chosen = mixture(real, settings.real_tiles, pool=settings.pool_tiles, seed=seed)
     if settings.synthetic_tiles != 0:
         found = mixture(recombined, 0, settings.synthetic_tiles, seed=seed)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -222,9 +223,11 @@ def _train(
         resume=checkpoint,
         progress=lambda done, total, left: progress(done, total),
     )
-    with loop:
+    with loop, torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         batches = Batches(data.train, coarse, bands, settings, start=loop.done)
         for batch in loop.until_over(made_ahead(batches, fabric.device)):
+            # Some encoders leave layers out at random: which ones follows from the seed and the step alone.
+            torch.manual_seed(int(np.random.SeedSequence([settings.seed, loop.done]).generate_state(1)[0]))
             adam.param_groups[0]["lr"] = settings.learning_rate * _rate(loop.done, settings.steps)
             with fabric.autocast():
                 loss = _loss(network, fabric.to_device(batch), settings, shares)

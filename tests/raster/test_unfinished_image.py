@@ -62,7 +62,9 @@ def test_blocks_survive_an_interruption(tmp_path: Path, caplog: pytest.LogCaptur
     assert not image.folder.exists()
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:200] + b"\0\1\2" + data[203:]])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-20], lambda data: data[:200] + b"\0\1\2" + data[203:], lambda data: b""]
+)
 def test_a_damaged_block_is_refused_and_made_anew(damage: Any, tmp_path: Path) -> None:
     image = image_in(tmp_path)
     interrupted(image, range(2))

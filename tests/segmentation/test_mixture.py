@@ -82,3 +82,11 @@ def test_tiles_of_recombined_labels_are_chosen_among_themselves(segment_store, r
     assert {window for _, window in places} <= {scene.window for scene in more.scenes}
     assert len({window for _, window in places}) == num_synthetic
     assert [found.is_synthetic(index) for index in range(len(found))] == [False] * num_real + [True] * num_synthetic
+
+
+def test_no_tiles_of_recombined_labels_and_no_real_ones(segment_store):
+    more = recombine(segment_store, {"water": 1.1}, "train", TINY.tile_size, num_tiles=9)
+    more.synthetic = {EMPHASIS: "water=1.1"}
+    settings = TINY.model_copy(update={"real_tiles": 0, "synthetic_tiles": 0})
+    with pytest.raises(DataError, match="nothing to train on"):
+        open_data(segment_store, more, settings, "train", "test")

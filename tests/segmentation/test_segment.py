@@ -59,6 +59,25 @@ def test_the_same_seed_gives_the_same_file(segment_store, tmp_path):
     assert one != three
 
 
+def test_layers_that_are_left_out_by_chance_follow_from_the_seed(segment_store, tmp_path):
+    """Some encoders draw random numbers in each step: the step and the seed tell them, also after an interruption."""
+    settings = TINY.model_copy(update={"encoder": "efficientnet-b0", "save_minutes": 1e-9})
+    segment(segment_store, tmp_path / "one", settings)
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        segment(segment_store, tmp_path / "two", settings, progress=stop)
+    segment(segment_store, tmp_path / "two", settings)
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
 def test_a_report_that_is_there_is_not_made_again(segment_store, tmp_path, monkeypatch):
     first = segment(segment_store, tmp_path / "out", TINY)
     monkeypatch.setattr(module, "_train", None)

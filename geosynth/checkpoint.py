@@ -282,7 +282,7 @@ def import_spade(
             f" {legend.num_classes} classes, and each channel needs one"
         )
     if len(bands) != settings.num_bands:
-        raise SettingsError(f"{generator}: paints {settings.num_bands} bands; {len(bands)} names are given")
+        raise SettingsError(f"{generator}: paints {settings.num_bands} bands; the names given are {', '.join(bands)}")
     sources = {"generator": generator} if encoder is None else {"generator": generator, "encoder": encoder}
     provenance = {
         "software": f"geosynth {__version__}",

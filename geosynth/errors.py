@@ -52,6 +52,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error.__cause__ or error).split())
 
 
+def counted(number: int, thing: str) -> str:
+    """As in "1 scene" and "2 scenes", for things whose plural ends in s."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def no_more_files(error: BaseException) -> OSError | None:
     """What an error came from, if that is "too many open files": it says nothing of the file that was to be read."""
     seen: BaseException | None = error

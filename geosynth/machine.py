@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from geosynth.checkpoint import model_path
-from geosynth.errors import CheckpointError
+from geosynth.errors import CheckpointError, counted
 from geosynth.models.device import has_kernels, uses_bfloat16
 from geosynth.raster.drivers import describe_gdal
 from geosynth.version import __version__
@@ -90,4 +90,4 @@ def _hub() -> Path:
 
 def _folder(path: Path) -> str:
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else []
-    return f"{path} ({len(files)} files, {sum(file.stat().st_size for file in files) / 2**20:.0f} MiB)"
+    return f"{path} ({counted(len(files), 'file')}, {sum(file.stat().st_size for file in files) / 2**20:.0f} MiB)"

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from geosynth.errors import CheckpointError
+from geosynth.errors import CheckpointError, counted
 
 
 def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
             "mlm:accelerator": None,  # needs none
             "mlm:accelerator_summary": "CPU, or a GPU by CUDA",
             "mlm:pretrained": True,
-            "mlm:pretrained_source": f"{len(data)} labelled scenes" if data else "labelled scenes",
+            "mlm:pretrained_source": f"{counted(len(data), 'labelled scene')}" if data else "labelled scenes",
             "mlm:hyperparameters": {name: value for name, value in values["settings"].items() if value is not None},
             "mlm:input": [{**labels, "input": codes} if paints else {**image, "input": pixels}],
             "mlm:output": [{**image, **output, "result": pixels} if paints else {**labels, **output, "result": codes}],

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from geosynth.config.base import Settings
+from geosynth.errors import counted
 
 ArrayLike = TypeVar("ArrayLike", bound=Any)  # a numpy array or a torch tensor: this room imports neither
 
@@ -40,7 +41,7 @@ class BandSettings(Settings):
     def _check_range(self) -> Self:
         for name, value in (("low", self.low), ("high", self.high)):
             if isinstance(value, tuple) and len(value) != len(self.names):
-                raise ValueError(f"{name}: {len(value)} values for {len(self.names)} bands")
+                raise ValueError(f"{name}: {counted(len(value), 'value')} for {counted(len(self.names), 'band')}")
         for name, (low, high) in zip(self.names, self._limits, strict=True):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(f"band {name}: low must be less than high, and both finite")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError
+from geosynth.errors import DataError, counted
 from geosynth.evaluation.compare import BATCH, drawn, embed_fold
 from geosynth.evaluation.distances import MIN_TILES, kernel_distance
 from geosynth.evaluation.features import Space, TileFeatures, open_spaces
@@ -39,7 +39,9 @@ def compare_to_target(
     """
     for what, tiles in (("of the target", target), ("with real imagery", real), ("with synthetic imagery", synthetic)):
         if len(tiles) < MIN_TILES:
-            reason = f"{len(tiles)} whole tiles {what}; a distance needs two, which a smaller tile_size may give"
+            reason = (
+                f"{counted(len(tiles), 'whole tile')} {what}; a distance needs two, which a smaller tile_size may give"
+            )
             return Nearness(reason=reason)
     names = [space.name for space in spaces if space.extractor.name == "efficientnet-lite0"]
     of_real, of_synthetic = (
@@ -73,8 +75,8 @@ def measure_nearness(target: TileView, real: TileView, synthetic: TileView) -> N
             raise DataError(f"{view.source.path}: the features need uint8 imagery, not {view.source.dtype}")
         if len(view) < MIN_TILES:
             raise DataError(
-                f"{view.source.path}: fold {view.fold!r} has {len(view)} tiles of {view.size} px, too few for a"
-                " distance: two at least"
+                f"{view.source.path}: fold {view.fold!r} has {counted(len(view), 'tile')} of {view.size} px, too few"
+                " for a distance: two at least"
             )
     spaces = open_spaces(target.source.band_names, None, (), "auto", None)
     of_target, of_real, of_synthetic = (

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from geosynth.errors import counted
 from geosynth.estimate import Estimate, FiniteOrNone
 from geosynth.page import number
 
@@ -219,7 +220,7 @@ class Nearness(MeasuredPart):
         if self.nearer is None:
             return str(self.reason)
         return (
-            f"kernel distance of {self.num_target} tiles to real ones {number(self.real)}, to synthetic ones"
+            f"kernel distance of {counted(self.num_target, 'tile')} to real ones {number(self.real)}, to synthetic ones"
             f" {number(self.synthetic)}: train on the {self.nearer} ones"
         )
 
@@ -393,12 +394,12 @@ class Report(Part):
         """The headline numbers, in words."""
         head, frechet, seams = self.headline, self.frechet, self.seams
         scale = f"real against real, halves of the area: {number(frechet.halves_real)}"
-        tiles = f"{frechet.num_tiles} tiles; {frechet.feature_space}"
+        tiles = f"{counted(frechet.num_tiles, 'tile')}; {frechet.feature_space}"
         power, step = "power, synthetic / real; 1 is best", f"1 is best; real on the same lines: {number(seams.real)}"
         near, many, found = self.memorisation, self.diversity, self.consistency
-        half = f"real tiles: {near.control}; {near.num_synthetic} tiles, {near.num_train} of train, {near.num_other} of"
-        latents = f"{many.num_latents} latents, {many.num_tiles} tiles"
-        mious = f"{found.synthetic} and {found.real}; {found.num_tiles} tiles"
+        seen = f"{counted(near.num_synthetic, 'tile')}, {near.num_train} of train, {near.num_other} of {near.other}"
+        latents = f"{many.num_latents} latents, {counted(many.num_tiles, 'tile')}"
+        mious = f"{found.synthetic} and {found.real}; {counted(found.num_tiles, 'tile')}"
         rows: list[tuple[str, Any, str]] = [("look", self.look, "of the model, that was painted")] if self.look else []
         rows += [
             ("Wasserstein-1 within classes", f"{head.wasserstein} DN", "0 is best"),
@@ -409,7 +410,7 @@ class Report(Part):
             ("fine detail", number(self.spectrum.fine_detail), self.spectrum.reason or power),
             ("seams", number(seams.synthetic), seams.reason or step),
             *self._feature_rows(),
-            ("nearer to train", near.share_nearer_train, near.reason or f"{half} {near.other}"),
+            ("nearer to train", near.share_nearer_train, near.reason or f"real tiles: {near.control}; {seen}"),
             ("diversity", f"{many.pixels} DN", many.reason or latents),
             (
                 "membership inference, AUC",

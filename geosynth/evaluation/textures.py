@@ -68,7 +68,7 @@ class Textures:
         found: dict[str, Any] = {}
         if count < needed:
             found["reason"] = (
-                f"{count} whole tiles of {self._pair.tile_size} px are free of nodata, {needed} needed;"
+                f"whole tiles of {self._pair.tile_size} px without nodata: {count}, {needed} are needed;"
                 " a smaller tile_size gives more"
             )
         else:

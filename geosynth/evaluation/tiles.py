@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError, GridError
+from geosynth.errors import DataError, GridError, counted
 from geosynth.estimate import MIN_PLACES, Indices
 from geosynth.grid import TilePlan, Window, offset_in
 from geosynth.grid.alignment import absolute_origin
@@ -172,7 +172,8 @@ class RasterTiles(TilePair):
                 )
         if self.real.count != self.synthetic.count:
             raise DataError(
-                f"{self.synthetic.path}: has {self.synthetic.count} bands, but {self.real.path} has {self.real.count}"
+                f"{self.synthetic.path}: has {counted(self.synthetic.count, 'band')}, but {self.real.path} has"
+                f" {self.real.count}"
             )
         self.bands = _band_names(self.real, self.synthetic, bands)
         others = self.synthetic, self.labels.raster

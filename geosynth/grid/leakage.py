@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from geosynth.errors import SettingsError
+from geosynth.errors import SettingsError, counted
 
 _BATCH = 256
 _EXAMPLES = 5
@@ -58,7 +58,7 @@ class Leak:
         first, second, apart = self.examples[0]
         asked = f"nearer than {self._say(self.distance)} or touching" if self.distance else "touching"
         return (
-            f"{one} and {other} leak: {self.num_pairs} pairs are {asked}, the smallest distance is"
+            f"{one} and {other} leak: {counted(self.num_pairs, 'pair')} {asked}, the smallest distance is"
             f" {self._say(self.smallest)} (as {first} and {second}, {self._say(apart)} apart)"
         )
 

@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from geosynth.checkpoint import GeneratorModel, load_generator, save_with_look
-from geosynth.errors import DataError, GridError, OutputError, SettingsError
+from geosynth.errors import DataError, GridError, OutputError, SettingsError, counted
 from geosynth.files import check_output
 from geosynth.grid import TilePlan, Window, differing_pixel_size, offset_in
 from geosynth.legend import ClassIndices, Legend
@@ -92,7 +92,8 @@ def look_from_images(
     """
     _known(model)
     if labels and len(labels) != len(images):
-        raise SettingsError(f"{len(labels)} label rasters for {len(images)} images; give one for each, in their order")
+        given = f"{counted(len(labels), 'label raster')} for {counted(len(images), 'image')}"
+        raise SettingsError(f"{given}; give one for each, in their order")
 
     def tiles() -> Iterator[tuple[Array, ClassIndices]]:
         for number, image in enumerate(images):

@@ -15,7 +15,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
 from geosynth.config import BandSettings
-from geosynth.errors import DataError, GridError, SettingsError
+from geosynth.errors import DataError, GridError, SettingsError, counted
 from geosynth.grid import Window
 from geosynth.patches.dataset import PatchSet, Sample
 from geosynth.patches.positions import PositionIndex
@@ -83,7 +83,9 @@ class PatchModule(LightningDataModule):
         self.sources: tuple[PatchSource, ...] = tuple(sources) if isinstance(sources, Sequence) else (sources,)
         check_alike(self.sources)
         if source_weights and len(source_weights) != len(self.sources):
-            raise SettingsError(f"{len(source_weights)} shares for {len(self.sources)} stores; give one for each")
+            raise SettingsError(
+                f"{counted(len(source_weights), 'share')} for {counted(len(self.sources), 'store')}; give one for each"
+            )
         self.fold, self.crop_size, self.batch_size, self.stride = fold, crop_size, batch_size, stride
         self.num_workers, self.seed = num_workers, seed
         self.dataset = PatchSet(self.sources)

@@ -10,7 +10,7 @@ import numpy as np
 from rasterio.enums import ColorInterp
 
 from geosynth.config.bands import ImageDtype
-from geosynth.errors import DataError
+from geosynth.errors import DataError, counted
 from geosynth.grid import TilePlan, Window
 from geosynth.raster.read import Array, Mask, Raster, RasterFile, filled, open_raster
 from geosynth.raster.warp import unwarped
@@ -28,7 +28,7 @@ def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
     if len(bands) != image.count or len(set(bands)) != len(bands):
         listed = ", ".join(bands) or "none"
         own = ", ".join(told_names(image)) or "which it does not name"
-        raise DataError(f"{image.path}: has {image.count} bands ({own}), but the names given are {listed}")
+        raise DataError(f"{image.path}: has {counted(image.count, 'band')} ({own}), but the names given are {listed}")
     return tuple(bands)
 
 
@@ -132,8 +132,8 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     for image in files:
         if image.count != first.count or set(image.dtypes) != {first.dtypes[0]}:
             raise DataError(
-                f"{image.path}: {image.count} bands of {'/'.join(sorted(set(image.dtypes)))}, but {first.path} has"
-                f" {first.count} of {first.dtypes[0]}; ingest them into separate stores"
+                f"{image.path}: {counted(image.count, 'band')} of {'/'.join(sorted(set(image.dtypes)))}, but"
+                f" {first.path} has {first.count} of {first.dtypes[0]}; ingest them into separate stores"
             )
         if _names(image, bands) != names:
             raise DataError(

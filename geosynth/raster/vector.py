@@ -26,7 +26,16 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 
-from geosynth.errors import DataError, GeosynthError, GridError, LegendError, RasterError, SettingsError, one_line
+from geosynth.errors import (
+    DataError,
+    GeosynthError,
+    GridError,
+    LegendError,
+    RasterError,
+    SettingsError,
+    counted,
+    one_line,
+)
 from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
 from geosynth.grid.vector import PARQUET, check_can_be_read, to_pixels
 from geosynth.legend import ClassIndices, Legend, plain
@@ -204,7 +213,7 @@ class VectorLabels:
             where = "" if area is None else " on the grid of --like"
             raise DataError(f"{source.name}: {f'has no feature with a class{where}' if done else 'is empty'}")
         if left_out:
-            _LOG.warning("%s: %d features without class or shape are left out", source.name, left_out)
+            _LOG.warning("%s: left out, without class or shape: %s", source.name, counted(left_out, "feature"))
         left, low, right, high = bounds
         return np.array([left, -high, right, -low])
 

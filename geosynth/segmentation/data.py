@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from geosynth.config import SegmentSettings
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import DataError, SettingsError, counted
 from geosynth.grid import Window
 from geosynth.grid.groups import touching_groups
 from geosynth.legend import ClassIndices
@@ -92,8 +92,8 @@ def _at_most(available: int, wanted: int | None, name: str, view: TileView) -> i
         return available
     if wanted > available:
         raise DataError(
-            f"{view.source.path}: {name}={wanted}, but there are {available} tiles of {view.size} px to choose from in"
-            f" fold {view.fold!r}"
+            f"{view.source.path}: {name}={wanted}, but there is a choice of {counted(available, 'tile')} of"
+            f" {view.size} px in fold {view.fold!r}"
         )
     return wanted
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.config import SegmentSettings
-from geosynth.errors import DataError
+from geosynth.errors import DataError, counted
 from geosynth.estimate import Estimate, Floats, draw_places, estimate_from_percentiles
 from geosynth.files import write_whole
 
@@ -180,7 +180,7 @@ class SegmentReport(BaseModel):
     def summary(self) -> list[tuple[str, str, str]]:
         """(measure, value, meaning) for people."""
         interval = "" if self.miou_low is None else f" [{self.miou_low:.3f}, {self.miou_high:.3f}]"
-        trained = f"{self.real_tiles} real and {self.synthetic_tiles} synthetic tiles"
+        trained = f"{self.real_tiles} real and {counted(self.synthetic_tiles, 'synthetic tile')}"
         start = "encoder" if self.init is None else "on"
         if self.left_out is not None:
             trained += f" without {self.left_out:.1%} of their pixels"
@@ -190,7 +190,7 @@ class SegmentReport(BaseModel):
             (
                 "mean IoU",
                 f"{self.miou:.3f}{interval}",
-                f"on {self.test_tiles} real test tiles of {self.test_places} places",
+                f"on {counted(self.test_tiles, 'real test tile')} of {counted(self.test_places, 'place')}",
             ),
             (
                 "accuracy",

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from geosynth.config import SegmentSettings
 from geosynth.download import model_file
-from geosynth.errors import CheckpointError, DataError
+from geosynth.errors import CheckpointError, DataError, counted
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.legend import ClassIndices
@@ -100,7 +100,8 @@ class Segmenter:
         names = self.card.bands.names
         if image.ndim != 4 or image.shape[1] != len(names):
             raise DataError(
-                f"images of shape {image.shape} do not fit a segmenter of {len(names)} bands ({', '.join(names)})"
+                f"images of shape {image.shape} do not fit a segmenter of {counted(len(names), 'band')}"
+                f" ({', '.join(names)})"
             )
         height, width = image.shape[-2:]
         pixels = torch.from_numpy(image.astype(np.float32)).to(self.device)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.checkpoint import load_generator, save_with_look
 from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
-from geosynth.errors import DataError
+from geosynth.errors import DataError, counted
 from geosynth.evaluation.compare import BATCH
 from geosynth.evaluation.distances import frechet_distance
 from geosynth.evaluation.extractors import load_extractor
@@ -227,8 +227,8 @@ def measure_likeness(
     tiles = TileView(store, fold, tile_size, tile_size, edge="skip")
     if len(tiles) < 2:
         raise DataError(
-            f"{store.path}: fold {fold!r} has {len(tiles)} whole tiles of {tile_size} px, too few for a distance:"
-            " two at least"
+            f"{store.path}: fold {fold!r} has {counted(len(tiles), 'whole tile')} of {tile_size} px, too few for"
+            " a distance: two at least"
         )
     extractor = load_extractor("efficientnet-lite0", device="auto")
     spaces = [

@@ -11,7 +11,7 @@ import numpy as np
 from geosynth.checkpoint import ModelCard, model_path
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings, TransferSettings
 from geosynth.config.study import EmphasisSettings
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import DataError, SettingsError, counted
 from geosynth.evaluation.distances import bias_note
 from geosynth.files import check_output, refuse_inputs, sha256_of
 from geosynth.mosaic.twin import legend_for
@@ -169,8 +169,8 @@ def _check_tiles(store: Store, settings: StudySettings, tested: Store) -> int:
     tests = TileView(tested, settings.test_fold, size, size, edge="skip", max_nodata=nodata)
     if len(tests) < 1 + whole:
         raise DataError(
-            f"{tested.path}: fold {settings.test_fold!r} holds {len(tests)} whole tiles of {size} px to test on;"
-            " choose smaller tiles or another fold"
+            f"{tested.path}: fold {settings.test_fold!r} holds {counted(len(tests), 'whole tile')} of {size} px to"
+            " test on; choose smaller tiles or another fold"
         )
     if whole and store.dtype != np.uint8:
         raise DataError(f"{store.path}: the diversity study compares uint8 imagery only, not {store.dtype}")
@@ -181,7 +181,7 @@ def _check_counts(view: TileView, wanted: Mapping[str, int]) -> None:
     for name, number in wanted.items():
         if number > len(view):
             raise DataError(
-                f"{view.source.path}: {name}={number}, but fold {view.fold!r} holds {len(view)} tiles of"
+                f"{view.source.path}: {name}={number}, but fold {view.fold!r} holds {counted(len(view), 'tile')} of"
                 f" {view.size} px; ask for fewer, or smaller tiles"
             )
 
@@ -253,9 +253,9 @@ def _trained_on(store: Store, settings: StudySettings, card: ModelCard) -> str:
 
 def _notes(settings: StudySettings, tiles: int, is_given: bool) -> tuple[str, ...]:
     notes = [
-        f"{settings.seeds} seeds: each draws tiles, weights and images anew; the test tiles are the same for all, so"
-        " the intervals over seeds say nothing of other areas. Those over places say how far the means rest on which"
-        " clusters of touching test scenes there are; fewer than three make none.",
+        f"{counted(settings.seeds, 'seed')}: each draws tiles, weights and images anew; the test tiles are the same for"
+        " all, so the intervals over seeds say nothing of other areas. Those over places say how far the means rest on"
+        " which clusters of touching test scenes there are; fewer than three make none.",
         f"Every segmenter takes {settings.segment.steps} steps of {settings.segment.batch_size} tiles, whatever it is"
         " trained on.",
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from geosynth.errors import counted
 from geosynth.estimate import Estimate
 from geosynth.page import number, render_page
 from geosynth.study.report import StudyReport
@@ -138,7 +139,7 @@ def to_html(report: StudyReport, figures: Mapping[str, bytes]) -> str:
 
 def header(report: StudyReport) -> list[str]:
     """What was done, one paragraph each."""
-    tested = "" if report.test_tiles is None else f"; tested on {report.test_tiles} real tiles"
+    tested = "" if report.test_tiles is None else f"; tested on {counted(report.test_tiles, 'real tile')}"
     return [
         f"Data: {report.data} ({report.digest[:12]}){tested}. Generator: {report.generator}. {report.software}.",
         "Brackets: 95 % t intervals over seeds; over places: the same mean, with the interval of draws of test"

@@ -148,7 +148,7 @@ def test_what_is_nearer_to_a_target_is_not_told_of_any_imagery(case: Case, tmp_p
     report = evaluate(data=case.store, synthetic=case.twins[0], target=one, **common)
     assert (report.nearness.nearer, report.nearness.reason) == (
         None,
-        "1 whole tiles of the target; a distance needs two, which a smaller tile_size may give",
+        "1 whole tile of the target; a distance needs two, which a smaller tile_size may give",
     )
     assert case.report.nearness.reason == "needs unlabelled imagery of the target (target)"
     for path, changes, words in (

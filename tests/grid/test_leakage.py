@@ -72,11 +72,11 @@ def test_each_pair_of_folds_is_measured() -> None:
         (("b", "c"), 10, 1),
     ]
     assert [str(leak) for leak in (found[0], find_leaks(folds, 15, "m")[1])] == [
-        "a and b leak: 1 pairs are nearer than 15 or touching, the smallest distance is 10 (as a0 and b0, 10 apart)",
+        "a and b leak: 1 pair nearer than 15 or touching, the smallest distance is 10 (as a0 and b0, 10 apart)",
         "a and c are 30 m apart",
     ]
     touching = {"a": folds["a"], "b": as_places([Window(0, 10, 10, 10)], "b")}
-    assert "1 pairs are touching, the smallest distance is 0 px (" in str(find_leaks(touching, unit="px")[0])
+    assert "1 pair touching, the smallest distance is 0 px (" in str(find_leaks(touching, unit="px")[0])
     assert found[0].to_values()["examples"] == (("a0", "b0", 10),)
 
 

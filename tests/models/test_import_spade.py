@@ -77,7 +77,7 @@ def test_a_generator_without_encoder_makes_rasters(files, tmp_path, write_raster
     ("changes", "words"),
     [
         ({"legend": "five.yaml"}, "reads 6 label channels; legend 'five' has 5 classes, and each channel needs one"),
-        ({"bands": "red,green,blue,nir"}, "paints 3 bands; 4 names are given"),
+        ({"bands": "red,green,blue,nir"}, "paints 3 bands; the names given are red, green, blue, nir"),
         ({"crop-size": None}, "say normal or more, or the crop size: 128 (normal) or 256 (more) px"),
         ({"generator": "missing.pth"}, "missing.pth: no such weights file"),
         ({"generator": "latest_net_E.pth"}, "latest_net_E.pth: not in the SPADE reference's layout: fc.weight is"),

@@ -266,7 +266,7 @@ def test_what_does_not_go_together_is_refused(
     refused(SettingsError, "no look 'x'; it has no looks", tiny_model, look="x")
     refused(SettingsError, "one of them decides", look="dim", style=like)
     refused(SettingsError, "no image to take it from", style_labels=labels)
-    refused(SettingsError, "1 label rasters for 2 images", style=[like, like], style_labels=labels)
+    refused(SettingsError, "1 label raster for 2 images", style=[like, like], style_labels=labels)
     refused(SettingsError, "is told looks", style=torch.zeros(4))
     refused(GridError, "off.tif", style=like, style_labels=off)
     refused(GridError, "no pixel in common", style=like, style_labels=far)

@@ -48,9 +48,7 @@ def test_what_is_hidden_is_counted_and_not_listed(tmp_path: Path, caplog: pytest
     with caplog.at_level(logging.WARNING):
         (store,) = make(tmp_path, items, shares=(1, 0, 0))
     hidden = len(COLUMNS) * SIDE**2
-    assert (
-        f"later scenes hide {hidden} px of earlier ones; 3 scenes lie under them wholly and are left out" in caplog.text
-    )
+    assert f"later scenes hide {hidden} px of earlier ones; left out, as wholly under them: 3 scenes" in caplog.text
     assert "--per year" in caplog.text
     assert [one.name for one in store.scenes] == [f"2020_{column}" for column in COLUMNS]
     assert sum(store.class_pixels()) == hidden

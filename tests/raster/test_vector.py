@@ -145,7 +145,7 @@ def test_features_without_class_or_shape_are_left_out(tmp_path: Path, caplog: py
     path = write(tmp_path / "land.gpkg", [box(X, Y - 9, X + 9, Y), None, box(X, Y - 20, X + 20, Y)], ["2", "2", None])
     with VectorLabels(path, "class", resolution=1) as labels:
         assert labels.geobox.shape == (9, 9)
-    assert "2 features without class or shape are left out" in caplog.text
+    assert "left out, without class or shape: 2 features" in caplog.text
 
 
 def test_the_image_of_vector_labels_is_that_of_their_raster(tmp_path: Path, tiny_model: Any) -> None:

@@ -73,7 +73,7 @@ def test_likeness_is_that_of_all_tiles_at_once(study_store, tmp_path):
     )
     assert set(found.frechet) == {"efficientnet-lite0 (red, green, blue)", "efficientnet-lite0 (nir, red, green)"}
     assert found.diversity == pytest.approx(np.abs(one.astype(float) - other).mean())
-    with pytest.raises(DataError, match="has 1 whole tiles of 128 px, too few"):
+    with pytest.raises(DataError, match="has 1 whole tile of 128 px, too few"):
         measure_likeness(study_store, (first, second), "test", 128, lambda done, total: None)
 
 

@@ -20,7 +20,7 @@ def test_a_study_is_planned_run_and_tabulated(run, study_store, tmp_path):
     assert (code, err) == (0, "")
     assert plan.count("to do") == 4 + 1  # cells, and the head of a column
     assert "timed steps" in plan
-    assert "hours" in plan
+    assert plan.endswith(" h\n")
     assert not out.exists()
     code, told, err = run(*command)
     assert (code, err) == (0, "")
@@ -28,9 +28,9 @@ def test_a_study_is_planned_run_and_tabulated(run, study_store, tmp_path):
     assert (out / "replace" / "report.html").exists()
     code, plan, _ = run(*command, "--dry-run", "--workers", "2")
     assert plan.count("finished") >= 4
-    assert "about 0 hours with 2 workers" in plan
+    assert "about 0 h with 2 workers" in plan
     code, told, _ = run(*command, "--tabulate", "--seeds", "3")
-    assert "4 cells are finished, 2 missing" in told
+    assert "4 cells finished, 2 missing" in told
     assert "Missing: 2 of 6" in (out / "replace" / "table.md").read_text()
 
 
@@ -40,7 +40,7 @@ def test_cells_that_fail_are_said(run, study_store, tmp_path):
     assert (code, out) == (1, "")
     lines = err.strip().splitlines()
     assert lines[0] == "warning: synthetic, 2, seed 0: the loss is not a finite number"
-    assert lines[1].startswith("error: 1 of 2 cells have no result")
+    assert lines[1].startswith("error: 1 of 2 cells without a result")
     assert len(lines) == 2
 
 

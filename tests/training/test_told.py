@@ -130,7 +130,7 @@ def test_each_store_has_its_look(store, tmp_path):
     [
         ({"look_name": ("a", "b", "c")}, "one for each of 2 stores"),
         ({"look_name": ("a", "a")}, "one for each of 2 stores"),
-        ({"store_shares": (1.0,)}, "1 shares for 2 stores"),
+        ({"store_shares": (1.0,)}, "1 share for 2 stores"),
     ],
 )
 def test_looks_and_shares_are_those_of_the_stores(store, tmp_path, changes, words):

@@ -147,7 +147,7 @@ def ingest(
     One that was interrupted goes on where it was when it is run again.
     """
     import geosynth
-    from geosynth.errors import SettingsError
+    from geosynth.errors import SettingsError, counted
 
     parts = parse_shares(shares) if shares else None
     if sum(source is not None for source in (images or labels, items, chesapeake)) != 1:
@@ -188,7 +188,7 @@ def ingest(
         )
     for store in stores:
         folds = ", ".join(f"{fold} {len(store.scenes_in(fold))}" for fold in ("train", "val", "test"))
-        typer.echo(f"{len(store.scenes)} scenes ({folds})", err=True)
+        typer.echo(f"{counted(len(store.scenes), 'scene')} ({folds})", err=True)
         typer.echo(store.path)
 
 

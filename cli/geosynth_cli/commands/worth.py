@@ -271,8 +271,10 @@ def study(
     if dry_run:
         _show(geosynth.plan_study(data, out, settings, model=model, target=target, workers=workers))
     elif tabulate:
+        from geosynth.errors import counted
+
         report = geosynth.tabulate_study(data, out, settings, model=model, target=target)
-        typer.echo(f"{len(report.cells)} cells are finished, {len(report.missing)} missing")
+        typer.echo(f"{counted(len(report.cells), 'cell')} finished, {len(report.missing)} missing")
     else:
         with naming_what_is_kept(out), progress_bar(f"study {sweep}") as progress:
             report = geosynth.run_study(
@@ -287,7 +289,7 @@ def study(
             )
         if report.missing:
             raise geosynth.GeosynthError(
-                f"{len(report.missing)} of {len(report.missing) + len(report.cells)} cells have no result"
+                f"{len(report.missing)} of {len(report.missing) + len(report.cells)} cells without a result"
                 f" ({report.missing[0].cell}: {report.missing[0].reason}); run again to try them again"
             )
     if not dry_run:
@@ -304,4 +306,4 @@ def _show(plan: Any) -> None:
     print_table(head, [(work.kind, str(work.finished), str(work.todo), _time(work), work.source) for work in plan.work])
     typer.echo(f"generator: {plan.generator}")
     shared = "" if plan.workers == 1 else f" with {plan.workers} workers"
-    typer.echo(f"about {plan.hours:.2g} hours{shared}")
+    typer.echo(f"about {plan.hours:.2g} h{shared}")

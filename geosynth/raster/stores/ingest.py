@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError
+from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError, counted
 from geosynth.files import refuse_inputs, sha256_of, writing
 from geosynth.grid import crop
 from geosynth.legend import Legend
@@ -251,7 +251,7 @@ def _without_hidden(
         pixels = sum(look["hidden"] for look in of_source)
         gone = [scene.name for n, scene in enumerate(source.scenes) if n not in numbers]
         if pixels:
-            wholly = f"; {len(gone)} scenes lie under them wholly and are left out, as {gone[0]}" if gone else ""
+            wholly = f"; left out, as wholly under them: {counted(len(gone), 'scene')}, as {gone[0]}" if gone else ""
             remedy = " (--per year, month or day: a store for each date)" if gone else ""
             _LOG.warning("%s: later scenes hide %d px of earlier ones%s%s", source.path, pixels, wholly, remedy)
     kept = [source.of(numbers) for source, numbers in zip(sources, seen, strict=True)]

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from geosynth.errors import DataError, RasterError, SettingsError
+from geosynth.errors import DataError, RasterError, SettingsError, counted
 from geosynth.files import read_values
 from geosynth.grid import offset_in
 from geosynth.legend import Legend
@@ -114,7 +114,8 @@ def open_zarr_in_place(
     names = imagery.band_names if bands is None else tuple(bands)
     if len(names) != imagery.count or len(set(names)) != len(names):
         raise DataError(
-            f"{path}: {image!r} has {imagery.count} bands; say what they are, as in bands: [red, green, blue]"
+            f"{path}: {image!r} has {counted(imagery.count, 'band')}; say what they are, as in"
+            " bands: [red, green, blue]"
         )
     pair = Pair(Item(imagery.path, codes.name), imagery, codes, {}, imagery.window)
     return _split([InPlace([pair], imagery.geobox, target, names)], split)[0]

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -174,6 +176,21 @@ def _in_flight(
             top_up()  # before the caller takes its time with the result
             yield key, future
         top_up()  # with what the caller's work on the result made possible; also tells whether there is still a cluster
+
+
+def ahead(function: Callable[[Key], Result], items: Iterable[Key], threads: int) -> Iterator[Result]:
+    """The function's results in the order of the items; the next ones are made in other threads meanwhile."""
+    remaining, waiting = iter(items), deque[Future[Result]]()
+    with ThreadPoolExecutor(threads, "geosynth-ahead") as pool:
+        try:
+            waiting.extend(pool.submit(function, item) for item in islice(remaining, threads))
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(function, item) for item in islice(remaining, 1))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def apart(function: Callable[..., None], *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""stream: all keys once, few at a time, on threads and on a cluster; and what is said when the cluster cannot."""
+"""stream: all keys once, few at a time, on threads and on a cluster; what is said when that cannot; ahead; apart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from distributed import Client, LocalCluster
 from geosynth import cluster, parallel
 from geosynth.errors import ClusterError, GridError, RasterError, SettingsError
 from geosynth.models.device import choose_device
-from geosynth.parallel import apart, open_client, stream
+from geosynth.parallel import ahead, apart, open_client, stream
 
 
 @pytest.fixture(scope="module")
@@ -344,3 +344,21 @@ def test_a_process_apart_is_killed_with_what_waits_for_it() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert not [child for child in psutil.Process().children() if "_apart" in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_items_made_ahead_keep_their_order_and_their_errors(threads: int) -> None:
+    def double(item: int) -> int:
+        if item == 5:
+            raise RuntimeError("at the end")
+        time.sleep(0.01 if item == 0 else 0)
+        return 2 * item
+
+    found = []
+    with pytest.raises(RuntimeError, match="at the end"):
+        found.extend(ahead(double, range(7), threads))
+    assert list(ahead(double, range(4), threads)) == [0, 2, 4, 6]
+    assert list(ahead(double, [], threads)) == []
+    taken = []
+    for got, _ in enumerate(ahead(double, (taken.append(0) or 1 for _ in range(9)), threads)):
+        assert len(taken) == min(got + 1 + threads, 9)

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from geosynth.config.networks import REGION_SIDE
@@ -42,28 +43,51 @@ def ways_to_middles(labels: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDA
     down, across = (side // STYLE_CELL for side in labels.shape)
     if not classes:
         return np.empty((0, 2, down, across), np.int8)
-    own = np.arange(down * across).reshape(down, across)
+    own = np.arange(down * across)
     ways = []
     for number in classes:
-        is_class = labels == number
-        regions, count = ndimage.label(is_class)
-        # First and last pixel of each run of the class in a row: boxes follow from these alone.
-        runs = np.flatnonzero(np.diff(is_class, axis=1, prepend=False, append=False)).reshape(-1, 2)
-        rows, columns = (part.astype(np.int32) for part in np.divmod(runs, labels.shape[1] + 1))
-        columns[:, 1] -= 1
-        region_of = regions[rows[:, 0], columns[:, 0]]
-        first, last = np.full((2, count + 1), labels.size, np.int32), np.zeros((2, count + 1), np.int32)
-        for side, places in enumerate((rows, columns)):
-            np.minimum.at(first[side], region_of, places[:, 0])
-            np.maximum.at(last[side], region_of, places[:, 1])
-        row, column = (first + last + 1) // 2 // STYLE_CELL
-        middle_of = np.where((last - first).max(0) < REGION_SIDE, row * across + column, -1)
-        middle_of[0] = -1  # of what is no region
-        middles = middle_of[regions].reshape(down, STYLE_CELL, -1).max(1).reshape(down, across, STYLE_CELL).max(2)
+        middles = _middles(labels == number)
         middles = np.where(middles < 0, own, middles)
         ways.append(np.stack(np.divmod(middles, across)) - np.stack(np.divmod(own, across)))
     inner = slice(_CELLS, -_CELLS)
-    return np.stack(ways)[..., inner, inner].astype(np.int8)
+    return np.stack(ways).reshape(-1, 2, down, across)[..., inner, inner].astype(np.int8)
+
+
+def _middles(is_class: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """For each cell, row by row, which cell is the middle of its region; -1 where there is none, or it is too wide.
+
+    Found by the runs of the class in each row: a few thousand of them say all that a million pixels do.
+    """
+    down, across = (side // STYLE_CELL for side in is_class.shape)
+    step = is_class.shape[1] + 1  # from a pixel to the one below: rows are parted, so that no run reaches into the next
+    runs = np.flatnonzero(np.diff(is_class, axis=1, prepend=False, append=False)).reshape(-1, 2)
+    first, last = runs[:, 0], runs[:, 1] - 1
+    # Runs touch that have a column in common: of the next row, those from the first that ends not before on.
+    start, stop = np.searchsorted(last, first + step), np.searchsorted(first, last + step, "right")
+    upper, nth = _each_of((stop - start).clip(0))
+    touching = coo_array((np.ones(len(upper)), (upper, start[upper] + nth)), shape=(len(runs), len(runs)))
+    count, region_of = connected_components(touching, directed=False)
+
+    row, left = np.divmod(first, step)
+    right = left + last - first
+    low, high = np.full((2, count), is_class.size), np.zeros((2, count), np.int64)
+    for side, (begin, end) in enumerate(((row, row), (left, right))):
+        np.minimum.at(low[side], region_of, begin)
+        np.maximum.at(high[side], region_of, end)
+    middle_row, middle_column = (low + high + 1) // 2 // STYLE_CELL
+    middle_of = np.where((high - low).max(0) < REGION_SIDE, middle_row * across + middle_column, -1)
+
+    middles = np.full(down * across, -1)
+    run, nth = _each_of(right // STYLE_CELL - left // STYLE_CELL + 1)
+    cells = (row // STYLE_CELL * across + left // STYLE_CELL)[run] + nth
+    np.maximum.at(middles, cells, middle_of[region_of[run]])
+    return middles
+
+
+def _each_of(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For (n,) things with so many parts, the thing of each part, and which of its parts that is, from 0."""
+    thing = np.repeat(np.arange(len(counts)), counts)
+    return thing, np.arange(len(thing)) - (np.cumsum(counts) - counts)[thing]
 
 
 def in_one_look(styles: Tensor, ways: Tensor, classes: Sequence[int]) -> Tensor:

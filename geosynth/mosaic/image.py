@@ -19,9 +19,10 @@ from geosynth.models.looks import Look
 from geosynth.mosaic.blend import make_painter
 from geosynth.mosaic.block_size import choose_block_size
 from geosynth.mosaic.painter import Painter, paint_plan
-from geosynth.mosaic.pipeline import Executor, ahead, paint_blocks, paint_missing
+from geosynth.mosaic.pipeline import Executor, paint_blocks, paint_missing
 from geosynth.mosaic.provenance import is_made_from, painting_job, provenance
 from geosynth.mosaic.style import style_length_pixels
+from geosynth.parallel import ahead
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.cog import CogWriter, write_preview
 from geosynth.raster.label_files import choose_legend, kept_tags, raster_files

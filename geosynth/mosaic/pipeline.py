@@ -6,7 +6,6 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import Protocol, TypeVar
 
 import torch
@@ -15,13 +14,13 @@ from geosynth.grid import Window
 from geosynth.legend import ClassIndices
 from geosynth.models.device import side_by_side
 from geosynth.mosaic.painter import Cell, Painter
+from geosynth.parallel import ahead
 from geosynth.progress import StageProgress
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.unfinished_image import UnfinishedImage
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 Executor = Callable[[Painter, LabelRaster, UnfinishedImage, Iterable[int]], Iterator[int]]
 
 _NARROW = 32  # base channels, at most: threads that share a cell wait for each other; wider networks keep them busy
@@ -93,21 +92,6 @@ def _paints_two_cells(painter: Painter) -> bool:
     """Whether a CPU is faster, and has the memory, with two cells at a time, each on half of torch's threads."""
     narrow = painter.mode == "exact" and painter.network.base_width <= _NARROW
     return painter.on_cpu and narrow and painter.settings.max_memory is None and torch.get_num_threads() > 1
-
-
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """The function's results in the order of the items; the next ones are made in other threads meanwhile."""
-    remaining, waiting = iter(items), deque[Future[Result]]()
-    with ThreadPoolExecutor(threads, "geosynth-ahead") as pool:
-        try:
-            waiting.extend(pool.submit(function, item) for item in islice(remaining, threads))
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(function, item) for item in islice(remaining, 1))
-                yield result
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def one_behind(items: Iterable[Item]) -> Iterator[Item]:

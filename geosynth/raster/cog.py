@@ -109,7 +109,7 @@ class CogWriter:
             stack.enter_context(parents_of(self.path))
             stack.callback(self._delete_scratch)
             stack.enter_context(_environment())
-            self._beside = stack.enter_context(ThreadPoolExecutor(1, "geosynth-cog"))
+            self._beside = stack.enter_context(ThreadPoolExecutor(2, "geosynth-cog"))
             self._dataset: Any = rasterio.open(
                 self._scratch,
                 "w",
@@ -126,6 +126,7 @@ class CogWriter:
                 blockysize=_BLOCK,
                 bigtiff="yes",
                 sparse_ok=True,
+                interleave="band",  # to write and to read; the other way GDAL would sort the bytes each time
                 **colour_profile(self.band_names),
             )
             self._stack = stack.pop_all()
@@ -140,18 +141,21 @@ class CogWriter:
                 self._blocks.update(itertools.product(rows, columns))
             self._check_space(1)
             pixels = filled(pixels, valid, self.nodata or 0).astype(self.dtype, copy=False)
-            remembered = self._beside.submit(self._remember, window, pixels, valid)
+            beside = [
+                self._beside.submit(self._count, pixels, valid),
+                self._beside.submit(self._written.add, window, pixels, valid if self.masked else None),
+            ]
             self._dataset.write(pixels, window=place)
             if self.masked:
                 self._dataset.write_mask(valid, window=place)
-            remembered.result()
+            for work in beside:
+                work.result()
 
-    def _remember(self, window: Window, pixels: Array, valid: Mask) -> None:
-        """For statistics, and for the reading back."""
+    def _count(self, pixels: Array, valid: Mask) -> None:
+        """For statistics."""
         if self._counts is not None:
             self._counts += [Image.fromarray(band).histogram() for band in pixels]
             self._counts[:, self.nodata or 0] -= np.count_nonzero(~valid)
-        self._written.add(window, pixels, valid if self.masked else None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

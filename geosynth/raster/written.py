@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import zlib
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from geosynth.grid import Window
+from geosynth.parallel import ahead
 
 # The second: of files that are copied; the last: of texts that are no UTF-8.
 GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError, UnicodeError)
+_THREADS = min(8, os.cpu_count() or 1)  # that read back
+_PART = 16  # windows or blocks that one of them reads at once
 
 
 class WrittenPixels:
@@ -36,22 +40,42 @@ class WrittenPixels:
         Raises:
             RasterioError: if it cannot be read, or holds anything else than what was written.
         """
-        with ExitStack() as opened:
-            dataset = below = opened.enter_context(rasterio.open(path))
-            for window, (pixels, valid) in self._checksums.items():
-                place = tuple((part.start, part.stop) for part in window.slices)
-                if _checksum(dataset.read(window=place)) != pixels or (
-                    valid is not None and _checksum(dataset.read_masks(1, window=place) != 0) != valid
-                ):
-                    raise RasterioError("its pixels cannot be read back")
-            for level in range(len(dataset.overviews(1))):
-                overview = opened.enter_context(rasterio.open(path, overview_level=level))
-                for (row, column), window in overview.block_windows(1):
+
+        def read(part: list[Any]) -> None:
+            with rasterio.open(path) as dataset:
+                for window, (pixels, valid) in part:
+                    place = tuple((part.start, part.stop) for part in window.slices)
+                    if _checksum(dataset.read(window=place)) != pixels or (
+                        valid is not None and _checksum(dataset.read_masks(1, window=place) != 0) != valid
+                    ):
+                        raise RasterioError("its pixels cannot be read back")
+
+        def read_overview(part: tuple[int, list[Any]]) -> None:
+            level, blocks = part
+            finer = {} if level == 0 else {"overview_level": level - 1}
+            with rasterio.open(path, overview_level=level) as overview, rasterio.open(path, **finer) as below:
+                for (row, column), window in blocks:
                     if _is_stored(overview, row, column):
                         overview.read(window=window)
                     elif _is_seen(below, row, column):
                         raise RasterioError("its overviews have holes")
-                below = overview
+
+        for _ in ahead(read, _parts(self._checksums.items()), _THREADS):
+            pass
+        with rasterio.open(path) as dataset:
+            levels = range(len(dataset.overviews(1)))
+        for level in levels:
+            with rasterio.open(path, overview_level=level) as overview:
+                parts = [(level, part) for part in _parts(overview.block_windows(1))]
+            for _ in ahead(read_overview, parts, _THREADS):
+                pass
+
+
+def _parts(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Not too few for all threads, nor so small that opening the file counts."""
+    left = iter(items)
+    while part := list(itertools.islice(left, _PART)):
+        yield part
 
 
 def _is_stored(dataset: Any, row: int, column: int) -> bool:

@@ -31,7 +31,7 @@ from geosynth.models.regions import ways_to_middles
 from geosynth.mosaic import pipeline
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
-from geosynth.mosaic.pipeline import ahead, one_behind, paint_blocks, paint_missing
+from geosynth.mosaic.pipeline import one_behind, paint_blocks, paint_missing
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished_image import UnfinishedImage
 from rasters import NORTH_UP, draw_labels, pixels_of
@@ -284,24 +284,6 @@ def test_float32_is_not_tf32(
     painter.paint(np.zeros((context.height, context.width), np.uint8), context, window, (0, 0))
     assert seen == [expected]
     assert torch.backends.cudnn.allow_tf32, "as it was before"
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_items_made_ahead_keep_their_order_and_their_errors(threads: int) -> None:
-    def double(item: int) -> int:
-        if item == 5:
-            raise RuntimeError("at the end")
-        time.sleep(0.01 if item == 0 else 0)
-        return 2 * item
-
-    found = []
-    with pytest.raises(RuntimeError, match="at the end"):
-        found.extend(ahead(double, range(7), threads))
-    assert list(ahead(double, range(4), threads)) == [0, 2, 4, 6]
-    assert list(ahead(double, [], threads)) == []
-    taken: list[int] = []
-    for got, _ in enumerate(ahead(double, (taken.append(0) or 1 for _ in range(9)), threads)):
-        assert len(taken) == min(got + 1 + threads, 9)
 
 
 @pytest.mark.parametrize(("on_cpu", "two_cells"), [(True, False), (True, True), (False, False)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ import rasterio.shutil
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
 from rio_cogeo.cogeo import cog_validate
 
 from geosynth.errors import OutputError
 from geosynth.grid import TilePlan, Window
 from geosynth.raster import cog
 from geosynth.raster.cog import CogWriter, write_preview
+from geosynth.raster.written import WrittenPixels
 from rasters import NORTH_UP, UTM_18N, random_image
 
 
@@ -180,6 +184,20 @@ def test_blocks_without_data_are_not_stored_and_read_as_if_they_were(
             assert any(stored)
     assert sparse.stat().st_size < dense.stat().st_size
     assert cog_validate(sparse, strict=True, quiet=True)[0]
+
+
+@pytest.mark.parametrize("damaged", [(0, 0), (40, 30), (63, 63)])
+def test_each_window_is_read_back(tmp_path: Path, damaged: tuple[int, int]) -> None:
+    """Several threads read, each some of the windows."""
+    written, pixels, path = WrittenPixels(), np.full((2, 64, 64), 7, np.uint8), tmp_path / "image.tif"
+    for row, column in itertools.product(range(0, 64, 8), repeat=2):
+        written.add(Window(row, column, 8, 8), pixels[:, :8, :8])
+    for is_right in (True, False):
+        with rasterio.open(path, "w", driver="GTiff", height=64, width=64, count=2, dtype="uint8") as dataset:
+            dataset.write(pixels)
+        with nullcontext() if is_right else pytest.raises(RasterioError, match="cannot be read back"):
+            written.check(path)
+        pixels[1, *damaged] = 8
 
 
 def test_a_block_that_an_overview_lost_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,19 @@ def test_changes_start_anew_and_say_so(folder: Path, caplog: pytest.LogCaptureFi
     assert "going on" in caplog.text
     window = next(scene.window for scene in store.scenes if scene.name == "5.tif")
     np.testing.assert_array_equal(store.read_image(window), random_image(77, SIDE, SIDE))
+
+
+def test_another_grid_under_the_same_name_starts_anew(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options: dict[str, Any] = {"like": folder / "like.tif", "resample_images": "nearest", "resample_labels": "nearest"}
+    like = random_image(0, 8, 8)
+    write_raster(folder / "like.tif", like, north_up(0, 0))
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, progress=interrupt_at(NUM_SCENES + 3), **options)
+    write_raster(folder / "like.tif", like, north_up(0.5, 0.5))
+    store = run(folder, **options)
+    assert "unfinished work with other grids is thrown away" in caplog.text
+    assert store.geobox == run(folder, "unbroken", **options).geobox
+    assert contents(folder / "store") == contents(folder / "unbroken")
 
 
 def test_a_damaged_image_can_be_mended(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -151,6 +151,8 @@ def ingest(
             "items": [asdict(_absolute(item)) for item in listed],
         },
         "source files": _states(sources),
+        # Of a raster named by `like` the arguments tell the name only.
+        "grids": [[*one.geobox.shape, *one.geobox.affine[:6], str(one.geobox.crs)] for one in sources],
     }
     edge = shard_edge(len(sources[0].band_names), sources[0].dtype)
     total = sum(len(source.pairs) + len(source.blocks(edge)) for source in sources)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geosynth.config import BandSettings, SegmentSettings
+from geosynth.download import model_file
 from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs
 from geosynth.locks import alone_in
@@ -64,9 +65,10 @@ def segment(
         out: the folder.
         settings: None for the defaults.
         synthetic: a twin of `data`: a store on the same grid whose imagery is synthetic.
-        init: a segmenter's file, whose network is trained on, with its bands and scaling; None: a new one.
-        judge: a segmenter's file, trained on real tiles of the same classes; synthetic pixels whose class it finds less
-            likely than `agreement` are left out. None: all count.
+        init: a segmenter, as `load_segmenter` takes it, whose network is trained on, with its bands and scaling; None:
+            a new one.
+        judge: a segmenter, likewise, trained on real tiles of the same classes; synthetic pixels whose class it finds
+            less likely than `agreement` are left out. None: all count.
         train_fold: of `data`.
         test_fold: of `data`.
         overwrite: do it again whatever is in `out`.
@@ -91,7 +93,8 @@ def segment(
     out = Path(out)
     check_output(out / "report.json", overwrite=True)
     refuse_inputs(out, [data, synthetic], replaced=False)
-    refuse_inputs(out / "model.safetensors", [settings.weights, init, judge])
+    read = [settings.weights, *(model_file(one) for one in (init, judge) if one is not None)]
+    refuse_inputs(out / "model.safetensors", read)
     judging = None if judge is None else load_segmenter(judge, "auto")
     opened = open_data(data, synthetic, settings, train_fold, test_fold, judging)
     initial = None if init is None else _load_initial(init, settings, opened.sources[0])

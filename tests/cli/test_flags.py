@@ -9,7 +9,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -24,6 +24,10 @@ Run = Callable[..., Any]  # see the fixture `run`
 # Options that mean the same wherever they stand.
 SAME = {"--overwrite", "--json", "--scheduler", "--workers", "--device", "--look", "--style-length", "--buffer"} | {
     *("--layer", "--width"),
+}
+# Options for what may be behind a URL.
+ADDRESSES = {"--data", "--model", "--init", "--judge", "--segmenter", "--synthetic", "--target", "--like"} | {
+    *("--image", "--images", "--real", "--labels", "--style-from", "--style-labels"),
 }
 PIXELS = {"--block-size", "--tile-size", "--patch-size", "--size", "--stride", "--overlap"}
 
@@ -53,6 +57,17 @@ def test_the_same_option_reads_the_same_in_all_commands() -> None:
     assert {name: found for name, found in texts.items() if name in SAME and len(found) > 1} == {}
     assert texts.keys() >= SAME
     assert {name for name, found in kinds.items() if len(found) > 1} <= {"--stac"}, "a switch is a switch everywhere"
+
+
+def test_what_may_be_an_address_is_no_path() -> None:
+    """A `Path` would make one slash of the two in https://."""
+    found = defaultdict(set)
+    for command in main._typer.registered_commands:
+        for hint in get_type_hints(command.callback, include_extras=True).values():
+            if get_origin(hint) is Annotated:
+                kind, option = get_args(hint)
+                found[option.default].add(kind)  # where Annotated has an option's name
+    assert {name for name in ADDRESSES if not found[name] or any("Path" in str(kind) for kind in found[name])} == set()
 
 
 def test_options_have_one_form() -> None:

@@ -285,6 +285,16 @@ def test_going_on_from_a_segmenter(segment_store, trained, tmp_path):
         segment(segment_store, tmp_path / "kept", TINY, steps=1, learning_rate=1e-12)
 
 
+@pytest.mark.parametrize("named", ["", "model.safetensors"])
+def test_a_segmenter_is_not_replaced_by_what_goes_on_from_it(segment_store, tmp_path, named):
+    segment(segment_store, tmp_path / "out", TINY)
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    for role in ("init", "judge"):
+        with pytest.raises(OutputError, match="is an input too and would be lost"):
+            segment(segment_store, tmp_path / "out", TINY, overwrite=True, **{role: tmp_path / "out" / named})
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+
+
 def test_going_on_from_a_segmenter_of_something_else(segment_store, trained, tmp_path):
     with pytest.raises(SettingsError, match=r"encoder=resnet18: the segmenter .* has tu-test_resnet"):
         segment(segment_store, tmp_path / "out", TINY, init=trained[0], encoder="resnet18")

@@ -35,7 +35,7 @@ def rasterize(
     resolution: Annotated[float | None, typer.Option("--resolution", help="Size of the pixels, metres.")] = None,
     crs: Annotated[str | None, typer.Option("--crs", help="CRS of the raster, if not that of the features.")] = None,
     like: Annotated[
-        Path | None, typer.Option("--like", help="Instead of both: a raster whose grid the labels get.")
+        str | None, typer.Option("--like", help="Instead of both: a raster whose grid the labels get.")
     ] = None,
     width: LineWidth = None,
     overwrite: Overwrite = False,
@@ -111,7 +111,7 @@ def ingest(
     resolution: Annotated[
         float | None, typer.Option("--resolution", help="Size of the store's pixels, in units of its CRS.")
     ] = None,
-    like: Annotated[Path | None, typer.Option("--like", help="A raster whose pixels are those of the store.")] = None,
+    like: Annotated[str | None, typer.Option("--like", help="A raster whose pixels are those of the store.")] = None,
     resample_images: Annotated[
         str | None,
         typer.Option(

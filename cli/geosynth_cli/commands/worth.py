@@ -28,7 +28,7 @@ def segment(
     data: StoreOrFiles,
     out: Annotated[Path, typer.Option("--out", help="Folder for the model and report.json.")],
     synthetic: Annotated[
-        Path | None, typer.Option("--synthetic", help="A twin of the data, made by `geosynth twin`.")
+        str | None, typer.Option("--synthetic", help="A twin of the data, made by `geosynth twin`.")
     ] = None,
     real_tiles: Annotated[int | None, typer.Option("--real-tiles", help="How many; without it all.")] = None,
     synthetic_tiles: Annotated[
@@ -41,10 +41,10 @@ def segment(
         str | None, typer.Option("--weights", help="Of the encoder: none, imagenet (downloaded) or a local file.")
     ] = None,
     init: Annotated[
-        Path | None, typer.Option("--init", help="A segmenter, made by `segment`, to train on instead of a new one.")
+        str | None, typer.Option("--init", help="A segmenter, made by `segment`, to train on instead of a new one.")
     ] = None,
     judge: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--judge", help="A segmenter of real tiles: synthetic pixels that it strongly doubts are left out."
         ),

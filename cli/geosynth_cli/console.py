@@ -26,12 +26,14 @@ def be_quiet(wanted: bool) -> None:
 
 
 def show_warnings() -> None:
-    """Warnings of geosynth as one line each on stderr; those of the libraries below it stay silent."""
+    """Warnings of geosynth as one line each on stderr, once; those of the libraries below it stay silent."""
+    shown: set[str] = set()
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if not _quiet:
-                typer.echo(f"warning: {record.getMessage()}", err=True)
+            if not _quiet and (message := record.getMessage()) not in shown:
+                shown.add(message)
+                typer.echo(f"warning: {message}", err=True)
 
     logging.getLogger("geosynth").handlers = [Handler()]
     logging.getLogger().addHandler(logging.NullHandler())

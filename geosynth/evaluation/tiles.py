@@ -18,9 +18,9 @@ from geosynth.grid import TilePlan, Window, offset_in
 from geosynth.grid.alignment import absolute_origin
 from geosynth.grid.groups import touching_groups
 from geosynth.legend import Legend
-from geosynth.raster.bands import given_names, told_names
+from geosynth.raster.bands import given_names, open_chosen, told_names
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import RasterFile, open_raster
+from geosynth.raster.read import RasterFile
 from geosynth.raster.stores.source import PatchSource, Scene, check_twin
 from geosynth.raster.stores.tiles import TileView
 
@@ -136,7 +136,7 @@ class RasterTiles(TilePair):
         labels: label raster.
         legend: of the classes as reported.
         label_legend: of the label raster.
-        bands: names of the bands; None: as the files say.
+        bands: names of the bands, or of those to take; None: as the files say.
         tile_size: pixels.
 
     Attributes:
@@ -162,7 +162,7 @@ class RasterTiles(TilePair):
         bands: Sequence[str] | None,
         tile_size: int,
     ) -> None:
-        self.real, self.synthetic = open_raster(real), open_raster(synthetic)
+        self.real, self.synthetic = open_chosen(real, bands), open_chosen(synthetic, bands)
         self.labels = LabelRaster(labels, label_legend.translation_to(legend))
         self.legend, self.tile_size, self.geobox = legend, tile_size, self.real.geobox
         for image in (self.real, self.synthetic):
@@ -388,7 +388,7 @@ def _band_names(real: RasterFile, synthetic: RasterFile, bands: Sequence[str] | 
     if not names and any("alpha" in image.colour_interpretation for image in (real, synthetic)):
         raise DataError(
             f"{real.path}: one of its bands is marked alpha, which near infrared often is by mistake;"
-            " say what the bands are, as in red,green,blue,nir"
+            " say what the bands are, as in --bands red,green,blue,nir, or which to take"
         )
     return names or tuple(f"band {number}" for number in range(1, real.count + 1))
 

@@ -16,7 +16,7 @@ from geosynth.config.base import takes
 from geosynth.errors import SettingsError
 from geosynth.legend import Legend
 from geosynth.mosaic.block_size import choose_block_size
-from geosynth.mosaic.image import check_places, paint_image, painter_for, resampled
+from geosynth.mosaic.image import check_places, paint_image, painter_for, resampled, warn_about_grid
 from geosynth.mosaic.lazy import lazy_image
 from geosynth.mosaic.pipeline import Executor, paint_blocks
 from geosynth.mosaic.provenance import provenance
@@ -162,6 +162,7 @@ def _lazy(
     raster = opened(labels)
     model = loaded_model(model, settings.device)
     raster = resampled(raster, model, settings)
+    warn_about_grid(raster.geobox, model.card.gsd, raster.path)
     reader = choose_legend(raster, legend, model.card.legend)
     chosen = chosen_style(style, style_labels, model, settings, legend)
     painter = painter_for(raster.geobox, model, settings, chosen)

@@ -14,7 +14,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import differing_pixel_size, ground_sampling_distance
-from geosynth.legend import Legend
+from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.models.looks import Look
 from geosynth.mosaic.blend import make_painter
 from geosynth.mosaic.block_size import choose_block_size
@@ -25,8 +25,9 @@ from geosynth.mosaic.style import style_length_pixels
 from geosynth.parallel import ahead
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.cog import CogWriter, write_preview
-from geosynth.raster.label_files import choose_legend, kept_tags, raster_files
+from geosynth.raster.label_files import choose_legend, class_table_of, kept_tags, raster_files
 from geosynth.raster.labels import LabelRaster, Survey
+from geosynth.raster.palettes import compare_colours, warn_of_colours
 from geosynth.raster.read import Raster, bounded_cache
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished_image import UnfinishedImage
@@ -74,6 +75,8 @@ def paint_image(
     with bounded_cache():
         survey = source.survey(lambda done, total: progress("checking", done, total))
         warn_about_grid(source.geobox, model.card.gsd, source.name)
+        verdict = compare_colours(class_table_of(raster), source.legend, survey.counts)
+        warn_of_colours([(source, verdict)], is_default=legend is None and model.card.legend == CHESAPEAKE)
         tags = provenance(painter, source.name, source.legend, survey)
         plan = paint_plan(source.geobox, block_size)
         image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)

@@ -66,7 +66,7 @@ def grid_of(array: xr.DataArray, name: str) -> GeoBox:
     longitudes without a CRS are those of WGS 84.
 
     Raises:
-        GridError: if coordinates are missing, rotated or uneven; names `name`.
+        GridError: if coordinates are missing, rotated, uneven or none; names `name`.
     """
     y, x = array.dims
     (y_start, y_step), (x_start, x_step) = (_even_steps(array, dim, name) for dim in (y, x))
@@ -84,6 +84,8 @@ def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]
     if dim not in array.coords or array.coords[dim].dims != (dim,):
         raise GridError(f"{name}: no coordinates along {dim!r}, as on a rotated grid; warp it to a straight grid first")
     places = np.asarray(array.coords[dim], dtype=np.float64)
+    if not len(places):
+        raise GridError(f"{name}: no pixel along {dim!r}")
     if len(places) == 1:
         reference = array.coords.get(array.rio.grid_mapping)
         if reference is None or "GeoTransform" not in reference.attrs:

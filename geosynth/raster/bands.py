@@ -17,6 +17,7 @@ from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
 _PART = 2048  # px, of what is read at once to count
+_WITHOUT_ALPHA = "a band that is transparency: gdal_translate -b 1 -b 2 -b 3 -mask 4"
 
 
 def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
@@ -146,7 +147,8 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
 def open_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -> RasterFile:
     """An image, opened with the bands that a model wants, in the model's order.
 
-    They are found by what the image calls them, see `told_names`; one that describes none has them in that order.
+    They are found by what the image calls them, see `told_names`; one that describes none has them in that order, but
+    for a band of transparency.
 
     Args:
         path: of any raster.
@@ -164,10 +166,28 @@ def open_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -
     for own in (image.band_names, told_names(image)):
         if set(names) <= set(own):
             return open_raster(path, [own.index(name) + 1 for name in names])
-    if image.count == len(names) and not any(image.band_names):
+    if image.count == len(names) and not any(image.band_names) and not _has_transparency(image):
         return image
-    listed = ", ".join(name or "(unnamed)" for name in image.band_names)
-    raise DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}")
+    listed = ", ".join(
+        name or colour for name, colour in zip(image.band_names, image.colour_interpretation, strict=True)
+    )
+    remedy = f" ({_WITHOUT_ALPHA})" if "alpha" in image.colour_interpretation else ""
+    raise DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}{remedy}")
+
+
+def _has_transparency(image: RasterFile) -> bool:
+    """Whether a band marked alpha is that, and not near infrared: all of it 0 or the largest value, some the latter."""
+    colours = image.colour_interpretation
+    if "alpha" not in colours or image.dtype.kind == "f":
+        return False
+    alpha, largest, found = colours.index("alpha"), np.iinfo(image.dtype).max, False
+    height, width = image.geobox.shape
+    for part in TilePlan(height, width, _PART):
+        band = image.read(part)[0][alpha]
+        if ((band != 0) & (band != largest)).any():
+            return False
+        found = found or bool(band.any())
+    return found
 
 
 def colour_interpretation(names: Sequence[str]) -> list[ColorInterp]:
@@ -186,6 +206,6 @@ def _names(image: RasterFile, bands: Sequence[str] | None) -> tuple[str, ...]:
     if not names:
         raise DataError(
             f"{image.path}: its bands are marked {', '.join(image.colour_interpretation)}; say what they are, as in"
-            " --bands red,green,blue,nir (a band that is transparency: gdal_translate -b 1 -b 2 -b 3 -mask 4)"
+            f" --bands red,green,blue,nir ({_WITHOUT_ALPHA})"
         )
     return names

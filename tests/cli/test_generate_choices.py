@@ -64,6 +64,13 @@ def test_file_by_file_with_samples_and_all_that_stands_beside(generate: Generate
         assert item["properties"]["geosynth:seed"] == image.tags()["GEOSYNTH_SEED"]
 
 
+def test_a_warning_of_all_samples_is_shown_once(generate: Generate, tmp_path: Path) -> None:
+    labels = write_raster(tmp_path / "labels.tif", draw_labels(64, 64), NORTH_UP, crs=None)
+    _, out, errors = generate("--labels", labels, "--out", "image.tif", "--samples", 2)
+    assert len(out.split()) == 2
+    assert errors == [f"warning: {labels}: has no CRS; the image will have none either"]
+
+
 def test_the_summary_is_json(generate: Generate, labels: Path, tiny_model: GeneratorModel) -> None:
     code, out, errors = generate("--labels", labels / "west.tif", "--out", "image.tif", "--seed", 3, "--json")
     assert (code, errors) == (0, [])

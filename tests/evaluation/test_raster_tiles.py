@@ -117,6 +117,17 @@ def test_plain_bands_are_numbered_and_colours_are_names(scene: Any, write_scene:
     assert names(1) == ("gray",)
 
 
+def test_bands_that_are_named_are_taken_from_images_that_have_more(
+    scene: Any, write_scene: WriteScene, legend: Legend
+) -> None:
+    codes, real, synthetic = scene
+    paths = write_scene("real.tif", real, bands=RGBN), write_scene("fake.tif", synthetic[:3])  # colours name its bands
+    inputs = opened(*paths, write_scene("labels.tif", codes), legend, legend, ("green", "red"))
+    block = inputs.read(inputs.area)
+    np.testing.assert_array_equal(block.real, real[[1, 0]])
+    np.testing.assert_array_equal(block.synthetic, synthetic[[1, 0]])
+
+
 def test_label_codes_of_another_legend(scene: Any, write_scene: WriteScene, legend: Legend) -> None:
     codes, real, synthetic = scene
     other = Legend.from_values(
@@ -156,7 +167,7 @@ def test_what_cannot_be_compared_is_refused(
     ]
     for error, saying, first, second in cases:
         refused(tmp_path, error, saying, first, second, *tail)
-    for names in (("red", "nir"), ("a", "a", "b", "c"), ()):
+    for names in (("red", "swir"), ("a", "a", "b", "c"), ()):
         refused(tmp_path, DataError, "the names given are", good, fake, labels, legend, legend, names)
     refused(tmp_path, DataError, "a label raster has one band", good, fake, good, legend, legend, None)
     stranger = Legend.from_values({"name": "stranger", "classes": [{"code": 1, "name": "moon"}]})

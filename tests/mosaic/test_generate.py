@@ -354,8 +354,10 @@ def test_another_pixel_size_is_said_in_metres(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     labels = write_raster(draw_labels(64, 64), crs=crs, transform=Affine(size, 0, 10, 0, -size, 10))
-    geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32)
-    assert caplog.messages == [] if said is None else said in caplog.messages[0]
+    for out in (tmp_path / "image.tif", None):  # the file, and the lazy array
+        caplog.clear()
+        geosynth.generate(labels, out, tiny_model, FP32)
+        assert caplog.messages == [] if said is None else said in caplog.messages[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])

@@ -239,6 +239,7 @@ REFUSED = {
     "other names": (lambda labels: labels.rename(x="i", y="j"), GridError, "no dimensions y and x"),
     "two layers": (lambda labels: xr.concat([labels, labels], "time"), DataError, r"more than one layer \(time 2\)"),
     "words": (lambda labels: labels.astype(str), DataError, "class codes are integers"),
+    "no column": (lambda labels: labels.isel(x=[]), GridError, "no pixel along 'x'"),
     "one column, size unknown": (lambda labels: labels.isel(x=[0]), GridError, "one pixel along 'x'"),
 }
 

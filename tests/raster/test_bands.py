@@ -51,6 +51,20 @@ def test_an_image_that_names_no_bands_has_them_in_the_order_of_the_model(tmp_pat
     np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS)
 
 
+def test_near_infrared_that_is_marked_as_transparency_is_told_from_transparency(tmp_path: Path) -> None:
+    names, colours = ("red", "green", "blue", "nir"), ["red", "green", "blue", "alpha"]
+    path = image(tmp_path, colours=colours)
+    np.testing.assert_array_equal(open_bands(path, names, "uint8", "model").read(WHOLE)[0], PIXELS)
+    for transparency, is_believed in ((0, True), (255, False)):  # near infrared is 0 over water
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write(np.where(np.arange(SIDE) < 5, 0, np.full((SIDE, SIDE), transparency)).astype(np.uint8), 4)
+        if is_believed:
+            assert open_bands(path, names, "uint8", "model").count == 4
+            continue
+        with pytest.raises(DataError, match=r"its bands are red, green, blue, alpha; the model's are .*, nir \(a band"):
+            open_bands(path, names, "uint8", "model")
+
+
 @pytest.mark.parametrize(
     ("names", "dtype", "line"),
     [

@@ -183,6 +183,13 @@ def test_one_scene_needs_no_options(tmp_path: Path, side: int, block: int, caplo
     assert {fold for fold in ("train", "val", "test") if source.scenes_in(fold)} == {"train", "val", "test"}
 
 
+def test_imagery_without_data_is_said_to_be(tmp_path: Path) -> None:
+    add(tmp_path, "a.tif", north_up(0, 0))
+    write_raster(tmp_path / "images" / "a.tif", np.zeros((4, SIDE, SIDE), np.uint8), north_up(0, 0), nodata=0)
+    with pytest.raises(DataError, match=r"a\.tif: no pixel has a class and, in the image, data$"):
+        ingest(tmp_path / "images", tmp_path / "labels", tmp_path / "out", bands=RGBN)
+
+
 def test_labels_of_another_pixel_size_by_mode(tmp_path: Path) -> None:
     """Images at 0.6 m, labels at 0.2 m on the same corner: each image pixel holds nine labels."""
     write_raster(tmp_path / "images" / "a.tif", random_image(1, SIDE, SIDE), north_up(0, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 import rasterio
 from PIL import Image
 
+import geosynth
+from geosynth.checkpoint import GeneratorModel
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.class_table import ClassTable, read_class_table
+from geosynth.raster.palettes import Verdict, compare_colours
 from geosynth.raster.read import open_raster
 from geosynth.raster.stores.ingest import ingest
-from geosynth.raster.stores.palettes import Verdict, compare_colours
 from geosynth.raster.stores.store import Store
 from rasters import north_up, random_codes, random_image, write_class_table, write_raster
 
@@ -88,6 +91,30 @@ def test_one_line_for_all_files_with_foreign_colours_unless_a_legend_is_named(
     paint(folder, 1, {**OWN, 1: OWN[2], 2: OWN[1]})
     run(folder, legend="chesapeake")
     assert [message.split(":")[0] for message in caplog.messages] == [str(folder / "labels" / "1.tif")]
+
+
+def test_what_is_painted_is_doubted_as_well(
+    folder: Path, tiny_model: GeneratorModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Colours of other classes always; colours of none where nobody named the legend, and it is Chesapeake's."""
+    turned = {**OWN, 1: OWN[2], 2: OWN[1]}
+    own = CHESAPEAKE.model_copy(update={"name": "own"})
+    of_own = replace(tiny_model, card=tiny_model.card.model_copy(update={"legend": own}))
+    for colours, model, legend, is_doubted in (
+        (OWN, tiny_model, None, False),
+        (FOREIGN, tiny_model, None, True),
+        (FOREIGN, tiny_model, "chesapeake", False),
+        (FOREIGN, of_own, None, False),
+        (turned, of_own, None, True),
+        (turned, tiny_model, "chesapeake", True),
+        (turned, tiny_model, "from-raster", False),
+    ):
+        caplog.clear()
+        paint(folder, 0, colours)
+        labels = folder / "labels" / "0.tif"
+        geosynth.generate(labels, folder / "image.tif", model, legend=legend, device="cpu", overwrite=True)
+        doubts = [message for message in caplog.messages if message.startswith(f"{labels}: its colours are not those")]
+        assert len(doubts) == is_doubted
 
 
 def test_labels_that_this_package_writes_are_not_doubted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from geosynth.errors import SettingsError
+from geosynth.errors import DataError, SettingsError
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, crop, parse_distance
 from geosynth.grid.groups import blocks_over, touching_groups
 from geosynth.grid.split import SHARES, part_neighbours
@@ -96,7 +96,7 @@ class SplitRule(BaseModel):
         while side > _LEAST_BLOCK and any(len(blocks_over(grid.windows, side)) <= folds for grid in grids):
             side //= 2
         _LOG.warning(
-            "the scenes touch, so that whole scenes cannot fill %d folds: blocks of %d px (--by blocks) are split",
+            "too few scenes lie apart to fill %d folds: blocks of %d px (--by blocks) are split",
             folds,
             side,
         )
@@ -188,10 +188,16 @@ class _Grid:
         return [scene.window for source in self.sources for scene in source.scenes]
 
     def count(self, windows: Sequence[Window], progress: Progress) -> npt.NDArray[np.int64]:
-        """(windows, classes): pixels of each class, of all sources."""
+        """(windows, classes): pixels of each class, of all sources.
+
+        Raises:
+            DataError: if there are none.
+        """
         total: npt.NDArray[np.int64] = np.sum(
             [source.count_classes(windows, progress)[:, -1] for source in self.sources], axis=0
         )
+        if not total.any():
+            raise DataError(f"{self.sources[0].path}: no pixel has a class and, in the image, data")
         return total
 
     def class_pixels(self, progress: Progress) -> npt.NDArray[np.int64]:

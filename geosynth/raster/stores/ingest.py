@@ -18,6 +18,7 @@ from geosynth.parallel import open_client, stream
 from geosynth.progress import Progress, silent
 from geosynth.raster.label_files import FROM_RASTER, choose_legend, class_table_of
 from geosynth.raster.labels import LabelRaster
+from geosynth.raster.palettes import compare_colours, warn_of_colours
 from geosynth.raster.read import Raster, bounded_cache
 from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.copy import copy_sources
@@ -26,7 +27,6 @@ from geosynth.raster.stores.in_place import InPlace, Per, files_of, open_scenes
 from geosynth.raster.stores.items import Item, Paths, list_items
 from geosynth.raster.stores.layout import shard_edge
 from geosynth.raster.stores.pairs import LegendOf, TargetGrid
-from geosynth.raster.stores.palettes import compare_colours, warn_of_colours
 from geosynth.raster.stores.store import Store, check_store_output, open_stores
 from geosynth.raster.warp import WarpedRaster, cover, unwarped
 from geosynth.unfinished import UnfinishedWork

@@ -52,15 +52,15 @@ def warn_of_colours(found: Iterable[tuple[LabelRaster, Verdict]], *, is_default:
 
     Args:
         found: the files, and what `compare_colours` said of them.
-        is_default: whether nobody named the legend. Colours of no class are doubted only then: who names a legend may
-            well have files in other colours.
+        is_default: whether nobody named the legend, and it is Chesapeake's. Colours of no class are doubted only then:
+            who names a legend may well have files in other colours.
     """
     doubted = {"of other classes", "of no class"} if is_default else {"of other classes"}
     odd = [labels for labels, verdict in found if verdict in doubted]
     if odd:
         _LOG.warning(
             "%s%s: its colours are not those of the classes of legend %r that its codes are taken for;"
-            " --legend and --label-legend (a file, or from-raster) say what they mean",
+            " say which legend is theirs (a file, or from-raster)",
             odd[0].name,
             f" (and {len(odd) - 1} more)" if len(odd) > 1 else "",
             odd[0].legend.name,

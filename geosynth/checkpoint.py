@@ -23,7 +23,7 @@ from geosynth.errors import CheckpointError, OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs, sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.legend import Legend
-from geosynth.models.device import choose_device, without_weights
+from geosynth.models.device import choose_device, plain_device_error, without_weights
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import OBJECTS, Look, style_size
@@ -193,11 +193,9 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
         _fill(generator, tensors)
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its weights do not fit its settings: {_one_line(error)}") from error
-    try:
+    with plain_device_error(device):
         generator = _ready(generator, device)
         encoder = None if encoder is None else _ready(encoder, device)
-    except (RuntimeError, AssertionError) as error:
-        raise CheckpointError(f"device {device!r} cannot be used: {_one_line(error)}") from error
     return GeneratorModel(generator, card, path, encoder, looks)
 
 

@@ -4,7 +4,13 @@ Every class is also the built-in error that a caller would expect (`ValueError` 
 not know geosynth can still catch it.
 """
 
+from __future__ import annotations
+
 import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class GeosynthError(Exception):
@@ -50,6 +56,27 @@ class ClusterError(GeosynthError, ConnectionError):
 def one_line(error: BaseException) -> str:
     """What an error of a library says, or the one that caused it, without line breaks."""
     return " ".join(str(error.__cause__ or error).split())
+
+
+# Of what pydantic says, what users would not say.
+_PLAIN = (
+    ("Input should be", "must be"),
+    ("Field required", "is needed"),
+    ("could not parse value and unit from byte string", "say a size as in 4GB or 512MiB"),
+)
+
+
+def first_fault(error: ValidationError) -> str:
+    """What is wrong with a value, and where it stands, in one line."""
+    first = error.errors()[0]
+    # What else stands there are types that the value may have.
+    names = [name for name in map(str, first["loc"]) if name != "str" and not name.startswith(("function-", "tuple["))]
+    what = first["msg"].removeprefix("Value error, ")
+    for said, plain in _PLAIN:
+        what = what.replace(said, plain)
+    if names and what.startswith((f"{names[-1]}: ", f"{names[-1]} ")):  # of a check that is used elsewhere too
+        names.pop()
+    return ": ".join([".".join(names), what] if names else [what])
 
 
 def counted(number: int, thing: str) -> str:

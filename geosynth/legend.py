@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from geosynth.errors import LegendError
+from geosynth.errors import LegendError, first_fault
 from geosynth.files import read_values
 
 Code = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -103,10 +103,7 @@ class Legend(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            what = first["msg"].removeprefix("Value error, ")
-            raise LegendError(f"{source}: {where + ': ' if where else ''}{what}") from error
+            raise LegendError(f"{source}: {first_fault(error)}") from error
 
     @classmethod
     def load(cls, legend: str | Path | Legend) -> Legend:

@@ -41,11 +41,13 @@ def open_client(
         workers: number of processes to start on this machine, which share its cores, and to stop again.
 
     Raises:
-        SettingsError: at once, if more than one of the three is given.
+        SettingsError: at once, if more than one of the three is given, or there are to be no workers.
         ClusterError: when the context is entered, if no scheduler answers at the address, or it has no workers.
     """
     if sum(way is not None for way in (client, scheduler, workers)) > 1:
         raise SettingsError("client, scheduler and workers are three ways to say who works; say one of them")
+    if workers is not None and workers < 1:
+        raise SettingsError(f"workers: must be greater than or equal to 1 (got {workers})")
     return nullcontext(client) if scheduler is None and workers is None else _connected(scheduler, workers)
 
 

@@ -1,6 +1,7 @@
 """Settings: round trips, one-line errors, and what follows from a depth."""
 
 import json
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -18,6 +19,7 @@ from geosynth.config import (
     GenerateSettings,
     GeneratorSettings,
     ReplaceSettings,
+    SegmentSettings,
     TrainSettings,
 )
 from geosynth.config.base import read_yaml
@@ -53,26 +55,28 @@ def test_settings_cannot_be_changed():
 @pytest.mark.parametrize(
     ("kind", "values", "words"),
     [
-        (TrainSettings, {"stepz": 5}, ("TrainSettings", "stepz")),
-        (TrainSettings, {"steps": 0}, ("TrainSettings", "steps", "got 0")),
+        (TrainSettings, {"stepz": 5}, ("stepz",)),
+        (TrainSettings, {"steps": 0}, ("steps: must be greater than or equal to 1 (got 0)",)),
         (TrainSettings, {"steps": "many\nlines"}, ("steps", "many")),
         (TrainSettings, {"crop_size": 32}, ("crop_size", "64", "got 32")),
-        (TrainSettings, {"seed": 2**62}, ("TrainSettings", "seed")),
-        (TrainSettings, {"steps": 2**31}, ("TrainSettings", "steps")),
+        (TrainSettings, {"seed": 2**62}, ("seed",)),
+        (TrainSettings, {"steps": 2**31}, ("steps",)),
         (TrainSettings, {"crop_size": 72}, ("crop_size", "multiple of 16", "'less'")),
         (TrainSettings, {"crop_size": 96, "depth": "more"}, ("crop_size", "multiple of 64")),
         (TrainSettings, {"ema_decay": 1.0}, ("ema_decay",)),
         *((TrainSettings, {name: 10**15}, (name,)) for name in ("base_width", "encoder_width", "crop_size", "workers")),
         (GenerateSettings, {"block_size": 128 * 10**12}, ("block_size",)),
         (GeneratorSettings, {"num_classes": 5, "num_bands": 10**15}, ("num_bands",)),
-        (GeneratorSettings, {"num_bands": 3}, ("GeneratorSettings", "num_classes")),
+        (GeneratorSettings, {"num_bands": 3}, ("num_classes: is needed",)),
         (GeneratorSettings, {"num_classes": 255, "num_bands": 3}, ("num_classes", "254")),
         (GeneratorSettings, {"num_classes": 5, "num_bands": 3, "depth": "deep"}, ("depth", "'deep'")),
         (GeneratorSettings, {"num_classes": 5, "num_bands": 3, "crop_size": 256}, ("crop_size", "linear start")),
+        (GenerateSettings, {"max_memory": "much"}, ("max_memory: say a size as in 4GB or 512MiB (got 'much')",)),
         (GenerateSettings, {"block_size": 1000}, ("block_size", "128")),
         (GenerateSettings, {"seed": 2**63}, ("seed",)),
-        (TrainSettings, {"batchsize": 2}, ("TrainSettings: batchsize: there is no such setting; 'batch_size' is one",)),
-        (ReplaceSettings, {"train": {"zzz": 1}}, ("ReplaceSettings: train.zzz: there is no such setting",)),
+        (TrainSettings, {"batchsize": 2}, ("batchsize: there is no such setting; 'batch_size' is one",)),
+        (ReplaceSettings, {"train": {"zzz": 1}}, ("train.zzz: there is no such setting",)),
+        (SegmentSettings, {"stride": 0}, ("stride: must be",)),
         (BandSettings, {"names": []}, ("names",)),
         (BandSettings, {"names": ["red"], "low": 5, "high": 5}, ("low", "less than high")),
         (BandSettings, {"names": ["red"], "high": float("nan")}, ("low", "less than high")),
@@ -84,6 +88,7 @@ def test_errors_are_one_line_that_names_the_setting(kind, values, words):
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+    assert not re.match(r"[A-Z]\w*Settings|.*Input should", message), "users know names of settings"
     assert isinstance(caught.value, GeosynthError)
 
 

@@ -79,7 +79,8 @@ def test_new_files_have_the_last_or_the_largest_free_code_where_there_is_no_clas
 
 def test_values_that_are_no_legend_are_one_line() -> None:
     twice = [{"code": 1, "name": "a"}, {"code": 1, "name": "b"}]
-    for classes, line in ((twice, "legend: code 1 appears more than once"), ([{}], "legend: classes.0.code: Field")):
+    cases = (twice, "legend: code 1 appears more than once"), ([{}], "legend: classes.0.code: is needed")
+    for classes, line in cases:
         with pytest.raises(LegendError) as caught:
             Legend.from_values({"name": "own", "classes": classes})
         assert str(caught.value).startswith(line)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from geosynth.errors import SettingsError
+from geosynth.errors import SettingsError, first_fault
 from geosynth.files import read_values
 
 
@@ -65,18 +65,15 @@ def takes(settings: type[Settings]) -> Callable[[Function], Function]:
 
 
 def _first_line(settings: type[Settings], error: ValidationError) -> str:
-    first, owner = error.errors()[0], settings.__name__
-    message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:  # several settings that do not go together
-        return f"{owner}: {message}"
-    where = ".".join(str(part) for part in first["loc"])
+    first, line = error.errors()[0], first_fault(error)
     if first["type"] == "extra_forbidden":
+        where = line.rpartition(": ")[0]
         near = difflib.get_close_matches(where, settings.model_fields, n=1)
-        return f"{owner}: {where}: there is no such setting{f'; {near[0]!r} is one' if near else ''}"
-    if first["type"] == "missing":
-        return f"{owner}: {where}: {message}"
+        return f"{where}: there is no such setting{f'; {near[0]!r} is one' if near else ''}"
+    if not first["loc"] or first["type"] == "missing":  # several settings that do not go together; none
+        return line
     got = repr(first["input"])
-    return f"{owner}: {where}: {message} (got {got if len(got) <= 200 else got[:200] + '...'})"
+    return f"{line} (got {got if len(got) <= 200 else got[:200] + '...'})"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -100,7 +100,10 @@ class StudySettings(Settings):
             else:
                 values[name] = value
         if isinstance(values.get("train"), dict):
-            values["train"] = TrainSettings.resolve(**values["train"])
+            try:
+                values["train"] = TrainSettings.resolve(**values["train"])
+            except SettingsError as error:
+                raise SettingsError(f"train.{error}") from error
         return kinds[sweep].parse(values)
 
     @property

@@ -97,14 +97,15 @@ def load_extractor(
         download: fetch the weights of "inception" (91 MB) where the cache lacks them.
 
     Raises:
-        CheckpointError: if the weights cannot be had, or are another network's.
+        CheckpointError: if the weights cannot be had, or are another network's, or the device cannot be used.
         SettingsError: if there is no such extractor.
     """
     import torch
 
-    from geosynth.models.device import choose_device
+    from geosynth.models.device import choose_device, plain_device_error
 
-    place = torch.device(choose_device(str(device)))
+    with plain_device_error(str(device)):
+        place = torch.empty(0, device=choose_device(str(device))).device
     if name in ("efficientnet-lite0", "efficientnet-lite2"):
         return _lite(name, weights, place)
     if name == "wavelets":

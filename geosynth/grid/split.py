@@ -20,7 +20,7 @@ import numpy.typing as npt
 import shapely
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError, GridError, SettingsError
+from geosynth.errors import DataError, GridError, SettingsError, counted
 from geosynth.grid.areas import as_array, boxes_of, clean_polygons, cut_near, inset_boxes, quarters
 from geosynth.grid.groups import allocate, blocks_over, cut_by_blocks, pixels_of, touching_groups
 from geosynth.grid.vector import read_table, to_coordinates, to_pixels, write_table
@@ -100,7 +100,7 @@ class SpatialSplit:
         else:
             of_scenes = np.asarray(class_pixels)
             sums = np.array([of_scenes[cluster].sum(axis=0) for cluster in clusters])
-        return cls._by_groups(groups, sums, wanted, seed, buffer, "the scenes form {} separate cluster(s)")
+        return cls._by_groups(groups, sums, wanted, seed, buffer, "separate cluster of scenes")
 
     @classmethod
     def by_blocks(
@@ -141,7 +141,7 @@ class SpatialSplit:
             raise SettingsError(f"class pixels of {len(pixels)} blocks were given for {len(blocks)} blocks")
         kept = np.flatnonzero((pixels > 0).any(axis=1))  # blocks of nodata need no fold
         groups = [groups[index] for index in kept]
-        return cls._by_groups(groups, pixels[kept], wanted, seed, buffer, "there are {} block(s)")
+        return cls._by_groups(groups, pixels[kept], wanted, seed, buffer, "block")
 
     @classmethod
     def by_scenes(cls, windows: Mapping[str, Sequence[Window]], *, buffer: int = 0) -> SpatialSplit:
@@ -228,14 +228,14 @@ class SpatialSplit:
         wanted: npt.NDArray[np.floating],
         seed: int,
         buffer: int,
-        there_are: str,
+        kind: str,
     ) -> SpatialSplit:
         folds = np.flatnonzero(wanted)
         if len(groups) < len(folds):
             lacking = ", ".join(FOLDS[fold] for fold in folds[len(groups) :])
             raise DataError(
-                f"none left for fold {lacking}: {there_are.format(len(groups))};"
-                " give that fold a share of 0, or more places"
+                f"none left for fold {lacking}, of {counted(len(groups), kind)} in all; give that fold a share of 0,"
+                " or more places"
             )
         chosen = folds[allocate(pixels, wanted[folds], seed)]
         members: dict[str, list[Window]] = {FOLDS[fold]: [] for fold in folds}

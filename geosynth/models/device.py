@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from geosynth.errors import CheckpointError, one_line
+
 
 def choose_device(device: str = "auto") -> str:
     """What a user's word for a device means in this process: "cpu", "cuda", "cuda:1", ...
@@ -129,6 +131,20 @@ _CPU_WORDS = (
 )
 # Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+
+
+@contextmanager
+def plain_device_error(device: str) -> Iterator[None]:
+    """Say in one line that a device cannot be used.
+
+    Raises:
+        CheckpointError: instead of what torch raises.
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        why = "" if "device type at start" in str(error) else f": {one_line(error)[:200]}"  # else names of 22 devices
+        raise CheckpointError(f"device {device!r} cannot be used{why}") from error
 
 
 @contextmanager

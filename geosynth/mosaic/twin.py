@@ -131,6 +131,8 @@ def twin(
     for fold in folds:
         if fold not in FOLDS:
             raise SettingsError(f"no fold {fold!r}; there are: {', '.join(FOLDS)}")
+    if not 0 <= agreement <= 1:
+        raise SettingsError(f"agreement: a probability is needed, 0 to 1, not {agreement:g}")
     work = UnfinishedWork(out)
     work.check(overwrite=overwrite)
     check_store_output(out)

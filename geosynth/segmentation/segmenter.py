@@ -20,7 +20,14 @@ from geosynth.errors import CheckpointError, DataError, counted
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.legend import ClassIndices
-from geosynth.models.device import choose_device, full_float32, plain_memory_error, uses_bfloat16, without_weights
+from geosynth.models.device import (
+    choose_device,
+    full_float32,
+    plain_device_error,
+    plain_memory_error,
+    uses_bfloat16,
+    without_weights,
+)
 from geosynth.raster.read import Array
 from geosynth.segmentation.scores import Confusion
 from geosynth.segmentation.unet import build_unet
@@ -177,9 +184,6 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
         network.load_state_dict(full, assign=True)
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: its weights do not fit its settings") from error
-    try:
-        with plain_memory_error():
-            network = network.to(choose_device(device)).to(memory_format=torch.channels_last)
-    except (RuntimeError, AssertionError) as error:
-        raise CheckpointError(f"device {device!r} cannot be used") from error
+    with plain_device_error(device), plain_memory_error():
+        network = network.to(choose_device(device)).to(memory_format=torch.channels_last)
     return Segmenter(network.eval().requires_grad_(False), card, path)

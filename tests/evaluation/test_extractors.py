@@ -147,6 +147,11 @@ def test_pytorchs_cache_is_looked_into(tmp_path: Path, monkeypatch: pytest.Monke
         load_extractor("inception")
 
 
+def test_a_device_that_is_none_is_one_line() -> None:
+    with pytest.raises(CheckpointError, match=r"^device 'nowhere' cannot be used$"):
+        load_extractor("wavelets", device="nowhere", num_bands=4)
+
+
 def test_wavelet_packets_part_frequencies_and_see_all_bands() -> None:
     """A hatching is in one packet; the power of all of them is that of the image (Parseval)."""
     judge = load_extractor("wavelets", num_bands=4)

@@ -285,7 +285,7 @@ def test_folds_without_a_place_are_named() -> None:
             make([])
     with pytest.raises(DataError, match=r"^none left for fold val, test: there are 1 block\(s\); give that fold"):
         SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 9)
-    with pytest.raises(DataError, match=r"^none left for fold test: the scenes form 1 separate cluster\(s\)"):
+    with pytest.raises(DataError, match=r"^none left for fold test, of 1 separate cluster of scenes in all"):
         SpatialSplit.by_clusters([Window(0, 0, 9, 9)], (1, 0, 1))
 
 

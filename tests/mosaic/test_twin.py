@@ -178,6 +178,8 @@ def test_stores_in_several_crss(tiny_model: GeneratorModel, tmp_path: Path) -> N
 
 def test_what_is_refused(store: Store, tiny_model: GeneratorModel, tmp_path: Path) -> None:
     out = tmp_path / "twin.zarr"
+    with pytest.raises(SettingsError, match="agreement: a probability is needed, 0 to 1, not 3"):
+        geosynth.twin(store, out, tiny_model, agreement=3)
     with pytest.raises(SettingsError, match="no fold 'other'"):
         geosynth.twin(store, out, tiny_model, folds=["other"])
     with pytest.raises(DataError, match="no scene in fold val"):

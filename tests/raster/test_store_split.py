@@ -424,5 +424,5 @@ def test_stores_of_two_zones_are_split_and_parted(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_rule_is_named_once() -> None:
     with pytest.raises(SettingsError, match=r"^shares: three numbers from 0 up"):
         SplitRule.of(shares=(float("nan"), 1, 1))
-    with pytest.raises(SettingsError, match=r"^blocks: Input should be greater"):
+    with pytest.raises(SettingsError, match=r"^blocks: must be greater"):
         SplitRule.of(blocks=0)

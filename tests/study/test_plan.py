@@ -120,6 +120,7 @@ def test_what_a_generator_shows_meanwhile_does_not_change_its_key():
         ("replaced", {}, "choose from replace, augment, diversity"),
         ("replace", {"shares": [0, 1.5]}, "shares.1"),
         ("replace", {"lambdas": [0]}, "lambdas"),
+        ("replace", {"train.zzz": 1}, "^train.zzz: there is no such setting"),
         ("replace", {"segment.seed": 3}, "segment.seed: the study sets it itself"),
         ("replace", {"train.devices": 2, "train.batch_size": 4}, "one device"),
         ("replace", {"test_fold": "train"}, "must differ"),

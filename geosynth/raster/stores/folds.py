@@ -14,7 +14,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import DataError, SettingsError, first_fault
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, crop, parse_distance
 from geosynth.grid.groups import blocks_over, touching_groups
 from geosynth.grid.split import SHARES, part_neighbours
@@ -244,16 +244,6 @@ def _by_folds(
                     members.setdefault(fold, []).append(scene.window)
         splits.append(SpatialSplit.by_scenes(members, buffer=buffer))
     return splits
-
-
-def first_fault(error: ValidationError) -> str:
-    """What is wrong with a value, and where it stands, in one line."""
-    first = error.errors()[0]
-    names = [str(part) for part in first["loc"] if not str(part).startswith(("function", "str", "tuple"))]
-    what = first["msg"].removeprefix("Value error, ")
-    if names and what.startswith(f"{names[-1]}: "):  # of a check that is used elsewhere too
-        names.pop()
-    return ": ".join([".".join(names), what] if names else [what])
 
 
 def _listed(source: PatchSource, listed: Mapping[str, str]) -> list[str | None]:

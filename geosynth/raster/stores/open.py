@@ -9,13 +9,13 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from geosynth.errors import DataError, RasterError, SettingsError, counted
+from geosynth.errors import DataError, RasterError, SettingsError, counted, first_fault
 from geosynth.files import read_values
 from geosynth.grid import offset_in
 from geosynth.legend import Legend
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.remote import is_remote
-from geosynth.raster.stores.folds import SplitRule, first_fault
+from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import InPlace, open_scenes
 from geosynth.raster.stores.items import Item, Paths, pair_files
 from geosynth.raster.stores.pairs import Pair

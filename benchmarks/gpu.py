@@ -484,20 +484,22 @@ def preset_step(results: Results, name: str, tflops: float) -> None:
     step.draw(0, stored, mask)
     results.add(f"training/{name} drawing: ms of the CPU", 1000 * (time.perf_counter() - started))
 
-    def upload(number: int) -> TrainBatch:
-        batch = step.draw(number, stored, mask).apply(Tensor.pin_memory)
-        batch = batch.apply(lambda values: values.to(DEVICE, non_blocking=True))
+    def drawn(number: int) -> TrainBatch:
+        return step.draw(number, stored, mask).apply(Tensor.pin_memory)
+
+    def upload(drawn: TrainBatch) -> TrainBatch:
+        batch = drawn.apply(lambda values: values.to(DEVICE, non_blocking=True))
         scaled = (batch.image / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         return replace(batch, image=scaled, mask=batch.mask.long())
 
-    batch = upload(0)
+    batch = upload(drawn(0))
     torch.cuda.reset_peak_memory_stats()
     took = results.add(f"training/{name} a step: ms", milliseconds(step.update, 9, batch))
     results.add(f"training/{name} memory GiB", torch.cuda.max_memory_allocated() / 2**30)
     results.add(f"training/{name} is replayed", step._replay.enabled)
     started = time.perf_counter()
-    for number, drawn in enumerate(made_ahead(map(upload, range(30)), torch.device(DEVICE))):
-        step.update(number, drawn)
+    for number, ready in enumerate(made_ahead(range(30), torch.device(DEVICE), drawn)):
+        step.update(number, upload(ready))
     torch.cuda.synchronize()
     results.add(f"training/{name} steps/s with drawing", 30 / (time.perf_counter() - started))
     step._replay.enabled = False

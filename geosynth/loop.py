@@ -23,8 +23,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -43,6 +43,7 @@ from geosynth.progress import StepProgress, silent
 _Item = TypeVar("_Item")
 _FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _LARGEST_LOSS = 1e6  # beyond, a training has diverged
+_FINISHERS = 4  # threads: for a GPU one alone draws slower than it learns
 
 
 def open_fabric(precision: str, device: str, devices: int = 1, environment: ClusterEnvironment | None = None) -> Fabric:
@@ -322,18 +323,31 @@ class LossHistory:
         self._count += 1
 
 
-def made_ahead(items: Iterable[_Item], device: torch.device) -> Iterator[_Item]:
-    """The same items; for a GPU each is made in a thread while the one before is in use.
+def made_ahead(
+    items: Iterable[Any], device: torch.device, finish: Callable[[Any], Any] = lambda item: item
+) -> Iterator[Any]:
+    """The items, each finished, in their order; for a GPU while those before are in use.
 
-    On a CPU the thread would take its time from the step.
+    There one thread takes the items and several finish them, each on one of torch's threads. On a CPU they would take
+    their time from the step.
     """
     if device.type == "cpu":
-        yield from items
+        yield from map(finish, items)
         return
-    iterator = iter(items)
-    end = object()
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, iterator, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, iterator, end)
-            yield item  # type: ignore[misc]
+    iterator, end, threads = iter(items), object(), torch.get_num_threads()
+    with (
+        ThreadPoolExecutor(1, "geosynth-items") as taking,
+        ThreadPoolExecutor(_FINISHERS, "geosynth-finish", torch.set_num_threads, (1,)) as finishing,
+    ):
+
+        def begin() -> Future[Any]:
+            coming = taking.submit(next, iterator, end)
+            return finishing.submit(lambda: end if (item := coming.result()) is end else finish(item))
+
+        try:
+            waiting = deque(begin() for _ in range(_FINISHERS))
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(begin())
+                yield item
+        finally:
+            torch.set_num_threads(threads)  # which a thread sets for all that start later, too

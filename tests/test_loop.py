@@ -266,9 +266,21 @@ def test_items_are_made_ahead_in_order_and_once():
     assert made == [(item, False) for item in range(5)]
 
 
+def test_several_threads_finish_items_that_keep_their_order():
+    threads, together = torch.get_num_threads(), threading.Barrier(2, timeout=60)
+
+    def finish(item):
+        together.wait()  # comes back when another thread finishes an item, too
+        time.sleep(0.02 * (item % 2 == 0))
+        return 2 * item, torch.get_num_threads()
+
+    assert list(made_ahead(range(8), torch.device("cuda"), finish)) == [(2 * item, 1) for item in range(8)]
+    assert torch.get_num_threads() == threads
+
+
 def test_on_a_cpu_nothing_is_made_ahead():
     made = []
-    items = made_ahead(map(made.append, range(3)), torch.device("cpu"))
+    items = made_ahead(range(3), torch.device("cpu"), made.append)
     next(items)
     assert made == [0]
 

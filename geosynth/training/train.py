@@ -22,6 +22,7 @@ from geosynth.loop import Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, keep_freed_memory, plain_memory_error
 from geosynth.models.looks import Look
 from geosynth.models.perceptual import composites
+from geosynth.patches.dataset import Sample
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.progress import StepProgress, silent
@@ -231,13 +232,12 @@ def _fit(loop: Loop, step: SpadeStep, patches: PatchModule, out: Path) -> None:
 def _draws(step: SpadeStep, patches: PatchModule, start: int) -> Iterator[TrainBatch]:
     """The batches of all steps from `start` on, with what they draw."""
 
-    def draws() -> Iterator[TrainBatch]:
-        for number, sample in enumerate(loader, start):
-            batch = step.draw(number, sample["image"], sample["mask"], sample["source"])
-            yield batch.apply(Tensor.pin_memory) if step.fabric.device.type == "cuda" else batch
+    def draw(item: tuple[int, Sample]) -> TrainBatch:
+        number, sample = item
+        batch = step.draw(number, sample["image"], sample["mask"], sample["source"])
+        return batch.apply(Tensor.pin_memory) if step.fabric.device.type == "cuda" else batch
 
-    loader = iter(patches.train_dataloader())  # here: processes are not to be forked in a thread
-    return made_ahead(draws(), step.fabric.device)
+    return made_ahead(enumerate(patches.train_dataloader(), start), step.fabric.device, draw)
 
 
 def _upload(drawn: TrainBatch, patches: PatchModule, device: torch.device) -> TrainBatch:

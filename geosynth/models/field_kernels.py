@@ -16,6 +16,7 @@ from torch import Tensor
 from geosynth.models.looks import STYLE_CELL, Look
 
 _BLOCK = 256
+_GAP_BITS = 32  # of each, in one number for all: before Triton 3.2 a kernel cannot read a tuple
 # As in `kernels`: compiled once, whatever these are.
 _ALIKE = [
     *("rows", "columns", "seed", "stream", "style_length", "height", "width", "total"),
@@ -88,7 +89,9 @@ def look_styles(
         tiles,
         objects,
         nearest.numel(),
-        GAPS=tuple(gaps),
+        GAPS=sum(gap << _GAP_BITS * number for number, gap in enumerate(gaps)),
+        GAP_BITS=_GAP_BITS,
+        CLASSES=num_classes,
         DRIFTS=style_length > 0,
         CELL=STYLE_CELL,
         BLOCK=_BLOCK,
@@ -176,6 +179,8 @@ def _nearest_objects(
     objects,
     total,
     GAPS: tl.constexpr,
+    GAP_BITS: tl.constexpr,
+    CLASSES: tl.constexpr,
     DRIFTS: tl.constexpr,
     CELL: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -185,10 +190,10 @@ def _nearest_objects(
     mask = index < total
     column, line = index % width, index // width
     row, plane = line % height, line // height
-    of_class, window = plane % len(GAPS), plane // len(GAPS)
+    of_class, window = plane % CLASSES, plane // CLASSES
     gap = tl.zeros((BLOCK,), tl.float64)
-    for number in tl.static_range(len(GAPS)):
-        gap = tl.where(of_class == number, GAPS[number], gap)
+    for number in tl.static_range(CLASSES):
+        gap = tl.where(of_class == number, (GAPS >> GAP_BITS * number) & ((1 << GAP_BITS) - 1), gap)
     row = (row - 1) * CELL + CELL // 2 + tl.load(rows + window, mask=mask, other=0)
     column = (column - 1) * CELL + CELL // 2 + tl.load(columns + window, mask=mask, other=0)
     y, x = row.to(tl.float64) / gap, column.to(tl.float64) / gap
@@ -215,7 +220,7 @@ def _nearest_objects(
         reach = gap / style_length
         place_row, place_column = _either(node_y * reach, draws), _either(node_x * reach, draws >> 16)
     tile = _one_of(_hash(_hash(start + (1 << 32) + place_row) + place_column), tiles)
-    style = (tile * len(GAPS) + of_class) * objects + _one_of(draws >> 32, objects)
+    style = (tile * CLASSES + of_class) * objects + _one_of(draws >> 32, objects)
     tl.store(nearest + index, style.to(tl.int32), mask=mask)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 _log = logging.getLogger(__name__)
+_alone = threading.Lock()  # a process can record one graph at a time
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Replay:
         function: takes and returns tensors, on `device`. Whatever their values, it must do the same operations: nothing
             read by the host, no shapes that depend on values. What else it changes (weights, say), it changes in place.
         device: where it computes. Inputs may lie on the host; from pinned memory they are copied without waiting.
-        warm_ups: calls for each set of shapes that run as they are, before one is recorded: libraries set themselves
-            up in them.
+        warm_ups: calls for each set of shapes, in each thread, that run as they are before one is recorded: libraries
+            set themselves up in them, for each thread anew.
         enabled: record at all.
     """
 
@@ -63,7 +65,8 @@ class Replay:
         shapes = tuple((value.shape, value.dtype) for value in inputs)
         recording = self._recordings.get(shapes)
         if recording is None:
-            calls = self._calls[shapes] = self._calls.get(shapes, 0) + 1
+            caller = threading.get_ident(), shapes
+            calls = self._calls[caller] = self._calls.get(caller, 0) + 1
             if calls <= self.warm_ups:
                 return self._run_aside(inputs)
             recording = self._record(inputs)
@@ -93,6 +96,7 @@ class Replay:
         try:
             static = tuple(torch.empty_like(value, device=self.device) for value in inputs)
             with (
+                _alone,
                 torch.cuda.stream(current),  # to be there again, whatever happens
                 # Other threads may go on asking the driver for pinned memory.
                 torch.cuda.graph(graph, self._memory, self._stream, capture_error_mode="thread_local"),
@@ -114,6 +118,7 @@ class Replay:
         # Before torch 2.9 random numbers cannot be drawn after a failed recording, until another one has ended well.
         with (
             contextlib.suppress(RuntimeError),
+            _alone,
             torch.cuda.stream(current),
             torch.cuda.graph(torch.cuda.CUDAGraph(), stream=self._stream, capture_error_mode="thread_local"),
         ):

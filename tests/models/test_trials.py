@@ -1,6 +1,7 @@
 """Kernels and recordings are used only where they do what the plain form does; told here by ones that fail."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -161,6 +162,20 @@ def test_a_recording_that_works_is_used(driver, caplog):
     assert len(calls) == 2, "once as it is, once recorded"
     assert driver.recordings == 1
     assert not caplog.records
+
+
+@pytest.mark.parametrize("driver", [True], indirect=True)
+def test_a_thread_records_what_it_has_run_itself(driver):
+    """Libraries set themselves up in each thread anew, and cannot while work is recorded."""
+    recorded = []
+    twice = replay(lambda values: recorded.append(driver.is_recording) or (2 * values,), 1)
+    twice(torch.ones(3))
+    with ThreadPoolExecutor(1) as other:
+        other.submit(twice, torch.ones(3)).result()
+        assert recorded == [False, False]
+        other.submit(twice, torch.ones(3)).result()
+        twice(torch.ones(3))
+        assert recorded == [False, False, True], "what one has recorded, all replay"
 
 
 @pytest.mark.parametrize("driver", [False], indirect=True)

@@ -26,14 +26,25 @@ def be_quiet(wanted: bool) -> None:
 
 
 def show_warnings() -> None:
-    """Warnings of geosynth as one line each on stderr, once; those of the libraries below it stay silent."""
-    shown: set[str] = set()
+    """Warnings of geosynth as one line each on stderr; those of the libraries below it stay silent.
+
+    One that is the same is shown once; of many files, in full of the first, and in a line of the second.
+    """
+    files: dict[object, list[object]] = {}  # that were named, by what was said of them
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if not _quiet and (message := record.getMessage()) not in shown:
-                shown.add(message)
-                typer.echo(f"warning: {message}", err=True)
+            message, said, file = record.getMessage(), record.msg, None
+            if said.startswith("%s: ") and isinstance(record.args, tuple):
+                file, *more = map(str, record.args)
+                said = (said, *more)
+            named = files.setdefault(said if file else message, [])
+            if _quiet or file in named or len(named) == 2:
+                return
+            named.append(file)
+            typer.echo(
+                f"warning: {message if len(named) == 1 else f'{file}: the same, and so maybe of others'}", err=True
+            )
 
     logging.getLogger("geosynth").handlers = [Handler()]
     logging.getLogger().addHandler(logging.NullHandler())

@@ -71,6 +71,18 @@ def test_a_warning_of_all_samples_is_shown_once(generate: Generate, tmp_path: Pa
     assert errors == [f"warning: {labels}: has no CRS; the image will have none either"]
 
 
+def test_a_warning_of_many_files_is_not_repeated_for_each(generate: Generate, tmp_path: Path) -> None:
+    one, two, *_ = [
+        write_raster(tmp_path / "tiles" / f"{name}.tif", draw_labels(64, 64), NORTH_UP, crs=None) for name in "abcd"
+    ]
+    _, out, errors = generate("--labels", tmp_path / "tiles", "--out-dir", "images")
+    assert len(out.split()) == 4
+    assert errors == [
+        f"warning: {one}: has no CRS; the image will have none either",
+        f"warning: {two}: the same, and so maybe of others",
+    ]
+
+
 def test_the_summary_is_json(generate: Generate, labels: Path, tiny_model: GeneratorModel) -> None:
     code, out, errors = generate("--labels", labels / "west.tif", "--out", "image.tif", "--seed", 3, "--json")
     assert (code, errors) == (0, [])

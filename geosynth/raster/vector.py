@@ -49,6 +49,7 @@ _BLOCK = 2048  # pixels made at once
 _SHOWN = 12  # names listed in an error
 _MOST = 2**45  # pixels of a GeoTIFF
 _EARTH = 4e7  # metres around it
+_SPILL = 0.05  # of a pixel: features that reach so little into a row add none, as degrees are rounded to a centimetre
 
 _LOG = logging.getLogger(__name__)
 
@@ -115,8 +116,8 @@ class VectorLabels:
         bounds = self._prepare(
             source, lattice, None if like is None else shapely.box(0, -lattice.shape.y, lattice.shape.x, 0), progress
         )
-        first = np.floor(bounds[:2]).astype(int) if like is None else np.zeros(2, int)
-        columns, rows = np.ceil(bounds[2:]).astype(int) - first if like is None else lattice.shape.xy
+        first = np.floor(bounds[:2] + _SPILL).astype(int) if like is None else np.zeros(2, int)
+        columns, rows = np.ceil(bounds[2:] - _SPILL).astype(int) - first if like is None else lattice.shape.xy
         if int(rows) * int(columns) > _MOST or max(rows, columns) >= 2**31:
             raise GridError(f"{self.path}: would be {rows} x {columns} pixels; is the resolution in metres?")
         if like is None and max(bounds[2:] - bounds[:2]) < 1:

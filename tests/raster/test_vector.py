@@ -227,6 +227,18 @@ def _described_parquet(path: Path, described: bytes) -> Path:
     return path
 
 
+@pytest.mark.parametrize("resolution", [0.25, 1.0, 10.0])
+@pytest.mark.parametrize("decimals", [7, 15])
+def test_rounded_degrees_add_no_pixels(tmp_path: Path, resolution: float, decimals: int) -> None:
+    """Of GeoJSON, seven decimals are a centimetre."""
+    side, left, low = 100 * resolution, 384_510, 4_310_390  # metres, on pixels' edges
+    table = gpd.GeoDataFrame({"class": [2]}, geometry=[shapely.box(left, low, left + side, low + side)], crs=UTM_18N)
+    table.to_crs(4326).to_file(tmp_path / "a.geojson", COORDINATE_PRECISION=decimals)
+    with VectorLabels(tmp_path / "a.geojson", "class", resolution=resolution, crs=UTM_18N) as labels:
+        assert labels.geobox.shape == (100, 100)
+        assert labels.read(labels.window)[1].all()
+
+
 def test_pixels_larger_than_all_features_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "a.gpkg", [SQUARE], [2])
     with VectorLabels(path, "class", resolution=2000) as labels:

@@ -190,7 +190,7 @@ def _indexes(
 
 
 def check_alike(sources: Sequence[PatchSource]) -> None:
-    """Refuse sources that cannot be trained on together. A grid without a pixel size in metres gives a warning.
+    """Refuse sources that cannot be trained on together. One warning names those without a pixel size in metres.
 
     Raises:
         DataError: if bands, types or legends differ.
@@ -207,14 +207,18 @@ def check_alike(sources: Sequence[PatchSource]) -> None:
                 raise DataError(
                     f"{source.path}: its {what} ({_shown(own)}) differ from those of {first.path} ({_shown(others)})"
                 )
-        if (source.gsd is None) != (first.gsd is None):
-            known, other = (source, first) if first.gsd is None else (first, source)
-            message = "%s: its pixels have no size in metres; it must be the %.3g m of %s"
-            _log.warning(message, other.path, known.gsd, known.path)
-        elif not np.isclose(source.gsd or 0, first.gsd or 0, rtol=0.01, atol=0):
-            raise GridError(
-                f"{source.path}: pixels of {source.gsd} m, but {first.path} has pixels of {first.gsd} m; resample one"
-            )
+    known = [(source.path, source.gsd) for source in sources if source.gsd is not None]
+    for path, gsd in known[1:]:
+        if not np.isclose(gsd, known[0][1], rtol=0.01, atol=0):
+            raise GridError(f"{path}: pixels of {gsd} m, but {known[0][0]} has pixels of {known[0][1]} m; resample one")
+    unknown = [source.path for source in sources if source.gsd is None]
+    if known and unknown:
+        message = (
+            "%s: pixels of unknown size (no CRS in metres), taken for the %g m of %s; resample them first if that is"
+            " not their size"
+        )
+        path, gsd = known[0]
+        _log.warning(message, ", ".join(unknown), gsd, path)
 
 
 def check_fits(source: PatchSource, model: str | Path, classes: Sequence[str], bands: BandSettings) -> None:

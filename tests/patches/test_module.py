@@ -120,10 +120,16 @@ def test_sources_that_do_not_go_together_are_refused(store: Store, tmp_path: Pat
 
 
 def test_pixels_without_a_size_are_taken_to_fit(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    nowhere = make_store(tmp_path / "nowhere", crs=None)
-    make([store, nowhere])
+    """Which is said once, whatever their number and order; those of a known size must fit each other."""
+    nowhere, lost = (make_store(tmp_path / name, crs=None) for name in ("nowhere", "lost"))
+    make([nowhere, store, lost, store])
     [said] = caplog.messages
-    assert said.startswith(f"{nowhere.path}: its pixels have no size in metres; it must be the 0.6 m of")
+    assert said.startswith(
+        f"{nowhere.path}, {lost.path}: pixels of unknown size (no CRS in metres), taken for the 0.6 m"
+    )
+    assert f"of {store.path}; resample them first" in said
+    with pytest.raises(GridError, match=r"pixels of 1.2 m"):
+        make([nowhere, store, make_store(tmp_path / "coarse", north_up(size=1.2))])
 
 
 def test_tiles_of_the_test_fold_in_order(store: Store) -> None:

@@ -319,7 +319,7 @@ def in_16_bits(network: Network) -> Network:
     return call
 
 
-def captured(network: Network) -> Callable[..., object]:
+def captured(network: Network) -> Replay:
     """As a recorded graph."""
     return Replay(lambda *inputs: (network(*inputs),), DEVICE, warm_ups=2)
 
@@ -360,9 +360,11 @@ def paint_batch(
     with torch.inference_mode():
         for name, (network, tf32) in contenders.items():
             torch.backends.cudnn.allow_tf32 = tf32
-            for how, call in ((name, network), (f"{name} captured", captured(network))):
+            replay = captured(network)
+            for how, call in ((name, network), (f"{name} captured", replay)):
                 took = milliseconds(call, *inputs, seconds=0.3)
                 found[how] = results.add(f"painting/{batch} {how}: ms", took)
+            results.add(f"painting/{batch} {name} is captured", replay.enabled)
         torch.backends.cudnn.allow_tf32 = True
     for name, peer in (("bf16", "plain"), ("bf16", "plain bf16"), ("fp32", "plain"), ("fp32 no TF32", "plain no TF32")):
         for how in ("", " captured"):
@@ -461,6 +463,7 @@ def reference_step(results: Results, width: int, tflops: float) -> None:
     other = build_plain(step, capturable=True)
     replayed = Replay(lambda *values: (other.update(*values),), DEVICE, warm_ups=3)
     peer_captured = results.add(f"training/{width} plain captured: ms", milliseconds(replayed, *inputs))
+    results.add(f"training/{width} plain is captured", replayed.enabled)
     batch = draw(step, image, labels)
     took = results.add(f"training/{width} ours bf16: ms", milliseconds(step.update, 9, batch))
     results.add(f"training/{width} ours over plain", peer / took)
@@ -497,11 +500,13 @@ def preset_step(results: Results, name: str, tflops: float) -> None:
     took = results.add(f"training/{name} a step: ms", milliseconds(step.update, 9, batch))
     results.add(f"training/{name} memory GiB", torch.cuda.max_memory_allocated() / 2**30)
     results.add(f"training/{name} is replayed", step._replay.enabled)
-    started = time.perf_counter()
-    for number, ready in enumerate(made_ahead(range(30), torch.device(DEVICE), drawn)):
+    for number, ready in enumerate(made_ahead(range(50), torch.device(DEVICE), drawn)):
         step.update(number, upload(ready))
+        if number == 9:  # by now as many are drawn ahead as ever
+            torch.cuda.synchronize()
+            started = time.perf_counter()
     torch.cuda.synchronize()
-    results.add(f"training/{name} steps/s with drawing", 30 / (time.perf_counter() - started))
+    results.add(f"training/{name} steps/s with drawing", 40 / (time.perf_counter() - started))
     step._replay.enabled = False
     add_step(results, name, count, took, 1000 * arithmetic(step.update, 9, batch) / tflops)
     attempt(show_kernels, f"step of {name}", step.update, 9, batch, count=24)

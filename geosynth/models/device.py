@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -195,9 +195,15 @@ class _ProcessSetting:
 
 
 def _exact_convolutions() -> Callable[[], object]:
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    return lambda: setattr(torch.backends.cudnn, "allow_tf32", before)
+    place: Any = torch.backends.cudnn
+    name, exact = "allow_tf32", cast(Any, False)
+    try:
+        before = place.allow_tf32
+    except RuntimeError:  # torch from 2.9 on, in a process that says it of each operation by itself
+        place, name, exact = place.conv, "fp32_precision", "ieee"
+        before = place.fp32_precision
+    setattr(place, name, exact)
+    return lambda: setattr(place, name, before)
 
 
 # What Dask gives to each worker that it starts, whoever started it: nobody's choice.

@@ -56,6 +56,23 @@ def test_full_float32_is_restored_when_the_last_context_is_left(monkeypatch):
     assert allowed()
 
 
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9 has one switch for all")
+@pytest.mark.parametrize("before", ["ieee", "tf32"])
+def test_full_float32_where_a_process_says_it_of_convolutions_alone(before):
+    """Torch then refuses to tell the switch of all operations."""
+    convolutions, others = torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    try:
+        others.fp32_precision = "tf32" if before == "ieee" else "ieee"
+        convolutions.fp32_precision = before
+        with pytest.raises(RuntimeError, match="mix of the legacy and new"):
+            _ = torch.backends.cudnn.allow_tf32
+        with full_float32():
+            assert convolutions.fp32_precision == "ieee"
+        assert convolutions.fp32_precision == before
+    finally:
+        torch.backends.cudnn.allow_tf32 = True
+
+
 class _Mallinfo2(ctypes.Structure):
     names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
     _fields_ = [(name, ctypes.c_size_t) for name in names]

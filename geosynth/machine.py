@@ -17,6 +17,8 @@ import torch
 from geosynth.checkpoint import model_path
 from geosynth.errors import CheckpointError, counted
 from geosynth.models.device import has_kernels, uses_bfloat16
+from geosynth.models.field import noise_kernel_works
+from geosynth.models.trials import kernel_trials
 from geosynth.raster.drivers import describe_gdal
 from geosynth.version import __version__
 
@@ -72,8 +74,16 @@ def _gpu(number: int) -> dict[str, Any]:
         "name": properties.name,
         "memory": f"{properties.total_memory / 2**30:.0f} GiB",
         "bfloat16": uses_bfloat16("auto", name),
-        "kernels": has_kernels(name),
+        "kernels": _kernels(name),
     }
+
+
+def _kernels(device: str) -> str:
+    """Whether they work on a GPU; if not, why: Triton may find no compiler, say."""
+    if not has_kernels(device):
+        return "none: no Triton, or too old a GPU"
+    with torch.cuda.device(device):
+        return "work" if noise_kernel_works(device) else f"not used: {kernel_trials.problem}"
 
 
 def _embedded_model() -> str:

@@ -292,6 +292,12 @@ def _column(value: Position, device: str) -> Tensor:
     return torch.full((1, 1), value, dtype=torch.int64, device=device)
 
 
+def noise_kernel_works(device: str) -> bool:
+    """Whether the kernel of noise is used on a device that has kernels; see `KernelTrials`."""
+    small = ((1 << 40) + 3, _STYLE_STREAM, 3, (-7, 160_001), (16, 16), device)
+    return kernel_trials.passed(("noise", device), lambda: _normal_by_kernel(*small), lambda: _plain_normal(*small))
+
+
 def _normal(
     seed: int,
     stream: int,
@@ -305,10 +311,8 @@ def _normal(
 
     Columns, which follow one another, share a hash in pairs: one gets the cosine's number, the other the sine's.
     """
-    if has_kernels(device):
-        small = ((1 << 40) + 3, _STYLE_STREAM, 3, (-7, 160_001), (16, 16), device)
-        if kernel_trials.passed(("noise", device), lambda: _normal_by_kernel(*small), lambda: _plain_normal(*small)):
-            return _normal_by_kernel(seed, stream, channels, place, size, device, dtype)
+    if has_kernels(device) and noise_kernel_works(device):
+        return _normal_by_kernel(seed, stream, channels, place, size, device, dtype)
     return _plain_normal(seed, stream, channels, place, size, device).to(dtype)
 
 

@@ -17,11 +17,14 @@ class KernelTrials:
     """Which kernels give what the plain form gives: each is tried on a small input before it is used.
 
     The first that fails or differs is told in one warning, and from then on no kernel is used in this process.
+
+    Attributes:
+        problem: what was wrong with it; "" if none has failed.
     """
 
     def __init__(self) -> None:
         self._passed: set[Hashable] = set()
-        self._failed = False
+        self.problem = ""
 
     def passed(
         self, key: Hashable, kernel: Callable[[], Tensor], plain: Callable[[], Tensor], tolerance: float = 1e-3
@@ -34,21 +37,20 @@ class KernelTrials:
             plain: gives what that ought to be.
             tolerance: of the difference, as a share of the largest value, or of 1 if that is larger.
         """
-        if self._failed or key in self._passed:
-            return not self._failed
+        if self.problem or key in self._passed:
+            return not self.problem
         with torch.no_grad(), full_float32():
             expected = plain().float()
             try:
                 difference = float((kernel().float() - expected).abs().max() / expected.abs().max().clamp(min=1))
-                problem = "" if difference <= tolerance else f"its result differs by {difference:.2g}"
+                self.problem = "" if difference <= tolerance else f"its result differs by {difference:.2g}"
             except Exception as error:  # of a compiler, of a driver: whatever it is, there is another way
-                problem = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if problem:
-            self._failed = True
-            _log.warning("GPU kernels are not used, painting is slower: %s", problem)
+                self.problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if self.problem:
+            _log.warning("GPU kernels are not used, painting is slower: %s", self.problem)
         else:
             self._passed.add(key)
-        return not problem
+        return not self.problem
 
 
 kernel_trials = KernelTrials()

@@ -2,13 +2,14 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 from label_maps import label_map, randomise
 
+from geosynth import machine
 from geosynth.models import field, modulation
 from geosynth.models.modulation import SpadeModulation, SpadeNorm, upsampled
 from geosynth.models.patterns import LabelPatterns
@@ -95,6 +96,18 @@ def test_noise_is_plain_where_the_kernel_does_not_work(trials, caplog, monkeypat
     for _ in range(2):
         assert torch.equal(field._normal(*asked), field._plain_normal(*asked))
     assert len(caplog.records) == 1
+
+
+def test_doctor_says_why_kernels_are_not_used(trials, monkeypatch):
+    monkeypatch.setattr(machine, "kernel_trials", trials)
+    monkeypatch.setattr(torch.cuda, "device", lambda name: nullcontext())
+    assert machine._kernels("cpu") == "none: no Triton, or too old a GPU"
+    monkeypatch.setattr(machine, "has_kernels", lambda device: True)
+    monkeypatch.setattr(field, "_normal_by_kernel", field._plain_normal)
+    assert machine._kernels("cpu") == "work"
+    trials._passed.clear()
+    monkeypatch.setattr(field, "_normal_by_kernel", raises)
+    assert machine._kernels("cpu") == "not used: out of resource: shared memory"
 
 
 class Driver:

@@ -94,6 +94,10 @@ def app(arguments: list[str] | None = None) -> None:
     if "--remote" in arguments:
         os.environ["GEOSYNTH_REMOTE"] = "1"  # known to the processes that are started too
     arguments = [argument for argument in arguments if argument not in ("--debug", "--remote", "--quiet", "-q")]
+    if "" in arguments:  # would be the present folder
+        before = ["geosynth", *arguments][arguments.index("")]
+        typer.echo(f"error: {before}: followed by nothing, as by a shell variable that is not set", err=True)
+        sys.exit(2)
     if debug:
         _typer(arguments)
         return

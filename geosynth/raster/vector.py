@@ -151,7 +151,7 @@ class VectorLabels:
 
         Raises:
             GridError: if the window reaches beyond the raster.
-            RasterError: if the temporary file is gone, as on another machine.
+            RasterError: if the temporary file is gone, as once it is closed, or on another machine.
         """
         check_inside(window, self.window, self.path)
         place = window.shift(self._place.row, self._place.column)
@@ -162,7 +162,8 @@ class VectorLabels:
             )
         except pyogrio.errors.DataSourceError as error:
             raise RasterError(
-                f"{self.path}: its features are prepared on another machine; make a raster of them: geosynth rasterize"
+                f"{self.path}: its features are closed, or on another machine; make a raster of them first"
+                " (geosynth rasterize)"
             ) from error
         if len(ids):
             order = np.argsort(ids)

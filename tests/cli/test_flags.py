@@ -102,6 +102,13 @@ def test_the_package_is_the_command() -> None:
     assert run.stdout.strip() == geosynth.__version__
 
 
+def test_a_variable_that_is_not_set_is_not_the_present_folder(run: Run) -> None:
+    for words, place in ((("generate", "--labels", "", "--out", "a.tif"), "--labels"), (("", "b"), "geosynth")):
+        found = run(*words)
+        assert (found.code, found.out) == (2, "")
+        assert found.err == f"error: {place}: followed by nothing, as by a shell variable that is not set\n"
+
+
 def test_quiet_leaves_out_warnings_and_keeps_answers_and_errors(
     run: Run, tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

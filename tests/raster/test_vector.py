@@ -148,6 +148,14 @@ def test_features_without_class_or_shape_are_left_out(tmp_path: Path, caplog: py
     assert "left out, without class or shape: 2 features" in caplog.text
 
 
+def test_what_was_closed_is_said_to_be(tmp_path: Path) -> None:
+    path = write(tmp_path / "land.gpkg", [box(X, Y - 9, X + 9, Y)], [1])
+    with VectorLabels(path, "class", resolution=1) as labels:
+        assert (labels.read_indices(labels.window) == 0).all()
+    with pytest.raises(RasterError, match=r"land\.gpkg: its features are closed, or on another machine; "):
+        labels.read_indices(labels.window)
+
+
 def test_the_image_of_vector_labels_is_that_of_their_raster(tmp_path: Path, tiny_model: Any) -> None:
     path = write(tmp_path / "land.gpkg", triangles(20, 64), [1 + number % 6 for number in range(20)])
     raster = geosynth.rasterize(path, tmp_path / "labels.tif", "class", resolution=1)

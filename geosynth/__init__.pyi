@@ -1,5 +1,4 @@
 # The public names: lazy_loader reads here where each is, and type checkers what it is.
-from .checkpoint import import_spade as import_spade
 from .checkpoint import load_generator as load_generator
 from .config import AugmentSettings as AugmentSettings
 from .config import DiversitySettings as DiversitySettings
@@ -39,6 +38,7 @@ from .raster.vector import rasterize as rasterize
 from .segmentation.classify import classify as classify
 from .segmentation.segment import segment as segment
 from .segmentation.segmenter import load_segmenter as load_segmenter
+from .spade import import_spade as import_spade
 from .study.run import plan_study as plan_study
 from .study.run import run_study as run_study
 from .study.run import tabulate_study as tabulate_study

@@ -40,6 +40,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "raster": {"config", "grid", "legend"},
     "header": {"config", "grid", "legend"},
     "checkpoint": {"config", "download", "header", "legend", "models"},
+    "spade": {"checkpoint", "config", "legend", "models"},
     "patches": {"raster", "grid", "legend", "config"},
     "loop": {"models"},
     "training": {"loop", "patches", "raster", "models", "checkpoint", "config", "legend"},
@@ -71,7 +72,7 @@ ONLY_IN = {
     "torchgeo": {"patches"},
     "lightning": {"patches", "loop", "training"},
     "torch": {
-        *("models", "checkpoint", "patches", "loop", "training", "mosaic"),
+        *("models", "checkpoint", "spade", "patches", "loop", "training", "mosaic"),
         *("segmentation", "evaluation", "study", "machine"),
     },
     "filelock": {"locks"},

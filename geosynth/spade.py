@@ -1,0 +1,83 @@
+"""Model files of weights of the SPADE reference implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from geosynth.checkpoint import ModelCard, save_generator
+from geosynth.config import BandSettings
+from geosynth.config.networks import Depth
+from geosynth.errors import OutputError, SettingsError
+from geosynth.files import check_output, refuse_inputs, sha256_of
+from geosynth.legend import Legend
+from geosynth.models.reference import read_encoder, read_generator
+from geosynth.models.state import read_state
+from geosynth.version import __version__
+
+
+def import_spade(
+    generator: str | Path,
+    out: str | Path,
+    *,
+    legend: str | Path | Legend,
+    bands: Sequence[str],
+    encoder: str | Path | None = None,
+    depth: Depth | None = None,
+    crop_size: int | None = None,
+    gsd: float | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Make a model file of a `latest_net_G.pth` (and `latest_net_E.pth`) of the SPADE reference implementation.
+
+    The files are read without running what a pickle may hold. Weights are kept in float32: the images are those of
+    the reference.
+
+    Args:
+        generator: the generator's weights.
+        out: the model file to write, ending in ".safetensors".
+        legend: a class for each label channel of the weights, in their order. The reference's "don't care" class and
+            its channel of instance edges are channels too: give them classes with codes that do not occur.
+        bands: names of the output bands, as in ("red", "green", "blue").
+        encoder: the style encoder's weights.
+        depth: "normal", "more" or "most"; None to take it from the weights, which do not always tell.
+        crop_size: pixels; side of the crops it was trained on, which may tell the depth.
+        gsd: metres a pixel of the training imagery.
+        overwrite: replace an existing file.
+
+    Returns:
+        the path of the model file.
+
+    Raises:
+        CheckpointError: if a file is not such weights.
+        SettingsError: if the depth is not told, or legend, bands or encoder do not fit the weights.
+        LegendError: if there is no such legend.
+        OutputError: if `out` exists already or cannot be written.
+    """
+    out = Path(out)
+    if out.suffix != ".safetensors":
+        raise OutputError(f"{out}: the name of a model file must end in .safetensors")
+    check_output(out, overwrite=overwrite)
+    refuse_inputs(out, [generator, encoder, legend])
+    legend = Legend.load(legend)
+    network = read_generator(read_state(generator), str(generator), depth=depth, crop_size=crop_size)
+    style = None if encoder is None else read_encoder(read_state(encoder), str(encoder))
+    settings = network.settings
+    if legend.num_classes != settings.num_classes:
+        raise SettingsError(
+            f"{generator}: reads {settings.num_classes} label channels; legend {legend.name!r} has"
+            f" {legend.num_classes} classes, and each channel needs one"
+        )
+    if len(bands) != settings.num_bands:
+        raise SettingsError(f"{generator}: paints {settings.num_bands} bands; the names given are {', '.join(bands)}")
+    sources = {"generator": generator} if encoder is None else {"generator": generator, "encoder": encoder}
+    provenance = {
+        "software": f"geosynth {__version__}",
+        "imported": {name: {"name": Path(path).name, "sha256": sha256_of(path)} for name, path in sources.items()},
+    }
+    card = ModelCard(
+        settings=settings, legend=legend, bands=BandSettings(names=tuple(bands)), gsd=gsd, provenance=provenance
+    )
+    return save_generator(out, network, card, style, dtype=torch.float32)

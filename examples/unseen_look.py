@@ -1,12 +1,13 @@
 """How far a model follows the look of a place: class means of what it paints, against the real images.
 
-    python examples/unseen_look.py IMAGES LABELS --take NAME ... --out PICTURE.png [--model FILE] [--legend FILE]
+    python examples/unseen_look.py IMAGES LABELS [--take NAME ...] --out PICTURE.png [--model FILE] [--legend FILE]
 
 IMAGES and LABELS are folders with files of equal names. The look is taken from the images that `--take` names (with
 their labels, and without any), the labels of the others are painted in it, and each class is compared: mean over bands
-of the absolute difference of the mean values, in DN. Tones are drawn for each place, so the means are of four seeds.
-"model's own" is the model's first look, and "taken" are the real images that the look is of, for comparison. The
-picture has one row each: real, with labels, without labels, the model's own.
+of the absolute difference of the mean values, in DN. Without `--take` it is taken from all, and painted on all. Tones
+are drawn for each place, so the means are of four seeds. "model's own" is the model's first look, and "taken" are the
+real images that the look is of, for comparison. Images may lack the model's last bands. The picture has one row each:
+real, with labels, without labels, the model's own.
 """
 
 from __future__ import annotations
@@ -33,16 +34,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("images", type=Path)
     parser.add_argument("labels", type=Path)
-    parser.add_argument("--take", nargs="+", required=True, help="file names whose look is taken")
+    parser.add_argument("--take", nargs="+", help="file names whose look is taken; without it all")
     parser.add_argument("--model", help="a model file; without it the embedded one")
     parser.add_argument("--legend", default="chesapeake", help="of the labels")
     parser.add_argument("--out", type=Path, required=True, help="picture, .png")
     options = parser.parse_args()
 
     model, legend = load_generator(options.model), Legend.load(options.legend)
-    taken = [options.images / name for name in options.take]
-    labels = [options.labels / name for name in options.take]
-    others = [path for path in sorted(options.images.glob("*.tif")) if path.name not in options.take]
+    images = sorted(options.images.glob("*.tif"))
+    taken = [options.images / name for name in options.take] if options.take else images
+    labels = [options.labels / path.name for path in taken]
+    others = [path for path in images if path not in taken] or images
     looks = {
         "with labels": look_from_images(taken, labels, model, legend),
         "without labels": look_from_images(taken, [], model),
@@ -60,7 +62,9 @@ def main() -> None:
     for name, look in looks.items():
         painted = np.stack(
             [
-                geosynth.generate(options.labels / path.name, model=model, legend=legend, style=look, seed=seed).values
+                geosynth.generate(options.labels / path.name, model=model, legend=legend, style=look, seed=seed).values[
+                    : real.shape[1]
+                ]
                 for seed in _SEEDS
                 for path in others
             ]

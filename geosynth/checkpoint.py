@@ -252,12 +252,14 @@ def _look(name: str, settings: GeneratorSettings, tensors: dict[str, Tensor], pa
         CheckpointError: if it is not there, or does not fit the generator.
     """
     classes, size = settings.num_classes, style_size(settings.num_bands)
-    try:
-        look = Look(**{part.name: tensors.pop(f"{_LOOK}{name}.{part.name}").float() for part in fields(Look)})
-    except KeyError as error:
-        raise CheckpointError(f"{path}: look {name!r} is not whole: {error.args[0]} is missing") from error
-    wanted = [(classes, size), (max(1, len(look.departures)), classes, OBJECTS, size), (classes,)]
-    if [tuple(values.shape) for values in look.tensors().values()] != wanted:
+    stored = {part.name: tensors.pop(f"{_LOOK}{name}.{part.name}", None) for part in fields(Look)}
+    for part, values in stored.items():
+        if values is None and part != "asked":
+            raise CheckpointError(f"{path}: look {name!r} is not whole: {_LOOK}{name}.{part} is missing")
+    look = Look(**{part: values.float() for part, values in stored.items() if values is not None})
+    of_tiles = (max(1, len(look.departures)), classes, OBJECTS, size)
+    wanted = {"mean": (classes, size), "departures": of_tiles, "shares": (classes,), "asked": (classes, size)}
+    if any(values.shape != wanted[part] for part, values in look.tensors().items()):
         raise CheckpointError(f"{path}: look {name!r} is not one of {classes} classes and {settings.num_bands} bands")
     return look
 

@@ -73,6 +73,11 @@ class BandSettings(Settings):
         scaled: ArrayLike = (values + 1) * _columns(half, values) + _columns(low, values)
         return scaled
 
+    def only(self, numbers: Sequence[int]) -> Self:
+        """These bands alone, in this order."""
+        names, low, high = zip(*((self.names[number], *self._limits[number]) for number in numbers), strict=True)
+        return type(self)(names=names, low=low, high=high, dtype=self.dtype)
+
     @property
     def _limits(self) -> list[tuple[float, float]]:
         both = (value if isinstance(value, tuple) else (value,) * len(self.names) for value in (self.low, self.high))

@@ -145,7 +145,8 @@ def look_field(
         return in_one_look(around, ways, settings.style_regions)
     device, bands = str(look.mean.device), settings.num_bands
     colours, others = look.departures[..., :bands], look.departures[..., bands:]
-    look = replace(look, departures=torch.cat([_COLOURFUL * colours, others], -1))
+    mean = look.mean if look.asked is None else look.asked
+    look = replace(look, mean=mean, departures=torch.cat([_COLOURFUL * colours, others], -1))
     place = (_column(row, device).view(-1), _column(column, device).view(-1))
     size, gaps = (height // STYLE_CELL, width // STYLE_CELL), [_OBJECT_GAP * one for one in settings.style_lengths]
     form = _looks_by_kernel if has_kernels(device) and _look_kernels_work(gaps, device) else _plain_looks

@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from geosynth.models.looks import OBJECTS, STYLE_CELL, Look, local_statistics
+from geosynth.models.missing_bands import of_all_bands, seen_numbers, with_unseen
 
 _MAX_TILES = 128  # whose styles are kept
 _FEW_PIXELS = 500  # of a class: below, it counts as absent
@@ -68,6 +69,11 @@ class TileStyles(NamedTuple):
         """Of all tiles of the parts."""
         return cls(*map(torch.cat, zip(*parts, strict=True)))
 
+    def of_all_bands(self, bands: Sequence[int], known: Look) -> Self:
+        """See `missing_bands.of_all_bands`."""
+        means, objects = (of_all_bands(styles, bands, known) for styles in (self.means, self.objects))
+        return type(self)(means, self.pixels, objects)
+
     def evenly(self, most: int) -> Self:
         """Some of the tiles, where there are more than so many."""
         step = -(-len(self.means) // most)
@@ -94,13 +100,16 @@ class TileStyles(NamedTuple):
         return full
 
 
-def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
+def fit_look(tiles: TileStyles, known: Look | None = None, bands: Sequence[int] | None = None) -> Look:
     """The look of labelled tiles.
 
     Args:
         tiles: of any number.
         known: tells what is plausible where the tiles hold little or nothing of a class; None: all are as measured.
+        bands: numbers of the bands that the tiles have, if they lack some of the known look's.
     """
+    if known is not None and bands is not None:
+        tiles = tiles.of_all_bands(bands, known)
     pixels = tiles.pixels.sum(0)
     mean = (tiles.means * tiles.pixels.unsqueeze(2)).sum(0) / pixels.clamp(min=1).unsqueeze(1)
     count = (tiles.pixels / _PIXELS_A_TILE).clamp(max=1).sum(0)
@@ -108,7 +117,10 @@ def fit_look(tiles: TileStyles, known: Look | None = None) -> Look:
     departures = _usual(tiles.completed() - mean.unsqueeze(1))
     if known is not None:
         present = pixels >= _FEW_PIXELS
-        mean = _most_plausible(mean, pixels, present, known)
+        num_bands = (mean.shape[1] - 4) // 2
+        seen = seen_numbers(bands or range(num_bands), num_bands)
+        mean = _most_plausible(mean, pixels, _measured(present, seen, mean), known)
+        departures = with_unseen(departures, seen, known)
         # Absent classes keep to their mean: drawn beside a guess, the known look's tones made water red. What varies
         # within a tile is held to what was measured, the more tiles the nearer: even woods were flecked with odd tones.
         within = known.departures.double() - known.of_tiles
@@ -161,7 +173,7 @@ def cell_styles(image: Tensor, has_data: Tensor) -> Tensor:
     return styles[:, 0].permute(0, 2, 3, 1)[pixels[:, 0] > STYLE_CELL**2 - 1].double()
 
 
-def fit_look_unlabelled(cells: Tensor, known: Look) -> Look:
+def fit_look_unlabelled(cells: Tensor, known: Look, bands: Sequence[int] | None = None) -> Look:
     """The look of an image of which no pixel's class is known.
 
     Its cells are a mixture of classes whose shares are free, and whose styles vary as the known look's do around means
@@ -172,17 +184,19 @@ def fit_look_unlabelled(cells: Tensor, known: Look) -> Look:
     Args:
         cells: (n, style_size) as `cell_styles` gives them, n > 0.
         known: how the classes differ from one another.
+        bands: numbers of the bands that the image has, if it lacks some of the known look's.
     """
     num_classes, size = known.mean.shape
-    bands = (size - 4) // 2
-    cells = cells[torch.linspace(0, len(cells) - 1, min(len(cells), _MAX_CELLS)).long()]
-    numbers = torch.arange(2 * bands + 2)  # all but directions, which tell nothing
+    num_bands = (size - 4) // 2
+    bands = bands or range(num_bands)
+    cells = of_all_bands(cells[torch.linspace(0, len(cells) - 1, min(len(cells), _MAX_CELLS)).long()], bands, known)
+    numbers = torch.tensor(seen_numbers(bands, num_bands)[:-2])  # all but directions, which tell nothing
     usual = known.shares.double().clamp(min=0.01)
     usual = usual / usual.sum()
     guesses = torch.full((num_classes, num_classes), 0.3 / max(1, num_classes - 1), dtype=torch.float64)
     guesses.fill_diagonal_(0.7)
 
-    mixture = _Mixture(cells, known, torch.cat([numbers[:bands], numbers[2 * bands :]]))
+    mixture = _Mixture(cells, known, torch.cat([numbers[: len(bands)], numbers[-2:]]))
     ends = [mixture.climb(mixture.in_light_of(guess), guess) for guess in (usual, *guesses)]
 
     def likeliness(end: tuple[float, Tensor, Tensor]) -> float:
@@ -194,6 +208,10 @@ def fit_look_unlabelled(cells: Tensor, known: Look) -> Look:
     mixture = _Mixture(cells, known, numbers)
     _, means, shares = mixture.climb(full[:, mixture.seen], shares)
     full = _bounded(mixture.with_unseen(means), known)
+    seen = seen_numbers(bands, num_bands)
+    pixels = shares * len(cells) * STYLE_CELL**2
+    guess = _most_plausible(full, pixels, _measured(pixels >= _FEW_PIXELS, seen, full), known)
+    full = guess.index_copy(1, torch.tensor(seen), full[:, seen])
     departures = known.departures + (_OF_AN_IMAGE - 1) * known.of_tiles
     return Look(full.float(), departures, shares.float())
 
@@ -271,7 +289,14 @@ def style_range(looks: Sequence[Look]) -> tuple[Tensor, Tensor]:
     return means.mean(0).float(), (torch.stack(variances).mean(0) + means.var(0)).sqrt().float()
 
 
-def _most_plausible(mean: Tensor, pixels: Tensor, present: Tensor, known: Look) -> Tensor:
+def _measured(present: Tensor, seen: Sequence[int], mean: Tensor) -> Tensor:
+    """Which numbers of `mean` are measured: of the present classes, (num_classes,), those that are seen."""
+    measured = torch.zeros(mean.shape, dtype=torch.bool)
+    measured[:, seen] = present.unsqueeze(1)
+    return measured
+
+
+def _most_plausible(mean: Tensor, pixels: Tensor, measured: Tensor, known: Look) -> Tensor:
     """(num_classes, style_size): the conditional mean of the styles of all classes, given what was measured of some.
 
     What few pixels say is as far off as tiles differ, and counts the less: classes that one tile holds are 8.4 DN off
@@ -284,12 +309,12 @@ def _most_plausible(mean: Tensor, pixels: Tensor, present: Tensor, known: Look) 
     Args:
         mean: (num_classes, style_size) as measured.
         pixels: (num_classes,) that this rests on.
-        present: (num_classes,), of which classes anything was.
+        measured: (num_classes, style_size), what of it was.
         known: tells what is plausible.
     """
     expected, covariance = _plausible(known)
     colours = (torch.arange(mean.shape[1]) < (mean.shape[1] - 4) // 2).repeat(len(mean))
-    measured = present.repeat_interleave(mean.shape[1])
+    measured = measured.flatten()
     apart = known.of_tiles.double().squeeze(2)
     apart = (apart - apart.mean(0)) * (_UNSURE_PIXELS / pixels.clamp(min=1)).sqrt().unsqueeze(1)
     errors = torch.block_diag(*(one.mT @ one / len(apart) for one in apart.unbind(1)))  # type: ignore[no-untyped-call]

@@ -108,11 +108,14 @@ class Look:
         mean: (num_classes, style_size), over all pixels of the class.
         departures: (tiles, num_classes, OBJECTS, style_size): styles of objects in each tile, less the mean.
         shares: (num_classes,) of the pixels that it was measured in.
+        asked: (num_classes, style_size), the means that a generator is asked for so that it paints `mean`, see
+            `calibration`; None for `mean` itself.
     """
 
     mean: Tensor
     departures: Tensor
     shares: Tensor
+    asked: Tensor | None = None
 
     @property
     def of_tiles(self) -> Tensor:
@@ -124,8 +127,9 @@ class Look:
         return Look(**{name: values.to(device) for name, values in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """By the names of the attributes."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """By the names of the attributes; without `asked` where there is none."""
+        parts = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: values for name, values in parts if values is not None}
 
 
 class StyleCodes(nn.Module):

@@ -15,16 +15,18 @@ from geosynth.errors import DataError, GridError, OutputError, SettingsError, co
 from geosynth.files import check_output
 from geosynth.grid import TilePlan, Window, differing_pixel_size, offset_in
 from geosynth.legend import ClassIndices, Legend
+from geosynth.models.calibration import asked_for
 from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled
 from geosynth.models.looks import STYLE_CELL, Look
-from geosynth.raster.bands import open_bands
+from geosynth.raster.bands import open_present_bands
 from geosynth.raster.label_files import choose_legend, open_labels
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Array, RasterFile
+from geosynth.raster.read import Array, RasterFile, open_raster
 
 _LOG = logging.getLogger(__name__)
 _TILE = 256  # pixels; a look keeps what objects of a tile look like together
 _MAX_TILES = 256  # of an image; more change little
+_PAINTED_TILES = 8  # to twice as many
 _BLUR = 4  # pixels whose detail sees what lies beyond an edge of the data
 
 
@@ -76,12 +78,12 @@ def look_from_images(
 ) -> Look:
     """The look of images, with their labels or without.
 
-    Classes that the images lack get what is plausible beside the others, by the model's first look. Of large images, at
-    most 256 tiles of 256 px, spread evenly, are read. Nothing is resampled: other pixels than the model's give a
-    warning.
+    Classes and bands that the images lack get what is plausible beside the others, by the model's first look; a warning
+    tells of bands. Of large images, at most 256 tiles of 256 px, spread evenly, are read. Nothing is resampled: other
+    pixels than the model's give a warning.
 
     Args:
-        images: at least one, with the bands of the model.
+        images: at least one, with bands of the model; what one of them lacks is not looked at in the others.
         labels: one for each image, on its pixel grid, or none at all.
         model: of a generator that is told looks.
         legend: of the labels, as for `generate`.
@@ -95,9 +97,10 @@ def look_from_images(
         given = f"{counted(len(labels), 'label raster')} for {counted(len(images), 'image')}"
         raise SettingsError(f"{given}; give one for each, in their order")
 
+    rasters, bands = _with_bands_of(model, images)
+
     def tiles() -> Iterator[tuple[Array, ClassIndices]]:
-        for number, image in enumerate(images):
-            raster = open_bands(image, model.card.bands.names, model.card.bands.dtype, "model")
+        for number, raster in enumerate(rasters):
             if metres := differing_pixel_size(raster.geobox, model.card.gsd):
                 message = "%s: pixels of %g m; the model was trained on %g m and sees looks at that scale"
                 _LOG.warning(message, raster.path, metres, model.card.gsd)
@@ -107,11 +110,34 @@ def look_from_images(
                 own = LabelRaster(opened, choose_legend(opened, legend, model.card.legend))
             yield from _tiles(raster, own)
 
-    return look_from_tiles(tiles(), model, ", ".join(map(str, images)), labelled=bool(labels))
+    return look_from_tiles(tiles(), model, ", ".join(map(str, images)), labelled=bool(labels), bands=bands)
+
+
+def _with_bands_of(model: GeneratorModel, images: Sequence[str | Path]) -> tuple[list[RasterFile], list[int]]:
+    """The images, opened with the bands that all of them have, and the numbers of these among the model's."""
+    names, dtype = model.card.bands.names, model.card.bands.dtype
+    opened = [open_present_bands(image, names, dtype, "model") for image in images]
+    bands = sorted(set.intersection(*(set(present) for _, present in opened)))
+    missing = ", ".join(name for number, name in enumerate(names) if number not in bands)
+    if not bands:
+        raise DataError(f"{', '.join(map(str, images))}: no band of the model's, {missing}, is in all of them")
+    if missing:
+        message = "%s: without %s; what is plausible beside the other bands is taken for the look of that"
+        _LOG.warning(message, ", ".join(map(str, images)), missing)
+    rasters = [
+        open_raster(raster.path, [raster.bands[present.index(number)] for number in bands])
+        for raster, present in opened
+    ]
+    return rasters, bands
 
 
 def look_from_tiles(
-    tiles: Iterable[tuple[Array, ClassIndices]], model: GeneratorModel, name: str, *, labelled: bool
+    tiles: Iterable[tuple[Array, ClassIndices]],
+    model: GeneratorModel,
+    name: str,
+    *,
+    labelled: bool,
+    bands: Sequence[int] | None = None,
 ) -> Look:
     """The look of tiles of imagery, otherwise as `look_from_images`.
 
@@ -121,24 +147,35 @@ def look_from_tiles(
         model: of a generator that is told looks.
         name: of the imagery, for messages.
         labelled: whether classes are known.
+        bands: numbers of the tiles' bands among the model's; None for all.
 
     Raises:
         SettingsError: if the model is not told looks.
         DataError: if no pixel has a class.
     """
     known, settings = _known(model), model.card.settings
+    bands = range(len(model.card.bands.names)) if bands is None else bands
+    scaling = model.card.bands.only(bands)
     parts: list[TileStyles] = []
     cells: list[torch.Tensor] = []
-    for pixels, indices in tiles:
-        values = model.card.bands.to_network(torch.from_numpy(pixels).float().unsqueeze(0))
+    painted: list[torch.Tensor] = []  # once the look is known, to see what the generator makes of it
+    every = 1
+    for number, (pixels, indices) in enumerate(tiles):
+        values = scaling.to_network(torch.from_numpy(pixels).float().unsqueeze(0))
         classes = torch.from_numpy(indices).long().unsqueeze(0)
         if labelled:
             parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
+            if number % every == 0:
+                painted.append(classes[0])
+            if len(painted) == 2 * _PAINTED_TILES:
+                painted, every = painted[::2], 2 * every
         else:
             cells.append(cell_styles(values, classes == 0))
     if not sum(float(part.pixels.sum()) for part in parts) + sum(map(len, cells)):
         raise DataError(f"{name}: no pixel to take a look from")
-    return fit_look(TileStyles.joined(parts), known) if labelled else fit_look_unlabelled(torch.cat(cells), known)
+    if labelled:
+        return asked_for(fit_look(TileStyles.joined(parts), known, bands), model.generator, painted)
+    return fit_look_unlabelled(torch.cat(cells), known, bands)
 
 
 def _known(model: GeneratorModel) -> Look:

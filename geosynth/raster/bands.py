@@ -160,19 +160,39 @@ def open_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -
         RasterError: if the image cannot be opened.
         DataError: if bands are missing, or of another type.
     """
+    image, present = open_present_bands(path, names, dtype, model)
+    if len(present) < len(names):
+        raise _other_bands(open_raster(path), names, model)
+    return image
+
+
+def open_present_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -> tuple[RasterFile, list[int]]:
+    """As `open_bands`, but some bands may be missing: the image, and the numbers of its bands among the model's.
+
+    Raises:
+        RasterError: if the image cannot be opened.
+        DataError: if it has none of the model's bands, or another type.
+    """
     image = open_raster(path)
     if any(own != dtype for own in image.dtypes):
         raise DataError(f"{image.path}: holds {image.dtypes[0]} values; the {model}'s are {dtype}")
-    for own in (image.band_names, told_names(image)):
-        if set(names) <= set(own):
-            return open_raster(path, [own.index(name) + 1 for name in names])
-    if image.count == len(names) and not any(image.band_names) and not _has_transparency(image):
-        return image
+    own = max((image.band_names, told_names(image)), key=lambda own: len(set(names) & set(own)))
+    if not set(names) <= set(own) and not any(image.band_names):
+        if image.count == len(names) and not _has_transparency(image):
+            return image, list(range(image.count))
+        own = image.colour_interpretation
+    present = [number for number, name in enumerate(names) if name in own]
+    if not present:
+        raise _other_bands(image, names, model)
+    return open_raster(path, [own.index(names[number]) + 1 for number in present]), present
+
+
+def _other_bands(image: RasterFile, names: Sequence[str], model: str) -> DataError:
     listed = ", ".join(
         name or colour for name, colour in zip(image.band_names, image.colour_interpretation, strict=True)
     )
     remedy = f" ({_WITHOUT_ALPHA})" if "alpha" in image.colour_interpretation else ""
-    raise DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}{remedy}")
+    return DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}{remedy}")
 
 
 def _has_transparency(image: RasterFile) -> bool:

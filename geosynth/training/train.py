@@ -175,8 +175,9 @@ def _run(
     }
     if initial is not None:
         provenance = with_initial(provenance, initial)
-    looks = {**(initial.looks if initial else {}), **own_looks}
-    looks = {name: looks[name] for name in [*own_looks, *looks]}
+    others = initial.looks if initial else {}
+    others = {name: replace(look, asked=None) for name, look in others.items() if name not in own_looks}
+    looks = {**own_looks, **others}  # what others were asked for was for other weights
     card = ModelCard(
         settings=networks.generator.settings, legend=legend, bands=bands, gsd=sources[0].gsd, provenance=provenance
     )

@@ -178,3 +178,34 @@ def test_of_hardly_a_pixel_all_is_as_expected(known):
     image, labels = scene([0.0, 0.4, 0.4, 0.2], gain=0.5)
     tiles = TileStyles.of(image[:1, :, :16, :16], labels[:1, :16, :16], 4, (24,) * 4)
     assert (fit_look(tiles, known).mean - known.mean)[:, :4].abs().max() < 0.08  # as if measured, some were 0.4
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_band_that_the_images_lack_is_guessed_and_changes_nothing_of_the_others(known, labelled):
+    """The same scene with all four bands is the oracle."""
+    images, labels = scene([0.1, 0.25, 0.45, 0.2], 0.9, 0.05, seed=1)
+
+    def look(bands):
+        seen = images[:, bands]
+        if labelled:
+            return fit_look(TileStyles.of(seen, labels, 4, (24,) * 4), known, bands)
+        return fit_look_unlabelled(cell_styles(seen, torch.ones_like(labels, dtype=torch.bool)), known, bands)
+
+    whole, part = look([0, 1, 2, 3]), look([0, 1, 2])
+    assert part.mean.shape == whole.mean.shape
+    assert part.departures.shape == whole.departures.shape
+    assert (part.mean - whole.mean)[:, :3].abs().max() < 0.02
+    assert (part.mean - whole.mean)[:, 3].abs().max() < 0.25  # 32 DN; the classes span 210
+    assert (part.mean - whole.mean)[:, 8:10].abs().max() < 0.3  # logarithms of detail
+    spread = part.departures.std((0, 2)) / whole.departures.std((0, 2))
+    assert 0.5 < spread[:, 3].min() <= spread[:, 3].max() < 2
+    torch.testing.assert_close(spread[:, :3], torch.ones(4, 3), atol=0.01, rtol=0)
+
+
+def test_bands_that_the_images_have_keep_their_places(known):
+    """Bands in another place count by their number, not by their order."""
+    images, labels = scene([0.1, 0.25, 0.45, 0.2], 0.9, 0.05, seed=1)
+    part = fit_look(TileStyles.of(images[:, [1, 3]], labels, 4, (24,) * 4), known, [1, 3])
+    whole = fit_look(TileStyles.of(images, labels, 4, (24,) * 4), known)
+    assert (part.mean - whole.mean)[:, [1, 3]].abs().max() < 0.02
+    assert (part.mean - whole.mean)[:, [0, 2]].abs().max() < 0.25

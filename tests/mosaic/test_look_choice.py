@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import geosynth
-from geosynth.checkpoint import GeneratorModel, load_generator
+from geosynth.checkpoint import GeneratorModel, load_generator, save_with_look
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GridError, OutputError, SettingsError
 from geosynth.grid import Window, absolute_origin
@@ -248,6 +249,61 @@ def test_a_look_is_kept_as_it_was_measured(write_raster: Write, tmp_path: Path, 
     assert out.read_bytes() != before
 
 
+def test_an_image_may_lack_bands(
+    write_raster: Write, tmp_path: Path, told_model: GeneratorModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A photograph: the colours that it has are its own, near infrared is guessed, and a warning says so."""
+    codes = draw_labels(200, 200)
+    labels, whole = write_raster(codes), write_raster(coloured(codes), "whole.tif")
+    photograph = write_raster(coloured(codes)[:3], "rgb.tif", photometric="rgb")
+    np.testing.assert_allclose(levels(told_model, [photograph], [labels])[:5, :3], COLOURS[:, :3], atol=2)
+    assert f"{photograph}: without nir;" in caplog.text
+    both = levels(told_model, [whole, photograph], [labels, labels])
+    np.testing.assert_allclose(both[:5, :3], COLOURS[:, :3], atol=2)
+    for given in (labels, None):
+        out = geosynth.generate(
+            labels, tmp_path / f"{given is None}.tif", told_model, SETTINGS, style=photograph, style_labels=given
+        )
+        assert pixels_of(out).shape == (4, 200, 200)
+
+
+@pytest.mark.parametrize("descriptions", [("red", "nir"), ("nir", "red")])
+def test_bands_that_only_some_images_have_are_not_looked_at(
+    descriptions: tuple[str, str], write_raster: Write, told_model: GeneratorModel
+) -> None:
+    codes = draw_labels(200, 200)
+    labels, whole = write_raster(codes), write_raster(coloured(codes), "whole.tif")
+    rows = [("red", "green", "blue", "nir").index(name) for name in descriptions]
+    other = write_raster(coloured(codes, 0.5)[rows], "other.tif")
+    with rasterio.open(other, "r+") as file:
+        file.descriptions = descriptions
+    found = levels(told_model, [whole, other], [labels, labels])
+    np.testing.assert_allclose(found[:5, [0, 3]], 0.75 * COLOURS[:, [0, 3]], atol=2)
+
+
+def test_what_is_asked_for_is_painted_again_from_the_file(
+    write_raster: Write, tmp_path: Path, told_model: GeneratorModel
+) -> None:
+    codes = draw_labels(96, 96)
+    image, labels = write_raster(coloured(codes), "like.tif"), write_raster(codes)
+    look = look_from_images([image], [labels], told_model)
+    assert look.asked is not None
+    look = replace(look, asked=look.mean + 0.2)
+    kept = save_with_look(told_model, tmp_path / "more.safetensors", "mine", look)
+    plain, asked, again = (
+        geosynth.generate(
+            labels, tmp_path / f"{name}.tif", model, SETTINGS, style=style, look=name if not style else None
+        )
+        for name, model, style in (
+            ("plain", told_model, replace(look, asked=None)),
+            ("asked", told_model, look),
+            ("mine", kept, None),
+        )
+    )
+    np.testing.assert_array_equal(pixels_of(asked), pixels_of(again))
+    assert (pixels_of(asked) != pixels_of(plain)).any()
+
+
 def test_what_does_not_go_together_is_refused(
     write_raster: Write, tmp_path: Path, told_model: GeneratorModel, tiny_model: GeneratorModel
 ) -> None:
@@ -286,6 +342,7 @@ def test_a_look_that_is_not_whole_is_a_damaged_file(tmp_path: Path, told_model: 
     tensors = load_file(told_model.path)
     for change, words in (
         ({"look.dim.mean": None}, "look 'dim' is not whole: look.dim.mean is missing"),
+        ({"look.bright.asked": torch.zeros(6, 11)}, "look 'bright' is not one of 6 classes and 4 bands"),
         ({"look.bright.mean": torch.zeros(5, 12)}, "look 'bright' is not one of 6 classes and 4 bands"),
     ):
         kept = {name: value for name, value in (tensors | change).items() if value is not None}

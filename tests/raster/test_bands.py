@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 
 from geosynth.errors import DataError
 from geosynth.grid import Window
-from geosynth.raster.bands import open_bands
+from geosynth.raster.bands import open_bands, open_present_bands
 from rasters import north_up, random_image, write_raster
 
 SIDE = 20
@@ -76,3 +76,27 @@ def test_what_the_model_cannot_see_is_refused(tmp_path: Path, names: tuple[str, 
     path = image(tmp_path, descriptions=["blue", "green", "red", "nir"])
     with pytest.raises(DataError, match=line):
         open_bands(path, names, dtype, "model")
+
+
+@pytest.mark.parametrize(
+    ("told", "names", "numbers", "rows"),
+    [
+        ({"colours": ["blue", "green", "red"], "bands": 3}, ("nir", "red", "green", "blue"), [1, 2, 3], [2, 1, 0]),
+        ({"descriptions": ["blue", "swir", "red", "nir"]}, ("red", "green", "blue", "nir"), [0, 2, 3], [2, 0, 3]),
+        ({}, ("red", "green", "blue", "nir"), [0, 1, 2, 3], [0, 1, 2, 3]),
+    ],
+)
+def test_bands_may_be_missing_where_that_is_allowed(
+    tmp_path: Path, told: dict, names: tuple[str, ...], numbers: list[int], rows: list[int]
+) -> None:
+    opened, present = open_present_bands(image(tmp_path, **told), names, "uint8", "model")
+    assert present == numbers
+    np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[rows])
+
+
+@pytest.mark.parametrize(
+    "told", [{"colours": ["gray", "undefined", "undefined"], "bands": 3}, {"descriptions": ["swir", "vv", "vh", "b8a"]}]
+)
+def test_an_image_with_no_band_of_the_model_is_refused(tmp_path: Path, told: dict) -> None:
+    with pytest.raises(DataError, match="the model's are red, green, blue, nir"):
+        open_present_bands(image(tmp_path, **told), ("red", "green", "blue", "nir"), "uint8", "model")

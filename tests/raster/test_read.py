@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import os
@@ -127,13 +126,6 @@ def test_declared_nodata_counts_whatever_the_fourth_band_is_called(files: dict[s
     raster = open_raster(files["nodata beside a band marked alpha"])
     assert raster.colour_interpretation[3] == "alpha"
     np.testing.assert_array_equal(raster.read(raster.window)[1], ~holes(2))
-
-
-@pytest.mark.parametrize("nodata", [None, -1, np.nan, -np.inf])
-def test_what_is_described_is_json(nodata: float | None, tmp_path: Path) -> None:
-    raster = open_raster(write_raster(tmp_path / "a.tif", np.ones((1, 4, 4), np.float32), north_up(), nodata=nodata))
-    described = json.loads(json.dumps(raster.describe(), allow_nan=False))
-    assert described["nodata"] == {None: None, -1: -1}.get(nodata, str(nodata))
 
 
 def test_nan_is_no_data_whatever_the_file_declares(tmp_path: Path) -> None:

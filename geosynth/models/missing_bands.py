@@ -1,0 +1,50 @@
+"""Styles of images that lack bands of the model, as a photograph lacks near infrared: what a known look says of those.
+
+Means and spreads of a missing band are what is plausible beside the bands that there are, see `look_fit`; here is the
+rest: where a style's numbers go, how much detail all bands have, and how single objects vary in what is not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from geosynth.models.looks import Look
+
+
+def seen_numbers(bands: Sequence[int], num_bands: int) -> list[int]:
+    """Which numbers of a style of `num_bands` bands are those of the style of an image that has only `bands`."""
+    return [*bands, *(num_bands + band for band in bands), *range(2 * num_bands, 2 * num_bands + 4)]
+
+
+def of_all_bands(styles: Tensor, bands: Sequence[int], known: Look) -> Tensor:
+    """Styles of images of only `bands`, (..., 2 * len(bands) + 4), to (..., style_size); 0 in what is not seen.
+
+    Detail is a mean over bands. Of a missing band it is taken to be as much more as the known look's spread is.
+    """
+    size = known.mean.shape[1]
+    num_bands = (size - 4) // 2
+    full = styles.new_zeros(*styles.shape[:-1], size)
+    full[..., seen_numbers(bands, num_bands)] = styles
+    variance = known.shares.double() @ (2 * known.mean[:, num_bands : 2 * num_bands].double()).exp()
+    full[..., -4:-2] += 0.5 * (variance.mean() / variance[list(bands)].mean()).log()
+    return full
+
+
+def with_unseen(departures: Tensor, seen: Sequence[int], known: Look) -> Tensor:
+    """Departures, (tiles, num_classes, objects, style_size), whose unseen numbers are those of like objects.
+
+    That is of the object of the same class in the known look that is most alike in what is seen.
+    """
+    if len(seen) == departures.shape[-1]:
+        return departures
+    own, others = (values.double().transpose(0, 1) for values in (departures, known.departures))
+    scale = others.std((1, 2), correction=0).clamp(min=1e-3)[:, seen].unsqueeze(1)
+    apart = torch.cdist(own.flatten(1, 2)[..., seen] / scale, others.flatten(1, 2)[..., seen] / scale)
+    nearest = apart.argmin(2).unsqueeze(2).expand(-1, -1, others.shape[-1])
+    full = others.flatten(1, 2).gather(1, nearest)
+    full = (full - full.mean(1, keepdim=True)).view(own.shape)
+    full[..., seen] = own[..., seen]
+    return full.transpose(0, 1)

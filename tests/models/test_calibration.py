@@ -1,0 +1,90 @@
+"""What a generator must be asked for so that it paints a look: oracles are generators whose answer is a formula."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from geosynth.config import GeneratorSettings
+from geosynth.models.calibration import asked_for
+from geosynth.models.looks import OBJECTS, Look, style_size
+
+SETTINGS = GeneratorSettings(num_classes=3, num_bands=2, latent_size=0, style_lengths=(24, 72, 24), style_width=4)
+
+
+class Formula(nn.Module):
+    """Paints `answer(asked colour)`, of the look of each pixel's class."""
+
+    settings = SETTINGS
+
+    def __init__(self, answer) -> None:
+        super().__init__()
+        self.answer, self.weight = answer, nn.Parameter(torch.zeros(1))
+
+    def forward(self, labels: Tensor, latent: None, noise: object, margin: int, styles: Tensor) -> Tensor:
+        asked = styles[:, :, :2].repeat_interleave(8, 3).repeat_interleave(8, 4)
+        index = labels.clamp(max=2)[:, None, None].expand(-1, -1, 2, -1, -1)
+        return self.answer(asked.gather(1, index).squeeze(1)).clamp(-1, 1)
+
+
+def look(spread: float = 0.1) -> Look:
+    rng = torch.Generator().manual_seed(0)
+    departures = spread * torch.randn(5, 3, OBJECTS, style_size(2), generator=rng)
+    mean = torch.tensor([[-0.5, -0.1], [0.0, 0.3], [0.2, -0.4]])
+    return Look(torch.cat([mean, torch.full((3, 6), -2.0)], 1), departures, torch.full((3,), 1 / 3))
+
+
+def tiles() -> list[Tensor]:
+    rng = torch.Generator().manual_seed(1)
+    return [torch.randint(4, (12, 16), generator=rng).repeat_interleave(16, 0).repeat_interleave(16, 1)] * 2
+
+
+def missed(told: Tensor, wanted: Look, generator: Formula) -> Tensor:
+    """(num_classes, num_bands) for what is told on the average."""
+    return generator.answer(told[:, :2]) - wanted.mean[:, :2]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda asked: 0.7 * asked + 0.05, lambda asked: asked - 0.2, lambda asked: 0.7 * asked + 0.2 * asked.flip(1)],
+)
+def test_what_is_painted_is_the_look(answer) -> None:
+    wanted, generator = look(), Formula(answer)
+    asked = asked_for(wanted, generator, tiles())
+    before, after = (missed(told, wanted, generator).abs().max() for told in (wanted.mean, asked.asked))
+    assert after < min(0.05, before / 3)
+    assert torch.equal(asked.asked[:, 2:], wanted.mean[:, 2:])
+    for name, values in wanted.tensors().items():
+        assert torch.equal(getattr(asked, name), values)
+
+
+def test_a_generator_that_does_as_it_is_told_is_asked_for_the_look() -> None:
+    wanted = look(spread=0.02)
+    asked = asked_for(wanted, Formula(lambda asked: asked), tiles())
+    assert (asked.asked - wanted.mean).abs().max() < 0.002
+
+
+def test_a_generator_that_does_not_listen_is_asked_for_the_look() -> None:
+    wanted = look()
+    asked = asked_for(wanted, Formula(lambda asked: torch.full_like(asked, 0.4)), tiles())
+    assert torch.equal(asked.asked, wanted.mean)
+
+
+def test_classes_that_the_tiles_lack_stay_as_they_are() -> None:
+    wanted, generator = look(), Formula(lambda asked: 0.7 * asked)
+    asked = asked_for(wanted, generator, [tile.clamp(max=1) for tile in tiles()])
+    assert torch.equal(asked.asked[2], wanted.mean[2])
+    assert not torch.equal(asked.asked[:2], wanted.mean[:2])
+
+
+def test_without_a_tile_that_can_be_painted_nothing_is_changed() -> None:
+    wanted = look()
+    for few in ([], [torch.zeros(8, 400, dtype=torch.long)]):
+        assert torch.equal(asked_for(wanted, Formula(lambda asked: asked / 2), few).asked, wanted.mean)
+
+
+def test_asking_is_bounded() -> None:
+    wanted = replace(look(), mean=look().mean + 0.5)
+    asked = asked_for(wanted, Formula(lambda asked: 0.3 * asked), tiles())
+    assert (asked.asked - wanted.mean).abs().max() < 0.5001

@@ -34,6 +34,7 @@ from geosynth.segmentation.unet import build_unet
 
 _STRIDE = 32  # of the encoder: heights and widths are multiples
 _BATCH = 8
+_AT_ONCE = 1 << 20  # pixels of images that the network sees at a time: what bounds its memory
 
 
 class SegmenterCard(Card):
@@ -85,7 +86,10 @@ class Segmenter:
         Raises:
             DataError: if the number of bands is not the segmenter's.
         """
-        best: ClassIndices = self._logits(image).argmax(1).to(torch.uint8).cpu().numpy()
+        step = max(1, _AT_ONCE // (image.shape[-1] * image.shape[-2]))
+        starts = range(0, len(image), step)
+        parts = [self._logits(image[start : start + step]).argmax(1).to(torch.uint8) for start in starts]
+        best: ClassIndices = torch.cat(parts).cpu().numpy()
         return best
 
     def agreement(self, image: Array, labels: ClassIndices) -> npt.NDArray[np.float32]:

@@ -13,6 +13,7 @@ from torch import nn
 
 import geosynth
 from geosynth.errors import CheckpointError, DataError
+from geosynth.segmentation import segmenter as module
 from geosynth.segmentation.scores import Confusion
 from geosynth.segmentation.segmenter import load_segmenter, save_segmenter
 from geosynth.segmentation.unet import load_encoder_weights
@@ -38,6 +39,19 @@ def test_any_size_is_predicted_as_a_larger_one_that_repeats_its_edge(trained):
     assert predicted.shape == (2, 37, 50)
     assert predicted.dtype == np.uint8
     assert (predicted == segmenter.predict(padded)[:, :37, :50]).all()
+
+
+def test_memory_does_not_grow_with_the_size_of_many_tiles(trained, monkeypatch):
+    segmenter, images, seen = load_segmenter(trained[0]), random_images(5, 96, 128), []
+    whole = segmenter.predict(images)
+    segmenter.network.register_forward_hook(lambda network, inputs, outputs: seen.append(inputs[0].shape[0]))
+    monkeypatch.setattr(module, "_AT_ONCE", 2 * 96 * 128)
+    assert (segmenter.predict(images) == whole).mean() > 0.999  # batches of other sizes round otherwise
+    assert seen == [2, 2, 1]
+    seen.clear()
+    monkeypatch.setattr(module, "_AT_ONCE", 1)
+    assert segmenter.predict(images).shape == (5, 96, 128)
+    assert seen == [1] * 5
 
 
 def test_scores_count_predictions_in_any_number(trained, segment_store):

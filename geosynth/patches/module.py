@@ -221,6 +221,11 @@ def check_alike(sources: Sequence[PatchSource]) -> None:
         _log.warning(message, ", ".join(unknown), gsd, path)
 
 
+def common_gsd(sources: Sequence[PatchSource], initial: float | None = None) -> float | None:
+    """Metres of a pixel of sources that are alike: of the first that knows, else what the initial model knows."""
+    return next((source.gsd for source in sources if source.gsd is not None), initial)
+
+
 def check_fits(source: PatchSource, model: str | Path, classes: Sequence[str], bands: BandSettings) -> None:
     """Refuse data that a model cannot be trained on further.
 

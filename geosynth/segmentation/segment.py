@@ -22,7 +22,7 @@ from geosynth.locks import alone_in
 from geosynth.loop import Checkpoint, Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, plain_memory_error, uses_bfloat16
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
-from geosynth.patches.module import check_fits
+from geosynth.patches.module import check_fits, common_gsd
 from geosynth.patches.statistics import band_settings
 from geosynth.progress import Progress, silent
 from geosynth.raster.stores.source import PatchSource
@@ -122,7 +122,7 @@ def segment(
             settings=settings,
             legend=opened.sources[0].legend,
             bands=bands,
-            gsd=opened.sources[0].gsd,
+            gsd=common_gsd(opened.sources, initial.card.gsd if initial else None),
             provenance=provenance,
         )
         save_segmenter(model_path, network, card)

@@ -23,7 +23,7 @@ from geosynth.models.device import choose_device, keep_freed_memory, plain_memor
 from geosynth.models.looks import Look
 from geosynth.models.perceptual import composites
 from geosynth.patches.dataset import Sample
-from geosynth.patches.module import PatchModule
+from geosynth.patches.module import PatchModule, common_gsd
 from geosynth.patches.statistics import band_settings
 from geosynth.progress import StepProgress, silent
 from geosynth.raster.stores.open import open_sources
@@ -179,7 +179,11 @@ def _run(
     others = {name: replace(look, asked=None) for name, look in others.items() if name not in own_looks}
     looks = {**own_looks, **others}  # what others were asked for was for other weights
     card = ModelCard(
-        settings=networks.generator.settings, legend=legend, bands=bands, gsd=sources[0].gsd, provenance=provenance
+        settings=networks.generator.settings,
+        legend=legend,
+        bands=bands,
+        gsd=common_gsd(sources, initial.card.gsd if initial else None),
+        provenance=provenance,
     )
     return step, card, looks
 

@@ -53,6 +53,16 @@ def test_it_learns_on(store, model, tmp_path):
     assert not torch.equal(paint(first, mask), paint(second, mask))
 
 
+def test_a_store_without_a_pixel_size_leaves_that_of_the_others_or_of_the_model(store, model, tmp_path):
+    nowhere = make_store(tmp_path / "nowhere.zarr", crs=None)
+    gsd = load_generator(model).card.gsd
+    assert gsd is not None
+    assert load_generator(train(nowhere, tmp_path / "on", from_it(model, **NO_LEARNING))).card.gsd == gsd
+    settings = TrainSettings.parse({**TINY.model_dump(mode="json", exclude_defaults=True), **NO_LEARNING})
+    assert load_generator(train([nowhere, store], tmp_path / "both", settings)).card.gsd == gsd
+    assert load_generator(train(nowhere, tmp_path / "alone", settings)).card.gsd is None
+
+
 def test_the_models_data_stand_beside_the_new(model, tmp_path):
     other = make_store(tmp_path / "other.zarr", hashes=("c" * 64, "d" * 64))
     path = train(other, tmp_path / "run", from_it(model))

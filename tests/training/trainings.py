@@ -49,6 +49,7 @@ def make_store(
     bands=BANDS,
     legend=CHESAPEAKE,
     gsd=0.6,
+    crs="EPSG:26917",
     classes=6,
     brighter=0,
 ):
@@ -62,7 +63,7 @@ def make_store(
     own = {fold: [window for window, its in zip(windows, folds, strict=True) if its == fold] for fold in set(folds)}
     store = Store.create(
         path,
-        GeoBox((size, size * len(folds)), Affine(gsd, 0, 500_000, 0, -gsd, 4_400_000), "EPSG:26917"),
+        GeoBox((size, size * len(folds)), Affine(gsd, 0, 500_000, 0, -gsd, 4_400_000), crs),
         legend=legend,
         nodata=15,
         band_names=bands,

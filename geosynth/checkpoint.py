@@ -29,6 +29,7 @@ from geosynth.models.spectral import folded_state
 
 DEFAULT_MODEL = "chesapeake-small"
 _ENCODER = "encoder."  # stands before the names of the style encoder's tensors
+_LOOK_NAME = r"[\w-]+"
 _LOOK = "look."  # and of a look's: look.NAME.mean
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -67,7 +68,7 @@ class ModelCard(Card):
         if len(set(self.looks)) < len(self.looks):
             raise ValueError(f"two looks have one name: {', '.join(self.looks)}")
         for name in self.looks:
-            if not re.fullmatch(r"[\w-]+", name):
+            if not re.fullmatch(_LOOK_NAME, name):
                 raise ValueError(f"a look's name is of letters, digits, - and _, not {name!r}")
         return self
 
@@ -194,6 +195,18 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
     return GeneratorModel(generator, card, path, encoder, looks)
 
 
+def check_look_name(model: GeneratorModel, name: str) -> None:
+    """Refuse a name that no further look of the model can have.
+
+    Raises:
+        SettingsError: one line.
+    """
+    if not re.fullmatch(_LOOK_NAME, name):
+        raise SettingsError(f"a look's name is of letters, digits, - and _, not {name!r}")
+    if name in model.looks:
+        raise SettingsError(f"{model.path}: has a look {name!r} already; choose another name")
+
+
 def save_with_look(model: GeneratorModel, out: str | Path, name: str, look: Look) -> Path:
     """Write the file of a model once more, with a look added to those that it has.
 
@@ -201,8 +214,7 @@ def save_with_look(model: GeneratorModel, out: str | Path, name: str, look: Look
         SettingsError: if it has a look of that name, its generator is not told looks, or the name cannot be.
         OutputError: if the file cannot be written.
     """
-    if name in model.looks:
-        raise SettingsError(f"{model.path}: has a look {name!r} already; choose another name")
+    check_look_name(model, name)
     card = ModelCard.parse({**dict(model.card), "looks": (*model.card.looks, name)})
     write_whole(Path(out), card.to_bytes({**load_file(model.path), **_stored(name, look)}))
     return Path(out)

@@ -100,7 +100,7 @@ class SpatialSplit:
         else:
             of_scenes = np.asarray(class_pixels)
             sums = np.array([of_scenes[cluster].sum(axis=0) for cluster in clusters])
-        return cls._by_groups(groups, sums, wanted, seed, buffer, "separate cluster of scenes")
+        return cls._by_groups(groups, sums, wanted, seed, buffer, "separate scene cluster")
 
     @classmethod
     def by_blocks(

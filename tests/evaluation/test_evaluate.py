@@ -186,7 +186,7 @@ def test_too_few_tiles_have_no_frechet_distance(scene: dict[str, Any], legend: L
     assert (frechet.num_tiles, frechet.min_tiles) == (5, 68)  # of six, one holds the hole
     assert frechet.distance.value is frechet.halves_real is None
     assert frechet.reason is not None
-    assert "68 needed" in frechet.reason
+    assert "68 are needed" in frechet.reason
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (37, 90)])
@@ -270,7 +270,9 @@ def test_golden_keys_of_the_report(scene: dict[str, Any], legend: Legend) -> Non
     texture = {"name": None, "num_windows": None, "ratio": {name: [None] for name in RGBN}}
     frechet = dict.fromkeys(("feature_space", "num_features", "num_tiles", "min_tiles", "halves_real", "halves_across"))
     assert keys(json.loads(small(scene, legend).to_json())) == {
-        **dict.fromkeys(("software", "real", "labels", "fold", "legend", "pixels", "tile_size", "seed", "ndvi_reason")),
+        **dict.fromkeys(
+            ("software", "real", "look", "labels", "fold", "legend", "pixels", "tile_size", "seed", "ndvi_reason")
+        ),
         **dict.fromkeys(("features_reason", "inception_reason")),
         "synthetic": [None],
         "features": [],
@@ -312,7 +314,7 @@ def test_the_summary_tells_values_and_reasons(scene: dict[str, Any], legend: Leg
     told = {row.measure: row for row in rows}
     assert len(told) == len(rows)
     assert told["Frechet, all places"].value == "-"
-    assert "68 needed" in told["Frechet, all places"].meaning
+    assert "68 are needed" in told["Frechet, all places"].meaning
     assert "red and nir" in told["Wasserstein-1 of NDVI"].meaning
     assert told["Wasserstein-1 within classes"].value.endswith("DN")
     assert [row.value for row in rows if "FID" in "".join(row)] == ["-"]

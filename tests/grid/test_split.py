@@ -144,7 +144,7 @@ def test_blocks_lie_on_whole_pixels_of_their_lattice() -> None:
 def test_clusters_never_part(places: list[Window], gap: int, seed: int) -> None:
     clusters = naive_clusters(places, gap)
     if len(clusters) < 3:
-        with pytest.raises(DataError, match=rf"{len(clusters)} separate cluster"):
+        with pytest.raises(DataError, match=rf"{len(clusters)} separate scene cluster"):
             SpatialSplit.by_clusters(places, seed=seed, gap=gap)
         return
     split = SpatialSplit.by_clusters(places, seed=seed, gap=gap)
@@ -277,15 +277,12 @@ def test_blocks_without_a_class_are_in_no_fold() -> None:
 
 
 def test_folds_without_a_place_are_named() -> None:
-    for make, there_are in (
-        (SpatialSplit.by_clusters, "the scenes form 0"),
-        (lambda _: SpatialSplit.by_blocks([], 9), "there are 0"),
-    ):
-        with pytest.raises(DataError, match=f"^none left for fold train, val, test: {there_are} "):
-            make([])
-    with pytest.raises(DataError, match=r"^none left for fold val, test: there are 1 block\(s\); give that fold"):
+    for make, kind in ((SpatialSplit.by_clusters, "separate scene clusters"), (SpatialSplit.by_blocks, "blocks")):
+        with pytest.raises(DataError, match=f"^none left for fold train, val, test, of 0 {kind} in all; give"):
+            make([], *((9,) if kind == "blocks" else ()))
+    with pytest.raises(DataError, match=r"^none left for fold val, test, of 1 block in all; give that fold"):
         SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 9)
-    with pytest.raises(DataError, match=r"^none left for fold test, of 1 separate cluster of scenes in all"):
+    with pytest.raises(DataError, match=r"^none left for fold test, of 1 separate scene cluster in all"):
         SpatialSplit.by_clusters([Window(0, 0, 9, 9)], (1, 0, 1))
 
 

@@ -50,10 +50,10 @@ def test_another_seed_is_another_choice(views):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"real": 13}, "real_tiles=13, but there are 12 tiles"),
-        ({"synthetic": 13}, "synthetic_tiles=13, but there are 12"),
-        ({"pool": 13}, "pool_tiles=13, but there are 12"),
-        ({"real": 7, "pool": 6}, "real_tiles=7, but there are 6"),
+        ({"real": 13}, "real_tiles=13, but there is a choice of 12 tiles"),
+        ({"synthetic": 13}, "synthetic_tiles=13, but there is a choice of 12"),
+        ({"pool": 13}, "pool_tiles=13, but there is a choice of 12"),
+        ({"real": 7, "pool": 6}, "real_tiles=7, but there is a choice of 6"),
         ({"real": 0}, "nothing to train on"),
     ],
 )

@@ -246,7 +246,7 @@ REFUSED = {
     "no test tile": ({"test_fold": "val"}, DataError, "fold 'val' holds no whole tile of 32 px to test on"),
     "no fold": ({"test_fold": "tset"}, SettingsError, "fold 'tset'"),
     "no train tile": ({"train_fold": "val"}, DataError, "fold 'val' holds no whole tile of 32 px to train on"),
-    "too many": ({"real_tiles": 99}, DataError, "real_tiles=99, but there are 12 tiles"),
+    "too many": ({"real_tiles": 99}, DataError, "real_tiles=99, but there is a choice of 12 tiles"),
     "no twin": ({"synthetic_tiles": 3}, SettingsError, "synthetic tiles need a twin"),
     "encoder": ({"encoder": "resnet1"}, SettingsError, "encoder 'resnet1'"),
     "weights": ({"weights": "nothing.pth"}, CheckpointError, "nothing.pth: no such weights file"),

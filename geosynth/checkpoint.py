@@ -29,7 +29,6 @@ from geosynth.models.spectral import folded_state
 
 DEFAULT_MODEL = "chesapeake-small"
 _ENCODER = "encoder."  # stands before the names of the style encoder's tensors
-_LOOK_NAME = r"[\w-]+"
 _LOOK = "look."  # and of a look's: look.NAME.mean
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -68,7 +67,7 @@ class ModelCard(Card):
         if len(set(self.looks)) < len(self.looks):
             raise ValueError(f"two looks have one name: {', '.join(self.looks)}")
         for name in self.looks:
-            if not re.fullmatch(_LOOK_NAME, name):
+            if not re.fullmatch(r"[\w-]+", name):
                 raise ValueError(f"a look's name is of letters, digits, - and _, not {name!r}")
         return self
 
@@ -195,27 +194,25 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
     return GeneratorModel(generator, card, path, encoder, looks)
 
 
-def check_look_name(model: GeneratorModel, name: str) -> None:
-    """Refuse a name that no further look of the model can have.
+def card_with_look(model: GeneratorModel, name: str) -> ModelCard:
+    """What the model's file says about itself with a look more.
 
     Raises:
-        SettingsError: one line.
+        SettingsError: if it has a look of that name, its generator is not told looks, or the name cannot be.
     """
-    if not re.fullmatch(_LOOK_NAME, name):
-        raise SettingsError(f"a look's name is of letters, digits, - and _, not {name!r}")
     if name in model.looks:
         raise SettingsError(f"{model.path}: has a look {name!r} already; choose another name")
+    return ModelCard.parse({**dict(model.card), "looks": (*model.card.looks, name)})
 
 
 def save_with_look(model: GeneratorModel, out: str | Path, name: str, look: Look) -> Path:
     """Write the file of a model once more, with a look added to those that it has.
 
     Raises:
-        SettingsError: if it has a look of that name, its generator is not told looks, or the name cannot be.
+        SettingsError: see `card_with_look`.
         OutputError: if the file cannot be written.
     """
-    check_look_name(model, name)
-    card = ModelCard.parse({**dict(model.card), "looks": (*model.card.looks, name)})
+    card = card_with_look(model, name)
     write_whole(Path(out), card.to_bytes({**load_file(model.path), **_stored(name, look)}))
     return Path(out)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from geosynth.checkpoint import GeneratorModel, check_look_name, load_generator, save_with_look
+from geosynth.checkpoint import GeneratorModel, card_with_look, load_generator, save_with_look
 from geosynth.errors import DataError, GridError, OutputError, SettingsError, counted
 from geosynth.files import check_output
 from geosynth.grid import TilePlan, Window, differing_pixel_size, offset_in
@@ -65,7 +65,8 @@ def add_look(
         raise OutputError(f"{out}: the name of a model file must end in .safetensors")
     check_output(out, overwrite=overwrite)
     loaded = load_generator(model)
-    check_look_name(loaded, name)
+    _known(loaded)
+    card_with_look(loaded, name)  # refused before an image is read
     images = [images] if isinstance(images, str | Path) else list(images)
     labels = [labels] if isinstance(labels, str | Path) else list(labels or [])
     return save_with_look(loaded, out, name, look_from_images(images, labels, loaded, legend))
@@ -126,7 +127,9 @@ def _with_bands_of(model: GeneratorModel, images: Sequence[str | Path]) -> tuple
         message = "%s: without %s; what is plausible beside the other bands is taken for the look of that"
         _LOG.warning(message, ", ".join(map(str, images)), missing)
     rasters = [
-        open_raster(raster.path, [raster.bands[present.index(number)] for number in bands])
+        raster
+        if present == bands
+        else open_raster(raster.path, [raster.bands[present.index(number)] for number in bands])
         for raster, present in opened
     ]
     return rasters, bands

@@ -100,14 +100,13 @@ class LabelRaster:
         def read(window: Window) -> tuple[Array, Array, CodeCounts]:
             codes, valid = self.read_codes(window)
             known = filled(codes, valid)
-            return np.packbits(valid), known if valid.any() else known[:0], dict(_count(known, valid))
+            part = known if valid.any() else known[:0]  # large mosaics are mostly empty
+            return np.packbits(valid), part, dict(_count(known, valid))
 
         threads = max(1, _READERS // self.raster.dtype.itemsize)
         for done, (where, known, found) in enumerate(ahead(read, plan, threads), start=1):
             digest.update(where.data)
-            digest.update(
-                np.ascontiguousarray(known).data
-            )  # nothing where there is no data: large mosaics are mostly empty
+            digest.update(np.ascontiguousarray(known).data)
             for code, count in found.items():
                 counts[code] = counts.get(code, 0) + count
             progress(done, len(plan))

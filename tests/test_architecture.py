@@ -50,11 +50,11 @@ MAY_KNOW: dict[str, set[str]] = {
         *("download", "header", "estimate"),
     },
     "evaluation": {
-        *("patches", "grid", "raster", "legend", "config", "checkpoint", "models"),
+        *("grid", "raster", "legend", "config", "checkpoint", "models"),
         *("mosaic", "segmentation", "estimate", "page"),
     },
     "study": {
-        *("patches", "grid", "raster", "legend", "config", "checkpoint", "models"),
+        *("grid", "raster", "legend", "config", "checkpoint", "models"),
         *("training", "mosaic", "segmentation", "evaluation", "estimate", "page"),
     },
     "machine": {"checkpoint", "models", "raster"},

@@ -27,6 +27,7 @@ from geosynth.mosaic.pipeline import paint_missing
 from geosynth.mosaic.provenance import painting_job, provenance
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.read import Array, Mask, Read
+from geosynth.raster.stores.alike import check_fits
 from geosynth.raster.stores.copy import copy_sources, store_names
 from geosynth.raster.stores.in_place import InPlace
 from geosynth.raster.stores.open import open_sources
@@ -48,9 +49,9 @@ _MARGIN = 64  # that it sees around it
 class Judge(Protocol):
     """What says how likely a class is in an image: a `Segmenter`."""
 
-    @property
-    def card(self) -> Any:
-        """See `Segmenter`."""
+    path: Path
+    card: Any
+    """See `Segmenter`."""
 
     @property
     def sha256(self) -> str:
@@ -147,7 +148,7 @@ def twin(
     if judge is not None:
         tags |= {"GEOSYNTH_JUDGE_SHA256": judge.sha256, "GEOSYNTH_AGREEMENT": f"{agreement:g}"}
         for source in sources:
-            _check_judge(judge, source)
+            check_fits(source, judge.path, judge.card.legend.names, judge.card.bands)
     if emphasise is not None:
         tags[EMPHASIS] = ", ".join(f"{name}={factor:g}" for name, factor in emphasise.items())
         sources = [
@@ -237,18 +238,6 @@ def _plan(
         painting_job(painter, labels, survey, block_size),
         provenance(painter, source.path, labels.legend, survey),
     )
-
-
-def _check_judge(judge: Judge, source: PatchSource) -> None:
-    """Refuse one of other bands or classes."""
-    for what, theirs, own in (
-        ("bands", judge.card.bands.names, source.band_names),
-        ("classes", judge.card.legend.names, source.legend.names),
-    ):
-        if tuple(theirs) != tuple(own):
-            raise DataError(
-                f"{source.path}: its {what} ({', '.join(own)}) are not those of the judge ({', '.join(theirs)})"
-            )
 
 
 def _judged(paint: Read, source: PatchSource, judge: Judge, agreement: float) -> Read:

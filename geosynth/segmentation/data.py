@@ -19,8 +19,8 @@ from geosynth.grid import Window
 from geosynth.grid.groups import touching_groups
 from geosynth.legend import ClassIndices
 from geosynth.models.super_resolution import CoarseShares, estimate_shares
-from geosynth.patches.module import check_alike, check_fits
 from geosynth.raster.read import Array
+from geosynth.raster.stores.alike import check_alike, check_fits
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.recombined import is_recombined
 from geosynth.raster.stores.source import PatchSource, check_twin

@@ -15,7 +15,7 @@ from geosynth.errors import DataError, SettingsError, counted
 from geosynth.evaluation.distances import bias_note
 from geosynth.files import check_output, refuse_inputs, sha256_of
 from geosynth.mosaic.twin import legend_for
-from geosynth.patches.module import check_alike
+from geosynth.raster.stores.alike import check_alike
 from geosynth.raster.stores.recombined import emphasised_classes
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView

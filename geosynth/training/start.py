@@ -10,7 +10,7 @@ from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, model
 from geosynth.config import TrainSettings
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.loop import Checkpoint
-from geosynth.patches.module import check_fits
+from geosynth.raster.stores.alike import check_fits
 from geosynth.raster.stores.source import PatchSource
 from geosynth.training.networks import SpadeNetworks
 

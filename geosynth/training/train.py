@@ -23,9 +23,10 @@ from geosynth.models.device import choose_device, keep_freed_memory, plain_memor
 from geosynth.models.looks import Look
 from geosynth.models.perceptual import composites
 from geosynth.patches.dataset import Sample
-from geosynth.patches.module import PatchModule, common_gsd
+from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.progress import StepProgress, silent
+from geosynth.raster.stores.alike import common_gsd
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.training.draws import TrainBatch

@@ -1,0 +1,80 @@
+"""What sources must have in common to be trained on together, and with a model that is trained on further or asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geosynth.config import BandSettings
+from geosynth.errors import DataError, GridError
+from geosynth.raster.stores.source import PatchSource
+
+_log = logging.getLogger(__name__)
+
+
+def check_alike(sources: Sequence[PatchSource]) -> None:
+    """Refuse sources that cannot be trained on together. One warning names those without a pixel size in metres.
+
+    Raises:
+        DataError: if bands, types or legends differ.
+        GridError: if pixel sizes differ by more than a hundredth.
+    """
+    first = sources[0]
+    for source in sources[1:]:
+        for what, own, others in (
+            ("bands", source.band_names, first.band_names),
+            ("imagery", source.dtype, first.dtype),
+            ("legend", source.legend.names, first.legend.names),
+        ):
+            if own != others:
+                raise DataError(
+                    f"{source.path}: its {what} ({_shown(own)}) differ from those of {first.path} ({_shown(others)})"
+                )
+    known = [(source.path, source.gsd) for source in sources if source.gsd is not None]
+    for path, gsd in known[1:]:
+        if not np.isclose(gsd, known[0][1], rtol=0.01, atol=0):
+            raise GridError(f"{path}: pixels of {gsd} m, but {known[0][0]} has pixels of {known[0][1]} m; resample one")
+    unknown = [source.path for source in sources if source.gsd is None]
+    if known and unknown:
+        message = (
+            "%s: pixels of unknown size (no CRS in metres), taken for the %g m of %s; resample them first if that is"
+            " not their size"
+        )
+        path, gsd = known[0]
+        _log.warning(message, ", ".join(unknown), gsd, path)
+
+
+def common_gsd(sources: Sequence[PatchSource], initial: float | None = None) -> float | None:
+    """Metres of a pixel of sources that are alike: of the first that knows, else what the initial model knows."""
+    return next((source.gsd for source in sources if source.gsd is not None), initial)
+
+
+def check_fits(source: PatchSource, model: str | Path, classes: Sequence[str], bands: BandSettings) -> None:
+    """Refuse data that a model cannot go on from, or that a segmenter cannot judge.
+
+    Args:
+        source: of the patches.
+        model: its name, for the message.
+        classes: that it knows, in their order.
+        bands: that it paints or reads.
+
+    Raises:
+        DataError: if the data have other classes, bands, or another type of pixel values.
+    """
+    for what, theirs, ours in (
+        ("classes", classes, source.legend.names),
+        ("bands", bands.names, source.band_names),
+        ("pixel values of type", (bands.dtype,), (str(source.dtype),)),
+    ):
+        if tuple(theirs) != tuple(ours):
+            raise DataError(
+                f"{source.path}: {what} {', '.join(ours)} do not fit the model {model}, which has {', '.join(theirs)}"
+            )
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

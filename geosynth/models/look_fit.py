@@ -15,7 +15,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from geosynth.models.looks import OBJECTS, STYLE_CELL, Look, local_statistics
+from geosynth.models.looks import OBJECTS, STYLE_CELL, Look, local_statistics, num_bands_of
 from geosynth.models.missing_bands import of_all_bands, seen_numbers, with_unseen
 
 _MAX_TILES = 128  # whose styles are kept
@@ -117,7 +117,7 @@ def fit_look(tiles: TileStyles, known: Look | None = None, bands: Sequence[int] 
     departures = _usual(tiles.completed() - mean.unsqueeze(1))
     if known is not None:
         present = pixels >= _FEW_PIXELS
-        num_bands = (mean.shape[1] - 4) // 2
+        num_bands = num_bands_of(mean.shape[1])
         seen = seen_numbers(bands or range(num_bands), num_bands)
         mean = _most_plausible(mean, pixels, _measured(present, seen, mean), known)
         departures = with_unseen(departures, seen, known)
@@ -140,7 +140,7 @@ def _usual(departures: Tensor) -> Tensor:
 
     No spread or detail is far above the mean; the others are raised until the mean of their squares is as it was.
     """
-    bands = (departures.shape[-1] - 4) // 2
+    bands = num_bands_of(departures.shape[-1])
     departures = departures - departures.mean((0, 2), keepdim=True)
     deviation = _deviation(departures)
     departures = departures.clamp(-_USUAL * deviation, _USUAL * deviation)
@@ -187,7 +187,7 @@ def fit_look_unlabelled(cells: Tensor, known: Look, bands: Sequence[int] | None 
         bands: numbers of the bands that the image has, if it lacks some of the known look's.
     """
     num_classes, size = known.mean.shape
-    num_bands = (size - 4) // 2
+    num_bands = num_bands_of(size)
     bands = bands or range(num_bands)
     cells = of_all_bands(cells[torch.linspace(0, len(cells) - 1, min(len(cells), _MAX_CELLS)).long()], bands, known)
     numbers = torch.tensor(seen_numbers(bands, num_bands)[:-2])  # all but directions, which tell nothing
@@ -227,7 +227,7 @@ class _Mixture:
 
     def __init__(self, cells: Tensor, known: Look, seen: Tensor) -> None:
         num_classes, size = known.mean.shape
-        bands = (size - 4) // 2
+        bands = num_bands_of(size)
         self.seen, self.cells = seen, cells[:, seen]
         self.all_expected, covariance = _plausible(known, _OF_AN_IMAGE)
         entries = (torch.arange(num_classes).unsqueeze(1) * size + seen).flatten()
@@ -313,7 +313,7 @@ def _most_plausible(mean: Tensor, pixels: Tensor, measured: Tensor, known: Look)
         known: tells what is plausible.
     """
     expected, covariance = _plausible(known)
-    colours = (torch.arange(mean.shape[1]) < (mean.shape[1] - 4) // 2).repeat(len(mean))
+    colours = (torch.arange(mean.shape[1]) < num_bands_of(mean.shape[1])).repeat(len(mean))
     measured = measured.flatten()
     apart = known.of_tiles.double().squeeze(2)
     apart = (apart - apart.mean(0)) * (_UNSURE_PIXELS / pixels.clamp(min=1)).sqrt().unsqueeze(1)
@@ -332,7 +332,7 @@ def _most_plausible(mean: Tensor, pixels: Tensor, measured: Tensor, known: Look)
 def _bounded(mean: Tensor, known: Look) -> Tensor:
     """(num_classes, style_size), with means that an image can have."""
     full = mean.view(known.mean.shape).clone()
-    bands = (full.shape[1] - 4) // 2
+    bands = num_bands_of(full.shape[1])
     full[:, :bands] = full[:, :bands].clamp(-1, 1)
     return full
 
@@ -346,17 +346,19 @@ def _plausible(known: Look, apart: float = 1.0) -> tuple[Tensor, Tensor]:
     """
     rng = torch.Generator().manual_seed(0)
     num_classes, size = known.mean.shape
-    bands = (size - 4) // 2
+    bands = num_bands_of(size)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn((_DRAWS, *shape), generator=rng, dtype=torch.float64)
 
+    def change(of_all: float, of_band: float, of_class: float) -> Tensor:
+        return of_all * normal(1, 1) + of_band * normal(1, bands) + of_class * (apart * normal(num_classes, bands))
+
     tiles = torch.randint(len(known.departures), (_DRAWS, num_classes), generator=rng)
     own = known.of_tiles.squeeze(2).double()[tiles, torch.arange(num_classes)]
     styles = known.mean.double() + apart * own
-    of_class = (apart * normal(num_classes, bands) for _ in range(2))
-    log_gain = _GAIN * normal(1, 1) + _GAIN_OF_BAND * normal(1, bands) + _GAIN_OF_CLASS * next(of_class)
-    offset = _OFFSET * normal(1, 1) + _OFFSET_OF_BAND * normal(1, bands) + _OFFSET_OF_CLASS * next(of_class)
+    log_gain = change(_GAIN, _GAIN_OF_BAND, _GAIN_OF_CLASS)
+    offset = change(_OFFSET, _OFFSET_OF_BAND, _OFFSET_OF_CLASS)
     means, spreads, detail, direction = torch.split(styles, [bands, bands, 2, 2], 2)
     means = log_gain.exp() * means + offset
     spreads = spreads + log_gain + _SPREAD * normal(1, 1)

@@ -34,6 +34,11 @@ def style_size(num_bands: int) -> int:
     return 2 * num_bands + 4
 
 
+def num_bands_of(size: int) -> int:
+    """Bands of the images whose styles have so many numbers: the inverse of `style_size`."""
+    return (size - 4) // 2
+
+
 def local_statistics(image: Tensor, labels: Tensor, num_classes: int, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The style of each class around each cell.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geosynth.models.looks import Look
+from geosynth.models.looks import Look, num_bands_of
 
 
 def seen_numbers(bands: Sequence[int], num_bands: int) -> list[int]:
@@ -25,7 +25,7 @@ def of_all_bands(styles: Tensor, bands: Sequence[int], known: Look) -> Tensor:
     Detail is a mean over bands. Of a missing band it is taken to be as much more as the known look's spread is.
     """
     size = known.mean.shape[1]
-    num_bands = (size - 4) // 2
+    num_bands = num_bands_of(size)
     full = styles.new_zeros(*styles.shape[:-1], size)
     full[..., seen_numbers(bands, num_bands)] = styles
     variance = known.shares.double() @ (2 * known.mean[:, num_bands : 2 * num_bands].double()).exp()

@@ -16,13 +16,16 @@ ArrayLike = TypeVar("ArrayLike", bound=Any)  # a numpy array or a torch tensor: 
 ImageDtype = Literal["uint8", "uint16", "int16", "float32"]
 
 
-def rgb_bands(names: Sequence[str]) -> tuple[int, int, int]:
-    """Indices of the bands to see as red, green and blue: by name, else the first three; of fewer, the last repeats."""
+def named_bands(names: Sequence[str], *wanted: str) -> tuple[int, ...] | None:
+    """Indices of the bands of these names, whatever their case; None unless all are there."""
     lower = [name.casefold() for name in names]
-    if {"red", "green", "blue"} <= set(lower):
-        return lower.index("red"), lower.index("green"), lower.index("blue")
-    last = len(lower) - 1
-    return 0, min(1, last), min(2, last)
+    return tuple(map(lower.index, wanted)) if set(wanted) <= set(lower) else None
+
+
+def rgb_bands(names: Sequence[str]) -> tuple[int, ...]:
+    """Indices of the bands to see as red, green and blue: by name, else the first three; of fewer, the last repeats."""
+    last = len(names) - 1
+    return named_bands(names, "red", "green", "blue") or (0, min(1, last), min(2, last))
 
 
 class BandSettings(Settings):

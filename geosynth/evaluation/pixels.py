@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from geosynth.config.bands import named_bands
 from geosynth.estimate import Estimate, Floats, draw_places, estimate_from_draws
 from geosynth.evaluation.report import ClassComparison, Comparison, Headline
 from geosynth.evaluation.tiles import Tile, TilePair
@@ -36,8 +37,7 @@ class Distributions:
         self._pair = pair
         shape = (pair.num_places, 2, pair.legend.num_classes)
         self.bands = np.zeros((*shape, len(pair.bands), len(DN_VALUES)), dtype=np.uint32)
-        lower = [name.casefold() for name in pair.bands]
-        self._red_nir = (lower.index("red"), lower.index("nir")) if {"red", "nir"} <= set(lower) else None
+        self._red_nir = named_bands(pair.bands, "red", "nir")
         self.ndvi = np.zeros((*shape, len(NDVI_VALUES)), dtype=np.uint32) if self._red_nir else None
 
     def add(self, tiles: Sequence[Tile]) -> None:

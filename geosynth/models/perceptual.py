@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geosynth.config.bands import rgb_bands
+from geosynth.config.bands import named_bands, rgb_bands
 from geosynth.errors import CheckpointError
 from geosynth.models.device import without_weights
 from geosynth.models.state import fill, read_state
@@ -133,7 +133,7 @@ def _fetch_vgg19() -> dict[str, Tensor]:
     return state
 
 
-def composites(bands: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+def composites(bands: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """The three-band pictures in which a network sees an image: name ("red, green, blue") -> indices of the bands.
 
     Natural colours first (or the first three bands, fewer repeated). Where there is a band "nir" also near infrared,
@@ -142,11 +142,8 @@ def composites(bands: Sequence[str]) -> dict[str, tuple[int, int, int]]:
     Args:
         bands: names.
     """
-    lower = [name.casefold() for name in bands]
-    chosen = [rgb_bands(bands)]
-    if {"nir", "red", "green"} <= set(lower):
-        chosen.append((lower.index("nir"), lower.index("red"), lower.index("green")))
-    return {", ".join(lower[index] for index in indices): indices for indices in chosen}
+    chosen = rgb_bands(bands), named_bands(bands, "nir", "red", "green")
+    return {", ".join(bands[index].casefold() for index in indices): indices for indices in chosen if indices}
 
 
 class PerceptualLoss(nn.Module):
@@ -163,7 +160,7 @@ class PerceptualLoss(nn.Module):
     pictures: Tensor
     _WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 
-    def __init__(self, features: nn.Module, pictures: Sequence[tuple[int, int, int]]) -> None:
+    def __init__(self, features: nn.Module, pictures: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
         self.features = features.eval().requires_grad_(False)
         self.register_buffer("pictures", torch.tensor(pictures), persistent=False)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
+from geosynth.config.bands import named_bands
 from geosynth.grid import TilePlan, Window
 from geosynth.mosaic.provenance import is_made_from
 from geosynth.progress import Progress, silent
@@ -87,10 +88,9 @@ def write_summary(
     out, (height, width) = summary_path(image), geobox.shape
     if is_made_from(out, tags, overwrite=overwrite):
         return out
-    lower = [name.lower() for name in band_names]
-    places = (lower.index("red"), lower.index("nir")) if {"red", "nir"} <= set(lower) else None
+    red_nir = named_bands(band_names, "red", "nir")
     names = [f"{name}_{what}" for what in ("mean", "std") for name in band_names]
-    names += [f"ndvi_{what}" for what in ("mean", "std", "min", "max")] if places else []
+    names += [f"ndvi_{what}" for what in ("mean", "std", "min", "max")] if red_nir else []
     work = UnfinishedWork(out)
     with bounded_cache(), work.open(tags):
         writer = CogWriter(work.result, geobox, names, dtype="float32", masked=True, tags=tags)
@@ -99,23 +99,25 @@ def write_summary(
             for done, window in enumerate(plan, start=1):
                 valid = realisations[0](window)[1]
                 if valid.any():
-                    writer.write(window, _summarise(window, realisations, places), valid)
+                    writer.write(window, _summarise(window, realisations, red_nir), valid)
                 progress(done, len(plan))
         work.finish()
     return out
 
 
-def _summarise(window: Window, realisations: Sequence[Read], places: tuple[int, int] | None) -> npt.NDArray[np.float32]:
+def _summarise(
+    window: Window, realisations: Sequence[Read], red_nir: tuple[int, ...] | None
+) -> npt.NDArray[np.float32]:
     """(bands, height, width)."""
     bands, ndvi = Moments(), Moments()
     for read in realisations:
         pixels = read(window)[0].astype(np.float64)
         bands.add(pixels)
-        if places:
-            red, nir = (pixels[place] for place in places)
+        if red_nir:
+            red, nir = (pixels[band] for band in red_nir)
             ndvi.add((nir - red) / np.where(nir + red == 0, 1, nir + red))
     layers = [*bands.mean, *bands.deviation]
-    layers += [ndvi.mean, ndvi.deviation, ndvi.low, ndvi.high] if places else []
+    layers += [ndvi.mean, ndvi.deviation, ndvi.low, ndvi.high] if red_nir else []
     return np.stack(layers).astype(np.float32)
 
 

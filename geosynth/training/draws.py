@@ -7,7 +7,7 @@ device would have. All is drawn on the CPU, before the step: the step itself is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -52,9 +52,7 @@ class TrainBatch:
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> TrainBatch:
         """The batch with each tensor replaced."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        noise = [function(one) for one in values.pop("noise")]
-        return TrainBatch(noise=noise, **{name: function(value) for name, value in values.items()})
+        return self.of([function(value) for value in self.tensors()])
 
     def tensors(self) -> tuple[Tensor, ...]:
         """All of them; the inverse of `of`."""
@@ -69,9 +67,8 @@ class TrainBatch:
 
     def part(self, part: Part) -> TrainBatch:
         """The rows of a part."""
-        whole = vars(self.apply(lambda values: values[part.rows]))
-        drawn = {"second_latents": self.second_latents[part.seconds], "styles": self.styles[part.seconds]}
-        return TrainBatch(**{**whole, **drawn})
+        rows = self.apply(lambda values: values[part.rows])
+        return replace(rows, second_latents=self.second_latents[part.seconds], styles=self.styles[part.seconds])
 
 
 @dataclass(frozen=True)

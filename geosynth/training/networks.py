@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import DiscriminatorSettings, EncoderSettings, GeneratorSettings, OasisSettings, TrainSettings
-from geosynth.models.adversary import OasisAdversary, PatchAdversary
+from geosynth.models.adversary import Adversary, OasisAdversary, PatchAdversary
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.look_fit import style_range
@@ -18,8 +18,6 @@ from geosynth.models.norm import BatchNorm
 from geosynth.models.projected import ProjectedAdversary
 from geosynth.models.spectral import folded_state, load_folded
 from geosynth.training.average import update_average
-
-Adversary = PatchAdversary | OasisAdversary
 
 
 class SpadeNetworks(nn.Module):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from geosynth.config import TrainSettings
-from geosynth.models.adversary import features_of
+from geosynth.models.adversary import Losses, features_of
 from geosynth.models.augment import Augmentation
 from geosynth.models.encoder import reparameterised
 from geosynth.models.looks import local_statistics
@@ -18,8 +18,6 @@ from geosynth.models.perceptual import PerceptualLoss
 from geosynth.training.draws import Part, TrainBatch
 from geosynth.training.looks import changed_colours, style_distance
 from geosynth.training.networks import SpadeNetworks
-
-Losses = dict[str, Tensor]
 
 
 class Objectives:
@@ -56,31 +54,37 @@ class Objectives:
             part: their layout.
             counts: (num_classes,) pixels of each class in the whole batch; None where the adversary needs none.
         """
-        adversary, has_encoder = self.networks.adversary, self.settings.has_encoder
+        adversary, settings = self.networks.adversary, self.settings
         batch, styles = self._with_looks(batch, part)
         fakes, latents, moments = self._paint(batch, part, styles)
         fake, second = fakes[: len(batch.mask)], fakes[len(batch.mask) :]
         labels, shown_fake, shown_real = self._shown(fake, batch)
         judged = adversary.judge_both(labels, shown_fake, shown_real)
         # All patches are compared to their real images, or those whose style was read or measured in them.
-        paired, share = (part.paired, part.paired_share) if self.settings.pairs else (None, 1.0)
+        paired, share = (part.paired, part.paired_share) if settings.pairs else (None, 1.0)
         painting = adversary.for_generator(judged, paired=paired, counts=counts)
-        if self.settings.feature_weight and self.settings.discriminator == "patch":
+        if settings.feature_weight and settings.discriminator == "patch":
             painting["features"] = painting.get("features", fake.new_zeros(())) * share
-        painting |= self._means(fake, batch.image, paired, share)
+
+        def to_real(distance: Callable[[Tensor, Tensor], Tensor], weight: float) -> Tensor:
+            rows = slice(None) if paired is None else paired
+            return share * weight * (distance(fake[rows], batch.image[rows]) if share else fake.new_zeros(()))
+
+        if settings.mean_weight:
+            painting["means"] = to_real(block_mean_distance, settings.mean_weight)
         judging = adversary.for_discriminator(judged, batch.sides, counts=counts)
-        if self.perceptual is not None and self.networks.projected is None:
-            painting["perceptual"] = self._perceptual(fake, batch.image, paired, share)
-        elif self.perceptual is not None:
+        if self.networks.projected is not None:
             more, judging["projected_discriminator"] = self._projected(labels, shown_fake, shown_real, paired, share)
             painting |= more
-        if has_encoder:
+        elif self.perceptual is not None:
+            painting["perceptual"] = to_real(self.perceptual, settings.perceptual_weight)
+        if settings.has_encoder:
             distance = kl_divergence(*moments) if moments else fake.new_zeros(())
-            painting["kl"] = share * self.settings.kl_weight * distance
+            painting["kl"] = share * settings.kl_weight * distance
         if styles is not None:
             network = self.networks.generator
             distance = style_distance(fake, batch.mask, styles, network.style_codes.scale, network.settings)
-            painting["styles"] = self.settings.style_weight * distance
+            painting["styles"] = settings.style_weight * distance
         if self.wants_second:
             painting["diversity"] = self._diversity(judged.fake, fake, second, latents, batch.mask, part)
         return painting, judging
@@ -125,23 +129,6 @@ class Objectives:
         height, width = batch.mask.shape[1:]
         change = Augmentation(self.settings.augment, height, width, batch.changes)
         return change.labels(batch.mask, self.num_classes), change.image(fake), change.image(batch.image)
-
-    def _means(self, fake: Tensor, real: Tensor, paired: Tensor | None, share: float) -> Losses:
-        """Distance of fakes to their real images in block means."""
-        if not self.settings.mean_weight:
-            return {}
-        if paired is not None:
-            fake, real = fake[paired], real[paired]
-        means = block_mean_distance(fake, real) if share else fake.new_zeros(())
-        return {"means": share * self.settings.mean_weight * means}
-
-    def _perceptual(self, fake: Tensor, real: Tensor, paired: Tensor | None, share: float) -> Tensor:
-        """Likewise in pretrained features."""
-        assert self.perceptual is not None
-        if paired is not None:
-            fake, real = fake[paired], real[paired]
-        distance = self.perceptual(fake, real) if share else fake.new_zeros(())
-        return share * self.settings.perceptual_weight * distance
 
     def _projected(
         self, labels: Tensor, fake: Tensor, real: Tensor, paired: Tensor | None, share: float

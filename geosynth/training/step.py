@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geosynth.config import TrainSettings
 from geosynth.loop import number_format
+from geosynth.models.adversary import Losses
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.oasis import count_classes
 from geosynth.models.products import ProductWeights
@@ -19,7 +20,7 @@ from geosynth.models.replay import Replay
 from geosynth.training.average import estimate_norms, update_average
 from geosynth.training.draws import TrainBatch, draw_batch, random_inputs, sample_rngs, split_batch
 from geosynth.training.networks import SpadeNetworks
-from geosynth.training.objectives import Losses, Objectives
+from geosynth.training.objectives import Objectives
 
 _NORM_BATCHES = 50
 _WARM_UPS = 3  # steps of a training, before one is recorded

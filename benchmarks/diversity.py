@@ -12,7 +12,6 @@ Keys: `diversity`, by weight.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.open import open_sources
 from geosynth.training.train import train
+from last_line import print_result
 
 SETTINGS = TrainSettings(
     batch_size=8,
@@ -80,12 +80,10 @@ def main() -> None:
     for weight, value in found.items():
         table.add_row(weight, f"{value:.4f}")
     Console().print(table)
-    line = json.dumps(
-        {"diversity": {weight: round(value, 5) for weight, value in found.items()}, "steps": arguments.steps}
+    print_result(
+        {"diversity": {weight: round(value, 5) for weight, value in found.items()}, "steps": arguments.steps},
+        arguments.json,
     )
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
-    print(line)
 
 
 if __name__ == "__main__":

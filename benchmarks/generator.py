@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import platform
 import statistics
@@ -44,6 +43,7 @@ from geosynth.config import GeneratorSettings
 from geosynth.models.device import full_float32, uses_bfloat16
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.patterns import LabelPatterns
+from last_line import print_result
 from levers import LAST_RUNG, WARM_UPS, Network, device_name, ladder, seconds_of
 from plain_spade import PlainGenerator, copy_weights
 
@@ -252,10 +252,9 @@ def main() -> None:
     size = (32, 128, 2) if arguments.quick else (64, 256, 4)
     seconds = 5.0 if arguments.quick else 15.0 if arguments.device == "cuda" else 240.0
     result = measure(*size, seconds, arguments.device, arguments.compile)
-    line = json.dumps({name: round(value, 7) if isinstance(value, float) else value for name, value in result.items()})
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
-    print(line)
+    print_result(
+        {name: round(value, 7) if isinstance(value, float) else value for name, value in result.items()}, arguments.json
+    )
 
 
 if __name__ == "__main__":

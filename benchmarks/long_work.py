@@ -26,6 +26,7 @@ import rasterio
 from matplotlib.figure import Figure
 
 import geosynth
+from last_line import print_result
 from mosaic_memory import paint, write_square
 
 PARTS, TENTH = 50, 5
@@ -137,10 +138,7 @@ def main() -> None:
         found[name], works[title] = growth(rows), rows
     if options.figure:
         draw(works, options.figure)
-    line = json.dumps(found)
-    if options.json:
-        options.json.write_text(line)
-    print(line)
+    print_result(found, options.json)
 
 
 if __name__ == "__main__":

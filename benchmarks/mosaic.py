@@ -25,7 +25,6 @@ finished COG. Both begin with no memory kept. Last line: one JSON object.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -52,6 +51,7 @@ from geosynth.mosaic.generate import generate
 from geosynth.mosaic.image import painter_for
 from geosynth.mosaic.painter import CELL, Cell, Painter
 from geosynth.raster.labels import LabelRaster
+from last_line import print_result
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,7 @@ def main() -> None:
     result |= mosaic_workers.compare_workers(arguments.labels, arguments.model, quick=quick)
     for name, value in result.items():
         print(f"{name:24} {value}")
-    line = json.dumps(result)
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
-    print(line)
+    print_result(result, arguments.json)
 
 
 def measure_speed(labels: Path, model: GeneratorModel, repetitions: int) -> dict[str, Any]:

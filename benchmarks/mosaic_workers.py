@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import statistics
 import tempfile
@@ -29,6 +28,7 @@ import torch
 from distributed import Client, LocalCluster
 
 from geosynth import GenerateSettings, generate
+from last_line import print_result
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "md_lc.tif"
 # Small blocks, so that no worker waits long for the last one; and the network sees 512 px at most anyway.
@@ -46,10 +46,7 @@ def main() -> None:
     result = compare_workers(arguments.labels, arguments.model, quick=arguments.quick)
     for name, value in result.items():
         print(f"{name:18} {value}")
-    line = json.dumps(result)
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
-    print(line)
+    print_result(result, arguments.json)
 
 
 def compare_workers(labels: Path, model: Path | None, *, quick: bool) -> dict[str, float]:

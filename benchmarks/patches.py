@@ -22,7 +22,6 @@ JSON object.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -56,6 +55,7 @@ from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.open import open_in_place
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import Store
+from last_line import print_result
 
 SIZE, BATCH, WORKERS, STEP = 256, 32, 2, 0.1
 TRANSFORM = Affine(0.6, 0, 266115.6, 0, -0.6, 4303356.0)
@@ -92,10 +92,7 @@ def main() -> None:
             result |= measure_workers(folder, store, rounds=1 if arguments.quick else 5)
     for key, value in result.items():
         print(f"{key:30} {value}")
-    line = json.dumps(result)
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
-    print(line)
+    print_result(result, arguments.json)
 
 
 def measure(folder: Path, store: Store, rounds: int) -> dict[str, float]:

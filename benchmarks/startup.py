@@ -9,12 +9,13 @@ Whole processes, in turn, medians. Last line: one JSON object, in seconds; `*_ov
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from last_line import print_result
 
 COMMANDS = {
     "bare": [sys.executable, "-c", "pass"],
@@ -41,10 +42,7 @@ def main() -> None:
     result |= {f"{name}_over_bare": round(median[name] - median["bare"], 4) for name in ("import", "help")}
     for name, value in result.items():
         print(f"{name:18} {value * 1000:7.1f} ms")
-    line = json.dumps(result)
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
-    print(line)
+    print_result(result, arguments.json)
 
 
 if __name__ == "__main__":

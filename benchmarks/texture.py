@@ -13,7 +13,6 @@ shows painted windows of each class, and the spectra of both.
 from __future__ import annotations
 
 import argparse
-import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.models.field import position_noise, style_field
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
+from last_line import print_result
 
 NUM_WINDOWS, MIN_WINDOWS = 40, 3
 
@@ -142,10 +142,7 @@ def main() -> None:
     Console().print(table)
     if arguments.out and windows:
         draw(windows, arguments.out)
-    line = json.dumps({"spectrum_ratio": ratios, "periodicity": repeats})
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
-    print(line)
+    print_result({"spectrum_ratio": ratios, "periodicity": repeats}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import resource
@@ -46,6 +45,7 @@ from geosynth.models.modulation import SpadeModulation
 from geosynth.training.draws import TrainBatch
 from geosynth.training.networks import SpadeNetworks
 from geosynth.training.step import SpadeStep
+from last_line import print_result
 from levers import WARM_UPS, device_name, seconds_of
 from plain_spade import PlainDiscriminator, PlainEncoder, PlainGenerator, PlainTrainer, add_spectral_norm, copy_weights
 
@@ -257,10 +257,9 @@ def main() -> None:
     else:
         for width, seconds in ((32, 90.0), (64, 180.0)):
             result |= figures(width, 256, *((4, 15.0) if device == "cuda" else (1, seconds)), device)
-    line = json.dumps({name: round(value, 4) if isinstance(value, float) else value for name, value in result.items()})
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
-    print(line)
+    print_result(
+        {name: round(value, 4) if isinstance(value, float) else value for name, value in result.items()}, arguments.json
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from geosynth.config import EncoderSettings, GeneratorSettings
 from geosynth.download import model_file
-from geosynth.errors import CheckpointError, SettingsError
+from geosynth.errors import CheckpointError, SettingsError, one_line
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.models.device import choose_device, plain_device_error, without_weights
@@ -187,7 +187,7 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
         looks = {name: _look(name, card.settings, tensors, path) for name in card.looks}
         _fill(generator, tensors)
     except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its weights do not fit its settings: {_one_line(error)}") from error
+        raise CheckpointError(f"{path}: its weights do not fit its settings: {one_line(error)[:200]}") from error
     with plain_device_error(device):
         generator = _ready(generator, device)
         encoder = None if encoder is None else _ready(encoder, device)
@@ -284,9 +284,3 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> N
 def _ready(network: Network, device: str) -> Network:
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
-
-
-def _one_line(error: Exception) -> str:
-    """Torch's messages run over many lines."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:200] + " ..."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,9 +72,13 @@ def frechet(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> floa
     """
     (first_mean, first_covariance), (second_mean, second_covariance) = first, second
     roots = _square_root(first_covariance) @ _square_root(second_covariance)
-    overlap = np.linalg.svd(roots, compute_uv=False).sum()
     total = np.trace(first_covariance) + np.trace(second_covariance)
-    spread = total - 2 * overlap
+    return _squared_distance(first_mean, second_mean, total, roots)
+
+
+def _squared_distance(first_mean: Floats, second_mean: Floats, total: Any, product: Floats) -> float:
+    """From means (d,), the sum of both traces, and a matrix whose nuclear norm is that of C1^(1/2) C2^(1/2)."""
+    spread = total - 2 * np.linalg.svd(product, compute_uv=False).sum()
     if spread < ROUNDING * total:
         spread = 0.0  # equal covariances, but for the rounding of their roots
     return float(((first_mean - second_mean) ** 2).sum() + spread)
@@ -106,10 +110,7 @@ def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
         return frechet(gaussian(left), gaussian(right))
     means = left.mean(axis=0), right.mean(axis=0)
     left, right = ((rows - mean) / np.sqrt(len(rows) - 1) for rows, mean in zip((left, right), means, strict=True))
-    overlap = np.linalg.svd(left @ right.T, compute_uv=False).sum()
-    total = (left**2).sum() + (right**2).sum()
-    spread = total - 2 * overlap
-    return float(((means[0] - means[1]) ** 2).sum() + (spread if spread > ROUNDING * total else 0.0))
+    return _squared_distance(*means, (left**2).sum() + (right**2).sum(), left @ right.T)
 
 
 def bias_note(num_tiles: int, num_features: int) -> str | None:
@@ -175,20 +176,17 @@ class KernelSums(NamedTuple):
         left = check_features(first, "first set of tiles", MIN_TILES, _WHY_KERNEL)
         right = check_features(second, "second set of tiles", MIN_TILES, _WHY_KERNEL)
         check_pair(left, right)
-        members = [
-            np.zeros(len(rows), np.int64) if places is None else places
-            for rows, places in ((left, first_places), (right, second_places))
-        ]
-        num_places = max(int(places.max()) for places in members) + 1
-        at = members[0], members[1]
+        here = np.zeros(len(left), np.int64) if first_places is None else first_places
+        there = np.zeros(len(right), np.int64) if second_places is None else second_places
+        num_places = int(max(here.max(), there.max())) + 1
         pairs = (
-            _place_sums(left, left, at[0], at[0], num_places),
-            _place_sums(right, right, at[1], at[1], num_places),
-            _place_sums(left, right, at[0], at[1], num_places),
+            _place_sums(left, left, here, here, num_places),
+            _place_sums(right, right, there, there, num_places),
+            _place_sums(left, right, here, there, num_places),
         )
-        itself = [(np.square(rows).mean(axis=1) + 1) ** 3 for rows in (left, right)]
-        equal = [np.bincount(*pair, minlength=num_places) for pair in zip(at, itself, strict=True)]
-        counts = [np.bincount(places, minlength=num_places).astype(np.float64) for places in at]
+        sets = (left, here), (right, there)
+        equal = [np.bincount(at, (np.square(rows).mean(axis=1) + 1) ** 3, num_places) for rows, at in sets]
+        counts = [np.bincount(at, minlength=num_places).astype(np.float64) for _, at in sets]
         return cls(pairs, np.stack(equal), np.stack(counts))
 
     def distance(self, weights: Floats | None = None) -> float:

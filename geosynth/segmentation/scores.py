@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.config import SegmentSettings
 from geosynth.errors import DataError, counted
-from geosynth.estimate import Estimate, Floats, draw_places, estimate_from_percentiles
+from geosynth.estimate import Estimate, FiniteOrNone, Floats, draw_places, estimate_from_percentiles
 from geosynth.files import write_whole
 
 Counts = tuple[tuple[int, ...], ...]
@@ -118,7 +118,7 @@ class SegmentReport(BaseModel):
     """Upper end of that interval."""
     test_places: int
     """Number of clusters of touching test scenes: what the interval resamples."""
-    class_iou: dict[str, float | None]
+    class_iou: dict[str, FiniteOrNone]
     """Intersection over union by class name; None where a class is neither true nor predicted in the test."""
     accuracy: float
     """Share of test pixels whose class is right."""

@@ -136,10 +136,7 @@ def segment(
             miou_low=miou.low,
             miou_high=miou.high,
             test_places=len(places),
-            class_iou={
-                name: None if math.isnan(iou) else iou
-                for name, iou in zip(card.legend.names, total.iou().tolist(), strict=True)
-            },
+            class_iou=dict(zip(card.legend.names, total.iou().tolist(), strict=True)),
             accuracy=total.accuracy(),
             confusion=total.to_values(),
             place_confusions=tuple(place.to_values() for place in places),

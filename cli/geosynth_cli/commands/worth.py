@@ -171,6 +171,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Compare synthetic images with real ones, class by class, and write a report."""
+    sources: dict[str, Any] = {"real": real, "labels": labels}
     if data is None:
         wrong = [name for name, value in (("--model", model), ("--fold", fold), ("--look", look)) if value is not None]
         if wrong:
@@ -179,14 +180,11 @@ def evaluate(
             raise typer.BadParameter("say --real, --synthetic and --labels, or --data")
         if len(synthetic) > 1:
             raise typer.BadParameter("several --synthetic go with --data")
+        sources |= {"synthetic": synthetic[0]}
+    else:
+        sources |= {"data": data, "synthetic": synthetic or None, "model": model, "fold": fold or "test"}
     import geosynth
 
-    sources: dict[str, Any]
-    if data is None:
-        sources = {"real": real, "synthetic": synthetic[0] if synthetic else None, "labels": labels}
-    else:
-        sources = {"real": real, "labels": labels, "data": data, "synthetic": synthetic or None, "model": model}
-        sources["fold"] = fold or "test"
     with progress_bar("evaluate") as progress:
         report = geosynth.evaluate(
             **sources,

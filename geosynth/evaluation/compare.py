@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from geosynth.errors import DataError, LegendError
+from geosynth.errors import DataError, LegendError, counted
 from geosynth.estimate import (
     Estimate,
     Floats,
@@ -19,7 +19,14 @@ from geosynth.estimate import (
     estimate_over_places,
     mean_over_places,
 )
-from geosynth.evaluation.distances import KernelSums, bias_note, frechet_distance, kernel_distance, real_baseline
+from geosynth.evaluation.distances import (
+    MIN_TILES,
+    KernelSums,
+    bias_note,
+    frechet_distance,
+    kernel_distance,
+    real_baseline,
+)
 from geosynth.evaluation.features import Space, TileFeatures
 from geosynth.evaluation.neighbours import closest_pairs, compare_manifolds, memorisation
 from geosynth.evaluation.report import (
@@ -69,6 +76,21 @@ class PairFeatures:
             self.real.add(*where, real)
             self.turned.add(*where, np.rot90(real, axes=(2, 3)))
             self.synthetic.add(*where, np.stack([tile.block.synthetic for tile in chosen]))
+
+
+def check_tiles(view: TileView) -> None:
+    """Refuse tiles of which no distance of features can be measured.
+
+    Raises:
+        DataError: if the imagery is not uint8, or there are fewer than two tiles.
+    """
+    if view.source.dtype != np.uint8:
+        raise DataError(f"{view.source.path}: the features need uint8 imagery, not {view.source.dtype}")
+    if len(view) < MIN_TILES:
+        raise DataError(
+            f"{view.source.path}: fold {view.fold!r} has {counted(len(view), 'whole tile')} of {view.size} px, too few"
+            " for a distance: two at least"
+        )
 
 
 def embed_fold(view: TileView, spaces: Sequence[Space], numbers: Indices, advance: Callable[[], None]) -> TileFeatures:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError, counted
-from geosynth.evaluation.compare import BATCH, drawn, embed_fold
+from geosynth.errors import counted
+from geosynth.evaluation.compare import BATCH, check_tiles, drawn, embed_fold
 from geosynth.evaluation.distances import MIN_TILES, kernel_distance
 from geosynth.evaluation.features import Space, TileFeatures, open_spaces
 from geosynth.evaluation.report import Nearness
@@ -71,13 +71,7 @@ def measure_nearness(target: TileView, real: TileView, synthetic: TileView) -> N
         DataError: if imagery is not uint8, or there are fewer than two tiles.
     """
     for view in (target, real, synthetic):
-        if view.source.dtype != "uint8":
-            raise DataError(f"{view.source.path}: the features need uint8 imagery, not {view.source.dtype}")
-        if len(view) < MIN_TILES:
-            raise DataError(
-                f"{view.source.path}: fold {view.fold!r} has {counted(len(view), 'tile')} of {view.size} px, too few"
-                " for a distance: two at least"
-            )
+        check_tiles(view)
     spaces = open_spaces(target.source.band_names, None, (), "auto", None)
     of_target, of_real, of_synthetic = (
         embed_fold(view, spaces, drawn(len(view), _MOST, 0), lambda: None) for view in (target, real, synthetic)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -134,23 +135,11 @@ class Segmenter:
         Raises:
             DataError: if the number of bands is not the segmenter's.
         """
-        counted = Confusion(self.card.legend.num_classes)
-        images: list[Array] = []
-        labels: list[Array] = []
-
-        def count() -> None:
-            if images:
-                counted.add(np.stack(labels), self.predict(np.stack(images)))
-                images.clear()
-                labels.clear()
-
-        for image, label in pairs:
-            images.append(image)
-            labels.append(label)
-            if len(images) == _BATCH:
-                count()
-        count()
-        return counted
+        found, rest = Confusion(self.card.legend.num_classes), iter(pairs)
+        while batch := list(islice(rest, _BATCH)):
+            images, labels = map(np.stack, zip(*batch, strict=True))
+            found.add(labels, self.predict(images))
+        return found
 
 
 def save_segmenter(path: Path, network: nn.Module, card: SegmenterCard) -> None:

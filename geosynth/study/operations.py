@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.checkpoint import load_generator, save_with_look
 from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
-from geosynth.errors import DataError, counted
-from geosynth.evaluation.compare import BATCH
+from geosynth.errors import DataError
+from geosynth.evaluation.compare import BATCH, check_tiles
 from geosynth.evaluation.distances import frechet_distance
 from geosynth.evaluation.extractors import load_extractor
 from geosynth.evaluation.features import Space, TileFeatures
@@ -222,14 +222,8 @@ def measure_likeness(
     Raises:
         DataError: if there are fewer than two tiles, or the imagery is not uint8.
     """
-    if store.dtype != np.uint8:
-        raise DataError(f"{store.path}: the features need uint8 imagery, not {store.dtype}")
     tiles = TileView(store, fold, tile_size, tile_size, edge="skip")
-    if len(tiles) < 2:
-        raise DataError(
-            f"{store.path}: fold {fold!r} has {counted(len(tiles), 'whole tile')} of {tile_size} px, too few for"
-            " a distance: two at least"
-        )
+    check_tiles(tiles)
     extractor = load_extractor("efficientnet-lite0", device="auto")
     spaces = [
         Space(f"{extractor.name} ({name})", extractor, bands, None)

@@ -21,7 +21,8 @@ from geosynth.legend import Legend
 from geosynth.raster.bands import given_names, open_chosen, told_names
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import RasterFile
-from geosynth.raster.stores.source import PatchSource, Scene, check_twin
+from geosynth.raster.stores.alike import check_twin
+from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.tiles import TileView
 
 _READ_SIZE = 1024  # pixels of a raster read at once, at least

@@ -20,10 +20,10 @@ from geosynth.grid.groups import touching_groups
 from geosynth.legend import ClassIndices
 from geosynth.models.super_resolution import CoarseShares, estimate_shares
 from geosynth.raster.read import Array
-from geosynth.raster.stores.alike import check_alike, check_fits
+from geosynth.raster.stores.alike import check_alike, check_fits, check_twin
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.recombined import is_recombined
-from geosynth.raster.stores.source import PatchSource, check_twin
+from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.segmenter import Segmenter
 

@@ -243,16 +243,18 @@ class Artifacts:
         folder = self.path_of(artifact)
 
         def make() -> None:
-            source = self.source_of(artifact)
             if isinstance(artifact, LookedGenerator):
-                given = Path(artifact.generator.path)
-                labelled = artifact.kept is not None
-                self.operations.look(source, folder, given, artifact.fold, artifact.tile_size, labelled)
+                self.take_look(artifact, folder)
             else:
-                self.operations.train(source, folder, artifact.train, artifact.fold, silent)
+                self.operations.train(self.source_of(artifact), folder, artifact.train, artifact.fold, silent)
 
         self._make_once(artifact, model, make)
         return model
+
+    def take_look(self, looked: LookedGenerator, folder: Path) -> None:
+        """Make a generator with the target's look in a folder."""
+        source, given = self.source_of(looked), Path(looked.generator.path)
+        self.operations.look(source, folder, given, looked.fold, looked.tile_size, looked.kept is not None)
 
     def source_of(self, artifact: TrainedGenerator | LookedGenerator | Twin) -> Store:
         """What a generator learns from, a look is taken from, or a twin paints."""

@@ -170,10 +170,8 @@ class _Probe:
         return _by_steps(train, settings.steps)
 
     def _look(self, look: LookedGenerator) -> float:
-        source, out = self.artifacts.source_of(look), self._folder / "look"
         start = time.monotonic()
-        given, labelled = Path(look.generator.path), look.kept is not None
-        self._operations.look(source, out, given, look.fold, look.tile_size, labelled)
+        self.artifacts.take_look(look, self._folder / "look")
         return time.monotonic() - start
 
     def _twin(self, twin: Twin) -> float:

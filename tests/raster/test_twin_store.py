@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError
 from geosynth.legend import CHESAPEAKE, Legend
-from geosynth.raster.stores.source import check_twin
+from geosynth.raster.stores.alike import check_twin
 from rasters import UTM, north_up
 
 

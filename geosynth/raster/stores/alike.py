@@ -1,11 +1,10 @@
-"""What sources must have in common to be trained on together, and with a model that is trained on further or asked."""
+"""What sources must have in common to be trained on together, with their twins, and with a model."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,15 +24,7 @@ def check_alike(sources: Sequence[PatchSource]) -> None:
     """
     first = sources[0]
     for source in sources[1:]:
-        for what, own, others in (
-            ("bands", source.band_names, first.band_names),
-            ("imagery", source.dtype, first.dtype),
-            ("legend", source.legend.names, first.legend.names),
-        ):
-            if own != others:
-                raise DataError(
-                    f"{source.path}: its {what} ({_shown(own)}) differ from those of {first.path} ({_shown(others)})"
-                )
+        _refuse_other(source, first)
     known = [(source.path, source.gsd) for source in sources if source.gsd is not None]
     for path, gsd in known[1:]:
         if not np.isclose(gsd, known[0][1], rtol=0.01, atol=0):
@@ -76,5 +67,24 @@ def check_fits(source: PatchSource, model: str | Path, classes: Sequence[str], b
             )
 
 
-def _shown(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+def check_twin(twin: PatchSource, source: PatchSource) -> None:
+    """Refuse a store that is not a twin of another.
+
+    Raises:
+        DataError: if their grids, bands, kinds of values or classes differ.
+    """
+    if twin.geobox != source.geobox:
+        raise DataError(f"{twin.path}: its grid is not that of {source.path}; make the twin of the same store")
+    _refuse_other(twin, source, "; make the twin of the same store")
+
+
+def _refuse_other(source: PatchSource, first: PatchSource, remedy: str = "") -> None:
+    """Refuse imagery of other bands or another type, and labels of other classes."""
+    for what, own, others in (
+        ("bands", source.band_names, first.band_names),
+        ("imagery", (str(source.dtype),), (str(first.dtype),)),
+        ("classes", source.legend.names, first.legend.names),
+    ):
+        if own != others:
+            shown, other = ", ".join(own), ", ".join(others)
+            raise DataError(f"{source.path}: its {what} ({shown}) differ from those of {first.path} ({other}){remedy}")

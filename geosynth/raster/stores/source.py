@@ -20,7 +20,7 @@ import rasterio.crs
 import shapely
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import SettingsError
 from geosynth.files import check_name
 from geosynth.grid import SpatialSplit, TilePlan, Window, ground_sampling_distance
 from geosynth.grid.groups import blocks_over
@@ -302,23 +302,3 @@ def count_by_fold(
             counts[row] = np.bincount(part.ravel(), minlength=num_classes + 1)[:num_classes]
     counts[-1] = np.bincount(indices.ravel(), minlength=num_classes + 1)[:num_classes]
     return counts
-
-
-def check_twin(twin: PatchSource, source: PatchSource) -> None:
-    """Refuse a store that is not a twin of another.
-
-    Raises:
-        DataError: if their grids, bands, kinds of values or classes differ.
-    """
-    if twin.geobox != source.geobox:
-        raise DataError(f"{twin.path}: its grid is not that of {source.path}; make the twin of the same store")
-    for what, theirs, own in (
-        ("bands", twin.band_names, source.band_names),
-        ("imagery", (str(twin.dtype),), (str(source.dtype),)),
-        ("classes", twin.legend.names, source.legend.names),
-    ):
-        if theirs != own:
-            raise DataError(
-                f"{twin.path}: its {what} ({', '.join(theirs)}) differ from those of {source.path}"
-                f" ({', '.join(own)}); make the twin of the same store"
-            )

@@ -46,7 +46,7 @@ class _AffineByRow(torch.autograd.Function):
         result = torch.empty_like(pixels)
         table = rows.to(pixels.dtype)
         for piece in _pieces(pixels):
-            scale, shift = table.index_select(0, patterns.rows[piece]).chunk(2, dim=1)
+            scale, shift = _numbers(table, patterns.rows, piece)
             values = torch.addcmul(shift, pixels[piece], scale, out=result[piece])
             if slope != 1:
                 F.leaky_relu_(values, slope)
@@ -146,20 +146,45 @@ def be_told(features: Tensor, told: PixelRows) -> Tensor:
         scale, shift = (table if rows is None else table.index_select(0, rows)).chunk(2, dim=1)
         return torch.addcmul(pixels + shift, pixels, scale).view(batch, height, width, channels).permute(0, 3, 1, 2)
     table[:, :channels].add_(1)
-    for piece in _pieces(pixels):
-        own = table[piece] if rows is None else table.index_select(0, rows[piece])
-        scale, shift = own.chunk(2, dim=1)
-        torch.addcmul(shift, pixels[piece], scale, out=pixels[piece])
-    return pixels.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    scale, shift = _numbers(table, rows, slice(None))
+    return torch.addcmul(shift, pixels, scale, out=pixels).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def add_bias_(rows: Tensor, bias: Tensor) -> Tensor:
-    """Add a float32 bias, (C,), to (R, C) of any type: in float32, and rounded once."""
-    if rows.dtype == bias.dtype:
-        return rows.add_(bias)
-    for piece in _pieces(rows):  # at once, torch would make float32 of all of it in memory
-        rows[piece] = rows[piece].float().add_(bias)
-    return rows
+def painted_by_row(
+    features: Tensor,
+    rows: Tensor,
+    patterns: LabelPatterns,
+    slope: float,
+    source: Tensor | None,
+    told: PixelRows | None,
+    noise: Tensor | None,
+    strength: Tensor | None,
+) -> Tensor:
+    """`be_told`, `add_noise` and `affine_by_row` in one go, on a processor and where no gradient is wanted.
+
+    Arguments as for these, and `source`, (B * h * w,): which pixel of the features each one is, if they are of the
+    level before. Features stay as they are.
+    """
+    batch, channels, dtype = len(features), features.shape[1], features.dtype
+    pixels, table = features.permute(0, 2, 3, 1).reshape(-1, channels), rows.to(dtype)
+    result = pixels.new_empty(patterns.num_pixels, channels)
+    if told is not None:
+        looks, look_rows = told.table.to(dtype), None if told.rows is None else told.rows.flatten()
+        looks[:, :channels].add_(1)
+    if noise is not None and strength is not None:
+        noise, strength, labels = noise.to(dtype).reshape(-1, 1), strength.to(dtype), patterns.labels.flatten()
+    for piece in _pieces(result):
+        values = pixels[piece] if source is None else pixels.index_select(0, source[piece])
+        if told is not None:
+            scale, shift = _numbers(looks, look_rows, piece)
+            values = torch.addcmul(shift, values, scale)
+        if noise is not None and strength is not None:
+            values = torch.addcmul(values, noise[piece], strength.index_select(0, labels[piece]))
+        scale, shift = _numbers(table, patterns.rows, piece)
+        values = torch.addcmul(shift, values, scale, out=result[piece])
+        if slope != 1:
+            F.leaky_relu_(values, slope)
+    return result.view(batch, *patterns.labels.shape[1:], channels).permute(0, 3, 1, 2)
 
 
 def add_noise(features: Tensor, noise: Tensor, strength: Tensor, patterns: LabelPatterns) -> Tensor:
@@ -204,6 +229,15 @@ class _AddNoise(torch.autograd.Function):
         for piece in _pieces(gradient):
             strength_gradient.addmm_((classes[piece] * noise[piece]).T, gradient[piece].float())
         return gradient, None, strength_gradient, None
+
+
+def _numbers(table: Tensor, rows: Tensor | None, piece: slice) -> tuple[Tensor, Tensor]:
+    """Scale and shift of some pixels; by rows each in one run of memory: torch is slow with many short ones."""
+    if rows is None:
+        scale, shift = table[piece].chunk(2, dim=1)
+    else:
+        scale, shift = (half.index_select(0, rows[piece]) for half in table.chunk(2, dim=1))
+    return scale, shift
 
 
 def _border_ends(border: Tensor, pieces: list[slice]) -> list[int]:

@@ -289,7 +289,8 @@ class SpadeBlock(nn.Module):
 
         Noise is (B, 1, h, w). Features are of the level before if there is a `zoom`.
         """
-        if zoom is not None and not (self.learned_shortcut and self.norm_0.takes_kernel(features, patterns)):
+        zooms = self.norm_0.takes_table(patterns) or self.norm_0.takes_kernel(features, patterns)
+        if zoom is not None and not (self.learned_shortcut and zooms):
             features, zoom = upsampled(features, zoom), None
         shortcut = features
         if self.learned_shortcut:
@@ -299,7 +300,8 @@ class SpadeBlock(nn.Module):
         strength = None if noise is None else self.noise_strength
         own = None if told is None else self.style(told)
         hidden = self.norm_1(hidden, patterns, _SLOPE, edge_shows, noise, strength, own)
-        return shortcut + _convolve(self.conv_1, hidden, edge_shows)
+        result = _convolve(self.conv_1, hidden, edge_shows)
+        return shortcut + result if torch.is_grad_enabled() else result.add_(shortcut)
 
 
 def _convolve(layer: nn.Module, values: Tensor, edge_shows: bool) -> Tensor:

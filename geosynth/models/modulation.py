@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geosynth.models.affine import PixelRows, add_bias_, add_noise, affine_by_pixel, affine_by_row, be_told
+from geosynth.models.affine import PixelRows, add_noise, affine_by_pixel, affine_by_row, be_told, painted_by_row
 from geosynth.models.device import has_kernels, product_type
 from geosynth.models.norm import BatchNorm
 from geosynth.models.patterns import LabelPatterns, Padding, repeat_edges
@@ -79,17 +79,24 @@ class SpadeModulation(nn.Module):
         # Hidden activation of each distinct pattern, (P + 1 or more, hidden); row P, zeros, is the outside of the map.
         hidden = self._hidden(patterns.pattern_classes)
         hidden = F.pad(hidden[: patterns.num_patterns], (0, 0, 0, len(hidden) - patterns.num_patterns))
-        # What each pattern contributes from each of the nine positions, (P + 1 or more, 9, 2 * channels).
-        places = patterns.found.taps * 9 + torch.arange(9, device=hidden.device)
+        num_rows = len(hidden) * 9  # what each pattern contributes from each of the nine positions
 
-        def summed(weight: Tensor) -> Tensor:
-            table = (hidden.to(weight.dtype) @ weight.flatten(1)).view(len(hidden) * 9, -1)
-            return F.embedding_bag(places, table.float() if torch.is_grad_enabled() else table, mode="sum")
+        def summed(weight: Tensor, bias: Tensor) -> Tensor:
+            if torch.is_grad_enabled():
+                table = (hidden.to(weight.dtype) @ weight.flatten(1)).view(num_rows, -1).float()
+                return F.embedding_bag(patterns.places[:, :9], table, mode="sum") + bias
+            # The bias is summed too, in two parts that 16 bits can hold: the sum is made in float32, and rounded once.
+            table = weight.new_empty(num_rows + 2, len(bias))
+            torch.mm(hidden.to(weight.dtype), weight.flatten(1), out=table[:num_rows].view(len(hidden), -1))
+            table[num_rows] = bias
+            table[num_rows + 1] = bias - table[num_rows]
+            return F.embedding_bag(patterns.places, table, mode="sum")
 
         # All channels at once, unless labels are like noise: the table must not outgrow the features.
-        pieces = torch.split(weight.view(len(weight), 9, -1), max(16, _TABLE_VALUES // (len(hidden) * 9)), dim=2)
-        rows = torch.cat([summed(piece) for piece in pieces], dim=1)
-        return add_bias_(rows, bias)
+        most = max(16, _TABLE_VALUES // num_rows)
+        weights = torch.split(weight.view(len(weight), 9, -1), most, dim=2)
+        parts = [summed(*part) for part in zip(weights, torch.split(bias, most), strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def maps(self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None, edge_shows: bool = True) -> Tensor:
         """(B, 2 * channels, h, w): scale, then shift, such that y = x * scale + shift.
@@ -209,6 +216,13 @@ class Zoom(NamedTuple):
     dropped: int
     """Finer cells that are left out on each side."""
 
+    def source(self, patterns: LabelPatterns, features: Tensor) -> Tensor:
+        """(B * h * w,): which of the features' pixels each pixel of the finer level, whose labels are given, shows."""
+        (batch, height, width), (down, across) = patterns.labels.shape, features.shape[2:]
+        rows, columns = (torch.arange(self.dropped, self.dropped + side) // self.factor for side in (height, width))
+        first = torch.arange(batch).view(-1, 1, 1) * (down * across)
+        return (first + rows.view(-1, 1) * across + columns).flatten()
+
 
 def cropped(values: Tensor, cells: int) -> Tensor:
     """(..., h, w) without `cells` rows and columns on each side."""
@@ -265,6 +279,9 @@ class SpadeNorm(nn.Module):
         """
         if self.takes_kernel(features, patterns, strength, told):
             return self.modulation.by_kernel(features, patterns, self.norm, slope, noise, strength, told, zoom)
+        if self.takes_table(patterns):
+            rows, source = self.modulation.rows(patterns, self.norm), zoom and zoom.source(patterns, features)
+            return painted_by_row(features, rows, patterns, slope, source, told, noise, strength)
         form = self.modulation.form_for(patterns)
         form = "dense" if form == "kernel" else form
         features = features if zoom is None else upsampled(features, zoom)
@@ -293,6 +310,11 @@ class SpadeNorm(nn.Module):
         if form == "table":
             return affine_by_row(features, self.modulation.rows(patterns, fold), patterns, slope)
         return affine_by_pixel(features, self.modulation.maps(patterns, fold, edge_shows), slope)
+
+    def takes_table(self, patterns: LabelPatterns) -> bool:
+        """Whether `forward` paints by table, on a processor."""
+        plain = not self.training and not torch.is_grad_enabled() and patterns.labels.device.type == "cpu"
+        return plain and self.modulation.form_for(patterns) == "table"
 
     def takes_kernel(
         self,

@@ -133,6 +133,18 @@ class LabelPatterns:
         return self.labels.flatten().int().index_copy_(0, border, own)
 
     @cached_property
+    def places(self) -> Tensor:
+        """(R, 11): what the row of each of `found.taps` is the sum of, as rows of a table.
+
+        The table has nine rows for each of `pattern_classes`, one a tap; then two, which belong to all.
+        """
+        taps, steps = self.found.taps, torch.arange(11, device=self.labels.device)
+        places = taps.new_empty(len(taps), 11)
+        torch.add(taps * 9, steps[:9], out=places[:, :9])
+        places[:, 9:] = 9 * len(self.pattern_classes) + steps[:2]
+        return places
+
+    @cached_property
     def pixel_classes(self) -> Tensor:
         """(B * h * w, num_classes + 1) float32: the class of each pixel, one-hot; the last column is "no class"."""
         one_hot = one_hot_classes(self.labels, self.num_classes + 1, torch.float32)

@@ -109,6 +109,7 @@ class CogWriter:
             stack.enter_context(parents_of(self.path))
             stack.callback(self._delete_scratch)
             stack.enter_context(_environment())
+            self._check_space(1)
             self._beside = stack.enter_context(ThreadPoolExecutor(2, "geosynth-cog"))
             self._dataset: Any = rasterio.open(
                 self._scratch,
@@ -169,13 +170,15 @@ class CogWriter:
                 delete_sidecars(self.path)  # of an image that was there before
 
     def _check_space(self, share: float) -> None:
-        """Refuse to go on if the scratch file has no room: on a full disk GDAL may read a torn directory forever.
+        """Refuse to go on if the scratch file has no room.
+
+        On a full disk GDAL may read a torn directory forever, and libtiff writes on stderr.
 
         Args:
             share: of the size of all blocks written so far that the file needs.
         """
         sample = np.dtype(self.dtype).itemsize * len(self.band_names) + self.masked / 8  # bytes a pixel
-        there = self._scratch.stat().st_blocks * 512
+        there = self._scratch.stat().st_blocks * 512 if self._scratch.exists() else 0
         needed = share * len(self._blocks) * _BLOCK**2 * sample + _HEADERS - there
         if shutil.disk_usage(self.folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

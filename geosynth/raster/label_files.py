@@ -180,16 +180,15 @@ def check_label_output(out: Path, inputs: Sequence[object], *, overwrite: bool) 
 
 @contextmanager
 def label_writer(
-    out: Path, geobox: GeoBox, legend: Legend, tags: Mapping[str, str], folder: Path | None = None
+    work: UnfinishedWork, geobox: GeoBox, legend: Legend, tags: Mapping[str, str]
 ) -> Iterator[Callable[[Window, ClassIndices, Mask], None]]:
     """Write a Cloud Optimized GeoTIFF of class codes, with colours, names and attribute table, whole or not at all.
 
     Args:
-        out: the file; names and attribute table go into `out`.aux.xml.
+        work: that makes the file, open; names and attribute table go beside its output, into `out`.aux.xml.
         geobox: its grid.
         legend: of its codes; its `nodata_code` stands where there is no class.
         tags: of the default domain, beside version and classes.
-        folder: as for `CogWriter`.
 
     Yields:
         a function of a window, its class indices and where there are any, both (height, width).
@@ -202,7 +201,7 @@ def label_writer(
     colours = {entry.code: (*entry.rgb, 255) for entry in legend.classes} | {nodata: (0, 0, 0, 0)}
     classes = json.dumps(dict(zip(legend.names, legend.codes, strict=True)))
     writer = CogWriter(
-        out,
+        work.result,
         geobox,
         ("class",),
         dtype=dtype,
@@ -211,7 +210,7 @@ def label_writer(
         colours=colours if dtype == "uint8" else None,
         tags={"GEOSYNTH_VERSION": __version__, **tags, "GEOSYNTH_CLASSES": classes},
         overviews="mode",
-        folder=folder,
+        folder=work.folder,
     )
 
     def write(window: Window, indices: ClassIndices, valid: Mask) -> None:
@@ -219,4 +218,5 @@ def label_writer(
 
     with writer:
         yield write
-    write_attribute_table(out, legend)
+    write_attribute_table(work.result.with_name(work.out.name), legend)
+    work.finish(f"{work.out.name}.aux.xml")

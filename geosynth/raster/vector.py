@@ -36,6 +36,7 @@ from geosynth.errors import (
     counted,
     one_line,
 )
+from geosynth.files import writing
 from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
 from geosynth.grid.vector import PARQUET, check_can_be_read, to_pixels
 from geosynth.legend import ClassIndices, Legend, plain
@@ -43,6 +44,7 @@ from geosynth.progress import StageProgress, silent
 from geosynth.raster.class_table import NO_CLASS
 from geosynth.raster.label_files import check_label_output, label_writer
 from geosynth.raster.read import Array, Mask, bounded_cache, check_inside, open_raster
+from geosynth.unfinished import UnfinishedWork
 
 _BATCH = 4096  # features read at once
 _BLOCK = 2048  # pixels made at once
@@ -55,7 +57,7 @@ _LOG = logging.getLogger(__name__)
 
 _LINES = (shapely.GeometryType.LINESTRING, shapely.GeometryType.LINEARRING, shapely.GeometryType.MULTILINESTRING)
 _POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
-_FAILURES = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FieldError)
+_FAILURES = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 
 
 class VectorLabels:
@@ -220,7 +222,7 @@ class VectorLabels:
         return np.array([left, -high, right, -low])
 
     def _append(self, geometries: npt.NDArray[Any], indices: ClassIndices, *, first: bool) -> None:
-        with warnings.catch_warnings():
+        with writing(self._features, *_FAILURES), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'crs' was not provided")
             pyogrio.raw.write(
                 self._features,
@@ -457,11 +459,17 @@ def rasterize(
     """
     out, legend = Path(out), Legend.load(legend)
     check_label_output(out, [vector, grid.get("like")], overwrite=overwrite)
-    with bounded_cache(), VectorLabels(vector, column, legend, progress=progress, **grid) as labels:
+    work = UnfinishedWork(out)
+    work.check(overwrite=overwrite)
+    with (
+        bounded_cache(),
+        work.open({}),  # no part is kept
+        VectorLabels(vector, column, legend, progress=progress, **grid) as labels,
+    ):
         height, width = labels.geobox.shape
         plan = TilePlan(height, width, _BLOCK)
         tags = {"GEOSYNTH_VECTOR": Path(vector).name, "GEOSYNTH_COLUMN": column}
-        with label_writer(out, labels.geobox, legend, tags) as write:
+        with label_writer(work, labels.geobox, legend, tags) as write:
             for done, window in enumerate(plan, start=1):
                 indices = labels.read_indices(window)
                 write(window, indices, indices < legend.num_classes)

@@ -90,7 +90,6 @@ def classify(
                     labels.write_block(index, predicted, valid)
             progress(index + 1, len(plan))
         _write(labels, raster, segmenter)
-        labels.finish(f"{out.name}.aux.xml")
     return out
 
 
@@ -119,7 +118,7 @@ def _write(labels: UnfinishedImage, raster: Raster, segmenter: Segmenter) -> Non
         "GEOSYNTH_SEGMENTER_SHA256": segmenter.sha256,
         **kept_tags(raster),
     }
-    with label_writer(labels.result, raster.geobox, segmenter.card.legend, tags, labels.folder) as write:
+    with label_writer(labels, raster.geobox, segmenter.card.legend, tags) as write:
         for window in labels.plan:  # also those without data: the writer fills them with nodata
             indices, valid = labels.read(window)
             write(window, indices[0], valid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from shapely.geometry import LineString, Point, Polygon, box
 
 import geosynth
+from disks import disk
 from geosynth.errors import DataError, GeosynthError, GridError, LegendError, OutputError, RasterError, SettingsError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
@@ -338,3 +340,11 @@ def test_generate_paints_vector_labels_at_the_models_pixel_size(
         refused = run("generate", "--labels", path, *wrong, "--out", tmp_path / "c.tif", *common)
         assert refused.code == 1
         assert message in refused.err
+
+
+def test_a_full_disk_for_temporary_files_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "land.gpkg", [box(X, Y - 9, X + 9, Y)], [3])
+    with disk(tmp_path / "disk", "size=40k"):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "disk"))
+        with pytest.raises(OutputError, match=r"features\.gpkg: cannot be written: No space left on device"):
+            VectorLabels(path, "class", CHESAPEAKE, resolution=1)

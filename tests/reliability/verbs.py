@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import geopandas as gpd
 import numpy as np
+from shapely.geometry import box
 
 from forked import start
 from geosynth_cli import app
@@ -43,6 +45,7 @@ _TINY_GENERATOR = """ --set base_width=2 --set max_multiple=2 --set hidden_chann
 _TINY_SEGMENTER = " --set encoder=tu-test_resnet --set batch_size=2 --set tile_size=32 --set precision=fp32"
 
 VERBS = {
+    "rasterize": Verb("rasterize {inputs}/land.gpkg --column class --resolution 0.6 --out out.tif", "out.tif"),
     "ingest": Verb("ingest --items {inputs}/items.csv --bands red,green,blue,nir --out out.zarr", "out.zarr"),
     "tiles": Verb("tiles --data {inputs}/store.zarr --size 32 --stride 32 --export out", "out/test"),
     "generate": Verb(
@@ -227,6 +230,9 @@ def write_inputs(folder: Path, generator: Path) -> Path:
     write_raster(folder / "labels.tif", random_codes(9, 380, 250), north_up(), crs="EPSG:26918")
     image = rng.integers(0, 256, (4, 600, 200)).astype(np.uint8)
     write_raster(folder / "image.tif", image, north_up(), crs="EPSG:26918")
+    squares = [box(9 * number, 0, 9 * number + 12, 300) for number in range(40)]  # each lies a little over the last
+    classes = [1 + number % 6 for number in range(40)]
+    gpd.GeoDataFrame({"class": classes}, geometry=squares, crs="EPSG:26918").to_file(folder / "land.gpkg")
     (folder / "generator.safetensors").write_bytes(generator.read_bytes())
     for verb, out, name in (("ingest", "out.zarr", "store.zarr"), ("segment", "out", "segmenter")):
         ended = run(VERBS[verb].arguments(folder), folder)

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 from geosynth.config.bands import rgb_bands
-from geosynth.files import writing
+from geosynth.files import replacing, writing
 from geosynth.legend import Legend
 from geosynth.training.draws import TrainBatch, random_inputs, sample_rngs
 from geosynth.training.step import SpadeStep
@@ -73,8 +73,8 @@ class Records:
         """A picture, (3, H, W) uint8."""
         path = self.out / "previews" / f"{step:06d}.png"
         with writing(path, RuntimeError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(grid.permute(1, 2, 0).numpy()).save(path)
+            with replacing(path, folder=self.out) as partial:  # where the next run removes what a kill leaves
+                Image.fromarray(grid.permute(1, 2, 0).numpy()).save(partial)
             self._open_board().add_image("labels, real, synthetic", grid, step)
 
     def __enter__(self) -> Self:

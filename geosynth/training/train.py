@@ -226,13 +226,13 @@ def _fit(loop: Loop, step: SpadeStep, patches: PatchModule, out: Path) -> None:
             if records and (loop.done % settings.log_every == 0 or loop.is_finished):
                 records.add(loop.done, loop.seconds, losses.means(), rates, settings.batch_size)
             loop.tell()
-            if loop.is_save_due:
-                losses.settle()
-                loop.save(step.networks, **step.state_dict())
             if settings.preview_every and (loop.done % settings.preview_every == 0 or loop.is_finished):
                 grid = preview_grid(step, batch, patches.sources[0].legend, patches.sources[0].band_names)
                 if records:
                     records.show(loop.done, grid)
+            if loop.is_save_due:
+                losses.settle()
+                loop.save(step.networks, **step.state_dict())
 
 
 def _draws(step: SpadeStep, patches: PatchModule, start: int) -> Iterator[TrainBatch]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from trainings import (
     EVERY_STEP,
     LONGER,
@@ -109,6 +110,25 @@ def test_metrics_are_those_of_the_unbroken_training(store, tmp_path, unbroken):
             tables.append([list(row.values())[:-2] for row in csv.DictReader(file)])  # but for speed and time
     assert tables[0] == tables[1]
     assert [row[0] for row in tables[0]] == ["1", "2", "3", "4", "5"]
+
+
+def test_interrupted_while_a_preview_is_written(store, tmp_path, monkeypatch):
+    """It is not there by half, and its step is done again."""
+    settings = EVERY_STEP.model_copy(update={"preview_every": 4})
+
+    def save_half(image, path):
+        Path(path).write_bytes(b"\x89PNG")
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", save_half)
+        with pytest.raises(Interrupted):
+            train(store, tmp_path, settings)
+    assert not list(tmp_path.glob("previews/*"))
+    train(store, tmp_path, settings)
+    for step in (4, 5):
+        with Image.open(tmp_path / f"previews/00000{step}.png") as image:
+            image.load()
 
 
 def test_interrupted_after_the_last_step(trained, store, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Band statistics: those of all pixels of the fold, whatever the blocks; and the scaling they give."""
+"""Percentiles of bands: those of all pixels of the fold, whatever the blocks; and the scaling they give."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 from memory_source import MemorySource
 
 from geosynth.config import BandSettings
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import DataError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.patches import statistics
-from geosynth.patches.statistics import band_settings, band_statistics
+from geosynth.patches.statistics import band_percentiles, band_settings
 
 
 @pytest.fixture(autouse=True)
@@ -33,27 +33,27 @@ def make(dtype: str, scale: float = 1.0, shift: float = 0.0) -> tuple[MemorySour
 @pytest.mark.parametrize(
     ("dtype", "scale", "shift"), [("uint8", 1, 0), ("uint16", 200, 3), ("int16", 100, -9000), ("float32", 0.01, 1e4)]
 )
-def test_statistics_are_those_of_all_pixels(dtype: str, scale: float, shift: float) -> None:
+def test_percentiles_are_those_of_all_pixels(dtype: str, scale: float, shift: float) -> None:
     source, pixels = make(dtype, scale, shift)
-    found = band_statistics([source])
-    assert found.pixels == pixels.shape[1]
-    np.testing.assert_allclose(found.mean, pixels.mean(axis=1), rtol=1e-9)
-    np.testing.assert_allclose(found.deviation, pixels.std(axis=1), rtol=1e-6)
-    np.testing.assert_array_equal(found.minimum, pixels.min(axis=1))
-    np.testing.assert_array_equal(found.maximum, pixels.max(axis=1))
-    low, high = np.percentile(pixels, [0.1, 99.9], axis=1, method="inverted_cdf" if dtype != "float32" else "linear")
-    np.testing.assert_allclose(found.low, low, rtol=1e-6)
-    np.testing.assert_allclose(found.high, high, rtol=1e-6)
+    method = "inverted_cdf" if dtype != "float32" else "linear"
+    expected = np.percentile(pixels, [0.1, 99.9], axis=1, method=method)
+    np.testing.assert_allclose(band_percentiles([source]), expected, rtol=1e-6)
 
 
-def test_several_sources_count_together_and_blocks_may_be_drawn() -> None:
+def test_several_sources_count_together_and_blocks_may_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     (one, first), (other, second) = make("uint16", 200, 3), make("uint16", 10, 20_000)
     both = np.concatenate([first, second], axis=1)
-    np.testing.assert_allclose(band_statistics([one, other]).mean, both.mean(axis=1), rtol=1e-9)
-    few = band_statistics([one], max_blocks=3, seed=5)
-    assert 0 < few.pixels < first.shape[1]
-    assert few.pixels == band_statistics([one], max_blocks=3, seed=5).pixels
-    assert few.mean.tolist() != band_statistics([one], max_blocks=3, seed=6).mean.tolist()
+    found = band_percentiles([one, other])
+    np.testing.assert_array_equal(found, np.percentile(both, [0.1, 99.9], axis=1, method="inverted_cdf"))
+    monkeypatch.setattr(statistics, "_MAX_BLOCKS", 2)
+    read: list[Window] = []
+    monkeypatch.setattr(one, "read", lambda window: (read.append(window), type(one).read(one, window))[1])
+    few = band_percentiles([one])
+    assert len(read) == 2
+    assert (few[0] >= first.min(axis=1)).all()
+    assert (few[1] <= first.max(axis=1)).all()
+    np.testing.assert_array_equal(few, band_percentiles([one]))
+    assert read[:2] == read[2:]
 
 
 def test_settings_by_type() -> None:
@@ -63,21 +63,16 @@ def test_settings_by_type() -> None:
     found = band_settings([words])
     assert (found.dtype, found.names) == ("uint16", words.band_names)
     assert found.low == pytest.approx(np.percentile(pixels, 0.1, axis=1, method="inverted_cdf").tolist())
-    spread = band_settings([words], scaling="deviation")
-    assert isinstance(spread.low, tuple)
-    assert min(spread.low) >= 0  # a uint16 holds nothing below
-    assert spread.high == pytest.approx((pixels.mean(axis=1) + 3 * pixels.std(axis=1)).clip(max=65535).tolist())
-    assert BandSettings.model_validate_json(spread.model_dump_json()) == spread
+    assert found.high == pytest.approx(np.percentile(pixels, 99.9, axis=1, method="inverted_cdf").tolist())
+    assert BandSettings.model_validate_json(found.model_dump_json()) == found
 
 
 def test_refusals() -> None:
     words, _ = make("uint16")
-    with pytest.raises(SettingsError, match="percentiles or deviation"):
-        band_settings([words], scaling="range")
     with pytest.raises(DataError, match=r"imagery of float64.*float32"):
         band_settings([make("float64")[0]])
     words.image[2] = 9
     with pytest.raises(DataError, match="band blue is 9"):
         band_settings([words])
     with pytest.raises(DataError, match="'val' has no pixel"):
-        band_statistics([words], "val")
+        band_percentiles([words], "val")

@@ -190,7 +190,8 @@ def fit_look_unlabelled(cells: Tensor, known: Look, bands: Sequence[int] | None 
     num_bands = num_bands_of(size)
     bands = bands or range(num_bands)
     cells = of_all_bands(cells[torch.linspace(0, len(cells) - 1, min(len(cells), _MAX_CELLS)).long()], bands, known)
-    numbers = torch.tensor(seen_numbers(bands, num_bands)[:-2])  # all but directions, which tell nothing
+    seen = seen_numbers(bands, num_bands)
+    numbers = torch.tensor(seen[:-2])  # all but directions, which tell nothing
     usual = known.shares.double().clamp(min=0.01)
     usual = usual / usual.sum()
     guesses = torch.full((num_classes, num_classes), 0.3 / max(1, num_classes - 1), dtype=torch.float64)
@@ -208,7 +209,6 @@ def fit_look_unlabelled(cells: Tensor, known: Look, bands: Sequence[int] | None 
     mixture = _Mixture(cells, known, numbers)
     _, means, shares = mixture.climb(full[:, mixture.seen], shares)
     full = _bounded(mixture.with_unseen(means), known)
-    seen = seen_numbers(bands, num_bands)
     pixels = shares * len(cells) * STYLE_CELL**2
     guess = _most_plausible(full, pixels, _measured(pixels >= _FEW_PIXELS, seen, full), known)
     full = guess.index_copy(1, torch.tensor(seen), full[:, seen])

@@ -49,14 +49,8 @@ class SpadeStep:
         self.optimizer: Any = fabric.setup_optimizers(self.adam)  # steps as the precision asks for
         self.recent_masks: deque[Tensor] = deque(maxlen=_NORM_BATCHES)
         dtype = number_format(settings.precision, str(fabric.device))
-        told = (
-            networks.generator,
-            networks.encoder,
-            networks.adversary,
-            networks.projected,
-            self.objectives.perceptual,
-        )
-        used = [network for network in told if network is not None]
+        trained = networks.generator, networks.encoder, networks.adversary, networks.projected
+        used = [network for network in (*trained, self.objectives.perceptual) if network is not None]
         self.weights = ProductWeights(used, [self.painting, self.judging], dtype)
         # Several processes talk to each other, and float16 may leave a step out: not the same operations each time.
         alike = fabric.world_size == 1 and dtype != torch.float16

@@ -137,9 +137,9 @@ def _run(
         _warn_of_absent_classes(sources, fold)
     network = settings.generator(legend.num_classes, len(bands.names))
     own_looks = _own_looks(settings, sources, fold, bands, network, initial)
-    in_order = list(own_looks.values()) * (len(sources) if len(own_looks) == 1 else 1)
+    look_of_each = list(own_looks.values()) * (len(sources) if len(own_looks) == 1 else 1)
     pictures = len(composites(bands.names))
-    networks = SpadeNetworks(settings, legend.num_classes, len(bands.names), initial, in_order, pictures)
+    networks = SpadeNetworks(settings, legend.num_classes, len(bands.names), initial, look_of_each, pictures)
     if checkpoint:
         load_weights(last, checkpoint, networks)
     if rank.index == 0:
@@ -176,9 +176,8 @@ def _run(
     }
     if initial is not None:
         provenance = with_initial(provenance, initial)
-    others = initial.looks if initial else {}
-    others = {name: replace(look, asked=None) for name, look in others.items() if name not in own_looks}
-    looks = {**own_looks, **others}  # what others were asked for was for other weights
+    earlier = initial.looks if initial else {}  # what these were asked for was for other weights
+    others = {name: replace(look, asked=None) for name, look in earlier.items() if name not in own_looks}
     card = ModelCard(
         settings=networks.generator.settings,
         legend=legend,
@@ -186,7 +185,7 @@ def _run(
         gsd=common_gsd(sources, initial.card.gsd if initial else None),
         provenance=provenance,
     )
-    return step, card, looks
+    return step, card, {**own_looks, **others}
 
 
 def _own_looks(

@@ -17,7 +17,6 @@ from scipy.special import logsumexp
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import ClassIndices, Legend, plain
-from geosynth.progress import Progress, silent
 from geosynth.raster.read import Array
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.tiles import TileView
@@ -108,7 +107,6 @@ def recombine(
     *,
     num_tiles: int | None = None,
     seed: int = 0,
-    progress: Progress = silent,
 ) -> Recombined:
     """Draw tiles of a fold with replacement, so that some classes come more often; no label is changed or invented.
 
@@ -124,7 +122,6 @@ def recombine(
         tile_size: pixels.
         num_tiles: how many are drawn; None: as many as lie side by side in the fold.
         seed: of the draw.
-        progress: told tiles counted and tiles in all.
 
     Raises:
         SettingsError: if a class or a number cannot be.
@@ -136,7 +133,7 @@ def recombine(
     view = TileView(source, fold, tile_size, max_nodata=_MAX_NODATA)
     if not len(view):
         raise DataError(f"{source.path}: fold {fold!r} holds no tile of {tile_size} px; choose smaller tiles")
-    pixels = source.count_classes(view[:], progress)[:, -1].astype(np.float64)
+    pixels = source.count_classes(view[:])[:, -1].astype(np.float64)
     shares = pixels[:, list(classes)] / pixels.sum(axis=1, keepdims=True)
     chances = _tilted(shares, np.array(list(classes.values())))
     if chances is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -94,9 +96,10 @@ def app(arguments: list[str] | None = None) -> None:
     if "--remote" in arguments:
         os.environ["GEOSYNTH_REMOTE"] = "1"  # known to the processes that are started too
     arguments = [argument for argument in arguments if argument not in ("--debug", "--remote", "--quiet", "-q")]
-    if "" in arguments:  # would be the present folder
-        before = ["geosynth", *arguments][arguments.index("")]
-        typer.echo(f"error: {before}: followed by nothing, as by a shell variable that is not set", err=True)
+    before = [option for option, value in itertools.pairwise(["geosynth", *arguments]) if not value]
+    before += [option[:-1] for option in arguments if re.fullmatch(r"--[a-z-]+=", option)]
+    if before:  # would be the present folder
+        typer.echo(f"error: {before[0]}: followed by nothing, as by a shell variable that is not set", err=True)
         sys.exit(2)
     if debug:
         _typer(arguments)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +16,29 @@ def parse_pixels(value: int | str) -> int:
         return int(str(value).removesuffix("px"))
     except ValueError as error:
         raise typer.BadParameter(f"{value!r}: whole pixels are needed, as in 1024 or 1024px") from error
+
+
+def is_there(name: str) -> bool:
+    """Whether a name may stand for something: a file or folder, or what only libraries can tell, as URLs and globs."""
+    return ":" in name or name.startswith("/vsi") or glob.has_magic(name) or Path(name).exists()
+
+
+def refusing_absent(what: str) -> Callable[[Any], Any]:
+    """A callback of an option of inputs: refuses what is not there before libraries are loaded, which takes seconds.
+
+    Args:
+        what: is named, as in "model file".
+    """
+
+    def check(value: Any) -> Any:
+        from geosynth.errors import GeosynthError
+
+        for name in value if isinstance(value, list) else [value]:
+            if name not in (None, "chesapeake-small") and not is_there(name):
+                raise GeosynthError(f"{name}: no such {what}")
+        return value
+
+    return check
 
 
 def parse_names(text: str) -> list[str]:
@@ -85,7 +111,12 @@ def pixels_option(name: str, text: str) -> Any:
 
 
 StoreOrFiles = Annotated[
-    str, typer.Option("--data", help="A store made by `geosynth ingest`, or a YAML of files to read in place.")
+    str,
+    typer.Option(
+        "--data",
+        help="A store made by `geosynth ingest`, or a YAML of files to read in place.",
+        callback=refusing_absent("store or file"),
+    ),
 ]
 ModelOrEmbedded = Annotated[
     str | None,
@@ -93,6 +124,7 @@ ModelOrEmbedded = Annotated[
         "--model",
         help="A model file, the folder of its training, or its address (https://, hf://ORG/REPO/FILE); without it the"
         " embedded one for the Chesapeake legend.",
+        callback=refusing_absent("model file"),
     ),
 ]
 Bands = Annotated[str | None, typer.Option("--bands", help="Band names, as in red,green,blue,nir; or those to take.")]

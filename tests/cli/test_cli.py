@@ -224,7 +224,7 @@ def test_one_line_says_where_a_stopped_command_goes_on(
     monkeypatch.setattr(geosynth, verb, work)
     command = verb.removeprefix("run_")
     with pytest.raises(SystemExit) as caught:
-        app([command, *arguments, "--data", "data.zarr", "--out", str(tmp_path / "out")])
+        app([command, *arguments, "--data", str(tmp_path), "--out", str(tmp_path / "out")])
     said = f"warning: {kept}: keeps what is done; the same command goes on from there\n"
     assert (caught.value.code, capfd.readouterr().err) == (code, said if is_kept else "")
 

@@ -103,10 +103,52 @@ def test_the_package_is_the_command() -> None:
 
 
 def test_a_variable_that_is_not_set_is_not_the_present_folder(run: Run) -> None:
-    for words, place in ((("generate", "--labels", "", "--out", "a.tif"), "--labels"), (("", "b"), "geosynth")):
+    for words, place in (
+        (("generate", "--labels", "", "--out", "a.tif"), "--labels"),
+        (("generate", "--labels=", "--out", "a.tif"), "--labels"),
+        (("", "b"), "geosynth"),
+    ):
         found = run(*words)
         assert (found.code, found.out) == (2, "")
         assert found.err == f"error: {place}: followed by nothing, as by a shell variable that is not set\n"
+
+
+def test_a_value_may_end_in_an_equals_sign(run: Run) -> None:
+    assert "nothing" not in run("train", "--data", "nowhere", "--out", "o", "--set", "init=").err
+
+
+def test_what_is_not_there_is_refused_before_libraries_are_loaded(tmp_path: Path) -> None:
+    """They take ten seconds and more."""
+    (tmp_path / "a.yaml").write_text("images: a\nlabels: b\n")
+    (tmp_path / "store").mkdir()
+    refused = {
+        "study replace --data a.yaml --out out": "a.yaml: not a geosynth store",
+        "study replace --data none --out out": "none: not a geosynth store",
+        "study transfer --data store --target none --out out": "none: not a geosynth store",
+        "train --data none --out out": "none: no such store or file",
+        "segment --data none --out out": "none: no such store or file",
+        "twin --data none --out out": "none: no such store or file",
+        "evaluate --data none --out out": "none: no such store or file",
+        "twin --data store --model none --out out": "none: no such model file",
+        "generate --labels none.tif --out out.tif": "none.tif: no such file",
+        "generate --labels a.yaml --style-from a.yaml --style-from none.tif --out out.tif": "none.tif: no such file",
+        "classify --image none.tif --model store --out out.tif": "none.tif: no such file",
+        "classify --image a.yaml --model none --out out.tif": "none: no such model file",
+    }
+    script = (
+        "import sys, geosynth_cli.main as main\n"
+        "for line in sys.argv[1:]:\n"
+        "    try:\n"
+        "        main.app(line.split())\n"
+        "    except SystemExit as end:\n"
+        "        print(end.code, sorted({'torch', 'rasterio', 'zarr'} & set(sys.modules)))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *refused], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines() == ["1 []"] * len(refused)
+    for line, words in zip(ran.stderr.splitlines(), refused.values(), strict=True):
+        assert line.startswith(f"error: {words}")
 
 
 def test_quiet_leaves_out_warnings_and_keeps_answers_and_errors(

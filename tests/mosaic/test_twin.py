@@ -223,6 +223,10 @@ def test_recombined_labels_are_painted_each_at_a_place_of_its_own(
     for text in ("water", "=2", "water=much"):
         refused = run("twin", "--data", store.path, "--out", tmp_path / "out.zarr", "--emphasise", text)
         assert "a class and a number are needed" in refused.err
+    for option, needed in (("--tiles", "--emphasise"), ("--tile-size", "--emphasise"), ("--agreement", "--judge")):
+        refused = run("twin", "--data", store.path, "--out", tmp_path / "out.zarr", option, "1")
+        assert (refused.code, refused.err) == (1, f"error: {option}: has no effect without {needed}\n")
+    assert not (tmp_path / "out.zarr").exists()
 
 
 class DoubtsWater:

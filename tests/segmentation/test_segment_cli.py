@@ -57,7 +57,7 @@ def test_a_twin_that_is_given_is_used(run, monkeypatch, tmp_path, options, expec
         raise geosynth.GeosynthError("enough")
 
     monkeypatch.setitem(vars(geosynth), "segment", segment)
-    code, _, err = run("segment", "--data", "store.zarr", "--out", tmp_path, *options)
+    code, _, err = run("segment", "--data", tmp_path, "--out", tmp_path, *options)
     assert (code, err.strip()) == (1, "error: enough")
     assert asked == [expected]
 

@@ -55,7 +55,7 @@ def test_options_become_settings(monkeypatch, run, tmp_path):
     config = tmp_path / "study.yaml"
     config.write_text("real_tiles: [1]\nsynthetic_tiles: 5\n")
     code, _, err = run(
-        *("study", "augment", "--data", "d", "--out", "o", "--model", "m", "--config", config, "--workers", "2"),
+        *("study", "augment", "--data", tmp_path, "--out", "o", "--model", "m", "--config", config, "--workers", "2"),
         *("--real-tiles", "2,4", "--arms", "real,real + synthetic", "--set", "segment.augment=none"),
     )
     assert (code, err) == (1, "error: enough\n")

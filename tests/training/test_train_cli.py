@@ -23,7 +23,7 @@ def test_options_become_settings(run, asked, tmp_path):
     config = tmp_path / "train.yaml"
     config.write_text("batch_size: 6\nbase_width: 5\nseed: 1\n")
     code, out, err = run(
-        *("train", "--data", "store.zarr", "--out", tmp_path / "run", "--fold", "val", "--preset", "tiny"),
+        *("train", "--data", tmp_path, "--out", tmp_path / "run", "--fold", "val", "--preset", "tiny"),
         *("--config", config, "--max-time", "1h30m", "--seed", "2", "--set", "generator_rate=1e-3"),
         *("--init", "earlier.safetensors"),
         *("--set", "adam_betas=[0, 0.999]", "--set", "perceptual_path=null"),
@@ -31,7 +31,7 @@ def test_options_become_settings(run, asked, tmp_path):
     assert (code, err) == (0, "")
     assert out.strip() == str(tmp_path / "run" / "model.safetensors")
     [(data, settings, fold)] = asked
-    assert (data, fold) == ("store.zarr", "val")
+    assert (data, fold) == (str(tmp_path), "val")
     assert settings == geosynth.TrainSettings.resolve(
         preset="tiny",
         init="earlier.safetensors",
@@ -57,7 +57,7 @@ def test_options_become_settings(run, asked, tmp_path):
     ],
 )
 def test_mistakes_are_one_line(run, asked, tmp_path, arguments, words):
-    code, out, err = run("train", "--data", "store.zarr", "--out", tmp_path / "run", *arguments)
+    code, out, err = run("train", "--data", tmp_path, "--out", tmp_path / "run", *arguments)
     assert (code, out) == (1, "")
     assert err.startswith("error: ")
     assert err.count("\n") == 1

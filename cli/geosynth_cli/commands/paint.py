@@ -30,6 +30,7 @@ from geosynth_cli.options import (
     parse_factors,
     parse_width,
     pixels_option,
+    refusing_absent,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def generate(
         typer.Option(
             "--labels",
             help="Class codes: GeoTIFF, VRT, Zarr; a folder or glob of tiles is one mosaic. With --column: polygons.",
+            callback=refusing_absent("file"),
         ),
     ],
     out: Annotated[
@@ -53,7 +55,9 @@ def generate(
     model: ModelOrEmbedded = None,
     legend: Annotated[
         str | None,
-        typer.Option("--legend", help="Of the labels: a name, a YAML file, or from-raster (their own class table)."),
+        typer.Option(
+            "--legend", help="Of --labels and --style-labels: a name, a YAML file, or from-raster (their own tables)."
+        ),
     ] = None,
     column: Annotated[
         str | None, typer.Option("--column", help="Labels are a vector file; its column of class names or codes.")
@@ -81,7 +85,11 @@ def generate(
     look: Look = None,
     style_from: Annotated[
         list[str] | None,
-        typer.Option("--style-from", help="An image whose look (colours, season, sensor) to take; may be repeated."),
+        typer.Option(
+            "--style-from",
+            help="An image whose look (colours, season, sensor) to take; may be repeated.",
+            callback=refusing_absent("file"),
+        ),
     ] = None,
     style_labels: Annotated[
         list[str] | None,
@@ -261,7 +269,7 @@ def twin(
             " in roads=3; may be repeated.",
         ),
     ] = None,
-    tile_size: Annotated[int, pixels_option("--tile-size", "Of recombined labels, pixels.")] = 256,
+    tile_size: Annotated[int | None, pixels_option("--tile-size", "Of recombined labels, pixels; 256.")] = None,
     num_tiles: Annotated[
         int | None, typer.Option("--tiles", help="Of recombined labels; without it as many as the fold has.")
     ] = None,
@@ -272,8 +280,9 @@ def twin(
         ),
     ] = None,
     agreement: Annotated[
-        float, typer.Option("--agreement", help="The least probability that the judge must give a class.")
-    ] = 0.05,
+        float | None,
+        typer.Option("--agreement", help="The least probability that the judge must give a class; 0.05."),
+    ] = None,
     seed: PaintSeed = 0,
     look: Look = None,
     style_length: StyleLength = None,
@@ -285,7 +294,15 @@ def twin(
 ) -> None:
     """Paint the images of a store anew: same places, labels and split, synthetic pixels."""
     import geosynth
+    from geosynth.errors import SettingsError
 
+    for option, value, needed, there in (
+        ("--tile-size", tile_size, "--emphasise", emphasise),
+        ("--tiles", num_tiles, "--emphasise", emphasise),
+        ("--agreement", agreement, "--judge", judge),
+    ):
+        if value is not None and not there:
+            raise SettingsError(f"{option}: has no effect without {needed}")
     settings = geosynth.GenerateSettings.parse(
         given(seed=seed, look=look, style_length=style_length, precision=precision, device=device)
     )
@@ -297,10 +314,8 @@ def twin(
             settings,
             folds=fold,
             emphasise=parse_factors(emphasise) if emphasise else None,
-            tile_size=tile_size,
-            num_tiles=num_tiles,
             judge=geosynth.load_segmenter(judge, device) if judge else None,
-            agreement=agreement,
+            **given(tile_size=tile_size, num_tiles=num_tiles, agreement=agreement),
             overwrite=overwrite,
             scheduler=scheduler,
             workers=workers,

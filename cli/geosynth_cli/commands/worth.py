@@ -18,8 +18,10 @@ from geosynth_cli.options import (
     StoreOrFiles,
     Workers,
     given,
+    is_there,
     parse_names,
     pixels_option,
+    refusing_absent,
     set_option,
 )
 
@@ -95,11 +97,16 @@ def segment(
 
 
 def classify(
-    image: Annotated[str, typer.Option("--image", help="Any raster with the segmenter's bands.")],
+    image: Annotated[
+        str,
+        typer.Option("--image", help="Any raster with the segmenter's bands.", callback=refusing_absent("file")),
+    ],
     model: Annotated[
         str,
         typer.Option(
-            "--model", help="A segmenter: folder or file made by `geosynth segment`, or the address of a file."
+            "--model",
+            help="A segmenter: folder or file made by `geosynth segment`, or the address of a file.",
+            callback=refusing_absent("model file"),
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The label raster: a Cloud Optimized GeoTIFF with colours.")],
@@ -121,7 +128,14 @@ def evaluate(
         typer.Option("--synthetic", help="Synthetic image on its pixel grid; or a twin of --data (repeat: diversity)."),
     ] = None,
     labels: Annotated[str | None, typer.Option("--labels", help="Label raster of both.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="A store (or YAML), instead of --real, --labels.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="A store (or YAML), instead of --real, --labels.",
+            callback=refusing_absent("store or file"),
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -266,6 +280,9 @@ def study(
     lists = {name: parse_names(text) for name, text in lists.items()}
     changes = given(other, seeds=seeds, tiles=tiles, synthetic_tiles=synthetic_tiles, **lists)
     settings = geosynth.StudySettings.resolve(sweep, config=config, **changes)
+    for store in filter(None, (data, target)):  # before libraries are loaded, which takes seconds
+        if Path(store).suffix.lower() in (".yaml", ".yml") or not is_there(store):
+            raise geosynth.GeosynthError(f"{store}: not a geosynth store; make one with `geosynth ingest`")
     if dry_run:
         _show(geosynth.plan_study(data, out, settings, model=model, target=target, workers=workers))
     elif tabulate:

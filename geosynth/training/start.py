@@ -35,17 +35,21 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
 
     Raises:
         CheckpointError: if that is not a model.
-        SettingsError: if the settings ask for other networks.
+        SettingsError: if the settings ask for other networks, or name looks of one that is not told any.
     """
-    if settings.init is None:
-        return settings
-    card = ModelCard.read(model_path(settings.init))
-    networks = _networks(card, told=bool(settings.style_lengths))
-    values = settings.model_dump()
-    for name, value in networks.items():
-        if name in settings.model_fields_set and values[name] != value:
-            raise SettingsError(f"{name}={values[name]}: the model {settings.init} has {value}; leave {name} out")
-    return TrainSettings.parse({**values, **networks})
+    if settings.init is not None:
+        card = ModelCard.read(model_path(settings.init))
+        networks = _networks(card, told=bool(settings.style_lengths))
+        values = settings.model_dump()
+        for name, value in networks.items():
+            if name in settings.model_fields_set and values[name] != value:
+                raise SettingsError(f"{name}={values[name]}: the model {settings.init} has {value}; leave {name} out")
+        settings = TrainSettings.parse({**values, **networks})
+    if settings.look_name != TrainSettings.model_fields["look_name"].default and not settings.style_lengths:
+        raise SettingsError(
+            f"look_name={', '.join(settings.look_name)}: for a generator that is told looks: set style_lengths"
+        )
+    return settings
 
 
 def load_initial(settings: TrainSettings, source: PatchSource) -> GeneratorModel | None:

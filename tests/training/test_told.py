@@ -139,6 +139,14 @@ def test_looks_and_shares_are_those_of_the_stores(store, tmp_path, changes, word
     assert not (tmp_path / "run").exists()
 
 
+def test_names_of_looks_are_for_a_generator_that_is_told_them(store, tmp_path):
+    for names in ("here", ("here", "there")):
+        settings = TrainSettings.parse({**TINY.model_dump(exclude_unset=True), "look_name": names})
+        with pytest.raises(SettingsError, match=r"look_name=here.*: for a generator that is told looks"):
+            train([store, store], tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_head_start_and_kept_norms_leave_what_init_knows(told, store, tmp_path):
     """While only the discriminator learns, the model stays what it was, with its statistics."""
     settings = TrainSettings.parse(

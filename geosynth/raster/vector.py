@@ -302,8 +302,8 @@ class _Source(NamedTuple):
                 also = " beside polygons" if polygons.any() else ""
                 raise DataError(f"{self.name}: holds lines{also}; say how wide they are, metres or a column: --width")
             try:
-                metres = np.array([np.nan if width is None else width for width in widths], float)[lines]
-            except ValueError:
+                metres = np.array([np.nan if width is None else float(width) for width in widths])[lines]
+            except (TypeError, ValueError):
                 metres = np.zeros(1)
             if not (metres > 0).all():
                 raise DataError(f"{self.name}: column {self.width!r} has no positive width for each line")
@@ -384,7 +384,8 @@ class _Classes:
         Raises:
             LegendError: if there are values that the legend does not know.
         """
-        keys = [plain(value) if isinstance(value, str) else value for value in values]
+        keys = [str(value) if isinstance(value, list | dict) else value for value in values]
+        keys = [plain(key) if isinstance(key, str) else key for key in keys]
         found = [
             -1 if key in (None, "") or key != key else self._known.get(key) for key in keys
         ]  # NaN differs from itself

@@ -350,12 +350,27 @@ def test_rasters_in_two_zones_are_measured_on_the_ground(tmp_path: Path) -> None
     assert leak.num_pairs == 0
 
 
+def test_metres_that_are_none_on_the_ground_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    here = gpd.GeoSeries.from_xy([-81.0], [60.0], crs="EPSG:4326")
+    for crs in ("EPSG:32617", "EPSG:3857"):
+        point = here.to_crs(crs)
+        for name, metres in (("a", 0), ("b", 120)):
+            transform = Affine(1, 0, point.x[0] + metres, 0, -1, point.y[0])
+            write_raster(tmp_path / f"{name}.tif", np.zeros((100, 100), np.uint8), transform, crs=crs)
+        (leak,) = check_split(folds={"train": tmp_path / "a.tif", "test": tmp_path / "b.tif"})
+        assert leak.smallest == pytest.approx(20)
+        assert ("0.50 m on the ground" in caplog.text) == (crs == "EPSG:3857"), caplog.text
+
+
 def test_a_table_with_a_fold_column_is_checked(tmp_path: Path) -> None:
     boxes = [shapely.box(0, 0, 10, 10), shapely.box(12, 0, 20, 10), shapely.box(40, 0, 50, 10)]
     table = gpd.GeoDataFrame({"fold": ["train", "test", "test"], "name": list("abc")}, geometry=boxes, crs="EPSG:32617")
     table.to_parquet(tmp_path / "tiles.parquet")
     (leak,) = check_split(tmp_path / "tiles.parquet", distance=5)
     assert (leak.num_pairs, leak.smallest, leak.examples) == (1, 2, (("a", "b", 2.0),))
+    table.assign(fold=[["train"], ["test"], None]).to_parquet(tmp_path / "lists.parquet")
+    (leak,) = check_split(tmp_path / "lists.parquet")
+    assert (leak.folds, leak.smallest, leak.num_second) == (("['test']", "['train']"), 2, 0)
     table.drop(columns="fold").to_parquet(tmp_path / "plain.parquet")
     with pytest.raises(DataError, match="column 'fold'"):
         check_split(tmp_path / "plain.parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
 
+_LOG = logging.getLogger(__name__)
+_STRETCHED = 0.02  # share by which metres of a CRS may differ from those on the ground before it is said
 _TABLES = {*PARQUET, ".geojson", ".json", ".gpkg", ".fgb", ".shp"}
 
 
@@ -115,7 +118,7 @@ def footprints_of_table(path: str | Path) -> Footprints:
     table = read_table(Path(path), "fold")
     of_fold = {
         str(fold): [gpd.GeoSeries(rows.geometry.to_numpy(), _names(rows, Path(path)), crs=table.crs)]
-        for fold, rows in table.groupby("fold")
+        for fold, rows in table.groupby(table["fold"].map(str, na_action="ignore"))  # a list too is a name
     }
     return Footprints({fold: of_fold[fold] for fold in (*FOLDS, *of_fold) if fold in of_fold})
 
@@ -144,8 +147,9 @@ def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None
 def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
     """Leaks between folds.
 
-    Metres are measured in the first projected CRS among them, else in the UTM zone of their middle; pixels in the grid
-    of the rasters. Without any CRS the unit is the pixel, or, of tables, that of their coordinates.
+    Metres are measured in the first projected CRS among them, else in the UTM zone of their middle; a warning tells
+    where these are not those on the ground, as in Web Mercator. Pixels are measured in the grid of the rasters. Without
+    any CRS the unit is the pixel, or, of tables, that of their coordinates.
 
     Args:
         found: the places.
@@ -189,7 +193,17 @@ def _in_metres(found: Footprints) -> dict[str, Places]:
     crs = next((one.crs for one in series if one.crs.is_projected), None) or series[0].estimate_utm_crs()
     factor = crs.axis_info[0].unit_conversion_factor
     moved = {fold: [one.to_crs(crs) for one in group] for fold, group in found.folds.items()}
+    _warn_of_stretching(crs, next(one for group in moved.values() for one in group if len(one)))
     return _places(moved, lambda polygons: shapely.transform(polygons, lambda points: points * factor))
+
+
+def _warn_of_stretching(crs: Any, places: gpd.GeoSeries) -> None:
+    middle = shapely.box(*places.total_bounds).centroid
+    line = gpd.GeoSeries([middle, shapely.Point(middle.x, middle.y + 1)], crs=crs).to_crs(4326)
+    *_, ground = crs.get_geod().inv(line.x[0], line.y[0], line.x[1], line.y[1])
+    ground /= crs.axis_info[0].unit_conversion_factor
+    if _STRETCHED < abs(ground - 1) < np.inf:
+        _LOG.warning("%s: its metres, in which distances are told, are %.2f m on the ground", crs.name, ground)
 
 
 def _places(folds: Mapping[str, Sequence[gpd.GeoSeries]], change: Callable[[Any], Any]) -> dict[str, Places]:

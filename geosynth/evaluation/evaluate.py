@@ -25,9 +25,11 @@ from geosynth.evaluation.nearness import TargetTiles, compare_to_target
 from geosynth.evaluation.page import draw_closest, draw_pictures, render_report
 from geosynth.evaluation.pixels import Distributions
 from geosynth.evaluation.report import (
+    ClassComparison,
     ConsistencyComparison,
     DiversityComparison,
     FeatureComparison,
+    Headline,
     MemorisationComparison,
     Places,
     Report,
@@ -291,7 +293,7 @@ def _measure(
         places=Places(kind=pair.place_kind, count=distributions.num_places),
         headline=headline,
         classes=classes,
-        ndvi_reason=None if distributions.ndvi is not None else "needs bands named red and nir",
+        ndvi_reason=_without_ndvi(classes, headline),
         frechet=textures.frechet(seed),
         spectrum=textures.spectrum(),
         class_spectra=spectra.result(),
@@ -370,6 +372,19 @@ def _in_spaces(
             yield compare_in_space(
                 space, reference, real, features.synthetic, in_training=in_training, turned=turned, seed=seed
             )
+
+
+def _without_ndvi(classes: Sequence[ClassComparison], headline: Headline) -> str | None:
+    """Why there is no mean distance of NDVI, which is not defined where red and nir are 0."""
+    if headline.ndvi_wasserstein.value is not None:
+        return None
+    measured = [(entry.name, entry.ndvi) for entry in classes if entry.ndvi is not None]
+    if not measured:
+        return "needs bands named red and nir"
+    for name, ndvi in measured:
+        if ndvi.pixels and ndvi.wasserstein.value is None:
+            return f"red and nir of the synthetic image are 0 in all of class {name!r}"
+    return "red and nir of the real image are 0 everywhere"
 
 
 def _memorisation(

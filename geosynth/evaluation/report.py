@@ -44,7 +44,7 @@ class Comparison(Part):
     wasserstein: Estimate
     """Wasserstein-1 distance of the two distributions, in units of the quantity; 0 is best."""
     variance_ratio: Estimate
-    """Synthetic over real; 1 is best, below 1 the synthetic image is too uniform."""
+    """Synthetic over real; 1 is best, below 1 the synthetic image is too uniform; none where no real value differs."""
 
 
 class ClassComparison(Part):
@@ -369,7 +369,7 @@ class Report(Part):
     classes: tuple[ClassComparison, ...]
     """Those that have pixels."""
     ndvi_reason: str | None
-    """Why there is no NDVI."""
+    """Why there is no mean distance of NDVI."""
     frechet: FrechetComparison
     spectrum: SpectrumComparison
     class_spectra: ClassSpectraComparison
@@ -396,6 +396,8 @@ class Report(Part):
         scale = f"real against real, halves of the area: {number(frechet.halves_real)}"
         tiles = f"{counted(frechet.num_tiles, 'tile')}; {frechet.feature_space}"
         power, step = "power, synthetic / real; 1 is best", f"1 is best; real on the same lines: {number(seams.real)}"
+        flat = head.variance_ratio.value is None
+        varies = "no band of the real image varies within a class" if flat else "synthetic / real; 1 is best"
         near, many, found = self.memorisation, self.diversity, self.consistency
         seen = f"{counted(near.num_synthetic, 'tile')}, {near.num_train} of train, {near.num_other} of {near.other}"
         latents = f"{many.num_latents} latents, {counted(many.num_tiles, 'tile')}"
@@ -403,7 +405,7 @@ class Report(Part):
         rows: list[tuple[str, Any, str]] = [("look", self.look, "of the model, that was painted")] if self.look else []
         rows += [
             ("Wasserstein-1 within classes", f"{head.wasserstein} DN", "0 is best"),
-            ("variance within classes", head.variance_ratio, "synthetic / real; 1 is best"),
+            ("variance within classes", head.variance_ratio, varies),
             ("Wasserstein-1 of NDVI", head.ndvi_wasserstein, self.ndvi_reason or "0 is best"),
             ("Frechet, all places", frechet.distance, frechet.reason or tiles),
             ("Frechet, across halves", number(frechet.halves_across), frechet.reason or scale),

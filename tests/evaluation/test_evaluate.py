@@ -220,6 +220,8 @@ def test_constant_images_have_no_ratios_but_a_report(
     report = small(scene, legend, real=flat, synthetic=other, out=tmp_path / "out")
     assert report.headline.wasserstein.value == 10
     assert report.headline.variance_ratio.value is None
+    meanings = {row.measure: row.meaning for row in report.summary()}
+    assert meanings["variance within classes"] == "no band of the real image varies within a class"
     assert report.frechet.distance.value == pytest.approx(4 * 10**2)  # four means, in units of at least 1 DN
     assert report.spectrum.fine_detail is report.seams.synthetic is None
     assert "NaN" not in (tmp_path / "out" / "report.json").read_text()
@@ -232,6 +234,9 @@ def test_black_images_have_no_ndvi(scene: dict[str, Any], legend: Legend, write_
     assert ndvi is not None
     assert ndvi.pixels == report.classes[0].pixels
     assert ndvi.synthetic_mean is ndvi.wasserstein.value is None
+    assert report.headline.ndvi_wasserstein.value is None
+    assert report.ndvi_reason == f"red and nir of the synthetic image are 0 in all of class {report.classes[0].name!r}"
+    assert small(scene, legend, real=black).ndvi_reason == "red and nir of the real image are 0 everywhere"
 
 
 def test_unknown_bands_have_no_ndvi(scene: dict[str, Any], legend: Legend) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from geosynth.checkpoint import GeneratorModel, card_with_look, load_generator, 
 from geosynth.errors import DataError, GridError, OutputError, SettingsError, counted
 from geosynth.files import check_output
 from geosynth.grid import TilePlan, Window, differing_pixel_size, offset_in
+from geosynth.grid.alignment import is_nowhere
 from geosynth.legend import ClassIndices, Legend
 from geosynth.models.calibration import asked_for
 from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled
@@ -77,6 +79,7 @@ def look_from_images(
     labels: Sequence[str | Path],
     model: GeneratorModel,
     legend: str | Path | Legend | None = None,
+    unknown: Literal["error", "nodata"] = "error",
 ) -> Look:
     """The look of images, with their labels or without.
 
@@ -89,6 +92,7 @@ def look_from_images(
         labels: one for each image, on its pixel grid, or none at all.
         model: of a generator that is told looks.
         legend: of the labels, as for `generate`.
+        unknown: whether codes that the legend does not know are refused, or taken as nodata.
 
     Raises:
         SettingsError: if the model is not told looks, or there is not one label raster for each image.
@@ -109,7 +113,7 @@ def look_from_images(
             own = None
             if labels:
                 opened = open_labels(labels[number])
-                own = LabelRaster(opened, choose_legend(opened, legend, model.card.legend))
+                own = LabelRaster(opened, choose_legend(opened, legend, model.card.legend), unknown=unknown)
             yield from _tiles(raster, own)
 
     return look_from_tiles(tiles(), model, ", ".join(map(str, images)), labelled=bool(labels), bands=bands)
@@ -193,11 +197,14 @@ def _known(model: GeneratorModel) -> Look:
 def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[Array, ClassIndices]]:
     """(bands, h, w) and class indices, of tiles; h and w are multiples of `STYLE_CELL`.
 
-    Without labels all pixels are of class 0. Pixels without data, and those beside them, have no class.
+    Without labels all pixels are of class 0. Pixels without data, and those beside them, have no class. What is stored
+    south up is turned north up: directions of detail and shadows are those of images that lie so.
 
     Raises:
         GridError: if image and labels have different pixel grids, or no common pixel.
+        LegendError: if the labels hold codes that their legend does not know.
     """
+    mirrored = image.geobox.affine.determinant > 0 and not is_nowhere(image.geobox)
     area, offset, nothing = image.window, (0, 0), 1
     if labels is not None:
         offset, nothing = offset_in(image.geobox, labels.geobox, labels.name), labels.legend.num_classes
@@ -211,8 +218,12 @@ def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[Arra
         pixels, valid = image.read(tile)
         indices = np.zeros(valid.shape, np.uint8)
         if labels is not None:
-            indices, has_class = labels.read(tile.shift(-offset[0], -offset[1]))
+            place = tile.shift(-offset[0], -offset[1])
+            labels.check(place)
+            indices, has_class = labels.read(place)
             valid = valid & has_class
+        if mirrored:
+            pixels, valid, indices = pixels[:, ::-1], valid[::-1], indices[::-1]
         sides = [(0, -side % STYLE_CELL) for side in valid.shape]
         known = ndimage.minimum_filter(np.pad(valid, sides, mode="edge"), 2 * _BLUR + 1)
         known[valid.shape[0] :], known[:, valid.shape[1] :] = False, False

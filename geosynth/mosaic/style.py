@@ -59,7 +59,7 @@ def chosen_style(
     if style is None or isinstance(style, Tensor | Look):
         return style
     if model.card.settings.style_lengths:
-        return look_from_images(images, labels, model, legend)
+        return look_from_images(images, labels, model, legend, settings.unknown)
     if labels:
         raise SettingsError(f"{model.path}: its styles are of whole images; leave the labels of the style out")
     return torch.stack([style_from_image(image, model) for image in images]).mean(0)

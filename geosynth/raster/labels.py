@@ -51,8 +51,8 @@ class LabelRaster:
         Args:
             source: what `open_labels` takes, or a raster already open.
             legend: of its codes.
-            unknown: what `survey` does about codes that the legend does not know: "error" refuses them, "nodata" takes
-                them for pixels without a class.
+            unknown: what `survey` and `check` do about codes that the legend does not know: "error" refuses them,
+                "nodata" takes them for pixels without a class.
 
         Raises:
             RasterError: if the file cannot be opened.
@@ -137,6 +137,16 @@ class LabelRaster:
             )
         if not any(self.legend.count(counts)):
             raise DataError(f"{self.name}: no pixel has a class: all of it is nodata")
+
+    def check(self, window: Window) -> None:
+        """Refuse codes of a window inside the raster that the legend does not know, unless they are taken as nodata.
+
+        Raises:
+            LegendError: if there are any.
+        """
+        if self.unknown == "error":
+            codes, valid = self.read_codes(window)
+            self.legend.check(dict(_count(filled(codes, valid), valid)), self.name)
 
     def read(self, window: Window) -> tuple[ClassIndices, Mask]:
         """Class indices and where there are any, both (height, width), for a window that may reach beyond the raster.

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import geosynth
 from geosynth.checkpoint import GeneratorModel, load_generator, save_with_look
 from geosynth.config import GenerateSettings
-from geosynth.errors import CheckpointError, DataError, GridError, OutputError, SettingsError
+from geosynth.errors import CheckpointError, DataError, GridError, LegendError, OutputError, SettingsError
 from geosynth.grid import Window, absolute_origin
 from geosynth.mosaic import looks
 from geosynth.mosaic.looks import look_from_images
@@ -128,6 +128,23 @@ def test_pixels_without_data_do_not_count(write_raster: Write, told_model: Gener
     np.testing.assert_allclose(levels(told_model, [path], [labels])[:5], COLOURS, atol=2)
     spread = look_from_images([path], [labels], told_model).mean[:5, 4:8].exp() * 127.5
     assert spread.max() < 6
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_look_is_that_of_the_image_with_north_up(
+    labelled: bool, write_raster: Write, told_model: GeneratorModel
+) -> None:
+    codes = draw_labels(128, 128)
+    rows, columns = np.indices(codes.shape)
+    image = coloured(codes) // 2 + (60 + 50 * np.sin(0.5 * columns + 0.9 * rows)).astype(np.uint8)
+    found = []
+    for name, order in (("north", slice(None)), ("south", slice(None, None, -1))):
+        transform = NORTH_UP if name == "north" else NORTH_UP @ NORTH_UP.translation(0, 128) @ NORTH_UP.scale(1, -1)
+        labels = write_raster(codes[order], f"{name}_labels.tif", transform=transform)
+        path = write_raster(image[:, order], f"{name}.tif", transform=transform)
+        found.append(look_from_images([path], [labels] if labelled else [], told_model).mean)
+    np.testing.assert_allclose(*found, atol=1e-4)
+    assert not labelled or found[0][:5, -1].abs().min() > 0.2, "the grain has a direction, whose sine a mirror changes"
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -327,6 +344,8 @@ def test_what_does_not_go_together_is_refused(
     refused(GridError, "off.tif", style=like, style_labels=off)
     refused(GridError, "no pixel in common", style=like, style_labels=far)
     refused(DataError, "no pixel to take a look from", style=empty)
+    other = write_raster(np.where(codes == 1, 77, codes), "other.tif")
+    refused(LegendError, r"other.tif: codes that legend .* does not know: 77 \(", style=like, style_labels=other)
     with pytest.raises(OutputError, match="is an input too"):
         geosynth.generate(labels, like, told_model, SETTINGS, style=like, overwrite=True)
     with pytest.raises(SettingsError, match="not told looks"):

@@ -42,7 +42,8 @@ from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
 _BLOCK = 512
 _LONG = 1 << 25  # pixels that GDAL finishes in a process apart; fewer take it a few seconds
 _STEPS = 3  # of finishing: overviews and statistics, compression, reading back
-_HEADERS = 1 << 18  # bytes of a scratch file beside its blocks, at most
+_HEADERS = 1 << 18  # bytes of a scratch file beside its blocks and their places, at most
+_PLACE = 16  # bytes that say where a block of a band lies, and how long it is
 
 
 class CogWriter:
@@ -177,11 +178,16 @@ class CogWriter:
         Args:
             share: of the size of all blocks written so far that the file needs.
         """
-        sample = np.dtype(self.dtype).itemsize * len(self.band_names) + self.masked / 8  # bytes a pixel
         there = self._scratch.stat().st_blocks * 512 if self._scratch.exists() else 0
-        needed = share * len(self._blocks) * _BLOCK**2 * sample + _HEADERS - there
-        if shutil.disk_usage(self.folder).free < needed:
+        if shutil.disk_usage(self.folder).free < self._needed(share) - there:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _needed(self, share: float) -> float:
+        """Bytes of the scratch file, at most."""
+        sample = np.dtype(self.dtype).itemsize * len(self.band_names) + self.masked / 8  # bytes a pixel
+        height, width = self.geobox.shape
+        places: int = -(-height // _BLOCK) * -(-width // _BLOCK) * (len(self.band_names) + self.masked)
+        return float(share * (len(self._blocks) * _BLOCK**2 * sample + places * _PLACE) + _HEADERS)
 
     def _delete_scratch(self) -> None:
         delete(self._scratch)

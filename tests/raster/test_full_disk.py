@@ -84,6 +84,22 @@ def test_a_full_disk_leaves_no_image(
         assert not list(place.iterdir())
 
 
+def test_the_room_for_many_blocks_without_data_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even these have a place in the file's directory."""
+    sizes = []
+
+    def measure(writer: CogWriter, out: Path) -> None:
+        sizes.append(writer._scratch.stat().st_blocks * 512)
+        out.touch()
+
+    monkeypatch.setattr(CogWriter, "_finish", measure)
+    geobox = GeoBox((100 * 512, 100 * 512), NORTH_UP, UTM_18N)
+    with CogWriter(tmp_path / "out.tif", geobox, ("red", "green", "blue", "nir"), masked=True, tags={}) as writer:
+        writer.write(Window(0, 0, 512, 512), np.ones((4, 512, 512), np.uint8), np.ones((512, 512), bool))
+        room = writer._needed(1)
+    assert 4 * 512**2 + 2**18 < sizes[0] < room
+
+
 @pytest.mark.parametrize("size", [400, 1500, 3000])
 def test_tiles_that_found_no_room_are_no_tiles_and_the_next_run_goes_on(
     size: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]

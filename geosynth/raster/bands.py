@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +18,8 @@ from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
 _PART = 2048  # px, of what is read at once to count
+_GLANCE = 64  # px, of each of some parts that tell what a band is
+_LOG = logging.getLogger(__name__)
 _WITHOUT_ALPHA = "a band that is transparency: gdal_translate -b 1 -b 2 -b 3 -mask 4"
 
 
@@ -100,8 +103,26 @@ def _open_chosen(path: str | Path, names: Sequence[str] | None) -> RasterFile:
     if names and len(names) < image.count:
         for own in (image.band_names, image.colour_interpretation):
             if all(own.count(name) == 1 for name in names):
-                return open_raster(path, [own.index(name) + 1 for name in names])
+                return _open_some(image, [own.index(name) + 1 for name in names])
     return image
+
+
+def _open_some(image: RasterFile, bands: Sequence[int]) -> RasterFile:
+    """An image, opened with some of its bands; a warning tells of a mask that looks like imagery."""
+    chosen = open_raster(image.path, bands)
+    if chosen.mask_kind == "alpha" and "alpha" not in chosen.colour_interpretation and image.dtype.kind != "f":
+        alpha = image.colour_interpretation.index("alpha")
+        height, width = image.geobox.shape
+        between = pixels = 0
+        for part in TilePlan(height, width, max(_GLANCE, height // 4, width // 4)):
+            glance = Window(part.row, part.column, min(part.height, _GLANCE), min(part.width, _GLANCE))
+            band = image.read(glance)[0][alpha]
+            between += int(np.count_nonzero((band != 0) & (band != np.iinfo(image.dtype).max)))
+            pixels += band.size
+        if between > pixels / 2:  # of a mask with soft edges they are few
+            message = "%s: band %d is marked as transparency, but looks like imagery; where it is 0 there is no data"
+            _LOG.warning(f"{message} (gdal_edit.py -colorinterp_%d undefined)", image.path, alpha + 1, alpha + 1)
+    return chosen
 
 
 def check_image_type(dtype: np.dtype[Any], path: str) -> None:
@@ -184,7 +205,7 @@ def open_present_bands(path: str | Path, names: Sequence[str], dtype: str, model
     present = [number for number, name in enumerate(names) if name in own]
     if not present:
         raise _other_bands(image, names, model)
-    return open_raster(path, [own.index(names[number]) + 1 for number in present]), present
+    return _open_some(image, [own.index(names[number]) + 1 for number in present]), present
 
 
 def _other_bands(image: RasterFile, names: Sequence[str], model: str) -> DataError:

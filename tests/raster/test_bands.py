@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 
 from geosynth.errors import DataError
 from geosynth.grid import Window
-from geosynth.raster.bands import open_bands, open_present_bands
+from geosynth.raster.bands import open_bands, open_chosen, open_present_bands
 from rasters import north_up, random_image, write_raster
 
 SIDE = 20
@@ -63,6 +63,21 @@ def test_near_infrared_that_is_marked_as_transparency_is_told_from_transparency(
             continue
         with pytest.raises(DataError, match=r"its bands are red, green, blue, alpha; the model's are .*, nir \(a band"):
             open_bands(path, names, "uint8", "model")
+
+
+def test_a_mask_that_looks_like_imagery_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = image(tmp_path, colours=["red", "green", "blue", "alpha"])
+    told = f"{path}: band 4 is marked as transparency, but looks like imagery; where it is 0 there is no data"
+    soft = np.minimum(np.arange(SIDE) * 99, 255)  # at an edge
+    for values, is_told in ((None, True), (np.full(SIDE, 255), False), (soft, False)):
+        if values is not None:
+            with rasterio.open(path, "r+") as dataset:
+                dataset.write(np.broadcast_to(values, (SIDE, SIDE)).astype(np.uint8), 4)
+        for ask in (("uint8", "model"), ()):
+            opened = open_bands(path, ("blue", "red"), *ask) if ask else open_chosen(path, ("blue", "red"))
+            np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[[2, 0]])
+            assert (told in caplog.text) == is_told
+            caplog.clear()
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """
     try:
         exists = path.exists() or path.is_symlink()
-        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        nearest = next((folder for folder in path.absolute().parents if folder.exists()), path)  # of / there is none
         str(path).encode()
     except OSError as error:  # a name too long, a folder that may not be searched
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error

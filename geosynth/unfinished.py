@@ -52,7 +52,7 @@ class UnfinishedWork:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.folder = out.absolute().with_name(f".{out.name}{_SUFFIX}")
+        self.folder = out.absolute().parent / f".{out.name}{_SUFFIX}"
         self.result = self.folder / _RESULT
         self.is_finished = False
 

@@ -19,7 +19,7 @@ from geosynth.errors import DataError, GridError, LegendError, OutputError, Rast
 from geosynth.files import refuse_inputs
 from geosynth.legend import Legend
 from geosynth.mosaic.generate import Labels, Model, as_files, engine, opened
-from geosynth.mosaic.image import check_places, is_zarr_name, paint_image, resampled
+from geosynth.mosaic.image import check_image_name, check_places, is_zarr_name, paint_image, resampled
 from geosynth.mosaic.provenance import is_made_from
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
@@ -96,6 +96,8 @@ def generate_many(
         raise SettingsError(f"samples: 1 to {_MAX_SAMPLES} realisations, got {samples!r}")
     if summary and samples == 1:
         raise SettingsError("a summary is of several realisations: say samples too")
+    if not each:
+        check_image_name(out)
     _refuse_among_labels(labels, out if each else out.parent)
     files = label_files(as_files(labels)) if each else []
     images = _names(files, out) if each else [out]

@@ -146,6 +146,16 @@ def _write(
             progress("writing", done, len(blocks))
 
 
+def check_image_name(out: Path) -> None:
+    """Refuse a name of an image that says no format.
+
+    Raises:
+        OutputError: one line.
+    """
+    if out.suffix.lower() not in (".tif", ".tiff", ".zarr"):
+        raise OutputError(f"{out}: the image is a GeoTIFF or a Zarr store; say a name that ends in .tif or .zarr")
+
+
 def check_places(out: Path, inputs: Sequence[object], settings: GenerateSettings, *, overwrite: bool) -> None:
     """Refuse an image, or what shall stand beside it, that cannot be written or would replace something else.
 
@@ -158,8 +168,7 @@ def check_places(out: Path, inputs: Sequence[object], settings: GenerateSettings
     Raises:
         OutputError: one line.
     """
-    if out.suffix.lower() not in (".tif", ".tiff", ".zarr"):
-        raise OutputError(f"{out}: the image is a GeoTIFF or a Zarr store; say a name that ends in .tif or .zarr")
+    check_image_name(out)
     beside = _beside(out, settings)
     if beside and is_zarr_name(out):
         raise OutputError(f"{out}: previews and STAC items are made of GeoTIFFs; say a name that ends in .tif")

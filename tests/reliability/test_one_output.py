@@ -45,6 +45,18 @@ def test_what_another_process_writes_is_left_to_it(
     assert not any(tmp_path.iterdir()), "nothing is left"
 
 
+@pytest.mark.parametrize("out", [".", "/"])
+@pytest.mark.parametrize("verb", ["rasterize", "ingest", "generate", "twin", "classify"])
+def test_a_folder_without_a_name_is_no_output(
+    verb: str, out: str, inputs: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    *words, last = VERBS[verb].arguments(inputs)
+    assert last.startswith("out")
+    assert the_error(run(*words, out)).startswith(f"error: {out}: ")
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(not TRIALS, reason="`make reliability` does it")
 @pytest.mark.parametrize("verb", VERBS)
 def test_of_two_processes_one_wins(verb: str, inputs: Path, tmp_path: Path, unbroken: Unbroken) -> None:

@@ -38,6 +38,7 @@ _MAX_CELLS = 4000
 _ROUNDS = 40
 _CELLS_COUNT = 5.0  # times the classes: as many independent cells has an image, as near ones are alike
 _OF_A_CELL, _SPREAD_OF_A_CELL, _DETAIL_OF_A_CELL = 0.05, 0.7, 0.25  # deviations of a cell beside those of its class
+_KNOWN_CELLS = 100.0  # as many cells' weight has how cells of a class vary in the known look
 _OF_AN_IMAGE = 0.5  # of what classes do each by itself from tile to tile: an image is the mean of several
 _SHARES = 0.5  # deviation of the logarithms of shares that are larger than usual: few images are mostly roads
 
@@ -179,7 +180,9 @@ def fit_look_unlabelled(cells: Tensor, known: Look, bands: Sequence[int] | None 
     Its cells are a mixture of classes whose shares are free, and whose styles vary as the known look's do around means
     that are plausible together (`_plausible`). Expectation and maximisation find both (Dempster et al. 1977): first by
     colours and detail, from several guesses of the shares, of which the likeliest end is taken; then from there by
-    spreads as well, which tell a cell of one class from one of a road and what lies beside it.
+    spreads as well, which tell a cell of one class from one of a road and what lies beside it. There, a class may also
+    vary more or less than the known one does: bare woods are mottled as summer's are not, and were taken for meadows in
+    parts. (Not before: from a bad guess it would grow until it holds everything.)
 
     Args:
         cells: (n, style_size) as `cell_styles` gives them, n > 0.
@@ -207,7 +210,7 @@ def fit_look_unlabelled(cells: Tensor, known: Look, bands: Sequence[int] | None 
     _, means, shares = max(ends, key=likeliness)
     full = mixture.with_unseen(means)
     mixture = _Mixture(cells, known, numbers)
-    _, means, shares = mixture.climb(full[:, mixture.seen], shares)
+    _, means, shares = mixture.climb(full[:, mixture.seen], shares, spreads_too=True)
     full = _bounded(mixture.with_unseen(means), known)
     pixels = shares * len(cells) * STYLE_CELL**2
     guess = _most_plausible(full, pixels, _measured(pixels >= _FEW_PIXELS, seen, full), known)
@@ -238,7 +241,7 @@ class _Mixture:
         unsure = torch.tensor([_OF_A_CELL] * bands + [_SPREAD_OF_A_CELL] * bands + [_DETAIL_OF_A_CELL] * 2)
         apart = known.departures.double().transpose(0, 1).flatten(1, 2)
         within = apart.mT @ apart / apart.shape[1]
-        self.within = torch.linalg.inv(within[:, seen][..., seen] + unsure.double()[seen].square().diag())
+        self.within = within[:, seen][..., seen] + unsure.double()[seen].square().diag()
         self.pseudo_cells = 100 * known.shares.double().clamp(min=0.01)
 
     def in_light_of(self, shares: Tensor) -> Tensor:
@@ -251,17 +254,26 @@ class _Mixture:
         means: Tensor = self.expected + step.view_as(self.expected)
         return means
 
-    def climb(self, means: Tensor, shares: Tensor) -> tuple[float, Tensor, Tensor]:
-        """(how likely it ends, means, shares), from some means (num_classes, d) and shares."""
-        num_classes, fit = len(means), 0.0
+    def climb(self, means: Tensor, shares: Tensor, *, spreads_too: bool = False) -> tuple[float, Tensor, Tensor]:
+        """(how likely it ends, means, shares), from some means (num_classes, d) and shares.
+
+        With `spreads_too`, how the cells of a class vary is found as well (an inverse Wishart distribution of it).
+        """
+        num_classes, fit, within = len(means), 0.0, self.within
+        cells_count = _CELLS_COUNT * num_classes / len(self.cells)
         for _ in range(_ROUNDS):
             apart = self.cells.unsqueeze(1) - means
-            distance = torch.einsum("nkd,kde,nke->nk", apart, self.within, apart)
-            chances = shares.log() + 0.5 * (torch.logdet(self.within) - distance)
+            sharp = torch.linalg.inv(within)
+            distance = torch.einsum("nkd,kde,nke->nk", apart, sharp, apart)
+            chances = shares.log() + 0.5 * (torch.logdet(sharp) - distance)
             whole = chances.logsumexp(1)
             fit, of_class = float(whole.mean()), (chances - whole.unsqueeze(1)).exp()
             count = of_class.sum(0)
-            weights = (_CELLS_COUNT * num_classes * count / len(self.cells)).view(-1, 1, 1) * self.within
+            if spreads_too:
+                scatter = torch.einsum("nk,nkd,nke->kde", of_class, apart, apart)
+                weight = _KNOWN_CELLS + cells_count * count.view(-1, 1, 1)
+                within = (_KNOWN_CELLS * self.within + cells_count * scatter) / weight
+            weights = (cells_count * count).view(-1, 1, 1) * sharp
             found = of_class.T @ self.cells / count.clamp(min=1e-9).unsqueeze(1)
             pull = (weights @ found.unsqueeze(2)).flatten() + self.certainty @ self.expected.flatten()
             sure = self.certainty + torch.block_diag(*weights)  # type: ignore[no-untyped-call]

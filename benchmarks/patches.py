@@ -2,7 +2,7 @@
 
     python benchmarks/patches.py [--quick] [--json FILE] [--data FOLDER]
 
-One scene of 8192 px (4096 with --quick), 4 bands uint8, as COGs (deflate, 512 px blocks, nodata declared) and as a
+One scene of 8192 px (2048 with --quick), 4 bands uint8, as COGs (deflate, 512 px blocks, nodata declared) and as a
 store. It is tiled from real NAIP imagery and labels where FOLDER (../shared/data) holds ohio_naip, else drawn.
 Alternately, in one run, medians of the rounds' ratios; each round opens its files anew, so that no decoded block is
 left in memory. Random orders read the same patches; the pixels of all ways are compared first. The last line is one
@@ -85,9 +85,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        store = make_scene(folder, 4096 if arguments.quick else 8192, arguments.data / "ohio_naip")
+        store = make_scene(folder, 2048 if arguments.quick else 8192, arguments.data / "ohio_naip")
         check_equal(folder, store)
-        result = measure(folder, store, rounds=3 if arguments.quick else 9)
+        result = measure(folder, store, rounds=1 if arguments.quick else 9)
         with keep_freed_memory():  # as trainings do
             result |= measure_workers(folder, store, rounds=1 if arguments.quick else 5)
     for key, value in result.items():

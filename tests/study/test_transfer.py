@@ -263,7 +263,7 @@ def test_what_is_nearer_is_seen(study_store, target_store, tmp_path):
     turned = measure_nearness(target, same, source)
     assert (turned.nearer, turned.real, turned.synthetic) == ("real", found.synthetic, found.real)
     assert measure_nearness(target, source, other).nearer == "real"  # of equal ones the real tiles
-    with pytest.raises(DataError, match="fold 'val' has 0 tiles of 32 px"):
+    with pytest.raises(DataError, match="fold 'val' has 0 whole tiles of 32 px"):
         measure_nearness(target, TileView(study_store, "val", 32, 32), same)
 
 

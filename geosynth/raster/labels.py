@@ -126,11 +126,7 @@ class LabelRaster:
         return list(TilePlan(height, width, _SCAN_BLOCK))
 
     def _check(self, counts: CodeCounts) -> None:
-        strange = self.legend.unknown(counts)
-        if strange and self.unknown == "error":
-            names = {code: name for code, (name, _) in class_table_of(self.raster).items()}
-            self.legend.check(counts, self.name, names)
-        elif strange:
+        if strange := self._refuse_unknown(counts):
             listed = ", ".join(map(str, list(strange)[:12])) + (", ..." if len(strange) > 12 else "")
             _LOG.warning(
                 "%s: %d px of unknown codes (%s) are taken as nodata", self.name, sum(strange.values()), listed
@@ -146,7 +142,15 @@ class LabelRaster:
         """
         if self.unknown == "error":
             codes, valid = self.read_codes(window)
-            self.legend.check(dict(_count(filled(codes, valid), valid)), self.name)
+            self._refuse_unknown(dict(_count(filled(codes, valid), valid)))
+
+    def _refuse_unknown(self, counts: CodeCounts) -> CodeCounts:
+        """The codes that the legend does not know, if they are taken as nodata."""
+        strange = self.legend.unknown(counts)
+        if strange and self.unknown == "error":
+            names = {code: name for code, (name, _) in class_table_of(self.raster).items()}
+            self.legend.check(counts, self.name, names)
+        return strange
 
     def read(self, window: Window) -> tuple[ClassIndices, Mask]:
         """Class indices and where there are any, both (height, width), for a window that may reach beyond the raster.

@@ -364,6 +364,8 @@ def test_items_made_ahead_keep_their_order_and_their_errors(threads: int) -> Non
         found.extend(ahead(double, range(7), threads))
     assert list(ahead(double, range(4), threads)) == [0, 2, 4, 6]
     assert list(ahead(double, [], threads)) == []
+    makers = list(ahead(lambda item: threading.current_thread(), range(4), threads))
+    assert [maker is threading.current_thread() for maker in makers] == [True, False, False, False]
     taken = []
     for got, _ in enumerate(ahead(double, (taken.append(0) or 1 for _ in range(9)), threads)):
         assert len(taken) == min(got + 1 + threads, 9)

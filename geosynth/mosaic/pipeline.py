@@ -36,10 +36,10 @@ class LabelSource(Protocol):
 def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, todo: Iterable[int]) -> Iterator[int]:
     """Paint blocks of an image. Blocks without data are not written.
 
-    One thread reads labels and finds their regions (several where a GPU waits for them), the caller's makes noise and
-    runs the network on all cores (or starts the next block on a GPU, or in two threads that paint a cell each, before
-    it fetches the one before), and one more writes (several for a GPU). Each is one block ahead of the next at most,
-    which bounds memory.
+    One thread reads labels and finds their regions (several where a GPU waits for them; the caller's those of the first
+    block), the caller's makes noise and runs the network on all cores (or starts the next block on a GPU, or in two
+    threads that paint a cell each, before it fetches the one before), and one more writes (several for a GPU). Each is
+    one block ahead of the next at most, which bounds memory.
     Noise is not made ahead: a third thread would take a core from the network, whose others then wait for that one
     (measured: the whole took a fifth longer).
 

@@ -244,19 +244,21 @@ def fill_holes(indices: ClassIndices, hole: int, steps: int) -> ClassIndices:
     """
     padded = np.pad(indices, 1, constant_values=hole)
     values, across = padded.reshape(-1), padded.shape[1]
-    inside = np.pad(indices == hole, 1)
-    holes = np.flatnonzero(inside)
+    left = np.pad(indices == hole, 1).reshape(-1)
+    around = np.array([[-across], [across], [-1], [1]])
+    front = np.flatnonzero(left)
+    front = front[(values[front + around] != hole).any(0)]
     for _ in range(steps):
-        if len(holes) in (0, indices.size):
+        if not len(front):
             break
-        found = values[holes - across]
-        for step in (across, -1, 1):
-            missing = found == hole
-            found[missing] = values[holes[missing] + step]
-        filled = found != hole
-        values[holes[filled]] = found[filled]
-        holes = holes[~filled]
-    values[holes] = 0
+        found = values[front - across]
+        for (step,) in around[1:]:
+            missing = np.flatnonzero(found == hole)
+            found[missing] = values[front[missing] + step]
+        values[front], left[front] = found, False
+        next_to = (front + around).reshape(-1)
+        front = np.unique(next_to[left[next_to]])
+    values[left] = 0
     return padded[1:-1, 1:-1]
 
 

@@ -21,7 +21,7 @@ from geosynth.parallel import ahead
 # The second: of files that are copied; the last: of texts that are no UTF-8.
 GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError, UnicodeError)
 _THREADS = min(8, os.cpu_count() or 1)  # that read back
-_PART = 16  # windows or blocks that one of them reads at once
+_PART = 8  # windows or blocks that one of them reads at once
 
 
 class WrittenPixels:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from geosynth.errors import CheckpointError
 from geosynth.files import replacing, sha256_of
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 _MAX_BYTES = 4 * 2**30
 _TIMEOUT = (10, 60)  # seconds: to connect, and from one piece to the next
@@ -71,7 +71,7 @@ def fetch_model(address: str) -> Path:
         except SafetensorError as error:
             raise CheckpointError(f"{address}: not a safetensors file: {error}") from error
         digest = _check_digest(partial, wanted, address)
-    _log.warning("%s: downloaded %d bytes, SHA-256 %s, kept as %s", address, path.stat().st_size, digest, path)
+    _LOG.warning("%s: downloaded %d bytes, SHA-256 %s, kept as %s", address, path.stat().st_size, digest, path)
     return path
 
 

@@ -19,7 +19,7 @@ from geosynth.models.state import fill, read_state
 
 Source = Literal["vgg19", "efficientnet-lite0"]
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class Vgg19Features(nn.Module):
@@ -122,7 +122,7 @@ def _fetch_vgg19() -> dict[str, Tensor]:
     weights = VGG19_Weights.IMAGENET1K_V1
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if not cached.is_file():
-        _log.warning("fetching VGG19's weights (548 MB) from %s to %s", weights.url, cached)
+        _LOG.warning("fetching VGG19's weights (548 MB) from %s to %s", weights.url, cached)
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 _alone = threading.Lock()  # a process can record one graph at a time
 
 
@@ -105,7 +105,7 @@ class Replay:
         except Exception as error:  # of the driver, of memory, of an operation: without a recording all is slower only
             self._give_up(graph, current)
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            _log.warning("work on the GPU is not replayed and takes longer: %s", reason)
+            _LOG.warning("work on the GPU is not replayed and takes longer: %s", reason)
             return None
         return _Recording(graph, static, outputs)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geosynth.models.device import full_float32
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class KernelTrials:
@@ -47,7 +47,7 @@ class KernelTrials:
             except Exception as error:  # of a compiler, of a driver: whatever it is, there is another way
                 self.problem = (str(error).strip() or type(error).__name__).splitlines()[0]
         if self.problem:
-            _log.warning("GPU kernels are not used, painting is slower: %s", self.problem)
+            _LOG.warning("GPU kernels are not used, painting is slower: %s", self.problem)
         else:
             self._passed.add(key)
         return not self.problem

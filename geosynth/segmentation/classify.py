@@ -25,7 +25,7 @@ from geosynth.version import __version__
 _BLOCK = 512  # pixels predicted and kept at once
 _MARGIN = 64  # pixels around a block that the network sees too, cut off afterwards
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @plain_memory_error()
@@ -75,7 +75,7 @@ def classify(
     check_label_output(out, raster.files, overwrite=overwrite)
     if metres := differing_pixel_size(raster.geobox, segmenter.card.gsd):
         message = "%s: pixels of %g m; the segmenter was trained on %g m"
-        _log.warning(message, raster.path, metres, segmenter.card.gsd)
+        _LOG.warning(message, raster.path, metres, segmenter.card.gsd)
     plan = block_plan(raster.geobox, _BLOCK)
     labels = UnfinishedImage(out, plan, 1, "uint8")
     with bounded_cache(), labels.open(_job(raster, segmenter), total=len(plan), keep_finished=True):

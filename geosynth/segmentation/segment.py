@@ -35,7 +35,7 @@ from geosynth.version import __version__
 
 _WARM_UP = 20  # one part in so many of the steps
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @plain_memory_error()
@@ -253,7 +253,7 @@ def _load_checkpoint(path: Path, job: dict[str, Any]) -> Checkpoint | None:
             return checkpoint
     except CheckpointError:
         pass
-    _log.warning("%s: unfinished work with other settings or data is thrown away; starting afresh", path)
+    _LOG.warning("%s: unfinished work with other settings or data is thrown away; starting afresh", path)
     path.unlink()
     return None
 

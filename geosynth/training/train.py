@@ -38,7 +38,7 @@ from geosynth.training.step import SpadeStep
 from geosynth.training.workers import LocalRank, workers
 from geosynth.version import __version__
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @plain_memory_error()
@@ -264,7 +264,7 @@ def _warn_of_absent_classes(sources: Sequence[PatchSource], fold: str) -> None:
     """What a model has never seen, here or in the training that it goes on from, it cannot paint."""
     names = [name for name, count in _class_pixels(sources, fold).items() if not count]
     if names:
-        _log.warning("fold %r has no pixel of %s: the model learns nothing of that", fold, ", ".join(names))
+        _LOG.warning("fold %r has no pixel of %s: the model learns nothing of that", fold, ", ".join(names))
 
 
 def _class_pixels(sources: Sequence[PatchSource], fold: str) -> dict[str, int]:

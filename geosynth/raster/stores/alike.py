@@ -12,7 +12,7 @@ from geosynth.config import BandSettings
 from geosynth.errors import DataError, GridError
 from geosynth.raster.stores.source import PatchSource
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def check_alike(sources: Sequence[PatchSource]) -> None:
@@ -36,7 +36,7 @@ def check_alike(sources: Sequence[PatchSource]) -> None:
             " not their size"
         )
         path, gsd = known[0]
-        _log.warning(message, ", ".join(unknown), gsd, path)
+        _LOG.warning(message, ", ".join(unknown), gsd, path)
 
 
 def common_gsd(sources: Sequence[PatchSource], initial: float | None = None) -> float | None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geosynth.errors import SettingsError
 from geosynth.estimate import Estimate, Floats, Indices, draw_places, estimate_from_draws
 from geosynth.evaluation.distances import frechet, gaussian
 from geosynth.evaluation.pixels import ratio
@@ -201,38 +200,32 @@ class RingPower:
 # Cycles per pixel, coarse to fine, and the rings that they are made of.
 OCTAVES: tuple[tuple[float, float], ...] = ((0.0, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2))
 _RINGS = np.array([0, NUM_RINGS // 8, NUM_RINGS // 4, NUM_RINGS // 2])
-MIN_SIZE = 32  # px: smaller windows leave rings without a frequency
+_SQUARE = 32  # px; smaller ones leave rings without a frequency
 
 
 class ClassSpectra:
-    """Power spectra of squares that hold one class only, the same ones of both images.
+    """Power spectra of squares of 32 px that hold one class only, the same ones of both images.
 
     There the labels say nothing, and all texture is the generator's.
 
     Args:
         classes: names; class indices from their number on are no class.
         bands: names.
-        size: side of the squares in pixels, at least 32.
 
     Attributes:
         power: (2, classes, bands, 16): real and synthetic power in the rings of `RingPower`, summed over the squares.
         num_windows: (classes,) squares.
-
-    Raises:
-        SettingsError: if the squares are too small.
     """
 
-    def __init__(self, classes: tuple[str, ...], bands: tuple[str, ...], size: int = MIN_SIZE) -> None:
-        if size < MIN_SIZE:
-            raise SettingsError(f"spectra need squares of at least {MIN_SIZE} px, got {size}")
-        self._classes, self._bands, self.size = classes, bands, size
-        self._ring_power = RingPower(size)
+    def __init__(self, classes: tuple[str, ...], bands: tuple[str, ...]) -> None:
+        self._classes, self._bands = classes, bands
+        self._ring_power = RingPower(_SQUARE)
         self.power = np.zeros((2, len(classes), len(bands), NUM_RINGS))
         self.num_windows = np.zeros(len(classes), dtype=np.int64)
 
     def add(self, tiles: Sequence[Tile]) -> None:
         """Add the squares of tiles, side by side from the first pixel of each."""
-        size = self.size
+        size = _SQUARE
         for real, synthetic, labels in (tile.block for tile in tiles):
             rows, columns = labels.shape[0] // size, labels.shape[1] // size
             squares = labels[: rows * size, : columns * size].reshape(rows, size, columns, size)
@@ -256,8 +249,8 @@ class ClassSpectra:
             for name, count, of_bands in zip(self._classes, counts, ratios, strict=True)
             if count
         )
-        reason = None if classes else f"no square of {self.size} px in a whole tile holds one class only"
-        return ClassSpectraComparison(window_size=self.size, octaves=OCTAVES, classes=classes, reason=reason)
+        reason = None if classes else f"no square of {_SQUARE} px in a whole tile holds one class only"
+        return ClassSpectraComparison(window_size=_SQUARE, octaves=OCTAVES, classes=classes, reason=reason)
 
 
 class Seams:

@@ -24,8 +24,9 @@ _Array = npt.NDArray[np.floating]
 _Folds = npt.NDArray[np.int64]
 
 
-def touching_groups(windows: Sequence[Window], gap: int = 1) -> list[list[int]]:
-    """Indices of windows grouped by connection, each window in one group (union-find over overlapping pairs)."""
+def touching_groups(windows: Sequence[Window]) -> list[list[int]]:
+    """Indices of windows that touch or overlap, directly or through others; each window is in one group."""
+    # Union-find over touching pairs.
     parent = list(range(len(windows)))
 
     def root(index: int) -> int:
@@ -35,7 +36,7 @@ def touching_groups(windows: Sequence[Window], gap: int = 1) -> list[list[int]]:
 
     order = sorted(range(len(windows)), key=lambda index: windows[index].row)
     for place, first in enumerate(order):
-        grown = windows[first].buffer(gap)
+        grown = windows[first].buffer(1)
         for second in order[place + 1 :]:
             if windows[second].row >= grown.bottom:
                 break

@@ -74,17 +74,15 @@ class SpatialSplit:
         shares: Sequence[float] = SHARES,
         seed: int = 0,
         *,
-        gap: int = 1,
         buffer: int = 0,
         class_pixels: npt.ArrayLike | None = None,
     ) -> SpatialSplit:
-        """Give whole clusters of scenes to folds, so that neighbours never part.
+        """Give whole clusters of scenes, of those that touch or overlap, to folds, so that neighbours never part.
 
         Args:
             windows: of the scenes, on one grid; they may overlap.
             shares: of the pixels, for train, val and test; in any unit.
             seed: of the order in which clusters find their fold.
-            gap: scenes less than this many pixels apart are one cluster (1: those that touch or overlap).
             buffer: pixels between folds.
             class_pixels: (scenes, classes), to give each fold its share of each class; else of all pixels.
 
@@ -93,7 +91,7 @@ class SpatialSplit:
             DataError: if there are fewer clusters than folds with a share, or the buffer leaves a fold nothing.
         """
         wanted = cls.check_shares(shares)
-        clusters = touching_groups(windows, gap)
+        clusters = touching_groups(windows)
         groups = [[windows[index] for index in cluster] for cluster in clusters]
         if class_pixels is None:
             sums = pixels_of(groups)

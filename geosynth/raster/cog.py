@@ -43,6 +43,7 @@ _BLOCK = 512
 _LONG = 1 << 25  # pixels that GDAL finishes in a process apart; fewer take it a few seconds
 _STEPS = 3  # of finishing: overviews and statistics, compression, reading back
 _HEADERS = 1 << 18  # bytes of a scratch file beside its blocks and their places, at most
+_PREVIEW = 1024  # pixels: the longest side of a preview
 _PLACE = 16  # bytes that say where a block of a band lies, and how long it is
 
 
@@ -287,13 +288,13 @@ def _assemble(scratch: Path, out: Path, compression: Mapping[str, Any]) -> None:
         )
 
 
-def write_preview(image: Path, preview: Path, size: int = 1024) -> None:
-    """A PNG in the colours of `rgb_bands`, at most `size` pixels wide and high, transparent without data.
+def write_preview(image: Path, preview: Path) -> None:
+    """A PNG in the colours of `rgb_bands`, at most 1024 pixels wide and high, transparent without data.
 
     It is marked as synthetic if the image is.
     """
     with rasterio.open(image) as dataset:
-        factor = min(1.0, size / max(dataset.shape))
+        factor = min(1.0, _PREVIEW / max(dataset.shape))
         shape = tuple(max(1, round(side * factor)) for side in dataset.shape)
         bands = [band + 1 for band in rgb_bands([name or "" for name in dataset.descriptions])]
         pixels = dataset.read(bands, out_shape=(3, *shape), resampling=Resampling.average)

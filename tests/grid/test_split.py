@@ -20,7 +20,7 @@ from geosynth.grid.groups import blocks_over, touching_groups
 from geosynth.grid.split import FOLDS
 from strategies import few, windows
 
-scattered = st.lists(windows(reach=200), min_size=8, max_size=40)
+crowded = st.lists(windows(reach=120), min_size=8, max_size=40)
 
 
 @st.composite
@@ -140,29 +140,27 @@ def test_blocks_lie_on_whole_pixels_of_their_lattice() -> None:
 
 
 @few
-@given(scattered, st.integers(0, 12), st.integers(0, 3))
-def test_clusters_never_part(places: list[Window], gap: int, seed: int) -> None:
-    clusters = naive_clusters(places, gap)
+@given(crowded, st.integers(0, 3))
+def test_clusters_never_part(places: list[Window], seed: int) -> None:
+    clusters = naive_clusters(places)
     if len(clusters) < 3:
         with pytest.raises(DataError, match=rf"{len(clusters)} separate scene cluster"):
-            SpatialSplit.by_clusters(places, seed=seed, gap=gap)
+            SpatialSplit.by_clusters(places, seed=seed)
         return
-    split = SpatialSplit.by_clusters(places, seed=seed, gap=gap)
+    split = SpatialSplit.by_clusters(places, seed=seed)
     folds = [split.fold_of(place) for place in places]
-    if gap:  # with a gap of 0 touching scenes are apart
-        assert all(len({folds[index] for index in cluster}) == 1 for cluster in clusters)
-        assert set(folds) == set(FOLDS)
+    assert all(len({folds[index] for index in cluster}) == 1 for cluster in clusters)
+    assert set(folds) == set(FOLDS)
 
 
 @few
-@given(scattered, st.integers(0, 12))
-def test_groups_touch_directly_or_through_others(places: list[Window], gap: int) -> None:
-    found = {frozenset(group) for group in touching_groups(places, gap)}
-    assert found == set(map(frozenset, naive_clusters(places, gap)))
-    assert touching_groups(places) == touching_groups(places, 1)
+@given(crowded)
+def test_groups_touch_directly_or_through_others(places: list[Window]) -> None:
+    found = {frozenset(group) for group in touching_groups(places)}
+    assert found == set(map(frozenset, naive_clusters(places)))
 
 
-def naive_clusters(places: list[Window], gap: int) -> list[set[int]]:
+def naive_clusters(places: list[Window]) -> list[set[int]]:
     """Merge groups until nothing changes."""
     groups = [{index} for index in range(len(places))]
     merged = True
@@ -171,7 +169,7 @@ def naive_clusters(places: list[Window], gap: int) -> list[set[int]]:
         for first in groups:
             for second in groups:
                 if first is not second and any(
-                    places[i].buffer(gap).intersection(places[j]) for i in first for j in second
+                    places[i].buffer(1).intersection(places[j]) for i in first for j in second
                 ):
                     first |= second
                     groups.remove(second)
@@ -230,13 +228,12 @@ def test_shares_that_cannot_be(shares: tuple[float, ...]) -> None:
 def test_what_is_not_said_is_as_the_documentation_has_it() -> None:
     places = [Window(0, 11 * index, 10, 10) for index in range(40)]
     shares = (0.7, 0.1, 0.2)
-    assert SpatialSplit.by_clusters(places) == SpatialSplit.by_clusters(places, shares, 0, gap=1, buffer=0)
+    assert SpatialSplit.by_clusters(places) == SpatialSplit.by_clusters(places, shares, 0, buffer=0)
     assert SpatialSplit.by_blocks(places, 10) == SpatialSplit.by_blocks(places, 10, shares, 0, buffer=0)
     areas = {"train": shapely.box(0, 0, 9, 9), "test": shapely.box(9, 0, 18, 9)}
     assert SpatialSplit.by_polygons(areas) == SpatialSplit.by_polygons(areas, None, buffer=0)
     scenes = {"train": places[::2], "test": places[1::2]}
     assert SpatialSplit.by_scenes(scenes) == SpatialSplit.by_scenes(scenes, buffer=0)
-    assert touching_groups(places) == touching_groups(places, 1) != touching_groups(places, 2)
     assert SpatialSplit.none().areas == (shapely.MultiPolygon(),) * 3
 
 

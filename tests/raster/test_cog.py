@@ -317,13 +317,13 @@ def test_the_preview_is_small_and_transparent_without_data(tmp_path: Path) -> No
     valid[:, :900] = False
     with CogWriter(out, geobox(900, 1800), ["red", "green", "blue", "nir"], masked=True, tags={}) as writer:
         writer.write(Window(0, 0, 900, 1800), np.full((4, 900, 1800), 90, np.uint8), valid)
-    write_preview(out, tmp_path / "out.png", size=300)
+    write_preview(out, tmp_path / "out.png")
     with rasterio.open(tmp_path / "out.png") as png:
-        assert png.shape == (150, 300)
+        assert png.shape == (512, 1024)
         red, alpha = png.read(1), png.read(4)
-    assert (alpha[:, :150] == 0).all()
-    assert (alpha[:, 150:] == 255).all()
-    assert (red[:, 150:] == 90).all()
+    assert (alpha[:, :512] == 0).all()
+    assert (alpha[:, 512:] == 255).all()
+    assert (red[:, 512:] == 90).all()
 
 
 def test_a_long_finish_in_a_process_apart_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

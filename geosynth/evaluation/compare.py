@@ -37,7 +37,7 @@ from geosynth.evaluation.report import (
     FeatureComparison,
     MemorisationComparison,
 )
-from geosynth.evaluation.tiles import StoreTiles, Tile, TilePair, cluster_of
+from geosynth.evaluation.tiles import StoreTiles, Tile, TilePair
 from geosynth.grid import Window
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.scores import Confusion, iou, mean_iou
@@ -102,7 +102,7 @@ def embed_fold(view: TileView, spaces: Sequence[Space], numbers: Indices, advanc
         numbers: of the tiles to take.
         advance: called after each tile.
     """
-    found, clusters = TileFeatures(spaces), cluster_of(view)
+    found, clusters = TileFeatures(spaces), view.clusters()
     for start in range(0, len(numbers), BATCH):
         images, chosen = [], numbers[start : start + BATCH]
         windows = [view[number] for number in chosen.tolist()]

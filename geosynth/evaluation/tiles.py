@@ -16,7 +16,6 @@ from geosynth.errors import DataError, GridError, counted
 from geosynth.estimate import MIN_PLACES, Indices
 from geosynth.grid import TilePlan, Window, offset_in
 from geosynth.grid.alignment import absolute_origin
-from geosynth.grid.groups import touching_groups
 from geosynth.legend import Legend
 from geosynth.raster.bands import given_names, open_chosen, told_names
 from geosynth.raster.labels import LabelRaster
@@ -353,15 +352,6 @@ class StoreTiles(TilePair):
         return next(scene for scene in self.source.scenes if scene.window.contains(window))
 
 
-def cluster_of(view: TileView) -> Indices:
-    """(tiles,) the cluster of touching scenes that each tile belongs to."""
-    scenes = view.source.scenes
-    numbers = np.empty(len(scenes), dtype=np.int64)
-    for number, members in enumerate(touching_groups([scene.window for scene in scenes])):
-        numbers[members] = number
-    return numbers[view.scene_index]
-
-
 def centred(window: Window, inside: Window, height: int, width: int) -> Window:
     """A window around the middle of another, moved (and where too large, cropped) to lie inside of a third."""
     height, width = min(height, inside.height), min(width, inside.width)
@@ -396,7 +386,7 @@ def _band_names(real: RasterFile, synthetic: RasterFile, bands: Sequence[str] | 
 
 def _places(view: TileView) -> tuple[Indices, str]:
     """(tiles,) the place of each tile, 0 to n - 1, and what a place is."""
-    found, places = np.unique(cluster_of(view), return_inverse=True)
+    found, places = np.unique(view.clusters(), return_inverse=True)
     if len(found) >= MIN_PLACES:
         # Pooling independent places leaves independent ones.
         return (places % _MAX_PLACES).astype(np.int64), "clusters of touching scenes"

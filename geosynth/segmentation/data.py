@@ -16,7 +16,6 @@ import torch
 from geosynth.config import SegmentSettings
 from geosynth.errors import DataError, SettingsError, counted
 from geosynth.grid import Window
-from geosynth.grid.groups import touching_groups
 from geosynth.legend import ClassIndices
 from geosynth.models.super_resolution import CoarseShares, estimate_shares
 from geosynth.raster.read import Array
@@ -287,15 +286,12 @@ def _places(sources: Sequence[PatchSource], tiles: Sequence[Tile]) -> list[tuple
 
 
 def _clusters(views: Sequence[TileView]) -> tuple[int, ...]:
-    """For each tile of all views the number of its cluster of touching scenes."""
+    """Of each tile of all views; those of several sources are apart."""
     numbers: list[int] = []
-    count = 0
+    before = 0
     for view in views:
-        used = np.unique(view.scene_index).tolist()
-        groups = touching_groups([view.source.scenes[index].window for index in used])
-        of_scene = {used[member]: count + number for number, group in enumerate(groups) for member in group}
-        numbers += [of_scene[index] for index in view.scene_index.tolist()]
-        count += len(groups)
+        numbers += (before + view.clusters()).tolist()
+        before += len(view.source.scenes)
     return tuple(numbers)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,6 +54,22 @@ def test_tiles_are_those_that_a_look_at_each_pixel_allows(
         assert len(view) == len(wanted) == len({view.name(index) for index in range(len(view))})
         for index in range(len(view)):
             assert view.scene_of(index).window.contains(view[index])
+
+
+def test_scenes_that_touch_through_one_without_a_tile_are_a_cluster(tmp_path: Path) -> None:
+    places = {
+        "a.tif": Window(0, 0, 40, 40),
+        "between.tif": Window(10, 40, 8, 8),
+        "b.tif": Window(0, 48, 40, 40),
+        "apart.tif": Window(0, 90, 40, 40),
+    }
+    split = SpatialSplit.by_scenes({"train": list(places.values())})
+    view = TileView(make_scene_store(tmp_path / "store", places, split=split), "train", 20, 20)
+    names = np.array([view.scene_of(index).name for index in range(len(view))])
+    a, b, apart = (set(view.clusters()[names == name].tolist()) for name in ("a.tif", "b.tif", "apart.tif"))
+    assert len(names) == 3 * 4
+    assert a == b != apart
+    assert len(a) == len(apart) == 1
 
 
 def starts(side: int, size: int, stride: int, edge: str) -> list[int]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from geosynth.errors import SettingsError
 from geosynth.grid import TilePlan, Window
+from geosynth.grid.groups import touching_groups
 from geosynth.grid.window import Edge
 from geosynth.progress import Progress, silent
 from geosynth.raster.mosaic import Places
@@ -113,6 +114,14 @@ class TileView(Sequence[Window]):
         if isinstance(index, slice):
             return [Window(*row) for row in self.windows[index].tolist()]
         return Window(*self.windows[index].tolist())
+
+    def clusters(self) -> npt.NDArray[np.int64]:
+        """(n,) for each tile the number of its cluster of touching scenes; some of these may have no tile."""
+        scenes = self.source.scenes
+        numbers = np.empty(len(scenes), dtype=np.int64)
+        for number, members in enumerate(touching_groups([scene.window for scene in scenes])):
+            numbers[members] = number
+        return numbers[self.scene_index]
 
     def scene_of(self, index: int) -> Scene:
         """The scene that a tile was cut from."""

@@ -12,13 +12,12 @@ from typing import Any, Self, TypeVar
 
 import torch
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosynth.config import EncoderSettings, GeneratorSettings
 from geosynth.download import model_file
-from geosynth.errors import CheckpointError, SettingsError, one_line
+from geosynth.errors import CheckpointError, SettingsError
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.models.device import choose_device, plain_device_error, without_weights
@@ -26,6 +25,7 @@ from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import OBJECTS, Look, style_size
 from geosynth.models.spectral import folded_state
+from geosynth.models.state import fill
 
 DEFAULT_MODEL = "chesapeake-small"
 _ENCODER = "encoder."  # stands before the names of the style encoder's tensors
@@ -176,18 +176,15 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
     path, device = model_path(model), choose_device(device)
     card = ModelCard.read(path)
     ModelCard.verify(path)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        with without_weights():
-            generator = SpadeGenerator(card.settings)
-            encoder = None if card.encoder is None else StyleEncoder(card.encoder)
-        if encoder is not None:
-            _fill(encoder, {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ENCODER)}, _ENCODER)
-        looks = {name: _look(name, card.settings, tensors, path) for name in card.looks}
-        _fill(generator, tensors)
-    except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its weights do not fit its settings: {one_line(error)[:200]}") from error
+    tensors, wrong = load_file(path), f"{path}: its weights do not fit its settings"
+    with without_weights():
+        generator = SpadeGenerator(card.settings)
+        encoder = None if card.encoder is None else StyleEncoder(card.encoder)
+    if encoder is not None:
+        own = [name for name in tensors if name.startswith(_ENCODER)]
+        fill(encoder, {name.removeprefix(_ENCODER): tensors.pop(name) for name in own}, wrong)
+    looks = {name: _look(name, card.settings, tensors, path) for name in card.looks}
+    fill(generator, tensors, wrong)
     with plain_device_error(device):
         generator = _ready(generator, device)
         encoder = None if encoder is None else _ready(encoder, device)
@@ -271,14 +268,6 @@ def _look(name: str, settings: GeneratorSettings, tensors: dict[str, Tensor], pa
     if any(values.shape != wanted[part] for part, values in look.tensors().items()):
         raise CheckpointError(f"{path}: look {name!r} is not one of {classes} classes and {settings.num_bands} bands")
     return look
-
-
-def _fill(network: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> None:
-    full = {
-        name.removeprefix(prefix): value.float() if value.is_floating_point() else value
-        for name, value in tensors.items()
-    }
-    network.load_state_dict(full, assign=True)
 
 
 def _ready(network: Network, device: str) -> Network:

@@ -33,22 +33,23 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
-    """Give a network its weights, which are not copied.
+    """Give a network its weights, in float32.
 
     Args:
-        network: best made `without_weights`.
-        state: all of them by name.
+        network: best made `without_weights`; it takes the tensors themselves where they are float32.
+        state: all weights by name, of any float type.
         wrong: what to say if they are another network's; torch's reason is put behind it.
 
     Raises:
         CheckpointError: if so.
     """
+    full = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     try:
-        network.load_state_dict(state, assign=True)
+        network.load_state_dict(full, assign=True)
     except RuntimeError as error:
         raise CheckpointError(f"{wrong}: {last_line(error)}") from error
 
 
 def last_line(error: RuntimeError) -> str:
-    """Of torch's many: the reason."""
-    return str(error).strip().splitlines()[-1].strip()
+    """Of torch's many: the reason; of that, names may go on for long."""
+    return str(error).strip().splitlines()[-1].strip()[:200]

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from geosynth.config import SegmentSettings
 from geosynth.download import model_file
-from geosynth.errors import CheckpointError, DataError, counted
+from geosynth.errors import CheckpointError, DataError, SettingsError, counted
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.legend import ClassIndices
@@ -29,6 +29,7 @@ from geosynth.models.device import (
     uses_bfloat16,
     without_weights,
 )
+from geosynth.models.state import fill
 from geosynth.raster.read import Array
 from geosynth.segmentation.scores import Confusion
 from geosynth.segmentation.unet import build_unet
@@ -169,14 +170,12 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
     path = model_file(model)
     card = SegmenterCard.read(path)
     SegmenterCard.verify(path)
-    tensors = load_file(path)
-    full = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     try:
         with without_weights():
             network = build_unet(card.settings.encoder, len(card.bands.names), card.legend.num_classes)
-        network.load_state_dict(full, assign=True)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: its weights do not fit its settings") from error
+    except SettingsError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    fill(network, load_file(path), f"{path}: its weights do not fit its settings")
     with plain_device_error(device), plain_memory_error():
         network = network.to(choose_device(device)).to(memory_format=torch.channels_last)
     return Segmenter(network.eval().requires_grad_(False), card, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,14 @@ from geosynth.page import number
 
 Ratios = dict[str, tuple[FiniteOrNone, ...]]  # by band
 _NOT_KNOWN = "whether the generator's training looked through this network the synthetic imagery does not tell"
+
+
+class SummaryRow(NamedTuple):
+    """One line of the table for a terminal."""
+
+    measure: str
+    value: str
+    meaning: str
 
 
 class Part(BaseModel):
@@ -94,6 +102,15 @@ class FrechetComparison(MeasuredPart):
     Compare it with `halves_real`, from which it differs only by what is synthetic.
     """
 
+    def rows(self) -> list[SummaryRow]:
+        """Of the summary."""
+        tiles = f"{counted(self.num_tiles, 'tile')}; {self.feature_space}"
+        scale = f"real against real, halves of the area: {number(self.halves_real)}"
+        return [
+            SummaryRow("Frechet, all places", str(self.distance), self.reason or tiles),
+            SummaryRow("Frechet, across halves", number(self.halves_across), self.reason or scale),
+        ]
+
 
 class SpectrumComparison(MeasuredPart):
     """Radially averaged power spectra, synthetic over real."""
@@ -107,6 +124,11 @@ class SpectrumComparison(MeasuredPart):
     fine_detail: FiniteOrNone
     """The same for all bands and all frequencies of 0.25 to 0.5 cycles per pixel."""
 
+    def rows(self) -> list[SummaryRow]:
+        """Of the summary."""
+        best = "power, synthetic / real; 1 is best"
+        return [SummaryRow("fine detail", number(self.fine_detail), self.reason or best)]
+
 
 class SeamComparison(MeasuredPart):
     """Mean absolute step across block lines over the mean step elsewhere; 1 without seams."""
@@ -118,6 +140,11 @@ class SeamComparison(MeasuredPart):
     synthetic: FiniteOrNone = None
     real: FiniteOrNone = None
     """The score of the real image on the same lines."""
+
+    def rows(self) -> list[SummaryRow]:
+        """Of the summary."""
+        best = f"1 is best; real on the same lines: {number(self.real)}"
+        return [SummaryRow("seams", number(self.synthetic), self.reason or best)]
 
 
 class Distance(Part):
@@ -199,6 +226,21 @@ class FeatureComparison(MeasuredPart):
         """Precision, recall, density and coverage by name."""
         return {name: getattr(self, name) for name in ("precision", "recall", "density", "coverage")}
 
+    def rows(self) -> list[SummaryRow]:
+        """Of the summary."""
+        rows: list[SummaryRow] = []
+        for name, distance in ((self.frechet_name, self.frechet), (self.kid_name, self.kid)):
+            told = f"n {self.num_real}, {self.num_synthetic}"
+            if distance.real.value is not None:
+                told += f"; halves: real to real {distance.real}, real to synthetic {distance.across}"
+                told += f", real to turned {distance.turned}"
+            if distance.estimate.value is None:
+                told = self.reason or distance.note or ""
+            rows.append(SummaryRow(f"{name}, to {self.reference}{self.mark}", str(distance.estimate), told))
+        why = self.reason or self.note or self.feature_space
+        shares = self.shares.items()
+        return [*rows, *(SummaryRow(f"{name}, {self.reference}{self.mark}", str(one), why) for name, one in shares)]
+
 
 class Nearness(MeasuredPart):
     """How far real and synthetic tiles of one place are from imagery of another one, the target.
@@ -213,6 +255,10 @@ class Nearness(MeasuredPart):
     """The tiles that a segmenter for the target is better trained on."""
     num_target: int = 0
     """Tiles of the target."""
+
+    def rows(self) -> list[SummaryRow]:
+        """Of the summary."""
+        return [SummaryRow("nearer to the target", self.nearer or "-", self.words)]
 
     @property
     def words(self) -> str:
@@ -268,6 +314,16 @@ class MemorisationComparison(MeasuredPart):
     closest: tuple[ClosestPair, ...] = ()
     """The pairs with the smallest distances, of all train tiles looked at; closest first."""
 
+    def rows(self) -> list[SummaryRow]:
+        """Of the summary."""
+        tiles = f"{counted(self.num_synthetic, 'tile')}, {self.num_train} of train, {self.num_other} of {self.other}"
+        near = self.reason or f"real tiles: {self.control}; {tiles}"
+        told = self.reason or "0.5: nobody can tell who was trained on"
+        return [
+            SummaryRow("nearer to train", str(self.share_nearer_train), near),
+            SummaryRow("membership inference, AUC", str(self.membership_auc), told),
+        ]
+
 
 class DiversityComparison(MeasuredPart):
     """How much images of equal labels differ when their latents do."""
@@ -281,6 +337,11 @@ class DiversityComparison(MeasuredPart):
     """Of `features`."""
     features: Estimate = Estimate()
     """Mean distance of features."""
+
+    def rows(self) -> list[SummaryRow]:
+        """Of the summary."""
+        images = f"{self.num_latents} latents, {counted(self.num_tiles, 'tile')}"
+        return [SummaryRow("diversity", f"{self.pixels} DN", self.reason or images)]
 
 
 class ConsistencyComparison(MeasuredPart):
@@ -300,6 +361,11 @@ class ConsistencyComparison(MeasuredPart):
     """Synthetic minus real; 0 is as good as real."""
     class_iou: dict[str, tuple[FiniteOrNone, FiniteOrNone]] = Field(default_factory=dict)
     """Of each class that occurs: real and synthetic."""
+
+    def rows(self) -> list[SummaryRow]:
+        """Of the summary."""
+        both = f"{self.synthetic} and {self.real}; {counted(self.num_tiles, 'tile')}"
+        return [SummaryRow("mIoU, synthetic - real", str(self.difference), self.reason or both)]
 
 
 class ClassSpectrum(Part):
@@ -330,14 +396,6 @@ class Places(Part):
     """What a place is, in words."""
     count: int
     """That hold pixels."""
-
-
-class SummaryRow(NamedTuple):
-    """One line of the table for a terminal."""
-
-    measure: str
-    value: str
-    meaning: str
 
 
 class Report(Part):
@@ -392,63 +450,48 @@ class Report(Part):
 
     def summary(self) -> tuple[SummaryRow, ...]:
         """The headline numbers, in words."""
-        head, frechet, seams = self.headline, self.frechet, self.seams
-        scale = f"real against real, halves of the area: {number(frechet.halves_real)}"
-        tiles = f"{counted(frechet.num_tiles, 'tile')}; {frechet.feature_space}"
-        power, step = "power, synthetic / real; 1 is best", f"1 is best; real on the same lines: {number(seams.real)}"
+        look = [SummaryRow("look", self.look, "of the model, that was painted")] if self.look else []
+        return (
+            *look,
+            *self._headline_rows(),
+            *self.frechet.rows(),
+            *self.spectrum.rows(),
+            *self.seams.rows(),
+            *self._feature_rows(),
+            *self.memorisation.rows(),
+            *self.diversity.rows(),
+            *self.consistency.rows(),
+            *self.nearness.rows(),
+        )
+
+    def _headline_rows(self) -> list[SummaryRow]:
+        head = self.headline
         flat = head.variance_ratio.value is None
         varies = "no band of the real image varies within a class" if flat else "synthetic / real; 1 is best"
-        near, many, found = self.memorisation, self.diversity, self.consistency
-        seen = f"{counted(near.num_synthetic, 'tile')}, {near.num_train} of train, {near.num_other} of {near.other}"
-        latents = f"{many.num_latents} latents, {counted(many.num_tiles, 'tile')}"
-        mious = f"{found.synthetic} and {found.real}; {counted(found.num_tiles, 'tile')}"
-        rows: list[tuple[str, Any, str]] = [("look", self.look, "of the model, that was painted")] if self.look else []
-        rows += [
-            ("Wasserstein-1 within classes", f"{head.wasserstein} DN", "0 is best"),
-            ("variance within classes", head.variance_ratio, varies),
-            ("Wasserstein-1 of NDVI", head.ndvi_wasserstein, self.ndvi_reason or "0 is best"),
-            ("Frechet, all places", frechet.distance, frechet.reason or tiles),
-            ("Frechet, across halves", number(frechet.halves_across), frechet.reason or scale),
-            ("fine detail", number(self.spectrum.fine_detail), self.spectrum.reason or power),
-            ("seams", number(seams.synthetic), seams.reason or step),
-            *self._feature_rows(),
-            ("nearer to train", near.share_nearer_train, near.reason or f"real tiles: {near.control}; {seen}"),
-            ("diversity", f"{many.pixels} DN", many.reason or latents),
-            (
-                "membership inference, AUC",
-                near.membership_auc,
-                near.reason or "0.5: nobody can tell who was trained on",
-            ),
-            ("mIoU, synthetic - real", found.difference, found.reason or mious),
-            ("nearer to the target", self.nearness.nearer or "-", self.nearness.words),
+        return [
+            SummaryRow("Wasserstein-1 within classes", f"{head.wasserstein} DN", "0 is best"),
+            SummaryRow("variance within classes", str(head.variance_ratio), varies),
+            SummaryRow("Wasserstein-1 of NDVI", str(head.ndvi_wasserstein), self.ndvi_reason or "0 is best"),
         ]
-        return tuple(SummaryRow(measure, str(value), meaning) for measure, value, meaning in rows)
 
-    def _feature_rows(self) -> list[tuple[str, Any, str]]:
+    def _feature_rows(self) -> list[SummaryRow]:
         """Natural colours only; the report has the rest."""
-        rows: list[tuple[str, Any, str]] = []
+        rows: list[SummaryRow] = []
         if self.features_reason:
-            rows.append(("distances of features", "-", self.features_reason))
+            rows.append(SummaryRow("distances of features", "-", self.features_reason))
         if self.inception_reason:
-            rows.append(("FID and KID", "-", self.inception_reason))
+            rows.append(SummaryRow("FID and KID", "-", self.inception_reason))
         for one in self.features:
-            if "(" in one.feature_space:
-                continue
-            for name, distance in ((one.frechet_name, one.frechet), (one.kid_name, one.kid)):
-                told = f"n {one.num_real}, {one.num_synthetic}"
-                if distance.real.value is not None:
-                    told += f"; halves: real to real {distance.real}, real to synthetic {distance.across}"
-                    told += f", real to turned {distance.turned}"
-                if distance.estimate.value is None:
-                    told = one.reason or distance.note or ""
-                rows.append((f"{name}, to {one.reference}{one.mark}", distance.estimate, told))
-            why = one.reason or one.note or one.feature_space
-            rows += [(f"{name}, {one.reference}{one.mark}", share, why) for name, share in one.shares.items()]
+            if "(" not in one.feature_space:
+                rows += one.rows()
         return [*rows, *self.partial_judges]
 
     @property
-    def partial_judges(self) -> tuple[tuple[str, str, str], ...]:
+    def partial_judges(self) -> tuple[SummaryRow, ...]:
         """What the marks mean, as far as there are any: the mark, the feature spaces and a sentence."""
         meanings = {" *": "the generator's training looked through this network", " ?": _NOT_KNOWN}
-        spaces = {mark: {one.feature_space: None for one in self.features if one.mark == mark} for mark in meanings}
-        return tuple((mark.strip(), ", ".join(names), meanings[mark]) for mark, names in spaces.items() if names)
+        rows = []
+        for mark, meaning in meanings.items():
+            if names := dict.fromkeys(one.feature_space for one in self.features if one.mark == mark):
+                rows.append(SummaryRow(mark.strip(), ", ".join(names), meaning))
+        return tuple(rows)

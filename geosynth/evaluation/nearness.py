@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,11 +13,10 @@ from geosynth.evaluation.compare import BATCH, check_tiles, drawn, embed_fold
 from geosynth.evaluation.distances import MIN_TILES, kernel_distance
 from geosynth.evaluation.features import Space, TileFeatures, open_spaces
 from geosynth.evaluation.report import Nearness
-from geosynth.grid import TilePlan, differing_pixel_size, ground_sampling_distance
+from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
 from geosynth.raster.bands import open_bands
 from geosynth.raster.stores.tiles import TileView
 
-_LOG = logging.getLogger(__name__)
 _MOST = 256  # tiles of a set: the distance is unbiased, and more change it little
 
 
@@ -109,9 +107,8 @@ class TargetTiles:
         tiles = []
         for image in images:
             raster = open_bands(image, bands, "uint8", "real imagery")
-            if metres := differing_pixel_size(raster.geobox, gsd):
-                message = "%s: pixels of %g m, those of the real imagery are of %g m: distances to it tell of that, too"
-                _LOG.warning(message, raster.path, metres, gsd)
+            told = "those of the real imagery are of %g m: distances to it tell of that, too"
+            warn_of_pixel_size(raster.path, raster.geobox, gsd, told)
             plan = TilePlan(raster.window.height, raster.window.width, tile_size, edge="skip")
             tiles += [(raster, window) for window in plan]
         self._tiles = [tiles[number] for number in drawn(len(tiles), most, seed).tolist()]

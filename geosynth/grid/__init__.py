@@ -5,13 +5,13 @@ from geosynth.grid.alignment import (
     block_plan,
     buffer_pixels,
     crop,
-    differing_pixel_size,
     ground_sampling_distance,
     metres_per_unit,
     offset_in,
     parse_crs,
     parse_distance,
     pixels_within,
+    warn_of_pixel_size,
 )
 from geosynth.grid.split import SpatialSplit
 from geosynth.grid.window import BlockPlan, TilePlan, Window, cut
@@ -26,11 +26,11 @@ __all__ = [
     "buffer_pixels",
     "crop",
     "cut",
-    "differing_pixel_size",
     "ground_sampling_distance",
     "metres_per_unit",
     "offset_in",
     "parse_crs",
     "parse_distance",
     "pixels_within",
+    "warn_of_pixel_size",
 ]

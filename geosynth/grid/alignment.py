@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Literal
 
@@ -13,12 +14,14 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import GridError, SettingsError
 from geosynth.grid.window import BlockPlan, Window
 
+_LOG = logging.getLogger(__name__)
+
 # Fractions of a pixel. Real files carry rounding in their transforms (0.600000000599999 for 0.6 m): at UTM northings
 # that adds up to a hundredth of a pixel. Half a pixel is a real shift.
 _TOLERANCE = 0.05
 _SIZE_TOLERANCE = 1e-6
 _ROUNDING = 1e-8  # of a pixel's size
-_GSD_TOLERANCE = 0.05  # of the pixel size a model was trained on
+_GSD_TOLERANCE = 0.05  # of the expected pixel size
 
 
 def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
@@ -80,17 +83,19 @@ def meant(size: float) -> float:
     return plain if math.isclose(plain, size, rel_tol=_ROUNDING) else size
 
 
-def differing_pixel_size(geobox: GeoBox, metres: float | None) -> float | None:
-    """Metres a pixel where they are others than those a model was trained on, by more than 5 %; else None.
+def warn_of_pixel_size(path: str, geobox: GeoBox, expected: float | None, told: str) -> None:
+    """Warn where pixels of a raster are larger or smaller than expected by more than 5 %.
 
     Args:
-        geobox: of a raster.
-        metres: a pixel of what the model was trained on; None if that is not known.
+        path: of the raster.
+        geobox: of the raster.
+        expected: metres a pixel; None if that is not known.
+        told: who expects that, and what comes of it, with %g for the metres.
     """
     own = ground_sampling_distance(geobox)
-    if own is None or metres is None or abs(own / metres - 1) <= _GSD_TOLERANCE:
-        return None
-    return own
+    if own is not None and expected is not None and abs(own / expected - 1) > _GSD_TOLERANCE:
+        message = f"%s: pixels of %g m; {told}"
+        _LOG.warning(message, path, own, expected)
 
 
 def pixels_within(geobox: GeoBox, metres: float, what: str = "buffer") -> int:

@@ -13,7 +13,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs
-from geosynth.grid import differing_pixel_size, ground_sampling_distance
+from geosynth.grid import ground_sampling_distance, warn_of_pixel_size
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.models.looks import Look
 from geosynth.mosaic.blend import make_painter
@@ -214,8 +214,6 @@ def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> No
         _LOG.warning("%s: has no CRS; the image will have none either", source)
     elif trained_on is not None and ground_sampling_distance(geobox) is None:
         _LOG.warning("%s: its pixels are not in metres; the model was trained on %g m", source, trained_on)
-    elif metres := differing_pixel_size(geobox, trained_on):
-        message = (
-            "%s: pixels of %g m; the model was trained on %g m and takes them for such (generate --resample-labels)"
-        )
-        _LOG.warning(message, source, metres, trained_on)
+    else:
+        told = "the model was trained on %g m and takes them for such (generate --resample-labels)"
+        warn_of_pixel_size(source, geobox, trained_on, told)

@@ -14,7 +14,7 @@ from scipy import ndimage
 from geosynth.checkpoint import GeneratorModel, card_with_look, load_generator, save_with_look
 from geosynth.errors import DataError, GridError, OutputError, SettingsError, counted
 from geosynth.files import check_output
-from geosynth.grid import TilePlan, Window, differing_pixel_size, offset_in
+from geosynth.grid import TilePlan, Window, offset_in, warn_of_pixel_size
 from geosynth.grid.alignment import is_nowhere
 from geosynth.legend import ClassIndices, Legend
 from geosynth.models.calibration import asked_for
@@ -107,9 +107,8 @@ def look_from_images(
 
     def tiles() -> Iterator[tuple[Array, ClassIndices]]:
         for number, raster in enumerate(rasters):
-            if metres := differing_pixel_size(raster.geobox, model.card.gsd):
-                message = "%s: pixels of %g m; the model was trained on %g m and sees looks at that scale"
-                _LOG.warning(message, raster.path, metres, model.card.gsd)
+            told = "the model was trained on %g m and sees looks at that scale"
+            warn_of_pixel_size(raster.path, raster.geobox, model.card.gsd, told)
             own = None
             if labels:
                 opened = open_labels(labels[number])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,13 +16,12 @@ from torch import Tensor
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.errors import DataError, SettingsError
-from geosynth.grid import TilePlan, differing_pixel_size, ground_sampling_distance
+from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
 from geosynth.legend import Legend
 from geosynth.models.looks import Look
 from geosynth.mosaic.looks import look_from_images
 from geosynth.raster.bands import open_bands
 
-_LOG = logging.getLogger(__name__)
 _MAX_WINDOWS = 256  # more change the mean little
 _BATCH = 8
 
@@ -137,9 +135,8 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     if encoder is None:
         raise SettingsError(f"{model.path}: has no style encoder, so it cannot take a style from {image}")
     raster = open_bands(image, bands.names, bands.dtype, "model")
-    if metres := differing_pixel_size(raster.geobox, model.card.gsd):
-        message = "%s: pixels of %g m; the model was trained on %g m and sees its style at that scale"
-        _LOG.warning(message, raster.path, metres, model.card.gsd)
+    told = "the model was trained on %g m and sees its style at that scale"
+    warn_of_pixel_size(raster.path, raster.geobox, model.card.gsd, told)
 
     height, width = raster.geobox.shape
     size = 4 * 2**encoder.settings.num_layers  # 4 x 4 cells at the end, as the encoder was made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from geosynth.errors import SettingsError
-from geosynth.grid import Window, block_plan, differing_pixel_size
+from geosynth.grid import Window, block_plan, warn_of_pixel_size
 from geosynth.legend import ClassIndices
 from geosynth.models.device import plain_memory_error
 from geosynth.progress import Progress, silent
@@ -24,8 +23,6 @@ from geosynth.version import __version__
 
 _BLOCK = 512  # pixels predicted and kept at once
 _MARGIN = 64  # pixels around a block that the network sees too, cut off afterwards
-
-_LOG = logging.getLogger(__name__)
 
 
 @plain_memory_error()
@@ -73,9 +70,7 @@ def classify(
     bands = segmenter.card.bands
     raster = open_bands(image, bands.names, bands.dtype, "segmenter")
     check_label_output(out, raster.files, overwrite=overwrite)
-    if metres := differing_pixel_size(raster.geobox, segmenter.card.gsd):
-        message = "%s: pixels of %g m; the segmenter was trained on %g m"
-        _LOG.warning(message, raster.path, metres, segmenter.card.gsd)
+    warn_of_pixel_size(raster.path, raster.geobox, segmenter.card.gsd, "the segmenter was trained on %g m")
     plan = block_plan(raster.geobox, _BLOCK)
     labels = UnfinishedImage(out, plan, 1, "uint8")
     with bounded_cache(), labels.open(_job(raster, segmenter), total=len(plan), keep_finished=True):

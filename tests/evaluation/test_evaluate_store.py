@@ -138,7 +138,7 @@ def test_the_tiles_that_are_nearer_to_a_target_are_told(case: Case, caplog: pyte
     coarse = write_raster(case.folder / "coarse.tif", ours, Affine(3, 0, 500_000, 0, -3, 4_500_000), crs="EPSG:32618")
     few = evaluate(data=case.store, synthetic=case.twins[0], target=[coarse], **{**common, "max_tiles": 2}).nearness
     assert few.num_target == 2
-    assert "coarse.tif: pixels of 3 m, those of the real imagery are of 1 m" in caplog.text
+    assert "coarse.tif: pixels of 3 m; those of the real imagery are of 1 m" in caplog.text
 
 
 def test_what_is_nearer_to_a_target_is_not_told_of_any_imagery(case: Case, tmp_path: Path) -> None:

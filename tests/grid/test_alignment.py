@@ -17,10 +17,10 @@ from geosynth.grid import (
     absolute_origin,
     block_plan,
     crop,
-    differing_pixel_size,
     ground_sampling_distance,
     offset_in,
     parse_crs,
+    warn_of_pixel_size,
 )
 from geosynth.grid.alignment import is_nowhere, meant, same_area, same_pixels
 from strategies import few, geoboxes, windows
@@ -171,9 +171,10 @@ def test_the_size_of_pixels_is_what_was_meant(size: float, plain: float) -> None
     ],
 )
 def test_pixel_sizes_differ_by_more_than_a_twentieth(
-    crs: str | None, size: float, metres: float | None, found: float | None
+    crs: str | None, size: float, metres: float | None, found: float | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert differing_pixel_size(GeoBox((4, 4), Affine.scale(size, -size), crs), metres) == found
+    warn_of_pixel_size("a.tif", GeoBox((4, 4), Affine.scale(size, -size), crs), metres, "others are of %g m")
+    assert caplog.messages == ([f"a.tif: pixels of {found} m; others are of {metres} m"] if found else [])
 
 
 def test_a_grid_is_nowhere_without_a_crs_and_a_place() -> None:

@@ -217,10 +217,8 @@ def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[Arra
         pixels, valid = image.read(tile)
         indices = np.zeros(valid.shape, np.uint8)
         if labels is not None:
-            place = tile.shift(-offset[0], -offset[1])
-            labels.check(place)
-            indices, has_class = labels.read(place)
-            valid = valid & has_class
+            indices = labels.read_known(tile.shift(-offset[0], -offset[1]), valid)
+            valid = indices < nothing
         if mirrored:
             pixels, valid, indices = pixels[:, ::-1], valid[::-1], indices[::-1]
         sides = [(0, -side % STYLE_CELL) for side in valid.shape]

@@ -51,7 +51,7 @@ class LabelRaster:
         Args:
             source: what `open_labels` takes, or a raster already open.
             legend: of its codes.
-            unknown: what `survey` and `check` do about codes that the legend does not know: "error" refuses them,
+            unknown: what `survey` and `read_known` do about codes that the legend does not know: "error" refuses them,
                 "nodata" takes them for pixels without a class.
 
         Raises:
@@ -134,15 +134,26 @@ class LabelRaster:
         if not any(self.legend.count(counts)):
             raise DataError(f"{self.name}: no pixel has a class: all of it is nodata")
 
-    def check(self, window: Window) -> None:
-        """Refuse codes of a window inside the raster that the legend does not know, unless they are taken as nodata.
+    def read_known(self, window: Window, where: Mask | None = None) -> ClassIndices:
+        """Class indices of a window inside the raster, (height, width); `num_classes` where there is no class.
+
+        Args:
+            window: inside the raster.
+            where: (height, width), the pixels that are wanted: others have no class. None for all.
 
         Raises:
-            LegendError: if there are any.
+            LegendError: if there are codes that the legend does not know, unless they are taken as nodata.
+            DataError: if a value is not a whole number.
         """
-        if self.unknown == "error":
-            codes, valid = self.read_codes(window)
-            self._refuse_unknown(dict(_count(filled(codes, valid), valid)))
+        codes, valid = self.read_codes(window)
+        if where is not None:
+            valid = valid & where
+        indices = self.legend.encode(codes)
+        unclear = valid & (indices == self.legend.num_classes)
+        if unclear.any():
+            self._refuse_unknown(dict(_count(filled(codes, unclear), unclear)))
+        indices[~valid] = self.legend.num_classes
+        return indices
 
     def _refuse_unknown(self, counts: CodeCounts) -> CodeCounts:
         """The codes that the legend does not know, if they are taken as nodata."""

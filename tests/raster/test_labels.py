@@ -209,6 +209,22 @@ def test_declared_nodata_that_is_a_class_is_told(tmp_path: Path, caplog: pytest.
     assert undeclared.survey().counts[0] == (codes == 0).sum()
 
 
+def test_known_classes_of_a_window_and_of_the_pixels_that_are_wanted(tmp_path: Path) -> None:
+    codes = random_codes(2, 30, 40)
+    codes[3, 4], codes[10, 20] = 15, 77
+    path = write_raster(tmp_path / "codes.tif", codes, north_up())
+    labels, window = LabelRaster(path, CHESAPEAKE), Window(2, 3, 20, 30)
+    expected = codes[window.slices] - 1
+    expected[1, 1] = HOLE
+    with pytest.raises(LegendError, match=r"77 \(1 px\)"):
+        labels.read_known(window)
+    wanted = np.random.default_rng(0).random(expected.shape) < 0.5
+    wanted[8, 17] = False
+    np.testing.assert_array_equal(labels.read_known(window, wanted), np.where(wanted, expected, HOLE))
+    expected[8, 17] = HOLE
+    np.testing.assert_array_equal(LabelRaster(path, CHESAPEAKE, unknown="nodata").read_known(window), expected)
+
+
 @pytest.mark.realdata
 def test_real_chesapeake_labels(real_data: Path) -> None:
     labels = LabelRaster(real_data / "chesapeake_labels" / "Baywide_7class_20132014_E1300000_N1770000.tif", CHESAPEAKE)

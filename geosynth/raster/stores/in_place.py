@@ -226,17 +226,8 @@ def _classes(pair: Pair, local: Window, has_data: Mask | None) -> tuple[Array, M
         local: a window of it.
         has_data: where the image has; None for everywhere.
     """
-    codes, valid = pair.labels.read_codes(local)
-    if has_data is not None:
-        valid &= has_data
-    legend = pair.labels.legend
-    indices = legend.encode(codes)
-    unclear = valid & (indices == legend.num_classes)
-    if unclear.any():
-        listed, counts = np.unique(codes[unclear], return_counts=True)
-        legend.check(dict(zip(listed.tolist(), counts.tolist(), strict=True)), pair.labels.name)
-    indices[~valid] = legend.num_classes
-    return indices[np.newaxis], indices < legend.num_classes
+    indices = pair.labels.read_known(local, has_data)
+    return indices[np.newaxis], indices < pair.labels.legend.num_classes
 
 
 def _is_full(image: Raster) -> bool:

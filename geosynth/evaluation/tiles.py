@@ -222,12 +222,9 @@ class RasterTiles(TilePair):
         """The pixels of `window`, which counts from the first pixel of the area and lies inside it."""
         place = window.shift(self.area.row, self.area.column)
         in_synthetic, in_labels = (place.shift(-row, -column) for row, column in self._offsets)
-        codes, labelled = self.labels.read_codes(in_labels)
         real, real_valid = self.real.read(place)
         synthetic, synthetic_valid = self.synthetic.read(in_synthetic)
-        known = labelled & real_valid & synthetic_valid
-        indices = np.where(known, self.labels.legend.encode(codes), self.legend.num_classes)
-        return Block(real, synthetic, indices.astype(np.uint8))
+        return Block(real, synthetic, self.labels.read_known(in_labels, real_valid & synthetic_valid))
 
     def frame(self, window: Window, height: int, width: int) -> Window:  # noqa: D102
         return centred(window, self._whole, height, width)

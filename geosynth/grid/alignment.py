@@ -59,6 +59,11 @@ def is_nowhere(geobox: GeoBox) -> bool:
     return geobox.crs is None and geobox.affine.is_identity
 
 
+def is_south_up(geobox: GeoBox) -> bool:
+    """Whether a grid's first row is the southernmost; never where it has no georeference."""
+    return geobox.affine.determinant > 0 and not is_nowhere(geobox)
+
+
 def crop(geobox: GeoBox, window: Window) -> GeoBox:
     """The grid of a window, which may reach beyond the whole one."""
     transform = geobox.affine @ Affine.translation(window.column, window.row)

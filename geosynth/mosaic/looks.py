@@ -15,7 +15,7 @@ from geosynth.checkpoint import GeneratorModel, card_with_look, load_generator, 
 from geosynth.errors import DataError, GridError, OutputError, SettingsError, counted
 from geosynth.files import check_output
 from geosynth.grid import TilePlan, Window, offset_in, warn_of_pixel_size
-from geosynth.grid.alignment import is_nowhere
+from geosynth.grid.alignment import is_south_up
 from geosynth.legend import ClassIndices, Legend
 from geosynth.models.calibration import asked_for
 from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled
@@ -203,7 +203,7 @@ def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[Arra
         GridError: if image and labels have different pixel grids, or no common pixel.
         LegendError: if the labels hold codes that their legend does not know.
     """
-    mirrored = image.geobox.affine.determinant > 0 and not is_nowhere(image.geobox)
+    mirrored = is_south_up(image.geobox)
     area, offset, nothing = image.window, (0, 0), 1
     if labels is not None:
         offset, nothing = offset_in(image.geobox, labels.geobox, labels.name), labels.legend.num_classes

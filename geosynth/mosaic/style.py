@@ -17,6 +17,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
+from geosynth.grid.alignment import is_south_up
 from geosynth.legend import Legend
 from geosynth.models.looks import Look
 from geosynth.mosaic.looks import look_from_images
@@ -116,8 +117,8 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     """The style of an image as the model's encoder sees it: the mean of z over windows of it.
 
     Windows have the size that the encoder was made for, do not overlap, and have data everywhere; of large images, at
-    most 256 windows spread evenly are read. Nothing is resampled: an image of other pixels than the model's gives a
-    warning.
+    most 256 windows spread evenly are read. What is stored south up is turned north up, as light and shadow were in the
+    training. Nothing is resampled: an image of other pixels than the model's gives a warning.
 
     Args:
         image: any raster with the bands of the model, by name or, if it does not name them, in the same order.
@@ -144,7 +145,8 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     step = max(1, -(-len(whole) // _MAX_WINDOWS))
     total, count = torch.zeros(encoder.settings.latent_size, dtype=torch.float64), 0
     device = next(encoder.parameters()).device
-    filled = (values for values, valid in map(raster.read, whole[::step]) if valid.all())
+    rows = slice(None, None, -1 if is_south_up(raster.geobox) else 1)
+    filled = (values[:, rows] for values, valid in map(raster.read, whole[::step]) if valid.all())
     while batch := list(islice(filled, _BATCH)):
         pixels = torch.from_numpy(np.stack(batch)).to(device).float()
         with torch.inference_mode():

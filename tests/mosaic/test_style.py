@@ -29,7 +29,7 @@ from geosynth.mosaic.style import (
     style_length_pixels,
     unpacked,
 )
-from rasters import draw_labels, random_image
+from rasters import NORTH_UP, draw_labels, random_image
 
 Write = Callable[..., Path]
 SIDE = 128  # of the encoder's windows, with five convolutions
@@ -120,6 +120,17 @@ def test_windows_without_data_do_not_count(model: GeneratorModel, write_raster: 
         style_from_image(write_raster(image, nodata=0), model)
     with pytest.raises(DataError, match="no window"):
         style_from_image(write_raster(image[:, :100]), model)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_style_is_that_of_the_image_with_north_up(model: GeneratorModel, write_raster: Write) -> None:
+    image = random_image(0, SIDE, 2 * SIDE)
+    image[:, : SIDE // 2] //= 3
+    south_up = NORTH_UP @ NORTH_UP.translation(0, SIDE) @ NORTH_UP.scale(1, -1)
+    north, south = write_raster(image, "north.tif"), write_raster(image[:, ::-1], "south.tif", transform=south_up)
+    assert torch.equal(style_from_image(north, model), style_from_image(south, model))
+    nowhere = write_raster(image[:, ::-1], "nowhere.tif", transform=Affine.identity(), crs=None)
+    assert (style_from_image(nowhere, model) - style_from_image(north, model)).abs().max() > 0.01
 
 
 def test_large_images_are_sampled_evenly(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -86,6 +87,14 @@ def test_each_command_says_what_it_does() -> None:
         assert first.endswith("."), name
 
 
+def test_the_help_of_twin_tells_the_defaults_of_what_recombines_and_judges() -> None:
+    """They stand there in words, since None says that an option is not given."""
+    help_of = {option.name: option.help for name, option in OPTIONS if name == "twin"}
+    for name in ("tile_size", "agreement"):
+        default = inspect.signature(geosynth.twin).parameters[name].default
+        assert help_of[name].endswith(f"; {default}."), name
+
+
 def test_help_tells_the_exit_codes(run: Run) -> None:
     assert "130 interrupted" in " ".join(run("--help").out.split())
 
@@ -134,6 +143,12 @@ def test_what_is_not_there_is_refused_before_libraries_are_loaded(tmp_path: Path
         "generate --labels a.yaml --style-from a.yaml --style-from none.tif --out out.tif": "none.tif: no such file",
         "classify --image none.tif --model store --out out.tif": "none.tif: no such file",
         "classify --image a.yaml --model none --out out.tif": "none: no such model file",
+        "train --data store --init none --out out": "none: no such model file",
+        "ingest --images none.tif --labels a.yaml --out out": "none.tif: no such file or folder",
+        "ingest --images *.yaml --labels none --out out": "none: no such file or folder",
+        "split --data none": "none: no such store or file",
+        "view a.yaml none.tif --out out.html": "none.tif: no such file",
+        "info none": "none: no such file",
     }
     script = (
         "import sys, geosynth_cli.main as main\n"

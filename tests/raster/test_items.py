@@ -176,6 +176,12 @@ def test_a_folder_of_other_files_is_refused_with_the_remedy(tmp_path: Path) -> N
         pair_files(f"{images}/*.bmp", masks)
 
 
+def test_a_zarr_store_is_called_so(tmp_path: Path) -> None:
+    store = Path(touch(tmp_path / "cube.zarr", "zarr.json"))
+    with pytest.raises(DataError, match=r"^labels: .*cube\.zarr is a Zarr store, .* \(`zarr: .*cube\.zarr`\)$"):
+        pair_files(touch(tmp_path / "images", "a.tif"), [store])
+
+
 def touch(folder: Path, *names: str) -> str:
     folder.mkdir()
     for name in names:

@@ -22,10 +22,11 @@ def asked(monkeypatch):
 def test_options_become_settings(run, asked, tmp_path):
     config = tmp_path / "train.yaml"
     config.write_text("batch_size: 6\nbase_width: 5\nseed: 1\n")
+    (tmp_path / "earlier.safetensors").touch()
     code, out, err = run(
         *("train", "--data", tmp_path, "--out", tmp_path / "run", "--fold", "val", "--preset", "tiny"),
         *("--config", config, "--max-time", "1h30m", "--seed", "2", "--set", "generator_rate=1e-3"),
-        *("--init", "earlier.safetensors"),
+        *("--init", tmp_path / "earlier.safetensors"),
         *("--set", "adam_betas=[0, 0.999]", "--set", "perceptual_path=null"),
     )
     assert (code, err) == (0, "")
@@ -34,7 +35,7 @@ def test_options_become_settings(run, asked, tmp_path):
     assert (data, fold) == (str(tmp_path), "val")
     assert settings == geosynth.TrainSettings.resolve(
         preset="tiny",
-        init="earlier.safetensors",
+        init=str(tmp_path / "earlier.safetensors"),
         batch_size=6,
         base_width=5,
         max_time=5400,

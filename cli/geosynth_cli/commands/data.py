@@ -21,6 +21,7 @@ from geosynth_cli.options import (
     parse_shares,
     parse_width,
     pixels_option,
+    refusing_absent,
 )
 
 
@@ -68,10 +69,20 @@ def ingest(
         Path, typer.Option("--out", help="The store (a folder, .zarr); with several CRSs or dates, one for each in it.")
     ],
     images: Annotated[
-        list[str] | None, typer.Option("--images", help="Image file, folder or glob; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--images",
+            help="Image file, folder or glob; may be repeated.",
+            callback=refusing_absent("file or folder"),
+        ),
     ] = None,
     labels: Annotated[
-        list[str] | None, typer.Option("--labels", help="Label file, folder or glob; paired by file name.")
+        list[str] | None,
+        typer.Option(
+            "--labels",
+            help="Label file, folder or glob; paired by file name.",
+            callback=refusing_absent("file or folder"),
+        ),
     ] = None,
     items: Annotated[
         Path | None,
@@ -194,7 +205,12 @@ def ingest(
 
 def split(
     data: Annotated[
-        str | None, typer.Option("--data", help="A store; for --check also a table of polygons with a column fold.")
+        str | None,
+        typer.Option(
+            "--data",
+            help="A store; for --check also a table of polygons with a column fold.",
+            callback=refusing_absent("store or file"),
+        ),
     ] = None,
     by: Annotated[str, typer.Option("--by", help="blocks, clusters (of touching scenes), polygons or scenes.")] = (
         "blocks"

@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from geosynth_cli.console import print_json, print_mapping, progress_bar
-from geosynth_cli.options import AsJson, Overwrite, pixels_option
+from geosynth_cli.options import AsJson, Overwrite, pixels_option, refusing_absent
 
 
 def info(
     file: Annotated[
         str | None,
         typer.Argument(
-            help="A model (or its address), a segmenter, a store, a YAML of files or a raster; else the embedded model."
+            help="A model (or its address), segmenter, store, YAML of files or raster; else the embedded model.",
+            callback=refusing_absent("file"),
         ),
     ] = None,
     verify: Annotated[
@@ -39,7 +40,11 @@ def info(
 
 def view(
     rasters: Annotated[
-        list[str], typer.Argument(help="Images and labels of one area: synthetic, real, land cover; up to eight.")
+        list[str],
+        typer.Argument(
+            help="Images and labels of one area: synthetic, real, land cover; up to eight.",
+            callback=refusing_absent("file"),
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The page, .html.")],
     legend: Annotated[

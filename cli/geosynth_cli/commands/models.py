@@ -9,7 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar
-from geosynth_cli.options import ModelOrEmbedded, Overwrite, StoreOrFiles, given, parse_names, pixels_option, set_option
+from geosynth_cli.options import (
+    ModelOrEmbedded,
+    Overwrite,
+    StoreOrFiles,
+    given,
+    parse_names,
+    pixels_option,
+    refusing_absent,
+    set_option,
+)
 
 
 def _list_presets(wanted: bool) -> None:
@@ -43,7 +52,11 @@ def train(
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option("--init", help="Model file to go on from; chesapeake-small: the embedded one."),
+        typer.Option(
+            "--init",
+            help="Model file to go on from; chesapeake-small: the embedded one.",
+            callback=refusing_absent("model file"),
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML of settings; goes over the preset.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Updates of the generator.")] = None,

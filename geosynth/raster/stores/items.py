@@ -14,7 +14,7 @@ from geosynth.errors import DataError, SettingsError
 from geosynth.files import check_name, read_values
 from geosynth.grid.split import FOLDS
 from geosynth.raster.read import RASTER_SUFFIXES
-from geosynth.raster.remote import files_named, is_remote
+from geosynth.raster.remote import files_named, is_remote, is_zarr
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -50,7 +50,7 @@ def pair_files(images: Paths, labels: Paths) -> list[Item]:
     is called as one of them.
 
     Raises:
-        DataError: if there are none, or some have no partner.
+        DataError: if there are none, or Zarr stores, or some have no partner.
     """
     pairs = _pair(_expand(images, "images"), _expand(labels, "labels"))
     return [Item(image, label) for image, label in pairs]
@@ -199,6 +199,9 @@ def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Pat
 
 def _expand(paths: Paths, what: str) -> list[str]:
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
+    if store := next((entry for entry in listed if is_zarr(entry)), None):
+        remedy = f"which is read in place: a YAML file for --data names it (`zarr: {store}`)"
+        raise DataError(f"{what}: {store} is a Zarr store, {remedy}")
     found = [file for entry in listed for file in files_named(entry)]
     for file in found:
         if not is_remote(file) and not Path(file).exists():

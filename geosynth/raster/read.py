@@ -218,15 +218,7 @@ class RasterFile:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
         check_inside(window, self.window, self.path)  # rasterio would crop it without a word
         place = (window.row, window.bottom), (window.column, window.right)
-        dataset = self._dataset()
-        try:
-            values: Array = dataset.read(self.bands, window=place)
-            valid = has_data(values, self._nodata)
-            if self._has_mask:
-                valid &= dataset.dataset_mask(window=place) != 0
-        except GDAL_ERRORS as error:
-            raise RasterError(f"{self.path}: cannot read {window}: {one_line(error)}") from error
-        return values, valid
+        return self._read(f"cannot read {window}", place)
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
         """As `read`, the whole raster in fewer pixels, by its overviews where it has some.
@@ -238,14 +230,19 @@ class RasterFile:
         Raises:
             RasterError: if the raster cannot be read.
         """
-        dataset = self._dataset()
+        return self._read("cannot be read", None, shape, how)
+
+    def _read(
+        self, wrong: str, place: Any, shape: tuple[int, int] | None = None, how: str = "nearest"
+    ) -> tuple[Array, Mask]:
+        dataset, out_shape = self._dataset(), None if shape is None else (self.count, *shape)
         try:
-            values: Array = dataset.read(self.bands, out_shape=(self.count, *shape), resampling=Resampling[how])
+            values: Array = dataset.read(self.bands, window=place, out_shape=out_shape, resampling=Resampling[how])
             valid = has_data(values, self._nodata)
             if self._has_mask:
-                valid &= dataset.dataset_mask(out_shape=shape) != 0
+                valid &= dataset.dataset_mask(window=place, out_shape=shape) != 0
         except GDAL_ERRORS as error:
-            raise RasterError(f"{self.path}: cannot be read: {one_line(error)}") from error
+            raise RasterError(f"{self.path}: {wrong}: {one_line(error)}") from error
         return values, valid
 
     def as_vrt(self) -> str:

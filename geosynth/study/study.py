@@ -92,9 +92,9 @@ class Study:
             legend_for(card, file, store)
             given = GivenGenerator(path=str(file.absolute()), sha256=sha256_of(file))
             generator = _of_given(other or store, settings, given, card)
-        if isinstance(settings, TransferSettings):
-            assert other is not None
-            _check_transfer(store, other, settings, file, card)
+            if isinstance(settings, TransferSettings):
+                assert other is not None
+                _check_transfer(store, other, settings, file, card)
         artifacts = Artifacts(
             _absolute(store),
             store.digest() if other is None else f"{store.digest()} {other.digest()}",

@@ -15,15 +15,13 @@ from geosynth.model_item import model_item
 from geosynth.progress import Progress, silent
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import read_class_table
-from geosynth.raster.read import RasterFile
+from geosynth.raster.read import SCAN_BLOCK, RasterFile
 from geosynth.raster.remote import find_group, is_remote, open_group
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.store import Store
 from geosynth.raster.zarr import describe_arrays
 from geosynth.raster.zarr_image import describe_zarr_image, is_zarr_image
 from geosynth.segmentation.segmenter import SegmenterCard, load_segmenter
-
-_BLOCK = 2048  # side of what is read at once, pixels
 
 
 def info(
@@ -79,7 +77,7 @@ def _verify(kind: str, path: str, progress: Progress) -> dict[str, Any]:
         reader, front = ChunkReader(array, path), [slice(0, length) for length in array.shape[:-2]]
         (height, width), has_checksums = array.shape[-2:], reader.has_checksums
         read = lambda window: reader.read(*front, *window.slices)  # noqa: E731
-    blocks = TilePlan(height, width, _BLOCK)
+    blocks = TilePlan(height, width, SCAN_BLOCK)
     for done, block in enumerate(blocks, start=1):
         read(block)
         progress(done, len(blocks))

@@ -13,11 +13,10 @@ from rasterio.enums import ColorInterp
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError, counted
 from geosynth.grid import TilePlan, Window
-from geosynth.raster.read import Array, Mask, Raster, RasterFile, filled, open_raster
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, filled, open_raster
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
-_PART = 2048  # px, of what is read at once to count
 _GLANCE = 64  # px, of each of some parts that tell what a band is
 _LOG = logging.getLogger(__name__)
 _WITHOUT_ALPHA = "a band that is transparency: gdal_translate -b 1 -b 2 -b 3 -mask 4"
@@ -67,7 +66,7 @@ class CastFile(RasterFile):
         cast, valid, misfit = self._cast(window)
         if misfit.any():
             height, width = self.geobox.shape
-            count = sum(int(self._cast(part)[2].sum()) for part in TilePlan(height, width, _PART))
+            count = sum(int(self._cast(part)[2].sum()) for part in TilePlan(height, width, SCAN_BLOCK))
             raise DataError(
                 f"{self.path}: {count} px hold values that {self.dtype} cannot; scale or round them first"
                 " (gdal_translate -scale)"
@@ -223,7 +222,7 @@ def _has_transparency(image: RasterFile) -> bool:
         return False
     alpha, largest, found = colours.index("alpha"), np.iinfo(image.dtype).max, False
     height, width = image.geobox.shape
-    for part in TilePlan(height, width, _PART):
+    for part in TilePlan(height, width, SCAN_BLOCK):
         band = image.read(part)[0][alpha]
         if ((band != 0) & (band != largest)).any():
             return False

@@ -19,11 +19,10 @@ from geosynth.parallel import ahead
 from geosynth.progress import Progress, silent
 from geosynth.raster.label_files import class_table_of, open_labels
 from geosynth.raster.mosaic import TileInMosaic
-from geosynth.raster.read import Array, Mask, Raster, filled
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, filled
 
 _LOG = logging.getLogger(__name__)
 
-_SCAN_BLOCK = 2048
 _READERS = 4  # threads, of bytes; fewer of larger codes, which take more memory
 _FILL_STEPS = 16
 _WHOLE = 2**53  # beyond it floats skip whole numbers
@@ -113,7 +112,7 @@ class LabelRaster:
         if isinstance(self.raster, TileInMosaic):
             around = self.raster.place.buffer(_SURROUNDINGS).intersection(self.raster.mosaic.window)
             assert around is not None
-            for part in TilePlan(around.height, around.width, _SCAN_BLOCK):
+            for part in TilePlan(around.height, around.width, SCAN_BLOCK):
                 codes, valid = self.raster.mosaic.read(part.shift(around.row, around.column))
                 digest.update(np.where(valid, codes, codes.dtype.type(self.raster.mosaic.nodata or 0)).tobytes())
                 digest.update(np.packbits(valid).tobytes())
@@ -123,7 +122,7 @@ class LabelRaster:
     def surveyed(self) -> Sequence[Window]:
         """The windows that `survey` reads, in its order: all of the raster."""
         height, width = self.geobox.shape
-        return list(TilePlan(height, width, _SCAN_BLOCK))
+        return list(TilePlan(height, width, SCAN_BLOCK))
 
     def _check(self, counts: CodeCounts) -> None:
         if strange := self._refuse_unknown(counts):

@@ -10,9 +10,7 @@ import numpy as np
 from geosynth.errors import DataError, GridError
 from geosynth.grid import TilePlan, Window, crop, offset_in
 from geosynth.grid.alignment import is_nowhere
-from geosynth.raster.read import Array, Mask, Raster, RasterFile, check_inside
-
-_SCAN_BLOCK = 2048
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, check_inside
 
 
 def lay_over(values: Array, valid: Mask, place: tuple[slice, slice], later: Array, has_data: Mask) -> None:
@@ -108,7 +106,7 @@ class TileMosaic:
                 if other <= number:
                     continue
                 theirs = self.places.windows[other]
-                for part in TilePlan(shared.height, shared.width, _SCAN_BLOCK):
+                for part in TilePlan(shared.height, shared.width, SCAN_BLOCK):
                     local = part.shift(shared.row, shared.column)
                     codes, valid = self.tiles[other].read(local)
                     below = local.shift(theirs.row - own.row, theirs.column - own.column)

@@ -35,6 +35,9 @@ Mask = npt.NDArray[np.bool_]
 Read = Callable[[Window], tuple[Array, Mask]]
 """Gives pixels (bands, height, width), and where there is data (height, width), of a window."""
 
+SCAN_BLOCK = 2048
+"""Side of what is read at once where all of a raster is looked at, pixels: 4 MB of labels a thread."""
+
 _LOG = logging.getLogger(__name__)
 
 

@@ -117,7 +117,7 @@ def test_codes_are_counted_in_any_dtype(tmp_path: Path, dtype: str, nodata: int)
 
 
 def test_counting_goes_over_block_edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geosynth.raster.labels._SCAN_BLOCK", 16)
+    monkeypatch.setattr("geosynth.raster.labels.SCAN_BLOCK", 16)
     codes = random_codes(3, 50, 40)
     labels = LabelRaster(write_raster(tmp_path / "codes.tif", codes, north_up()), CHESAPEAKE)
     seen: list[tuple[int, int]] = []

@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_labels_are_surveyed_in_pieces_however_large_the_scenes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geosynth.raster.stores.painted._SCAN_BLOCK", 64)
+    monkeypatch.setattr("geosynth.raster.stores.painted.SCAN_BLOCK", 64)
     labels = FoldLabels(store, store.legend, ["train"])
     windows = labels.surveyed()
     assert max(max(window.height, window.width) for window in windows) == 64

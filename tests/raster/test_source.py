@@ -50,7 +50,7 @@ def stored(folder: Path) -> PatchSource:
 @pytest.mark.parametrize("opened", [in_place, stored])
 def test_class_pixels_are_those_of_the_folds(files: Path, opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a split inside scenes, where scenes overlap once, and after another split anew."""
-    monkeypatch.setattr(source_module, "_PIECE", 32)
+    monkeypatch.setattr(source_module, "SCAN_BLOCK", 32)
     source = opened(files)
     labels = source.read_labels(WHOLE)
 

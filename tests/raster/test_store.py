@@ -136,7 +136,7 @@ def test_a_new_split_is_counted_by_pixels(tmp_path: Path, monkeypatch: pytest.Mo
     Store(tmp_path / "store", mode="r+").write(Window(0, 0, HEIGHT, WIDTH), random_image(0, HEIGHT, WIDTH), codes)
     split = SpatialSplit.by_blocks(windows, 16, (0.5, 0, 0.5), seed=1, buffer=3)
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(source, "_PIECE", 32)
+    monkeypatch.setattr(source, "SCAN_BLOCK", 32)
     set_split(Store(tmp_path / "store"), split, lambda done, total: seen.append((done, total)))
     store = Store(tmp_path / "store")
     assert seen[-1] == (6, 6)

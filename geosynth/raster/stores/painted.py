@@ -13,10 +13,8 @@ from odc.geo.geobox import GeoBox
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Array, Mask, Read
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Read
 from geosynth.raster.stores.source import PatchSource
-
-_SCAN_BLOCK = 2048  # side of what is surveyed at once, pixels
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class FoldLabels(LabelRaster):
 
     def surveyed(self) -> Sequence[Window]:
         """Blocks over the scenes: what lies between them, often nearly all of the grid, has no labels."""
-        return self._source.blocks(_SCAN_BLOCK)
+        return self._source.blocks(SCAN_BLOCK)
 
     def read(self, window: Window) -> tuple[ClassIndices, Mask]:
         """As `LabelRaster.read`, which see."""

@@ -27,12 +27,10 @@ from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import ClassIndices, Legend
 from geosynth.progress import Progress, silent
-from geosynth.raster.read import Array
+from geosynth.raster.read import SCAN_BLOCK, Array
 
 FOLDS_AND_ALL = (*FOLDS, "all")
 """What class pixels are counted of: the folds, and all pixels, those of no fold too."""
-
-_PIECE = 2048  # side of what is read at once to count classes, pixels: 4 MB of labels a thread
 
 _SAMPLES = 64  # scenes of which a block is read to tell data apart
 
@@ -249,7 +247,7 @@ class PatchSource(ABC):
         """
         known = self._class_pixels or {}
         if fold not in known:
-            blocks = self.blocks(_PIECE, None if fold == "all" else fold)
+            blocks = self.blocks(SCAN_BLOCK, None if fold == "all" else fold)
             counts = dict(zip(FOLDS_AND_ALL, self.count_classes(blocks, progress).sum(axis=0).tolist(), strict=True))
             found = counts if fold == "all" else {fold: counts[fold]}
             self._class_pixels = known = known | {name: tuple(pixels) for name, pixels in found.items()}
@@ -270,7 +268,7 @@ class PatchSource(ABC):
         def count(window: Window) -> npt.NDArray[np.int64]:
             inside = window.intersection(grid)
             total = np.zeros((len(FOLDS_AND_ALL), num_classes), dtype=np.int64)
-            for piece in TilePlan(inside.height, inside.width, _PIECE) if inside else ():
+            for piece in TilePlan(inside.height, inside.width, SCAN_BLOCK) if inside else ():
                 assert inside is not None
                 place = piece.shift(inside.row, inside.column)
                 total += count_by_fold(self.read_labels(place), place, self.split, num_classes)

@@ -12,6 +12,7 @@ as small as they come (`SMALLEST` is added to each command). Before a block may 
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
@@ -87,7 +88,7 @@ def blocks_of(page: str) -> list[Block]:
 
 def commands_in(text: str) -> list[list[str]]:
     """The words of each command, its continuations joined, without comments."""
-    lines = text.replace("\\\n", " ").splitlines()
+    lines = text.replace("\\\n", "").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
@@ -213,6 +214,30 @@ def run_command(run: Run, words: list[str], more: list[str]) -> None:
         added += _settings(_NETWORK)
     result = run(*words, *added)
     assert result.code == 0, f"{shlex.join(words)}\n{result.err}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_are_not_run_are_understood(
+    page: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All options and settings are read, values too; what is called then is not."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").write_text("preset: tiny\n")
+
+    def called(*arguments: Any, **options: Any) -> None:
+        raise geosynth.GeosynthError("called")
+
+    for name in geosynth.__all__:
+        if inspect.isfunction(getattr(geosynth, name)):
+            monkeypatch.setitem(vars(geosynth), name, called)
+    for module in ("options", "commands.worth"):
+        monkeypatch.setattr(f"geosynth_cli.{module}.is_there", lambda name: True)
+    for language, text, marks in blocks_of(page):
+        if language == "bash" and marks.keys() & {"tested by", "not run"}:
+            for words in commands_in(text):
+                if "geosynth" in words[:2]:
+                    result = run(*words[words.index("geosynth") + 1 :])
+                    assert result.err == "error: called\n", shlex.join(words)
 
 
 # --- What pages name.

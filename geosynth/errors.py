@@ -7,6 +7,7 @@ not know geosynth can still catch it.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,6 +83,13 @@ def first_fault(error: ValidationError) -> str:
 def counted(number: int, thing: str) -> str:
     """As in "1 scene" and "2 scenes", for things whose plural ends in s."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def first_of(names: Iterable[object], most: int = 12) -> str:
+    """As in "a, b and 3 more": the first ones by name, the others by their number."""
+    words = list(map(str, names))
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def no_more_files(error: BaseException) -> OSError | None:

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from geosynth.errors import LegendError, first_fault
+from geosynth.errors import LegendError, first_fault, first_of
 from geosynth.files import read_values
 
 Code = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -201,10 +201,9 @@ class Legend(BaseModel):
         if unknown:
             known = (*self.class_of, *self.nodata)
             called = {code: f" {name!r}" for code, name in names.items() if name}
-            listed = ", ".join(f"{code}{called.get(code, '')} ({n} px)" for code, n in list(unknown.items())[:12])
-            more = f" and {len(unknown) - 12} more" if len(unknown) > 12 else ""
+            shown = first_of(f"{code}{called.get(code, '')} ({n} px)" for code, n in unknown.items())
             raise LegendError(
-                f"{source}: codes that legend {self.name!r} does not know: {listed}{more};"
+                f"{source}: codes that legend {self.name!r} does not know: {shown};"
                 f" it knows {', '.join(str(code) for code in sorted(known) if code >= _ABSENT_END)};"
                 " --legend names another"
             )

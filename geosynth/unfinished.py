@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from geosynth.errors import OutputError
+from geosynth.errors import OutputError, first_of
 from geosynth.files import aside, check_output, delete, delete_sidecars, parents_of, replace, restore, writing
 from geosynth.locks import locked
 
@@ -312,6 +312,6 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
             continue
         if isinstance(before, dict) and isinstance(now, dict):
             inner = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-            name += f" ({', '.join(inner[:3])}{', ...' if len(inner) > 3 else ''})"
+            name += f" ({first_of(inner, 3)})"
         found.append(name)
     return ", ".join(found)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import shapely
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError, GridError, SettingsError, counted
+from geosynth.errors import DataError, GridError, SettingsError, counted, first_of
 from geosynth.grid.areas import as_array, boxes_of, clean_polygons, cut_near, inset_boxes, quarters
 from geosynth.grid.groups import allocate, blocks_over, cut_by_blocks, pixels_of, touching_groups
 from geosynth.grid.vector import read_table, to_coordinates, to_pixels, write_table
@@ -348,7 +348,7 @@ class SpatialSplit:
             raise DataError(f"{path}: holds no polygon")
         unknown = sorted({str(fold) for fold in table["fold"]} - set(FOLDS))
         if unknown:
-            raise DataError(f"{path}: fold {', '.join(unknown[:5])}; the folds are {', '.join(FOLDS)}")
+            raise DataError(f"{path}: fold {first_of(unknown, 5)}; the folds are {', '.join(FOLDS)}")
         table = _in_crs_of(geobox, table, Path(path))
         drawn = np.array([to_pixels(geometry, geobox) for geometry in table.geometry])
         if not np.isfinite(shapely.get_coordinates(drawn)).all():

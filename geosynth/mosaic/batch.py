@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
-from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError
+from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError, first_of
 from geosynth.files import refuse_inputs
 from geosynth.legend import Legend
 from geosynth.mosaic.generate import Labels, Model, as_files, engine, opened
@@ -179,8 +179,8 @@ def _paint_each(
             _LOG.warning("not painted: %s", error)
             failed.append(source.path)
     if failed:
-        listed = ", ".join(sorted(failed)[:8]) + (", ..." if len(failed) > 8 else "")
-        raise DataError(f"{len(failed)} of {len(images)} label files could not be painted: {listed}")
+        shown = first_of(sorted(failed), 5)
+        raise DataError(f"{len(failed)} of {len(images)} label files could not be painted: {shown}")
 
 
 def sample_seeds(seed: int, samples: int) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
 
-from geosynth.errors import LegendError
+from geosynth.errors import LegendError, first_of
 from geosynth.files import write_whole
 from geosynth.legend import Legend, LegendClass, plain
 from geosynth.raster.read import RasterFile
@@ -73,7 +73,7 @@ def legend_of_table(table: ClassTable, target: Legend, source: str) -> Legend:
         elif plain(name) in NO_CLASS:
             nodata.append(code)
     if not classes:
-        told = ", ".join(list(named.values())[:8]) or ("colours only" if table else "empty")
+        told = first_of(named.values()) or ("colours only" if table else "empty")
         wanted = ", ".join(target.names)
         raise LegendError(f"{source}: its class table ({told}) has no class of legend {target.name!r} ({wanted})")
     taken = {entry.code for entry in classes}

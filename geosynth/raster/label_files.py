@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import LegendError, OutputError, RasterError
+from geosynth.errors import LegendError, OutputError, RasterError, first_of
 from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend, plain
@@ -76,7 +76,7 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
     if not found:
         what = "is a folder without rasters" if Path(labels).is_dir() else "no file has such a name"
         if stores := [str(child) for child in sorted(Path(labels).glob("*")) if is_zarr(child)]:
-            raise RasterError(f"{labels}: is a folder of stores; choose one: {', '.join(stores[:5])}")
+            raise RasterError(f"{labels}: is a folder of stores; choose one: {first_of(stores, 5)}")
         raise RasterError(f"{labels}: {what}; label tiles end in {', '.join(RASTER_SUFFIXES)}")
     return found
 
@@ -123,7 +123,7 @@ def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Le
     known = {code: of_target[plain(name)] for code, name in names.items() if plain(name) in of_target}
     if any(code not in expected for code, expected in known.items()):
         own = legend_of_table(table, target, raster.path)
-        told = ", ".join(f"{code} {names[code]}" for code in list(known)[:8])
+        told = first_of(f"{code} {names[code]}" for code in known)
         _LOG.warning(
             "%s: its class table has other codes than legend %r and is used: %s", raster.path, target.name, told
         )

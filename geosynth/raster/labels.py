@@ -12,7 +12,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from PIL import Image
 
-from geosynth.errors import DataError, GridError, SettingsError
+from geosynth.errors import DataError, GridError, SettingsError, first_of
 from geosynth.grid import TilePlan, Window
 from geosynth.legend import ClassIndices, CodeCounts, Legend
 from geosynth.parallel import ahead
@@ -126,10 +126,8 @@ class LabelRaster:
 
     def _check(self, counts: CodeCounts) -> None:
         if strange := self._refuse_unknown(counts):
-            listed = ", ".join(map(str, list(strange)[:12])) + (", ..." if len(strange) > 12 else "")
-            _LOG.warning(
-                "%s: %d px of unknown codes (%s) are taken as nodata", self.name, sum(strange.values()), listed
-            )
+            message = "%s: %d px of unknown codes (%s) are taken as nodata"
+            _LOG.warning(message, self.name, sum(strange.values()), first_of(strange))
         if not any(self.legend.count(counts)):
             raise DataError(f"{self.name}: no pixel has a class: all of it is nodata")
 

@@ -34,6 +34,7 @@ from geosynth.errors import (
     RasterError,
     SettingsError,
     counted,
+    first_of,
     one_line,
 )
 from geosynth.files import writing
@@ -48,7 +49,6 @@ from geosynth.unfinished import UnfinishedWork
 
 _BATCH = 4096  # features read at once
 _BLOCK = 2048  # pixels made at once
-_SHOWN = 12  # names listed in an error
 _MOST = 2**45  # pixels of a GeoTIFF
 _EARTH = 4e7  # metres around it
 _SPILL = 0.05  # of a pixel: features that reach so little into a row add none, as degrees are rounded to a centimetre
@@ -323,9 +323,7 @@ def _describe(path: Path, layer: str | None) -> tuple[list[str], str | None, int
         return [name for name in file.schema_arrow.names if name != geometry], crs, file.metadata.num_rows, None
     layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     if layer is None and len(layers) != 1:
-        some = (
-            f"several layers ({', '.join(layers[:_SHOWN])}); say which: --layer" if layers else "no layer with shapes"
-        )
+        some = f"several layers ({first_of(layers)}); say which: --layer" if layers else "no layer with shapes"
         raise DataError(f"{path}: has {some}")
     if layer not in (None, *layers):
         raise DataError(f"{path}: has no layer {layer!r}; it has {', '.join(layers) or 'none'}")
@@ -391,11 +389,10 @@ class _Classes:
         ]  # NaN differs from itself
         if None in found:
             unknown = Counter(str(value) for value, index in zip(values, found, strict=True) if index is None)
-            listed = ", ".join(f"{value!r} ({count})" for value, count in unknown.most_common(_SHOWN))
+            shown = first_of(f"{value!r} ({count})" for value, count in unknown.most_common())
             known = ", ".join(f"{entry.name} ({entry.code})" for entry in self._legend.classes)
             raise LegendError(
-                f"{self._source}: classes that legend {self._legend.name!r} does not know: {listed}"
-                f"{', ...' if len(unknown) > _SHOWN else ''}; it knows {known}"
+                f"{self._source}: classes that legend {self._legend.name!r} does not know: {shown}; it knows {known}"
             )
         return np.array(found, np.int16)
 

@@ -238,7 +238,7 @@ def test_five_unknown_folds_are_named(tmp_path: Path) -> None:
     box = shapely.box(*_bounds(GRIDS["north-up"], 0, 0, 9, 9))
     table = gpd.GeoDataFrame({"fold": [*"gfedcba", "train"]}, geometry=[box] * 8, crs=UTM)
     table.to_file(tmp_path / "split.gpkg", driver="GPKG")
-    with pytest.raises(DataError, match=r"split\.gpkg: fold a, b, c, d, e; the folds are train, val, test$"):
+    with pytest.raises(DataError, match=r"split\.gpkg: fold a, b, c, d, e and 2 more; the folds are train, val, test$"):
         SpatialSplit.load(tmp_path / "split.gpkg", GRIDS["north-up"])
 
 

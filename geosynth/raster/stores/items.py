@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import DataError, SettingsError, first_of
 from geosynth.files import check_name, read_values
 from geosynth.grid.split import FOLDS
 from geosynth.raster.read import RASTER_SUFFIXES
@@ -223,9 +223,8 @@ def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
     lonely = [path for stem, path in of_images.items() if stem not in of_labels]
     lonely += [path for stem, path in of_labels.items() if stem not in of_images]
     if lonely:
-        shown = ", ".join(lonely[:5]) + (" ..." if len(lonely) > 5 else "")
         raise DataError(
-            f"images and labels are paired by file name; {len(lonely)} have no partner: {shown};"
+            f"images and labels are paired by file name; {len(lonely)} have no partner: {first_of(lonely, 5)};"
             " a list of pairs (--items) pairs files of any name"
         )
     return [(path, of_labels[stem]) for stem, path in of_images.items()]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import DataError, SettingsError, first_of
 from geosynth.files import check_output, delete, parents_of, refuse_inputs, replacing, writing
 from geosynth.grid.split import FOLDS, SHARES
 from geosynth.grid.vector import check_suffix
@@ -175,15 +175,15 @@ def _check_keepable(data: str | Path | Sequence[PatchSource], sources: Sequence[
 
 def _read_folds(sources: Sequence[PatchSource], scenes: str | Path | Mapping[str, str]) -> Mapping[str, str]:
     """Scene to fold; a scene may be named with or without suffix."""
-    listed = scenes if isinstance(scenes, Mapping) else _read_list(Path(scenes))
+    given = scenes if isinstance(scenes, Mapping) else _read_list(Path(scenes))
     every = [scene.name for source in sources for scene in source.scenes]
-    unknown = sorted(set(listed) - {*every, *(Path(name).stem for name in every)})
+    unknown = sorted(set(given) - {*every, *(Path(name).stem for name in every)})
     if unknown:
-        raise DataError(f"no scene is called {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
-    without = [name for name in every if name not in listed and Path(name).stem not in listed]
+        raise DataError(f"no scene is called {first_of(unknown, 5)}")
+    without = [name for name in every if name not in given and Path(name).stem not in given]
     if without:
         _LOG.warning("%d of %d scenes are in no fold, as %s", len(without), len(every), without[0])
-    return listed
+    return given
 
 
 def _read_list(path: Path) -> dict[str, str]:

@@ -74,6 +74,11 @@ def is_remote(path: str | Path) -> bool:
     return "://" in str(path) or str(path).startswith("/vsi")
 
 
+def absolute(path: str) -> str:
+    """A file's name for processes that may run in another folder; what is remote is called the same everywhere."""
+    return path if is_remote(path) else str(Path(path).absolute())
+
+
 def is_zarr(path: str | Path) -> bool:
     """Whether there is a Zarr group, of any version, in a folder `path`."""
     return any((Path(path) / name).is_file() for name in ("zarr.json", ".zgroup", ".zmetadata"))

@@ -15,6 +15,7 @@ from geosynth.errors import DataError, SettingsError, counted
 from geosynth.evaluation.distances import bias_note
 from geosynth.files import check_output, refuse_inputs, sha256_of
 from geosynth.mosaic.twin import legend_for
+from geosynth.raster.remote import absolute
 from geosynth.raster.stores.alike import check_alike
 from geosynth.raster.stores.recombined import emphasised_classes
 from geosynth.raster.stores.store import Store
@@ -96,10 +97,10 @@ class Study:
                 assert other is not None
                 _check_transfer(store, other, settings, file, card)
         artifacts = Artifacts(
-            _absolute(store),
+            absolute(store.path),
             store.digest() if other is None else f"{store.digest()} {other.digest()}",
             out.absolute(),
-            None if other is None else _absolute(other),
+            None if other is None else absolute(other.path),
             operations or Operations(),
         )
         notes = _notes(settings, tiles, given is not None)
@@ -143,11 +144,6 @@ class Study:
             missing=tuple(missing),
             notes=(*self.notes, *_measured_notes(rows)),
         )
-
-
-def _absolute(store: Store) -> str:
-    """Its path for other processes."""
-    return store.path if "://" in store.path else str(Path(store.path).absolute())
 
 
 def _check_tiles(store: Store, settings: StudySettings, tested: Store) -> int:

@@ -20,7 +20,7 @@ from geosynth.raster.label_files import FROM_RASTER, choose_legend, class_table_
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.palettes import compare_colours, warn_of_colours
 from geosynth.raster.read import Raster, bounded_cache
-from geosynth.raster.remote import is_remote
+from geosynth.raster.remote import absolute
 from geosynth.raster.stores.copy import copy_sources
 from geosynth.raster.stores.folds import Folds, SplitRule
 from geosynth.raster.stores.in_place import InPlace, Per, files_of, open_scenes
@@ -167,11 +167,8 @@ def ingest(
 
 
 def _absolute(item: Item) -> Item:
-    def local(path: str) -> str:
-        return path if is_remote(path) else str(Path(path).absolute())
-
-    extras = {name: local(path) for name, path in item.extras.items()}
-    return replace(item, image=local(item.image), labels=local(item.labels), extras=extras)
+    extras = {name: absolute(path) for name, path in item.extras.items()}
+    return replace(item, image=absolute(item.image), labels=absolute(item.labels), extras=extras)
 
 
 def _states(sources: Sequence[InPlace]) -> dict[str, Any]:

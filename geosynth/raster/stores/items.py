@@ -187,7 +187,7 @@ def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Pat
             raise DataError(f"{where}: no value for {column!r}; there are: {', '.join(map(str, row))}")
         if name.startswith("file://"):
             name = unquote(name.removeprefix("file://"))
-        return name if "://" in name or name.startswith("/vsi") else str(folder / name)
+        return name if is_remote(name) else str(folder / name)
 
     name, fold = text("name") or "", text("fold")
     check_name(name, where)

@@ -31,6 +31,7 @@ from geosynth.evaluation.report import (
     FeatureComparison,
     Headline,
     MemorisationComparison,
+    Nearness,
     Places,
     Report,
     SeamComparison,
@@ -273,11 +274,11 @@ def _measure(
     seen, steps = None, iter(range(pair.num_chunks + 1, total + 1))
     if train is not None and len(train_tiles):
         seen = embed_fold(train, spaces, train_tiles, lambda: progress(next(steps), total))
-    more: dict[str, Any] = {}
+    nearness = Nearness(reason=_NO_TARGET)
     if targets:
         assert features is not None
         of_target = there.embed(spaces, lambda: progress(next(steps), total))
-        more["nearness"] = compare_to_target(of_target, features.real, features.synthetic, spaces)
+        nearness = compare_to_target(of_target, features.real, features.synthetic, spaces)
 
     classes, headline = distributions.result(seed)
     memorisation = _memorisation(pair, spaces, features, seen, seed)
@@ -304,7 +305,7 @@ def _measure(
         memorisation=memorisation,
         diversity=DiversityComparison(reason=_ONE_TWIN) if diversity is None else diversity.result(seed),
         consistency=(ConsistencyComparison(reason=_NO_SEGMENTER) if consistency is None else consistency.result(seed)),
-        **more,
+        nearness=nearness,
     )
     pictures = draw_pictures(pair, textures.windows or seen_windows, seed)
     closest = draw_closest(pair, memorisation.closest) if isinstance(pair, StoreTiles) else []
@@ -315,6 +316,7 @@ _NO_BLOCKS = "tiles of a store have no block lines; give rasters (real, syntheti
 _NO_FEATURES = "not asked for (features)"
 _NO_INCEPTION = "need the Inception weights, which are a download: inception = a file of them, or download"
 _NO_SEGMENTER = "needs a segmenter trained on real tiles, as `geosynth segment` makes"
+_NO_TARGET = "needs unlabelled imagery of the target (target)"
 _ONE_TWIN = "needs a store with two twins or more, painted with different seeds"
 
 

@@ -441,7 +441,7 @@ class Report(Part):
     memorisation: MemorisationComparison
     diversity: DiversityComparison
     consistency: ConsistencyComparison
-    nearness: Nearness = Nearness(reason="needs unlabelled imagery of the target (target)")
+    nearness: Nearness
     """To the imagery of another place, where segmenters shall work."""
 
     def to_json(self) -> str:

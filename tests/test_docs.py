@@ -62,7 +62,7 @@ SMALLEST = {
         *_settings(_SEGMENT + " tile_size=64", "segment."),
         *_settings(_TRAIN + " " + _NETWORK, "train."),
     ],
-    "evaluate": ["--tile-size", "64"],
+    "evaluate": ["--tile-size", "64", "--max-tiles", "16"],
 }
 
 

@@ -24,6 +24,12 @@ def trusted(monkeypatch):
     monkeypatch.setattr(modulation, "kernel_trials", SimpleNamespace(passed=lambda *arguments: True))
 
 
+@pytest.fixture(autouse=True)
+def larger_programs(monkeypatch):
+    """The interpreter takes as long for a small program as for a large one; each table still needs two or more."""
+    monkeypatch.setattr(kernels, "_PLACES", kernels._FEWEST_PLACES // 2)
+
+
 def compare(
     labels, num_classes, padding, *, channels=5, slope=0.2, noisy=True, dtype=torch.float32, told=None, zoom=None
 ):

@@ -23,7 +23,7 @@ from geosynth.study.study import Study
 from scene_stores import make_scene_store
 
 SMALL = {
-    "segment": {"tile_size": 32, "steps": 4, "batch_size": 2},
+    "segment": {"encoder": "tu-test_resnet", "tile_size": 32, "steps": 4, "batch_size": 2},
     "train": {
         **{"steps": 2, "batch_size": 2, "crop_size": 64, "base_width": 2, "max_multiple": 2, "hidden_channels": 4},
         **{"latent_size": 3, "noise_channels": 2, "encoder_width": 2, "prior_share": 0.5, "discriminator_width": 2},

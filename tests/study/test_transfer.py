@@ -255,16 +255,16 @@ def test_the_nearer_arm_takes_over_what_it_chose(study, operations, study_store,
 
 def test_what_is_nearer_is_seen(study_store, target_store, tmp_path):
     """The target's own imagery at other places is nearer than that of another look, whichever is called what."""
-    target, source, other = (TileView(store, "train", 32, 32) for store in (target_store, study_store, study_store))
-    same = TileView(target_store, "test", 32, 32)
+    target, source, other = (TileView(store, "train", 64, 64) for store in (target_store, study_store, study_store))
+    same = TileView(target_store, "test", 64, 64)
     found = measure_nearness(target, source, same)
-    assert (found.nearer, found.num_target) == ("synthetic", 32)
+    assert (found.nearer, found.num_target) == ("synthetic", 8)
     assert found.synthetic < found.real
     turned = measure_nearness(target, same, source)
     assert (turned.nearer, turned.real, turned.synthetic) == ("real", found.synthetic, found.real)
     assert measure_nearness(target, source, other).nearer == "real"  # of equal ones the real tiles
-    with pytest.raises(DataError, match="fold 'val' has 0 whole tiles of 32 px"):
-        measure_nearness(target, TileView(study_store, "val", 32, 32), same)
+    with pytest.raises(DataError, match="fold 'val' has 0 whole tiles of 64 px"):
+        measure_nearness(target, TileView(study_store, "val", 64, 64), same)
 
 
 def test_what_fails_takes_along_only_what_needs_it(study_store, target_store, told_model, tmp_path):

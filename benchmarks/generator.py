@@ -3,7 +3,7 @@
     python benchmarks/generator.py [--quick] [--device cuda] [--compile] [--json FILE]
 
 The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager, with torch as it comes. The network is Park
-et al.'s (linear start, five doublings) at base width 64, 256 px, batch 4; --quick takes width 16, 128 px and batch 2.
+et al.'s (linear start, five doublings) at base width 64, 256 px, batch 4; --quick takes width 8, 64 px and batch 2.
 Labels are real land-cover tiles if they are there (GEOSYNTH_DATA or ../shared/data), else drawn ones of about the same
 texture. Building the pattern tables is part of each call.
 
@@ -244,13 +244,13 @@ def show(medians: dict[str, float], differences: dict[str, Tensor]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="base width 16, 128 px, batch 2; within half a minute")
+    parser.add_argument("--quick", action="store_true", help="base width 8, 64 px, batch 2; within half a minute")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile on the peer, too; needs a C++ compiler")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
-    size = (16, 128, 2) if arguments.quick else (64, 256, 4)
-    seconds = 2.0 if arguments.quick else 15.0 if arguments.device == "cuda" else 240.0
+    size = (8, 64, 2) if arguments.quick else (64, 256, 4)
+    seconds = 1.0 if arguments.quick else 15.0 if arguments.device == "cuda" else 240.0
     result = measure(*size, seconds, arguments.device, arguments.compile)
     print_result(
         {name: round(value, 7) if isinstance(value, float) else value for name, value in result.items()}, arguments.json

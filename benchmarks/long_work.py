@@ -113,12 +113,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=20000, help="pixels")
     parser.add_argument("--steps", type=int, default=5000, help="of the training")
-    parser.add_argument("--quick", action="store_true", help="only try it: 1500 px, 20 steps")
+    parser.add_argument("--quick", action="store_true", help="only try it: 600 px, 10 steps")
     parser.add_argument("--json", type=Path, help="also write the last line there")
     parser.add_argument("--figure", type=Path, help="also draw both over time, as PNG")
     parser.add_argument("--only", choices=WORKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    sizes = {"generate": 1500, "train": 20} if options.quick else {"generate": options.side, "train": options.steps}
+    sizes = {"generate": 600, "train": 10} if options.quick else {"generate": options.side, "train": options.steps}
     if options.only:
         watch = Watch()
         with tempfile.TemporaryDirectory() as folder:

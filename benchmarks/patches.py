@@ -2,8 +2,8 @@
 
     python benchmarks/patches.py [--quick] [--json FILE] [--data FOLDER]
 
-One scene of 8192 px (2048 with --quick), 4 bands uint8, as COGs (deflate, 512 px blocks, nodata declared) and as a
-store. It is tiled from real NAIP imagery and labels where FOLDER (../shared/data) holds ohio_naip, else drawn.
+One scene of 8192 px (2048 and batches of 4 with --quick), 4 bands uint8, as COGs (deflate, 512 px blocks, nodata
+declared) and as a store. It is tiled from real NAIP imagery and labels where FOLDER (../shared/data) holds ohio_naip, else drawn.
 Alternately, in one run, medians of the rounds' ratios; each round opens its files anew, so that no decoded block is
 left in memory. Random orders read the same patches; the pixels of all ways are compared first. The last line is one
 JSON object.
@@ -57,7 +57,7 @@ from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import Store
 from last_line import print_result
 
-SIZE, BATCH, WORKERS, STEP = 256, 32, 2, 0.1
+SIZE, WORKERS, STEP = 256, 2, 0.1
 TRANSFORM = Affine(0.6, 0, 266115.6, 0, -0.6, 4303356.0)
 BANDS = ("red", "green", "blue", "nir")
 RATIOS = (
@@ -78,7 +78,7 @@ LEGEND = Legend(
 def main() -> None:
     """Measure, print a table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a smaller scene, fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="a smaller scene, smaller batches, fewer rounds")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     arguments = parser.parse_args()
@@ -86,26 +86,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = make_scene(folder, 2048 if arguments.quick else 8192, arguments.data / "ohio_naip")
-        check_equal(folder, store)
-        result = measure(folder, store, rounds=1 if arguments.quick else 9)
+        batch = 4 if arguments.quick else 32
+        check_equal(folder, store, batch)
+        result = measure(folder, store, batch, rounds=1 if arguments.quick else 9)
         with keep_freed_memory():  # as trainings do
-            result |= measure_workers(folder, store, rounds=1 if arguments.quick else 5)
+            result |= measure_workers(folder, store, batch, rounds=1 if arguments.quick else 5)
     for key, value in result.items():
         print(f"{key:30} {value}")
     print_result(result, arguments.json)
 
 
-def measure(folder: Path, store: Store, rounds: int) -> dict[str, float]:
+def measure(folder: Path, store: Store, batch: int, rounds: int) -> dict[str, float]:
     """Single process."""
     patches = PatchSet([store])
-    stored, ready = batches(module(store), scaled=False), batches(module(store))
+    stored, ready = batches(module(store, batch), scaled=False), batches(module(store, batch))
     numbers: dict[str, list[float]] = {}
     for number in range(rounds + 1):
-        windows = random_windows(store, 48, seed=number)
-        cog = batches(module(in_place(folder)))  # reads the labels once, to find nodata
+        windows = random_windows(store, batch * 3 // 2, seed=number)
+        cog = batches(module(in_place(folder), batch))  # reads the labels once, to find nodata
         draws = [Draw(0, visit, window) for visit, window in enumerate(windows)]
         rates = {
-            "torchgeo": rate(torchgeo_patches(folder, store, windows[:16])),
+            "torchgeo": rate(torchgeo_patches(folder, store, windows[: batch // 2])),
             "rasterio": rate(rasterio_patches(folder, windows)),
             "random": rate(lambda taken=draws: (patches[[draw]] for draw in taken)),
             "stored": rate(lambda: flat(stored, 12)),
@@ -121,21 +122,21 @@ def measure(folder: Path, store: Store, rounds: int) -> dict[str, float]:
     return {key: round(statistics.median(values), 2) for key, values in sorted(numbers.items())}
 
 
-def measure_workers(folder: Path, store: Store, rounds: int) -> dict[str, float]:
+def measure_workers(folder: Path, store: Store, batch: int, rounds: int) -> dict[str, float]:
     """With workers, as fast as they can and beside training steps; each alone on the machine, in turn."""
     numbers: dict[str, list[float]] = {}
     apart = ProcessPoolExecutor(WORKERS, get_context("spawn"), _wait_for_all, (get_context("spawn").Barrier(WORKERS),))
     for number in range(rounds):
         rates = {}
-        both = apart.map(_rate_alone, [folder / "store"] * WORKERS, range(WORKERS))
+        both = apart.map(_rate_alone, [folder / "store"] * WORKERS, [batch] * WORKERS, range(WORKERS))
         numbers.setdefault("apart_per_s", []).append(sum(both))
         for key, count in (("chunk_aware", 32), ("chunk_aware_workers", 32), ("torchgeo_workers", 4)):
             if key == "torchgeo_workers":
-                stream = iter(torchgeo_loader(folder, number))
+                stream = iter(torchgeo_loader(folder, batch, number))
             else:
-                stream = batches(module(store, WORKERS if "workers" in key else 0, seed=number))
-            for batch in islice(stream, 5):  # what workers had read ahead
-                assert len(batch["image"]) == BATCH
+                stream = batches(module(store, batch, WORKERS if "workers" in key else 0, seed=number))
+            for one in islice(stream, 5):  # what workers had read ahead
+                assert len(one["image"]) == batch
             rates[key] = rate(lambda stream=stream, count=count: flat(stream, count))
             if "workers" in key:
                 numbers.setdefault(f"{key}_per_s", []).append(rates[key])
@@ -154,10 +155,10 @@ def _wait_for_all(gate: Any) -> None:
     _rate_alone.gate = gate  # type: ignore[attr-defined]
 
 
-def _rate_alone(path: Path, seed: int) -> float:
+def _rate_alone(path: Path, batch: int, seed: int) -> float:
     """In a process of its own, at the same time as in the others."""
     with keep_freed_memory():
-        stream = batches(module(Store(path), seed=seed))
+        stream = batches(module(Store(path), batch, seed=seed))
         assert sum(1 for _ in islice(stream, 5)) == 5
         _rate_alone.gate.wait()  # type: ignore[attr-defined]
         return rate(lambda: flat(stream, 32))
@@ -174,12 +175,12 @@ def wait_for(stream: Any, steps: int) -> list[float]:
     return waits
 
 
-def module(source: PatchSource, workers: int = 0, seed: int = 0) -> PatchModule:
+def module(source: PatchSource, batch: int, workers: int = 0, seed: int = 0) -> PatchModule:
     return PatchModule(
         source,
         BandSettings(names=BANDS),
         crop_size=SIZE,
-        batch_size=BATCH,
+        batch_size=batch,
         num_batches=10**6,
         seed=seed,
         num_workers=workers,
@@ -222,10 +223,10 @@ def torchgeo_patches(folder: Path, store: Store, windows: list[Window]) -> Calla
     return lambda: (dataset[query] for query in queries)
 
 
-def torchgeo_loader(folder: Path, seed: int) -> DataLoader[Any]:
+def torchgeo_loader(folder: Path, batch: int, seed: int) -> DataLoader[Any]:
     dataset = torchgeo_dataset(folder)
     sampler = RandomGeoSampler(dataset, SIZE, 10**4, generator=torch.Generator().manual_seed(seed))
-    return DataLoader(dataset, BATCH, sampler=sampler, num_workers=WORKERS, collate_fn=stack_samples)
+    return DataLoader(dataset, batch, sampler=sampler, num_workers=WORKERS, collate_fn=stack_samples)
 
 
 def rasterio_patches(folder: Path, windows: list[Window]) -> Callable[[], Iterator[Any]]:
@@ -244,7 +245,7 @@ def rate(read: Callable[[], Iterator[Any]]) -> float:
     return number / (time.perf_counter() - start)
 
 
-def check_equal(folder: Path, store: Store) -> None:
+def check_equal(folder: Path, store: Store, batch: int) -> None:
     """All ways give the same pixels."""
     windows = random_windows(store, 12, seed=99)
     bare = rasterio_patches(folder, windows)()
@@ -253,9 +254,9 @@ def check_equal(folder: Path, store: Store) -> None:
         for sample in (ours.patch(window), cog.patch(window), stock):
             np.testing.assert_array_equal(sample["image"].numpy(), image)
             np.testing.assert_array_equal(sample["mask"].numpy().squeeze(), labels)
-    patches = module(store)
-    batch = patches.dataset[next(iter(patches.sampler))]
-    for place, image, mask in zip(batch["window"].tolist(), batch["image"], batch["mask"], strict=True):
+    patches = module(store, batch)
+    first = patches.dataset[next(iter(patches.sampler))]
+    for place, image, mask in zip(first["window"].tolist(), first["image"], first["mask"], strict=True):
         bare_image, bare_labels = next(rasterio_patches(folder, [Window(*place)])())
         np.testing.assert_array_equal(image.numpy(), bare_image)
         np.testing.assert_array_equal(mask.numpy(), bare_labels)

@@ -5,7 +5,7 @@
 
 The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager, with a second fake and a second look of the
 discriminator for its update. The networks are Park et al.'s (linear start, five doublings, VAE) at base widths 32 and
-64, 256 px, one patch a step (four on CUDA); --quick takes width 16, 128 px and one patch. Before measuring, the losses
+64, 256 px, one patch a step (four on CUDA); --quick takes width 8, 128 px and one patch. Before measuring, the losses
 of the first step of both in float32 must agree. On CUDA that is done without TF32, while times are taken with torch's
 default, as `generator.py` says. Labels and images are real tiles if they are there (GEOSYNTH_DATA or ../shared/data),
 else drawn.
@@ -173,7 +173,7 @@ def rungs(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, tup
 
 
 def measure(width: int, size: int, batch: int, seconds: float, device: str) -> dict[str, float]:
-    """Median seconds of each rung; rounds through all of them until `seconds` are over, at least two."""
+    """Median seconds of each rung; rounds through all of them until `seconds` are over, at least one."""
     labels, image = label_tiles(size, batch)[0].to(device), images(size, batch).to(device)
     check(width, size, image, labels)
     steps = rungs(width, size, image, labels)
@@ -181,7 +181,7 @@ def measure(width: int, size: int, batch: int, seconds: float, device: str) -> d
         step()
     times: dict[str, list[float]] = {name: [] for name in steps}
     started, rounds = time.perf_counter(), 0
-    while rounds < 2 or time.perf_counter() - started < seconds:
+    while not rounds or time.perf_counter() - started < seconds:
         for name, (step, kept) in steps.items():
             times[name].append(seconds_of(step, device, kept=kept))
         rounds += 1
@@ -243,7 +243,7 @@ def measure_preset(name: str, device: str) -> dict[str, float | int | str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="base width 16, 128 px; within half a minute")
+    parser.add_argument("--quick", action="store_true", help="base width 8, 128 px; within half a minute")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--preset", choices=TrainSettings.presets(), help="measure this preset instead")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
@@ -253,7 +253,7 @@ def main() -> None:
     if arguments.preset:
         result = measure_preset(arguments.preset, device)
     elif arguments.quick:
-        result = figures(16, 128, 1, 2.0, device)
+        result = figures(8, 128, 1, 0.0, device)
     else:
         for width, seconds in ((32, 90.0), (64, 180.0)):
             result |= figures(width, 256, *((4, 15.0) if device == "cuda" else (1, seconds)), device)

@@ -3,7 +3,8 @@
     python benchmarks/patches.py [--quick] [--json FILE] [--data FOLDER]
 
 One scene of 8192 px (2048 and batches of 4 with --quick), 4 bands uint8, as COGs (deflate, 512 px blocks, nodata
-declared) and as a store. It is tiled from real NAIP imagery and labels where FOLDER (../shared/data) holds ohio_naip, else drawn.
+declared) and as a store. It is tiled from real NAIP imagery and labels where FOLDER (../shared/data) holds ohio_naip,
+else drawn.
 Alternately, in one run, medians of the rounds' ratios; each round opens its files anew, so that no decoded block is
 left in memory. Random orders read the same patches; the pixels of all ways are compared first. The last line is one
 JSON object.

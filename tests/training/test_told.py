@@ -209,7 +209,7 @@ def test_a_model_with_a_latent_goes_on_as_one_that_is_told_looks(trained, store,
 def test_a_look_that_is_told_is_learned(store, tmp_path):
     """The looks of the fakes come nearer to those that were asked for."""
     settings = TOLD.model_copy(
-        update={"steps": 60, "batch_size": 4, "generator_rate": 2e-3, "style_rate": 3.0, "style_weight": 20.0}
+        update={"steps": 40, "batch_size": 2, "generator_rate": 2e-3, "style_rate": 3.0, "style_weight": 20.0}
     )
     path = train(store, tmp_path / "run", settings)
     lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()

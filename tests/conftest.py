@@ -36,6 +36,11 @@ if sys.platform == "linux":
     os.register_at_fork(after_in_child=lambda: _prctl(1, signal.SIGKILL))  # PR_SET_PDEATHSIG
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests come first: else one process waits while another is at the last ones, which cannot be stolen."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def ctrl_c_is_pythons() -> Iterator[None]:
     """Jobs in the background start with SIGINT ignored; what is tested is a command that a user sees."""

@@ -53,10 +53,10 @@ def test_split_check_and_tiles(call: Call, store: Path, tmp_path: Path) -> None:
     assert report["leaks"] is True
     assert min(leak["smallest"] for leak in report["measured"]) == pytest.approx(6)
 
-    counted = json.loads(call("tiles", "--data", store, "--size", 20, "--json").out)
-    assert counted["stride"] == 10
+    counted = json.loads(call("tiles", "--data", store, "--size", 30, "--json").out)
+    assert counted["stride"] == 15
     assert min(counted["tiles"].values()) > 0
-    exported = call("tiles", "--data", store, "--size", 20, "--export", tmp_path / "tiles")
+    exported = call("tiles", "--data", store, "--size", 30, "--export", tmp_path / "tiles")
     assert exported.code == 0
     for fold, count in counted["tiles"].items():
         assert len(list((tmp_path / "tiles" / fold / "image").iterdir())) == count

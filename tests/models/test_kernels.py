@@ -10,6 +10,7 @@ import pytest
 CASES = Path(__file__).with_name("kernel_cases.py")
 
 
+@pytest.mark.slow
 def test_kernels_compute_what_the_other_forms_do():
     pytest.importorskip("triton")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--noconftest", str(CASES)]

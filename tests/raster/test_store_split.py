@@ -85,6 +85,7 @@ def split_until_killed(path: Path, out: Path, seed: int, steps: int) -> None:
     split(path, block_size=100, seed=seed, out=out, overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("store",), ("data/a", "data/b")])
 def test_a_kill_leaves_no_file_or_store_of_another_split(tmp_path: Path, names: tuple[str, ...]) -> None:
     """After each change of the file system, or each second one of two stores; and the next run ends as if there had

@@ -20,6 +20,7 @@ _CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate")
 FEW = ("ingest", "generate", "tiles", "train")  # in the plain test suite, once each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS if TRIALS else FEW)
 def test_killed_at_random_it_ends_as_if_it_was_not(verb: str, inputs: Path, tmp_path: Path) -> None:
     """One output is killed again and again until it is whole, then the next one."""
@@ -49,6 +50,7 @@ LAST += [("tiles", ".json"), ("study", ".zarr"), ("study", "/result.json")]
 _MOST = 60  # changes; finished blocks go one by one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("verb", "last"), LAST if TRIALS else [("generate", "out.tif"), ("twin", "out.zarr")])
 def test_killed_while_it_tidies_up_it_ends_as_if_it_was_not(
     verb: str, last: str, inputs: Path, unbroken: Callable[[str], dict[str, Any]], tmp_path: Path

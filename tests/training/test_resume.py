@@ -88,6 +88,7 @@ def train_elsewhere(store, *outs, last_call=None):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_a_step(store, tmp_path):
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
     run = train_elsewhere(store, killed, last_call=4)

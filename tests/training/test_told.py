@@ -308,6 +308,7 @@ def test_settings_that_do_not_go_together(changes, words):
         TrainSettings.parse({**TINY.model_dump(), **changes}).generator(6, 4)
 
 
+@pytest.mark.slow
 def test_other_processes_get_what_they_need(tmp_path):
     """Two devices train as one does."""
     store = make_store(tmp_path / "store.zarr")

@@ -5,11 +5,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from trainings import TINY, checkpoint_in
+from worker_tasks import fail, note, wait
 
 from geosynth.checkpoint import load_generator
 from geosynth.errors import RasterError, TrainingError
@@ -59,21 +59,8 @@ def test_one_process_starts_no_other(monkeypatch):
         assert (rank.local_rank(), rank.count) == (0, 1)
 
 
-def fail(rank, error):
-    print("many\nlines", file=sys.stderr)
-    raise error
-
-
-def wait(rank):
-    time.sleep(600)
-
-
-def note(rank, path, value):
-    path.write_text(json.dumps([rank.local_rank(), rank.count, rank.main_port, value]))
-
-
 @pytest.fixture(autouse=True)
-def _workers_know_this_file(monkeypatch):
+def _workers_know_these_files(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
 
 
@@ -90,6 +77,7 @@ def started(monkeypatch):
     return processes
 
 
+@pytest.mark.slow
 def test_a_workers_failure_is_told_in_its_last_line(started):
     error = RasterError("store.zarr: cannot be read")
     with pytest.raises(TrainingError, match=r"^a worker failed: store\.zarr: cannot be read$"):  # noqa: SIM117
@@ -98,6 +86,7 @@ def test_a_workers_failure_is_told_in_its_last_line(started):
             raise RuntimeError("Connection closed by peer")  # as collective calls do then
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_at_the_end_is_told_too():
     with pytest.raises(TrainingError, match="a worker failed: KeyError: 5"), workers(2, fail, KeyError(5)):
         pass
@@ -135,6 +124,7 @@ def test_a_worker_may_fork_and_ends_when_its_parent_does():
     process.stdout.close()
 
 
+@pytest.mark.slow
 def test_arguments_reach_the_worker(tmp_path):
     with workers(2, note, tmp_path / "got", {"a": 1}) as rank:
         pass

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,13 +298,13 @@ def test_what_a_judge_says_does_not_depend_on_the_windows_read(store: Store, mon
     assert not judge.seen, "nothing to ask about"
 
 
-def test_at_the_command_line(store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path) -> None:
+def test_at_the_command_line(
+    run: Callable[..., Any], store: Store, finished: Store, tiny_model: GeneratorModel, tmp_path: Path
+) -> None:
     out = tmp_path / "twin.zarr"
-    options = ["--model", str(tiny_model.path), "--fold", "test", "--seed", "5", "--precision", "fp32"]
-    script = Path(sys.executable).with_name("geosynth")
-    command = [script, "twin", "--data", store.path, "--out", str(out), *options]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert run.stdout == f"{out}\n"
+    options = ["--model", tiny_model.path, "--fold", "test", "--seed", "5", "--precision", "fp32"]
+    done = run("twin", "--data", store.path, "--out", out, *options)
+    assert (done.code, done.out) == (0, f"{out}\n")
     place = PLACES["c.tif"]
     np.testing.assert_array_equal(Store(out).read_image(place), finished.read_image(place))
 

@@ -252,10 +252,11 @@ def fill_holes(indices: ClassIndices, hole: int, steps: int) -> ClassIndices:
     """
     padded = np.pad(indices, 1, constant_values=hole)
     values, across = padded.reshape(-1), padded.shape[1]
-    left = np.pad(indices == hole, 1).reshape(-1)
     around = np.array([[-across], [across], [-1], [1]])
-    front = np.flatnonzero(left)
-    front = front[(values[front + around] != hole).any(0)]
+    holes = padded == hole
+    inner = holes[1:-1, 1:-1]
+    deep = holes[:-2, 1:-1] & holes[2:, 1:-1] & holes[1:-1, :-2] & holes[1:-1, 2:]  # among holes only
+    left, front = np.pad(inner, 1).reshape(-1), np.flatnonzero(np.pad(inner & ~deep, 1))
     for _ in range(steps):
         if not len(front):
             break

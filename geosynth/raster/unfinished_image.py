@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from geosynth.errors import OutputError, no_more_files
 from geosynth.grid import BlockPlan, Window
 from geosynth.raster.read import Array, Mask, filled
 from geosynth.unfinished import UnfinishedWork
+
+# numpy parses the headers of arrays as Python, which Python before 3.11.5 cannot do in two threads at a time (gh-106905).
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class UnfinishedImage(UnfinishedWork):
@@ -59,7 +63,7 @@ class UnfinishedImage(UnfinishedWork):
         shape = (window.height, window.width)
         path = self.path_of(str(index))
         try:
-            with np.load(path) as stored:
+            with _ONE_AT_A_TIME, np.load(path) as stored:
                 valid = np.unpackbits(stored["valid"], count=shape[0] * shape[1]).astype(bool).reshape(shape)
                 return stored["pixels"].reshape(self.num_bands, *shape), valid
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

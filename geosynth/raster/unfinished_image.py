@@ -13,7 +13,7 @@ from geosynth.grid import BlockPlan, Window
 from geosynth.raster.read import Array, Mask, filled
 from geosynth.unfinished import UnfinishedWork
 
-# numpy parses the headers of arrays as Python, which Python before 3.11.5 cannot do in two threads at a time (gh-106905).
+# numpy parses the headers of arrays as Python, which before 3.11.5 cannot be done in two threads at a time (gh-106905).
 _ONE_AT_A_TIME = threading.Lock()
 
 

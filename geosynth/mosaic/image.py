@@ -141,7 +141,7 @@ def _write(
     )
     blocks = sorted(image.finished_blocks())
     with writer:
-        for done, (index, block) in enumerate(zip(blocks, ahead(image.read_block, blocks, 2), strict=True), start=1):
+        for done, (index, block) in enumerate(zip(blocks, ahead(image.read_block, blocks, 1), strict=True), start=1):
             writer.write(image.plan[index], *block)
             progress("writing", done, len(blocks))
 

@@ -201,6 +201,19 @@ def ahead(function: Callable[[Key], Result], items: Iterable[Key], threads: int)
                 future.cancel()
 
 
+def behind(function: Callable[[Key], object], items: Iterator[Key]) -> None:
+    """Call a function with each item in another thread, while the caller's makes the next but one at most."""
+    with ThreadPoolExecutor(1, "geosynth-behind") as pool, closing(items):  # type: ignore[type-var]
+        former: Future[object] | None = None
+        for item in items:
+            current = pool.submit(function, item)
+            if former is not None:
+                former.result()
+            former = current
+        if former is not None:
+            former.result()
+
+
 def apart(function: Callable[..., None], *arguments: Any) -> None:
     """Call a function in a process of its own, so that Ctrl-C and SIGTERM are answered while it is deep in a library.
 

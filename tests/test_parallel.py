@@ -26,7 +26,7 @@ from distributed import Client, LocalCluster
 from geosynth import cluster, parallel
 from geosynth.errors import ClusterError, GridError, RasterError, SettingsError
 from geosynth.models.device import choose_device
-from geosynth.parallel import ahead, apart, open_client, stream
+from geosynth.parallel import ahead, apart, behind, open_client, stream
 
 
 @pytest.fixture(scope="module")
@@ -369,3 +369,36 @@ def test_items_made_ahead_keep_their_order_and_their_errors(threads: int) -> Non
     taken = []
     for got, _ in enumerate(ahead(double, (taken.append(0) or 1 for _ in range(9)), threads)):
         assert len(taken) == min(got + 1 + threads, 9)
+
+
+def test_what_is_done_behind_keeps_its_order_and_its_errors() -> None:
+    """In one other thread, while the next item is made; an error there ends what makes the items."""
+    done: list[int] = []
+    ends: list[str] = []
+    second_made = threading.Event()
+
+    def do(item: int) -> None:
+        assert second_made.wait(60)
+        time.sleep(0.01)
+        if item == 5:
+            raise RuntimeError("at the end")
+        done.append(item)
+
+    def items(last: int) -> Iterator[int]:
+        try:
+            for item in range(last):
+                assert len(done) >= item - 1
+                if item == 1:
+                    second_made.set()
+                yield item
+        finally:
+            ends.append("closed")
+
+    behind(do, items(4))
+    assert done == [0, 1, 2, 3]
+    done.clear()
+    with pytest.raises(RuntimeError, match="at the end"):
+        behind(do, items(9))
+    assert done[:5] == [0, 1, 2, 3, 4]
+    assert ends == ["closed", "closed"]
+    behind(do, items(0))

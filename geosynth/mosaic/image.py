@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from odc.geo.geobox import GeoBox
@@ -22,7 +22,7 @@ from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.pipeline import Executor, paint_blocks, paint_missing
 from geosynth.mosaic.provenance import is_made_from, painting_job, provenance
 from geosynth.mosaic.style import style_length_pixels
-from geosynth.parallel import ahead
+from geosynth.parallel import behind
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.cog import CogWriter, write_preview
 from geosynth.raster.label_files import choose_legend, class_table_of, kept_tags, raster_files
@@ -88,8 +88,8 @@ def paint_image(
                 _write_beside(out, settings)
                 return out
             check_places(out, (), settings, overwrite=overwrite or skip_finished)
-            paint_missing(painter, source, image, range(len(plan)), executor, progress)
-            _write(image, painter, source, survey, tags, progress)
+            blocks = paint_missing(painter, source, image, range(len(plan)), executor, progress)
+            _write(image, blocks, painter, source, survey, tags, progress)
             image.finish(*_write_beside(image.result, settings))
     return out
 
@@ -111,18 +111,21 @@ def _beside(image: Path, settings: GenerateSettings) -> list[Path]:
 
 def _write(
     image: UnfinishedImage,
+    painted: Iterator[int],
     painter: Painter,
     source: LabelRaster,
     survey: Survey,
     tags: dict[str, str],
     progress: StageProgress,
 ) -> None:
-    """The COG or the Zarr store from the blocks, in one order whatever order they were painted in."""
+    """The COG or the Zarr store from the blocks; `painted` paints them while it gives their numbers, in any order."""
     bands, settings = painter.model.card.bands, painter.settings
     if is_zarr_name(image.out):
         store = ZarrImageWriter(
             image.result, source.geobox, bands.names, dtype=bands.dtype, tags=tags, folder=image.folder
         )
+        for _ in painted:
+            pass
         with store:
             store.copy(image.read, progress=lambda done, total: progress("writing", done, total))
         return
@@ -139,11 +142,23 @@ def _write(
         folder=image.folder,
         progress=lambda done, total: progress("finishing", done, total),
     )
-    blocks = sorted(image.finished_blocks())
+    written: set[int] = set()
+
+    def write(index: int) -> None:
+        writer.write(image.plan[index], *image.read_block(index))
+        written.add(index)
+
+    def write_if_seen(index: int) -> None:
+        if image.has_block(index):
+            write(index)
+
     with writer:
-        for done, (index, block) in enumerate(zip(blocks, ahead(image.read_block, blocks, 1), strict=True), start=1):
-            writer.write(image.plan[index], *block)
-            progress("writing", done, len(blocks))
+        behind(write_if_seen, painted)
+        # Those of an earlier run, and what a disk that is shared with workers showed late.
+        left = sorted(image.finished_blocks() - written)
+        for done, index in enumerate(left, start=1):
+            write(index)
+            progress("writing", done, len(left))
 
 
 def check_image_name(out: Path) -> None:

@@ -119,7 +119,7 @@ def paint_missing(
     blocks: Collection[int],
     executor: Executor,
     progress: StageProgress,
-) -> None:
+) -> Iterator[int]:
     """Paint those of the blocks that are not finished yet.
 
     Args:
@@ -130,6 +130,9 @@ def paint_missing(
         executor: see `paint_blocks`.
         progress: called with ("painting", blocks done, blocks wanted).
 
+    Yields:
+        the number of each block that is painted now, or has no data.
+
     Raises:
         RasterError, OutputError, ClusterError: as the executor does.
     """
@@ -138,5 +141,6 @@ def paint_missing(
     first = len(blocks) - len(todo)
     progress("painting", first, len(blocks))
     with contextlib.closing(executor(painter, source, image, todo)) as indices:  # type: ignore[type-var]
-        for done, _ in enumerate(indices, start=first + 1):
+        for done, index in enumerate(indices, start=first + 1):
             progress("painting", done, len(blocks))
+            yield index

@@ -176,7 +176,8 @@ def twin(
         held.enter_context(work.open({"sources": job}))
         for plan in plans:
             held.enter_context(plan.image.open(plan.job, total=len(plan.blocks)))
-            paint_missing(plan.painter, plan.labels, plan.image, plan.blocks, executor, progress)
+            for _ in paint_missing(plan.painter, plan.labels, plan.image, plan.blocks, executor, progress):
+                pass
         copy_sources(work, painted, progress=lambda done, total: progress("writing", done, total))
     return out
 

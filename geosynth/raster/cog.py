@@ -136,9 +136,12 @@ class CogWriter:
         return self
 
     def write(self, window: Window, pixels: Array, valid: Mask) -> None:
-        """Write (bands, height, width) at a window; `valid` is (height, width), used if the file is masked."""
+        """Write (bands, height, width) at a window; `valid` is (height, width), used if the file is masked.
+
+        Any thread may do so, one at a time.
+        """
         place = tuple((part.start, part.stop) for part in window.slices)
-        with writing(self.path, *GDAL_ERRORS):
+        with writing(self.path, *GDAL_ERRORS), _environment():  # whose settings are a thread's own
             if valid.any():
                 rows, columns = (range(part.start // _BLOCK, -(-part.stop // _BLOCK)) for part in window.slices)
                 self._blocks.update(itertools.product(rows, columns))

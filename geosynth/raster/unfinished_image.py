@@ -43,6 +43,10 @@ class UnfinishedImage(UnfinishedWork):
         """Their numbers in the plan."""
         return {int(part) for part in self.done()}
 
+    def has_block(self, index: int) -> bool:
+        """Whether a block is finished, and has data."""
+        return self.path_of(str(index)).exists()
+
     def write_block(self, index: int, pixels: Array, valid: Mask) -> None:
         """Finish a block: (bands, height, width), and where there is data, (height, width).
 
@@ -76,7 +80,7 @@ class UnfinishedImage(UnfinishedWork):
         pixels = np.zeros((self.num_bands, window.height, window.width), dtype=self.dtype)
         valid = np.zeros((window.height, window.width), dtype=bool)
         for index in self.plan.touching(window):
-            if not self.path_of(str(index)).exists():
+            if not self.has_block(index):
                 continue
             block = self.plan[index]
             common = block.intersection(window)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def test_samples_are_the_images_of_their_seeds(tmp_path: Path, codes: np.ndarray
     assert [step for step in told if "finishing" not in step[0]] == [
         (f"image_{number}.tif: {stage}", done, 1)
         for number in range(3)
-        for stage, done in (("checking", 1), ("painting", 0), ("painting", 1), ("writing", 1))
+        for stage, done in (("checking", 1), ("painting", 0), ("painting", 1))
     ]
     assert [image.name for image in images] == ["image_0.tif", "image_1.tif", "image_2.tif"]
     seeds = sample_seeds(7, 3)
@@ -218,11 +219,11 @@ def test_samples_are_a_dimension_of_a_zarr_store(
     painted = []
     original = painting.paint_missing
 
-    def interrupted(*arguments: Any) -> None:
+    def interrupted(*arguments: Any) -> Iterator[int]:
         painted.append(arguments)
         if len(painted) == 3:
             raise KeyboardInterrupt
-        original(*arguments)
+        return original(*arguments)
 
     monkeypatch.setattr(painting, "paint_missing", interrupted)
     with pytest.raises(KeyboardInterrupt):

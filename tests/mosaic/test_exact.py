@@ -427,8 +427,8 @@ def test_finished_blocks_are_left_alone_and_count_as_done() -> None:
 
     image: Any = SimpleNamespace(finished_blocks=lambda: {1, 3, 9})
     blocks: Any = (None, None, image, [0, 1, 2, 3, 4])
-    paint_missing(*blocks, executor, lambda *step: told.append(step))
-    assert asked == [0, 2, 4]
+    painted = list(paint_missing(*blocks, executor, lambda *step: told.append(step)))
+    assert painted == asked == [0, 2, 4]
     assert told == [("painting", done, 5) for done in (2, 3, 4, 5)]
 
 

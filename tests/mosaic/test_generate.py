@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -164,29 +165,48 @@ def test_tags_are_those_that_readers_know(write_raster: Write, told_model: Gener
 def test_what_is_told_on_the_way(name: str, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:
     """Each stage from its first part to its last; files in the making lie where the next run looks for leftovers."""
     told: dict[str, list[tuple[int, int]]] = {}
-    leftovers: list[int] = []
+    leftovers: dict[str, set[int]] = {}
     folder = tmp_path / f".{name}.unfinished"
 
     def tell(stage: str, done: int, total: int) -> None:
         told.setdefault(stage, []).append((done, total))
-        if stage == "writing":
-            leftovers.append(len(list(folder.glob("*.partial*"))))
+        leftovers.setdefault(stage, set()).add(len(list(folder.glob("*.partial*"))))
+        if stage == "finishing" or (stage, done) == ("painting", total):
             with np.load(next(folder.glob("parts/*"))) as block:
                 assert block["pixels"].dtype == np.uint8
 
     codes = draw_labels(300, 400)
     codes[:200, :200] = 15
     geosynth.generate(write_raster(codes, nodata=15), tmp_path / name, tiny_model, FP32, progress=tell)
-    finishing = told.pop("finishing", [])
-    assert list(told) == ["checking", "painting", "writing"]
-    assert told["checking"] == [(1, 1)]
-    assert told["painting"] == [(done, 9) for done in range(10)]
-    assert told["writing"] == [(done, len(leftovers)) for done in range(1, len(leftovers) + 1)]
-    assert set(leftovers) == {1}
-    if name == "image.tif":
-        assert len(leftovers) == 8, "blocks with data"
-        assert finishing == sorted(finishing)
-        assert {total for _, total in finishing} == {finishing[-1][0]}
+    assert told.pop("checking") == [(1, 1)]
+    assert told.pop("painting") == [(done, 9) for done in range(10)]
+    (last,) = told
+    assert last == ("finishing" if name == "image.tif" else "writing")
+    assert told[last] == sorted(told[last])
+    assert {total for _, total in told[last]} == {told[last][-1][0]}
+    assert leftovers["painting"] == ({1} if name == "image.tif" else {0}), "a GeoTIFF is written meanwhile"
+    assert leftovers.get("writing", {1}) == {1}
+
+
+def test_any_thread_may_paint_an_image_with_a_mask(
+    write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
+) -> None:
+    """GDAL's settings are a thread's own; without them the mask would be a file beside the image."""
+    codes = draw_labels(300, 400)
+    codes[:200, :200] = 15
+    labels = write_raster(codes, nodata=15)
+    images = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        task = threading.Thread(
+            target=geosynth.generate, args=(labels, tmp_path / name / "image.tif", tiny_model, FP32)
+        )
+        (task.run if name == "here" else task.start)()
+        if name == "there":
+            task.join()
+        (image,) = (tmp_path / name).iterdir()
+        images.append(image.read_bytes())
+    assert images[0] == images[1]
 
 
 def test_without_nodata_there_is_no_mask(write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:

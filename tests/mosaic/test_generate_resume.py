@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -31,6 +32,7 @@ from geosynth.mosaic.pipeline import paint_blocks
 from geosynth.mosaic.provenance import painting_job
 from geosynth.raster.label_files import open_labels
 from geosynth.raster.labels import LabelRaster
+from geosynth.raster.unfinished_image import UnfinishedImage
 from kills import killed
 from rasters import draw_labels
 
@@ -89,7 +91,10 @@ def test_the_next_run_paints_only_what_is_missing(
     assert "the same command goes on from there" in caplog.text
     caplog.clear()
 
-    paint(labels, out, tiny_model, SETTINGS, executor=second)
+    told: list[tuple[int, int]] = []
+    tell = {"progress": lambda stage, *parts: told.append(parts) if stage == "writing" else None}
+    paint(labels, out, tiny_model, SETTINGS, executor=second, **tell)
+    assert told == [(done, kept) for done in range(1, kept + 1)]
     assert caplog.text == ""
     assert len(second.indices) == len(set(first.indices) | set(second.indices)) - kept
     assert out.read_bytes() == whole.read_bytes()
@@ -104,6 +109,21 @@ def test_the_order_of_blocks_does_not_show(labels: Path, tmp_path: Path, tiny_mo
 
     first = paint(labels, tmp_path / "a.tif", tiny_model, SETTINGS)
     second = paint(labels, tmp_path / "b.tif", tiny_model, SETTINGS, executor=shuffled)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_blocks_that_a_disk_shows_late_are_written(
+    labels: Path, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another machine has made them, and this one remembers for a while what it has seen in the folder."""
+    first = paint(labels, tmp_path / "a.tif", tiny_model, SETTINGS)
+    late, has_block = itertools.cycle([True, False, False]), UnfinishedImage.has_block
+
+    def seen(image: UnfinishedImage, index: int) -> bool:
+        return has_block(image, index) and next(late)
+
+    monkeypatch.setattr(UnfinishedImage, "has_block", seen)
+    second = paint(labels, tmp_path / "b.tif", tiny_model, SETTINGS)
     assert first.read_bytes() == second.read_bytes()
 
 

@@ -43,5 +43,6 @@ from .study.run import plan_study as plan_study
 from .study.run import run_study as run_study
 from .study.run import tabulate_study as tabulate_study
 from .training.train import train as train
+from .unfinished import check_place as check_place
 from .version import __version__ as __version__
 from .viewer import view as view

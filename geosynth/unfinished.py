@@ -303,6 +303,22 @@ class UnfinishedWork:
             (self.folder / _PARTS).rmdir()
 
 
+def check_place(out: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse an output that exists, or whose place cannot be written, as what makes one does before any work.
+
+    One that was about to take its place when it was killed does so now, and passes.
+
+    Args:
+        out: the file or folder to come.
+        overwrite: let an existing one pass.
+
+    Raises:
+        OutputError: one line.
+    """
+    out = Path(out)
+    check_output(out, overwrite=UnfinishedWork(out).was_finishing() or overwrite)
+
+
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Names of the values that differ; of a value that is a mapping, the first of its names too."""
     found = []

@@ -16,7 +16,7 @@ import pytest
 from geosynth import unfinished
 from geosynth.errors import OutputError
 from geosynth.locks import alone_in, drop_lock, locked
-from geosynth.unfinished import UnfinishedWork
+from geosynth.unfinished import UnfinishedWork, check_place
 
 JOB = {"seed": 1, "model": "abc", "list": (1, 2)}
 MANY = [f"part-{number}" for number in range(40)]
@@ -179,10 +179,15 @@ def finished_but_for_its_folder(work: UnfinishedWork, monkeypatch: pytest.Monkey
 def test_a_kill_after_the_last_step_leaves_no_puzzle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = work_in(tmp_path)
     finished_but_for_its_folder(work, monkeypatch)
+    for _ in range(2):
+        check_place(work.out)  # what makes it is asked next, and may tell that it is made
     with pytest.raises(OutputError, match="exists already"):
         work.check(overwrite=False)
     assert not work.folder.exists()
     work.check(overwrite=True)
+    with pytest.raises(OutputError, match="exists already"):
+        check_place(work.out)
+    check_place(work.out, overwrite=True)
 
 
 @pytest.mark.parametrize("left", [("lock", "parts/0"), ("lock", "parts/0", "finished"), ("lock",), ("parts/0",), ()])

@@ -23,22 +23,41 @@ def is_there(name: str) -> bool:
     return ":" in name or name.startswith("/vsi") or glob.has_magic(name) or Path(name).exists()
 
 
-def refusing_absent(what: str) -> Callable[[Any], Any]:
-    """A callback of an option of inputs: refuses what is not there before libraries are loaded, which takes seconds.
+def refusing_absent(*names: str) -> Callable[[typer.CallbackParam, Any], Any]:
+    """A callback of inputs: refuses what is not there before libraries are loaded, which takes seconds.
 
     Args:
-        what: is named, as in "model file".
+        names: that mean something else than a file, as an embedded model.
     """
 
-    def check(value: Any) -> Any:
+    def check(parameter: typer.CallbackParam, value: Any) -> Any:
         from geosynth.errors import GeosynthError
 
         for name in value if isinstance(value, list) else [value]:
-            if name not in (None, "chesapeake-small") and not is_there(name):
-                raise GeosynthError(f"{name}: no such {what}")
+            if name not in (None, *names) and not is_there(str(name)):
+                option = f"{parameter.opts[0]} " if parameter.param_type_name == "option" else ""
+                known = f"; known names: {', '.join(names)}" if names else ""
+                raise GeosynthError(f"{option}{name}: no such file or folder{known}")
         return value
 
     return check
+
+
+def input_option(name: str, text: str, *names: str) -> Any:
+    """An option of inputs; `names` as for `refusing_absent`."""
+    return typer.Option(name, help=text, callback=refusing_absent(*names))
+
+
+def output_option(text: str) -> Any:
+    """`--out` of a command with `Overwrite`: what exists is refused before libraries are loaded."""
+
+    def check(context: typer.Context, out: Path) -> Path:
+        import geosynth
+
+        geosynth.check_place(out, overwrite=context.params["overwrite"])
+        return out
+
+    return typer.Option("--out", help=text, callback=check)
 
 
 def parse_names(text: str) -> list[str]:
@@ -112,19 +131,15 @@ def pixels_option(name: str, text: str) -> Any:
 
 StoreOrFiles = Annotated[
     str,
-    typer.Option(
-        "--data",
-        help="A store made by `geosynth ingest`, or a YAML of files to read in place.",
-        callback=refusing_absent("store or file"),
-    ),
+    input_option("--data", "A store made by `geosynth ingest`, or a YAML of files to read in place."),
 ]
 ModelOrEmbedded = Annotated[
     str | None,
-    typer.Option(
+    input_option(
         "--model",
-        help="A model file, the folder of its training, or its address (https://, hf://ORG/REPO/FILE); without it the"
+        "A model file, the folder of its training, or its address (https://, hf://ORG/REPO/FILE); without it the"
         " embedded one for the Chesapeake legend.",
-        callback=refusing_absent("model file"),
+        "chesapeake-small",
     ),
 ]
 Bands = Annotated[str | None, typer.Option("--bands", help="Band names, as in red,green,blue,nir; or those to take.")]
@@ -144,5 +159,5 @@ Scheduler = Annotated[
 ]
 VectorLayer = Annotated[str | None, typer.Option("--layer", help="Of a vector file that has several.")]
 LineWidth = Annotated[str | None, typer.Option("--width", help="Of lines: metres, or a column with each one's.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.", is_eager=True)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")]

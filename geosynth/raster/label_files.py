@@ -12,7 +12,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import LegendError, OutputError, RasterError, first_of
-from geosynth.files import check_output, refuse_inputs
+from geosynth.files import refuse_inputs
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.raster.arrays import LabelArray
@@ -28,7 +28,7 @@ from geosynth.raster.read import RASTER_SUFFIXES, Mask, Raster, RasterFile, open
 from geosynth.raster.remote import files_named, find_group, is_zarr
 from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr import ZarrRaster
-from geosynth.unfinished import UnfinishedWork
+from geosynth.unfinished import UnfinishedWork, check_place
 from geosynth.version import __version__
 
 _LOG = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def check_label_output(out: Path, inputs: Sequence[object], *, overwrite: bool) 
     """
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{out}: the label raster is a GeoTIFF; say a name that ends in .tif")
-    check_output(out, overwrite=UnfinishedWork(out).was_finishing() or overwrite)
+    check_place(out, overwrite=overwrite)
     for path in (out, Path(f"{out}.aux.xml")):
         refuse_inputs(path, inputs)
 

@@ -63,10 +63,16 @@ def test_generate_prints_the_path_and_warns_on_stderr(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--labels", "missing.tif"], "missing.tif: no such file"),
-        (["--labels", "labels.tif", "--model", "missing.safetensors"], "missing.safetensors: no such model file"),
+        (["--labels", "missing.tif"], "--labels missing.tif: no such file or folder"),
+        (
+            ["--labels", "labels.tif", "--model", "missing.safetensors"],
+            "--model missing.safetensors: no such file or folder; known",
+        ),
         (["--labels", "labels.tif", "--model", "labels.tif"], "labels.tif: not a safetensors file"),
-        (["--labels", "labels.tif", "--legend", "nowhere"], "nowhere: neither a legend file nor a built-in legend"),
+        (
+            ["--labels", "labels.tif", "--legend", "nowhere"],
+            "--legend nowhere: no such file or folder; known names: chesapeake, from",
+        ),
         (["--labels", "labels.tif", "--block-size", "100"], "block_size"),
         (["--labels", "labels.tif", "--device", "warp9"], "warp9"),
         (["--labels", "labels.tif", "--compress", "jpeg"], "compress"),

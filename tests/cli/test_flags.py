@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -126,44 +127,75 @@ def test_a_value_may_end_in_an_equals_sign(run: Run) -> None:
     assert "nothing" not in run("train", "--data", "nowhere", "--out", "o", "--set", "init=").err
 
 
-def test_what_is_not_there_is_refused_before_libraries_are_loaded(tmp_path: Path) -> None:
-    """They take ten seconds and more."""
-    (tmp_path / "a.yaml").write_text("images: a\nlabels: b\n")
-    (tmp_path / "store").mkdir()
-    refused = {
-        "study replace --data a.yaml --out out": "a.yaml: not a geosynth store",
-        "study replace --data none --out out": "none: not a geosynth store",
-        "study transfer --data store --target none --out out": "none: not a geosynth store",
-        "train --data none --out out": "none: no such store or file",
-        "segment --data none --out out": "none: no such store or file",
-        "twin --data none --out out": "none: no such store or file",
-        "evaluate --data none --out out": "none: no such store or file",
-        "twin --data store --model none --out out": "none: no such model file",
-        "generate --labels none.tif --out out.tif": "none.tif: no such file",
-        "generate --labels a.yaml --style-from a.yaml --style-from none.tif --out out.tif": "none.tif: no such file",
-        "classify --image none.tif --model store --out out.tif": "none.tif: no such file",
-        "classify --image a.yaml --model none --out out.tif": "none: no such model file",
-        "train --data store --init none --out out": "none: no such model file",
-        "ingest --images none.tif --labels a.yaml --out out": "none.tif: no such file or folder",
-        "ingest --images *.yaml --labels none --out out": "none: no such file or folder",
-        "split --data none": "none: no such store or file",
-        "view a.yaml none.tif --out out.html": "none.tif: no such file",
-        "info none": "none: no such file",
+INPUTS = (
+    ADDRESSES
+    | {"--legend", "--label-legend", "--items", "--chesapeake", "--polygons", "--scenes"}
+    | {
+        *("--train", "--val", "--test", "--weights", "--inception"),
     }
+)
+MAKES_ITS_OUT = {"rasterize", "ingest", "generate", "twin", "classify", "import-spade", "view", "looks add"}
+REFUSED = {  # command lines, and what is said
+    "study replace --data here.yaml --out out": "here.yaml: not a geosynth store",
+    "study transfer --data here --target none --out out": "--target none: no such file or folder",
+    "generate --labels here --style-from here --style-from none --out out.tif": "--style-from none: no such file",
+    "ingest --images he* --labels none --out out": "--labels none: no such file or folder",
+    "twin --data s3://a/b --model hf://a/b --judge none --out out": "--judge none: no such file or folder",
+    "evaluate --data /vsizip/a --judge wavelets --judge dinov2=none": "--judge none: no such file or folder",
+    "import-spade here --out out --legend chesapeake --encoder none": "--encoder none: no such file or folder",
+    "train --init chesapeake-small --data none --out out": "--data none: no such file or folder",
+}
+
+
+def _line(name: str, command: Any, chosen: Any, value: str) -> str:
+    """A call of a command with what it needs, and a value for one of its parameters."""
+    words = [name]
+    for each in command.params:
+        if each is chosen or each.required:
+            option = [each.opts[0]] * (each.param_type_name == "option")
+            words += [*option, value if each is chosen else {"sweep": "replace", "out": "out"}.get(each.name, "here")]
+    return " ".join(words)
+
+
+for _name, _command in commands():
+    for _each in _command.params:
+        _option = f"{_each.opts[0]} " * (_each.param_type_name == "option")
+        if (_option.strip() in INPUTS) if _option else _each.name not in ("sweep", "name"):
+            _prefix = "dinov2=" * ((_name, _option) == ("evaluate", "--judge "))
+            REFUSED[_line(_name, _command, _each, f"{_prefix}absent")] = f"{_option}absent: no such file or folder"
+        elif _name in MAKES_ITS_OUT and _each.name == "out":
+            REFUSED[_line(_name, _command, _each, "there")] = "there: exists already; choose another name"
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Exit codes and errors of those lines, in a process where libraries cannot be imported, which takes seconds."""
+    folder = tmp_path_factory.mktemp("refused")
+    (folder / "here.yaml").write_text("images: a\nlabels: b\n")
+    (folder / "here").mkdir()
+    (folder / "there").mkdir()
     script = (
-        "import sys, geosynth_cli.main as main\n"
-        "for line in sys.argv[1:]:\n"
-        "    try:\n"
-        "        main.app(line.split())\n"
-        "    except SystemExit as end:\n"
-        "        print(end.code, sorted({'torch', 'rasterio', 'zarr'} & set(sys.modules)))\n"
+        "import contextlib, io, json, sys\n"
+        "sys.modules |= dict.fromkeys(('torch', 'rasterio', 'xarray', 'zarr'))\n"
+        "import geosynth_cli.main as main\n"
+        "def run(line):\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as error:\n"
+        "        try:\n"
+        "            main.app(line.split())\n"
+        "        except SystemExit as end:\n"
+        "            return end.code, error.getvalue()\n"
+        "print(json.dumps({line: run(line) for line in sys.argv[1:]}))\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", script, *refused], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.splitlines() == ["1 []"] * len(refused)
-    for line, words in zip(ran.stderr.splitlines(), refused.values(), strict=True):
-        assert line.startswith(f"error: {words}")
+    ran = subprocess.run([sys.executable, "-c", script, *REFUSED], cwd=folder, capture_output=True, check=True)
+    return json.loads(ran.stdout)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_wrong_paths_are_refused_before_libraries_are_loaded(line: str, ended: dict[str, tuple[int, str]]) -> None:
+    code, error = ended[line]
+    assert code == 1
+    assert error.count("\n") == 1
+    assert error.startswith(f"error: {REFUSED[line]}")
 
 
 def test_quiet_leaves_out_warnings_and_keeps_answers_and_errors(

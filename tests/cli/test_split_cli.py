@@ -108,7 +108,7 @@ def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: P
         (("--by", "polygons"), "needs a file"),
         (("--buffer", "far"), "metres, as in 200, or pixels, as in 64px"),
         (("--buffer", "100px"), "leaves fold"),
-        (("--train", "x"), "for --check"),
+        (("--train", "."), "for --check"),
         (("--check", "--buffer", "far"), "metres, as in 200, or pixels, as in 64px"),
     ],
 )

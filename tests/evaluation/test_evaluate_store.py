@@ -462,7 +462,7 @@ def test_bad_calls_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line_takes_a_store_and_twins(case: Case) -> None:
+def test_the_command_line_takes_a_store_and_twins(case: Case, tmp_path: Path) -> None:
     from geosynth_cli.main import _typer
 
     twins = [part for twin in case.twins for part in ("--synthetic", twin.path)]
@@ -470,7 +470,8 @@ def test_the_command_line_takes_a_store_and_twins(case: Case) -> None:
     run = CliRunner().invoke(_typer, ["evaluate", "--data", case.store.path, *twins, *options])
     assert run.exit_code == 0, run.output
     assert json.loads(run.stdout)["diversity"]["pixels"]["value"] == pytest.approx(6)
-    for wrong in (["--real", "a.tif"], [], ["--real", "a", "--labels", "b", "--fold", "val"], ["--look", "dim"]):
+    here = str(tmp_path)
+    for wrong in (["--real", here], [], ["--real", here, "--labels", here, "--fold", "val"], ["--look", "dim"]):
         assert CliRunner().invoke(_typer, ["evaluate", *wrong]).exit_code == 2
 
 

@@ -64,7 +64,7 @@ def test_a_stac_collection_with_named_assets(folder: Path, capsys: pytest.Captur
     ("arguments", "complaint"),
     [
         ([], "either --images and --labels, or --items, or --chesapeake"),
-        (["--images", "in/a.tif", "--items", "x.csv"], "either --images"),
+        (["--images", "in/a.tif", "--items", "in/a.tif"], "either --images"),
         (["--images", "in/a.tif"], "images and labels are needed"),
         (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--extra", "nlcd"], "--extra needs"),
         (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "most"], "--shares most"),

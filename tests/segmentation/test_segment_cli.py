@@ -57,6 +57,8 @@ def test_a_twin_that_is_given_is_used(run, monkeypatch, tmp_path, options, expec
         raise geosynth.GeosynthError("enough")
 
     monkeypatch.setitem(vars(geosynth), "segment", segment)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "twin.zarr").mkdir()
     code, _, err = run("segment", "--data", tmp_path, "--out", tmp_path, *options)
     assert (code, err.strip()) == (1, "error: enough")
     assert asked == [expected]

@@ -52,6 +52,8 @@ def test_options_become_settings(monkeypatch, run, tmp_path):
         raise geosynth.GeosynthError("enough")
 
     monkeypatch.setitem(vars(geosynth), "run_study", run_study)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").touch()
     config = tmp_path / "study.yaml"
     config.write_text("real_tiles: [1]\nsynthetic_tiles: 5\n")
     code, _, err = run(
@@ -77,6 +79,7 @@ def test_options_become_settings(monkeypatch, run, tmp_path):
     ],
 )
 def test_mistakes_are_one_line(run, tmp_path, arguments, words):
+    (tmp_path / "none.zarr").mkdir()
     code, out, err = run("study", *arguments, "--data", tmp_path / "none.zarr", "--out", tmp_path / "out")
     assert (code, out) == (1, "")
     assert err.startswith("error: ")

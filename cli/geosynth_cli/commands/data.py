@@ -17,6 +17,8 @@ from geosynth_cli.options import (
     Scheduler,
     StoreOrFiles,
     VectorLayer,
+    input_option,
+    output_option,
     parse_names,
     parse_shares,
     parse_width,
@@ -26,18 +28,19 @@ from geosynth_cli.options import (
 
 
 def rasterize(
-    vector: Annotated[Path, typer.Argument(help="GeoPackage, GeoJSON, FlatGeobuf, Shapefile or GeoParquet.")],
+    vector: Annotated[
+        Path,
+        typer.Argument(help="GeoPackage, GeoJSON, FlatGeobuf, Shapefile or GeoParquet.", callback=refusing_absent()),
+    ],
     column: Annotated[str, typer.Option("--column", help="Of the class: names or codes of the legend.")],
-    out: Annotated[Path, typer.Option("--out", help="The label raster: a Cloud Optimized GeoTIFF with colours.")],
+    out: Annotated[Path, output_option("The label raster: a Cloud Optimized GeoTIFF with colours.")],
     layer: VectorLayer = None,
     legend: Annotated[
-        str, typer.Option("--legend", help="Of the classes: a built-in name or a YAML file.")
+        str, input_option("--legend", "Of the classes: a built-in name or a YAML file.", "chesapeake")
     ] = "chesapeake",
     resolution: Annotated[float | None, typer.Option("--resolution", help="Size of the pixels, metres.")] = None,
     crs: Annotated[str | None, typer.Option("--crs", help="CRS of the raster, if not that of the features.")] = None,
-    like: Annotated[
-        str | None, typer.Option("--like", help="Instead of both: a raster whose grid the labels get.")
-    ] = None,
+    like: Annotated[str | None, input_option("--like", "Instead of both: a raster whose grid the labels get.")] = None,
     width: LineWidth = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -65,33 +68,20 @@ def rasterize(
 
 
 def ingest(
-    out: Annotated[
-        Path, typer.Option("--out", help="The store (a folder, .zarr); with several CRSs or dates, one for each in it.")
-    ],
+    out: Annotated[Path, output_option("The store (a folder, .zarr); with several CRSs or dates, one for each in it.")],
     images: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--images",
-            help="Image file, folder or glob; may be repeated.",
-            callback=refusing_absent("file or folder"),
-        ),
+        list[str] | None, input_option("--images", "Image file, folder or glob; may be repeated.")
     ] = None,
     labels: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--labels",
-            help="Label file, folder or glob; paired by file name.",
-            callback=refusing_absent("file or folder"),
-        ),
+        list[str] | None, input_option("--labels", "Label file, folder or glob; paired by file name.")
     ] = None,
     items: Annotated[
-        Path | None,
-        typer.Option("--items", help="Instead: a list of pairs (CSV, GeoParquet, GeoJSON, STAC items)."),
+        Path | None, input_option("--items", "Instead: a list of pairs (CSV, GeoParquet, GeoJSON, STAC items).")
     ] = None,
     image_asset: Annotated[str | None, typer.Option("--image-asset", help="For STAC: key of the image.")] = None,
     labels_asset: Annotated[str | None, typer.Option("--labels-asset", help="For STAC: key of the labels.")] = None,
     chesapeake: Annotated[
-        Path | None, typer.Option("--chesapeake", help="Instead: the folder of the Chesapeake Land Cover data set.")
+        Path | None, input_option("--chesapeake", "Instead: the folder of the Chesapeake Land Cover data set.")
     ] = None,
     state: Annotated[str, typer.Option("--state", help="For --chesapeake: states, as in md,de.")] = "de,md,va,wv,pa,ny",
     split: Annotated[
@@ -105,13 +95,17 @@ def ingest(
     ] = None,
     legend: Annotated[
         str | None,
-        typer.Option("--legend", help="Legend of the store: a built-in name or a YAML file; chesapeake if not said."),
+        input_option(
+            "--legend", "Legend of the store: a built-in name or a YAML file; chesapeake if not said.", "chesapeake"
+        ),
     ] = None,
     label_legend: Annotated[
         str | None,
-        typer.Option(
+        input_option(
             "--label-legend",
-            help="Legend of the label files, if their codes differ: the same, or from-raster (their own class tables).",
+            "Legend of the label files, if their codes differ: the same, or from-raster (their own class tables).",
+            "chesapeake",
+            "from-raster",
         ),
     ] = None,
     bands: Bands = None,
@@ -122,7 +116,7 @@ def ingest(
     resolution: Annotated[
         float | None, typer.Option("--resolution", help="Size of the store's pixels, in units of its CRS.")
     ] = None,
-    like: Annotated[str | None, typer.Option("--like", help="A raster whose pixels are those of the store.")] = None,
+    like: Annotated[str | None, input_option("--like", "A raster whose pixels are those of the store.")] = None,
     resample_images: Annotated[
         str | None,
         typer.Option(
@@ -205,12 +199,7 @@ def ingest(
 
 def split(
     data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            help="A store; for --check also a table of polygons with a column fold.",
-            callback=refusing_absent("store or file"),
-        ),
+        str | None, input_option("--data", "A store; for --check also a table of polygons with a column fold.")
     ] = None,
     by: Annotated[str, typer.Option("--by", help="blocks, clusters (of touching scenes), polygons or scenes.")] = (
         "blocks"
@@ -225,10 +214,10 @@ def split(
         bool, typer.Option("--stratify/--no-stratify", help="Give each fold its share of each class.")
     ] = True,
     polygons: Annotated[
-        Path | None, typer.Option("--polygons", help="For --by polygons: a vector file with a column fold, any CRS.")
+        Path | None, input_option("--polygons", "For --by polygons: a vector file with a column fold, any CRS.")
     ] = None,
     scenes: Annotated[
-        Path | None, typer.Option("--scenes", help="For --by scenes: a CSV file with columns scene and fold.")
+        Path | None, input_option("--scenes", "For --by scenes: a CSV file with columns scene and fold.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Also write the split as polygons: .parquet, .gpkg or .geojson.")
@@ -242,10 +231,10 @@ def split(
         int | None, pixels_option("--patch-size", "For --check of a store: measure patches of this size.")
     ] = None,
     train: Annotated[
-        list[str] | None, typer.Option("--train", help="For --check: rasters of train, folder or glob; repeatable.")
+        list[str] | None, input_option("--train", "For --check: rasters of train, folder or glob; repeatable.")
     ] = None,
-    val: Annotated[list[str] | None, typer.Option("--val", help="For --check: rasters of val.")] = None,
-    test: Annotated[list[str] | None, typer.Option("--test", help="For --check: rasters of test.")] = None,
+    val: Annotated[list[str] | None, input_option("--val", "For --check: rasters of val.")] = None,
+    test: Annotated[list[str] | None, input_option("--test", "For --check: rasters of test.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Split a store into train, val and test by place; or check any split for leakage."""

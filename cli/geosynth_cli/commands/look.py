@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geosynth_cli.console import print_json, print_mapping, progress_bar
-from geosynth_cli.options import AsJson, Overwrite, pixels_option, refusing_absent
+from geosynth_cli.options import AsJson, Overwrite, input_option, output_option, pixels_option, refusing_absent
 
 
 def info(
@@ -16,7 +16,7 @@ def info(
         str | None,
         typer.Argument(
             help="A model (or its address), segmenter, store, YAML of files or raster; else the embedded model.",
-            callback=refusing_absent("file"),
+            callback=refusing_absent("chesapeake-small"),
         ),
     ] = None,
     verify: Annotated[
@@ -43,12 +43,13 @@ def view(
         list[str],
         typer.Argument(
             help="Images and labels of one area: synthetic, real, land cover; up to eight.",
-            callback=refusing_absent("file"),
+            callback=refusing_absent(),
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The page, .html.")],
+    out: Annotated[Path, output_option("The page, .html.")],
     legend: Annotated[
-        str | None, typer.Option("--legend", help="Of labels without a class table: a built-in name or a YAML file.")
+        str | None,
+        input_option("--legend", "Of labels without a class table: a built-in name or a YAML file.", "chesapeake"),
     ] = None,
     size: Annotated[int, pixels_option("--size", "Pixels of the longer side that are shown, at most.")] = 1024,
     overwrite: Overwrite = False,

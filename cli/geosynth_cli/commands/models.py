@@ -14,6 +14,8 @@ from geosynth_cli.options import (
     Overwrite,
     StoreOrFiles,
     given,
+    input_option,
+    output_option,
     parse_names,
     pixels_option,
     refusing_absent,
@@ -52,11 +54,7 @@ def train(
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(
-            "--init",
-            help="Model file to go on from; chesapeake-small: the embedded one.",
-            callback=refusing_absent("model file"),
-        ),
+        input_option("--init", "Model file to go on from; chesapeake-small: the embedded one.", "chesapeake-small"),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML of settings; goes over the preset.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Updates of the generator.")] = None,
@@ -105,14 +103,16 @@ class Depth(StrEnum):
 
 
 def import_spade(
-    generator: Annotated[Path, typer.Argument(help="The generator's weights (latest_net_G.pth).")],
-    out: Annotated[Path, typer.Option("--out", help="The model file (.safetensors).")],
+    generator: Annotated[
+        Path, typer.Argument(help="The generator's weights (latest_net_G.pth).", callback=refusing_absent())
+    ],
+    out: Annotated[Path, output_option("The model file (.safetensors).")],
     legend: Annotated[
-        str, typer.Option("--legend", help="A class for each label channel: a built-in name or a YAML file.")
+        str, input_option("--legend", "A class for each label channel: a built-in name or a YAML file.", "chesapeake")
     ],
     bands: Annotated[str, typer.Option("--bands", help="Names of the output bands.")] = "red,green,blue",
     encoder: Annotated[
-        Path | None, typer.Option("--encoder", help="The style encoder's weights (latest_net_E.pth).")
+        Path | None, input_option("--encoder", "The style encoder's weights (latest_net_E.pth).")
     ] = None,
     depth: Annotated[
         Depth | None, typer.Option("--depth", help="Number of doublings, where the weights do not tell it.")
@@ -146,14 +146,16 @@ looks = typer.Typer(help="Looks that a model knows by name.", no_args_is_help=Tr
 @looks.command("add")
 def add_look(
     name: Annotated[str, typer.Argument(help="Of the look: letters, digits, - and _.")],
-    image: Annotated[list[str], typer.Option("--image", help="An image to take it from; may be repeated.")],
-    out: Annotated[Path, typer.Option("--out", help="The model file with the look (.safetensors).")],
+    image: Annotated[list[str], input_option("--image", "An image to take it from; may be repeated.")],
+    out: Annotated[Path, output_option("The model file with the look (.safetensors).")],
     labels: Annotated[
         list[str] | None,
-        typer.Option("--labels", help="Labels of the image; one for each. Without them the look is guessed."),
+        input_option("--labels", "Labels of the image; one for each. Without them the look is guessed."),
     ] = None,
     model: ModelOrEmbedded = None,
-    legend: Annotated[str | None, typer.Option("--legend", help="Of the labels: a name or a YAML file.")] = None,
+    legend: Annotated[
+        str | None, input_option("--legend", "Of the labels: a name or a YAML file.", "chesapeake", "from-raster")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model that knows one look more, that of your place: --look NAME then paints it."""

@@ -27,10 +27,11 @@ from geosynth_cli.options import (
     VectorLayer,
     Workers,
     given,
+    input_option,
+    output_option,
     parse_factors,
     parse_width,
     pixels_option,
-    refusing_absent,
 )
 
 if TYPE_CHECKING:
@@ -40,10 +41,9 @@ if TYPE_CHECKING:
 def generate(
     labels: Annotated[
         str,
-        typer.Option(
+        input_option(
             "--labels",
-            help="Class codes: GeoTIFF, VRT, Zarr; a folder or glob of tiles is one mosaic. With --column: polygons.",
-            callback=refusing_absent("file"),
+            "Class codes: GeoTIFF, VRT, Zarr; a folder or glob of tiles is one mosaic. With --column: polygons.",
         ),
     ],
     out: Annotated[
@@ -55,8 +55,11 @@ def generate(
     model: ModelOrEmbedded = None,
     legend: Annotated[
         str | None,
-        typer.Option(
-            "--legend", help="Of --labels and --style-labels: a name, a YAML file, or from-raster (their own tables)."
+        input_option(
+            "--legend",
+            "Of --labels and --style-labels: a name, a YAML file, or from-raster (their own tables).",
+            "chesapeake",
+            "from-raster",
         ),
     ] = None,
     column: Annotated[
@@ -85,15 +88,11 @@ def generate(
     look: Look = None,
     style_from: Annotated[
         list[str] | None,
-        typer.Option(
-            "--style-from",
-            help="An image whose look (colours, season, sensor) to take; may be repeated.",
-            callback=refusing_absent("file"),
-        ),
+        input_option("--style-from", "An image whose look (colours, season, sensor) to take; may be repeated."),
     ] = None,
     style_labels: Annotated[
         list[str] | None,
-        typer.Option("--style-labels", help="Its labels: then each class takes its own look; one for each image."),
+        input_option("--style-labels", "Its labels: then each class takes its own look; one for each image."),
     ] = None,
     style_length: StyleLength = None,
     format_: Annotated[str | None, typer.Option("--format", help="cog or zarr; the name decides.")] = None,
@@ -117,6 +116,8 @@ def generate(
     import geosynth
 
     target = _target(out, out_dir, format_)
+    if out is not None and str(out) != labels and (samples == 1 or out.suffix == ".zarr"):  # files of samples: NAME_0
+        geosynth.check_place(out, overwrite=overwrite)
     settings = geosynth.GenerateSettings.parse(
         given(
             seed=seed,
@@ -255,7 +256,7 @@ def _size(image: Path) -> int:
 
 def twin(
     data: StoreOrFiles,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the twin, a store.")],
+    out: Annotated[Path, output_option("Folder of the twin, a store.")],
     model: ModelOrEmbedded = None,
     fold: Annotated[
         list[str] | None, typer.Option("--fold", help="train, val or test; may be repeated; all without it.")
@@ -275,8 +276,8 @@ def twin(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(
-            "--judge", help="A segmenter of real tiles: pixels whose class it strongly doubts have no data in the twin."
+        input_option(
+            "--judge", "A segmenter of real tiles: pixels whose class it strongly doubts have no data in the twin."
         ),
     ] = None,
     agreement: Annotated[

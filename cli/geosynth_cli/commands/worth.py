@@ -18,7 +18,8 @@ from geosynth_cli.options import (
     StoreOrFiles,
     Workers,
     given,
-    is_there,
+    input_option,
+    output_option,
     parse_names,
     pixels_option,
     refusing_absent,
@@ -30,7 +31,7 @@ def segment(
     data: StoreOrFiles,
     out: Annotated[Path, typer.Option("--out", help="Folder for the model and report.json.")],
     synthetic: Annotated[
-        str | None, typer.Option("--synthetic", help="A twin of the data, made by `geosynth twin`.")
+        str | None, input_option("--synthetic", "A twin of the data, made by `geosynth twin`.")
     ] = None,
     real_tiles: Annotated[int | None, typer.Option("--real-tiles", help="How many; without it all.")] = None,
     synthetic_tiles: Annotated[
@@ -40,16 +41,15 @@ def segment(
     augment: Annotated[str | None, typer.Option("--augment", help="none, flips or flips+colour.")] = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="Of the U-Net, as resnet18 or resnet50.")] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="Of the encoder: none, imagenet (downloaded) or a local file.")
+        str | None,
+        input_option("--weights", "Of the encoder: none, imagenet (downloaded) or a local file.", "imagenet", "none"),
     ] = None,
     init: Annotated[
-        str | None, typer.Option("--init", help="A segmenter, made by `segment`, to train on instead of a new one.")
+        str | None, input_option("--init", "A segmenter, made by `segment`, to train on instead of a new one.")
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(
-            "--judge", help="A segmenter of real tiles: synthetic pixels that it strongly doubts are left out."
-        ),
+        input_option("--judge", "A segmenter of real tiles: synthetic pixels that it strongly doubts are left out."),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Updates of the network.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Tiles a step.")] = None,
@@ -97,19 +97,12 @@ def segment(
 
 
 def classify(
-    image: Annotated[
-        str,
-        typer.Option("--image", help="Any raster with the segmenter's bands.", callback=refusing_absent("file")),
-    ],
+    image: Annotated[str, input_option("--image", "Any raster with the segmenter's bands.")],
     model: Annotated[
         str,
-        typer.Option(
-            "--model",
-            help="A segmenter: folder or file made by `geosynth segment`, or the address of a file.",
-            callback=refusing_absent("model file"),
-        ),
+        input_option("--model", "A segmenter: folder or file made by `geosynth segment`, or the address of a file."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The label raster: a Cloud Optimized GeoTIFF with colours.")],
+    out: Annotated[Path, output_option("The label raster: a Cloud Optimized GeoTIFF with colours.")],
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -121,52 +114,59 @@ def classify(
     typer.echo(str(path))
 
 
+def _check_judges(parameter: typer.CallbackParam, judges: list[str] | None) -> list[str] | None:
+    """Of NAME=FILE the file must be there; names are checked later."""
+    refusing_absent()(parameter, [judge.partition("=")[2] or None for judge in judges or ()])
+    return judges
+
+
 def evaluate(
-    real: Annotated[str | None, typer.Option("--real", help="Real image.")] = None,
+    real: Annotated[str | None, input_option("--real", "Real image.")] = None,
     synthetic: Annotated[
         list[str] | None,
-        typer.Option("--synthetic", help="Synthetic image on its pixel grid; or a twin of --data (repeat: diversity)."),
+        input_option("--synthetic", "Synthetic image on its pixel grid; or a twin of --data (repeat: diversity)."),
     ] = None,
-    labels: Annotated[str | None, typer.Option("--labels", help="Label raster of both.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            help="A store (or YAML), instead of --real, --labels.",
-            callback=refusing_absent("store or file"),
-        ),
-    ] = None,
+    labels: Annotated[str | None, input_option("--labels", "Label raster of both.")] = None,
+    data: Annotated[str | None, input_option("--data", "A store (or YAML), instead of --real, --labels.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", help="Generator that paints twins of --data first; chesapeake-small: the embedded one."
+        input_option(
+            "--model",
+            "Generator that paints twins of --data first; chesapeake-small: the embedded one.",
+            "chesapeake-small",
         ),
     ] = None,
     fold: Annotated[str | None, typer.Option("--fold", help="Of --data: test (default), val or train.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for report.json and report.html.")] = None,
     legend: Annotated[
-        str | None, typer.Option("--legend", help="Of --labels: a built-in legend (chesapeake) or a YAML file.")
+        str | None,
+        input_option("--legend", "Of --labels: a built-in legend (chesapeake) or a YAML file.", "chesapeake"),
     ] = None,
     label_legend: Annotated[
-        str | None, typer.Option("--label-legend", help="Legend of the label file, if its codes differ.")
+        str | None, input_option("--label-legend", "Legend of the label file, if its codes differ.", "chesapeake")
     ] = None,
     bands: Bands = None,
     segmenter: Annotated[
-        str | None, typer.Option("--segmenter", help="Made by `segment`: can it find the labels again?")
+        str | None, input_option("--segmenter", "Made by `segment`: can it find the labels again?")
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(
+        input_option(
             "--target",
-            help="Unlabelled image of another place: is it nearer to the real or to the synthetic tiles? Repeatable.",
+            "Unlabelled image of another place: is it nearer to the real or to the synthetic tiles? Repeatable.",
         ),
     ] = None,
     inception: Annotated[
-        str | None, typer.Option("--inception", help="FID and KID: a file of the Inception weights, or download.")
+        str | None,
+        input_option("--inception", "FID and KID: a file of the Inception weights, or download.", "download"),
     ] = None,
     judge: Annotated[
         list[str] | None,
-        typer.Option("--judge", help="Further features: efficientnet-lite2, dinov2=FILE or wavelets; may be repeated."),
+        typer.Option(
+            "--judge",
+            help="Further features: efficientnet-lite2, dinov2=FILE or wavelets; may be repeated.",
+            callback=_check_judges,
+        ),
     ] = None,
     features: Annotated[
         bool, typer.Option("--features/--no-features", help="Distances between features of a network (slow).")
@@ -234,16 +234,18 @@ def study(
             " there, imagery and few labels or none here."
         ),
     ],
-    data: Annotated[str, typer.Option("--data", help="A store made by `geosynth ingest`.")],
+    data: Annotated[str, input_option("--data", "A store made by `geosynth ingest`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the study; several sweeps may share it.")],
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", help="A generator (chesapeake-small: the embedded one); without it the study trains its own."
+        input_option(
+            "--model",
+            "A generator (chesapeake-small: the embedded one); without it the study trains its own.",
+            "chesapeake-small",
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", help="transfer: a store of the other place, which is tested on.")
+        str | None, input_option("--target", "transfer: a store of the other place, which is tested on.")
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML of settings.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="How many; two or more give intervals.")] = None,
@@ -281,7 +283,7 @@ def study(
     changes = given(other, seeds=seeds, tiles=tiles, synthetic_tiles=synthetic_tiles, **lists)
     settings = geosynth.StudySettings.resolve(sweep, config=config, **changes)
     for store in filter(None, (data, target)):  # before libraries are loaded, which takes seconds
-        if Path(store).suffix.lower() in (".yaml", ".yml") or not is_there(store):
+        if Path(store).suffix.lower() in (".yaml", ".yml"):
             raise geosynth.GeosynthError(f"{store}: not a geosynth store; make one with `geosynth ingest`")
     if dry_run:
         _show(geosynth.plan_study(data, out, settings, model=model, target=target, workers=workers))

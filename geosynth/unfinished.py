@@ -82,9 +82,13 @@ class UnfinishedWork:
 
     def _is_half_removed(self) -> bool:
         """Whether a kill came while the folder was emptied; or a process is about to begin, which holds the lock."""
-        if (self.folder / _JOB).exists() or not self.folder.is_dir():
+        if (self.folder / _JOB).exists():
             return False
-        return (self.folder / _PARTS).exists() or [path.name for path in self.folder.iterdir()] in ([], [_LOCK])
+        if (self.folder / _PARTS).exists():
+            return True
+        with suppress(FileNotFoundError, NotADirectoryError):  # another process may remove it meanwhile
+            return [path.name for path in self.folder.iterdir()] in ([], [_LOCK])
+        return False
 
     @contextmanager
     def open(self, job: Mapping[str, Any], total: int | None = None, *, keep_finished: bool = False) -> Iterator[Self]:
@@ -130,8 +134,10 @@ class UnfinishedWork:
             self._remove()
 
     def done(self) -> set[str]:
-        """Names of the finished parts."""
-        return {path.name for path in (self.folder / _PARTS).glob("*") if path.suffix != ".partial"}
+        """Names of the finished parts; another process may be at work, or remove the folder meanwhile."""
+        with suppress(FileNotFoundError):
+            return {path.name for path in (self.folder / _PARTS).iterdir() if path.suffix != ".partial"}
+        return set()
 
     def path_of(self, part: str) -> Path:
         """The file of a part."""

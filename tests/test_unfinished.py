@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -202,6 +204,29 @@ def test_a_kill_during_the_removal_leaves_nothing(tmp_path: Path, left: tuple[st
             (work.folder / name).touch()
         assert not asked()
         assert not work.folder.exists()
+
+
+@pytest.mark.parametrize("look", range(3))
+@pytest.mark.parametrize("asked", [UnfinishedWork.was_finishing, UnfinishedWork.done])
+def test_a_work_that_goes_while_it_is_looked_at_is_none(
+    asked: Any, look: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another process ends, after this one has seen that something of it is there."""
+    work, left = work_in(tmp_path), itertools.count(look, -1)
+    (work.folder / "parts").mkdir(parents=True)
+
+    def until(look: Any) -> Any:
+        def looked(self: Path) -> Any:
+            found = look(self)
+            if next(left) == 0:
+                shutil.rmtree(work.folder)
+            return found
+
+        return looked
+
+    for name in ("exists", "is_dir"):
+        monkeypatch.setattr(Path, name, until(getattr(Path, name)))
+    assert not asked(work)
 
 
 def test_the_lock_of_a_folder_that_is_whole_goes_unless_a_process_holds_it(tmp_path: Path) -> None:

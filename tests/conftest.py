@@ -20,6 +20,7 @@ if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import rasters
 from geosynth.checkpoint import GeneratorModel, load_generator
@@ -34,6 +35,12 @@ if sys.platform == "linux":
     # looked up here, as the loader's lock may be held by another thread when the process is forked.
     _prctl = ctypes.CDLL(None).prctl
     os.register_at_fork(after_in_child=lambda: _prctl(1, signal.SIGKILL))  # PR_SET_PDEATHSIG
+
+# Repeatable and never flaky: the same examples in each run, and each may take its time on a busy machine. What examples
+# share of a fixture, tests leave as it is.
+_no_fault = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("geosynth", derandomize=True, deadline=None, suppress_health_check=_no_fault)
+settings.load_profile("geosynth")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,7 +35,7 @@ def histogram(values: np.ndarray) -> np.ndarray:
 
 
 @given(values=hnp.arrays(np.uint8, (3, 7)), indices=hnp.arrays(np.uint8, (3, 7), elements=st.integers(0, 5)))
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 def test_counts_are_those_of_a_loop(values: np.ndarray, indices: np.ndarray) -> None:
     expected = np.zeros((4, 256), dtype=int)
     for value, index in zip(values.ravel(), indices.ravel(), strict=True):
@@ -45,7 +45,7 @@ def test_counts_are_those_of_a_loop(values: np.ndarray, indices: np.ndarray) -> 
 
 
 @given(values=samples)
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 def test_moments_and_quantiles_are_those_of_the_pixels(values: np.ndarray) -> None:
     mean, variance = moments(histogram(values), DN_VALUES)
     assert mean == pytest.approx(values.mean())
@@ -55,7 +55,7 @@ def test_moments_and_quantiles_are_those_of_the_pixels(values: np.ndarray) -> No
 
 
 @given(first=samples, second=samples)
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_wasserstein_is_the_distance_of_sorted_samples(first: np.ndarray, second: np.ndarray) -> None:
     # repeated up to a common length, the optimal transport in one dimension pairs sorted samples
     length = np.lcm(len(first), len(second))
@@ -93,7 +93,7 @@ def test_ndvi_is_that_of_the_pixels_to_half_a_step() -> None:
 
 
 @given(counts=hnp.arrays(np.int64, (3, 2, 9), elements=st.integers(0, 5)))
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 def test_many_histograms_are_as_one_by_one(counts: np.ndarray) -> None:
     """Draws of places come as an array of histograms."""
     values = np.arange(9.0)

@@ -30,7 +30,7 @@ positions = st.integers(-(10**7) // STRIDE, 10**7 // STRIDE).map(lambda cell: ce
 sides = st.integers(1, 6).map(lambda cells: cells * STRIDE)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(row=positions, column=positions, heights=st.tuples(sides, sides), widths=st.tuples(sides, sides))
 def test_values_do_not_depend_on_the_cut(row, column, heights, widths):
     """The whole against four pieces, computed last to first."""

@@ -82,7 +82,7 @@ def test_table_equals_dense_with_so_many_classes_that_codes_are_sorted(padding):
     compare_forms(label_map("noise", (1, 12, 15), 200, holes=True), 200, padding, training=True)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(
     st.integers(1, 8).flatmap(
         lambda classes: st.tuples(

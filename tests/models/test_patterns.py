@@ -61,7 +61,7 @@ def test_patterns_match_a_pixel_by_pixel_search(kind, padding):
     check_against_naive(label_map(kind, (2, 11, 14), 3, holes=kind != "uniform"), 3, padding)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(
     st.integers(1, 4).flatmap(
         lambda classes: st.tuples(

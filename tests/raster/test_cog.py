@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
@@ -28,7 +28,7 @@ def geobox(height: int, width: int) -> GeoBox:
     return GeoBox((height, width), NORTH_UP, UTM_18N)
 
 
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8)
 @given(
     height=st.integers(1, 1100),
     width=st.integers(1, 1100),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 from rasterio.errors import NodataShadowWarning
@@ -23,7 +23,6 @@ from geosynth.errors import GeosynthError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.read import RasterFile, open_raster
-from strategies import few
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "uint64", "int64", "complex64")
 CUSTOM = "+proj=laea +lat_0=52 +lon_0=10 +x_0=1234567 +y_0=7654321 +ellps=GRS80 +units=us-ft +no_defs"
@@ -116,7 +115,7 @@ def _one_line(attempt: Callable[[], Any]) -> Any:
     return None
 
 
-@settings(few, max_examples=60)
+@settings(max_examples=60)
 @given(invented(), st.data())
 def test_what_is_read_lies_where_it_does(tmp_path_factory: pytest.TempPathFactory, raster: Invented, data: Any) -> None:
     path = raster.write(tmp_path_factory.mktemp("invented") / "a.tif")
@@ -137,7 +136,7 @@ def test_what_is_read_lies_where_it_does(tmp_path_factory: pytest.TempPathFactor
     assert geosynth.info(path)["height"] == height
 
 
-@settings(few, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8)
 @given(invented(codes=CHESAPEAKE.codes[:3]))
 def test_what_is_painted_lies_there_too(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: GeneratorModel, raster: Invented

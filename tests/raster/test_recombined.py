@@ -65,7 +65,7 @@ def test_each_tile_is_a_real_one_of_its_fold_and_the_place_is_nowhere(store):
 
 
 @given(row=st.integers(0, 150), column=st.integers(0, 150), height=st.integers(1, 90), width=st.integers(1, 90))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_windows_may_be_cut_anyhow(store, row, column, height, width):
     found = recombine(store, {"water": 2}, "train", 32, num_tiles=23)
     whole = Window(0, 0, *found.geobox.shape)

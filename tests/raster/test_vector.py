@@ -16,7 +16,7 @@ import rasterio
 import rasterio.features
 import shapely
 from affine import Affine
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import LineString, Point, Polygon, box
 
@@ -81,7 +81,7 @@ def test_pixels_are_those_of_dense_rasterising(tmp_path: Path, suffix: str) -> N
     assert read_class_table(open_raster(out))[5][0] == "impervious (other)"
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8)
 @given(seed=st.integers(0, 99), row=st.integers(0, 99), column=st.integers(0, 99), size=st.integers(1, 100))
 def test_a_window_is_cut_out_of_the_whole(tmp_path: Path, seed: int, row: int, column: int, size: int) -> None:
     path = tmp_path / f"{seed}.gpkg"

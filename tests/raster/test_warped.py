@@ -97,7 +97,7 @@ def one_source(tmp_path_factory: pytest.TempPathFactory) -> RasterFile:
     return open_raster(raster(tmp_path_factory.mktemp("warped")))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.sampled_from([*GRIDS, "half a pixel", "another CRS"]),
     st.sampled_from([*IMAGE_METHODS, "mode"]),

@@ -20,7 +20,7 @@ def views(segment_store):
 
 
 @given(st.data(), st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_choices_are_nested_and_apart(views, data, seed):
     pool = data.draw(st.integers(1, TOTAL))
     real, more = sorted(data.draw(st.tuples(*[st.integers(0, pool)] * 2)))

@@ -28,7 +28,7 @@ def label_pairs(draw):
 
 
 @given(label_pairs())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @np.errstate(all="raise")
 def test_counts_and_means_are_those_of_scikit_learn(pair):
     labels, predicted = pair

@@ -47,9 +47,9 @@ class RangeServer:
                     self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
                 self.send_header("Accept-Ranges", "bytes")
                 self.send_header("Content-Length", str(last + 1 - first))
-                self.end_headers()
                 body = content[first : last + 1] if with_body else b""
-                owner.requests.append((self.command, self.path, asked, len(body)))
+                owner.requests.append((self.command, self.path, asked, len(body)))  # before the client goes on
+                self.end_headers()
                 self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:

@@ -156,7 +156,7 @@ def test_terminated_keeps_finished_blocks_and_says_so(
     write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
 ) -> None:
     """SIGTERM, as a batch system sends it, while blocks are painted."""
-    labels = write_raster(draw_labels(1500, 1500))
+    labels = write_raster(np.tile(draw_labels(1500, 1500), (4, 4)))  # far from done when it is stopped
     out = tmp_path / "new" / "image.tif"
     script = Path(sys.executable).with_name("geosynth")
     options = ["--model", tiny_model.path, "--block-size", "128"]

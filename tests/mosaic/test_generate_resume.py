@@ -33,6 +33,7 @@ from geosynth.mosaic.provenance import painting_job
 from geosynth.raster.label_files import open_labels
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished_image import UnfinishedImage
+from geosynth.unfinished import UnfinishedWork
 from kills import killed
 from rasters import draw_labels
 
@@ -57,7 +58,14 @@ def folder_of(out: Path) -> Path:
 
 def blocks_of(out: Path) -> set[str]:
     """Names of the finished ones."""
-    return {path.name for path in (folder_of(out) / "parts").glob("*") if path.suffix != ".partial"}
+    return UnfinishedWork(out).done()
+
+
+def num_partial(out: Path) -> int:
+    """Files of the image to come; 0 also where the folder goes meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return sum(".partial" in path.name for path in folder_of(out).iterdir())
+    return 0
 
 
 class Painted:
@@ -277,10 +285,12 @@ class Worker:
         for line in self.process.stdout:
             self._said.put(line)
 
-    def run(self, labels: Path, out: Path, model: Path, reached: Callable[[], bool] | None = None) -> int:
-        """One generate, killed as soon as it got so far; its exit code."""
+    def run(
+        self, labels: Path, out: Path, model: Path, reached: Callable[[], bool] | None = None, last: int = 1000
+    ) -> int:
+        """One generate, killed as soon as it got so far, with `last` blocks at the latest; its exit code."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{labels} {out} {model}\n")
+        self.process.stdin.write(f"{labels} {out} {model} {last}\n")
         self.process.stdin.flush()
         number = int(self._said.get(timeout=300))
         if reached is not None:
@@ -313,7 +323,7 @@ def test_killed_at_random_points_many_times(
         goal = len(blocks_of(out)) + blocks
 
         def reached() -> bool:
-            if len(blocks_of(out)) < goal or len(list(folder_of(out).glob("*.partial*"))) < files:
+            if len(blocks_of(out)) < goal or num_partial(out) < files:
                 return False
             time.sleep(rng.uniform(0, 0.02))
             return True
@@ -322,7 +332,9 @@ def test_killed_at_random_points_many_times(
 
     kept = []
     for blocks, files in [(0, 0), (1, 0), (0, 0), (2, 0), (1, 0), (1, 0), (0, 1), (0, 2), (0, 1), (0, 2), (0, 0)]:
-        code = worker.run(labels, out, model, reaches(blocks, files))
+        # The first kills meet it while it paints, however busy the machine is.
+        last = len(blocks_of(out)) + blocks + 2 if len(kept) < 3 else 1000
+        code = worker.run(labels, out, model, reaches(blocks, files), last)
         assert not out.exists() or out.read_bytes() == whole.read_bytes(), f"after kill {len(kept)}"
         if code == 0:
             break

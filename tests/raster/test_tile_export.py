@@ -129,8 +129,15 @@ def test_an_interrupted_export_goes_on_where_it_ended(
     assert len(gpd.read_parquet(out / "index.parquet")) == len(view)
 
 
-def export(store: Path, out: Path) -> None:
-    export_tiles([TileView(Store(store), "train", 32, 16)], out)
+def export(store: Path, out: Path, waits: Path | None = None) -> None:
+    """Does not end if it is told of a file, which it makes when all tiles are there."""
+
+    def tell(done: int, total: int) -> None:
+        if waits is not None and done == total:
+            waits.touch()
+            time.sleep(600)
+
+    export_tiles([TileView(Store(store), "train", 32, 16)], out, progress=tell)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -146,17 +153,19 @@ def test_a_killed_export_goes_on(store: Store, tmp_path: Path) -> None:
     """kill -9 within tiles, between them and at the index, again and again; then all is as if nothing had been."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["geosynth.raster.stores.export"])
-    out, unfinished = tmp_path / "tiles", tmp_path / ".tiles.unfinished"
+    out, unfinished, waits = tmp_path / "tiles", tmp_path / ".tiles.unfinished", tmp_path / "waits"
     kills, ended = 0, False
     while not ended:  # one that is killed may have put the folder in its place, and not have tidied up
-        process = context.Process(target=export, args=(Path(store.path), out))
-        process.start()
+        # The first kills meet it before its end, however busy the machine is.
+        process = context.Process(target=export, args=(Path(store.path), out, waits if kills < 4 else None))
         before = count(unfinished)
-        while process.is_alive() and count(unfinished) < before + 2 + kills:
+        process.start()
+        while process.is_alive() and count(unfinished) < before + 2 + kills and not waits.exists():
             time.sleep(0.001)
         process.kill()
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
+        waits.unlink(missing_ok=True)
         ended = process.exitcode == 0
         kills += not ended
     assert kills >= 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -21,7 +22,7 @@ Unbroken = Callable[[str], dict[str, Any]]
 
 def _is_at_work(folder: Path) -> bool:
     """Whether there is more than a lock file, which is there before it is locked."""
-    return any(path.is_file() and not path.name.endswith("lock") for path in folder.rglob("*"))
+    return any(not name.endswith("lock") for _, _, names in os.walk(folder) for name in names)  # some may just go
 
 
 LOCKED = {  # what a verb takes hold of, where that is not the output itself

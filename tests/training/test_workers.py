@@ -108,9 +108,9 @@ end_with_parent()
 time.sleep(0.2)
 child = multiprocessing.get_context("fork").Process(target=int)
 child.start()
-child.join(30)
+child.join(300)
 print(child.exitcode, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -120,7 +120,7 @@ def test_a_worker_may_fork_and_ends_when_its_parent_does():
     process = subprocess.Popen([sys.executable, "-c", WATCHING], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"0\n"
     process.stdin.close()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=300) == 1
     process.stdout.close()
 
 

@@ -51,7 +51,8 @@ def needed_bytes(painter: Painter, block_size: int) -> int:
     )
     features = max(maps) * _NETWORK_COPIES if painter.on_cpu else 0
     # A block that is written is there as painted and as masked; the next, as cells and whole. A GPU begins one more.
-    copies = 2 * painter.helpers + (2 if painter.on_cpu else 3)
+    # One is on its way into the file, read back and masked.
+    copies = 2 * painter.helpers + (2 if painter.on_cpu else 3) + 2
     blocks = block_size**2 * len(bands.names) * np.dtype(bands.dtype).itemsize * copies
     if blend:
         blocks += block_size**2 * len(bands.names) * 4 + KEPT_BYTES

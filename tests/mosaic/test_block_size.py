@@ -101,7 +101,8 @@ def test_what_is_needed_is_that_of_the_largest_block(
     block = plan[0]
     beyond = painter.margin + (96 if told else 0)
     painted, seen = painter.blank(block), Window(0, 0, size, size).buffer(least + beyond)
-    expected = painted.nbytes * (2 * helpers + 3)  # written and masked; of a GPU three that are painted, or will be
+    # Written and masked; of a GPU three that are painted, or will be; read back and masked for the file.
+    expected = painted.nbytes * (2 * helpers + 3 + 2)
     expected += helpers * seen.height * seen.width * (sizes._LABEL_BYTES + (sizes._REGION_BYTES if told else 0))
     if mosaic == "blend":
         expected += painted.size * np.dtype(np.float32).itemsize

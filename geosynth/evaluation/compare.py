@@ -227,7 +227,7 @@ def _scale(
     except DataError:  # of too few places or tiles
         return {}
     of_real, across, of_turned = (
-        Estimate(value=values.mean(), low=values.min(), high=values.max())
+        Estimate(value=values.mean(), low=np.min(values), high=np.max(values))
         for values in (found.real, found.across, found.turned)
     )
     return {"real": of_real, "across": across, "turned": of_turned, "num_halves": found.num_tiles}

@@ -178,7 +178,7 @@ class KernelSums(NamedTuple):
         check_pair(left, right)
         here = np.zeros(len(left), np.int64) if first_places is None else first_places
         there = np.zeros(len(right), np.int64) if second_places is None else second_places
-        num_places = int(max(here.max(), there.max())) + 1
+        num_places = int(max(np.max(here), np.max(there))) + 1
         pairs = (
             _place_sums(left, left, here, here, num_places),
             _place_sums(right, right, there, there, num_places),

@@ -138,7 +138,7 @@ def memorisation(
     unseen = check_features(other, "other real tiles", MIN_TILES, _WHY_MEMORISATION)
     check_pair(tiles, seen)
     check_pair(tiles, unseen)
-    number = min(len(seen), len(unseen) - int(np.unique(other_places, return_counts=True)[1].max()))
+    number = min(len(seen), len(unseen) - int(np.max(np.unique(other_places, return_counts=True)[1])))
     if not number:
         raise DataError(
             "all other real tiles lie in one place; nearest neighbours need another one, since tiles of one place"

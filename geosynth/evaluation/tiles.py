@@ -283,7 +283,7 @@ class StoreTiles(TilePair):
         if not self.num_tiles:
             raise DataError(f"{source.path}: fold {fold!r} has no tile of {tile_size} px; choose a smaller tile_size")
         self.places, self.place_kind = _places(self._view)
-        self.num_places = int(self.places.max()) + 1
+        self.num_places = int(np.max(self.places)) + 1
 
     def chunks(self) -> Iterator[Chunk]:  # noqa: D102
         for number, place in enumerate(self.places.tolist()):
@@ -391,7 +391,7 @@ def _places(view: TileView) -> tuple[Indices, str]:
     cells = view.windows[:, :2] // view.size
     for side in itertools.count(1):
         places = np.unique(cells // side, axis=0, return_inverse=True)[1].ravel()
-        if places.max() < _MAX_PLACES:
+        if np.max(places) < _MAX_PLACES:
             break
     kind = f"squares of {side * view.size} px, which touch: intervals may be too narrow"
     return places.astype(np.int64), kind

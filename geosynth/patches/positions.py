@@ -100,9 +100,8 @@ class PositionIndex:
             if class_weights is not None:
                 labels = self.source.read_labels(self._reach(Window(row, column, height, width)))
                 sums = _box_sums(np.append(class_weights, 0.0)[labels], self.size)
-                sums[sums < class_weights[class_weights > 0].min() / 2] = (
-                    0  # what rounding leaves where no pixel counts
-                )
+                # What rounding leaves where no pixel counts.
+                sums[sums < np.min(class_weights[class_weights > 0]) / 2] = 0
                 chances *= sums
             ends = np.cumsum(chances)
             # A draw of just 1.0 by rounding would lie beyond the end.

@@ -138,7 +138,7 @@ class PatchBatchSampler(Sampler[list[Draw]]):
         self._per_visit = chances.per_visit(most)
         expected = chances.values / self._per_visit
         # A full cell is visited about once a pass; but a pass in which few are likely would be too short to plan.
-        rate = max(1 / expected.max(), min(_MIN_PASS, len(expected)) / expected.sum())
+        rate = max(1 / np.max(expected), min(_MIN_PASS, len(expected)) / expected.sum())
         self._expected_ends = np.cumsum(expected * rate)
 
     def __len__(self) -> int:

@@ -262,7 +262,7 @@ class _Warper:
             return None
         edges = []
         for places, length in ((y[found], window.height), (x[found], window.width)):
-            low, high = places.min(), places.max()
+            low, high = np.min(places), np.max(places)
             scale = max(1.0, (high - low) / length)
             margin = _RADIUS[self._method] * scale + 2 + (0.02 * (high - low) if self._to_source is None else 0)
             edges.append((math.floor(low - margin), math.ceil(high + margin)))
@@ -322,8 +322,8 @@ def cover(lattice: GeoBox, inner: GeoBox) -> Window:
     x, y = pixels_on(lattice, inner, columns, rows)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise GridError("it has no place in that CRS")
-    left, top = math.floor(x.min() + _TOLERANCE), math.floor(y.min() + _TOLERANCE)
-    right, bottom = math.ceil(x.max() - _TOLERANCE), math.ceil(y.max() - _TOLERANCE)
+    left, top = math.floor(np.min(x) + _TOLERANCE), math.floor(np.min(y) + _TOLERANCE)
+    right, bottom = math.ceil(np.max(x) - _TOLERANCE), math.ceil(np.max(y) - _TOLERANCE)
     return Window(top, left, max(1, bottom - top), max(1, right - left))
 
 

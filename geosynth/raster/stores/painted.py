@@ -81,7 +81,7 @@ class FoldLabels(LabelRaster):
         assert inside is not None
         split = self._source.split
         masks = [split.mask(inside, fold) for fold in self._folds if split.meets(inside, fold)]
-        wanted = np.logical_or.reduce([np.zeros((inside.height, inside.width), bool), *masks])
+        wanted = np.any([np.zeros((inside.height, inside.width), bool), *masks], axis=0)
         labelled[inside.slices_in(window)] &= wanted
         return indices, labelled
 

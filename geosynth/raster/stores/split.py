@@ -217,7 +217,7 @@ def _describe(source: PatchSource, file: Path | None) -> dict[str, Any]:
         shares = (of_fold / max(1, of_fold.sum())).tolist()
         folds[fold] = {
             "pixels": int(of_fold.sum()),
-            "share": float(of_fold.sum() / max(1, every.sum())),
+            "share": float(of_fold.sum() / max(1, int(every.sum()))),
             "class_shares": dict(zip(source.legend.names, shares, strict=True)),
         }
     return {"path": source.path, "file": str(file) if file else None, "buffer_px": source.split.buffer, "folds": folds}

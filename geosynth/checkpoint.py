@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosynth.config import EncoderSettings, GeneratorSettings
-from geosynth.download import model_file
+from geosynth.download import model_path
 from geosynth.errors import CheckpointError, SettingsError
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
@@ -27,7 +26,6 @@ from geosynth.models.looks import OBJECTS, Look, style_size
 from geosynth.models.spectral import folded_state
 from geosynth.models.state import fill
 
-DEFAULT_MODEL = "chesapeake-small"
 _ENCODER = "encoder."  # stands before the names of the style encoder's tensors
 _LOOK = "look."  # and of a look's: look.NAME.mean
 
@@ -212,20 +210,6 @@ def save_with_look(model: GeneratorModel, out: str | Path, name: str, look: Look
     card = card_with_look(model, name)
     write_whole(Path(out), card.to_bytes({**load_file(model.path), **_stored(name, look)}))
     return Path(out)
-
-
-def model_path(model: str | Path | None = None) -> Path:
-    """The file of a model: the one that is named, or the embedded one for "chesapeake-small" and None.
-
-    Raises:
-        CheckpointError: if the embedded generator is asked for, and missing; or of an address, see `model_file`.
-    """
-    if model is not None and str(model) != DEFAULT_MODEL:
-        return model_file(model)
-    path = Path(str(resources.files("geosynth") / "weights" / f"{DEFAULT_MODEL}.safetensors"))
-    if not path.is_file():
-        raise CheckpointError(f"the embedded model {DEFAULT_MODEL} is missing from this installation; say --model FILE")
-    return path
 
 
 def _loss_networks(provenance: Mapping[str, Any]) -> frozenset[str] | None:

@@ -1,4 +1,7 @@
-"""Model files behind addresses that the user names, downloaded once and kept in the cache folder of the platform."""
+"""Where model files are: what is named, the embedded one, and what is behind an address.
+
+The latter is downloaded once and kept in the cache folder of the platform.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import logging
 import os
 import re
+from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import parse_qs, unquote, urldefrag, urlsplit
@@ -15,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 
 from geosynth.errors import CheckpointError
 from geosynth.files import replacing, sha256_of
+
+DEFAULT_MODEL = "chesapeake-small"
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,6 +33,20 @@ def is_model_address(name: str | Path) -> bool:
     """Whether a name is an address, https:// or hf://, of a safetensors file."""
     url = urlsplit(str(name))
     return url.scheme == "hf" or (url.scheme in ("https", "http") and url.path.endswith(".safetensors"))
+
+
+def model_path(model: str | Path | None = None) -> Path:
+    """The file of a model: the one that is named, or the embedded one for "chesapeake-small" and None.
+
+    Raises:
+        CheckpointError: if the embedded generator is asked for, and missing; or of an address, see `model_file`.
+    """
+    if model is not None and str(model) != DEFAULT_MODEL:
+        return model_file(model)
+    path = Path(str(resources.files("geosynth") / "weights" / f"{DEFAULT_MODEL}.safetensors"))
+    if not path.is_file():
+        raise CheckpointError(f"the embedded model {DEFAULT_MODEL} is missing from this installation; say --model FILE")
+    return path
 
 
 def model_file(name: str | Path) -> Path:

@@ -14,7 +14,7 @@ import platformdirs
 import psutil
 import torch
 
-from geosynth.checkpoint import model_path
+from geosynth.download import model_path
 from geosynth.errors import CheckpointError, counted
 from geosynth.models.device import has_kernels, uses_bfloat16
 from geosynth.models.field import noise_kernel_works

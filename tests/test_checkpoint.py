@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from geosynth import checkpoint
+from geosynth import download
 from geosynth.checkpoint import ModelCard, load_generator, save_generator
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
 from geosynth.describe import info
@@ -132,7 +132,7 @@ def test_the_embedded_model_loads():
 
 def test_a_card_is_written_as_ever():
     """The embedded model's comes back whole, and what it does not use leaves no trace."""
-    path = checkpoint.model_path()
+    path = download.model_path()
     with safe_open(str(path), framework="np") as file:
         written = json.loads(file.metadata()["geosynth"])
     assert written.pop("sha256")
@@ -318,12 +318,12 @@ def test_unwritable_places_give_one_line(tmp_path, generator):
 
 @pytest.mark.parametrize("name", [None, "chesapeake-small", Path("chesapeake-small")])
 def test_the_embedded_model_has_a_name(name):
-    assert load_generator(name).path == checkpoint.model_path()
-    assert checkpoint.model_path() != checkpoint.model_path("other.safetensors") == Path("other.safetensors")
+    assert load_generator(name).path == download.model_path()
+    assert download.model_path() != download.model_path("other.safetensors") == Path("other.safetensors")
 
 
 def test_absent_default_model_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(checkpoint, "DEFAULT_MODEL", "no-such-model")
+    monkeypatch.setattr(download, "DEFAULT_MODEL", "no-such-model")
     with pytest.raises(CheckpointError, match="--model FILE"):
         load_generator()
 
@@ -356,4 +356,4 @@ def test_the_card_tells_what_trainings_looked_through(provenance, networks):
 
 
 def test_the_embedded_model_was_trained_through_lite0():
-    assert ModelCard.read(checkpoint.model_path()).loss_networks == {"efficientnet-lite0"}
+    assert ModelCard.read(download.model_path()).loss_networks == {"efficientnet-lite0"}

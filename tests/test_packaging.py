@@ -41,7 +41,8 @@ def test_the_wheel_holds_two_packages_and_the_model(built: tuple[Path, Path]) ->
     assert "geosynth = geosynth_cli:app" in entry_points
     assert any(re.fullmatch(r"geosynth/weights/.+\.safetensors", name) for name in names)
     assert {f"geosynth/templates/{page}.html.j2" for page in ("page", "macros", "evaluation", "study")} <= set(names)
-    assert {"geosynth/py.typed", "geosynth/__init__.pyi", "geosynth_cli/py.typed"} <= set(names)
+    assert {"geosynth/py.typed", "geosynth_cli/py.typed"} <= set(names)
+    assert {"geosynth/__init__.pyi", "geosynth/grid/__init__.pyi"} <= set(names)
 
 
 def test_an_install_of_the_wheel_leaks_nothing_and_runs(built: tuple[Path, Path], tmp_path: Path) -> None:

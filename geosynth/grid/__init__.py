@@ -1,36 +1,8 @@
-"""Grid geometry in whole pixels: windows, tile plans, alignment, spatial splits, leakage."""
+"""Grid geometry in whole pixels: windows, tile plans, alignment, spatial splits, leakage.
 
-from geosynth.grid.alignment import (
-    absolute_origin,
-    block_plan,
-    buffer_pixels,
-    crop,
-    ground_sampling_distance,
-    metres_per_unit,
-    offset_in,
-    parse_crs,
-    parse_distance,
-    pixels_within,
-    warn_of_pixel_size,
-)
-from geosynth.grid.split import SpatialSplit
-from geosynth.grid.window import BlockPlan, TilePlan, Window, cut
+The names of `__init__.pyi` are loaded when they are first used: a window needs none of the libraries of a split.
+"""
 
-__all__ = [
-    "BlockPlan",
-    "SpatialSplit",
-    "TilePlan",
-    "Window",
-    "absolute_origin",
-    "block_plan",
-    "buffer_pixels",
-    "crop",
-    "cut",
-    "ground_sampling_distance",
-    "metres_per_unit",
-    "offset_in",
-    "parse_crs",
-    "parse_distance",
-    "pixels_within",
-    "warn_of_pixel_size",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,18 +17,8 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, OutputError, one_line
 from geosynth.files import replacing
+from geosynth.grid.vector_files import PARQUET, check_can_be_read
 
-PARQUET = (".parquet", ".geoparquet")
-# How files begin that may be read. Other drivers, which GDAL finds by content too, may follow addresses in a file to
-# other files or into the network.
-_BEGINNINGS = {
-    **dict.fromkeys(PARQUET, b"PAR1"),
-    **dict.fromkeys((".geojson", ".json"), b"{"),
-    ".gpkg": b"SQLite format 3\0",
-    ".fgb": b"fgb",
-    ".shp": b"\0\0\x27\x0a",
-}
-VECTOR_SUFFIXES = tuple(_BEGINNINGS)
 _DRIVERS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
 
 
@@ -65,25 +55,6 @@ def write_table(table: gpd.GeoDataFrame, path: Path) -> None:
             table.to_file(partial, driver=_DRIVERS[suffix], layer=layer)
         if suffix not in PARQUET and len(gpd.read_file(partial)) != len(table):  # see raster.written
             raise pyogrio.errors.DataSourceError("its rows cannot be read back")
-
-
-def check_can_be_read(path: Path) -> None:
-    """Refuse what is no vector file of a known format, by name and content, before any driver sees it.
-
-    Raises:
-        DataError: one line.
-    """
-    beginning = _BEGINNINGS.get(path.suffix.lower())
-    if beginning is None:
-        raise DataError(f"{path}: is no vector file that is read here; these end in {', '.join(VECTOR_SUFFIXES)}")
-    try:
-        with path.open("rb") as file:
-            found = file.read(256)
-    except OSError as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise DataError(f"{path}: cannot be read as a vector file: {reason}") from error
-    if not found.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n" if beginning == b"{" else b"").startswith(beginning):
-        raise DataError(f"{path}: cannot be read as a vector file: its content is not what its name says")
 
 
 def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:

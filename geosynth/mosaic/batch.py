@@ -19,15 +19,15 @@ from geosynth.errors import DataError, GridError, LegendError, OutputError, Rast
 from geosynth.files import refuse_inputs
 from geosynth.legend import Legend
 from geosynth.mosaic.generate import Labels, Model, as_files, engine, opened
-from geosynth.mosaic.image import check_image_name, check_places, is_zarr_name, paint_image, resampled
+from geosynth.mosaic.image import check_image_name, check_places, paint_image, resampled
 from geosynth.mosaic.provenance import is_made_from
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
 from geosynth.progress import StageProgress, silent
+from geosynth.raster.images import image_reader, image_tags, is_zarr_name
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
 from geosynth.raster.read import Raster, RasterFile, open_raster
-from geosynth.raster.zarr_image import image_reader, image_tags, join_samples
 from geosynth.unfinished import UnfinishedWork
 
 if TYPE_CHECKING:
@@ -160,6 +160,8 @@ def generate_many(
             summaries = summarise(out, parts, raster.geobox) if summary else []
             tags = image_tags(parts[0]) | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(seeds)}
             if not (work.is_finished and is_made_from(out, tags, overwrite=overwrite)):
+                from geosynth.raster.zarr_image import join_samples  # takes a second to import
+
                 join_samples(parts, work.result, raster.geobox, work.folder)
                 work.finish()
         return [out, *summaries]

@@ -6,33 +6,29 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
-
-import xarray as xr
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
 from geosynth.errors import SettingsError
 from geosynth.legend import Legend
-from geosynth.mosaic.block_size import choose_block_size
 from geosynth.mosaic.image import check_places, paint_image, painter_for, resampled, warn_about_grid
-from geosynth.mosaic.lazy import lazy_image
 from geosynth.mosaic.pipeline import Executor, paint_blocks
 from geosynth.mosaic.provenance import provenance
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.parallel import open_client
 from geosynth.progress import StageProgress, silent
-from geosynth.raster.arrays import LabelArray
 from geosynth.raster.label_files import choose_legend, open_labels
 from geosynth.raster.mark import MARK
 from geosynth.raster.read import Raster
 from geosynth.raster.stac import check_can_be_item
 
 if TYPE_CHECKING:
+    import xarray as xr
     from distributed import Client
 
-Labels = str | Path | Sequence[str | Path] | Raster | xr.DataArray
+Labels: TypeAlias = "str | Path | Sequence[str | Path] | Raster | xr.DataArray"
 Model = str | Path | GeneratorModel | None
 
 
@@ -131,10 +127,15 @@ def generate(
 
 def opened(labels: Labels) -> Raster:
     """Labels of any kind as a raster."""
-    if isinstance(labels, xr.DataArray):
-        return LabelArray.of(labels)
     if isinstance(labels, Raster):
         return labels
+    if not isinstance(labels, str | Path | Sequence):
+        import xarray as xr  # takes a second, with what comes of it
+
+        from geosynth.raster.arrays import LabelArray
+
+        if isinstance(labels, xr.DataArray):
+            return LabelArray.of(labels)
     return open_labels(as_files(labels))
 
 
@@ -159,6 +160,8 @@ def _lazy(
     style: Style,
     style_labels: Files,
 ) -> xr.DataArray:
+    from geosynth.mosaic.lazy import lazy_image  # takes a second to import
+
     raster = opened(labels)
     model = loaded_model(model, settings.device)
     raster = resampled(raster, model, settings)
@@ -166,9 +169,7 @@ def _lazy(
     reader = choose_legend(raster, legend, model.card.legend)
     chosen = chosen_style(style, style_labels, model, settings, legend)
     painter = painter_for(raster.geobox, model, settings, chosen)
-    source = raster if isinstance(raster, LabelArray) else LabelArray.of_raster(raster, settings.block_size)
-    attributes = provenance(painter, source.name, reader) | MARK
-    return lazy_image(source, painter, reader, choose_block_size(painter), attributes, settings.unknown)
+    return lazy_image(raster, painter, reader, provenance(painter, raster.path, reader) | MARK)
 
 
 def loaded_model(model: Model, device: str = "cpu") -> GeneratorModel:

@@ -25,6 +25,7 @@ from geosynth.mosaic.style import style_length_pixels
 from geosynth.parallel import behind
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.cog import CogWriter, write_preview
+from geosynth.raster.images import is_generated, is_zarr_name
 from geosynth.raster.label_files import choose_legend, class_table_of, kept_tags, raster_files
 from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.palettes import compare_colours, warn_of_colours
@@ -32,7 +33,6 @@ from geosynth.raster.read import Raster, bounded_cache
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.raster.warp import resample_labels
-from geosynth.raster.zarr_image import ZarrImageWriter, is_generated
 from geosynth.unfinished import UnfinishedWork
 
 _LOG = logging.getLogger(__name__)
@@ -121,6 +121,8 @@ def _write(
     """The COG or the Zarr store from the blocks; `painted` paints them while it gives their numbers, in any order."""
     bands, settings = painter.model.card.bands, painter.settings
     if is_zarr_name(image.out):
+        from geosynth.raster.zarr_image import ZarrImageWriter  # takes a second to import
+
         store = ZarrImageWriter(
             image.result, source.geobox, bands.names, dtype=bands.dtype, tags=tags, folder=image.folder
         )
@@ -193,11 +195,6 @@ def check_places(out: Path, inputs: Sequence[object], settings: GenerateSettings
         if path.is_dir() and not is_generated(path):
             raise OutputError(f"{path}: is a folder, and not an image of geosynth; choose another name")
         refuse_inputs(path, inputs)
-
-
-def is_zarr_name(out: Path) -> bool:
-    """Whether an image of this name becomes a Zarr store."""
-    return out.suffix.lower() == ".zarr"
 
 
 def resampled(raster: Raster, model: GeneratorModel, settings: GenerateSettings) -> Raster:

@@ -14,45 +14,41 @@ from dask.highlevelgraph import HighLevelGraph
 
 from geosynth.grid import Window
 from geosynth.legend import Legend
+from geosynth.mosaic.block_size import choose_block_size
 from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.labels import needed_around, to_indices, whole_codes
-from geosynth.raster.read import Array, Mask, filled, has_data
+from geosynth.raster.read import Array, Mask, Raster, filled, has_data
 
 Chunks = list[list[Array]]
 
 
-def lazy_image(
-    source: LabelArray,
-    painter: Painter,
-    legend: Legend,
-    block_size: int,
-    attributes: dict[str, str],
-    unknown: Literal["error", "nodata"],
-) -> xr.DataArray:
+def lazy_image(raster: Raster, painter: Painter, legend: Legend, attributes: dict[str, str]) -> xr.DataArray:
     """The image of labels as a dask array. Nothing is read or painted here.
 
     A block, when it is computed, reads the labels under it and its halo.
 
     Args:
-        source: class codes.
+        raster: class codes.
         painter: of windows; other processes load its model from the file.
         legend: reads the codes, in the model's class order.
-        block_size: pixels; side of the blocks.
         attributes: of the result.
-        unknown: codes that the legend does not know are an error, or no data.
 
     Returns:
         (band, y, x) with the coordinates and the CRS of the labels, names along `band`, and the coordinate `valid`
         (y, x): False where the labels have no class; the image is 0 there. When a block is computed, it raises
         LegendError for codes that the legend does not know, DataError for codes that are not whole numbers.
+
+    Raises:
+        GridError: on a rotated grid, whose pixels have no coordinates y and x.
     """
-    portable = PortablePainter(painter)
-    plan = paint_plan(source.geobox, block_size)
+    settings, portable = painter.settings, PortablePainter(painter)
+    source = raster if isinstance(raster, LabelArray) else LabelArray.of_raster(raster, settings.block_size)
+    plan = paint_plan(source.geobox, choose_block_size(painter))
     sizes = tuple(tuple(length for _, length in pieces) for pieces in (plan.rows, plan.columns))
 
-    labels = tokenize(source.codes.name, source.nodata, legend, plan, unknown)
+    labels = tokenize(source.codes.name, source.nodata, legend, plan, settings.unknown)
     pixels_name, valid_name = f"generate-{tokenize(labels, portable)}", f"valid-{labels}"
     pixel_tasks: dict[Any, Any] = {}
     valid_tasks: dict[Any, Any] = {}
@@ -61,14 +57,14 @@ def lazy_image(
         context = painter.context(window, plan.origin)
         inside = needed_around(context).intersection(source.window)
         assert inside is not None
-        block = _Block(source.nodata, source.name, legend, unknown, inside, *source.corners(inside))
+        block = _Block(source.nodata, source.name, legend, settings.unknown, inside, *source.corners(inside))
         pixel_tasks[pixels_name, 0, *place] = (
             _paint,
             block,
             _Painting(portable, context, window, plan.origin),
             source.keys(inside),
         )
-        block = _Block(source.nodata, source.name, legend, unknown, window, *source.corners(window))
+        block = _Block(source.nodata, source.name, legend, settings.unknown, window, *source.corners(window))
         valid_tasks[valid_name, *place] = (_has_class, block, source.keys(window))
 
     def array(tasks: dict[Any, Any], name: str, chunks: Any, dtype: Any) -> da.Array:

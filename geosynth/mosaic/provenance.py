@@ -12,8 +12,8 @@ from geosynth.errors import OutputError
 from geosynth.legend import Legend
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.style import style_digest
+from geosynth.raster.images import image_tags
 from geosynth.raster.labels import LabelRaster, Survey
-from geosynth.raster.zarr_image import image_tags
 from geosynth.version import __version__
 
 

@@ -23,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
 from geosynth.errors import RasterError, one_line
-from geosynth.grid.vector import VECTOR_SUFFIXES
+from geosynth.grid.vector_files import VECTOR_SUFFIXES
 from geosynth.raster.written import GDAL_ERRORS
 
 DRIVERS = (

@@ -15,7 +15,6 @@ from geosynth.errors import LegendError, OutputError, RasterError, first_of
 from geosynth.files import refuse_inputs
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend, plain
-from geosynth.raster.arrays import LabelArray
 from geosynth.raster.class_table import (
     ClassTable,
     legend_of_table,
@@ -27,7 +26,6 @@ from geosynth.raster.mosaic import TileInMosaic, TileMosaic
 from geosynth.raster.read import RASTER_SUFFIXES, Mask, Raster, RasterFile, open_raster
 from geosynth.raster.remote import files_named, find_group, is_zarr
 from geosynth.raster.warp import unwarped
-from geosynth.raster.zarr import ZarrRaster
 from geosynth.unfinished import UnfinishedWork, check_place
 from geosynth.version import __version__
 
@@ -47,6 +45,8 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
         RasterError, DataError, GridError: one line that names the file at fault.
     """
     if isinstance(labels, str | Path) and find_group(labels) is not None:
+        from geosynth.raster.zarr import ZarrRaster  # takes a second to import
+
         return ZarrRaster(labels)
     files = label_files(labels)
     if len(files) == 1:
@@ -88,7 +88,7 @@ def raster_files(raster: Raster) -> list[str]:
         raster = raster.mosaic
     if isinstance(raster, TileMosaic):
         return [file for tile in raster.tiles for file in raster_files(tile)]
-    return [raster.path, *(raster.files if isinstance(raster, RasterFile | LabelArray) else ())]
+    return [raster.path, *getattr(raster, "files", ())]
 
 
 def _name(labels: str | Path | Sequence[str | Path]) -> str:
@@ -147,7 +147,8 @@ def class_table_of(raster: Raster) -> ClassTable:
     first = _first(raster)
     if isinstance(first, RasterFile):
         return read_class_table(first)
-    return first.class_table if isinstance(first, ZarrRaster) else {}
+    told: ClassTable = getattr(first, "class_table", {})
+    return told
 
 
 def kept_tags(raster: Raster) -> dict[str, str]:

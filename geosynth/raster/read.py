@@ -43,7 +43,11 @@ _LOG = logging.getLogger(__name__)
 
 @runtime_checkable
 class Raster(Protocol):
-    """Pixels on one grid, read window by window from any thread or process: a file, a Zarr array, a mosaic, ..."""
+    """Pixels on one grid, read window by window from any thread or process: a file, a Zarr array, a mosaic, ...
+
+    One that knows more says so too: `files`, the names of all that it is read from, and `class_table`, what its codes
+    mean.
+    """
 
     @property
     def path(self) -> str:

@@ -7,8 +7,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import zarr
-
 from geosynth.errors import RasterError, one_line
 from geosynth.raster.read import RASTER_SUFFIXES
 
@@ -35,6 +33,8 @@ def open_group(path: str | Path) -> Any:
     Raises:
         RasterError: if there is none, or what reads that kind of URL is not installed.
     """
+    import zarr  # takes a while
+
     try:
         return zarr.open_group(str(path), mode="r")
     except ImportError as error:

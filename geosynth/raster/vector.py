@@ -39,7 +39,8 @@ from geosynth.errors import (
 )
 from geosynth.files import writing
 from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
-from geosynth.grid.vector import PARQUET, check_can_be_read, to_pixels
+from geosynth.grid.vector import to_pixels
+from geosynth.grid.vector_files import PARQUET, check_can_be_read
 from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.class_table import NO_CLASS

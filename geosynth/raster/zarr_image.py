@@ -17,7 +17,6 @@ import json
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,15 +30,15 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
-from geosynth.errors import RasterError
 from geosynth.files import delete, parents_of, replace, writing
-from geosynth.grid import TilePlan, Window
+from geosynth.grid import TilePlan
 from geosynth.progress import Progress, silent
 from geosynth.raster.cog import overview_factors
 from geosynth.raster.conventions import grid_attributes, multiscales_attributes
+from geosynth.raster.images import image_reader
 from geosynth.raster.mark import describe_mark, mark_of
-from geosynth.raster.read import Array, Mask, Read, filled, open_raster
-from geosynth.raster.remote import find_group, open_group
+from geosynth.raster.read import Array, Mask, Read, filled
+from geosynth.raster.remote import open_group
 
 CHUNK, SHARD = 512, 4096
 _OVERVIEW_SHARD = SHARD // 2  # made of one shard of the level before
@@ -243,42 +242,6 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, folder: Path 
     with writer:
         for sample, part in enumerate(parts):
             writer.copy(image_reader(part), sample)
-
-
-def image_reader(image: Path) -> Read:
-    """Reads windows of an image made by `generate`, a GeoTIFF or a Zarr store."""
-    if not is_zarr_image(image):
-        return open_raster(image).read
-    group: Any = zarr.open_group(str(image), mode="r")
-    return partial(_read, group["image"], group["valid"])
-
-
-def _read(image: Any, valid: Any, window: Window) -> tuple[Array, Mask]:
-    return image[:, *window.slices], valid[window.slices]
-
-
-def image_tags(image: Path) -> dict[str, str]:
-    """Provenance of an image made by `generate`, a GeoTIFF or a Zarr store, by the names in `provenance`.
-
-    Raises:
-        RasterError: if it is no raster.
-    """
-    tags: dict[str, str] = describe_zarr_image(image)["tags"] if is_zarr_image(image) else open_raster(image).tags
-    return tags
-
-
-def is_zarr_image(path: str | Path) -> bool:
-    """Whether there is an image in a Zarr store, on a disk or behind a URL, and not a store of training data."""
-    group = find_group(path)
-    return group is not None and "geosynth" not in group.attrs and "image" in group
-
-
-def is_generated(path: Path) -> bool:
-    """Whether a Zarr store is an image that `generate` made, which may be overwritten, and not one of somebody else."""
-    try:
-        return is_zarr_image(path) and "GEOSYNTH_VERSION" in describe_zarr_image(path)["tags"]
-    except (RasterError, ValueError):
-        return False
 
 
 def describe_zarr_image(path: str | Path) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from geosynth.checkpoint import model_path
 from geosynth.config import (
     AugmentSettings,
     DiversitySettings,
@@ -23,6 +22,7 @@ from geosynth.config import (
     TransferSettings,
 )
 from geosynth.config.study import EmphasisSettings
+from geosynth.download import model_path
 from geosynth.files import sha256_of
 from geosynth.version import __version__
 

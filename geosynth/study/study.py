@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from geosynth.checkpoint import ModelCard, model_path
+from geosynth.checkpoint import ModelCard
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings, TransferSettings
 from geosynth.config.study import EmphasisSettings
+from geosynth.download import model_path
 from geosynth.errors import DataError, SettingsError, counted
 from geosynth.evaluation.distances import bias_note
 from geosynth.files import check_output, refuse_inputs, sha256_of

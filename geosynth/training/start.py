@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator, model_path
+from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
 from geosynth.config import TrainSettings
+from geosynth.download import model_path
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.loop import Checkpoint
 from geosynth.raster.stores.alike import check_fits

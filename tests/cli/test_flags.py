@@ -19,7 +19,7 @@ import typer
 
 import geosynth
 from geosynth_cli import main
-from rasters import draw_labels, write_raster
+from rasters import NORTH_UP, draw_labels, write_raster
 
 Run = Callable[..., Any]  # see the fixture `run`
 
@@ -196,6 +196,34 @@ def test_wrong_paths_are_refused_before_libraries_are_loaded(line: str, ended: d
     assert code == 1
     assert error.count("\n") == 1
     assert error.startswith(f"error: {REFUSED[line]}")
+
+
+def test_geotiffs_are_worked_on_without_what_other_files_need(tmp_path: Path, told_model: Any) -> None:
+    """The libraries of arrays and tables take a second of the processor's time, torch two."""
+    libraries = {"xarray", "rioxarray", "dask.array", "zarr", "pandas", "geopandas", "pyarrow"}
+    write_raster(tmp_path / "labels.tif", draw_labels(32, 32), NORTH_UP)
+    generate = f"generate --labels labels.tif --model {told_model.path}"
+    without_torch = ["info labels.tif", "view labels.tif --out page.html"]
+    with_torch = [
+        f"{generate} --out image.tif --preview --json",
+        f"{generate} --out-dir images",
+        f"{generate} --out many.tif --samples 2 --summary",
+        f"{generate} --style-from image.tif --out styled.tif",
+    ]
+    script = (
+        "import sys, geosynth_cli.main as main\n"
+        "for line in sys.argv[2:]:\n"
+        "    try:\n"
+        "        main.app(line.split())\n"
+        "    except SystemExit as end:\n"
+        "        print(end.code, sorted(set(sys.argv[1].split()) & set(sys.modules)))\n"
+    )
+    for lines, absent in ((without_torch, {*libraries, "torch"}), (with_torch, libraries)):
+        words = [" ".join(absent), *lines, f"{generate} --out image.zarr --overwrite"]
+        ran = subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, check=True)
+        *found, of_zarr = re.findall(r"^\d \[.*", ran.stdout.decode(), re.MULTILINE)
+        assert found == ["0 []"] * len(lines)
+        assert {"xarray", "zarr"} <= set(re.findall(r"[\w.]+", of_zarr))
 
 
 def test_quiet_leaves_out_warnings_and_keeps_answers_and_errors(

@@ -158,7 +158,7 @@ def test_samples_left_of_other_settings_are_painted_anew(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("geosynth.mosaic.batch.join_samples", stop)
+        patched.setattr("geosynth.raster.zarr_image.join_samples", stop)
         geosynth.generate_many(labels, tmp_path / "image.zarr", tiny_model, FP32, samples=2)
     other = FP32.model_copy(update={"seed": 1})
     again, unbroken = (tmp_path / name for name in ("image.zarr", "unbroken.zarr"))

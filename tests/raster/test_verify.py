@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 import geosynth
@@ -136,4 +137,16 @@ def test_rasters_are_read_wholly(tmp_path: Path) -> None:
     assert geosynth.info(path, verify=True)["verified"] == {"blocks": 1, "checksums": "none"}
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(RasterError, match="cannot"):
+        geosynth.info(path, verify=True)
+
+
+def test_each_array_of_a_zarr_store_of_others_is_read_wholly(tmp_path: Path) -> None:
+    path = tmp_path / "others.zarr"
+    places = {"y": 0.5 - np.arange(40.0), "x": 0.5 + np.arange(50.0)}
+    maps = {name: (("y", "x"), np.full((40, 50), 7, np.uint8)) for name in ("cover", "height")}
+    xr.Dataset(maps, places).to_zarr(path, zarr_format=3, consolidated=False)
+    assert geosynth.info(path, verify=True)["verified"] == {"blocks": 2, "checksums": "none"}
+    chunk = next(file for file in (path / "height").rglob("*") if file.is_file() and file.name != "zarr.json")
+    chunk.write_bytes(b"broken")
+    with pytest.raises(RasterError, match="cannot be read"):
         geosynth.info(path, verify=True)

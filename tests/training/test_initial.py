@@ -4,8 +4,9 @@ import pytest
 import torch
 from trainings import EVERY_STEP, TINY, checkpoint_in, make_store, ready, start_and_break
 
-from geosynth.checkpoint import DEFAULT_MODEL, ModelCard, load_generator, save_generator
+from geosynth.checkpoint import ModelCard, load_generator, save_generator
 from geosynth.config import TrainSettings
+from geosynth.download import DEFAULT_MODEL
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.models.field import random_noise
 from geosynth.training.start import load_initial, with_networks_of

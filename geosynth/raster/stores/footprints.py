@@ -19,7 +19,8 @@ from geosynth.grid import parse_distance
 from geosynth.grid.alignment import is_nowhere, same_pixels
 from geosynth.grid.leakage import Leak, Places, find_leaks
 from geosynth.grid.split import FOLDS
-from geosynth.grid.vector import PARQUET, read_table, to_coordinates, to_pixels
+from geosynth.grid.vector import read_table, to_coordinates, to_pixels
+from geosynth.grid.vector_files import PARQUET
 from geosynth.raster.read import open_raster
 from geosynth.raster.remote import files_named
 from geosynth.raster.stores.open import open_sources

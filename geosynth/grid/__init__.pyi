@@ -1,0 +1,16 @@
+from .alignment import absolute_origin as absolute_origin
+from .alignment import block_plan as block_plan
+from .alignment import buffer_pixels as buffer_pixels
+from .alignment import crop as crop
+from .alignment import ground_sampling_distance as ground_sampling_distance
+from .alignment import metres_per_unit as metres_per_unit
+from .alignment import offset_in as offset_in
+from .alignment import parse_crs as parse_crs
+from .alignment import parse_distance as parse_distance
+from .alignment import pixels_within as pixels_within
+from .alignment import warn_of_pixel_size as warn_of_pixel_size
+from .split import SpatialSplit as SpatialSplit
+from .window import BlockPlan as BlockPlan
+from .window import TilePlan as TilePlan
+from .window import Window as Window
+from .window import cut as cut

@@ -1,0 +1,60 @@
+"""Images that `generate` made, GeoTIFFs or Zarr stores: what tells them, their pixels and tags."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from geosynth.errors import RasterError
+from geosynth.grid import Window
+from geosynth.raster.read import Array, Mask, Read, open_raster
+from geosynth.raster.remote import find_group, open_group
+
+_OF_XARRAY = {"coordinates", "grid_mapping"}  # attributes by which it finds arrays that belong to one
+
+
+def is_zarr_name(out: Path) -> bool:
+    """Whether an image of this name becomes a Zarr store."""
+    return out.suffix.lower() == ".zarr"
+
+
+def is_zarr_image(path: str | Path) -> bool:
+    """Whether there is an image in a Zarr store, on a disk or behind a URL, and not a store of training data."""
+    group = find_group(path)
+    return group is not None and "geosynth" not in group.attrs and "image" in group
+
+
+def is_generated(path: Path) -> bool:
+    """Whether a Zarr store is an image that `generate` made, which may be overwritten, and not one of somebody else."""
+    try:
+        return is_zarr_image(path) and "GEOSYNTH_VERSION" in image_tags(path)
+    except (RasterError, ValueError):
+        return False
+
+
+def image_tags(image: Path) -> dict[str, str]:
+    """Provenance of an image made by `generate`, a GeoTIFF or a Zarr store, by the names in `provenance`.
+
+    Raises:
+        RasterError: if it is no raster.
+    """
+    if not is_zarr_image(image):
+        tags: dict[str, str] = open_raster(image).tags
+        return tags
+    told = open_group(image)["image"].attrs.items()
+    return {
+        name: value for name, value in told if isinstance(value, str) and ":" not in name and name not in _OF_XARRAY
+    }
+
+
+def image_reader(image: Path) -> Read:
+    """Reads windows of an image made by `generate`, a GeoTIFF or a Zarr store."""
+    if not is_zarr_image(image):
+        return open_raster(image).read
+    group = open_group(image)
+    return partial(_read, group["image"], group["valid"])
+
+
+def _read(image: Any, valid: Any, window: Window) -> tuple[Array, Mask]:
+    return image[:, *window.slices], valid[window.slices]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import BandSettings, GenerateSettings, SegmentSettings
 from geosynth.legend import CHESAPEAKE
 from geosynth.segmentation.segmenter import SegmenterCard, save_segmenter
+from geosynth_qgis import command as plugin
 from geosynth_qgis.command import CommandError, find_command, run_command
 from rasters import NORTH_UP, UTM_18N, draw_labels, random_image, write_raster
 
@@ -202,7 +205,15 @@ def test_the_command_tells_how_it_goes(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_run_that_is_cancelled_stops_with_its_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker_stops: bool
 ) -> None:
-    monkeypatch.setattr("geosynth_qgis.command._PATIENCE", 60 if worker_stops else 1)
+    monkeypatch.setattr(plugin, "_PATIENCE", 60 if worker_stops else 0)
+    send = plugin._signal
+
+    def send_later(process: Any, number: int) -> None:
+        while number == signal.SIGKILL and not (tmp_path / "stopped").exists():
+            time.sleep(0.01)
+        send(process, number)
+
+    monkeypatch.setattr(plugin, "_signal", send_later)
     on_term = f"echo stopped > {tmp_path}/worker; exit" if worker_stops else ""
     script = _script(
         tmp_path / "geosynth",

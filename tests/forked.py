@@ -1,4 +1,7 @@
-"""Processes that are forks of one that has imported all and done nothing: at work at once, and cheap to kill."""
+"""Processes that are forks of one that has imported all and done nothing: at work at once, and cheap to kill.
+
+A test process has one such server: whichever test starts it, it serves all others too.
+"""
 
 from __future__ import annotations
 

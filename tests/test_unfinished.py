@@ -15,6 +15,7 @@ from typing import Any
 import filelock
 import pytest
 
+from forked import start
 from geosynth import unfinished
 from geosynth.errors import OutputError
 from geosynth.locks import alone_in, drop_lock, locked
@@ -472,16 +473,13 @@ def test_killed_at_random_points_it_is_whole_in_the_end(tmp_path: Path) -> None:
     old, draw = work_in(tmp_path).out, random.Random(0)
     old.mkdir(parents=True)
     (old / "old").touch()
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["geosynth.unfinished", "test_unfinished"])
     kills = 0
     whole = sorted(MANY)
     while names_in(old) != whole:
         before = len(work_in(tmp_path).done())
         goal = before + draw.randrange(1, 7)
         # The first kills meet it within its parts, however busy the machine is; later ones may meet it at its end.
-        process = context.Process(target=make, args=(tmp_path, goal + 2 if kills < 4 else len(MANY)))
-        process.start()
+        process = start(make, tmp_path, goal + 2 if kills < 4 else len(MANY))
         while process.is_alive() and len(work_in(tmp_path).done()) < goal:
             time.sleep(0.0005)
         time.sleep(draw.random() * 0.01)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forked import start
 from geosynth.errors import OutputError, RasterError
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.store import Store
@@ -75,16 +75,12 @@ def run_with_the_end_put_off(folder: Path, waits: Path) -> None:
 
 def test_a_killed_ingest_goes_on(folder: Path) -> None:
     """kill -9, again and again, at times that differ; what is noted as finished is never done twice."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["geosynth.raster.stores.ingest"])
     work, waits = UnfinishedWork(folder / "store"), folder / "waits"
     kills = redone = 0
     while not work.out.exists():
         before, done = shards(work.result), work.done()
         # The first kills meet it before its end, however busy the machine is.
-        target, arguments = (run_with_the_end_put_off, (folder, waits)) if kills < 4 else (run, (folder,))
-        process = context.Process(target=target, args=arguments)
-        process.start()
+        process = start(run_with_the_end_put_off, folder, waits) if kills < 4 else start(run, folder)
         while process.is_alive() and len(work.done()) < len(done) + 2 + kills % 3 and not waits.exists():
             time.sleep(0.001)
         process.kill()

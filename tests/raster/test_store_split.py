@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import rasterio
 import shapely
 from affine import Affine
 
+from forked import start
 from geosynth.errors import DataError, GridError, OutputError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.grid.vector import to_coordinates
@@ -99,12 +99,9 @@ def test_a_kill_leaves_no_file_or_store_of_another_split(tmp_path: Path, names: 
     before = contents(path)
     split(path, block_size=100, seed=2, out=out)
     wanted = contents(path)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["geosynth.raster.stores.split"])
     kills = refused = 0
     for steps in itertools.count(step=len(paths)):
-        process = context.Process(target=split_until_killed, args=(path, out, 3 + kills % 2, steps))
-        process.start()
+        process = start(split_until_killed, path, out, 3 + kills % 2, steps)
         process.join()
         for store, file in zip(stores, files, strict=True):
             if file.exists():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import time
@@ -15,6 +14,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+from forked import start
 from geosynth.errors import DataError, OutputError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
@@ -151,15 +151,12 @@ def count(folder: Path) -> int:
 
 def test_a_killed_export_goes_on(store: Store, tmp_path: Path) -> None:
     """kill -9 within tiles, between them and at the index, again and again; then all is as if nothing had been."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["geosynth.raster.stores.export"])
     out, unfinished, waits = tmp_path / "tiles", tmp_path / ".tiles.unfinished", tmp_path / "waits"
     kills, ended = 0, False
     while not ended:  # one that is killed may have put the folder in its place, and not have tidied up
         # The first kills meet it before its end, however busy the machine is.
-        process = context.Process(target=export, args=(Path(store.path), out, waits if kills < 4 else None))
         before = count(unfinished)
-        process.start()
+        process = start(export, Path(store.path), out, waits if kills < 4 else None)
         while process.is_alive() and count(unfinished) < before + 2 + kills and not waits.exists():
             time.sleep(0.001)
         process.kill()

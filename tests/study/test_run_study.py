@@ -95,7 +95,7 @@ def test_a_killed_study_goes_on(study_store, operations, tmp_path):
     arguments = (study_store.path, tmp_path / "out", dying)
     process = multiprocessing.get_context("fork").Process(target=_run, args=arguments, daemon=True)
     process.start()
-    process.join(60)
+    process.join(300)
     assert process.exitcode == -9
     study = open_study(study_store, tmp_path / "out", REPLACE, operations)
     partial = study.report({})
@@ -178,7 +178,7 @@ def test_two_studies_at_a_time_do_not_do_the_same(study_store, operations, tmp_p
     for process in both:
         process.start()
     for process in both:
-        process.join(120)
+        process.join(300)
         assert process.exitcode == 0
     assert len(operations.calls("segment")) == 9
     assert len(operations.calls("train")) == 3

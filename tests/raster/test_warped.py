@@ -75,6 +75,9 @@ def test_it_is_gdals_warper(tmp_path: Path, name: str, method: str, dtype: str) 
     target = GRIDS[name] if name in GRIDS else crop(SIX, cover(SIX, source.geobox))
     seen = WarpedRaster(source, target, method)
     values, valid = seen.read(seen.window)
+    if method == "mode":  # of bytes GDAL counts parts of pixels from 3.11 on; it is given floats, in any version
+        floats = random_image(1, *SOURCE, dtype=dtype).astype(np.float32)
+        path = write_raster(tmp_path / "floats.tif", floats, north_up(), photometric="minisblack", alpha="no")
     wanted = of_whole_file(path, target, method, _Warper(source, target, method).scale)
     assert values.dtype == dtype
     assert valid.mean() > 0.3

@@ -18,6 +18,7 @@ import pytest
 import typer
 
 import geosynth
+from geosynth.legend import BUILT_IN
 from geosynth_cli import main
 from rasters import NORTH_UP, draw_labels, write_raster
 
@@ -196,6 +197,19 @@ def test_wrong_paths_are_refused_before_libraries_are_loaded(line: str, ended: d
     assert code == 1
     assert error.count("\n") == 1
     assert error.startswith(f"error: {REFUSED[line]}")
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_options_of_legends_know_all_that_are_built_in(name: str) -> None:
+    """They say the names themselves: to ask for them would load libraries."""
+    told = [
+        each.process_value(typer.Context(command), name)
+        for _, command in commands()
+        for each in command.params
+        if each.opts[0] in ("--legend", "--label-legend")
+    ]
+    assert len(told) >= 7
+    assert {str(value) for value in told} == {name}
 
 
 def test_geotiffs_are_worked_on_without_what_other_files_need(tmp_path: Path, told_model: Any) -> None:

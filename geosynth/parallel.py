@@ -204,14 +204,17 @@ def ahead(function: Callable[[Key], Result], items: Iterable[Key], threads: int)
 def behind(function: Callable[[Key], object], items: Iterator[Key]) -> None:
     """Call a function with each item in another thread, while the caller's makes the next but one at most."""
     with ThreadPoolExecutor(1, "geosynth-behind") as pool, closing(items):  # type: ignore[type-var]
-        former: Future[object] | None = None
-        for item in items:
-            current = pool.submit(function, item)
-            if former is not None:
-                former.result()
-            former = current
-        if former is not None:
-            former.result()
+        for called in one_behind(pool.submit(function, item) for item in items):
+            called.result()
+
+
+def one_behind(items: Iterable[Key]) -> Iterator[Key]:
+    """The items, each when the one after it has been made."""
+    former: list[Key] = []
+    for item in items:
+        yield from former
+        former = [item]
+    yield from former
 
 
 def apart(function: Callable[..., None], *arguments: Any) -> None:

@@ -6,7 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 
@@ -14,13 +14,12 @@ from geosynth.grid import Window
 from geosynth.legend import ClassIndices
 from geosynth.models.device import side_by_side
 from geosynth.mosaic.painter import Cell, Painter
-from geosynth.parallel import ahead
+from geosynth.parallel import ahead, one_behind
 from geosynth.progress import StageProgress
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.unfinished_image import UnfinishedImage
 
-Item = TypeVar("Item")
 Executor = Callable[[Painter, LabelRaster, UnfinishedImage, Iterable[int]], Iterator[int]]
 
 _NARROW = 32  # base channels, at most: threads that share a cell wait for each other; wider networks keep them busy
@@ -92,15 +91,6 @@ def _paints_two_cells(painter: Painter) -> bool:
     """Whether a CPU is faster, and has the memory, with two cells at a time, each on half of torch's threads."""
     narrow = painter.mode == "exact" and painter.network.base_width <= _NARROW
     return painter.on_cpu and narrow and painter.settings.max_memory is None and torch.get_num_threads() > 1
-
-
-def one_behind(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, each when the one after it has been made."""
-    former: list[Item] = []
-    for item in items:
-        yield from former
-        former = [item]
-    yield from former
 
 
 def read_around(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,15 @@ def image_tags(image: Path) -> dict[str, str]:
     if not is_zarr_image(image):
         tags: dict[str, str] = open_raster(image).tags
         return tags
-    told = open_group(image)["image"].attrs.items()
+    return tags_among(open_group(image)["image"].attrs)
+
+
+def tags_among(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Provenance among the attributes of an image's Zarr array, where conventions have theirs too."""
     return {
-        name: value for name, value in told if isinstance(value, str) and ":" not in name and name not in _OF_XARRAY
+        name: value
+        for name, value in attributes.items()
+        if isinstance(value, str) and ":" not in name and name not in _OF_XARRAY
     }
 
 

@@ -35,7 +35,7 @@ from geosynth.grid import TilePlan
 from geosynth.progress import Progress, silent
 from geosynth.raster.cog import overview_factors
 from geosynth.raster.conventions import grid_attributes, multiscales_attributes
-from geosynth.raster.images import image_reader
+from geosynth.raster.images import image_reader, tags_among
 from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.read import Array, Mask, Read, filled
 from geosynth.raster.remote import open_group
@@ -258,6 +258,6 @@ def describe_zarr_image(path: str | Path) -> dict[str, Any]:
             "width": image.shape[-1],
             "samples": image.sizes.get("sample", 1),
             "bands": [{"name": str(name), "dtype": str(image.dtype)} for name in names],
-            "tags": {name: value for name, value in image.attrs.items() if isinstance(value, str) and ":" not in name},
+            "tags": tags_among(image.attrs),
             **describe_mark(image.attrs),
         }

@@ -30,7 +30,8 @@ from geosynth.models.regions import ways_to_middles
 from geosynth.mosaic import pipeline
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
-from geosynth.mosaic.pipeline import one_behind, paint_blocks, paint_missing
+from geosynth.mosaic.pipeline import paint_blocks, paint_missing
+from geosynth.parallel import one_behind
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished_image import UnfinishedImage
 from rasters import NORTH_UP, draw_labels, pixels_of

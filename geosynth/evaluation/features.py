@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from geosynth.estimate import Floats, Indices
 from geosynth.evaluation.extractors import Extractor, ExtractorName, load_extractor
 from geosynth.files import write_whole
 from geosynth.grid import Window
+
+_JUDGES = ("efficientnet-lite2", "dinov2", "wavelets")  # beside the networks that are asked for otherwise
 
 
 class FeatureCache:
@@ -113,7 +115,7 @@ def open_spaces(
     spaces += [Space(f"{network.name} ({name})", network, indices, kept) for name, indices in others]
     for judge in judges:
         name, _, file = judge.partition("=")
-        if name not in get_args(ExtractorName) or name in {space.name for space in spaces}:
+        if name not in _JUDGES or name in {space.name for space in spaces}:
             raise SettingsError(f"judges={judge}: choose one of efficientnet-lite2, dinov2=FILE, wavelets, each once")
         one = load_extractor(cast(ExtractorName, name), file or None, device, num_bands=len(bands))
         spaces.append(Space(one.name, one, tuple(range(len(bands))) if name == "wavelets" else natural, kept))

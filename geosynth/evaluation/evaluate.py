@@ -147,13 +147,13 @@ def evaluate(
             report is written.
     """
     settings = EvaluateSettings.changed(settings, changes)
-    if settings.look is not None and (data is None or synthetic is not None):
+    twins_given = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic or ())
+    if settings.look is not None and (data is None or twins_given):
         raise SettingsError("look: of what a model paints; these images are there already")
     targets = [target] if isinstance(target, str | Path) else list(target or ())
     if targets and not settings.features:
         raise SettingsError("target: what is nearer to it is told by features; ask for them")
     folder = None if out is None else Path(out)
-    twins_given = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic or ())
     if folder is not None:
         _check_folder(folder, overwrite)
         for path in (folder, folder / _REPORT, folder / _PAGE):
@@ -187,12 +187,12 @@ def evaluate(
             given = [name for name, value in of_rasters.items() if value is not None]
             if given:
                 raise SettingsError(f"{', '.join(given)}: for rasters; with data, the store tells it")
-            if synthetic is not None and model is not None:
+            if twins_given and model is not None:
                 raise SettingsError(
                     "with data, say synthetic (twins that are there) or model (to paint them), not both"
                 )
             source = open_real(data)
-            if synthetic is None:
+            if not twins_given:
                 place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geosynth-")))
                 seeds = range(settings.seed, settings.seed + settings.latents)
                 twins = paint_twins(

@@ -14,6 +14,7 @@ from geosynth.progress import Progress
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
+from geosynth.version import __version__
 
 if TYPE_CHECKING:
     from geosynth.checkpoint import GeneratorModel
@@ -68,7 +69,7 @@ def paint_twins(
 
     loaded = model if isinstance(model, GeneratorModel) else load_generator(model, device)
     loaded.look(look)
-    made_of = repr((loaded.sha256, look or next(iter(loaded.looks), None), source.digest(fold), fold))
+    made_of = repr((__version__, loaded.sha256, look or next(iter(loaded.looks), None), source.digest(fold), fold))
     digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     twins = []
     for seed in seeds:

@@ -363,7 +363,8 @@ def test_constant_images_have_a_report(tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "out" / "report.json").read_text()
 
 
-def test_a_model_paints_the_twins_once(tmp_path: Path, tiny_model: Any) -> None:
+def test_a_model_paints_the_twins_once(tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version may paint otherwise: what an earlier one painted is left alone."""
     store = make_scene_store(tmp_path / "store.zarr", {"a": places(2)[0], "b": places(2)[1]}, split=folds(1, 1))
     options: dict[str, Any] = {"data": store.path, "model": tiny_model, "tile_size": 32, "features": False, "seed": 5}
     first = evaluate(**options, out=tmp_path / "out")
@@ -377,9 +378,12 @@ def test_a_model_paints_the_twins_once(tmp_path: Path, tiny_model: Any) -> None:
         evaluate(**options, out=tmp_path / "out")
     assert evaluate(**options, out=tmp_path / "out", overwrite=True) == first
     assert [path.stat().st_mtime_ns for path in twins] == before
-    lonely = evaluate(**{**options, "latents": 1})  # painted beside nothing, and gone
+    lonely = evaluate(**{**options, "latents": 1}, synthetic=[])  # painted beside nothing, and gone
     assert lonely.headline == first.headline
     assert lonely.diversity.pixels.value is None
+    monkeypatch.setattr("geosynth.evaluation.twins.__version__", "0")
+    evaluate(**options, out=tmp_path / "out", overwrite=True)
+    assert len(list((tmp_path / "out" / "cache").iterdir())) == 4
 
 
 def test_a_told_model_paints_the_look_that_is_asked_for(tmp_path: Path, told_model: GeneratorModel, run: Any) -> None:

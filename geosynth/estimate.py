@@ -17,7 +17,6 @@ Indices = npt.NDArray[np.int64]
 
 NUM_DRAWS = 200
 MIN_PLACES = 8  # of fewer, the spread of the draws says little
-MIN_PLACES_OF_PERCENTILES = 3
 
 
 def _finite(value: Any) -> Any:
@@ -89,41 +88,34 @@ def draw_places(num_places: int, seed: int | np.random.Generator, num_draws: int
 
 
 def estimate_from_draws(
-    values: npt.ArrayLike, num_places: int, *, least: float = -np.inf, most: float = np.inf
+    values: npt.ArrayLike,
+    num_places: int,
+    *,
+    least: float = -np.inf,
+    most: float = np.inf,
+    min_places: int = MIN_PLACES,
 ) -> Estimate:
     """A statistic and its 95 % interval from its values over draws of places.
 
     The interval is value -+ t s sqrt(P / (P - 1)): s the standard deviation over the draws, P the number of places, t
     Student's quantile of P - 1 degrees of freedom. For the mean of normal values that is the exact interval, also of
-    few places. Percentiles of the draws would not do: distances are biased upwards by resampling, and their percentile
-    interval can lie wholly above the measured value.
+    few places. Percentiles of the draws would not do: of few places they are too narrow; and distances are biased
+    upwards by resampling, so that theirs can lie wholly above the measured value.
 
     Args:
         values: (1 + draws,): of the sample itself, then of each draw; not finite where it is undefined.
-        num_places: that were drawn. Fewer than 8 have no interval; nor has a statistic of which half the draws are
-            undefined.
+        num_places: that were drawn.
         least: what the statistic cannot fall below, such as 0 for a distance.
         most: what it cannot exceed.
+        min_places: fewer have no interval; nor has a statistic of which half the draws are undefined.
     """
     value, drawn = float(np.asarray(values)[0]), np.asarray(values)[1:]
     known = drawn[np.isfinite(drawn)]
-    if num_places < MIN_PLACES or not np.isfinite(value) or len(known) < max(2, len(drawn) / 2):
+    if num_places < min_places or not np.isfinite(value) or len(known) < max(2, len(drawn) / 2):
         return Estimate(value=value, n=num_places)
     spread = float(known.std(ddof=1)) * np.sqrt(num_places / (num_places - 1))
     reach = _quantile(num_places) * spread
     return Estimate(value=value, low=max(least, value - reach), high=min(most, value + reach), n=num_places)
-
-
-def estimate_from_percentiles(values: npt.ArrayLike, num_places: int) -> Estimate:
-    """As `estimate_from_draws`, from the 2.5 % and 97.5 % percentiles of the draws, of three places or more.
-
-    For statistics that resampling does not bias, such as the mean IoU.
-    """
-    value, drawn = np.asarray(values)[0], np.asarray(values)[1:]
-    if num_places < MIN_PLACES_OF_PERCENTILES:
-        return Estimate(value=value, n=num_places)
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return Estimate(value=value, low=low, high=high, n=num_places)
 
 
 def estimate_over_places(

@@ -18,7 +18,6 @@ from geosynth.estimate import (
     Estimate,
     draw_places,
     estimate_from_draws,
-    estimate_from_percentiles,
     estimate_over_places,
     mean_over_places,
     mean_over_seeds,
@@ -148,13 +147,6 @@ def test_where_intervals_begin(drawn: list[float], places: int, *, has_interval:
         assert (found.low, found.high) == pytest.approx((2 - reach, 2 + reach))
     else:
         assert (found.low, found.high) == (None, None)
-
-
-def test_percentiles_are_those_of_the_draws() -> None:
-    drawn = np.arange(1001) / 1000
-    found = estimate_from_percentiles([0.4, *drawn, np.nan], 3)
-    assert (found.value, found.low, found.high, found.n) == pytest.approx((0.4, 0.025, 0.975, 3))
-    assert estimate_from_percentiles([0.4, *drawn], 2) == Estimate(value=0.4, n=2)
 
 
 @given(VALUES)

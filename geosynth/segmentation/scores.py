@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.config import SegmentSettings
 from geosynth.errors import DataError, counted
-from geosynth.estimate import Estimate, FiniteOrNone, Floats, draw_places, estimate_from_percentiles
+from geosynth.estimate import Estimate, FiniteOrNone, Floats, draw_places, estimate_from_draws
 from geosynth.files import write_whole
 
 Counts = tuple[tuple[int, ...], ...]
 """A confusion matrix as plain values."""
 
 _NUM_DRAWS = 2000
+_MIN_PLACES = 3  # scenes to test on mostly lie in few
 
 
 class Confusion:
@@ -69,7 +70,7 @@ class Confusion:
 
 
 def miou_estimate(models: Sequence[npt.ArrayLike], baselines: Sequence[npt.ArrayLike] = (), seed: int = 0) -> Estimate:
-    """The mean IoU of all pixels, and its 95 % interval by a percentile bootstrap over independent places.
+    """The mean IoU of all pixels, and its 95 % interval from draws of independent places, see `estimate_from_draws`.
 
     Args:
         models: of each model the counts at each place (places, classes, classes), see `Confusion.matrix`, tested on the
@@ -86,7 +87,8 @@ def miou_estimate(models: Sequence[npt.ArrayLike], baselines: Sequence[npt.Array
         means: Floats = mean_iou(np.einsum("dp,mpij->mdij", weights, matrices)).mean(axis=0)
         return means
 
-    return estimate_from_percentiles(drawn(models) - (drawn(baselines) if baselines else 0.0), num_places)
+    values, least = (drawn(models) - drawn(baselines), -1) if baselines else (drawn(models), 0)
+    return estimate_from_draws(values, num_places, least=least, most=1, min_places=_MIN_PLACES)
 
 
 def iou(matrices: Floats) -> Floats:

@@ -70,7 +70,6 @@ PRESETS: dict[str, Preset] = {
             "encoder_width": 64,
             "discriminator_width": 64,
             "ema_decay": 0.9999,
-            "save_every": 1000,
             "preview_every": 2000,
             "log_every": 100,
         },
@@ -132,7 +131,6 @@ PRESETS: dict[str, Preset] = {
             "perceptual_weight": 10.0,
             "perceptual_source": "vgg19",
             "ema_decay": 0.9999,
-            "save_every": 1000,
             "preview_every": 2000,
             "log_every": 100,
         },
@@ -318,10 +316,10 @@ class TrainSettings(Settings):
     """Number of threads, for each device, that read patches ahead; 0 reads between the steps."""
     seed: int = Field(0, ge=0, lt=2**62)
     """Fixes weights, patches, styles and noise."""
-    save_every: int = Field(100, ge=1)
-    """Steps between checkpoints."""
-    save_minutes: float = Field(10.0, gt=0)
-    """Save also when this many minutes have passed since the last checkpoint."""
+    save_minutes: float = Field(5.0, gt=0)
+    """Minutes between checkpoints."""
+    save_every: int | None = Field(None, ge=1)
+    """Save also after so many steps each; None to save by the clock only."""
     preview_every: int = Field(200, ge=0)
     """Steps between picture grids; 0 for none."""
     log_every: int = Field(20, ge=1)

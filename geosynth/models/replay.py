@@ -6,8 +6,10 @@ A network of a few hundred small operations is bound by the time that the host t
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +27,21 @@ class _Recording:
     outputs: tuple[Tensor, ...]
 
 
+def _without_object(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """A method without its object: in a cycle, memory of a GPU stays until the garbage collector comes."""
+    if not inspect.ismethod(function):
+        return function
+    method = weakref.WeakMethod(function)
+
+    def call(*inputs: Tensor) -> tuple[Tensor, ...]:
+        bound = method()
+        assert bound is not None
+        results: tuple[Tensor, ...] = bound(*inputs)
+        return results
+
+    return call
+
+
 class Replay:
     """A function of tensors that runs on a GPU as a recorded graph, one for each set of shapes, with equal results.
 
@@ -34,6 +51,7 @@ class Replay:
     Args:
         function: takes and returns tensors, on `device`. Whatever their values, it must do the same operations: nothing
             read by the host, no shapes that depend on values. What else it changes (weights, say), it changes in place.
+            A method does not keep its object alive, which may have this replay for an attribute.
         device: where it computes. Inputs may lie on the host; from pinned memory they are copied without waiting.
         warm_ups: calls for each set of shapes, in each thread, that run as they are before one is recorded: libraries
             set themselves up in them, for each thread anew.
@@ -48,7 +66,7 @@ class Replay:
         warm_ups: int = 1,
         enabled: bool = True,
     ) -> None:
-        self.function = function
+        self.function = _without_object(function)
         self.device = torch.device(device)
         self.warm_ups = warm_ups
         self.enabled = enabled and self.device.type == "cuda"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -23,7 +23,7 @@ _BRIGHTNESS = 0.1
 
 
 class Batches:
-    """Train batches in order, endlessly usable from any step on.
+    """Train batches, which several threads may ask for.
 
     Each tile comes once before any comes again, in a new random order each time. A batch holds `image` (B, bands, N, N)
     float32 in [-1, 1] and `mask` (B, N, N) int64 class indices; with coarse tiles also `coarse_image` and
@@ -33,19 +33,15 @@ class Batches:
         tiles: with class labels.
         coarse: with coarse labels, or None.
         bands: how raster values map to [-1, 1].
-        settings: batch size, crops, augmentation, seed, number of steps.
-        start: the first step to give.
+        settings: batch size, crops, augmentation, seed.
     """
 
     def __init__(
-        self, tiles: TileSet, coarse: CoarseTiles | None, bands: BandSettings, settings: SegmentSettings, start: int = 0
+        self, tiles: TileSet, coarse: CoarseTiles | None, bands: BandSettings, settings: SegmentSettings
     ) -> None:
-        self.tiles, self.coarse, self.settings, self.start = tiles, coarse, settings, start
+        self.tiles, self.coarse, self.settings = tiles, coarse, settings
         self._scaling = NetworkScaling(bands)
         self._order = lru_cache(maxsize=4)(self._shuffled)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return map(self.batch, range(self.start, self.settings.steps))
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""

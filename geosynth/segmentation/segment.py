@@ -224,8 +224,14 @@ def _train(
         progress=lambda done, total, left: progress(done, total),
     )
     with loop, torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
-        batches = Batches(data.train, coarse, bands, settings, start=loop.done)
-        for batch in loop.until_over(made_ahead(batches, fabric.device)):
+        batches = Batches(data.train, coarse, bands, settings)
+
+        def ready(step: int) -> Batch:
+            batch = batches.batch(step)  # from other memory than pinned a copy waits for the step before
+            pins = fabric.device.type == "cuda"
+            return {name: values.pin_memory() for name, values in batch.items()} if pins else batch
+
+        for batch in loop.until_over(made_ahead(range(loop.done, settings.steps), fabric.device, ready)):
             # Some encoders leave layers out at random: which ones follows from the seed and the step alone.
             torch.manual_seed(int(np.random.SeedSequence([settings.seed, loop.done]).generate_state(1)[0]))
             adam.param_groups[0]["lr"] = settings.learning_rate * _rate(loop.done, settings.steps)

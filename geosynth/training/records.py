@@ -21,6 +21,7 @@ from geosynth.training.draws import TrainBatch, random_inputs, sample_rngs
 from geosynth.training.step import SpadeStep
 
 _ROWS = 4  # of a picture grid
+_NORM_BATCHES = 8  # of labels, for its norms; more change a picture little, and each is a pass of the network
 
 
 class Records:
@@ -122,7 +123,7 @@ def preview_grid(step: SpadeStep, batch: TrainBatch, legend: Legend, band_names:
     Returns:
         (3, H, W) uint8.
     """
-    generator, mask, real = step.finished_generator(), batch.mask[:_ROWS], batch.image[:_ROWS]
+    generator, mask, real = step.finished_generator(_NORM_BATCHES), batch.mask[:_ROWS], batch.image[:_ROWS]
     looks = step.networks.looks_in_turn(len(mask))
     fakes = [
         generator(mask, **random_inputs(generator.settings, mask, sample_rngs(seed, 0, range(len(mask))), looks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -194,10 +195,13 @@ class SpadeStep:
         for gradient, mean in zip(gradients, torch.split(flat, [one.numel() for one in gradients]), strict=True):
             gradient.copy_(mean.view(gradient.shape))
 
-    def finished_generator(self) -> SpadeGenerator:
+    def finished_generator(self, batches: int = _NORM_BATCHES) -> SpadeGenerator:
         """The averaged generator with batch-norm statistics measured on recent labels and fresh styles.
 
         All processes together. With `keep_norms` they stay as they are.
+
+        Args:
+            batches: of labels at most, on which they are measured.
         """
         average, seed = self.networks.average, self.settings.seed
         for value in average.parameters():  # layers keep what they made of them; replayed steps change them unseen
@@ -205,13 +209,13 @@ class SpadeStep:
         if self.settings.keep_norms:
             return average
 
-        def batches() -> Iterator[tuple[Tensor, dict[str, Any]]]:
-            for index, stored in enumerate(self.recent_masks):
+        def inputs() -> Iterator[tuple[Tensor, dict[str, Any]]]:
+            for index, stored in enumerate(islice(self.recent_masks, batches)):
                 mask = stored.to(self.fabric.device, torch.long)
                 rngs = sample_rngs(seed, index, range(len(mask)))
                 yield mask, random_inputs(average.settings, mask, rngs, self.networks.looks_in_turn(len(mask)))
 
-        estimate_norms(average, batches())
+        estimate_norms(average, inputs())
         return average
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Kernels and recordings are used only where they do what the plain form does; told here by ones that fail."""
 
+import gc
 import logging
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -189,6 +191,27 @@ def test_a_thread_records_what_it_has_run_itself(driver):
         other.submit(twice, torch.ones(3)).result()
         twice(torch.ones(3))
         assert recorded == [False, False, True], "what one has recorded, all replay"
+
+
+def test_what_replays_its_own_method_goes_with_its_last_reference():
+    """Not when the garbage collector comes by: until then a GPU would keep its weights and its graphs."""
+
+    class Doubler:
+        def __init__(self):
+            self.replay = Replay(self.twice, "cpu")
+
+        def twice(self, values):
+            return (2 * values,)
+
+    doubler = Doubler()
+    assert doubler.replay(torch.ones(1))[0] == 2
+    seen = weakref.ref(doubler)
+    gc.disable()
+    try:
+        del doubler
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("driver", [False], indirect=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sklearn.metrics import jaccard_score
 from geosynth.config import SegmentSettings
 from geosynth.errors import CheckpointError, DataError, OutputError, SettingsError, TrainingError
 from geosynth.grid import SpatialSplit
-from geosynth.loop import Checkpoint
+from geosynth.loop import Checkpoint, made_ahead
 from geosynth.segmentation import segment as module
 from geosynth.segmentation.data import open_data
 from geosynth.segmentation.scores import SegmentReport
@@ -57,6 +58,25 @@ def test_the_same_seed_gives_the_same_file(segment_store, tmp_path):
     one, two, three = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two", "three"))
     assert one == two
     assert one != three
+
+
+def test_batches_that_threads_make_for_a_gpu_are_those_of_a_cpu(segment_store, tmp_path, monkeypatch):
+    settings = TINY.model_copy(update={"steps": 6, "real_tiles": 5, "augment": "flips+colour"})
+    segment(segment_store, tmp_path / "one", settings)
+    made = set()
+
+    def ahead(items, device, finish):
+        def watched(item):
+            made.add(threading.current_thread().name)
+            return finish(item)
+
+        return made_ahead(items, torch.device("cuda"), watched)
+
+    monkeypatch.setattr(module, "made_ahead", ahead)
+    segment(segment_store, tmp_path / "two", settings)
+    assert len(made) > 1
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
 
 
 def test_layers_that_are_left_out_by_chance_follow_from_the_seed(segment_store, tmp_path):

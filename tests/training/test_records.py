@@ -91,3 +91,15 @@ def test_the_grid_shows_natural_colours_whatever_the_order_of_the_bands():
     grid = preview_grid(step, step.draw(0, real, mask), CHESAPEAKE, ("blue", "green", "red", "nir"))
     assert grid[:, 20, 66 + 20].tolist() == [255, 64, 0]
     assert grid[:, 20, 4 * 66 + 20].tolist() == [128, 128, 128]  # near infrared
+
+
+def test_the_norms_of_a_grid_rest_on_a_few_batches_those_of_the_model_on_all():
+    step, mask = ready(TINY), torch.zeros((1, 64, 64), dtype=torch.long)
+    step.recent_masks.extend([mask.byte()] * 20)
+    passes = []
+    step.networks.average.register_forward_hook(lambda network, *values: passes.append(network.training))
+    preview_grid(step, step.draw(0, torch.zeros(1, 4, 64, 64), mask), CHESAPEAKE, BANDS)
+    assert passes.count(True) == 8
+    passes.clear()
+    step.finished_generator()
+    assert passes.count(True) == 20

@@ -119,13 +119,14 @@ class VectorLabels:
         bounds = self._prepare(
             source, lattice, None if like is None else shapely.box(0, -lattice.shape.y, lattice.shape.x, 0), progress
         )
-        first = np.floor(bounds[:2] + _SPILL).astype(int) if like is None else np.zeros(2, int)
-        columns, rows = np.ceil(bounds[2:] - _SPILL).astype(int) - first if like is None else lattice.shape.xy
-        if int(rows) * int(columns) > _MOST or max(rows, columns) >= 2**31:
-            raise GridError(f"{self.path}: would be {rows} x {columns} pixels; is the resolution in metres?")
+        left, top = np.floor(bounds[:2] + _SPILL).tolist() if like is None else (0, 0)
+        right, bottom = np.ceil(bounds[2:] - _SPILL).tolist() if like is None else lattice.shape.xy
+        rows, columns = max(1, bottom - top), max(1, right - left)
+        if rows * columns > _MOST or max(rows, columns) >= 2**31:
+            raise GridError(f"{self.path}: would be {rows:.15g} x {columns:.15g} pixels; is the resolution in metres?")
         if like is None and max(bounds[2:] - bounds[:2]) < 1:
             _LOG.warning("%s: pixels of %g m, larger than all features together", self.path, resolution)
-        self._place = Window(int(first[1]), int(first[0]), max(1, int(rows)), max(1, int(columns)))
+        self._place = Window(*map(int, (top, left, rows, columns)))
         self.geobox = crop(lattice, self._place)
 
     def __enter__(self) -> Self:
@@ -288,9 +289,12 @@ class _Source(NamedTuple):
     def widened(self, wkb: npt.NDArray[Any], widths: list[Any], lattice: GeoBox) -> npt.NDArray[Any]:
         """Polygons in the lattice's CRS: those of the file, and its lines with their width."""
         try:
-            geometries: npt.NDArray[Any] = shapely.force_2d(shapely.from_wkb(wkb))
+            with np.errstate(invalid="ignore"):
+                geometries: npt.NDArray[Any] = shapely.force_2d(shapely.from_wkb(wkb))
         except shapely.errors.ShapelyError as error:
             raise DataError(f"{self.name}: a feature's geometry cannot be read: {error}") from error
+        if not np.isfinite(shapely.get_coordinates(geometries)).all():
+            raise DataError(f"{self.name}: a feature has coordinates that are no numbers, or endless")
         if self.crs != lattice.crs:
             geometries = _moved(geometries, self.crs, lattice.crs, self.name)
         kinds = shapely.get_type_id(geometries)  # -1 where there is none

@@ -224,7 +224,17 @@ BAD: dict[str, tuple[Callable[[Path], Path], dict[str, Any], type[GeosynthError]
     "no such place": (lambda t: write(t / "a.gpkg", [box(0, 0, 9, 95)], [2], crs="EPSG:4326"), {"crs": "EPSG:3857"},
                       GridError, "has no coordinates"),
     "too large": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": 1e-9}, GridError, "pixels"),
+    "a corner beyond all": (lambda t: write(t / "a.gpkg", [SQUARE, _with_corner(1e300)], [2, 2]), {}, GridError,
+                            "would be 1e\\+300 x "),
+    "an endless corner": (lambda t: write(t / "a.gpkg", [SQUARE, _with_corner(np.inf)], [2, 2]), {}, DataError,
+                          "coordinates that are no numbers, or endless"),
+    "a corner that is no number": (lambda t: write(t / "a.gpkg", [SQUARE, _with_corner(np.nan)], [2, 2]), {}, DataError,
+                                   "coordinates that are no numbers, or endless"),
 }  # fmt: skip
+
+
+def _with_corner(y: float) -> Polygon:
+    return Polygon([(X, Y), (X + 9, Y), (X + 9, y), (X, Y - 9)])
 
 
 def _text(path: Path, content: str) -> Path:

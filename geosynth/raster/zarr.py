@@ -174,6 +174,6 @@ def _band_names(array: xr.DataArray, bands: Sequence[Any]) -> tuple[str, ...]:
 def _flags(attributes: Mapping[str, Any]) -> ClassTable:
     values = np.atleast_1d(attributes.get("flag_values", []))
     meanings = str(attributes.get("flag_meanings", "")).split()
-    if len(values) != len(meanings):
+    if values.shape != (len(meanings),) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         return {}
     return {int(value): (meaning, None) for value, meaning in zip(values, meanings, strict=True)}

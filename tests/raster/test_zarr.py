@@ -61,6 +61,15 @@ def test_labels_with_dimensions_of_size_one(tmp_path: Path, order: tuple[str, ..
     assert raster.class_table == {1: ("water", None), 2: ("trees", None)}
 
 
+@pytest.mark.parametrize(
+    ("values", "meanings"),
+    [(["a", "b"], "water trees"), ("1b, 2b", "water"), ([[1], [2]], "water trees"), ([1, None], "water trees")],
+)
+def test_flags_that_are_no_codes_tell_nothing(tmp_path: Path, values: Any, meanings: str) -> None:
+    path = write(tmp_path / "a.zarr", CODES, ("y", "x"), ("y", "x"), flag_values=values, flag_meanings=meanings)
+    assert geosynth.info(path)["arrays"]["field"]["classes"] == {}
+
+
 @pytest.mark.parametrize(("y", "x"), [("lat", "lon"), ("Latitude", "Longitude"), ("northing", "easting"), ("a", "b")])
 def test_rows_and_columns_by_their_names(tmp_path: Path, y: str, x: str) -> None:
     """Or, where names say nothing, by CF attributes."""

@@ -121,15 +121,23 @@ def replacing(path: Path, *also: type[Exception], folder: Path | None = None) ->
     Raises:
         OutputError: if it cannot be written.
     """
-    name = f".{path.stem[:100]}.{uuid.uuid4().hex}.partial{path.suffix}"  # two processes may write one file at a time
     with parents_of(path):
-        partial = (folder or path.parent) / name
+        partial = (folder or path.parent) / partial_name(path)
         try:
             with writing(path, *also):
                 yield partial
                 replace(partial, path)
         finally:
             delete(partial)
+
+
+def partial_name(path: Path, suffix: str | None = None) -> str:
+    """A hidden name for what becomes `path`, another one at each call, and of its suffix unless another is said.
+
+    What a kill leaves under such names is found as `.*.partial*`.
+    """
+    stem = os.fsencode(path.stem)[:100].decode(errors="ignore")  # systems take 255 bytes in all
+    return f".{stem}.{uuid.uuid4().hex}.partial{path.suffix if suffix is None else suffix}"
 
 
 @contextmanager
@@ -217,7 +225,7 @@ def read_values(path: Path, error: type[GeosynthError] = DataError) -> Any:
 
     kind = "JSON" if path.suffix.lower() in (".json", ".geojson") else "YAML"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         return json.loads(text) if kind == "JSON" else yaml.safe_load(text)
     except RecursionError as cause:
         raise error(f"{path}: cannot be read as {kind}: it is nested too deep") from cause

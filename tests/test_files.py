@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from geosynth.errors import OutputError, RasterError
-from geosynth.files import check_output, delete, replace, replacing, sha256_of, write_whole, writing
+from geosynth.files import check_output, delete, read_values, replace, replacing, sha256_of, write_whole, writing
 
 
 def test_an_existing_output_passes_only_with_overwrite(tmp_path: Path) -> None:
@@ -170,6 +170,20 @@ def test_an_error_while_it_is_made_leaves_the_old(make: Make, tmp_path: Path) ->
     with replacing(out) as partial:
         make(partial, "new")
     assert content_of(out) == "new"
+
+
+def test_any_name_that_a_file_can_have_is_replaced(tmp_path: Path) -> None:
+    """Systems count its bytes: at most 255."""
+    for name in ("a" * 240 + ".tif", "\u68ee" * 80 + ".tif", "\U0001f332" * 60 + ".tif"):
+        write_whole(tmp_path / name, "made")
+        assert (tmp_path / name).read_text() == "made"
+
+
+@pytest.mark.parametrize("name", ["values.json", "values.yaml"])
+def test_a_mark_of_the_byte_order_is_no_content(tmp_path: Path, name: str) -> None:
+    """Windows' tools write it in front of UTF-8."""
+    (tmp_path / name).write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_values(tmp_path / name) == {"a": 1}
 
 
 def test_a_folder_is_made_for_a_file(tmp_path: Path) -> None:

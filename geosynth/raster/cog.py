@@ -13,7 +13,6 @@ import itertools
 import logging
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +29,7 @@ from PIL.PngImagePlugin import PngInfo
 from rasterio.enums import Resampling
 
 from geosynth.config.bands import rgb_bands
-from geosynth.files import delete, delete_sidecars, parents_of, replacing, writing
+from geosynth.files import delete, delete_sidecars, parents_of, partial_name, replacing, writing
 from geosynth.grid import Window
 from geosynth.parallel import apart
 from geosynth.progress import Progress, silent
@@ -103,7 +102,7 @@ class CogWriter:
         # Of each band, pixels of each byte: statistics by GDAL itself take as long as the overviews.
         self._counts = np.zeros((len(self.band_names), 256), np.int64) if dtype == "uint8" else None
         self._blocks: set[tuple[int, int]] = set()  # of the scratch file, that hold data
-        self._scratch = self.folder / f".{path.stem[:100]}.{uuid.uuid4().hex}.partial.scratch.tif"
+        self._scratch = self.folder / partial_name(path, ".scratch.tif")
 
     def __enter__(self) -> Self:
         height, width = self.geobox.shape

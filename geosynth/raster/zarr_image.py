@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
-from geosynth.files import delete, parents_of, replace, writing
+from geosynth.files import delete, parents_of, partial_name, replace, writing
 from geosynth.grid import TilePlan
 from geosynth.progress import Progress, silent
 from geosynth.raster.cog import overview_factors
@@ -76,7 +75,7 @@ class ZarrImageWriter:
         self.path = path
         self.geobox = geobox
         self.num_samples = num_samples
-        self._partial = (folder or path.parent) / f".{path.stem[:100]}.{uuid.uuid4().hex}.partial.zarr"
+        self._partial = (folder or path.parent) / partial_name(path, ".zarr")
         factors = overview_factors(max(geobox.shape), CHUNK)
         grids = {"": geobox} | {f"ovr_{factor}x": _coarser(geobox, factor) for factor in factors}
         mark = mark_of(tags)

@@ -61,6 +61,7 @@ _MORE_SIDES = (
     ".hdr",
     "_RPC.TXT",
 )
+_is_file, _exists = os.path.isfile, os.path.exists  # False for a name too long, where a Path raises
 _NO_FILE = "is a pipe or a device and cannot be read as a raster"  # GDAL would wait for a pipe
 
 
@@ -253,20 +254,6 @@ def _check_name(name: str, path: str) -> None:
         raise RasterError(f"{path}: would read from the network ({name[:200]}); say --remote if that is meant")
     if name.startswith("<") or (re.match(r"\w+:", name) and not name.startswith(_SUBDATASETS) and not _is_file(name)):
         raise RasterError(f"{path}: is made of what is no file ({name[:200]}); say --remote if that is meant")
-
-
-def _is_file(path: str | Path) -> bool:
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):  # a name too long, or with a null byte
-        return False
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _check_is_file(file: Path, path: str) -> None:

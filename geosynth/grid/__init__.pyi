@@ -7,7 +7,6 @@ from .alignment import metres_per_unit as metres_per_unit
 from .alignment import offset_in as offset_in
 from .alignment import parse_crs as parse_crs
 from .alignment import parse_distance as parse_distance
-from .alignment import pixels_within as pixels_within
 from .alignment import warn_of_pixel_size as warn_of_pixel_size
 from .split import SpatialSplit as SpatialSplit
 from .window import BlockPlan as BlockPlan

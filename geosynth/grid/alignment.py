@@ -103,27 +103,6 @@ def warn_of_pixel_size(path: str, geobox: GeoBox, expected: float | None, told: 
         _LOG.warning(message, path, own, expected)
 
 
-def pixels_within(geobox: GeoBox, metres: float, what: str = "buffer") -> int:
-    """The least whole number of pixels that is nowhere shorter than a distance.
-
-    Metres are those of the CRS. Of pixels that are not square the shorter side counts.
-
-    Raises:
-        SettingsError: if the distance is negative.
-        GridError: if the grid has no projected CRS; names `what`.
-    """
-    if not 0 <= metres < math.inf:
-        raise SettingsError(f"{what}: metres from 0 up, got {metres:g}")
-    if metres == 0:
-        return 0
-    if geobox.crs is None or not geobox.crs.projected:
-        raise GridError(f"{what}: the grid has no projected CRS, so metres mean nothing here; say pixels, as in 64px")
-    a = geobox.affine
-    shortest = float(np.linalg.svd(np.array([[a.a, a.b], [a.d, a.e]]), compute_uv=False)[-1])
-    # 200 m at 0.5 m are 400 px, also where 0.5 was written as 0.4999999999.
-    return math.ceil(metres / (shortest * metres_per_unit(geobox)) - _SIZE_TOLERANCE)
-
-
 def parse_distance(distance: float | str, what: str = "buffer") -> tuple[float, Literal["m", "px"]]:
     """Metres, as in 200 or "200m", or whole pixels, as in "64px": the number and its unit.
 
@@ -144,14 +123,23 @@ def parse_distance(distance: float | str, what: str = "buffer") -> tuple[float, 
 
 
 def buffer_pixels(buffer: float | str, geobox: GeoBox) -> int:
-    """Metres, or pixels as in "64px", as whole pixels of a grid.
+    """The least whole number of a grid's pixels that is nowhere shorter than metres, or pixels as in "64px".
+
+    Metres are those of the CRS. Of pixels that are not square the shorter side counts.
 
     Raises:
         SettingsError: if it is neither, or negative.
         GridError: if metres are given for a grid without a projected CRS.
     """
     number, unit = parse_distance(buffer)
-    return int(number) if unit == "px" else pixels_within(geobox, number)
+    if unit == "px" or not number:
+        return int(number)
+    if geobox.crs is None or not geobox.crs.projected:
+        raise GridError("buffer: the grid has no projected CRS, so metres mean nothing here; say pixels, as in 64px")
+    a = geobox.affine
+    shortest = float(np.linalg.svd(np.array([[a.a, a.b], [a.d, a.e]]), compute_uv=False)[-1])
+    # 200 m at 0.5 m are 400 px, also where 0.5 was written as 0.4999999999.
+    return math.ceil(number / (shortest * metres_per_unit(geobox)) - _SIZE_TOLERANCE)
 
 
 def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int, int]:

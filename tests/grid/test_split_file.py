@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
 from geosynth.errors import DataError, GridError, OutputError, SettingsError
-from geosynth.grid import SpatialSplit, Window, buffer_pixels, pixels_within
+from geosynth.grid import SpatialSplit, Window, buffer_pixels
 from geosynth.grid.alignment import parse_distance
 from geosynth.grid.split import FOLDS, part_neighbours
 from geosynth.grid.vector import check_can_be_read, read_table, to_coordinates
@@ -317,16 +317,16 @@ def test_grids_that_no_projection_joins_part_nothing() -> None:
     ],
 )
 def test_metres_become_whole_pixels_rounded_up(transform: Affine, crs: str, metres: float, pixels: int) -> None:
-    assert pixels_within(GeoBox((4, 4), transform, crs), metres) == pixels
+    assert buffer_pixels(metres, GeoBox((4, 4), transform, crs)) == pixels
 
 
 def test_metres_on_a_grid_without_metres_are_refused() -> None:
     for crs in ("EPSG:4326", None):
         with pytest.raises(GridError, match="say pixels"):
-            pixels_within(GeoBox((4, 4), Affine.identity(), crs), 5)
+            buffer_pixels(5, GeoBox((4, 4), Affine.identity(), crs))
     for metres in (-1, float("inf"), float("nan")):
         with pytest.raises(SettingsError, match=r"^buffer: metres from 0 up"):
-            pixels_within(GRIDS["north-up"], metres)
+            buffer_pixels(metres, GRIDS["north-up"])
 
 
 @pytest.mark.parametrize(

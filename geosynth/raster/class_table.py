@@ -96,15 +96,6 @@ def _names_by_colour(table: ClassTable, target: Legend) -> Iterator[tuple[int, s
                 yield code, entry.name
 
 
-def label_profile(legend: Legend, nodata: int) -> dict[str, Any]:
-    """What `rasterio.open(..., "w")` needs for a label raster of this legend: driver, dtype, nodata, compression.
-
-    Names and colours are for `write_attribute_table`.
-    """
-    dtype = legend.code_dtype(nodata).name
-    return {"driver": "GTiff", "count": 1, "dtype": dtype, "nodata": nodata, "compress": "deflate"}
-
-
 def write_attribute_table(path: Path, legend: Legend) -> None:
     """Write names, attribute table and colours of a raster into the sidecar `path`.aux.xml, replacing one there.
 

@@ -16,7 +16,6 @@ from hypothesis import given
 from geosynth.errors import LegendError, OutputError, RasterError
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.class_table import (
-    label_profile,
     legend_of_table,
     read_class_table,
     write_attribute_table,
@@ -160,11 +159,8 @@ def test_what_we_write_we_read(tmp_path_factory: pytest.TempPathFactory, legend:
     free = [code for code in range(256) if code not in legend.codes]
     nodata = legend.nodata[0] if legend.nodata else free[0]
     path = tmp_path_factory.mktemp("written") / "labels.tif"
-    codes = np.resize(np.array(legend.codes), (1, 8, 8))
-    with rasterio.open(
-        path, "w", height=8, width=8, transform=north_up(), crs="EPSG:26917", **label_profile(legend, nodata)
-    ) as dataset:
-        dataset.write(codes)
+    codes = np.resize(np.array(legend.codes), (1, 8, 8)).astype(legend.code_dtype(nodata))
+    write_raster(path, codes, north_up(), nodata=nodata)
     write_class_table(path, legend, nodata)
     table = read_class_table(open_raster(path))
     assert {code: entry for code, entry in table.items() if entry[0]} == {
@@ -182,11 +178,8 @@ def test_what_we_write_we_read(tmp_path_factory: pytest.TempPathFactory, legend:
 def test_codes_beyond_a_byte(tmp_path: Path, low: int, dtype: str) -> None:
     values = [{"code": low + step, "name": f"class {step}"} for step in range(2)]
     legend = Legend.from_values({"name": "wide", "classes": values})
-    profile = label_profile(legend, low + 200)
-    assert profile["dtype"] == dtype
-    path = tmp_path / "wide.tif"
-    with rasterio.open(path, "w", height=4, width=4, crs="EPSG:26917", transform=north_up(), **profile) as dataset:
-        dataset.write(np.full((1, 4, 4), low))
+    assert legend.code_dtype(low + 200) == dtype
+    path = write_raster(tmp_path / "wide.tif", np.full((1, 4, 4), low, dtype), north_up(), nodata=low + 200)
     write_class_table(path, legend)
     assert {code: name for code, (name, _) in read_class_table(open_raster(path)).items() if name} == {
         low: "class 0",
@@ -196,10 +189,7 @@ def test_codes_beyond_a_byte(tmp_path: Path, low: int, dtype: str) -> None:
 
 @pytest.mark.skipif(shutil.which("gdalinfo") is None, reason="gdalinfo is not installed")
 def test_gdalinfo_shows_names_and_colours(tmp_path: Path) -> None:
-    path = tmp_path / "labels.tif"
-    profile = label_profile(CHESAPEAKE, 15)
-    with rasterio.open(path, "w", height=4, width=4, crs="EPSG:26917", transform=north_up(), **profile) as dataset:
-        dataset.write(np.ones((1, 4, 4), np.uint8))
+    path = write_raster(tmp_path / "labels.tif", np.ones((1, 4, 4), np.uint8), north_up(), nodata=15)
     write_class_table(path, CHESAPEAKE, 15)
     told = subprocess.run(["gdalinfo", "-json", path], capture_output=True, text=True, check=True)
     description = json.loads(told.stdout)

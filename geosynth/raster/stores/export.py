@@ -27,7 +27,6 @@ from geosynth.legend import ClassIndices
 from geosynth.parallel import stream
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
-from geosynth.raster.class_table import label_profile
 from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.stores.source import PatchSource
@@ -195,11 +194,11 @@ def _write_image(path: Path, source: PatchSource, pixels: Array, labels: ClassIn
 
 
 def _write_labels(path: Path, source: PatchSource, labels: ClassIndices, place: GeoBox) -> None:
-    legend = source.legend
-    profile = label_profile(legend, legend.nodata_code)
-    codes = legend.decode(labels, legend.nodata_code).astype(profile["dtype"])
+    legend, nodata = source.legend, source.legend.nodata_code
+    codes = legend.decode(labels, nodata).astype(legend.code_dtype(nodata))
+    profile = {"count": 1, "dtype": codes.dtype, "nodata": nodata}
     with _new_tile(path, place, profile, codes[np.newaxis]) as dataset:
-        if profile["dtype"] in ("uint8", "uint16"):  # TIFF has no other colour tables
+        if codes.dtype in (np.uint8, np.uint16):  # TIFF has no other colour tables
             dataset.write_colormap(1, {entry.code: (*entry.rgb, 255) for entry in legend.classes})
 
 

@@ -12,4 +12,6 @@ from .split import SpatialSplit as SpatialSplit
 from .window import BlockPlan as BlockPlan
 from .window import TilePlan as TilePlan
 from .window import Window as Window
+from .window import WindowIndex as WindowIndex
+from .window import as_array as as_array
 from .window import cut as cut

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
-from geosynth.grid.window import Window
-
 # Vertices lie on this lattice (pixels; exact in binary), so that an area comes back from a file as it was.
 _LATTICE = 1 / 64
 # A polygon off the whole pixels moves by less than this when its vertices are put on the lattice.
 _SLACK = 1 / 32
-# Windows are compared this much smaller (pixels): GEOS is a thousand times slower where edges coincide.
-_INSET = 1 / 1024
+# Windows are compared with areas this much smaller (pixels): GEOS is a thousand times slower where edges coincide.
+INSET = 1 / 1024
 
 
 def clean_polygons(geometry: shapely.Geometry) -> shapely.MultiPolygon:
@@ -33,7 +30,7 @@ def cut_near(area: shapely.MultiPolygon, other: shapely.MultiPolygon, pixels: in
     Areas that are apart already stay as they are: cutting along a slanted edge twice would move it.
     """
     shapely.prepare(area)
-    near = bool(shapely.dwithin(area, other, pixels - _INSET)) if pixels else True
+    near = bool(shapely.dwithin(area, other, pixels - INSET)) if pixels else True
     shapely.destroy_prepared(area)
     if not near:
         return area
@@ -68,23 +65,10 @@ def _on_lattice(geometry: shapely.Geometry) -> shapely.Geometry:
     return shapely.set_precision(shapely.set_precision(geometry, _LATTICE), 0)
 
 
-def as_array(windows: Sequence[Window]) -> npt.NDArray[np.int64]:
-    """(n, 4): row, column, height, width."""
-    rows = [(window.row, window.column, window.height, window.width) for window in windows]
-    return np.array(rows, dtype=np.int64).reshape(-1, 4)
-
-
-def boxes_of(windows: Sequence[Window]) -> npt.NDArray[Any]:
-    """(n,) polygons."""
-    row, column, height, width = as_array(windows).T
-    boxes: npt.NDArray[Any] = shapely.box(column, row, column + width, row + height)
-    return boxes
-
-
-def inset_boxes(windows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
-    """(n,) polygons of (n, 4) windows, smaller by a hair."""
-    row, column, height, width = np.asarray(windows).T
-    boxes: npt.NDArray[Any] = shapely.box(column + _INSET, row + _INSET, column + width - _INSET, row + height - _INSET)
+def boxes_of(windows: npt.NDArray[np.integer[Any]], inset: float = 0) -> npt.NDArray[Any]:
+    """(n,) polygons of (n, 4) windows, smaller by `inset` pixels on each side."""
+    row, column, height, width = windows.T
+    boxes: npt.NDArray[Any] = shapely.box(column + inset, row + inset, column + width - inset, row + height - inset)
     return boxes
 
 

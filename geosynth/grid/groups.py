@@ -9,7 +9,7 @@ import numpy.typing as npt
 import shapely
 
 from geosynth.grid.areas import boxes_of
-from geosynth.grid.window import Window
+from geosynth.grid.window import Window, as_array
 
 # Of a fold without a class: outweighs every imbalance, so presence comes first and balance second.
 _ABSENCE = 1e6
@@ -73,7 +73,7 @@ def cut_by_blocks(windows: Sequence[Window], blocks: Sequence[Window], size: int
 
 def pixels_of(groups: Sequence[Sequence[Window]]) -> npt.NDArray[np.floating]:
     """(groups, 1): pixels of each group, those of overlapping windows once."""
-    return np.array([shapely.unary_union(boxes_of(group)).area for group in groups])[:, None]
+    return np.array([shapely.unary_union(boxes_of(as_array(group))).area for group in groups])[:, None]
 
 
 def allocate(pixels: npt.ArrayLike, shares: _Array, seed: int) -> _Folds:

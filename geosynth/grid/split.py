@@ -21,10 +21,10 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError, counted, first_of
-from geosynth.grid.areas import as_array, boxes_of, clean_polygons, cut_near, inset_boxes, quarters
+from geosynth.grid.areas import INSET, boxes_of, clean_polygons, cut_near, quarters
 from geosynth.grid.groups import allocate, blocks_over, cut_by_blocks, pixels_of, touching_groups
 from geosynth.grid.vector import read_table, to_coordinates, to_pixels, write_table
-from geosynth.grid.window import Window
+from geosynth.grid.window import Window, as_array
 
 FOLDS = ("train", "val", "test")
 SHARES = (0.7, 0.1, 0.2)
@@ -150,7 +150,7 @@ class SpatialSplit:
             DataError: if the buffer, or overlap, leaves a fold nothing.
         """
         return cls.by_polygons(
-            {fold: shapely.unary_union(boxes_of(scenes)) for fold, scenes in windows.items()}, buffer=buffer
+            {fold: shapely.unary_union(boxes_of(as_array(scenes))) for fold, scenes in windows.items()}, buffer=buffer
         )
 
     @classmethod
@@ -178,7 +178,7 @@ class SpatialSplit:
         if buffer < 0:
             raise SettingsError(f"buffer: pixels from 0 up, got {buffer}")
         given = [clean_polygons(polygons.get(fold, shapely.MultiPolygon())) for fold in FOLDS]
-        inside = None if windows is None else shapely.unary_union(boxes_of(windows))
+        inside = None if windows is None else shapely.unary_union(boxes_of(as_array(windows)))
         areas = [area if inside is None else clean_polygons(area & inside) for area in given]
         for fold, before, area in zip(FOLDS, given, areas, strict=True):
             if area.is_empty and not before.is_empty:
@@ -260,16 +260,16 @@ class SpatialSplit:
 
     def holds(self, window: Window, fold: str) -> bool:
         """Whether each pixel of a window is the fold's."""
-        return bool(shapely.covers(self._indexed(fold), inset_boxes(as_array([window]))[0]))
+        return bool(shapely.covers(self._indexed(fold), boxes_of(as_array([window]), INSET)[0]))
 
     def holds_each(self, windows: npt.NDArray[np.integer[Any]], fold: str) -> npt.NDArray[np.bool_]:
         """`holds` for (n, 4) windows (row, column, height, width) at once."""
-        held: npt.NDArray[np.bool_] = shapely.covers(self._indexed(fold), inset_boxes(windows))
+        held: npt.NDArray[np.bool_] = shapely.covers(self._indexed(fold), boxes_of(windows, INSET))
         return held
 
     def meets(self, window: Window, fold: str) -> bool:
         """Whether some part of a window lies in the fold's area."""
-        return bool(shapely.intersects(self._indexed(fold), inset_boxes(as_array([window]))[0]))
+        return bool(shapely.intersects(self._indexed(fold), boxes_of(as_array([window]), INSET)[0]))
 
     def fold_of(self, window: Window) -> str | None:
         """The fold that holds a window; None if none holds all of it."""
@@ -281,7 +281,7 @@ class SpatialSplit:
         mask = np.zeros((window.height, window.width), dtype=bool)
         parts = as_array([window])
         while len(parts):
-            boxes = inset_boxes(parts)
+            boxes = boxes_of(parts, INSET)
             inside = shapely.covers(area, boxes)
             for row, column, height, width in parts[inside] - (window.row, window.column, 0, 0):
                 mask[row : row + height, column : column + width] = True

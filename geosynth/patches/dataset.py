@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from torchgeo.datasets import GeoDataset
 
 from geosynth.errors import DataError, GridError
-from geosynth.grid import Window
+from geosynth.grid import Window, WindowIndex, as_array
 from geosynth.raster.stores.open import open_store
 from geosynth.raster.stores.source import PatchSource, Scene
 
@@ -68,8 +68,7 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
         self.scenes: tuple[Scene, ...] = scenes
         self.transforms = transforms
         self.paths = source.path
-        windows = [scene.window for scene in scenes]
-        self._edges = np.array([(window.row, window.column, window.bottom, window.right) for window in windows])
+        self._windows = WindowIndex([scene.window for scene in scenes])
         self._res = (abs(source.geobox.affine.a), abs(source.geobox.affine.e))
         names, parts = _places(source, fold, scenes)
         self.index = gpd.GeoDataFrame(
@@ -112,19 +111,12 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
 
     def _foreign(self, window: Window) -> torch.Tensor | None:
         """(height, width): pixels outside the fold's area and scenes; None if there are none."""
-        top, left, bottom, right = self._edges.T
-        around = (top <= window.row) & (left <= window.column) & (bottom >= window.bottom) & (right >= window.right)
-        in_area = self.source.split.holds(window, self.fold)
-        if around.any() and in_area:
-            return None
         own = np.zeros((window.height, window.width), dtype=bool)
-        near = (top < window.bottom) & (left < window.right) & (bottom > window.row) & (right > window.column)
-        for edges in self._edges[near] - np.array([window.row, window.column] * 2):
-            rows, columns = np.clip(edges[::2], 0, window.height), np.clip(edges[1::2], 0, window.width)
-            own[slice(*rows), slice(*columns)] = True
-        if not in_area:
+        for _, _, place in self._windows.touching(window):
+            own[place] = True
+        if not self.source.split.holds(window, self.fold):
             own &= self.source.split.mask(window, self.fold)
-        return torch.from_numpy(~own)
+        return None if own.all() else torch.from_numpy(~own)
 
     def query(self, window: Window) -> Query:
         """The coordinate query of a pixel window; `dataset[dataset.query(w)]` is `dataset.patch(w)`."""
@@ -218,7 +210,7 @@ def _located(grids: Sequence[GeoBox], numbers: Sequence[int], windows: Sequence[
     All at once: an `Affine` for each took as long as reading the patch, and no other thread runs meanwhile.
     """
     affine = np.array([grid.affine[:6] for grid in grids])[numbers]
-    corners = np.array([(window.row, window.column, window.height, window.width) for window in windows])
+    corners = as_array(windows)
     a, b, c, d, e, f = affine.T
     row, column = corners.T[:2]
     affine[:, 2], affine[:, 5] = a * column + b * row + c, d * column + e * row + f

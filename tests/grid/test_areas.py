@@ -9,8 +9,8 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geosynth.grid import Window
-from geosynth.grid.areas import as_array, clean_polygons, cut_near, quarters
+from geosynth.grid import Window, as_array
+from geosynth.grid.areas import clean_polygons, cut_near, quarters
 from strategies import few, windows
 
 CORNER = st.tuples(st.integers(0, 40), st.integers(0, 40))

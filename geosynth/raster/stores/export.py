@@ -15,13 +15,13 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import rasterio
-import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.io import MemoryFile
 
 from geosynth.errors import DataError, OutputError, SettingsError
 from geosynth.files import check_output, delete, refuse_inputs, writing
 from geosynth.grid import Window, crop
+from geosynth.grid.areas import boxes_of
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.legend import ClassIndices
 from geosynth.parallel import stream
@@ -235,20 +235,20 @@ def _new_tile(
 def _write_index(views: Sequence[TileView], names: list[list[str]], out: Path) -> None:
     tables = []
     for view, of_view in zip(views, names, strict=True):
-        row, column, height, width = view.windows.T
-        boxes = shapely.box(column, row, column + width, row + height)
         values = {
             "name": of_view,
             "fold": view.fold,
             "scene": [view.scene_of(index).name for index in range(len(view))],
-            "row": row,
-            "column": column,
+            "row": view.windows[:, 0],
+            "column": view.windows[:, 1],
             "image": [f"image/{name}.tif" for name in of_view],
             "labels": [f"labels/{name}.tif" for name in of_view],
         }
         geobox = view.source.geobox
         crs = geobox.crs.to_wkt() if geobox.crs else None
-        tables.append(gpd.GeoDataFrame(values, geometry=[to_coordinates(box, geobox) for box in boxes], crs=crs))
+        tables.append(
+            gpd.GeoDataFrame(values, geometry=[to_coordinates(box, geobox) for box in boxes_of(view.windows)], crs=crs)
+        )
     first = tables[0]
     moved = [table.to_crs(first.crs) if first.crs and table.crs else table for table in tables]
     write_table(pd.concat(moved, ignore_index=True), out / _INDEX)

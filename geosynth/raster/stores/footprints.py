@@ -17,10 +17,11 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import parse_distance
 from geosynth.grid.alignment import is_nowhere, same_pixels
+from geosynth.grid.areas import boxes_of
 from geosynth.grid.leakage import Leak, Places, find_leaks
 from geosynth.grid.split import FOLDS
 from geosynth.grid.vector import read_table, to_coordinates, to_pixels
-from geosynth.grid.vector_files import PARQUET
+from geosynth.grid.vector_files import VECTOR_SUFFIXES
 from geosynth.raster.read import open_raster
 from geosynth.raster.remote import files_named
 from geosynth.raster.stores.open import open_sources
@@ -29,7 +30,6 @@ from geosynth.raster.stores.tiles import TileView
 
 _LOG = logging.getLogger(__name__)
 _STRETCHED = 0.02  # share by which metres of a CRS may differ from those on the ground before it is said
-_TABLES = {*PARQUET, ".geojson", ".json", ".gpkg", ".fgb", ".shp"}
 
 
 def check_split(
@@ -78,7 +78,7 @@ class Footprints:
 
 def is_table(path: str | Path) -> bool:
     """Whether a name is that of a table of polygons."""
-    return Path(path).suffix.lower() in _TABLES
+    return Path(path).suffix.lower() in VECTOR_SUFFIXES
 
 
 def footprints_of_files(folds: Mapping[str, str | Path | Sequence[str | Path]]) -> Footprints:
@@ -137,8 +137,7 @@ def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None
                 parts, names = list(area.geoms), [f"{fold} area {index}" for index in range(len(area.geoms))]
             else:
                 view = TileView(source, fold, patch_size, max_nodata=1.0)
-                row, column, height, width = view.windows.T
-                parts = list(shapely.box(column, row, column + width, row + height))
+                parts = list(boxes_of(view.windows))
                 names = [view.name(index) for index in range(len(view))]
             moved = [to_coordinates(part, source.geobox) for part in parts]
             found[fold].append(gpd.GeoSeries(moved, names, crs=crs))

@@ -14,11 +14,11 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError
-from geosynth.grid import SpatialSplit, TilePlan, Window
+from geosynth.grid import SpatialSplit, TilePlan, Window, WindowIndex, as_array
 from geosynth.grid.areas import boxes_of
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.bands import check_image_type, common_bands
-from geosynth.raster.mosaic import Places, lay_over
+from geosynth.raster.mosaic import lay_over
 from geosynth.raster.read import Array, Mask, Raster, RasterFile
 from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.pairs import LegendOf, Pair, TargetGrid, open_pairs
@@ -77,7 +77,7 @@ class InPlace(PatchSource):
             for pair in pairs
         )
         self.chunk_size = _block_size(first)
-        self._places = Places([pair.window for pair in pairs])
+        self._places = WindowIndex([pair.window for pair in pairs])
         self._period = ""
 
     @property
@@ -98,7 +98,7 @@ class InPlace(PatchSource):
         """
         part = copy.copy(self)
         part.pairs, part.scenes = tuple(self.pairs[n] for n in numbers), tuple(self.scenes[n] for n in numbers)
-        part._places = Places([pair.window for pair in part.pairs])
+        part._places = WindowIndex([pair.window for pair in part.pairs])
         part._period = period or self._period
         return part
 
@@ -137,7 +137,7 @@ class InPlace(PatchSource):
 
     def covered(self) -> list[str]:
         """Names of scenes whose place is wholly that of later ones; reads nothing."""
-        boxes = boxes_of([scene.window for scene in self.scenes])
+        boxes = boxes_of(as_array([scene.window for scene in self.scenes]))
         later = [[m for m, *_ in self._places.touching(s.window) if m > n] for n, s in enumerate(self.scenes)]
         under = [shapely.union_all(boxes[above]).covers(box) for box, above in zip(boxes, later, strict=True)]
         return [scene.name for scene, is_under in zip(self.scenes, under, strict=True) if is_under]

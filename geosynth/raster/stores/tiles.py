@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from geosynth.errors import SettingsError
-from geosynth.grid import TilePlan, Window
+from geosynth.grid import TilePlan, Window, WindowIndex
 from geosynth.grid.groups import touching_groups
 from geosynth.grid.window import Edge
 from geosynth.progress import Progress, silent
-from geosynth.raster.mosaic import Places
 from geosynth.raster.stores.open import open_sources, open_store
 from geosynth.raster.stores.source import PatchSource, Scene
 
@@ -92,7 +91,7 @@ class TileView(Sequence[Window]):
         found = [np.empty((0, 4), dtype=np.int64)]
         indices = [np.empty(0, dtype=np.int64)]
         positions = {id(scene): index for index, scene in enumerate(source.scenes)}
-        places = Places([scene.window for scene in source.scenes])
+        places = WindowIndex([scene.window for scene in source.scenes])
         for done, scene in enumerate(scenes, start=1):
             position = positions[id(scene)]
             later = [source.scenes[n].window for n, *_ in places.touching(scene.window) if n > position]

@@ -105,7 +105,8 @@ def generate_many(
     for image in images:
         for sample in range(samples):
             refuse_inputs(image if samples == 1 else _sample_name(image, sample, samples), inputs)
-        refuse_inputs(summary_path(image), inputs)
+        if summary:
+            refuse_inputs(summary_path(image), inputs)
     joined = samples > 1 and not each and is_zarr_name(out)
     if joined or (samples == 1 and not each):
         check_places(out, inputs, settings, overwrite=overwrite)

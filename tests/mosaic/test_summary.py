@@ -87,6 +87,13 @@ def test_the_summary_is_that_of_the_files(suffix: str, tmp_path: Path, tiny_mode
             geosynth.generate_many(labels, tmp_path / "image.tif", tiny_model, FP32, samples=4, summary=True)
 
 
+def test_labels_may_have_the_name_of_a_summary_that_nobody_wants(tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    labels = write_raster(tmp_path / "image_summary.tif", draw_labels(32, 32), NORTH_UP, crs=UTM_18N)
+    assert geosynth.generate_many(labels, tmp_path / "image.tif", tiny_model, FP32) == [tmp_path / "image.tif"]
+    with pytest.raises(OutputError, match=r"image_summary\.tif: is an input too and would be lost"):
+        geosynth.generate_many(labels, tmp_path / "image.tif", tiny_model, FP32, samples=2, summary=True)
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".zarr"])
 def test_a_kill_before_the_summary_is_made_up_for(
     suffix: str, tmp_path: Path, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch

@@ -150,14 +150,13 @@ def compare_in_space(
     left, right = real.of(space.name), synthetic.of(space.name)
     draws = _Draws.of(real.places, synthetic.places, turned is not None, seed)
 
-    def scale(distance: Callable[[Floats, Floats], float]) -> dict[str, Any]:
-        return _scale(left, right, turned.of(space.name), real.places, distance, seed) if turned is not None else {}
-
+    frechet, kid = _frechet(left, right, draws), _kid(left, right, draws)
+    if turned is not None:
+        sets = left, right, turned.of(space.name), real.places
+        frechet = frechet.model_copy(update=_scale(*sets, frechet_distance, seed))
+        kid = kid.model_copy(update=_scale(*sets, kernel_distance, seed))
     return FeatureComparison(
-        **common,
-        frechet=_frechet(left, right, draws, scale),
-        kid=_kid(left, right, draws, scale),
-        **_shares(left, right, real.places, synthetic.places, seed),
+        **common, frechet=frechet, kid=kid, **_shares(left, right, real.places, synthetic.places, seed)
     )
 
 
@@ -185,10 +184,7 @@ class _Draws(NamedTuple):
         return cls(weights, real, synthetic + len(first), min(len(first), len(second)))
 
 
-_Scale = Callable[[Callable[[Floats, Floats], float]], dict[str, Any]]
-
-
-def _frechet(real: Floats, synthetic: Floats, draws: _Draws, scale: _Scale) -> Distance:
+def _frechet(real: Floats, synthetic: Floats, draws: _Draws) -> Distance:
     try:
         values = [frechet_distance(real, synthetic)]
     except DataError as error:
@@ -200,17 +196,16 @@ def _frechet(real: Floats, synthetic: Floats, draws: _Draws, scale: _Scale) -> D
         enough = min(len(first), len(second)) >= 2
         values.append(frechet_distance(real[first], synthetic[second]) if enough else np.nan)
     estimate = estimate_from_draws(values, draws.num_places, least=0)
-    note = bias_note(min(len(real), len(synthetic)), real.shape[1])
-    return Distance(estimate=estimate, note=note, **scale(frechet_distance))
+    return Distance(estimate=estimate, note=bias_note(min(len(real), len(synthetic)), real.shape[1]))
 
 
-def _kid(real: Floats, synthetic: Floats, draws: _Draws, scale: _Scale) -> Distance:
+def _kid(real: Floats, synthetic: Floats, draws: _Draws) -> Distance:
     try:
         sums = KernelSums.of(real, synthetic, draws.real, draws.synthetic)
     except DataError as error:
         return Distance(note=str(error))
     values = [sums.distance(weights) for weights in draws.weights]
-    return Distance(estimate=estimate_from_draws(values, draws.num_places), **scale(kernel_distance))
+    return Distance(estimate=estimate_from_draws(values, draws.num_places))
 
 
 def _scale(

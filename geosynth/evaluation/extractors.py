@@ -170,7 +170,7 @@ def _dino(path: Path, device: torch.device) -> Extractor:
 
 
 def packet_powers(images: Tensor) -> Tensor:
-    """(n, bands, H, W) in DN to (n, bands * 64): log2(1 + mean power) / 16 of each Haar packet, 1 for all of 8 bits."""
+    """(n, bands, H, W) in DN to (n, bands * 64): log2(1 + mean power) / 16 of each Haar packet."""
     import torch
     from torch.nn import functional as F
 

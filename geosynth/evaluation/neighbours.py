@@ -130,8 +130,8 @@ def memorisation(
         the numbers; who knows where the tiles lie adds the closest pairs (`closest_pairs`).
 
     Raises:
-        DataError: if a set has fewer than two tiles, or features that are not finite or do not fit together, or if the
-            other tiles lie in one place.
+        DataError: if there is no synthetic tile, or fewer than two of a real set, or features are not finite or do not
+            fit together, or if the other tiles lie in one place.
     """
     tiles = check_features(synthetic, "synthetic tiles", 1, "there is nothing to look at")
     seen = check_features(train, "train tiles", MIN_TILES, _WHY_MEMORISATION)

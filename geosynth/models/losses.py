@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 _EPSILON = 1e-5
 
-
-# Per scale: features of the four layers, then the prediction.
+# Per scale: features of the layers, then the prediction.
 Outputs = list[list[Tensor]]
 
 

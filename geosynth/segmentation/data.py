@@ -193,10 +193,13 @@ def open_data(
 
     Raises:
         RasterError: if a store cannot be opened or read.
-        SettingsError: if synthetic tiles are asked for without a twin, a fold is unknown, or there is no coarse map.
+        SettingsError: if synthetic tiles are asked for without a twin, a fold is unknown, both folds are one, or there is
+            no coarse map.
         DataError: if a fold has no tile, there are fewer than asked for, the twin is not one of the data, or the train
             images hold one value only.
     """
+    if train_fold == test_fold:
+        raise SettingsError("train_fold and test_fold must differ: on its own tiles a segmenter looks too good")
     sources = _open(data)
     if judge is not None:
         check_fits(sources[0], judge.path, judge.card.legend.names, judge.card.bands)

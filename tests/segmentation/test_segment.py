@@ -264,6 +264,7 @@ def test_sixteen_bits(segment_store, tmp_path):
 
 REFUSED = {
     "no test tile": ({"test_fold": "val"}, DataError, "fold 'val' holds no whole tile of 32 px to test on"),
+    "same fold": ({"test_fold": "train"}, SettingsError, "train_fold and test_fold must differ"),
     "no fold": ({"test_fold": "tset"}, SettingsError, "fold 'tset'"),
     "no train tile": ({"train_fold": "val"}, DataError, "fold 'val' holds no whole tile of 32 px to train on"),
     "too many": ({"real_tiles": 99}, DataError, "real_tiles=99, but there is a choice of 12 tiles"),

@@ -193,8 +193,8 @@ def open_data(
 
     Raises:
         RasterError: if a store cannot be opened or read.
-        SettingsError: if synthetic tiles are asked for without a twin, a fold is unknown, both folds are one, or there is
-            no coarse map.
+        SettingsError: if synthetic tiles are asked for without a twin, a fold is unknown, both folds are one, or there
+            is no coarse map.
         DataError: if a fold has no tile, there are fewer than asked for, the twin is not one of the data, or the train
             images hold one value only.
     """

@@ -30,7 +30,7 @@ class ZarrRaster:
 
         Args:
             path: of the group; a URL is read through fsspec.
-            variable: name of the array; None for the labels: the one called "labels", else the only integer map.
+            variable: name of the array; None for the labels: the one called "labels", else the only integer map or the only array.
 
         Raises:
             RasterError: if it is not a Zarr group.
@@ -154,11 +154,12 @@ def _choose(dataset: xr.Dataset, path: str, variable: str | None) -> xr.DataArra
         for name, values in dataset.data_vars.items()
         if values.dtype.kind in "iu" and sum(size > 1 for size in values.sizes.values()) == 2
     ]
-    if len(maps) != 1:
+    candidates = maps or list(dataset.data_vars)
+    if len(candidates) != 1:
         told = sorted(f"{name} {dict(values.sizes)}" for name, values in dataset.data_vars.items())
         listed = ", ".join(told) or "none"  # sorted, as Zarr lists variables in any order
         raise DataError(f"{path}: which variable holds the labels? Call it 'labels'; there are: {listed}")
-    return dataset[maps[0]]
+    return dataset[candidates[0]]
 
 
 def _band_names(array: xr.DataArray, bands: Sequence[Any]) -> tuple[str, ...]:

@@ -211,6 +211,19 @@ def test_which_variable_holds_the_labels(tmp_path: Path, codes: np.ndarray) -> N
     np.testing.assert_array_equal(raster.read(raster.window)[0][0], codes)
 
 
+def test_the_only_variable_holds_the_labels(tmp_path: Path, codes: np.ndarray) -> None:
+    """Or is refused for what it is: another name would not help it."""
+    stored(codes).astype(np.float32).to_zarr(tmp_path / "float.zarr", consolidated=False)
+    raster = open_labels(tmp_path / "float.zarr")
+    np.testing.assert_array_equal(raster.read(raster.window)[0][0], codes)
+    stored(codes).expand_dims(time=2).to_zarr(tmp_path / "years.zarr", consolidated=False)
+    with pytest.raises(DataError, match="has 2 bands; a label raster has one"):
+        LabelRaster(tmp_path / "years.zarr", CHESAPEAKE)
+    (stored(codes) == 2).to_zarr(tmp_path / "trees.zarr", consolidated=False)
+    with pytest.raises(DataError, match="'cover' is .* of bool; a raster is numbers"):
+        open_labels(tmp_path / "trees.zarr")
+
+
 def test_the_labels_of_our_own_store(tmp_path: Path, codes: np.ndarray) -> None:
     """Scenes apart from each other on a rotated grid, which xarray alone could not place."""
     rotated = Affine.translation(300000, 4300000) @ Affine.rotation(30) @ Affine.scale(1, -1)

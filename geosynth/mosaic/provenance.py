@@ -26,7 +26,11 @@ def is_made_from(out: Path, tags: dict[str, str], *, overwrite: bool) -> bool:
     if not out.exists():
         return False
     own = image_tags(out)
-    differing = [name.removeprefix("GEOSYNTH_").lower() for name, value in tags.items() if own.get(name) != value]
+    differing = [
+        name.removeprefix("GEOSYNTH_").lower()
+        for name, value in tags.items()
+        if own.get(name, "").lstrip() != value.lstrip()  # GDAL drops blanks at the start of a tag
+    ]
     if differing and not overwrite:
         raise OutputError(
             f"{out}: exists already, made otherwise ({', '.join(differing)}); choose another name or say --overwrite"
@@ -78,7 +82,7 @@ def provenance(painter: Painter, labels: str, legend: Legend, survey: Survey | N
     }
     networks = painter.model.card.loss_networks
     if networks is not None:
-        tags["GEOSYNTH_LOSS_NETWORKS"] = ",".join(sorted(networks))
+        tags["GEOSYNTH_LOSS_NETWORKS"] = ",".join(sorted(networks)) or "none"  # GDAL keeps no empty tag
     if painter.look_name is not None:
         tags["GEOSYNTH_LOOK"] = painter.look_name
     elif (digest := style_digest(painter.style)) is not None:

@@ -168,7 +168,7 @@ def test_what_is_nearer_to_a_target_is_not_told_of_any_imagery(case: Case, tmp_p
     ("tags", "known"),
     [
         ({"GEOSYNTH_LOSS_NETWORKS": "efficientnet-lite0,vgg19"}, True),
-        ({"GEOSYNTH_LOSS_NETWORKS": ""}, False),
+        ({"GEOSYNTH_LOSS_NETWORKS": "none"}, False),
         ({}, None),
     ],
 )

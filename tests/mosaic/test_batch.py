@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from geosynth.errors import DataError, LegendError, OutputError, SettingsError
 from geosynth.grid import TilePlan, Window
 from geosynth.mosaic import image as painting
 from geosynth.mosaic.batch import sample_seeds
+from geosynth.raster.images import image_tags
 from rasters import NORTH_UP, UTM_18N, draw_labels, write_raster
 
 FP32 = GenerateSettings(precision="fp32", style_length=200)
@@ -147,6 +149,25 @@ def test_finished_images_are_left_alone_and_others_refused(
     assert [image.stat().st_mtime_ns for image in images] == again
     geosynth.generate_many(tiles, out, tiny_model, other, each=True, overwrite=True)
     assert images[2].read_bytes() != content
+
+
+def test_tags_that_a_file_cannot_keep_make_no_difference(
+    tmp_path: Path, codes: np.ndarray, tiny_model: GeneratorModel
+) -> None:
+    """Of a training whose losses looked through no network, labels and a legend with a blank before their names."""
+    card = tiny_model.card.model_copy(update={"provenance": {"training": {"perceptual_weight": 0}}})
+    model = replace(tiny_model, card=card)
+    labels = write_raster(tmp_path / " labels.tif", codes[:40, :40], NORTH_UP, crs=UTM_18N)
+    legend = card.legend.model_copy(update={"name": " mine"})
+
+    def paint() -> list[Path]:
+        return geosynth.generate_many(labels, tmp_path / "image.tif", model, FP32, samples=2, legend=legend)
+
+    images = paint()
+    assert image_tags(images[0])["GEOSYNTH_LOSS_NETWORKS"] == "none", "and not one that does not tell"
+    stamps = [image.stat().st_mtime_ns for image in images]
+    assert paint() == images
+    assert [image.stat().st_mtime_ns for image in images] == stamps
 
 
 def test_samples_left_of_other_settings_are_painted_anew(

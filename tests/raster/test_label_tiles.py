@@ -220,7 +220,7 @@ def test_the_only_variable_holds_the_labels(tmp_path: Path, codes: np.ndarray) -
     with pytest.raises(DataError, match="has 2 bands; a label raster has one"):
         LabelRaster(tmp_path / "years.zarr", CHESAPEAKE)
     (stored(codes) == 2).to_zarr(tmp_path / "trees.zarr", consolidated=False)
-    with pytest.raises(DataError, match="'cover' is .* of bool; a raster is numbers"):
+    with pytest.raises(DataError, match=r"'cover' is .* of bool; a raster is numbers"):
         open_labels(tmp_path / "trees.zarr")
 
 

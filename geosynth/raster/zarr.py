@@ -30,8 +30,8 @@ class ZarrRaster:
 
         Args:
             path: of the group; a URL is read through fsspec.
-            variable: name of the array; None for the labels: the one called "labels", else the only integer map, or the only
-                array.
+            variable: name of the array; None for the labels: the one called "labels", else the only integer map, or
+                the only array.
 
         Raises:
             RasterError: if it is not a Zarr group.

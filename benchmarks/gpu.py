@@ -3,7 +3,8 @@
     python benchmarks/gpu.py [--only NAMES] [--json FILE]
 
 Each part is a process of its own and goes on after an error, so that neither an error of the driver nor a part that
-hangs costs the others their numbers. Times are medians of milliseconds between events of the GPU. "plain" is
+hangs costs the others their numbers; each number is in the file as soon as it is known. Times are medians of
+milliseconds between events of the GPU around a few calls in a row, as training and painting make them. "plain" is
 `plain_spade.py` as torch comes (float32, convolutions in TF32); "captured" runs as a recorded graph, as ours does.
 Labels are real tiles if they are there (see `generator.py`).
 
@@ -62,23 +63,24 @@ DEVICE = "cuda"
 _LONGEST = 240  # seconds that a part may take
 
 
+_IN_A_ROW = 4  # calls between two events: one alone would wait for its host
+
+
 class Results:
-    """Numbers by name, printed and written as they come."""
+    """Numbers by name, printed and written as they come, beside those that the file has already."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Any] = json.loads(path.read_text()) if path is not None and path.exists() else {}
 
     def add(self, name: str, value: float) -> float:
         self.values[name] = value
         print(f"    {name:70} {value:.4g}", flush=True)
-        self.write()
-        return value
-
-    def write(self) -> None:
-        """All so far."""
         if self.path is not None:
-            self.path.write_text(json.dumps(self.values, default=float))
+            partial = self.path.with_name(f"{self.path.name}.partial")  # a part may be killed while it writes
+            partial.write_text(json.dumps(self.values, default=float))
+            partial.replace(self.path)
+        return value
 
 
 def attempt(function: Callable[..., object], *arguments: Any, **options: Any) -> None:
@@ -91,7 +93,7 @@ def attempt(function: Callable[..., object], *arguments: Any, **options: Any) ->
 
 
 def milliseconds(call: Callable[..., object], *arguments: Any, seconds: float = 0.5, warm_ups: int = 5) -> float:
-    """Median time on the GPU of one call."""
+    """Median time of one call among several in a row."""
     for _ in range(warm_ups):
         call(*arguments)
     torch.cuda.synchronize()
@@ -99,10 +101,11 @@ def milliseconds(call: Callable[..., object], *arguments: Any, seconds: float = 
     while len(times) < 3 or time.perf_counter() - started < seconds:
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         first.record()
-        call(*arguments)
+        for _ in range(_IN_A_ROW):
+            call(*arguments)
         last.record()
         last.synchronize()
-        times.append(first.elapsed_time(last))
+        times.append(first.elapsed_time(last) / _IN_A_ROW)
     return statistics.median(times)
 
 
@@ -552,37 +555,32 @@ PARTS: dict[str, Callable[[Results], None]] = {
 }
 
 
-def run_apart(name: str, side: int) -> dict[str, Any]:
-    """What a part finds in a process of its own, as far as it comes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "found.json"
-        command = [sys.executable, __file__, "--only", name, "--side", str(side), "--json", str(path)]
-        try:
-            subprocess.run(command, timeout=_LONGEST)
-        except subprocess.TimeoutExpired:
-            print(f"{name}: stopped after {_LONGEST} s", flush=True)
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        return found
+def run_apart(name: str, side: int, path: Path | None) -> None:
+    """A part in a process of its own, which adds to the file what it finds, as far as it comes."""
+    command = [sys.executable, __file__, "--only", name, "--side", str(side)]
+    try:
+        subprocess.run([*command, *([] if path is None else ["--json", str(path)])], timeout=_LONGEST)
+    except subprocess.TimeoutExpired:
+        print(f"{name}: stopped after {_LONGEST} s", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join([*PARTS, "generate"]))
     parser.add_argument("--side", type=int, default=20_000)
-    parser.add_argument("--json", type=Path, help="also write all numbers to this file")
+    parser.add_argument("--json", type=Path, help="also write all numbers to this file; others in it stay")
     arguments = parser.parse_args()
-    names, results = arguments.only.split(","), Results(arguments.json)
+    names = arguments.only.split(",")
     if names == ["generate"]:
-        attempt(generate, results, arguments.side)
+        attempt(generate, Results(arguments.json), arguments.side)
     elif len(names) == 1:
-        attempt(PARTS[names[0]], results)
+        attempt(PARTS[names[0]], Results(arguments.json))
     else:
         print(torch.cuda.get_device_name(), torch.__version__, flush=True)
         started = time.perf_counter()
         for name in names:
             print(f"{name}, {time.perf_counter() - started:.0f} s", flush=True)
-            results.values |= run_apart(name, arguments.side)
-            results.write()
+            run_apart(name, arguments.side, arguments.json)
         print(f"over after {time.perf_counter() - started:.0f} s")
 
 

@@ -1,6 +1,6 @@
 """What a GPU does in one go: noise by position, and looks of classes by position; `field.py` says what they are.
 
-Importing this asks for Triton, which comes with torch on Linux; ask `device.has_kernels` first.
+What `kernels` says of importing it and of the current GPU holds here too.
 """
 
 from __future__ import annotations
@@ -37,19 +37,20 @@ def normal_numbers(
     height, width = size
     result = torch.empty((len(rows), channels, height, width), dtype=dtype, device=rows.device)
     blocks = triton.cdiv(result.numel(), _BLOCK)
-    _normal[(blocks,)](
-        result,
-        rows,
-        columns,
-        seed,
-        stream << 32,
-        channels,
-        height,
-        width,
-        result.numel(),
-        ANGLE=2 * math.pi,
-        BLOCK=_BLOCK,
-    )
+    with torch.cuda.device_of(rows):
+        _normal[(blocks,)](
+            result,
+            rows,
+            columns,
+            seed,
+            stream << 32,
+            channels,
+            height,
+            width,
+            result.numel(),
+            ANGLE=2 * math.pi,
+            BLOCK=_BLOCK,
+        )
     return result
 
 
@@ -77,38 +78,40 @@ def look_styles(
     height, width = size
     tiles, num_classes, objects, numbers = look.departures.shape
     nearest = torch.empty((len(rows), num_classes, height + 2, width + 2), dtype=torch.int32, device=rows.device)
-    _nearest_objects[(triton.cdiv(nearest.numel(), _BLOCK),)](
-        nearest,
-        rows,
-        columns,
-        seed,
-        stream << 32,
-        style_length,
-        height + 2,
-        width + 2,
-        tiles,
-        objects,
-        nearest.numel(),
-        GAPS=sum(gap << _GAP_BITS * number for number, gap in enumerate(gaps)),
-        GAP_BITS=_GAP_BITS,
-        CLASSES=num_classes,
-        DRIFTS=style_length > 0,
-        CELL=STYLE_CELL,
-        BLOCK=_BLOCK,
-    )
+    with torch.cuda.device_of(rows):
+        _nearest_objects[(triton.cdiv(nearest.numel(), _BLOCK),)](
+            nearest,
+            rows,
+            columns,
+            seed,
+            stream << 32,
+            style_length,
+            height + 2,
+            width + 2,
+            tiles,
+            objects,
+            nearest.numel(),
+            GAPS=sum(gap << _GAP_BITS * number for number, gap in enumerate(gaps)),
+            GAP_BITS=_GAP_BITS,
+            CLASSES=num_classes,
+            DRIFTS=style_length > 0,
+            CELL=STYLE_CELL,
+            BLOCK=_BLOCK,
+        )
     styles = torch.empty((len(rows), height, width, num_classes, numbers), dtype=torch.float32, device=rows.device)
-    _mean_of_nine[(triton.cdiv(styles.numel(), _BLOCK),)](
-        styles,
-        nearest,
-        look.departures.contiguous(),
-        look.mean.contiguous(),
-        height,
-        width,
-        num_classes,
-        numbers,
-        styles.numel(),
-        BLOCK=_BLOCK,
-    )
+    with torch.cuda.device_of(rows):
+        _mean_of_nine[(triton.cdiv(styles.numel(), _BLOCK),)](
+            styles,
+            nearest,
+            look.departures.contiguous(),
+            look.mean.contiguous(),
+            height,
+            width,
+            num_classes,
+            numbers,
+            styles.numel(),
+            BLOCK=_BLOCK,
+        )
     return styles.permute(0, 3, 4, 1, 2)
 
 

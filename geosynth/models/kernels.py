@@ -5,7 +5,8 @@ hash, so that no size depends on the labels; and one kernel reads the features o
 rows, scales, shifts, activates and writes once. A pattern that finds no place is computed where it is met: slow, but
 right for any labels.
 
-Importing this asks for Triton, which comes with torch on Linux; ask `device.has_kernels` first.
+Importing this asks for Triton, which comes with torch on Linux; ask `device.has_kernels` first. Triton starts
+kernels on the current GPU, which need not be that of the tensors.
 """
 
 from __future__ import annotations
@@ -62,20 +63,21 @@ class HashedPatterns:
         codes = patterns.spare.pop()
         self.ids = torch.empty(self.labels.shape, dtype=torch.int32, device=self.labels.device)
         _, height, width = self.labels.shape
-        _find_places[(triton.cdiv(self.labels.numel(), _BLOCK),)](
-            self.labels,
-            codes,
-            self.ids,
-            *self.labels.stride(),
-            height,
-            width,
-            self.labels.numel(),
-            self.base,
-            places,
-            REPLICATE=self.replicate,
-            PROBES=_PROBES,
-            BLOCK=_BLOCK,
-        )
+        with torch.cuda.device_of(self.labels):
+            _find_places[(triton.cdiv(self.labels.numel(), _BLOCK),)](
+                self.labels,
+                codes,
+                self.ids,
+                *self.labels.stride(),
+                height,
+                width,
+                self.labels.numel(),
+                self.base,
+                places,
+                REPLICATE=self.replicate,
+                PROBES=_PROBES,
+                BLOCK=_BLOCK,
+            )
         self.codes = codes[:places]
 
 
@@ -88,17 +90,18 @@ def hidden_rows(patterns: HashedPatterns, taps: Tensor, tap_bias: Tensor) -> Ten
         tap_bias: (hidden,), its bias.
     """
     hidden = torch.empty((len(patterns.codes), len(tap_bias)), dtype=taps.dtype, device=taps.device)
-    _hidden_rows[(triton.cdiv(len(hidden), _PLACES),)](
-        patterns.codes,
-        taps,
-        tap_bias,
-        hidden,
-        len(hidden),
-        patterns.base,
-        HIDDEN=len(tap_bias),
-        COLUMNS=triton.next_power_of_2(len(tap_bias)),
-        PLACES=_PLACES,
-    )
+    with torch.cuda.device_of(taps):
+        _hidden_rows[(triton.cdiv(len(hidden), _PLACES),)](
+            patterns.codes,
+            taps,
+            tap_bias,
+            hidden,
+            len(hidden),
+            patterns.base,
+            HIDDEN=len(tap_bias),
+            COLUMNS=triton.next_power_of_2(len(tap_bias)),
+            PLACES=_PLACES,
+        )
     return hidden
 
 
@@ -148,39 +151,40 @@ def modulate(
     pixel_block = max(16, _TILE_VALUES // channel_block)
     total, group = batch * height * width, math.gcd(channels, 16)
     rows_of_looks = None if told is None else told.rows
-    _modulate[(triton.cdiv(total, pixel_block), triton.cdiv(channels, channel_block))](
-        features,
-        result,
-        patterns.labels,
-        patterns.ids,
-        table,
-        rows,
-        taps,
-        tap_bias,
-        weight,
-        features if noise is None else noise,
-        features if strength is None else strength,
-        features if told is None else told.table,
-        patterns.ids if rows_of_looks is None else rows_of_looks,
-        *patterns.labels.stride(),
-        *(patterns.ids if rows_of_looks is None else rows_of_looks).stride(),
-        height,
-        width,
-        *features.shape[2:],
-        *(zoom or (1, 0)),
-        channels // group,
-        total,
-        patterns.base,
-        slope,
-        HIDDEN=len(tap_bias),
-        REPLICATE=patterns.replicate,
-        NOISE=noise is not None,
-        TOLD=told is not None,
-        BY_ROW=rows_of_looks is not None,
-        GROUP=group,
-        PIXELS=pixel_block,
-        CHANNELS=channel_block,
-    )
+    with torch.cuda.device_of(features):
+        _modulate[(triton.cdiv(total, pixel_block), triton.cdiv(channels, channel_block))](
+            features,
+            result,
+            patterns.labels,
+            patterns.ids,
+            table,
+            rows,
+            taps,
+            tap_bias,
+            weight,
+            features if noise is None else noise,
+            features if strength is None else strength,
+            features if told is None else told.table,
+            patterns.ids if rows_of_looks is None else rows_of_looks,
+            *patterns.labels.stride(),
+            *(patterns.ids if rows_of_looks is None else rows_of_looks).stride(),
+            height,
+            width,
+            *features.shape[2:],
+            *(zoom or (1, 0)),
+            channels // group,
+            total,
+            patterns.base,
+            slope,
+            HIDDEN=len(tap_bias),
+            REPLICATE=patterns.replicate,
+            NOISE=noise is not None,
+            TOLD=told is not None,
+            BY_ROW=rows_of_looks is not None,
+            GROUP=group,
+            PIXELS=pixel_block,
+            CHANNELS=channel_block,
+        )
     return result
 
 

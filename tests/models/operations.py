@@ -37,6 +37,8 @@ class Record(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.kernels: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         """How each Triton kernel was launched last."""
+        self.gpus: list[torch.device] = []
+        """Whose kernels can be launched, the last one's."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function.name().removeprefix("aten::").split(".")[0]
@@ -72,6 +74,8 @@ class Kernel:
 
     def __getitem__(self, grid: object) -> Callable[..., None]:
         def launch(*args: Any, **constants: Any) -> None:
+            devices = {value.device for value in args if isinstance(value, Tensor)}
+            assert devices == set(self.record.gpus[-1:])  # Triton starts it on the current one
             self.record.operations.append(Operation(self.name, False, _of(args), ()))
             self.record.kernels[self.name] = args, constants
 
@@ -84,6 +88,14 @@ def launch_nothing(monkeypatch: Any, record: Record, *, kernels: bool) -> None:
         module = pytest.importorskip(f"geosynth.models.{name}", exc_type=ImportError)
         for function in [name for name, value in vars(module).items() if hasattr(value, "warmup")]:
             monkeypatch.setattr(module, function, Kernel(function, record))
+
+    @contextmanager
+    def device_of(tensor: Tensor) -> Iterator[None]:
+        record.gpus.append(tensor.device)
+        yield
+        record.gpus.pop()
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
     for module in (modulation, field):
         monkeypatch.setattr(module, "has_kernels", lambda device: kernels)
         monkeypatch.setattr(module, "kernel_trials", SimpleNamespace(passed=lambda *arguments: True))

@@ -104,7 +104,7 @@ def _rows_until(path: Path, last: int) -> list[list[str]]:
             break
         if int(row[0]) <= last:
             kept.append(row)
-    return kept
+    return kept if len(kept) > 1 else []  # without rows the head may be missing, or half-written
 
 
 @torch.no_grad()

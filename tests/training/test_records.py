@@ -52,6 +52,13 @@ def test_a_half_written_line_is_dropped(tmp_path):
     assert [row["step"] for row in rows_in(tmp_path)] == ["1", "2", "3", "5"]
 
 
+@pytest.mark.parametrize("left", ["", "step,loss/g"])
+def test_an_interruption_before_the_first_line_leaves_the_head_to_the_next_run(tmp_path, left):
+    (tmp_path / "metrics.csv").write_text(left)
+    write(tmp_path, 2, [3, 4])
+    assert [(row["step"], row["loss/gan"]) for row in rows_in(tmp_path)] == [("3", "0.3"), ("4", "0.4")]
+
+
 def test_a_fresh_training_starts_a_fresh_table(tmp_path):
     write(tmp_path, 0, range(1, 4))
     write(tmp_path, 0, [1])

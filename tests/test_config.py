@@ -79,7 +79,10 @@ def test_settings_cannot_be_changed():
         (SegmentSettings, {"stride": 0}, ("stride: must be",)),
         (BandSettings, {"names": []}, ("names",)),
         (BandSettings, {"names": ["red"], "low": 5, "high": 5}, ("low", "less than high")),
-        (BandSettings, {"names": ["red"], "high": float("nan")}, ("low", "less than high")),
+        # JSON holds only finite numbers: others would not come back.
+        (BandSettings, {"names": ["red"], "high": float("nan")}, ("high", "must be a finite number")),
+        (TrainSettings, {"max_time": "inf"}, ("max_time: must be a finite number (got inf)",)),
+        (SegmentSettings, {"save_minutes": float("inf")}, ("save_minutes: must be a finite number",)),
     ],
 )
 def test_errors_are_one_line_that_names_the_setting(kind, values, words):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, Self, TypeVar
 
@@ -46,8 +45,8 @@ class BandSettings(Settings):
             if isinstance(value, tuple) and len(value) != len(self.names):
                 raise ValueError(f"{name}: {counted(len(value), 'value')} for {counted(len(self.names), 'band')}")
         for name, (low, high) in zip(self.names, self._limits, strict=True):
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ValueError(f"band {name}: low must be less than high, and both finite")
+            if low >= high:
+                raise ValueError(f"band {name}: low must be less than high")
         return self
 
     @property

@@ -16,9 +16,9 @@ from geosynth.files import read_values
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, no unknown names. The text below a field is its description."""
+    """Base of all settings: immutable, no unknown names, finite numbers. The text below a field is its description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:

@@ -32,7 +32,7 @@ class GenerateSettings(Settings):
 
     The block size is then chosen by it.
     """
-    style_length: float | None = Field(None, ge=0, allow_inf_nan=False)
+    style_length: float | None = Field(None, ge=0)
     """Metres over which the style drifts to another one (pixels where a raster has no metres); 0 keeps one style.
 
     None is 2048, 256 for a model that is told looks, or 0 for one with the linear start.

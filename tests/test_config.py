@@ -20,6 +20,7 @@ from geosynth.config import (
     GeneratorSettings,
     ReplaceSettings,
     SegmentSettings,
+    StudySettings,
     TrainSettings,
 )
 from geosynth.config.base import read_yaml
@@ -191,4 +192,21 @@ def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path, text: str) -> None
     (tmp_path / "settings.yaml").write_text(text)
     with pytest.raises(SettingsError, match=r"settings\.yaml: cannot be read as YAML") as caught:
         read_yaml(tmp_path / "settings.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("segment: 5", "segment: must be"),
+        ("train: {5: 1}", r"train\.5: "),
+        ("train: {preset: [small]}", r"train\.preset \['small'\]: there is none"),
+        ("train: {config: other.yaml}", r"train\.config: there is no such setting"),
+        ("train: {cls: 1}", r"train\.cls: there is no such setting"),
+    ],
+)
+def test_parts_of_a_study_that_are_no_settings_are_one_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=f"^{words}") as caught:
+        StudySettings.resolve("replace", config=tmp_path / "study.yaml", **{"segment.steps": 3})
     assert "\n" not in str(caught.value)

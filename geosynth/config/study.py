@@ -95,13 +95,14 @@ class StudySettings(Settings):
         values = read_yaml(Path(config)) if config else {}
         for name, value in changes.items():
             part, dot, inner = name.partition(".")
-            if dot:
-                values[part] = {**(values.get(part) or {}), inner: value}
+            own = values.get(part) or {}
+            if dot and isinstance(own, dict):
+                values[part] = {**own, inner: value}
             else:
                 values[name] = value
         if isinstance(values.get("train"), dict):
             try:
-                values["train"] = TrainSettings.resolve(**values["train"])
+                values["train"] = TrainSettings.over_preset(values["train"])
             except SettingsError as error:
                 raise SettingsError(f"train.{error}") from error
         return kinds[sweep].parse(values)

@@ -338,12 +338,20 @@ class TrainSettings(Settings):
             SettingsError: if the preset, the file or a setting cannot be used.
         """
         values = read_yaml(Path(config)) if config else {}
-        named = values.pop("preset", None)
-        preset = preset or named
-        if preset is not None and preset not in PRESETS:
+        return cls.over_preset({**values, **({"preset": preset} if preset else {}), **changes})
+
+    @classmethod
+    def over_preset(cls, values: dict[str, Any]) -> Self:
+        """Plain values by name, among them that of a preset, if any, over which the others go.
+
+        Raises:
+            SettingsError: if the preset or a setting cannot be used.
+        """
+        preset = values.get("preset")
+        if preset is not None and preset not in list(PRESETS):
             raise SettingsError(f"preset {preset!r}: there is none; choose from {', '.join(PRESETS)}")
-        start = PRESETS[preset].values if preset else {}
-        return cls.parse({**start, **values, **changes})
+        start = {} if preset is None else PRESETS[preset].values
+        return cls.parse({**start, **{name: value for name, value in values.items() if name != "preset"}})
 
     @staticmethod
     def presets() -> dict[str, Preset]:

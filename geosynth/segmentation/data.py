@@ -151,14 +151,14 @@ class TileSet(Sequence[tuple[Array, ClassIndices]]):
 
 
 def left_out(tiles: TileSet) -> float:
-    """The share of the synthetic pixels with a class that the judge of the tiles left out."""
+    """The share of the synthetic pixels with a class that the judge of the tiles left out; 0 if there are none."""
     before = after = 0
     for index, (source, window) in enumerate(tiles.places):
         if tiles.is_synthetic(index):
             nothing = source.legend.num_classes
             before += int((source.read_labels(window) < nothing).sum())
             after += int((tiles[index][1] < nothing).sum())
-    return 1 - after / max(1, before)
+    return 1 - after / before if before else 0.0
 
 
 @dataclass(frozen=True)

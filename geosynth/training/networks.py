@@ -113,7 +113,7 @@ def _with_styles(state: dict[str, Tensor], earlier: GeneratorSettings, generator
 def _build_adversary(settings: TrainSettings, num_classes: int, num_bands: int) -> Adversary:
     width = settings.discriminator_width
     if settings.discriminator == "oasis":
-        levels = min(6, (settings.crop_size & -settings.crop_size).bit_length() - 3)
+        levels = min(6, (settings.crop_size & -settings.crop_size).bit_length() - 3)  # down to cells of 4 px or more
         oasis = OasisSettings(num_classes=num_classes, num_bands=num_bands, base_width=width, num_levels=levels)
         return OasisAdversary(oasis, settings.labelmix_weight)
     patch = DiscriminatorSettings(

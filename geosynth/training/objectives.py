@@ -63,7 +63,7 @@ class Objectives:
         # All patches are compared to their real images, or those whose style was read or measured in them.
         paired, share = (part.paired, part.paired_share) if settings.pairs else (None, 1.0)
         painting = adversary.for_generator(judged, paired=paired, counts=counts)
-        if settings.feature_weight and settings.discriminator == "patch":
+        if settings.feature_weight and settings.discriminator == "patch":  # without pairs 0: all parts have equal names
             painting["features"] = painting.get("features", fake.new_zeros(())) * share
 
         def to_real(distance: Callable[[Tensor, Tensor], Tensor], weight: float) -> Tensor:

@@ -17,7 +17,7 @@ from geosynth.errors import CheckpointError, DataError, OutputError, SettingsErr
 from geosynth.grid import SpatialSplit
 from geosynth.loop import Checkpoint, made_ahead
 from geosynth.segmentation import segment as module
-from geosynth.segmentation.data import open_data
+from geosynth.segmentation.data import left_out, open_data
 from geosynth.segmentation.scores import SegmentReport
 from geosynth.segmentation.segment import segment
 from geosynth.segmentation.segmenter import load_segmenter
@@ -369,6 +369,10 @@ def test_a_judge_leaves_out_what_it_doubts(segment_store, trained, tmp_path):
     assert "of their pixels" in {name: meaning for name, _, meaning in report.summary()}["accuracy"]
     with pytest.raises(OutputError, match=r"made otherwise \(judge\)"):
         segment(segment_store, tmp_path / "out", TINY, synthetic=twin, **options)
+
+
+def test_without_synthetic_tiles_a_judge_leaves_out_nothing(segment_store, trained):
+    assert left_out(open_data(segment_store, None, TINY, "train", "test", load_segmenter(trained[0])).train) == 0
 
 
 def test_a_judge_of_something_else_is_refused(segment_store, segment_twin, tmp_path):

@@ -308,7 +308,7 @@ class TrainSettings(Settings):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """Arithmetic: "bf16" and "fp16" run convolutions in 16 bit, "fp32" does all in float32.
 
-    "auto" chooses by the processor.
+    "auto" chooses by the hardware.
     """
     devices: int = Field(1, ge=1, le=1 << 16)
     """Number of processes, each with a GPU of its own, or all on the CPU where there is no GPU."""

@@ -40,7 +40,7 @@ class GenerateSettings(Settings):
     look: str | None = None
     """Name of a look that is kept in the model file: how the classes look there. None for the model's first."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic: "bf16" runs convolutions in 16 bit, "fp32" all in float32; "auto" chooses by the processor."""
+    """Arithmetic: "bf16" runs convolutions in 16 bit, "fp32" all in float32; "auto" chooses by the hardware."""
     device: str = "auto"
     """Where the network runs: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
 
@@ -109,8 +109,8 @@ class SegmentSettings(Settings):
     """Side, in pixels, of the random part of a train tile that a step sees; None for whole tiles."""
     real_tiles: int | None = Field(None, ge=0)
     """Number of real train tiles; None for all."""
-    synthetic_tiles: int | None = Field(0, ge=0)
-    """Number of tiles of the twin that are added; None for all. See `geosynth.segmentation.data`."""
+    synthetic_tiles: int | None = Field(None, ge=0)
+    """Number of tiles of the twin that are added; None for all, if there is one. See `geosynth.segmentation.data`."""
     pool_tiles: int | None = Field(None, ge=1)
     """Number of train tiles among which both are chosen; None for all of the fold."""
     subset_seed: int | None = Field(None, ge=0, lt=2**62)
@@ -138,7 +138,7 @@ class SegmentSettings(Settings):
     learning_rate: float = Field(1e-3, gt=0)
     """AdamW's learning rate at its height: it rises for a twentieth of the steps, then falls as a cosine."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic: "bf16" computes in 16 bit, "fp32" in float32; "auto" chooses by the processor."""
+    """Arithmetic: "bf16" computes in 16 bit, "fp32" in float32; "auto" chooses by the hardware."""
     seed: int = Field(0, ge=0, lt=2**62)
     """Fixes weights, order of tiles, crops and augmentation."""
     save_minutes: float = Field(5.0, gt=0)

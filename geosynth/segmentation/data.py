@@ -211,7 +211,7 @@ def open_data(
             " smaller tile_size, or another test fold"
         )
     seed = settings.seed if settings.subset_seed is None else settings.subset_seed
-    if synthetic is None and settings.synthetic_tiles != 0:
+    if synthetic is None and settings.synthetic_tiles:
         raise SettingsError("synthetic tiles need a twin: a store that `geosynth twin` made of the same data")
     found = [] if synthetic is None else _open(synthetic)
     if found and all(map(is_recombined, found)):
@@ -219,7 +219,8 @@ def open_data(
         twins, chosen = found, _beside(views, train_views(found, settings, train_fold), settings, seed)
     else:
         twins = [_twin_of(source, found, train_fold) for source in sources] if found else []
-        chosen = mixture(views, settings.real_tiles, settings.synthetic_tiles, pool=settings.pool_tiles, seed=seed)
+        added = settings.synthetic_tiles if found else 0
+        chosen = mixture(views, settings.real_tiles, added, pool=settings.pool_tiles, seed=seed)
     places = [*_places(sources, chosen.real), *_places(twins, chosen.synthetic)]
     train = TileSet(places, len(chosen.real), judge, settings.agreement)
     coarse = None

@@ -64,7 +64,8 @@ def segment(
             one may have the train tiles and another one the test tiles.
         out: the folder.
         settings: None for the defaults.
-        synthetic: a twin of `data`: a store on the same grid whose imagery is synthetic.
+        synthetic: a twin of `data`: a store on the same grid whose imagery is synthetic; all its tiles are added, or
+            the setting `synthetic_tiles` says how many.
         init: a segmenter, as `load_segmenter` takes it, whose network is trained on, with its bands and scaling; None:
             a new one.
         judge: a segmenter, likewise, trained on real tiles of the same classes; synthetic pixels whose class it finds

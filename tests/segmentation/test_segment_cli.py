@@ -44,16 +44,16 @@ def test_segment_then_classify(run, segment_store, segment_twin, tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ((), (None, 0)),
-        (("--synthetic", "twin.zarr"), (None, None)),
-        (("--synthetic", "twin.zarr", "--synthetic-tiles", "5", "--real-tiles", "0"), (0, 5)),
+        ((), (None, None, None)),
+        (("--synthetic", "twin.zarr"), ("twin.zarr", None, None)),
+        (("--synthetic", "twin.zarr", "--synthetic-tiles", "5", "--real-tiles", "0"), ("twin.zarr", 0, 5)),
     ],
 )
 def test_a_twin_that_is_given_is_used(run, monkeypatch, tmp_path, options, expected):
     asked = []
 
     def segment(data, out, settings, **others):
-        asked.append((settings.real_tiles, settings.synthetic_tiles))
+        asked.append((others["synthetic"], settings.real_tiles, settings.synthetic_tiles))
         raise geosynth.GeosynthError("enough")
 
     monkeypatch.setitem(vars(geosynth), "segment", segment)

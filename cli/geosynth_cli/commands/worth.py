@@ -78,8 +78,6 @@ def segment(
         batch_size=batch_size,
         seed=seed,
     )
-    if synthetic is not None:
-        changes.setdefault("synthetic_tiles", None)
     with naming_what_is_kept(out / "last.ckpt"), progress_bar("segment") as progress:
         report = geosynth.segment(
             data,
@@ -240,7 +238,7 @@ def study(
         str | None,
         input_option(
             "--model",
-            "A generator (chesapeake-small: the embedded one); without it the study trains its own.",
+            "A generator (chesapeake-small: the embedded one). Without it transfer takes that; others train their own.",
             "chesapeake-small",
         ),
     ] = None,

@@ -2,8 +2,8 @@
 
     python examples/assemble_cluster.py ohio.zarr --fold test --out cluster
 
-takes the largest cluster of the fold. Pixels between scenes are masked in the image and nodata in the labels, so both
-can go straight into `geosynth generate` and `geosynth evaluate`.
+takes the largest cluster of the fold. Pixels between scenes, and without a class, are masked in both, so that they can
+go straight into `geosynth generate` and `geosynth evaluate`.
 """
 
 from __future__ import annotations

@@ -12,12 +12,13 @@ import numpy.typing as npt
 import pytest
 import rasterio
 import torch
+from affine import Affine
 from PIL import Image
 
 import geosynth
 from geosynth.checkpoint import ModelCard, load_generator, save_generator
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
-from geosynth.grid import Window
+from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
@@ -308,3 +309,45 @@ def test_what_is_painted_in_the_look_of_images_is_compared(tmp_path, run_script,
     assert found["model's own"][1] == f"{np.abs(means[0] - np.mean(means[1:], 0)).mean():.1f}"
     with Image.open(picture) as shown:
         assert shown.size == (64 if take else 2 * 64, 4 * 64)
+
+
+# --- assemble_cluster.py: touching scenes of one fold become two rasters.
+
+
+def test_the_largest_cluster_becomes_two_rasters(tmp_path: Path, run_script: Run) -> None:
+    places = {
+        "alone": Window(0, 0, 64, 64),
+        "left": Window(128, 128, 64, 64),
+        "below": Window(192, 192, 64, 64),  # touches it at a corner
+        "of another fold": Window(128, 192, 64, 64),
+    }
+    split = SpatialSplit.by_scenes({"train": [places.pop("of another fold")], "test": list(places.values())})
+    store = make_scene_store(tmp_path / "store.zarr", places, split=split)
+    run_script("assemble_cluster.py", store.path, "--fold", "test", "--out", tmp_path / "cluster")
+    window, inside = Window(128, 128, 128, 128), np.kron(np.eye(2), np.ones((64, 64))).astype(bool)
+    with (
+        rasterio.open(tmp_path / "cluster" / "real.tif") as real,
+        rasterio.open(tmp_path / "cluster" / "labels.tif") as labels,
+    ):
+        indices = store.read_labels(window)
+        valid = inside & (indices < CHESAPEAKE.num_classes)
+        np.testing.assert_array_equal(real.dataset_mask() > 0, valid)
+        np.testing.assert_array_equal(labels.dataset_mask() > 0, valid)
+        np.testing.assert_array_equal(labels.read(1)[valid], CHESAPEAKE.decode(indices, store.nodata)[valid])
+        np.testing.assert_array_equal(real.read()[:, valid], store.read_image(window)[:, valid])
+        assert real.transform == labels.transform == store.geobox.affine @ Affine.translation(128, 128)
+        assert real.crs == labels.crs == store.geobox.crs
+        assert real.descriptions == store.band_names
+    run_script("assemble_cluster.py", store.path, "--rank", "1", "--out", tmp_path / "second")
+    with rasterio.open(tmp_path / "second" / "labels.tif") as labels:
+        assert labels.transform == store.geobox.affine
+
+
+# --- make_md_lc.py draws the label raster that all else starts with.
+
+
+def test_the_example_is_what_its_script_draws(tmp_path: Path, run_script: Run) -> None:
+    run_script("make_md_lc.py", "--out", tmp_path / "drawn.tif")
+    with rasterio.open(tmp_path / "drawn.tif") as drawn, rasterio.open(EXAMPLES / "md_lc.tif") as example:
+        assert (drawn.read() != example.read()).mean() < 1e-3  # all but what another version of GDAL rounds otherwise
+        assert (drawn.profile, drawn.tags(1)) == (example.profile, example.tags(1))

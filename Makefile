@@ -28,7 +28,7 @@ mutation: install
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
 
-# Every verb is killed at random moments (100 kills) and while it tidies up, and goes without disk, folder, memory and
+# Every verb is killed at random moments (10 kills each) and while it tidies up, and goes without disk, folder, memory and
 # open files. A quarter of an hour.
 reliability: install
 	GEOSYNTH_TRIALS=10 $(PYTEST) -o faulthandler_timeout=1500 tests/reliability

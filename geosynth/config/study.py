@@ -184,7 +184,8 @@ class DiversitySettings(StudySettings):
 
     def train_with(self, weight: float, seed: int) -> TrainSettings:
         """Settings of the generator for one weight of the term and one seed."""
-        return TrainSettings.parse({**self.train.model_dump(), "diversity_weight": weight, "seed": seed})
+        chosen = self.train.model_dump(exclude_unset=True)  # the networks of `init` go over all others
+        return TrainSettings.parse({**chosen, "diversity_weight": weight, "seed": seed})
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:

@@ -5,10 +5,11 @@ import os
 import pytest
 from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, make_study_store
 
-from geosynth.config import ReplaceSettings, StudySettings
+from geosynth.config import ReplaceSettings, StudySettings, TrainSettings
 from geosynth.errors import SettingsError
 from geosynth.raster.stores.store import Store
 from geosynth.study.plan import Condition, GivenGenerator, contrasts, key_of, plan_cells
+from geosynth.training.start import with_networks_of
 
 GIVEN = GivenGenerator(path="/model.safetensors", sha256="f" * 64)
 
@@ -134,6 +135,14 @@ def test_settings_that_cannot_work_are_one_line(sweep, changes, words):
     with pytest.raises(SettingsError, match=words) as error:
         StudySettings.resolve(sweep, **changes)
     assert "\n" not in str(error.value)
+
+
+def test_generators_of_each_lambda_go_on_from_a_model_of_other_networks(tiny_model):
+    """What nobody chose is the model's."""
+    settings = StudySettings.resolve("diversity", lambdas=[4], **{"train.init": str(tiny_model.path)})
+    [generator] = {cell.recipe.twin.generator for cell in plan_cells(settings, None) if cell.seed == 0}
+    width = with_networks_of(generator.train).base_width
+    assert width == tiny_model.card.settings.base_width != TrainSettings().base_width
 
 
 def test_settings_from_a_file_and_from_the_command_line(tmp_path):

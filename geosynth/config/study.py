@@ -49,7 +49,7 @@ TRANSFER_ARMS: tuple[TransferArm, ...] = _usual(get_args(TransferArm))
 _SET_BY_STUDY = {
     "segment": ("seed", "subset_seed", "real_tiles", "synthetic_tiles", "pool_tiles", "augment"),
     "train": ("seed",),
-    "generate": ("seed",),
+    "generate": ("seed", "unknown", "resample", "preview", "stac"),
 }
 
 

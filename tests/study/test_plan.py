@@ -123,6 +123,7 @@ def test_what_a_generator_shows_meanwhile_does_not_change_its_key():
         ("replace", {"lambdas": [0]}, "lambdas"),
         ("replace", {"train.zzz": 1}, "^train.zzz: there is no such setting"),
         ("replace", {"segment.seed": 3}, "segment.seed: the study sets it itself"),
+        ("replace", {"generate.preview": True}, "generate.preview: the study sets it itself"),  # else each twin fails
         ("replace", {"train.devices": 2, "train.batch_size": 4}, "one device"),
         ("replace", {"test_fold": "train"}, "must differ"),
         ("augment", {"arms": ["real", "unreal"]}, "arms.1"),

@@ -18,7 +18,7 @@ from geosynth.grid import TilePlan, Window
 from geosynth.model_item import model_item
 from geosynth.progress import Progress, silent
 from geosynth.raster.class_table import read_class_table
-from geosynth.raster.images import is_zarr_image
+from geosynth.raster.images import is_image
 from geosynth.raster.read import SCAN_BLOCK, RasterFile
 from geosynth.raster.remote import find_group, is_remote
 
@@ -139,7 +139,7 @@ def _zarr(file: str | Path, group: Any) -> Described:
         has_checksums = all(reader.has_checksums for reader in readers.values())
         return _read_all(read, blocks, progress, "of each chunk" if has_checksums else "none")
 
-    if is_zarr_image(file) and "valid" in group:
+    if is_image(group) and "valid" in group:
         return describe_zarr_image(file), partial(verify_arrays, ["image"])
     if "geosynth" not in group.attrs and (arrays := describe_arrays(file)):
         return {"kind": "zarr", "path": str(file), "arrays": arrays}, partial(verify_arrays, list(arrays))

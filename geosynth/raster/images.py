@@ -10,7 +10,7 @@ from typing import Any
 from geosynth.errors import RasterError
 from geosynth.grid import Window
 from geosynth.raster.read import Array, Mask, Read, open_raster
-from geosynth.raster.remote import find_group, open_group
+from geosynth.raster.remote import find_group
 
 _OF_XARRAY = {"coordinates", "grid_mapping"}  # attributes by which it finds arrays that belong to one
 
@@ -20,16 +20,22 @@ def is_zarr_name(out: Path) -> bool:
     return out.suffix.lower() == ".zarr"
 
 
-def is_zarr_image(path: str | Path) -> bool:
-    """Whether there is an image in a Zarr store, on a disk or behind a URL, and not a store of training data."""
+def is_image(group: Any) -> bool:
+    """Whether a Zarr group is an image, and not a store of training data."""
+    return "geosynth" not in group.attrs and "image" in group
+
+
+def _image_group(path: Path) -> Any | None:
+    """The Zarr group of an image; None where there is something else, such as a GeoTIFF."""
     group = find_group(path)
-    return group is not None and "geosynth" not in group.attrs and "image" in group
+    return group if group is not None and is_image(group) else None
 
 
 def is_generated(path: Path) -> bool:
     """Whether a Zarr store is an image that `generate` made, which may be overwritten, and not one of somebody else."""
     try:
-        return is_zarr_image(path) and "GEOSYNTH_VERSION" in image_tags(path)
+        group = _image_group(path)
+        return group is not None and "GEOSYNTH_VERSION" in tags_among(group["image"].attrs)
     except (RasterError, ValueError):
         return False
 
@@ -40,10 +46,9 @@ def image_tags(image: Path) -> dict[str, str]:
     Raises:
         RasterError: if it is no raster.
     """
-    if not is_zarr_image(image):
-        tags: dict[str, str] = open_raster(image).tags
-        return tags
-    return tags_among(open_group(image)["image"].attrs)
+    group = _image_group(image)
+    tags: dict[str, str] = open_raster(image).tags if group is None else tags_among(group["image"].attrs)
+    return tags
 
 
 def tags_among(attributes: Mapping[str, Any]) -> dict[str, str]:
@@ -57,10 +62,8 @@ def tags_among(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 def image_reader(image: Path) -> Read:
     """Reads windows of an image made by `generate`, a GeoTIFF or a Zarr store."""
-    if not is_zarr_image(image):
-        return open_raster(image).read
-    group = open_group(image)
-    return partial(_read, group["image"], group["valid"])
+    group = _image_group(image)
+    return open_raster(image).read if group is None else partial(_read, group["image"], group["valid"])
 
 
 def _read(image: Any, valid: Any, window: Window) -> tuple[Array, Mask]:

@@ -34,9 +34,10 @@ from geosynth.grid import Window
 from geosynth.parallel import apart
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
+from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.mark import XMP, mark_of, write_mark
 from geosynth.raster.read import CACHE_BYTES, Array, Mask, filled
-from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
+from geosynth.raster.written import WrittenPixels
 
 _BLOCK = 512
 _LONG = 1 << 25  # pixels that GDAL finishes in a process apart; fewer take it a few seconds

@@ -19,13 +19,15 @@ from xml.etree.ElementTree import Element, ParseError
 import defusedxml.ElementTree
 import rasterio
 from defusedxml import DefusedXmlException
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geosynth.errors import RasterError, one_line
 from geosynth.grid.vector_files import VECTOR_SUFFIXES
-from geosynth.raster.written import GDAL_ERRORS
 
+# The second: of files that are copied; the last: of texts that are no UTF-8.
+GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError, UnicodeError)
 DRIVERS = (
     *("GTiff", "VRT", "HFA", "JP2OpenJPEG", "JP2ECW", "JP2KAK", "JP2MrSID", "ECW", "MrSID", "JPEG", "PNG", "WEBP"),
     *("BMP", "GIF", "ENVI", "EHdr", "AIG", "AAIGrid", "NITF", "netCDF", "HDF5", "HDF5Image", "GRIB", "KEA", "RST"),

@@ -26,9 +26,8 @@ from rasterio.io import MemoryFile
 
 from geosynth.errors import GridError, RasterError, one_line
 from geosynth.grid import Window
-from geosynth.raster.drivers import one_error, open_again, open_dataset
+from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dataset
 from geosynth.raster.mark import describe_mark, read_mark
-from geosynth.raster.written import GDAL_ERRORS
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]

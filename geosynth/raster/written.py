@@ -12,14 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from geosynth.grid import Window
 from geosynth.parallel import ahead
 
-# The second: of files that are copied; the last: of texts that are no UTF-8.
-GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError, UnicodeError)
 _THREADS = min(8, os.cpu_count() or 1)  # that read back
 _PART = 8  # windows or blocks that one of them reads at once
 

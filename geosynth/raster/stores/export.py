@@ -27,11 +27,12 @@ from geosynth.legend import ClassIndices
 from geosynth.parallel import stream
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
+from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
-from geosynth.raster.written import GDAL_ERRORS, WrittenPixels
+from geosynth.raster.written import WrittenPixels
 from geosynth.unfinished import UnfinishedWork
 
 _MANIFEST = "export.json"

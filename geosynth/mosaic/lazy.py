@@ -57,14 +57,14 @@ def lazy_image(raster: Raster, painter: Painter, legend: Legend, attributes: dic
         context = painter.context(window, plan.origin)
         inside = needed_around(context).intersection(source.window)
         assert inside is not None
-        block = _Block(source.nodata, source.name, legend, settings.unknown, inside, *source.corners(inside))
+        block = _Block(source.nodata, source.path, legend, settings.unknown, inside, *source.corners(inside))
         pixel_tasks[pixels_name, 0, *place] = (
             _paint,
             block,
             _Painting(portable, context, window, plan.origin),
             source.keys(inside),
         )
-        block = _Block(source.nodata, source.name, legend, settings.unknown, window, *source.corners(window))
+        block = _Block(source.nodata, source.path, legend, settings.unknown, window, *source.corners(window))
         valid_tasks[valid_name, *place] = (_has_class, block, source.keys(window))
 
     def array(tasks: dict[Any, Any], name: str, chunks: Any, dtype: Any) -> da.Array:

@@ -111,8 +111,8 @@ class LabelArray:
     """Of its coordinates."""
     nodata: float | None
     """Value without a class, or None; NaN never has one."""
-    name: str
-    """For messages."""
+    path: str
+    """What messages call it."""
 
     @classmethod
     def of(cls, labels: xr.DataArray, chunk_size: int = 1024) -> LabelArray:
@@ -144,15 +144,10 @@ class LabelArray:
             raise GridError(f"{raster.path}: lies on a rotated grid, which has no coordinates y and x; write the image")
         pieces = _Pieces(raster)
         codes = da.from_array(pieces, chunk_size, name=f"labels-{uuid.uuid4()}", asarray=False)
-        array = xr.DataArray(codes, dims=("y", "x"), coords=_coordinates(raster.geobox), name=raster.path)
+        array = xr.DataArray(codes, dims=("y", "x"), coords=pixel_centres(raster.geobox), name=raster.path)
         return cls(array, codes, raster.geobox, pieces.nodata, raster.path)
 
     count = 1
-
-    @property
-    def path(self) -> str:
-        """What messages call it."""
-        return self.name
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -172,7 +167,7 @@ class LabelArray:
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """See `Raster.read`."""
-        check_inside(window, self.window, self.name)
+        check_inside(window, self.window, self.path)
         values = np.array(self.codes[window.slices].compute())[np.newaxis]
         return values, has_data(values, self.nodata)
 
@@ -248,5 +243,7 @@ def _holds(dtype: np.dtype[Any], value: float) -> bool:
     return float(value).is_integer() and limits.min <= value <= limits.max
 
 
-def _coordinates(geobox: GeoBox) -> dict[str, Any]:
-    return {name: xr_coords(geobox, always_yx=True)[name] for name in ("y", "x")}
+def pixel_centres(geobox: GeoBox) -> dict[str, Any]:
+    """The coordinates `y` and `x` of a grid that is not rotated."""
+    coordinates = xr_coords(geobox, always_yx=True)
+    return {name: coordinates[name] for name in ("y", "x")}

@@ -27,11 +27,11 @@ import xarray as xr
 import zarr
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
 
 from geosynth.files import delete, parents_of, partial_name, replace, writing
 from geosynth.grid import TilePlan
 from geosynth.progress import Progress, silent
+from geosynth.raster.arrays import pixel_centres
 from geosynth.raster.cog import overview_factors
 from geosynth.raster.conventions import grid_attributes, multiscales_attributes
 from geosynth.raster.images import image_reader, tags_among
@@ -152,7 +152,7 @@ def _layout(
     if num_samples is not None:
         coords["sample"] = np.arange(num_samples)
     if geobox.axis_aligned:  # on a rotated grid only the GeoTransform tells where a pixel lies
-        coords |= {name: xr_coords(geobox, always_yx=True)[name] for name in ("y", "x")}
+        coords |= pixel_centres(geobox)
     coords["valid"] = (("y", "x"), da.zeros(tuple(geobox.shape), dtype=bool, chunks=-1), grid_attributes(geobox))
     shape = (*(() if num_samples is None else (num_samples,)), len(band_names), *geobox.shape)
     image = xr.DataArray(
@@ -207,10 +207,9 @@ def _encoding(layout: xr.Dataset, shard: int) -> dict[str, dict[str, Any]]:
     sides = [min(shard, -(-image.sizes[name] // CHUNK) * CHUNK) for name in ("y", "x")]
     chunks = [min(CHUNK, side) for side in sides]
     leading = [1] * (image.ndim - 3) + [image.sizes["band"]]
-    sizes = {"image": (leading, "spatial_ref"), "valid": ([], "spatial_ref")}
     return {
-        name: {"chunks": (*front, *chunks), "shards": (*front, *sides), "grid_mapping": mapping}
-        for name, (front, mapping) in sizes.items()
+        name: {"chunks": (*front, *chunks), "shards": (*front, *sides), "grid_mapping": "spatial_ref"}
+        for name, front in (("image", leading), ("valid", []))
     }
 
 

@@ -68,38 +68,36 @@ class ChunkReader:
         Raises:
             RasterError: if a chunk cannot be read; names its file.
         """
-        if self._layout is None:
+        layout = self._layout
+        if layout is None:
             try:
                 return np.asarray(self._array[box])
             except Exception as error:  # zarr, fsspec and the network each have their own
                 raise RasterError(f"{self._path}: cannot be read: {one_line(error)}") from error
-        layout = self._layout
         values = np.empty([axis.stop - axis.start for axis in box], dtype=layout.dtype)
         shards: dict[str, _Shard | None] = {}  # of this read: asked for once each
         for parts in itertools.product(*map(_parts, box, layout.chunks)):
             place, inner, outer = zip(*parts, strict=True)
-            chunk = self._chunk(place, shards)
+            chunk = self._chunk(layout, place, shards)
             values[outer] = layout.fill_value if chunk is None else chunk[inner]
         return values
 
-    def _chunk(self, place: tuple[int, ...], shards: dict[str, _Shard | None]) -> Array | None:
+    def _chunk(self, layout: _Layout, place: tuple[int, ...], shards: dict[str, _Shard | None]) -> Array | None:
         """A whole chunk; None if it is not stored."""
-        layout = self._layout
-        assert layout is not None
         file, number = layout.find(place)
         try:
             if not layout.per_shard:
                 encoded = _read_file(file)
             else:
                 if file not in shards:
-                    shards[file] = self._shard(file, layout)
+                    shards[file] = self._shard(layout, file)
                 shard = shards[file]
                 encoded = None if shard is None else shard.read(number)
             return None if encoded is None else layout.decode(encoded)
         except (OSError, RuntimeError, ValueError) as error:
             raise RasterError(f"{file}: a chunk cannot be read: {one_line(error)}") from error
 
-    def _shard(self, file: str, layout: _Layout) -> _Shard | None:
+    def _shard(self, layout: _Layout, file: str) -> _Shard | None:
         """An open shard, opened anew if it was replaced; None if there is none."""
         try:
             stamp = _stamp(os.stat(file))  # noqa: PTH116 - asked for at each read: a Path costs more than the question
@@ -114,11 +112,8 @@ class ChunkReader:
             self._shards.move_to_end(file)
         return shard
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_array": self._array, "_path": self._path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["_array"], state["_path"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChunkReader, (self._array, self._path)
 
 
 class _Shard:

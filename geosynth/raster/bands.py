@@ -16,7 +16,7 @@ from geosynth.grid import TilePlan, Window
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, filled, open_raster
 from geosynth.raster.warp import unwarped
 
-_COLOURS = {name: getattr(ColorInterp, name) for name in ("red", "green", "blue", "nir") if hasattr(ColorInterp, name)}
+_COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
 _GLANCE = 64  # px, of each of some parts that tell what a band is
 _LOG = logging.getLogger(__name__)
 _WITHOUT_ALPHA = "a band that is transparency: gdal_translate -b 1 -b 2 -b 3 -mask 4"

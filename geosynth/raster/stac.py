@@ -68,7 +68,9 @@ def _footprint(geobox: GeoBox) -> BaseGeometry:
     Raises:
         RuntimeError, ValueError: if it has none.
     """
-    outline = geobox.extent.to_crs("EPSG:4326", resolution=_footprint_step(geobox)).geom
+    bounds = geobox.boundingbox
+    step = float(max(bounds.span_x, bounds.span_y)) / 16  # as many points along the longer side
+    outline = geobox.extent.to_crs("EPSG:4326", resolution=step).geom
     if not np.isfinite(outline.bounds).all():
         raise ValueError("the outline lies beyond the projection")
     return antimeridian.fix_polygon(outline)
@@ -149,9 +151,3 @@ def _bands(image: Path) -> dict[str, list[dict[str, Any]]]:
                 {"data_type": dtype, "sampling": "area", **({"statistics": statistics} if statistics else {})}
             )
     return {"eo:bands": named, "raster:bands": described}
-
-
-def _footprint_step(geobox: GeoBox) -> float:
-    """Distance between points of the outline, in units of the CRS: 16 points along the longer side."""
-    bounds = geobox.boundingbox
-    return float(max(bounds.span_x, bounds.span_y)) / 16

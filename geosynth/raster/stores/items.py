@@ -126,11 +126,7 @@ def _rows(path: Path) -> Iterable[Any]:
     if suffix in (".parquet", ".geoparquet"):
         import pandas as pd  # takes a while
 
-        try:
-            table = pd.read_parquet(path)
-        except ImportError as error:
-            raise DataError(f"{path}: reading Parquet needs pyarrow (pip install pyarrow)") from error
-        return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+        return [{str(key): value for key, value in row.items()} for row in pd.read_parquet(path).to_dict("records")]
     if suffix in (".json", ".geojson"):
         values = read_values(path)
         features = values.get("features", [values]) if isinstance(values, dict) else []

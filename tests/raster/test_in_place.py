@@ -248,6 +248,8 @@ def test_a_yaml_file_describes_data(scenes: tuple[Path, np.ndarray, np.ndarray],
     [
         ({"images": "images"}, "images and labels are needed"),
         ({"images": "images", "labels": "labels", "fold": "train"}, "fold: "),
+        ({"zarr": "a.zarr", "images": ["a", "b"]}, "data.yaml: with zarr, images and labels are names of variables"),
+        ({"zarr": "a.zarr", "labels": ["a", "b"]}, "data.yaml: with zarr, images and labels are names of variables"),
         ({"images": "images", "labels": "labels", "split": {"shares": [1, 2]}}, "split"),
         ({"images": "images", "labels": "labels", "split": {"buffer": "far"}}, "data.yaml: split.*: buffer 'far'"),
         ({"images": "images", "labels": "labels", "split": {"seed": -1}}, "seed: .* greater than or equal to 0"),

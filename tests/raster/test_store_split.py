@@ -374,6 +374,19 @@ def test_a_table_with_a_fold_column_is_checked(tmp_path: Path) -> None:
         check_split(tmp_path / "plain.parquet")
 
 
+@pytest.mark.parametrize("latitude", [87.0, -85.0])
+def test_near_a_pole_metres_need_a_projected_crs(tmp_path: Path, latitude: float) -> None:
+    path = tmp_path / "areas.parquet"
+    places = [shapely.box(west, latitude, west + 0.1, latitude + 0.1) for west in (10, 10.2)]
+    table = gpd.GeoDataFrame({"fold": ["train", "test"]}, geometry=places, crs="EPSG:4326")
+    table.to_parquet(path)
+    with pytest.raises(GridError, match=r"areas\.parquet row 0: .*UTM.*; bring all places to one projected CRS"):
+        check_split(path, distance=200)
+    table.to_crs("EPSG:3413" if latitude > 0 else "EPSG:3031").to_parquet(path)
+    [leak] = check_split(path, distance=200)
+    assert leak.smallest == pytest.approx(0.1 * 111_320 * np.cos(np.radians(latitude + 0.05)), rel=0.05)
+
+
 @pytest.mark.parametrize(("transform", "crs"), [(Affine(2, 0, 7, 0, -2, 9), None), (north_up(), "EPSG:26917")])
 def test_rasters_are_checked_in_pixels(tmp_path: Path, transform: Affine, crs: str | None) -> None:
     for name, column in (("a", 0.0), ("b", 30.5)):

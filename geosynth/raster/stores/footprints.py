@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import DataError, GridError, SettingsError
+from geosynth.errors import DataError, GridError, SettingsError, one_line
 from geosynth.grid import parse_distance
 from geosynth.grid.alignment import is_nowhere, same_pixels
 from geosynth.grid.areas import boxes_of
@@ -157,7 +157,7 @@ def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
 
     Raises:
         GridError: if some have a CRS and some none; if metres are asked for where there is no CRS, or pixels where
-            there is no one grid.
+            there is no one grid; if places lie where no zone is, as near the poles, and none has a projected CRS.
         SettingsError: if the distance is neither, or fewer than two folds have places.
     """
     number, unit = parse_distance(distance, "distance")
@@ -190,9 +190,13 @@ def _in_metres(found: Footprints) -> dict[str, Places]:
     series = [one for group in found.folds.values() for one in group if len(one)]
     if not series or series[0].crs is None:
         return _places(found.folds, lambda polygons: polygons)
-    crs = next((one.crs for one in series if one.crs.is_projected), None) or series[0].estimate_utm_crs()
+    try:
+        crs = next((one.crs for one in series if one.crs.is_projected), None) or series[0].estimate_utm_crs()
+        moved = {fold: [one.to_crs(crs) for one in group] for fold, group in found.folds.items()}
+    except RuntimeError as error:  # no zone near the poles, or a place that is not on Earth
+        name = series[0].index[0]
+        raise GridError(f"distance: {name}: {one_line(error)}; bring all places to one projected CRS") from error
     factor = crs.axis_info[0].unit_conversion_factor
-    moved = {fold: [one.to_crs(crs) for one in group] for fold, group in found.folds.items()}
     _warn_of_stretching(crs, next(one for group in moved.values() for one in group if len(one)))
     return _places(moved, lambda polygons: shapely.transform(polygons, lambda points: points * factor))
 

@@ -50,7 +50,7 @@ class DataDescription(BaseModel):
     def _check_parts(self) -> Self:
         if self.zarr is None and (self.images is None or self.labels is None):
             raise ValueError("images and labels are needed (or zarr)")
-        if isinstance(self.images, tuple) and self.zarr is not None:
+        if self.zarr is not None and tuple in (type(self.images), type(self.labels)):
             raise ValueError("with zarr, images and labels are names of variables")
         return self
 
@@ -167,12 +167,12 @@ def open_sources(
     """
     if isinstance(path, str | Path):
         if Path(path).suffix.lower() in (".yaml", ".yml"):
-            return _describe(Path(path))
+            return _open_described(Path(path))
         return list(open_stores(path, unfinished=unfinished))
     return [path] if isinstance(path, PatchSource) else list(path)
 
 
-def _describe(file: Path) -> list[PatchSource]:
+def _open_described(file: Path) -> list[PatchSource]:
     try:
         description = DataDescription.model_validate(read_values(file, SettingsError))
     except ValidationError as error:
@@ -186,8 +186,7 @@ def _describe(file: Path) -> list[PatchSource]:
     if description.zarr is not None:
         image, labels = description.images or "image", description.labels or "labels"
         assert isinstance(image, str)
-        if not isinstance(labels, str):
-            raise SettingsError(f"{file}: labels: with zarr, the name of a variable")
+        assert isinstance(labels, str)
         path = _at(home, description.zarr)
         return [
             open_zarr_in_place(path, image, labels, legend, label_legend=codes, bands=description.bands, split=rule)

@@ -57,6 +57,10 @@ def north_up(column: float = 0, row: float = 0, size: float = 0.6) -> Affine:
     return Affine(size, 0, 266115.6, 0, -size, 4303356.0) @ Affine.translation(column, row)
 
 
+SITE = 'LOCAL_CS["site",UNIT["metre",1,AUTHORITY["EPSG","9001"]],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+"""A site's own coordinates: no way leads from them to others."""
+
+
 def write_raster(path: Path, values: npt.NDArray[Any], transform: Affine | None = None, **profile: Any) -> Path:
     """Write (bands, height, width) or (height, width) as a GeoTIFF; `crs=None` for none."""
     bands = values if values.ndim == 3 else values[None]

@@ -150,7 +150,7 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
     """
     if not same_crs(outer, inner):
         what = "assign" if None in (outer.crs, inner.crs) else "reproject it or assign"
-        raise GridError(f"{source}: CRS {_name(inner)} differs from {_name(outer)}; {what} the right one")
+        raise GridError(f"{source}: CRS {crs_name(inner)} differs from {crs_name(outer)}; {what} the right one")
     if not same_pixels(outer, inner):
         raise GridError(
             f"{source}: pixel size or orientation {_linear(inner)} differs from {_linear(outer)}; resample it first"
@@ -209,7 +209,8 @@ def same_crs(outer: GeoBox, inner: GeoBox) -> bool:
     return bool(outer.crs == inner.crs or (outer.crs.epsg is not None and outer.crs.epsg == inner.crs.epsg))
 
 
-def _name(geobox: GeoBox) -> str:
+def crs_name(geobox: GeoBox) -> str:
+    """What messages call the CRS of a grid."""
     if geobox.crs is None:
         return "none"
     return f"EPSG:{geobox.crs.epsg}" if geobox.crs.epsg else str(geobox.crs)[:60]

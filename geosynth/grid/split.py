@@ -23,7 +23,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import DataError, GridError, SettingsError, counted, first_of
 from geosynth.grid.areas import INSET, boxes_of, clean_polygons, cut_near, quarters
 from geosynth.grid.groups import allocate, blocks_over, cut_by_blocks, pixels_of, touching_groups
-from geosynth.grid.vector import read_table, to_coordinates, to_pixels, write_table
+from geosynth.grid.vector import read_table, reprojected, to_coordinates, to_pixels, write_table
 from geosynth.grid.window import Window, as_array
 
 FOLDS = ("train", "val", "test")
@@ -350,10 +350,9 @@ class SpatialSplit:
         if unknown:
             raise DataError(f"{path}: fold {first_of(unknown, 5)}; the folds are {', '.join(FOLDS)}")
         table = _in_crs_of(geobox, table, Path(path))
-        drawn = np.array([to_pixels(geometry, geobox) for geometry in table.geometry])
-        if not np.isfinite(shapely.get_coordinates(drawn)).all():
+        if not np.isfinite(shapely.get_coordinates(table.geometry.to_numpy())).all():
             raise DataError(f"{path}: has polygons without a place on the grid: their coordinates are not finite")
-        valid = shapely.make_valid(drawn)
+        valid = shapely.make_valid(to_pixels(table.geometry.to_numpy(), geobox))
         polygons = {fold: shapely.union_all(valid[(table["fold"] == fold).to_numpy()]) for fold in FOLDS}
         for one, other in itertools.combinations(FOLDS, 2):
             if (shared := (polygons[one] & polygons[other]).area) >= 1:
@@ -414,13 +413,13 @@ def _in_crs_of(geobox: GeoBox, table: gpd.GeoDataFrame, path: Path) -> gpd.GeoDa
     if table.crs == wanted or (wanted.to_epsg() is not None and table.crs.to_epsg() == wanted.to_epsg()):
         return table
     _LOG.warning("%s: polygons were reprojected from %s to %s", path, table.crs.name, wanted.name)
-    return table.to_crs(wanted)
+    return table.set_geometry(reprojected(table.geometry.to_numpy(), table.crs, wanted))
 
 
 def _moved(area: shapely.Geometry, start: GeoBox, end: GeoBox) -> shapely.Geometry:
     # A straight edge is not straight in another projection: over a kilometre it errs by millimetres.
     dense = shapely.segmentize(to_coordinates(area, start), 1000)
-    moved = gpd.GeoSeries([dense], crs=start.crs.to_wkt()).to_crs(end.crs.to_wkt()).iloc[0]
+    moved = reprojected(np.array([dense]), start.crs, end.crs)[0]
     if not np.isfinite(shapely.get_coordinates(moved)).all():
         return shapely.MultiPolygon()  # so far away that the projection does not reach there
     return to_pixels(moved, end)

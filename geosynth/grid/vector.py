@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -85,6 +86,21 @@ def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
     if len(flat):
         raise DataError(f"{path}: row {flat[0]} holds no polygon")
     return table
+
+
+def reprojected(geometries: Any, start: Any, end: Any) -> npt.NDArray[Any]:
+    """Geometries in another CRS, by their corners; these are not finite where no coordinates stand for them.
+
+    Args:
+        geometries: (n,).
+        start: their CRS, with `to_wkt`.
+        end: likewise.
+    """
+    try:
+        moved: npt.NDArray[Any] = gpd.GeoSeries(geometries, crs=start.to_wkt()).to_crs(end.to_wkt()).to_numpy()
+    except RuntimeError:  # pyproj's: from a site's own coordinates, or those of another planet, no way leads to others
+        moved = shapely.transform(geometries, lambda points: np.full_like(points, np.inf))
+    return moved
 
 
 def to_pixels(geometry: shapely.Geometry, geobox: GeoBox) -> shapely.Geometry:

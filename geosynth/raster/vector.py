@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pyarrow
@@ -39,7 +38,8 @@ from geosynth.errors import (
 )
 from geosynth.files import writing
 from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
-from geosynth.grid.vector import to_pixels
+from geosynth.grid.alignment import crs_name
+from geosynth.grid.vector import reprojected, to_pixels
 from geosynth.grid.vector_files import PARQUET, check_can_be_read
 from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.progress import StageProgress, silent
@@ -296,7 +296,10 @@ class _Source(NamedTuple):
         if not np.isfinite(shapely.get_coordinates(geometries)).all():
             raise DataError(f"{self.name}: a feature has coordinates that are no numbers, or endless")
         if self.crs != lattice.crs:
-            geometries = _moved(geometries, self.crs, lattice.crs, self.name)
+            geometries = reprojected(geometries, self.crs, lattice.crs)
+            if not np.isfinite(shapely.get_coordinates(geometries)).all():
+                end = crs_name(lattice)
+                raise GridError(f"{self.name}: a feature lies where {end} has no coordinates; choose another CRS")
         kinds = shapely.get_type_id(geometries)  # -1 where there is none
         lines, polygons = np.isin(kinds, _LINES), np.isin(kinds, _POLYGONS)
         if (other := ~lines & ~polygons & (kinds >= 0)).any():
@@ -421,15 +424,6 @@ def _lattice(source: _Source, resolution: float | None, like: str | Path | None,
         )
     size = resolution / metres_per_unit(GeoBox((1, 1), Affine.identity(), target))
     return GeoBox((1, 1), Affine.scale(size, -size), target)
-
-
-def _moved(geometries: npt.NDArray[Any], start: CRS, end: CRS, name: str) -> npt.NDArray[Any]:
-    """Corners brought to another CRS."""
-    moved: npt.NDArray[Any] = gpd.GeoSeries(geometries, crs=start.to_wkt()).to_crs(end.to_wkt()).to_numpy()
-    there = ~shapely.is_missing(moved) & ~shapely.is_empty(moved)
-    if not np.isfinite(shapely.bounds(moved[there])).all():
-        raise GridError(f"{name}: a feature lies where {end} has no coordinates; choose another CRS")
-    return moved
 
 
 def rasterize(

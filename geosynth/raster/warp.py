@@ -22,7 +22,8 @@ from rasterio.errors import RasterioError
 
 from geosynth.errors import GridError, RasterError, SettingsError, one_line
 from geosynth.grid import Window, ground_sampling_distance
-from geosynth.grid.alignment import meant, metres_per_unit, same_crs
+from geosynth.grid.alignment import crs_name, meant, metres_per_unit, same_crs
+from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside
 
 Resampling = Literal["nearest", "mode"]
@@ -312,16 +313,16 @@ class _Warper:
         }
 
 
-def cover(lattice: GeoBox, inner: GeoBox) -> Window:
+def cover(lattice: GeoBox, inner: GeoBox, name: str) -> Window:
     """The pixels of `lattice` (which goes on beyond its edges) that hold a part of `inner`.
 
     Raises:
-        GridError: if that has no place in the CRS of `lattice`.
+        GridError: if that has no place in the CRS of `lattice`; names `name`.
     """
     columns, rows = _grid_points(Window(0, 0, *inner.shape))
     x, y = pixels_on(lattice, inner, columns, rows)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise GridError("it has no place in that CRS")
+        raise GridError(f"{name}: has no place in the CRS {crs_name(lattice)}; choose another one")
     left, top = math.floor(np.min(x) + _TOLERANCE), math.floor(np.min(y) + _TOLERANCE)
     right, bottom = math.ceil(np.max(x) - _TOLERANCE), math.ceil(np.max(y) - _TOLERANCE)
     return Window(top, left, max(1, bottom - top), max(1, right - left))
@@ -348,8 +349,11 @@ def pixels_on(
     if shift is not None:
         x, y = shift @ (columns, rows)
         return np.asarray(x), np.asarray(y)
-    places = source.affine @ (columns, rows)
-    moved = rasterio.warp.transform(str(source.crs), str(target.crs), *(np.asarray(axis).tolist() for axis in places))
+    places = [np.asarray(axis).tolist() for axis in source.affine @ (columns, rows)]
+    try:
+        moved = rasterio.warp.transform(str(source.crs), str(target.crs), *places)
+    except GDAL_ERRORS:  # from a site's own coordinates, or those of another planet, no way leads to others
+        moved = np.full((2, len(columns)), np.nan)
     x, y = ~target.affine @ (np.asarray(moved[0]), np.asarray(moved[1]))
     return np.asarray(x), np.asarray(y)
 

@@ -23,7 +23,7 @@ from geosynth.grid import SpatialSplit, Window, buffer_pixels
 from geosynth.grid.alignment import parse_distance
 from geosynth.grid.split import FOLDS, part_neighbours
 from geosynth.grid.vector import check_can_be_read, read_table, to_coordinates
-from rasters import UTM, north_up
+from rasters import SITE, UTM, north_up
 from strategies import few
 
 GRIDS = {
@@ -300,8 +300,15 @@ def test_grids_of_two_zones_keep_their_folds_apart() -> None:
 def test_grids_that_no_projection_joins_part_nothing() -> None:
     everything = SpatialSplit.by_scenes({"train": [Window(0, 0, 60, 60)], "val": [Window(0, 90, 60, 60)]}, buffer=20)
     far = GeoBox((300, 300), Affine(1e-4, 0, 9.0, 0, -1e-4, 0.0), "EPSG:4326")  # 90 degrees from the zone's meridian
-    grids = [GRIDS["north-up"], far, GRIDS["none"]]
-    assert part_neighbours(grids, [everything] * 3) == [everything] * 3
+    grids = [GRIDS["north-up"], far, GRIDS["none"], GeoBox((300, 300), GRIDS["north-up"].affine, SITE)]
+    assert part_neighbours(grids, [everything] * 4) == [everything] * 4
+
+
+def test_polygons_that_no_projection_brings_to_the_grid_are_refused(tmp_path: Path) -> None:
+    table = gpd.GeoDataFrame({"fold": ["train"]}, geometry=[shapely.box(9, 50, 10, 51)], crs="EPSG:4326")
+    table.to_parquet(tmp_path / "drawn.parquet")
+    with pytest.raises(DataError, match="without a place on the grid"):
+        SpatialSplit.load(tmp_path / "drawn.parquet", GeoBox((300, 300), GRIDS["north-up"].affine, SITE))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.open import open_in_place
 from geosynth.raster.stores.store import Store, open_stores
-from rasters import UTM, UTM_18N, north_up, random_codes, random_image, write_raster
+from rasters import SITE, UTM, UTM_18N, north_up, random_codes, random_image, write_raster
 
 RGBN = ("red", "green", "blue", "nir")
 ALL_TRAIN = (1, 0, 0)
@@ -297,6 +297,14 @@ def test_pixels_too_small_to_be_counted(tmp_path: Path, resolution: float) -> No
     add(tmp_path, "a.tif", north_up(0, 0))
     with pytest.raises(GridError, match=r"gives pixels no place|no raster is so large"):
         run(tmp_path, resolution=resolution, resample_images="nearest", resample_labels="nearest")
+
+
+def test_a_site_of_its_own_coordinates_has_no_place_among_others(tmp_path: Path) -> None:
+    add(tmp_path, "a.tif", north_up(0, 0))
+    add(tmp_path, "b.tif", north_up(0, 0), crs=SITE)
+    for options, crs in (({}, "EPSG:6933"), ({"crs": UTM, "resample_images": "nearest"}, UTM)):
+        with pytest.raises(GridError, match=rf"images/b\.tif: has no place in the CRS {crs}"):
+            run(tmp_path, **options)
 
 
 def test_pixels_much_finer_than_the_images_are_refused(tmp_path: Path) -> None:

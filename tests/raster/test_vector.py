@@ -28,7 +28,7 @@ from geosynth.legend import CHESAPEAKE
 from geosynth.raster.class_table import read_class_table
 from geosynth.raster.read import open_raster
 from geosynth.raster.vector import VectorLabels
-from rasters import NORTH_UP, UTM_18N, write_raster
+from rasters import NORTH_UP, SITE, UTM_18N, write_raster
 
 SUFFIXES = (".gpkg", ".geojson", ".shp", ".parquet", ".fgb")
 X, Y = NORTH_UP.c, NORTH_UP.f
@@ -292,8 +292,10 @@ def test_like_is_checked(tmp_path: Path) -> None:
     degrees = write_raster(
         tmp_path / "d.tif", np.zeros((9, 9), np.uint8), Affine(1, 0, -80, 0, -1, 40), crs="EPSG:4326"
     )
+    site = write_raster(tmp_path / "site.tif", np.zeros((9, 9), np.uint8), NORTH_UP, crs=SITE)
     for like, error, message in (
         (plain, GridError, "has no CRS"),
+        (site, GridError, "a feature lies where .* has no coordinates; choose another CRS"),
         (far, DataError, "no feature with a class on the grid of --like"),
         (tmp_path / "none.tif", RasterError, "no such file"),
     ):

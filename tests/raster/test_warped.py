@@ -21,7 +21,7 @@ from geosynth.grid import TilePlan, Window
 from geosynth.raster import warp as warped
 from geosynth.raster.read import RasterFile, open_raster
 from geosynth.raster.warp import IMAGE_METHODS, WarpedRaster, _Warper, cover
-from rasters import UTM, UTM_18N, ArrayRaster, north_up, random_codes, random_image, write_raster
+from rasters import SITE, UTM, UTM_18N, ArrayRaster, north_up, random_codes, random_image, write_raster
 
 SOURCE = (60, 50)
 GRIDS = {
@@ -72,7 +72,7 @@ PARALLEL = {"shifted", "coarser", "finer"}
 def test_it_is_gdals_warper(tmp_path: Path, name: str, method: str, dtype: str) -> None:
     path = raster(tmp_path, dtype)
     source = open_raster(path)
-    target = GRIDS[name] if name in GRIDS else crop(SIX, cover(SIX, source.geobox))
+    target = GRIDS[name] if name in GRIDS else crop(SIX, cover(SIX, source.geobox, "array"))
     seen = WarpedRaster(source, target, method)
     values, valid = seen.read(seen.window)
     if method == "mode":  # of bytes GDAL counts parts of pixels from 3.11 on; it is given floats, in any version
@@ -108,7 +108,7 @@ def one_source(tmp_path_factory: pytest.TempPathFactory) -> RasterFile:
     st.sampled_from([29, 4096]),
 )
 def test_cutting_does_not_matter(one_source: RasterFile, name: str, method: str, size: int, at_once: int) -> None:
-    grids = {**GRIDS, "half a pixel": HALF, "another CRS": crop(SIX, cover(SIX, one_source.geobox))}
+    grids = {**GRIDS, "half a pixel": HALF, "another CRS": crop(SIX, cover(SIX, one_source.geobox, "array"))}
     seen = WarpedRaster(one_source, grids[name], method)
     pieces, valid = np.zeros((4, *seen.geobox.shape)), np.zeros(seen.geobox.shape, bool)
     with pytest.MonkeyPatch.context() as patch:
@@ -234,4 +234,10 @@ def test_a_grid_with_a_crs_and_a_raster_without(tmp_path: Path) -> None:
 def test_a_cover_is_the_smallest(column: int, row: int, fraction: float, side: int) -> None:
     inner = GeoBox((side, side), north_up(column + fraction, row), UTM)
     more = 1 if fraction else 0
-    assert cover(GeoBox((1, 1), north_up(), UTM), inner) == Window(row, column, side, side + more)
+    assert cover(GeoBox((1, 1), north_up(), UTM), inner, "array") == Window(row, column, side, side + more)
+
+
+def test_between_coordinates_that_no_way_joins_nothing_is_warped() -> None:
+    image = ArrayRaster(random_image(0, 9, 9), GeoBox((9, 9), north_up(), UTM))
+    with pytest.raises(GridError, match="has no place on the grid it is to be warped to"):
+        WarpedRaster(image, GeoBox((9, 9), north_up(), SITE), "bilinear")

@@ -224,7 +224,8 @@ def _grids_of(sources: Sequence[PatchSource]) -> list[_Grid]:
 def _on_maps(grids: Sequence[_Grid]) -> list[list[Window]]:
     """The scenes of several CRSs on one map, so that touching ones are found; else those of each grid."""
     if len(grids) > 1 and all(grid.geobox.crs for grid in grids):
-        return [[cover(_WORLD, crop(grid.geobox, window)) for grid in grids for window in grid.windows]]
+        places = [(grid, window) for grid in grids for window in grid.windows]
+        return [[cover(_WORLD, crop(grid.geobox, window), grid.sources[0].path) for grid, window in places]]
     return [grid.windows for grid in grids]
 
 

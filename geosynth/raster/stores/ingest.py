@@ -292,7 +292,7 @@ def _below(raster: Raster) -> Raster:
     source = unwarped(raster)
     if source is raster:
         return raster
-    below = cover(source.geobox, raster.geobox).intersection(source.window)
+    below = cover(source.geobox, raster.geobox, raster.path).intersection(source.window)
     return source if below in (None, source.window) else WarpedRaster(source, crop(source.geobox, below), "nearest")
 
 

@@ -205,10 +205,7 @@ def _refusal(complaint: str, grid: GeoBox, own: GeoBox, option: str, methods: It
 def _cover(lattice: GeoBox, image: RasterFile) -> Window:
     if (lattice.crs is None) != (image.geobox.crs is None):
         raise GridError(f"{image.path}: one of its CRS and the grid's is not known; assign it (gdal_edit.py -a_srs)")
-    try:
-        window = cover(lattice, image.geobox)
-    except GridError as error:
-        raise GridError(f"{image.path}: {error}") from error
+    window = cover(lattice, image.geobox, image.path)
     if window.height * window.width > _MOST_PIXELS * (image.window.height * image.window.width + 1):
         shape = f"{window.height} x {window.width} px"
         raise GridError(f"{image.path}: would become {shape}, but no raster is so large: say coarser pixels")

@@ -78,7 +78,7 @@ class StudySettings(Settings):
     """Settings of the twins' images; the study sets their seeds."""
 
     @staticmethod
-    def resolve(sweep: str, *, config: str | Path | None = None, **changes: Any) -> StudySettings:
+    def resolve(sweep: str, /, *, config: str | Path | None = None, **changes: Any) -> StudySettings:
         """Defaults, over them a YAML file, over that single settings.
 
         Args:

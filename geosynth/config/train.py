@@ -326,7 +326,7 @@ class TrainSettings(Settings):
     """Steps between lines of metrics."""
 
     @classmethod
-    def resolve(cls, *, preset: str | None = None, config: str | Path | None = None, **changes: Any) -> Self:
+    def resolve(cls, /, *, preset: str | None = None, config: str | Path | None = None, **changes: Any) -> Self:
         """Defaults, over them a preset, over that a YAML file, over that single settings.
 
         Args:

@@ -79,6 +79,8 @@ def train(
 
     changes = given(
         other,
+        preset=preset,
+        config=config,
         init=init,
         steps=steps,
         max_time=max_time,
@@ -88,7 +90,7 @@ def train(
         devices=devices,
         seed=seed,
     )
-    settings = geosynth.TrainSettings.resolve(preset=preset, config=config, **changes)
+    settings = geosynth.TrainSettings.resolve(**changes)
     with naming_what_is_kept(out / "last.ckpt"), progress_bar("train") as progress:
         model = geosynth.train(data, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
     typer.echo(str(model))

@@ -278,8 +278,8 @@ def study(
 
     lists = given(shares=shares, real_tiles=real_tiles, target_tiles=target_tiles, arms=arms, lambdas=lambdas)
     lists = {name: parse_names(text) for name, text in lists.items()}
-    changes = given(other, seeds=seeds, tiles=tiles, synthetic_tiles=synthetic_tiles, **lists)
-    settings = geosynth.StudySettings.resolve(sweep, config=config, **changes)
+    changes = given(other, config=config, seeds=seeds, tiles=tiles, synthetic_tiles=synthetic_tiles, **lists)
+    settings = geosynth.StudySettings.resolve(sweep, **changes)
     for store in filter(None, (data, target)):  # before libraries are loaded, which takes seconds
         if Path(store).suffix.lower() in (".yaml", ".yml"):
             raise geosynth.GeosynthError(f"{store}: not a geosynth store; make one with `geosynth ingest`")

@@ -75,7 +75,7 @@ def progress_bar(description: str) -> Iterator[Progress]:
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -114,20 +114,20 @@ def print_json(values: Any) -> None:
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns on stdout."""
+    """Columns on stdout, all of each text as it is: on narrow terminals in several lines."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*head, box=None, pad_edge=False)
+    table = Table(*(Column(name, overflow="fold") for name in head), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 def print_report(report: Any, as_json: bool) -> None:
     """A report of `segment` or `evaluate` on stdout: its table for people, or the text of its report.json."""
     if as_json:
-        typer.echo(report.to_json(), nl=False)
+        typer.echo(report.to_json().encode(), nl=False)  # JSON is UTF-8, whatever the terminal's encoding
     else:
         print_table(("measure", "value", "meaning"), report.summary())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import os
 import re
@@ -86,6 +87,8 @@ def app(arguments: list[str] | None = None) -> None:
     Exit codes: 0 done, 1 refused or failed (one line on stderr), 2 wrong usage, 130 interrupted, 143 terminated.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, as Windows' that of a class name
     # How long threads of the networks that wait for each other spin before they sleep. Spinning for longer, as is the
     # library's default, makes each of thousands of small steps wait for the system's scheduler when there is any other
     # load (2 to 4 times slower); sleeping at once costs a third on an idle machine. Read when torch is loaded.

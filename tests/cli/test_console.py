@@ -1,0 +1,41 @@
+"""What commands print: whole and as it is, on any terminal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geosynth_cli.console import print_table
+from rasters import write_raster
+
+NAMES = ("road [asphalt]", "[/]", ":fire:", "coniferous-and-deciduous-woodland")
+
+
+@pytest.mark.parametrize("columns", [20, 200])
+def test_tables_lose_nothing(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names of classes are no markup, and what does not fit goes on in the next line."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_table(("", "share"), [(name, "0.25") for name in NAMES])
+    printed = capsys.readouterr().out.replace("share", "").replace("0.25", "")
+    assert "".join(printed.split()) == "".join(NAMES).replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "encoding", "shown"),
+    [
+        (["info", "草.tif"], "utf-8", "path: 草.tif"),
+        (["info", "草.tif"], "cp1252", r"path: \u8349.tif"),
+        (["generate", "--help"], "ascii", "--labels"),  # long texts in boxes, which are cut with an ellipsis
+    ],
+)
+def test_any_encoding_of_the_terminal_will_do(tmp_path: Path, arguments: list[str], encoding: str, shown: str) -> None:
+    write_raster(tmp_path / "草.tif", np.ones((9, 9), np.uint8))
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "40"}
+    command = [sys.executable, "-m", "geosynth", *arguments]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert shown in ended.stdout.decode(encoding)

@@ -219,6 +219,7 @@ def test_samples_are_the_images_of_their_seeds(tmp_path: Path, codes: np.ndarray
     assert [image.name for image in images] == ["image_0.tif", "image_1.tif", "image_2.tif"]
     seeds = sample_seeds(7, 3)
     assert seeds[0] == 7
+    assert not set(seeds[1:]) & set(sample_seeds(8, 3))  # drawn, not counted on: the next seed has others
     pixels = [read(image)[0] for image in images]
     for seed, sample in zip(seeds, pixels, strict=True):
         alone = FP32.model_copy(update={"seed": seed})

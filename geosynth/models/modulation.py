@@ -45,7 +45,11 @@ class SpadeModulation(nn.Module):
         # gamma and beta in one convolution: the first `channels` outputs are gamma.
         self.gamma_beta = nn.Conv2d(hidden_channels, 2 * channels, 3)
         self.form: Form = "auto"
-        self._kept: tuple[Any, tuple[Tensor, ...]] | None = None
+        self._kept: dict[tuple[Form, torch.dtype], tuple[Any, tuple[Tensor, ...]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy folds its own weights."""
+        return {**vars(self), "_kept": {}}
 
     def form_for(self, patterns: LabelPatterns) -> Form:
         """Table, dense, or the table of a kernel.
@@ -151,6 +155,8 @@ class SpadeModulation(nn.Module):
     def _prepared(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
         """Weight and bias of `gamma_beta`, folded; kept from call to call while no gradient is wanted.
 
+        Each form and type keeps its own: a recorded graph reads where they lie, whatever else is asked for meanwhile.
+
         Args:
             norm: to fold in.
             form: "dense": a convolution's weight and bias, and the bias of `shared`; "table": the weight as
@@ -160,10 +166,11 @@ class SpadeModulation(nn.Module):
         if torch.is_grad_enabled() or self.gamma_beta.weight.is_inference():  # such tensors do not count their changes
             return self._folded(norm, form)
         sources = [*self.gamma_beta.parameters(), *self.shared.parameters(), *(norm.buffers() if norm else ())]
-        key = (form, product_type(self.shared.weight), [(value.data_ptr(), value._version) for value in sources])
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, self._folded(norm, form))
-        return self._kept[1]
+        versions = [(value.data_ptr(), value._version) for value in sources]
+        key = form, product_type(self.shared.weight)
+        if key not in self._kept or self._kept[key][0] != versions:
+            self._kept[key] = versions, self._folded(norm, form)
+        return self._kept[key][1]
 
     def _folded(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
         """Weight and bias of `gamma_beta` with the "1 +" and, if given, the batch norm inside.

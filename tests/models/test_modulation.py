@@ -1,5 +1,8 @@
 """Modulation by table = densely = a plain implementation; values, gradients and running statistics."""
 
+import copy
+import operator
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -164,6 +167,18 @@ def test_weights_kept_between_calls_follow_changes(form):
         kept = layer(features, patterns)
     fresh = layer(features, patterns)  # with gradients nothing is kept
     assert_within(kept, fresh.detach())
+
+
+def test_kept_weights_stay_where_they_are_whatever_else_is_asked_for():
+    """A recorded graph goes on reading them: of another form, as in a kernel's trial, or in 16 bits."""
+    layer = build(3, "replicate", training=False)
+    with torch.no_grad():
+        kept = layer.modulation._prepared(layer.norm, "dense")
+        layer.modulation._prepared(layer.norm, "kernel")
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer.modulation._prepared(layer.norm, "dense")[0].dtype == torch.bfloat16
+        assert all(map(operator.is_, layer.modulation._prepared(layer.norm, "dense"), kept))
+        assert not copy.deepcopy(layer).modulation._kept
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.2])

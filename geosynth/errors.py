@@ -7,6 +7,7 @@ not know geosynth can still catch it.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,14 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error.__cause__ or error).split())
 
 
-# Of what pydantic says, what users would not say.
+# Of what pydantic says (patterns), what users would not say.
 _PLAIN = (
     ("Input should be", "must be"),
     ("Field required", "is needed"),
+    ("Extra inputs are not permitted", "there is no such entry"),
+    ("a valid tuple", "a list"),
+    (r"a valid dictionary.*", "names with values"),
+    (r"String should match pattern '\^#.*", "must be a colour as '#0070C0'"),
     ("could not parse value and unit from byte string", "say a size as in 4GB or 512MiB"),
 )
 
@@ -74,7 +79,7 @@ def first_fault(error: ValidationError) -> str:
     names = [name for name in map(str, first["loc"]) if name != "str" and not name.startswith(("function-", "tuple["))]
     what = first["msg"].removeprefix("Value error, ")
     for said, plain in _PLAIN:
-        what = what.replace(said, plain)
+        what = re.sub(said, plain, what)
     if names and what.startswith((f"{names[-1]}: ", f"{names[-1]} ")):  # of a check that is used elsewhere too
         names.pop()
     return ": ".join([".".join(names), what] if names else [what])

@@ -95,10 +95,12 @@ def look_from_images(
         unknown: whether codes that the legend does not know are refused, or taken as nodata.
 
     Raises:
-        SettingsError: if the model is not told looks, or there is not one label raster for each image.
+        SettingsError: if the model is not told looks, there is no image, or not one label raster for each image.
         RasterError, DataError, GridError, LegendError: if an image or its labels cannot be used.
     """
     _known(model)
+    if not images:
+        raise SettingsError("no image to take a look from is given")
     if labels and len(labels) != len(images):
         given = f"{counted(len(labels), 'label raster')} for {counted(len(images), 'image')}"
         raise SettingsError(f"{given}; give one for each, in their order")

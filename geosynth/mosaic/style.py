@@ -50,13 +50,14 @@ def chosen_style(
         SettingsError: if these do not go together, or do not fit the model.
         GeosynthError: see `style_from_image` and `look_from_images`.
     """
-    if style is not None and settings.look is not None:
-        raise SettingsError(f"look {settings.look!r} and a style are given; one of them decides")
     images, labels = style_files(style), style_files(style_labels)
+    own = style if isinstance(style, Tensor | Look) else None
+    if settings.look is not None and (images or own is not None):
+        raise SettingsError(f"look {settings.look!r} and a style are given; one of them decides")
     if labels and not images:
         raise SettingsError("labels of a style are given, but no image to take it from")
-    if style is None or isinstance(style, Tensor | Look):
-        return style
+    if not images:
+        return own
     if model.card.settings.style_lengths:
         return look_from_images(images, labels, model, legend, settings.unknown)
     if labels:

@@ -271,6 +271,8 @@ def _view(source: PatchSource, fold: str, settings: SegmentSettings, stride: int
 
 def _open(data: str | Path | PatchSource | Sequence[PatchSource]) -> Sequence[PatchSource]:
     sources = open_sources(data)
+    if not sources:
+        raise DataError("data: an empty list of stores")
     check_alike(sources)
     return sources
 

@@ -340,6 +340,8 @@ def test_what_does_not_go_together_is_refused(
     refused(SettingsError, "one of them decides", look="dim", style=like)
     refused(SettingsError, "no image to take it from", style_labels=labels)
     refused(SettingsError, "1 label raster for 2 images", style=[like, like], style_labels=labels)
+    with pytest.raises(SettingsError, match="no image to take a look from"):
+        geosynth.add_look("none", [], tmp_path / "no.safetensors", told_model.path)
     refused(SettingsError, "is told looks", style=torch.zeros(4))
     refused(GridError, "off.tif", style=like, style_labels=off)
     refused(GridError, "no pixel in common", style=like, style_labels=far)

@@ -182,6 +182,8 @@ def test_what_users_say_of_styles(model: GeneratorModel, told_model: GeneratorMo
     bright, dark = write_raster(random_image(0, SIDE, SIDE), "a.tif"), write_raster(random_image(1, SIDE, SIDE) // 4)
     assert style_files(bright, None, latent, look, [dark, "c.tif"]) == [bright, dark, "c.tif"]
     assert chosen_style(None, None, model, plain) is None
+    assert chosen_style([], [], model, plain) is None
+    assert chosen_style([], None, told_model, GenerateSettings(look="dim")) is None
     assert chosen_style(None, None, told_model, GenerateSettings(look="dim")) is None, "the painter's to know"
     assert chosen_style(latent, None, model, plain) is latent
     assert chosen_style(look, None, told_model, plain) is look

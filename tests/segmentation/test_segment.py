@@ -263,6 +263,7 @@ def test_sixteen_bits(segment_store, tmp_path):
 
 
 REFUSED = {
+    "nothing": ({"data": []}, DataError, "data: an empty list of stores"),
     "no test tile": ({"test_fold": "val"}, DataError, "fold 'val' holds no whole tile of 32 px to test on"),
     "same fold": ({"test_fold": "train"}, SettingsError, "train_fold and test_fold must differ"),
     "no fold": ({"test_fold": "tset"}, SettingsError, "fold 'tset'"),

@@ -67,20 +67,25 @@ _IN_A_ROW = 4  # calls between two events: one alone would wait for its host
 
 
 class Results:
-    """Numbers by name, printed and written as they come, beside those that the file has already."""
+    """Numbers of a part by name, printed and written as they come, beside those that the file has of others."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, part: str) -> None:
         self.path = path
-        self.values: dict[str, Any] = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        known = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        self.values: dict[str, Any] = {name: each for name, each in known.items() if not name.startswith(f"{part}/")}
+        self._write()
 
     def add(self, name: str, value: float) -> float:
         self.values[name] = value
         print(f"    {name:70} {value:.4g}", flush=True)
+        self._write()
+        return value
+
+    def _write(self) -> None:
         if self.path is not None:
             partial = self.path.with_name(f"{self.path.name}.partial")  # a part may be killed while it writes
             partial.write_text(json.dumps(self.values, default=float))
             partial.replace(self.path)
-        return value
 
 
 def attempt(function: Callable[..., object], *arguments: Any, **options: Any) -> None:
@@ -568,13 +573,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join([*PARTS, "generate"]))
     parser.add_argument("--side", type=int, default=20_000)
-    parser.add_argument("--json", type=Path, help="also write all numbers to this file; others in it stay")
+    parser.add_argument("--json", type=Path, help="also write all numbers to this file; those of other parts stay")
     arguments = parser.parse_args()
     names = arguments.only.split(",")
     if names == ["generate"]:
-        attempt(generate, Results(arguments.json), arguments.side)
+        attempt(generate, Results(arguments.json, *names), arguments.side)
     elif len(names) == 1:
-        attempt(PARTS[names[0]], Results(arguments.json))
+        attempt(PARTS[names[0]], Results(arguments.json, *names))
     else:
         print(torch.cuda.get_device_name(), torch.__version__, flush=True)
         started = time.perf_counter()

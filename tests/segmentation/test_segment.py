@@ -227,6 +227,19 @@ def test_synthetic_tiles_are_the_twins(segment_store, segment_twin, tmp_path):
     assert own.miou() > 0.8 > 0.6 > report.miou
 
 
+def test_the_rate_rises_for_a_twentieth_of_the_steps_and_falls_as_a_cosine(segment_store, tmp_path, monkeypatch):
+    used, step = [], torch.optim.AdamW.step
+
+    def watched(self, *arguments, **options):
+        used.append(self.param_groups[0]["lr"])
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    segment(segment_store, tmp_path / "out", TINY, steps=60, learning_rate=0.01)
+    assert used[:3] == pytest.approx([0.01 / 3, 0.02 / 3, 0.01])
+    assert used[3:] == pytest.approx([0.005 + 0.005 * np.cos(np.pi * n / 58) for n in range(1, 58)])
+
+
 def test_a_twin_that_is_not_used_changes_nothing(segment_store, segment_twin, tmp_path):
     alone = segment(segment_store, tmp_path / "alone", TINY)
     beside = segment(segment_store, tmp_path / "beside", TINY, synthetic=segment_twin, synthetic_tiles=0)

@@ -42,7 +42,7 @@ def find_command(setting):
             return found
         raise CommandError(
             "the geosynth command is not on the PATH; say where it is under Settings > Options > Processing > Providers"
-            " > geosynth (an environment made with: pip install geosynth-toolkit)"
+            " > geosynth (its README says how to install it)"
         )
     place = Path(setting).expanduser()
     for candidate in (place, place / "bin" / "geosynth", place / "Scripts" / "geosynth.exe"):

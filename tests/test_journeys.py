@@ -170,7 +170,7 @@ LEFT = {
 }
 
 # What is refused, and how the line goes on after the name of the data.
-ONE_OF_THEM = r"/stores: holds several stores, one a CRS; (choose|evaluate) one.*: .*epsg_26917, .*epsg_26918"
+ONE_OF_THEM = r"/stores: holds several stores; choose one: .*epsg_26917, .*epsg_26918"
 INTO_A_FILE = (
     r"(\.yaml: is read in place|/store\.zarr: is behind a URL) and cannot keep a split; give --out and --file-only"
 )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import DataError
 from geosynth.files import writing
 from geosynth.progress import Progress
-from geosynth.raster.stores.open import open_sources
+from geosynth.raster.stores.open import open_store
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from geosynth.version import __version__
@@ -24,17 +24,13 @@ def open_real(data: str | Path | PatchSource) -> PatchSource:
     """The imagery of a store, or of a YAML file of data in place, or one already open.
 
     Raises:
-        SettingsError: if there are several grids.
+        RasterError: if there is none, or several.
         DataError: if the imagery is not uint8.
-        RasterError: if there is none.
     """
-    sources = open_sources(data)
-    if len(sources) > 1:
-        inner = ", ".join(source.path for source in sources)
-        raise SettingsError(f"{data}: holds several stores, one a CRS; evaluate one of them: {inner}")
-    if sources[0].dtype != np.uint8:
-        raise DataError(f"{sources[0].path}: holds {sources[0].dtype} values; evaluate needs uint8")
-    return sources[0]
+    source = open_store(data)
+    if source.dtype != np.uint8:
+        raise DataError(f"{source.path}: holds {source.dtype} values; evaluate needs uint8")
+    return source
 
 
 def paint_twins(

@@ -65,7 +65,7 @@ class Store(PatchSource):
             self._group: Any = zarr.open_group(self.path, mode=mode, zarr_format=3)
             if "geosynth_stores" in self._group.attrs:
                 inner = ", ".join(f"{self.path}/{name}" for name in self._group.attrs["geosynth_stores"])
-                raise RasterError(f"{self.path}: holds several stores, one a CRS; choose one: {inner}")
+                raise RasterError(f"{self.path}: holds several stores; choose one: {inner}")
             values: dict[str, Any] = dict(self._group.attrs["geosynth"])
             self.image: Any = self._group["image"]
             self.labels: Any = self._group["labels"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import xarray as xr
 from affine import Affine
 from hypothesis import given

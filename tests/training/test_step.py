@@ -143,6 +143,29 @@ def test_losses_are_those_that_are_asked_for(changes, names):
     assert (step.networks.encoder is None) == (changes.get("prior_share") == 1.0)
 
 
+@pytest.mark.parametrize(
+    ("weight", "name", "changes"),
+    [
+        ("kl_weight", "kl", {}),
+        ("mean_weight", "means", {}),
+        ("feature_weight", "features", {}),
+        ("perceptual_weight", "perceptual", {}),
+        ("diversity_weight", "diversity", {}),
+        ("labelmix_weight", "label_mix", {"discriminator": "oasis"}),
+        ("projected_weight", "projected", {}),
+        ("perceptual_weight", "perceptual", {"projected_weight": 1.0}),
+    ],
+)
+def test_a_weight_scales_its_own_loss_alone(weight, name, changes):
+    found = []
+    for by in (1.0, 3.0):
+        _, painting, judging = losses_of(ready(TINY, **changes, **{weight: by}), *batch(2))
+        found.append({loss: value.item() for loss, value in (painting | judging).items()})
+    once, thrice = found
+    assert once[name] != 0
+    assert thrice == pytest.approx({**once, name: 3 * once[name]}, rel=1e-4)
+
+
 def test_pretrained_weights_stay_out_of_the_checkpoint():
     with_loss, without = ready(TINY, perceptual_weight=1.0), ready(TINY)
     assert with_loss.networks.state_dict().keys() == without.networks.state_dict().keys()

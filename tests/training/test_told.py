@@ -250,6 +250,9 @@ def test_losses_reach_the_weights_that_are_told(look):
     batch = step.draw(0, image, mask)
     painting, _ = step.objectives(batch, step.parts[0], None)
     assert {"styles", "means", "features", "gan"} <= painting.keys()
+    heavier = ready(look, batch_size=4, style_weight=3 * TOLD.style_weight)
+    weighed, _ = heavier.objectives(batch, heavier.parts[0], None)
+    assert weighed["styles"].item() == pytest.approx(3 * painting["styles"].item(), rel=1e-4)
     painting["styles"].backward()
     told = [value.grad for name, value in step.networks.generator.named_parameters() if "scale_shift" in name]
     assert all(gradient is not None and gradient.any() for gradient in told)

@@ -12,6 +12,7 @@ from geosynth.config import TrainSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.loop import open_fabric
+from geosynth.models.perceptual import composites
 from geosynth.raster.stores.source import Scene
 from geosynth.raster.stores.store import Store
 from geosynth.training.networks import SpadeNetworks
@@ -80,7 +81,8 @@ def make_store(
 def ready(settings, device="cpu", **changes):
     """A step of fresh networks, without a loop around it."""
     settings = settings.model_copy(update=changes)
-    return SpadeStep(SpadeNetworks(settings, 6, 4), settings, BANDS, open_fabric(settings.precision, device))
+    networks = SpadeNetworks(settings, 6, 4, num_pictures=len(composites(BANDS)))
+    return SpadeStep(networks, settings, BANDS, open_fabric(settings.precision, device))
 
 
 def update(step, image, mask, number=0):

@@ -219,7 +219,7 @@ def rewrite(path, *, tensors=None, **changes):
         ({"version": 99}, "model version 99"),
         ({"version": None}, "version"),
         ({"settings": {"num_classes": 6}}, "num_bands"),
-        ({"settings": 5}, "GeneratorSettings"),
+        ({"settings": 5}, "settings: must be names with values"),
         ({"legend": {"name": "x", "classes": []}}, "classes"),
         ({"legend": None}, "legend"),
         ({"bands": {"names": ["red"]}}, "1 band names"),

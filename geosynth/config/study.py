@@ -226,3 +226,9 @@ class TransferSettings(StudySettings, EmphasisSettings):
     `segment`'s judge; "emphasised": painted for recombined labels, see `emphasise`; both are not among the default
     arms.
     """
+
+    @model_validator(mode="after")
+    def _check_look(self) -> Self:
+        if self.generate.look is not None:
+            raise ValueError("generate.look: the study sets it itself; leave it out")
+        return self

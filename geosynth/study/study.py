@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,9 @@ class Study:
         given = None
         if model is None and not transfer:
             _check_crop(settings)
+            if settings.generate.look is not None:  # else a training says itself what is wrong with its settings
+                train = with_networks_of(settings.train)
+                _check_look(settings, "what the study trains", train.look_name if train.style_lengths else ())
             generator = _of_own(store, settings)
         else:
             if isinstance(settings, DiversitySettings):
@@ -92,6 +95,7 @@ class Study:
             file = model_path(model)
             card = ModelCard.read(file)
             legend_for(card, file, store)
+            _check_look(settings, str(file), card.looks)
             given = GivenGenerator(path=str(file.absolute()), sha256=sha256_of(file))
             generator = _of_given(other or store, settings, given, card)
             if isinstance(settings, TransferSettings):
@@ -204,6 +208,12 @@ def _check_transfer(store: Store, target: Store, settings: TransferSettings, fil
         with_networks_of(settings.train.model_copy(update={"init": str(file)}))
     if not plan_cells(settings, GivenGenerator(path=str(file), sha256="")):
         raise SettingsError("arms: none of them has a cell without labelled tiles of the target; say target_tiles")
+
+
+def _check_look(settings: StudySettings, painter: str, looks: Sequence[str]) -> None:
+    look = settings.generate.look
+    if look is not None and look not in looks:
+        raise SettingsError(f"generate.look={look}: there is no such look; {painter} has {', '.join(looks) or 'none'}")
 
 
 def _check_crop(settings: StudySettings) -> None:

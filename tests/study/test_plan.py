@@ -127,6 +127,7 @@ def test_what_a_generator_shows_meanwhile_does_not_change_its_key():
         ("replace", {"train.devices": 2, "train.batch_size": 4}, "one device"),
         ("replace", {"test_fold": "train"}, "must differ"),
         ("augment", {"arms": ["real", "unreal"]}, "arms.1"),
+        ("transfer", {"generate.look": "dim"}, "generate.look: the study sets it itself"),
         ("diversity", {"lambdas": [4], "train.prior_share": 0}, "prior_share"),
         ("diversity", {"train.diversity_weight": 4}, "from lambdas"),
         ("replace", {"seeds": 0}, "seeds"),

@@ -8,6 +8,7 @@ import pytest
 from distributed import Client, LocalCluster
 from studies import AUGMENT, DIVERSITY, REPLACE, FakeOperations, close, means, open_study, recipes_of
 
+from geosynth.config import GenerateSettings, ReplaceSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.study.run import run_cells, run_study
 from geosynth.study.study import Study
@@ -184,7 +185,11 @@ def test_two_studies_at_a_time_do_not_do_the_same(study_store, operations, tmp_p
     assert len(operations.calls("train")) == 3
 
 
-def test_bad_input_is_one_line_before_anything_is_done(study_store, operations, tmp_path, tiny_model, other_model):
+def in_look(name: str) -> ReplaceSettings:
+    return REPLACE.model_copy(update={"generate": GenerateSettings(look=name)})
+
+
+def test_bad_input_is_one_line_before_anything_is_done(study_store, tmp_path, tiny_model, told_model, other_model):
     out = tmp_path / "out"
     many = REPLACE.model_copy(update={"tiles": 33})
     cases = [
@@ -193,6 +198,9 @@ def test_bad_input_is_one_line_before_anything_is_done(study_store, operations, 
         (REPLACE.model_copy(update={"test_fold": "val"}), None, DataError, "'val' holds 0"),
         (DIVERSITY, tiny_model.path, SettingsError, "leave out the model"),
         (REPLACE, other_model, DataError, "paints red, green"),
+        (in_look("bleak"), told_model.path, SettingsError, "generate.look=bleak: .* has dim, bright"),
+        (in_look("dim"), tiny_model.path, SettingsError, "generate.look=dim: .* has none"),
+        (in_look("dim"), None, SettingsError, "generate.look=dim: .* has none"),
         (
             AUGMENT.model_copy(update={"segment": REPLACE.segment}),
             None,

@@ -221,3 +221,12 @@ def test_a_fold_without_tiles_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no tile of 32 px lies wholly in fold test"):
         export_tiles([TileView(store, "test", 32)], tmp_path / "tiles")
     assert not (tmp_path / "tiles").exists()
+
+
+def test_scenes_whose_names_differ_after_a_dot_have_tiles_of_their_own(tmp_path: Path) -> None:
+    places = {"a.1": Window(0, 0, 40, 40), "a.2": Window(0, 50, 40, 40), "b.tif": Window(50, 0, 40, 40)}
+    view = TileView(make_scene_store(tmp_path / "store", places), "train", 40)
+    out = export_tiles([view], tmp_path / "tiles")
+    assert {file.name for file in (out / "image").iterdir()} == {
+        f"{name}_00000_00000.tif" for name in ("a.1", "a.2", "b")
+    }

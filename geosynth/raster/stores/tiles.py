@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import overload
 
@@ -127,10 +129,18 @@ class TileView(Sequence[Window]):
         return self.source.scenes[int(self.scene_index[index])]
 
     def name(self, index: int) -> str:
-        """Scene, row and column within the scene: the same however large the store is."""
+        """Scene, row and column within the scene: the same however large the store is.
+
+        The scene goes without its suffix, unless another one is called the same without, as a.2 beside a.1.
+        """
         scene, window = self.scene_of(index), self[index]
-        stem = scene.name.rsplit(".", 1)[0]
-        return f"{stem}_{window.row - scene.window.row:05d}_{window.column - scene.window.column:05d}"
+        stem = _stem(scene)
+        name = stem if self._stems[stem] == 1 else scene.name
+        return f"{name}_{window.row - scene.window.row:05d}_{window.column - scene.window.column:05d}"
+
+    @cached_property
+    def _stems(self) -> Counter[str]:
+        return Counter(map(_stem, self.source.scenes))
 
     def _tiles_of(self, scene: Scene, later: Sequence[Window]) -> npt.NDArray[np.int64]:
         place = scene.window
@@ -159,3 +169,7 @@ class TileView(Sequence[Window]):
         left = strip[:, 1] - first
         shares: npt.NDArray[np.floating] = (sums[left + self.size] - sums[left]) / self.size**2
         return shares
+
+
+def _stem(scene: Scene) -> str:
+    return scene.name.rsplit(".", 1)[0]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from geosynth.config.bands import rgb_bands
 from geosynth.errors import GridError, SettingsError
 from geosynth.files import check_output, refuse_inputs, write_whole
-from geosynth.grid.alignment import same_area
+from geosynth.grid.alignment import crs_name, same_area
 from geosynth.legend import Legend
 from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable
@@ -77,8 +77,8 @@ def view(
             classes |= {name: colour or _UNNAMED for name, colour in table.values() if name}
             name, synthetic = Path(raster.path).name, bool(mark_of(raster.tags))
             layers.append({"name": name, "synthetic": synthetic, "png": png_address(picture)})
-    values = {"height": height, "width": width, "crs": first.crs_name, "shown": shown, "classes": classes.items()}
-    write_whole(out, render_page("view", layers=layers, **values))
+    values = {"height": height, "width": width, "shown": shown, "classes": classes.items()}
+    write_whole(out, render_page("view", layers=layers, crs=crs_name(first.geobox.crs), **values))
     return out
 
 

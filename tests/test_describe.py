@@ -25,6 +25,7 @@ from geosynth.files import sha256_of
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.label_files import open_labels
+from geosynth.raster.zarr import ZarrRaster
 from geosynth.raster.zarr_image import ZarrImageWriter
 from range_server import RangeServer
 from rasters import UTM, north_up, random_codes, random_image, write_class_table, write_raster
@@ -113,6 +114,26 @@ def test_data_in_place(folder: Path) -> None:
     assert grid["bands"] == ["blue", "green", "red"]
     assert (grid["crs"], grid["height"], grid["width"]) == (UTM, SIDE, SIDE)
     assert sum(fold["scenes"] for fold in grid["folds"].values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("crs", "name"),
+    [
+        (UTM, UTM),
+        ("ESRI:54009", "ESRI:54009"),
+        ("+proj=tmerc +lon_0=7 +ellps=GRS80", 'PROJCRS["unknown",'),
+        (None, None),
+    ],
+)
+def test_all_kinds_of_data_call_a_crs_the_same(tmp_path: Path, crs: str | None, name: str | None) -> None:
+    pixels = random_image(1, SIDE, SIDE, bands=1)
+    write_raster(tmp_path / "image.tif", pixels, north_up(), crs=crs)
+    with ZarrImageWriter(tmp_path / "image.zarr", GeoBox((SIDE, SIDE), north_up(), crs), ["red"], tags={}) as writer:
+        writer.copy(lambda window: (pixels[:, *window.slices], np.ones((window.height, window.width), bool)))
+    make_scene_store(tmp_path / "store.zarr", {"a": Window(0, 0, SIDE, SIDE)}, crs=crs)
+    told = [geosynth.info(tmp_path / one)["crs"] for one in ("image.tif", "image.zarr", "store.zarr")]
+    told.append(ZarrRaster(tmp_path / "store.zarr").describe()["crs"])
+    assert [one and one[: len(name)] for one in told] == [name] * 4  # of WKT the beginning
 
 
 @pytest.mark.parametrize("names", [True, False])

@@ -150,7 +150,7 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
     """
     if not same_crs(outer, inner):
         what = "assign" if None in (outer.crs, inner.crs) else "reproject it or assign"
-        raise GridError(f"{source}: CRS {crs_name(inner)} differs from {crs_name(outer)}; {what} the right one")
+        raise GridError(f"{source}: CRS {crs_in_short(inner)} differs from {crs_in_short(outer)}; {what} the right one")
     if not same_pixels(outer, inner):
         raise GridError(
             f"{source}: pixel size or orientation {_linear(inner)} differs from {_linear(outer)}; resample it first"
@@ -209,8 +209,14 @@ def same_crs(outer: GeoBox, inner: GeoBox) -> bool:
     return bool(outer.crs == inner.crs or (outer.crs.epsg is not None and outer.crs.epsg == inner.crs.epsg))
 
 
-def crs_name(geobox: GeoBox) -> str:
+def crs_name(crs: CRS | None) -> str | None:
+    """A CRS as "EPSG:26917" where an authority knows it, else as WKT; None where there is none."""
+    if crs is None:
+        return None
+    authority, code = crs.authority
+    return f"{authority}:{code}" if authority else str(crs.to_wkt())
+
+
+def crs_in_short(geobox: GeoBox) -> str:
     """What messages call the CRS of a grid."""
-    if geobox.crs is None:
-        return "none"
-    return f"EPSG:{geobox.crs.epsg}" if geobox.crs.epsg else str(geobox.crs)[:60]
+    return (crs_name(geobox.crs) or "none")[:60]

@@ -26,6 +26,7 @@ from rasterio.io import MemoryFile
 
 from geosynth.errors import GridError, RasterError, one_line
 from geosynth.grid import Window
+from geosynth.grid.alignment import crs_name
 from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dataset
 from geosynth.raster.mark import describe_mark, read_mark
 
@@ -159,8 +160,6 @@ class RasterFile:
         self.tags, names, known_crs = _texts(dataset)
         """Tags of the default domain."""
         crs = crs_of(known_crs, self.path)
-        self.crs_name: str | None = known_crs.to_string() if known_crs else None
-        """"EPSG:26917" where an authority knows the CRS, else WKT; None where the file has none."""
         self.driver: str = dataset.driver
         """GDAL's name of the format."""
         self.geobox = GeoBox((dataset.height, dataset.width), dataset.transform, crs)
@@ -206,7 +205,7 @@ class RasterFile:
             "kind": "raster",
             "path": self.path,
             "driver": self.driver,
-            "crs": self.crs_name,
+            "crs": crs_name(self.geobox.crs),
             "height": height,
             "width": width,
             "transform": list(self.geobox.affine[:6]),

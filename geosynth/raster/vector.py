@@ -38,7 +38,7 @@ from geosynth.errors import (
 )
 from geosynth.files import writing
 from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
-from geosynth.grid.alignment import crs_name
+from geosynth.grid.alignment import crs_in_short
 from geosynth.grid.vector import reprojected, to_pixels
 from geosynth.grid.vector_files import PARQUET, check_can_be_read
 from geosynth.legend import ClassIndices, Legend, plain
@@ -298,7 +298,7 @@ class _Source(NamedTuple):
         if self.crs != lattice.crs:
             geometries = reprojected(geometries, self.crs, lattice.crs)
             if not np.isfinite(shapely.get_coordinates(geometries)).all():
-                end = crs_name(lattice)
+                end = crs_in_short(lattice)
                 raise GridError(f"{self.name}: a feature lies where {end} has no coordinates; choose another CRS")
         kinds = shapely.get_type_id(geometries)  # -1 where there is none
         lines, polygons = np.isin(kinds, _LINES), np.isin(kinds, _POLYGONS)

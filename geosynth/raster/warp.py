@@ -22,7 +22,7 @@ from rasterio.errors import RasterioError
 
 from geosynth.errors import GridError, RasterError, SettingsError, one_line
 from geosynth.grid import Window, ground_sampling_distance
-from geosynth.grid.alignment import crs_name, meant, metres_per_unit, same_crs
+from geosynth.grid.alignment import crs_in_short, meant, metres_per_unit, same_crs
 from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside
 
@@ -322,7 +322,7 @@ def cover(lattice: GeoBox, inner: GeoBox, name: str) -> Window:
     columns, rows = _grid_points(Window(0, 0, *inner.shape))
     x, y = pixels_on(lattice, inner, columns, rows)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise GridError(f"{name}: has no place in the CRS {crs_name(lattice)}; choose another one")
+        raise GridError(f"{name}: has no place in the CRS {crs_in_short(lattice)}; choose another one")
     left, top = math.floor(np.min(x) + _TOLERANCE), math.floor(np.min(y) + _TOLERANCE)
     right, bottom = math.ceil(np.max(x) - _TOLERANCE), math.ceil(np.max(y) - _TOLERANCE)
     return Window(top, left, max(1, bottom - top), max(1, right - left))

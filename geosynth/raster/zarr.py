@@ -14,6 +14,7 @@ import xarray as xr
 
 from geosynth.errors import DataError, GridError, RasterError, one_line
 from geosynth.grid import Window
+from geosynth.grid.alignment import crs_name
 from geosynth.raster.arrays import grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
@@ -69,9 +70,8 @@ class ZarrRaster:
 
     def describe(self) -> dict[str, Any]:
         """What it is, as plain values, by the names that `RasterFile.describe` uses."""
-        crs = self.geobox.crs
         return {
-            "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs) if crs is not None else None,
+            "crs": crs_name(self.geobox.crs),
             "height": self.window.height,
             "width": self.window.width,
             "transform": list(self.geobox.affine[:6]),

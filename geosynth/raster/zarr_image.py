@@ -30,13 +30,14 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.files import delete, parents_of, partial_name, replace, writing
 from geosynth.grid import TilePlan
+from geosynth.grid.alignment import crs_name
 from geosynth.progress import Progress, silent
 from geosynth.raster.arrays import pixel_centres
 from geosynth.raster.cog import overview_factors
 from geosynth.raster.conventions import grid_attributes, multiscales_attributes
 from geosynth.raster.images import image_reader, tags_among
 from geosynth.raster.mark import describe_mark, mark_of
-from geosynth.raster.read import Array, Mask, Read, filled
+from geosynth.raster.read import Array, Mask, Read, crs_of, filled
 from geosynth.raster.remote import open_group
 
 CHUNK, SHARD = 512, 4096
@@ -251,7 +252,7 @@ def describe_zarr_image(path: str | Path) -> dict[str, Any]:
         return {
             "kind": "zarr image",
             "path": str(path),
-            "crs": image.rio.crs.to_string() if image.rio.crs else None,
+            "crs": crs_name(crs_of(image.rio.crs, str(path))),
             "height": image.shape[-2],
             "width": image.shape[-1],
             "samples": image.sizes.get("sample", 1),

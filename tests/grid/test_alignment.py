@@ -228,6 +228,8 @@ def test_grids_that_differ_by_a_pixel_of_the_larger_ones_cover_the_same_area() -
     ("crs", "name"),
     [
         ("EPSG:26918", "EPSG:26918"),
+        ("ESRI:54009", "ESRI:54009 "),
+        (CRS("ESRI:54009").to_wkt(), "ESRI:54009 "),
         (None, "none"),
         (CRS("EPSG:26918").to_wkt(), "EPSG:26918 "),
         (CRS("+proj=tmerc +lon_0=7 +ellps=GRS80").to_wkt(), 'PROJCRS["unknown"'),

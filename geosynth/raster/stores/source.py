@@ -16,13 +16,13 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import rasterio.crs
 import shapely
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import SettingsError
 from geosynth.files import check_name
 from geosynth.grid import SpatialSplit, TilePlan, Window, ground_sampling_distance
+from geosynth.grid.alignment import crs_name
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import ClassIndices, Legend
@@ -181,7 +181,7 @@ class PatchSource(ABC):
         height, width = self.geobox.shape
         return {
             "path": self.path,
-            "crs": rasterio.crs.CRS.from_wkt(str(self.geobox.crs)).to_string() if self.geobox.crs else None,
+            "crs": crs_name(self.geobox.crs),
             "height": height,
             "width": width,
             "transform": list(self.geobox.affine[:6]),

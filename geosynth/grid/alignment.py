@@ -89,7 +89,7 @@ def meant(size: float) -> float:
 
 
 def warn_of_pixel_size(path: str, geobox: GeoBox, expected: float | None, told: str) -> None:
-    """Warn where pixels of a raster are larger or smaller than expected by more than 5 %.
+    """Warn where a side of a raster's pixels is longer or shorter than expected by more than 5 %.
 
     Args:
         path: of the raster.
@@ -97,9 +97,13 @@ def warn_of_pixel_size(path: str, geobox: GeoBox, expected: float | None, told: 
         expected: metres a pixel; None if that is not known.
         told: who expects that, and what comes of it, with %g for the metres.
     """
-    own = ground_sampling_distance(geobox)
-    if own is not None and expected is not None and abs(own / expected - 1) > _GSD_TOLERANCE:
-        message = f"%s: pixels of %g m; {told}"
+    if expected is None or ground_sampling_distance(geobox) is None:
+        return
+    t = geobox.affine
+    sides = [meant(math.hypot(*side)) * metres_per_unit(geobox) for side in ((t.a, t.d), (t.b, t.e))]
+    if any(abs(side / expected - 1) > _GSD_TOLERANCE for side in sides):
+        own = " x ".join(dict.fromkeys(f"{side:g}" for side in sides))
+        message = f"%s: pixels of %s m; {told}"
         _LOG.warning(message, path, own, expected)
 
 

@@ -177,6 +177,13 @@ def test_pixel_sizes_differ_by_more_than_a_twentieth(
     assert caplog.messages == ([f"a.tif: pixels of {found} m; others are of {metres} m"] if found else [])
 
 
+@pytest.mark.parametrize("turned", [0, 20])
+def test_both_sides_of_pixels_that_are_not_square_are_told(turned: float, caplog: pytest.LogCaptureFixture) -> None:
+    geobox = GeoBox((4, 4), Affine.rotation(turned) @ Affine.scale(0.5, -2), "EPSG:26917")  # of the area of a square
+    warn_of_pixel_size("a.tif", geobox, 1, "others are of %g m")
+    assert caplog.messages == ["a.tif: pixels of 0.5 x 2 m; others are of 1 m"]
+
+
 def test_a_grid_is_nowhere_without_a_crs_and_a_place() -> None:
     assert is_nowhere(GeoBox((4, 4), Affine.identity(), None))
     assert not is_nowhere(GeoBox((4, 4), Affine.translation(1, 0), None))

@@ -139,13 +139,12 @@ def _lite(name: Literal["efficientnet-lite0", "efficientnet-lite2"], file: Any, 
 def _dino(path: Path, device: torch.device) -> Extractor:
     import timm
     import torch
-    from safetensors.torch import load_file
     from torch.nn import functional as F
 
     from geosynth.models.device import without_weights
     from geosynth.models.state import fill, read_state
 
-    state = load_file(path) if path.suffix == ".safetensors" and path.is_file() else read_state(path)
+    state = read_state(path)
     state.pop("mask_token", None)  # for its training
     width = state["cls_token"].shape[-1] if "cls_token" in state else 0
     kind = _DINO_WIDTHS.get(width)

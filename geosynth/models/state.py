@@ -1,4 +1,4 @@
-"""State dicts: weights by name, read without running what a file of PyTorch may hold, and given to networks."""
+"""State dicts: weights by name, read without running what a file may hold, and given to networks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosynth.errors import CheckpointError
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a state dict (`.pth`, `.pt`) by name, on the processor.
+    """The tensors of a state dict by name, on the processor: of a `.safetensors` file, or of one of PyTorch's own.
 
     Raises:
         CheckpointError: if the file is missing, is no state dict, or holds more than tensors: what could run code.
@@ -22,7 +24,11 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: not read, since it holds other things than tensors, or is damaged") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import segmentation_models_pytorch as smp
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosynth.errors import CheckpointError, SettingsError
@@ -56,12 +54,7 @@ def load_encoder_weights(unet: nn.Module, encoder: str, weights: str) -> str:
     """
     if weights == "none":
         return "scratch"
-    if weights == "imagenet":
-        state = _downloaded(encoder)
-    elif weights.endswith(".safetensors"):
-        state = _read_safetensors(Path(weights))
-    else:
-        state = read_state(weights)
+    state = _downloaded(encoder) if weights == "imagenet" else read_state(weights)
     own: nn.Module = unet.encoder  # type: ignore[assignment]
     expected = own.state_dict()
     state = {name: value for name, value in state.items() if name in expected}  # without a classifier's head
@@ -96,12 +89,3 @@ def _downloaded(encoder: str) -> dict[str, Tensor]:
     finally:
         hub.setLevel(level)
     return state
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file") from error

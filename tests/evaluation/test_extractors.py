@@ -184,6 +184,9 @@ def test_dinov2_by_a_local_file(tmp_path: Path) -> None:
     torch.save({"cls_token": torch.zeros(1, 1, 384)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="not the weights of a DINOv2"):
         load_extractor("dinov2", tmp_path / "other.pth")
+    (tmp_path / "half.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"half\.safetensors: not a safetensors file"):
+        load_extractor("dinov2", tmp_path / "half.safetensors")
     with pytest.raises(CheckpointError, match="needs a file"):
         load_extractor("dinov2")
 

@@ -93,11 +93,11 @@ def workers(count: int, function: Callable[..., Any], *arguments: Any) -> Iterat
         _leave_group()
         for worker in others:
             worker.join(seconds=600)
-    except RuntimeError as error:  # what a collective call raises when a peer is gone
+    except RuntimeError:  # what a collective call raises when a peer is gone
         for worker in others:
             with suppress(subprocess.TimeoutExpired):
                 worker.join(seconds=5)
-        raise error
+        raise
     finally:
         torch.set_num_threads(threads)
         for worker in others:
@@ -149,7 +149,7 @@ def main() -> None:
         function(rank, *arguments)
         _leave_group()
     except (GeosynthError, MemoryError) as error:
-        sys.exit(f"{error or 'out of memory'}")
+        sys.exit(str(error) or "out of memory")
 
 
 def _leave_group() -> None:

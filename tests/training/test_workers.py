@@ -87,8 +87,9 @@ def test_a_workers_failure_is_told_in_its_last_line(started):
 
 
 @pytest.mark.slow
-def test_a_worker_that_fails_at_the_end_is_told_too():
-    with pytest.raises(TrainingError, match="a worker failed: KeyError: 5"), workers(2, fail, KeyError(5)):
+@pytest.mark.parametrize(("error", "said"), [(KeyError(5), "KeyError: 5"), (MemoryError(), "out of memory")])
+def test_a_worker_that_fails_at_the_end_is_told_too(error, said):
+    with pytest.raises(TrainingError, match=f"^a worker failed: {said}$"), workers(2, fail, error):
         pass
 
 

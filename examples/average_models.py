@@ -73,9 +73,11 @@ def _batches(store: Path, model: GeneratorModel) -> Iterator[tuple[Tensor, dict[
     patches = PatchModule(
         open_sources(store), model.card.bands, crop_size=_CROP_SIZE, batch_size=_BATCH_SIZE, num_batches=_NUM_BATCHES
     )
+    look = model.look()
+    looks = None if look is None else [look] * _BATCH_SIZE
     for index, batch in enumerate(patches.train_dataloader()):
         mask = batch["mask"].long()
-        yield mask, random_inputs(model.card.settings, mask, sample_rngs(0, index, range(len(mask))), model.look())
+        yield mask, random_inputs(model.card.settings, mask, sample_rngs(0, index, range(_BATCH_SIZE)), looks)
 
 
 def main() -> None:

@@ -25,7 +25,8 @@ def quiet(model: Path, out: Path, factor: float, num_blocks: int) -> None:
         assert isinstance(block, SpadeBlock)
         block.noise_strength.mul_(factor)
     provenance = {**loaded.card.provenance, "noise_scaled": {"factor": factor, "blocks": names}}
-    save_generator(out, loaded.generator, loaded.card.model_copy(update={"provenance": provenance}), loaded.encoder)
+    card = loaded.card.model_copy(update={"provenance": provenance})
+    save_generator(out, loaded.generator, card, loaded.encoder, looks=loaded.looks)
 
 
 def main() -> None:

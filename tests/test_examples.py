@@ -167,6 +167,20 @@ def test_norms_that_are_the_same_stay_as_do_looks(tmp_path, run_script, told_mod
         assert torch.equal(dict(result.generator.named_buffers())[name], value)
 
 
+def test_norms_of_a_generator_that_is_told_looks_are_measured(tmp_path, run_script, told_model):
+    store = make_scene_store(tmp_path / "store.zarr", {"one": Window(0, 0, 192, 192)}, codes=random_codes(0, 192, 192))
+    other = tmp_path / "other.safetensors"
+    generator = load_generator(told_model.path).generator
+    norms = [name for name, module in generator.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    generator.get_submodule(norms[0]).running_mean += 1
+    save_generator(other, generator, told_model.card, looks=told_model.looks)
+    out = tmp_path / "average.safetensors"
+    run_script("average_models.py", store.path, told_model.path, other, "--out", out)
+    result = load_generator(out)
+    assert all(int(result.generator.get_submodule(name).num_batches_tracked) == 50 for name in norms)
+    assert list(result.looks) == ["dim", "bright"]
+
+
 def test_other_networks_have_no_average(tmp_path, run_script):
     wider = SETTINGS.model_copy(update={"base_width": 3})
     models = [make_model(tmp_path / "a.safetensors", 1), make_model(tmp_path / "b.safetensors", 2, wider)]
@@ -196,6 +210,14 @@ def test_only_the_finest_blocks_are_quieter(tmp_path, run_script, options, expec
     assert all(torch.equal(now[name], before[name]) for name in before if name not in strengths[-2:])
     assert after.card.provenance["seed"] == 1
     assert after.card.provenance["noise_scaled"]["blocks"]
+
+
+def test_a_quieter_model_keeps_its_looks(tmp_path, run_script, told_model):
+    out = tmp_path / "quiet.safetensors"
+    run_script("quiet_noise.py", told_model.path, out)
+    looks = load_generator(out).looks
+    assert list(looks) == ["dim", "bright"]
+    assert all(torch.equal(look.departures, told_model.looks[name].departures) for name, look in looks.items())
 
 
 # --- dubai_scenes.py: coloured parts without a place become scenes that `ingest` takes.

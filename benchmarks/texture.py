@@ -3,7 +3,7 @@
     python benchmarks/texture.py STORE [--model FILE] [--size 64] [--out FILE.png] [--json FILE]
 
 STORE is one made by `geosynth ingest`. Real windows of one class only (its test and val folds, else all) are compared
-to equally many windows inside wide painted areas of that class, as `generate` paints it (noise and style by position).
+to equally many windows inside wide areas of that class that `generate` paints.
 Keys: `spectrum_ratio`: by class, painted power over real power in four bands of spatial frequency, coarse to fine
 (1 is right, 0 is flat); `periodicity`: by class, the largest autocorrelation of the painted texture at a shift of
 whole strides, where a generator without noise in space repeats itself (real in brackets in the table). The picture
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from rich.console import Console
@@ -25,7 +26,7 @@ from rich.table import Table
 from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel, load_generator
-from geosynth.models.field import position_noise, style_field
+from geosynth.mosaic.generate import generate
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 from last_line import print_result
@@ -49,17 +50,12 @@ def real_windows(source: PatchSource, index: int, size: int) -> Tensor:
 
 
 def painted_windows(model: GeneratorModel, index: int, count: int, size: int) -> Tensor:
-    """The same number of windows, each the middle of an area of one class painted in a style of its own."""
-    settings, windows = model.generator.settings, []
-    margin = -(-settings.halo // settings.stride) * settings.stride
-    side = -(-size // settings.stride) * settings.stride + 2 * margin
-    for seed in range(count):
-        labels = torch.full((1, side, side), index)
-        noise = position_noise(settings, seed, 0, 0, side, side)
-        style = style_field(settings, seed, 0, 0, side, side, 0)
-        image = model.generator(labels, style, noise)[:, :, margin : margin + size, margin : margin + size]
-        windows.append(model.card.bands.from_network(image))
-    return torch.cat(windows)
+    """The same number of windows, each of a seed of its own; what lies around them is of the same class."""
+    codes = np.full((size, size), model.card.legend.codes[index])
+    middles = (model.card.gsd or 1.0) * (np.arange(size) + 0.5)
+    labels = xr.DataArray(codes, coords={"y": -middles, "x": middles})
+    images = [generate(labels, model=model, seed=seed).to_numpy() for seed in range(count)]
+    return torch.from_numpy(np.stack(images).astype("float32"))
 
 
 def power(windows: Tensor) -> Tensor:
@@ -130,8 +126,7 @@ def main() -> None:
         real = real_windows(source, index, arguments.size)
         if len(real) < MIN_WINDOWS:
             continue
-        with torch.inference_mode():
-            fake = painted_windows(model, model.card.legend.names.index(name), len(real), arguments.size)
+        fake = painted_windows(model, model.card.legend.names.index(name), len(real), arguments.size)
         ratio = power(fake) / power(real)
         ratios[name] = [round(float(value), 3) for value in ratio]
         repeats[name] = round(periodicity(fake, stride), 3)

@@ -15,6 +15,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from mosaic import network_inputs, run_network, without_margin
 from rasters import draw_labels
+from texture import painted_windows
 
 ROOT = Path(__file__).parents[1]
 KEYS = {
@@ -34,6 +35,13 @@ def test_the_share_of_the_network_is_that_of_a_generator_that_is_told_looks(
     run_network(painter, inputs, painter.margin)
     run_network(painter, [without_margin(one, painter) for one in inputs], 0)
     assert pixels == 7000
+
+
+def test_textures_are_those_of_any_generator(told_model: GeneratorModel, tiny_model: GeneratorModel) -> None:
+    for model in (told_model, tiny_model):
+        first, second = painted_windows(model, 1, 2, 32)
+        assert first.shape == (4, 32, 32)
+        assert (first != second).any()
 
 
 @pytest.mark.slow

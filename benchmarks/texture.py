@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import xarray as xr
+from affine import Affine
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import wrap_xr
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -51,9 +53,9 @@ def real_windows(source: PatchSource, index: int, size: int) -> Tensor:
 
 def painted_windows(model: GeneratorModel, index: int, count: int, size: int) -> Tensor:
     """The same number of windows, each of a seed of its own; what lies around them is of the same class."""
-    codes = np.full((size, size), model.card.legend.codes[index])
-    middles = (model.card.gsd or 1.0) * (np.arange(size) + 0.5)
-    labels = xr.DataArray(codes, coords={"y": -middles, "x": middles})
+    gsd = model.card.gsd or 1.0
+    geobox = GeoBox((size, size), Affine.scale(gsd, -gsd), "EPSG:26917")
+    labels = wrap_xr(np.full((size, size), model.card.legend.codes[index]), geobox)
     images = [generate(labels, model=model, seed=seed).to_numpy() for seed in range(count)]
     return torch.from_numpy(np.stack(images).astype("float32"))
 

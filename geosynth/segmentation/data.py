@@ -108,6 +108,9 @@ class TileSet(Sequence[tuple[Array, ClassIndices]]):
         judge: of synthetic tiles: pixels whose class it finds less likely than `agreement` count as without a class.
         agreement: a probability.
 
+    Attributes:
+        num_real: as given; all of them for None.
+
     Raises:
         RasterError: from `[]`, if a tile cannot be read.
     """
@@ -120,7 +123,7 @@ class TileSet(Sequence[tuple[Array, ClassIndices]]):
         agreement: float = 0.0,
     ) -> None:
         self.places = tuple(places)
-        self._num_real = len(self.places) if num_real is None else num_real
+        self.num_real = len(self.places) if num_real is None else num_real
         self._judge, self._agreement = judge, agreement
         self._kept: dict[int, tuple[Array, ClassIndices]] = {}
         size = sum(
@@ -134,7 +137,7 @@ class TileSet(Sequence[tuple[Array, ClassIndices]]):
 
     def is_synthetic(self, index: int) -> bool:
         """Whether the image of a tile is."""
-        return index >= self._num_real or bool(self.places[index][0].synthetic)
+        return index >= self.num_real or bool(self.places[index][0].synthetic)
 
     def __getitem__(self, index: Any) -> Any:
         if index in self._kept:
@@ -169,8 +172,6 @@ class SegmentData:
     """The real imagery and its labels."""
     train: TileSet
     """What is trained on: real tiles, then synthetic ones."""
-    num_real: int
-    """How many of the train tiles are real."""
     coarse: TileSet | None
     """Tiles that have coarse labels only; None without a coarse map."""
     test: TileSet
@@ -238,10 +239,10 @@ def open_data(
     facts = [
         [source.digest(fold) for source in used for fold in (train_fold, test_fold)],
         [[astuple(window) for _, window in part.places] for part in (train, coarse, test) if part is not None],
-        len(chosen.real),
+        train.num_real,
     ]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    return SegmentData(sources, train, len(chosen.real), coarse, test, _clusters(tests), digest)
+    return SegmentData(sources, train, coarse, test, _clusters(tests), digest)
 
 
 def _beside(real: Sequence[TileView], recombined: Sequence[TileView], settings: SegmentSettings, seed: int) -> Mixture:
@@ -349,11 +350,9 @@ def coarse_tiles(data: SegmentData, name: str, crop_size: int | None) -> CoarseT
     values = np.array(sorted(value for value in found if value == value))  # NaN is no class
     if not 0 < len(values) < 256:
         raise DataError(f"{data.sources[0].path}: map {name!r} has {len(values)} values on the coarse tiles; 1 to 255")
-    real = range(data.num_real)
-    coarse = np.stack(
-        [_encode(source.read_extra(name, window), values) for source, window in data.train.places[: data.num_real]]
-    )
-    fine = np.stack([data.train[index][1] for index in real])
+    places = data.train.places[: data.train.num_real]
+    coarse = np.stack([_encode(source.read_extra(name, window), values) for source, window in places])
+    fine = np.stack([data.train[index][1] for index in range(len(places))])
     num_fine = data.sources[0].legend.num_classes
     shares = estimate_shares(torch.from_numpy(coarse).long(), torch.from_numpy(fine), len(values), num_fine, crop_size)
     return CoarseTiles(data.coarse, name, values, shares)

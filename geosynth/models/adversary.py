@@ -103,12 +103,13 @@ class Adversary(nn.Module):
     """A discriminator with its losses.
 
     Args:
+        num_classes: of the labels.
         num_bands: that the discriminator reads.
     """
 
-    def __init__(self, num_bands: int) -> None:
+    def __init__(self, num_classes: int, num_bands: int) -> None:
         super().__init__()
-        self.num_bands = num_bands
+        self.num_classes, self.num_bands = num_classes, num_bands
 
     def judge(self, labels: Tensor, image: Tensor) -> Outputs:
         """Per scale the features of the layers, then the prediction; float32.
@@ -167,9 +168,8 @@ class PatchAdversary(Adversary):
         feature_weight: of feature matching; 0 leaves it out.
     """
 
-    def __init__(self, settings: DiscriminatorSettings, feature_weight: float = 10.0) -> None:
-        super().__init__(settings.num_bands)
-        self.num_classes = settings.num_classes
+    def __init__(self, settings: DiscriminatorSettings, feature_weight: float) -> None:
+        super().__init__(settings.num_classes, settings.num_bands)
         self.feature_weight = feature_weight
         self.discriminator = MultiscaleDiscriminator(settings)
 
@@ -203,9 +203,8 @@ class OasisAdversary(Adversary):
         mix_weight: of the LabelMix consistency; 0 leaves it out.
     """
 
-    def __init__(self, settings: OasisSettings, mix_weight: float = 10.0) -> None:
-        super().__init__(settings.num_bands)
-        self.num_classes = settings.num_classes
+    def __init__(self, settings: OasisSettings, mix_weight: float) -> None:
+        super().__init__(settings.num_classes, settings.num_bands)
         self.mix_weight = mix_weight
         self.discriminator = OasisDiscriminator(settings)
 

@@ -30,6 +30,13 @@ _STRIDES: dict[Depth, tuple[int, ...]] = {
     "more": (64, 32, 16, 8, 4, 2, 1),
     "most": (128, 64, 32, 16, 8, 4, 2, 1),
 }
+
+
+def stride_of(depth: Depth) -> int:
+    """Side of a feature cell at the start of a generator, in pixels of the image."""
+    return _STRIDES[depth][0]
+
+
 REGION_SIDE = 96  # pixels: a connected region that is wider has several looks; a multiple of what a style's cell is
 _NAMES = ("head_0", "G_middle_0", "G_middle_1", "up_0", "up_1", "up_2", "up_3", "up_4")
 
@@ -128,7 +135,7 @@ class GeneratorSettings(Settings):
     @property
     def stride(self) -> int:
         """Side of a feature cell at the start, in pixels of the image: windows lie on this lattice."""
-        return _STRIDES[self.depth][0]
+        return stride_of(self.depth)
 
     @property
     def drift_length(self) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from geosynth.config.base import Duration, Settings, read_yaml
-from geosynth.config.networks import Depth, GeneratorSettings
+from geosynth.config.networks import Depth, GeneratorSettings, stride_of
 from geosynth.errors import SettingsError
 
 
@@ -360,8 +360,9 @@ class TrainSettings(Settings):
 
     def generator(self, num_classes: int, num_bands: int) -> GeneratorSettings:
         """The generator that these settings ask for."""
-        names = {"base_width", "max_multiple", "hidden_channels", "depth", "start", "latent_size"}
-        shared: dict[str, Any] = self.model_dump(include=names | {"noise_channels", "stage_noise", "padding"})
+        networks = {"base_width", "max_multiple", "hidden_channels", "depth"}
+        inputs = {"start", "latent_size", "noise_channels", "stage_noise", "padding"}
+        shared: dict[str, Any] = self.model_dump(include=networks | inputs)
         if self.start == "linear":
             shared["crop_size"] = self.crop_size
         if self.style_lengths:
@@ -388,7 +389,7 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _check_parts_that_meet(self) -> Self:
         """What one setting asks of another. The generator's own checks raise here too."""
-        stride = GeneratorSettings(num_classes=1, num_bands=1, depth=self.depth).stride
+        stride = stride_of(self.depth)
         if self.crop_size % stride:
             raise ValueError(f"crop_size must be a multiple of {stride} for depth {self.depth!r}")
         if self.style_regions and not (self.style_lengths or self.init):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from geosynth.config import EncoderSettings, GeneratorSettings
-from geosynth.config.networks import Depth
+from geosynth.config.networks import Depth, stride_of
 from geosynth.errors import CheckpointError, SettingsError
 from geosynth.models.device import without_weights
 from geosynth.models.encoder import StyleEncoder
@@ -60,8 +60,8 @@ def read_generator(
     if cells is None:
         settings = GeneratorSettings.reference(**values, start="convolution", crop_size=None, latent_size=0)
     else:
-        stride = GeneratorSettings(num_classes=1, num_bands=1, depth=depth).stride
-        settings = GeneratorSettings.reference(**values, latent_size=start.shape[1], crop_size=cells * stride)
+        crop_size = cells * stride_of(depth)
+        settings = GeneratorSettings.reference(**values, latent_size=start.shape[1], crop_size=crop_size)
     with without_weights():
         network = SpadeGenerator(settings)
     return _filled(network, _generator_state(state, settings, source), source)
@@ -101,11 +101,7 @@ def _start_cells(start: Tensor, base_width: int, source: str) -> int:
 
 def _find_depth(most: bool, depth: Depth | None, crop_size: int | None, cells: int | None, source: str) -> Depth:
     depths: tuple[Depth, ...] = get_args(Depth)
-    strides = {
-        name: GeneratorSettings(num_classes=1, num_bands=1, depth=name).stride
-        for name in depths
-        if (name == "most") == most and name != "less"
-    }
+    strides = {name: stride_of(name) for name in depths if (name == "most") == most and name != "less"}
     if depth is not None and depth not in strides:
         raise SettingsError(f"{source}: depth {depth!r} does not fit its blocks; it is {' or '.join(strides)}")
     sizes = {name: stride * cells for name, stride in strides.items()} if cells else {}

@@ -157,7 +157,7 @@ class SpadeGenerator(nn.Module):
 
         Raises:
             DataError: if the labels are no class indices, or larger than the linear start paints.
-            SettingsError: if the latent or the noise is not what the generator takes.
+            SettingsError: if the latent, the noise or the styles are not what the generator takes.
         """
         settings = self.settings
         check_inputs(settings, labels, latent, noise, styles)

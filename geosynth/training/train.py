@@ -15,7 +15,7 @@ from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel, ModelCard, save_generator
 from geosynth.config import BandSettings, GeneratorSettings, TrainSettings
-from geosynth.errors import OutputError, SettingsError
+from geosynth.errors import OutputError, SettingsError, counted
 from geosynth.files import check_output, refuse_inputs, writing
 from geosynth.locks import alone_in, drop_lock
 from geosynth.loop import Loop, LossHistory, made_ahead, open_fabric
@@ -99,7 +99,7 @@ def train(
 def _check_devices(count: int) -> None:
     available = torch.cuda.device_count()
     if available and count > available:
-        raise SettingsError(f"devices={count}: this machine has {available} GPU{'s' * (available > 1)}")
+        raise SettingsError(f"devices={count}: this machine has {counted(available, 'GPU')}")
 
 
 @keep_freed_memory()

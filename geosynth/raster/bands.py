@@ -83,7 +83,9 @@ class CastFile(RasterFile):
 
 
 def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None = None) -> RasterFile:
-    """An image, opened with those of its bands that the user named, if it has more and calls them so.
+    """An image, opened with the bands that the user named, in that order, if it describes them so.
+
+    Colours, which GDAL gives to any three or four bands, are believed where it has more bands than are named.
 
     Args:
         path: of the image.
@@ -99,8 +101,9 @@ def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None
 
 def _open_chosen(path: str | Path, names: Sequence[str] | None) -> RasterFile:
     image = open_raster(path)
-    if names and len(names) < image.count:
-        for own in (image.band_names, image.colour_interpretation):
+    if names:
+        colours = image.colour_interpretation if len(names) < image.count else ()
+        for own in (image.band_names, colours):
             if all(own.count(name) == 1 for name in names):
                 return _open_some(image, [own.index(name) + 1 for name in names])
     return image
@@ -150,6 +153,7 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     files = [file for file in map(unwarped, images) if isinstance(file, RasterFile)]
     first = files[0]
     names = _names(first, bands)
+    _warn_of_colours(first, names)
     for image in files:
         if image.count != first.count or set(image.dtypes) != {first.dtypes[0]}:
             raise DataError(
@@ -244,8 +248,21 @@ def colour_profile(names: Sequence[str]) -> dict[str, str]:
 def _names(image: RasterFile, bands: Sequence[str] | None) -> tuple[str, ...]:
     names = told_names(image) if bands is None else given_names(image, bands)
     if not names:
+        colours = image.colour_interpretation
+        likely = [colour if colour in _COLOURS else "nir" for colour in colours]
+        example = ",".join(likely if len(set(likely)) == len(likely) > 1 else ("red", "green", "blue", "nir"))
         raise DataError(
-            f"{image.path}: its bands are marked {', '.join(image.colour_interpretation)}; say what they are, as in"
-            f" --bands red,green,blue,nir ({_WITHOUT_ALPHA})"
+            f"{image.path}: its bands are marked {', '.join(colours)}; say what they are, as in"
+            f" --bands {example} ({_WITHOUT_ALPHA})"
         )
     return names
+
+
+def _warn_of_colours(image: RasterFile, names: Sequence[str]) -> None:
+    """Tell of names that are the colours of other bands; red, green, blue is no mark: GDAL gives it to any bands."""
+    colours = image.colour_interpretation
+    swapped = any(
+        name != colour and name in colours and colour in _COLOURS for name, colour in zip(names, colours, strict=True)
+    )
+    if swapped and colours[:3] != ("red", "green", "blue"):
+        _LOG.warning("%s: its bands are marked %s, but named %s", image.path, ", ".join(colours), ", ".join(names))

@@ -15,7 +15,8 @@ def files_named(name: str | Path, *, deep: bool = False) -> list[str]:
     """The files that a name stands for, in the order of their names.
 
     Args:
-        name: of a folder, for its files that end as rasters do (`RASTER_SUFFIXES`); a glob; else it stands for itself.
+        name: of a folder, for its files that end as rasters do (`RASTER_SUFFIXES`); a glob, for the files that it
+            matches, or, where these are none, those of the folders; else it stands for itself.
         deep: look into the folder's folders too.
     """
     path = Path(name)
@@ -23,7 +24,9 @@ def files_named(name: str | Path, *, deep: bool = False) -> list[str]:
         inside = path.rglob("*") if deep else path.iterdir()
         return sorted(str(file) for file in inside if file.suffix.lower() in RASTER_SUFFIXES)
     if glob.has_magic(str(name)) and not is_remote(name) and not path.exists():
-        return sorted(file for file in glob.glob(str(name), recursive=True) if Path(file).is_file())
+        matches = glob.glob(str(name), recursive=True)
+        files = [match for match in matches if Path(match).is_file()]
+        return sorted(files or [file for folder in matches for file in files_named(folder, deep=deep)])
     return [str(name)]  # a Path would make one slash of the two in a URL
 
 

@@ -327,6 +327,33 @@ def test_where_only_one_crs_is_known_no_resampling_is_offered(tmp_path: Path) ->
         run(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("crs", [UTM, None])
+@pytest.mark.parametrize("options", [{}, {"resample_labels": "nearest"}])
+def test_labels_without_georeference_beside_images_that_have_one(
+    tmp_path: Path, crs: str | None, options: dict[str, Any]
+) -> None:
+    """Resampled they would lie nowhere near, and the scene would be without a class."""
+    add(tmp_path, "a.tif", north_up(0, 0), crs=crs)
+    add(tmp_path, "b.tif", north_up(100, 0), crs=crs)
+    write_raster(tmp_path / "labels" / "b.tif", random_codes(1, SIDE, SIDE), crs=None)
+    with pytest.raises(
+        GridError, match=r"labels/b\.tif: has no georeference, but .*images/b\.tif has one; give it that"
+    ):
+        run(tmp_path, **options)
+
+
+def test_labels_that_lie_elsewhere_are_not_resampled_to_nothing(tmp_path: Path) -> None:
+    write_raster(tmp_path / "labels" / "county.tif", random_codes(5, 150, 200), north_up(-20.5, -10))
+    for number, column in enumerate((0, 178, 180)):  # the last one only touches them
+        write_raster(tmp_path / "images" / f"{number}.tif", random_image(number, SIDE, SIDE), north_up(column, 0))
+    with pytest.raises(GridError, match=r"county\.tif: lies beside .*images/2\.tif"):
+        run(tmp_path, resample_labels="nearest")
+    (tmp_path / "images" / "2.tif").unlink()
+    (store,) = run(tmp_path, resample_labels="nearest")
+    assert [sum(scene.class_pixels) > 0 for scene in store.scenes] == [True, True]
+
+
 def test_scenes_on_both_sides_of_the_antimeridian(tmp_path: Path) -> None:
     degrees = SIDE / 1000
     for name, west in (("a.tif", 180 - degrees), ("b.tif", -180.0)):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.enums import ColorInterp
 
 from geosynth.raster.stores.store import open_stores
 from geosynth_cli import app
@@ -95,6 +96,42 @@ def test_some_of_the_bands(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     (store,) = open_stores("out")
     assert store.band_names == ("nir", "red")
     np.testing.assert_array_equal(store.read_image(store.scenes[0].window), image[[3, 2]])
+    assert run(*arguments, "--bands", "red,green,blue,nir", "--overwrite") == 0
+    (store,) = open_stores("out")
+    np.testing.assert_array_equal(store.read_image(store.scenes[0].window), image[[2, 1, 0, 3]])
+
+
+def test_bands_that_a_file_marks_in_another_order(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As PlanetScope's: blue first, and near infrared has no mark. What the user says counts; a warning tells both."""
+    image = random_image(0, SIDE, SIDE, dtype="uint16")
+    with rasterio.open(write_raster(folder / "in" / "a.tif", image, north_up()), "r+") as dataset:
+        dataset.colorinterp = [ColorInterp[colour] for colour in ("blue", "green", "red", "undefined")]
+    arguments = ("--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "1,0,0", "--out", "out")
+    assert run(*arguments) == 1
+    assert "say what they are, as in --bands blue,green,red,nir" in capsys.readouterr().err
+    assert run(*arguments, "--bands", "red,green,blue,nir") == 0
+    assert (
+        "in/a.tif: its bands are marked blue, green, red, undefined, but named red, green, blue, nir"
+        in capsys.readouterr().err
+    )
+    for bands in ("blue,green,red,nir", "B02,B03,B04,B08"):
+        assert run(*arguments, "--bands", bands, "--overwrite") == 0
+        assert "marked" not in capsys.readouterr().err
+    (store,) = open_stores("out")
+    np.testing.assert_array_equal(store.read_image(store.scenes[0].window), image)
+    write_raster(folder / "in" / "a.tif", image[:3].astype("uint8"), north_up(), photometric="rgb")
+    assert run(*arguments, "--bands", "nir,red,green", "--overwrite") == 0  # the mark that GDAL gives any three bands
+    assert "marked" not in capsys.readouterr().err
+
+
+def test_a_file_a_band_is_told_from_scenes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for band in ("B2", "B3"):
+        write_raster(folder / "bands" / f"{band}.tif", random_image(0, SIDE, SIDE, 1), north_up())
+    arguments = ("--labels", "in/a_codes.tif", "--shares", "1,0,0", "--out", "out")
+    assert run("--images", "bands", *arguments) == 0
+    assert "wholly under them: 1 scene, as B2.tif (bands in files of their own: gdalbuildvrt -separate makes" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

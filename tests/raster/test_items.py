@@ -176,6 +176,22 @@ def test_a_folder_of_other_files_is_refused_with_the_remedy(tmp_path: Path) -> N
         pair_files(f"{images}/*.bmp", masks)
 
 
+def test_a_glob_of_folders_stands_for_their_files(tmp_path: Path) -> None:
+    """As data sets of several regions lie; where a glob matches files, folders beside them are left alone."""
+    for region in ("accra", "rio"):
+        touch(tmp_path / region / "images", f"{region}_1.tif", "notes.txt")
+        touch(tmp_path / region / "labels", f"{region}_1.tif")
+    found = pair_files(f"{tmp_path}/*/images", f"{tmp_path}/*/labels/")
+    assert [(Path(item.image).parts[-3:], Path(item.labels).parts[-3:]) for item in found] == [
+        ((region, "images", f"{region}_1.tif"), (region, "labels", f"{region}_1.tif")) for region in ("accra", "rio")
+    ]
+    touch(tmp_path / "rio", "rio_2.tif")
+    found = pair_files(f"{tmp_path}/rio/*", f"{tmp_path}/rio/rio_2.tif")
+    assert [Path(item.image).name for item in found] == ["rio_2.tif"]
+    with pytest.raises(DataError, match=r"no raster files in .*/\*/masks \(only .*, as in '.*/\*/masks/\*\.png'\)$"):
+        pair_files(f"{tmp_path}/*/images", f"{tmp_path}/*/masks")
+
+
 def test_a_zarr_store_is_called_so(tmp_path: Path) -> None:
     store = Path(touch(tmp_path / "cube.zarr", "zarr.json"))
     with pytest.raises(DataError, match=r"^labels: .*cube\.zarr is a Zarr store, .* \(`zarr: .*cube\.zarr`\)$"):
@@ -183,7 +199,7 @@ def test_a_zarr_store_is_called_so(tmp_path: Path) -> None:
 
 
 def touch(folder: Path, *names: str) -> str:
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).touch()
     return str(folder)

@@ -251,7 +251,9 @@ def _without_hidden(
         gone = [scene.name for n, scene in enumerate(source.scenes) if n not in numbers]
         if pixels:
             wholly = f"; left out, as wholly under them: {counted(len(gone), 'scene')}, as {gone[0]}" if gone else ""
-            remedy = " (--per year, month or day: a store for each date)" if gone else ""
+            alone = "bands in files of their own: gdalbuildvrt -separate makes one image of them"
+            dates = "--per year, month or day: a store for each date"
+            remedy = f" ({alone if len(source.band_names) == 1 else dates})" if gone else ""
             _LOG.warning("%s: later scenes hide %d px of earlier ones%s%s", source.path, pixels, wholly, remedy)
     kept = [source.of(numbers) for source, numbers in zip(sources, seen, strict=True)]
     chosen = folds and [[of_one[n] for n in numbers] for of_one, numbers in zip(folds, seen, strict=True)]

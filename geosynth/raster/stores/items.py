@@ -203,7 +203,7 @@ def _expand(paths: Paths, what: str) -> list[str]:
         if not is_remote(file) and not Path(file).exists():
             raise DataError(f"{what}: {file}: no such file or folder")
     if not found:
-        folder = next((entry for entry in listed if Path(entry).is_dir()), None)
+        folder = next((str(entry).rstrip("/") for entry in listed if not Path(entry).suffix), None)
         hint = f" (only {', '.join(RASTER_SUFFIXES)} of a folder; a glob takes others, as in '{folder}/*.png')"
         raise DataError(f"{what}: no raster files in {', '.join(map(str, listed))}{hint if folder else ''}")
     return found

@@ -182,6 +182,8 @@ def _open(item: Item, file: RasterFile, lattice: GeoBox, legend: LegendOf, targe
 
 def _on_grid(raster: RasterFile, place: GeoBox, image: str, target: TargetGrid) -> Raster:
     """Labels, or another map, on the pixels of their image."""
+    if is_nowhere(raster.geobox) and not is_nowhere(place):
+        raise GridError(f"{raster.path}: has no georeference, but {image} has one; give it that (gdal_edit.py -a_ullr)")
     try:
         own = raster.window.shift(*offset_in(place, raster.geobox, raster.path))
         if own == Window(0, 0, *place.shape):
@@ -193,7 +195,16 @@ def _on_grid(raster: RasterFile, place: GeoBox, image: str, target: TargetGrid) 
         complaint = str(error)
     if target.labels is None:
         raise _refusal(complaint, place, raster.geobox, "--resample-labels", LABEL_METHODS)
+    if not _touches(raster.geobox, place, image):
+        raise GridError(f"{raster.path}: lies beside {image}; leave that image out, or give it other labels")
     return WarpedRaster(raster, place, target.labels)
+
+
+def _touches(own: GeoBox, place: GeoBox, image: str) -> bool:
+    """Whether a grid holds a part of `place`, also where longitudes are counted on beyond the antimeridian."""
+    turns = (0, 360, -360) if own.crs is not None and own.crs.geographic else (0,)
+    grids = [GeoBox(own.shape, Affine.translation(turn, 0) @ own.affine, own.crs) for turn in turns]
+    return any(cover(grid, place, image).intersection(Window(0, 0, *own.shape)) is not None for grid in grids)
 
 
 def _refusal(complaint: str, grid: GeoBox, own: GeoBox, option: str, methods: Iterable[str]) -> GridError:

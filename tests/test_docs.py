@@ -149,6 +149,15 @@ class World:
         names = ["tree canopy", "water", "low vegetation"]
         gpd.GeoDataFrame({"class": names}, geometry=fields, crs="EPSG:26917").to_file(path)
 
+    def _photos(self, path: Path) -> None:
+        """Without a georeference, classes as colours."""
+        for seed in range(3):
+            codes = random_codes(seed, 128, 128, codes=(0, 1, 2, 3, 4, 5, 6))
+            colours = (np.stack([codes & 1, codes >> 1 & 1, codes >> 2]) * 255).astype(np.uint8)
+            plain = {"crs": None, "photometric": None}
+            write_raster(path / f"{seed}_sat.jpg", colours // 2, driver="JPEG", **plain)
+            write_raster(path / f"{seed}_mask.png", colours, driver="PNG", **plain)
+
     def _new_place(self, path: Path) -> None:
         self.pair(path / "image.tif", path / "labels.tif", seed=7, side=128, place=9000)
 

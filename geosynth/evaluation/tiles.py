@@ -169,6 +169,7 @@ class RasterTiles(TilePair):
             if set(image.dtypes) != {"uint8"}:
                 raise DataError(
                     f"{image.path}: holds {'/'.join(sorted(set(image.dtypes)))} values; evaluate needs uint8"
+                    " (gdal_translate -ot Byte -scale LOW HIGH 0 255, real and synthetic alike)"
                 )
         if self.real.count != self.synthetic.count:
             raise DataError(

@@ -29,7 +29,7 @@ def open_real(data: str | Path | PatchSource) -> PatchSource:
     """
     source = open_store(data)
     if source.dtype != np.uint8:
-        raise DataError(f"{source.path}: holds {source.dtype} values; evaluate needs uint8")
+        raise DataError(f"{source.path}: holds {source.dtype} values; evaluate needs uint8 (ingest them as such)")
     return source
 
 

@@ -273,7 +273,10 @@ def fill_holes(indices: ClassIndices, hole: int, steps: int) -> ClassIndices:
 
 def _check_is_labels(raster: Raster) -> None:
     if raster.count != 1:
-        raise DataError(f"{raster.path}: has {raster.count} bands; a label raster has one band of class codes")
+        raise DataError(
+            f"{raster.path}: has {raster.count} bands; a label raster has one band of class codes"
+            " (gdal_translate -b N takes band N; colours of classes are made codes first)"
+        )
     if raster.dtype.kind not in "iuf":
         raise DataError(f"{raster.path}: holds {raster.dtype} values; a label raster holds class codes, whole numbers")
 

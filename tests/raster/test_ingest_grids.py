@@ -313,6 +313,18 @@ def test_pixels_much_finer_than_the_images_are_refused(tmp_path: Path) -> None:
         run(tmp_path, resolution=1e-7, resample_images="nearest", resample_labels="nearest")
 
 
+def test_pixels_much_coarser_than_the_images_are_refused(tmp_path: Path) -> None:
+    """As metres that are degrees for one of the CRSs."""
+    add(tmp_path, "a.tif", north_up(0, 0))
+    add(tmp_path, "b.tif", Affine(4.5e-6, 0, -43.2, 0, -4.5e-6, -22.9), crs="EPSG:4326")
+    how = {"resample_images": "average", "resample_labels": "mode"}
+    with pytest.raises(
+        GridError, match=r"b\.tif: would become 1 x 1 px, each .* 10000 of its own; say finer .* units of EPSG:4326\)$"
+    ):
+        run(tmp_path, resolution=0.5, **how)
+    assert len(run(tmp_path, crs="EPSG:3857", resolution=50, **how)) == 1  # 83 px of the first one in each
+
+
 def test_a_scene_without_crs_among_others(tmp_path: Path) -> None:
     add(tmp_path, "a.tif", north_up(0, 0))
     add(tmp_path, "b.tif", north_up(100, 0), crs=None)

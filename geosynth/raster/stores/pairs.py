@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+import numpy as np
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
@@ -16,15 +17,15 @@ from odc.geo.geobox import GeoBox
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import Window, crop, offset_in, parse_crs
-from geosynth.grid.alignment import is_nowhere, same_crs
+from geosynth.grid.alignment import crs_name, is_nowhere, same_crs
 from geosynth.legend import Legend
 from geosynth.raster.bands import open_chosen
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, RasterFile, check_grid, open_raster
 from geosynth.raster.stores.items import Item
-from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover
+from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover, pixels_on
 
-_MOST_PIXELS = 10_000  # that one pixel of an image may become
+_MOST_PIXELS = 10_000  # that one pixel of an image may become, or may be made of
 
 LegendOf = Legend | Callable[[RasterFile], Legend]  # of all label files, or what tells that of each
 
@@ -217,9 +218,15 @@ def _cover(lattice: GeoBox, image: RasterFile) -> Window:
     if (lattice.crs is None) != (image.geobox.crs is None):
         raise GridError(f"{image.path}: one of its CRS and the grid's is not known; assign it (gdal_edit.py -a_srs)")
     window = cover(lattice, image.geobox, image.path)
+    shape = f"{window.height} x {window.width} px"
     if window.height * window.width > _MOST_PIXELS * (image.window.height * image.window.width + 1):
-        shape = f"{window.height} x {window.width} px"
         raise GridError(f"{image.path}: would become {shape}, but no raster is so large: say coarser pixels")
+    x, y = pixels_on(lattice, image.geobox, np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0]))
+    if abs((x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])) * _MOST_PIXELS < 1:
+        raise GridError(
+            f"{image.path}: would become {shape}, each of more than {_MOST_PIXELS} of its own; say finer pixels"
+            f" (in units of {crs_name(lattice.crs)})"
+        )
     return window
 
 

@@ -60,6 +60,19 @@ def output_option(text: str) -> Any:
     return typer.Option("--out", help=text, callback=check)
 
 
+def folder_option(text: str, file: str, name: str = "--out") -> Any:
+    """A folder that may be there already: one in which `file` cannot be written is refused, likewise."""
+
+    def check(folder: Path | None) -> Path | None:
+        import geosynth
+
+        if folder is not None:
+            geosynth.check_place(folder / file, overwrite=True)
+        return folder
+
+    return typer.Option(name, help=text, callback=check)
+
+
 def parse_names(text: str) -> list[str]:
     """What stands between commas, as in red,green,blue."""
     return [part.strip() for part in text.split(",")]

@@ -278,3 +278,14 @@ def test_from_files_to_report(run: Run, write_raster: Write, tmp_path: Path) -> 
         assert result.code == 0, result.err
     assert (tmp_path / "report" / "report.html").is_file()
     assert json.loads((tmp_path / "report" / "report.json").read_text())
+
+
+@pytest.mark.parametrize("verb", ["train", "segment", "evaluate", "study replace", "tiles"])
+def test_a_folder_that_cannot_be_one_is_refused_before_data_are_looked_at(
+    verb: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    taken = tmp_path / "taken"
+    taken.touch()
+    refused = run(*verb.split(), "--export" if verb == "tiles" else "--out", taken, "--data", tmp_path / "none")
+    assert refused.code == 1
+    assert f"cannot be written: {taken} is not a folder that may be written to" in refused.err

@@ -17,6 +17,7 @@ from geosynth_cli.options import (
     Scheduler,
     StoreOrFiles,
     VectorLayer,
+    folder_option,
     input_option,
     output_option,
     parse_names,
@@ -326,7 +327,9 @@ def tiles(
     ] = 0.0,
     export: Annotated[
         Path | None,
-        typer.Option("--export", help="Write GeoTIFF pairs into this folder (without --fold: into a folder a fold)."),
+        folder_option(
+            "Write GeoTIFF pairs into this folder (without --fold: into a folder a fold).", "index.parquet", "--export"
+        ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -13,6 +13,7 @@ from geosynth_cli.options import (
     ModelOrEmbedded,
     Overwrite,
     StoreOrFiles,
+    folder_option,
     given,
     input_option,
     output_option,
@@ -47,7 +48,7 @@ def _list_presets(wanted: bool) -> None:
 
 def train(
     data: StoreOrFiles,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the model, checkpoints and previews.")],
+    out: Annotated[Path, folder_option("Folder for the model, checkpoints and previews.", "model.safetensors")],
     fold: Annotated[str, typer.Option("--fold", help="Fold to train on.")] = "train",
     preset: Annotated[
         str | None, typer.Option("--preset", help="tiny, small, base, adapt or reference; see --list-presets.")

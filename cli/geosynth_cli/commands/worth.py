@@ -17,6 +17,7 @@ from geosynth_cli.options import (
     Scheduler,
     StoreOrFiles,
     Workers,
+    folder_option,
     given,
     input_option,
     output_option,
@@ -29,7 +30,7 @@ from geosynth_cli.options import (
 
 def segment(
     data: StoreOrFiles,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the model and report.json.")],
+    out: Annotated[Path, folder_option("Folder for the model and report.json.", "report.json")],
     synthetic: Annotated[
         str | None, input_option("--synthetic", "A twin of the data, made by `geosynth twin`.")
     ] = None,
@@ -135,7 +136,7 @@ def evaluate(
         ),
     ] = None,
     fold: Annotated[str | None, typer.Option("--fold", help="Of --data: test (default), val or train.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for report.json and report.html.")] = None,
+    out: Annotated[Path | None, folder_option("Folder for report.json and report.html.", "report.json")] = None,
     legend: Annotated[
         str | None,
         input_option("--legend", "Of --labels: a built-in legend (chesapeake) or a YAML file.", "chesapeake"),
@@ -233,7 +234,7 @@ def study(
         ),
     ],
     data: Annotated[str, input_option("--data", "A store made by `geosynth ingest`.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the study; several sweeps may share it.")],
+    out: Annotated[Path, folder_option("Folder of the study; several sweeps may share it.", "report.html")],
     model: Annotated[
         str | None,
         input_option(

@@ -364,6 +364,8 @@ def test_a_table_with_a_fold_column_is_checked(tmp_path: Path) -> None:
     boxes = [shapely.box(0, 0, 10, 10), shapely.box(12, 0, 20, 10), shapely.box(40, 0, 50, 10)]
     table = gpd.GeoDataFrame({"fold": ["train", "test", "test"], "name": list("abc")}, geometry=boxes, crs="EPSG:32617")
     table.to_parquet(tmp_path / "tiles.parquet")
+    with pytest.raises(SettingsError, match="patch_size: of a store's folds"):
+        check_split(tmp_path / "tiles.parquet", patch_size=32)
     (leak,) = check_split(tmp_path / "tiles.parquet", distance=5)
     assert (leak.num_pairs, leak.smallest, leak.examples) == (1, 2, (("a", "b", 2.0),))
     table.assign(fold=[["train"], ["test"], None]).to_parquet(tmp_path / "lists.parquet")
@@ -396,6 +398,8 @@ def test_rasters_are_checked_in_pixels(tmp_path: Path, transform: Affine, crs: s
     for distance, pairs in (("10px", 0), ("11px", 1)):
         (leak,) = check_split(folds=folds, distance=distance)
         assert (leak.unit, leak.num_pairs, leak.smallest) == ("px", pairs, pytest.approx(10.5))
+    with pytest.raises(SettingsError, match="patch_size: of a store's folds"):
+        check_split(folds=folds, patch_size=32)
     (leak,) = check_split(folds=folds)
     assert (leak.unit, leak.smallest) == (("px", pytest.approx(10.5)) if crs is None else ("m", pytest.approx(6.3)))
 

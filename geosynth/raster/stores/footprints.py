@@ -55,10 +55,13 @@ def check_split(
     """
     if (data is None) == (folds is None):
         raise SettingsError("a check needs either a store or table, or the rasters of each fold")
+    table = data if isinstance(data, str | Path) and is_table(data) else None
+    if patch_size is not None and (folds is not None or table is not None):
+        raise SettingsError("patch_size: of a store's folds; of rasters and tables all is measured")
     if folds is not None:
         return measure_leaks(footprints_of_files(folds), distance)
-    if isinstance(data, str | Path) and is_table(data):
-        return measure_leaks(footprints_of_table(data), distance)
+    if table is not None:
+        return measure_leaks(footprints_of_table(table), distance)
     sources = open_sources(data) if isinstance(data, str | Path) else list(data or ())
     return measure_leaks(footprints_of_sources(sources, patch_size), distance)
 

@@ -141,6 +141,7 @@ REFUSED = {  # command lines, and what is said
     "study transfer --data here --target none --out out": "--target none: no such file or folder",
     "generate --labels here --style-from here --style-from none --out out.tif": "--style-from none: no such file",
     "ingest --images he* --labels none --out out": "--labels none: no such file or folder",
+    "ingest --images here --labels here --legend from-raster --out out": "--legend from-raster: a name or a YAML",
     "twin --data s3://a/b --model hf://a/b --judge none --out out": "--judge none: no such file or folder",
     "evaluate --data /vsizip/a --judge wavelets --judge dinov2=none": "--judge none: no such file or folder",
     "import-spade here --out out --legend chesapeake --encoder none": "--encoder none: no such file or folder",

@@ -68,6 +68,17 @@ def rasterize(
     typer.echo(str(path))
 
 
+def _check_legend(parameter: typer.CallbackParam, legend: str | None) -> str | None:
+    from geosynth.errors import GeosynthError
+
+    if legend == "from-raster":
+        raise GeosynthError(
+            "--legend from-raster: a name or a YAML file is needed for a store; --label-legend from-raster reads label"
+            " files by their own class tables"
+        )
+    return refusing_absent("chesapeake")(parameter, legend)  # type: ignore[no-any-return]
+
+
 def ingest(
     out: Annotated[Path, output_option("The store (a folder, .zarr); with several CRSs or dates, one for each in it.")],
     images: Annotated[
@@ -96,8 +107,10 @@ def ingest(
     ] = None,
     legend: Annotated[
         str | None,
-        input_option(
-            "--legend", "Legend of the store: a built-in name or a YAML file; chesapeake if not said.", "chesapeake"
+        typer.Option(
+            "--legend",
+            help="Legend of the store: a built-in name or a YAML file; chesapeake if not said.",
+            callback=_check_legend,
         ),
     ] = None,
     label_legend: Annotated[

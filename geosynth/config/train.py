@@ -348,7 +348,7 @@ class TrainSettings(Settings):
             SettingsError: if the preset or a setting cannot be used.
         """
         preset = values.get("preset")
-        if preset is not None and preset not in list(PRESETS):
+        if preset is not None and preset not in list(PRESETS):  # a dict raises at a list, as of YAML
             raise SettingsError(f"preset {preset!r}: there is none; choose from {', '.join(PRESETS)}")
         start = {} if preset is None else PRESETS[preset].values
         return cls.parse({**start, **{name: value for name, value in values.items() if name != "preset"}})

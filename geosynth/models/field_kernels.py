@@ -78,6 +78,7 @@ def look_styles(
     height, width = size
     tiles, num_classes, objects, numbers = look.departures.shape
     nearest = torch.empty((len(rows), num_classes, height + 2, width + 2), dtype=torch.int32, device=rows.device)
+    styles = torch.empty((len(rows), height, width, num_classes, numbers), dtype=torch.float32, device=rows.device)
     with torch.cuda.device_of(rows):
         _nearest_objects[(triton.cdiv(nearest.numel(), _BLOCK),)](
             nearest,
@@ -98,8 +99,6 @@ def look_styles(
             CELL=STYLE_CELL,
             BLOCK=_BLOCK,
         )
-    styles = torch.empty((len(rows), height, width, num_classes, numbers), dtype=torch.float32, device=rows.device)
-    with torch.cuda.device_of(rows):
         _mean_of_nine[(triton.cdiv(styles.numel(), _BLOCK),)](
             styles,
             nearest,

@@ -91,7 +91,8 @@ def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
     except GeosynthError:  # some are OSErrors, and say it already
         raise
     except failures as error:
-        reason = getattr(error, "strerror", None) or _full(path) or str(error.__cause__ or error).strip().split("\n")[0]
+        told = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None)
+        reason = told or _full(path) or str(error.__cause__ or error).strip().split("\n")[0]
         raise OutputError(f"{path}: cannot be written: {reason}") from error
 
 

@@ -125,8 +125,9 @@ class Checkpoint:
             OutputError: if it cannot be written.
             MemoryError: if memory runs out.
         """
-        with replacing(path, RuntimeError) as partial, plain_memory_error():  # torch's writer raises RuntimeErrors
-            torch.save(vars(self), partial)
+        # torch's writer raises RuntimeErrors; into a file of Python's, whose error tells the cause, stands behind them.
+        with replacing(path, RuntimeError) as partial, plain_memory_error(), partial.open("wb") as file:
+            torch.save(vars(self), file)
 
 
 class Loop:

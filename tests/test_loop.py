@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import threading
 import time
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from geosynth import loop as module
-from geosynth.errors import CheckpointError, TrainingError
+from geosynth.errors import CheckpointError, OutputError, TrainingError
 from geosynth.loop import Checkpoint, Loop, LossHistory, made_ahead, number_format, open_fabric
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_is_pythons")
@@ -310,3 +311,16 @@ def test_fabric_takes_the_gpu_that_was_chosen(monkeypatch, device, devices, want
 
     monkeypatch.setattr("geosynth.loop.Fabric", Asked)
     assert open_fabric("bf16", device, devices).place == wanted
+
+
+def test_why_a_checkpoint_cannot_be_written_is_told(tmp_path):
+    """A limit of the size of files, as a quota, is no full disk; torch's writer itself says no cause."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    checkpoint = Checkpoint({}, 1, 1.0, {"weight": torch.zeros(100_000)}, {})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OutputError, match=r"last\.ckpt: cannot be written: File too large$"):
+            checkpoint.save(tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())

@@ -281,8 +281,8 @@ def test_a_dangling_link_is_no_place_for_a_model(store, tmp_path):
     "error", [OSError(28, "No space left on device"), RuntimeError("Parent directory does not exist\nat torch")]
 )
 def test_a_checkpoint_that_cannot_be_written(store, tmp_path, monkeypatch, error):
-    def fail(values, path):
-        path.write_bytes(b"half")
+    def fail(values, file):
+        file.write(b"half")
         raise error
 
     monkeypatch.setattr(torch, "save", fail)

@@ -52,16 +52,22 @@ NUM_CLASSES, NUM_BANDS, LATENT_SIZE = 6, 4, 256
 Contenders = dict[str, tuple[Network, bool]]  # and whether it runs with kept memory
 
 
+def real_files(kind: str, count: int) -> list[Path]:
+    """So many real tiles, spread evenly: their "images" or "labels"; empty where they are not there."""
+    data = Path(os.environ.get("GEOSYNTH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    files = sorted((data / "ohio_naip" / kind).glob("*.tif"))
+    return files[:: max(1, len(files) // count)][:count]
+
+
 def label_tiles(size: int, count: int) -> tuple[Tensor, str]:
     """(count, size, size) class indices, and where they come from."""
-    data = Path(os.environ.get("GEOSYNTH_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    files = sorted((data / "ohio_naip" / "labels").glob("*.tif"))
+    files = real_files("labels", count)
     if not files:
         return drawn_tiles(size, count), "drawn"
     import rasterio  # only here: drawn labels need no GDAL
 
     tiles = []
-    for path in files[:: max(1, len(files) // count)][:count]:
+    for path in files:
         with rasterio.open(path) as raster:
             tiles.append(torch.from_numpy(raster.read(1)[:size, :size].astype("int64")))
     return torch.stack(tiles), "ohio_naip"

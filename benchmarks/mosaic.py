@@ -64,15 +64,12 @@ class Inputs:
     styles: Tensor | None
 
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "md_lc.tif"
-
-
 def main() -> None:
     """Measure, print a table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one repetition, one small square, no base network")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--labels", type=Path, default=EXAMPLE)
+    parser.add_argument("--labels", type=Path, default=mosaic_memory.EXAMPLE)
     parser.add_argument("--model", type=Path)
     arguments = parser.parse_args()
     quick = arguments.quick

@@ -29,8 +29,8 @@ from distributed import Client, LocalCluster
 
 from geosynth import GenerateSettings, generate
 from last_line import print_result
+from mosaic_memory import EXAMPLE
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "md_lc.tif"
 # Small blocks, so that no worker waits long for the last one; and the network sees 512 px at most anyway.
 BLOCK_SIZE = 512
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import platform
 import resource
 import statistics
@@ -37,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from generator import NUM_BANDS, NUM_CLASSES, label_tiles
+from generator import NUM_BANDS, NUM_CLASSES, label_tiles, real_files
 from geosynth.config import TrainSettings
 from geosynth.loop import open_fabric
 from geosynth.models.device import full_float32, uses_bfloat16
@@ -55,12 +54,11 @@ Step = Callable[[], None]
 
 def images(size: int, count: int) -> Tensor:
     """(count, NUM_BANDS, size, size) in [-1, 1], of the same places as `label_tiles`."""
-    data = Path(os.environ.get("GEOSYNTH_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    files = sorted((data / "ohio_naip" / "images").glob("*.tif"))
+    files = real_files("images", count)
     if not files:
         return torch.rand((count, NUM_BANDS, size, size), generator=torch.Generator().manual_seed(0)) * 2 - 1
     tiles = []
-    for path in files[:: max(1, len(files) // count)][:count]:
+    for path in files:
         with rasterio.open(path) as raster:
             tiles.append(torch.from_numpy(raster.read()[:, :size, :size].astype("float32")) / 127.5 - 1)
     return torch.stack(tiles)

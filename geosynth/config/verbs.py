@@ -86,7 +86,8 @@ class EvaluateSettings(Settings):
     """Where networks run: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda", ..."""
 
 
-_STRIDE = 32  # of the encoders: their coarsest features
+ENCODER_STRIDE = 32
+"""Side of the coarsest features of a segmenter's encoder, pixels: what it sees has sides of multiples."""
 
 
 class SegmentSettings(Settings):
@@ -99,13 +100,13 @@ class SegmentSettings(Settings):
 
     "none" (random weights), "imagenet" (downloaded), or a local file of ImageNet weights (.pth or .safetensors).
     """
-    tile_size: int = Field(256, ge=_STRIDE, le=1 << 16, multiple_of=_STRIDE)
+    tile_size: int = Field(256, ge=ENCODER_STRIDE, le=1 << 16, multiple_of=ENCODER_STRIDE)
     """Side of train and test tiles, pixels."""
     stride: int | None = Field(None, ge=1)
     """Pixels from one train tile to the next; None for tiles side by side. Test tiles never overlap."""
     max_nodata: float = Field(0.5, ge=0, lt=1)
     """Share of a tile's pixels that may have no data; they count neither in training nor in the test."""
-    crop_size: int | None = Field(None, ge=_STRIDE, multiple_of=_STRIDE)
+    crop_size: int | None = Field(None, ge=ENCODER_STRIDE, multiple_of=ENCODER_STRIDE)
     """Side, in pixels, of the random part of a train tile that a step sees; None for whole tiles."""
     real_tiles: int | None = Field(None, ge=0)
     """Number of real train tiles; None for all."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geosynth.config import SegmentSettings
+from geosynth.config.verbs import ENCODER_STRIDE
 from geosynth.download import model_file
 from geosynth.errors import CheckpointError, DataError, SettingsError, counted
 from geosynth.files import sha256_of, write_whole
@@ -34,7 +35,6 @@ from geosynth.raster.read import Array
 from geosynth.segmentation.scores import Confusion
 from geosynth.segmentation.unet import build_unet
 
-_STRIDE = 32  # of the encoder: heights and widths are multiples
 _BATCH = 8
 _AT_ONCE = 1 << 20  # pixels of images that the network sees at a time: what bounds its memory
 
@@ -119,7 +119,7 @@ class Segmenter:
         height, width = image.shape[-2:]
         pixels = torch.from_numpy(image.astype(np.float32)).to(self.device)
         scaled = self.card.bands.to_network(pixels).nan_to_num(0)
-        padded = F.pad(scaled, (0, -width % _STRIDE, 0, -height % _STRIDE), mode="replicate")
+        padded = F.pad(scaled, (0, -width % ENCODER_STRIDE, 0, -height % ENCODER_STRIDE), mode="replicate")
         bfloat16 = uses_bfloat16(self.card.settings.precision, str(self.device))
         exact = nullcontext() if bfloat16 else full_float32()
         with exact, torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):

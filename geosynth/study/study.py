@@ -97,7 +97,7 @@ class Study:
             legend_for(card, file, store)
             _check_look(settings, str(file), card.looks)
             given = GivenGenerator(path=str(file.absolute()), sha256=sha256_of(file))
-            generator = _of_given(other or store, settings, given, card)
+            generator = f"{file.name} ({given.sha256[:12]}), {_trained_on(other or store, settings, card)}"
             if isinstance(settings, TransferSettings):
                 assert other is not None
                 _check_transfer(store, other, settings, file, card)
@@ -237,10 +237,6 @@ def _of_own(store: Store, settings: StudySettings) -> str:
         file = model_path(train.init)
         start = f", from the weights of {file.name}, {_trained_on(store, settings, ModelCard.read(file))}"
     return f"{what}, {train.steps} steps of {train.batch_size} patches of {train.crop_size} px{start}"
-
-
-def _of_given(store: Store, settings: StudySettings, given: GivenGenerator, card: ModelCard) -> str:
-    return f"{Path(given.path).name} ({given.sha256[:12]}), {_trained_on(store, settings, card)}"
 
 
 def _trained_on(store: Store, settings: StudySettings, card: ModelCard) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # torch is imported where a network is needed: an evaluation 
     import torch
     from torch import Tensor, nn
 
+    from geosynth.models.perceptual import Lite
+
 ExtractorName = Literal["inception", "efficientnet-lite0", "efficientnet-lite2", "dinov2", "wavelets"]
 
 _EMBEDDED_AT_ONCE = 16
@@ -120,12 +122,12 @@ def load_extractor(
     raise SettingsError(f"no feature extractor {name!r}; there are {', '.join(get_args(ExtractorName))}")
 
 
-def _lite(name: Literal["efficientnet-lite0", "efficientnet-lite2"], file: Any, device: torch.device) -> Extractor:
+def _lite(name: Lite, weights: str | Path | None, device: torch.device) -> Extractor:
     from torch.nn import functional as F
 
     from geosynth.models.perceptual import EfficientNetLiteFeatures, lite_weights
 
-    path = Path(file or lite_weights(name))
+    path = Path(weights or lite_weights(name))
     network, side = _frozen(EfficientNetLiteFeatures(path, name), device), _LITE_SIDES[name]
 
     def features(rgb: Tensor) -> Tensor:
@@ -142,6 +144,7 @@ def _dino(path: Path, device: torch.device) -> Extractor:
     from torch.nn import functional as F
 
     from geosynth.models.device import without_weights
+    from geosynth.models.perceptual import IMAGENET_DEVIATION, IMAGENET_MEAN
     from geosynth.models.state import fill, read_state
 
     state = read_state(path)
@@ -156,8 +159,7 @@ def _dino(path: Path, device: torch.device) -> Extractor:
     fill(network, state, f"{path}: not the weights of a DINOv2 vision transformer")
     network = _frozen(network, device)
     mean, deviation = (
-        torch.tensor(values, device=device).view(3, 1, 1) * 255
-        for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
     )
 
     def features(rgb: Tensor) -> Tensor:

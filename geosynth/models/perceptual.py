@@ -19,6 +19,9 @@ from geosynth.models.state import fill, read_state
 
 Source = Literal["vgg19", "efficientnet-lite0"]
 
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of red, green and blue in [0, 1], by which most networks that were trained on ImageNet scale what they see."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -48,8 +51,8 @@ class Vgg19Features(nn.Module):
         own = {name: value for name, value in own.items() if name in layers.state_dict()}
         fill(layers, own, f"{weights or 'VGG19'}: not the weights of this network")
         self.layers = layers
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(-1, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(-1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(-1, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION).view(-1, 1, 1), persistent=False)
 
     def forward(self, rgb: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in [-1, 1] to maps of 64, 128, 256, 512 and 512 channels at 1, 1/2, ... 1/16 of the size."""

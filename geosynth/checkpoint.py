@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosynth.config import EncoderSettings, GeneratorSettings
+from geosynth.config.networks import check_look_name
 from geosynth.download import model_path
 from geosynth.errors import CheckpointError, SettingsError
 from geosynth.files import sha256_of, write_whole
@@ -65,8 +65,7 @@ class ModelCard(Card):
         if len(set(self.looks)) < len(self.looks):
             raise ValueError(f"two looks have one name: {', '.join(self.looks)}")
         for name in self.looks:
-            if not re.fullmatch(r"[\w-]+", name):
-                raise ValueError(f"a look's name is of letters, digits, - and _, not {name!r}")
+            check_look_name(name)
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -186,6 +187,16 @@ class GeneratorSettings(Settings):
             margins[stage.stride] = features + 2 * stage.stride  # norm_0 lies behind both
         start = features + self.stride
         return {**margins, self.stride: max(margins[self.stride], start)}
+
+
+def check_look_name(name: str) -> None:
+    """Refuse what no model file takes for the name of a look: it is a part of names of tensors.
+
+    Raises:
+        ValueError: one line.
+    """
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(f"a look's name is of letters, digits, - and _, not {name!r}")
 
 
 def _round_up(value: int, multiple: int) -> int:

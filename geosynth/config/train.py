@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from geosynth.config.base import Duration, Settings, read_yaml
-from geosynth.config.networks import Depth, GeneratorSettings, stride_of
+from geosynth.config.networks import Depth, GeneratorSettings, check_look_name, stride_of
 from geosynth.errors import SettingsError
 
 
@@ -408,6 +408,8 @@ class TrainSettings(Settings):
             raise ValueError("projected_weight looks through efficientnet-lite0: make that the perceptual_source too")
         if self.learn == "styles" and not (self.style_rate and (self.style_lengths or self.init)):
             raise ValueError("learn=styles: for a generator that is told looks")
+        for name in self.look_name:
+            check_look_name(name)
         for name in ("head_start", "keep_norms"):
             if getattr(self, name) and self.init is None:
                 raise ValueError(f"{name} needs init, a model to go on from")

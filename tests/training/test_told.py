@@ -147,6 +147,12 @@ def test_names_of_looks_are_for_a_generator_that_is_told_them(store, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["my look", "", "ohio.summer"])
+def test_names_that_no_model_file_takes_are_refused_before_the_training(name):
+    with pytest.raises(SettingsError, match=rf"^a look's name is of letters, digits, - and _, not '{name}'$"):
+        TrainSettings.parse({"look_name": ["here", name]})
+
+
 def test_a_head_start_and_kept_norms_leave_what_init_knows(told, store, tmp_path):
     """While only the discriminator learns, the model stays what it was, with its statistics."""
     settings = TrainSettings.parse(

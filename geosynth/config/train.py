@@ -392,6 +392,8 @@ class TrainSettings(Settings):
         stride = stride_of(self.depth)
         if self.crop_size % stride:
             raise ValueError(f"crop_size must be a multiple of {stride} for depth {self.depth!r}")
+        if self.discriminator == "patch" and self.num_scales > (most := (self.crop_size - 1).bit_length()):
+            raise ValueError(f"num_scales must be {most} at most for crops of {self.crop_size} px")
         if self.style_regions and not (self.style_lengths or self.init):
             raise ValueError("style_regions are for a generator that is told looks: set style_lengths")
         count = len(self.style_lengths)  # one is for all classes, however many the data have

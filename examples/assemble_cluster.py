@@ -15,7 +15,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from geosynth.grid import Window
-from geosynth.grid.split import touching_groups
+from geosynth.grid.groups import touching_groups
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.stores.source import Scene
 from geosynth.raster.stores.store import Store

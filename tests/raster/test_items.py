@@ -212,16 +212,21 @@ def touch(folder: Path, *names: str) -> str:
         (["a_1m_naip.tif", "b_1m_naip.tif"], ["a.tif", "b.tif"], "ab"),
         (["a-x.tif", "b-x.tif"], ["b.lc.tif", "a.lc.tif"], "ab"),
         (["tile_a.tif", "tile_ba.tif"], ["tile_a_lc.tif", "tile_ba_lc.tif"], "ab"),
+        (["IMG_a.tif", "IMG_b.tif"], ["MSK_b.tif", "MSK_a.tif"], "ab"),
+        (["a.tif", "b.tif"], ["MSK_b.tif", "MSK_a.tif"], "ab"),
+        (["ROI_1_s2_a.tif", "ROI_1_s2_b.tif"], ["ROI_1_dfc_a.tif", "ROI_1_dfc_b.tif"], "ab"),
+        (["sat_a_10m.tif", "sat_b_10m.tif"], ["map_a_30m.tif", "map_b_30m.tif"], "ab"),
+        (["IMG_a.tif"], ["MSK_a.tif"], "a"),
     ],
 )
-def test_endings_that_all_have_in_common_part_no_partners(
+def test_what_all_begin_with_or_end_in_parts_no_partners(
     tmp_path: Path, images: list[str], labels: list[str], partners: str
 ) -> None:
     pairs = pair_files(touch(tmp_path / "images", *images), touch(tmp_path / "labels", *labels))
-    assert len(pairs) == 2
+    assert len(pairs) == len(partners)
     for pair, letter in zip(pairs, partners, strict=True):
-        assert letter in Path(pair.image).stem
-        assert letter in Path(pair.labels).stem.removesuffix("lc")
+        assert letter in Path(pair.image).stem.removeprefix("sat")
+        assert letter in Path(pair.labels).stem.removesuffix("lc").removeprefix("map")
 
 
 def test_names_without_partners_lead_to_the_list(tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ class Item:
 def pair_files(images: Paths, labels: Paths) -> list[Item]:
     """Pair the files of two folders, globs or lists by name.
 
-    Names are compared without suffix; where that finds no partners, also without the ending that all images, or all
-    labels, have in common, as in `12_naip.tif` and `12_lc.tif`. One label file is that of all images, unless it
-    is called as one of them.
+    Names are compared without suffix; where that finds no partners, also without what all images, or all labels, end
+    in, or begin with, as in `12_naip.tif` and `12_lc.tif`. One label file is that of all images, unless it is called as
+    one of them.
 
     Raises:
         DataError: if there are none, or Zarr stores, or some have no partner.
@@ -213,9 +213,10 @@ def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
     if len(labels) == 1 and (len(images) == 1 or Path(labels[0]).stem not in {Path(image).stem for image in images}):
         return [(image, labels[0]) for image in images]
     of_images, of_labels = _by_stem(images, "images"), _by_stem(labels, "labels")
-    without = _without_ending(of_images), _without_ending(of_labels)
-    if len(without[0].keys() ^ without[1].keys()) < len(of_images.keys() ^ of_labels.keys()):
-        of_images, of_labels = without
+    both = of_images, of_labels
+    ends, beginnings = [_without_ending(names) for names in both], [_without_beginning(names) for names in both]
+    found = [both, ends, beginnings, [_without_beginning(names) for names in ends]]
+    of_images, of_labels = min(found, key=lambda names: len(names[0].keys() ^ names[1].keys()))  # the first of equals
     lonely = [path for stem, path in of_images.items() if stem not in of_labels]
     lonely += [path for stem, path in of_labels.items() if stem not in of_images]
     if lonely:
@@ -239,6 +240,11 @@ def _without_ending(by_stem: dict[str, str]) -> dict[str, str]:
     endings = [stems[0][place:] for place, letter in enumerate(stems[0]) if letter in "_-."]
     common = next((ending for ending in endings if all(stem.endswith(ending) for stem in stems)), "")
     return {stem.removesuffix(common): path for stem, path in by_stem.items()}
+
+
+def _without_beginning(by_stem: dict[str, str]) -> dict[str, str]:
+    """Likewise without what all begin with, up to a separator, as IMG_."""
+    return {stem[::-1]: path for stem, path in _without_ending({s[::-1]: p for s, p in by_stem.items()}).items()}
 
 
 # The Chesapeake Land Cover data set as published (Robinson et al. 2019), and kept by TorchGeo's ChesapeakeCVPR.

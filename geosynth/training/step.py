@@ -46,16 +46,16 @@ class SpadeStep:
         self.painting, self.judging = networks.painting_weights(), networks.judging_weights()
         if settings.learn == "styles":
             self.painting = networks.style_weights()
-        self.adam = self._build_adam()
-        self.optimizer: Any = fabric.setup_optimizers(self.adam)  # steps as the precision asks for
-        self.recent_masks: deque[Tensor] = deque(maxlen=_NORM_BATCHES)
         dtype = number_format(settings.precision, str(fabric.device))
-        trained = networks.generator, networks.encoder, networks.adversary, networks.projected
-        used = [network for network in (*trained, self.objectives.perceptual) if network is not None]
-        self.weights = ProductWeights(used, [self.painting, self.judging], dtype)
         # Several processes talk to each other, and float16 may leave a step out: not the same operations each time.
         alike = fabric.world_size == 1 and dtype != torch.float16
         self._replay = Replay(self._learn_and_average, fabric.device, warm_ups=_WARM_UPS, enabled=alike)
+        self.adam = self._build_adam()
+        self.optimizer: Any = fabric.setup_optimizers(self.adam)  # steps as the precision asks for
+        self.recent_masks: deque[Tensor] = deque(maxlen=_NORM_BATCHES)
+        trained = networks.generator, networks.encoder, networks.adversary, networks.projected
+        used = [network for network in (*trained, self.objectives.perceptual) if network is not None]
+        self.weights = ProductWeights(used, [self.painting, self.judging], dtype)
         self._names: tuple[str, ...] = ()
 
     def _build_adam(self) -> torch.optim.Adam:
@@ -71,19 +71,19 @@ class SpadeStep:
             "styles": (styles, settings.generator_rate * settings.style_rate),
             "discriminator": (self.judging, settings.discriminator_rate),
         }
-        on_gpu = self.fabric.device.type == "cuda"
+        replayed = self._replay.enabled
         groups = [
             {
                 "params": weights,
                 # A CUDA graph reads the rate where it lies, so there it has to be a tensor.
-                "lr": torch.tensor(rate, device=self.fabric.device) if on_gpu else rate,
+                "lr": torch.tensor(rate, device=self.fabric.device) if replayed else rate,
                 "full_rate": rate,
                 "name": name,
             }
             for name, (weights, rate) in rates.items()
             if weights
         ]
-        return torch.optim.Adam(groups, betas=settings.adam_betas, fused=True, capturable=on_gpu)
+        return torch.optim.Adam(groups, betas=settings.adam_betas, fused=True, capturable=replayed)
 
     def set_rates(self, progress: float) -> tuple[float, float]:
         """Learning rates at `progress` (0..1) of the training, generator's and discriminator's (TTUR).

@@ -50,6 +50,21 @@ def test_steps_have_the_losses_of_the_cpu(choice):
         assert on_gpu == pytest.approx(on_cpu, rel=1e-2, abs=1e-3)
 
 
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: ",".join(choice) or "defaults")
+def test_replayed_steps_have_the_losses_of_those_that_are_not(choice):
+    """What can be told without a GPU is in test_replayed_training.py; here is whether a GPU records at all."""
+    replayed, eager = (ready(TINY.model_copy(update=choice), "cuda") for _ in range(2))
+    eager._replay.enabled = False
+    rng = torch.Generator().manual_seed(0)
+    for number in range(6):
+        image = torch.rand((2, 4, 64, 64), generator=rng) * 2 - 1
+        mask = torch.randint(6, (2, 8, 8), generator=rng).repeat_interleave(8, 1).repeat_interleave(8, 2)
+        expected = update(eager, image, mask, number)
+        assert update(replayed, image, mask, number) == pytest.approx(expected, rel=1e-2, abs=1e-3)
+    assert replayed._replay.enabled
+    assert len(replayed._replay._recordings) == 1
+
+
 def test_a_model_trained_in_16_bits_paints_alike_on_both(model):
     path = model[1]
     labels = torch.randint(6, (1, 64, 64), generator=torch.Generator().manual_seed(0))

@@ -102,19 +102,27 @@ def check_inside(window: Window, whole: Window, name: str) -> None:
 def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Mask:
     """Where pixels hold data, (height, width): each band is a finite number, and some band is not its nodata value.
 
+    A negative nodata value, as -9999, is no brightness as 0 and 255 are: one band that holds it is enough for no data.
+
     Args:
         values: (bands, height, width).
         nodata: as declared: one for all bands, or one a band; None for none.
     """
-    valid = np.zeros(values.shape[1:], bool)
+    valid, marked = np.zeros(values.shape[1:], bool), np.zeros(values.shape[1:], bool)
     for band, hole in zip(values, nodata if isinstance(nodata, Sequence) else [nodata] * len(values), strict=True):
         if hole is None:
             valid[:] = True
-        elif values.dtype.kind == "f":
+            continue
+        if values.dtype.kind == "f":
             with np.errstate(over="ignore"):  # of a float64's lowest number, declared for float32
-                valid |= band != band.dtype.type(hole)
+                own = band.dtype.type(hole)
         else:  # an integer stays one: bytes compared to a float would all become floats
-            valid |= band != (int(hole) if float(hole).is_integer() else hole)
+            own = int(hole) if float(hole).is_integer() else hole
+        differs = band != own
+        valid |= differs
+        if hole < 0:
+            marked |= ~differs
+    valid &= ~marked
     return valid & np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else valid
 
 
@@ -143,7 +151,8 @@ class RasterFile:
     The description is read once. Handles are opened per process and thread, because a GDAL handle shared between them
     gives wrong pixels; a RasterFile may be pickled and sent to workers.
 
-    A pixel holds data where a band that is read is not the nodata value; in files with a mask, where the mask says so.
+    A pixel holds data where a band that is read is not the nodata value (see `has_data`); in files with a mask, where
+    the mask says so.
     A band marked alpha is the mask where it is not read itself: GDAL calls the fourth band of an unmarked file alpha,
     near infrared or not. NaN is never data.
     """

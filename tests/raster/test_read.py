@@ -122,6 +122,32 @@ def test_a_band_that_gdal_calls_alpha_is_data_where_it_is_read(files: dict[str, 
         assert not open_raster(files[name], [1, 2, 3]).read(raster.window)[1].all()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "is_mark"),
+    [
+        ("int16", -9999, True),
+        ("float32", -9999, True),
+        ("float32", -3.4028234663852886e38, True),
+        ("float32", 0, False),
+        ("int16", 32767, False),
+        ("uint16", 65535, False),
+        ("uint8", 0, False),
+    ],
+)
+def test_nodata_in_one_band(tmp_path: Path, dtype: str, nodata: float, is_mark: bool) -> None:
+    """A negative value marks a hole in whichever band; black and white may be a colour's."""
+    values = random_image(1, 20, 20, dtype=dtype)
+    values[2, 4] = nodata
+    values[:, 9] = nodata
+    _, valid = open_raster(write_raster(tmp_path / "a.tif", values, north_up(), nodata=nodata)).read(
+        Window(0, 0, 20, 20)
+    )
+    assert valid[4].all() != is_mark
+    assert valid[4].any() != is_mark
+    assert not valid[9].any()
+    assert np.delete(valid, [4, 9], axis=0).all()
+
+
 def test_declared_nodata_counts_whatever_the_fourth_band_is_called(files: dict[str, Path]) -> None:
     raster = open_raster(files["nodata beside a band marked alpha"])
     assert raster.colour_interpretation[3] == "alpha"

@@ -81,7 +81,6 @@ def fetch_model(address: str) -> Path:
         if wanted is not None:
             _check_digest(path, wanted, address)
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         with partial.open("wb") as file:
             _download(url, file, address)

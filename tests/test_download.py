@@ -13,7 +13,7 @@ import geosynth
 from geosynth import download
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.download import fetch_model, is_model_address
-from geosynth.errors import CheckpointError
+from geosynth.errors import CheckpointError, OutputError
 from geosynth.files import sha256_of
 from range_server import RangeServer
 from rasters import draw_labels, pixels_of, write_raster
@@ -99,6 +99,12 @@ def test_what_cannot_be_had_is_one_line_and_leaves_nothing(
         load_generator(address)
     assert "\n" not in str(caught.value)
     assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(server: RangeServer, cache: Path) -> None:
+    cache.parent.parent.write_text("in the way")
+    with pytest.raises(OutputError, match=r"m.safetensors: cannot be written: Not a directory"):
+        fetch_model(f"{server.url}/m.safetensors")
 
 
 def test_what_is_too_large_is_not_downloaded(server: RangeServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ Pixels without a class (nodata) get the index `num_classes`. Several codes may m
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -144,10 +145,15 @@ class Legend(BaseModel):
 
     @property
     def nodata_code(self) -> int:
-        """The code that new files give to pixels without a class: the last of `nodata`, else the largest free one."""
+        """The code that new files give to pixels without a class: the last of `nodata`, else a free one.
+
+        That is the largest of a byte, or the least beyond where classes have all of these.
+        """
         if self.nodata:
             return self.nodata[-1]
-        return next(code for code in range(255, -1, -1) if code not in self.class_of)
+        return next(
+            code for code in itertools.chain(range(255, -1, -1), itertools.count(256)) if code not in self.class_of
+        )
 
     def code_dtype(self, nodata: int) -> np.dtype[Any]:
         """The smallest integer type that holds the codes that are written, and `nodata`."""

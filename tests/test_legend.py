@@ -68,7 +68,8 @@ def test_codes_outside_the_dtype_of_the_raster(dtype: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "nodata", "code"), [([1], [0, 15], 15), ([1, 254], [], 255), ([255, 254, [7, 253]], [], 252)]
+    ("classes", "nodata", "code"),
+    [([1], [0, 15], 15), ([1, 254], [], 255), ([255, 254, [7, 253]], [], 252), ([[*range(256), 257]], [], 256)],
 )
 def test_new_files_have_the_last_or_the_largest_free_code_where_there_is_no_class(
     classes: list[int | list[int]], nodata: list[int], code: int

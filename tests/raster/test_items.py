@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from geosynth.errors import DataError
@@ -79,6 +80,13 @@ def test_geoparquet(tmp_path: Path) -> None:
     table = geopandas.GeoDataFrame(rows, geometry=[shapely.box(0, 0, 1, 1)] * 2, crs="EPSG:4326")
     table.to_parquet(tmp_path / "list.parquet")
     assert read_items(tmp_path / "list.parquet") == wanted(tmp_path)
+
+
+def test_a_list_in_a_column_of_geoparquet_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    pd.DataFrame({"image": ["a.tif"], "labels": ["b.tif"], "date": [["2018", "2019"]]}).to_parquet(path)
+    with pytest.raises(DataError, match="row 1: date is a ndarray, not a text"):
+        read_items(path)
 
 
 def test_stac_items_and_collections(tmp_path: Path) -> None:

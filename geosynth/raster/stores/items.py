@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
+
 from geosynth.errors import DataError, SettingsError, first_of
 from geosynth.files import check_name, read_values
 from geosynth.grid.split import FOLDS
@@ -172,7 +174,7 @@ def _from_stac(
 def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Path) -> Item:
     def text(column: str) -> str | None:
         value = row.get(column)
-        if isinstance(value, Mapping | list | tuple | set):
+        if isinstance(value, Mapping | list | tuple | set | np.ndarray):
             raise DataError(f"{where}: {column} is a {type(value).__name__}, not a text")
         # Nothing there: None, "", or pandas' NaN and NaT, which differ from themselves.
         return None if value is None or value == "" or value != value else str(value)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from geosynth.download import is_model_address, model_path
 from geosynth.errors import RasterError, SettingsError
 from geosynth.files import sha256_of
-from geosynth.grid import TilePlan, Window
+from geosynth.grid import Window
 from geosynth.model_item import model_item
 from geosynth.progress import Progress, silent
 from geosynth.raster.class_table import read_class_table
@@ -130,7 +130,7 @@ def _zarr(file: str | Path, group: Any) -> Described:
 
     def verify_arrays(names: Sequence[str], progress: Progress) -> dict[str, Any]:
         readers = {name: ChunkReader(group[name], str(file)) for name in names}
-        blocks = [(name, block) for name in names for block in _blocks(group[name].shape[-2:])]
+        blocks = [(name, block) for name in names for block in Window(0, 0, *group[name].shape[-2:]).pieces(SCAN_BLOCK)]
 
         def read(block: tuple[str, Window]) -> None:
             name, window = block
@@ -159,7 +159,7 @@ def _raster(file: str | Path) -> Described:
     raster = RasterFile(file)
 
     def verify(progress: Progress) -> dict[str, Any]:
-        return _read_all(raster.read, _blocks(raster.geobox.shape), progress, "none")
+        return _read_all(raster.read, raster.window.pieces(SCAN_BLOCK), progress, "none")
 
     # A colour table in a GeoTIFF has 256 entries; those that nobody set are black.
     classes = [
@@ -168,11 +168,6 @@ def _raster(file: str | Path) -> Described:
         if name or colour != "#000000"
     ]
     return {**raster.describe(), **({"classes": classes} if classes else {})}, verify
-
-
-def _blocks(shape: tuple[int, int]) -> list[Window]:
-    height, width = shape
-    return list(TilePlan(height, width, SCAN_BLOCK))
 
 
 def _read_all(

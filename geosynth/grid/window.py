@@ -67,6 +67,10 @@ class Window:
         height, width = min(self.bottom, other.bottom) - row, min(self.right, other.right) - column
         return Window(row, column, height, width) if height > 0 and width > 0 else None
 
+    def pieces(self, size: int) -> list[Window]:
+        """The window in squares of `size` pixels from its first pixel on, cut off at its far edges, row by row."""
+        return [piece.shift(self.row, self.column) for piece in TilePlan(self.height, self.width, size)]
+
     @staticmethod
     def around(windows: Sequence[Window]) -> Window:
         """The smallest rectangle that holds all of some windows, at least one."""

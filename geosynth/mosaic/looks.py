@@ -14,7 +14,7 @@ from scipy import ndimage
 from geosynth.checkpoint import GeneratorModel, card_with_look, load_generator, save_with_look
 from geosynth.errors import DataError, GridError, OutputError, SettingsError, counted
 from geosynth.files import check_output
-from geosynth.grid import TilePlan, Window, offset_in, warn_of_pixel_size
+from geosynth.grid import Window, offset_in, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
 from geosynth.legend import ClassIndices, Legend
 from geosynth.models.calibration import asked_for
@@ -214,7 +214,7 @@ def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[Arra
         if common is None:
             raise GridError(f"{labels.name} and {image.path} have no pixel in common")
         area = common
-    plan = [tile.shift(area.row, area.column) for tile in TilePlan(area.height, area.width, _TILE)]
+    plan = area.pieces(_TILE)
     for tile in plan[:: max(1, -(-len(plan) // _MAX_TILES))]:
         pixels, valid = image.read(tile)
         indices = np.zeros(valid.shape, np.uint8)

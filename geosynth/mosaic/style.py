@@ -16,7 +16,7 @@ from torch import Tensor
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.errors import DataError, SettingsError
-from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
+from geosynth.grid import ground_sampling_distance, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
 from geosynth.legend import Legend
 from geosynth.models.looks import Look
@@ -140,9 +140,8 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     told = "the model was trained on %g m and sees its style at that scale"
     warn_of_pixel_size(raster.path, raster.geobox, model.card.gsd, told)
 
-    height, width = raster.geobox.shape
     size = 4 * 2**encoder.settings.num_layers  # 4 x 4 cells at the end, as the encoder was made
-    whole = [window for window in TilePlan(height, width, size) if (window.height, window.width) == (size, size)]
+    whole = [window for window in raster.window.pieces(size) if (window.height, window.width) == (size, size)]
     step = max(1, -(-len(whole) // _MAX_WINDOWS))
     total, count = torch.zeros(encoder.settings.latent_size, dtype=torch.float64), 0
     device = next(encoder.parameters()).device

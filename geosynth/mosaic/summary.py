@@ -12,7 +12,7 @@ import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
 from geosynth.config.bands import named_bands
-from geosynth.grid import TilePlan, Window
+from geosynth.grid import Window
 from geosynth.mosaic.provenance import is_made_from
 from geosynth.progress import Progress, silent
 from geosynth.raster.cog import CogWriter
@@ -85,7 +85,7 @@ def write_summary(
     Raises:
         OutputError: if it cannot be written.
     """
-    out, (height, width) = summary_path(image), geobox.shape
+    out = summary_path(image)
     if is_made_from(out, tags, overwrite=overwrite):
         return out
     red_nir = named_bands(band_names, "red", "nir")
@@ -94,7 +94,7 @@ def write_summary(
     work = UnfinishedWork(out)
     with bounded_cache(), work.open(tags):
         writer = CogWriter(work.result, geobox, names, dtype="float32", masked=True, tags=tags)
-        plan = TilePlan(height, width, _WINDOW)
+        plan = Window(0, 0, *geobox.shape).pieces(_WINDOW)
         with writer:
             for done, window in enumerate(plan, start=1):
                 valid = realisations[0](window)[1]

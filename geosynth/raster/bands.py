@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp
 
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError, counted
-from geosynth.grid import TilePlan, Window
+from geosynth.grid import Window
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, filled, open_raster
 from geosynth.raster.warp import unwarped
 
@@ -65,8 +65,7 @@ class CastFile(RasterFile):
         """
         cast, valid, misfit = self._cast(window)
         if misfit.any():
-            height, width = self.geobox.shape
-            count = sum(int(self._cast(part)[2].sum()) for part in TilePlan(height, width, SCAN_BLOCK))
+            count = sum(int(self._cast(part)[2].sum()) for part in self.window.pieces(SCAN_BLOCK))
             raise DataError(
                 f"{self.path}: {count} px hold values that {self.dtype} cannot; scale or round them first"
                 " (gdal_translate -scale)"
@@ -116,7 +115,7 @@ def _open_some(image: RasterFile, bands: Sequence[int]) -> RasterFile:
         alpha = image.colour_interpretation.index("alpha")
         height, width = image.geobox.shape
         between = pixels = 0
-        for part in TilePlan(height, width, max(_GLANCE, height // 4, width // 4)):
+        for part in image.window.pieces(max(_GLANCE, height // 4, width // 4)):
             glance = Window(part.row, part.column, min(part.height, _GLANCE), min(part.width, _GLANCE))
             band = image.read(glance)[0][alpha]
             between += int(np.count_nonzero((band != 0) & (band != np.iinfo(image.dtype).max)))
@@ -225,8 +224,7 @@ def _has_transparency(image: RasterFile) -> bool:
     if "alpha" not in colours or image.dtype.kind == "f":
         return False
     alpha, largest, found = colours.index("alpha"), np.iinfo(image.dtype).max, False
-    height, width = image.geobox.shape
-    for part in TilePlan(height, width, SCAN_BLOCK):
+    for part in image.window.pieces(SCAN_BLOCK):
         band = image.read(part)[0][alpha]
         if ((band != 0) & (band != largest)).any():
             return False

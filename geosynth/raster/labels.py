@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from geosynth.errors import DataError, GridError, SettingsError, first_of
-from geosynth.grid import TilePlan, Window
+from geosynth.grid import Window
 from geosynth.legend import ClassIndices, CodeCounts, Legend
 from geosynth.parallel import ahead
 from geosynth.progress import Progress, silent
@@ -112,8 +112,8 @@ class LabelRaster:
         if isinstance(self.raster, TileInMosaic):
             around = self.raster.place.buffer(_SURROUNDINGS).intersection(self.raster.mosaic.window)
             assert around is not None
-            for part in TilePlan(around.height, around.width, SCAN_BLOCK):
-                codes, valid = self.raster.mosaic.read(part.shift(around.row, around.column))
+            for part in around.pieces(SCAN_BLOCK):
+                codes, valid = self.raster.mosaic.read(part)
                 digest.update(np.where(valid, codes, codes.dtype.type(self.raster.mosaic.nodata or 0)).tobytes())
                 digest.update(np.packbits(valid).tobytes())
         self._check(counts)
@@ -121,8 +121,7 @@ class LabelRaster:
 
     def surveyed(self) -> Sequence[Window]:
         """The windows that `survey` reads, in its order: all of the raster."""
-        height, width = self.geobox.shape
-        return list(TilePlan(height, width, SCAN_BLOCK))
+        return self.raster.window.pieces(SCAN_BLOCK)
 
     def _check(self, counts: CodeCounts) -> None:
         if strange := self._refuse_unknown(counts):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from geosynth.errors import DataError, GridError
-from geosynth.grid import TilePlan, Window, WindowIndex, crop, offset_in
+from geosynth.grid import Window, WindowIndex, crop, offset_in
 from geosynth.grid.alignment import is_nowhere
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, check_inside
 
@@ -84,8 +84,7 @@ class TileMosaic:
                 if other <= number:
                     continue
                 theirs = self.places.windows[other]
-                for part in TilePlan(shared.height, shared.width, SCAN_BLOCK):
-                    local = part.shift(shared.row, shared.column)
+                for local in shared.pieces(SCAN_BLOCK):
                     codes, valid = self.tiles[other].read(local)
                     below = local.shift(theirs.row - own.row, theirs.column - own.column)
                     own_codes, own_valid = self.tiles[number].read(below)

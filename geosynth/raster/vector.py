@@ -37,7 +37,7 @@ from geosynth.errors import (
     one_line,
 )
 from geosynth.files import writing
-from geosynth.grid import TilePlan, Window, crop, metres_per_unit, parse_crs
+from geosynth.grid import Window, crop, metres_per_unit, parse_crs
 from geosynth.grid.alignment import crs_in_short
 from geosynth.grid.vector import reprojected, to_pixels
 from geosynth.grid.vector_files import PARQUET, check_can_be_read
@@ -463,8 +463,7 @@ def rasterize(
         work.open({}),  # no part is kept
         VectorLabels(vector, column, legend, progress=progress, **grid) as labels,
     ):
-        height, width = labels.geobox.shape
-        plan = TilePlan(height, width, _BLOCK)
+        plan = labels.window.pieces(_BLOCK)
         tags = {"GEOSYNTH_VECTOR": Path(vector).name, "GEOSYNTH_COLUMN": column}
         with label_writer(work, labels.geobox, legend, tags) as write:
             for done, window in enumerate(plan, start=1):

@@ -29,7 +29,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geosynth.files import delete, parents_of, partial_name, replace, writing
-from geosynth.grid import TilePlan
+from geosynth.grid import Window
 from geosynth.grid.alignment import crs_name
 from geosynth.progress import Progress, silent
 from geosynth.raster.arrays import pixel_centres
@@ -121,8 +121,7 @@ class ZarrImageWriter:
             sample: number of the realisation; `valid` is taken from the first.
             progress: called with shards done, shards to do.
         """
-        height, width = self.geobox.shape
-        plan = TilePlan(height, width, SHARD)
+        plan = Window(0, 0, *self.geobox.shape).pieces(SHARD)
         for done, window in enumerate(plan, start=1):
             with writing(self.path):
                 pixels, valid = read(window)
@@ -175,8 +174,7 @@ def _coarser(geobox: GeoBox, factor: int) -> GeoBox:
 
 
 def _make_overview(finer: Any, coarser: Any) -> None:
-    height, width = coarser["valid"].shape
-    for window in TilePlan(height, width, _OVERVIEW_SHARD):
+    for window in Window(0, 0, *coarser["valid"].shape).pieces(_OVERVIEW_SHARD):
         rows, columns = (slice(2 * part.start, 2 * part.stop) for part in window.slices)
         valid = finer["valid"][rows, columns]
         if valid.any():

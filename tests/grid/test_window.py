@@ -53,6 +53,17 @@ def test_buffer_holds_all_pixels_within_reach(window: Window, reach: int) -> Non
 
 
 @few
+@given(windows(), st.integers(1, 9))
+def test_pieces_hold_each_pixel_once_and_come_row_by_row(window: Window, size: int) -> None:
+    pieces = window.pieces(size)
+    assert [piece for piece in pieces if (piece.row - window.row) % size or (piece.column - window.column) % size] == []
+    assert pieces == sorted(pieces)
+    assert max(max(piece.height, piece.width) for piece in pieces) <= size
+    assert set().union(*map(pixels, pieces)) == pixels(window)
+    assert sum(piece.height * piece.width for piece in pieces) == window.height * window.width
+
+
+@few
 @given(st.lists(windows(), min_size=1, max_size=5))
 def test_around_begins_and_ends_with_the_outermost_pixels(some: list[Window]) -> None:
     rows, columns = zip(*set().union(*map(pixels, some)), strict=True)

@@ -14,7 +14,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError
-from geosynth.grid import SpatialSplit, TilePlan, Window, WindowIndex, as_array
+from geosynth.grid import SpatialSplit, Window, WindowIndex, as_array
 from geosynth.grid.areas import boxes_of
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.bands import check_image_type, common_bands
@@ -122,12 +122,12 @@ class InPlace(PatchSource):
         Pixels count that have imagery and a class.
         """
         pair, hidden, is_seen = self.pairs[number], 0, False
-        for piece in TilePlan(pair.window.height, pair.window.width, _LARGEST_BLOCK):
-            place = piece.shift(pair.window.row, pair.window.column)
+        for place in pair.window.pieces(_LARGEST_BLOCK):
             later = [found for found in self._places.touching(place) if found[0] > number]
             if not later:
                 is_seen = True
                 continue
+            piece = place.shift(-pair.window.row, -pair.window.column)
             own, under = _labelled(pair, piece)[1], np.zeros((piece.height, piece.width), bool)
             for above, local, at in later:
                 under[at] |= _labelled(self.pairs[above], local)[1]

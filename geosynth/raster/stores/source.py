@@ -21,7 +21,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import SettingsError
 from geosynth.files import check_name
-from geosynth.grid import SpatialSplit, TilePlan, Window, ground_sampling_distance
+from geosynth.grid import SpatialSplit, Window, ground_sampling_distance
 from geosynth.grid.alignment import crs_name
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
@@ -268,10 +268,8 @@ class PatchSource(ABC):
         def count(window: Window) -> npt.NDArray[np.int64]:
             inside = window.intersection(grid)
             total = np.zeros((len(FOLDS_AND_ALL), num_classes), dtype=np.int64)
-            for piece in TilePlan(inside.height, inside.width, SCAN_BLOCK) if inside else ():
-                assert inside is not None
-                place = piece.shift(inside.row, inside.column)
-                total += count_by_fold(self.read_labels(place), place, self.split, num_classes)
+            for piece in inside.pieces(SCAN_BLOCK) if inside else ():
+                total += count_by_fold(self.read_labels(piece), piece, self.split, num_classes)
             return total
 
         counts = np.zeros((len(windows), len(FOLDS_AND_ALL), num_classes), dtype=np.int64)

@@ -246,12 +246,12 @@ def _judged(paint: Read, source: PatchSource, judge: Judge, agreement: float) ->
 
     What it says of a pixel does not depend on how windows are cut: it is asked about squares of one lattice.
     """
-    grid, nothing = Window(0, 0, *source.geobox.shape), source.legend.num_classes
+    nothing = source.legend.num_classes
 
     def painted(window: Window) -> tuple[Array, Mask]:
         pixels, valid = paint(window)
         for square in blocks_over([window], _JUDGED):
-            part, seen = square.intersection(window), square.buffer(_MARGIN).intersection(grid)
+            part, seen = square.intersection(window), square.buffer(_MARGIN).intersection(source.window)
             assert part is not None
             assert seen is not None
             inside = part.slices_in(window)

@@ -93,10 +93,10 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
             IndexError: if it holds no pixel of the source.
             RasterError: if it cannot be read; names the file.
         """
-        height, width = self.source.geobox.shape
-        inside = window.intersection(Window(0, 0, height, width))
+        whole = self.source.window
+        inside = window.intersection(whole)
         if inside is None:
-            raise IndexError(f"{self.source.path}: {window} lie outside its {height} x {width} px")
+            raise IndexError(f"{self.source.path}: {window} lie outside its {whole.height} x {whole.width} px")
         image, mask = (torch.from_numpy(values) for values in self.source.read(inside))
         image, mask = image.float(), mask.long()
         foreign = self._foreign(window)

@@ -48,7 +48,7 @@ class SourceCodes:
     @property
     def window(self) -> Window:
         """The whole grid."""
-        return Window(0, 0, *self.geobox.shape)
+        return self.source.window
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width), and where there is a class (height, width); see `Raster.read`."""

@@ -152,6 +152,11 @@ class PatchSource(ABC):
         raise NotImplementedError(f"{type(self).__name__}: {self.extra_type(name)}")
 
     @property
+    def window(self) -> Window:
+        """The whole grid."""
+        return Window(0, 0, *self.geobox.shape)
+
+    @property
     def gsd(self) -> float | None:
         """Ground sampling distance, metres a pixel; None without a projected CRS."""
         return ground_sampling_distance(self.geobox)
@@ -167,13 +172,9 @@ class PatchSource(ABC):
             size: of their side, pixels; the lattice starts at the grid's first pixel.
             fold: of which they hold a part; None for any.
         """
-        grid = Window(0, 0, *self.geobox.shape)
         scenes = self.scenes if fold is None else self.scenes_in(fold)
-        inside = [
-            part
-            for block in blocks_over([scene.window for scene in scenes], size)
-            if (part := block.intersection(grid))
-        ]
+        blocks = blocks_over([scene.window for scene in scenes], size)
+        inside = [part for block in blocks if (part := block.intersection(self.window))]
         return inside if fold is None else [part for part in inside if self.split.meets(part, fold)]
 
     def describe(self) -> dict[str, Any]:
@@ -263,10 +264,10 @@ class PatchSource(ABC):
         Returns:
             (windows, 4, classes): pixels of each class in train, val, test, and in all of a window.
         """
-        grid, num_classes = Window(0, 0, *self.geobox.shape), self.legend.num_classes
+        num_classes = self.legend.num_classes
 
         def count(window: Window) -> npt.NDArray[np.int64]:
-            inside = window.intersection(grid)
+            inside = window.intersection(self.window)
             total = np.zeros((len(FOLDS_AND_ALL), num_classes), dtype=np.int64)
             for piece in inside.pieces(SCAN_BLOCK) if inside else ():
                 total += count_by_fold(self.read_labels(piece), piece, self.split, num_classes)

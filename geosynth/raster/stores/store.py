@@ -98,7 +98,7 @@ class Store(PatchSource):
         self.chunk_size = int(self.image.chunks[-1])
         self.scenes = tuple(Scene.from_values(scene) for scene in values["scenes"])
         for scene in self.scenes:
-            if not Window(0, 0, *self.geobox.shape).contains(scene.window):
+            if not self.window.contains(scene.window):
                 raise ValueError(f"scene {scene.name} at {scene.window}")
         self.split = SpatialSplit.from_values(values["split"])
         self.synthetic = dict(values.get("synthetic", {}))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import shapely
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from geosynth.grid.areas import boxes_of
 from geosynth.grid.window import Window, as_array
@@ -26,25 +29,12 @@ _Folds = npt.NDArray[np.int64]
 
 def touching_groups(windows: Sequence[Window]) -> list[list[int]]:
     """Indices of windows that touch or overlap, directly or through others; each window is in one group."""
-    # Union-find over touching pairs.
-    parent = list(range(len(windows)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = index = parent[parent[index]]
-        return index
-
-    order = sorted(range(len(windows)), key=lambda index: windows[index].row)
-    for place, first in enumerate(order):
-        grown = windows[first].buffer(1)
-        for second in order[place + 1 :]:
-            if windows[second].row >= grown.bottom:
-                break
-            if grown.intersection(windows[second]):
-                parent[root(second)] = root(first)
-    groups: dict[int, list[int]] = {}
-    for index in range(len(windows)):
-        groups.setdefault(root(index), []).append(index)
+    boxes = boxes_of(as_array(windows))
+    pairs = shapely.STRtree(boxes).query(boxes)  # whose bounds touch: of boxes, these are all of them
+    near = coo_array((np.ones(pairs.shape[1]), pairs), shape=(len(boxes), len(boxes)))
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, group in enumerate(connected_components(near, directed=False)[1].tolist()):
+        groups[group].append(index)
     return list(groups.values())
 
 

@@ -25,7 +25,6 @@ import numpy as np
 import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import xarray as xr
 import zarr
-from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geosynth.files import delete, parents_of, partial_name, replace, writing
@@ -78,7 +77,8 @@ class ZarrImageWriter:
         self.num_samples = num_samples
         self._partial = (folder or path.parent) / partial_name(path, ".zarr")
         factors = overview_factors(max(geobox.shape), CHUNK)
-        grids = {"": geobox} | {f"ovr_{factor}x": _coarser(geobox, factor) for factor in factors}
+        # Last rows and columns of overviews may reach beyond the image.
+        grids = {"": geobox} | {f"ovr_{factor}x": geobox.zoom_out(factor) for factor in factors}
         mark = mark_of(tags)
         self._layouts = {
             group: _layout(grid, band_names, dtype, {**tags, **mark}, num_samples) for group, grid in grids.items()
@@ -165,12 +165,6 @@ def _layout(
         image = image.rio.write_crs(geobox.crs.to_wkt())
     layout: xr.Dataset = image.rio.write_transform(geobox.affine).to_dataset(name="image")
     return layout
-
-
-def _coarser(geobox: GeoBox, factor: int) -> GeoBox:
-    """The grid of an overview; its last row and column may reach beyond the image."""
-    height, width = (-(-side // factor) for side in geobox.shape)
-    return GeoBox((height, width), geobox.affine @ Affine.scale(factor), geobox.crs)
 
 
 def _make_overview(finer: Any, coarser: Any) -> None:

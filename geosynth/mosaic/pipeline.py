@@ -6,7 +6,6 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 import torch
 
@@ -25,14 +24,7 @@ Executor = Callable[[Painter, LabelRaster, UnfinishedImage, Iterable[int]], Iter
 _NARROW = 32  # base channels, at most: threads that share a cell wait for each other; wider networks keep them busy
 
 
-class LabelSource(Protocol):
-    """Labels to paint; `LabelRaster` is one."""
-
-    def read(self, window: Window) -> tuple[ClassIndices, Mask]:
-        """Class indices and where there is a class, both (height, width); the window may reach beyond the raster."""
-
-
-def paint_blocks(painter: Painter, source: LabelSource, image: UnfinishedImage, todo: Iterable[int]) -> Iterator[int]:
+def paint_blocks(painter: Painter, source: LabelRaster, image: UnfinishedImage, todo: Iterable[int]) -> Iterator[int]:
     """Paint blocks of an image. Blocks without data are not written.
 
     One thread reads labels and finds their regions (several where a GPU waits for them; the caller's those of the first
@@ -94,7 +86,7 @@ def _paints_two_cells(painter: Painter) -> bool:
 
 
 def read_around(
-    painter: Painter, source: LabelSource, window: Window, origin: tuple[int, int]
+    painter: Painter, source: LabelRaster, window: Window, origin: tuple[int, int]
 ) -> tuple[Window, ClassIndices, Mask]:
     """The labels around a window, and where the window has a class."""
     context = painter.context(window, origin)

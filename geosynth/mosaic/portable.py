@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError
-from geosynth.grid import Window
 from geosynth.models.device import keep_freed_memory, uses_bfloat16
 from geosynth.mosaic.painter import Painter
-from geosynth.mosaic.pipeline import LabelSource, read_around
+from geosynth.mosaic.pipeline import read_around
 from geosynth.mosaic.style import packed, unpacked
 from geosynth.parallel import stream
+from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.unfinished_image import UnfinishedImage
 
@@ -60,10 +60,6 @@ class PortablePainter:
             stack.enter_context(keep_freed_memory())
             weakref.finalize(self, stack.close)
         return stack
-
-    def context(self, window: Window, origin: tuple[int, int]) -> Window:
-        """As `Painter.context`."""
-        return self.painter.context(window, origin)
 
     def __reduce__(self) -> Any:
         one = self.painter
@@ -105,7 +101,7 @@ class _Work:
     """What a worker needs for all blocks."""
 
     painter: PortablePainter
-    source: LabelSource
+    source: LabelRaster
     image: UnfinishedImage
     mark: Path
 
@@ -115,7 +111,7 @@ Sent = tuple[Array, Mask] | None
 
 
 def paint_on_cluster(
-    client: Client, painter: Painter, source: LabelSource, image: UnfinishedImage, todo: Iterable[int]
+    client: Client, painter: Painter, source: LabelRaster, image: UnfinishedImage, todo: Iterable[int]
 ) -> Iterator[int]:
     """As `pipeline.paint_blocks`, by the workers of a cluster.
 

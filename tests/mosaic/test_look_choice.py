@@ -67,7 +67,7 @@ def test_any_window_is_the_crop_of_the_whole(write_raster: Write, told_model: Ge
     origin = absolute_origin(source.geobox)
 
     def paint(window: Window, by: Any = painter) -> np.ndarray:
-        context = by.context(window, origin)
+        context = painter.context(window, origin)
         return np.asarray(by.paint(source.read(context)[0], context, window, origin))
 
     whole = paint(Window(0, 0, 560, 600))

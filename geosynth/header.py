@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 _SHA256 = "sha256"  # in the entry: of the tensors
 
 
-def _meant(gsd: float | None) -> float | None:
-    return None if gsd is None else meant(gsd)
-
-
 class Card(Settings):
     """What every such file says about itself; each kind of file has a class of its own, which adds `settings`."""
 
@@ -46,7 +42,7 @@ class Card(Settings):
     """The classes of the label rasters that it was trained on."""
     bands: BandSettings
     """The bands of the imagery."""
-    gsd: Annotated[float | None, AfterValidator(_meant)]
+    gsd: Annotated[float, AfterValidator(meant)] | None
     """Ground sampling distance: metres a pixel of the training imagery; None where its CRS does not tell.
 
     What files carry of rounding is left out, also of models that were written with it.

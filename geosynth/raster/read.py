@@ -40,6 +40,19 @@ SCAN_BLOCK = 2048
 
 _LOG = logging.getLogger(__name__)
 
+_LARGEST = 1 << 44  # pixels, of a raster and to the origin of its CRS: around the Earth, 2 micrometres each
+_MAX_BANDS = 4096
+
+# Of files that are taken for rasters where a folder is named. JPEG and PNG files there may as well be previews.
+RASTER_SUFFIXES = (".img", ".jp2", ".tif", ".tiff", ".vrt")
+
+# Of GDAL's cache of decoded blocks, where memory shall not depend on the raster; GDAL's own default is 5 % of the RAM.
+CACHE_BYTES = 128 << 20
+
+# Handles a thread keeps open over all rasters, so that thousands of tiles do not exhaust the file descriptors.
+_MAX_OPEN = 16
+_opened = threading.local()
+
 
 @runtime_checkable
 class Raster(Protocol):
@@ -129,20 +142,6 @@ def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Ma
 def filled(values: Array, valid: Mask, fill: float = 0) -> Array:
     """The values, and `fill` where there is no data; not copied where all is data."""
     return values if valid.all() else np.where(valid, values, fill)
-
-
-_LARGEST = 1 << 44  # pixels, of a raster and to the origin of its CRS: around the Earth, 2 micrometres each
-_MAX_BANDS = 4096
-
-# Of files that are taken for rasters where a folder is named. JPEG and PNG files there may as well be previews.
-RASTER_SUFFIXES = (".img", ".jp2", ".tif", ".tiff", ".vrt")
-
-# Of GDAL's cache of decoded blocks, where memory shall not depend on the raster; GDAL's own default is 5 % of the RAM.
-CACHE_BYTES = 128 << 20
-
-# Handles a thread keeps open over all rasters, so that thousands of tiles do not exhaust the file descriptors.
-_MAX_OPEN = 16
-_opened = threading.local()
 
 
 class RasterFile:

@@ -62,8 +62,8 @@ def check_split(
         return measure_leaks(footprints_of_files(folds), distance)
     if table is not None:
         return measure_leaks(footprints_of_table(table), distance)
-    sources = open_sources(data) if isinstance(data, str | Path) else list(data or ())
-    return measure_leaks(footprints_of_sources(sources, patch_size), distance)
+    assert data is not None
+    return measure_leaks(footprints_of_sources(open_sources(data), patch_size), distance)
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geosynth.config.bands import rgb_bands
 from geosynth.errors import GridError, SettingsError
 from geosynth.files import check_output, refuse_inputs, write_whole
 from geosynth.grid.alignment import crs_name, same_area
 from geosynth.legend import Legend
 from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable
-from geosynth.raster.cog import as_bytes
 from geosynth.raster.label_files import class_table_of
 from geosynth.raster.mark import mark_of
+from geosynth.raster.preview import shown_image, shown_shape
 from geosynth.raster.read import RasterFile, bounded_cache, open_raster
 
 _UNNAMED = "#808080"  # of a code that has no colour
@@ -36,8 +35,8 @@ def view(
 
     Args:
         rasters: files that GDAL reads, at most eight, of the same area; their pixels may have different sizes. Images
-            are shown in red, green and blue, as `write_preview` shows them; one band of integers with a class table in
-            the colours of its classes.
+            are shown in red, green and blue, as previews are; one band of integers with a class table in the colours of
+            its classes.
         out: the page, a name that ends in .html.
         legend: of labels that bring no class table.
         size: pixels of the longer side, at most, that are shown; large rasters are read by their overviews.
@@ -66,14 +65,13 @@ def view(
         if not same_area(first.geobox, other.geobox):
             raise GridError(f"{other.path}: does not show the area of {first.path}; cut both to one (gdalwarp -te)")
     height, width = first.geobox.shape
-    factor = min(1.0, size / max(height, width))
-    shown = max(1, round(height * factor)), max(1, round(width * factor))
+    shown = shown_shape(first, size)
     layers: list[dict[str, Any]] = []
     classes: dict[str, str] = {}
     with bounded_cache():
         for raster in opened:
             table = _classes(raster, read_by)
-            picture = _labels(raster, shown, table) if table else _image(raster, shown)
+            picture = _labels(raster, shown, table) if table else shown_image(raster, shown)
             classes |= {name: colour or _UNNAMED for name, colour in table.values() if name}
             name, synthetic = Path(raster.path).name, bool(mark_of(raster.tags))
             layers.append({"name": name, "synthetic": synthetic, "png": png_address(picture)})
@@ -101,10 +99,3 @@ def _labels(raster: RasterFile, shape: tuple[int, int], table: ClassTable) -> np
         if name or colour:
             picture[valid & (codes[0] == code)] = (*bytes.fromhex((colour or _UNNAMED)[1:]), 255)
     return picture
-
-
-def _image(raster: RasterFile, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """(height, width, 4) in red, green and blue."""
-    names = [name or "" for name in raster.band_names]
-    values, valid = open_raster(raster.path, [band + 1 for band in rgb_bands(names)]).read_reduced(shape, "average")
-    return np.dstack([*as_bytes(values, valid), np.where(valid, 255, 0)]).astype(np.uint8)

@@ -24,11 +24,12 @@ from geosynth.mosaic.provenance import is_made_from, painting_job, provenance
 from geosynth.mosaic.style import style_length_pixels
 from geosynth.parallel import behind
 from geosynth.progress import StageProgress, silent
-from geosynth.raster.cog import CogWriter, write_preview
+from geosynth.raster.cog import CogWriter
 from geosynth.raster.images import is_generated, is_zarr_name
 from geosynth.raster.label_files import choose_legend, class_table_of, kept_tags, raster_files
 from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.palettes import compare_colours, warn_of_colours
+from geosynth.raster.preview import write_preview
 from geosynth.raster.read import Raster, bounded_cache
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished_image import UnfinishedImage

@@ -25,17 +25,15 @@ import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from rasterio.enums import Resampling
 
-from geosynth.config.bands import rgb_bands
 from geosynth.files import delete, delete_sidecars, parents_of, partial_name, replacing, writing
 from geosynth.grid import Window
 from geosynth.parallel import apart
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.drivers import GDAL_ERRORS
-from geosynth.raster.mark import XMP, mark_of, write_mark
+from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.read import CACHE_BYTES, Array, Mask, filled
 from geosynth.raster.written import WrittenPixels
 
@@ -43,7 +41,6 @@ _BLOCK = 512
 _LONG = 1 << 25  # pixels that GDAL finishes in a process apart; fewer take it a few seconds
 _STEPS = 3  # of finishing: overviews and statistics, compression, reading back
 _HEADERS = 1 << 18  # bytes of a scratch file beside its blocks and their places, at most
-_PREVIEW = 1024  # pixels: the longest side of a preview
 _PLACE = 16  # bytes that say where a block of a band lies, and how long it is
 
 
@@ -289,36 +286,6 @@ def _assemble(scratch: Path, out: Path, compression: Mapping[str, Any]) -> None:
             num_threads="all_cpus",
             **compression,
         )
-
-
-def write_preview(image: Path, preview: Path) -> None:
-    """A PNG in the colours of `rgb_bands`, at most 1024 pixels wide and high, transparent without data.
-
-    It is marked as synthetic if the image is.
-    """
-    with rasterio.open(image) as dataset:
-        factor = min(1.0, _PREVIEW / max(dataset.shape))
-        shape = tuple(max(1, round(side * factor)) for side in dataset.shape)
-        bands = [band + 1 for band in rgb_bands([name or "" for name in dataset.descriptions])]
-        pixels = dataset.read(bands, out_shape=(3, *shape), resampling=Resampling.average)
-        mask = dataset.dataset_mask(out_shape=shape)
-        synthetic = mark_of(dataset.tags())
-    pixels = as_bytes(pixels, mask != 0)
-    said = PngInfo()
-    if synthetic:
-        said.add_itxt("XML:com.adobe.xmp", XMP)
-    with replacing(preview, *GDAL_ERRORS) as partial:
-        Image.fromarray(np.dstack([*pixels, mask])).save(partial, format="PNG", pnginfo=said)
-
-
-def as_bytes(pixels: Array, valid: Mask) -> npt.NDArray[np.uint8]:
-    """(bands, height, width) as it is shown: bytes as they are, others from their 2nd to their 98th percentile."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    seen = pixels[:, valid]
-    low, high = np.percentile(seen, (2, 98)) if seen.size else (0.0, 1.0)
-    shown = (255 * ((np.where(valid, pixels, low) - low) / max(high - low, 1e-9)).clip(0, 1)).round()
-    return shown.astype(np.uint8)
 
 
 def overview_factors(size: int, block: int) -> list[int]:

@@ -19,7 +19,8 @@ from rio_cogeo.cogeo import cog_validate
 from geosynth.errors import OutputError
 from geosynth.grid import TilePlan, Window
 from geosynth.raster import cog
-from geosynth.raster.cog import CogWriter, write_preview
+from geosynth.raster.cog import CogWriter
+from geosynth.raster.preview import write_preview
 from geosynth.raster.written import WrittenPixels
 from rasters import NORTH_UP, UTM_18N, random_image
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from geosynth.describe import info
 from geosynth.grid import Window
-from geosynth.raster.cog import CogWriter, write_preview
+from geosynth.raster.cog import CogWriter
 from geosynth.raster.mark import MARK
+from geosynth.raster.preview import write_preview
 from geosynth.raster.stac import write_stac_item
 from geosynth.raster.stores.export import export_tiles
 from geosynth.raster.stores.tiles import TileView

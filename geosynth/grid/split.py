@@ -313,14 +313,10 @@ class SpatialSplit:
         Raises:
             OutputError: if the suffix is unknown, or the file cannot be written.
         """
-        rows = [(fold, part) for fold in FOLDS for part in self.area(fold).geoms]
+        parts, folds = shapely.get_parts(self.areas, return_index=True)
         table = gpd.GeoDataFrame(
-            {
-                "fold": [fold for fold, _ in rows],
-                "buffer": [self.buffer for _ in rows],
-                "pixels": [part.area for _, part in rows],
-            },
-            geometry=[to_coordinates(part, geobox) for _, part in rows],
+            {"fold": [FOLDS[fold] for fold in folds], "buffer": self.buffer, "pixels": shapely.area(parts)},
+            geometry=to_coordinates(parts, geobox),
             crs=geobox.crs.to_wkt() if geobox.crs else None,
         )
         write_table(table, Path(path))

@@ -103,13 +103,13 @@ def reprojected(geometries: Any, start: Any, end: Any) -> npt.NDArray[Any]:
     return moved
 
 
-def to_pixels(geometry: shapely.Geometry, geobox: GeoBox) -> shapely.Geometry:
-    """Coordinates of the grid's CRS as (column, row)."""
+def to_pixels(geometry: Any, geobox: GeoBox) -> Any:
+    """A geometry, or an array of them: coordinates of the grid's CRS as (column, row)."""
     return shapely.transform(geometry, lambda points: _apply(~geobox.affine, points))
 
 
-def to_coordinates(geometry: shapely.Geometry, geobox: GeoBox) -> shapely.Geometry:
-    """(column, row) as coordinates of the grid's CRS."""
+def to_coordinates(geometry: Any, geobox: GeoBox) -> Any:
+    """A geometry, or an array of them: (column, row) as coordinates of the grid's CRS."""
     return shapely.transform(geometry, lambda points: _apply(geobox.affine, points))
 
 

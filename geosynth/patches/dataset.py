@@ -11,7 +11,6 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
-import shapely.affinity
 import torch
 import torch.nn.functional as F
 from odc.geo.geobox import GeoBox
@@ -20,6 +19,7 @@ from torchgeo.datasets import GeoDataset
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window, WindowIndex, as_array
+from geosynth.grid.vector import to_coordinates
 from geosynth.raster.stores.open import open_store
 from geosynth.raster.stores.source import PatchSource, Scene
 
@@ -222,7 +222,7 @@ def _places(source: PatchSource, fold: str, scenes: Sequence[Scene]) -> tuple[li
 
     One polygon a part, because TorchGeo's samplers look at bounding boxes.
     """
-    area, affine = source.split.area(fold), source.geobox.affine
+    area = source.split.area(fold)
     names, parts = [], []
     for scene in scenes:
         window = scene.window
@@ -232,5 +232,5 @@ def _places(source: PatchSource, fold: str, scenes: Sequence[Scene]) -> tuple[li
         for part in shapely.get_parts(inside):
             if part.geom_type == "Polygon":
                 names.append(scene.name)
-                parts.append(shapely.affinity.affine_transform(part, (affine.a, 0, 0, affine.e, affine.c, affine.f)))
+                parts.append(to_coordinates(part, source.geobox))
     return names, parts

@@ -247,9 +247,7 @@ def _write_index(views: Sequence[TileView], names: list[list[str]], out: Path) -
         }
         geobox = view.source.geobox
         crs = geobox.crs.to_wkt() if geobox.crs else None
-        tables.append(
-            gpd.GeoDataFrame(values, geometry=[to_coordinates(box, geobox) for box in boxes_of(view.windows)], crs=crs)
-        )
+        tables.append(gpd.GeoDataFrame(values, geometry=to_coordinates(boxes_of(view.windows), geobox), crs=crs))
     first = tables[0]
     moved = [table.to_crs(first.crs) if first.crs and table.crs else table for table in tables]
     write_table(pd.concat(moved, ignore_index=True), out / _INDEX)

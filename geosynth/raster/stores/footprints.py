@@ -137,13 +137,13 @@ def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None
             if area.is_empty:
                 continue
             if patch_size is None:
-                parts, names = list(area.geoms), [f"{fold} area {index}" for index in range(len(area.geoms))]
+                parts = shapely.get_parts(area)
+                names = [f"{fold} area {index}" for index in range(len(parts))]
             else:
                 view = TileView(source, fold, patch_size, max_nodata=1.0)
-                parts = list(boxes_of(view.windows))
+                parts = boxes_of(view.windows)
                 names = [view.name(index) for index in range(len(view))]
-            moved = [to_coordinates(part, source.geobox) for part in parts]
-            found[fold].append(gpd.GeoSeries(moved, names, crs=crs))
+            found[fold].append(gpd.GeoSeries(to_coordinates(parts, source.geobox), names, crs=crs))
     return Footprints(found, [source.geobox for source in sources])
 
 

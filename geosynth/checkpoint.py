@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -22,6 +23,7 @@ from geosynth.header import Card
 from geosynth.models.device import choose_device, plain_device_error, without_weights
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.kept import Kept
 from geosynth.models.looks import OBJECTS, Look, style_size
 from geosynth.models.spectral import folded_state
 from geosynth.models.state import fill
@@ -97,6 +99,13 @@ class GeneratorModel:
     path: Path
     encoder: StyleEncoder | None = None
     looks: Mapping[str, Look] = field(default_factory=dict)
+    _painting: Kept[SpadeGenerator] = field(default_factory=Kept, init=False, repr=False, compare=False)
+
+    def painting(self, dtype: torch.dtype) -> SpadeGenerator:
+        """The generator with its products in `dtype`: one for all images, with what is folded of its weights."""
+        with torch.no_grad():
+            sources = itertools.chain(self.generator.parameters(), self.generator.buffers())
+            return self._painting.get(dtype, sources, lambda: self.generator.for_painting(dtype))
 
     def look(self, name: str | None = None) -> Look | None:
         """A look by its name; None for the default, which is None if the generator is not told looks.

@@ -77,6 +77,18 @@ def test_loaded_generator_paints_what_the_saved_one_does(model_path, generator):
     torch.testing.assert_close(painted, expected, rtol=0, atol=2e-3)
 
 
+def test_images_are_painted_by_one_copy_of_the_generator_while_it_stays_the_same(model_path):
+    model = load_generator(model_path)
+    painting = model.painting(torch.bfloat16)
+    assert model.painting(torch.bfloat16) is painting
+    assert model.painting(torch.float32) is not painting
+    with torch.no_grad():
+        model.generator.start.weight.add_(1)
+    changed = model.painting(torch.bfloat16).start.weight
+    torch.testing.assert_close(changed, model.generator.start.weight.bfloat16())
+    assert not torch.equal(changed, painting.start.weight)
+
+
 def test_encoder_travels_with_the_generator(tmp_path, generator):
     torch.manual_seed(1)
     settings = EncoderSettings(num_bands=4, base_width=3, latent_size=3, num_layers=5)

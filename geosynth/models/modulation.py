@@ -8,7 +8,7 @@ to the order of float additions) and the same gradients; `SpadeModulation` takes
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from geosynth.models.affine import PixelRows, add_noise, affine_by_pixel, affine_by_row, be_told, painted_by_row
 from geosynth.models.device import has_kernels, product_type
+from geosynth.models.kept import Kept
 from geosynth.models.norm import BatchNorm
 from geosynth.models.patterns import LabelPatterns, Padding, repeat_edges
 from geosynth.models.trials import kernel_trials
@@ -45,11 +46,7 @@ class SpadeModulation(nn.Module):
         # gamma and beta in one convolution: the first `channels` outputs are gamma.
         self.gamma_beta = nn.Conv2d(hidden_channels, 2 * channels, 3)
         self.form: Form = "auto"
-        self._kept: dict[tuple[Form, torch.dtype], tuple[Any, tuple[Tensor, ...]]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy folds its own weights."""
-        return {**vars(self), "_kept": {}}
+        self._kept = Kept[tuple[Tensor, ...]]()
 
     def form_for(self, patterns: LabelPatterns) -> Form:
         """Table, dense, or the table of a kernel.
@@ -153,7 +150,7 @@ class SpadeModulation(nn.Module):
         return F.relu(classes.to(taps.dtype) @ taps + self.shared.bias)
 
     def _prepared(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
-        """Weight and bias of `gamma_beta`, folded; kept from call to call while no gradient is wanted.
+        """Weight and bias of `gamma_beta`, folded.
 
         Each form and type keeps its own: a recorded graph reads where they lie, whatever else is asked for meanwhile.
 
@@ -163,14 +160,8 @@ class SpadeModulation(nn.Module):
                 (hidden, 9 * 2 * channels), and the bias; "kernel": that weight, and `rows` and `taps` of
                 `kernels.modulate`.
         """
-        if torch.is_grad_enabled() or self.gamma_beta.weight.is_inference():  # such tensors do not count their changes
-            return self._folded(norm, form)
         sources = [*self.gamma_beta.parameters(), *self.shared.parameters(), *(norm.buffers() if norm else ())]
-        versions = [(value.data_ptr(), value._version) for value in sources]
-        key = form, product_type(self.shared.weight)
-        if key not in self._kept or self._kept[key][0] != versions:
-            self._kept[key] = versions, self._folded(norm, form)
-        return self._kept[key][1]
+        return self._kept.get((form, product_type(self.shared.weight)), sources, lambda: self._folded(norm, form))
 
     def _folded(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
         """Weight and bias of `gamma_beta` with the "1 +" and, if given, the batch norm inside.

@@ -110,7 +110,7 @@ class Painter:
         self.helpers = 1 if self.on_cpu else _GPU_HELPERS
         self.bfloat16 = uses_bfloat16(settings.precision, self.device)
         self.precision = "bf16" if self.bfloat16 else "fp32"
-        self.generator = model.generator.for_painting(torch.bfloat16) if self.bfloat16 else model.generator
+        self.generator = model.painting(torch.bfloat16) if self.bfloat16 else model.generator
         self.silent = model.generator.silent_maps()
         self.network_pass = Replay(self._network_pass, self.device)
 

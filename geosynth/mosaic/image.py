@@ -226,7 +226,10 @@ def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> No
     if geobox.crs is None:
         _LOG.warning("%s: has no CRS; the image will have none either", source)
     elif trained_on is not None and ground_sampling_distance(geobox) is None:
-        _LOG.warning("%s: its pixels are not in metres; the model was trained on %g m", source, trained_on)
+        told = (
+            "%s: its pixels are not in metres; the model was trained on %g m (gdalwarp -t_srs to a projected CRS first)"
+        )
+        _LOG.warning(told, source, trained_on)
     else:
         told = "the model was trained on %g m and takes them for such (generate --resample-labels)"
         warn_of_pixel_size(source, geobox, trained_on, told)

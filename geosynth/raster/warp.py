@@ -122,7 +122,10 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
         raise SettingsError(f"labels are resampled by nearest or mode, not by {how!r}")
     metres, t = ground_sampling_distance(source.geobox), source.geobox.affine
     if metres is None:
-        raise GridError(f"{source.path}: its pixels are not in metres, so they cannot be resampled to {gsd:g} m")
+        raise GridError(
+            f"{source.path}: its pixels are not in metres, so they cannot be resampled to {gsd:g} m; warp it to a"
+            " projected CRS first (gdalwarp -t_srs)"
+        )
     sides = math.hypot(t.a, t.d), math.hypot(t.b, t.e)
     if math.isclose(metres, gsd, rel_tol=_TOLERANCE) and math.isclose(*sides, rel_tol=_TOLERANCE):
         return source

@@ -81,6 +81,13 @@ def test_windows_may_be_cut_anyhow(store, row, column, height, width):
     assert labelled.sum() == 23 * 32**2 == sum(labelled[place].sum() for place in known)
 
 
+def test_one_tile_at_least_is_drawn_where_none_lie_side_by_side(store):
+    between = store.with_split(SpatialSplit.by_scenes({"train": [Window(16, 16, 32, 112)]}))
+    assert len(TileView(between, "train", 32)) > 0
+    assert len(TileView(between, "train", 32, 32)) == 0
+    assert len(recombine(between, {"low vegetation": 1}, "train", 32).scenes) == 1
+
+
 @pytest.mark.parametrize(
     ("emphasis", "fold", "error", "said"),
     [

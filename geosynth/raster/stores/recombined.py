@@ -120,7 +120,7 @@ def recombine(
         emphasis: how many times as often as in the fold a class shall come, by its name as legends compare them.
         fold: whose tiles are drawn.
         tile_size: pixels.
-        num_tiles: how many are drawn; None: as many as lie side by side in the fold.
+        num_tiles: how many are drawn; None: as many as lie side by side in the fold, one at least.
         seed: of the draw.
 
     Raises:
@@ -142,7 +142,7 @@ def recombine(
             f"{source.path}: {said}: too few tiles of {tile_size} px in fold {fold!r} hold so much; ask for less"
         )
     if num_tiles is None:
-        num_tiles = len(TileView(source, fold, tile_size, tile_size, max_nodata=_MAX_NODATA))
+        num_tiles = max(1, len(TileView(source, fold, tile_size, tile_size, max_nodata=_MAX_NODATA)))
     drawn = np.random.default_rng(seed).choice(len(view), num_tiles, p=chances)
     return Recombined(view, drawn.tolist())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from geosynth.errors import OutputError
+from geosynth.errors import OutputError, RasterError
 from geosynth.legend import Legend
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.style import style_digest
@@ -22,10 +22,16 @@ def is_made_from(out: Path, tags: dict[str, str], *, overwrite: bool) -> bool:
 
     Raises:
         OutputError: if it is there, was made from others and shall not be overwritten.
+        RasterError: if it is there, is no image and shall not be overwritten.
     """
     if not out.exists():
         return False
-    own = image_tags(out)
+    try:
+        own = image_tags(out)
+    except RasterError:
+        if overwrite:
+            return False
+        raise
     differing = [
         name.removeprefix("GEOSYNTH_").lower()
         for name, value in tags.items()

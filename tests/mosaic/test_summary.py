@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
-from geosynth.errors import OutputError, SettingsError
+from geosynth.errors import OutputError, RasterError, SettingsError
 from geosynth.grid import Window
 from geosynth.mosaic import batch
 from geosynth.mosaic.summary import Moments, _summarise, summary_tags, write_summary
@@ -171,6 +171,18 @@ def test_data_are_where_the_first_has_data(tmp_path: Path) -> None:
         np.testing.assert_array_equal(summary.dataset_mask() > 0, valid[0])
         np.testing.assert_allclose(summary.read()[:, valid[0]], moments_of(stack)[:, valid[0]], atol=1e-4)
     assert steps == [(1, 2), (2, 2)]
+
+
+def test_what_is_no_image_is_replaced_only_where_that_is_said(tmp_path: Path) -> None:
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones((1, window.height, window.width), np.uint8), np.ones((window.height, window.width), bool)
+
+    (tmp_path / "a_summary.tif").write_text("no image")
+    given = (tmp_path / "a.tif", GeoBox((9, 8), NORTH_UP, "EPSG:32618"), ("red",), [read, read], {"SYNTHETIC": "yes"})
+    with pytest.raises(RasterError, match=r"a_summary\.tif: cannot be opened"):
+        write_summary(*given)
+    with rasterio.open(write_summary(*given, overwrite=True)) as summary:
+        assert summary.descriptions == ("red_mean", "red_std")
 
 
 def test_a_summary_says_what_it_is_made_of() -> None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from geosynth.config import BandSettings
 from geosynth.config.base import Settings
-from geosynth.errors import CheckpointError, SettingsError
+from geosynth.errors import CheckpointError, SettingsError, one_line
 from geosynth.grid.alignment import meant
 from geosynth.legend import Legend
 
@@ -73,7 +73,7 @@ class Card(Settings):
             with safe_open(str(path), framework="np") as file:
                 metadata = file.metadata() or {}
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: not a safetensors file: {' '.join(str(error).split())}") from error
+            raise CheckpointError(f"{path}: not a safetensors file: {one_line(error)}") from error
         if cls.entry not in metadata:
             raise CheckpointError(f"{path}: {cls._describe_other(metadata)}")
         try:

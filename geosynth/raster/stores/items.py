@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from geosynth.errors import DataError, SettingsError, first_of
+from geosynth.errors import DataError, SettingsError, first_of, one_line
 from geosynth.files import check_name, read_values
 from geosynth.grid.split import FOLDS
 from geosynth.raster.read import RASTER_SUFFIXES
@@ -109,7 +109,7 @@ def read_items(
     except (OSError, ValueError, csv.Error) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: cannot be read as a list of pairs: {' '.join(str(error).split())}") from error
+        raise DataError(f"{path}: cannot be read as a list of pairs: {one_line(error)}") from error
     if not rows:
         raise DataError(f"{path}: lists no pairs")
     items = []

@@ -126,7 +126,10 @@ def _split(sources: Sequence[InPlace], rule: SplitRule | None) -> list[InPlace]:
         if under := source.covered():
             _LOG.warning(
                 "%s: %d of %d scenes, as %s, lie under later ones and are seen only where these have no data",
-                *(source.path, len(under), len(source.scenes), under[0]),
+                source.path,
+                len(under),
+                len(source.scenes),
+                under[0],
             )
     splits = (rule or SplitRule()).apply(sources)
     return [source.with_split(split) for source, split in zip(sources, splits, strict=True)]

@@ -100,6 +100,8 @@ class GeneratorSettings(Settings):
     @model_validator(mode="after")
     def _check_start(self) -> Self:
         if self.start == "linear":
+            if self.style_lengths:
+                raise ValueError("style_lengths: looks of classes need the convolutional start")
             if self.latent_size == 0:
                 raise ValueError("the linear start needs a latent: set latent_size > 0")
             if self.crop_size is None or self.crop_size % self.stride:
@@ -108,11 +110,8 @@ class GeneratorSettings(Settings):
                 raise ValueError("noise_channels enter through the convolutional start: set them to 0")
         elif self.crop_size is not None:
             raise ValueError("crop_size belongs to the linear start only")
-        if self.style_lengths:
-            if self.start == "linear":
-                raise ValueError("style_lengths: looks of classes need the convolutional start")
-            if len(self.style_lengths) != self.num_classes or min(self.style_lengths) < 1:
-                raise ValueError(f"style_lengths: one length (pixels) for each of the {self.num_classes} classes")
+        if self.style_lengths and (len(self.style_lengths) != self.num_classes or min(self.style_lengths) < 1):
+            raise ValueError(f"style_lengths: one length (pixels) for each of the {self.num_classes} classes")
         count, regions = len(self.style_lengths), set(self.style_regions)
         if len(regions) < len(self.style_regions) or not regions <= set(range(count)):
             raise ValueError(

@@ -298,7 +298,8 @@ def style_range(looks: Sequence[Look]) -> tuple[Tensor, Tensor]:
         + (look.departures - look.of_tiles).double().square().mean((0, 1, 2))
         for look in looks
     ]
-    return means.mean(0).float(), (torch.stack(variances).mean(0) + means.var(0)).sqrt().float()
+    between = means.var(0, correction=min(1, len(means) - 1))  # none of a single class
+    return means.mean(0).float(), (torch.stack(variances).mean(0) + between).sqrt().float()
 
 
 def _measured(present: Tensor, seen: Sequence[int], mean: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled
+from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled, style_range
 
 COLOURS = torch.tensor([[-0.8, -0.6, -0.5, -0.9], [-0.4, -0.2, -0.4, 0.4], [0.1, 0.2, -0.2, 0.7], [0.6, 0.5, 0.4, 0.5]])
 GRAIN = torch.tensor([0.01, 0.15, 0.04, 0.08])
@@ -212,6 +212,17 @@ def test_a_band_that_the_images_lack_is_guessed_and_changes_nothing_of_the_other
     spread = part.departures.std((0, 2)) / whole.departures.std((0, 2))
     assert 0.5 < spread[:, 3].min() <= spread[:, 3].max() < 2
     torch.testing.assert_close(spread[:, :3], torch.ones(4, 3), atol=0.01, rtol=0)
+
+
+def test_the_styles_of_a_single_class_have_a_range():
+    """Else a generator of one class would be told numbers that are none."""
+    images, labels = scene([0.0, 0.0, 1.0, 0.0])
+    alone, with_others = (
+        style_range([fit_look(TileStyles.of(images, numbers, count, (24,) * count))])
+        for numbers, count in ((labels - 2, 1), (labels, 4))
+    )
+    assert all(values.isfinite().all() for values in (*alone, *with_others))
+    assert (alone[1] > 0).all()
 
 
 def test_bands_that_the_images_have_keep_their_places(known):

@@ -219,7 +219,7 @@ class RasterFile:
             "transform": list(self.geobox.affine[:6]),
             "placed by": self.placed_by,
             "bands": [{"name": name, "dtype": dtype, "colour": colour} for name, dtype, colour in bands],
-            "nodata": str(self.nodata) if self.nodata is not None and math.isnan(self.nodata) else self.nodata,
+            "nodata": self.nodata if self.nodata is None or math.isfinite(self.nodata) else str(self.nodata),
             "mask": self.mask_kind,
             "overviews": list(self._dataset().overviews(1)),
             "blocks": list(self.block_shape),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import os
@@ -200,6 +201,12 @@ def test_describe_says_what_rasterio_says(files: dict[str, Path], tmp_path: Path
     }
     assert kinds == {"strips": "alpha", "internal mask": "mask", "uint16": "nodata", "south-up": "alpha"}
     assert open_raster(files["no crs"]).describe()["crs"] is None
+
+
+@pytest.mark.parametrize("nodata", [np.nan, -np.inf])
+def test_a_nodata_value_that_json_lacks_is_described_in_words(tmp_path: Path, nodata: float) -> None:
+    path = write_raster(tmp_path / "odd.tif", np.zeros((1, 4, 5), np.float32), north_up(), nodata=nodata)
+    assert json.loads(json.dumps(open_raster(path).describe(), allow_nan=False))["nodata"] == str(nodata)
 
 
 def test_a_raster_may_be_pickled(files: dict[str, Path]) -> None:

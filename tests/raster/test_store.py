@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,20 @@ def test_extras_keep_their_raw_values(tmp_path: Path) -> None:
     assert xr.open_zarr(store.path, consolidated=False).nlcd.rio.nodata == 0
     with pytest.raises(SettingsError, match="no map 'lidar'; there are: nlcd, height"):
         again.read_extra("lidar", window)
+
+
+@pytest.mark.parametrize("nodata", [np.nan, -np.inf, -9999.0])
+def test_its_descriptions_are_json_in_the_strict_sense(tmp_path: Path, nodata: float) -> None:
+    store = make(tmp_path / "store", extras={"height": (np.dtype("float32"), nodata)})
+    described = list(Path(store.path).rglob("zarr.json"))
+    assert len(described) > 3
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    for file in described:
+        json.loads(file.read_text(), parse_constant=refuse)
+    np.testing.assert_equal(Store(store.path).extras["height"], (np.dtype("float32"), nodata))
 
 
 def test_what_is_not_written_is_not_stored(tmp_path: Path) -> None:

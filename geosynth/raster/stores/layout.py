@@ -12,6 +12,7 @@ Labels declare their nodata code as `nodata`, not as `_FillValue`, which would m
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -61,7 +62,8 @@ def create_extra(
 ) -> None:
     """Lay out one more map (y, x) of raw values."""
     fill = dtype.type(nodata).item()
-    _create(group, name, geobox, dtype, chunk, edge, fill=fill, more={"nodata": fill})
+    more = {"nodata": fill} if math.isfinite(fill) else {}  # JSON has no other numbers; the fill value tells them
+    _create(group, name, geobox, dtype, chunk, edge, fill=fill, more=more)
 
 
 def create_coordinates(group: Any, geobox: GeoBox) -> None:

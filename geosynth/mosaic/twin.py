@@ -99,7 +99,7 @@ def twin(
         folds: whose scenes to paint; None: all, or "train" with `emphasise`, which takes one.
         emphasise: how many times as often classes shall come, by name, as in {"road": 3}; None: labels as they are.
         tile_size: of recombined labels, pixels.
-        num_tiles: of recombined labels; None: as many as lie side by side in the fold.
+        num_tiles: of recombined labels; None: as many as lie side by side in the fold, one at least.
         judge: a segmenter that was trained on real tiles of the same bands and classes (`load_segmenter`): where it
             strongly doubts the painted class, the twin has no data. None: all of it counts.
         agreement: the least probability that the judge must give the class of a pixel.

@@ -64,7 +64,7 @@ def test_a_split_by_blocks_is_written_into_the_store_and_says_what_came_out(stor
     assert sum(values["share"] for values in described["folds"].values()) == pytest.approx(1)
     assert sum(values["pixels"] for values in described["folds"].values()) == (labels < 6).sum()
     json.dumps(said)
-    assert not any(leak.num_pairs for leak in check_split(store.path, distance=6))
+    assert not any(leak.num_pairs for leak in check_split(again, distance=6))
     assert min(leak.smallest for leak in check_split(store.path, distance=6)) >= 6
 
 

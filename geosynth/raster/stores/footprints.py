@@ -33,7 +33,7 @@ _STRETCHED = 0.02  # share by which metres of a CRS may differ from those on the
 
 
 def check_split(
-    data: str | Path | Sequence[PatchSource] | None = None,
+    data: str | Path | PatchSource | Sequence[PatchSource] | None = None,
     *,
     folds: Mapping[str, str | Path | Sequence[str | Path]] | None = None,
     distance: float | str = 0.0,

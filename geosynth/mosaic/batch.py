@@ -18,6 +18,7 @@ from geosynth.config.base import takes
 from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError, first_of
 from geosynth.files import refuse_inputs
 from geosynth.legend import Legend
+from geosynth.models.device import keep_freed_memory
 from geosynth.mosaic.generate import Labels, Model, as_files, engine, opened
 from geosynth.mosaic.image import check_image_name, check_places, paint_image, resampled
 from geosynth.mosaic.provenance import is_made_from
@@ -111,7 +112,8 @@ def generate_many(
     if joined or (samples == 1 and not each):
         check_places(out, inputs, settings, overwrite=overwrite)
     raster = None if each else opened(labels)  # before a model is loaded
-    with engine(model, settings, client, scheduler, workers) as (loaded, settled, executor):
+    # Memory is kept from one image to the next, too.
+    with engine(model, settings, client, scheduler, workers) as (loaded, settled, executor), keep_freed_memory():
         chosen = chosen_style(style, style_labels, loaded, settled, legend)
         seeds = sample_seeds(settled.seed, samples)
 

@@ -256,6 +256,7 @@ def fill_holes(indices: ClassIndices, hole: int, steps: int) -> ClassIndices:
     inner = holes[1:-1, 1:-1]
     deep = holes[:-2, 1:-1] & holes[2:, 1:-1] & holes[1:-1, :-2] & holes[1:-1, 2:]  # among holes only
     left, front = np.pad(inner, 1).reshape(-1), np.flatnonzero(np.pad(inner & ~deep, 1))
+    last = np.empty(len(values), np.int32)  # of a pixel, where it comes last among the next ones
     for _ in range(steps):
         if not len(front):
             break
@@ -265,7 +266,10 @@ def fill_holes(indices: ClassIndices, hole: int, steps: int) -> ClassIndices:
             found[missing] = values[front[missing] + step]
         values[front], left[front] = found, False
         next_to = (front + around).reshape(-1)
-        front = np.unique(next_to[left[next_to]])
+        next_to = next_to[left[next_to]]
+        order = np.arange(len(next_to), dtype=np.int32)
+        last[next_to] = order
+        front = next_to[last[next_to] == order]  # each once: sorting would take longer
     values[left] = 0
     return padded[1:-1, 1:-1]
 

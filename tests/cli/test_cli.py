@@ -258,6 +258,26 @@ def test_info_of_model_store_and_raster(
     assert "EPSG:26918" in run("info", labels).out
 
 
+@pytest.mark.parametrize(
+    ("options", "whose"),
+    [
+        ((), "chesapeake, as none was named"),
+        (("--legend", "chesapeake"), "chesapeake"),
+        (("--label-legend", "chesapeake"), "chesapeake"),
+    ],
+)
+def test_ingest_says_how_codes_were_read(
+    run: Run, write_raster: Write, tmp_path: Path, options: tuple[str, ...], whose: str
+) -> None:
+    """Codes of another legend may be these codes too: then the classes that it names are seen to be wrong."""
+    codes = np.repeat(np.array([1, 2, 6], np.uint8), [4400, 595, 5]).reshape(50, 100)
+    files = "--images", write_raster(np.ones((3, 50, 100), np.uint8), "image.tif"), "--labels", write_raster(codes)
+    made = run("ingest", *files, "--out", tmp_path / "store.zarr", "--bands", "red,green,blue", *options)
+    *_, classes, scenes = made.err.splitlines()
+    assert classes == f"classes ({whose}): water 88 %, tree canopy 12 %, impervious (roads) 0.10 %"
+    assert scenes.startswith("1 scene (")
+
+
 def test_from_files_to_report(run: Run, write_raster: Write, tmp_path: Path) -> None:
     """ingest, train, generate and evaluate in a row, on rasters small enough for a test."""
     codes = draw_labels(192, 192)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -207,8 +208,16 @@ def ingest(
         )
     for store in stores:
         folds = ", ".join(f"{fold} {len(store.scenes_in(fold))}" for fold in ("train", "val", "test"))
+        whose = store.legend.name if legend or label_legend else f"{store.legend.name}, as none was named"
+        typer.echo(f"classes ({whose}): {_shares_told(store.legend.names, store.class_pixels())}", err=True)
         typer.echo(f"{counted(len(store.scenes), 'scene')} ({folds})", err=True)
         typer.echo(store.path)
+
+
+def _shares_told(names: Sequence[str], pixels: Sequence[int]) -> str:
+    """Percent of the labelled pixels that each class has, where it has any."""
+    shares = ((name, 100 * count / sum(pixels)) for name, count in zip(names, pixels, strict=True) if count)
+    return ", ".join(f"{name} {share:.{0 if share >= 1 else 2}f} %" for name, share in shares)
 
 
 def split(

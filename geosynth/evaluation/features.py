@@ -100,6 +100,7 @@ def open_spaces(
 
     Raises:
         CheckpointError: if weights cannot be had.
+        SettingsError: if there is no such judge, or one is named twice.
     """
     from geosynth.models.perceptual import composites
 

@@ -174,12 +174,12 @@ class Distance(Part):
 
 
 class FeatureComparison(MeasuredPart):
-    """Two sets of tiles in the feature space of a network trained on ImageNet."""
+    """Two sets of tiles in the feature space of a judge."""
 
     feature_space: str
-    """ "inception-v3-compat" (its Frechet distance is the FID) or "efficientnet-lite0" (never called FID).
+    """The judge: "inception-v3-compat", whose Frechet distance alone is the FID, "efficientnet-lite0", "wavelets", ...
 
-    With the three bands that the network saw, where these are not red, green and blue.
+    With the three bands that a network saw, where these are not red, green and blue.
     """
     num_features: int
     reference: str

@@ -56,6 +56,7 @@ def classify(
         the path of the label raster.
 
     Raises:
+        SettingsError: if the image is no name of a file, or the model neither that nor a segmenter.
         CheckpointError: if the model is no segmenter, or the device cannot be used.
         RasterError: if the image cannot be read.
         DataError: if its bands or its dtype are not the segmenter's.

@@ -36,7 +36,7 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
 
     Raises:
         CheckpointError: if that is not a model.
-        SettingsError: if the settings ask for other networks, or name looks of one that is not told any.
+        SettingsError: if the settings ask for other networks, or for what only one that is told looks has.
     """
     if settings.init is not None:
         card = ModelCard.read(model_path(settings.init))
@@ -46,10 +46,11 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
             if name in settings.model_fields_set and values[name] != value:
                 raise SettingsError(f"{name}={values[name]}: the model {settings.init} has {value}; leave {name} out")
         settings = TrainSettings.parse({**values, **networks})
-    if settings.look_name != TrainSettings.model_fields["look_name"].default and not settings.style_lengths:
-        raise SettingsError(
-            f"look_name={', '.join(settings.look_name)}: for a generator that is told looks: set style_lengths"
-        )
+    for name in () if settings.style_lengths else ("look_name", "learn", "style_regions"):
+        value = getattr(settings, name)
+        if value != TrainSettings.model_fields[name].default:
+            said = value if isinstance(value, str) else ", ".join(map(str, value))
+            raise SettingsError(f"{name}={said}: for a generator that is told looks: set style_lengths")
     return settings
 
 

@@ -147,6 +147,14 @@ def test_names_of_looks_are_for_a_generator_that_is_told_them(store, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("changes", [{"learn": "styles"}, {"style_regions": (0,)}])
+def test_so_is_what_such_a_generator_alone_can_learn(store, trained, tmp_path, changes):
+    settings = TrainSettings.parse({"init": str(trained[0] / "model.safetensors"), "steps": 1, **changes})
+    with pytest.raises(SettingsError, match=f"^{next(iter(changes))}=.*: for a generator that is told looks"):
+        train(store, tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", ["my look", "", "ohio.summer"])
 def test_names_that_no_model_file_takes_are_refused_before_the_training(name):
     with pytest.raises(SettingsError, match=rf"^a look's name is of letters, digits, - and _, not '{name}'$"):

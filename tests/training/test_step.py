@@ -229,7 +229,6 @@ def test_noise_strengths_may_stay_as_they_are():
         ({"batch_size": 6, "devices": 2, "parts": 2}, "batch_size must be a multiple of devices x parts, 4"),
         ({"diversity_weight": 1.0, "prior_share": 0.0}, "diversity_weight needs drawn styles"),
         ({"start": "linear"}, "noise_channels"),
-        ({"start": "linear", "style_lengths": (24,)}, "looks of classes need the convolutional start"),
         (
             {"augment": 0.5, "diversity_weight": 1.0, "diversity_distance": "features"},
             "set diversity_distance to pixels",

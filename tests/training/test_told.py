@@ -313,7 +313,10 @@ def test_what_it_paints_is_exact(told, tmp_path, write_raster):
         ({"style_lengths": (8,), "style_regions": (1, 1)}, "each once"),
         ({"style_regions": (1,)}, "set style_lengths"),
         ({"style_lengths": (8,), "diversity_weight": 1.0}, "diversity_weight"),
-        ({"style_lengths": (8,), "start": "linear", "noise_channels": 0}, "looks of classes need the convolutional start"),
+        (
+            {"style_lengths": (8,), "start": "linear", "noise_channels": 0},
+            "looks of classes need the convolutional start",
+        ),
         ({"head_start": 0.1}, "needs init"),
         ({"keep_norms": True}, "needs init"),
         ({"learn": "styles"}, "told looks"),

@@ -15,6 +15,7 @@ from geosynth.errors import SettingsError
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Lambda = Annotated[float, Field(ge=0)]
+ReplaceArm = Literal["mixed", "judged mixed"]
 Arm = Literal[
     "real",
     "real + ordinary",
@@ -135,6 +136,12 @@ class ReplaceSettings(StudySettings):
     """Number of tiles in all."""
     shares: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
     """The shares of them that are synthetic, one after the other."""
+    arms: tuple[ReplaceArm, ...] = Field(_usual(get_args(ReplaceArm)), min_length=1)
+    """What is compared, where there are synthetic tiles.
+
+    "judged mixed": without the synthetic pixels that the segmenter of the real tiles (share 0) doubts, see `segment`'s
+    judge; not among the default arms.
+    """
 
 
 class EmphasisSettings(Settings):

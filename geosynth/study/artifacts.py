@@ -134,7 +134,7 @@ class Artifacts:
             *folds,
             silent,
             judge=self._segmenter_of(recipe.judge),
-            keep=twin is None and recipe.segment.augment == "flips+colour",  # it may be a judge
+            keep=recipe.may_judge,
         )
         values: dict[str, Any] = score.model_dump()
         if recipe.twin is not None:

@@ -138,6 +138,12 @@ class Recipe(_Artifact):
     compared: tuple[Twin, Twin] | None = None
     """The test fold painted by the same generator with two seeds, for distances; None for none."""
 
+    @property
+    def may_judge(self) -> bool:
+        """Whether judged arms may ask for its segmenter: that of augment's kept tiles, or of all that replace has."""
+        real = self.twin is None
+        return real and (self.segment.augment == "flips+colour" or self.segment.pool_tiles is not None)
+
 
 class TransferRecipe(_Artifact):
     """What a cell of a transfer is made of: a segmenter that is tested on the target's real tiles."""
@@ -266,9 +272,9 @@ def plan_cells(settings: StudySettings, given: GivenGenerator | None) -> tuple[C
 
 
 def contrasts(settings: StudySettings) -> tuple[Contrast, ...]:
-    """Replace: each share against the smallest. Augment: each addition against the arms without it, at equal real
-    tiles. Diversity: each lambda against the smallest. Transfer: each arm with a generator against each one without, at
-    equal labelled tiles of the target.
+    """Replace: each share against the smallest; judged ones also against the same share as it is. Augment: each
+    addition against the arms without it, at equal real tiles. Diversity: each lambda against the smallest. Transfer:
+    each arm with a generator against each one without, at equal labelled tiles of the target.
     """  # noqa: D205 - one sentence a sweep
     if isinstance(settings, AugmentSettings):
         pairs = [
@@ -297,8 +303,11 @@ def contrasts(settings: StudySettings) -> tuple[Contrast, ...]:
             for baseline in found
             if baseline.x == condition.x and not paints(baseline.arm)
         )
-    first, *others = sorted({cell.condition for cell in plan_cells(settings, None)}, key=lambda condition: condition.x)
-    return tuple(Contrast(condition, first) for condition in others)
+    found = dict.fromkeys(cell.condition for cell in plan_cells(settings, None))
+    first, *others = sorted(found, key=lambda condition: condition.x)
+    judged = [condition for condition in others if "judged" in condition.arm]
+    at_equal_shares = [(one, other) for one in judged for other in others if one.x == other.x and one != other]
+    return tuple(Contrast(*pair) for pair in [*((each, first) for each in others), *at_equal_shares])
 
 
 def _replace(settings: ReplaceSettings, given: GivenGenerator | None, seed: int) -> list[Cell]:
@@ -312,9 +321,10 @@ def _replace(settings: ReplaceSettings, given: GivenGenerator | None, seed: int)
     twin = _twin(settings, generator, seed, segmenter(max(shares.values())))
     cells = []
     for share, synthetic in shares.items():
-        segment = segmenter(synthetic)
-        recipe = _recipe(settings, segment, twin if synthetic else None)
-        cells.append(Cell(Condition("mixed", share), seed, recipe))
+        recipe = _recipe(settings, segmenter(synthetic), twin if synthetic else None)
+        for arm in dict.fromkeys(settings.arms) if synthetic else ("mixed",):
+            judge = _recipe(settings, segmenter(0), None) if "judged" in arm else None
+            cells.append(Cell(Condition(arm, share), seed, recipe.model_copy(update={"judge": judge})))
     return cells
 
 

@@ -280,6 +280,11 @@ def _notes(settings: StudySettings, tiles: int, is_given: bool) -> tuple[str, ..
             )
     if isinstance(settings, ReplaceSettings):
         notes.append("A synthetic tile stands at the very place of the real one that it replaces.")
+        if any("judged" in arm for arm in settings.arms):
+            notes.append(
+                "Judged tiles lack the synthetic pixels whose class the segmenter of the real tiles finds less likely"
+                f" than {settings.segment.agreement:g}: they hold what it knows, too."
+            )
         if 1 in settings.shares:
             notes.append(
                 "With synthetic tiles only, the mIoU is what Shmelkov et al. (2018) call GAN-train, the accuracy the"

@@ -59,6 +59,14 @@ def test_diversity_trains_for_each_lambda_and_compares_two_realisations():
 
 def test_contrasts_are_against_the_arm_without():
     assert [(one.condition.x, one.baseline.x) for one in contrasts(REPLACE)] == [(0.5, 0), (1, 0)]
+    judged = REPLACE.model_copy(update={"arms": ("mixed", "judged mixed")})
+    real, *shares = ("mixed", 0), 0.5, 1
+    assert [(one.condition, one.baseline) for one in contrasts(judged)] == [
+        *((each, real) for x in shares for each in (("mixed", x), ("judged mixed", x))),
+        *((("judged mixed", x), ("mixed", x)) for x in shares),
+    ]
+    alone = judged.model_copy(update={"arms": ("judged mixed",), "shares": (0.5, 1)})
+    assert [(one.condition, one.baseline) for one in contrasts(alone)] == [(("judged mixed", 1), ("judged mixed", 0.5))]
     found = contrasts(AUGMENT)
     assert len(found) == 4 * 2
     assert all(one.condition.x == one.baseline.x for one in found)

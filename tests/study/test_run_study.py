@@ -70,6 +70,23 @@ def test_judges_are_the_segmenters_of_the_arm_without(study_store, operations, t
     ]
 
 
+def test_what_synthetic_tiles_replace_judges_them(study_store, operations, tmp_path):
+    """It is the cell of share 0, or made for the judged ones alone; where all is real there is nothing to judge."""
+    alone = REPLACE.model_copy(update={"arms": ("judged mixed",), "shares": (0.5, 1), "seeds": 2})
+    report = run_cells(open_study(study_store, tmp_path / "out", alone, operations))
+    assert not report.missing
+    segmented = [(call["real"], call["synthetic"]) for call in operations.calls("segment")]
+    assert sorted(segmented) == [(0, 8)] * 2 + [(4, 4)] * 2 + [(8, 0)] * 2
+    both = REPLACE.model_copy(update={"arms": ("mixed", "judged mixed"), "seeds": 2})
+    report = run_cells(open_study(study_store, tmp_path / "out", both, operations))
+    assert len(operations.calls("segment")) == len(segmented) + 2 * 2, "the mixed ones as they are"
+    assert [(row.arm, row.x) for row in report.rows] == [
+        ("mixed", 0),
+        *((arm, x) for x in (0.5, 1) for arm in ("mixed", "judged mixed")),
+    ]
+    assert any("finds less likely than 0.05" in note for note in report.notes)
+
+
 def test_sweeps_in_one_folder_share_generators(study_store, operations, tmp_path):
     run_cells(open_study(study_store, tmp_path / "out", REPLACE, operations))
     before = len(operations.calls("train"))

@@ -77,11 +77,11 @@ def main() -> None:
             path = train(arguments.store, Path(folder) / f"{weight:g}", SETTINGS.model_copy(update=changes))
             found[f"{weight:g}"] = measure(arguments.store, path)
     table = Table("diversity weight", "mean difference of two styles")
-    for weight, value in found.items():
-        table.add_row(weight, f"{value:.4f}")
+    for name, value in found.items():
+        table.add_row(name, f"{value:.4f}")
     Console().print(table)
     print_result(
-        {"diversity": {weight: round(value, 5) for weight, value in found.items()}, "steps": arguments.steps},
+        {"diversity": {name: round(value, 5) for name, value in found.items()}, "steps": arguments.steps},
         arguments.json,
     )
 

@@ -92,12 +92,12 @@ def build(width: int, size: int, device: str) -> tuple[SpadeGenerator, PlainGene
         value.normal_(std=value[0].numel() ** -0.5 if value.ndim > 1 else 0.1)
         if name.startswith("to_image"):
             value.mul_(0.3)  # away from the flat ends of tanh
-    for name, value in ours.named_buffers():
+    for name, buffer in ours.named_buffers():
         if name.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
+            buffer.uniform_(0.5, 1.5)
     plain = PlainGenerator(NUM_CLASSES, NUM_BANDS, base_width=width, crop_size=size).eval().requires_grad_(False)
     copy_weights(plain, ours.state_dict())
-    return ours.to(device=device, memory_format=torch.channels_last), plain.to(device)
+    return ours.to(device).to(memory_format=torch.channels_last), plain.to(device)
 
 
 def in_bfloat16(network: Network) -> Network:
@@ -125,7 +125,7 @@ def bare_convolutions(generator: SpadeGenerator, size: int) -> Network:
             if shape not in features:
                 values = torch.randn(len(labels), layer.in_channels, cells, cells, dtype=dtype, device=z.device)
                 features[shape] = values.contiguous(memory_format=torch.channels_last)
-            result = layer(features[shape])
+            result: Tensor = layer(features[shape])
         return result
 
     return call

@@ -50,7 +50,7 @@ from geosynth.loop import made_ahead
 from geosynth.models.device import full_float32
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import STYLE_CELL
-from geosynth.models.modulation import SpadeModulation
+from geosynth.models.modulation import Form, SpadeModulation
 from geosynth.models.replay import Replay
 from geosynth.models.trials import kernel_trials
 from geosynth.mosaic.painter import CELL, Cell, Painter
@@ -102,9 +102,10 @@ def milliseconds(call: Callable[..., object], *arguments: Any, seconds: float = 
     for _ in range(warm_ups):
         call(*arguments)
     torch.cuda.synchronize()
-    times, started = [], time.perf_counter()
+    times: list[float] = []
+    started = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - started < seconds:
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         first.record()
         for _ in range(_IN_A_ROW):
             call(*arguments)
@@ -182,7 +183,7 @@ def base_model() -> GeneratorModel:
     """The network of the preset "base", untrained."""
     card = load_generator().card
     settings = GeneratorSettings(num_classes=NUM_CLASSES, num_bands=NUM_BANDS)
-    generator = SpadeGenerator(settings).to(DEVICE, memory_format=torch.channels_last).eval().requires_grad_(False)
+    generator = SpadeGenerator(settings).to(DEVICE).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     path = load_generator().path
     new = ModelCard(settings=settings, legend=card.legend, bands=card.bands, gsd=card.gsd)
     return GeneratorModel(generator, new, path)
@@ -194,7 +195,7 @@ def label_raster(side: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     count = -(-side // 256)
     rows = [
-        np.concatenate([np.rot90(tiles[rng.integers(len(tiles))], rng.integers(4)) for _ in range(count)], axis=1)
+        np.concatenate([np.rot90(tiles[rng.integers(len(tiles))], int(rng.integers(4))) for _ in range(count)], axis=1)
         for _ in range(count)
     ]
     return np.concatenate(rows)[:side, :side]
@@ -211,7 +212,7 @@ def paint_block(painter: Painter, labels: np.ndarray, side: int, row: int = 0) -
     return painter.paint(labels[np.ix_(rows, columns)], context, window, origin)
 
 
-def set_form(network: torch.nn.Module, form: str) -> None:
+def set_form(network: torch.nn.Module, form: Form) -> None:
     """Of all modulations."""
     for module in network.modules():
         if isinstance(module, SpadeModulation):
@@ -354,7 +355,7 @@ def paint_batch(
     in_bf16, dense = (ours.for_painting(torch.bfloat16) for _ in range(2))
     set_form(dense, "dense")
     inputs = label_tiles(256, batch)[0].to(DEVICE), torch.randn((batch, LATENT_SIZE), device=DEVICE)
-    contenders = {
+    contenders: dict[str, tuple[Network, bool]] = {
         "plain": (plain, True),
         "plain bf16": (in_16_bits(plain), True),
         "plain bf16 channels_last": (in_16_bits(plain_last), True),
@@ -457,7 +458,7 @@ def arithmetic(call: Callable[..., object], *arguments: Any) -> float:
     """Multiplications and additions of all products of a call, in 10^12."""
     with FlopCounterMode(display=False) as counter:
         call(*arguments)
-    return counter.get_total_flops() / 1e12
+    return float(counter.get_total_flops()) / 1e12
 
 
 def reference_step(results: Results, width: int, tflops: float) -> None:

@@ -35,15 +35,16 @@ class FusedSpade(nn.Module):
         self.norm, self.shared, self.folded = plain.norm, plain.shared, folded
         device = plain.gamma.weight.device
         self.fused = nn.Conv2d(plain.gamma.in_channels, 2 * plain.gamma.out_channels, 3, padding=1, device=device)
-        scale_weight, scale_bias = plain.gamma.weight, plain.gamma.bias + 1
-        shift_weight, shift_bias = plain.beta.weight, plain.beta.bias
+        values = plain.state_dict()
+        scale_weight, scale_bias = values["gamma.weight"], values["gamma.bias"] + 1
+        shift_weight, shift_bias = values["beta.weight"], values["beta.bias"]
         if folded:
-            inverse = torch.rsqrt(self.norm.running_var + self.norm.eps)
+            mean, inverse = values["norm.running_mean"], torch.rsqrt(values["norm.running_var"] + self.norm.eps)
             scale_weight, scale_bias = scale_weight * inverse.view(-1, 1, 1, 1), scale_bias * inverse
-            shift_weight = shift_weight - self.norm.running_mean.view(-1, 1, 1, 1) * scale_weight
-            shift_bias = shift_bias - self.norm.running_mean * scale_bias
-        self.fused.weight.data = torch.cat([scale_weight, shift_weight])
-        self.fused.bias.data = torch.cat([scale_bias, shift_bias])
+            shift_weight = shift_weight - mean.view(-1, 1, 1, 1) * scale_weight
+            shift_bias = shift_bias - mean * scale_bias
+        bias = torch.cat([scale_bias, shift_bias])
+        self.fused.load_state_dict({"weight": torch.cat([scale_weight, shift_weight]), "bias": bias})
 
     def forward(self, features: Tensor, one_hot: Tensor) -> Tensor:
         labels = F.interpolate(one_hot, size=features.shape[2:], mode="nearest")

@@ -99,10 +99,11 @@ def draw(works: dict[str, list[Row]], path: Path) -> None:
     for column, (title, rows) in enumerate(works.items()):
         axes[0][column].set_title(title)
         axes[2][column].set_xlabel("minutes")
-        for number, panel in enumerate(axes[:, column]):
-            panel.plot([row[2] for row in rows], [row[3 + number] for row in rows], color="#1b6ca8", linewidth=1.3)
-            panel.set_ylabel(HEAD[2 + number])
-            panel.set_ylim(0, 1.2 * max(row[3 + number] for row in rows))
+        minutes, *held = np.array([row[2:] for row in rows]).T
+        for panel, name, values in zip(axes[:, column], HEAD[2:], held, strict=True):
+            panel.plot(minutes, values, color="#1b6ca8", linewidth=1.3)
+            panel.set_ylabel(name)
+            panel.set_ylim(0, 1.2 * values.max())
             panel.yaxis.get_major_locator().set_params(integer=True)
             panel.grid(alpha=0.3)
     figure.savefig(path)

@@ -157,9 +157,9 @@ def network_inputs(
     valid = has_class[extent.slices_in(context)]
     inputs = []
     for cell in painter.labelled_cells(indices, context, extent, origin, valid):
-        labels, ways = (torch.from_numpy(values).unsqueeze(0) for values in (cell.labels, cell.ways))
+        classes, ways = (torch.from_numpy(values).unsqueeze(0) for values in (cell.labels, cell.ways))
         seen = cell.window.buffer(painter.margin).shift(*origin)
-        inputs.append(Inputs(labels, *painter.inputs(seen.row, seen.column, seen.height, seen.width, ways)))
+        inputs.append(Inputs(classes, *painter.inputs(seen.row, seen.column, seen.height, seen.width, ways)))
     return painter, inputs, extent.height * extent.width
 
 
@@ -238,7 +238,8 @@ def timed(function: Any, *arguments: Any, **keywords: Any) -> float:
 def read(path: Path) -> np.ndarray:
     """All bands."""
     with rasterio.open(path) as dataset:
-        return dataset.read()
+        values: np.ndarray = dataset.read()
+    return values
 
 
 if __name__ == "__main__":

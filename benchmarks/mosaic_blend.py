@@ -113,7 +113,8 @@ def write_scene(path: Path, side: int) -> Path:
 def read(path: Path) -> np.ndarray:
     """(bands, height, width) as int."""
     with rasterio.open(path) as dataset:
-        return dataset.read().astype(int)
+        values: np.ndarray = dataset.read().astype(int)
+    return values
 
 
 def by_geosynth(source: Path, network: Network) -> Path:

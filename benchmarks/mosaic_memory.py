@@ -79,6 +79,6 @@ def peak() -> float:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--paint":
-        paint(*sys.argv[2:])
+        paint(sys.argv[2], sys.argv[3])
     else:
         print(json.dumps(peak_by_size([int(side) for side in sys.argv[1:]])))

@@ -20,6 +20,7 @@ import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def _alone(labels: Path, out: Path, model: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _cluster(workers: int):  # type: ignore[no-untyped-def]
+def _cluster(workers: int) -> Iterator[Client]:
     with (
         LocalCluster(
             n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR

@@ -29,6 +29,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -109,10 +110,10 @@ def measure(folder: Path, store: Store, batch: int, rounds: int) -> dict[str, fl
         rates = {
             "torchgeo": rate(torchgeo_patches(folder, store, windows[: batch // 2])),
             "rasterio": rate(rasterio_patches(folder, windows)),
-            "random": rate(lambda taken=draws: (patches[[draw]] for draw in taken)),
-            "stored": rate(lambda: flat(stored, 12)),
-            "chunk_aware": rate(lambda: flat(ready, 12)),
-            "chunk_aware_cog": rate(lambda opened=cog: flat(opened, 4)),
+            "random": rate(partial(map, lambda draw: patches[[draw]], draws)),
+            "stored": rate(partial(flat, stored, 12)),
+            "chunk_aware": rate(partial(flat, ready, 12)),
+            "chunk_aware_cog": rate(partial(flat, cog, 4)),
         }
         if number == 0:
             continue  # a warm-up
@@ -138,7 +139,7 @@ def measure_workers(folder: Path, store: Store, batch: int, rounds: int) -> dict
                 stream = batches(module(store, batch, WORKERS if "workers" in key else 0, seed=number))
             for one in islice(stream, 5):  # what workers had read ahead
                 assert len(one["image"]) == batch
-            rates[key] = rate(lambda stream=stream, count=count: flat(stream, count))
+            rates[key] = rate(partial(flat, stream, count))
             if "workers" in key:
                 numbers.setdefault(f"{key}_per_s", []).append(rates[key])
                 waits = wait_for(stream, 20 if key == "chunk_aware_workers" else 6)
@@ -162,7 +163,7 @@ def _rate_alone(path: Path, batch: int, seed: int) -> float:
         stream = batches(module(Store(path), batch, seed=seed))
         assert sum(1 for _ in islice(stream, 5)) == 5
         _rate_alone.gate.wait()  # type: ignore[attr-defined]
-        return rate(lambda: flat(stream, 32))
+        return rate(partial(flat, stream, 32))
 
 
 def wait_for(stream: Any, steps: int) -> list[float]:
@@ -208,10 +209,10 @@ def random_windows(source: PatchSource, count: int, seed: int) -> list[Window]:
 
 
 def torchgeo_dataset(folder: Path) -> Any:
-    class Imagery(RasterDataset):
+    class Imagery(RasterDataset):  # type: ignore[misc]
         filename_glob = "scene.tif"
 
-    class Labels(RasterDataset):
+    class Labels(RasterDataset):  # type: ignore[misc]
         filename_glob = "scene.tif"
         is_image = False
 

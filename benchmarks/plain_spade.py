@@ -6,13 +6,17 @@ geosynth; `copy_weights` takes the weights of a geosynth generator of `Generator
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import reduce
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
+
+Padding = Literal["zeros", "reflect", "replicate", "circular"]
 
 # Output channels of the blocks in multiples of the base width, and before which blocks features are doubled.
 _BLOCKS = {"head_0": 16, "G_middle_0": 16, "G_middle_1": 16, "up_0": 8, "up_1": 4, "up_2": 2, "up_3": 1}
@@ -26,7 +30,7 @@ _DOUBLED = {
 class PlainSpade(nn.Module):
     """SPADE layer: batch norm, then gamma and beta from the one-hot labels at the size of the features."""
 
-    def __init__(self, channels: int, num_classes: int, hidden: int = 128, padding_mode: str = "zeros") -> None:
+    def __init__(self, channels: int, num_classes: int, hidden: int = 128, padding_mode: Padding = "zeros") -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False)
         self.shared = nn.Conv2d(num_classes, hidden, 3, padding=1, padding_mode=padding_mode)
@@ -35,7 +39,8 @@ class PlainSpade(nn.Module):
 
     def forward(self, features: Tensor, one_hot: Tensor) -> Tensor:
         hidden = F.relu(self.shared(F.interpolate(one_hot, size=features.shape[2:], mode="nearest")))
-        return self.norm(features) * (1 + self.gamma(hidden)) + self.beta(hidden)
+        modulated: Tensor = self.norm(features) * (1 + self.gamma(hidden)) + self.beta(hidden)
+        return modulated
 
 
 class PlainBlock(nn.Module):
@@ -52,9 +57,10 @@ class PlainBlock(nn.Module):
             self.conv_s = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, features: Tensor, one_hot: Tensor) -> Tensor:
-        shortcut = self.conv_s(self.norm_s(features, one_hot)) if self.learned else features
-        hidden = self.conv_0(F.leaky_relu(self.norm_0(features, one_hot), 0.2))
-        return shortcut + self.conv_1(F.leaky_relu(self.norm_1(hidden, one_hot), 0.2))
+        shortcut: Tensor = self.conv_s(self.norm_s(features, one_hot)) if self.learned else features
+        hidden: Tensor = self.conv_0(F.leaky_relu(self.norm_0(features, one_hot), 0.2))
+        hidden = self.conv_1(F.leaky_relu(self.norm_1(hidden, one_hot), 0.2))
+        return shortcut + hidden
 
 
 class PlainGenerator(nn.Module):
@@ -141,7 +147,7 @@ class PlainDiscriminator(nn.Module):
         self.scales = nn.ModuleList()
         for _ in range(num_scales):
             widths = [base_width, 2 * base_width, 4 * base_width, 8 * base_width]
-            layers = [nn.Conv2d(num_classes + num_bands, base_width, 4, stride=2, padding=2)]
+            layers: list[nn.Module] = [nn.Conv2d(num_classes + num_bands, base_width, 4, stride=2, padding=2)]
             for inputs, outputs, stride in zip(widths[:-1], widths[1:], (2, 2, 1), strict=True):
                 layers.append(spectral_norm(nn.Conv2d(inputs, outputs, 4, stride=stride, padding=2, bias=False)))
             layers.append(nn.Conv2d(widths[-1], 1, 4, padding=2))
@@ -150,10 +156,11 @@ class PlainDiscriminator(nn.Module):
     def forward(self, values: Tensor) -> list[list[Tensor]]:
         outputs = []
         for layers in self.scales:
-            features = [F.leaky_relu(layers[0](values), 0.2)]
-            for layer in layers[1:-1]:
+            first, *middle, last = layers.children()
+            features = [F.leaky_relu(first(values), 0.2)]
+            for layer in middle:
                 features.append(F.leaky_relu(F.instance_norm(layer(features[-1])), 0.2))
-            outputs.append([*features, layers[-1](features[-1])])
+            outputs.append([*features, last(features[-1])])
             values = F.avg_pool2d(values, 3, stride=2, padding=1, count_include_pad=False)
         return outputs
 
@@ -194,15 +201,15 @@ class PlainTrainer:
         fake, mean, log_variance = self._paint(image, labels, normal)
         fake_out, real_out = self._judge(one_hot, fake, image)
         losses = {
-            "gan": -sum(scale[-1].mean() for scale in fake_out) / len(fake_out),
-            "features": sum(
+            "gan": -_sum(scale[-1].mean() for scale in fake_out) / len(fake_out),
+            "features": _sum(
                 10 / len(fake_out) * F.l1_loss(one, other.detach())
                 for fakes, reals in zip(fake_out, real_out, strict=True)
                 for one, other in zip(fakes[:-1], reals[:-1], strict=True)
             ),
             "kl": -0.05 * 0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1).mean(),
         }
-        sum(losses.values()).backward()
+        _sum(losses.values()).backward()  # type: ignore[no-untyped-call]
         self.painting.step()
 
         self.judging.zero_grad()
@@ -210,11 +217,11 @@ class PlainTrainer:
             if not self.one_fake:
                 fake = self._paint(image, labels, normal)[0]
         fake_out, real_out = self._judge(one_hot, fake.detach(), image)
-        losses["discriminator"] = sum(
+        losses["discriminator"] = _sum(
             F.relu(1 + fakes[-1]).mean() + F.relu(1 - reals[-1]).mean()
             for fakes, reals in zip(fake_out, real_out, strict=True)
         ) / len(fake_out)
-        losses["discriminator"].backward()
+        losses["discriminator"].backward()  # type: ignore[no-untyped-call]
         self.judging.step()
         return torch.stack([value.detach() for value in losses.values()])
 
@@ -233,6 +240,10 @@ class PlainTrainer:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device_type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def _sum(values: Iterable[Tensor]) -> Tensor:
+    return reduce(torch.add, values)
 
 
 def add_spectral_norm(generator: PlainGenerator) -> None:

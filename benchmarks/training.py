@@ -39,6 +39,7 @@ from torch import Tensor
 from generator import NUM_BANDS, NUM_CLASSES, label_tiles, real_files
 from geosynth.config import TrainSettings
 from geosynth.loop import open_fabric
+from geosynth.models.adversary import PatchAdversary
 from geosynth.models.device import full_float32, uses_bfloat16
 from geosynth.models.modulation import SpadeModulation
 from geosynth.training.draws import TrainBatch
@@ -49,7 +50,7 @@ from levers import WARM_UPS, device_name, seconds_of
 from plain_spade import PlainDiscriminator, PlainEncoder, PlainGenerator, PlainTrainer, add_spectral_norm, copy_weights
 
 BANDS = ("red", "green", "blue", "nir")
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 def images(size: int, count: int) -> Tensor:
@@ -105,13 +106,16 @@ def build_plain(
     add_spectral_norm(generator)
     copy_weights(generator, networks.generator.state_dict())
     encoder = PlainEncoder(NUM_BANDS, num_layers=layers)
+    assert networks.encoder is not None
+    assert isinstance(networks.adversary, PatchAdversary)
     encoder.load_state_dict(networks.encoder.state_dict())
     discriminator = PlainDiscriminator(NUM_CLASSES, NUM_BANDS)
     values = networks.adversary.discriminator.state_dict().values()
     discriminator.load_state_dict(dict(zip(discriminator.state_dict(), values, strict=True)))
     form = torch.channels_last if channels_last else torch.contiguous_format
-    plain = [network.to(step.fabric.device, memory_format=form) for network in (generator, encoder, discriminator)]
-    return PlainTrainer(*plain, one_fake=one_fake, dtype=dtype, capturable=capturable)
+    for network in (generator, encoder, discriminator):
+        network.to(step.fabric.device).to(memory_format=form)
+    return PlainTrainer(generator, encoder, discriminator, one_fake=one_fake, dtype=dtype, capturable=capturable)
 
 
 def take_step(step: SpadeStep, image: Tensor, labels: Tensor) -> None:
@@ -149,9 +153,9 @@ def rungs(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, tup
             module.form = "dense"
     normal = torch.randn((batch, 256), generator=torch.Generator().manual_seed(1)).to(device)
 
-    def plain(**options: object) -> Step:
-        trainer = build_plain(table, **options)
-        form = torch.channels_last if options.get("channels_last") else torch.contiguous_format
+    def plain(*, one_fake: bool = True, dtype: torch.dtype = torch.float32, channels_last: bool = False) -> Step:
+        trainer = build_plain(table, one_fake=one_fake, dtype=dtype, channels_last=channels_last)
+        form = torch.channels_last if channels_last else torch.contiguous_format
         mine = image.contiguous(memory_format=form)
         return lambda: trainer.step(mine, labels, normal)
 
@@ -160,10 +164,10 @@ def rungs(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, tup
 
     exact = build_step(reference_settings(width, size, batch, "fp32"), device)
     return {
-        "plain": (plain(), False),
-        "+ one fake": (plain(one_fake=True), False),
-        "+ bf16" if has_bfloat16 else "(no bf16 here)": (plain(one_fake=True, dtype=dtype), False),
-        "+ channels_last": (plain(one_fake=True, dtype=dtype, channels_last=True), False),
+        "plain": (plain(one_fake=False), False),
+        "+ one fake": (plain(), False),
+        "+ bf16" if has_bfloat16 else "(no bf16 here)": (plain(dtype=dtype), False),
+        "+ channels_last": (plain(dtype=dtype, channels_last=True), False),
         "+ fused layers and one look": (ours(dense), False),  # on CUDA all of ours, replayed
         **({"+ pattern table": (ours(table), False), "+ kept memory": (ours(table), True)} if device == "cpu" else {}),
         "ours fp32": (ours(exact), True),

@@ -7,9 +7,12 @@ Run by a Python that has QGIS (Debian: python3-qgis); `check_in_qgis.sh` finds o
 Prints one JSON object. Exit code 1 if QGIS cannot use the image.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
+from typing import Any
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -19,6 +22,7 @@ from qgis.core import (
     QgsMapSettings,
     QgsMultiBandColorRenderer,
     QgsRasterBandStats,
+    QgsRasterDataProvider,
     QgsRasterLayer,
 )
 from qgis.PyQt.QtCore import QSize, Qt
@@ -26,7 +30,7 @@ from qgis.PyQt.QtCore import QSize, Qt
 SIZE = 800
 
 
-def describe(layer):
+def describe(layer: QgsRasterLayer) -> dict[str, Any]:
     """What QGIS makes of the layer."""
     provider = layer.dataProvider()
     bands = range(1, layer.bandCount() + 1)
@@ -43,12 +47,12 @@ def describe(layer):
     }
 
 
-def _range(provider, band):
+def _range(provider: QgsRasterDataProvider, band: int) -> list[float]:
     statistics = provider.bandStatistics(band, QgsRasterBandStats.All, provider.extent(), 0)
     return [statistics.minimumValue, statistics.maximumValue]
 
 
-def render(layer, path):
+def render(layer: QgsRasterLayer, path: str) -> float:
     """Draw the whole layer on nothing, as QGIS does when it is added; return the share of the picture left empty."""
     extent = layer.extent()
     scale = SIZE / max(extent.width(), extent.height())
@@ -65,16 +69,16 @@ def render(layer, path):
     picture.save(path)
     height, width = picture.height(), picture.width()
     empty = sum(picture.pixelColor(x, y).alpha() == 0 for y in range(height) for x in range(width))
-    return empty / (width * height)
+    return float(empty / (width * height))
 
 
-def main(image, picture):
+def main(image: str, picture: str) -> int:
     """Check, draw, report."""
     QgsApplication.setPrefixPath("/usr", True)
     application = QgsApplication([], False)
     application.initQgis()
     layer = QgsRasterLayer(image, "image", "gdal")
-    report = {"file": image}
+    report: dict[str, Any] = {"file": image}
     if layer.isValid():
         report |= describe(layer)
         report["transparent"] = render(layer, picture)

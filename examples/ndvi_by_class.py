@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--red", type=int, default=1, help="number of the red band in the real image")
     parser.add_argument("--nir", type=int, default=4, help="number of the near-infrared band in the real image")
     options = parser.parse_args()
-    xr.set_options(arithmetic_join="exact")  # images on another grid are an error, not cut silently
+    # Images on another grid are an error, not cut silently.
+    xr.set_options(arithmetic_join="exact")  # type: ignore[no-untyped-call]
 
     pieces = {"y": 1024, "x": 1024}
     legend = geosynth.Legend.load(options.legend or "chesapeake")

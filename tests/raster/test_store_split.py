@@ -212,12 +212,17 @@ def test_scenes_are_listed_with_or_without_suffix(
     again = Store(store.path).split
     assert [again.fold_of(place) for place in PLACES.values()] == ["train", "val", "test", None]
     assert "1 of 4 scenes are in no fold, as d.tif" in caplog.text
+    table.write_text("scene,fold\na,train\na,train\na.tif,train\n")  # twice the same is no contradiction
+    split(store.path, by="scenes", scenes=table)
+    assert Store(store.path).split.fold_of(PLACES["a.tif"]) == "train"
     for text, said in (
         ("scene,fold\nz,train\n", "no scene is called z"),
         ("scene,fold\na,training\n", "fold training"),
         ("name,set\na,train\n", "needs columns scene and fold"),
         ("", "needs columns scene and fold"),
         ("scene,fold\na\n", "row 1: has no fold"),
+        ("scene,fold\na,train\nb,val\na,test\n", r"folds\.csv, row 3: puts a into test, but a row before into train"),
+        ("scene,fold\na.tif,train\na,test\n", r"a\.tif is in train, but as a in test"),
     ):
         table.write_text(text)
         with pytest.raises((DataError, SettingsError), match=said):

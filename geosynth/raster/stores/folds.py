@@ -248,4 +248,12 @@ def _by_folds(
 
 
 def _listed(source: PatchSource, listed: Mapping[str, str]) -> list[str | None]:
-    return [listed.get(scene.name, listed.get(Path(scene.name).stem)) for scene in source.scenes]
+    """The folds of a source's scenes, by their names with or without suffix; None for no fold."""
+    folds = []
+    for name in (scene.name for scene in source.scenes):
+        stem = Path(name).stem
+        fold = listed.get(name, listed.get(stem))
+        if (other := listed.get(stem, fold)) != fold:
+            raise DataError(f"{name} is in {fold}, but as {stem} in {other}")
+        folds.append(fold)
+    return folds

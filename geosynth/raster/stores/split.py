@@ -196,7 +196,12 @@ def _read_list(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: needs columns scene and fold, and a row for each scene")
     if short := next((number for number, row in enumerate(rows, 1) if None in (row["scene"], row["fold"])), None):
         raise DataError(f"{path}, row {short}: has no fold")
-    return {row["scene"].strip(): row["fold"].strip() for row in rows}
+    folds: dict[str, str] = {}
+    for number, row in enumerate(rows, 1):
+        scene, fold = row["scene"].strip(), row["fold"].strip()
+        if (before := folds.setdefault(scene, fold)) != fold:
+            raise DataError(f"{path}, row {number}: puts {scene} into {fold}, but a row before into {before}")
+    return folds
 
 
 def _files(sources: Sequence[PatchSource], out: Path | None) -> list[Path | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 
 from geosynth.config.bands import ImageDtype
@@ -19,6 +20,7 @@ from geosynth.raster.warp import unwarped
 _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
 _GLANCE = 64  # px, of each of some parts that tell what a band is
 _LOG = logging.getLogger(__name__)
+BANDS_APART = "bands in files of their own: gdalbuildvrt -separate makes one image of them"
 _WITHOUT_ALPHA = "a band that is transparency: gdal_translate -b 1 -b 2 -b 3 -mask 4"
 
 
@@ -31,7 +33,10 @@ def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
     if len(bands) != image.count or len(set(bands)) != len(bands):
         listed = ", ".join(bands) or "none"
         own = ", ".join(told_names(image)) or "which it does not name"
-        raise DataError(f"{image.path}: has {counted(image.count, 'band')} ({own}), but the names given are {listed}")
+        remedy = f" ({BANDS_APART})" if image.count == 1 < len(bands) else ""
+        raise DataError(
+            f"{image.path}: has {counted(image.count, 'band')} ({own}), but the names given are {listed}{remedy}"
+        )
     return tuple(bands)
 
 
@@ -137,6 +142,23 @@ def check_image_type(dtype: np.dtype[Any], path: str) -> None:
         raise DataError(
             f"{path}: imagery of {dtype}; convert it to one of {known} (gdal_translate -ot, or ingest with --dtype)"
         )
+
+
+def check_whole_scenes(images: Sequence[RasterFile]) -> None:
+    """Refuse files that hold some bands each of one scene, as Sentinel-2's, which has a picture (TCI) beside them.
+
+    Raises:
+        DataError: if files of the same pixels differ in number of bands or dtype.
+    """
+    on_grid: dict[GeoBox, RasterFile] = {}
+    for image in images:
+        first = on_grid.setdefault(image.geobox, image)
+        if (image.count, image.dtype) != (first.count, first.dtype):
+            raise DataError(
+                f"{image.path}: has {counted(image.count, 'band')} of {image.dtype}, but on the same pixels"
+                f" {first.path} has {first.count} of {first.dtype}; take whole scenes only (a glob, as '*_TCI*'), or"
+                f" make them ({BANDS_APART})"
+            )
 
 
 def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple[str, ...]:

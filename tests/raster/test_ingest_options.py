@@ -134,6 +134,32 @@ def test_a_file_a_band_is_told_from_scenes(folder: Path, capsys: pytest.CaptureF
     )
 
 
+def test_a_picture_beside_a_file_a_band_is_told_from_scenes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As Sentinel-2 comes: bands in files of their own, some of coarser pixels, and a picture of three of them."""
+    write_raster(folder / "R10m/B01.tif", random_image(0, SIDE // 2, SIDE // 2, 1, "uint16"), north_up(size=1.2))
+    for band in ("B02", "B03"):
+        write_raster(folder / f"R10m/{band}.tif", random_image(0, SIDE, SIDE, 1, "uint16"), north_up())
+    write_raster(folder / "R10m/TCI.tif", random_image(0, SIDE, SIDE, 3), north_up())
+    arguments = ("--labels", "in/a_codes.tif", "--shares", "1,0,0", "--out", "out")
+    for bands in ((), ("--bands", "red,green,blue")):
+        assert run("--images", "R10m", *arguments, *bands) == 1
+        said = capsys.readouterr().err
+        assert "R10m/TCI.tif: has 3 bands of uint8, but on the same pixels R10m/B02.tif has 1 of uint16" in said
+        assert "take whole scenes only (a glob, as '*_TCI*')" in said
+        assert "gdalbuildvrt -separate makes one image of them" in said
+    assert run("--images", "R10m/*TCI*", *arguments) == 0
+
+
+def test_more_names_than_a_file_has_bands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_raster(folder / "bands/B02.tif", random_image(0, SIDE, SIDE, 1), north_up())
+    arguments = ("--images", "bands", "--labels", "in/a_codes.tif", "--out", "out")
+    assert run(*arguments, "--bands", "blue,green") == 1
+    assert (
+        "B02.tif: has 1 band (gray), but the names given are blue, green"
+        " (bands in files of their own: gdalbuildvrt -separate makes one image of them)"
+    ) in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("dtype", "values"),
     [

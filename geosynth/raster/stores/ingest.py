@@ -16,6 +16,7 @@ from geosynth.grid import crop
 from geosynth.legend import Legend
 from geosynth.parallel import open_client, stream
 from geosynth.progress import Progress, silent
+from geosynth.raster.bands import BANDS_APART
 from geosynth.raster.label_files import FROM_RASTER, choose_legend, class_table_of
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.palettes import compare_colours, warn_of_colours
@@ -251,9 +252,8 @@ def _without_hidden(
         gone = [scene.name for n, scene in enumerate(source.scenes) if n not in numbers]
         if pixels:
             wholly = f"; left out, as wholly under them: {counted(len(gone), 'scene')}, as {gone[0]}" if gone else ""
-            alone = "bands in files of their own: gdalbuildvrt -separate makes one image of them"
             dates = "--per year, month or day: a store for each date"
-            remedy = f" ({alone if len(source.band_names) == 1 else dates})" if gone else ""
+            remedy = f" ({BANDS_APART if len(source.band_names) == 1 else dates})" if gone else ""
             _LOG.warning("%s: later scenes hide %d px of earlier ones%s%s", source.path, pixels, wholly, remedy)
     kept = [source.of(numbers) for source, numbers in zip(sources, seen, strict=True)]
     chosen = folds and [[of_one[n] for n in numbers] for of_one, numbers in zip(folds, seen, strict=True)]

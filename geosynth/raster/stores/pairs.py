@@ -19,7 +19,7 @@ from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import Window, crop, offset_in, parse_crs
 from geosynth.grid.alignment import crs_name, is_nowhere, same_crs
 from geosynth.legend import Legend
-from geosynth.raster.bands import open_chosen
+from geosynth.raster.bands import check_whole_scenes, open_chosen
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, RasterFile, check_grid, open_raster
 from geosynth.raster.stores.items import Item
@@ -144,13 +144,14 @@ def open_pairs(
         bands: names of those to read, where the images have more and call them so; None for all.
 
     Raises:
-        DataError: if labels are no label rasters.
+        DataError: if labels are no label rasters, or images no whole scenes.
         GridError: if pixels do not coincide and must not be resampled, or places are unknown.
         LegendError: if the legend of a file cannot be told.
         RasterError: if a file cannot be opened.
     """
     target = target or TargetGrid()
     images = [open_chosen(item.image, bands, target.dtype) for item in items]
+    check_whole_scenes(images)
     _check_places(images)
     groups = []
     for members in target.group(images):

@@ -17,7 +17,7 @@ from geosynth.evaluation.distances import bias_note
 from geosynth.files import check_output, refuse_inputs, sha256_of
 from geosynth.mosaic.twin import legend_for
 from geosynth.raster.remote import absolute
-from geosynth.raster.stores.alike import check_alike
+from geosynth.raster.stores.alike import check_alike, check_fits
 from geosynth.raster.stores.recombined import emphasised_classes
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
@@ -61,10 +61,11 @@ class Study:
 
         Raises:
             RasterError, CheckpointError: if the store or the model cannot be read.
-            SettingsError: if the sweep trains its own generators, but a model is given; crops are larger than tiles; or
-                a transfer lacks its target, or another sweep has one.
-            DataError: if there are fewer tiles than asked for, the model paints other bands, or source and target
-                cannot be trained on together.
+            SettingsError: if the sweep trains its own generators, but a model is given; crops are larger than tiles;
+                networks are not those of the model that trainings go on from; or a transfer lacks its target, or
+                another sweep has one.
+            DataError: if there are fewer tiles than asked for, the model paints other bands or is no start for the
+                data, or source and target cannot be trained on together.
             GridError: if the pixels of source and target have other sizes.
             LegendError: if the store has a class that the model does not know.
             OutputError: if `out` cannot be written.
@@ -85,9 +86,8 @@ class Study:
         given = None
         if model is None and not transfer:
             _check_crop(settings)
-            if settings.generate.look is not None:  # else a training says itself what is wrong with its settings
-                train = with_networks_of(settings.train)
-                _check_look(settings, "what the study trains", train.look_name if train.style_lengths else ())
+            train = with_networks_of(settings.train)
+            _check_look(settings, "what the study trains", train.look_name if train.style_lengths else ())
             generator = _of_own(store, settings)
         else:
             if isinstance(settings, DiversitySettings):
@@ -206,6 +206,7 @@ def _check_transfer(store: Store, target: Store, settings: TransferSettings, fil
         raise SettingsError(f"{file}: its generator is not told looks, so it cannot paint in that of {target.path}")
     if any("adapted" in arm for arm in settings.arms):
         with_networks_of(settings.train.model_copy(update={"init": str(file)}))
+        check_fits(target, file, card.legend.names, card.bands)
     if not plan_cells(settings, GivenGenerator(path=str(file), sha256="")):
         raise SettingsError("arms: none of them has a cell without labelled tiles of the target; say target_tiles")
 
@@ -235,7 +236,9 @@ def _of_own(store: Store, settings: StudySettings) -> str:
     start = ""
     if train.init:
         file = model_path(train.init)
-        start = f", from the weights of {file.name}, {_trained_on(store, settings, ModelCard.read(file))}"
+        card = ModelCard.read(file)
+        check_fits(store, train.init, card.legend.names, card.bands)
+        start = f", from the weights of {file.name}, {_trained_on(store, settings, card)}"
     return f"{what}, {train.steps} steps of {train.batch_size} patches of {train.crop_size} px{start}"
 
 

@@ -8,7 +8,7 @@ import pytest
 from distributed import Client, LocalCluster
 from studies import AUGMENT, DIVERSITY, REPLACE, FakeOperations, close, means, open_study, recipes_of
 
-from geosynth.config import GenerateSettings, ReplaceSettings
+from geosynth.config import GenerateSettings, ReplaceSettings, TrainSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.study.run import run_cells, run_study
 from geosynth.study.study import Study
@@ -206,6 +206,10 @@ def in_look(name: str) -> ReplaceSettings:
     return REPLACE.model_copy(update={"generate": GenerateSettings(look=name)})
 
 
+def going_on_from(model, **train) -> ReplaceSettings:
+    return REPLACE.model_copy(update={"train": TrainSettings.parse({"crop_size": 64, **train, "init": str(model)})})
+
+
 def test_bad_input_is_one_line_before_anything_is_done(study_store, tmp_path, tiny_model, told_model, other_model):
     out = tmp_path / "out"
     many = REPLACE.model_copy(update={"tiles": 33})
@@ -215,6 +219,9 @@ def test_bad_input_is_one_line_before_anything_is_done(study_store, tmp_path, ti
         (REPLACE.model_copy(update={"test_fold": "val"}), None, DataError, "'val' holds 0"),
         (DIVERSITY, tiny_model.path, SettingsError, "leave out the model"),
         (REPLACE, other_model, DataError, "paints red, green"),
+        (going_on_from(other_model), None, DataError, "bands red, .*, nir do not fit .* which has red, green$"),
+        (going_on_from(tiny_model.path, base_width=2), None, SettingsError, "base_width=2: .* leave base_width out"),
+        (going_on_from(tiny_model.path, learn="styles"), None, SettingsError, "learn=styles: .* is told looks"),
         (in_look("bleak"), told_model.path, SettingsError, "generate.look=bleak: .* has dim, bright"),
         (in_look("dim"), tiny_model.path, SettingsError, "generate.look=dim: .* has none"),
         (in_look("dim"), None, SettingsError, "generate.look=dim: .* has none"),
@@ -262,8 +269,7 @@ def test_it_is_told_what_a_given_model_has_seen(study_store, operations, tmp_pat
 
 
 def test_it_is_told_what_generators_go_on_from(study_store, operations, tmp_path, model_that_saw):
-    train = REPLACE.train.model_copy(update={"init": str(model_that_saw("c.tif"))})
-    study = open_study(study_store, tmp_path / "out", REPLACE.model_copy(update={"train": train}), operations)
+    study = open_study(study_store, tmp_path / "out", going_on_from(model_that_saw("c.tif")), operations)
     assert study.generator.endswith(
         "from the weights of seen.safetensors, trained on the scenes of 0 of the 32 train tiles and of test tiles"
         " (1 of 1 test scenes)"

@@ -34,7 +34,6 @@ from geosynth.study.plan import (
 from geosynth.study.run import run_cells, run_study
 from geosynth.study.tables import tables_of
 from geosynth.study.transfer import matched, only
-from scene_stores import make_scene_store
 
 GIVEN = GivenGenerator(path="/model.safetensors", sha256="f" * 64)
 
@@ -305,12 +304,17 @@ def test_a_plan_says_how_long(study):
 
 
 def test_refusals_are_one_line(study_store, target_store, narrow_model, told_model, operations, tmp_path):
-    other = make_scene_store(tmp_path / "bands.zarr", {"a": Window(0, 0, 128, 128)}, band_names=("red", "green"))
+    other = make_study_store(tmp_path / "bands.zarr", band_names=("red", "green"))
+    legend = told_model.card.legend.model_copy(update={"classes": told_model.card.legend.classes[::-1]})
+    card = told_model.card.model_copy(update={"legend": legend})
+    turned = save_generator(tmp_path / "turned.safetensors", told_model.generator, card, looks=told_model.looks)
     cases = [
         ({"target": None}, SettingsError, "needs a target"),
         ({"target": study_store.path}, DataError, "same data"),
-        ({"target": other.path}, DataError, "fold 'test' holds|differ"),
+        ({"target": other.path}, DataError, r"its bands \(red, green\) differ"),
         ({"model": narrow_model}, SettingsError, "not told looks"),
+        # It can paint, but no training can go on from it.
+        ({"model": turned}, DataError, "model .*turned.safetensors, which has impervious"),
         ({"settings": TRANSFER.model_copy(update={"tiles": 99})}, DataError, "tiles=99"),
         ({"settings": TRANSFER.model_copy(update={"target_tiles": (99,)})}, DataError, "target_tiles=99"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -253,3 +254,17 @@ def sha256_of(*paths: str | Path) -> str:
         with Path(path).open("rb") as file:
             hashlib.file_digest(file, lambda: digest)  # goes on with the digest of the files before
     return digest.hexdigest()
+
+
+def sha256_once(path: Path) -> str:
+    """sha256 of a file, which is read again only once it was changed.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    return _sha256_at(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache
+def _sha256_at(path: Path, time: int) -> str:
+    return sha256_of(path)

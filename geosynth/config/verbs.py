@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, model_validator
@@ -144,6 +145,11 @@ class SegmentSettings(Settings):
     """Fixes weights, order of tiles, crops and augmentation."""
     save_minutes: float = Field(5.0, gt=0)
     """Minutes of training between checkpoints."""
+
+    @property
+    def weights_file(self) -> Path | None:
+        """That `weights` names; None for none."""
+        return None if self.weights in ("none", "imagenet") else Path(self.weights)
 
     @model_validator(mode="after")
     def _check_parts_that_meet(self) -> Self:

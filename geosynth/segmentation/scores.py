@@ -138,6 +138,8 @@ class SegmentReport(BaseModel):
     """Tiles that were tested on, all real."""
     weights: str
     """What the encoder started from: "scratch", "imagenet", or the name of a file; of a segmenter's, see `init`."""
+    weights_sha256: str | None = None
+    """SHA-256 of that file; None for none."""
     init: str | None = None
     """SHA-256 of the segmenter's file that the training went on from; None for a new network."""
     judge: str | None = None

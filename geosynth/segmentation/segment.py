@@ -30,7 +30,7 @@ from geosynth.segmentation.batches import Batch, Batches
 from geosynth.segmentation.data import SegmentData, coarse_tiles, left_out, open_data
 from geosynth.segmentation.scores import Confusion, SegmentReport, miou_estimate
 from geosynth.segmentation.segmenter import Segmenter, SegmenterCard, load_segmenter, save_segmenter
-from geosynth.segmentation.unet import build_unet, load_encoder_weights
+from geosynth.segmentation.unet import build_unet, load_encoder_weights, weights_digest
 from geosynth.version import __version__
 
 _WARM_UP = 20  # one part in so many of the steps
@@ -94,7 +94,7 @@ def segment(
     out = Path(out)
     check_output(out / "report.json", overwrite=True)
     refuse_inputs(out, [data, synthetic], replaced=False)
-    read = [settings.weights, *(model_file(one) for one in (init, judge) if one is not None)]
+    read = [settings.weights_file, *(model_file(one) for one in (init, judge) if one is not None)]
     refuse_inputs(out / "model.safetensors", read)
     judging = None if judge is None else load_segmenter(judge, "auto")
     opened = open_data(data, synthetic, settings, train_fold, test_fold, judging)
@@ -106,6 +106,7 @@ def segment(
         "test_fold": test_fold,
         "init": None if initial is None else initial.sha256,
         "judge": None if judging is None else judging.sha256,
+        "weights_sha256": weights_digest(settings) if initial is None else None,
     }
     report_path, model_path, last = out / "report.json", out / "model.safetensors", out / "last.ckpt"
     with alone_in(out):
@@ -146,6 +147,7 @@ def segment(
             coarse_tiles=len(opened.coarse or ()),
             test_tiles=len(opened.test),
             weights=weights,
+            weights_sha256=job["weights_sha256"],
             init=job["init"],
             judge=job["judge"],
             left_out=None if judging is None else left_out(opened.train),
@@ -174,7 +176,7 @@ def _finished(path: Path, job: dict[str, Any]) -> SegmentReport:
     """The report that is there, if it is of the same settings and data."""
     report = SegmentReport.load(path)
     own = report.model_dump(mode="json")
-    differing = [name for name in ("train_fold", "test_fold", "init", "judge") if own[name] != job[name]]
+    differing = [name for name in job if name not in ("settings", "data") and own[name] != job[name]]
     differing += [name for name, value in job["settings"].items() if own["settings"][name] != value]
     if not differing and own["data"] != job["data"]:  # which follows from the others too
         differing = ["data"]

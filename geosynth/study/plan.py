@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
@@ -23,7 +21,8 @@ from geosynth.config import (
 )
 from geosynth.config.study import EmphasisSettings
 from geosynth.download import model_path
-from geosynth.files import sha256_of
+from geosynth.files import sha256_once
+from geosynth.segmentation.unet import weights_digest
 from geosynth.version import __version__
 
 # They change how long a generator trains and what is shown meanwhile, not what it becomes.
@@ -34,18 +33,21 @@ _CHOOSE_TILES = {"tile_size", "stride", "max_nodata", "real_tiles", "synthetic_t
 def _of_training(train: TrainSettings) -> dict[str, Any]:
     values = train.model_dump(mode="json", exclude=_NOT_OF_THE_MODEL)
     if train.init is not None:  # another model may come to stand there
-        file = model_path(train.init)
-        values["init"] = _sha256_at(file, file.stat().st_mtime_ns)
+        values["init"] = sha256_once(model_path(train.init))
     return values
 
 
-@lru_cache
-def _sha256_at(file: Path, time: int) -> str:
-    return sha256_of(file)
+def _of_segmenter(segment: SegmentSettings) -> dict[str, Any]:
+    values = segment.model_dump(mode="json")
+    if segment.weights_file is not None:  # likewise
+        values["weights"] = weights_digest(segment)
+    return values
 
 
 Training = Annotated[TrainSettings, PlainSerializer(_of_training)]
 """Settings of a training, of which only what the model depends on is told."""
+Segmentation = Annotated[SegmentSettings, PlainSerializer(_of_segmenter)]
+"""Settings of a segmenter, with the content of the file that its encoder starts from in place of its name."""
 TileChoice = Annotated[SegmentSettings, PlainSerializer(lambda one: one.model_dump(mode="json", include=_CHOOSE_TILES))]
 """Settings of a segmenter, of which only what chooses its tiles is told."""
 
@@ -127,7 +129,7 @@ AnyTwin = EmphasisedTwin | Twin
 class Recipe(_Artifact):
     """What a cell's result is made of: one segmenter and, if asked for, distances of the images it learned from."""
 
-    segment: SegmentSettings
+    segment: Segmentation
     """Its seed, numbers of tiles and augmentation included."""
     train_fold: str
     test_fold: str
@@ -148,7 +150,7 @@ class Recipe(_Artifact):
 class TransferRecipe(_Artifact):
     """What a cell of a transfer is made of: a segmenter that is tested on the target's real tiles."""
 
-    segment: SegmentSettings
+    segment: Segmentation
     """Its seed, steps and augmentation included; the tiles it sees are chosen below."""
     train_fold: str
     test_fold: str

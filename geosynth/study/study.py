@@ -22,6 +22,7 @@ from geosynth.raster.stores.recombined import emphasised_classes
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import train_views
+from geosynth.segmentation.unet import weights_digest
 from geosynth.study.artifacts import Artifacts
 from geosynth.study.operations import Operations
 from geosynth.study.plan import Artifact, Cell, CellRecipe, GivenGenerator, contrasts, key_of, plan_cells
@@ -60,7 +61,7 @@ class Study:
         """Check everything that can be checked before the first hour.
 
         Raises:
-            RasterError, CheckpointError: if the store or the model cannot be read.
+            RasterError, CheckpointError: if the store, the model or the weights of segmenters cannot be read.
             SettingsError: if the sweep trains its own generators, but a model is given; crops are larger than tiles;
                 networks are not those of the model that trainings go on from; or a transfer lacks its target, or
                 another sweep has one.
@@ -82,6 +83,7 @@ class Study:
                 else f"target: only a transfer study has one, not {settings.sweep}"
             )
         other = None if target is None else Store(target)
+        weights_digest(settings.segment)  # for its refusal
         tiles = _check_tiles(store, settings, other or store)
         given = None
         if model is None and not transfer:

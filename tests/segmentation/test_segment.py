@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import threading
@@ -21,6 +22,7 @@ from geosynth.segmentation.data import left_out, open_data
 from geosynth.segmentation.scores import SegmentReport
 from geosynth.segmentation.segment import segment
 from geosynth.segmentation.segmenter import load_segmenter
+from geosynth.segmentation.unet import build_unet
 
 
 def files_in(folder):
@@ -216,6 +218,31 @@ def test_unfinished_work_that_does_not_fit_is_thrown_away(segment_store, tmp_pat
     assert "thrown away" in caplog.text
 
 
+def test_other_weights_under_the_same_name_are_other_work(segment_store, tmp_path, caplog):
+    file, out = tmp_path / "weights.pth", tmp_path / "out"
+    options = {"weights": str(file), "save_minutes": 1e-9}
+
+    def save(scale):
+        state = build_unet(TINY.encoder, 4, 2).encoder.state_dict()
+        torch.save({name: scale * value for name, value in state.items()}, file)
+
+    def stop(done, total):
+        if done == 2:
+            raise InterruptedError
+
+    save(1)
+    with pytest.raises(InterruptedError):
+        segment(segment_store, out, TINY, **options, progress=stop)
+    save(2)
+    first = segment(segment_store, out, TINY, **options)
+    assert "thrown away" in caplog.text
+    assert first.weights_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert segment(segment_store, out, TINY, **options) == first
+    save(3)
+    with pytest.raises(OutputError, match=r"made otherwise \(weights_sha256\)"):
+        segment(segment_store, out, TINY, **options)
+
+
 def test_synthetic_tiles_are_the_twins(segment_store, segment_twin, tmp_path):
     """Trained on the twin only, a segmenter knows the twin's colours and not the real ones."""
     options = {"synthetic": segment_twin, "steps": 25, "batch_size": 8, "learning_rate": 5e-3}
@@ -284,7 +311,7 @@ REFUSED = {
     "too many": ({"real_tiles": 99}, DataError, "real_tiles=99, but there is a choice of 12 tiles"),
     "no twin": ({"synthetic_tiles": 3}, SettingsError, "synthetic tiles need a twin"),
     "encoder": ({"encoder": "resnet1"}, SettingsError, "encoder 'resnet1'"),
-    "weights": ({"weights": "nothing.pth"}, CheckpointError, "nothing.pth: no such weights file"),
+    "weights": ({"weights": "nothing.pth"}, CheckpointError, "nothing.pth: weights cannot be read: No such file"),
     "coarse": ({"coarse": "nlcd", "real_tiles": 2}, SettingsError, "no map 'nlcd'"),
     "coarse tiles": ({"coarse": "nlcd"}, DataError, "beside 12 real tiles there are 0"),
     "store": ({"data": "nowhere.zarr"}, OSError, "nowhere.zarr"),

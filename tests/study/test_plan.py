@@ -116,6 +116,18 @@ def test_generators_that_go_on_from_another_model_are_others(tmp_path):
     assert [key_of(cell.recipe, "") for cell in plan_cells(settings, None) if cell.condition.x] == keys[1]
 
 
+def test_segmenters_that_start_from_other_weights_are_others(tmp_path):
+    """Also where these stand under the same name."""
+    file = tmp_path / "weights.pth"
+    settings = REPLACE.model_copy(update={"segment": REPLACE.segment.model_copy(update={"weights": str(file)})})
+    keys = []
+    for content in (b"one", b"other"):
+        file.write_bytes(content)
+        os.utime(file, ns=(len(content), len(content)))
+        keys.append({key_of(cell.recipe, "") for cell in plan_cells(settings, GIVEN)})
+    assert not keys[0] & keys[1]
+
+
 def test_what_a_generator_shows_meanwhile_does_not_change_its_key():
     changed = REPLACE.train.model_copy(update={"preview_every": 7, "log_every": 3})
     cells = plan_cells(REPLACE, None), plan_cells(REPLACE.model_copy(update={"train": changed}), None)

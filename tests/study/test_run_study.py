@@ -9,7 +9,7 @@ from distributed import Client, LocalCluster
 from studies import AUGMENT, DIVERSITY, REPLACE, FakeOperations, close, means, open_study, recipes_of
 
 from geosynth.config import GenerateSettings, ReplaceSettings, TrainSettings
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.study.run import run_cells, run_study
 from geosynth.study.study import Study
 
@@ -206,6 +206,10 @@ def in_look(name: str) -> ReplaceSettings:
     return REPLACE.model_copy(update={"generate": GenerateSettings(look=name)})
 
 
+def from_weights(file) -> ReplaceSettings:
+    return REPLACE.model_copy(update={"segment": REPLACE.segment.model_copy(update={"weights": str(file)})})
+
+
 def going_on_from(model, **train) -> ReplaceSettings:
     return REPLACE.model_copy(update={"train": TrainSettings.parse({"crop_size": 64, **train, "init": str(model)})})
 
@@ -216,6 +220,7 @@ def test_bad_input_is_one_line_before_anything_is_done(study_store, tmp_path, ti
     cases = [
         (many, None, DataError, "tiles=33, but fold 'train' holds 32 tiles of 32 px"),
         (AUGMENT.model_copy(update={"synthetic_tiles": 9}), None, DataError, "synthetic_tiles=9"),
+        (from_weights(out / "none.pth"), None, CheckpointError, "none.pth: weights cannot be read: No such file"),
         (REPLACE.model_copy(update={"test_fold": "val"}), None, DataError, "'val' holds 0"),
         (DIVERSITY, tiny_model.path, SettingsError, "leave out the model"),
         (REPLACE, other_model, DataError, "paints red, green"),

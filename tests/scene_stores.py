@@ -51,6 +51,7 @@ def make_scene_store(
         dtype=np.dtype(options.get("dtype", "uint8")),
         scenes=scenes,
         split=split,
+        quantities=options.get("quantities", ()),
         synthetic=options.get("synthetic"),
         chunk_size=64,
         shard_size=128,

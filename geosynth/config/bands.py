@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from geosynth.config.base import Settings
 from geosynth.errors import counted
@@ -27,8 +28,65 @@ def rgb_bands(names: Sequence[str]) -> tuple[int, ...]:
     return named_bands(names, "red", "green", "blue") or (0, min(1, last), min(2, last))
 
 
+class Quantity(Settings):
+    """What the stored values of a band mean: value x `scale` + `offset`, in `unit`; by default themselves."""
+
+    scale: float = 1.0
+    """As GDAL has it; not 0."""
+    offset: float = 0.0
+    """Likewise."""
+    unit: str | None = None
+    """Likewise, as in "m" or "reflectance"."""
+
+    @field_validator("scale")
+    @classmethod
+    def _check_scale(cls, scale: float) -> float:
+        if scale == 0:
+            raise ValueError("a scale of 0 gives all values one meaning")
+        return scale
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it differs from what is taken where nobody says anything."""
+        return (self.scale, self.offset, self.unit) != (1, 0, None)
+
+    def agrees(self, other: Quantity) -> bool:
+        """Whether values of both may be mixed: scale and offset are equal but for rounding to float32, and the units.
+
+        A unit that only one of them tells is that of both.
+        """
+        pairs = ((self.scale, other.scale), (self.offset, other.offset))
+        units = {quantity.unit.casefold() for quantity in (self, other) if quantity.unit}
+        return all(math.isclose(*pair, rel_tol=1e-6) for pair in pairs) and len(units) < 2
+
+    def of(self, values: ArrayLike) -> ArrayLike:
+        """What stored values mean: floats."""
+        meant: ArrayLike = values * self.scale + self.offset
+        return meant
+
+    def told(self) -> dict[str, Any]:
+        """Plain values of what differs from the default."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def __str__(self) -> str:
+        scale = "" if self.scale == 1 else f" x {self.scale:.9g}"
+        offset = "" if self.offset == 0 else f" {'-' if self.offset < 0 else '+'} {abs(self.offset):.9g}"
+        return f"values{scale}{offset}{f' ({self.unit})' if self.unit else ''}"
+
+
+def first_told(told: Sequence[Sequence[Quantity]]) -> tuple[Quantity, ...]:
+    """Of each band the first quantity that is told; empty where none is.
+
+    Args:
+        told: of images of the same bands, one a band, or none.
+    """
+    by_band = zip(*filter(None, told), strict=True)
+    found = tuple(next((one for one in band if one.is_told), Quantity()) for band in by_band)
+    return found if any(one.is_told for one in found) else ()
+
+
 class BandSettings(Settings):
-    """The bands of an image, and the scaling of their values between raster and network."""
+    """The bands of an image, what their values mean, and the scaling of these between raster and network."""
 
     names: tuple[str, ...] = Field(min_length=1)
     """The name of each band, as in `("red", "green", "blue", "nir")`."""
@@ -38,16 +96,31 @@ class BandSettings(Settings):
     """The raster value that is 1 in the network, likewise."""
     dtype: ImageDtype = "uint8"
     """The data type of the raster."""
+    quantities: tuple[Quantity, ...] = ()
+    """What the raster values of each band mean; empty where that is not known."""
+
+    @field_validator("quantities")
+    @classmethod
+    def _forget_what_is_not_told(cls, quantities: tuple[Quantity, ...]) -> tuple[Quantity, ...]:
+        return first_told([quantities])
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
         for name, value in (("low", self.low), ("high", self.high)):
             if isinstance(value, tuple) and len(value) != len(self.names):
                 raise ValueError(f"{name}: {counted(len(value), 'value')} for {counted(len(self.names), 'band')}")
+        if len(self.quantities) not in (0, len(self.names)):
+            raise ValueError(f"quantities: {len(self.quantities)} for {counted(len(self.names), 'band')}")
         for name, (low, high) in zip(self.names, self._limits, strict=True):
             if low >= high:
                 raise ValueError(f"band {name}: low must be less than high")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As bands of unknown quantities have always been written: equal models are equal files."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if name != "quantities" or value}
 
     @property
     def scale(self) -> tuple[float, ...]:
@@ -78,7 +151,12 @@ class BandSettings(Settings):
     def only(self, numbers: Sequence[int]) -> Self:
         """These bands alone, in this order."""
         names, low, high = zip(*((self.names[number], *self._limits[number]) for number in numbers), strict=True)
-        return type(self)(names=names, low=low, high=high, dtype=self.dtype)
+        quantities = [self.quantities[number] for number in numbers] if self.quantities else ()
+        return type(self)(names=names, low=low, high=high, dtype=self.dtype, quantities=tuple(quantities))
+
+    def with_quantities(self, quantities: Sequence[Quantity]) -> Self:
+        """The same bands; what they mean, where it is known, is kept."""
+        return self.model_copy(update={"quantities": first_told([self.quantities, quantities])})
 
     @property
     def _limits(self) -> list[tuple[float, float]]:

@@ -120,9 +120,17 @@ def generate_many(
         def summarise(image: Path, parts: Sequence[Path], geobox: GeoBox) -> list[Path]:
             told = _named(progress, summary_path(image))
             tags = summary_tags(image_tags(parts[0]), seeds)
-            readers, names = [image_reader(part) for part in parts], loaded.card.bands.names
-            show = partial(told, "writing")
-            return [write_summary(image, geobox, names, readers, tags, overwrite=overwrite, progress=show)]
+            written = write_summary(
+                image,
+                geobox,
+                loaded.card.bands.names,
+                [image_reader(part) for part in parts],
+                tags,
+                quantities=loaded.card.bands.quantities,
+                overwrite=overwrite,
+                progress=partial(told, "writing"),
+            )
+            return [written]
 
         def paint(
             source: Raster, image: Path, *, anew: bool = overwrite, stands: bool = not overwrite

@@ -125,7 +125,13 @@ def _write(
         from geosynth.raster.zarr_image import ZarrImageWriter  # takes a second to import
 
         store = ZarrImageWriter(
-            image.result, source.geobox, bands.names, dtype=bands.dtype, tags=tags, folder=image.folder
+            image.result,
+            source.geobox,
+            bands.names,
+            dtype=bands.dtype,
+            quantities=bands.quantities,
+            tags=tags,
+            folder=image.folder,
         )
         for _ in painted:
             pass
@@ -140,6 +146,7 @@ def _write(
         bands.names,
         dtype=bands.dtype,
         masked=labelled < height * width,
+        quantities=bands.quantities,
         tags={**tags, **kept_tags(source.raster)},
         compress=settings.compress,
         folder=image.folder,

@@ -19,6 +19,7 @@ from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.arrays import LabelArray
 from geosynth.raster.labels import needed_around, to_indices, whole_codes
+from geosynth.raster.quantities import quantity_attributes
 from geosynth.raster.read import Array, Mask, Raster, filled, has_data
 
 Chunks = list[list[Array]]
@@ -74,7 +75,7 @@ def lazy_image(raster: Raster, painter: Painter, legend: Legend, attributes: dic
     bands = painter.model.card.bands
     pixels = array(pixel_tasks, pixels_name, ((len(bands.names),), *sizes), bands.dtype)
     valid = array(valid_tasks, valid_name, sizes, bool)
-    return source.image(pixels, valid, bands.names, attributes)
+    return source.image(pixels, valid, bands.names, {**attributes, **quantity_attributes(bands.quantities)})
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.raster.bands import open_present_bands
 from geosynth.raster.label_files import choose_legend, open_labels
 from geosynth.raster.labels import LabelRaster
+from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.read import Array, RasterFile, open_raster
 
 _LOG = logging.getLogger(__name__)
@@ -137,6 +138,9 @@ def _with_bands_of(model: GeneratorModel, images: Sequence[str | Path]) -> tuple
         else open_raster(raster.path, [raster.bands[present.index(number)] for number in bands])
         for raster, present in opened
     ]
+    known = model.card.bands.only(bands)
+    told = [(raster.path, raster.quantities) for raster in rasters]
+    agreed_quantities([(str(model.path), known.quantities), *told], known.names)
     return rasters, bands
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
-from geosynth.config.bands import named_bands
+from geosynth.config.bands import Quantity, named_bands
 from geosynth.grid import Window
 from geosynth.mosaic.provenance import is_made_from
 from geosynth.progress import Progress, silent
@@ -59,15 +59,17 @@ def write_summary(
     realisations: Sequence[Read],
     tags: dict[str, str],
     *,
+    quantities: Sequence[Quantity] = (),
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Path:
     """Write what pixels of realisations have in common: a float32 Cloud Optimized GeoTIFF.
 
-    Its bands are `NAME_mean` and `NAME_std` (the standard deviation, of n - 1) of each band, in its units; and of
+    Its bands are `NAME_mean` and `NAME_std` (the standard deviation, of n - 1) of each band, as it is stored; and of
     realisations with bands "red" and "nir" `ndvi_mean`, `ndvi_std`, `ndvi_min` and `ndvi_max`, of the NDVI of each
-    realisation, (nir - red) / (nir + red), taken as 0 where both are 0. Realisations are read window by window, one
-    after the other: memory depends neither on the image's size nor on their number.
+    realisation, (nir - red) / (nir + red), taken as 0 where both are 0. Where quantities are told, it is of
+    these, and less than 0 is 0. Realisations are read window by window, one after the other: memory depends neither on
+    the image's size nor on their number.
 
     Args:
         image: that the realisations are of; the summary stands beside it.
@@ -76,6 +78,7 @@ def write_summary(
         realisations: at least two; each gives (bands, height, width) and where there is data, (height, width), of a
             window. Data are where the first has data.
         tags: of the file, that tell what it is made of; one made of the same stands.
+        quantities: what the values of each of their bands mean; none where that is not known.
         overwrite: replace one that is made of other things.
         progress: told windows done and windows in all.
 
@@ -93,20 +96,37 @@ def write_summary(
     names += [f"ndvi_{what}" for what in ("mean", "std", "min", "max")] if red_nir else []
     work = UnfinishedWork(out)
     with bounded_cache(), work.open(tags):
-        writer = CogWriter(work.result, geobox, names, dtype="float32", masked=True, tags=tags)
+        writer = CogWriter(
+            work.result,
+            geobox,
+            names,
+            dtype="float32",
+            masked=True,
+            quantities=_quantities(quantities, names),
+            tags=tags,
+        )
         plan = Window(0, 0, *geobox.shape).pieces(_WINDOW)
         with writer:
             for done, window in enumerate(plan, start=1):
                 valid = realisations[0](window)[1]
                 if valid.any():
-                    writer.write(window, _summarise(window, realisations, red_nir), valid)
+                    writer.write(window, _summarise(window, realisations, red_nir, quantities), valid)
                 progress(done, len(plan))
         work.finish()
     return out
 
 
+def _quantities(quantities: Sequence[Quantity], names: Sequence[str]) -> list[Quantity]:
+    """Of the bands of a summary, if they are told; deviations have no offset."""
+    told = [*quantities, *(one.model_copy(update={"offset": 0.0}) for one in quantities)]
+    return told + [Quantity()] * (len(names) - len(told)) if told else []
+
+
 def _summarise(
-    window: Window, realisations: Sequence[Read], red_nir: tuple[int, ...] | None
+    window: Window,
+    realisations: Sequence[Read],
+    red_nir: tuple[int, ...] | None,
+    quantities: Sequence[Quantity] = (),
 ) -> npt.NDArray[np.float32]:
     """(bands, height, width)."""
     bands, ndvi = Moments(), Moments()
@@ -114,7 +134,7 @@ def _summarise(
         pixels = read(window)[0].astype(np.float64)
         bands.add(pixels)
         if red_nir:
-            red, nir = (pixels[band] for band in red_nir)
+            red, nir = (quantities[band].of(pixels[band]).clip(0) if quantities else pixels[band] for band in red_nir)
             ndvi.add((nir - red) / np.where(nir + red == 0, 1, nir + red))
     layers = [*bands.mean, *bands.deviation]
     layers += [ndvi.mean, ndvi.deviation, ndvi.low, ndvi.high] if red_nir else []

@@ -26,6 +26,7 @@ from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.pipeline import paint_missing
 from geosynth.mosaic.provenance import painting_job, provenance
 from geosynth.progress import StageProgress, silent
+from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.read import Array, Mask, Read
 from geosynth.raster.stores.alike import check_fits
 from geosynth.raster.stores.copy import copy_sources, store_names
@@ -168,6 +169,7 @@ def twin(
                 source,
                 plan.image.read if judge is None else _judged(plan.image.read, source, judge, agreement),
                 {**plan.tags, **tags},
+                loaded.card.bands.quantities,
             )
             for source, plan in zip(sources, plans, strict=True)
         ]
@@ -191,7 +193,7 @@ def legend_for(card: ModelCard, path: Path, source: PatchSource) -> Legend:
         source: to paint anew.
 
     Raises:
-        DataError: if the model paints other bands than the source has.
+        DataError: if the model paints other bands than the source has, or values of another meaning.
         LegendError: if the source has a class that the model does not know.
     """
     if (card.bands.names, card.bands.dtype) != (tuple(source.band_names), source.dtype.name):
@@ -199,6 +201,7 @@ def legend_for(card: ModelCard, path: Path, source: PatchSource) -> Legend:
             f"{path}: paints {', '.join(card.bands.names)} ({card.bands.dtype}), but {source.path} has"
             f" {', '.join(source.band_names)} ({source.dtype}); give a model of the same bands"
         )
+    agreed_quantities([(source.path, source.quantities), (str(path), card.bands.quantities)], source.band_names)
     return source.legend.translation_to(card.legend)
 
 

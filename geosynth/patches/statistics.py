@@ -12,6 +12,7 @@ from geosynth.config import BandSettings
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError
 from geosynth.raster.bands import check_image_type
+from geosynth.raster.stores.alike import common_quantities
 from geosynth.raster.stores.source import PatchSource
 
 _BLOCK = 512  # side of what is read at once, pixels
@@ -21,7 +22,7 @@ _SAMPLES = 2**20  # values of each band that are kept of float imagery
 
 
 def band_settings(sources: Sequence[PatchSource], fold: str = "train") -> BandSettings:
-    """The bands of some sources, and their scaling: uint8 from 0 to 255, others by their `band_percentiles`.
+    """The bands of some sources and their scaling: uint8 from 0 to 255, others by their `band_percentiles`.
 
     Args:
         sources: of equal bands and dtype.
@@ -31,17 +32,18 @@ def band_settings(sources: Sequence[PatchSource], fold: str = "train") -> BandSe
         DataError: if the type of the imagery is not supported, a band is constant, or there is no pixel.
         RasterError: if imagery cannot be read.
     """
-    names, dtype = sources[0].band_names, str(sources[0].dtype)
+    names, dtype, quantities = sources[0].band_names, str(sources[0].dtype), common_quantities(sources)
     check_image_type(sources[0].dtype, sources[0].path)
     if dtype == "uint8":
-        return BandSettings(names=names)
+        return BandSettings(names=names, quantities=quantities)
     low, high = band_percentiles(sources, fold).tolist()
     for name, least, most in zip(names, low, high, strict=True):
         if not least < most:
             raise DataError(
                 f"{sources[0].path}: band {name} is {least:g} nearly everywhere in fold {fold!r}; leave it out"
             )
-    return BandSettings(names=names, low=tuple(low), high=tuple(high), dtype=cast(ImageDtype, dtype))
+    dtype = cast(ImageDtype, dtype)
+    return BandSettings(names=names, low=tuple(low), high=tuple(high), dtype=dtype, quantities=quantities)
 
 
 def band_percentiles(sources: Sequence[PatchSource], fold: str = "train") -> npt.NDArray[np.float64]:

@@ -192,7 +192,7 @@ class LabelArray:
         return touched[0], touched[1]
 
     def image(
-        self, pixels: da.Array, valid: da.Array, band_names: Sequence[str], attributes: Mapping[str, str]
+        self, pixels: da.Array, valid: da.Array, band_names: Sequence[str], attributes: Mapping[str, Any]
     ) -> xr.DataArray:
         """An image on the coordinates of the labels.
 

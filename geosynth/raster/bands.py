@@ -11,9 +11,10 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 
-from geosynth.config.bands import ImageDtype
+from geosynth.config.bands import ImageDtype, Quantity
 from geosynth.errors import DataError, counted
 from geosynth.grid import Window
+from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, filled, open_raster
 from geosynth.raster.warp import unwarped
 
@@ -161,15 +162,15 @@ def check_whole_scenes(images: Sequence[RasterFile]) -> None:
             )
 
 
-def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple[str, ...]:
-    """The band names of all images.
+def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[Quantity, ...]]:
+    """The band names of all images, and what their values mean, see `agreed_quantities`.
 
     Args:
         images: at least one; files, warped or not.
         bands: names to take instead of what the files say.
 
     Raises:
-        DataError: if they differ in number, dtype or names, or are unknown.
+        DataError: if they differ in number, dtype, names or quantities, or names are unknown.
     """
     files = [file for file in map(unwarped, images) if isinstance(file, RasterFile)]
     first = files[0]
@@ -186,7 +187,7 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
                 f"{image.path}: its bands are {', '.join(_names(image, bands))}, but those of {first.path} are"
                 f" {', '.join(names)}; bring them into one order, or name them with --bands"
             )
-    return names
+    return names, agreed_quantities([(image.path, image.quantities) for image in files], names)
 
 
 def open_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -> RasterFile:

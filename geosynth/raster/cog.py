@@ -27,6 +27,7 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 from rasterio.enums import Resampling
 
+from geosynth.config.bands import Quantity
 from geosynth.files import delete, delete_sidecars, parents_of, partial_name, replacing, writing
 from geosynth.grid import Window
 from geosynth.parallel import apart
@@ -34,6 +35,7 @@ from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.mark import mark_of, write_mark
+from geosynth.raster.quantities import write_quantities
 from geosynth.raster.read import CACHE_BYTES, Array, Mask, filled
 from geosynth.raster.written import WrittenPixels
 
@@ -56,6 +58,7 @@ class CogWriter:
         band_names: descriptions; "red", "green", "blue" and "nir" also set the colour interpretation.
         dtype: of the pixels.
         masked: whether there is an internal mask (pixels without data).
+        quantities: what the values of each band mean; none where that is not known.
         tags: of the default domain; what they call synthetic is marked so (`raster.mark`).
         compress: "deflate", "zstd" or "lzw".
         overviews: how they are made: "average" for imagery, "mode" for class codes.
@@ -76,6 +79,7 @@ class CogWriter:
         *,
         dtype: str = "uint8",
         masked: bool,
+        quantities: Sequence[Quantity] = (),
         tags: Mapping[str, str],
         compress: str = "deflate",
         overviews: Literal["average", "mode"] = "average",
@@ -89,6 +93,7 @@ class CogWriter:
         self.band_names = tuple(band_names)
         self.dtype = dtype
         self.masked = masked
+        self.quantities = tuple(quantities)
         self.tags = dict(tags)
         self.compress = compress
         self.overviews = overviews
@@ -202,7 +207,7 @@ class CogWriter:
         try:
             # GDAL answers no Ctrl-C: what takes it more than seconds is done by a process that can be killed.
             call = apart if height * width >= _LONG else (lambda function, *arguments: function(*arguments))
-            described = self.band_names, self.tags, self.colours, factors, self.overviews, self._counts
+            described = self.band_names, self.quantities, self.tags, self.colours, factors, self.overviews, self._counts
             call(_describe, self._scratch, *described)
             self.progress(1, _STEPS)
             call(_assemble, self._scratch, out, {"compress": self.compress, **self._level})
@@ -232,17 +237,19 @@ def _environment() -> rasterio.Env:
 def _describe(
     scratch: Path,
     band_names: Sequence[str],
+    quantities: Sequence[Quantity],
     tags: Mapping[str, str],
     colours: Mapping[int, tuple[int, int, int, int]] | None,
     factors: Sequence[int],
     overviews: str,
     counts: npt.NDArray[np.int64] | None,
 ) -> None:
-    """Names, tags, colours, overviews and statistics of a scratch file, whose bytes are counted already."""
+    """Names, quantities, tags, colours, overviews and statistics of a scratch file, whose bytes are counted already."""
     with _environment(), _quiet(), rasterio.open(scratch, "r+") as dataset:
         dataset.colorinterp = colour_interpretation(band_names)
         for index, name in enumerate(band_names, start=1):
             dataset.set_band_description(index, name)
+        write_quantities(dataset, quantities)
         dataset.update_tags(**tags)
         if mark_of(tags):
             write_mark(dataset)

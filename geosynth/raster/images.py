@@ -12,7 +12,7 @@ from geosynth.grid import Window
 from geosynth.raster.read import Array, Mask, Read, open_raster
 from geosynth.raster.remote import find_group
 
-_OF_XARRAY = {"coordinates", "grid_mapping"}  # attributes by which it finds arrays that belong to one
+_OF_XARRAY = {"coordinates", "grid_mapping", "units"}  # attributes that mean something to it
 
 
 def is_zarr_name(out: Path) -> bool:

@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -24,7 +24,8 @@ from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import CRSError
 from rasterio.io import MemoryFile
 
-from geosynth.errors import GridError, RasterError, one_line
+from geosynth.config.bands import Quantity, first_told
+from geosynth.errors import DataError, GridError, RasterError, SettingsError, one_line
 from geosynth.grid import Window
 from geosynth.grid.alignment import crs_name
 from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dataset
@@ -165,7 +166,7 @@ class RasterFile:
 
     def _read_header(self, dataset: Any, bands: Sequence[int] | None) -> None:
         _check_bands(dataset, self.path)
-        self.tags, names, known_crs = _texts(dataset)
+        self.tags, names, units, known_crs = _texts(dataset)
         """Tags of the default domain."""
         crs = crs_of(known_crs, self.path)
         self.driver: str = dataset.driver
@@ -188,6 +189,9 @@ class RasterFile:
         """As declared for the first band."""
         self.band_names: tuple[str | None, ...] = tuple(names[band - 1] for band in self.bands)
         """Descriptions; None where a band has none."""
+        self._told = tuple(
+            (dataset.scales[band - 1], dataset.offsets[band - 1], units[band - 1]) for band in self.bands
+        )
         self.colour_interpretation = tuple(dataset.colorinterp[band - 1].name for band in self.bands)
         """GDAL's names, as in ("red", "green", "blue", "alpha")."""
         self.files: tuple[str, ...] = tuple(dataset.files)
@@ -201,6 +205,16 @@ class RasterFile:
         )
 
     @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What the values of each band mean; empty where the file says nothing.
+
+        Raises:
+            DataError: if it says what cannot be.
+        """
+        told = ({"scale": scale, "offset": offset, "unit": unit or None} for scale, offset, unit in self._told)
+        return parse_quantities(self.path, told)
+
+    @property
     def is_full(self) -> bool:
         """Whether each pixel is known to hold data, without reading it."""
         return self.mask_kind != "nodata" and not self._has_mask and self.dtype.kind != "f"
@@ -208,7 +222,8 @@ class RasterFile:
     def describe(self) -> dict[str, Any]:
         """What the file is, as plain values."""
         height, width = self.geobox.shape
-        bands = zip(self.band_names, self.dtypes, self.colour_interpretation, strict=True)
+        quantities = self.quantities or [Quantity()] * self.count
+        bands = zip(self.band_names, self.dtypes, self.colour_interpretation, quantities, strict=True)
         return {
             "kind": "raster",
             "path": self.path,
@@ -218,7 +233,10 @@ class RasterFile:
             "width": width,
             "transform": list(self.geobox.affine[:6]),
             "placed by": self.placed_by,
-            "bands": [{"name": name, "dtype": dtype, "colour": colour} for name, dtype, colour in bands],
+            "bands": [
+                {"name": name, "dtype": dtype, "colour": colour, **quantity.told()}
+                for name, dtype, colour, quantity in bands
+            ],
             "nodata": self.nodata if self.nodata is None or math.isfinite(self.nodata) else str(self.nodata),
             "mask": self.mask_kind,
             "overviews": list(self._dataset().overviews(1)),
@@ -314,6 +332,18 @@ def open_raster(path: str | Path, bands: Sequence[int] | None = None) -> RasterF
     return raster
 
 
+def parse_quantities(path: str, told: Iterable[Mapping[str, Any]]) -> tuple[Quantity, ...]:
+    """What a raster says of its bands, each as plain values; empty if that is nothing.
+
+    Raises:
+        DataError: if it cannot be; names `path`.
+    """
+    try:
+        return first_told([[Quantity.parse(dict(values)) for values in told]])
+    except SettingsError as error:
+        raise DataError(f"{path}: what it says of its values cannot be: {error}") from error
+
+
 def bounded_cache() -> AbstractContextManager[Any]:
     """While it is entered, GDAL keeps at most `CACHE_BYTES` of decoded blocks, in all threads."""
     environment: AbstractContextManager[Any] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
@@ -368,13 +398,13 @@ def _warn_of_no_place(path: str) -> None:
     _LOG.warning("%s: has a CRS but no transform: its pixels are placed at (0, 0) (gdal_edit.py -a_ullr)", path)
 
 
-def _texts(dataset: Any) -> tuple[dict[str, str], tuple[str | None, ...], Any]:
-    """Tags, descriptions of the bands, and CRS; bytes that are no UTF-8 are replaced."""
+def _texts(dataset: Any) -> tuple[dict[str, str], tuple[str | None, ...], tuple[str | None, ...], Any]:
+    """Tags, descriptions and units of the bands, and CRS; bytes that are no UTF-8 are replaced."""
     try:
-        return dataset.tags(), dataset.descriptions, dataset.crs
+        return dataset.tags(), dataset.descriptions, dataset.units, dataset.crs
     except UnicodeDecodeError:
         with MemoryFile(_as_vrt(dataset).encode(), ext=".vrt") as file, file.open() as copy:
-            return copy.tags(), copy.descriptions, copy.crs
+            return copy.tags(), copy.descriptions, copy.units, copy.crs
 
 
 def _as_vrt(dataset: Any) -> str:

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from geosynth.config.bands import Quantity
 from geosynth.errors import DataError, GridError, RasterError, one_line
 from geosynth.grid import Window
 from geosynth.grid.alignment import crs_name
 from geosynth.raster.arrays import grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
+from geosynth.raster.quantities import quantities_among
 from geosynth.raster.read import Array, Mask, check_inside, has_data
 from geosynth.raster.remote import open_group
 from geosynth.raster.stores.store import Store
@@ -45,6 +47,7 @@ class ZarrRaster:
         """Code to (name, colour), by the legend of a store of ours, or by CF's `flag_values` and `flag_meanings`."""
         self.band_names: tuple[str, ...] = ()
         """By the coordinate of the band dimension, or the attribute `long_name`; empty where neither tells."""
+        attributes: Mapping[str, Any] = {}
         dims: tuple[Any, ...] = ("y", "x")
         if variable is None and not {"geosynth", "geosynth_stores"}.isdisjoint(group.attrs):
             store = Store(path)  # knows rotated grids too, which have no coordinates; refuses a group of stores
@@ -58,7 +61,7 @@ class ZarrRaster:
             layer = array.isel(dict.fromkeys(others, 0), drop=True).transpose(y, x)
             self.geobox, self.nodata = grid_of(layer, self.path), array.rio.nodata
             self.band_names, self.class_table = _band_names(array, bands), _flags(array.attrs)
-            stored, dims = group[array.name], array.dims
+            stored, dims, attributes = group[array.name], array.dims, array.attrs
         self.dtype: np.dtype[Any] = np.dtype(stored.dtype)
         self._axes = dims.index(y), dims.index(x)
         self.block_shape: tuple[int, int] = tuple(stored.chunks[axis] for axis in self._axes)
@@ -66,16 +69,23 @@ class ZarrRaster:
         self._shape: tuple[int, ...] = stored.shape
         self.window = Window(0, 0, *self.geobox.shape)
         self.count = math.prod(self._shape) // math.prod(self.geobox.shape)
+        self.quantities = quantities_among(attributes, self.count, self.path)
+        """What the values of each band mean; empty where nothing tells."""
         self._reader = ChunkReader(stored, self.path)
 
     def describe(self) -> dict[str, Any]:
         """What it is, as plain values, by the names that `RasterFile.describe` uses."""
+        quantities = self.quantities or [Quantity()] * self.count
+        names = self.band_names or [None] * self.count
         return {
             "crs": crs_name(self.geobox.crs),
             "height": self.window.height,
             "width": self.window.width,
             "transform": list(self.geobox.affine[:6]),
-            "bands": [{"name": name, "dtype": str(self.dtype)} for name in self.band_names or [None] * self.count],
+            "bands": [
+                {"name": name, "dtype": str(self.dtype), **quantity.told()}
+                for name, quantity in zip(names, quantities, strict=True)
+            ],
             "nodata": None if self.nodata is None else str(self.nodata),
             "blocks": list(self.block_shape),
             "classes": {code: name for code, (name, _) in self.class_table.items()},

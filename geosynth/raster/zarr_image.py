@@ -27,6 +27,7 @@ import xarray as xr
 import zarr
 from odc.geo.geobox import GeoBox
 
+from geosynth.config.bands import Quantity
 from geosynth.files import delete, parents_of, partial_name, replace, writing
 from geosynth.grid import Window
 from geosynth.grid.alignment import crs_name
@@ -36,6 +37,7 @@ from geosynth.raster.cog import overview_factors
 from geosynth.raster.conventions import grid_attributes, multiscales_attributes
 from geosynth.raster.images import image_reader, tags_among
 from geosynth.raster.mark import describe_mark, mark_of
+from geosynth.raster.quantities import quantities_among, quantity_attributes
 from geosynth.raster.read import Array, Mask, Read, crs_of, filled
 from geosynth.raster.remote import open_group
 
@@ -53,6 +55,7 @@ class ZarrImageWriter:
         geobox: its grid.
         band_names: the coordinate `band`.
         dtype: of the pixels.
+        quantities: what the values of each band mean; none where that is not known.
         tags: attributes of `image`; what they call synthetic is marked so (`raster.mark`).
         num_samples: length of the dimension `sample`; None for none.
         folder: where it is made, on the same disk; None for that of the store.
@@ -68,6 +71,7 @@ class ZarrImageWriter:
         band_names: Sequence[str],
         *,
         dtype: str = "uint8",
+        quantities: Sequence[Quantity] = (),
         tags: Mapping[str, str],
         num_samples: int | None = None,
         folder: Path | None = None,
@@ -80,8 +84,9 @@ class ZarrImageWriter:
         # Last rows and columns of overviews may reach beyond the image.
         grids = {"": geobox} | {f"ovr_{factor}x": geobox.zoom_out(factor) for factor in factors}
         mark = mark_of(tags)
+        attributes = {**tags, **mark, **quantity_attributes(quantities)}
         self._layouts = {
-            group: _layout(grid, band_names, dtype, {**tags, **mark}, num_samples) for group, grid in grids.items()
+            group: _layout(grid, band_names, dtype, attributes, num_samples) for group, grid in grids.items()
         }
         self._attributes = {
             **mark,
@@ -145,7 +150,7 @@ class ZarrImageWriter:
 
 
 def _layout(
-    geobox: GeoBox, band_names: Sequence[str], dtype: str, tags: Mapping[str, str], num_samples: int | None
+    geobox: GeoBox, band_names: Sequence[str], dtype: str, attributes: Mapping[str, Any], num_samples: int | None
 ) -> xr.Dataset:
     """The store without its pixels."""
     coords: dict[str, Any] = {"band": list(band_names)}
@@ -159,7 +164,7 @@ def _layout(
         da.zeros(shape, dtype=dtype, chunks=-1),
         dims=("sample", "band", "y", "x")[-len(shape) :],
         coords=coords,
-        attrs={**tags, "long_name": list(band_names), **grid_attributes(geobox)},
+        attrs={**attributes, "long_name": list(band_names), **grid_attributes(geobox)},
     )
     if geobox.crs is not None:
         image = image.rio.write_crs(geobox.crs.to_wkt())
@@ -226,6 +231,7 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, folder: Path 
         geobox,
         [band["name"] for band in bands],
         dtype=bands[0]["dtype"],
+        quantities=quantities_among(open_group(parts[0])["image"].attrs, len(bands), str(parts[0])),
         tags=told[0]["tags"] | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(seeds)},
         num_samples=len(parts),
         folder=folder,
@@ -238,9 +244,10 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, folder: Path 
 def describe_zarr_image(path: str | Path) -> dict[str, Any]:
     """What an image in a Zarr store is, as plain values, by the names that `RasterFile.describe` uses."""
     group = open_group(path)
-    with xr.open_zarr(group.store, group=group.path, chunks=None, decode_coords="all") as dataset:
+    with xr.open_zarr(group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False) as dataset:
         image = dataset["image"]
         names = image.coords["band"].to_numpy() if "band" in image.coords else ()
+        quantities = quantities_among(image.attrs, len(names), str(path)) or [Quantity()] * len(names)
         return {
             "kind": "zarr image",
             "path": str(path),
@@ -248,7 +255,10 @@ def describe_zarr_image(path: str | Path) -> dict[str, Any]:
             "height": image.shape[-2],
             "width": image.shape[-1],
             "samples": image.sizes.get("sample", 1),
-            "bands": [{"name": str(name), "dtype": str(image.dtype)} for name in names],
+            "bands": [
+                {"name": str(name), "dtype": str(image.dtype), **quantity.told()}
+                for name, quantity in zip(names, quantities, strict=True)
+            ],
             "tags": tags_among(image.attrs),
             **describe_mark(image.attrs),
         }

@@ -16,6 +16,7 @@ from geosynth.models.device import plain_memory_error
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import open_bands
 from geosynth.raster.label_files import check_label_output, kept_tags, label_writer
+from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.read import Mask, Raster, RasterFile, bounded_cache
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
@@ -59,7 +60,7 @@ def classify(
         SettingsError: if the image is no name of a file, or the model neither that nor a segmenter.
         CheckpointError: if the model is no segmenter, or the device cannot be used.
         RasterError: if the image cannot be read.
-        DataError: if its bands or its dtype are not the segmenter's.
+        DataError: if its bands, their dtype or what they mean are not the segmenter's.
         OutputError: if the output exists or cannot be written; finished blocks are kept.
     """
     out = Path(out)
@@ -70,6 +71,7 @@ def classify(
     segmenter = model if isinstance(model, Segmenter) else load_segmenter(model, device)
     bands = segmenter.card.bands
     raster = open_bands(image, bands.names, bands.dtype, "segmenter")
+    agreed_quantities([(str(segmenter.path), bands.quantities), (raster.path, raster.quantities)], bands.names)
     check_label_output(out, raster.files, overwrite=overwrite)
     warn_of_pixel_size(raster.path, raster.geobox, segmenter.card.gsd, "the segmenter was trained on %g m")
     plan = block_plan(raster.geobox, _BLOCK)

@@ -24,7 +24,7 @@ from geosynth.models.device import choose_device, plain_memory_error, uses_bfloa
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
 from geosynth.patches.statistics import band_settings
 from geosynth.progress import Progress, silent
-from geosynth.raster.stores.alike import check_fits, common_gsd
+from geosynth.raster.stores.alike import check_fits, common_gsd, common_quantities
 from geosynth.raster.stores.source import PatchSource
 from geosynth.segmentation.batches import Batch, Batches
 from geosynth.segmentation.data import SegmentData, coarse_tiles, left_out, open_data
@@ -98,7 +98,7 @@ def segment(
     refuse_inputs(out / "model.safetensors", read)
     judging = None if judge is None else load_segmenter(judge, "auto")
     opened = open_data(data, synthetic, settings, train_fold, test_fold, judging)
-    initial = None if init is None else _load_initial(init, settings, opened.sources[0])
+    initial = None if init is None else _load_initial(init, settings, opened.sources)
     job = {
         "settings": settings.model_dump(mode="json", exclude={"save_minutes"}),
         "data": opened.digest,
@@ -117,7 +117,10 @@ def segment(
             finished = _finished(report_path, job)
             last.unlink(missing_ok=True)  # a kill may have come before
             return finished
-        bands = band_settings(opened.sources, train_fold) if initial is None else initial.card.bands
+        if initial is None:
+            bands = band_settings(opened.sources, train_fold)
+        else:
+            bands = initial.card.bands.with_quantities(common_quantities(opened.sources))
         network, weights, seconds = _train(opened, bands, settings, initial, last, job, progress)
         provenance = {"software": f"geosynth {__version__}", "weights": weights, **job}
         card = SegmenterCard(
@@ -162,13 +165,14 @@ def segment(
         return report
 
 
-def _load_initial(init: str | Path, settings: SegmentSettings, source: PatchSource) -> Segmenter:
+def _load_initial(init: str | Path, settings: SegmentSettings, sources: Sequence[PatchSource]) -> Segmenter:
     """The segmenter to go on from, once it is sure that it fits settings and data."""
     initial = load_segmenter(init)
     theirs = initial.card.settings.encoder
     if theirs != settings.encoder:
         raise SettingsError(f"encoder={settings.encoder}: the segmenter {init} has {theirs}; say encoder={theirs}")
-    check_fits(source, init, initial.card.legend.names, initial.card.bands)
+    for source in sources:
+        check_fits(source, init, initial.card.legend.names, initial.card.bands)
     return initial
 
 

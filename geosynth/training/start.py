@@ -54,17 +54,18 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
     return settings
 
 
-def load_initial(settings: TrainSettings, source: PatchSource) -> GeneratorModel | None:
+def load_initial(settings: TrainSettings, sources: Sequence[PatchSource]) -> GeneratorModel | None:
     """The model `settings.init`, once it is sure that it fits the data; None if there is none.
 
     Raises:
         CheckpointError: if that is not a model, or damaged.
-        DataError: if the data have other classes, bands, or another type of pixel values.
+        DataError: if the data have other classes, bands, or pixel values of another type or meaning.
     """
     if settings.init is None:
         return None
     model = load_generator(settings.init)
-    check_fits(source, settings.init, model.card.legend.names, model.card.bands)
+    for source in sources:
+        check_fits(source, settings.init, model.card.legend.names, model.card.bands)
     return model
 
 

@@ -26,7 +26,7 @@ from geosynth.patches.dataset import Sample
 from geosynth.patches.module import PatchModule
 from geosynth.patches.statistics import band_settings
 from geosynth.progress import StepProgress, silent
-from geosynth.raster.stores.alike import common_gsd
+from geosynth.raster.stores.alike import common_gsd, common_quantities
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.training.draws import TrainBatch
@@ -113,9 +113,11 @@ def _run(
 ) -> tuple[SpadeStep, ModelCard, dict[str, Look]]:
     """One process's part of `train`, up to the trained networks and the model's looks; errors as there."""
     legend = sources[0].legend
-    initial = load_initial(settings, sources[0])
-    # The scaling in which a model's weights were learned stays.
-    bands = band_settings(sources, fold) if initial is None else initial.card.bands
+    initial = load_initial(settings, sources)
+    if initial is None:
+        bands = band_settings(sources, fold)
+    else:  # the scaling in which a model's weights were learned stays
+        bands = initial.card.bands.with_quantities(common_quantities(sources))
     job, last = job_of(settings, sources, fold, initial), out / "last.ckpt"
     checkpoint = load_checkpoint(last, job)
     patches = PatchModule(

@@ -10,6 +10,7 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from geosynth.config.bands import Quantity
 from geosynth.errors import DataError
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.stores.alike import check_twin
@@ -25,6 +26,7 @@ class Facts:
     band_names: tuple[str, ...]
     dtype: np.dtype
     legend: Legend
+    quantities: tuple[Quantity, ...] = ()
 
 
 REAL = Facts(

@@ -119,10 +119,10 @@ def test_the_embedded_model_has_a_name():
     ],
 )
 def test_data_that_do_not_fit_are_refused(model, store, tmp_path, change, words):
-    assert load_initial(TrainSettings(init=str(model)), store) is not None
+    assert load_initial(TrainSettings(init=str(model)), [store]) is not None
     other = make_store(tmp_path / "here.zarr", **change)
     with pytest.raises(DataError, match=f"here.zarr: {words} the model {model}, which has"):
-        load_initial(TrainSettings(init=str(model)), other)
+        load_initial(TrainSettings(init=str(model)), [other])
 
 
 def test_other_classes_are_refused(model, store, tmp_path):
@@ -130,7 +130,7 @@ def test_other_classes_are_refused(model, store, tmp_path):
     entries = [entry.model_copy(update={"name": name}) for entry, name in zip(store.legend.classes, names, strict=True)]
     legend = store.legend.model_copy(update={"classes": tuple(entries)})
     with pytest.raises(DataError, match=r"here\.zarr: classes .* do not fit the model"):
-        load_initial(TrainSettings(init=str(model)), make_store(tmp_path / "here.zarr", legend=legend))
+        load_initial(TrainSettings(init=str(model)), [make_store(tmp_path / "here.zarr", legend=legend)])
 
 
 def test_what_is_no_model_is_refused(store, tmp_path):

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from geosynth.config import BandSettings
+from geosynth.config.bands import Quantity, first_told
 from geosynth.errors import DataError, GridError
+from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.stores.source import PatchSource
 
 _LOG = logging.getLogger(__name__)
@@ -19,12 +21,13 @@ def check_alike(sources: Sequence[PatchSource]) -> None:
     """Refuse sources that cannot be trained on together. One warning names those without a pixel size in metres.
 
     Raises:
-        DataError: if bands, types or legends differ.
+        DataError: if bands, types, legends or what values mean differ.
         GridError: if pixel sizes differ by more than a hundredth.
     """
     first = sources[0]
     for source in sources[1:]:
         _refuse_other(source, first)
+    agreed_quantities([(source.path, source.quantities) for source in sources], first.band_names)
     known = [(source.path, source.gsd) for source in sources if source.gsd is not None]
     for path, gsd in known[1:]:
         if not np.isclose(gsd, known[0][1], rtol=0.01, atol=0):
@@ -44,6 +47,11 @@ def common_gsd(sources: Sequence[PatchSource], initial: float | None = None) -> 
     return next((source.gsd for source in sources if source.gsd is not None), initial)
 
 
+def common_quantities(sources: Sequence[PatchSource]) -> tuple[Quantity, ...]:
+    """What the values of sources that are alike mean, band by band: as the first says that does."""
+    return first_told([source.quantities for source in sources])
+
+
 def check_fits(source: PatchSource, model: str | Path, classes: Sequence[str], bands: BandSettings) -> None:
     """Refuse data that a model cannot go on from, or that a segmenter cannot judge.
 
@@ -54,7 +62,7 @@ def check_fits(source: PatchSource, model: str | Path, classes: Sequence[str], b
         bands: that it paints or reads.
 
     Raises:
-        DataError: if the data have other classes, bands, or another type of pixel values.
+        DataError: if the data have other classes, bands, or pixel values of another type or meaning.
     """
     for what, theirs, ours in (
         ("classes", classes, source.legend.names),
@@ -65,17 +73,19 @@ def check_fits(source: PatchSource, model: str | Path, classes: Sequence[str], b
             raise DataError(
                 f"{source.path}: {what} {', '.join(ours)} do not fit the model {model}, which has {', '.join(theirs)}"
             )
+    agreed_quantities([(str(model), bands.quantities), (source.path, source.quantities)], bands.names)
 
 
 def check_twin(twin: PatchSource, source: PatchSource) -> None:
     """Refuse a store that is not a twin of another.
 
     Raises:
-        DataError: if their grids, bands, kinds of values or classes differ.
+        DataError: if their grids, bands, kinds of values, their meaning, or classes differ.
     """
     if twin.geobox != source.geobox:
         raise DataError(f"{twin.path}: its grid is not that of {source.path}; make the twin of the same store")
     _refuse_other(twin, source, "; make the twin of the same store")
+    agreed_quantities([(source.path, source.quantities), (twin.path, twin.quantities)], source.band_names)
 
 
 def _refuse_other(source: PatchSource, first: PatchSource, remedy: str = "") -> None:

@@ -102,6 +102,7 @@ def _lay_out(work: UnfinishedWork, sources: Sequence[PatchSource]) -> tuple[_Cop
                 dtype=source.dtype,
                 scenes=source.scenes,
                 split=source.split,
+                quantities=source.quantities,
                 extras=source.extras,
                 synthetic=source.synthetic,
             )

@@ -29,6 +29,7 @@ from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.mark import mark_of, write_mark
+from geosynth.raster.quantities import write_quantities
 from geosynth.raster.read import Array, Mask
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
@@ -50,9 +51,9 @@ def export_tiles(
 ) -> Path:
     """Write each tile as `image/NAME.tif` and `labels/NAME.tif`, and a table `index.parquet` of all.
 
-    Images keep values, dtype and band names; labels keep the legend's codes, with its colours and nodata. Where a tile
-    has pixels without data (only if the views allow it) the image has a mask. The folder appears when it is whole; run
-    again after an interruption, the export goes on where it was, see `UnfinishedWork`.
+    Images keep values and what these mean, dtype and band names; labels keep the legend's codes, with its colours and
+    nodata. Where a tile has pixels without data (only if the views allow it) the image has a mask. The folder appears
+    when it is whole; run again after an interruption, the export goes on where it was, see `UnfinishedWork`.
 
     Args:
         views: tiles of one fold; of several sources, those of each.
@@ -190,6 +191,7 @@ def _write_image(path: Path, source: PatchSource, pixels: Array, labels: ClassIn
     with _new_tile(path, place, profile, pixels, None if valid.all() else valid) as dataset:
         dataset.colorinterp = colour_interpretation(bands)
         dataset.descriptions = bands
+        write_quantities(dataset, source.quantities)
         if mark_of(source.synthetic):
             write_mark(dataset)
 

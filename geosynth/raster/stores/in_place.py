@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 from odc.geo.geobox import GeoBox
 
+from geosynth.config.bands import Quantity
 from geosynth.errors import DataError
 from geosynth.grid import SpatialSplit, Window, WindowIndex, as_array
 from geosynth.grid.areas import boxes_of
@@ -44,6 +45,7 @@ class InPlace(PatchSource):
         geobox: that grid.
         legend: of the class indices; those of the label rasters may have other codes.
         band_names: of the images.
+        quantities: what their values mean, see `PatchSource`.
         extras: type and nodata value of further maps.
     """
 
@@ -53,13 +55,14 @@ class InPlace(PatchSource):
         geobox: GeoBox,
         legend: Legend,
         band_names: Sequence[str],
+        quantities: Sequence[Quantity] = (),
         extras: Mapping[str, tuple[np.dtype[Any], float]] | None = None,
     ) -> None:
         first = pairs[0].image
         check_image_type(first.dtype, first.path)
         self.path = first.path if len(pairs) == 1 else f"{first.path} and {len(pairs) - 1} more"
         self.geobox, self.legend, self.split = geobox, legend, SpatialSplit.none()
-        self.band_names = tuple(band_names)
+        self.band_names, self.quantities = tuple(band_names), tuple(quantities)
         self.dtype = first.dtype
         self.pairs = tuple(pairs)
         self.extras = dict(extras or {})
@@ -262,8 +265,8 @@ def open_scenes(
     """
     groups = open_pairs(items, label_legend, target, bands)
     pairs = [pair for group in groups for pair in group.pairs]
-    names, extras = common_bands([pair.image for pair in pairs], bands), _common_extras(pairs)
-    return [InPlace(group.pairs, group.geobox, legend, names, extras) for group in groups]
+    (names, quantities), extras = common_bands([pair.image for pair in pairs], bands), _common_extras(pairs)
+    return [InPlace(group.pairs, group.geobox, legend, names, quantities, extras) for group in groups]
 
 
 def _common_extras(pairs: Sequence[Pair]) -> dict[str, tuple[np.dtype[Any], float]]:

@@ -118,7 +118,7 @@ def open_zarr_in_place(
             " bands: [red, green, blue]"
         )
     pair = Pair(Item(imagery.path, codes.name), imagery, codes, {}, imagery.window)
-    return _split([InPlace([pair], imagery.geobox, target, names)], split)[0]
+    return _split([InPlace([pair], imagery.geobox, target, names, imagery.quantities)], split)[0]
 
 
 def _split(sources: Sequence[InPlace], rule: SplitRule | None) -> list[InPlace]:

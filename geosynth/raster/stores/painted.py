@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from odc.geo.geobox import GeoBox
 
+from geosynth.config.bands import Quantity, first_told
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.labels import LabelRaster
@@ -93,12 +94,16 @@ class Painted(PatchSource):
         source: of the labels.
         paint: gives (bands, height, width) and where there is an image, (height, width), for any window of the grid.
         synthetic: how the imagery is made.
+        quantities: what the values mean, where the source does not tell.
     """
 
-    def __init__(self, source: PatchSource, paint: Read, synthetic: Mapping[str, str]) -> None:
+    def __init__(
+        self, source: PatchSource, paint: Read, synthetic: Mapping[str, str], quantities: Sequence[Quantity] = ()
+    ) -> None:
         self._source, self._paint = source, paint
         self.path, self.geobox, self.legend = source.path, source.geobox, source.legend
         self.band_names, self.dtype, self.chunk_size = source.band_names, source.dtype, source.chunk_size
+        self.quantities = first_told([source.quantities, quantities])
         self.split, self.synthetic = source.split, synthetic
         tags = sorted(synthetic.items())
         self.scenes = tuple(

@@ -50,6 +50,7 @@ class Recombined(PatchSource):
         source = self._source = view.source
         self.path, self.legend = f"{source.path} (recombined)", source.legend
         self.band_names, self.dtype, self.chunk_size = source.band_names, source.dtype, source.chunk_size
+        self.quantities = source.quantities
         self._size, self._pitch = view.size, view.size + max(1, view.size // 4)
         self._origins = [view[number] for number in drawn]
         self._columns = math.ceil(math.sqrt(len(drawn)))

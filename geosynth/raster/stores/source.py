@@ -19,6 +19,7 @@ import numpy.typing as npt
 import shapely
 from odc.geo.geobox import GeoBox
 
+from geosynth.config.bands import Quantity
 from geosynth.errors import SettingsError
 from geosynth.files import check_name
 from geosynth.grid import SpatialSplit, Window, ground_sampling_distance
@@ -92,6 +93,8 @@ class PatchSource(ABC):
     """Of the imagery."""
     dtype: np.dtype[Any]
     """Of the imagery."""
+    quantities: tuple[Quantity, ...] = ()
+    """What the values of each band mean; empty where that is not known."""
     scenes: tuple[Scene, ...]
     """The places on the grid that hold data."""
     split: SpatialSplit
@@ -189,6 +192,7 @@ class PatchSource(ABC):
             "gsd": self.gsd,
             "bands": list(self.band_names),
             "dtype": str(self.dtype),
+            **self._told_quantities(),
             "legend": self.legend.model_dump(mode="json"),
             "buffer": self.split.buffer,
             "folds": {fold: {"scenes": len(self.scenes_in(fold))} for fold in FOLDS},
@@ -215,9 +219,14 @@ class PatchSource(ABC):
             "legend": self.legend.model_dump(mode="json"),
             "bands": list(self.band_names),
             "dtype": str(self.dtype),
+            **self._told_quantities(),
             "grid": [*self.geobox.affine[:6], str(self.geobox.crs)],
             "pixels": self._evidence(scenes),
         }
+
+    def _told_quantities(self) -> dict[str, Any]:
+        """Plain values; nothing where nothing is told, as sources of old say it."""
+        return {"quantities": [quantity.told() for quantity in self.quantities]} if self.quantities else {}
 
     def _evidence(self, scenes: Sequence[Scene]) -> Any:
         """What tells other pixels of scenes that nobody hashed: SHA-256 of a block each of 64 of them."""

@@ -22,6 +22,7 @@ from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
+from geosynth.config.bands import Quantity
 from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import ClassIndices, Legend
@@ -29,6 +30,7 @@ from geosynth.locks import is_unfinished
 from geosynth.progress import Progress, silent
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.mark import describe_mark, mark_of
+from geosynth.raster.quantities import quantity_attributes
 from geosynth.raster.read import Array
 from geosynth.raster.remote import is_remote, is_zarr, missing_package
 from geosynth.raster.stores import layout
@@ -94,6 +96,9 @@ class Store(PatchSource):
         self.band_names = tuple(map(str, values["band_names"]))
         if len(self.band_names) != self.image.shape[0] or self.image.shape[1:] != self.labels.shape:
             raise ValueError(f"{len(self.band_names)} bands for an image of {self.image.shape}")
+        self.quantities = tuple(Quantity.parse(told) for told in values.get("quantities", []))
+        if len(self.quantities) not in (0, len(self.band_names)):
+            raise ValueError(f"{len(self.quantities)} quantities for {len(self.band_names)} bands")
         self.dtype = np.dtype(self.image.dtype)
         self.chunk_size = int(self.image.chunks[-1])
         self.scenes = tuple(Scene.from_values(scene) for scene in values["scenes"])
@@ -123,6 +128,7 @@ class Store(PatchSource):
         dtype: np.dtype[Any],
         scenes: Sequence[Scene],
         split: SpatialSplit,
+        quantities: Sequence[Quantity] = (),
         extras: Mapping[str, tuple[np.dtype[Any], float]] | None = None,
         synthetic: Mapping[str, str] | None = None,
         chunk_size: int = layout.CHUNK_SIZE,
@@ -139,6 +145,7 @@ class Store(PatchSource):
             dtype: of the imagery.
             scenes: the source rasters.
             split: which pixels are train, val and test.
+            quantities: what the values of each band mean, see `PatchSource`.
             extras: type and nodata value of further maps.
             synthetic: how the imagery is made, if it is not that of the source rasters.
             chunk_size: edge of what is read at once, pixels.
@@ -153,6 +160,7 @@ class Store(PatchSource):
             "legend": legend.model_dump(mode="json"),
             "nodata": nodata,
             "band_names": list(band_names),
+            **({"quantities": [quantity.told() for quantity in quantities]} if quantities else {}),
             "extras": list(extras or {}),
             "scenes": [scene.to_values() for scene in scenes],
             "split": split.to_values(),
@@ -162,7 +170,7 @@ class Store(PatchSource):
         group.attrs.update({**mark, **_record(values)})
         edge = layout.shard_edge(len(band_names), dtype, chunk_size, shard_size)
         layout.create_image(group, geobox, band_names, dtype, chunk_size, edge)
-        group["image"].attrs.update(mark)
+        group["image"].attrs.update(quantity_attributes(quantities) | mark)
         layout.create_labels(group, geobox, legend, nodata, chunk_size, edge)
         for name, (extra_dtype, extra_nodata) in (extras or {}).items():
             layout.create_extra(group, name, geobox, extra_dtype, extra_nodata, chunk_size, edge)

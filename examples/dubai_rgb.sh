@@ -11,8 +11,7 @@ data=$1 out=$2 hours=${3:-0.5}
 here=$(dirname "$0")
 test=scene_1
 
-[ -f "$out/scenes/scenes.csv" ] || python "$here/dubai_scenes.py" "$data" --legend "$here/dubai_rgb_legend.yaml" \
-    --test "$test" --out "$out/scenes"
+[ -f "$out/scenes/scenes.csv" ] || python "$here/dubai_scenes.py" "$data" --test "$test" --out "$out/scenes"
 
 [ -d "$out/dubai.zarr" ] || geosynth ingest --items "$out/scenes/scenes.csv" --out "$out/dubai.zarr" \
     --legend "$here/dubai_rgb_legend.yaml" --bands red,green,blue

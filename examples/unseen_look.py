@@ -22,8 +22,9 @@ from PIL import Image
 
 import geosynth
 from geosynth.checkpoint import load_generator
-from geosynth.legend import Legend
+from geosynth.legend import ClassIndices, Legend
 from geosynth.mosaic.looks import look_from_images
+from geosynth.raster.labels import LabelRaster
 
 _FEW_PIXELS = 400  # of a class: its means tell nothing
 _SEEDS = range(4)
@@ -51,14 +52,15 @@ def main() -> None:
         "model's own": model.look(),
     }
     real, known = (np.stack([_pixels(path) for path in paths]) for paths in (others, taken))
-    codes, known_codes = (
-        np.stack([_pixels(options.labels / path.name)[0] for path in paths]) for paths in (others, taken)
+    classes, known_classes = (
+        np.stack([_classes(options.labels / path.name, legend) for path in paths]) for paths in (others, taken)
     )
-    means = {code: _mean(real, codes == code) for code in legend.codes}
+    indices = range(legend.num_classes)
+    means = [_mean(real, classes == index) for index in indices]
     rows = [real]
     print(f"{'':16}", *(f"{entry.name[:12]:>14}" for entry in legend.classes))
-    print(f"{'share':16}", *(f"{(codes == code).mean():14.1%}" for code in legend.codes))
-    print(f"{'taken':16}", *(_difference(means[code], known, known_codes == code) for code in legend.codes))
+    print(f"{'share':16}", *(f"{(classes == index).mean():14.1%}" for index in indices))
+    print(f"{'taken':16}", *(_difference(means[index], known, known_classes == index) for index in indices))
     for name, look in looks.items():
         painted = np.stack(
             [
@@ -69,8 +71,8 @@ def main() -> None:
                 for path in others
             ]
         )
-        where = np.concatenate([codes] * len(_SEEDS))
-        print(f"{name:16}", *(_difference(means[code], painted, where == code) for code in legend.codes))
+        where = np.concatenate([classes] * len(_SEEDS))
+        print(f"{name:16}", *(_difference(means[index], painted, where == index) for index in indices))
         rows.append(painted[: len(others)])
     picture = np.concatenate([np.concatenate([*tiles[:, :3]], axis=2) for tiles in rows], axis=1)
     Image.fromarray(picture.transpose(1, 2, 0)).save(options.out)
@@ -80,6 +82,11 @@ def _pixels(path: Path) -> npt.NDArray[np.uint8]:
     with rasterio.open(path) as dataset:
         values: npt.NDArray[np.uint8] = dataset.read()
     return values
+
+
+def _classes(path: Path, legend: Legend) -> ClassIndices:
+    labels = LabelRaster(path, legend)
+    return labels.read_known(labels.raster.window)
 
 
 def _mean(images: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64] | None:

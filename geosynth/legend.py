@@ -1,25 +1,28 @@
 """Legend: which raster code means which class.
 
 The raster holds *codes* (any integers); the network counts *class indices* 0 .. num_classes - 1 in the legend's order.
-Pixels without a class (nodata) get the index `num_classes`. Several codes may mean one class.
+Pixels without a class (nodata) get the index `num_classes`. Several codes may mean one class. Rasters that tell classes
+by colour are read by a `ColourLegend`, to which a colour is a code, too.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     SerializerFunctionWrapHandler,
+    Tag,
     ValidationError,
     model_serializer,
     model_validator,
@@ -29,6 +32,11 @@ from geosynth.errors import LegendError, first_fault, first_of
 from geosynth.files import read_values
 
 Code = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+CodeOrColour = Annotated[
+    Annotated[Code, Tag("code")] | Annotated[Colour, Tag("colour")],
+    Discriminator(lambda value: "colour" if isinstance(value, str) and value.startswith("#") else "code"),
+]
 CodeCounts = dict[int, int]
 ClassIndices = npt.NDArray[np.uint8]
 """One for each pixel, of any shape: from 0 on in the legend's order, `num_classes` where there is no class."""
@@ -36,38 +44,54 @@ ClassIndices = npt.NDArray[np.uint8]
 # Codes of classes that a translation lacks: far below what any raster holds.
 _ABSENT_START, _ABSENT_END = -(2**62), -(2**61)
 
+# Of colours without a class: more are those of an image, or of edges that something made soft.
+MOST_UNKNOWN_COLOURS = 64
+
 
 class LegendClass(BaseModel):
     """One class: its raster code, its name, its colour as "#rrggbb".
 
-    A list of codes, as in `code: [41, 42, 43]`, means that all of them are read as the class. The first is written.
+    A list of codes, as in `code: [41, 42, 43]`, means that all of them are read as the class. The first is written. So
+    it is with a list of colours.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     code: Code
     name: str = Field(min_length=1)
-    colour: str = Field("#808080", pattern=r"^#[0-9a-fA-F]{6}$")
+    colour: Colour = "#808080"
     also: tuple[Code, ...] = ()
+    also_colours: tuple[Colour, ...] = ()
+
+    _several: ClassVar = {"code": "also", "colour": "also_colours"}
 
     @model_validator(mode="before")
     @classmethod
-    def _take_several_codes(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(codes := values.get("code"), list | tuple) and codes:
-            return {**values, "code": codes[0], "also": codes[1:]}
+    def _take_lists(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for first, others in cls._several.items():
+                if isinstance(listed := values.get(first), list | tuple) and listed:
+                    values = {**values, first: listed[0], others: listed[1:]}
         return values
 
     @model_serializer(mode="wrap")
     def _give_them_back(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As a list where there are several; one code as ever, so that stores and models stay what they were."""
         values: dict[str, Any] = dump(self)
-        also = values.pop("also")
-        return {**values, "code": [self.code, *also]} if also else values
+        for first, others in self._several.items():
+            if also := values.pop(others):
+                values[first] = [values[first], *also]
+        return values
 
     @property
     def codes(self) -> tuple[int, ...]:
         """All that mean the class, first the one that is written."""
         return self.code, *self.also
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """All that mean the class in rasters of colours, first the one that is shown."""
+        return self.colour, *self.also_colours
 
     @property
     def rgb(self) -> tuple[int, int, int]:
@@ -77,7 +101,7 @@ class LegendClass(BaseModel):
 
 
 class Legend(BaseModel):
-    """An ordered set of classes and the codes that mean "no data".
+    """An ordered set of classes and the codes that mean "no data"; in rasters of colours, colours as "#rrggbb" do.
 
     Raises:
         LegendError: from the constructors `from_values` and `load`, when codes or names repeat or none is given.
@@ -87,7 +111,10 @@ class Legend(BaseModel):
 
     name: str = Field(min_length=1)
     classes: tuple[LegendClass, ...] = Field(min_length=1, max_length=254)
-    nodata: tuple[int, ...] = ()
+    nodata: tuple[CodeOrColour, ...] = ()
+
+    known_by: ClassVar[str] = "codes"
+    """What rasters that it reads tell classes by."""
 
     @model_validator(mode="after")
     def _check_unique(self) -> Self:
@@ -144,13 +171,18 @@ class Legend(BaseModel):
         return tuple(entry.name for entry in self.classes)
 
     @property
+    def nodata_codes(self) -> tuple[int, ...]:
+        """Those of `nodata` that are codes."""
+        return tuple(code for code in self.nodata if isinstance(code, int))
+
+    @property
     def nodata_code(self) -> int:
         """The code that new files give to pixels without a class: the last of `nodata`, else a free one.
 
         That is the largest of a byte, or the least beyond where classes have all of these.
         """
-        if self.nodata:
-            return self.nodata[-1]
+        if self.nodata_codes:
+            return self.nodata_codes[-1]
         return next(
             code for code in itertools.chain(range(255, -1, -1), itertools.count(256)) if code not in self.class_of
         )
@@ -185,7 +217,7 @@ class Legend(BaseModel):
 
     def unknown(self, counts: CodeCounts) -> CodeCounts:
         """Those of `counts` whose codes are neither a class nor nodata, in the codes' order."""
-        known = {*self.class_of, *self.nodata}
+        known = {*self.class_of, *self.nodata_codes}
         return {code: count for code, count in sorted(counts.items()) if code not in known}
 
     def count(self, counts: CodeCounts) -> tuple[int, ...]:
@@ -205,14 +237,18 @@ class Legend(BaseModel):
         """
         unknown = self.unknown(counts)
         if unknown:
-            known = (*self.class_of, *self.nodata)
+            known = (*self.class_of, *self.nodata_codes)
             called = {code: f" {name!r}" for code, name in names.items() if name}
-            shown = first_of(f"{code}{called.get(code, '')} ({n} px)" for code, n in unknown.items())
+            shown = first_of(f"{self.say(code)}{called.get(code, '')} ({n} px)" for code, n in unknown.items())
             raise LegendError(
-                f"{source}: codes that legend {self.name!r} does not know: {shown};"
-                f" it knows {', '.join(str(code) for code in sorted(known) if code >= _ABSENT_END)};"
+                f"{source}: {self.known_by} that legend {self.name!r} does not know: {shown};"
+                f" it knows {', '.join(self.say(code) for code in sorted(known) if code >= _ABSENT_END)};"
                 " --legend names another"
             )
+
+    def say(self, code: int) -> str:
+        """A code as it is written."""
+        return str(code)
 
     def translation_to(self, target: Legend) -> Legend:
         """This legend's codes in the class order of `target`, matched by class name (`plain`).
@@ -241,6 +277,89 @@ class Legend(BaseModel):
             for entry in target.classes
         )
         return Legend(name=self.name, classes=classes, nodata=self.nodata)
+
+    def by_colour(self, source: str) -> ColourLegend:
+        """The same classes, for a raster that tells them by their colours.
+
+        Args:
+            source: the raster, for the message.
+
+        Raises:
+            LegendError: if two classes have a colour in common, or one has one that means no data.
+        """
+        here = [entry for entry in self.classes if entry.code >= _ABSENT_END]
+        nodata = [colour for colour in self.nodata if isinstance(colour, str)]
+        holders = defaultdict(list)
+        for name, colours in [*((entry.name, entry.colours) for entry in here), ("no data", nodata)]:
+            for colour in colours:
+                holders[colour.lower()].append(name)
+        if shared := next((colour for colour, names in holders.items() if len(names) > 1), None):
+            names = " and ".join(dict.fromkeys(holders[shared]))
+            raise LegendError(
+                f"{source}: is read by its colours, but in legend {self.name!r} {shared} is that of {names};"
+                " each class needs its own"
+            )
+
+        def by_colour(entry: LegendClass) -> LegendClass:
+            first, *others = map(_number, entry.colours)
+            return entry.model_copy(update={"code": first, "also": tuple(others)})
+
+        classes = tuple(by_colour(entry) if entry in here else entry for entry in self.classes)
+        return ColourLegend(name=self.name, classes=classes, nodata=tuple(map(_number, nodata)))
+
+
+class ColourLegend(Legend):
+    """A legend whose codes are colours, as numbers 0xRRGGBB: what it reads is uint32."""
+
+    known_by: ClassVar[str] = "colours"
+
+    def by_colour(self, source: str) -> ColourLegend:
+        """Itself."""
+        return self
+
+    def encode(self, codes: npt.NDArray[np.integer[Any]]) -> ClassIndices:
+        """See `Legend.encode`."""
+        if codes.dtype != np.uint32:
+            return super().encode(codes)
+        known, order = np.array([one for one in self.class_of.items() if one[0] >= 0], dtype=np.int64).T
+        # What is 0 takes no memory before it is looked at, so a table of all colours is cheap: 0 means no class.
+        table = np.zeros(1 << 24, np.uint8)
+        table[known] = order - self.num_classes
+        indices: ClassIndices = table.take(codes)
+        indices += np.uint8(self.num_classes)
+        return indices
+
+    def unknown(self, counts: CodeCounts) -> CodeCounts:
+        """As of any legend, but those of most pixels first: next to soft edges a class that is missing stands out."""
+        return dict(sorted(super().unknown(counts).items(), key=lambda one: -one[1]))
+
+    def check(self, counts: CodeCounts, source: str, names: Mapping[int, str | None] = MappingProxyType({})) -> None:
+        """See `Legend.check`."""
+        self.check_is_mask(counts, source)
+        super().check(counts, source, names)
+
+    def check_is_mask(self, counts: CodeCounts, source: str) -> None:
+        """Refuse so many unknown colours that they are of no classes; `counts` may be those of a part.
+
+        Raises:
+            LegendError: one line.
+        """
+        unknown = self.unknown(counts)
+        if len(unknown) > MOST_UNKNOWN_COLOURS:
+            shown = ", ".join(map(self.say, list(unknown)[:3]))
+            raise LegendError(
+                f"{source}: more than {MOST_UNKNOWN_COLOURS} colours that legend {self.name!r} does not know, as"
+                f" {shown}: an image, or a mask with soft edges (JPEG, smooth resampling)? Masks have no other colours"
+                " than their classes"
+            )
+
+    def say(self, code: int) -> str:
+        """As "#rrggbb"."""
+        return f"#{code:06x}"
+
+
+def _number(colour: str) -> int:
+    return int(colour[1:], 16)
 
 
 def plain(name: str) -> str:

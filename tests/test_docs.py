@@ -152,7 +152,7 @@ class World:
     def _photos(self, path: Path) -> None:
         """Without a georeference, classes as colours."""
         for seed in range(3):
-            codes = random_codes(seed, 128, 128, codes=(0, 1, 2, 3, 4, 5, 6))
+            codes = random_codes(seed, 128, 128, codes=(0, 2, 3, 4, 5, 6, 7))
             colours = (np.stack([codes & 1, codes >> 1 & 1, codes >> 2]) * 255).astype(np.uint8)
             plain = {"crs": None, "photometric": None}
             write_raster(path / f"{seed}_sat.jpg", colours // 2, driver="JPEG", **plain)

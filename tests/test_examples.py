@@ -18,10 +18,12 @@ from PIL import Image
 import geosynth
 from geosynth.checkpoint import ModelCard, load_generator, save_generator
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings
+from geosynth.errors import LegendError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
+from geosynth.raster.stores.store import Store
 from rasters import north_up, random_codes, write_raster
 from scene_stores import make_scene_store
 
@@ -256,8 +258,7 @@ def save(path: Path, image: npt.NDArray[np.uint8] | Image.Image) -> None:
 
 def make_scenes(run_script: Run, data: Path, out: Path) -> None:
     """scene_1 is the test scene."""
-    legend = EXAMPLES / "dubai_rgb_legend.yaml"
-    run_script("dubai_scenes.py", data, "--legend", legend, "--test", "scene_1", "--out", out)
+    run_script("dubai_scenes.py", data, "--test", "scene_1", "--out", out)
 
 
 def test_coloured_parts_become_a_store(tmp_path: Path, run_script: Run) -> None:
@@ -265,9 +266,7 @@ def test_coloured_parts_become_a_store(tmp_path: Path, run_script: Run) -> None:
     codes = {f"scene_{seed}": draw_scene(data / f"scene_{seed}", seed, palette=seed == 2) for seed in (1, 2)}
     make_scenes(run_script, data, tmp_path / "scenes")
 
-    (store,) = geosynth.ingest(
-        None, None, tmp_path / "store.zarr", items=tmp_path / "scenes" / "scenes.csv", legend=LEGEND
-    )
+    (store,) = ingest_scenes(tmp_path)
     assert [scene.name for scene in store.scenes_in("test")] == ["scene_1"]
     assert [scene.name for scene in store.scenes_in("train")] == ["scene_2"]
     assert (store.geobox.crs, store.band_names) == (None, ("red", "green", "blue"))
@@ -289,15 +288,22 @@ def lose_a_part(scene: Path) -> None:
     (scene / "images" / "image_part_009.jpg").unlink()
 
 
-@pytest.mark.parametrize(
-    ("spoil", "complaint"), [(paint_unknown_colour, "scene_1: .* #070707"), (lose_a_part, "holds 8 parts, not 9")]
-)
-def test_what_it_does_not_understand_it_refuses(
-    tmp_path: Path, run_script: Run, spoil: Callable[[Path], None], complaint: str
-) -> None:
+def ingest_scenes(folder: Path) -> list[Store]:
+    return geosynth.ingest(None, None, folder / "store.zarr", items=folder / "scenes" / "scenes.csv", legend=LEGEND)
+
+
+def test_a_colour_of_no_class_is_found_by_ingest(tmp_path: Path, run_script: Run) -> None:
     draw_scene(tmp_path / "data" / "scene_1", 1, palette=False)
-    spoil(tmp_path / "data" / "scene_1")
-    with pytest.raises(SystemExit, match=complaint):
+    paint_unknown_colour(tmp_path / "data" / "scene_1")
+    make_scenes(run_script, tmp_path / "data", tmp_path / "scenes")
+    with pytest.raises(LegendError, match=rf"scene_1\.tif: .* #070707 \({HEIGHT * WIDTH} px\)"):
+        ingest_scenes(tmp_path)
+
+
+def test_a_scene_that_lacks_a_part_is_refused(tmp_path: Path, run_script: Run) -> None:
+    draw_scene(tmp_path / "data" / "scene_1", 1, palette=False)
+    lose_a_part(tmp_path / "data" / "scene_1")
+    with pytest.raises(SystemExit, match="holds 8 parts, not 9"):
         make_scenes(run_script, tmp_path / "data", tmp_path / "scenes")
     assert not (tmp_path / "scenes" / "scenes.csv").exists()
 

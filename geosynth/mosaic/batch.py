@@ -25,6 +25,7 @@ from geosynth.mosaic.provenance import is_made_from
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
 from geosynth.progress import StageProgress, silent
+from geosynth.raster.colours import ColourLabels
 from geosynth.raster.images import image_reader, image_tags, is_zarr_name
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
@@ -212,8 +213,8 @@ def _open_each(files: Sequence[str | Path], failed: list[str]) -> list[Raster | 
             _LOG.warning("not painted: %s", error)
             failed.append(str(file))
             opened.append(None)
-    joined = iter(with_neighbours([raster for raster in opened if isinstance(raster, RasterFile)]))
-    return [next(joined) if isinstance(raster, RasterFile) else raster for raster in opened]
+    joined = iter(with_neighbours([raster for raster in opened if isinstance(raster, RasterFile | ColourLabels)]))
+    return [next(joined) if isinstance(raster, RasterFile | ColourLabels) else raster for raster in opened]
 
 
 def _names(sources: Sequence[Any], folder: Path) -> list[Path]:

@@ -19,7 +19,9 @@ from geosynth.mosaic.provenance import provenance
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.parallel import open_client
 from geosynth.progress import StageProgress, silent
+from geosynth.raster.colours import colours_as_codes
 from geosynth.raster.label_files import choose_legend, open_labels
+from geosynth.raster.labels import LabelRaster
 from geosynth.raster.mark import MARK
 from geosynth.raster.read import Raster
 from geosynth.raster.stac import check_can_be_item
@@ -66,8 +68,8 @@ def generate(
     are those of the file.
 
     Args:
-        labels: a raster of class codes: a file (GeoTIFF, COG, VRT, Zarr, folder, glob or list of tiles), or an array
-            with coordinates y and x; `.rio.crs` and `.rio.nodata` are respected.
+        labels: a raster of class codes, or of the colours of classes: a file (GeoTIFF, COG, VRT, Zarr, folder, glob or
+            list of tiles), or codes in an array with coordinates y and x; `.rio.crs` and `.rio.nodata` are respected.
         out: the image, a name that ends in .tif or .zarr; appears when it is whole, with what stands beside it.
             Finished blocks are kept in a hidden folder beside it meanwhile: an interrupted call, repeated, goes on
             where it stopped, and gives the same bytes. None for a lazy array.
@@ -128,7 +130,7 @@ def generate(
 def opened(labels: Labels) -> Raster:
     """Labels of any kind as a raster."""
     if isinstance(labels, Raster):
-        return labels
+        return colours_as_codes(labels)
     if not isinstance(labels, str | Path | Sequence):
         import xarray as xr  # takes a second, with what comes of it
 
@@ -166,7 +168,7 @@ def _lazy(
     model = loaded_model(model, settings.device)
     raster = resampled(raster, model, settings)
     warn_about_grid(raster.geobox, model.card.gsd, raster.path)
-    reader = choose_legend(raster, legend, model.card.legend)
+    reader = LabelRaster(raster, choose_legend(raster, legend, model.card.legend)).legend
     chosen = chosen_style(style, style_labels, model, settings, legend)
     painter = painter_for(raster.geobox, model, settings, chosen)
     return lazy_image(raster, painter, reader, provenance(painter, raster.path, reader) | MARK)

@@ -57,7 +57,8 @@ def legend_of_table(table: ClassTable, target: Legend, source: str) -> Legend:
     """A legend for the codes of a table, by the class names of `target`; by its colours if the table has no names.
 
     Names are compared without regard to case, spaces, hyphens and underscores. Entries that are no class of `target`
-    are left out, so that `check` finds their codes if there are pixels of them; entries called "no data" become nodata.
+    are left out, so that `check` finds their codes if there are pixels of them; entries called "no data", and those in
+    one of its colours of no data, become nodata.
 
     Raises:
         LegendError: if not one entry is a class of `target`, or two are the same one.
@@ -77,7 +78,10 @@ def legend_of_table(table: ClassTable, target: Legend, source: str) -> Legend:
         wanted = ", ".join(target.names)
         raise LegendError(f"{source}: its class table ({told}) has no class of legend {target.name!r} ({wanted})")
     taken = {entry.code for entry in classes}
-    nodata += [code for code in target.nodata if code not in taken and code not in nodata and code not in named]
+    settled = {*taken, *nodata, *named}
+    holes = {colour.lower() for colour in target.nodata if isinstance(colour, str)}
+    holding = [code for code, (_, colour) in table.items() if colour in holes]
+    nodata += [code for code in dict.fromkeys([*holding, *target.nodata_codes]) if code not in settled]
     values = {"name": Path(source).name, "classes": [entry.model_dump() for entry in classes], "nodata": nodata}
     return Legend.from_values(values, source).translation_to(target)
 

@@ -22,6 +22,7 @@ from geosynth.raster.class_table import (
     write_attribute_table,
 )
 from geosynth.raster.cog import CogWriter
+from geosynth.raster.colours import ColourLabels, colours_as_codes
 from geosynth.raster.mosaic import TileInMosaic, TileMosaic
 from geosynth.raster.read import RASTER_SUFFIXES, Mask, Raster, RasterFile, open_raster
 from geosynth.raster.remote import files_named, find_group, is_zarr
@@ -47,11 +48,14 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
     if isinstance(labels, str | Path) and find_group(labels) is not None:
         from geosynth.raster.zarr import ZarrRaster  # takes a second to import
 
-        return ZarrRaster(labels)
+        return colours_as_codes(ZarrRaster(labels))
     files = label_files(labels)
-    if len(files) == 1:
-        return open_raster(files[0])
-    mosaic = TileMosaic([open_raster(file) for file in files], _name(labels))
+    tiles = [colours_as_codes(open_raster(file)) for file in files]
+    if isinstance(tiles[0], ColourLabels):
+        tiles[0].check_is_mask()
+    if len(tiles) == 1:
+        return tiles[0]
+    mosaic = TileMosaic(tiles, _name(labels))
     differing = mosaic.count_disagreements()
     if differing:
         _LOG.warning(
@@ -101,7 +105,8 @@ def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Le
     """The legend of a label raster, in the class order of the model's.
 
     Where none is named, codes mean what they mean to the model, unless the raster names its classes by the model's
-    names under other codes: then its own class table decides, and a warning says so.
+    names under other codes: then its own class table decides, and a warning says so. Where the raster holds colours,
+    they mean what they mean to the model.
 
     Args:
         raster: the labels.
@@ -113,6 +118,8 @@ def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Le
     """
     if legend is not None and legend != FROM_RASTER:
         return Legend.load(legend).translation_to(target)
+    if holds_colours(raster):
+        return target
     table = class_table_of(raster)
     if legend == FROM_RASTER:
         if not table:
@@ -151,9 +158,15 @@ def class_table_of(raster: Raster) -> ClassTable:
     return told
 
 
+def holds_colours(raster: Raster) -> bool:
+    """Whether a raster's codes are colours."""
+    return isinstance(_first(raster), ColourLabels)
+
+
 def kept_tags(raster: Raster) -> dict[str, str]:
     """Tags that a new raster on the grid of another one keeps: whether values are of areas or of points."""
     first = _first(raster)
+    first = first.source if isinstance(first, ColourLabels) else first
     meaning = first.tags.get("AREA_OR_POINT") if isinstance(first, RasterFile) else None
     return {"AREA_OR_POINT": meaning} if meaning == "Point" else {}
 

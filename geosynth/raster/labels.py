@@ -14,10 +14,10 @@ from PIL import Image
 
 from geosynth.errors import DataError, GridError, SettingsError, first_of
 from geosynth.grid import Window
-from geosynth.legend import ClassIndices, CodeCounts, Legend
+from geosynth.legend import MOST_UNKNOWN_COLOURS, ClassIndices, CodeCounts, ColourLegend, Legend
 from geosynth.parallel import ahead
 from geosynth.progress import Progress, silent
-from geosynth.raster.label_files import class_table_of, open_labels
+from geosynth.raster.label_files import class_table_of, holds_colours, open_labels
 from geosynth.raster.mosaic import TileInMosaic
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, filled
 
@@ -49,29 +49,29 @@ class LabelRaster:
 
         Args:
             source: what `open_labels` takes, or a raster already open.
-            legend: of its codes.
+            legend: of its codes, or colours.
             unknown: what `survey` and `read_known` do about codes that the legend does not know: "error" refuses them,
                 "nodata" takes them for pixels without a class.
 
         Raises:
             RasterError: if the file cannot be opened.
             DataError: if it is not a label raster.
+            LegendError: if it holds colours, by which the legend cannot tell its classes.
             SettingsError: if `unknown` is neither.
         """
         self.raster: Raster = open_labels(source) if isinstance(source, str | Path) else source
-        self.legend = legend
+        self.legend = legend.by_colour(self.raster.path) if holds_colours(self.raster) else legend
         if unknown not in ("error", "nodata"):
             raise SettingsError(f"unknown codes: 'error' or 'nodata', not {unknown!r}")
         self.unknown = unknown
         _check_is_labels(self.raster)
         nodata = self.raster.nodata
-        if nodata is not None and nodata in legend.class_of:
-            name = legend.names[legend.class_of[int(nodata)]]
+        if nodata is not None and nodata in self.legend.class_of:
             _LOG.warning(
-                "%s: declares nodata %d, which is class %r in the legend; taken as nodata",
+                "%s: declares nodata %s, which is class %r in the legend; taken as nodata",
                 self.raster.path,
-                nodata,
-                name,
+                self.legend.say(int(nodata)),
+                legend.names[self.legend.class_of[int(nodata)]],
             )
 
     @property
@@ -108,6 +108,8 @@ class LabelRaster:
             digest.update(np.ascontiguousarray(known).data)
             for code, count in found.items():
                 counts[code] = counts.get(code, 0) + count
+            if isinstance(self.legend, ColourLegend) and self.unknown == "error" and len(counts) > MOST_UNKNOWN_COLOURS:
+                self.legend.check_is_mask(counts, self.name)
             progress(done, len(plan))
         if isinstance(self.raster, TileInMosaic):
             around = self.raster.place.buffer(_SURROUNDINGS).intersection(self.raster.mosaic.window)
@@ -125,8 +127,9 @@ class LabelRaster:
 
     def _check(self, counts: CodeCounts) -> None:
         if strange := self._refuse_unknown(counts):
-            message = "%s: %d px of unknown codes (%s) are taken as nodata"
-            _LOG.warning(message, self.name, sum(strange.values()), first_of(strange))
+            message = "%s: %d px of unknown %s (%s) are taken as nodata"
+            shown = first_of(map(self.legend.say, strange))
+            _LOG.warning(message, self.name, sum(strange.values()), self.legend.known_by, shown)
         if not any(self.legend.count(counts)):
             raise DataError(f"{self.name}: no pixel has a class: all of it is nodata")
 
@@ -277,8 +280,8 @@ def fill_holes(indices: ClassIndices, hole: int, steps: int) -> ClassIndices:
 def _check_is_labels(raster: Raster) -> None:
     if raster.count != 1:
         raise DataError(
-            f"{raster.path}: has {raster.count} bands; a label raster has one band of class codes"
-            " (gdal_translate -b N takes band N; colours of classes are made codes first)"
+            f"{raster.path}: has {raster.count} bands; a label raster has one band of class codes, or red, green and"
+            " blue bytes in the colours of its classes (gdal_translate -b N takes band N)"
         )
     if raster.dtype.kind not in "iuf":
         raise DataError(f"{raster.path}: holds {raster.dtype} values; a label raster holds class codes, whole numbers")
@@ -293,6 +296,9 @@ def _count(codes: Array, valid: Mask) -> Iterator[tuple[int, int]]:
     elif codes.dtype == np.uint16:  # thirty times faster than sorting
         counts = np.bincount(codes[valid])
         yield from ((int(code), int(counts[code])) for code in np.flatnonzero(counts))
-    else:
-        found = np.unique(codes[valid], return_counts=True)
-        yield from ((int(code), int(count)) for code, count in zip(*found, strict=True))
+    elif valid.any():  # by runs of equal codes, of which there are few to sort
+        known = codes[valid]
+        starts = np.flatnonzero(np.append(True, known[1:] != known[:-1]))
+        found, kind = np.unique(known[starts], return_inverse=True)
+        pixels = np.bincount(kind, np.diff(starts, append=len(known)))
+        yield from ((int(code), int(count)) for code, count in zip(found, pixels, strict=True))

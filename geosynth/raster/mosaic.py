@@ -10,7 +10,8 @@ import numpy as np
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window, WindowIndex, crop, offset_in
 from geosynth.grid.alignment import is_nowhere
-from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, check_inside
+from geosynth.raster.colours import ColourLabels
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, check_inside
 
 
 def lay_over(values: Array, valid: Mask, place: tuple[slice, slice], later: Array, has_data: Mask) -> None:
@@ -41,7 +42,8 @@ class TileMosaic:
 
         Raises:
             GridError: if one lies on another grid than the first; names it.
-            DataError: if one has several bands, or their dtypes have no integer type in common.
+            DataError: if one has several bands, some hold colours and others codes, or their dtypes have no integer
+                type in common.
         """
         self.path = path
         self.tiles = tuple(tiles)
@@ -49,7 +51,12 @@ class TileMosaic:
         windows = []
         for tile in tiles:
             if tile.count != 1:
-                raise DataError(f"{tile.path}: has {tile.count} bands; label tiles have one band of class codes")
+                raise DataError(
+                    f"{tile.path}: has {tile.count} bands; label tiles have one band of class codes, or red, green and"
+                    " blue bytes in the colours of their classes"
+                )
+            if isinstance(tile, ColourLabels) != isinstance(tiles[0], ColourLabels):
+                raise DataError(f"{tile.path} and {tiles[0].path}: one tells classes by codes, the other by colours")
             if len(tiles) > 1 and is_nowhere(tile.geobox):
                 raise GridError(f"{tile.path}: has no georeference, so its place among the other tiles is unknown")
             windows.append(tile.window.shift(*offset_in(first, tile.geobox, tile.path)))
@@ -116,11 +123,11 @@ class TileInMosaic:
         return self.mosaic.read(window.shift(self.place.row, self.place.column))[0], self.tile.read(window)[1]
 
 
-def with_neighbours(tiles: Sequence[RasterFile]) -> list[RasterFile | TileInMosaic]:
+def with_neighbours(tiles: Sequence[Raster]) -> list[Raster]:
     """Each of many label files, together with those of the others that lie on its pixel grid.
 
     Args:
-        tiles: on one grid or on several; files without georeference, and images, stay alone.
+        tiles: on one grid or on several; files without georeference, and images, stay alone; codes and colours apart.
 
     Returns:
         in the same order.
@@ -130,6 +137,8 @@ def with_neighbours(tiles: Sequence[RasterFile]) -> list[RasterFile | TileInMosa
         if tile.count != 1 or is_nowhere(tile.geobox):
             continue
         for group in groups:
+            if type(tiles[group[0]]) is not type(tile):
+                continue
             try:
                 offset_in(tiles[group[0]].geobox, tile.geobox, tile.path)
             except GridError:
@@ -138,7 +147,7 @@ def with_neighbours(tiles: Sequence[RasterFile]) -> list[RasterFile | TileInMosa
             break
         else:
             groups.append([index])
-    result: list[RasterFile | TileInMosaic] = list(tiles)
+    result = list(tiles)
     for group in groups:
         if len(group) > 1:
             mosaic = TileMosaic([tiles[index] for index in group], tiles[group[0]].path)

@@ -379,7 +379,7 @@ class _Classes:
 
     def __init__(self, legend: Legend, source: str) -> None:
         self._legend, self._source = legend, source
-        codes = {**dict.fromkeys(legend.nodata, legend.num_classes), **legend.class_of}
+        codes = {**dict.fromkeys(legend.nodata_codes, legend.num_classes), **legend.class_of}
         self._known: dict[Any, int] = {**dict.fromkeys(NO_CLASS, legend.num_classes), **codes}
         self._known |= {str(code): index for code, index in codes.items()}
         self._known |= {plain(name): index for index, name in enumerate(legend.names)}  # a name comes before a code

@@ -169,6 +169,6 @@ def test_what_cannot_be_compared_is_refused(
         refused(tmp_path, error, saying, first, second, *tail)
     for names in (("red", "swir"), ("a", "a", "b", "c"), ()):
         refused(tmp_path, DataError, "the names given are", good, fake, labels, legend, legend, names)
-    refused(tmp_path, DataError, "a label raster has one band", good, fake, good, legend, legend, None)
+    refused(tmp_path, DataError, "A label raster has one band", good, fake, good, legend, legend, None)
     stranger = Legend.from_values({"name": "stranger", "classes": [{"code": 1, "name": "moon"}]})
     refused(tmp_path, LegendError, "no class moon", good, fake, labels, legend, stranger, None)

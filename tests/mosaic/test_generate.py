@@ -266,7 +266,8 @@ REFUSED = {
     "folder": (lambda write, tmp: tmp, RasterError, "is a folder"),
     "not a raster": (lambda write, tmp: _text(tmp / "text.tif"), RasterError, "cannot be opened as a raster"),
     "float": (lambda write, tmp: write(np.full((64, 64), 0.5, "float32")), DataError, "whole numbers"),
-    "several bands": (lambda write, tmp: write(np.ones((3, 64, 64), "uint8")), DataError, "3 bands"),
+    "several bands": (lambda write, tmp: write(np.ones((2, 64, 64), "uint8")), DataError, "2 bands"),
+    "unknown colours": (lambda write, tmp: write(np.ones((3, 64, 64), "uint8")), LegendError, r"#010101 \(4096 px\)"),
     "unknown codes": (lambda write, tmp: write(np.full((64, 64), 9, "uint8")), LegendError, r"9 \(4096 px\)"),
     "all nodata": (
         lambda write, tmp: write(np.full((64, 64), 15, "uint8"), nodata=15),

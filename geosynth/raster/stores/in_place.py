@@ -211,7 +211,7 @@ def files_of(raster: Raster) -> list[Path]:
     path = Path(raster.path)
     if path.is_dir():  # Zarr
         return sorted(file for file in path.rglob("*") if file.is_file())
-    belonging = set(raster.files) - {raster.path} if isinstance(raster, RasterFile) else ()
+    belonging = set(getattr(raster, "files", ())) - {raster.path}
     files = [path, *sorted(map(Path, belonging))]
     return files if all(file.is_file() for file in files) else []
 

@@ -13,6 +13,7 @@ from geosynth.errors import DataError, RasterError, SettingsError, counted, firs
 from geosynth.files import read_values
 from geosynth.grid import offset_in
 from geosynth.legend import Legend
+from geosynth.raster.colours import colours_as_codes
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.folds import SplitRule
@@ -96,7 +97,7 @@ def open_zarr_in_place(
     Args:
         path: of the group; a URL is read through fsspec.
         image: variable over (band, y, x).
-        labels: variable over (y, x), of the same pixels.
+        labels: variable over (y, x), of the same pixels; or over (band, y, x), of colours.
         legend: of the class indices.
         label_legend: of the labels, if their codes differ.
         bands: names of the image bands, where the store does not tell them.
@@ -107,7 +108,7 @@ def open_zarr_in_place(
     """
     target, own = _legends(legend, label_legend)
     imagery = ZarrRaster(path, image)
-    codes = LabelRaster(ZarrRaster(path, labels), own)
+    codes = LabelRaster(colours_as_codes(ZarrRaster(path, labels)), own)
     apart = offset_in(imagery.geobox, codes.geobox, codes.name)
     if apart != (0, 0) or codes.geobox.shape != imagery.geobox.shape:
         raise DataError(f"{path}: {labels!r} does not cover the same pixels as {image!r}")

@@ -20,6 +20,7 @@ from geosynth.grid import Window, crop, offset_in, parse_crs
 from geosynth.grid.alignment import crs_name, is_nowhere, same_crs
 from geosynth.legend import Legend
 from geosynth.raster.bands import check_whole_scenes, open_chosen
+from geosynth.raster.colours import colours_as_codes
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, RasterFile, check_grid, open_raster
 from geosynth.raster.stores.items import Item
@@ -27,7 +28,7 @@ from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cov
 
 _MOST_PIXELS = 10_000  # that one pixel of an image may become, or may be made of
 
-LegendOf = Legend | Callable[[RasterFile], Legend]  # of all label files, or what tells that of each
+LegendOf = Legend | Callable[[Raster], Legend]  # of all label files, or what tells that of each
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _open(item: Item, file: RasterFile, lattice: GeoBox, legend: LegendOf, targe
         window = _cover(lattice, file)
         image = WarpedRaster(image, crop(lattice, window), target.images)
     place = crop(lattice, window) if isinstance(image, WarpedRaster) else image.geobox
-    codes = open_raster(item.labels)
+    codes = colours_as_codes(open_raster(item.labels))
     own = legend if isinstance(legend, Legend) else legend(codes)
     labels = LabelRaster(_on_grid(codes, place, image.path, target), own)
     extras = {name: _on_grid(open_raster(path), place, image.path, target) for name, path in item.extras.items()}
@@ -182,7 +183,7 @@ def _open(item: Item, file: RasterFile, lattice: GeoBox, legend: LegendOf, targe
     return Pair(item, image, labels, extras, window)
 
 
-def _on_grid(raster: RasterFile, place: GeoBox, image: str, target: TargetGrid) -> Raster:
+def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> Raster:
     """Labels, or another map, on the pixels of their image."""
     if is_nowhere(raster.geobox) and not is_nowhere(place):
         raise GridError(f"{raster.path}: has no georeference, but {image} has one; give it that (gdal_edit.py -a_ullr)")

@@ -39,6 +39,7 @@ from geosynth.raster.stores.alike import check_alike, check_fits, check_twin
 from geosynth.raster.stores.export import export_tiles
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.open import open_in_place, open_zarr_in_place
+from geosynth.raster.stores.painted import Painted
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.raster.zarr import ZarrRaster
@@ -341,6 +342,16 @@ def test_sources_of_two_meanings_are_not_trained_on_together_nor_with_a_model(tm
     with pytest.raises(DataError, match=r"^model of b: band red holds values x 0\.0001, but .*a" + REMEDY):
         legend_for(card, Path("model of b"), a)
     assert band_settings([none, a]).quantities == (SINCE,) * 4
+
+
+def test_a_twin_means_what_its_source_says_or_else_its_model(tmp_path: Path) -> None:
+    silent, told = (
+        make_scene_store(tmp_path / str(len(quantities)), {"a": WHOLE}, quantities=quantities)
+        for quantities in ((), (SINCE,) * 4)
+    )
+    assert Painted(silent, silent.read, {}, EACH).quantities == EACH
+    assert Painted(told, told.read, {}, ()).quantities == (SINCE,) * 4
+    assert Painted(silent, silent.read, {}).quantities == ()
 
 
 def test_a_model_that_goes_on_takes_what_it_does_not_know_from_the_data() -> None:

@@ -64,6 +64,8 @@ class Artifacts:
     """The study's folder."""
     target: str | None = None
     """Path of a transfer's second store; None for other sweeps."""
+    judges: frozenset[CellRecipe] = frozenset()
+    """Cells whose segmenters are kept, for others ask for them."""
     operations: Operations = field(default_factory=Operations)
     """Which do the work."""
 
@@ -105,10 +107,11 @@ class Artifacts:
         else:
             self._generator(artifact)
 
-    def _make_cell(self, recipe: CellRecipe) -> None:
+    def _make_cell(self, recipe: CellRecipe, *, wanted: Path | None = None) -> None:
+        """Make it unless its result is there, and a file of it that is wanted."""
         folder = self.path_of(recipe)
         with self._locked(recipe):
-            if self.result_of(recipe) is None:
+            if self.result_of(recipe) is None or not (wanted is None or wanted.exists()):
                 if isinstance(recipe, NearerRecipe):
                     result = self._choose(recipe)
                 elif isinstance(recipe, TransferRecipe):
@@ -134,7 +137,7 @@ class Artifacts:
             *folds,
             silent,
             judge=self._segmenter_of(recipe.judge),
-            keep=recipe.may_judge,
+            keep=recipe in self.judges,
         )
         values: dict[str, Any] = score.model_dump()
         if recipe.twin is not None:
@@ -187,11 +190,12 @@ class Artifacts:
         return train_views(sources, real.segment, real.train_fold)
 
     def _segmenter_of(self, recipe: CellRecipe | None) -> Path | None:
-        """Of a cell, which is made if need be; None for none."""
+        """Of a cell, which is made if need be, and anew where its segmenter was not kept; None for none."""
         if recipe is None:
             return None
-        self._make_cell(recipe)
-        return self.path_of(recipe) / "segmenter"
+        folder = self.path_of(recipe) / "segmenter"
+        self._make_cell(recipe, wanted=folder / "model.safetensors")
+        return folder
 
     def sources_of(self, recipe: TransferRecipe, *, painted: bool = True) -> list[PatchSource]:
         """What its segmenter is trained on, one source for each kind of imagery, and last what it is tested on.

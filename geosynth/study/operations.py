@@ -168,6 +168,9 @@ class Operations:
         keep: bool = False,
     ) -> Score:
         """A segmenter, tested. Unless it is to be kept it goes, for a study makes hundreds; its report stays."""
+        model = out / "model.safetensors"
+        if keep and not model.exists():
+            (out / "report.json").unlink(missing_ok=True)  # with which it would not be made again
         report = segment(
             data,
             out,
@@ -180,7 +183,7 @@ class Operations:
             progress=progress,
         )
         if not keep:
-            (out / "model.safetensors").unlink(missing_ok=True)
+            model.unlink(missing_ok=True)
         return Score(
             miou=report.miou,
             class_iou=report.class_iou,

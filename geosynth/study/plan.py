@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
@@ -140,12 +140,6 @@ class Recipe(_Artifact):
     compared: tuple[Twin, Twin] | None = None
     """The test fold painted by the same generator with two seeds, for distances; None for none."""
 
-    @property
-    def may_judge(self) -> bool:
-        """Whether judged arms may ask for its segmenter: that of augment's kept tiles, or of all that replace has."""
-        real = self.twin is None
-        return real and (self.segment.augment == "flips+colour" or self.segment.pool_tiles is not None)
-
 
 class TransferRecipe(_Artifact):
     """What a cell of a transfer is made of: a segmenter that is tested on the target's real tiles."""
@@ -271,6 +265,13 @@ def plan_cells(settings: StudySettings, given: GivenGenerator | None) -> tuple[C
         TransferSettings: _transfer,
     }
     return tuple(cell for seed in settings.all_seeds for cell in kinds[type(settings)](settings, given, seed))
+
+
+def judges_of(cells: Sequence[Cell]) -> frozenset[CellRecipe]:
+    """The recipes of the segmenters that judge synthetic tiles of these cells."""
+    recipes = {one for cell in cells for one in (*needs(cell.recipe), cell.recipe)}
+    judges = (one.judge for one in recipes if isinstance(one, Recipe | TransferRecipe))
+    return frozenset(judge for judge in judges if judge is not None)
 
 
 def contrasts(settings: StudySettings) -> tuple[Contrast, ...]:

@@ -25,7 +25,7 @@ from geosynth.segmentation.data import train_views
 from geosynth.segmentation.unet import weights_digest
 from geosynth.study.artifacts import Artifacts
 from geosynth.study.operations import Operations
-from geosynth.study.plan import Artifact, Cell, CellRecipe, GivenGenerator, contrasts, key_of, plan_cells
+from geosynth.study.plan import Artifact, Cell, CellRecipe, GivenGenerator, contrasts, judges_of, key_of, plan_cells
 from geosynth.study.report import CellRow, Missing, StudyReport, tabulate_differences, tabulate_rows
 from geosynth.study.transfer import MATCHED_TYPES
 from geosynth.training.start import with_networks_of
@@ -103,15 +103,17 @@ class Study:
             if isinstance(settings, TransferSettings):
                 assert other is not None
                 _check_transfer(store, other, settings, file, card)
+        cells = plan_cells(settings, given)
         artifacts = Artifacts(
             absolute(store.path),
             store.digest() if other is None else f"{store.digest()} {other.digest()}",
             out.absolute(),
             None if other is None else absolute(other.path),
+            judges_of(cells),
             operations or Operations(),
         )
         notes = _notes(settings, tiles, given is not None)
-        return cls(settings, artifacts, plan_cells(settings, given), generator, notes)
+        return cls(settings, artifacts, cells, generator, notes)
 
     @property
     def folder(self) -> Path:

@@ -87,6 +87,21 @@ def test_what_synthetic_tiles_replace_judges_them(study_store, operations, tmp_p
     assert any("finds less likely than 0.05" in note for note in report.notes)
 
 
+def test_a_judge_that_was_not_kept_is_made_anew(study_store, operations, tmp_path):
+    """Segmenters are kept for cells that ask for them; those of before nobody asked for."""
+    plain = REPLACE.model_copy(update={"seeds": 2})
+    judged = plain.model_copy(update={"arms": ("judged mixed",)})
+    before = run_cells(open_study(study_store, tmp_path / "out", plain, operations))
+    assert not list(tmp_path.glob("out/cells/*/segmenter/*"))
+    count = len(operations.calls("segment"))
+    report = run_cells(open_study(study_store, tmp_path / "out", judged, operations))
+    assert not report.missing
+    again = [(call["seed"], call["real"], call["synthetic"]) for call in operations.calls("segment")[count:]]
+    assert sorted(again) == [(seed, *tiles) for seed in (0, 1) for tiles in ((0, 8), (4, 4), (8, 0))]
+    assert len(list(tmp_path.glob("out/cells/*/segmenter/model.safetensors"))) == 2
+    assert close(means(report)["mixed", 0], means(before)["mixed", 0])
+
+
 def test_sweeps_in_one_folder_share_generators(study_store, operations, tmp_path):
     run_cells(open_study(study_store, tmp_path / "out", REPLACE, operations))
     before = len(operations.calls("train"))

@@ -4,7 +4,10 @@ import pytest
 from studies import AUGMENT, DIVERSITY
 
 from geosynth import checkpoint
+from geosynth.progress import silent
 from geosynth.segmentation import segment
+from geosynth.segmentation.segmenter import load_segmenter
+from geosynth.study.operations import Operations
 from geosynth.study.run import run_study
 from geosynth.training import train
 
@@ -20,6 +23,15 @@ def asked(monkeypatch):
     for name, module in {"generator": train, "twin": checkpoint, "segmenter": segment}.items():
         monkeypatch.setattr(module, "choose_device", spy(name))
     return asked
+
+
+def test_a_segmenter_that_was_not_kept_is_made_again_where_it_is_to_be(study_store, tmp_path):
+    settings = AUGMENT.segment.model_copy(update={"real_tiles": 2})
+    arguments = (study_store, tmp_path, settings, None, "train", "test", silent)
+    first = Operations().segment(*arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    assert Operations().segment(*arguments, keep=True) == first
+    assert load_segmenter(tmp_path).card.settings == settings
 
 
 @pytest.mark.slow

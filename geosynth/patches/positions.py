@@ -29,11 +29,11 @@ class PositionIndex:
         source: to read from.
         fold: "train", "val" or "test".
         size: of a patch, pixels.
-        side: of a cell, pixels; None for the largest multiple of the storage block in three patches.
         count_classes: needed to draw by class.
         progress: told cells done and cells in all.
 
     Attributes:
+        side: of a cell, pixels: the largest multiple of the storage block in three patches.
         cells: (n, 4) int64: row, column, height, width of the positions' bounding rectangle.
         counts: (n,) float64: admissible positions.
         class_counts: (n, classes) float64: pixels of each class, summed over the patches at all admissible positions;
@@ -49,12 +49,11 @@ class PositionIndex:
         fold: str,
         size: int,
         *,
-        side: int | None = None,
         count_classes: bool = False,
         progress: Progress = silent,
     ) -> None:
         self.source, self.fold, self.size = source, fold, size
-        self.side = side or max(1, 3 * size // source.chunk_size) * source.chunk_size
+        self.side = max(1, 3 * size // source.chunk_size) * source.chunk_size
         parts = self._cut_into_cells()
         cells: list[tuple[int, int, int, int]] = []
         counts: list[float] = []

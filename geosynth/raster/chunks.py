@@ -53,11 +53,6 @@ class ChunkReader:
         self._lock = threading.Lock()
 
     @property
-    def is_direct(self) -> bool:
-        """Whether zarr-python is passed by."""
-        return self._layout is not None
-
-    @property
     def has_checksums(self) -> bool:
         """Whether each chunk has a checksum, which is compared whenever it is read."""
         return "crc32c" in [codec["name"] for codec in _codecs_of(self._array.metadata.to_dict())[0]]

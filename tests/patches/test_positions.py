@@ -61,11 +61,12 @@ def sources(draw: st.DrawFn) -> MemorySource:
 
 
 @few
-@given(source=sources(), size=st.integers(1, 9), side=st.sampled_from([8, 16, 64]))
-def test_each_admissible_position_is_in_one_cell(source: MemorySource, size: int, side: int) -> None:
+@given(source=sources(), size=st.integers(1, 9), block=st.sampled_from([1, 4, 8, 64]))
+def test_each_admissible_position_is_in_one_cell(source: MemorySource, size: int, block: int) -> None:
+    source.chunk_size = block
     wanted = every_position(source, "train", size)
     try:
-        index = PositionIndex(source, "train", size, side=side, count_classes=True)
+        index = PositionIndex(source, "train", size, count_classes=True)
     except DataError:
         assert not wanted.any()
         return
@@ -84,7 +85,7 @@ def test_each_admissible_position_is_in_one_cell(source: MemorySource, size: int
 def test_draws_are_admissible_and_hold_what_has_weight(source: MemorySource, seed: int, weighted: bool) -> None:
     size = 5
     try:
-        index = PositionIndex(source, "train", size, side=16, count_classes=True)
+        index = PositionIndex(source, "train", size, count_classes=True)
     except DataError:
         return
     assert index.class_counts is not None

@@ -34,7 +34,7 @@ def make_source(holes: bool = True) -> MemorySource:
 
 def make_batches(source: Any, num_batches: int, seed: int = 0, size: int = 16, **options: Any) -> PatchBatchSampler:
     weights = options.pop("class_weights", None)
-    index = PositionIndex(source, "train", SIZE, side=8, count_classes=True)
+    index = PositionIndex(source, "train", SIZE, count_classes=True)
     return PatchBatchSampler(Chances({0: index}, weights), size, num_batches, seed, **options)
 
 
@@ -109,7 +109,7 @@ def test_an_epoch_draws_each_position_alike(patches_per_visit: int, batch_size: 
 def test_the_first_batch_draws_each_position_alike() -> None:
     """Also the start of the stream, over the seeds: no cell is favoured by the order."""
     source = make_source()
-    index = PositionIndex(source, "train", SIZE, side=8)
+    index = PositionIndex(source, "train", SIZE)
     draws = [
         draw.window
         for seed in range(500)
@@ -125,7 +125,7 @@ def test_the_first_batch_draws_each_position_alike() -> None:
 
 def test_class_shares_are_those_of_independent_draws() -> None:
     source = make_source()
-    index = PositionIndex(source, "train", SIZE, side=8, count_classes=True)
+    index = PositionIndex(source, "train", SIZE, count_classes=True)
     assert index.class_counts is not None
     wanted = index.class_counts.sum(axis=0) / index.class_counts.sum()
     orders = {
@@ -178,14 +178,14 @@ def test_rare_classes_are_drawn_as_often_as_common_ones() -> None:
 def test_a_source_counts_what_it_shall_however_large_it_is(weights: dict[str, float] | None) -> None:
     small, codes = [Window(0, 0, 12, 12)], np.tile(np.array([[2, 3]], np.uint8), (12, 6))
     sources = [make_source(), MemorySource((12, 12), small, SpatialSplit.by_scenes({"train": small}), codes=codes)]
-    indexes = {i: PositionIndex(one, "train", SIZE, side=8, count_classes=True) for i, one in enumerate(sources)}
+    indexes = {i: PositionIndex(one, "train", SIZE, count_classes=True) for i, one in enumerate(sources)}
     sampler = PatchBatchSampler(Chances(indexes, weights, {0: 1.0, 1: 3.0}), 16, 600, 0)
     assert np.mean([draw.source for batch in sampler for draw in batch]) == pytest.approx(0.75, abs=0.03)
 
 
 def test_visits_are_local_and_batches_are_mixed() -> None:
     source = make_source()
-    index = PositionIndex(source, "train", SIZE, side=8)
+    index = PositionIndex(source, "train", SIZE)
     sampler = PatchBatchSampler(Chances({0: index}), 32, 200, 0, patches_per_visit=8)
     visits: dict[int, list[Window]] = {}
     for batch in sampler:

@@ -126,9 +126,10 @@ def test_stores_of_older_versions_are_read_and_say_that_they_have_none(
     values = json.loads(metadata.read_text())
     del values["attributes"]["geosynth_sha256"], values["attributes"]["geosynth"]["files"]
     metadata.write_text(json.dumps(values))
-    again = Store(store.path)
-    assert again._readers["image"].is_direct
-    assert np.array_equal(again.read_image(Window(0, 0, 150, 140)), zarr.open_group(store.path)["image"][:])
+    again, expected = Store(store.path), zarr.open_group(store.path)["image"][:]
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.Array, "__getitem__", None)  # which are read without zarr, too
+        assert np.array_equal(again.read_image(Window(0, 0, 150, 140)), expected)
     assert geosynth.info(store.path, verify=True)["verified"] == {"blocks": 8, "checksums": "none"}
 
 

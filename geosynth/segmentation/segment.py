@@ -30,7 +30,7 @@ from geosynth.segmentation.batches import Batch, Batches
 from geosynth.segmentation.data import SegmentData, coarse_tiles, left_out, open_data
 from geosynth.segmentation.scores import Confusion, SegmentReport, miou_estimate
 from geosynth.segmentation.segmenter import Segmenter, SegmenterCard, load_segmenter, save_segmenter
-from geosynth.segmentation.unet import build_unet, load_encoder_weights, weights_digest
+from geosynth.segmentation.unet import build_unet, check_takes, load_encoder_weights, weights_digest
 from geosynth.version import __version__
 
 _WARM_UP = 20  # one part in so many of the steps
@@ -208,6 +208,8 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = build_unet(settings.encoder, len(bands.names), data.sources[0].legend.num_classes)
+    for size in {settings.tile_size, settings.crop_size or settings.tile_size}:
+        check_takes(network, settings.encoder, len(bands.names), size)
     if initial is None:
         weights = load_encoder_weights(network, settings.encoder, settings.weights)
     else:

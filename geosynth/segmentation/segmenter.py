@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from geosynth.config import SegmentSettings
 from geosynth.config.verbs import ENCODER_STRIDE
 from geosynth.download import model_file
-from geosynth.errors import CheckpointError, DataError, SettingsError, counted
+from geosynth.errors import CheckpointError, DataError, SettingsError, counted, one_line
 from geosynth.files import sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.legend import ClassIndices
@@ -86,7 +86,7 @@ class Segmenter:
             (B, height, width) class indices.
 
         Raises:
-            DataError: if the number of bands is not the segmenter's.
+            DataError: if the number of bands is not the segmenter's, or its encoder takes images of another size only.
         """
         step = max(1, _AT_ONCE // (image.shape[-1] * image.shape[-2]))
         starts = range(0, len(image), step)
@@ -102,7 +102,7 @@ class Segmenter:
             labels: (B, height, width) class indices; `num_classes` where there is none.
 
         Raises:
-            DataError: if the number of bands is not the segmenter's.
+            DataError: if the number of bands is not the segmenter's, or its encoder takes images of another size only.
         """
         shares = F.pad(self._logits(image).float().softmax(1), (0, 0, 0, 0, 0, 1), value=1.0)
         classes = torch.from_numpy(labels).long().unsqueeze(1).to(shares.device)
@@ -123,7 +123,13 @@ class Segmenter:
         bfloat16 = uses_bfloat16(self.card.settings.precision, str(self.device))
         exact = nullcontext() if bfloat16 else full_float32()
         with exact, torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            logits: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
+            try:
+                logits: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
+            except AssertionError as error:  # timm's, of encoders that take one size only
+                raise DataError(
+                    f"{self.path}: its encoder, {self.card.settings.encoder}, takes no images of {padded.shape[-2]} x"
+                    f" {padded.shape[-1]} px ({one_line(error)})"
+                ) from error
         return logits[..., :height, :width]
 
     def scores(self, pairs: Iterable[tuple[Array, Array]]) -> Confusion:
@@ -134,7 +140,7 @@ class Segmenter:
                 segmenter's legend, `num_classes` where there is no class; all of one size.
 
         Raises:
-            DataError: if the number of bands is not the segmenter's.
+            DataError: if the number of bands is not the segmenter's, or its encoder takes images of another size only.
         """
         found, rest = Confusion(self.card.legend.num_classes), iter(pairs)
         while batch := list(islice(rest, _BATCH)):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from geosynth.config import SegmentSettings
-from geosynth.errors import CheckpointError, SettingsError
+from geosynth.errors import CheckpointError, SettingsError, one_line
 from geosynth.files import sha256_once
 from geosynth.models.device import plain_memory_error
 from geosynth.models.state import read_state
@@ -35,6 +35,28 @@ def build_unet(encoder: str, num_bands: int, num_classes: int) -> nn.Module:
             f"encoder {encoder!r}: segmentation_models_pytorch has none of that name for {num_bands} bands"
         ) from error
     return network
+
+
+def check_takes(unet: nn.Module, encoder: str, num_bands: int, size: int) -> None:
+    """Refuse an encoder that takes images of one size only, and not of this one.
+
+    Args:
+        unet: with that encoder, on the processor.
+        encoder: its name.
+        num_bands: of the images.
+        size: their side, pixels.
+
+    Raises:
+        SettingsError: if so.
+        MemoryError: if one image does not fit into memory.
+    """
+    try:
+        with torch.no_grad(), plain_memory_error():
+            unet.eval()(torch.zeros(1, num_bands, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:  # timm's
+        raise SettingsError(f"encoder {encoder!r}: takes no images of {size} px ({one_line(error)})") from error
+    finally:
+        unet.train()
 
 
 def load_encoder_weights(unet: nn.Module, encoder: str, weights: str) -> str:

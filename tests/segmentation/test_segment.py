@@ -302,6 +302,7 @@ def test_sixteen_bits(segment_store, tmp_path):
     assert 0 <= report.miou <= 1
 
 
+SWIN = "tu-swin_tiny_patch4_window7_224"  # whose images have 224 px
 REFUSED = {
     "nothing": ({"data": []}, DataError, "data: an empty list of stores"),
     "no test tile": ({"test_fold": "val"}, DataError, "fold 'val' holds no whole tile of 32 px to test on"),
@@ -311,6 +312,7 @@ REFUSED = {
     "too many": ({"real_tiles": 99}, DataError, "real_tiles=99, but there is a choice of 12 tiles"),
     "no twin": ({"synthetic_tiles": 3}, SettingsError, "synthetic tiles need a twin"),
     "encoder": ({"encoder": "resnet1"}, SettingsError, "encoder 'resnet1'"),
+    "one size": ({"encoder": SWIN}, SettingsError, f"encoder '{SWIN}': takes no images of 32 px .*match model"),
     "weights": ({"weights": "nothing.pth"}, CheckpointError, "nothing.pth: weights cannot be read: No such file"),
     "coarse": ({"coarse": "nlcd", "real_tiles": 2}, SettingsError, "no map 'nlcd'"),
     "coarse tiles": ({"coarse": "nlcd"}, DataError, "beside 12 real tiles there are 0"),
@@ -327,6 +329,13 @@ def test_refusals_are_one_line_and_leave_nothing(segment_store, tmp_path, case):
         segment(**{"data": segment_store, "out": tmp_path / "out", "settings": TINY, **options})
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists() or not files_in(tmp_path / "out")
+
+
+def test_an_encoder_is_tried_with_crops_and_with_whole_tiles(segment_store, tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(module, "check_takes", lambda *arguments: tried.append(arguments[-1]))
+    segment(segment_store, tmp_path / "out", TINY, tile_size=64, crop_size=32)
+    assert sorted(tried) == [32, 64]
 
 
 @pytest.mark.parametrize("options", [{"test": 4}, {"bands": ("nir", *BANDS[:3])}], ids=["grid", "bands"])

@@ -41,6 +41,17 @@ def test_any_size_is_predicted_as_a_larger_one_that_repeats_its_edge(trained):
     assert (predicted == segmenter.predict(padded)[:, :37, :50]).all()
 
 
+def test_an_encoder_of_one_size_says_so(trained, monkeypatch):
+    segmenter = load_segmenter(trained[0])
+
+    def refuse(images):
+        raise AssertionError("Input height (64) doesn't match\nmodel (224).")
+
+    monkeypatch.setattr(segmenter.network, "forward", refuse)
+    with pytest.raises(DataError, match=r"takes no images of 64 x 32 px \(Input height .* match model"):
+        segmenter.predict(np.zeros((1, 4, 40, 32), np.uint8))
+
+
 def test_memory_does_not_grow_with_the_size_of_many_tiles(trained, monkeypatch):
     segmenter, images, seen = load_segmenter(trained[0]), random_images(5, 96, 128), []
     whole = segmenter.predict(images)

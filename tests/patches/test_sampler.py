@@ -199,8 +199,21 @@ def test_visits_are_local_and_batches_are_mixed() -> None:
         rows, columns = zip(*((window.row, window.column) for window in windows), strict=True)
         assert max(rows) - min(rows) < 8
         assert max(columns) - min(columns) < 8
-    # A pass visits each full cell once: no cell has much more than its share of early visits.
     assert list(visits) == sorted(visits)
+
+
+def test_a_pass_visits_each_full_cell_once() -> None:
+    scenes = [Window(0, 0, 32 + SIZE - 1, 32 + SIZE - 1)]  # 4 x 4 cells of 8 px
+    source = MemorySource((40, 40), scenes, SpatialSplit.by_scenes({"train": scenes}))
+    cells = {
+        draw.visit: (draw.window.row // 8, draw.window.column // 8)
+        for batch in make_batches(source, 32, 3, 32)
+        for draw in batch
+    }
+    assert len(cells) == 8 * 16
+    for first in range(0, len(cells), 16):
+        assert len({cells[visit] for visit in range(first, first + 16)}) == 16
+    assert [cells[visit] for visit in range(16)] != [cells[visit] for visit in range(16, 32)]
 
 
 def test_a_scene_with_one_place_is_not_drawn_eight_times_at_once() -> None:

@@ -159,9 +159,10 @@ def test_of_two_splits_one_says_so(store: Store, tmp_path: Path, taken: str) -> 
 
 
 def test_the_same_seed_gives_the_same_file(store: Store, tmp_path: Path) -> None:
-    for name in ("one.parquet", "two.parquet"):
-        split(store.path, block_size=50, seed=3, out=tmp_path / name, keep=False)
-    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        split(store.path, block_size=50, seed=seed, out=tmp_path / f"{name}.parquet", keep=False)
+    one, two, three = ((tmp_path / f"{name}.parquet").read_bytes() for name in ("one", "two", "three"))
+    assert one == two != three
 
 
 def test_a_store_may_be_left_as_it_was(store: Store, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_bands_are_found_by_name(segmenter, tmp_path):
         with rasterio.open(classify(path, segmenter, path.with_suffix(".labels.tif"))) as found:
             results.append(found.read())
     assert BANDS == ("red", "green", "blue", "nir")
+    assert len(np.unique(results[0])) == 3
     assert (results[0] == results[1]).all()
 
 

@@ -21,7 +21,7 @@ from geosynth.segmentation import segment as module
 from geosynth.segmentation.data import left_out, open_data
 from geosynth.segmentation.scores import SegmentReport
 from geosynth.segmentation.segment import segment
-from geosynth.segmentation.segmenter import load_segmenter
+from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from geosynth.segmentation.unet import build_unet
 
 
@@ -297,9 +297,23 @@ def test_other_imagery(tmp_path, dtype, factor):
     assert report.miou > 0.7
 
 
-def test_sixteen_bits(segment_store, tmp_path):
-    report = segment(segment_store, tmp_path, TINY, precision="bf16")
-    assert 0 <= report.miou <= 1
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_the_precision_is_that_of_training_and_of_the_test(segment_store, tmp_path, monkeypatch, precision, dtype):
+    entropy, logits, seen = module._cross_entropy, Segmenter._logits, []
+
+    def trained(values, labels):
+        seen.append(values)
+        return entropy(values, labels)
+
+    def tested(segmenter, image):
+        seen.append(logits(segmenter, image))
+        return seen[-1]
+
+    monkeypatch.setattr(module, "_cross_entropy", trained)
+    monkeypatch.setattr(Segmenter, "_logits", tested)
+    segment(segment_store, tmp_path, TINY, precision=precision)
+    assert len(seen) > TINY.steps
+    assert {values.dtype for values in seen} == {dtype}
 
 
 SWIN = "tu-swin_tiny_patch4_window7_224"  # whose images have 224 px

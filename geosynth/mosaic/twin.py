@@ -148,8 +148,7 @@ def twin(
     tags = {"GEOSYNTH_FOLDS": ",".join(folds)}
     if judge is not None:
         tags |= {"GEOSYNTH_JUDGE_SHA256": judge.sha256, "GEOSYNTH_AGREEMENT": f"{agreement:g}"}
-        for source in sources:
-            check_fits(source, judge.path, judge.card.legend.names, judge.card.bands)
+        check_fits(sources, judge.path, judge.card.legend.names, judge.card.bands)
     if emphasise is not None:
         tags[EMPHASIS] = ", ".join(f"{name}={factor:g}" for name, factor in emphasise.items())
         sources = [

@@ -203,7 +203,7 @@ def open_data(
         raise SettingsError("train_fold and test_fold must differ: on its own tiles a segmenter looks too good")
     sources = _open(data)
     if judge is not None:
-        check_fits(sources[0], judge.path, judge.card.legend.names, judge.card.bands)
+        check_fits(sources, judge.path, judge.card.legend.names, judge.card.bands)
     views = train_views(sources, settings, train_fold)
     tests = [_view(source, test_fold, settings, None, "skip") for source in sources]
     if not any(map(len, tests)):

@@ -171,8 +171,7 @@ def _load_initial(init: str | Path, settings: SegmentSettings, sources: Sequence
     theirs = initial.card.settings.encoder
     if theirs != settings.encoder:
         raise SettingsError(f"encoder={settings.encoder}: the segmenter {init} has {theirs}; say encoder={theirs}")
-    for source in sources:
-        check_fits(source, init, initial.card.legend.names, initial.card.bands)
+    check_fits(sources, init, initial.card.legend.names, initial.card.bands)
     return initial
 
 

@@ -210,7 +210,7 @@ def _check_transfer(store: Store, target: Store, settings: TransferSettings, fil
         raise SettingsError(f"{file}: its generator is not told looks, so it cannot paint in that of {target.path}")
     if any("adapted" in arm for arm in settings.arms):
         with_networks_of(settings.train.model_copy(update={"init": str(file)}))
-        check_fits(target, file, card.legend.names, card.bands)
+        check_fits([target], file, card.legend.names, card.bands)
     if not plan_cells(settings, GivenGenerator(path=str(file), sha256="")):
         raise SettingsError("arms: none of them has a cell without labelled tiles of the target; say target_tiles")
 
@@ -241,7 +241,7 @@ def _of_own(store: Store, settings: StudySettings) -> str:
     if train.init:
         file = model_path(train.init)
         card = ModelCard.read(file)
-        check_fits(store, train.init, card.legend.names, card.bands)
+        check_fits([store], train.init, card.legend.names, card.bands)
         start = f", from the weights of {file.name}, {_trained_on(store, settings, card)}"
     return f"{what}, {train.steps} steps of {train.batch_size} patches of {train.crop_size} px{start}"
 

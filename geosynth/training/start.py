@@ -64,8 +64,7 @@ def load_initial(settings: TrainSettings, sources: Sequence[PatchSource]) -> Gen
     if settings.init is None:
         return None
     model = load_generator(settings.init)
-    for source in sources:
-        check_fits(source, settings.init, model.card.legend.names, model.card.bands)
+    check_fits(sources, settings.init, model.card.legend.names, model.card.bands)
     return model
 
 

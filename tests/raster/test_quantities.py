@@ -323,7 +323,9 @@ def test_ingest_refuses_scenes_before_and_since_another_offset(
     ]
 
 
-def test_sources_of_two_meanings_are_not_trained_on_together_nor_with_a_model(tmp_path: Path) -> None:
+def test_sources_of_two_meanings_are_not_trained_on_together_nor_with_a_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     a, b, none = (
         make_scene_store(tmp_path / str(name), {"a": WHOLE}, dtype="uint16", quantities=quantities)
         for name, quantities in {"a": (SINCE,) * 4, "b": (BEFORE,) * 4, "none": ()}.items()
@@ -336,8 +338,11 @@ def test_sources_of_two_meanings_are_not_trained_on_together_nor_with_a_model(tm
         check_twin(b, a)
     model = tmp_path / "model of a"
     with pytest.raises(DataError, match=line):
-        check_fits(b, model, b.legend.names, band_settings([a]))
-    check_fits(none, model, none.legend.names, band_settings([a]))
+        check_fits([none, a, b], model, b.legend.names, band_settings([a]))
+    caplog.clear()
+    check_fits([none, a, none], model, none.legend.names, band_settings([a]))
+    check_fits([a, a], model, none.legend.names, BandSettings(names=BANDS, dtype="uint16"))
+    assert [line.partition(": scale")[0] for line in caplog.messages] == [none.path, str(model)]
     card = ModelCard.model_construct(bands=band_settings([b]), legend=CHESAPEAKE)
     with pytest.raises(DataError, match=r"^model of b: band red holds values x 0\.0001, but .*a" + REMEDY):
         legend_for(card, Path("model of b"), a)

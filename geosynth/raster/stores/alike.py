@@ -52,11 +52,11 @@ def common_quantities(sources: Sequence[PatchSource]) -> tuple[Quantity, ...]:
     return first_told([source.quantities for source in sources])
 
 
-def check_fits(source: PatchSource, model: str | Path, classes: Sequence[str], bands: BandSettings) -> None:
+def check_fits(sources: Sequence[PatchSource], model: str | Path, classes: Sequence[str], bands: BandSettings) -> None:
     """Refuse data that a model cannot go on from, or that a segmenter cannot judge.
 
     Args:
-        source: of the patches.
+        sources: of the patches.
         model: its name, for the message.
         classes: that it knows, in their order.
         bands: that it paints or reads.
@@ -64,16 +64,19 @@ def check_fits(source: PatchSource, model: str | Path, classes: Sequence[str], b
     Raises:
         DataError: if the data have other classes, bands, or pixel values of another type or meaning.
     """
-    for what, theirs, ours in (
-        ("classes", classes, source.legend.names),
-        ("bands", bands.names, source.band_names),
-        ("pixel values of type", (bands.dtype,), (str(source.dtype),)),
-    ):
-        if tuple(theirs) != tuple(ours):
-            raise DataError(
-                f"{source.path}: {what} {', '.join(ours)} do not fit the model {model}, which has {', '.join(theirs)}"
-            )
-    agreed_quantities([(str(model), bands.quantities), (source.path, source.quantities)], bands.names)
+    for source in sources:
+        for what, theirs, ours in (
+            ("classes", classes, source.legend.names),
+            ("bands", bands.names, source.band_names),
+            ("pixel values of type", (bands.dtype,), (str(source.dtype),)),
+        ):
+            if tuple(theirs) != tuple(ours):
+                raise DataError(
+                    f"{source.path}: {what} {', '.join(ours)} do not fit the model {model}, which has"
+                    f" {', '.join(theirs)}"
+                )
+    told = [(source.path, source.quantities) for source in sources]
+    agreed_quantities([(str(model), bands.quantities), *told], bands.names)
 
 
 def check_twin(twin: PatchSource, source: PatchSource) -> None:

@@ -57,8 +57,8 @@ def estimate_shares(
         fine: (B, H, W) fine class; `num_fine` where it has none. Pixels without both are left out.
         num_coarse: number of coarse classes.
         num_fine: number of fine classes.
-        block_size: pixels; side of the places between which shares vary: of the images that the loss will be given;
-            None for whole images.
+        block_size: pixels; side of the places between which shares vary, as the loss will be given; None for whole
+            images.
 
     Returns:
         Mean and deviation over places, each weighted by its pixels. Deviations are 0.01 at least: what did not occur in
@@ -82,21 +82,24 @@ def estimate_shares(
     return CoarseShares(mean.float().clamp(0, 1), variance.sqrt().float().clamp(min=_LEAST_DEVIATION))
 
 
-def super_resolution_loss(probabilities: Tensor, coarse: Tensor, shares: CoarseShares) -> Tensor:
+def super_resolution_loss(
+    probabilities: Tensor, coarse: Tensor, shares: CoarseShares, block_size: int | None = None
+) -> Tensor:
     """How far the mean probabilities under each coarse class are from the shares it should have.
 
-    With p the mean of a fine class's probability over the n pixels of one coarse class in one image, and
+    With p the mean of a fine class's probability over the n pixels of one coarse class in one place, and
     v = sum(q (1 - q)) / n^2 over these pixels' probabilities q, its variance:
 
         relu(|p - mu| - sigma)^2 / (v + sigma^2 + 1e-6) + log(v + 0.03)
 
-    summed over fine classes, averaged over coarse classes and images by their pixels. Mix it with the cross-entropy of
+    summed over fine classes, averaged over coarse classes and places by their pixels. Mix it with the cross-entropy of
     the few fine labels; Robinson et al. weigh it 1/40. May be negative (the logarithm).
 
     Args:
         probabilities: (B, num_fine, H, W), softmax over the fine classes.
         coarse: (B, H, W) coarse class of each pixel; num_coarse where it has none, which is left out.
         shares: of the fine classes under each coarse class.
+        block_size: pixels; side of a place. None for whole images, as in the paper; else a multiple of a coarse pixel.
 
     Returns:
         A scalar; 0 if no pixel has a coarse class.
@@ -110,7 +113,7 @@ def super_resolution_loss(probabilities: Tensor, coarse: Tensor, shares: CoarseS
     if probabilities.shape[1] != num_fine:
         raise DataError(f"{probabilities.shape[1]} classes of probabilities, shares of {num_fine}")
     probabilities = probabilities.float()
-    groups = _Groups(coarse, num_coarse)
+    groups = _Groups(coarse, num_coarse, block_size)
     mean = groups.mean(probabilities)
     variance = groups.mean(probabilities * (1 - probabilities)) / groups.sizes.clamp(min=1).unsqueeze(1)
     mu = shares.mean.to(mean)[groups.classes]
@@ -128,7 +131,7 @@ class _Groups:
         sizes: (G,) its pixels; 0 where the class does not occur.
     """
 
-    def __init__(self, coarse: Tensor, num_coarse: int, block_size: int | None = None) -> None:
+    def __init__(self, coarse: Tensor, num_coarse: int, block_size: int | None) -> None:
         batch, height, width = coarse.shape
         device, size = coarse.device, block_size or max(height, width)
         if device.type == "cpu" and (int(coarse.min()) < 0 or int(coarse.max()) > num_coarse):  # else: a wait

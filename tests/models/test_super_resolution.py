@@ -20,29 +20,33 @@ def random_case(size=12):
     return torch.randn((2, 3, size, size), generator=rng).softmax(1), coarse
 
 
-def naive(probabilities, coarse, shares):
-    """Sums over samples, coarse and fine classes, one after the other."""
+def naive(probabilities, coarse, shares, block):
+    """Sums over samples, blocks, coarse and fine classes, one after the other."""
     total, count = 0.0, 0
-    for sample in range(len(coarse)):
-        for code in range(2):
-            mask = coarse[sample] == code
-            n = int(mask.sum())
-            for fine in range(3) if n else ():
-                q = probabilities[sample, fine][mask].double()
-                p, v = float(q.mean()), float((q * (1 - q)).sum()) / n**2
-                mu, sigma = float(shares.mean[code, fine]), float(shares.deviation[code, fine])
-                excess = max(0.0, abs(p - mu) - sigma)
-                total += n * (excess**2 / (v + sigma**2 + 1e-6) + math.log(v + 0.03))
-            count += n
+    batch, _, height, width = probabilities.shape
+    for sample in range(batch):
+        for top in range(0, height, block):
+            for left in range(0, width, block):
+                place = slice(top, top + block), slice(left, left + block)
+                for code in range(2):
+                    mask = coarse[sample][place] == code
+                    n = int(mask.sum())
+                    for fine in range(3) if n else ():
+                        q = probabilities[sample, fine][place][mask].double()
+                        p, v = float(q.mean()), float((q * (1 - q)).sum()) / n**2
+                        mu, sigma = float(shares.mean[code, fine]), float(shares.deviation[code, fine])
+                        excess = max(0.0, abs(p - mu) - sigma)
+                        total += n * (excess**2 / (v + sigma**2 + 1e-6) + math.log(v + 0.03))
+                    count += n
     return total / count
 
 
-def test_loss_is_the_naive_sum():
+@pytest.mark.parametrize("block", [None, 5, 4])
+def test_loss_is_the_naive_sum(block):
     probabilities, coarse = random_case()
-    coarse[1, :8] = 0  # one image has more of a class than the other
-    expected = naive(probabilities, coarse, SHARES)
+    expected = naive(probabilities, coarse, SHARES, block or 12)
     for labels in (coarse, coarse.to(torch.uint8)):
-        assert float(super_resolution_loss(probabilities, labels, SHARES)) == pytest.approx(expected, rel=1e-4)
+        assert float(super_resolution_loss(probabilities, labels, SHARES, block)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_sure_predictions_with_shares_inside_the_interval_reach_the_minimum():
@@ -139,6 +143,6 @@ def test_the_loss_waits_for_nothing():
         shares = CoarseShares.__new__(CoarseShares)  # whose check reads values, once
         object.__setattr__(shares, "mean", torch.rand(2, 3))
         object.__setattr__(shares, "deviation", torch.rand(2, 3))
-        loss = super_resolution_loss(torch.rand(2, 3, 8, 8), torch.zeros((2, 8, 8), dtype=torch.long), shares)
+        loss = super_resolution_loss(torch.rand(2, 3, 8, 8), torch.zeros((2, 8, 8), dtype=torch.long), shares, 4)
     assert loss.shape == ()
     assert not record.waits

@@ -31,9 +31,11 @@ def main() -> None:
     pieces = {"y": 1024, "x": 1024}
     legend = geosynth.Legend.load(options.legend or "chesapeake")
     labels = rioxarray.open_rasterio(options.labels, chunks=pieces).squeeze("band", drop=True)
-    real = rioxarray.open_rasterio(options.image, chunks=pieces, masked=True).sel(band=[options.red, options.nir])
+    image = rioxarray.open_rasterio(options.image, chunks=pieces, mask_and_scale=True)
+    real = image.sel(band=[options.red, options.nir])
 
-    synthetic = geosynth.generate(labels, model=options.model, legend=legend, seed=1).sel(band=["red", "nir"])
+    stored = geosynth.generate(labels, model=options.model, legend=legend, seed=1)
+    synthetic = xr.decode_cf(stored.to_dataset())["image"].sel(band=["red", "nir"])  # reflectances, if the model knows
     is_class = labels == xr.DataArray(list(legend.codes), coords={"class": list(legend.names)})
     ndvi = {
         name: (image[1] - image[0]) / (image[1] + image[0])

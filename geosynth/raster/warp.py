@@ -35,6 +35,7 @@ _RADIUS = {**IMAGE_METHODS, **LABEL_METHODS}
 
 _MAX_SOURCE = 2048  # pixels; side of what is read at once
 _POINTS = 33  # along a side: where the other CRS's curves are looked at
+_SORTED = 1 << 20  # pixels; what is sorted at once
 _SLIVER = 0.01  # of a pixel: what files' rounding adds up to; no row of pixels is made for less
 _TOLERANCE = 1e-6  # of a pixel: what lies this near to a pixel's edge lies on it
 _NO_CRS = "EPSG:3857"  # stands for "one CRS, whichever": pixel coordinates need no other
@@ -209,14 +210,35 @@ class _OnAxes:
 
 
 def _modes(values: Array, valid: Mask, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> Array:
-    """Values of the largest area between neighbouring `rows` and `columns`; 0 where there is none."""
-    shape = (len(rows) - 1, len(columns) - 1)
-    picked, largest = np.zeros(shape, values.dtype), np.zeros(shape)
-    for value in np.unique(values[valid]):  # in rising order, so that the smallest stands where areas are equal
-        area = _areas((values == value) & valid, rows, columns)
-        better = area > largest + _TOLERANCE
-        picked[better], largest[better] = value, area[better]
-    return picked
+    """Values of the largest area between neighbouring `rows` and `columns`, the smallest where areas are equal; or 0.
+
+    What lies below each new pixel is sorted, so that the time does not depend on how many values there are.
+    """
+    (row, tall), (column, wide) = _overlaps(rows, len(values)), _overlaps(columns, values.shape[1])
+    modes = np.zeros((row.shape[1], column.shape[1]), values.dtype)
+    step = max(1, _SORTED // (column.size * len(row)))
+    for strip in (slice(first, first + step) for first in range(0, len(modes), step)):
+        place = row[:, None, strip, None], column[:, None]
+        shape = -1, *modes[strip].shape
+        below = values[place].reshape(shape)
+        area = (tall[:, None, strip, None] * wide[:, None] * valid[place]).reshape(shape)
+        order = np.argsort(below, axis=0)
+        below, total = np.take_along_axis(below, order, 0), np.cumsum(np.take_along_axis(area, order, 0), axis=0)
+        is_last = np.append(below[1:] != below[:-1], np.ones((1, *shape[1:]), bool), axis=0)  # of its value
+        total[1:] -= np.maximum.accumulate(np.where(is_last, total, 0), axis=0)[:-1]
+        area = np.where(is_last, total, 0)
+        largest = area.max(axis=0)
+        first = np.argmax(area >= largest - _TOLERANCE, axis=0)
+        modes[strip] = np.where(largest > _TOLERANCE, np.take_along_axis(below, first[np.newaxis], 0)[0], 0)
+    return modes
+
+
+def _overlaps(edges: npt.NDArray[np.float64], length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Source pixels between neighbouring edges along an axis, and how much of each: (most of them, new pixels)."""
+    first, stop = np.floor(edges[:-1]).astype(np.int64), np.ceil(edges[1:]).astype(np.int64)
+    pixels = first + np.arange(max(1, (stop - first).max()))[:, np.newaxis]
+    parts = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    return pixels.clip(max=length - 1), parts.clip(min=0)
 
 
 def _areas(mask: Mask, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

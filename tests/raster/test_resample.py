@@ -89,6 +89,18 @@ def test_mode_is_the_largest_area(labels: RasterFile, gsd: float) -> None:
     np.testing.assert_array_equal(whole(own), naive_mode(labels, own.geobox))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint32", "float32"])
+def test_mode_of_many_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    codes = random_codes(5, 40, 50, tuple(range(256))).astype(dtype)
+    codes[np.random.default_rng(2).random(codes.shape) < 0.3] = 77
+    labels = open_raster(write_raster(tmp_path / "many.tif", codes, north_up(), nodata=NODATA))
+    own = resample_labels(labels, 1.5, "mode")
+    for sorted_at_once in (1 << 20, 100):
+        monkeypatch.setattr("geosynth.raster.warp._SORTED", sorted_at_once)
+        codes, valid = own.read(own.window)
+        np.testing.assert_array_equal(np.where(valid, codes[0], NODATA), naive_mode(labels, own.geobox))
+
+
 @pytest.mark.parametrize(("column", "row", "size"), [(0, 0, 0.6), (-3.4, 5.3, 0.6), (4, -7, 1.5), (60.5, 70.25, 1.1)])
 def test_mode_on_any_parallel_grid(labels: RasterFile, column: float, row: float, size: float) -> None:
     grid = GeoBox((40, 50), north_up(3, 1) @ Affine.translation(column, row) @ Affine.scale(size / 0.6), UTM)

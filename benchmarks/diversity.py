@@ -23,8 +23,8 @@ from geosynth.checkpoint import load_generator
 from geosynth.config import TrainSettings
 from geosynth.models.field import random_noise
 from geosynth.patches.module import PatchModule
-from geosynth.patches.statistics import band_settings
 from geosynth.raster.stores.open import open_sources
+from geosynth.raster.stores.statistics import band_settings
 from geosynth.training.train import train
 from last_line import print_result
 

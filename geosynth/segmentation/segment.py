@@ -22,10 +22,10 @@ from geosynth.locks import alone_in
 from geosynth.loop import Checkpoint, Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, plain_memory_error, uses_bfloat16
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
-from geosynth.patches.statistics import band_settings
 from geosynth.progress import Progress, silent
 from geosynth.raster.stores.alike import check_fits, common_gsd, common_quantities
 from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.statistics import band_settings
 from geosynth.segmentation.batches import Batch, Batches
 from geosynth.segmentation.data import SegmentData, coarse_tiles, left_out, open_data
 from geosynth.segmentation.scores import Confusion, SegmentReport, miou_estimate

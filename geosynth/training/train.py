@@ -24,11 +24,11 @@ from geosynth.models.looks import Look
 from geosynth.models.perceptual import composites
 from geosynth.patches.dataset import Sample
 from geosynth.patches.module import PatchModule
-from geosynth.patches.statistics import band_settings
 from geosynth.progress import StepProgress, silent
 from geosynth.raster.stores.alike import common_gsd, common_quantities
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
+from geosynth.raster.stores.statistics import band_settings
 from geosynth.training.draws import TrainBatch
 from geosynth.training.looks import training_look
 from geosynth.training.networks import SpadeNetworks

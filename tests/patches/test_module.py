@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from memory_source import MemorySource
 from stores import SCENES, make_store
 
 from geosynth.config import BandSettings
@@ -20,11 +19,12 @@ from geosynth.errors import DataError, GeosynthError, GridError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend, LegendClass
 from geosynth.patches.module import PatchModule
-from geosynth.patches.statistics import band_settings
 from geosynth.raster.read import open_raster
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.open import open_in_place
+from geosynth.raster.stores.statistics import band_settings
 from geosynth.raster.stores.store import Store
+from memory_source import MemorySource
 from rasters import north_up, random_codes, random_image, write_raster
 
 BANDS = BandSettings(names=("red", "green", "blue", "nir"))

@@ -10,11 +10,11 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
-from memory_source import MemorySource
 
 from geosynth.errors import DataError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.patches.positions import PositionIndex
+from memory_source import MemorySource
 from strategies import few
 
 SIDE = 32

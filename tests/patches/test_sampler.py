@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from independent import draw_independently
-from memory_source import MemorySource
 from stores import NO_CLASS, SCENES, make_store
 from test_positions import every_position
 
@@ -20,6 +19,7 @@ from geosynth.grid import SpatialSplit, Window
 from geosynth.patches.dataset import PatchDataset
 from geosynth.patches.positions import PositionIndex
 from geosynth.patches.sampler import Chances, PatchBatchSampler
+from memory_source import MemorySource
 
 TRAIN = [window for window, fold in SCENES.values() if fold == "train"]
 SIZE = 5

@@ -29,7 +29,6 @@ from geosynth.mosaic.looks import look_from_images
 from geosynth.mosaic.style import style_from_image
 from geosynth.mosaic.summary import write_summary
 from geosynth.mosaic.twin import legend_for
-from geosynth.patches.statistics import band_settings
 from geosynth.raster.bands import CastFile
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.quantities import agreed_quantities
@@ -40,6 +39,7 @@ from geosynth.raster.stores.export import export_tiles
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.open import open_in_place, open_zarr_in_place
 from geosynth.raster.stores.painted import Painted
+from geosynth.raster.stores.statistics import band_settings
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.raster.zarr import ZarrRaster

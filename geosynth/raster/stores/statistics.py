@@ -1,9 +1,9 @@
-"""How imagery reaches the network: scaled by percentiles of a fold's bands, which are found in bounded memory."""
+"""Percentiles of the bands of imagery, in bounded memory, and how they scale what reaches the network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +11,18 @@ import numpy.typing as npt
 from geosynth.config import BandSettings
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError
+from geosynth.grid import Window
 from geosynth.raster.bands import check_image_type
+from geosynth.raster.read import Array
 from geosynth.raster.stores.alike import common_quantities
 from geosynth.raster.stores.source import PatchSource
 
-_BLOCK = 512  # side of what is read at once, pixels
+BLOCK = 512  # side of what is read at once, pixels
 _MAX_BLOCKS = 2000  # that are read, drawn at random where there are more
 _PERCENTILES = (0.1, 99.9)
 _SAMPLES = 2**20  # values of each band that are kept of float imagery
+
+_Place = TypeVar("_Place")
 
 
 def band_settings(sources: Sequence[PatchSource], fold: str = "train") -> BandSettings:
@@ -36,21 +40,33 @@ def band_settings(sources: Sequence[PatchSource], fold: str = "train") -> BandSe
     check_image_type(sources[0].dtype, sources[0].path)
     if dtype == "uint8":
         return BandSettings(names=names, quantities=quantities)
-    low, high = band_percentiles(sources, fold).tolist()
+    limits, where = band_percentiles(sources, fold), f"{sources[0].path}: fold {fold!r}"
+    return scaled_bands(names, dtype, limits, where).with_quantities(quantities)
+
+
+def scaled_bands(names: Sequence[str], dtype: str, limits: npt.NDArray[np.float64], where: str) -> BandSettings:
+    """Bands, scaled by (2, bands) least and largest values.
+
+    Args:
+        names: of the bands.
+        dtype: of the imagery.
+        limits: from `percentiles`.
+        where: whose pixels these are, for the error.
+
+    Raises:
+        DataError: if a band is constant.
+    """
+    low, high = limits.tolist()
     for name, least, most in zip(names, low, high, strict=True):
         if not least < most:
-            raise DataError(
-                f"{sources[0].path}: band {name} is {least:g} nearly everywhere in fold {fold!r}; leave it out"
-            )
-    dtype = cast(ImageDtype, dtype)
-    return BandSettings(names=names, low=tuple(low), high=tuple(high), dtype=dtype, quantities=quantities)
+            raise DataError(f"{where}: band {name} is {least:g} nearly everywhere; leave it out")
+    return BandSettings(names=tuple(names), low=tuple(low), high=tuple(high), dtype=cast(ImageDtype, dtype))
 
 
 def band_percentiles(sources: Sequence[PatchSource], fold: str = "train") -> npt.NDArray[np.float64]:
     """(2, bands): the 0.1 and the 99.9 percentile of the pixels with imagery and a class, each of which counts once.
 
-    They are exact for integers, and those of a random sample of a million values for floats. Of large folds 2,000
-    blocks of 512 px are read, drawn at random, the same ones each time.
+    See `percentiles`.
 
     Args:
         sources: of equal bands and dtype.
@@ -60,22 +76,43 @@ def band_percentiles(sources: Sequence[PatchSource], fold: str = "train") -> npt
         DataError: if there is no pixel to look at.
         RasterError: if imagery cannot be read.
     """
-    rng = np.random.default_rng(0)
-    blocks = [(source, block) for source in sources for block in source.blocks(_BLOCK, fold)]
-    if len(blocks) > _MAX_BLOCKS:
-        blocks = [blocks[place] for place in np.sort(rng.choice(len(blocks), _MAX_BLOCKS, replace=False))]
-    dtype, bands = sources[0].dtype, len(sources[0].band_names)
-    seen = _Histogram(dtype, bands) if np.issubdtype(dtype, np.integer) else _Sample(len(blocks), rng)
-    for source, block in blocks:
+
+    def read(place: tuple[PatchSource, Window]) -> Array:
+        source, block = place
         image, labels = source.read(block)
         good = labels < source.legend.num_classes
         if not source.split.holds(block, fold):
             good &= source.split.mask(block, fold)
-        if good.any():
-            seen.add(image[:, good])
-    if not seen.pixels:
+        return image[:, good]
+
+    found = percentiles([(source, block) for source in sources for block in source.blocks(BLOCK, fold)], read)
+    if found is None:
         raise DataError(f"{sources[0].path}: fold {fold!r} has no pixel with imagery and a class")
-    return seen.percentiles()
+    return found
+
+
+def percentiles(blocks: Sequence[_Place], read: Callable[[_Place], Array]) -> npt.NDArray[np.float64] | None:
+    """(2, bands): the 0.1 and the 99.9 percentile of pixels, each of which counts once; None where there are none.
+
+    They are exact for integers, and those of a random sample of a million values for floats. Of more than 2,000 blocks
+    so many are read, drawn at random, the same ones each time.
+
+    Args:
+        blocks: squares of up to 512 px.
+        read: gives the pixels of one that count, (bands, pixels).
+    """
+    rng = np.random.default_rng(0)
+    if len(blocks) > _MAX_BLOCKS:
+        blocks = [blocks[place] for place in np.sort(rng.choice(len(blocks), _MAX_BLOCKS, replace=False))]
+    seen: _Histogram | _Sample | None = None
+    for block in blocks:
+        values = read(block)
+        if values.size:
+            if seen is None:
+                is_whole = np.issubdtype(values.dtype, np.integer)
+                seen = _Histogram(values.dtype, len(values)) if is_whole else _Sample(len(blocks), rng)
+            seen.add(values)
+    return None if seen is None else seen.percentiles()
 
 
 class _Histogram:
@@ -113,7 +150,7 @@ class _Sample:
         new = values.shape[1]
         self.pixels += new
         # As many of each block as its pixels are a share of a whole block's: each pixel is as likely as another.
-        take = min(new, -(-self._per_block * new // _BLOCK**2))
+        take = min(new, -(-self._per_block * new // BLOCK**2))
         self._kept.append(values[:, self._rng.choice(new, take, replace=False)].astype(np.float64))
 
     def percentiles(self) -> npt.NDArray[np.float64]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from memory_source import MemorySource
 
 from geosynth.config import BandSettings
 from geosynth.errors import DataError
 from geosynth.grid import SpatialSplit, Window
-from geosynth.patches import statistics
-from geosynth.patches.statistics import band_percentiles, band_settings
+from geosynth.raster.stores import statistics
+from geosynth.raster.stores.statistics import band_percentiles, band_settings
+from memory_source import MemorySource
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "_BLOCK", 16)
+    monkeypatch.setattr(statistics, "BLOCK", 16)
 
 
 def make(dtype: str, scale: float = 1.0, shift: float = 0.0) -> tuple[MemorySource, np.ndarray]:

@@ -17,7 +17,7 @@ def render_page(template: str, **values: Any) -> str:
 
     Args:
         template: its name without suffix.
-        values: what it shows. Its filters `number` (three digits, or a dash) and `png` (the address of a picture) help.
+        values: what it shows. Its filters help: `number` (as below), and `png` (the address of a picture).
     """
     environment = Environment(
         loader=PackageLoader("geosynth"),
@@ -32,8 +32,8 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits, or a dash."""
-    return "-" if value is None else f"{value:.3g}"
+    """Three digits, of large numbers all before the point; or a dash."""
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def png_address(image: npt.NDArray[np.uint8] | bytes) -> str:

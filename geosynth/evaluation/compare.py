@@ -28,6 +28,7 @@ from geosynth.evaluation.distances import (
     real_baseline,
 )
 from geosynth.evaluation.features import Space, TileFeatures
+from geosynth.evaluation.levels import Levels
 from geosynth.evaluation.neighbours import closest_pairs, compare_manifolds, memorisation
 from geosynth.evaluation.report import (
     ClosestPair,
@@ -39,6 +40,7 @@ from geosynth.evaluation.report import (
 )
 from geosynth.evaluation.tiles import StoreTiles, Tile, TilePair
 from geosynth.grid import Window
+from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.scores import Confusion, iou, mean_iou
 
@@ -69,7 +71,7 @@ class PairFeatures:
         self._numbers = frozenset(numbers.tolist())
 
     def add(self, tiles: Sequence[Tile]) -> None:
-        """Embed whole tiles."""
+        """Embed whole tiles, seen in levels."""
         if chosen := [tile for tile in tiles if tile.number in self._numbers]:
             where = [tile.window for tile in chosen], [tile.place for tile in chosen]
             real = np.stack([tile.block.real for tile in chosen])
@@ -82,10 +84,8 @@ def check_tiles(view: TileView) -> None:
     """Refuse tiles of which no distance of features can be measured.
 
     Raises:
-        DataError: if the imagery is not uint8, or there are fewer than two tiles.
+        DataError: if there are fewer than two tiles.
     """
-    if view.source.dtype != np.uint8:
-        raise DataError(f"{view.source.path}: the features need uint8 imagery, not {view.source.dtype}")
     if len(view) < MIN_TILES:
         raise DataError(
             f"{view.source.path}: fold {view.fold!r} has {counted(len(view), 'whole tile')} of {view.size} px, too few"
@@ -93,12 +93,15 @@ def check_tiles(view: TileView) -> None:
         )
 
 
-def embed_fold(view: TileView, spaces: Sequence[Space], numbers: Indices, advance: Callable[[], None]) -> TileFeatures:
+def embed_fold(
+    view: TileView, spaces: Sequence[Space], levels: Levels, numbers: Indices, advance: Callable[[], None]
+) -> TileFeatures:
     """Features of real tiles, with the clusters of touching scenes as places.
 
     Args:
         view: of the fold.
         spaces: to embed in.
+        levels: in which the tiles are seen.
         numbers: of the tiles to take.
         advance: called after each tile.
     """
@@ -109,7 +112,7 @@ def embed_fold(view: TileView, spaces: Sequence[Space], numbers: Indices, advanc
         for window in windows:
             images.append(view.source.read_image(window))
             advance()
-        found.add(windows, clusters[chosen].tolist(), np.stack(images))
+        found.add(windows, clusters[chosen].tolist(), levels.of(np.stack(images)))
     return found
 
 
@@ -286,12 +289,13 @@ class Diversity:
 
     Args:
         pair: with two twins or more.
+        levels: in which features see them.
         space: of features; None for none.
         numbers: of the tiles to take.
     """
 
-    def __init__(self, pair: StoreTiles, space: Space | None, numbers: Indices) -> None:
-        self._pair, self._space = pair, space
+    def __init__(self, pair: StoreTiles, levels: Levels, space: Space | None, numbers: Indices) -> None:
+        self._pair, self._levels, self._space = pair, levels, space
         self._numbers = frozenset(numbers.tolist())
         self._places: list[int] = []
         self._found: list[tuple[Floats, Floats]] = []
@@ -305,7 +309,7 @@ class Diversity:
         images = np.stack([self._pair.read_latents(tile.window) for tile in chosen], axis=1)
         features = np.zeros((*images.shape[:2], 1))
         if self._space is not None:
-            features = np.stack([self._space.embed(image) for image in images])
+            features = np.stack([self._space.embed(self._levels.of(image)) for image in images])
         self._found.append(pairwise_diversity(images, features))
 
     def result(self, seed: int) -> DiversityComparison:
@@ -368,10 +372,10 @@ class Consistency:
 
     Args:
         pair: the tiles.
-        segmenter: of the same bands and classes.
+        segmenter: of the same bands, dtype, quantities and classes.
 
     Raises:
-        DataError, LegendError: if the segmenter was made for other bands or classes.
+        DataError, LegendError: if the segmenter was made for others.
     """
 
     def __init__(self, pair: TilePair, segmenter: Segmenter) -> None:
@@ -380,6 +384,12 @@ class Consistency:
             raise DataError(
                 f"{segmenter.path}: looks at bands {', '.join(bands)}, but the images have {', '.join(pair.bands)}"
             )
+        if segmenter.card.bands.dtype != pair.dtype:
+            raise DataError(
+                f"{segmenter.path}: looks at {segmenter.card.bands.dtype} imagery, but the images are {pair.dtype}"
+            )
+        told = [(str(segmenter.path), segmenter.card.bands.quantities), ("the real imagery", pair.quantities)]
+        agreed_quantities(told, bands)
         if legend.names != pair.legend.names:
             raise LegendError(
                 f"{segmenter.path}: knows the classes {', '.join(legend.names)}, but the labels have"

@@ -110,7 +110,7 @@ def evaluate(
     progress: Progress = silent,
     **changes: Any,
 ) -> Report:
-    """Compare 8-bit real and synthetic images, class by class; with `out`, write report.json and report.html there.
+    """Compare real and synthetic images, class by class; with `out`, write report.json and report.html there.
 
     `evaluate(real, synthetic, labels)` compares two rasters on one pixel grid: what all three cover, every pixel of it.
     `evaluate(data=store, synthetic=twin)` compares the tiles of a fold of a store with those of its twin (`twin`);
@@ -120,9 +120,13 @@ def evaluate(
     a twentieth of the machine's memory unless GDAL_CACHEMAX says otherwise). What cannot be computed is None in the
     report, with the reason.
 
+    Imagery of uint16, int16 or float32 is seen in 256 levels a band, from the 0.1 to the 99.9 percentile of the real
+    one, which is read once more for them; the report says which levels, and how much lies beyond. Numbers are in units
+    of the imagery all the same.
+
     Args:
-        real: image raster, uint8.
-        synthetic: image raster, uint8, of the same bands; or a twin, or several of different latents, of `data`: the
+        real: image raster.
+        synthetic: image raster of the same bands and dtype; or a twin, or several of different latents, of `data`: the
             first is compared, all of them give the diversity.
         labels: label raster.
         out: folder of the report; nothing is written without it.
@@ -250,34 +254,42 @@ def _measure(
         else []
     )
     chosen = drawn(pair.num_tiles, settings.max_tiles, seed)
-    distributions, textures = Distributions(pair), Textures(pair)
-    spectra = ClassSpectra(pair.legend.names, pair.bands)
-    seams = Seams(num_classes, settings.block_size) if isinstance(pair, RasterTiles) else None
-    features = PairFeatures(spaces, chosen) if spaces else None
+    there = TargetTiles(targets, pair, settings.max_tiles, seed)
     diversity = consistency = train = None
-    if isinstance(pair, StoreTiles):
-        train = pair.train_view() if spaces else None
-        if len(pair.twins) > 1:
-            diversity = Diversity(pair, _offline(spaces) if spaces else None, chosen)
     if segmenter is not None:
         from geosynth.segmentation.segmenter import load_segmenter
 
         consistency = Consistency(pair, load_segmenter(segmenter, settings.device))
+    levels = pair.find_levels()
+    distributions, textures = Distributions(pair, levels), Textures(pair)
+    spectra = ClassSpectra(pair.legend.names, pair.bands)
+    seams = Seams(num_classes, settings.block_size) if isinstance(pair, RasterTiles) else None
+    features = PairFeatures(spaces, chosen) if spaces else None
+    if isinstance(pair, StoreTiles):
+        train = pair.train_view() if spaces else None
+        if len(pair.twins) > 1:
+            diversity = Diversity(pair, levels, _offline(spaces) if spaces else None, chosen)
 
-    there = TargetTiles(targets, pair.bands, pair.geobox, tile_size=pair.tile_size, most=settings.max_tiles, seed=seed)
     train_tiles = drawn(0 if train is None else len(train), settings.max_tiles, seed)
     total = pair.num_chunks + len(train_tiles) + len(there)
-    measures = [one for one in (textures, spectra, features, diversity, consistency) if one is not None]
-    seen_windows = _gather(pair, distributions, measures, seams, lambda done: progress(done, total))
+    of_values: list[_Measure] = [one for one in (diversity, consistency) if one is not None]
+    of_levels: list[_Measure] = [one for one in (textures, spectra, features) if one is not None]
+
+    def show(tiles: Sequence[Tile]) -> None:
+        for measures, shown in ((of_values, tiles), (of_levels, [tile.seen(levels) for tile in tiles])):
+            for measure in measures:
+                measure.add(shown)
+
+    seen_windows = _gather(pair, distributions, show, seams, lambda done: progress(done, total))
     if not seen_windows:
         raise DataError(pair.nothing)
     seen, steps = None, iter(range(pair.num_chunks + 1, total + 1))
     if train is not None and len(train_tiles):
-        seen = embed_fold(train, spaces, train_tiles, lambda: progress(next(steps), total))
+        seen = embed_fold(train, spaces, levels, train_tiles, lambda: progress(next(steps), total))
     nearness = Nearness(reason=_NO_TARGET)
     if targets:
         assert features is not None
-        of_target = there.embed(spaces, lambda: progress(next(steps), total))
+        of_target = there.embed(spaces, levels, lambda: progress(next(steps), total))
         nearness = compare_to_target(of_target, features.real, features.synthetic, spaces)
 
     classes, headline = distributions.result(seed)
@@ -288,6 +300,7 @@ def _measure(
         look=pair.tags.get("GEOSYNTH_LOOK"),
         legend=pair.legend.name,
         bands=pair.bands,
+        levels=distributions.levels(),
         pixels=sum(entry.pixels for entry in classes),
         tile_size=pair.tile_size,
         seed=seed,
@@ -307,8 +320,8 @@ def _measure(
         consistency=(ConsistencyComparison(reason=_NO_SEGMENTER) if consistency is None else consistency.result(seed)),
         nearness=nearness,
     )
-    pictures = draw_pictures(pair, textures.windows or seen_windows, seed)
-    closest = draw_closest(pair, memorisation.closest) if isinstance(pair, StoreTiles) else []
+    pictures = draw_pictures(pair, levels, textures.windows or seen_windows, seed)
+    closest = draw_closest(pair, levels, memorisation.closest) if isinstance(pair, StoreTiles) else []
     return report, render_report(report, distributions.bands.sum(axis=0), pictures, closest)
 
 
@@ -323,7 +336,7 @@ _ONE_TWIN = "needs a store with two twins or more, painted with different seeds"
 def _gather(
     pair: TilePair,
     distributions: Distributions,
-    measures: Sequence[_Measure],
+    show: Callable[[Sequence[Tile]], None],
     seams: Seams | None,
     progress: Callable[[int], None],
 ) -> list[Window]:
@@ -332,7 +345,7 @@ def _gather(
     Args:
         pair: to read.
         distributions: shown all tiles.
-        measures: shown those of which every pixel is compared.
+        show: given those of which every pixel is compared, at most `BATCH` of them at a time.
         seams: shown what is read at once, with the steps between tiles; None for none.
         progress: told the chunks done.
     """
@@ -344,8 +357,7 @@ def _gather(
         windows += [tile.window for tile in chunk.tiles if (tile.block.indices < pair.legend.num_classes).any()]
         waiting += [tile for tile in chunk.tiles if pair.is_whole(tile)]
         while len(waiting) >= BATCH or (waiting and done == pair.num_chunks):
-            for measure in measures:
-                measure.add(waiting[:BATCH])
+            show(waiting[:BATCH])
             del waiting[:BATCH]
         progress(done)
     return windows

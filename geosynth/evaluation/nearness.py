@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 
 from geosynth.errors import counted
 from geosynth.evaluation.compare import BATCH, check_tiles, drawn, embed_fold
 from geosynth.evaluation.distances import MIN_TILES, kernel_distance
 from geosynth.evaluation.features import Space, TileFeatures, open_spaces
+from geosynth.evaluation.levels import Levels
 from geosynth.evaluation.report import Nearness
+from geosynth.evaluation.tiles import TilePair
 from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
 from geosynth.raster.bands import open_bands
+from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.stores.tiles import TileView
 
 _MOST = 256  # tiles of a set: the distance is unbiased, and more change it little
@@ -55,24 +57,26 @@ def compare_to_target(
 
 
 def measure_nearness(target: TileView, real: TileView, synthetic: TileView) -> Nearness:
-    """Of tiles of sources with the same bands, as EfficientNet-Lite0 sees them.
+    """Of tiles of sources with the same bands, as EfficientNet-Lite0 sees them in the levels of the real tiles' fold.
 
     That network comes with geosynth; losses of the generator may have looked through it. (Its larger sister Lite2,
     through which none looks, chose the same wherever both were asked.) At most 256 tiles of each set are drawn.
 
     Args:
         target: tiles of its imagery.
-        real: of a place with labels.
+        real: of a fold of a place with labels.
         synthetic: painted for the same labels.
 
     Raises:
-        DataError: if imagery is not uint8, or there are fewer than two tiles.
+        DataError: if there are fewer than two tiles, or a band is constant.
     """
     for view in (target, real, synthetic):
         check_tiles(view)
     spaces = open_spaces(target.source.band_names, None, (), "auto", None)
+    assert real.fold is not None
+    levels = Levels.of_fold(real.source, real.fold)
     of_target, of_real, of_synthetic = (
-        embed_fold(view, spaces, drawn(len(view), _MOST, 0), lambda: None) for view in (target, real, synthetic)
+        embed_fold(view, spaces, levels, drawn(len(view), _MOST, 0), lambda: None) for view in (target, real, synthetic)
     )
     return compare_to_target(of_target, of_real, of_synthetic, spaces)
 
@@ -81,11 +85,9 @@ class TargetTiles:
     """Whole tiles of images of a target, side by side, of which at most some are drawn.
 
     Args:
-        images: uint8 rasters with the bands of the real imagery, by name or, if they name none, in the same order.
-            Nothing is resampled: other pixels than its own give a warning.
-        bands: names.
-        geobox: of the real imagery.
-        tile_size: pixels.
+        images: rasters with the bands and the dtype of the real imagery; bands by name or, if they name none, in the
+            same order. Nothing is resampled: other pixels than its own give a warning.
+        pair: with that imagery; tiles are of its size.
         most: tiles that are drawn.
         seed: of the draw.
 
@@ -93,34 +95,27 @@ class TargetTiles:
         RasterError, DataError: if an image cannot be used.
     """
 
-    def __init__(
-        self,
-        images: Sequence[str | Path],
-        bands: Sequence[str],
-        geobox: GeoBox,
-        *,
-        tile_size: int,
-        most: int,
-        seed: int,
-    ) -> None:
-        gsd = ground_sampling_distance(geobox)
+    def __init__(self, images: Sequence[str | Path], pair: TilePair, most: int, seed: int) -> None:
+        gsd = ground_sampling_distance(pair.geobox)
         tiles = []
         for image in images:
-            raster = open_bands(image, bands, "uint8", "real imagery")
+            raster = open_bands(image, pair.bands, str(pair.dtype), "real imagery")
+            agreed_quantities([("the real imagery", pair.quantities), (raster.path, raster.quantities)], pair.bands)
             told = "those of the real imagery are of %g m: distances to it tell of that, too"
             warn_of_pixel_size(raster.path, raster.geobox, gsd, told)
-            plan = TilePlan(raster.window.height, raster.window.width, tile_size, edge="skip")
+            plan = TilePlan(raster.window.height, raster.window.width, pair.tile_size, edge="skip")
             tiles += [(raster, window) for window in plan]
         self._tiles = [tiles[number] for number in drawn(len(tiles), most, seed).tolist()]
 
     def __len__(self) -> int:
         return len(self._tiles)
 
-    def embed(self, spaces: Sequence[Space], advance: Callable[[], None]) -> TileFeatures:
+    def embed(self, spaces: Sequence[Space], levels: Levels, advance: Callable[[], None]) -> TileFeatures:
         """Features of the tiles without a hole; all of one place.
 
         Args:
             spaces: to embed in.
+            levels: in which the tiles are seen.
             advance: called after each tile.
         """
         found = TileFeatures(spaces)
@@ -132,5 +127,5 @@ class TargetTiles:
                 advance()
             if whole:
                 windows, images = zip(*whole, strict=True)
-                found.add(windows, [0] * len(windows), np.stack(images))
+                found.add(windows, [0] * len(windows), levels.of(np.stack(images)))
         return found

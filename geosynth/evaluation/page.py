@@ -11,6 +11,7 @@ import numpy.typing as npt
 from geosynth import page
 from geosynth.config.bands import rgb_bands
 from geosynth.estimate import Floats
+from geosynth.evaluation.levels import Levels
 from geosynth.evaluation.pixels import ratio
 from geosynth.evaluation.report import ClosestPair, Report
 from geosynth.evaluation.tiles import Pixels, StoreTiles, TilePair
@@ -45,13 +46,15 @@ def render_report(
 
     Args:
         report: the numbers.
-        counts: (2, classes, bands, 256) histograms of the real and the synthetic image, classes as in the legend.
+        counts: (2, classes, bands, 256) histograms of levels of the real and the synthetic image, classes as in the
+            legend.
         pictures: from `draw_pictures`.
         closest: from `draw_closest`.
     """
     present = counts[:, counts.any(axis=(0, 2, 3))]
+    spans = {one.band: f": {one.low:g} to {one.high:g}" for one in (report.levels.bands if report.levels else ())}
     curves = [
-        (f"{entry.name}, {band}", _curves(present[:, number, place]))
+        (f"{entry.name}, {band}{spans.get(band, '')}", _curves(present[:, number, place]))
         for number, entry in enumerate(report.classes)
         for place, band in enumerate(report.bands)
     ]
@@ -64,18 +67,19 @@ def render_report(
 
 
 def _curves(pair: npt.NDArray[np.integer]) -> list[str]:
-    """Two histograms (2, 256), real and synthetic, as points of curves over bins of 4 DN, on one scale."""
+    """Two histograms (2, 256), real and synthetic, as points of curves over bins of 4 levels, on one scale."""
     shares: Floats = pair.reshape(2, 64, 4).sum(axis=2) / 1.0
     shares = ratio(shares, shares.sum(axis=1, keepdims=True))
     heights = 70 * (1 - shares / np.nanmax(shares))
     return [" ".join(f"{4 * place + 2},{height:.1f}" for place, height in enumerate(curve)) for curve in heights]
 
 
-def draw_pictures(pair: TilePair, tiles: Sequence[Window], seed: int) -> list[Picture]:
+def draw_pictures(pair: TilePair, levels: Levels, tiles: Sequence[Window], seed: int) -> list[Picture]:
     """Up to four windows of up to 256 px, at tiles drawn at random; white where there is no class.
 
     Args:
         pair: what is shown.
+        levels: in which it is.
         tiles: to draw from; not empty.
         seed: of the draw.
     """
@@ -84,18 +88,18 @@ def draw_pictures(pair: TilePair, tiles: Sequence[Window], seed: int) -> list[Pi
     palette = np.array([entry.rgb for entry in pair.legend.classes] + [(255, 255, 255)], dtype=np.uint8)
     pictures = []
     for window in sorted(windows):
-        block = pair.read(window)
+        block = pair.read(window).seen(levels)
         real, synthetic = (_shown(image, pair.bands) for image in (block.real, block.synthetic))
         pictures.append(Picture(pair.describe(window), palette[block.indices], real, synthetic))
     return pictures
 
 
-def draw_closest(pair: StoreTiles, closest: Sequence[ClosestPair]) -> list[ClosestPicture]:
-    """The pairs, read anew."""
+def draw_closest(pair: StoreTiles, levels: Levels, closest: Sequence[ClosestPair]) -> list[ClosestPicture]:
+    """The pairs, read anew, in levels."""
     pictures = []
     for one in closest:
-        synthetic = pair.twins[0].read_image(Window(*one.synthetic_window))
-        train = pair.source.read_image(Window(*one.train_window))
+        synthetic = levels.of(pair.twins[0].read_image(Window(*one.synthetic_window)))
+        train = levels.of(pair.source.read_image(Window(*one.train_window)))
         caption = f"{one.distance:.3g}: {one.synthetic}; {one.train}"
         pictures.append(ClosestPicture(caption, _shown(synthetic, pair.bands), _shown(train, pair.bands)))
     return pictures

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from geosynth.config.bands import named_bands
 from geosynth.estimate import Estimate, Floats, draw_places, estimate_from_draws
-from geosynth.evaluation.report import ClassComparison, Comparison, Headline
+from geosynth.evaluation.levels import NUM_LEVELS, Levels
+from geosynth.evaluation.report import BandLevels, ClassComparison, Comparison, Headline, ImageLevels
 from geosynth.evaluation.tiles import Tile, TilePair
+from geosynth.raster.read import Array
 
-DN_VALUES: Floats = np.arange(256, dtype=np.float64)
-
-# NDVI of 8-bit bands lies in [-1, 1]; bins are centred on multiples of 0.002, so that -1, 0 and 1 are exact.
+# NDVI lies in [-1, 1]; bins are centred on multiples of 0.002, so that -1, 0 and 1 are exact.
 NDVI_STEP = 0.002
 NDVI_VALUES: Floats = np.linspace(-1, 1, 1001)
 
@@ -27,16 +27,18 @@ class Distributions:
 
     Args:
         pair: whose tiles it will see.
+        levels: in which values are counted.
 
     Attributes:
-        bands: (places, 2, classes, bands, 256) histograms of DN.
+        bands: (places, 2, classes, bands, 256) histograms of levels.
         ndvi: (places, 2, classes, 1001) histograms of NDVI; None where the bands for it are not known.
     """
 
-    def __init__(self, pair: TilePair) -> None:
-        self._pair = pair
+    def __init__(self, pair: TilePair, levels: Levels) -> None:
+        self._pair, self._levels = pair, levels
         shape = (pair.num_places, 2, pair.legend.num_classes)
-        self.bands = np.zeros((*shape, len(pair.bands), len(DN_VALUES)), dtype=np.uint32)
+        self.bands = np.zeros((*shape, len(pair.bands), NUM_LEVELS), dtype=np.uint32)
+        self._beyond = np.zeros((2, len(pair.bands)), dtype=np.int64)
         self._red_nir = named_bands(pair.bands, "red", "nir")
         self.ndvi = np.zeros((*shape, len(NDVI_VALUES)), dtype=np.uint32) if self._red_nir else None
 
@@ -48,18 +50,39 @@ class Distributions:
             present = np.unique(indices)
             present = present[present < num_classes]  # only their pages of the large arrays are ever touched
             for which, image in enumerate((tile.block.real, tile.block.synthetic)):
-                for number, band in enumerate(image):
-                    counts = count_values(band, indices, num_classes, len(DN_VALUES))
+                self._beyond[which] += self._levels.beyond(image, indices < num_classes)
+                for number, band in enumerate(self._levels.of(image)):
+                    counts = count_values(band, indices, num_classes, NUM_LEVELS)
                     self.bands[tile.place, which, present, number] += counts[present].astype(np.uint32)
                 if self.ndvi is not None and self._red_nir:
-                    red, nir = (image[index] for index in self._red_nir)
+                    red, nir = (self._meant(image[index], index) for index in self._red_nir)
                     counts = count_ndvi(red, nir, indices, num_classes)
                     self.ndvi[tile.place, which, present] += counts[present].astype(np.uint32)
+
+    def _meant(self, values: Array, band: int) -> Array:
+        """What values of a band mean, where that is known."""
+        quantities = self._pair.quantities
+        return quantities[band].of(values) if quantities else values
 
     @property
     def num_places(self) -> int:
         """Places that hold a pixel."""
         return int(self.bands[:, 0, :, 0].any(axis=(1, 2)).sum())
+
+    def levels(self) -> ImageLevels | None:
+        """What a report says of the levels; None where values are levels already."""
+        if self._levels.as_stored:
+            return None
+        shares = (self._beyond / self.bands[:, 0, :, 0].sum(dtype=np.int64)).T.tolist()
+        limits = self._levels.limits.T.tolist()
+        bands = zip(self._pair.bands, limits, shares, strict=True)
+        return ImageLevels(
+            dtype=self._levels.bands.dtype,
+            bands=tuple(
+                BandLevels(band=name, low=low, high=high, real_beyond=real, synthetic_beyond=synthetic)
+                for name, (low, high), (real, synthetic) in bands
+            ),
+        )
 
     def result(self, seed: int) -> tuple[tuple[ClassComparison, ...], Headline]:
         """The classes that have pixels, in the legend's order, and the means over them.
@@ -72,8 +95,8 @@ class Distributions:
         classes, of_bands, of_ndvi = [], [], []
         for index in np.flatnonzero(pixels).tolist():
             bands = [
-                _compare(name, self.bands[:, :, index, number], DN_VALUES, 1.0, weights)
-                for number, name in enumerate(self._pair.bands)
+                _compare(name, self.bands[:, :, index, number], self._levels.values(number), step, weights)
+                for number, (name, step) in enumerate(zip(self._pair.bands, self._levels.steps.tolist(), strict=True))
             ]
             of_bands += [draws for _, draws in bands]
             ndvi = None
@@ -93,7 +116,8 @@ class Distributions:
         return tuple(classes), self._headline(of_bands, of_ndvi)
 
     def _headline(self, of_bands: list[_Draws], of_ndvi: list[_Draws]) -> Headline:
-        # Bands have equal pixels, so a mean over (class, band) pairs is both means at once.
+        # Bands have equal pixels, so a mean over (class, band) pairs is both means at once. Distances are in
+        # values, variances in squares of levels: there no band counts more for its unit.
         _, distance, real, synthetic = _pooled(of_bands)
         _, ndvi, *_ = _pooled(of_ndvi)
 
@@ -113,6 +137,7 @@ class _Draws(NamedTuple):
     pixels: Floats
     distance: Floats
     real_variance: Floats
+    """In squares of the step between neighbouring values, as the next."""
     synthetic_variance: Floats
 
 
@@ -138,7 +163,7 @@ def _compare(
         wasserstein=estimate_from_draws(distance, num_places, least=0.0),
         variance_ratio=estimate_from_draws(ratio(variance[:, 1], variance[:, 0]), num_places, least=0.0),
     )
-    return comparison, _Draws(drawn[:, 0].sum(axis=1), distance, variance[:, 0], variance[:, 1])
+    return comparison, _Draws(drawn[:, 0].sum(axis=1), distance, *(variance / step**2).T)
 
 
 def _pooled(draws: list[_Draws]) -> _Draws:
@@ -167,14 +192,19 @@ def count_values(
 
 
 def count_ndvi(
-    red: npt.NDArray[np.uint8], nir: npt.NDArray[np.uint8], indices: npt.NDArray[np.uint8], num_classes: int
+    red: npt.NDArray[Any], nir: npt.NDArray[Any], indices: npt.NDArray[np.uint8], num_classes: int
 ) -> npt.NDArray[np.int64]:
-    """Histograms (num_classes, 1001) over `NDVI_VALUES` of (nir - red) / (nir + red); left out where both are 0."""
-    total = red.astype(np.float32) + nir
+    """Histograms (num_classes, 1001) over `NDVI_VALUES` of (nir - red) / (nir + red); left out where both are 0.
+
+    Values less than 0 are taken as 0.
+    """
+    inside = indices < num_classes  # elsewhere may stand NaN
+    red, nir = (band[inside].astype(np.float32).clip(0) for band in (red, nir))
+    total = red + nir
     defined = total > 0
-    ndvi = (nir.astype(np.float32) - red)[defined] / total[defined]
+    ndvi = (nir - red)[defined] / total[defined]
     bins = np.rint((ndvi + 1) / NDVI_STEP).astype(np.int64)
-    return count_values(bins, indices[defined], num_classes, len(NDVI_VALUES))
+    return count_values(bins, indices[inside][defined], num_classes, len(NDVI_VALUES))
 
 
 def moments(counts: npt.NDArray[Any], values: Floats) -> tuple[Floats, Floats]:

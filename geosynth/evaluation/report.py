@@ -35,6 +35,36 @@ class MeasuredPart(Part):
     """Why there are no numbers; None where there are."""
 
 
+class BandLevels(Part):
+    """The 256 levels in which a band is seen."""
+
+    band: str
+    """Its name."""
+    low: float
+    """Value of the first level: the 0.1 percentile of the real imagery."""
+    high: float
+    """Value of the last one: the 99.9 percentile."""
+    real_beyond: float
+    """Share of the pixels that lie below or above, and count as the first or the last level."""
+    synthetic_beyond: float
+
+
+class ImageLevels(Part):
+    """How imagery of more than 8 bits is seen."""
+
+    dtype: str
+    bands: tuple[BandLevels, ...]
+
+    def rows(self) -> list[SummaryRow]:
+        """Of the summary."""
+        bands = ", ".join(f"{one.band} {one.low:g} to {one.high:g}" for one in self.bands)
+        real, synthetic = (
+            100 * max(getattr(one, f"{image}_beyond") for one in self.bands) for image in ("real", "synthetic")
+        )
+        meaning = f"{bands}; beyond these, of a band at most: real {real:.2g} %, synthetic {synthetic:.2g} %"
+        return [SummaryRow("seen in 256 levels", self.dtype, meaning)]
+
+
 class Comparison(Part):
     """One quantity (a band in DN, or NDVI) over one class. Means and deviations are population moments."""
 
@@ -72,9 +102,9 @@ class Headline(Part):
     """Means over classes and bands, weighted by pixels."""
 
     wasserstein: Estimate
-    """Wasserstein-1 distance within classes, in DN."""
+    """Wasserstein-1 distance within classes, in DN: bands of a larger range count more."""
     variance_ratio: Estimate
-    """Variance within classes, synthetic over real."""
+    """Variance within classes, synthetic over real, of levels: bands of more than 8 bits count alike."""
     ndvi_wasserstein: Estimate
     """Wasserstein-1 distance of NDVI within classes."""
 
@@ -415,6 +445,9 @@ class Report(Part):
     legend: str
     """Its name."""
     bands: tuple[str, ...]
+    levels: ImageLevels | None = None
+    """In which all but NDVI, seams, the diversity of pixels and the consistency see the imagery; None of uint8, which
+    is seen as it is."""
     area: tuple[int, int, int, int] | None
     """Of rasters, first row, first column, height, width of the common pixels on the grid of the real one."""
     pixels: int
@@ -453,6 +486,7 @@ class Report(Part):
         look = [SummaryRow("look", self.look, "of the model, that was painted")] if self.look else []
         return (
             *look,
+            *(self.levels.rows() if self.levels else ()),
             *self._headline_rows(),
             *self.frechet.rows(),
             *self.spectrum.rows(),

@@ -47,7 +47,7 @@ class Textures:
         self.power = np.zeros((2, len(pair.bands), NUM_RINGS))
 
     def add(self, tiles: Sequence[Tile]) -> None:
-        """Look at whole tiles."""
+        """Look at whole tiles, seen in levels."""
         for tile in tiles:
             self.windows.append(tile.window)
             self._places.append(tile.place)
@@ -129,9 +129,9 @@ def num_features(num_bands: int) -> int:
 def band_statistics(tile: npt.NDArray[np.uint8]) -> Floats:
     """The "band-statistics" features of a tile (bands, height, width), sides multiples of 4 px.
 
-    Per band the mean and the standard deviation (DN); the correlation of each pair of bands (0 where a band is
-    constant); and the mean gradient magnitude over all bands (DN per pixel) of the tile reduced by block means 1, 2 and
-    4 times: fine, medium and coarse texture.
+    Per band the mean and the standard deviation (levels); the correlation of each pair of bands (0 where a band is
+    constant); and the mean gradient magnitude over all bands (levels per pixel) of the tile reduced by block means 1, 2
+    and 4 times: fine, medium and coarse texture.
     """
     values = tile.astype(np.float32)
     flat = values.reshape(len(values), -1).astype(np.float64)
@@ -148,7 +148,7 @@ def band_statistics(tile: npt.NDArray[np.uint8]) -> Floats:
 def feature_scale(features: Floats, num_bands: int) -> Floats:
     """(d,): what one unit of each feature is worth: its standard deviation over `features` (n, d).
 
-    At least 1 DN, or 0.05 for a correlation, so that what hardly varies does not dominate a distance.
+    At least 1 level, or 0.05 for a correlation, so that what hardly varies does not dominate a distance.
     """
     least = np.ones(features.shape[1])
     least[2 * num_bands : -len(_SCALES)] = 0.05
@@ -224,7 +224,7 @@ class ClassSpectra:
         self.num_windows = np.zeros(len(classes), dtype=np.int64)
 
     def add(self, tiles: Sequence[Tile]) -> None:
-        """Add the squares of tiles, side by side from the first pixel of each."""
+        """Add the squares of tiles, seen in levels; side by side from the first pixel of each."""
         size = _SQUARE
         for real, synthetic, labels in (tile.block for tile in tiles):
             rows, columns = labels.shape[0] // size, labels.shape[1] // size
@@ -271,16 +271,20 @@ class Seams:
         """Add the pairs whose first (upper or left) pixel lies in the chunk proper; both pixels are compared ones."""
         assert chunk.origin is not None
         (height, width), (row, column) = chunk.shape, chunk.origin
-        images = np.stack([chunk.block.real, chunk.block.synthetic]).astype(np.int16)
         compared = chunk.block.indices < self._num_classes
+        images = np.stack([chunk.block.real, chunk.block.synthetic])
+        if images.dtype == np.uint8:
+            images = images.astype(np.int16)
+        else:
+            images = np.where(compared, images, 0).astype(np.float32)  # elsewhere may stand NaN
         self._add(images[..., :width], compared[:, :width], row)
         self._add(images[..., :height, :].swapaxes(2, 3), compared[:height].T, column)
 
-    def _add(self, images: npt.NDArray[np.int16], compared: npt.NDArray[np.bool_], start: int) -> None:
+    def _add(self, images: npt.NDArray[Any], compared: npt.NDArray[np.bool_], start: int) -> None:
         both = compared[1:] & compared[:-1]
         steps = np.abs(np.diff(images, axis=2)).sum(axis=1) * both
         on_line = ((start + 1 + np.arange(len(both))) % self._block_size == 0).astype(np.int64)
-        self._sums += [np.bincount(on_line, of_image, 2) for of_image in steps.sum(axis=2)]
+        self._sums += [np.bincount(on_line, of_image, 2) for of_image in steps.sum(axis=2, dtype=np.float64)]
         self._pairs += np.bincount(on_line, both.sum(axis=1), 2).astype(np.int64)
 
     def scores(self) -> Floats:

@@ -12,16 +12,21 @@ import numpy as np
 import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
+from geosynth.config import BandSettings
+from geosynth.config.bands import Quantity
 from geosynth.errors import DataError, GridError, counted
 from geosynth.estimate import MIN_PLACES, Indices
+from geosynth.evaluation.levels import Levels
 from geosynth.grid import TilePlan, Window, offset_in
 from geosynth.grid.alignment import absolute_origin
 from geosynth.legend import Legend
-from geosynth.raster.bands import given_names, open_chosen, told_names
+from geosynth.raster.bands import check_image_type, given_names, open_chosen, told_names
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import RasterFile
-from geosynth.raster.stores.alike import check_twin
+from geosynth.raster.quantities import agreed_quantities
+from geosynth.raster.read import Array, RasterFile
+from geosynth.raster.stores.alike import check_twin, common_quantities
 from geosynth.raster.stores.source import PatchSource, Scene
+from geosynth.raster.stores.statistics import BLOCK, percentiles, scaled_bands
 from geosynth.raster.stores.tiles import TileView
 
 _READ_SIZE = 1024  # pixels of a raster read at once, at least
@@ -34,9 +39,9 @@ Pixels = npt.NDArray[np.uint8]
 class Block(NamedTuple):
     """What a window holds."""
 
-    real: Pixels
+    real: Array
     """(bands, height, width)."""
-    synthetic: Pixels
+    synthetic: Array
     """(bands, height, width)."""
     indices: Pixels
     """(height, width): class indices; `num_classes` where there is no class or an image has no data."""
@@ -45,6 +50,10 @@ class Block(NamedTuple):
         """A part; `window` counts from the first pixel of this one."""
         place = (..., *window.slices)
         return Block(self.real[place], self.synthetic[place], self.indices[place])
+
+    def seen(self, levels: Levels) -> Block:
+        """The same in levels."""
+        return self._replace(real=levels.of(self.real), synthetic=levels.of(self.synthetic))
 
 
 class Tile(NamedTuple):
@@ -57,6 +66,10 @@ class Tile(NamedTuple):
     place: int
     """Number of the place that the tile belongs to: what is drawn for intervals."""
     block: Block
+
+    def seen(self, levels: Levels) -> Tile:
+        """The same in levels."""
+        return self._replace(block=self.block.seen(levels))
 
 
 class Chunk(NamedTuple):
@@ -76,6 +89,10 @@ class TilePair(ABC):
 
     legend: Legend
     bands: tuple[str, ...]
+    dtype: np.dtype[Any]
+    """Of all imagery."""
+    quantities: tuple[Quantity, ...]
+    """What the values of each band mean; empty where that is not known."""
     geobox: GeoBox
     """Of the real imagery."""
     tile_size: int
@@ -97,6 +114,14 @@ class TilePair(ABC):
     @abstractmethod
     def read(self, window: Window) -> Block:
         """The pixels of a window inside of what is evaluated."""
+
+    @abstractmethod
+    def find_levels(self) -> Levels:
+        """From the 0.1 to the 99.9 percentile of each band of the real imagery; it is read for this, unless uint8.
+
+        Raises:
+            DataError: if a band is constant, or there is no pixel to compare.
+        """
 
     @abstractmethod
     def frame(self, window: Window, height: int, width: int) -> Window:
@@ -144,7 +169,8 @@ class RasterTiles(TilePair):
         area: the pixels that all three cover, on the grid of `real`.
 
     Raises:
-        DataError: other dtypes than uint8, different band counts or names, a band of unclear meaning.
+        DataError: different or unsupported dtypes, different band counts, names or quantities, a band of unclear
+            meaning.
         GridError: different pixel grids, or no common pixel.
         LegendError: `label_legend` has a class that `legend` lacks.
         RasterError: a file cannot be opened.
@@ -165,18 +191,22 @@ class RasterTiles(TilePair):
         self.real, self.synthetic = open_chosen(real, bands), open_chosen(synthetic, bands)
         self.labels = LabelRaster(labels, label_legend.translation_to(legend))
         self.legend, self.tile_size, self.geobox = legend, tile_size, self.real.geobox
-        for image in (self.real, self.synthetic):
-            if set(image.dtypes) != {"uint8"}:
-                raise DataError(
-                    f"{image.path}: holds {'/'.join(sorted(set(image.dtypes)))} values; evaluate needs uint8"
-                    " (gdal_translate -ot Byte -scale LOW HIGH 0 255, real and synthetic alike)"
-                )
+        kinds = ["/".join(sorted(set(image.dtypes))) for image in (self.real, self.synthetic)]
+        if kinds[0] != kinds[1] or "/" in kinds[0]:
+            raise DataError(
+                f"{self.synthetic.path}: holds {kinds[1]} values, but {self.real.path} holds {kinds[0]}; evaluate"
+                " compares values of one type and unit"
+            )
+        check_image_type(self.real.dtype, self.real.path)
+        self.dtype = self.real.dtype
         if self.real.count != self.synthetic.count:
             raise DataError(
                 f"{self.synthetic.path}: has {counted(self.synthetic.count, 'band')}, but {self.real.path} has"
                 f" {self.real.count}"
             )
         self.bands = _band_names(self.real, self.synthetic, bands)
+        told = [(image.path, image.quantities) for image in (self.real, self.synthetic)]
+        self.quantities = agreed_quantities(told, self.bands)
         others = self.synthetic, self.labels.raster
         self._offsets = [offset_in(self.real.geobox, other.geobox, other.path) for other in others]
         area: Window | None = self.real.window
@@ -227,6 +257,19 @@ class RasterTiles(TilePair):
         synthetic, synthetic_valid = self.synthetic.read(in_synthetic)
         return Block(real, synthetic, self.labels.read_known(in_labels, real_valid & synthetic_valid))
 
+    def find_levels(self) -> Levels:  # noqa: D102
+        if self.dtype == np.uint8:
+            return Levels(BandSettings(names=self.bands))
+
+        def read(window: Window) -> Array:
+            block = self.read(window)
+            return block.real[:, block.indices < self.legend.num_classes]
+
+        limits = percentiles(self._whole.pieces(BLOCK), read)
+        if limits is None:
+            raise DataError(self.nothing)
+        return Levels(scaled_bands(self.bands, str(self.dtype), limits, self.real.path))
+
     def frame(self, window: Window, height: int, width: int) -> Window:  # noqa: D102
         return centred(window, self._whole, height, width)
 
@@ -264,7 +307,7 @@ class StoreTiles(TilePair):
     A place is a cluster of touching scenes. Where the fold has fewer than 8 of these, it is a square of tiles.
 
     Args:
-        source: the real imagery, uint8.
+        source: the real imagery.
         twins: the synthetic ones; the first is evaluated, all of them give the diversity.
         fold: "train", "val" or "test".
         tile_size: pixels.
@@ -279,6 +322,7 @@ class StoreTiles(TilePair):
         self.source, self.twins, self.tile_size = source, tuple(twins), tile_size
         self.fold = self.reference = fold
         self.legend, self.bands, self.geobox = source.legend, source.band_names, source.geobox
+        self.dtype, self.quantities = source.dtype, common_quantities([source, *twins])
         self._view = TileView(source, fold, tile_size, tile_size, edge="skip", max_nodata=1.0)
         self.num_tiles = self.num_chunks = len(self._view)
         if not self.num_tiles:
@@ -296,14 +340,14 @@ class StoreTiles(TilePair):
         real, labels = self.source.read(window)
         return Block(real, *self._read_twin(self.twins[0], window, labels))
 
-    def read_latents(self, window: Window) -> Pixels:
+    def read_latents(self, window: Window) -> Array:
         """(twins, bands, height, width) of a window that the first twin covers.
 
         Raises:
             DataError: if another one does not.
         """
         labels = self.source.read_labels(window)
-        images: list[Pixels] = []
+        images: list[Array] = []
         for twin in self.twins:
             image, found = self._read_twin(twin, window, labels)
             if images and (found == self.legend.num_classes).any():
@@ -311,7 +355,7 @@ class StoreTiles(TilePair):
             images.append(image)
         return np.stack(images)
 
-    def _read_twin(self, twin: PatchSource, window: Window, labels: Pixels) -> tuple[Pixels, Pixels]:
+    def _read_twin(self, twin: PatchSource, window: Window, labels: Pixels) -> tuple[Array, Pixels]:
         """The twin's image, and the store's labels where it has one; elsewhere the twin has no labels either."""
         image, found = twin.read(window)
         covered = found < self.legend.num_classes
@@ -324,6 +368,9 @@ class StoreTiles(TilePair):
         if self.fold == _TRAIN:
             return None
         return TileView(self.source, _TRAIN, self.tile_size, self.tile_size, edge="skip")
+
+    def find_levels(self) -> Levels:  # noqa: D102
+        return Levels.of_fold(self.source, self.fold)
 
     def frame(self, window: Window, height: int, width: int) -> Window:  # noqa: D102
         return centred(window, self._scene_of(window).window, height, width)

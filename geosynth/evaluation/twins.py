@@ -6,11 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from geosynth.errors import DataError
 from geosynth.files import writing
 from geosynth.progress import Progress
+from geosynth.raster.bands import check_image_type
 from geosynth.raster.stores.open import open_store
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
@@ -25,11 +23,10 @@ def open_real(data: str | Path | PatchSource) -> PatchSource:
 
     Raises:
         RasterError: if there is none, or several.
-        DataError: if the imagery is not uint8.
+        DataError: if its type is none that a generator is trained on.
     """
     source = open_store(data)
-    if source.dtype != np.uint8:
-        raise DataError(f"{source.path}: holds {source.dtype} values; evaluate needs uint8 (ingest them as such)")
+    check_image_type(source.dtype, source.path)
     return source
 
 

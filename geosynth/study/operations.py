@@ -16,6 +16,7 @@ from geosynth.evaluation.compare import BATCH, check_tiles
 from geosynth.evaluation.distances import frechet_distance
 from geosynth.evaluation.extractors import load_extractor
 from geosynth.evaluation.features import Space, TileFeatures
+from geosynth.evaluation.levels import Levels
 from geosynth.evaluation.nearness import measure_nearness
 from geosynth.evaluation.report import Nearness
 from geosynth.files import writing
@@ -223,7 +224,7 @@ def measure_likeness(
         progress: told tiles done and tiles in all.
 
     Raises:
-        DataError: if there are fewer than two tiles, or the imagery is not uint8.
+        DataError: if there are fewer than two tiles, or a band is constant.
     """
     tiles = TileView(store, fold, tile_size, tile_size, edge="skip")
     check_tiles(tiles)
@@ -232,16 +233,16 @@ def measure_likeness(
         Space(f"{extractor.name} ({name})", extractor, bands, None)
         for name, bands in composites(store.band_names).items()
     ]
-    of_real, of_synthetic = TileFeatures(spaces), TileFeatures(spaces)
+    levels, of_real, of_synthetic = Levels.of_fold(store, fold), TileFeatures(spaces), TileFeatures(spaces)
     differences = []
     for start in range(0, len(tiles), BATCH):
         windows = list(tiles[start : start + BATCH])
         real, first, second = (
             np.stack([source.read_image(window) for window in windows]) for source in (store, *twins)
         )
-        of_real.add(windows, range(start, start + len(windows)), real)
-        of_synthetic.add(windows, range(start, start + len(windows)), first)
-        differences.append(np.abs(first.astype(np.int16) - second).mean(axis=(1, 2, 3)))
+        of_real.add(windows, range(start, start + len(windows)), levels.of(real))
+        of_synthetic.add(windows, range(start, start + len(windows)), levels.of(first))
+        differences.append(np.abs(first.astype(np.float32) - second).mean(axis=(1, 2, 3), dtype=np.float64))
         progress(start + len(windows), len(tiles))
     return Likeness(
         frechet={space.name: frechet_distance(of_real.of(space.name), of_synthetic.of(space.name)) for space in spaces},

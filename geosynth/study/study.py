@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from geosynth.checkpoint import ModelCard
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings, TransferSettings
 from geosynth.config.study import EmphasisSettings
@@ -177,8 +175,6 @@ def _check_tiles(store: Store, settings: StudySettings, tested: Store) -> int:
             f"{tested.path}: fold {settings.test_fold!r} holds {counted(len(tests), 'whole tile')} of {size} px to"
             " test on; choose smaller tiles or another fold"
         )
-    if whole and store.dtype != np.uint8:
-        raise DataError(f"{store.path}: the diversity study compares uint8 imagery only, not {store.dtype}")
     return len(view)
 
 
@@ -200,11 +196,6 @@ def _check_transfer(store: Store, target: Store, settings: TransferSettings, fil
         raise DataError(
             f"{store.path}: histograms are matched of 8 and 16 bit imagery, not of {store.dtype}; leave out"
             " the matched arm"
-        )
-    if any("nearer" in arm for arm in settings.arms) and store.dtype != np.uint8:
-        raise DataError(
-            f"{store.path}: what is nearer to the target is told of uint8 imagery, not of {store.dtype}; leave out the"
-            " nearer arm"
         )
     if any("painted" in arm or "nearer" in arm for arm in settings.arms) and not card.settings.style_lengths:
         raise SettingsError(f"{file}: its generator is not told looks, so it cannot paint in that of {target.path}")

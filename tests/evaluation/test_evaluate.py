@@ -276,7 +276,19 @@ def test_golden_keys_of_the_report(scene: dict[str, Any], legend: Legend) -> Non
     frechet = dict.fromkeys(("feature_space", "num_features", "num_tiles", "min_tiles", "halves_real", "halves_across"))
     assert keys(json.loads(small(scene, legend).to_json())) == {
         **dict.fromkeys(
-            ("software", "real", "look", "labels", "fold", "legend", "pixels", "tile_size", "seed", "ndvi_reason")
+            (
+                "software",
+                "real",
+                "look",
+                "labels",
+                "fold",
+                "legend",
+                "pixels",
+                "tile_size",
+                "seed",
+                "ndvi_reason",
+                "levels",
+            )
         ),
         **dict.fromkeys(("features_reason", "inception_reason")),
         "synthetic": [None],

@@ -438,6 +438,7 @@ def test_bad_calls_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:
     codes = scene_codes(0, NUM_TEST + NUM_TRAIN)
     codes[:, : places(NUM_TEST)[-1].right] = 0
     nothing = write_store(tmp_path / "nothing.zarr", codes, images_of(1, codes), folds(NUM_TEST, NUM_TRAIN))
+    words = write_store(tmp_path / "words.zarr", codes, 40 * images_of(1, codes).astype("uint16"), case.store.split)
     twin = case.twins[0]
     cases: list[tuple[type[GeosynthError], str, dict[str, Any]]] = [
         (SettingsError, "not both", {"data": case.store, "synthetic": twin, "model": "m.safetensors"}),
@@ -452,6 +453,10 @@ def test_bad_calls_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:
         (SettingsError, "compares rasters", {"real": "a.tif", "labels": "b.tif", "synthetic": ["c.tif", "d.tif"]}),
         (SettingsError, "fold 'all'", {"data": case.store, "synthetic": twin, "fold": "all"}),
         (LegendError, "knows the classes", {"data": case.store, "synthetic": twin, "segmenter": other}),
+        (DataError, "imagery (uint8) differ", {"data": words, "synthetic": twin}),
+        (DataError, "looks at uint8 imagery, but the images are uint16", {
+            "data": words, "synthetic": words, "segmenter": case.segmenter,
+        }),
         (CheckpointError, "no such", {"data": case.store, "synthetic": twin, "segmenter": tmp_path / "none"}),
         (CheckpointError, "none.pth", {
             "data": case.store, "synthetic": twin, "features": True, "inception": str(tmp_path / "none.pth"),

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from geosynth.config import BandSettings
+from geosynth.evaluation.levels import Levels
 from geosynth.evaluation.pixels import (
-    DN_VALUES,
     NDVI_STEP,
     NDVI_VALUES,
     Distributions,
@@ -27,6 +28,7 @@ from geosynth.evaluation.tiles import Block, Tile
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
 
+DN_VALUES = np.arange(256.0)
 samples = hnp.arrays(np.uint8, st.integers(1, 60))
 
 
@@ -134,8 +136,8 @@ def test_distances_and_ratios_are_not_below_zero_however_uncertain() -> None:
         real = rng.integers(100, 104, (2, 16, 16)).astype(np.uint8)
         synthetic = real if place else rng.choice(np.array([0, 255], np.uint8), (2, 16, 16))
         tiles.append(Tile(place, Window(0, 16 * place, 16, 16), place, Block(real, synthetic, np.zeros((16, 16), int))))
-    pair: Any = SimpleNamespace(num_places=9, bands=("Red", "NIR"), legend=CHESAPEAKE)
-    seen = Distributions(pair)
+    pair: Any = SimpleNamespace(num_places=9, bands=("Red", "NIR"), quantities=(), legend=CHESAPEAKE)
+    seen = Distributions(pair, Levels(BandSettings(names=pair.bands)))
     seen.add(tiles)
     classes, headline = seen.result(seed=1)
     (only,) = classes

@@ -77,6 +77,27 @@ def test_likeness_is_that_of_all_tiles_at_once(study_store, tmp_path):
         measure_likeness(study_store, (first, second), "test", 128, lambda done, total: None)
 
 
+def test_likeness_of_16_bit_imagery_is_that_of_the_bytes_that_it_is_a_copy_of(study_store, tmp_path):
+    places = {scene.name: scene.window for scene in study_store.scenes}
+
+    def make(name, dtype, shift):
+        """The store's imagery, `shift` less bright."""
+
+        def change(image):
+            values = np.maximum((image - 1.0) * 255 // 253 - shift, 0)  # without a shift 0 and 255 are the percentiles
+            return values.astype(np.uint8) if dtype == "uint8" else (13 * values - 2000).astype(dtype)
+
+        return make_scene_store(tmp_path / f"{name}.zarr", places, split=study_store.split, dtype=dtype, change=change)
+
+    def measure(dtype):
+        real, first, second = (make(f"{dtype}_{shift}", dtype, shift) for shift in (0, 9, 20))
+        return measure_likeness(real, (first, second), "test", 64, lambda done, total: None)
+
+    of_bytes, found = measure("uint8"), measure("int16")
+    assert found.frechet == of_bytes.frechet
+    assert found.diversity == pytest.approx(13 * of_bytes.diversity)
+
+
 def test_a_segmenter_sees_the_same_of_a_small_twin_as_of_a_whole_one(study_store, tmp_path, narrow_model):
     [cell] = [one for one in plan_cells(REPLACE, None) if (one.condition.x, one.seed) == (0.5, 0)]
     source = Artifacts(study_store.path, study_store.digest(), tmp_path).source_of(cell.recipe.twin)

@@ -183,7 +183,10 @@ def evaluate(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare synthetic images with real ones, class by class, and write a report."""
+    """Compare synthetic images with real ones, class by class, and write a report.
+
+    Imagery is uint8, uint16, int16 or float32; all but uint8 is seen in 256 levels, of which the report tells.
+    """
     sources: dict[str, Any] = {"real": real, "labels": labels}
     if data is None:
         wrong = [name for name, value in (("--model", model), ("--fold", fold), ("--look", look)) if value is not None]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from geosynth.download import is_model_address, model_path
 from geosynth.errors import RasterError, SettingsError
-from geosynth.files import sha256_of
+from geosynth.files import band_files, sha256_of
 from geosynth.grid import Window
 from geosynth.model_item import model_item
 from geosynth.progress import Progress, silent
@@ -60,6 +60,8 @@ def info(
 
 
 def _describe(file: str | Path | None) -> Described:
+    if file is not None and band_files(file):
+        return _raster(file)
     if file is None or not is_remote(file) or is_model_address(file):
         path = model_path(file)
         if path.suffix == ".safetensors":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Collection, Iterable, Iterator
@@ -17,6 +19,33 @@ from typing import Any
 from geosynth.errors import DataError, GeosynthError, OutputError, one_line
 
 _FULL = 1 << 16  # bytes that are free on a disk to which nothing can be written
+_exists = os.path.exists  # False for a name too long, where a Path raises
+
+BRACES = re.compile(r"\{([^{}]*[,=][^{}]*)\}")
+"""In the name of an image in files of one band each: what tells these apart, as {red=B04,nir=B08}."""
+
+
+def band_files(name: str | Path) -> dict[str, str]:
+    """The file of each band of an image whose name has braces, by the band's name; empty for any other name.
+
+    Of `T1_{red=B04,nir=B08}.tif` red is in `T1_B04.tif`; in `T1_{B04,B08}.tif` that band is called B04.
+
+    Raises:
+        DataError: if that tells no files, each of another band.
+    """
+    text = str(name)
+    braces = BRACES.search(text)
+    if braces is None or _exists(text):
+        return {}
+    before, after = text[: braces.start()], text[braces.end() :]
+    pairs = [[part.strip() for part in entry.rpartition("=")] for entry in braces[1].split(",")]
+    found = {band or part: f"{before}{part}{after}" for band, _, part in pairs}
+    differ = len(found) == len(set(found.values())) == len(pairs) and BRACES.search(after) is None
+    if not differ or any(not part or glob.has_magic(part) for *_, part in pairs):
+        raise DataError(
+            f"{text}: tells no file for each band; say them in one pair of braces, as in {{red=B04,nir=B08}}"
+        )
+    return found
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -56,8 +85,9 @@ def refuse_inputs(path: Path, inputs: Iterable[object], *, replaced: bool = True
     """
     if not path.exists():
         return
-    for source in inputs:
-        if not isinstance(source, str | Path) or not Path(source).exists():
+    named = [source for source in inputs if isinstance(source, str | Path)]
+    for source in [file for name in named for file in band_files(name).values() or [name]]:
+        if not Path(source).exists():
             continue
         if path.samefile(source):
             raise OutputError(f"{path}: is an input too and would be lost; choose another name")

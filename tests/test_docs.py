@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 import shapely
 import typer
 import yaml
@@ -140,6 +141,15 @@ class World:
 
     def _landcover(self, path: Path) -> None:
         self.make("scenes")
+
+    def _sentinel(self, path: Path) -> None:
+        """The same in files of bands."""
+        for scene in sorted(self.make("scenes").glob("*.tif")):
+            with rasterio.open(scene) as image:
+                profile = {"driver": "JP2OpenJPEG", "crs": image.crs, "QUALITY": 100, "REVERSIBLE": "YES"}
+                for number, band in enumerate(("B04", "B03", "B02", "B08"), start=1):
+                    name = path / f"{scene.stem}_{band}_10m.jp2"
+                    write_raster(name, image.read(number), image.transform, **profile)
 
     def _scene(self, path: Path) -> None:
         self.pair(path, self.folder / "unused.tif", seed=8, side=128)

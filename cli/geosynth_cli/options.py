@@ -19,8 +19,8 @@ def parse_pixels(value: int | str) -> int:
 
 
 def is_there(name: str) -> bool:
-    """Whether a name may stand for something: a file or folder, or what only libraries can tell, as URLs and globs."""
-    return ":" in name or name.startswith("/vsi") or glob.has_magic(name) or Path(name).exists()
+    """Whether a name may stand for something: a file or folder, or what libraries can tell: URLs, globs, braces."""
+    return any(mark in name for mark in ":{") or name.startswith("/vsi") or glob.has_magic(name) or Path(name).exists()
 
 
 def refusing_absent(*names: str) -> Callable[[typer.CallbackParam, Any], Any]:

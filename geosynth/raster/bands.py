@@ -21,7 +21,7 @@ from geosynth.raster.warp import unwarped
 _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
 _GLANCE = 64  # px, of each of some parts that tell what a band is
 _LOG = logging.getLogger(__name__)
-BANDS_APART = "bands in files of their own: gdalbuildvrt -separate makes one image of them"
+BANDS_APART = "bands in files of their own: '*_{red=B04,green=B03,blue=B02}_10m.jp2' makes one image of them"
 _WITHOUT_ALPHA = "a band that is transparency: gdal_translate -b 1 -b 2 -b 3 -mask 4"
 
 

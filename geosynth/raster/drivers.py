@@ -24,7 +24,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geosynth.errors import RasterError, one_line
+from geosynth.files import band_files
 from geosynth.grid.vector_files import VECTOR_SUFFIXES
+from geosynth.raster.band_files import BandFiles
 
 # The second: of files that are copied; the last: of texts that are no UTF-8.
 GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError, UnicodeError)
@@ -81,12 +83,15 @@ def describe_gdal() -> dict[str, Any]:
 
 
 def open_dataset(path: str) -> Any:
-    """Open a raster by file name or URL, once all that a local file is made of has been looked at.
+    """Open a raster by file name or URL, once all that a local file is made of has been looked at; or `BandFiles`.
 
     Raises:
+        DataError, GridError: if files of bands do not go together.
         RasterError: if it is missing, of another format than `drivers`, or a local file that would read from a network
             although neither --remote nor the environment's GEOSYNTH_REMOTE allows it.
     """
+    if files := band_files(path):
+        return BandFiles({band: open_dataset(file) for band, file in files.items()})
     name = _plain(path)
     if name.startswith(("/vsi", *_SUBDATASETS)) or reaches_network(name):
         return _opened(name, path, drivers())
@@ -103,7 +108,9 @@ def open_dataset(path: str) -> Any:
 
 def open_again(path: str, driver: str) -> Any:
     """What `open_dataset` opened by a driver, for another thread or process."""
-    return _opened(_plain(path), path, [driver])
+    if files := band_files(path):
+        return BandFiles({band: open_again(file, driver) for band, file in files.items()})
+    return _opened(_plain(path), path, driver.split(","))
 
 
 def reaches_network(name: str) -> bool:

@@ -26,8 +26,10 @@ from rasterio.io import MemoryFile
 
 from geosynth.config.bands import Quantity, first_told
 from geosynth.errors import DataError, GridError, RasterError, SettingsError, one_line
+from geosynth.files import band_files
 from geosynth.grid import Window
 from geosynth.grid.alignment import crs_name
+from geosynth.raster.band_files import BandFiles
 from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dataset
 from geosynth.raster.mark import describe_mark, read_mark
 
@@ -50,7 +52,7 @@ RASTER_SUFFIXES = (".img", ".jp2", ".tif", ".tiff", ".vrt")
 # Of GDAL's cache of decoded blocks, where memory shall not depend on the raster; GDAL's own default is 5 % of the RAM.
 CACHE_BYTES = 128 << 20
 
-# Handles a thread keeps open over all rasters, so that thousands of tiles do not exhaust the file descriptors.
+# Files that a thread keeps open over all rasters, so that thousands of tiles do not exhaust the file descriptors.
 _MAX_OPEN = 16
 _opened = threading.local()
 
@@ -113,7 +115,7 @@ def check_inside(window: Window, whole: Window, name: str) -> None:
         raise GridError(f"{name}: {window} reach beyond its {whole.height} x {whole.width} px")
 
 
-def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Mask:
+def has_data(values: Array, nodata: float | Sequence[float | None] | None, *, every: bool = False) -> Mask:
     """Where pixels hold data, (height, width): each band is a finite number, and some band is not its nodata value.
 
     A negative nodata value, as -9999, is no brightness as 0 and 255 are: one band that holds it is enough for no data.
@@ -121,6 +123,7 @@ def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Ma
     Args:
         values: (bands, height, width).
         nodata: as declared: one for all bands, or one a band; None for none.
+        every: one band that holds its nodata value is enough, whatever that is.
     """
     valid, marked = np.zeros(values.shape[1:], bool), np.zeros(values.shape[1:], bool)
     for band, hole in zip(values, nodata if isinstance(nodata, Sequence) else [nodata] * len(values), strict=True):
@@ -134,7 +137,7 @@ def has_data(values: Array, nodata: float | Sequence[float | None] | None) -> Ma
             own = int(hole) if float(hole).is_integer() else hole
         differs = band != own
         valid |= differs
-        if hole < 0:
+        if hole < 0 or every:
             marked |= ~differs
     valid &= ~marked
     return valid & np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else valid
@@ -152,7 +155,7 @@ class RasterFile:
     gives wrong pixels; a RasterFile may be pickled and sent to workers.
 
     A pixel holds data where a band that is read is not the nodata value (see `has_data`); in files with a mask, where
-    the mask says so.
+    the mask says so. Of an image in files of bands (see `files.band_files`), where each file says so.
     A band marked alpha is the mask where it is not read itself: GDAL calls the fourth band of an unmarked file alpha,
     near infrared or not. NaN is never data.
     """
@@ -198,6 +201,7 @@ class RasterFile:
         """All that belong to it: itself, side files, what a VRT is made of."""
         self.mask_kind = _mask_kind(dataset.mask_flag_enums)
         """How pixels without data are told: "none", "nodata" (value), "mask" or "alpha" (band)."""
+        self._in_files = isinstance(dataset, BandFiles)
         self.block_shape: tuple[int, int] = dataset.block_shapes[0]
         """Height and width of the file's own blocks."""
         self._has_mask = self.mask_kind == "mask" or (
@@ -269,7 +273,7 @@ class RasterFile:
         dataset, out_shape = self._dataset(), None if shape is None else (self.count, *shape)
         try:
             values: Array = dataset.read(self.bands, window=place, out_shape=out_shape, resampling=Resampling[how])
-            valid = has_data(values, self._nodata)
+            valid = has_data(values, self._nodata, every=self._in_files)
             if self._has_mask:
                 valid &= dataset.dataset_mask(window=place, out_shape=shape) != 0
         except GDAL_ERRORS as error:
@@ -278,6 +282,8 @@ class RasterFile:
 
     def as_vrt(self) -> str:
         """The XML of the VRT that GDAL writes for it: all that GDAL knows of any format. No UTF-8 is replaced.
+
+        Of an image in files of bands it is that of the first.
 
         Raises:
             RasterError: if GDAL cannot describe it.
@@ -294,8 +300,8 @@ class RasterFile:
         self._local.held = (os.getpid(), dataset)
         if not hasattr(_opened, "rasters"):
             _opened.rasters = deque()
-        _opened.rasters.append(weakref.ref(self))
-        if len(_opened.rasters) > _MAX_OPEN:
+        _opened.rasters.extend([weakref.ref(self)] * (dataset.count if isinstance(dataset, BandFiles) else 1))
+        while len(_opened.rasters) > _MAX_OPEN:
             oldest = _opened.rasters.popleft()()
             if oldest is not None and oldest is not self:
                 oldest._local.held = None
@@ -303,7 +309,7 @@ class RasterFile:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "_local"}
-        if Path(self.path).exists():
+        if all(Path(file).exists() for file in band_files(self.path).values() or [self.path]):
             state["path"] = str(Path(self.path).absolute())  # a worker may stand in another folder
         return state
 
@@ -409,7 +415,7 @@ def _texts(dataset: Any) -> tuple[dict[str, str], tuple[str | None, ...], tuple[
 
 def _as_vrt(dataset: Any) -> str:
     with MemoryFile(filename="described.vrt") as file:
-        rasterio.shutil.copy(dataset, file.name, driver="VRT")
+        rasterio.shutil.copy(getattr(dataset, "first", dataset), file.name, driver="VRT")
         content: bytes = file.read()
     return content.decode(errors="replace")
 

@@ -1,14 +1,21 @@
-"""What a name stands for: files, a URL, a Zarr group on the disk or behind a URL (through fsspec)."""
+"""What a name stands for: files, those of bands, a URL, a Zarr group on the disk or behind a URL (through fsspec)."""
 
 from __future__ import annotations
 
+import fnmatch
 import glob
+import os
+import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from geosynth.errors import RasterError, one_line
+from geosynth.files import BRACES, band_files
 from geosynth.raster.read import RASTER_SUFFIXES
+
+_is_file = os.path.isfile  # False for a name too long, where a Path raises
 
 
 def files_named(name: str | Path, *, deep: bool = False) -> list[str]:
@@ -16,18 +23,51 @@ def files_named(name: str | Path, *, deep: bool = False) -> list[str]:
 
     Args:
         name: of a folder, for its files that end as rasters do (`RASTER_SUFFIXES`); a glob, for the files that it
-            matches, or, where these are none, those of the folders; else it stands for itself.
+            matches, or, where these are none, those of the folders; of files of bands (see `band_files`), for the
+            images that differ elsewhere than in the braces; else it stands for itself.
         deep: look into the folder's folders too.
     """
-    path = Path(name)
+    path, is_glob = Path(name), glob.has_magic(str(name)) and not is_remote(name)
+    if of_bands := band_files(name):
+        return _images_named(str(name), of_bands.values()) if is_glob else [str(name)]
     if path.is_dir():
         inside = path.rglob("*") if deep else path.iterdir()
         return sorted(str(file) for file in inside if file.suffix.lower() in RASTER_SUFFIXES)
-    if glob.has_magic(str(name)) and not is_remote(name) and not path.exists():
+    if is_glob and not path.exists():
         matches = glob.glob(str(name), recursive=True)
         files = [match for match in matches if Path(match).is_file()]
         return sorted(files or [file for folder in matches for file in files_named(folder, deep=deep)])
     return [str(name)]  # a Path would make one slash of the two in a URL
+
+
+def _images_named(name: str, patterns: Iterable[str]) -> list[str]:
+    """The images that a glob of files of bands stands for: those of which a band is there, in their order.
+
+    Args:
+        name: as in "*/{red=B04,nir=B08}.tif".
+        patterns: of the files of each band.
+    """
+    before, _, after = BRACES.split(name)
+    braces, rest = name[len(before) : len(name) - len(after)], fnmatch.translate(after.replace("**/", "*"))
+    images: dict[str, str] = {}  # by file
+    for pattern in sorted(patterns, key=len, reverse=True):  # of B1 and B10 the longer one is meant
+        part = pattern[len(before) : len(pattern) - len(after)]
+        for file in filter(_is_file, glob.glob(pattern, recursive=True)):
+            place = re.fullmatch(f"(?s:(.*)){re.escape(part)}{rest}", file)
+            assert place is not None
+            images.setdefault(file, f"{place[1]}{braces}{file[place.end(1) + len(part) :]}")
+    return sorted(set(images.values()))
+
+
+def image_name(path: str | Path) -> str:
+    """What an image is called: as its file is, or as its files of bands but for what tells them apart.
+
+    Where nothing is left, as of `S2A_32TQM/{red=B04,nir=B08}.tif`, as their folder.
+    """
+    if not band_files(path):
+        return Path(path).name
+    left = Path(re.sub(f"[_.-]?{BRACES.pattern}", "", str(path)))
+    return f"{left.parent.name}{left.name}" if left.name.startswith(".") else left.name.lstrip("_-")
 
 
 def open_group(path: str | Path) -> Any:
@@ -84,4 +124,4 @@ def absolute(path: str) -> str:
 
 def is_zarr(path: str | Path) -> bool:
     """Whether there is a Zarr group, of any version, in a folder `path`."""
-    return any((Path(path) / name).is_file() for name in ("zarr.json", ".zgroup", ".zmetadata"))
+    return any(_is_file(f"{path}/{name}") for name in ("zarr.json", ".zgroup", ".zmetadata"))

@@ -129,7 +129,7 @@ def test_a_file_a_band_is_told_from_scenes(folder: Path, capsys: pytest.CaptureF
         write_raster(folder / "bands" / f"{band}.tif", random_image(0, SIDE, SIDE, 1), north_up())
     arguments = ("--labels", "in/a_codes.tif", "--shares", "1,0,0", "--out", "out")
     assert run("--images", "bands", *arguments) == 0
-    assert "wholly under them: 1 scene, as B2.tif (bands in files of their own: gdalbuildvrt -separate makes" in (
+    assert "wholly under them: 1 scene, as B2.tif (bands in files of their own: '*_{red=B04,green=B03," in (
         capsys.readouterr().err
     )
 
@@ -146,7 +146,7 @@ def test_a_picture_beside_a_file_a_band_is_told_from_scenes(folder: Path, capsys
         said = capsys.readouterr().err
         assert "R10m/TCI.tif: has 3 bands of uint8, but on the same pixels R10m/B02.tif has 1 of uint16" in said
         assert "take whole scenes only (a glob, as '*_TCI*')" in said
-        assert "gdalbuildvrt -separate makes one image of them" in said
+        assert "'*_{red=B04,green=B03,blue=B02}_10m.jp2' makes one image of them" in said
     assert run("--images", "R10m/*TCI*", *arguments) == 0
 
 
@@ -156,7 +156,7 @@ def test_more_names_than_a_file_has_bands(folder: Path, capsys: pytest.CaptureFi
     assert run(*arguments, "--bands", "blue,green") == 1
     assert (
         "B02.tif: has 1 band (gray), but the names given are blue, green"
-        " (bands in files of their own: gdalbuildvrt -separate makes one image of them)"
+        " (bands in files of their own: '*_{red=B04,green=B03,blue=B02}_10m.jp2' makes one image of them)"
     ) in capsys.readouterr().err
 
 

@@ -83,7 +83,10 @@ def _check_legend(parameter: typer.CallbackParam, legend: str | None) -> str | N
 def ingest(
     out: Annotated[Path, output_option("The store (a folder, .zarr); with several CRSs or dates, one for each in it.")],
     images: Annotated[
-        list[str] | None, input_option("--images", "Image file, folder or glob; may be repeated.")
+        list[str] | None,
+        input_option(
+            "--images", "Image file, folder or glob; '*_{red=B04,nir=B08}.tif' of files of bands; repeatable."
+        ),
     ] = None,
     labels: Annotated[
         list[str] | None, input_option("--labels", "Label file, folder or glob; paired by file name.")

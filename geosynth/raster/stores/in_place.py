@@ -15,12 +15,14 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.config.bands import Quantity
 from geosynth.errors import DataError
+from geosynth.files import band_files
 from geosynth.grid import SpatialSplit, Window, WindowIndex, as_array
 from geosynth.grid.areas import boxes_of
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.bands import check_image_type, common_bands
 from geosynth.raster.mosaic import lay_over
 from geosynth.raster.read import Array, Mask, Raster, RasterFile
+from geosynth.raster.remote import image_name
 from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.pairs import LegendOf, Pair, TargetGrid, open_pairs
 from geosynth.raster.stores.source import PatchSource, Scene
@@ -68,7 +70,7 @@ class InPlace(PatchSource):
         self.extras = dict(extras or {})
         self.scenes = tuple(
             Scene(
-                name=pair.item.name or Path(pair.item.image).name,
+                name=pair.item.name or image_name(pair.item.image),
                 window=pair.window,
                 class_pixels=(),
                 image_sha256="",
@@ -208,11 +210,11 @@ class InPlace(PatchSource):
 def files_of(raster: Raster) -> list[Path]:
     """The files on a disk that a raster is read from: itself, then what belongs to it; none if it is behind a URL."""
     raster = unwarped(raster)
-    path = Path(raster.path)
-    if path.is_dir():  # Zarr
+    named = list(band_files(raster.path).values()) or [raster.path]
+    if (path := Path(named[0])).is_dir():  # Zarr
         return sorted(file for file in path.rglob("*") if file.is_file())
-    belonging = set(getattr(raster, "files", ())) - {raster.path}
-    files = [path, *sorted(map(Path, belonging))]
+    belonging = set(getattr(raster, "files", ())) - set(named)
+    files = [*map(Path, named), *sorted(map(Path, belonging))]
     return files if all(file.is_file() for file in files) else []
 
 

@@ -13,10 +13,10 @@ from urllib.parse import unquote
 import numpy as np
 
 from geosynth.errors import DataError, SettingsError, first_of, one_line
-from geosynth.files import check_name, read_values
+from geosynth.files import band_files, check_name, read_values
 from geosynth.grid.split import FOLDS
 from geosynth.raster.read import RASTER_SUFFIXES
-from geosynth.raster.remote import files_named, is_remote, is_zarr
+from geosynth.raster.remote import files_named, image_name, is_remote, is_zarr
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -201,9 +201,10 @@ def _expand(paths: Paths, what: str) -> list[str]:
         remedy = f"which is read in place: a YAML file for --data names it (`zarr: {store}`)"
         raise DataError(f"{what}: {store} is a Zarr store, {remedy}")
     found = [file for entry in listed for file in files_named(entry)]
-    for file in found:
-        if not is_remote(file) and not Path(file).exists():
-            raise DataError(f"{what}: {file}: no such file or folder")
+    for name in found:
+        for file in band_files(name).values() or [name]:
+            if not is_remote(file) and not Path(file).exists():
+                raise DataError(f"{what}: {file}: no such file{'' if file != name else ' or folder'}")
     if not found:
         folder = next((str(entry).rstrip("/") for entry in listed if not Path(entry).suffix), None)
         hint = f" (only {', '.join(RASTER_SUFFIXES)} of a folder; a glob takes others, as in '{folder}/*.png')"
@@ -212,7 +213,7 @@ def _expand(paths: Paths, what: str) -> list[str]:
 
 
 def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
-    if len(labels) == 1 and (len(images) == 1 or Path(labels[0]).stem not in {Path(image).stem for image in images}):
+    if len(labels) == 1 and (len(images) == 1 or _stem(labels[0]) not in map(_stem, images)):
         return [(image, labels[0]) for image in images]
     of_images, of_labels = _by_stem(images, "images"), _by_stem(labels, "labels")
     both = of_images, of_labels
@@ -230,10 +231,14 @@ def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
 
 
 def _by_stem(paths: list[str], what: str) -> dict[str, str]:
-    stems = [Path(path).stem for path in paths]
+    stems = [_stem(path) for path in paths]
     if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
         raise DataError(f"{what}: {twice[0]} names several files, and pairs are made by name; rename or choose")
     return dict(zip(stems, paths, strict=True))
+
+
+def _stem(path: str) -> str:
+    return Path(image_name(path)).stem
 
 
 def _without_ending(by_stem: dict[str, str]) -> dict[str, str]:

@@ -121,8 +121,8 @@ def evaluate(
     report, with the reason.
 
     Imagery of uint16, int16 or float32 is seen in 256 levels a band, from the 0.1 to the 99.9 percentile of the real
-    one, which is read once more for them; the report says which levels, and how much lies beyond. Numbers are in units
-    of the imagery all the same.
+    one, which is read once more for them; the report says which levels, and how much lies beyond. Means, distances and
+    such are in units of the imagery all the same.
 
     Args:
         real: image raster.
@@ -322,7 +322,7 @@ def _measure(
     )
     pictures = draw_pictures(pair, levels, textures.windows or seen_windows, seed)
     closest = draw_closest(pair, levels, memorisation.closest) if isinstance(pair, StoreTiles) else []
-    return report, render_report(report, distributions.bands.sum(axis=0), pictures, closest)
+    return report, render_report(report, levels.counts(distributions.bands.sum(axis=0)), pictures, closest)
 
 
 _NO_BLOCKS = "tiles of a store have no block lines; give rasters (real, synthetic, labels) for it"

@@ -46,7 +46,7 @@ def render_report(
 
     Args:
         report: the numbers.
-        counts: (2, classes, bands, 256) histograms of levels of the real and the synthetic image, classes as in the
+        counts: (2, classes, bands, 256) pixels of each level in the real and the synthetic image, classes as in the
             legend.
         pictures: from `draw_pictures`.
         closest: from `draw_closest`.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from geosynth.config.bands import named_bands
 from geosynth.estimate import Estimate, Floats, draw_places, estimate_from_draws
-from geosynth.evaluation.levels import NUM_LEVELS, Levels
+from geosynth.evaluation.levels import Levels
 from geosynth.evaluation.report import BandLevels, ClassComparison, Comparison, Headline, ImageLevels
 from geosynth.evaluation.tiles import Tile, TilePair
 from geosynth.raster.read import Array
@@ -27,17 +27,17 @@ class Distributions:
 
     Args:
         pair: whose tiles it will see.
-        levels: in which values are counted.
+        levels: whose bins values are counted in.
 
     Attributes:
-        bands: (places, 2, classes, bands, 256) histograms of levels.
+        bands: (places, 2, classes, bands, bins) histograms.
         ndvi: (places, 2, classes, 1001) histograms of NDVI; None where the bands for it are not known.
     """
 
     def __init__(self, pair: TilePair, levels: Levels) -> None:
         self._pair, self._levels = pair, levels
         shape = (pair.num_places, 2, pair.legend.num_classes)
-        self.bands = np.zeros((*shape, len(pair.bands), NUM_LEVELS), dtype=np.uint32)
+        self.bands = np.zeros((*shape, len(pair.bands), levels.num_bins), dtype=np.uint32)
         self._beyond = np.zeros((2, len(pair.bands)), dtype=np.int64)
         self._red_nir = named_bands(pair.bands, "red", "nir")
         self.ndvi = np.zeros((*shape, len(NDVI_VALUES)), dtype=np.uint32) if self._red_nir else None
@@ -51,8 +51,8 @@ class Distributions:
             present = present[present < num_classes]  # only their pages of the large arrays are ever touched
             for which, image in enumerate((tile.block.real, tile.block.synthetic)):
                 self._beyond[which] += self._levels.beyond(image, indices < num_classes)
-                for number, band in enumerate(self._levels.of(image)):
-                    counts = count_values(band, indices, num_classes, NUM_LEVELS)
+                for number, band in enumerate(self._levels.bins(image)):
+                    counts = count_values(band, indices, num_classes, self._levels.num_bins)
                     self.bands[tile.place, which, present, number] += counts[present].astype(np.uint32)
                 if self.ndvi is not None and self._red_nir:
                     red, nir = (self._meant(image[index], index) for index in self._red_nir)

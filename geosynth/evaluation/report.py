@@ -45,7 +45,7 @@ class BandLevels(Part):
     high: float
     """Value of the last one: the 99.9 percentile."""
     real_beyond: float
-    """Share of the pixels that lie below or above, and count as the first or the last level."""
+    """Share of the pixels that lie below or above, and are seen as the first or the last level."""
     synthetic_beyond: float
 
 
@@ -59,9 +59,9 @@ class ImageLevels(Part):
         """Of the summary."""
         bands = ", ".join(f"{one.band} {one.low:g} to {one.high:g}" for one in self.bands)
         real, synthetic = (
-            100 * max(getattr(one, f"{image}_beyond") for one in self.bands) for image in ("real", "synthetic")
+            number(100 * max(getattr(one, f"{image}_beyond") for one in self.bands)) for image in ("real", "synthetic")
         )
-        meaning = f"{bands}; beyond these, of a band at most: real {real:.2g} %, synthetic {synthetic:.2g} %"
+        meaning = f"{bands}; beyond these, of a band at most: real {real} %, synthetic {synthetic} %"
         return [SummaryRow("seen in 256 levels", self.dtype, meaning)]
 
 
@@ -446,8 +446,8 @@ class Report(Part):
     """Its name."""
     bands: tuple[str, ...]
     levels: ImageLevels | None = None
-    """In which all but NDVI, seams, the diversity of pixels and the consistency see the imagery; None of uint8, which
-    is seen as it is."""
+    """In which features, textures, spectra and pictures see the imagery, and the steps of all distributions but NDVI's;
+    None of uint8, which is seen as it is."""
     area: tuple[int, int, int, int] | None
     """Of rasters, first row, first column, height, width of the common pixels on the grid of the real one."""
     pixels: int

@@ -48,9 +48,15 @@ def test_levels_are_the_nearest_of_values_between_low_and_high(values: np.ndarra
     found = levels(low, low + span, "int16")
     seen = found.of(values)
     assert (seen.dtype, seen.shape) == (np.uint8, values.shape)
+    reach = 384 * found.steps[0]  # of histograms, on either side
+    bins = found.bins(values)
     for band in range(2):
-        error = found.values(band)[seen[band]] - values[band].clip(low, low + span)
+        error = found.values(band)[seen[band].astype(int) + found.margin] - values[band].clip(low, low + span)
         assert np.abs(error).max() <= found.steps[band] * 0.5001
+        error = found.values(band)[bins[band]] - values[band].clip(low - reach, low + span + reach)
+        assert np.abs(error).max() <= found.steps[band] * 0.501
+        histogram = np.bincount(bins[band].ravel(), minlength=found.num_bins)
+        assert found.counts(histogram).tolist() == np.bincount(seen[band].ravel(), minlength=NUM_LEVELS).tolist()
     beyond = (values < low) | (values > low + span)
     assert found.beyond(values, np.ones(values.shape[1:], bool)).tolist() == beyond.sum(axis=(1, 2)).tolist()
 
@@ -58,7 +64,8 @@ def test_levels_are_the_nearest_of_values_between_low_and_high(values: np.ndarra
 def test_bytes_are_levels_and_each_band_has_its_own() -> None:
     image = np.arange(256, dtype=np.uint8).repeat(2).reshape(2, 16, 16)
     own = Levels(BandSettings(names=("a", "b")))
-    assert own.of(image) is image
+    assert own.of(image) is own.bins(image) is image
+    assert own.counts(np.arange(NUM_LEVELS)).tolist() == list(range(NUM_LEVELS))
     assert own.values(0).tolist() == own.values(1).tolist() == list(range(NUM_LEVELS))
     found = levels((0, 100), (255, 610))
     assert found.of(np.stack([image[0], image[1] * np.uint16(2) + 100])).tolist() == image.tolist()
@@ -179,16 +186,14 @@ def test_ndvi_is_that_of_reflectances_where_they_are_known(
         evaluate(**paths, legend=legend, tile_size=32, features=False)
 
 
-def test_what_lies_beyond_is_told_and_counts_as_the_ends(
-    write_scene: WriteScene, legend: Legend, tmp_path: Path
-) -> None:
+def test_what_lies_beyond_is_told_and_still_counted(write_scene: WriteScene, legend: Legend, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     codes = np.ones((1, 64, 128), np.uint8)
     codes[0, 0, :64] = 0  # which does not count
     real = rng.integers(2000, 3001, (4, 64, 128)).astype(np.uint16)
     real[:, 1, :4] = 60_000
     synthetic = rng.integers(2500, 2600, real.shape).astype(np.uint16)
-    synthetic[2, 32:] = 9000
+    synthetic[2, 32:], synthetic[1] = 9000, 3600
     real[:, 0, :64], synthetic[:, 0, :64] = 0, 0
     values = {"labels": codes, "real": real, "synthetic": synthetic}
     report = compared(values, write_scene, legend, features=False, out=tmp_path / "out")
@@ -201,16 +206,19 @@ def test_what_lies_beyond_is_told_and_counts_as_the_ends(
         assert (one.low, one.high) == (low, high)
         assert high <= 3000
         assert one.real_beyond == np.mean((pixels < low) | (pixels > high))
-        assert one.synthetic_beyond == (0.5 / inside.mean() if number == 2 else 0)
+        assert one.synthetic_beyond == (0, 1, 0.5 / inside.mean(), 0)[number]
         step = (high - low) / 255
         for image, found in ((real, band.real_mean), (synthetic, band.synthetic_mean)):
-            assert found == pytest.approx(image[number][inside].clip(low, high).mean(), abs=step / 2)
+            counted = image[number][inside].clip(low - 384 * step, high + 384 * step)
+            assert found == pytest.approx(counted.mean(), abs=step / 2)
+    assert entry.bands[1].synthetic_mean == pytest.approx(3600, abs=2)
     told = {row.measure: row for row in report.summary()}["seen in 256 levels"]
     assert told.value == "uint16"
     assert f"red {report.levels.bands[0].low:g} to {report.levels.bands[0].high:g}, green" in told.meaning
-    assert told.meaning.endswith("synthetic 50 %")
+    assert told.meaning.endswith("synthetic 100 %")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "<td>50 %</td>" in page
+    assert "<td>100 %</td>" in page
+    assert "<td>50.4 %</td>" in page
     assert f"water, nir: {report.levels.bands[3].low:g} to {report.levels.bands[3].high:g}" in page
     assert "255 DN" not in page
 

@@ -29,6 +29,11 @@ FiniteOrNone = Annotated[float | None, BeforeValidator(_finite)]
 """A number of a report: None where it is not defined, so that JSON can hold it."""
 
 
+def number(value: float | None) -> str:
+    """As reports show it: three digits, of large numbers all before the point; "-" for none."""
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
 class Estimate(BaseModel):
     """A number, the 95 % interval around it, and what both rest on."""
 
@@ -48,13 +53,16 @@ class Estimate(BaseModel):
         return Estimate(value=value, low=low, high=high, n=self.n)
 
     def __format__(self, form: str) -> str:
-        """As "0.51 [0.48, 0.544]", each number in this format (three significant digits if not said); "-" for none."""
-        form = form or ".3g"
+        """As "0.51 [0.48, 0.544]", each number in this format (as `number` if not said); "-" for none."""
+
+        def shown(one: float) -> str:
+            return format(one, form) if form else number(one)
+
         if self.value is None:
             return "-"
         if self.low is None or self.high is None:
-            return f"{self.value:{form}}"
-        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+            return shown(self.value)
+        return f"{shown(self.value)} [{shown(self.low)}, {shown(self.high)}]"
 
     def __str__(self) -> str:
         return format(self)

@@ -11,13 +11,15 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from geosynth.estimate import number
+
 
 def render_page(template: str, **values: Any) -> str:
     """A whole page; whatever is put into it is escaped.
 
     Args:
         template: its name without suffix.
-        values: what it shows. Its filters help: `number` (as below), and `png` (the address of a picture).
+        values: what it shows. Filters: `number` (of `geosynth.estimate`), `png` (the address of a picture).
     """
     environment = Environment(
         loader=PackageLoader("geosynth"),
@@ -29,11 +31,6 @@ def render_page(template: str, **values: Any) -> str:
     )
     environment.filters |= {"number": number, "png": png_address}
     return environment.get_template(f"{template}.html.j2").render(**values)
-
-
-def number(value: float | None) -> str:
-    """Three digits, of large numbers all before the point; or a dash."""
-    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def png_address(image: npt.NDArray[np.uint8] | bytes) -> str:

@@ -23,7 +23,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "__main__": set(),  # the command
     "version": set(),
     "estimate": set(),
-    "page": set(),
+    "page": {"estimate"},
     "errors": set(),
     "files": set(),
     "progress": set(),

@@ -7,8 +7,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from geosynth.errors import counted
-from geosynth.estimate import Estimate, FiniteOrNone
-from geosynth.page import number
+from geosynth.estimate import Estimate, FiniteOrNone, number
 
 Ratios = dict[str, tuple[FiniteOrNone, ...]]  # by band
 _NOT_KNOWN = "whether the generator's training looked through this network the synthetic imagery does not tell"

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from geosynth.errors import counted
-from geosynth.estimate import Estimate
-from geosynth.page import number, render_page
+from geosynth.estimate import Estimate, number
+from geosynth.page import render_page
 from geosynth.study.report import StudyReport
 
 _NUM_KEYS = 5  # columns before the estimates

@@ -478,7 +478,7 @@ def test_real_tiles(real_data: Path, tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # several threads may or may not be at their peaks together
     peaks = []
-    for shards in (3, 8):
+    for shards in (6, 14):  # more than are under way at once
         folder, shape = tmp_path / str(shards), (2048, 2048 * shards)
         write_raster(folder / "a.tif", np.full((1, *shape), 7, np.uint8), north_up(), tiled=True, compress="deflate")
         write_raster(folder / "b.tif", np.full(shape, 3, np.uint8), north_up(), tiled=True, compress="deflate")

@@ -17,7 +17,7 @@ from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.label_files import class_table_of
 from geosynth.raster.mark import mark_of
-from geosynth.raster.preview import shown_image, shown_shape
+from geosynth.raster.preview import shown_images, shown_shape
 from geosynth.raster.read import RasterFile, bounded_cache, open_raster
 
 _UNNAMED = "#808080"  # of a code that has no colour
@@ -35,8 +35,8 @@ def view(
 
     Args:
         rasters: files that GDAL reads, at most eight, of the same area; their pixels may have different sizes. Images
-            are shown in red, green and blue, as previews are; one band of integers with a class table in the colours of
-            its classes.
+            are shown in red, green and blue, those of one type and scale with one stretch; one band of integers with a
+            class table in the colours of its classes.
         out: the page, a name that ends in .html.
         legend: of labels that bring no class table.
         size: pixels of the longer side, at most, that are shown; large rasters are read by their overviews.
@@ -69,9 +69,10 @@ def view(
     layers: list[dict[str, Any]] = []
     classes: dict[str, str] = {}
     with bounded_cache():
-        for raster in opened:
-            table = _classes(raster, read_by)
-            picture = _labels(raster, shown, table) if table else shown_image(raster, shown)
+        tables = [_classes(raster, read_by) for raster in opened]
+        images = iter(shown_images([raster for raster, table in zip(opened, tables, strict=True) if not table], shown))
+        for raster, table in zip(opened, tables, strict=True):
+            picture = _labels(raster, shown, table) if table else next(images)
             classes |= {name: colour or _UNNAMED for name, colour in table.values() if name}
             name, synthetic = Path(raster.path).name, bool(mark_of(raster.tags))
             layers.append({"name": name, "synthetic": synthetic, "png": png_address(picture)})

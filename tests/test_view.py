@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import shutil
 import subprocess
@@ -115,6 +117,28 @@ def test_rasters_of_other_pixels_but_one_area_are_shown_together(tmp_path: Path,
     fine = write_raster(tmp_path / "fine.tif", random_image(0, 121, 200), NORTH_UP @ Affine.scale(0.5), crs=UTM_18N)
     geosynth.view([rasters[0], fine], tmp_path / "page.html")
     geosynth.view([fine, rasters[0]], tmp_path / "page2.html")
+
+
+def pictures_in(page: Path) -> list[np.ndarray]:
+    """What the page shows, (height, width, 4) each."""
+    told = re.findall(r"data:image/png;base64,([\w+/=]+)", page.read_text(encoding="utf-8"))
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in told]
+
+
+def test_images_of_one_type_and_scale_are_shown_with_one_stretch(tmp_path: Path, rasters: list[Path]) -> None:
+    bright = np.random.default_rng(0).integers(2000, 4000, (4, HEIGHT, WIDTH)).astype(np.uint16)
+    dull, other = 2900 + bright // 100, bright // 10  # hardly any contrast; the same seen by another sensor
+    paths = []
+    for name, pixels, scale in (("bright", bright, 1e-4), ("dull", dull, 1e-4), ("other", other, 1e-3)):
+        paths.append(write_raster(tmp_path / f"{name}.tif", pixels, NORTH_UP, crs=UTM_18N))
+        with rasterio.open(paths[-1], "r+") as file:
+            file.scales = [scale] * 4
+    of_bright, of_dull, of_other, of_bytes = pictures_in(geosynth.view([*paths, rasters[1]], tmp_path / "page.html"))
+    assert of_bright[..., :3].std() > 60
+    assert of_dull[..., :3].std() < 3, "it is as dull beside the bright one as it is"
+    assert np.abs(of_dull[..., :3].mean() - of_bright[..., :3].mean()) < 10
+    assert of_other[..., :3].std() > 60, "values of another scale do not darken it, nor it them"
+    assert (of_bytes[0, 0] == (250, 150, 50, 255)).all()
 
 
 BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], type[GeosynthError], str]] = {

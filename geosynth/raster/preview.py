@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +14,18 @@ from PIL.PngImagePlugin import PngInfo
 from geosynth.config.bands import rgb_bands
 from geosynth.files import replacing
 from geosynth.raster.mark import XMP, mark_of
-from geosynth.raster.read import RasterFile, open_raster
+from geosynth.raster.read import Array, Mask, RasterFile, open_raster
 
 _PREVIEW = 1024  # pixels: the longest side of a preview
 
 
 def write_preview(image: Path, preview: Path) -> None:
-    """A PNG of an image as `shown_image` has it, at most 1024 pixels wide and high.
+    """A PNG of an image as `shown_images` has it, at most 1024 pixels wide and high.
 
     It is marked as synthetic if the image is.
     """
     raster = open_raster(image)
-    picture = shown_image(raster, shown_shape(raster, _PREVIEW))
+    (picture,) = shown_images([raster], shown_shape(raster, _PREVIEW))
     said = PngInfo()
     if mark_of(raster.tags):
         said.add_itxt("XML:com.adobe.xmp", XMP)
@@ -38,15 +40,33 @@ def shown_shape(raster: RasterFile, longest: int) -> tuple[int, int]:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def shown_image(raster: RasterFile, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """(height, width, 4) of a whole image in the colours of `rgb_bands`, transparent without data.
+def shown_images(rasters: Sequence[RasterFile], shape: tuple[int, int]) -> list[npt.NDArray[np.uint8]]:
+    """(height, width, 4) of whole images in the colours of `rgb_bands`, transparent without data.
 
-    Bytes are shown as they are, other values from their 2nd to their 98th percentile.
+    Bytes are shown as they are, other values from the 2nd to the 98th percentile of all images of their type, scale and
+    offset: one that is paler than another looks so.
     """
-    bands = [band + 1 for band in rgb_bands([name or "" for name in raster.band_names])]
-    values, valid = open_raster(raster.path, bands).read_reduced(shape, "average")
-    if values.dtype != np.uint8:
-        seen = values[:, valid]
-        low, high = np.percentile(seen, (2, 98)) if seen.size else (0.0, 1.0)
-        values = (255 * ((np.where(valid, values, low) - low) / max(high - low, 1e-9)).clip(0, 1)).round()
-    return np.dstack([*values, np.where(valid, 255, 0)]).astype(np.uint8)
+    read: list[tuple[Array, Mask, Any]] = []
+    alike: dict[Any, list[Array]] = {}  # values with data, by what those have in common that share a stretch
+    for raster in rasters:
+        bands = [band + 1 for band in rgb_bands([name or "" for name in raster.band_names])]
+        seen = open_raster(raster.path, bands)
+        values, valid = seen.read_reduced(shape, "average")
+        kind = (seen.dtype, *((band.scale, band.offset) for band in seen.quantities))
+        alike.setdefault(kind, []).append(values[:, valid].ravel())
+        read.append((values, valid, kind))
+    limits = {kind: _limits(np.concatenate(several)) for kind, several in alike.items()}
+    pictures = []
+    for values, valid, kind in read:
+        low, high = limits[kind]
+        scaled = (np.where(valid, values, low) - low) / max(high - low, 1e-9)
+        pictures.append(np.dstack([*(255 * scaled.clip(0, 1)).round(), np.where(valid, 255, 0)]).astype(np.uint8))
+    return pictures
+
+
+def _limits(values: Array) -> tuple[float, float]:
+    """What is shown as 0 and as 255."""
+    if values.dtype == np.uint8 or not values.size:
+        return 0, 255
+    low, high = np.percentile(values, (2, 98))
+    return float(low), float(high)

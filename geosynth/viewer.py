@@ -63,7 +63,10 @@ def view(
     first = opened[0]
     for other in opened[1:]:
         if not same_area(first.geobox, other.geobox):
-            raise GridError(f"{other.path}: does not show the area of {first.path}; cut both to one (gdalwarp -te)")
+            raise GridError(
+                f"{other.path}: does not show the area of {first.path}; bring it there"
+                f" (rio warp FILE NEW --like {first.path})"
+            )
     height, width = first.geobox.shape
     shown = shown_shape(first, size)
     layers: list[dict[str, Any]] = []

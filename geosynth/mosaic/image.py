@@ -234,7 +234,8 @@ def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> No
         _LOG.warning("%s: has no CRS; the image will have none either", source)
     elif trained_on is not None and ground_sampling_distance(geobox) is None:
         told = (
-            "%s: its pixels are not in metres; the model was trained on %g m (gdalwarp -t_srs to a projected CRS first)"
+            "%s: its pixels are not in metres; the model was trained on %g m: warp it to a projected CRS first"
+            " (rio warp FILE NEW --dst-crs EPSG:CODE)"
         )
         _LOG.warning(told, source, trained_on)
     else:

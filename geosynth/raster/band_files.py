@@ -71,7 +71,7 @@ def _check_alike(file: Any, first: Any) -> None:
     if file.dtypes != first.dtypes:
         raise DataError(
             f"{file.name}: holds {file.dtypes[0]} values, but {first.name} {first.dtypes[0]}; files of one image have"
-            f" one type: leave it out, or convert it first (rio convert --dtype {first.dtypes[0]})"
+            f" one type: leave it out, or convert it first (rio convert --dtype {first.dtypes[0]} FILE NEW)"
         )
     size = min(math.hypot(first.transform.a, first.transform.d), math.hypot(first.transform.b, first.transform.e))
     corners = ((0, 0), (first.width, 0), (0, first.height))
@@ -81,7 +81,7 @@ def _check_alike(file: Any, first: Any) -> None:
         if own != others and (is_elsewhere or file.crs != first.crs):
             raise GridError(
                 f"{file.name}: has {own}, but {first.name} has {others}; files of one image have the same pixels: leave"
-                f" it out, or bring it to them first (rio warp {file.name} NEW --like {first.name})"
+                f" it out, or bring it to them first (rio warp FILE NEW --like {first.name})"
             )
 
 

@@ -22,7 +22,6 @@ _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
 _GLANCE = 64  # px, of each of some parts that tell what a band is
 _LOG = logging.getLogger(__name__)
 BANDS_APART = "bands in files of their own: '*_{red=B04,green=B03,blue=B02}_10m.jp2' makes one image of them"
-_WITHOUT_ALPHA = "a band that is transparency: gdal_translate -b 1 -b 2 -b 3 -mask 4"
 
 
 def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
@@ -72,9 +71,10 @@ class CastFile(RasterFile):
         cast, valid, misfit = self._cast(window)
         if misfit.any():
             count = sum(int(self._cast(part)[2].sum()) for part in self.window.pieces(SCAN_BLOCK))
+            others = "" if self.dtype.kind == "f" else "say --dtype float32, or "
             raise DataError(
-                f"{self.path}: {count} px hold values that {self.dtype} cannot; scale or round them first"
-                " (gdal_translate -scale)"
+                f"{self.path}: {count} px hold values that {self.dtype} cannot; {others}scale them first"
+                f" (rio convert --dtype {self.dtype} --scale-ratio RATIO FILE NEW)"
             )
         return cast, valid
 
@@ -128,7 +128,8 @@ def _open_some(image: RasterFile, bands: Sequence[int]) -> RasterFile:
             pixels += band.size
         if between > pixels / 2:  # of a mask with soft edges they are few
             message = "%s: band %d is marked as transparency, but looks like imagery; where it is 0 there is no data"
-            _LOG.warning(f"{message} (gdal_edit.py -colorinterp_%d undefined)", image.path, alpha + 1, alpha + 1)
+            colours = ",".join("undefined" if name == "alpha" else name for name in image.colour_interpretation)
+            _LOG.warning(f"{message} (rio edit-info --colorinterp %s FILE)", image.path, alpha + 1, colours)
     return chosen
 
 
@@ -141,7 +142,8 @@ def check_image_type(dtype: np.dtype[Any], path: str) -> None:
     if str(dtype) not in get_args(ImageDtype):
         known = ", ".join(get_args(ImageDtype))
         raise DataError(
-            f"{path}: imagery of {dtype}; convert it to one of {known} (gdal_translate -ot, or ingest with --dtype)"
+            f"{path}: imagery of {dtype}; convert it to one of {known} (ingest --dtype TYPE, or rio convert --dtype"
+            " TYPE FILE NEW)"
         )
 
 
@@ -237,7 +239,7 @@ def _other_bands(image: RasterFile, names: Sequence[str], model: str) -> DataErr
     listed = ", ".join(
         name or colour for name, colour in zip(image.band_names, image.colour_interpretation, strict=True)
     )
-    remedy = f" ({_WITHOUT_ALPHA})" if "alpha" in image.colour_interpretation else ""
+    remedy = "" if all(image.band_names) else " (rio edit-info --bidx N --description NAME FILE names one)"
     return DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}{remedy}")
 
 
@@ -271,10 +273,12 @@ def _names(image: RasterFile, bands: Sequence[str] | None) -> tuple[str, ...]:
     if not names:
         colours = image.colour_interpretation
         likely = [colour if colour in _COLOURS else "nir" for colour in colours]
-        example = ",".join(likely if len(set(likely)) == len(likely) > 1 else ("red", "green", "blue", "nir"))
+        is_likely = len(set(likely)) == len(likely) > 1
+        example = ",".join(likely if is_likely else ("red", "green", "blue", "nir"))
+        without = " (without nir if that is transparency)" if is_likely and "alpha" in colours else ""
         raise DataError(
             f"{image.path}: its bands are marked {', '.join(colours)}; say what they are, as in"
-            f" --bands {example} ({_WITHOUT_ALPHA})"
+            f" --bands {example}{without}"
         )
     return names
 

@@ -14,7 +14,8 @@ from geosynth.raster.read import parse_quantities
 
 _LOG = logging.getLogger(__name__)
 _REMEDY = (
-    "convert one (gdal_translate -unscale -ot Float32) or correct what it says (gdal_edit.py -scale -offset -units)"
+    "write what the values of both mean (rioxarray's mask_and_scale) or correct what one says (rasterio's scales,"
+    " offsets and units)"
 )
 
 

@@ -334,7 +334,8 @@ def open_raster(path: str | Path, bands: Sequence[int] | None = None) -> RasterF
     """
     raster = RasterFile(path, bands)
     if raster.placed_by != "grid":
-        raise RasterError(f"{path}: is placed by {raster.placed_by}, not by a grid; warp it to a grid first (gdalwarp)")
+        how = "gdalwarp -rpc" if raster.placed_by == "RPCs" else "rio warp FILE NEW --dst-crs EPSG:CODE"
+        raise RasterError(f"{path}: is placed by {raster.placed_by}, not by a grid; warp it to a grid first ({how})")
     return raster
 
 
@@ -401,7 +402,8 @@ def _placed_by(dataset: Any) -> str:
 
 @functools.cache  # once a process, however often it is opened
 def _warn_of_no_place(path: str) -> None:
-    _LOG.warning("%s: has a CRS but no transform: its pixels are placed at (0, 0) (gdal_edit.py -a_ullr)", path)
+    told = "%s: has a CRS but no transform: its pixels are placed at (0, 0)"
+    _LOG.warning(f"{told} (rio edit-info --transform '[SIZE, 0, LEFT, 0, -SIZE, TOP]' FILE)", path)
 
 
 def _texts(dataset: Any) -> tuple[dict[str, str], tuple[str | None, ...], tuple[str | None, ...], Any]:

@@ -52,7 +52,8 @@ def check_can_be_item(labels: Raster) -> None:
     """
     if labels.geobox.crs is None:
         raise GridError(
-            f"{labels.path}: has no CRS, and a STAC item needs one; assign it (gdal_edit -a_srs) or leave --stac"
+            f"{labels.path}: has no CRS, and a STAC item needs one; assign it (rio edit-info --crs EPSG:CODE FILE) or"
+            " leave --stac"
         )
     try:
         _footprint(labels.geobox)

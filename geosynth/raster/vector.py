@@ -264,7 +264,7 @@ class _Source(NamedTuple):
             if wanted not in columns:
                 raise DataError(f"{path}: has no column {wanted!r}; it has {', '.join(columns) or 'none'}")
         if not crs:
-            raise GridError(f"{path}: has no CRS; assign the right one (ogr2ogr -a_srs)")
+            raise GridError(f"{path}: has no CRS; assign the right one (set_crs of geopandas)")
         return cls(path, layer, column, width, CRS(crs), total)
 
     @property

@@ -125,7 +125,7 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
     if metres is None:
         raise GridError(
             f"{source.path}: its pixels are not in metres, so they cannot be resampled to {gsd:g} m; warp it to a"
-            " projected CRS first (gdalwarp -t_srs)"
+            " projected CRS first (rio warp FILE NEW --dst-crs EPSG:CODE)"
         )
     sides = math.hypot(t.a, t.d), math.hypot(t.b, t.e)
     if math.isclose(metres, gsd, rel_tol=_TOLERANCE) and math.isclose(*sides, rel_tol=_TOLERANCE):

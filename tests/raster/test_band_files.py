@@ -238,9 +238,9 @@ def test_coarser_bands_are_told_and_brought_by_the_line_that_is_told() -> None:
         open_raster(name)
     assert str(caught.value) == (
         "T1_B08_10m.tif: has pixels of 1.2 x 1.2, but T1_B04_10m.tif has pixels of 0.6 x 0.6; files of one image have"
-        " the same pixels: leave it out, or bring it to them first (rio warp T1_B08_10m.tif NEW --like T1_B04_10m.tif)"
+        " the same pixels: leave it out, or bring it to them first (rio warp FILE NEW --like T1_B04_10m.tif)"
     )
-    told = str(caught.value).partition("(rio ")[2].rstrip(")").replace("NEW", "new.tif").split()
+    told = str(caught.value).partition("(rio ")[2].rstrip(")").replace("FILE NEW", "T1_B08_10m.tif new.tif").split()
     assert CliRunner().invoke(main_group, told).exit_code == 0
     Path("new.tif").rename("T1_B08_10m.tif")
     assert open_raster(name).count == 4

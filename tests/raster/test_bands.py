@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 
 from geosynth.errors import DataError
 from geosynth.grid import Window
-from geosynth.raster.bands import open_bands, open_chosen, open_present_bands
+from geosynth.raster.bands import common_bands, open_bands, open_chosen, open_present_bands
 from rasters import north_up, random_image, write_raster
 
 SIDE = 20
@@ -61,8 +61,21 @@ def test_near_infrared_that_is_marked_as_transparency_is_told_from_transparency(
         if is_believed:
             assert open_bands(path, names, "uint8", "model").count == 4
             continue
-        with pytest.raises(DataError, match=r"its bands are red, green, blue, alpha; the model's are .*, nir \(a band"):
+        with pytest.raises(
+            DataError, match=r"its bands are red, green, blue, alpha; the model's are .*, nir \(rio edit-info"
+        ):
             open_bands(path, names, "uint8", "model")
+
+
+def test_transparency_is_left_out_as_is_told(tmp_path: Path) -> None:
+    path = image(tmp_path, colours=["red", "green", "blue", "alpha"])
+    told = r"--bands red,green,blue,nir \(without nir if that is transparency\)$"
+    with pytest.raises(DataError, match=told):
+        common_bands([open_chosen(path, None)], None)
+    names = ("red", "green", "blue")
+    opened = open_chosen(path, names)
+    assert common_bands([opened], names)[0] == names
+    assert opened.mask_kind == "alpha"
 
 
 def test_a_mask_that_looks_like_imagery_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -344,7 +344,7 @@ def test_scenes_without_a_place_are_not_piled_up(scenes: Scenes) -> None:
             write_raster(folder / name, values, Affine.identity(), crs=None)
     with pytest.raises(GridError, match=r"a\.tif: has no georeference.*a local grid without a CRS will do"):
         scenes.ingest()
-    for name, left in (("a.tif", 0), ("b.tif", 300)):  # as gdal_translate -a_ullr does
+    for name, left in (("a.tif", 0), ("b.tif", 300)):  # as `rio edit-info --transform` does
         for folder, values in ((scenes.images, IMAGE), (scenes.labels, CODES)):
             write_raster(folder / name, values, Affine(1, 0, left, 0, -1, 0), crs=None)
     assert [scene.window.column for scene in scenes.ingest("placed").scenes] == [0, 300]

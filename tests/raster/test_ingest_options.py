@@ -193,6 +193,7 @@ def test_images_of_another_type_are_cast_when_told_if_all_values_fit(
     write_raster(folder / "in" / "a.tif", image, north_up(), nodata=-9999)
     assert run(*arguments, "--dtype", dtype, "--overwrite") == 1
     assert capsys.readouterr().err.endswith(
-        f"error: in/a.tif: 3 px hold values that {dtype} cannot; scale or round them first (gdal_translate -scale)\n"
+        f"error: in/a.tif: 3 px hold values that {dtype} cannot;{' say --dtype float32, or' * (dtype != 'float32')}"
+        f" scale them first (rio convert --dtype {dtype} --scale-ratio RATIO FILE NEW)\n"
     )
     assert open_stores("out")[0].read_image(store.scenes[0].window).dtype == dtype

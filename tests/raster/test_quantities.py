@@ -56,7 +56,9 @@ BANDS = ("red", "green", "blue", "nir")
 BEFORE, SINCE = Quantity(scale=0.0001), Quantity(scale=0.0001, offset=-0.1)  # Sentinel-2, by processing baseline
 LANDSAT = Quantity(scale=0.0000275, offset=-0.2, unit="reflectance")
 EACH = (BEFORE, SINCE, LANDSAT, Quantity(unit="m"))
-REMEDY = r"; convert one \(gdal_translate -unscale -ot Float32\) or correct what it says \(gdal_edit\.py .*\)$"
+REMEDY = (
+    r"; write what the values of both mean \(rioxarray's mask_and_scale\) or correct what one says \(rasterio's .*\)$"
+)
 
 
 def scene(path: Path, quantities: tuple[Quantity, ...] = (), column: int = 0, **profile: Any) -> Path:

@@ -186,7 +186,10 @@ def _open(item: Item, file: RasterFile, lattice: GeoBox, legend: LegendOf, targe
 def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> Raster:
     """Labels, or another map, on the pixels of their image."""
     if is_nowhere(raster.geobox) and not is_nowhere(place):
-        raise GridError(f"{raster.path}: has no georeference, but {image} has one; give it that (gdal_edit.py -a_ullr)")
+        raise GridError(
+            f"{raster.path}: has no georeference, but {image} has one; give it that"
+            f" (rio edit-info --like {image} --crs like --transform like FILE)"
+        )
     try:
         own = raster.window.shift(*offset_in(place, raster.geobox, raster.path))
         if own == Window(0, 0, *place.shape):
@@ -218,7 +221,9 @@ def _refusal(complaint: str, grid: GeoBox, own: GeoBox, option: str, methods: It
 
 def _cover(lattice: GeoBox, image: RasterFile) -> Window:
     if (lattice.crs is None) != (image.geobox.crs is None):
-        raise GridError(f"{image.path}: one of its CRS and the grid's is not known; assign it (gdal_edit.py -a_srs)")
+        raise GridError(
+            f"{image.path}: one of its CRS and the grid's is not known; assign it (rio edit-info --crs EPSG:CODE FILE)"
+        )
     window = cover(lattice, image.geobox, image.path)
     shape = f"{window.height} x {window.width} px"
     if window.height * window.width > _MOST_PIXELS * (image.window.height * image.window.width + 1):
@@ -247,13 +252,15 @@ def _check_places(images: Sequence[RasterFile]) -> None:
         if is_nowhere(image.geobox):
             raise GridError(
                 f"{image.path}: has no georeference, so its place among the other scenes is unknown;"
-                " give it one (gdal_translate -a_ullr: a local grid without a CRS will do) or ingest it alone"
+                " give it one (rio edit-info --transform '[SIZE, 0, LEFT, 0, -SIZE, TOP]' FILE; a local grid without a"
+                " CRS will do) or ingest it alone"
             )
     without = [image for image in images if image.geobox.crs is None]
     if without and len(without) < len(images):
         other = next(image for image in images if image.geobox.crs is not None)
         raise GridError(
-            f"{without[0].path}: has no CRS, but {other.path} has; assign the right one (gdal_edit.py -a_srs)"
+            f"{without[0].path}: has no CRS, but {other.path} has; assign the right one"
+            " (rio edit-info --crs EPSG:CODE FILE)"
         )
     _check_antimeridian([image for image in images if image.geobox.crs is not None and image.geobox.crs.geographic])
 
@@ -265,6 +272,6 @@ def _check_antimeridian(images: Sequence[RasterFile]) -> None:
     west = [image for image, box in zip(images, boxes, strict=True) if abs(box.left + 180) < 1e-6 and box.right < 180]
     if east and west:
         raise GridError(
-            f"{east[0].path} and {west[0].path}: meet at the antimeridian, on opposite edges of one grid; count their"
-            " longitudes on (gdal_translate -a_ullr, 180 to 190) or give them a --crs"
+            f"{east[0].path} and {west[0].path}: meet at the antimeridian, on opposite edges of one grid; give them a"
+            " --crs, or let the second begin at 180 (rio edit-info --transform '[SIZE, 0, 180, 0, -SIZE, TOP]' FILE)"
         )

@@ -334,8 +334,11 @@ def open_raster(path: str | Path, bands: Sequence[int] | None = None) -> RasterF
     """
     raster = RasterFile(path, bands)
     if raster.placed_by != "grid":
-        how = "gdalwarp -rpc" if raster.placed_by == "RPCs" else "rio warp FILE NEW --dst-crs EPSG:CODE"
-        raise RasterError(f"{path}: is placed by {raster.placed_by}, not by a grid; warp it to a grid first ({how})")
+        grid = "4326 --res SIZE --bounds WEST SOUTH EAST NORTH" if raster.placed_by == "RPCs" else "CODE"
+        raise RasterError(
+            f"{path}: is placed by {raster.placed_by}, not by a grid; warp it to a grid first"
+            f" (rio warp FILE NEW --dst-crs EPSG:{grid})"
+        )
     return raster
 
 

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.rio.main import main_group
+from rasterio.rpc import RPC
 
 import geosynth
 from geosynth.errors import GeosynthError
@@ -56,6 +57,20 @@ def controlled() -> None:
     write_raster(Path("a.tif"), RGB, crs=None, photometric="rgb")
     with rasterio.open("a.tif", "r+") as file:
         file.gcps = [GroundControlPoint(row, column, 4e5 + column, 4e6 - row) for row, column in corners], "EPSG:26917"
+
+
+def placed_by_rpcs() -> None:
+    """Longitude -82.1 and latitude 38.8, each 0.001 degrees to either side."""
+    line, sample, one = ([0.0] * 20 for _ in range(3))
+    line[2], sample[1], one[0] = -1.0, 1.0, 1.0
+    write_raster(Path("a.tif"), RGB, crs=None, photometric="rgb")
+    with rasterio.open("a.tif", "r+") as file:
+        file.rpcs = RPC(
+            **{"lat_off": 38.8, "lat_scale": 0.001, "long_off": -82.1, "long_scale": 0.001},
+            **{f"{axis}_{what}": SIDE / 2 for axis in ("line", "samp") for what in ("off", "scale")},
+            **{"line_num_coeff": line, "samp_num_coeff": sample, "line_den_coeff": one, "samp_den_coeff": one},
+            **{"height_off": 0, "height_scale": 100},
+        )
 
 
 def coloured(*colours: str) -> None:
@@ -128,6 +143,12 @@ CASES = {
         "is a folder",
     ),
     "control points": Case(controlled, lambda: open_raster("a.tif"), "placed by ground", {"CODE": "26917"}),
+    "RPCs": Case(
+        placed_by_rpcs,
+        lambda: open_raster("a.tif"),
+        "placed by RPCs",
+        {"SIZE": "0.00005", "WEST": "-82.101", "SOUTH": "38.799", "EAST": "-82.099", "NORTH": "38.801"},
+    ),
     "no transform": Case(
         lambda: write_raster(Path("a.tif"), RGB, photometric="rgb"),
         lambda: open_raster("a.tif"),

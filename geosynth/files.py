@@ -6,12 +6,13 @@ import errno
 import functools
 import glob
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,30 @@ def band_files(name: str | Path) -> dict[str, str]:
             f"{text}: tells no file for each band; say them in one pair of braces, as in {{red=B04,nir=B08}}"
         )
     return found
+
+
+def name_of_band_files(files: Mapping[str, str]) -> str:
+    """The inverse of `band_files`: one name with braces for the files of bands, by the bands' names.
+
+    Raises:
+        DataError: if the files differ in more than one place of their names, so that no braces can tell them.
+    """
+    words = [re.split("([^a-zA-Z0-9])", name) for name in files.values()]  # so B04 and B08 differ, not 4 and 8
+    start = _num_common(words)
+    end = _num_common([one[start:][::-1] for one in words])
+    differing = ("".join(one[start : len(one) - end]) for one in words)
+    inside = ",".join(f"{band}={part}" for band, part in zip(files, differing, strict=True))
+    text = f"{''.join(words[0][:start])}{{{inside}}}{''.join(words[0][len(words[0]) - end :])}"
+    if band_files(text) != dict(files):
+        raise DataError(
+            f"{', '.join(files.values())}: names of files of one image must differ in one part, as B04.tif and B08.tif"
+        )
+    return text
+
+
+def _num_common(words: Sequence[Sequence[str]]) -> int:
+    """How many words all begin with."""
+    return sum(1 for _ in itertools.takewhile(lambda same: len(set(same)) == 1, zip(*words, strict=False)))
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

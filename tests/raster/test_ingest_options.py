@@ -61,11 +61,35 @@ def test_a_stac_collection_with_named_assets(folder: Path, capsys: pytest.Captur
     assert capsys.readouterr().out == "out\n"
 
 
+def test_a_catalogue_with_an_asset_a_band_and_one_map_of_labels(folder: Path) -> None:
+    image, codes = random_image(3, SIDE, SIDE), random_codes(3, SIDE, SIDE)
+    for name, band in zip(("B04", "B03", "B02", "B08"), image, strict=True):
+        write_raster(folder / "s2" / f"{name}.tif", band[None], north_up())
+    write_raster(folder / "map.tif", codes, north_up())
+    assets = {"nir": "B08", "blue": "B02", "green": "B03", "red": "B04"}
+    item = {
+        "id": "T32TQM",
+        "stac_version": "1.0.0",
+        "properties": {"datetime": "2024-07-01T10:10:31Z"},
+        "assets": {key: {"href": f"./{name}.tif"} for key, name in assets.items()},
+    }
+    Path("s2/item.json").write_text(json.dumps(item))
+    named = ("--image-asset", "red,green,blue,nir", "--labels", "map.tif")
+    assert run("--items", "s2/item.json", *named, "--out", "out") == 0
+    (store,) = open_stores("out")
+    assert store.band_names == ("red", "green", "blue", "nir")
+    assert [scene.name for scene in store.scenes] == ["T32TQM"]
+    found, labels = store.read(store.scenes[0].window)
+    assert (found == image).all()
+    assert (labels == store.legend.encode(codes)).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         ([], "either --images and --labels, or --items, or --chesapeake"),
         (["--images", "in/a.tif", "--items", "in/a.tif"], "either --images"),
+        (["--labels", "in/a.tif", "--chesapeake", "in"], "either --images"),
         (["--images", "in/a.tif"], "images and labels are needed"),
         (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--extra", "nlcd"], "--extra needs"),
         (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "most"], "--shares most"),

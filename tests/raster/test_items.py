@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from geosynth.errors import DataError
+from geosynth.files import band_files
 from geosynth.raster.stores.items import Item, list_items, pair_files, read_items
 
 ROWS = [
@@ -109,6 +110,39 @@ def test_stac_asset_keys_can_be_chosen(tmp_path: Path) -> None:
     assert (item.image, item.labels) == (str(tmp_path / "a.tif"), str(tmp_path / "t.tif"))
     with pytest.raises(DataError, match="no asset grass"):
         read_items(path, image_asset="B", labels_asset="grass")
+
+
+def test_stac_assets_of_one_band_each_are_one_image(tmp_path: Path) -> None:
+    """As catalogues of Sentinel-2 and Landsat have them; such items tell no labels."""
+    hrefs = {"red": "https://host/T1/B04.tif", "nir": "https://host/T1/B08.tif", "swir": "https://host/T1/R20m/B11.tif"}
+    path = write_json(tmp_path / "one.json", stac_item("scene", hrefs))
+    (tmp_path / "map.tif").touch()
+    (item,) = read_items(path, image_asset=["red", "nir"], labels=tmp_path / "map.tif")
+    assert item == Item(
+        "https://host/T1/{red=B04,nir=B08}.tif", str(tmp_path / "map.tif"), "scene", None, "2020-06-01T00:00:00Z"
+    )
+    for keys in (["red", "nir"], ["swir", "red"], ["nir", "swir", "red"]):
+        (item,) = read_items(path, image_asset=keys, labels=tmp_path / "map.tif")
+        assert list(band_files(item.image).items()) == [(key, hrefs[key]) for key in keys]
+    with pytest.raises(DataError, match="no asset blue; it has red, nir, swir: choose with --image-asset"):
+        read_items(path, image_asset=["red", "blue"], labels=tmp_path / "map.tif")
+    for other in ("https://host/T1/B04=.tif", "https://host/T1/B04,1.tif", hrefs["red"]):
+        write_json(path, stac_item("scene", {**hrefs, "nir": other}))
+        with pytest.raises(DataError, match=r"must differ in one part|tells no file for each band"):
+            read_items(path, image_asset=["red", "nir"], labels=tmp_path / "map.tif")
+
+
+def test_one_label_file_is_that_of_a_whole_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lists").mkdir()
+    listed = write_csv(tmp_path / "lists" / "images.csv", [{"image": "a.tif"}, {"image": "b.tif"}])
+    for name in ("map.tif", "other.tif"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)  # a relative name starts here, not at the list
+    assert {item.labels for item in read_items(listed, labels="map.tif")} == {str(tmp_path / "map.tif")}
+    with pytest.raises(DataError, match="2 files; with a list of items, one is that of all images"):
+        read_items(listed, labels=["map.tif", "other.tif"])
+    with pytest.raises(DataError, match="no value for 'labels'"):
+        read_items(listed)
 
 
 @pytest.mark.parametrize(

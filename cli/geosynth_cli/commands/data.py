@@ -89,12 +89,16 @@ def ingest(
         ),
     ] = None,
     labels: Annotated[
-        list[str] | None, input_option("--labels", "Label file, folder or glob; paired by file name.")
+        list[str] | None,
+        input_option("--labels", "Label file, folder or glob; paired by file name. With --items: one file for all."),
     ] = None,
     items: Annotated[
         Path | None, input_option("--items", "Instead: a list of pairs (CSV, GeoParquet, GeoJSON, STAC items).")
     ] = None,
-    image_asset: Annotated[str | None, typer.Option("--image-asset", help="For STAC: key of the image.")] = None,
+    image_asset: Annotated[
+        str | None,
+        typer.Option("--image-asset", help="For STAC: key of the image, or of each of its bands, as in red,nir."),
+    ] = None,
     labels_asset: Annotated[str | None, typer.Option("--labels-asset", help="For STAC: key of the labels.")] = None,
     chesapeake: Annotated[
         Path | None, input_option("--chesapeake", "Instead: the folder of the Chesapeake Land Cover data set.")
@@ -173,12 +177,17 @@ def ingest(
     from geosynth.errors import SettingsError, counted
 
     parts = parse_shares(shares) if shares else None
-    if sum(source is not None for source in (images or labels, items, chesapeake)) != 1:
+    of_files = images or (labels if items is None else None)
+    if sum(source is not None for source in (of_files, items, chesapeake)) != 1:
         raise SettingsError("either --images and --labels, or --items, or --chesapeake is needed")
     names = parse_names(bands) if bands else None
     listed = None
     if items is not None:
-        listed = geosynth.read_items(items, extras=extra or (), image_asset=image_asset, labels_asset=labels_asset)
+        keys = parse_names(image_asset) if image_asset else None
+        listed = geosynth.read_items(
+            items, extras=extra or (), image_asset=keys, labels_asset=labels_asset, labels=labels
+        )
+        labels = None
     elif chesapeake is not None:
         listed = geosynth.chesapeake_items(chesapeake, parse_names(state), parse_names(split), extras=extra or ())
         names, legend = names or ["red", "green", "blue", "nir"], legend or "chesapeake"

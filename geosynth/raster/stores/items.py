@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from geosynth.errors import DataError, SettingsError, first_of, one_line
-from geosynth.files import band_files, check_name, read_values
+from geosynth.files import band_files, check_name, name_of_band_files, read_values
 from geosynth.grid.split import FOLDS
 from geosynth.raster.read import RASTER_SUFFIXES
 from geosynth.raster.remote import files_named, image_name, is_remote, is_zarr
@@ -85,8 +85,9 @@ def read_items(
     path: str | Path,
     *,
     extras: Sequence[str] = (),
-    image_asset: str | None = None,
+    image_asset: str | Sequence[str] | None = None,
     labels_asset: str | None = None,
+    labels: Paths | None = None,
 ) -> list[Item]:
     """Read a list of pairs.
 
@@ -97,13 +98,16 @@ def read_items(
     Args:
         path: of the list.
         extras: columns, or asset keys, of further maps.
-        image_asset: STAC asset key; None looks for image, imagery, data, visual.
-        labels_asset: likewise; None looks for labels, label, mask, land_cover, landcover.
+        image_asset: STAC asset key; several of files of one band each, which are then called so; None looks for image,
+            imagery, data, visual.
+        labels_asset: STAC asset key; None looks for labels, label, mask, land_cover, landcover.
+        labels: one file, that of all images, whatever labels the list tells.
 
     Raises:
-        DataError: if it cannot be read, or a row lacks what it needs.
+        DataError: if it cannot be read, or a row lacks what it needs, or `labels` are several files.
     """
     path = Path(path)
+    of_all = None if labels is None else _one_file(labels)
     try:
         rows = list(_rows(path))
     except (OSError, ValueError, csv.Error) as error:
@@ -118,7 +122,10 @@ def read_items(
             raise DataError(f"{path}, row {number}: holds no columns, and no assets")
         where = f"{path}, {'item' if 'assets' in row else 'row'} {str(row.get('id') or number)[:80]}"
         if "assets" in row:
-            row = _from_stac(row, where, extras, image_asset, labels_asset)
+            keys = [image_asset] if isinstance(image_asset, str) else image_asset or ()
+            row = _from_stac(row, where, extras, keys, labels_asset, of_all)
+        if of_all is not None:
+            row = {**row, "labels": of_all}
         items.append(_item(row, where, extras, path.absolute().parent))
     return items
 
@@ -142,7 +149,12 @@ def _rows(path: Path) -> Iterable[Any]:
 
 
 def _from_stac(
-    item: dict[str, Any], where: str, extras: Sequence[str], image_asset: str | None, labels_asset: str | None
+    item: dict[str, Any],
+    where: str,
+    extras: Sequence[str],
+    image_assets: Sequence[str],
+    labels_asset: str | None,
+    labels: str | None,
 ) -> dict[str, Any]:
     """The columns of a STAC item."""
     assets, properties = item["assets"], item.get("properties") or item
@@ -161,9 +173,13 @@ def _from_stac(
             raise DataError(f"{where}: its asset {key} has no href")
         return where_to if "://" in where_to else unquote(where_to)  # a reference of a URI, as RFC 3986 has it
 
+    if len(image_assets) > 1:
+        image = name_of_band_files({key: href("--image-asset", [key]) for key in image_assets})
+    else:
+        image = href("--image-asset", image_assets or _IMAGE_KEYS)
     return {
-        "image": href("--image-asset", [image_asset] if image_asset else _IMAGE_KEYS),
-        "labels": href("--labels-asset", [labels_asset] if labels_asset else _LABELS_KEYS),
+        "image": image,
+        "labels": labels or href("--labels-asset", [labels_asset] if labels_asset else _LABELS_KEYS),
         "name": item.get("id"),
         "date": properties.get("datetime"),
         "fold": properties.get("fold"),
@@ -193,6 +209,13 @@ def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Pat
         raise DataError(f"{where}: fold {fold!r} is none of {', '.join(FOLDS)}")
     maps = {name: file(name) for name in extras}
     return Item(file("image"), file("labels"), name, fold, text("date"), maps)
+
+
+def _one_file(labels: Paths) -> str:
+    found = _expand(labels, "labels")
+    if len(found) > 1:
+        raise DataError(f"labels: {len(found)} files; with a list of items, one is that of all images")
+    return found[0] if is_remote(found[0]) else str(Path(found[0]).absolute())  # not from the list's folder on
 
 
 def _expand(paths: Paths, what: str) -> list[str]:

@@ -67,9 +67,9 @@ def write_summary(
 
     Its bands are `NAME_mean` and `NAME_std` (the standard deviation, of n - 1) of each band, as it is stored; and of
     realisations with bands "red" and "nir" `ndvi_mean`, `ndvi_std`, `ndvi_min` and `ndvi_max`, of the NDVI of each
-    realisation, (nir - red) / (nir + red), taken as 0 where both are 0. Where quantities are told, it is of
-    these, and less than 0 is 0. Realisations are read window by window, one after the other: memory depends neither on
-    the image's size nor on their number.
+    realisation, (nir - red) / (nir + red), taken as 0 where both are 0. Where quantities are told, it is of these; less
+    than 0 is 0. Realisations are read window by window, one after the other: memory depends neither on the image's size
+    nor on their number.
 
     Args:
         image: that the realisations are of; the summary stands beside it.
@@ -134,7 +134,8 @@ def _summarise(
         pixels = read(window)[0].astype(np.float64)
         bands.add(pixels)
         if red_nir:
-            red, nir = (quantities[band].of(pixels[band]).clip(0) if quantities else pixels[band] for band in red_nir)
+            meant = (quantities[band].of(pixels[band]) if quantities else pixels[band] for band in red_nir)
+            red, nir = (values.clip(0) for values in meant)
             ndvi.add((nir - red) / np.where(nir + red == 0, 1, nir + red))
     layers = [*bands.mean, *bands.deviation]
     layers += [ndvi.mean, ndvi.deviation, ndvi.low, ndvi.high] if red_nir else []

@@ -53,7 +53,7 @@ def single_layer(array: xr.DataArray, name: str) -> xr.DataArray:
     others = [dim for dim in placed.dims if dim not in (y, x)]
     if any(placed.sizes[dim] != 1 for dim in others):
         sizes = ", ".join(f"{dim} {placed.sizes[dim]}" for dim in others)
-        raise DataError(f"{name}: more than one layer ({sizes}); choose one with .isel")
+        raise DataError(f"{name}: more than one layer ({sizes}); choose one with .isel; colours are read from files")
     if placed.dtype.kind not in "iuf":
         raise DataError(f"{name}: holds {placed.dtype} values; class codes are integers")
     return placed.squeeze(others, drop=True).transpose(y, x)

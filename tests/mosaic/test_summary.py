@@ -58,6 +58,14 @@ def test_ndvi_is_nothing_where_both_bands_are() -> None:
     np.testing.assert_allclose(_summarise(Window(0, 0, 1, 3), readers, None), moments_of(stack, ndvi=False), rtol=1e-6)
 
 
+def test_values_less_than_nothing_are_nothing_to_ndvi_as_in_a_report() -> None:
+    stack = np.array([[[[-100, 50, -9]], [[120, 150, -9]]]] * 2, np.int16)
+    readers = [lambda window, one=one: (one, np.ones(one.shape[1:], bool)) for one in stack]
+    mean, _, low, high = _summarise(Window(0, 0, 1, 3), readers, (0, 1))[4:]
+    for layer in (mean, low, high):
+        np.testing.assert_allclose(layer, [[1, 0.5, 0]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".zarr"])
 def test_the_summary_is_that_of_the_files(suffix: str, tmp_path: Path, tiny_model: GeneratorModel) -> None:
     codes = draw_labels(140, 90)

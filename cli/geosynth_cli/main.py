@@ -21,6 +21,7 @@ from geosynth_cli.commands.models import import_spade, looks, train
 from geosynth_cli.commands.paint import generate, twin
 from geosynth_cli.commands.worth import classify, evaluate, segment, study
 from geosynth_cli.console import be_quiet, show_warnings
+from geosynth_cli.options import Command
 
 _typer = typer.Typer(
     name="geosynth",
@@ -49,7 +50,7 @@ for _command in (
     view,
     doctor,
 ):
-    _typer.command()(_command)
+    _typer.command(cls=Command)(_command)
 _typer.add_typer(looks, name="looks")
 
 

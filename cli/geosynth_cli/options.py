@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
+
+_INPUTS: set[str] = set()  # the names of all options that `input_option` has made
+
+
+class Command(TyperCommand):
+    """A command that refuses several inputs where it takes one. Of other options the last value counts, as usual."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: D102
+        *_, given = self.make_parser(ctx).parse_args(list(args))
+        for option, count in Counter(option for option in given if isinstance(option, TyperOption)).items():
+            if count > 1 and option.opts[0] in _INPUTS and not option.multiple:
+                ctx.fail(f"{option.opts[0]} is given {count} times, and takes one value")
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
 
 def parse_pixels(value: int | str) -> int:
@@ -45,6 +61,7 @@ def refusing_absent(*names: str) -> Callable[[typer.CallbackParam, Any], Any]:
 
 def input_option(name: str, text: str, *names: str) -> Any:
     """An option of inputs; `names` as for `refusing_absent`."""
+    _INPUTS.add(name)
     return typer.Option(name, help=text, callback=refusing_absent(*names))
 
 

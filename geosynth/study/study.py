@@ -97,7 +97,8 @@ class Study:
             legend_for(card, file, store)
             _check_look(settings, str(file), card.looks)
             given = GivenGenerator(path=str(file.absolute()), sha256=sha256_of(file))
-            generator = f"{file.name} ({given.sha256[:12]}), {_trained_on(other or store, settings, card)}"
+            seen = _trained_on(other or store, settings, card)
+            generator = f"{file.name} ({given.sha256[:12]}), {'' if other is None else 'of the target: '}{seen}"
             if isinstance(settings, TransferSettings):
                 assert other is not None
                 _check_transfer(store, other, settings, file, card)

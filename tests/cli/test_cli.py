@@ -240,6 +240,20 @@ def test_wrong_usage_is_exit_code_2(run: Run) -> None:
     assert run("paint").code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        ("train --data a.zarr --out out --data b.zarr", "--data"),
+        ("generate --labels md_lc.tif --out a.tif --labels=md_lc.tif", "--labels"),
+        ("looks add there --image a.tif --model a --image b.tif --model a --out out", "--model"),
+    ],
+)
+def test_the_last_of_several_inputs_is_not_taken_silently(run: Run, arguments: str, option: str) -> None:
+    done = run(*arguments.split())
+    assert done.code == 2
+    assert f"{option} is given 2 times, and takes one value" in done.err
+
+
 def test_info_of_model_store_and_raster(
     run: Run, write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel
 ) -> None:

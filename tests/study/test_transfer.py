@@ -74,6 +74,10 @@ def study(study_store, target_store, told_model, operations, tmp_path):
     return open_study(study_store, tmp_path / "out", TRANSFER, operations, told_model.path, target_store.path)
 
 
+def test_what_a_given_model_has_seen_is_told_of_the_target(study):
+    assert study.generator.endswith(", of the target: trained on other images than these")
+
+
 def chain(recipe):
     """A recipe and those that it goes on from; of two among which is chosen, the first."""
     if isinstance(recipe, NearerRecipe):

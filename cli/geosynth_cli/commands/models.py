@@ -10,6 +10,7 @@ import typer
 
 from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar
 from geosynth_cli.options import (
+    Command,
     ModelOrEmbedded,
     Overwrite,
     StoreOrFiles,
@@ -146,7 +147,7 @@ def import_spade(
 looks = typer.Typer(help="Looks that a model knows by name.", no_args_is_help=True)
 
 
-@looks.command("add")
+@looks.command("add", cls=Command)
 def add_look(
     name: Annotated[str, typer.Argument(help="Of the look: letters, digits, - and _.")],
     image: Annotated[list[str], input_option("--image", "An image to take it from; may be repeated.")],

@@ -263,7 +263,8 @@ def study(
         str | None, typer.Option("--target-tiles", help="transfer: numbers of labelled tiles of the target, as in 0,8.")
     ] = None,
     arms: Annotated[
-        str | None, typer.Option("--arms", help="Of all but diversity: which, as in 'real,real + synthetic'.")
+        str | None,
+        typer.Option("--arms", help="Of all but diversity: which; of augment, 'real,real + synthetic'."),
     ] = None,
     lambdas: Annotated[str | None, typer.Option("--lambdas", help="diversity: weights, as in 0,4,8.")] = None,
     other: Annotated[list[str] | None, set_option("segment.steps=500 or train.steps=2000")] = None,

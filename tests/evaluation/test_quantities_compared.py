@@ -25,7 +25,7 @@ from geosynth.segmentation.segmenter import Segmenter, SegmenterCard
 RGBN = ("red", "green", "blue", "nir")
 MEANT = Quantity(scale=0.5, offset=-512.0)  # of bytes that are stored as `stored` does; without rounding
 OTHER = MEANT.model_copy(update={"offset": 0.0})
-LINE = r"band red holds values x 0\.5, but values x 0\.5 - 512 in .*; convert one"
+LINE = r"band red holds values x 0\.5, but values x 0\.5 - 512 in .*; write what the values of both mean"
 OPTIONS: dict[str, Any] = {"features": False, "tile_size": 32}
 
 

@@ -162,7 +162,7 @@ CASES = {
         {"N": "2"},
     ),
     "values of another type": Case(
-        lambda: write_raster(Path("a.tif"), RGB * np.uint16(16), north_up(), photometric="rgb"),
+        lambda: write_raster(Path("a.tif"), RGB.astype(np.uint16) * 16, north_up(), photometric="rgb"),
         lambda: (image := open_chosen("a.tif", None, "uint8")).read(image.window),
         "values that uint8 cannot",
         {"RATIO": "0.0625"},

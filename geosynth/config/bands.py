@@ -85,6 +85,11 @@ def first_told(told: Sequence[Sequence[Quantity]]) -> tuple[Quantity, ...]:
     return found if any(one.is_told for one in found) else ()
 
 
+def told_of_each(quantities: Sequence[Quantity], count: int) -> list[dict[str, Any]]:
+    """Of each of `count` bands what is told of its values, as `Quantity.told` has it; nothing where none is known."""
+    return [quantity.told() for quantity in quantities] or [{}] * count
+
+
 class BandSettings(Settings):
     """The bands of an image, what their values mean, and the scaling of these between raster and network."""
 

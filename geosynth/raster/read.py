@@ -24,7 +24,7 @@ from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import CRSError
 from rasterio.io import MemoryFile
 
-from geosynth.config.bands import Quantity, first_told
+from geosynth.config.bands import Quantity, first_told, told_of_each
 from geosynth.errors import DataError, GridError, RasterError, SettingsError, one_line
 from geosynth.files import band_files
 from geosynth.grid import Window
@@ -226,8 +226,8 @@ class RasterFile:
     def describe(self) -> dict[str, Any]:
         """What the file is, as plain values."""
         height, width = self.geobox.shape
-        quantities = self.quantities or [Quantity()] * self.count
-        bands = zip(self.band_names, self.dtypes, self.colour_interpretation, quantities, strict=True)
+        told = told_of_each(self.quantities, self.count)
+        bands = zip(self.band_names, self.dtypes, self.colour_interpretation, told, strict=True)
         return {
             "kind": "raster",
             "path": self.path,
@@ -238,8 +238,7 @@ class RasterFile:
             "transform": list(self.geobox.affine[:6]),
             "placed by": self.placed_by,
             "bands": [
-                {"name": name, "dtype": dtype, "colour": colour, **quantity.told()}
-                for name, dtype, colour, quantity in bands
+                {"name": name, "dtype": dtype, "colour": colour, **meaning} for name, dtype, colour, meaning in bands
             ],
             "nodata": self.nodata if self.nodata is None or math.isfinite(self.nodata) else str(self.nodata),
             "mask": self.mask_kind,

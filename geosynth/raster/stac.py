@@ -15,7 +15,7 @@ import shapely.geometry
 from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
-from geosynth.config.bands import Quantity
+from geosynth.config.bands import told_of_each
 from geosynth.errors import GridError
 from geosynth.files import write_whole
 from geosynth.grid import ground_sampling_distance
@@ -144,16 +144,16 @@ def _bands(image: Path) -> dict[str, list[dict[str, Any]]]:
     """Names, dtypes and statistics of the file's bands; in the form of EO and raster 1.1, which odc-stac reads."""
     named, described = [], []
     with rasterio.open(image) as dataset:
-        quantities = open_raster(image).quantities or [Quantity()] * dataset.count
-        bands = zip(dataset.descriptions, dataset.dtypes, quantities, strict=True)
-        for index, (name, dtype, quantity) in enumerate(bands, start=1):
+        meanings = told_of_each(open_raster(image).quantities, dataset.count)
+        bands = zip(dataset.descriptions, dataset.dtypes, meanings, strict=True)
+        for index, (name, dtype, meaning) in enumerate(bands, start=1):
             name = name or f"b{index}"
             named.append({"name": name, **({"common_name": name} if name in _COMMON_NAMES else {})})
             told = dataset.tags(index)
             statistics = {ours: float(told[gdals]) for ours, gdals in _STATISTICS.items() if gdals in told}
             described.append(
                 {
-                    **{"data_type": dtype, "sampling": "area", **quantity.told()},
+                    **{"data_type": dtype, "sampling": "area", **meaning},
                     **({"statistics": statistics} if statistics else {}),
                 }
             )

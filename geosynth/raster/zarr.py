@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geosynth.config.bands import Quantity
+from geosynth.config.bands import told_of_each
 from geosynth.errors import DataError, GridError, RasterError, one_line
 from geosynth.grid import Window
 from geosynth.grid.alignment import crs_name
@@ -75,7 +75,6 @@ class ZarrRaster:
 
     def describe(self) -> dict[str, Any]:
         """What it is, as plain values, by the names that `RasterFile.describe` uses."""
-        quantities = self.quantities or [Quantity()] * self.count
         names = self.band_names or [None] * self.count
         return {
             "crs": crs_name(self.geobox.crs),
@@ -83,8 +82,8 @@ class ZarrRaster:
             "width": self.window.width,
             "transform": list(self.geobox.affine[:6]),
             "bands": [
-                {"name": name, "dtype": str(self.dtype), **quantity.told()}
-                for name, quantity in zip(names, quantities, strict=True)
+                {"name": name, "dtype": str(self.dtype), **told}
+                for name, told in zip(names, told_of_each(self.quantities, self.count), strict=True)
             ],
             "nodata": None if self.nodata is None else str(self.nodata),
             "blocks": list(self.block_shape),

@@ -27,7 +27,7 @@ import xarray as xr
 import zarr
 from odc.geo.geobox import GeoBox
 
-from geosynth.config.bands import Quantity
+from geosynth.config.bands import Quantity, told_of_each
 from geosynth.files import delete, parents_of, partial_name, replace, writing
 from geosynth.grid import Window
 from geosynth.grid.alignment import crs_name
@@ -247,7 +247,7 @@ def describe_zarr_image(path: str | Path) -> dict[str, Any]:
     with xr.open_zarr(group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False) as dataset:
         image = dataset["image"]
         names = image.coords["band"].to_numpy() if "band" in image.coords else ()
-        quantities = quantities_among(image.attrs, len(names), str(path)) or [Quantity()] * len(names)
+        quantities = quantities_among(image.attrs, len(names), str(path))
         return {
             "kind": "zarr image",
             "path": str(path),
@@ -256,8 +256,8 @@ def describe_zarr_image(path: str | Path) -> dict[str, Any]:
             "width": image.shape[-1],
             "samples": image.sizes.get("sample", 1),
             "bands": [
-                {"name": str(name), "dtype": str(image.dtype), **quantity.told()}
-                for name, quantity in zip(names, quantities, strict=True)
+                {"name": str(name), "dtype": str(image.dtype), **told}
+                for name, told in zip(names, told_of_each(quantities, len(names)), strict=True)
             ],
             "tags": tags_among(image.attrs),
             **describe_mark(image.attrs),

@@ -101,15 +101,23 @@ def test_a_key_depends_on_all_that_changes_the_result_and_on_nothing_else(study_
     assert moved.digest() != digest
 
 
+def for_two_contents(file, keys):
+    """What `keys` gives for one content of a file, and for another under the same name."""
+    found = []
+    for content in (b"one", b"other"):
+        file.write_bytes(content)
+        os.utime(file, ns=(len(content), len(content)))
+        found.append(keys())
+    return found
+
+
 def test_generators_that_go_on_from_another_model_are_others(tmp_path):
     """Also where that stands under the same name."""
     file = tmp_path / "model.safetensors"
     settings = REPLACE.model_copy(update={"train": REPLACE.train.model_copy(update={"init": str(file)})})
-    keys = []
-    for content in (b"one", b"other"):
-        file.write_bytes(content)
-        os.utime(file, ns=(len(content), len(content)))
-        keys.append([key_of(cell.recipe, "") for cell in plan_cells(settings, None) if cell.condition.x])
+    keys = for_two_contents(
+        file, lambda: [key_of(cell.recipe, "") for cell in plan_cells(settings, None) if cell.condition.x]
+    )
     assert not set(keys[0]) & set(keys[1])
     file = file.rename(tmp_path / "moved.safetensors")
     settings = REPLACE.model_copy(update={"train": REPLACE.train.model_copy(update={"init": str(file)})})
@@ -120,11 +128,7 @@ def test_segmenters_that_start_from_other_weights_are_others(tmp_path):
     """Also where these stand under the same name."""
     file = tmp_path / "weights.pth"
     settings = REPLACE.model_copy(update={"segment": REPLACE.segment.model_copy(update={"weights": str(file)})})
-    keys = []
-    for content in (b"one", b"other"):
-        file.write_bytes(content)
-        os.utime(file, ns=(len(content), len(content)))
-        keys.append({key_of(cell.recipe, "") for cell in plan_cells(settings, GIVEN)})
+    keys = for_two_contents(file, lambda: {key_of(cell.recipe, "") for cell in plan_cells(settings, GIVEN)})
     assert not keys[0] & keys[1]
 
 

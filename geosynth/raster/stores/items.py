@@ -124,7 +124,7 @@ def read_items(
         if "assets" in row:
             keys = [image_asset] if isinstance(image_asset, str) else image_asset or ()
             row = _from_stac(row, where, extras, keys, labels_asset, of_all)
-        if of_all is not None:
+        elif of_all is not None:
             row = {**row, "labels": of_all}
         items.append(_item(row, where, extras, path.absolute().parent))
     return items

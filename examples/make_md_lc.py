@@ -207,9 +207,9 @@ def draw(seed: int) -> npt.NDArray[np.uint8]:
     """The whole scene: ground and water first, then what was built, then the canopy that hangs over both."""
     rng = np.random.default_rng(seed)
     (creek, shore), (bare, hedge) = waters(rng), farmland(rng)
-    lanes = np.minimum.reduce([distance(s) for s in STREETS])
-    bulbs = np.minimum.reduce([np.hypot(X - s[-1][0], Y - s[-1][1]) for s in STREETS[1:]]) - 12  # cul-de-sacs
-    paved = np.minimum.reduce([*(distance(r) - 3.7 for r in COUNTY_ROADS), lanes - 3.6, bulbs])
+    lanes = np.min([distance(s) for s in STREETS], axis=0)
+    bulbs = np.min([np.hypot(X - s[-1][0], Y - s[-1][1]) for s in STREETS[1:]], axis=0) - 12  # cul-de-sacs
+    paved = np.min([*(distance(r) - 3.7 for r in COUNTY_ROADS), lanes - 3.6, bulbs], axis=0)
 
     trade, stead = inside(684, 370, 190, 140, 0) > 0, inside(878, 195, 150, 300, -9) > 0
     settled, taken = (lanes < 85) | trade | stead, (shore < 14) | (paved < 4) | trade | stead
@@ -228,7 +228,7 @@ def draw(seed: int) -> npt.NDArray[np.uint8]:
     ragged, patchy, tidal = noise(rng, (48, 20, 9, 5, 3), 0.4), noise(rng, (110, 40, 14)), noise(rng, (70, 30, 10))
     warp = (np.clip(Y + 5 * ragged, 0, HEIGHT - 1).astype(int), np.clip(X + 5 * ragged[::-1], 0, WIDTH - 1).astype(int))
     lawns = lawns[warp]  # woods end in a ragged line at gardens too
-    woods = np.maximum.reduce([inside(*w) for w in WOODS]) + 9 * ragged + 12 * patchy
+    woods = np.max([inside(*w) for w in WOODS], axis=0) + 9 * ragged + 12 * patchy
     marsh = creek < (6 + 13 * tidal + 3 * ragged) * np.clip(
         (Y - 440) / 200, 0, 1
     )  # the tidal reach has grassy banks in places

@@ -236,7 +236,8 @@ def _modes(values: Array, valid: Mask, rows: npt.NDArray[np.float64], columns: n
 def _overlaps(edges: npt.NDArray[np.float64], length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Source pixels between neighbouring edges along an axis, and how much of each: (most of them, new pixels)."""
     first, stop = np.floor(edges[:-1]).astype(np.int64), np.ceil(edges[1:]).astype(np.int64)
-    pixels = first + np.arange(max(1, (stop - first).max()))[:, np.newaxis]
+    most = int(np.max(stop - first, initial=1))
+    pixels = first + np.arange(most, dtype=np.int64)[:, np.newaxis]
     parts = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
     return pixels.clip(max=length - 1), parts.clip(min=0)
 

@@ -273,17 +273,29 @@ def delete(path: Path) -> None:
 
 
 def read_values(path: Path, error: type[GeosynthError] = DataError) -> Any:
-    """The plain values in a JSON file (.json, .geojson), or else a YAML file.
+    """The plain values in a JSON file (.json, .geojson), or else a YAML file, of which no mapping names a key twice.
 
     Raises:
         GeosynthError: `error`, if it cannot be read; one line.
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """PyYAML's, which would take the later one of two equal keys, and say nothing."""
+
+        def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+            node = super().compose_mapping_node(anchor)
+            known: dict[tuple[str, str], yaml.Node] = {}
+            for key, _ in node.value:  # here, for what `<<` brings may be said anew, and comes later
+                if isinstance(key, yaml.ScalarNode) and known.setdefault((key.tag, key.value), key) is not key:
+                    line = key.start_mark.line + 1
+                    raise yaml.YAMLError(f"{key.value!r} is said twice, the second time in line {line}; say it once")
+            return node
+
     kind = "JSON" if path.suffix.lower() in (".json", ".geojson") else "YAML"
     try:
         text = path.read_text(encoding="utf-8-sig")
-        return json.loads(text) if kind == "JSON" else yaml.safe_load(text)
+        return json.loads(text) if kind == "JSON" else yaml.load(text, Loader)  # noqa: S506 - it is a safe one
     except RecursionError as cause:
         raise error(f"{path}: cannot be read as {kind}: it is nested too deep") from cause
     except (OSError, ValueError, yaml.YAMLError) as cause:  # ValueError: bytes that are no text, impossible dates

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from geosynth.errors import OutputError, RasterError
+from geosynth.errors import DataError, OutputError, RasterError
 from geosynth.files import check_output, delete, read_values, replace, replacing, sha256_of, write_whole, writing
 
 
@@ -184,6 +185,27 @@ def test_a_mark_of_the_byte_order_is_no_content(tmp_path: Path, name: str) -> No
     """Windows' tools write it in front of UTF-8."""
     (tmp_path / name).write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_values(tmp_path / name) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps: 5\nseed: 1\nsteps: 6\n", "'steps' is said twice, the second time in line 3; say it once"),
+        ("split:\n  scenes: {a: train, b: val,\n    'a': test}\n", "'a' is said twice, the second time in line 3"),
+        ("classes:\n- {code: 1, name: a, code: 2}\n", "'code' is said twice, the second time in line 2"),
+    ],
+)
+def test_a_key_that_is_said_twice_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """PyYAML takes the later one."""
+    (tmp_path / "values.yaml").write_text(text)
+    with pytest.raises(DataError, match=rf"values\.yaml: cannot be read as YAML: {message}"):
+        read_values(tmp_path / "values.yaml")
+
+
+def test_what_a_merge_brings_may_be_said_anew(tmp_path: Path) -> None:
+    text = "c: {b: &b {<<: &a {x: 1, y: 2}, x: 3}}\nd: {<<: *b, z: 4}\ne: {x: 1, 1: x, '1': y}\n"
+    (tmp_path / "values.yaml").write_text(text)
+    assert read_values(tmp_path / "values.yaml") == yaml.safe_load(text)
 
 
 def test_a_folder_is_made_for_a_file(tmp_path: Path) -> None:

@@ -386,6 +386,12 @@ class TrainSettings(Settings):
         """Whether some fakes have the style of their real image, read or measured."""
         return self.has_encoder or bool(self.style_lengths)
 
+    @property
+    def perceptual_file(self) -> Path | None:
+        """That `perceptual_path` names; None where none is read: no loss looks through such a network."""
+        is_used = self.perceptual_weight or self.projected_weight
+        return Path(self.perceptual_path) if is_used and self.perceptual_path is not None else None
+
     @model_validator(mode="after")
     def _check_parts_that_meet(self) -> Self:
         """What one setting asks of another. The generator's own checks raise here too."""

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosynth.errors import CheckpointError
+from geosynth.files import sha256_once
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -36,6 +37,18 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: not a state dict, which maps names to tensors")
     return {str(name): value for name, value in state.items()}
+
+
+def weights_digest(file: Path | None) -> str | None:
+    """sha256 of a weights file; None for none.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+    """
+    try:
+        return None if file is None else sha256_once(file)
+    except OSError as error:
+        raise CheckpointError(f"{file}: weights cannot be read: {error.strerror}") from error
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:

@@ -21,6 +21,7 @@ from geosynth.files import check_output, refuse_inputs
 from geosynth.locks import alone_in
 from geosynth.loop import Checkpoint, Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, plain_memory_error, uses_bfloat16
+from geosynth.models.state import weights_digest
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
 from geosynth.progress import Progress, silent
 from geosynth.raster.stores.alike import check_fits, common_gsd, common_quantities
@@ -30,7 +31,7 @@ from geosynth.segmentation.batches import Batch, Batches
 from geosynth.segmentation.data import SegmentData, coarse_tiles, left_out, open_data
 from geosynth.segmentation.scores import Confusion, SegmentReport, miou_estimate
 from geosynth.segmentation.segmenter import Segmenter, SegmenterCard, load_segmenter, save_segmenter
-from geosynth.segmentation.unet import build_unet, check_takes, load_encoder_weights, weights_digest
+from geosynth.segmentation.unet import build_unet, check_takes, load_encoder_weights
 from geosynth.version import __version__
 
 _WARM_UP = 20  # one part in so many of the steps
@@ -106,7 +107,7 @@ def segment(
         "test_fold": test_fold,
         "init": None if initial is None else initial.sha256,
         "judge": None if judging is None else judging.sha256,
-        "weights_sha256": weights_digest(settings) if initial is None else None,
+        "weights_sha256": weights_digest(settings.weights_file) if initial is None else None,
     }
     report_path, model_path, last = out / "report.json", out / "model.safetensors", out / "last.ckpt"
     with alone_in(out):

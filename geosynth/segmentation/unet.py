@@ -9,9 +9,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-from geosynth.config import SegmentSettings
 from geosynth.errors import CheckpointError, SettingsError, one_line
-from geosynth.files import sha256_once
 from geosynth.models.device import plain_memory_error
 from geosynth.models.state import read_state
 
@@ -90,19 +88,6 @@ def load_encoder_weights(unet: nn.Module, encoder: str, weights: str) -> str:
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{weights}: not the weights of a {encoder} encoder") from error
     return weights if weights == "imagenet" else Path(weights).name
-
-
-def weights_digest(settings: SegmentSettings) -> str | None:
-    """sha256 of the file that an encoder starts from; None for none.
-
-    Raises:
-        CheckpointError: if it cannot be read.
-    """
-    file = settings.weights_file
-    try:
-        return None if file is None else sha256_once(file)
-    except OSError as error:
-        raise CheckpointError(f"{file}: weights cannot be read: {error.strerror}") from error
 
 
 def _spread(kernels: Tensor, bands: int) -> Tensor:

@@ -22,7 +22,7 @@ from geosynth.config import (
 from geosynth.config.study import EmphasisSettings
 from geosynth.download import model_path
 from geosynth.files import sha256_once
-from geosynth.segmentation.unet import weights_digest
+from geosynth.models.state import weights_digest
 from geosynth.version import __version__
 
 # They change how long a generator trains and what is shown meanwhile, not what it becomes.
@@ -34,13 +34,21 @@ def _of_training(train: TrainSettings) -> dict[str, Any]:
     values = train.model_dump(mode="json", exclude=_NOT_OF_THE_MODEL)
     if train.init is not None:  # another model may come to stand there
         values["init"] = sha256_once(model_path(train.init))
+    if train.perceptual_path is not None:  # likewise
+        values["perceptual_path"] = weights_digest(train.perceptual_file)
+    return values
+
+
+def _of_adaptation(train: TrainSettings) -> dict[str, Any]:
+    values = _of_training(train.model_copy(update={"init": None}))
+    del values["init"]
     return values
 
 
 def _of_segmenter(segment: SegmentSettings) -> dict[str, Any]:
     values = segment.model_dump(mode="json")
     if segment.weights_file is not None:  # likewise
-        values["weights"] = weights_digest(segment)
+        values["weights"] = weights_digest(segment.weights_file)
     return values
 
 
@@ -92,10 +100,7 @@ class LookedGenerator(_Artifact):
 class AdaptedGenerator(TrainedGenerator):
     """A generator that the study trains on from the given one, on kept tiles of a transfer's target."""
 
-    train: Annotated[
-        TrainSettings,
-        PlainSerializer(lambda one: one.model_dump(mode="json", exclude={*_NOT_OF_THE_MODEL, "init"})),
-    ]
+    train: Annotated[TrainSettings, PlainSerializer(_of_adaptation)]
     """That goes on from `init`, by its path, which the key leaves out."""
     init: GivenGenerator
 

@@ -13,6 +13,7 @@ from geosynth.download import model_path
 from geosynth.errors import DataError, SettingsError, counted
 from geosynth.evaluation.distances import bias_note
 from geosynth.files import check_output, refuse_inputs, sha256_of
+from geosynth.models.state import weights_digest
 from geosynth.mosaic.twin import legend_for
 from geosynth.raster.remote import absolute
 from geosynth.raster.stores.alike import check_alike, check_fits
@@ -20,7 +21,6 @@ from geosynth.raster.stores.recombined import emphasised_classes
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import train_views
-from geosynth.segmentation.unet import weights_digest
 from geosynth.study.artifacts import Artifacts
 from geosynth.study.operations import Operations
 from geosynth.study.plan import Artifact, Cell, CellRecipe, GivenGenerator, contrasts, judges_of, key_of, plan_cells
@@ -81,7 +81,8 @@ class Study:
                 else f"target: only a transfer study has one, not {settings.sweep}"
             )
         other = None if target is None else Store(target)
-        weights_digest(settings.segment)  # for its refusal
+        for file in (settings.segment.weights_file, settings.train.perceptual_file):
+            weights_digest(file)  # for its refusal
         tiles = _check_tiles(store, settings, other or store)
         given = None
         if model is None and not transfer:

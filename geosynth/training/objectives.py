@@ -41,7 +41,7 @@ class Objectives:
         self.wants_second = settings.diversity_weight > 0
         source = "efficientnet-lite0" if settings.projected_weight else settings.perceptual_source
         self.perceptual = (
-            PerceptualLoss.build(source, band_names, settings.perceptual_path).to(device)
+            PerceptualLoss.build(source, band_names, settings.perceptual_file).to(device)
             if settings.perceptual_weight or settings.projected_weight
             else None
         )

@@ -11,13 +11,16 @@ from geosynth.config import TrainSettings
 from geosynth.download import model_path
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.loop import Checkpoint
+from geosynth.models.state import weights_digest
 from geosynth.raster.stores.alike import check_fits
 from geosynth.raster.stores.source import PatchSource
 from geosynth.training.networks import SpadeNetworks
 
-# Between the runs of one training: how long, on how many devices, and what is written on the way.
+# Between the runs of one training: how long, on how many devices, what is written on the way, and where files stand
+# whose content is compared.
 _MAY_CHANGE = {
     *("steps", "max_time", "devices", "workers", "save_every", "save_minutes", "preview_every", "log_every"),
+    *("init", "perceptual_path"),
 }
 _OTHER_DATA = {
     "scenes": "on other scenes",
@@ -28,6 +31,7 @@ _OTHER_DATA = {
     "grid": "on another grid or another pixel size",
     "pixels": "on other pixels",
     "initial": "from another initial model",
+    "perceptual": "with other weights of the perceptual network",
 }
 
 
@@ -92,11 +96,17 @@ def _networks(card: ModelCard, *, told: bool) -> dict[str, Any]:
 def job_of(
     settings: TrainSettings, sources: Sequence[PatchSource], fold: str, initial: GeneratorModel | None
 ) -> dict[str, Any]:
-    """What decides the result of a training, as plain values; sources of equal records may stand in for each other."""
+    """What decides the result of a training, as plain values; sources of equal records may stand in for each other.
+
+    Raises:
+        CheckpointError: if the weights of the perceptual network cannot be read.
+    """
     facts = [source.facts(fold) for source in sources]
-    data = {"fold": fold, **{topic: [one[topic] for one in facts] for topic in facts[0]}}
+    data: dict[str, Any] = {"fold": fold, **{topic: [one[topic] for one in facts] for topic in facts[0]}}
     if initial is not None:
         data["initial"] = initial.sha256
+    if settings.perceptual_file is not None:
+        data["perceptual"] = weights_digest(settings.perceptual_file)
     return {"settings": settings.model_dump(mode="json"), "data": data}
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, make_study_store
 
-from geosynth.config import ReplaceSettings, StudySettings, TrainSettings
+from geosynth.config import ReplaceSettings, StudySettings, TrainSettings, TransferSettings
 from geosynth.errors import SettingsError
 from geosynth.raster.stores.store import Store
 from geosynth.study.plan import Condition, GivenGenerator, contrasts, key_of, plan_cells
@@ -122,6 +122,27 @@ def test_generators_that_go_on_from_another_model_are_others(tmp_path):
     file = file.rename(tmp_path / "moved.safetensors")
     settings = REPLACE.model_copy(update={"train": REPLACE.train.model_copy(update={"init": str(file)})})
     assert [key_of(cell.recipe, "") for cell in plan_cells(settings, None) if cell.condition.x] == keys[1]
+
+
+@pytest.mark.parametrize(
+    "sweep", [REPLACE, TransferSettings(tiles=2, seeds=1, arms=("adapted + ordinary",), target_tiles=(1,))]
+)
+def test_generators_that_look_through_other_weights_are_others(tmp_path, sweep):
+    """Also where these stand under the same name; it is their content that counts, if anything looks through them."""
+    file = tmp_path / "vgg19.pth"
+
+    def keys(weight=1.0):
+        train = sweep.train.model_copy(update={"perceptual_path": str(file), "perceptual_weight": weight})
+        cells = plan_cells(sweep.model_copy(update={"train": train}), GIVEN if sweep.sweep == "transfer" else None)
+        return [key_of(cell.recipe, "") for cell in cells if cell.condition.x]
+
+    first, other = for_two_contents(file, keys)
+    assert first
+    assert not set(first) & set(other)
+    unused = keys(weight=0.0)
+    file = file.rename(tmp_path / "moved.pth")
+    assert keys() == other
+    assert keys(weight=0.0) == unused
 
 
 def test_segmenters_that_start_from_other_weights_are_others(tmp_path):

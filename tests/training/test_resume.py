@@ -24,11 +24,14 @@ from trainings import (
 )
 
 from geosynth import loop as loop_module
+from geosynth.config import TrainSettings
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.legend import CHESAPEAKE
+from geosynth.loop import Checkpoint
 from geosynth.training import objectives as objectives_module
 from geosynth.training import train as train_module
 from geosynth.training.records import Records
+from geosynth.training.start import job_of, load_checkpoint
 from geosynth.training.train import train
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_is_pythons")
@@ -206,6 +209,21 @@ def test_going_on_with_a_copy_of_the_data_is_not_refused(unfinished, tmp_path):
     other = make_store(tmp_path / "other.zarr", folds=("train", "val"))
     shutil.copy(unfinished / "last.ckpt", tmp_path)
     assert train(other, tmp_path, LONGER).is_file()
+
+
+def test_going_on_with_other_weights_of_the_perceptual_network_is_refused(store, tmp_path):
+    """Their content counts, not where they stand."""
+    last = tmp_path / "last.ckpt"
+
+    def job(name, content):
+        (tmp_path / name).write_bytes(content)
+        settings = TrainSettings(perceptual_weight=1, perceptual_path=str(tmp_path / name))
+        return job_of(settings, [store], "train", None)
+
+    Checkpoint(job("vgg19.pth", b"one"), 1, 1.0, {}, {}).save(last)
+    assert load_checkpoint(last, job("moved.pth", b"one")) is not None
+    with pytest.raises(DataError, match=r"last\.ckpt: was trained with other weights of the perceptual network"):
+        load_checkpoint(last, job("vgg19.pth", b"others"))
 
 
 def test_a_checkpoint_of_other_networks_is_refused_in_one_line(unfinished, store, tmp_path):

@@ -82,10 +82,16 @@ class Artifacts:
         path = self.path_of(generator)
         return path if isinstance(generator, GivenGenerator) else path / "model.safetensors"
 
-    def is_made(self, artifact: Artifact) -> bool:
-        """Whether it is there."""
+    def is_made(self, artifact: Artifact, *, with_segmenter: bool = False) -> bool:
+        """Whether it is there.
+
+        Args:
+            artifact: whose result, file or store that is.
+            with_segmenter: of a cell, ask for its segmenter too, which is not kept of all.
+        """
         if isinstance(artifact, CellRecipe):
-            return self.result_of(artifact) is not None
+            has_segmenter = not with_segmenter or (self._segmenter_of(artifact) / "model.safetensors").exists()
+            return has_segmenter and self.result_of(artifact) is not None
         return (self.path_of(artifact) if isinstance(artifact, Twin) else self.model_of(artifact)).exists()
 
     def result_of(self, recipe: CellRecipe) -> CellResult | None:
@@ -107,21 +113,20 @@ class Artifacts:
         else:
             self._generator(artifact)
 
-    def _make_cell(self, recipe: CellRecipe, *, wanted: Path | None = None) -> None:
-        """Make it unless its result is there, and a file of it that is wanted."""
-        folder = self.path_of(recipe)
+    def _make_cell(self, recipe: CellRecipe, *, with_segmenter: bool = False) -> None:
+        """Make it unless it is there, see `is_made`."""
         with self._locked(recipe):
-            if self.result_of(recipe) is None or not (wanted is None or wanted.exists()):
+            if not self.is_made(recipe, with_segmenter=with_segmenter):
                 if isinstance(recipe, NearerRecipe):
                     result = self._choose(recipe)
                 elif isinstance(recipe, TransferRecipe):
-                    result = self._measure_transfer(recipe, folder)
+                    result = self._measure_transfer(recipe)
                 else:
-                    result = self._measure(recipe, Store(self.data), folder)
+                    result = self._measure(recipe, Store(self.data))
                 self._record(recipe, result.seconds)
-                write_whole(folder / "result.json", result.model_dump_json(indent=1) + "\n")
+                write_whole(self.path_of(recipe) / "result.json", result.model_dump_json(indent=1) + "\n")
 
-    def _measure(self, recipe: Recipe, store: Store, folder: Path) -> CellResult:
+    def _measure(self, recipe: Recipe, store: Store) -> CellResult:
         twin = None if recipe.twin is None else self._twin(recipe.twin)
         compared = None
         if recipe.compared is not None:
@@ -131,12 +136,12 @@ class Artifacts:
         folds = recipe.train_fold, recipe.test_fold
         score = self.operations.segment(
             store,
-            folder / "segmenter",
+            self._segmenter_of(recipe),
             recipe.segment,
             twin,
             *folds,
             silent,
-            judge=self._segmenter_of(recipe.judge),
+            judge=self._make_segmenter(recipe.judge),
             keep=recipe in self.judges,
         )
         values: dict[str, Any] = score.model_dump()
@@ -147,20 +152,20 @@ class Artifacts:
             values |= self.operations.compare(store, compared, recipe.test_fold, tile_size, silent).model_dump()
         return CellResult(**values, seconds=time.monotonic() - start)
 
-    def _measure_transfer(self, recipe: TransferRecipe, folder: Path) -> CellResult:
+    def _measure_transfer(self, recipe: TransferRecipe) -> CellResult:
         parts = self.sources_of(recipe)
         painted = [part for part, imagery in zip(parts, recipe.imagery, strict=False) if isinstance(imagery, Twin)]
         start = time.monotonic()
         score = self.operations.segment(
             parts,
-            folder / "segmenter",
+            self._segmenter_of(recipe),
             recipe.segment,
             None,
             recipe.train_fold,
             recipe.test_fold,
             silent,
-            init=self._segmenter_of(recipe.init),
-            judge=self._segmenter_of(recipe.judge),
+            init=self._make_segmenter(recipe.init),
+            judge=self._make_segmenter(recipe.judge),
             keep=recipe.init is None,  # those of k labelled tiles go on from it
         )
         num_synthetic = sum(map(len, train_views(painted, recipe.segment, recipe.train_fold)))
@@ -189,13 +194,15 @@ class Artifacts:
         sources = [self._target(), *(self.sources_of(one, painted=painted)[0] for one in (real, synthetic))]
         return train_views(sources, real.segment, real.train_fold)
 
-    def _segmenter_of(self, recipe: CellRecipe | None) -> Path | None:
-        """Of a cell, which is made if need be, and anew where its segmenter was not kept; None for none."""
+    def _segmenter_of(self, recipe: CellRecipe) -> Path:
+        return self.path_of(recipe) / "segmenter"
+
+    def _make_segmenter(self, recipe: CellRecipe | None) -> Path | None:
+        """That of a cell, which is made if need be, and anew where its segmenter was not kept; None for none."""
         if recipe is None:
             return None
-        folder = self.path_of(recipe) / "segmenter"
-        self._make_cell(recipe, wanted=folder / "model.safetensors")
-        return folder
+        self._make_cell(recipe, with_segmenter=True)
+        return self._segmenter_of(recipe)
 
     def sources_of(self, recipe: TransferRecipe, *, painted: bool = True) -> list[PatchSource]:
         """What its segmenter is trained on, one source for each kind of imagery, and last what it is tested on.

@@ -26,6 +26,7 @@ from geosynth.study.plan import (
     TrainedGenerator,
     TransferRecipe,
     Twin,
+    asked_segmenters,
     needs,
 )
 from geosynth.study.study import Study
@@ -73,7 +74,12 @@ def expected_work(study: Study, workers: int) -> StudyPlan:
     every = _artifacts(study.cells)
     # What only finished cells needed is not made again, should it have been deleted.
     needed = set(_artifacts([cell for cell in study.cells if cell.recipe in unfinished]))
-    todo = [artifact for artifact in every if artifact in needed and not kept.is_made(artifact)]
+    todo: list[Artifact] = []
+    asked: set[Artifact] = set()  # whose segmenters are
+    for artifact in reversed(every):  # each after what asks for it
+        if artifact in needed and not kept.is_made(artifact, with_segmenter=artifact in asked):
+            todo.insert(0, artifact)
+            asked.update(asked_segmenters(artifact))
     with tempfile.TemporaryDirectory(prefix="geosynth-study-") as folder:
         probe = _Probe(kept, Store(kept.data), Path(folder))
         work = tuple(

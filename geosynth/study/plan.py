@@ -272,6 +272,18 @@ def plan_cells(settings: StudySettings, given: GivenGenerator | None) -> tuple[C
     return tuple(cell for seed in settings.all_seeds for cell in kinds[type(settings)](settings, given, seed))
 
 
+def asked_segmenters(artifact: Artifact) -> tuple[CellRecipe, ...]:
+    """The cells whose segmenters it asks for, to judge or to go on from."""
+    match artifact:
+        case Recipe(judge=judge):
+            asked: tuple[CellRecipe | None, ...] = (judge,)
+        case TransferRecipe(init=init, judge=judge):
+            asked = (init, judge)
+        case _:
+            asked = ()
+    return tuple(one for one in asked if one is not None)
+
+
 def judges_of(cells: Sequence[Cell]) -> frozenset[CellRecipe]:
     """The recipes of the segmenters that judge synthetic tiles of these cells."""
     recipes = {one for cell in cells for one in (*needs(cell.recipe), cell.recipe)}

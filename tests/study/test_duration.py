@@ -95,6 +95,20 @@ def test_twins_of_a_finished_study_may_be_deleted(study_store, tmp_path, steady)
     assert expected_work(study, workers=1).hours == 0
 
 
+def test_judges_whose_segmenters_were_not_kept_are_counted(study_store, tmp_path, steady):
+    """Only those that cells ask for which are still to be done."""
+    plain = REPLACE.model_copy(update={"arms": ("mixed",)})
+    run_cells(open_study(study_store, tmp_path / "out", plain, steady))
+    judged = REPLACE.model_copy(update={"arms": ("mixed", "judged mixed")})
+    study = open_study(study_store, tmp_path / "out", judged, steady)
+    count = len(steady.calls("segment"))
+    cells = by_kind(expected_work(study, workers=1))["cells"]
+    assert (cells.finished, cells.todo) == (6, 3 + 6)  # a judge for each seed, and the judged ones
+    run_cells(study)
+    assert len(steady.calls("segment")) == count + cells.todo
+    assert by_kind(expected_work(study, workers=1))["cells"].todo == 0
+
+
 def test_a_given_model_is_not_trained(study_store, tmp_path, steady, tiny_model):
     plan = expected_work(open_study(study_store, tmp_path / "out", AUGMENT, steady, tiny_model.path), workers=1)
     assert by_kind(plan)["generators"].todo == 0

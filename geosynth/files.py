@@ -323,15 +323,11 @@ def sha256_of(*paths: str | Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_once(path: Path) -> str:
-    """sha256 of a file, which is read again only once it was changed.
-
-    Raises:
-        OSError: if it cannot be read.
-    """
-    return _sha256_at(path, path.stat().st_mtime_ns)
+def sha256_once(*paths: Path) -> str:
+    """As `sha256_of`, but files are read again only once one of them was changed."""
+    return _sha256_at(*((path, path.stat().st_mtime_ns) for path in paths))
 
 
 @functools.lru_cache
-def _sha256_at(path: Path, time: int) -> str:
-    return sha256_of(path)
+def _sha256_at(*files: tuple[Path, int]) -> str:
+    return sha256_of(*(path for path, _ in files))

@@ -221,6 +221,11 @@ def crs_name(crs: CRS | None) -> str | None:
     return f"{authority}:{code}" if authority else str(crs.to_wkt())
 
 
+def crs_wkt(geobox: GeoBox) -> str | None:
+    """The CRS of a grid as WKT, which every library takes; None where there is none."""
+    return geobox.crs.to_wkt() if geobox.crs else None
+
+
 def crs_in_short(geobox: GeoBox) -> str:
     """What messages call the CRS of a grid."""
     return (crs_name(geobox.crs) or "none")[:60]

@@ -55,9 +55,7 @@ def cut_by_blocks(windows: Sequence[Window], blocks: Sequence[Window], size: int
     groups: list[list[Window]] = [[] for _ in blocks]
     for window in windows:
         for block in blocks_over([window], size):
-            part = block.intersection(window)
-            assert part is not None
-            groups[places[block.row // size, block.column // size]].append(part)
+            groups[places[block.row // size, block.column // size]].append(block.overlap(window))
     return groups
 
 

@@ -21,6 +21,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError, counted, first_of
+from geosynth.grid.alignment import crs_wkt
 from geosynth.grid.areas import INSET, boxes_of, clean_polygons, cut_near, quarters
 from geosynth.grid.groups import allocate, blocks_over, cut_by_blocks, pixels_of, touching_groups
 from geosynth.grid.vector import read_table, reprojected, to_coordinates, to_pixels, write_table
@@ -317,7 +318,7 @@ class SpatialSplit:
         table = gpd.GeoDataFrame(
             {"fold": [FOLDS[fold] for fold in folds], "buffer": self.buffer, "pixels": shapely.area(parts)},
             geometry=to_coordinates(parts, geobox),
-            crs=geobox.crs.to_wkt() if geobox.crs else None,
+            crs=crs_wkt(geobox),
         )
         write_table(table, Path(path))
 

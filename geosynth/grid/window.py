@@ -67,6 +67,22 @@ class Window:
         height, width = min(self.bottom, other.bottom) - row, min(self.right, other.right) - column
         return Window(row, column, height, width) if height > 0 and width > 0 else None
 
+    def overlap(self, other: Window) -> Window:
+        """The rectangle that it has in common with another window, which it meets.
+
+        Raises:
+            GridError: if they have no pixel in common.
+        """
+        common = self.intersection(other)
+        if common is None:
+            raise GridError(f"{self} and {other} have no pixel in common")
+        return common
+
+    def middle(self, height: int, width: int) -> Window:
+        """The part around its middle, of so many pixels at most."""
+        height, width = min(height, self.height), min(width, self.width)
+        return Window(self.row + (self.height - height) // 2, self.column + (self.width - width) // 2, height, width)
+
     def pieces(self, size: int) -> list[Window]:
         """The window in squares of `size` pixels from its first pixel on, cut off at its far edges, row by row."""
         return [piece.shift(self.row, self.column) for piece in TilePlan(self.height, self.width, size)]
@@ -110,8 +126,7 @@ class WindowIndex:
         near = (top < window.bottom) & (left < window.right) & (bottom > window.row) & (right > window.column)
         for number in np.flatnonzero(near).tolist():
             own = self.windows[number]
-            part = own.intersection(window)
-            assert part is not None
+            part = own.overlap(window)
             yield number, part.shift(-own.row, -own.column), part.slices_in(window)
 
 

@@ -93,8 +93,7 @@ class BlendPainter(Painter):
         bands = len(self.model.card.bands.names)
         total = torch.zeros((bands, window.height, window.width), device=self.device)
         for cell, values in parts:
-            common = cell.intersection(window)
-            assert common is not None
+            common = cell.overlap(window)
             rows, columns = common.slices_in(cell)
             total[:, *common.slices_in(window)].addcmul_(values[:, rows, columns], self._weights[rows, columns])
         return super().as_pixels(total)

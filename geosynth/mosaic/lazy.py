@@ -56,8 +56,7 @@ def lazy_image(raster: Raster, painter: Painter, legend: Legend, attributes: dic
     for number, window in enumerate(plan):
         place = divmod(number, len(sizes[1]))
         context = painter.context(window, plan.origin)
-        inside = needed_around(context).intersection(source.window)
-        assert inside is not None
+        inside = needed_around(context).overlap(source.window)
         block = _Block(source.nodata, source.path, legend, settings.unknown, inside, *source.corners(inside))
         pixel_tasks[pixels_name, 0, *place] = (
             _paint,
@@ -96,8 +95,7 @@ class _Block:
         for top, row in zip(self.tops, chunks, strict=True):
             for left, chunk in zip(self.lefts, row, strict=True):
                 piece = Window(top, left, *chunk.shape)
-                common = piece.intersection(self.inside)
-                assert common is not None
+                common = piece.overlap(self.inside)
                 target = common.slices_in(self.inside)
                 values[target] = chunk[common.slices_in(piece)]
         valid = has_data(values[np.newaxis], self.nodata)

@@ -185,8 +185,7 @@ class Painter:
             result = self.blank(window)
             for group, done in painted:
                 for cell, values in zip(group, done.result(), strict=True):
-                    common = cell.window.intersection(window)
-                    assert common is not None
+                    common = cell.window.overlap(window)
                     result[:, *common.slices_in(window)] = values[:, *common.slices_in(cell.window)].numpy()
             return result
 

@@ -253,9 +253,7 @@ def _judged(paint: Read, source: PatchSource, judge: Judge, agreement: float) ->
     def painted(window: Window) -> tuple[Array, Mask]:
         pixels, valid = paint(window)
         for square in blocks_over([window], _JUDGED):
-            part, seen = square.intersection(window), square.buffer(_MARGIN).intersection(source.window)
-            assert part is not None
-            assert seen is not None
+            part, seen = square.overlap(window), square.buffer(_MARGIN).overlap(source.window)
             inside = part.slices_in(window)
             if valid[inside].any():
                 image, known = paint(seen)

@@ -19,6 +19,7 @@ from torchgeo.datasets import GeoDataset
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window, WindowIndex, as_array
+from geosynth.grid.alignment import crs_wkt
 from geosynth.grid.vector import to_coordinates
 from geosynth.raster.stores.open import open_store
 from geosynth.raster.stores.source import PatchSource, Scene
@@ -75,7 +76,7 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
             {"name": names},
             index=pd.IntervalIndex([_ALWAYS] * len(parts), closed="both", name="datetime"),
             geometry=parts,
-            crs=source.geobox.crs.to_wkt() if source.geobox.crs else None,
+            crs=crs_wkt(source.geobox),
         )
 
     def __getitem__(self, query: Any) -> Sample:

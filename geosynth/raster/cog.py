@@ -30,6 +30,7 @@ from rasterio.enums import Resampling
 from geosynth.config.bands import Quantity
 from geosynth.files import delete, delete_sidecars, parents_of, partial_name, replacing, writing
 from geosynth.grid import Window
+from geosynth.grid.alignment import crs_wkt
 from geosynth.parallel import apart
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
@@ -124,7 +125,7 @@ class CogWriter:
                 count=len(self.band_names),
                 dtype=self.dtype,
                 nodata=self.nodata,
-                crs=self.geobox.crs.to_wkt() if self.geobox.crs else None,
+                crs=crs_wkt(self.geobox),
                 transform=self.geobox.affine,
                 tiled=True,
                 blockxsize=_BLOCK,
@@ -142,7 +143,6 @@ class CogWriter:
 
         Any thread may do so, one at a time.
         """
-        place = tuple((part.start, part.stop) for part in window.slices)
         with writing(self.path, *GDAL_ERRORS), _environment():  # whose settings are a thread's own
             if valid.any():
                 rows, columns = (range(part.start // _BLOCK, -(-part.stop // _BLOCK)) for part in window.slices)
@@ -153,9 +153,9 @@ class CogWriter:
                 self._beside.submit(self._count, pixels, valid),
                 self._beside.submit(self._written.add, window, pixels, valid if self.masked else None),
             ]
-            self._dataset.write(pixels, window=place)
+            self._dataset.write(pixels, window=window.slices)
             if self.masked:
-                self._dataset.write_mask(valid, window=place)
+                self._dataset.write_mask(valid, window=window.slices)
             for work in beside:
                 work.result()
 

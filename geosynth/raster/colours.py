@@ -46,13 +46,13 @@ class ColourLabels:
         Raises:
             DataError: one line.
         """
-        height, width = (min(_SAMPLE, side) for side in self.geobox.shape)
-        middle = Window((self.window.height - height) // 2, (self.window.width - width) // 2, height, width)
+        middle = self.window.middle(_SAMPLE, _SAMPLE)
         codes, valid = self.read(middle)
         if (found := len(np.unique(codes[0][valid]))) > _MOST_IN_SAMPLE:
             raise DataError(
-                f"{self.path}: has {found} colours in {height} x {width} px: an image, or a mask with soft edges (JPEG,"
-                " smooth resampling)? A label raster has one band of class codes, or the colours of its classes alone"
+                f"{self.path}: has {found} colours in {middle.height} x {middle.width} px: an image, or a mask with"
+                " soft edges (JPEG, smooth resampling)? A label raster has one band of class codes, or the colours of"
+                " its classes alone"
             )
 
 

@@ -112,8 +112,7 @@ class LabelRaster:
                 self.legend.check_is_mask(counts, self.name)
             progress(done, len(plan))
         if isinstance(self.raster, TileInMosaic):
-            around = self.raster.place.buffer(_SURROUNDINGS).intersection(self.raster.mosaic.window)
-            assert around is not None
+            around = self.raster.place.buffer(_SURROUNDINGS).overlap(self.raster.mosaic.window)
             for part in around.pieces(SCAN_BLOCK):
                 codes, valid = self.raster.mosaic.read(part)
                 digest.update(np.where(valid, codes, codes.dtype.type(self.raster.mosaic.nodata or 0)).tobytes())
@@ -178,8 +177,7 @@ class LabelRaster:
         around, place = self.raster, window
         if isinstance(self.raster, TileInMosaic):
             around, place = self.raster.mosaic, window.shift(self.raster.place.row, self.raster.place.column)
-        inside = needed_around(place).intersection(around.window)
-        assert inside is not None
+        inside = needed_around(place).overlap(around.window)
         codes, valid = _read_codes(around, inside)
         indices, labelled = to_indices(codes, valid, inside, place, self.legend)
         if around is not self.raster:

@@ -251,8 +251,7 @@ class RasterFile:
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
         check_inside(window, self.window, self.path)  # rasterio would crop it without a word
-        place = (window.row, window.bottom), (window.column, window.right)
-        return self._read(f"cannot read {window}", place)
+        return self._read(f"cannot read {window}", window.slices)
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
         """As `read`, the whole raster in fewer pixels, by its overviews where it has some.

@@ -83,8 +83,7 @@ class UnfinishedImage(UnfinishedWork):
             if not self.has_block(index):
                 continue
             block = self.plan[index]
-            common = block.intersection(window)
-            assert common is not None
+            common = block.overlap(window)
             source, target = common.slices_in(block), common.slices_in(window)
             block_pixels, block_valid = self.read_block(index)
             pixels[:, *target] = block_pixels[:, *source]

@@ -41,9 +41,8 @@ class WrittenPixels:
         def read(part: list[Any]) -> None:
             with rasterio.open(path) as dataset:
                 for window, (pixels, valid) in part:
-                    place = tuple((part.start, part.stop) for part in window.slices)
-                    if _checksum(dataset.read(window=place)) != pixels or (
-                        valid is not None and _checksum(dataset.read_masks(1, window=place) != 0) != valid
+                    if _checksum(dataset.read(window=window.slices)) != pixels or (
+                        valid is not None and _checksum(dataset.read_masks(1, window=window.slices) != 0) != valid
                     ):
                         raise RasterioError("its pixels cannot be read back")
 

@@ -27,6 +27,11 @@ def test_intersection_is_the_common_pixels(first: Window, second: Window) -> Non
     common = pixels(first) & pixels(second)
     assert pixels(first.intersection(second)) == common
     assert first.contains(second) == (pixels(second) <= pixels(first))
+    if common:
+        assert pixels(first.overlap(second)) == common
+    else:
+        with pytest.raises(GridError, match="no pixel in common"):
+            first.overlap(second)
 
 
 @few
@@ -42,6 +47,16 @@ def test_slices_in_a_window_take_the_common_pixels_of_its_array(outer: Window, o
     inner = other.intersection(outer) or outer
     taken = inner.slices_in(outer)
     assert set(zip(rows[taken].flat, columns[taken].flat, strict=True)) == pixels(inner)
+
+
+@few
+@given(windows(), st.integers(1, 30), st.integers(1, 30))
+def test_the_middle_lies_inside_and_as_far_from_opposite_edges(window: Window, height: int, width: int) -> None:
+    middle = window.middle(height, width)
+    assert window.contains(middle)
+    assert (middle.height, middle.width) == (min(height, window.height), min(width, window.width))
+    assert 0 <= (window.bottom - middle.bottom) - (middle.row - window.row) <= 1
+    assert 0 <= (window.right - middle.right) - (middle.column - window.column) <= 1
 
 
 @few

@@ -21,6 +21,7 @@ from rasterio.io import MemoryFile
 from geosynth.errors import DataError, OutputError, SettingsError
 from geosynth.files import check_output, delete, refuse_inputs, writing
 from geosynth.grid import Window, crop
+from geosynth.grid.alignment import crs_wkt
 from geosynth.grid.areas import boxes_of
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.legend import ClassIndices
@@ -219,12 +220,11 @@ def _new_tile(
     """
     height, width = place.shape
     common = {"driver": "GTiff", "height": height, "width": width, "compress": "deflate", "blockysize": height}
-    crs = place.crs.to_wkt() if place.crs else None
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         MemoryFile(ext=".tif") as file,
     ):
-        with file.open(crs=crs, transform=place.affine, **{**common, **profile}) as dataset:
+        with file.open(crs=crs_wkt(place), transform=place.affine, **{**common, **profile}) as dataset:
             yield dataset
             dataset.write(pixels)
             if valid is not None:
@@ -248,8 +248,8 @@ def _write_index(views: Sequence[TileView], names: list[list[str]], out: Path) -
             "labels": [f"labels/{name}.tif" for name in of_view],
         }
         geobox = view.source.geobox
-        crs = geobox.crs.to_wkt() if geobox.crs else None
-        tables.append(gpd.GeoDataFrame(values, geometry=to_coordinates(boxes_of(view.windows), geobox), crs=crs))
+        places = to_coordinates(boxes_of(view.windows), geobox)
+        tables.append(gpd.GeoDataFrame(values, geometry=places, crs=crs_wkt(geobox)))
     first = tables[0]
     moved = [table.to_crs(first.crs) if first.crs and table.crs else table for table in tables]
     write_table(pd.concat(moved, ignore_index=True), out / _INDEX)

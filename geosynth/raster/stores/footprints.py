@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError, one_line
 from geosynth.grid import parse_distance
-from geosynth.grid.alignment import is_nowhere, same_pixels
+from geosynth.grid.alignment import crs_wkt, is_nowhere, same_pixels
 from geosynth.grid.areas import boxes_of
 from geosynth.grid.leakage import Leak, Places, find_leaks
 from geosynth.grid.split import FOLDS
@@ -104,7 +104,7 @@ def footprints_of_files(folds: Mapping[str, str | Path | Sequence[str | Path]]) 
         by_crs: dict[str | None, dict[str, Any]] = {}
         for file, grid in zip(rasters, of_fold, strict=True):
             extent = to_coordinates(shapely.box(0, 0, grid.width, grid.height), grid)
-            by_crs.setdefault(grid.crs.to_wkt() if grid.crs else None, {})[str(file)] = extent
+            by_crs.setdefault(crs_wkt(grid), {})[str(file)] = extent
         series = [gpd.GeoSeries(list(extents.values()), list(extents), crs=crs) for crs, extents in by_crs.items()]
         if not series and not tables:
             raise DataError(f"{', '.join(map(str, listed))}: no rasters and no tables of polygons")
@@ -131,7 +131,6 @@ def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None
     """The areas of each fold, or with `patch_size` the tiles in them at half a patch's stride, as patches would lie."""
     found: dict[str, list[gpd.GeoSeries]] = {fold: [] for fold in FOLDS}
     for source in sources:
-        crs = source.geobox.crs.to_wkt() if source.geobox.crs else None
         for fold in FOLDS:
             area = source.split.area(fold)
             if area.is_empty:
@@ -143,7 +142,7 @@ def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None
                 view = TileView(source, fold, patch_size, max_nodata=1.0)
                 parts = boxes_of(view.windows)
                 names = [view.name(index) for index in range(len(view))]
-            found[fold].append(gpd.GeoSeries(to_coordinates(parts, source.geobox), names, crs=crs))
+            found[fold].append(gpd.GeoSeries(to_coordinates(parts, source.geobox), names, crs=crs_wkt(source.geobox)))
     return Footprints(found, [source.geobox for source in sources])
 
 
@@ -183,7 +182,7 @@ def _in_pixels(found: Footprints) -> dict[str, Places]:
     grid = found.grids[0]
     if not all(same_pixels(grid, other) for other in found.grids):
         raise GridError("distance: the rasters' pixels differ in CRS, size or orientation; a CRS and metres are needed")
-    crs = grid.crs.to_wkt() if grid.crs else None
+    crs = crs_wkt(grid)
     moved = {fold: [one if crs is None else one.to_crs(crs) for one in group] for fold, group in found.folds.items()}
     return _places(moved, lambda polygons: to_pixels(polygons, grid))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError, counted
-from geosynth.files import refuse_inputs, sha256_of, writing
+from geosynth.files import refuse_inputs, sha256_once, writing
 from geosynth.grid import crop
 from geosynth.legend import Legend
 from geosynth.parallel import open_client, stream
@@ -301,12 +301,7 @@ def _below(raster: Raster) -> Raster:
 def _sha256(raster: Raster) -> str:
     """Of all files of a raster, one after the other; empty if they are not on a disk."""
     try:
-        return _sha256_of(*((str(file), file.stat().st_mtime_ns) for file in files_of(raster)))
+        files = files_of(raster)
+        return sha256_once(*files) if files else ""  # one label file may be that of many images
     except OSError as error:
         raise RasterError(f"{error.filename}: cannot be read: {error.strerror}") from error
-
-
-@functools.lru_cache
-def _sha256_of(*files: tuple[str, int]) -> str:
-    """Of names and times of files. One label file may be that of many images, and is hashed once."""
-    return sha256_of(*(name for name, _ in files)) if files else ""

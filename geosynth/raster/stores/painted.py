@@ -78,8 +78,7 @@ class FoldLabels(LabelRaster):
     def read(self, window: Window) -> tuple[ClassIndices, Mask]:
         """As `LabelRaster.read`, which see."""
         indices, labelled = super().read(window)
-        inside = window.intersection(self.raster.window)
-        assert inside is not None
+        inside = window.overlap(self.raster.window)
         split = self._source.split
         masks = [split.mask(inside, fold) for fold in self._folds if split.meets(inside, fold)]
         wanted = np.any([np.zeros((inside.height, inside.width), bool), *masks], axis=0)

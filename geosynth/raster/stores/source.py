@@ -233,12 +233,7 @@ class PatchSource(ABC):
         unknown = [scene.window for scene in scenes if not (scene.image_sha256 and scene.labels_sha256)]
         digest = hashlib.sha256()
         for place in np.unique(np.linspace(0, len(unknown) - 1, min(len(unknown), _SAMPLES)).astype(int)):
-            whole = unknown[place]
-            height, width = min(self.chunk_size, whole.height), min(self.chunk_size, whole.width)
-            middle = Window(
-                whole.row + (whole.height - height) // 2, whole.column + (whole.width - width) // 2, height, width
-            )
-            for values in self.read(middle):
+            for values in self.read(unknown[place].middle(self.chunk_size, self.chunk_size)):
                 digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 

@@ -25,6 +25,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.config.bands import Quantity
 from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
+from geosynth.grid.alignment import crs_wkt
 from geosynth.legend import ClassIndices, Legend
 from geosynth.locks import is_unfinished
 from geosynth.progress import Progress, silent
@@ -155,7 +156,7 @@ class Store(PatchSource):
         mark = mark_of(synthetic or {})
         values = {
             "version": _VERSION,
-            "crs": geobox.crs.to_wkt() if geobox.crs else None,
+            "crs": crs_wkt(geobox),
             "transform": list(geobox.affine[:6]),
             "legend": legend.model_dump(mode="json"),
             "nodata": nodata,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 import shapely
 import torch
 import torch.nn.functional as F
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from torch.utils.data import Dataset
 from torchgeo.datasets import GeoDataset
@@ -70,8 +72,8 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
         self.transforms = transforms
         self.paths = source.path
         self._windows = WindowIndex([scene.window for scene in scenes])
-        self._res = (abs(source.geobox.affine.a), abs(source.geobox.affine.e))
-        names, parts = _places(source, fold, scenes)
+        self._lattice = _short(source.geobox)
+        names, parts = _places(source, fold, scenes, self._lattice)
         self.index = gpd.GeoDataFrame(
             {"name": names},
             index=pd.IntervalIndex([_ALWAYS] * len(parts), closed="both", name="datetime"),
@@ -121,9 +123,8 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
 
     def query(self, window: Window) -> Query:
         """The coordinate query of a pixel window; `dataset[dataset.query(w)]` is `dataset.patch(w)`."""
-        affine = self.source.geobox.affine
-        x0, y0 = affine @ (window.column, window.row)
-        x1, y1 = affine @ (window.right, window.bottom)
+        x0, y0 = self._lattice.affine @ (window.column, window.row)
+        x1, y1 = self._lattice.affine @ (window.right, window.bottom)
         return slice(min(x0, x1), max(x0, x1)), slice(min(y0, y1), max(y0, y1)), slice(_ALWAYS.left, _ALWAYS.right)
 
     @property
@@ -142,12 +143,12 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
     @property
     def res(self) -> tuple[float, float]:
         """Pixel width and height in CRS units."""
-        return self._res
+        return abs(self._lattice.affine.a), abs(self._lattice.affine.e)
 
     @res.setter
     def res(self, new_res: float | tuple[float, float]) -> None:
         """Refuse another pixel size, likewise."""
-        if not np.allclose(new_res, self._res, rtol=1e-6, atol=0):
+        if not np.allclose(new_res, self.res, rtol=1e-6, atol=0):
             raise GridError(
                 f"{self.source.path}: patches are not resampled; put this dataset first, as in patches & other"
             )
@@ -155,7 +156,7 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
     def window_of(self, query: Any) -> Window:
         """The pixel window of a coordinate query, snapped to whole pixels: the inverse of `query`."""
         x, y, _ = self._disambiguate_slice(query)  # fills what is left open with the bounds
-        affine = self.source.geobox.affine
+        affine = self._lattice.affine
         column = round(((x.stop if affine.a < 0 else x.start) - affine.c) / affine.a)
         row = round(((y.stop if affine.e < 0 else y.start) - affine.f) / affine.e)
         height, width = (
@@ -218,7 +219,22 @@ def _located(grids: Sequence[GeoBox], numbers: Sequence[int], windows: Sequence[
     return {"window": torch.from_numpy(corners), "affine": torch.from_numpy(affine)}
 
 
-def _places(source: PatchSource, fold: str, scenes: Sequence[Scene]) -> tuple[list[str], list[shapely.Geometry]]:
+def _short(grid: GeoBox) -> GeoBox:
+    """A grid, to far less than a pixel, whose coordinates are so short in binary that sums of them are exact.
+
+    TorchGeo's samplers compare sides of places with those of patches. Where both are equal, as in tiles of 256 px,
+    rounding errors make it drop one place and cut two patches from another.
+    """
+    a, b, c, d, e, f = grid.affine[:6]
+    reach = max(abs(c), abs(f), abs(c + a * grid.width), abs(f + e * grid.height))
+    unit = 2.0 ** (math.ceil(math.log2(reach)) - 51)
+    a, c, e, f = (round(value / unit) * unit for value in (a, c, e, f))
+    return GeoBox(grid.shape, Affine(a, b, c, d, e, f), grid.crs)
+
+
+def _places(
+    source: PatchSource, fold: str, scenes: Sequence[Scene], grid: GeoBox
+) -> tuple[list[str], list[shapely.Geometry]]:
     """Each scene's parts in the fold's area, as names and polygons in CRS units.
 
     One polygon a part, because TorchGeo's samplers look at bounding boxes.
@@ -233,5 +249,5 @@ def _places(source: PatchSource, fold: str, scenes: Sequence[Scene]) -> tuple[li
         for part in shapely.get_parts(inside):
             if part.geom_type == "Polygon":
                 names.append(scene.name)
-                parts.append(to_coordinates(part, source.geobox))
+                parts.append(to_coordinates(part, grid))
     return names, parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 from pathlib import Path
 
@@ -12,17 +13,18 @@ import torchgeo.samplers
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 from stores import HEIGHT, NO_CLASS, SCENES, WIDTH, make_store
 from torch.utils.data import DataLoader
 from torchgeo.datasets import RasterDataset, stack_samples
-from torchgeo.samplers import RandomGeoSampler
+from torchgeo.samplers import GridGeoSampler, RandomGeoSampler
 
 import geosynth
 from geosynth.errors import DataError, GridError, RasterError, SettingsError
 from geosynth.grid import Window
 from geosynth.patches.dataset import PatchDataset
 from geosynth.raster.stores.store import Store
-from rasters import north_up, write_raster
+from rasters import UTM, north_up, write_raster
 from strategies import few
 
 GRIDS = {
@@ -190,6 +192,24 @@ def test_grid_samplers_of_torchgeo_see_each_pixel_of_the_fold_once(
     for place, fold in SCENES.values():
         wanted[place.slices] += fold == "train"
     np.testing.assert_array_equal(visits, wanted)
+
+
+@few
+@given(
+    size=st.sampled_from([0.5, 0.6, 1 / 3, 10]), column=st.integers(-(10**5), 10**5), row=st.integers(-(10**5), 10**6)
+)
+def test_samplers_of_torchgeo_lose_no_place_that_is_as_large_as_a_patch(
+    stores: dict[str, Store], size: float, column: int, row: int
+) -> None:
+    source = copy.copy(stores["north-up"])
+    source.geobox = GeoBox((HEIGHT, WIDTH), north_up(column, row, size), UTM)
+    dataset = PatchDataset(source, "train")  # places of 40 x 50 and of 30 x 30 px
+    for side, patches in ((30, 2 * 2 + 1), (10, 4 * 5 + 3 * 3)):
+        assert len(list(GridGeoSampler(dataset, size=side))) == patches
+    drawn = RandomGeoSampler(dataset, size=30, length=50, generator=torch.Generator().manual_seed(0))
+    windows = [dataset.window_of(query) for query in drawn]
+    assert SCENES["b"][0] in windows
+    assert any(window.row < SCENES["b"][0].row for window in windows)
 
 
 def elevation(folder: Path, transform: Affine, crs: str = "EPSG:26917") -> RasterDataset:

@@ -33,7 +33,7 @@ from geosynth.models.device import (
 from geosynth.models.state import fill
 from geosynth.raster.read import Array
 from geosynth.segmentation.scores import Confusion
-from geosynth.segmentation.unet import build_unet
+from geosynth.segmentation.unet import WRONG_SIZE, build_unet
 
 _BATCH = 8
 _AT_ONCE = 1 << 20  # pixels of images that the network sees at a time: what bounds its memory
@@ -124,8 +124,9 @@ class Segmenter:
         exact = nullcontext() if bfloat16 else full_float32()
         with exact, torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             try:
-                logits: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
-            except AssertionError as error:  # timm's, of encoders that take one size only
+                with plain_memory_error():
+                    logits: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
+            except WRONG_SIZE as error:
                 raise DataError(
                     f"{self.path}: its encoder, {self.card.settings.encoder}, takes no images of {padded.shape[-2]} x"
                     f" {padded.shape[-1]} px ({one_line(error)})"

@@ -13,6 +13,9 @@ from geosynth.errors import CheckpointError, SettingsError, one_line
 from geosynth.models.device import plain_memory_error
 from geosynth.models.state import read_state
 
+WRONG_SIZE = (AssertionError, RuntimeError, ValueError)
+"""What encoders raise at images of a size that they do not take; timm's have no error of their own for that."""
+
 
 def build_unet(encoder: str, num_bands: int, num_classes: int) -> nn.Module:
     """A U-Net with random weights: (B, num_bands, H, W) to logits (B, num_classes, H, W).
@@ -51,7 +54,7 @@ def check_takes(unet: nn.Module, encoder: str, num_bands: int, size: int) -> Non
     try:
         with torch.no_grad(), plain_memory_error():
             unet.eval()(torch.zeros(1, num_bands, size, size))
-    except (AssertionError, RuntimeError, ValueError) as error:  # timm's
+    except WRONG_SIZE as error:
         raise SettingsError(f"encoder {encoder!r}: takes no images of {size} px ({one_line(error)})") from error
     finally:
         unet.train()

@@ -41,14 +41,26 @@ def test_any_size_is_predicted_as_a_larger_one_that_repeats_its_edge(trained):
     assert (predicted == segmenter.predict(padded)[:, :37, :50]).all()
 
 
-def test_an_encoder_of_one_size_says_so(trained, monkeypatch):
+@pytest.mark.parametrize("error", [AssertionError, RuntimeError])  # of timm's ViTs; of its Hiera
+def test_an_encoder_of_one_size_says_so(trained, monkeypatch, error):
     segmenter = load_segmenter(trained[0])
 
     def refuse(images):
-        raise AssertionError("Input height (64) doesn't match\nmodel (224).")
+        raise error("Input height (64) doesn't match\nmodel (224).")
 
     monkeypatch.setattr(segmenter.network, "forward", refuse)
     with pytest.raises(DataError, match=r"takes no images of 64 x 32 px \(Input height .* match model"):
+        segmenter.predict(np.zeros((1, 4, 40, 32), np.uint8))
+
+
+def test_memory_that_runs_out_is_no_wrong_size(trained, monkeypatch):
+    segmenter = load_segmenter(trained[0])
+
+    def refuse(images):
+        raise torch.OutOfMemoryError("out of memory, tried to allocate 3 GiB")
+
+    monkeypatch.setattr(segmenter.network, "forward", refuse)
+    with pytest.raises(MemoryError, match="3 GiB"):
         segmenter.predict(np.zeros((1, 4, 40, 32), np.uint8))
 
 

@@ -37,6 +37,7 @@ from geosynth.raster.stac import write_stac_item
 from geosynth.raster.stores.alike import check_alike, check_fits, check_twin
 from geosynth.raster.stores.export import export_tiles
 from geosynth.raster.stores.ingest import ingest
+from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.open import open_in_place, open_zarr_in_place
 from geosynth.raster.stores.painted import Painted
 from geosynth.raster.stores.statistics import band_settings
@@ -323,6 +324,24 @@ def test_ingest_refuses_scenes_before_and_since_another_offset(
     assert [line.partition(": ")[2] for line in caplog.messages if "unit" in line] == [
         "scale, offset and unit are not told; taken for those of the others (band red: values x 0.0001)"
     ]
+
+
+def test_ingest_refuses_further_maps_of_two_meanings(tmp_path: Path) -> None:
+    """They are kept as raw values, so that metres and centimetres would stand in one map."""
+    items = []
+    for number, unit in enumerate(("m", "cm")):
+        image = scene(tmp_path / "images" / f"{number}.tif", column=number * 2 * SIDE)
+        height = tmp_path / f"height_{number}.tif"
+        write_raster(height, random_codes(number, SIDE, SIDE), north_up(number * 2 * SIDE))
+        with rasterio.open(height, "r+") as file:
+            file.units = [unit]
+        items.append(Item(str(image), str(tmp_path / "labels" / image.name), extras={"height": str(height)}))
+    line = r"height_1\.tif: band height holds values \(cm\), but values \(m\) in .*height_0\.tif" + REMEDY
+    with pytest.raises(DataError, match=line):
+        ingest(None, None, tmp_path / "store", items=items)
+    assert not (tmp_path / "store").exists()
+    (store,) = ingest(None, None, tmp_path / "store", items=items[:1])
+    assert list(store.extras) == ["height"]
 
 
 def test_sources_of_two_meanings_are_not_trained_on_together_nor_with_a_model(

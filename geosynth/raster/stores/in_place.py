@@ -21,6 +21,7 @@ from geosynth.grid.areas import boxes_of
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.bands import check_image_type, common_bands
 from geosynth.raster.mosaic import lay_over
+from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.read import Array, Mask, Raster, RasterFile
 from geosynth.raster.remote import image_name
 from geosynth.raster.stores.items import Item
@@ -272,14 +273,19 @@ def open_scenes(
 
 
 def _common_extras(pairs: Sequence[Pair]) -> dict[str, tuple[np.dtype[Any], float]]:
-    """Type and nodata value of further maps, the same in all files."""
+    """Type and nodata value of further maps, the same in all files, as is what their values mean."""
     found: dict[str, Raster] = {}
+    told: dict[str, list[tuple[str, Sequence[Quantity]]]] = defaultdict(list)
     for pair in pairs:
         for name, raster in pair.extras.items():
             first = found.setdefault(name, raster)
+            if isinstance(file := unwarped(raster), RasterFile):
+                told[name].append((file.path, file.quantities))
             if (raster.dtype, raster.nodata) != (first.dtype, first.nodata):
                 raise DataError(
                     f"{raster.path}: is {raster.dtype} with nodata {raster.nodata}, but {first.path} is"
                     f" {first.dtype} with nodata {first.nodata}; bring {name} into one form"
                 )
+    for name, of_files in told.items():
+        agreed_quantities(of_files, [name])
     return {name: (raster.dtype, 0 if raster.nodata is None else raster.nodata) for name, raster in found.items()}

@@ -9,7 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from geosynth.config.bands import Quantity, told_of_each
 from geosynth.errors import CheckpointError, counted
+
+# What raster values mean, as STAC 1.1 and its raster extension call it.
+_TOLD = {"scale": "raster:scale", "offset": "raster:offset", "unit": "unit"}
+_RASTER = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
 
 
 def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,6 +51,7 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
     image = {"name": "image", "bands": bands["names"], "description": "Pixels as they stand in the raster."}
     output = {"tasks": tasks, "classification:classes": [] if paints else classes, "post_processing_function": None}
     data = values["provenance"].get("data", [])
+    told = told_of_each([Quantity.model_validate(one) for one in bands.get("quantities", [])], len(bands["names"]))
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -53,6 +59,7 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
             "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
             "https://stac-extensions.github.io/file/v2.1.0/schema.json",
             "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+            *([_RASTER] if any(told) else []),
         ],
         "id": path.stem,
         "geometry": None,
@@ -85,7 +92,14 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
                 "type": "application/octet-stream; application=safetensors",
                 "roles": ["mlm:model", "mlm:weights", "data"],
                 "mlm:artifact_type": "safetensors",
-                "bands": [{"name": band, "data_type": bands["dtype"]} for band in bands["names"]],
+                "bands": [
+                    {
+                        "name": band,
+                        "data_type": bands["dtype"],
+                        **{_TOLD[name]: value for name, value in meaning.items()},
+                    }
+                    for band, meaning in zip(bands["names"], told, strict=True)
+                ],
                 "file:size": values["bytes"],
                 "file:checksum": f"1220{values['sha256']}",  # a multihash: SHA-256, of 32 bytes
             }

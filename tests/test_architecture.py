@@ -32,7 +32,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "cluster": set(),
     "parallel": {"cluster"},
     "download": set(),
-    "model_item": set(),
+    "model_item": {"config"},
     "config": set(),
     "legend": set(),
     "grid": set(),

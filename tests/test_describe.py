@@ -19,7 +19,8 @@ from odc.geo.geobox import GeoBox
 from stac_model.schema import MLModelProperties
 
 import geosynth
-from geosynth.checkpoint import GeneratorModel
+from geosynth.checkpoint import GeneratorModel, save_generator
+from geosynth.config.bands import Quantity
 from geosynth.errors import CheckpointError, RasterError
 from geosynth.files import sha256_of
 from geosynth.grid import Window
@@ -188,6 +189,23 @@ def test_a_model_as_a_stac_item(tiny_model: GeneratorModel) -> None:
     assert told == {entry.code: (entry.name, entry.colour.upper()) for entry in legend.classes}
     assert all(re.fullmatch("[0-9A-Za-z-_]+", entry["name"]) for entry in properties["classification:classes"])
     assert properties["mlm:hyperparameters"]["base_width"] == tiny_model.card.settings.base_width
+
+
+def test_the_item_of_a_model_tells_what_values_mean(tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    """As STAC's raster extension has it; of bands of which nothing is known it says nothing."""
+    path, card = tmp_path / "model.safetensors", tiny_model.card
+    meant = Quantity(scale=0.0001, offset=-0.1, unit="reflectance"), Quantity(scale=0.0001), Quantity(), Quantity()
+    bands = card.bands.with_quantities(meant)
+    save_generator(path, tiny_model.generator, card.model_copy(update={"bands": bands}))
+    item = stac_item(path)
+    assert item["assets"]["model"]["bands"] == [
+        {"name": "red", "data_type": "uint8", "raster:scale": 0.0001, "raster:offset": -0.1, "unit": "reflectance"},
+        {"name": "green", "data_type": "uint8", "raster:scale": 0.0001},
+        {"name": "blue", "data_type": "uint8"},
+        {"name": "nir", "data_type": "uint8"},
+    ]
+    assert "https://stac-extensions.github.io/raster/v2.0.0/schema.json" in item["stac_extensions"]
+    assert not [name for name in stac_item(tiny_model.path)["stac_extensions"] if "raster" in name]
 
 
 def test_only_models_are_such_items(folder: Path) -> None:

@@ -133,7 +133,7 @@ def print_report(report: Any, as_json: bool) -> None:
 
 
 def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:
-    """Nested plain values as indented lines on stdout."""
+    """Nested plain values as indented lines on stdout; in a list, mappings that hold no others take one line each."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             typer.echo(f"{' ' * indent}{name}:")
@@ -141,7 +141,11 @@ def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:
         elif isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
             typer.echo(f"{' ' * indent}{name}: ({len(value)})")
             for entry in value[:20]:
-                typer.echo(f"{' ' * indent}  - " + ", ".join(f"{key} {one}" for key, one in entry.items()))
+                if any(isinstance(one, Mapping) for one in entry.values()):
+                    typer.echo(f"{' ' * indent}  -")
+                    print_mapping(entry, indent + 4)
+                else:
+                    typer.echo(f"{' ' * indent}  - " + ", ".join(f"{key} {one}" for key, one in entry.items()))
             if len(value) > 20:
                 typer.echo(f"{' ' * indent}  ... {len(value) - 20} more (--json shows all)")
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geosynth_cli.console import print_table
+from geosynth_cli.console import print_mapping, print_table
 from rasters import write_raster
 
 NAMES = ("road [asphalt]", "[/]", ":fire:", "coniferous-and-deciduous-woodland")
@@ -23,6 +23,23 @@ def test_tables_lose_nothing(columns: int, monkeypatch: pytest.MonkeyPatch, caps
     print_table(("", "share"), [(name, "0.25") for name in NAMES])
     printed = capsys.readouterr().out.replace("share", "").replace("0.25", "")
     assert "".join(printed.split()) == "".join(NAMES).replace(" ", "")
+
+
+def test_mappings_within_a_list_are_indented_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the grids of data in place; those that hold no others are a line each."""
+    grids = [{"crs": "EPSG:26917", "legend": {"name": "own", "classes": [{"code": 1, "name": "a"}]}}, {"crs": None}]
+    print_mapping({"kind": "data in place", "grids": grids})
+    assert capsys.readouterr().out.splitlines() == [
+        "kind: data in place",
+        "grids: (2)",
+        "  -",
+        "    crs: EPSG:26917",
+        "    legend:",
+        "      name: own",
+        "      classes: (1)",
+        "        - code 1, name a",
+        "  - crs None",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,16 @@ def test_names_without_partners_lead_to_the_list(tmp_path: Path) -> None:
         pair_files(images, tmp_path / "absent")
 
 
+@pytest.mark.parametrize("labels", [("T1.tif", "T2.tif"), ("T1_lc.tif", "T2_lc.tif")])
+def test_a_folder_of_files_of_one_band_each_leads_to_the_braces(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    bands = touch(tmp_path / "images", *(f"T{n}_{band}.jp2" for n in (1, 2) for band in ("B04", "B08")))
+    with pytest.raises(DataError, match=r"6 have no partner: .*; bands in files of their own: '\*_\{red=B04,"):
+        pair_files(bands, touch(tmp_path / "labels", *labels))
+    images = touch(tmp_path / "scenes", "T1.tif", "T21.tif", "T22.tif")
+    with pytest.raises(DataError, match=r"any name$"):
+        pair_files(images, touch(tmp_path / "labels", *labels))
+
+
 def test_one_label_file_is_that_of_all_images(tmp_path: Path) -> None:
     images = touch(tmp_path / "images", "a.tif", "b.tif")
     pairs = pair_files(images, touch(tmp_path / "labels", "county.tif"))

@@ -15,6 +15,7 @@ import numpy as np
 from geosynth.errors import DataError, SettingsError, first_of, one_line
 from geosynth.files import band_files, check_name, name_of_band_files, read_values
 from geosynth.grid.split import FOLDS
+from geosynth.raster.bands import BANDS_APART
 from geosynth.raster.read import RASTER_SUFFIXES
 from geosynth.raster.remote import files_named, image_name, is_remote, is_zarr
 
@@ -246,11 +247,18 @@ def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
     lonely = [path for stem, path in of_images.items() if stem not in of_labels]
     lonely += [path for stem, path in of_labels.items() if stem not in of_images]
     if lonely:
+        hint = f"; {BANDS_APART}" if any(_has_parts(*names) for names in found) else ""
         raise DataError(
             f"images and labels are paired by file name; {len(lonely)} have no partner: {first_of(lonely, 5)};"
-            " a list of pairs (--items) pairs files of any name"
+            f" a list of pairs (--items) pairs files of any name{hint}"
         )
     return [(path, of_labels[stem]) for stem, path in of_images.items()]
+
+
+def _has_parts(images: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Whether several images are called as one label file, and then something more, as bands in files of their own."""
+    beginnings = [tuple(stem + separator for separator in "_-.") for stem in labels if stem]
+    return any(sum(stem.startswith(beginning) for stem in images) > 1 for beginning in beginnings)
 
 
 def _by_stem(paths: list[str], what: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from geosynth.checkpoint import GeneratorModel, load_generator, save_generator
 from geosynth.patches.module import PatchModule
 from geosynth.raster.stores.open import open_sources
 from geosynth.training.average import estimate_norms
-from geosynth.training.draws import random_inputs, sample_rngs
+from geosynth.training.draws import random_inputs
 
 _NUM_BATCHES, _BATCH_SIZE, _CROP_SIZE = 50, 8, 128
 
@@ -77,7 +77,7 @@ def _batches(store: Path, model: GeneratorModel) -> Iterator[tuple[Tensor, dict[
     looks = None if look is None else [look] * _BATCH_SIZE
     for index, batch in enumerate(patches.train_dataloader()):
         mask = batch["mask"].long()
-        yield mask, random_inputs(model.card.settings, mask, sample_rngs(0, index, range(_BATCH_SIZE)), looks)
+        yield mask, random_inputs(model.card.settings, mask, 0, index, looks)
 
 
 def main() -> None:

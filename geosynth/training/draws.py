@@ -232,20 +232,22 @@ def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torc
 
 
 def random_inputs(
-    settings: GeneratorSettings, mask: Tensor, rngs: Sequence[torch.Generator], looks: Sequence[Look] | None = None
+    settings: GeneratorSettings, mask: Tensor, seed: int, step: int, looks: Sequence[Look] | None = None
 ) -> dict[str, Any]:
     """Latent, noise and styles as `generate` would draw them for each of a batch of (B, H, W) label maps.
 
     Args:
         settings: of the generator.
         mask: the labels.
-        rngs: one for each map.
+        seed: of the draws, which are a function of it, of `step` and of a map's place in the batch.
+        step: number of the batch.
         looks: one for each map, for a generator that is told looks.
 
     Returns:
         keywords for the generator, on the device of the labels.
     """
     height, width = mask.shape[1:]
+    rngs = sample_rngs(seed, step, range(len(mask)))
     latents = torch.cat([random_style(settings, height, width, rng) for rng in rngs])
     noise = [random_noise(settings, 1, height, width, rng) for rng in rngs]
     inputs: dict[str, Any] = {"noise": [torch.cat(maps).to(mask.device) for maps in zip(*noise, strict=True)]}

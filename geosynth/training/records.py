@@ -17,7 +17,7 @@ from torchvision.utils import make_grid
 from geosynth.config.bands import rgb_bands
 from geosynth.files import replacing, writing
 from geosynth.legend import Legend
-from geosynth.training.draws import TrainBatch, random_inputs, sample_rngs
+from geosynth.training.draws import TrainBatch, random_inputs
 from geosynth.training.step import SpadeStep
 
 _ROWS = 4  # of a picture grid
@@ -125,10 +125,7 @@ def preview_grid(step: SpadeStep, batch: TrainBatch, legend: Legend, band_names:
     """
     generator, mask, real = step.finished_generator(_NORM_BATCHES), batch.mask[:_ROWS], batch.image[:_ROWS]
     looks = step.networks.looks_in_turn(len(mask))
-    fakes = [
-        generator(mask, **random_inputs(generator.settings, mask, sample_rngs(seed, 0, range(len(mask))), looks))
-        for seed in range(2)
-    ]
+    fakes = [generator(mask, **random_inputs(generator.settings, mask, seed, 0, looks)) for seed in range(2)]
     colours = _colours(legend).to(mask.device)
     cells = [colours[mask].permute(0, 3, 1, 2)]
     natural = list(rgb_bands(band_names))

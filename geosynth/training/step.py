@@ -19,7 +19,7 @@ from geosynth.models.oasis import count_classes
 from geosynth.models.products import ProductWeights
 from geosynth.models.replay import Replay
 from geosynth.training.average import estimate_norms, update_average
-from geosynth.training.draws import TrainBatch, draw_batch, random_inputs, sample_rngs, split_batch
+from geosynth.training.draws import TrainBatch, draw_batch, random_inputs, split_batch
 from geosynth.training.networks import SpadeNetworks
 from geosynth.training.objectives import Objectives
 
@@ -212,8 +212,8 @@ class SpadeStep:
         def inputs() -> Iterator[tuple[Tensor, dict[str, Any]]]:
             for index, stored in enumerate(islice(self.recent_masks, batches)):
                 mask = stored.to(self.fabric.device, torch.long)
-                rngs = sample_rngs(seed, index, range(len(mask)))
-                yield mask, random_inputs(average.settings, mask, rngs, self.networks.looks_in_turn(len(mask)))
+                looks = self.networks.looks_in_turn(len(mask))
+                yield mask, random_inputs(average.settings, mask, seed, index, looks)
 
         estimate_norms(average, inputs())
         return average

@@ -150,15 +150,23 @@ def be_told(features: Tensor, told: PixelRows) -> Tensor:
     return torch.addcmul(shift, pixels, scale, out=pixels).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
+class LayerNoise(NamedTuple):
+    """A map of noise, and how strongly each class and channel of a layer takes it."""
+
+    values: Tensor
+    """(B, 1, h, w)."""
+    strength: Tensor
+    """(num_classes + 1, C); the last row is for pixels without a class."""
+
+
 def painted_by_row(
     features: Tensor,
     rows: Tensor,
     patterns: LabelPatterns,
     slope: float,
     source: Tensor | None,
+    noise: LayerNoise | None,
     told: PixelRows | None,
-    noise: Tensor | None,
-    strength: Tensor | None,
 ) -> Tensor:
     """`be_told`, `add_noise` and `affine_by_row` in one go, on a processor and where no gradient is wanted.
 
@@ -171,15 +179,16 @@ def painted_by_row(
     if told is not None:
         looks, look_rows = told.table.to(dtype), None if told.rows is None else told.rows.flatten()
         looks[:, :channels].add_(1)
-    if noise is not None and strength is not None:
-        noise, strength, labels = noise.to(dtype).reshape(-1, 1), strength.to(dtype), patterns.labels.flatten()
+    if noise is not None:
+        drawn, strength = noise.values.to(dtype).reshape(-1, 1), noise.strength.to(dtype)
+        labels = patterns.labels.flatten()
     for piece in _pieces(result):
         values = pixels[piece] if source is None else pixels.index_select(0, source[piece])
         if told is not None:
             scale, shift = _numbers(looks, look_rows, piece)
             values = torch.addcmul(shift, values, scale)
-        if noise is not None and strength is not None:
-            values = torch.addcmul(values, noise[piece], strength.index_select(0, labels[piece]))
+        if noise is not None:
+            values = torch.addcmul(values, drawn[piece], strength.index_select(0, labels[piece]))
         scale, shift = _numbers(table, patterns.rows, piece)
         values = torch.addcmul(shift, values, scale, out=result[piece])
         if slope != 1:
@@ -187,13 +196,12 @@ def painted_by_row(
     return result.view(batch, *patterns.labels.shape[1:], channels).permute(0, 3, 1, 2)
 
 
-def add_noise(features: Tensor, noise: Tensor, strength: Tensor, patterns: LabelPatterns) -> Tensor:
+def add_noise(features: Tensor, noise: LayerNoise, patterns: LabelPatterns) -> Tensor:
     """Add noise with a strength per class and channel.
 
     Args:
         features: (B, C, h, w); overwritten.
-        noise: (B, 1, h, w).
-        strength: (num_classes + 1, C); the last row is for pixels without a class.
+        noise: of the features' size.
         patterns: of the labels, (B, h, w).
 
     Returns:
@@ -201,7 +209,7 @@ def add_noise(features: Tensor, noise: Tensor, strength: Tensor, patterns: Label
     """
     batch, channels, height, width = features.shape
     pixels = features.permute(0, 2, 3, 1).reshape(-1, channels)
-    result: Tensor = _AddNoise.apply(pixels, noise.reshape(-1, 1), strength, patterns)
+    result: Tensor = _AddNoise.apply(pixels, noise.values.reshape(-1, 1), noise.strength, patterns)
     return result.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 

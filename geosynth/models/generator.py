@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from geosynth.config import GeneratorSettings, StageSpec
 from geosynth.errors import DataError, SettingsError
-from geosynth.models.affine import PixelRows
+from geosynth.models.affine import LayerNoise, PixelRows
 from geosynth.models.device import product_type
 from geosynth.models.looks import STYLE_CELL, StyleCodes, StyleModulation, code_places, pixel_codes, style_size
 from geosynth.models.modulation import SpadeNorm, Zoom, cropped, upsampled
@@ -297,9 +297,9 @@ class SpadeBlock(nn.Module):
             shortcut = self.conv_s(self.norm_s(features, patterns, edge_shows=edge_shows, zoom=zoom))
         hidden = self.norm_0(features, patterns, _SLOPE, edge_shows, zoom=zoom)
         hidden = _convolve(self.conv_0, hidden, edge_shows)
-        strength = None if noise is None else self.noise_strength
-        own = None if told is None else self.style(told)
-        hidden = self.norm_1(hidden, patterns, _SLOPE, edge_shows, noise, strength, own)
+        own_noise = None if noise is None else LayerNoise(noise, self.noise_strength)
+        own_look = None if told is None else self.style(told)
+        hidden = self.norm_1(hidden, patterns, _SLOPE, edge_shows, own_noise, own_look)
         result = _convolve(self.conv_1, hidden, edge_shows)
         return shortcut + result if torch.is_grad_enabled() else result.add_(shortcut)
 

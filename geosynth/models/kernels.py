@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from geosynth.models.affine import PixelRows
+    from geosynth.models.affine import LayerNoise, PixelRows
     from geosynth.models.modulation import Zoom
     from geosynth.models.patterns import LabelPatterns
 
@@ -114,12 +114,11 @@ def modulate(
     tap_bias: Tensor,
     weight: Tensor,
     slope: float,
-    noise: Tensor | None = None,
-    strength: Tensor | None = None,
-    told: PixelRows | None = None,
-    zoom: Zoom | None = None,
+    noise: LayerNoise | None,
+    told: PixelRows | None,
+    zoom: Zoom | None,
 ) -> Tensor:
-    """leaky_relu((told(features) + strength * noise) * scale + shift), each pixel's by the labels around it.
+    """leaky_relu((told(features) + noise) * scale + shift), each pixel's by the labels around it.
 
     Args:
         features: (B, C, h, w), or of the level before if there is a `zoom`.
@@ -131,10 +130,9 @@ def modulate(
         tap_bias: (hidden,), its bias.
         weight: (hidden, 9 * 2 C), by which the table was made.
         slope: of the leaky ReLU for negative values; 1 for none.
-        noise: (B, 1, h, w).
-        strength: (num_classes + 1, C), of the noise.
-        told: of 2 C columns, what looks do to the features first; see `affine.be_told`.
-        zoom: to the labels.
+        noise: (B, 1, h, w), with its strength; None for none.
+        told: of 2 C columns, what looks do to the features first; see `affine.be_told`. None for nothing.
+        zoom: from the features to the labels; None where they are of one level.
 
     Returns:
         (B, C, h, w) in channels_last and in the type of `features`.
@@ -162,8 +160,7 @@ def modulate(
             taps,
             tap_bias,
             weight,
-            features if noise is None else noise,
-            features if strength is None else strength,
+            *((features, features) if noise is None else noise),
             features if told is None else told.table,
             patterns.ids if rows_of_looks is None else rows_of_looks,
             *patterns.labels.stride(),

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geosynth.models.affine import PixelRows, add_noise, affine_by_pixel, affine_by_row, be_told, painted_by_row
+from geosynth.models.affine import (
+    LayerNoise,
+    PixelRows,
+    add_noise,
+    affine_by_pixel,
+    affine_by_row,
+    be_told,
+    painted_by_row,
+)
 from geosynth.models.device import has_kernels, product_type
 from geosynth.models.kept import Kept
 from geosynth.models.norm import BatchNorm
@@ -123,10 +131,9 @@ class SpadeModulation(nn.Module):
         patterns: LabelPatterns,
         norm: nn.BatchNorm2d,
         slope: float,
-        noise: Tensor | None = None,
-        strength: Tensor | None = None,
-        told: PixelRows | None = None,
-        zoom: Zoom | None = None,
+        noise: LayerNoise | None,
+        told: PixelRows | None,
+        zoom: Zoom | None,
     ) -> Tensor:
         """Looks, noise, modulation and leaky ReLU of features; see `kernels.modulate`."""
         from geosynth.models.kernels import hidden_rows, modulate
@@ -136,7 +143,7 @@ class SpadeModulation(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             bias, hashed = self.shared.bias, patterns.hashed
             table = hidden_rows(hashed, taps, bias) @ weight
-            return modulate(features, hashed, table, rows, taps, bias, weight, slope, noise, strength, told, zoom)
+            return modulate(features, hashed, table, rows, taps, bias, weight, slope, noise, told, zoom)
 
     @property
     def _taps(self) -> Tensor:
@@ -255,8 +262,7 @@ class SpadeNorm(nn.Module):
         patterns: LabelPatterns,
         slope: float = 1.0,
         edge_shows: bool = True,
-        noise: Tensor | None = None,
-        strength: Tensor | None = None,
+        noise: LayerNoise | None = None,
         told: PixelRows | None = None,
         zoom: Zoom | None = None,
     ) -> Tensor:
@@ -267,23 +273,22 @@ class SpadeNorm(nn.Module):
             patterns: of the labels.
             slope: of the leaky ReLU, 1 for none.
             edge_shows: else what lies within two cells of the edge may be wrong.
-            noise: (B, 1, h, w), added to the features first.
-            strength: (num_classes + 1, channels), of the noise.
+            noise: (B, 1, h, w), with its strength; added to the features first.
             told: what looks do to the features before that, see `be_told`.
             zoom: if the features are of the level before.
 
         Returns:
             (B, channels, h, w).
         """
-        if self.takes_kernel(features, patterns, strength, told):
-            return self.modulation.by_kernel(features, patterns, self.norm, slope, noise, strength, told, zoom)
+        if self.takes_kernel(features, patterns, noise, told):
+            return self.modulation.by_kernel(features, patterns, self.norm, slope, noise, told, zoom)
         if self.takes_table(patterns):
             rows, source = self.modulation.rows(patterns, self.norm), zoom and zoom.source(patterns, features)
-            return painted_by_row(features, rows, patterns, slope, source, told, noise, strength)
+            return painted_by_row(features, rows, patterns, slope, source, noise, told)
         form = self.modulation.form_for(patterns)
         form = "dense" if form == "kernel" else form
         features = features if zoom is None else upsampled(features, zoom)
-        return self._plain(form, features, patterns, slope, edge_shows, noise, strength, told)
+        return self._plain(form, features, patterns, slope, edge_shows, noise, told)
 
     def _plain(
         self,
@@ -292,16 +297,14 @@ class SpadeNorm(nn.Module):
         patterns: LabelPatterns,
         slope: float,
         edge_shows: bool,
-        noise: Tensor | None,
-        strength: Tensor | None,
+        noise: LayerNoise | None,
         told: PixelRows | None,
     ) -> Tensor:
         """`forward` by "table" or "dense"."""
         if told is not None:
             features = be_told(features, told)
         if noise is not None:
-            assert strength is not None
-            features = add_noise(features, noise, strength, patterns)
+            features = add_noise(features, noise, patterns)
         fold = None if self.training else self.norm
         if fold is None:
             features = self.norm(features)
@@ -318,13 +321,13 @@ class SpadeNorm(nn.Module):
         self,
         features: Tensor,
         patterns: LabelPatterns,
-        strength: Tensor | None = None,
+        noise: LayerNoise | None = None,
         told: PixelRows | None = None,
     ) -> bool:
         """Whether `forward` goes by the kernel: where it is wanted, and gives what the dense form gives."""
-        return self.modulation.form_for(patterns) == "kernel" and self._kernel_works(features, strength, told)
+        return self.modulation.form_for(patterns) == "kernel" and self._kernel_works(features, noise, told)
 
-    def _kernel_works(self, features: Tensor, strength: Tensor | None, told: PixelRows | None) -> bool:
+    def _kernel_works(self, features: Tensor, noise: LayerNoise | None, told: PixelRows | None) -> bool:
         """See `KernelTrials`."""
         modulation, device, dtype = self.modulation, features.device, features.dtype
         hidden, num_classes = modulation.shared.weight.shape[:2]
@@ -336,7 +339,7 @@ class SpadeNorm(nn.Module):
             labels = (row // 8 * 3 + torch.arange(16, device=device) // 6) % (num_classes + 1)
             waves = torch.arange(2 * 9 * 9 * modulation.channels, device=device).sin()
             values, zoom = waves.view(2, 9, 9, -1).permute(0, 3, 1, 2).to(dtype), Zoom(2, 1)
-            noise = None if strength is None else upsampled(values[:, :1], zoom)
+            drawn = None if noise is None else LayerNoise(upsampled(values[:, :1], zoom), noise.strength)
             patterns = LabelPatterns(labels, num_classes, modulation.padding)
             look = None
             if told is not None:
@@ -345,11 +348,11 @@ class SpadeNorm(nn.Module):
                 look = PixelRows(torch.linspace(-1, 1, number, device=device).to(told.table.dtype).unsqueeze(1), rows)
                 look = look._replace(table=look.table.repeat(1, 2 * modulation.channels))
             if form == "kernel":
-                return modulation.by_kernel(values, patterns, self.norm, 0.2, noise, strength, look, zoom)
-            return self._plain(form, upsampled(values, zoom), patterns, 0.2, True, noise, strength, look)
+                return modulation.by_kernel(values, patterns, self.norm, 0.2, drawn, look, zoom)
+            return self._plain(form, upsampled(values, zoom), patterns, 0.2, True, drawn, look)
 
         sizes = (modulation.channels, hidden, num_classes, modulation.padding)
         looks = None if told is None else (told.table.dtype, told.rows is None)
-        key = (device, dtype, products, *sizes, strength is None, looks)
+        key = (device, dtype, products, *sizes, noise is None, looks)
         exact = dtype == products == torch.float32
         return kernel_trials.passed(key, lambda: small("kernel"), lambda: small("dense"), 1e-3 if exact else 0.05)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from geosynth.config import GeneratorSettings
 from geosynth.models import field, field_kernels, kernels, modulation
-from geosynth.models.affine import PixelRows
+from geosynth.models.affine import LayerNoise, PixelRows
 from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import Look
@@ -44,9 +44,10 @@ def compare(
     batch, height, width = labels.shape
     size = (height, width) if zoom is None else ((side + 2 * zoom.dropped) // zoom.factor for side in (height, width))
     features = torch.randn((batch, channels, *size), generator=rng).to(dtype)
-    noise = torch.randn((batch, 1, height, width), generator=rng) if noisy else None
-    strength = torch.rand((num_classes + 1, channels), generator=rng) if noisy else None
-    look = None
+    look = noise = None
+    if noisy:
+        drawn = torch.randn((batch, 1, height, width), generator=rng)
+        noise = LayerNoise(drawn, torch.rand((num_classes + 1, channels), generator=rng))
     if told is not None:
         wide = torch.randint(9, (batch, height + 3, width + 2), generator=rng)
         rows = wide[:, 2:-1, 1:-1] if told == "by row" else None  # as at a level that drops some of the margin
@@ -58,7 +59,7 @@ def compare(
             layer.modulation.form = form
             patterns = LabelPatterns(labels, num_classes, padding)
             own = look and look._replace(table=look.table.clone())
-            results.append(layer(features.clone(), patterns, slope, True, noise, strength, own, zoom))
+            results.append(layer(features.clone(), patterns, slope, True, noise, own, zoom))
     assert results[1].is_contiguous(memory_format=torch.channels_last)
     assert results[1].dtype == dtype
     return results

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from label_maps import KINDS, assert_within, label_map, load_plain_spade, randomise
 
 from geosynth.models import affine
-from geosynth.models.affine import PixelRows, affine_by_pixel
+from geosynth.models.affine import LayerNoise, PixelRows, affine_by_pixel
 from geosynth.models.modulation import SpadeNorm, Zoom
 from geosynth.models.patterns import LabelPatterns
 
@@ -249,14 +249,14 @@ def test_painting_in_one_go_equals_one_step_after_the_other(padding, by_cell, mo
     layer.modulation.form = "table"
     labels = label_map("lines", (2, 22, 30), 4, holes=True)
     rng = torch.Generator().manual_seed(3)
-    coarse, noise = torch.randn(2, CHANNELS, 14, 18, generator=rng), torch.randn(2, 1, 22, 30, generator=rng)
-    strength = torch.rand(5, CHANNELS, generator=rng)
+    coarse, drawn = torch.randn(2, CHANNELS, 14, 18, generator=rng), torch.randn(2, 1, 22, 30, generator=rng)
+    noise = LayerNoise(drawn, torch.rand(5, CHANNELS, generator=rng))
     rows = labels if by_cell else None
     told = PixelRows(torch.randn(5 if by_cell else labels.numel(), 2 * CHANNELS, generator=rng), rows)
 
     def painted():
         own = told._replace(table=told.table.clone())
-        return layer(coarse.clone(), LabelPatterns(labels, 4, padding), 0.2, True, noise, strength, own, Zoom(2, 3))
+        return layer(coarse.clone(), LabelPatterns(labels, 4, padding), 0.2, True, noise, own, Zoom(2, 3))
 
     with torch.no_grad():
         found = painted()

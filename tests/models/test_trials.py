@@ -13,6 +13,7 @@ from label_maps import label_map, randomise
 
 from geosynth import machine
 from geosynth.models import field, modulation
+from geosynth.models.affine import LayerNoise
 from geosynth.models.modulation import SpadeModulation, SpadeNorm, upsampled
 from geosynth.models.patterns import LabelPatterns
 from geosynth.models.replay import Replay
@@ -63,13 +64,13 @@ def test_after_one_that_fails_none_is_used(trials, caplog, kernel, reason):
 @pytest.mark.parametrize("padding", ["replicate", "zeros"])
 @pytest.mark.parametrize("how", ["raises", "wrong", "right"])
 def test_modulation_is_dense_where_the_kernel_does_not_work(trials, caplog, monkeypatch, padding, how):
-    def kernel(self, features, patterns, norm, slope, noise, strength, told, zoom):
+    def kernel(self, features, patterns, norm, slope, noise, told, zoom):
         if how == "raises":
             raises()
         used.append(features.shape)
         layer = next(layer for layer in layers if layer.modulation is self)
         features = features.clone() if zoom is None else upsampled(features, zoom)
-        values = layer._plain("dense", features, patterns, slope, True, noise, strength, told)
+        values = layer._plain("dense", features, patterns, slope, True, noise, told)
         return slightly_wrong(values) if how == "wrong" else values
 
     used = []
@@ -80,13 +81,13 @@ def test_modulation_is_dense_where_the_kernel_does_not_work(trials, caplog, monk
         for layer in layers:
             randomise(layer)
             features = torch.randn(2, layer.modulation.channels, 9, 12)
-            noise, strength = torch.randn(2, 1, 9, 12), torch.rand(5, layer.modulation.channels)
+            noise = LayerNoise(torch.randn(2, 1, 9, 12), torch.rand(5, layer.modulation.channels))
             patterns = LabelPatterns(labels, 4, padding)
             layer.modulation.form = "dense"
-            expected = layer(features.clone(), patterns, 0.2, True, noise, strength)
+            expected = layer(features.clone(), patterns, 0.2, True, noise)
             layer.modulation.form = "kernel"
             for _ in range(2):
-                assert torch.equal(layer(features.clone(), patterns, 0.2, True, noise, strength), expected)
+                assert torch.equal(layer(features.clone(), patterns, 0.2, True, noise), expected)
     assert len(caplog.records) == (how != "right")
     assert sum(shape[-1] == 12 for shape in used) == (4 if how == "right" else 0)
 

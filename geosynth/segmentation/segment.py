@@ -24,7 +24,7 @@ from geosynth.models.device import choose_device, plain_memory_error, uses_bfloa
 from geosynth.models.state import weights_digest
 from geosynth.models.super_resolution import CoarseShares, super_resolution_loss
 from geosynth.progress import Progress, silent
-from geosynth.raster.stores.alike import check_fits, common_gsd, common_quantities
+from geosynth.raster.stores.alike import check_fits, common_gsd
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.statistics import band_settings
 from geosynth.segmentation.batches import Batch, Batches
@@ -100,7 +100,7 @@ def segment(
     judging = None if judge is None else load_segmenter(judge, "auto")
     opened = open_data(data, synthetic, settings, train_fold, test_fold, judging)
     initial = None if init is None else _load_initial(init, settings, opened.sources)
-    job = {
+    job: dict[str, Any] = {
         "settings": settings.model_dump(mode="json", exclude={"save_minutes"}),
         "data": opened.digest,
         "train_fold": train_fold,
@@ -118,49 +118,17 @@ def segment(
             finished = _finished(report_path, job)
             last.unlink(missing_ok=True)  # a kill may have come before
             return finished
-        if initial is None:
-            bands = band_settings(opened.sources, train_fold)
-        else:
-            bands = initial.card.bands.with_quantities(common_quantities(opened.sources))
+        bands = band_settings(opened.sources, train_fold, initial.card.bands if initial else None)
         network, weights, seconds = _train(opened, bands, settings, initial, last, job, progress)
-        provenance = {"software": f"geosynth {__version__}", "weights": weights, **job}
         card = SegmenterCard(
             settings=settings,
             legend=opened.sources[0].legend,
             bands=bands,
             gsd=common_gsd(opened.sources, initial.card.gsd if initial else None),
-            provenance=provenance,
+            provenance={"software": f"geosynth {__version__}", "weights": weights, **job},
         )
         save_segmenter(model_path, network, card)
-        started = time.monotonic()
-        # The file is what is tested: its weights are rounded.
-        places = _test(load_segmenter(model_path, "auto"), opened)
-        total = sum(places, Confusion(card.legend.num_classes))
-        miou = miou_estimate([[place.matrix for place in places]], seed=settings.seed)
-        report = SegmentReport(
-            miou=total.miou(),
-            miou_low=miou.low,
-            miou_high=miou.high,
-            test_places=len(places),
-            class_iou=dict(zip(card.legend.names, total.iou().tolist(), strict=True)),
-            accuracy=total.accuracy(),
-            confusion=total.to_values(),
-            place_confusions=tuple(place.to_values() for place in places),
-            real_tiles=opened.train.num_real,
-            synthetic_tiles=len(opened.train) - opened.train.num_real,
-            coarse_tiles=len(opened.coarse or ()),
-            test_tiles=len(opened.test),
-            weights=weights,
-            weights_sha256=job["weights_sha256"],
-            init=job["init"],
-            judge=job["judge"],
-            left_out=None if judging is None else left_out(opened.train),
-            train_fold=train_fold,
-            test_fold=test_fold,
-            settings=settings,
-            data=opened.digest,
-            seconds=round(seconds + time.monotonic() - started, 3),
-        )
+        report = _test(model_path, opened, settings, weights, job, seconds)
         report.save(report_path)
         last.unlink(missing_ok=True)
         return report
@@ -205,16 +173,7 @@ def _train(
     device = choose_device()
     fabric = open_fabric("bf16" if uses_bfloat16(settings.precision, device) else "fp32", device)
     shares = None if coarse is None else coarse.shares.to(fabric.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        network = build_unet(settings.encoder, len(bands.names), data.sources[0].legend.num_classes)
-    for size in {settings.tile_size, settings.crop_size or settings.tile_size}:
-        check_takes(network, settings.encoder, len(bands.names), size)
-    if initial is None:
-        weights = load_encoder_weights(network, settings.encoder, settings.weights)
-    else:
-        weights = initial.path.name
-        network.load_state_dict(initial.network.state_dict())
+    network, weights = _start(settings, len(bands.names), data.sources[0].legend.num_classes, initial)
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     adam = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
     optimizer: Any = fabric.setup_optimizers(adam)
@@ -258,6 +217,21 @@ def _train(
     return network, weights, loop.seconds
 
 
+def _start(
+    settings: SegmentSettings, num_bands: int, num_classes: int, initial: Segmenter | None
+) -> tuple[nn.Module, str]:
+    """The U-Net before its first step, on the processor, and what it starts from, for the report."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = build_unet(settings.encoder, num_bands, num_classes)
+    for size in {settings.tile_size, settings.crop_size or settings.tile_size}:
+        check_takes(network, settings.encoder, num_bands, size)
+    if initial is None:
+        return network, load_encoder_weights(network, settings.encoder, settings.weights)
+    network.load_state_dict(initial.network.state_dict())
+    return network, initial.path.name
+
+
 def _load_checkpoint(path: Path, job: dict[str, Any]) -> Checkpoint | None:
     """Where an interrupted training stopped; None, and no file, if it is not to be gone on with."""
     if not path.exists():
@@ -299,9 +273,42 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return total / (labels < num_classes).sum().clamp(min=1)
 
 
-def _test(segmenter: Segmenter, data: SegmentData) -> list[Confusion]:
-    """Pixels by true and predicted class, for each place."""
-    tiles: dict[int, list[int]] = {}
+def _test(
+    model: Path, data: SegmentData, settings: SegmentSettings, weights: str, job: dict[str, Any], seconds: float
+) -> SegmentReport:
+    """The report of a trained segmenter. Its file is what is tested, whose weights are rounded.
+
+    Args:
+        model: the file.
+        data: that it was trained on and is tested on.
+        settings: of the training.
+        weights: what it started from.
+        job: of the training, see `segment`.
+        seconds: that the training took.
+    """
+    started = time.monotonic()
+    segmenter, tiles = load_segmenter(model, "auto"), dict[int, list[int]]()
     for index, place in enumerate(data.test_places):
         tiles.setdefault(place, []).append(index)
-    return [segmenter.scores(map(data.test.__getitem__, indices)) for indices in tiles.values()]
+    places = [segmenter.scores(map(data.test.__getitem__, indices)) for indices in tiles.values()]
+    legend = segmenter.card.legend
+    total = sum(places, Confusion(legend.num_classes))
+    miou = miou_estimate([[place.matrix for place in places]], seed=settings.seed)
+    return SegmentReport(
+        miou=total.miou(),
+        miou_low=miou.low,
+        miou_high=miou.high,
+        test_places=len(places),
+        class_iou=dict(zip(legend.names, total.iou().tolist(), strict=True)),
+        accuracy=total.accuracy(),
+        confusion=total.to_values(),
+        place_confusions=tuple(place.to_values() for place in places),
+        real_tiles=data.train.num_real,
+        synthetic_tiles=len(data.train) - data.train.num_real,
+        coarse_tiles=len(data.coarse or ()),
+        test_tiles=len(data.test),
+        weights=weights,
+        left_out=None if job["judge"] is None else left_out(data.train),
+        **{**job, "settings": settings},
+        seconds=round(seconds + time.monotonic() - started, 3),
+    )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel, ModelCard, save_generator
-from geosynth.config import BandSettings, GeneratorSettings, TrainSettings
+from geosynth.config import BandSettings, TrainSettings
 from geosynth.errors import OutputError, SettingsError, counted
 from geosynth.files import check_output, refuse_inputs, writing
 from geosynth.locks import alone_in, drop_lock
@@ -25,7 +25,7 @@ from geosynth.models.perceptual import composites
 from geosynth.patches.dataset import Sample
 from geosynth.patches.module import PatchModule
 from geosynth.progress import StepProgress, silent
-from geosynth.raster.stores.alike import common_gsd, common_quantities
+from geosynth.raster.stores.alike import common_gsd
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.statistics import band_settings
@@ -112,12 +112,8 @@ def _run(
     progress: StepProgress = silent,
 ) -> tuple[SpadeStep, ModelCard, dict[str, Look]]:
     """One process's part of `train`, up to the trained networks and the model's looks; errors as there."""
-    legend = sources[0].legend
     initial = load_initial(settings, sources)
-    if initial is None:
-        bands = band_settings(sources, fold)
-    else:  # the scaling in which a model's weights were learned stays
-        bands = initial.card.bands.with_quantities(common_quantities(sources))
+    bands = band_settings(sources, fold, initial.card.bands if initial else None)
     job, last = job_of(settings, sources, fold, initial), out / "last.ckpt"
     checkpoint = load_checkpoint(last, job)
     patches = PatchModule(
@@ -137,11 +133,10 @@ def _run(
     )
     if rank.index == 0:
         _warn_of_absent_classes(sources, fold)
-    network = settings.generator(legend.num_classes, len(bands.names))
-    own_looks = _own_looks(settings, sources, fold, bands, network, initial)
-    look_of_each = list(own_looks.values()) * (len(sources) if len(own_looks) == 1 else 1)
-    pictures = len(composites(bands.names))
-    networks = SpadeNetworks(settings, legend.num_classes, len(bands.names), initial, look_of_each, pictures)
+    looks = _own_looks(settings, sources, fold, bands, initial)
+    look_of_each = list(looks.values()) * (len(sources) if len(looks) == 1 else 1)
+    num_classes, pictures = sources[0].legend.num_classes, len(composites(bands.names))
+    networks = SpadeNetworks(settings, num_classes, len(bands.names), initial, look_of_each, pictures)
     if checkpoint:
         load_weights(last, checkpoint, networks)
     if rank.index == 0:
@@ -167,27 +162,37 @@ def _run(
         loop.tell()
     else:
         _fit(loop, step, patches, out)
+    if initial is not None:  # what its looks were asked for was for other weights
+        looks |= {name: replace(look, asked=None) for name, look in initial.looks.items() if name not in looks}
+    return step, _card(step, sources, fold, bands, initial, loop.done), looks
 
+
+def _card(
+    step: SpadeStep,
+    sources: Sequence[PatchSource],
+    fold: str,
+    bands: BandSettings,
+    initial: GeneratorModel | None,
+    steps: int,
+) -> ModelCard:
+    """What the model's file says of a training of so many steps."""
     scenes = [scene for source in sources for scene in source.scenes_in(fold)]
     provenance: dict[str, Any] = {
         "software": f"geosynth {__version__}",
         "data": [{"name": scene.name, "sha256": scene.image_sha256} for scene in scenes],
         "fold": fold,
-        "steps": loop.done,
-        "training": settings.model_dump(mode="json", exclude={"init"}),
+        "steps": steps,
+        "training": step.settings.model_dump(mode="json", exclude={"init"}),
     }
     if initial is not None:
         provenance = with_initial(provenance, initial)
-    earlier = initial.looks if initial else {}  # what these were asked for was for other weights
-    others = {name: replace(look, asked=None) for name, look in earlier.items() if name not in own_looks}
-    card = ModelCard(
-        settings=networks.generator.settings,
-        legend=legend,
+    return ModelCard(
+        settings=step.networks.generator.settings,
+        legend=sources[0].legend,
         bands=bands,
         gsd=common_gsd(sources, initial.card.gsd if initial else None),
         provenance=provenance,
     )
-    return step, card, {**own_looks, **others}
 
 
 def _own_looks(
@@ -195,11 +200,10 @@ def _own_looks(
     sources: Sequence[PatchSource],
     fold: str,
     bands: BandSettings,
-    network: GeneratorSettings,
     initial: GeneratorModel | None,
 ) -> dict[str, Look]:
     """The looks of the training's tiles, by name: of all sources, or of each; none for a generator that is not told."""
-    names = settings.look_name
+    names, network = settings.look_name, settings.generator(sources[0].legend.num_classes, len(bands.names))
     if not network.style_lengths:
         return {}
     if len(names) not in (1, len(sources)) or len(set(names)) < len(names):

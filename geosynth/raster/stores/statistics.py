@@ -25,18 +25,24 @@ _SAMPLES = 2**20  # values of each band that are kept of float imagery
 _Place = TypeVar("_Place")
 
 
-def band_settings(sources: Sequence[PatchSource], fold: str = "train") -> BandSettings:
+def band_settings(
+    sources: Sequence[PatchSource], fold: str = "train", initial: BandSettings | None = None
+) -> BandSettings:
     """The bands of some sources and their scaling: uint8 from 0 to 255, others by their `band_percentiles`.
 
     Args:
         sources: of equal bands and dtype.
         fold: whose pixels to look at.
+        initial: the bands of a model that goes on learning from these sources: the scaling in which its weights were
+            learned stays. None for a new one.
 
     Raises:
         DataError: if the type of the imagery is not supported, a band is constant, or there is no pixel.
         RasterError: if imagery cannot be read.
     """
     names, dtype, quantities = sources[0].band_names, str(sources[0].dtype), common_quantities(sources)
+    if initial is not None:
+        return initial.with_quantities(quantities)
     check_image_type(sources[0].dtype, sources[0].path)
     if dtype == "uint8":
         return BandSettings(names=names, quantities=quantities)

@@ -12,7 +12,7 @@ import pytest
 from odc.geo.geobox import GeoBox
 
 from geosynth.grid import SpatialSplit, Window
-from geosynth.legend import CHESAPEAKE
+from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.stores import source as source_module
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.ingest import ingest
@@ -95,6 +95,21 @@ def test_a_digest_tells_other_data_and_not_another_place(files: Path, tmp_path_f
     write_raster(path, random_codes(9, 60, 70), north_up(50, 40))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     assert in_place(copy).digest() != source.digest()
+
+
+def test_a_digest_tells_by_which_legend_label_files_are_read(files: Path) -> None:
+    def source(label_legend: Legend | None) -> PatchSource:
+        return open_in_place(files / "images", files / "labels", bands=BANDS, label_legend=label_legend)[0]
+
+    def with_codes(*codes: int) -> Legend:
+        given = zip(CHESAPEAKE.classes, codes, strict=True)
+        classes = tuple(entry.model_copy(update={"code": code}) for entry, code in given)
+        return Legend(name="other", classes=classes, nodata=CHESAPEAKE.nodata)
+
+    digest = source(None).digest()
+    assert source(with_codes(1, 2, 3, 4, 5, 6)).digest() == digest
+    swapped = [source(with_codes(*codes)) for codes in ((2, 1, 3, 4, 5, 6), (1, 2, 4, 3, 5, 6))]
+    assert len({digest, *(one.digest() for one in swapped), *(one.digest("train") for one in swapped)}) == 5
 
 
 def test_a_fold_has_a_digest_of_its_own(tmp_path: Path) -> None:

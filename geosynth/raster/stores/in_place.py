@@ -20,6 +20,7 @@ from geosynth.grid import SpatialSplit, Window, WindowIndex, as_array
 from geosynth.grid.areas import boxes_of
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.bands import check_image_type, common_bands
+from geosynth.raster.label_files import holds_colours
 from geosynth.raster.mosaic import lay_over
 from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.read import Array, Mask, Raster, RasterFile
@@ -195,9 +196,12 @@ class InPlace(PatchSource):
             yield self.pairs[number], local, place
 
     def _evidence(self, scenes: Sequence[Scene]) -> Any:
-        """Names, sizes and times of the scenes' files; of what is behind a URL, samples of its pixels."""
+        """Names, sizes and times of the scenes' files; of what is behind a URL, samples of its pixels.
+
+        Where label files are read by another legend than the source's, also which codes are which class.
+        """
         wanted = set(scenes)
-        states, remote = [], []
+        states, remote, codes = [], [], []
         for pair, scene in zip(self.pairs, self.scenes, strict=True):
             if scene not in wanted:
                 continue
@@ -205,7 +209,10 @@ class InPlace(PatchSource):
             states += [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for of_one in files for file in of_one]
             if not all(files):
                 remote.append(scene)
-        return [states, super()._evidence(remote)]
+            own = self.legend.by_colour(scene.labels) if holds_colours(pair.labels.raster) else self.legend
+            if (others := sorted(pair.labels.legend.class_of.items())) != sorted(own.class_of.items()):
+                codes.append(others)
+        return [states, super()._evidence(remote), *codes]
 
 
 def files_of(raster: Raster) -> list[Path]:

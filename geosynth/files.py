@@ -97,6 +97,20 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path}: cannot be written: {nearest} is not a folder that may be written to")
 
 
+def refuse_foreign(folder: Path, mark: str) -> None:
+    """Refuse a folder that is there already and was not made here.
+
+    Args:
+        folder: of the output; none, and an empty one, pass.
+        mark: a file that each such output has.
+
+    Raises:
+        OutputError: one line.
+    """
+    if folder.exists() and not (folder / mark).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise OutputError(f"{folder}: is a folder that holds something else; choose another name")
+
+
 def refuse_inputs(path: Path, inputs: Iterable[object], *, replaced: bool = True) -> None:
     """Refuse an output that is an input too, or a folder that holds one.
 

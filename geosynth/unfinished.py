@@ -22,7 +22,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from geosynth.errors import OutputError, first_of
-from geosynth.files import aside, check_output, delete, delete_sidecars, parents_of, replace, restore, writing
+from geosynth.files import (
+    aside,
+    check_output,
+    delete,
+    delete_sidecars,
+    parents_of,
+    refuse_foreign,
+    replace,
+    restore,
+    writing,
+)
 from geosynth.locks import locked
 
 _LOG = logging.getLogger(__name__)
@@ -309,7 +319,7 @@ class UnfinishedWork:
             (self.folder / _PARTS).rmdir()
 
 
-def check_place(out: str | Path, *, overwrite: bool = False) -> None:
+def check_place(out: str | Path, *, overwrite: bool = False, mark: str | None = None) -> None:
     """Refuse an output that exists, or whose place cannot be written, as what makes one does before any work.
 
     One that was about to take its place when it was killed does so now, and passes.
@@ -317,12 +327,15 @@ def check_place(out: str | Path, *, overwrite: bool = False) -> None:
     Args:
         out: the file or folder to come.
         overwrite: let an existing one pass.
+        mark: a file that each such folder has; another folder does not pass, unless it is empty.
 
     Raises:
         OutputError: one line.
     """
     out = Path(out)
     check_output(out, overwrite=UnfinishedWork(out).was_finishing() or overwrite)
+    if mark is not None:
+        refuse_foreign(out, mark)
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -314,6 +314,20 @@ def test_from_files_to_report(run: Run, write_raster: Write, tmp_path: Path) -> 
     assert json.loads((tmp_path / "report" / "report.json").read_text())
 
 
+@pytest.mark.parametrize("fold", [(), ("--fold", "val")])
+def test_tiles_refuse_a_folder_of_others_before_they_are_counted(
+    run: Callable[..., Any], tmp_path: Path, fold: tuple[str, ...]
+) -> None:
+    """The store is not even opened: here there is none."""
+    folder = tmp_path / "mine" if fold else tmp_path / "mine" / "val"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").touch()
+    (tmp_path / "data").mkdir()
+    code, out, err = run("tiles", "--data", tmp_path / "data", "--export", tmp_path / "mine", "--overwrite", *fold)
+    assert (code, out) == (1, "")
+    assert err == f"error: {folder}: is a folder that holds something else; choose another name\n"
+
+
 @pytest.mark.parametrize("verb", ["train", "segment", "evaluate", "study replace", "tiles"])
 def test_a_folder_that_cannot_be_one_is_refused_before_data_are_looked_at(
     verb: str, run: Callable[..., Any], tmp_path: Path

@@ -375,6 +375,9 @@ def tiles(
     import geosynth
 
     folds = [fold] if fold else ["train", "val", "test"]
+    if export is not None:
+        for name in folds:
+            geosynth.check_place(export if fold else export / name, overwrite=True, mark="export.json")
     views: dict[str, Any] = {}
     with progress_bar("tiles") as progress:
         for name in folds:

@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.io import MemoryFile
 
 from geosynth.errors import DataError, OutputError, SettingsError
-from geosynth.files import check_output, delete, refuse_inputs, writing
+from geosynth.files import check_output, delete, refuse_foreign, refuse_inputs, writing
 from geosynth.grid import Window, crop
 from geosynth.grid.alignment import crs_wkt
 from geosynth.grid.areas import boxes_of
@@ -122,8 +122,7 @@ def _is_there(work: UnfinishedWork, settings: list[dict[str, Any]], overwrite: b
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     check_output(out / _MANIFEST, overwrite=True)
-    if not (out / _MANIFEST).is_file():
-        raise OutputError(f"{out}: is a folder that holds something else; choose another name")
+    refuse_foreign(out, _MANIFEST)
     with writing(out):
         is_same = (out / _MANIFEST).read_text(encoding="utf-8") == json.dumps(settings, indent=1)
     if not is_same and not overwrite:

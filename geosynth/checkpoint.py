@@ -39,6 +39,7 @@ class ModelCard(Card):
 
     entry = "geosynth"
     kind = "model"
+    maker = "geosynth train"
 
     settings: GeneratorSettings
     """The settings of the generator."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SHA256 = "sha256"  # in the entry: of the tensors
+_KINDS = {"geosynth": "a generator", "geosynth_segmenter": "a segmenter"}  # by their entries
 
 
 class Card(Settings):
@@ -33,6 +34,8 @@ class Card(Settings):
     """Name of the entry in the header."""
     kind: ClassVar[str]
     """What the file is, for messages."""
+    maker: ClassVar[str]
+    """The command that makes such files."""
     version: ClassVar[int] = 1
     """The version that is written, and the only one that is read."""
 
@@ -67,6 +70,8 @@ class Card(Settings):
     @classmethod
     def _values(cls, path: Path) -> dict[str, Any]:
         """Of the entry in a file's header, without the version."""
+        if path.is_dir():
+            raise CheckpointError(f"{path}: a folder without model.safetensors, which `{cls.maker}` writes at its end")
         if not path.is_file():
             raise CheckpointError(f"{path}: no such {cls.kind} file")
         try:
@@ -75,7 +80,8 @@ class Card(Settings):
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: not a safetensors file: {one_line(error)}") from error
         if cls.entry not in metadata:
-            raise CheckpointError(f"{path}: {cls._describe_other(metadata)}")
+            found = next((what for entry, what in _KINDS.items() if entry in metadata), "a safetensors file")
+            raise CheckpointError(f"{path}: {found}, but not a {cls.kind}; make one with `{cls.maker}`")
         try:
             values: dict[str, Any] = json.loads(metadata[cls.entry])
             found = values.pop("version")
@@ -120,11 +126,6 @@ class Card(Settings):
             if wanted is not None and _digest(file) != wanted:
                 raise CheckpointError(f"{path}: is damaged: its tensors are not those that were written")
         return wanted is not None
-
-    @classmethod
-    def _describe_other(cls, metadata: dict[str, str]) -> str:
-        """What a file is that has no such entry, and what to do."""
-        return f"a safetensors file, but not a geosynth {cls.kind}"
 
 
 def _digest(file: BinaryIO) -> str:

@@ -193,7 +193,7 @@ def refused(path, words, readers=(ModelCard.read, load_generator)):
 
 def test_missing_file(tmp_path):
     refused(tmp_path / "none.safetensors", "no such model file")
-    refused(tmp_path, "no such model file")
+    refused(tmp_path, "a folder without model.safetensors, which `geosynth train` writes at its end")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 7, b"II*\x00" + b"\x01" * 500, b"\xff" * 64], ids=range(4))
@@ -207,7 +207,7 @@ def test_not_a_safetensors_file(tmp_path, content):
 def test_safetensors_of_something_else(tmp_path, metadata):
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
-    refused(path, "not a geosynth model")
+    refused(path, "a safetensors file, but not a model; make one with `geosynth train`")
 
 
 @pytest.mark.parametrize("keep", [4, 100, 0.5, -1])

@@ -136,7 +136,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     from geosynth.errors import SettingsError
 
     name, equals, value = text.partition("=")
-    if not equals:
+    if not name or not equals:
         raise SettingsError(f"--set {text}: say NAME=VALUE")
     try:
         return name, yaml.safe_load(value) if value else value
@@ -147,6 +147,20 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def given(other: list[str] | None = None, /, **options: Any) -> dict[str, Any]:
     """The settings that the user gave: options other than None, and over them what `--set` says."""
     return {name: value for name, value in options.items() if value is not None} | dict(map(parse_setting, other or []))
+
+
+def refuse_idle(why: str, idle: object, /, **options: Any) -> None:
+    """Refuse options that would change nothing.
+
+    Args:
+        why: as in "without --emphasise".
+        idle: whether it is so.
+        options: their values; None where not given.
+    """
+    from geosynth.errors import SettingsError
+
+    if idle and (wrong := given(**options)):
+        raise SettingsError(f"--{', --'.join(wrong).replace('_', '-')}: no effect {why}")
 
 
 def set_option(example: str) -> Any:

@@ -84,7 +84,7 @@ def find_leaks(folds: Mapping[str, Places], distance: float = 0.0, unit: str = "
         raise SettingsError(f"distance: from 0 up, got {distance:g}")
     names = [name for name, places in folds.items() if len(places.geometries)]
     if len(names) < 2:
-        raise SettingsError(f"leakage is between two folds, and only {names[0] if names else 'none'} has places")
+        raise SettingsError(f"leakage is between two folds, and {f'only {names[0]}' if names else 'none'} has places")
     pairs = [(one, other) for index, one in enumerate(names) for other in names[index + 1 :]]
     return [_measure((one, other), folds[one], folds[other], distance, unit) for one, other in pairs]
 

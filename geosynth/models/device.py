@@ -143,8 +143,9 @@ def plain_device_error(device: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, AssertionError) as error:
-        why = "" if "device type at start" in str(error) else f": {one_line(error)[:200]}"  # else names of 22 devices
-        raise CheckpointError(f"device {device!r} cannot be used{why}") from error
+        named = "device type at start" not in str(error)  # else torch names its 22 kinds of device
+        why = one_line(error)[:200] if named else "it is none; auto, cpu, cuda and cuda:1 are"
+        raise CheckpointError(f"device {device!r} cannot be used: {why}") from error
 
 
 @contextmanager

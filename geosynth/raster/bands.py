@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -30,8 +31,10 @@ def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
     Raises:
         DataError: if they are not one for each band, each another.
     """
-    if len(bands) != image.count or len(set(bands)) != len(bands):
-        listed = ", ".join(bands) or "none"
+    listed = ", ".join(bands) or "none"
+    if twice := [name for name, number in Counter(bands).items() if number > 1]:
+        raise DataError(f"{image.path}: the names given for its bands, {listed}, name {twice[0]} more than once")
+    if len(bands) != image.count:
         own = ", ".join(told_names(image)) or "which it does not name"
         remedy = f" ({BANDS_APART})" if image.count == 1 < len(bands) else ""
         raise DataError(

@@ -44,14 +44,10 @@ class SegmenterCard(Card):
 
     entry = "geosynth_segmenter"
     kind = "segmenter"
+    maker = "geosynth segment"
 
     settings: SegmentSettings
     """The settings of the network and of its training."""
-
-    @classmethod
-    def _describe_other(cls, metadata: dict[str, str]) -> str:
-        what = "a generator" if "geosynth" in metadata else "a safetensors file"
-        return f"{what}, but not a segmenter; make one with `geosynth segment`"
 
 
 class Segmenter:

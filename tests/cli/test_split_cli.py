@@ -56,6 +56,9 @@ def test_split_check_and_tiles(call: Call, store: Path, tmp_path: Path) -> None:
     counted = json.loads(call("tiles", "--data", store, "--size", 30, "--json").out)
     assert counted["stride"] == 15
     assert min(counted["tiles"].values()) > 0
+    none = call("tiles", "--data", store, "--size", 9999, "--export", tmp_path / "tiles")
+    assert (none.code, none.out) == (1, "")
+    assert "no tile of 9999 px lies wholly in fold train" in none.err
     exported = call("tiles", "--data", store, "--size", 30, "--export", tmp_path / "tiles")
     assert exported.code == 0
     for fold, count in counted["tiles"].items():
@@ -109,6 +112,9 @@ def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: P
         (("--buffer", "far"), "metres, as in 200, or pixels, as in 64px"),
         (("--buffer", "100px"), "leaves fold"),
         (("--train", "."), "for --check"),
+        (("--patch-size", "8"), "--patch-size: no effect without --check"),
+        (("--check", "--patch-size", "9999"), "no fold holds a patch of 9999 px"),
+        (("--check", "--out", "split.gpkg"), "--out: no effect with --check"),
         (("--check", "--buffer", "far"), "metres, as in 200, or pixels, as in 64px"),
     ],
 )

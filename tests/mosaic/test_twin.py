@@ -223,7 +223,7 @@ def test_recombined_labels_are_painted_each_at_a_place_of_its_own(
         assert "a class and a number are needed" in refused.err
     for option, needed in (("--tiles", "--emphasise"), ("--tile-size", "--emphasise"), ("--agreement", "--judge")):
         refused = run("twin", "--data", store.path, "--out", tmp_path / "out.zarr", option, "1")
-        assert (refused.code, refused.err) == (1, f"error: {option}: has no effect without {needed}\n")
+        assert (refused.code, refused.err) == (1, f"error: {option}: no effect without {needed}\n")
     assert not (tmp_path / "out.zarr").exists()
 
 

@@ -233,6 +233,12 @@ def test_reading_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sorted(tmp_path.iterdir()) != before
 
 
+def test_a_file_of_no_bytes_is_told_apart_from_other_formats(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").touch()
+    with pytest.raises(RasterError, match=r"a\.tif: cannot be opened as a raster: the file is empty"):
+        open_raster(tmp_path / "a.tif")
+
+
 def test_the_list_of_formats_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEOSYNTH_DRIVERS", "PNG,VRT")
     with pytest.raises(RasterError, match=r"a\.tif: cannot be opened as a raster: it is of none of the formats"):

@@ -91,7 +91,30 @@ def test_a_catalogue_with_an_asset_a_band_and_one_map_of_labels(folder: Path) ->
         (["--images", "in/a.tif", "--items", "in/a.tif"], "either --images"),
         (["--labels", "in/a.tif", "--chesapeake", "in"], "either --images"),
         (["--images", "in/a.tif"], "images and labels are needed"),
-        (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--extra", "nlcd"], "--extra needs"),
+        (
+            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--extra", "nlcd"],
+            "--extra: no effect without --items or --chesapeake",
+        ),
+        (
+            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--state", "md"],
+            "--state: no effect without --chesapeake",
+        ),
+        (
+            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--split", "val"],
+            "--split: no effect without --chesapeake",
+        ),
+        (
+            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--labels-asset", "lc"],
+            "--labels-asset: no effect without --items",
+        ),
+        (
+            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--block-size", "64"],
+            "--block-size: no effect without --by blocks",
+        ),
+        (
+            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--bands", "red,green,red,nir"],
+            "name red more than once",
+        ),
         (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "most"], "--shares most"),
         (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--buffer", "wide"], "buffer 'wide'"),
         (["--chesapeake", "in", "--state", "md"], "no tiles md_1m"),

@@ -351,8 +351,8 @@ def test_generate_paints_vector_labels_at_the_models_pixel_size(
         assert third.crs == UTM_18N
     for wrong, message in (
         ((), "land.gpkg: cannot be opened as a raster: it is a vector file; geosynth rasterize makes"),
-        (("--resolution", "2"), "--resolution: of vector labels; say their --column too"),
-        (("--crs", UTM_18N), "--crs: of vector labels; say their --column too"),
+        (("--resolution", "2"), "--resolution: no effect without --column, of vector labels"),
+        (("--crs", UTM_18N), "--crs: no effect without --column, of vector labels"),
         (("--column", "class", "--width", "x"), "has no column 'x'; it has class"),
     ):
         refused = run("generate", "--labels", path, *wrong, "--out", tmp_path / "c.tif", *common)

@@ -36,7 +36,11 @@ def test_segment_then_classify(run, segment_store, segment_twin, tmp_path):
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     code, shown, err = run(*typed, "--overwrite", "--device", "nowhere")
-    assert (code, shown, err) == (1, "", "error: device 'nowhere' cannot be used\n")
+    assert (code, shown, err) == (
+        1,
+        "",
+        "error: device 'nowhere' cannot be used: it is none; auto, cpu, cuda and cuda:1 are\n",
+    )
     code, shown, err = run("info", out / "model.safetensors", "--json")
     assert (code, json.loads(shown)["kind"], err) == (0, "segmenter", "")
 

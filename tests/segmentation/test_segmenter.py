@@ -116,6 +116,8 @@ def test_what_is_no_segmenter(trained, tiny_model, tmp_path):
         load_segmenter(tmp_path / "nothing.safetensors")
     with pytest.raises(CheckpointError, match=r"a generator, but not a segmenter"):
         load_segmenter(tiny_model.path)
+    with pytest.raises(CheckpointError, match=r"a segmenter, but not a model; make one with `geosynth train`"):
+        geosynth.load_generator(trained[0])
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"a safetensors file, but not a segmenter"):
         load_segmenter(tmp_path / "other.safetensors")

@@ -19,12 +19,14 @@ from geosynth_cli.options import (
     StoreOrFiles,
     VectorLayer,
     folder_option,
+    given,
     input_option,
     output_option,
     parse_names,
     parse_shares,
     parse_width,
     pixels_option,
+    refuse_idle,
     refusing_absent,
 )
 
@@ -103,10 +105,12 @@ def ingest(
     chesapeake: Annotated[
         Path | None, input_option("--chesapeake", "Instead: the folder of the Chesapeake Land Cover data set.")
     ] = None,
-    state: Annotated[str, typer.Option("--state", help="For --chesapeake: states, as in md,de.")] = "de,md,va,wv,pa,ny",
+    state: Annotated[
+        str | None, typer.Option("--state", help="For --chesapeake: states, as in md,de; all without it.")
+    ] = None,
     split: Annotated[
-        str, typer.Option("--split", help="For --chesapeake: splits, as in train,val.")
-    ] = "train,val,test",
+        str | None, typer.Option("--split", help="For --chesapeake: splits, as in train,val; all without it.")
+    ] = None,
     extra: Annotated[
         list[str] | None,
         typer.Option(
@@ -160,7 +164,9 @@ def ingest(
     shares: Annotated[
         str | None, typer.Option("--shares", help="Shares of train, val and test; 0.7,0.1,0.2 if not said.")
     ] = None,
-    block_size: Annotated[int, pixels_option("--block-size", "For --by blocks: their side, pixels.")] = 1024,
+    block_size: Annotated[
+        int | None, pixels_option("--block-size", "For --by blocks: their side, pixels; 1024.")
+    ] = None,
     buffer: Buffer = "0",
     seed: Annotated[int, typer.Option("--seed", help="Of the split into folds.")] = 0,
     per: Annotated[
@@ -180,6 +186,10 @@ def ingest(
     of_files = images or (labels if items is None else None)
     if sum(source is not None for source in (of_files, items, chesapeake)) != 1:
         raise SettingsError("either --images and --labels, or --items, or --chesapeake is needed")
+    refuse_idle("without --items", items is None, image_asset=image_asset, labels_asset=labels_asset)
+    refuse_idle("without --chesapeake", chesapeake is None, state=state, split=split)
+    refuse_idle("without --items or --chesapeake", of_files, extra=extra)
+    refuse_idle("without --by blocks", by != "blocks", block_size=block_size)
     names = parse_names(bands) if bands else None
     listed = None
     if items is not None:
@@ -189,10 +199,9 @@ def ingest(
         )
         labels = None
     elif chesapeake is not None:
-        listed = geosynth.chesapeake_items(chesapeake, parse_names(state), parse_names(split), extras=extra or ())
+        chosen = given(states=state and parse_names(state), splits=split and parse_names(split))
+        listed = geosynth.chesapeake_items(chesapeake, **chosen, extras=extra or ())
         names, legend = names or ["red", "green", "blue", "nir"], legend or "chesapeake"
-    elif extra:
-        raise SettingsError("--extra needs --chesapeake or --items")
     with progress_bar("ingest") as progress:
         stores = geosynth.ingest(
             images,
@@ -210,7 +219,7 @@ def ingest(
             resample_labels=resample_labels,
             by=by,
             shares=parts,
-            block_size=block_size,
+            **given(block_size=block_size),
             buffer=buffer,
             seed=seed,
             per=per,  # type: ignore[arg-type]  # checked there
@@ -274,7 +283,9 @@ def split(
 ) -> None:
     """Split a store into train, val and test by place; or check any split for leakage."""
     files = {name: paths for name, paths in (("train", train), ("val", val), ("test", test)) if paths}
+    refuse_idle("without --check", not check, patch_size=patch_size)
     if check:
+        refuse_idle("with --check", True, polygons=polygons, scenes=scenes, out=out)
         _check(data, files, buffer, patch_size, as_json)
         return
     import geosynth
@@ -394,7 +405,7 @@ def tiles(
     folders: dict[str, str] = {}
     if export is not None:
         for name in folds:
-            if counts[name] or fold:
+            if counts[name] or fold or not any(counts.values()):  # none at all is an error
                 with progress_bar(f"export {name}") as progress:
                     folder = geosynth.export_tiles(
                         views[name], export if fold else export / name, overwrite=overwrite, progress=progress

@@ -32,6 +32,7 @@ from geosynth_cli.options import (
     parse_factors,
     parse_width,
     pixels_option,
+    refuse_idle,
 )
 
 if TYPE_CHECKING:
@@ -184,8 +185,9 @@ def _labels(
     from geosynth.errors import SettingsError
 
     if column is None:
-        if wrong := given(layer=layer, width=width, resolution=resolution, crs=crs):
-            raise SettingsError(f"--{', --'.join(wrong)}: of vector labels; say their --column too")
+        refuse_idle(
+            "without --column, of vector labels", True, layer=layer, width=width, resolution=resolution, crs=crs
+        )
         yield labels
         return
     described = geosynth.info(model)
@@ -295,15 +297,9 @@ def twin(
 ) -> None:
     """Paint the images of a store anew: same places, labels and split, synthetic pixels."""
     import geosynth
-    from geosynth.errors import SettingsError
 
-    for option, value, needed, there in (
-        ("--tile-size", tile_size, "--emphasise", emphasise),
-        ("--tiles", num_tiles, "--emphasise", emphasise),
-        ("--agreement", agreement, "--judge", judge),
-    ):
-        if value is not None and not there:
-            raise SettingsError(f"{option}: has no effect without {needed}")
+    refuse_idle("without --emphasise", not emphasise, tile_size=tile_size, tiles=num_tiles)
+    refuse_idle("without --judge", judge is None, agreement=agreement)
     settings = geosynth.GenerateSettings.parse(
         given(seed=seed, look=look, style_length=style_length, precision=precision, device=device)
     )

@@ -143,6 +143,8 @@ def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None
                 parts = boxes_of(view.windows)
                 names = [view.name(index) for index in range(len(view))]
             found[fold].append(gpd.GeoSeries(to_coordinates(parts, source.geobox), names, crs=crs_wkt(source.geobox)))
+    if patch_size is not None and not any(len(part) for parts in found.values() for part in parts):
+        raise SettingsError(f"patch_size: no fold holds a patch of {patch_size} px; choose smaller patches")
     return Footprints(found, [source.geobox for source in sources])
 
 

@@ -15,10 +15,11 @@ from geosynth.grid.alignment import crs_name, same_area
 from geosynth.legend import Legend
 from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable
+from geosynth.raster.images import ImageRaster, open_image
 from geosynth.raster.label_files import class_table_of
 from geosynth.raster.mark import mark_of
 from geosynth.raster.preview import shown_images, shown_shape
-from geosynth.raster.read import RasterFile, bounded_cache, open_raster
+from geosynth.raster.read import bounded_cache
 
 _UNNAMED = "#808080"  # of a code that has no colour
 
@@ -34,7 +35,7 @@ def view(
     """Write an HTML page that shows images and labels of one area over each other. It fetches nothing.
 
     Args:
-        rasters: files that GDAL reads, at most eight, of the same area; their pixels may have different sizes. Images
+        rasters: files or Zarr stores, at most eight, of the same area; their pixels may have different sizes. Images
             are shown in red, green and blue, those of one type and scale with one stretch; one band of integers with a
             class table in the colours of its classes.
         out: the page, a name that ends in .html.
@@ -59,7 +60,7 @@ def view(
     check_output(out, overwrite=overwrite)
     refuse_inputs(out, rasters)
     read_by = None if legend is None else Legend.load(legend)
-    opened = [open_raster(path) for path in rasters]
+    opened = [open_image(path) for path in rasters]
     first = opened[0]
     for other in opened[1:]:
         if not same_area(first.geobox, other.geobox):
@@ -84,7 +85,7 @@ def view(
     return out
 
 
-def _classes(raster: RasterFile, legend: Legend | None) -> ClassTable:
+def _classes(raster: ImageRaster, legend: Legend | None) -> ClassTable:
     """Names and colours by code; empty for an image."""
     if raster.count != 1 or raster.dtype.kind not in "ui":
         return {}
@@ -94,7 +95,7 @@ def _classes(raster: RasterFile, legend: Legend | None) -> ClassTable:
     return {code: (entry.name, entry.colour) for entry in entries for code in entry.codes}
 
 
-def _labels(raster: RasterFile, shape: tuple[int, int], table: ClassTable) -> npt.NDArray[np.uint8]:
+def _labels(raster: ImageRaster, shape: tuple[int, int], table: ClassTable) -> npt.NDArray[np.uint8]:
     """(height, width, 4) in the classes' colours."""
     codes, valid = raster.read_reduced(shape, "mode")
     picture = np.zeros((*shape, 4), np.uint8)

@@ -18,7 +18,7 @@ from geosynth.files import writing
 from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.raster.class_table import write_attribute_table
-from geosynth.raster.read import check_inside, has_data
+from geosynth.raster.read import check_inside, has_data, open_raster
 
 UTM = "EPSG:26917"
 UTM_18N = "EPSG:26918"
@@ -71,6 +71,20 @@ def write_raster(path: Path, values: npt.NDArray[Any], transform: Affine | None 
         profile["transform"] = transform
     with rasterio.open(path, "w", **profile) as dataset:
         dataset.write(bands)
+    return path
+
+
+def write_zarr_image(path: Path, source: Path) -> Path:
+    """Write the image of a file, which names its bands, as `generate` writes Zarr images."""
+    from geosynth.raster.zarr_image import ZarrImageWriter  # takes a second to import
+
+    image = open_raster(source)
+    names = [name for name in image.band_names if name]
+    writer = ZarrImageWriter(
+        path, image.geobox, names, dtype=str(image.dtype), quantities=image.quantities, tags=image.tags
+    )
+    with writer:
+        writer.copy(image.read)
     return path
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from geosynth.config import BandSettings
+from geosynth.config.bands import ImageDtype
 from geosynth.errors import counted
 from geosynth.evaluation.compare import BATCH, check_tiles, drawn, embed_fold
 from geosynth.evaluation.distances import MIN_TILES, kernel_distance
@@ -16,7 +19,6 @@ from geosynth.evaluation.report import Nearness
 from geosynth.evaluation.tiles import TilePair
 from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
 from geosynth.raster.bands import open_bands
-from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.stores.tiles import TileView
 
 _MOST = 256  # tiles of a set: the distance is unbiased, and more change it little
@@ -97,10 +99,10 @@ class TargetTiles:
 
     def __init__(self, images: Sequence[str | Path], pair: TilePair, most: int, seed: int) -> None:
         gsd = ground_sampling_distance(pair.geobox)
+        bands = BandSettings(names=pair.bands, dtype=cast(ImageDtype, str(pair.dtype)), quantities=pair.quantities)
         tiles = []
         for image in images:
-            raster = open_bands(image, pair.bands, str(pair.dtype), "real imagery")
-            agreed_quantities([("the real imagery", pair.quantities), (raster.path, raster.quantities)], pair.bands)
+            raster = open_bands(image, bands, "real imagery", "the real imagery")
             told = "those of the real imagery are of %g m: distances to it tell of that, too"
             warn_of_pixel_size(raster.path, raster.geobox, gsd, told)
             plan = TilePlan(raster.window.height, raster.window.width, pair.tile_size, edge="skip")

@@ -21,9 +21,10 @@ from geosynth.grid import TilePlan, Window, offset_in
 from geosynth.grid.alignment import absolute_origin
 from geosynth.legend import Legend
 from geosynth.raster.bands import check_image_type, given_names, open_chosen, told_names
+from geosynth.raster.images import ImageRaster
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.read import Array, RasterFile
+from geosynth.raster.read import Array
 from geosynth.raster.stores.alike import check_twin, common_quantities
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.statistics import BLOCK, percentiles, scaled_bands
@@ -410,7 +411,7 @@ def centred(window: Window, inside: Window, height: int, width: int) -> Window:
     )
 
 
-def _band_names(real: RasterFile, synthetic: RasterFile, bands: Sequence[str] | None) -> tuple[str, ...]:
+def _band_names(real: ImageRaster, synthetic: ImageRaster, bands: Sequence[str] | None) -> tuple[str, ...]:
     """As given, as the files say, or by number."""
     if bands is not None:
         return given_names(real, bands)

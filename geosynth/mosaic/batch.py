@@ -26,7 +26,7 @@ from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.colours import ColourLabels
-from geosynth.raster.images import image_reader, image_tags, is_zarr_name
+from geosynth.raster.images import image_tags, is_zarr_name, open_image
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
 from geosynth.raster.read import Raster, RasterFile, open_raster
@@ -125,7 +125,7 @@ def generate_many(
                 image,
                 geobox,
                 loaded.card.bands.names,
-                [image_reader(part) for part in parts],
+                [open_image(part).read for part in parts],
                 tags,
                 quantities=loaded.card.bands.quantities,
                 overwrite=overwrite,

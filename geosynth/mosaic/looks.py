@@ -20,11 +20,11 @@ from geosynth.legend import ClassIndices, Legend
 from geosynth.models.calibration import asked_for
 from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled
 from geosynth.models.looks import STYLE_CELL, Look
-from geosynth.raster.bands import open_present_bands
+from geosynth.raster.bands import open_common_bands
+from geosynth.raster.images import ImageRaster
 from geosynth.raster.label_files import choose_legend, open_labels
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.read import Array, RasterFile, open_raster
+from geosynth.raster.read import Array
 
 _LOG = logging.getLogger(__name__)
 _TILE = 256  # pixels; a look keeps what objects of a tile look like together
@@ -106,7 +106,10 @@ def look_from_images(
         given = f"{counted(len(labels), 'label raster')} for {counted(len(images), 'image')}"
         raise SettingsError(f"{given}; give one for each, in their order")
 
-    rasters, bands = _with_bands_of(model, images)
+    rasters, bands = open_common_bands(images, model.card.bands, "model", model.path)
+    if missing := ", ".join(name for number, name in enumerate(model.card.bands.names) if number not in bands):
+        message = "%s: without %s; what is plausible beside the other bands is taken for the look of that"
+        _LOG.warning(message, ", ".join(map(str, images)), missing)
 
     def tiles() -> Iterator[tuple[Array, ClassIndices]]:
         for number, raster in enumerate(rasters):
@@ -119,29 +122,6 @@ def look_from_images(
             yield from _tiles(raster, own)
 
     return look_from_tiles(tiles(), model, ", ".join(map(str, images)), labelled=bool(labels), bands=bands)
-
-
-def _with_bands_of(model: GeneratorModel, images: Sequence[str | Path]) -> tuple[list[RasterFile], list[int]]:
-    """The images, opened with the bands that all of them have, and the numbers of these among the model's."""
-    names, dtype = model.card.bands.names, model.card.bands.dtype
-    opened = [open_present_bands(image, names, dtype, "model") for image in images]
-    bands = sorted(set.intersection(*(set(present) for _, present in opened)))
-    missing = ", ".join(name for number, name in enumerate(names) if number not in bands)
-    if not bands:
-        raise DataError(f"{', '.join(map(str, images))}: no band of the model's, {missing}, is in all of them")
-    if missing:
-        message = "%s: without %s; what is plausible beside the other bands is taken for the look of that"
-        _LOG.warning(message, ", ".join(map(str, images)), missing)
-    rasters = [
-        raster
-        if present == bands
-        else open_raster(raster.path, [raster.bands[present.index(number)] for number in bands])
-        for raster, present in opened
-    ]
-    known = model.card.bands.only(bands)
-    told = [(raster.path, raster.quantities) for raster in rasters]
-    agreed_quantities([(str(model.path), known.quantities), *told], known.names)
-    return rasters, bands
 
 
 def look_from_tiles(
@@ -199,7 +179,7 @@ def _known(model: GeneratorModel) -> Look:
     return known
 
 
-def _tiles(image: RasterFile, labels: LabelRaster | None) -> Iterator[tuple[Array, ClassIndices]]:
+def _tiles(image: ImageRaster, labels: LabelRaster | None) -> Iterator[tuple[Array, ClassIndices]]:
     """(bands, h, w) and class indices, of tiles; h and w are multiples of `STYLE_CELL`.
 
     Without labels all pixels are of class 0. Pixels without data, and those beside them, have no class. What is stored

@@ -22,7 +22,6 @@ from geosynth.legend import Legend
 from geosynth.models.looks import Look
 from geosynth.mosaic.looks import look_from_images
 from geosynth.raster.bands import open_bands
-from geosynth.raster.quantities import agreed_quantities
 
 _MAX_WINDOWS = 256  # more change the mean little
 _BATCH = 8
@@ -138,8 +137,7 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     encoder, bands = model.encoder, model.card.bands
     if encoder is None:
         raise SettingsError(f"{model.path}: has no style encoder, so it cannot take a style from {image}")
-    raster = open_bands(image, bands.names, bands.dtype, "model")
-    agreed_quantities([(str(model.path), bands.quantities), (raster.path, raster.quantities)], bands.names)
+    raster = open_bands(image, bands, "model", model.path)
     told = "the model was trained on %g m and sees its style at that scale"
     warn_of_pixel_size(raster.path, raster.geobox, model.card.gsd, told)
 

@@ -6,17 +6,18 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 
-from geosynth.config.bands import ImageDtype, Quantity
+from geosynth.config.bands import BandSettings, ImageDtype, Quantity
 from geosynth.errors import DataError, counted
 from geosynth.grid import Window
+from geosynth.raster.images import ImageRaster, open_image
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, filled, open_raster
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, filled
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
@@ -25,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 BANDS_APART = "bands in files of their own: '*_{red=B04,green=B03,blue=B02}_10m.jp2' makes one image of them"
 
 
-def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
+def given_names(image: ImageRaster, bands: Sequence[str]) -> tuple[str, ...]:
     """Names that the user gave, if they fit the image.
 
     Raises:
@@ -43,7 +44,7 @@ def given_names(image: RasterFile, bands: Sequence[str]) -> tuple[str, ...]:
     return tuple(bands)
 
 
-def told_names(image: RasterFile) -> tuple[str, ...]:
+def told_names(image: ImageRaster) -> tuple[str, ...]:
     """What the file says: by descriptions, else by colour interpretation; empty if neither tells all bands apart.
 
     A band marked alpha is not believed: GDAL calls the fourth band of an unmarked file so, near infrared or not.
@@ -90,7 +91,7 @@ class CastFile(RasterFile):
         return cast, valid, ~fits.all(axis=0)
 
 
-def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None = None) -> RasterFile:
+def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None = None) -> ImageRaster:
     """An image, opened with the bands that the user named, in that order, if it describes them so.
 
     Colours, which GDAL gives to any three or four bands, are believed where it has more bands than are named.
@@ -102,13 +103,23 @@ def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None
 
     Raises:
         RasterError: if it cannot be opened.
+        DataError: if values of a Zarr store shall be of another type.
     """
     image = _open_chosen(path, names)
-    return image if dtype is None else CastFile(path, image.bands, dtype)
+    if dtype is None:
+        return image
+    if isinstance(image, RasterFile):
+        return CastFile(path, image.bands, dtype)
+    if image.dtypes[0] != dtype:
+        raise DataError(
+            f"{path}: holds {image.dtypes[0]} values, not {dtype}; of a Zarr store they are taken as they are: leave"
+            " --dtype out"
+        )
+    return image
 
 
-def _open_chosen(path: str | Path, names: Sequence[str] | None) -> RasterFile:
-    image = open_raster(path)
+def _open_chosen(path: str | Path, names: Sequence[str] | None) -> ImageRaster:
+    image = open_image(path)
     if names:
         colours = image.colour_interpretation if len(names) < image.count else ()
         for own in (image.band_names, colours):
@@ -117,9 +128,9 @@ def _open_chosen(path: str | Path, names: Sequence[str] | None) -> RasterFile:
     return image
 
 
-def _open_some(image: RasterFile, bands: Sequence[int]) -> RasterFile:
+def _open_some(image: ImageRaster, bands: Sequence[int]) -> ImageRaster:
     """An image, opened with some of its bands; a warning tells of a mask that looks like imagery."""
-    chosen = open_raster(image.path, bands)
+    chosen = open_image(image.path, bands)
     if chosen.mask_kind == "alpha" and "alpha" not in chosen.colour_interpretation and image.dtype.kind != "f":
         alpha = image.colour_interpretation.index("alpha")
         height, width = image.geobox.shape
@@ -150,13 +161,13 @@ def check_image_type(dtype: np.dtype[Any], path: str) -> None:
         )
 
 
-def check_whole_scenes(images: Sequence[RasterFile]) -> None:
+def check_whole_scenes(images: Sequence[ImageRaster]) -> None:
     """Refuse files that hold some bands each of one scene, as Sentinel-2's, which has a picture (TCI) beside them.
 
     Raises:
         DataError: if files of the same pixels differ in number of bands or dtype.
     """
-    on_grid: dict[GeoBox, RasterFile] = {}
+    on_grid: dict[GeoBox, ImageRaster] = {}
     for image in images:
         first = on_grid.setdefault(image.geobox, image)
         if (image.count, image.dtype) != (first.count, first.dtype):
@@ -177,7 +188,7 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     Raises:
         DataError: if they differ in number, dtype, names or quantities, or names are unknown.
     """
-    files = [file for file in map(unwarped, images) if isinstance(file, RasterFile)]
+    files = [cast(ImageRaster, unwarped(image)) for image in images]
     first = files[0]
     names = _names(first, bands)
     _warn_of_colours(first, names)
@@ -195,38 +206,57 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     return names, agreed_quantities([(image.path, image.quantities) for image in files], names)
 
 
-def open_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -> RasterFile:
+def open_bands(path: str | Path, bands: BandSettings, model: str, name: str | Path) -> ImageRaster:
     """An image, opened with the bands that a model wants, in the model's order.
 
     They are found by what the image calls them, see `told_names`; one that describes none has them in that order, but
-    for a band of transparency.
+    for a band of transparency. What its values mean must be what they mean to the model, see `agreed_quantities`.
 
     Args:
-        path: of any raster.
-        names: of the model's bands.
-        dtype: of the model's imagery.
+        path: of any image.
+        bands: the model's.
         model: what messages call it.
+        name: its file, or what messages call that.
 
     Raises:
         RasterError: if the image cannot be opened.
-        DataError: if bands are missing, or of another type.
+        DataError: if bands are missing, of another type, or their values mean something else.
     """
-    image, present = open_present_bands(path, names, dtype, model)
-    if len(present) < len(names):
-        raise _other_bands(open_raster(path), names, model)
+    image, present = _open_present(path, bands, model)
+    if len(present) < len(bands.names):
+        raise _other_bands(open_image(path), bands.names, model)
+    agreed_quantities([(str(name), bands.quantities), (image.path, image.quantities)], bands.names)
     return image
 
 
-def open_present_bands(path: str | Path, names: Sequence[str], dtype: str, model: str) -> tuple[RasterFile, list[int]]:
-    """As `open_bands`, but some bands may be missing: the image, and the numbers of its bands among the model's.
+def open_common_bands(
+    paths: Sequence[str | Path], bands: BandSettings, model: str, name: str | Path
+) -> tuple[list[ImageRaster], list[int]]:
+    """As `open_bands`, several images with those bands that all of them have; and the numbers of these in `bands`.
 
     Raises:
-        RasterError: if the image cannot be opened.
-        DataError: if it has none of the model's bands, or another type.
+        RasterError: if an image cannot be opened.
+        DataError: if no band is in all of them, or one is of another type, or means something else.
     """
-    image = open_raster(path)
-    if any(own != dtype for own in image.dtypes):
-        raise DataError(f"{image.path}: holds {image.dtypes[0]} values; the {model}'s are {dtype}")
+    opened = [_open_present(path, bands, model) for path in paths]
+    common = sorted(set.intersection(*(set(present) for _, present in opened)))
+    if not common:
+        listed = ", ".join(map(str, paths))
+        raise DataError(f"{listed}: no band of the {model}'s, {', '.join(bands.names)}, is in all of them")
+    images = [
+        image if present == common else open_image(image.path, [image.bands[present.index(one)] for one in common])
+        for image, present in opened
+    ]
+    known = bands.only(common)
+    agreed_quantities([(str(name), known.quantities), *((one.path, one.quantities) for one in images)], known.names)
+    return images, common
+
+
+def _open_present(path: str | Path, bands: BandSettings, model: str) -> tuple[ImageRaster, list[int]]:
+    """An image with the bands of the model's that it has, at least one; and their numbers among these."""
+    image, names = open_image(path), bands.names
+    if any(own != bands.dtype for own in image.dtypes):
+        raise DataError(f"{image.path}: holds {image.dtypes[0]} values; the {model}'s are {bands.dtype}")
     own = max((image.band_names, told_names(image)), key=lambda own: len(set(names) & set(own)))
     if not set(names) <= set(own) and not any(image.band_names):
         if image.count == len(names) and not _has_transparency(image):
@@ -238,7 +268,7 @@ def open_present_bands(path: str | Path, names: Sequence[str], dtype: str, model
     return _open_some(image, [own.index(names[number]) + 1 for number in present]), present
 
 
-def _other_bands(image: RasterFile, names: Sequence[str], model: str) -> DataError:
+def _other_bands(image: ImageRaster, names: Sequence[str], model: str) -> DataError:
     listed = ", ".join(
         name or colour for name, colour in zip(image.band_names, image.colour_interpretation, strict=True)
     )
@@ -246,7 +276,7 @@ def _other_bands(image: RasterFile, names: Sequence[str], model: str) -> DataErr
     return DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}{remedy}")
 
 
-def _has_transparency(image: RasterFile) -> bool:
+def _has_transparency(image: ImageRaster) -> bool:
     """Whether a band marked alpha is that, and not near infrared: all of it 0 or the largest value, some the latter."""
     colours = image.colour_interpretation
     if "alpha" not in colours or image.dtype.kind == "f":
@@ -271,7 +301,7 @@ def colour_profile(names: Sequence[str]) -> dict[str, str]:
     return {"photometric": photometric, **({"alpha": "no"} if len(names) > 1 else {})}
 
 
-def _names(image: RasterFile, bands: Sequence[str] | None) -> tuple[str, ...]:
+def _names(image: ImageRaster, bands: Sequence[str] | None) -> tuple[str, ...]:
     names = told_names(image) if bands is None else given_names(image, bands)
     if not names:
         colours = image.colour_interpretation
@@ -286,7 +316,7 @@ def _names(image: RasterFile, bands: Sequence[str] | None) -> tuple[str, ...]:
     return names
 
 
-def _warn_of_colours(image: RasterFile, names: Sequence[str]) -> None:
+def _warn_of_colours(image: ImageRaster, names: Sequence[str]) -> None:
     """Tell of names that are the colours of other bands; red, green, blue is no mark: GDAL gives it to any bands."""
     colours = image.colour_interpretation
     swapped = any(

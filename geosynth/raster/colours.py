@@ -27,9 +27,14 @@ class ColourLabels:
     def __init__(self, source: Raster) -> None:
         self.source = source
         self.path, self.geobox, self.window = source.path, source.geobox, source.window
-        self.files: tuple[str, ...] = getattr(source, "files", ())
         hole = source.nodata
         self.nodata = None if hole is None or hole not in range(256) else int(hole) * 0x010101
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that the source is read from."""
+        files: tuple[str, ...] = getattr(self.source, "files", ())
+        return files
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width) and where there is data (height, width); see `Raster.read`."""
@@ -64,5 +69,5 @@ def colours_as_codes(raster: Raster) -> Raster:
             return raster
         bands = tuple(raster.bands[told.index(colour)] for colour in _RGB)  # alpha, left out, says where data are
         return ColourLabels(raster if bands == raster.bands else open_raster(raster.path, bands))
-    told = [name.lower() for name in getattr(raster, "band_names", ())]
+    told = [str(name).lower() for name in getattr(raster, "band_names", ())]
     return ColourLabels(raster) if told == _RGB and raster.dtype == np.uint8 else raster

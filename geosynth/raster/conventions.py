@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
@@ -18,11 +19,28 @@ _DESCRIBED = {
     "proj": ("f17cb550-5864-4468-aeb7-f3180cfb622f", "Coordinate reference system information for geospatial data"),
     "multiscales": ("d35379db-88df-4056-af3a-620245f8e347", "Multiscale layout of zarr datasets"),
 }
+_OF_XARRAY = {"coordinates", "grid_mapping", "units"}  # attributes that mean something to it
 
 
 def grid_attributes(geobox: GeoBox) -> dict[str, Any]:
     """Of an array with the dimensions `y` and `x`: its grid and CRS, and the conventions that these follow."""
     return _registered({**_common(geobox), **_of_level(geobox)}, "spatial", *_crs_convention(geobox))
+
+
+def transform_among(attributes: Mapping[str, Any], shape: tuple[int, int]) -> Affine | None:
+    """What `grid_attributes` of an array say of where its pixels lie; None if nothing, or of an array of other shape.
+
+    A part of an array may have kept the attributes of the whole.
+    """
+    is_told = list(attributes.get("spatial:shape", ())) == list(shape) and "spatial:transform" in attributes
+    return Affine(*attributes["spatial:transform"]) if is_told else None
+
+
+def levels_among(attributes: Mapping[str, Any]) -> list[str]:
+    """Paths of the levels that `multiscales_attributes` of a group name, the finest first; empty if it has none."""
+    multiscales = attributes.get("multiscales")
+    layout = multiscales.get("layout", ()) if isinstance(multiscales, Mapping) else ()  # others have a list there
+    return [level["asset"] for level in layout if "asset" in level]
 
 
 def multiscales_attributes(levels: Mapping[str, GeoBox], resampling: str) -> dict[str, Any]:
@@ -40,6 +58,15 @@ def multiscales_attributes(levels: Mapping[str, GeoBox], resampling: str) -> dic
     finest = next(iter(levels.values()))
     attributes = {"multiscales": {"layout": layout, "resampling_method": resampling}, **_common(finest)}
     return _registered(attributes, "multiscales", "spatial", *_crs_convention(finest))
+
+
+def tags_among(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Provenance among the attributes of an image's array, where conventions have theirs too."""
+    return {
+        name: value
+        for name, value in attributes.items()
+        if isinstance(value, str) and ":" not in name and name not in _OF_XARRAY
+    }
 
 
 def crs_attributes(crs: CRS) -> dict[str, str]:

@@ -1,18 +1,87 @@
-"""Images that `generate` made, GeoTIFFs or Zarr stores: what tells them, their pixels and tags."""
+"""Images by their names: files that GDAL opens, or in Zarr stores; and what tells those that `generate` made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from geosynth.config.bands import Quantity
 from geosynth.errors import RasterError
-from geosynth.grid import Window
-from geosynth.raster.read import Array, Mask, Read, open_raster
+from geosynth.raster.conventions import tags_among
+from geosynth.raster.read import Array, Mask, Raster, open_raster
 from geosynth.raster.remote import find_group
 
-_OF_XARRAY = {"coordinates", "grid_mapping", "units"}  # attributes that mean something to it
+
+class ImageRaster(Raster, Protocol):
+    """A raster that says what its bands are: a `RasterFile` or a `ZarrRaster`."""
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Numbers of those that are read, from 1; what follows is of these."""
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """Of the values of each band."""
+
+    @property
+    def band_names(self) -> tuple[str | None, ...]:
+        """None for a band that has none."""
+
+    @property
+    def colour_interpretation(self) -> tuple[str, ...]:
+        """GDAL's names, as in ("red", "green", "blue", "alpha")."""
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What the values of each band mean; empty where nothing tells."""
+
+    @property
+    def mask_kind(self) -> str:
+        """How pixels without data are told: "none", "nodata" (value), "mask" or "alpha" (band)."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether each pixel is known to hold data, without reading it."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What it says of how it was made, and more."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that it is read from, as far as it is on a disk."""
+
+    def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
+        """As `read`, the whole raster in fewer pixels, by its overviews where it has some.
+
+        Args:
+            shape: height and width to come.
+            how: "average" for images, "mode" for class codes.
+
+        Raises:
+            RasterError: if the raster cannot be read.
+        """
+
+
+def open_image(path: str | Path, bands: Sequence[int] | None = None) -> ImageRaster:
+    """Open an image, by file name or URL: what GDAL reads, or the image in a Zarr store.
+
+    In a store it is the array called "image", else the only one of several bands, else the only one.
+
+    Args:
+        path: file name or URL.
+        bands: numbers of those to read, from 1, in any order; None for all.
+
+    Raises:
+        RasterError: if it is missing, not a raster, or placed on the ground only by control points or RPCs.
+        DataError, GridError: if a Zarr store holds no image, several, or one without a place; or many scenes.
+    """
+    if find_group(path) is None:
+        return open_raster(path, bands)
+    from geosynth.raster.zarr import open_zarr_image  # takes a second to import
+
+    return open_zarr_image(path, bands)
 
 
 def is_zarr_name(out: Path) -> bool:
@@ -25,17 +94,11 @@ def is_image(group: Any) -> bool:
     return "geosynth" not in group.attrs and "image" in group
 
 
-def _image_group(path: Path) -> Any | None:
-    """The Zarr group of an image; None where there is something else, such as a GeoTIFF."""
-    group = find_group(path)
-    return group if group is not None and is_image(group) else None
-
-
 def is_generated(path: Path) -> bool:
     """Whether a Zarr store is an image that `generate` made, which may be overwritten, and not one of somebody else."""
     try:
-        group = _image_group(path)
-        return group is not None and "GEOSYNTH_VERSION" in tags_among(group["image"].attrs)
+        group = find_group(path)
+        return group is not None and is_image(group) and "GEOSYNTH_VERSION" in tags_among(group["image"].attrs)
     except (RasterError, ValueError):
         return False
 
@@ -46,25 +109,7 @@ def image_tags(image: Path) -> dict[str, str]:
     Raises:
         RasterError: if it is no raster.
     """
-    group = _image_group(image)
-    tags: dict[str, str] = open_raster(image).tags if group is None else tags_among(group["image"].attrs)
-    return tags
-
-
-def tags_among(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """Provenance among the attributes of an image's Zarr array, where conventions have theirs too."""
-    return {
-        name: value
-        for name, value in attributes.items()
-        if isinstance(value, str) and ":" not in name and name not in _OF_XARRAY
-    }
-
-
-def image_reader(image: Path) -> Read:
-    """Reads windows of an image made by `generate`, a GeoTIFF or a Zarr store."""
-    group = _image_group(image)
-    return open_raster(image).read if group is None else partial(_read, group["image"], group["valid"])
-
-
-def _read(image: Any, valid: Any, window: Window) -> tuple[Array, Mask]:
-    return image[:, *window.slices], valid[window.slices]
+    group = find_group(image)
+    if group is None or not is_image(group):
+        return open_raster(image).tags
+    return tags_among(group["image"].attrs)  # also of several realisations, which are no raster

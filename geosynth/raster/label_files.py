@@ -45,12 +45,7 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
     Raises:
         RasterError, DataError, GridError: one line that names the file at fault.
     """
-    if isinstance(labels, str | Path) and find_group(labels) is not None:
-        from geosynth.raster.zarr import ZarrRaster  # takes a second to import
-
-        return colours_as_codes(ZarrRaster(labels))
-    files = label_files(labels)
-    tiles = [colours_as_codes(open_raster(file)) for file in files]
+    tiles = [open_label_file(file) for file in label_files(labels)]
     if isinstance(tiles[0], ColourLabels):
         tiles[0].check_is_mask()
     if len(tiles) == 1:
@@ -66,6 +61,19 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
     return mosaic
 
 
+def open_label_file(path: str | Path) -> Raster:
+    """The labels in one file, or in a Zarr store: codes, or colours as codes.
+
+    Raises:
+        RasterError, DataError, GridError: one line.
+    """
+    if find_group(path) is None:
+        return colours_as_codes(open_raster(path))
+    from geosynth.raster.zarr import ZarrRaster  # takes a second to import
+
+    return colours_as_codes(ZarrRaster(path))
+
+
 def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
     """The files that a name stands for, in the order of their names: itself, or what a folder or glob holds.
 
@@ -76,7 +84,7 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
         if not labels:
             raise RasterError("labels: an empty list of files")
         return sorted(map(str, labels))
-    found = [str(labels)] if is_zarr(labels) else files_named(labels)
+    found = files_named(labels)
     if not found:
         what = "is a folder without rasters" if Path(labels).is_dir() else "no file has such a name"
         if stores := [str(child) for child in sorted(Path(labels).glob("*")) if is_zarr(child)]:

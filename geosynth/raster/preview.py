@@ -13,8 +13,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from geosynth.config.bands import rgb_bands
 from geosynth.files import replacing
+from geosynth.raster.images import ImageRaster, open_image
 from geosynth.raster.mark import XMP, mark_of
-from geosynth.raster.read import Array, Mask, RasterFile, open_raster
+from geosynth.raster.read import Array, Mask
 
 _PREVIEW = 1024  # pixels: the longest side of a preview
 
@@ -24,7 +25,7 @@ def write_preview(image: Path, preview: Path) -> None:
 
     It is marked as synthetic if the image is.
     """
-    raster = open_raster(image)
+    raster = open_image(image)
     (picture,) = shown_images([raster], shown_shape(raster, _PREVIEW))
     said = PngInfo()
     if mark_of(raster.tags):
@@ -33,14 +34,14 @@ def write_preview(image: Path, preview: Path) -> None:
         Image.fromarray(picture).save(partial, format="PNG", pnginfo=said)
 
 
-def shown_shape(raster: RasterFile, longest: int) -> tuple[int, int]:
+def shown_shape(raster: ImageRaster, longest: int) -> tuple[int, int]:
     """Height and width in which a raster is shown whole: its own, or fewer pixels if its longer side has more."""
     height, width = raster.geobox.shape
     factor = min(1.0, longest / max(height, width))
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def shown_images(rasters: Sequence[RasterFile], shape: tuple[int, int]) -> list[npt.NDArray[np.uint8]]:
+def shown_images(rasters: Sequence[ImageRaster], shape: tuple[int, int]) -> list[npt.NDArray[np.uint8]]:
     """(height, width, 4) of whole images in the colours of `rgb_bands`, transparent without data.
 
     Bytes are shown as they are, other values from the 2nd to the 98th percentile of all images of their type, scale and
@@ -50,7 +51,7 @@ def shown_images(rasters: Sequence[RasterFile], shape: tuple[int, int]) -> list[
     alike: dict[Any, list[Array]] = {}  # values with data, by what those have in common that share a stretch
     for raster in rasters:
         bands = [band + 1 for band in rgb_bands([name or "" for name in raster.band_names])]
-        seen = open_raster(raster.path, bands)
+        seen = open_image(raster.path, bands)
         values, valid = seen.read_reduced(shape, "average")
         kind = (seen.dtype, *((band.scale, band.offset) for band in seen.quantities))
         alike.setdefault(kind, []).append(values[:, valid].ravel())

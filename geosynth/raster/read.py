@@ -149,7 +149,7 @@ def filled(values: Array, valid: Mask, fill: float = 0) -> Array:
 
 
 class RasterFile:
-    """A raster file that GDAL reads: what it is, and windowed reading. A `Raster`.
+    """A raster file that GDAL reads: what it is, and windowed reading. A `Raster`, and an `images.ImageRaster`.
 
     The description is read once. Handles are opened per process and thread, because a GDAL handle shared between them
     gives wrong pixels; a RasterFile may be pickled and sent to workers.
@@ -254,15 +254,7 @@ class RasterFile:
         return self._read(f"cannot read {window}", window.slices)
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
-        """As `read`, the whole raster in fewer pixels, by its overviews where it has some.
-
-        Args:
-            shape: height and width to come.
-            how: "average" for images, "mode" for class codes.
-
-        Raises:
-            RasterError: if the raster cannot be read.
-        """
+        """See `images.ImageRaster`."""
         return self._read("cannot be read", None, shape, how)
 
     def _read(

@@ -22,20 +22,20 @@ def files_named(name: str | Path, *, deep: bool = False) -> list[str]:
     """The files that a name stands for, in the order of their names.
 
     Args:
-        name: of a folder, for its files that end as rasters do (`RASTER_SUFFIXES`); a glob, for the files that it
-            matches, or, where these are none, those of the folders; of files of bands (see `band_files`), for the
-            images that differ elsewhere than in the braces; else it stands for itself.
+        name: of a folder, for its files that end as rasters do (`RASTER_SUFFIXES`); a glob, for the files and Zarr
+            groups that it matches, or, where these are none, those of the folders; of files of bands (see
+            `band_files`), for the images that differ elsewhere than in the braces; else it stands for itself.
         deep: look into the folder's folders too.
     """
     path, is_glob = Path(name), glob.has_magic(str(name)) and not is_remote(name)
     if of_bands := band_files(name):
         return _images_named(str(name), of_bands.values()) if is_glob else [str(name)]
-    if path.is_dir():
+    if path.is_dir() and not is_zarr(path):
         inside = path.rglob("*") if deep else path.iterdir()
         return sorted(str(file) for file in inside if file.suffix.lower() in RASTER_SUFFIXES)
     if is_glob and not path.exists():
         matches = glob.glob(str(name), recursive=True)
-        files = [match for match in matches if Path(match).is_file()]
+        files = [match for match in matches if Path(match).is_file() or is_zarr(match)]
         return sorted(files or [file for folder in matches for file in files_named(folder, deep=deep)])
     return [str(name)]  # a Path would make one slash of the two in a URL
 

@@ -44,8 +44,9 @@ from geosynth.grid.vector_files import PARQUET, check_can_be_read
 from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.class_table import NO_CLASS
+from geosynth.raster.images import open_image
 from geosynth.raster.label_files import check_label_output, label_writer
-from geosynth.raster.read import Array, Mask, bounded_cache, check_inside, open_raster
+from geosynth.raster.read import Array, Mask, bounded_cache, check_inside
 from geosynth.unfinished import UnfinishedWork
 
 _BATCH = 4096  # features read at once
@@ -410,7 +411,7 @@ def _lattice(source: _Source, resolution: float | None, like: str | Path | None,
     if (resolution is None) == (like is None) or (like is not None and crs is not None):
         raise SettingsError("say either resolution (and crs), or like, whose grid tells both")
     if like is not None:
-        grid = open_raster(like).geobox
+        grid = open_image(like).geobox
         if grid.crs is None:
             raise GridError(f"{like}: has no CRS, so features cannot be placed on it; assign the right one")
         return grid

@@ -11,30 +11,40 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
 
-from geosynth.config.bands import told_of_each
+from geosynth.config.bands import Quantity, told_of_each
 from geosynth.errors import DataError, GridError, RasterError, one_line
 from geosynth.grid import Window
 from geosynth.grid.alignment import crs_name
 from geosynth.raster.arrays import grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
+from geosynth.raster.conventions import levels_among, tags_among, transform_among
 from geosynth.raster.quantities import quantities_among
-from geosynth.raster.read import Array, Mask, check_inside, has_data
+from geosynth.raster.read import Array, Mask, check_grid, check_inside, crs_of, has_data
 from geosynth.raster.remote import open_group
 from geosynth.raster.stores.store import Store
+from geosynth.raster.warp import WarpedRaster
+
+_APART = 0.05  # pixels between a corner as two say, which tell the same grid, as in grid.alignment
 
 
 class ZarrRaster:
-    """Labels (y, x) or an image (band, y, x) in a Zarr store. A `Raster`."""
+    """Labels (y, x) or an image (band, y, x) in a Zarr store. A `Raster`, and an `images.ImageRaster`.
 
-    def __init__(self, path: str | Path, variable: str | None = None) -> None:
+    A pixel holds data where `has_data` says so, and the array's coordinate `valid`, if it has one.
+    """
+
+    def __init__(self, path: str | Path, variable: str | None = None, bands: Sequence[int] | None = None) -> None:
         """Open lazily.
 
         Args:
             path: of the group; a URL is read through fsspec.
             variable: name of the array; None for the labels: the one called "labels", else the only integer map, or
                 the only array.
+            bands: numbers of those to read, from 1, in any order; None for all.
 
         Raises:
             RasterError: if it is not a Zarr group.
@@ -45,37 +55,63 @@ class ZarrRaster:
         group = open_group(path)
         self.class_table: ClassTable = {}
         """Code to (name, colour), by the legend of a store of ours, or by CF's `flag_values` and `flag_meanings`."""
-        self.band_names: tuple[str, ...] = ()
-        """By the coordinate of the band dimension, or the attribute `long_name`; empty where neither tells."""
         attributes: Mapping[str, Any] = {}
         dims: tuple[Any, ...] = ("y", "x")
-        if variable is None and not {"geosynth", "geosynth_stores"}.isdisjoint(group.attrs):
+        names: tuple[str, ...] = ()
+        band_dims: list[Any] = []
+        self._valid: ChunkReader | None = None
+        if variable is None and _is_of_scenes(group):
             store = Store(path)  # knows rotated grids too, which have no coordinates; refuses a group of stores
             self.geobox, self.nodata = store.geobox, store.nodata
             self.class_table = {entry.code: (entry.name, entry.colour) for entry in store.legend.classes}
             stored, (y, x) = store.labels, dims
         else:
-            array, (y, x), bands, others = _dimensions(
-                _choose(_dataset(group, self.path), self.path, variable), self.path
-            )
+            array, (y, x), band_dims, others = _dimensions(_array(group, self.path, variable), self.path)
             layer = array.isel(dict.fromkeys(others, 0), drop=True).transpose(y, x)
-            self.geobox, self.nodata = grid_of(layer, self.path), array.rio.nodata
-            self.band_names, self.class_table = _band_names(array, bands), _flags(array.attrs)
+            self.geobox, self.nodata = _grid(layer, self.path), array.rio.nodata
+            names, self.class_table = _band_names(array, band_dims), _flags(array.attrs)
             stored, dims, attributes = group[array.name], array.dims, array.attrs
+            mask = array.coords.get("valid")
+            if mask is not None and mask.dims == (y, x) and mask.dtype == bool:
+                self._valid = ChunkReader(group["valid"], self.path)
         self.dtype: np.dtype[Any] = np.dtype(stored.dtype)
-        self._axes = dims.index(y), dims.index(x)
+        self._axes, self._band_axis = (dims.index(y), dims.index(x)), dims.index(band_dims[0]) if band_dims else None
         self.block_shape: tuple[int, int] = tuple(stored.chunks[axis] for axis in self._axes)
         """Height and width of the chunks."""
         self._shape: tuple[int, ...] = stored.shape
         self.window = Window(0, 0, *self.geobox.shape)
-        self.count = math.prod(self._shape) // math.prod(self.geobox.shape)
-        self.quantities = quantities_among(attributes, self.count, self.path)
+        total = math.prod(self._shape) // math.prod(self.geobox.shape)
+        self.bands = tuple(range(1, total + 1) if bands is None else bands)
+        """Numbers of those that are read, from 1; what follows is of these."""
+        self.count = len(self.bands)
+        self.dtypes = (str(self.dtype),) * self.count
+        told = quantities_among(attributes, total, self.path)
+        self.quantities: tuple[Quantity, ...] = tuple(told[band - 1] for band in self.bands) if told else ()
         """What the values of each band mean; empty where nothing tells."""
+        self.band_names: tuple[str | None, ...] = tuple(names[band - 1] if names else None for band in self.bands)
+        """By the coordinate of the band dimension, or the attribute `long_name`; None where neither tells."""
+        self.tags = tags_among(attributes)
         self._reader = ChunkReader(stored, self.path)
+        self._variable = str(stored.basename)
+        self._overviews = [name for name in levels_among(group.attrs) if f"{name}/{self._variable}" in group]
+
+    @property
+    def colour_interpretation(self) -> tuple[str, ...]:
+        """Names of bands that are GDAL's for colours; "undefined" for others."""
+        return tuple(name if name and name in ColorInterp.__members__ else "undefined" for name in self.band_names)
+
+    @property
+    def mask_kind(self) -> str:
+        """See `images.ImageRaster`."""
+        return "none" if self._valid is None and self.nodata is None else "nodata" if self._valid is None else "mask"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of the store; none of one behind a URL."""
+        return tuple(sorted(str(file) for file in Path(self.path).rglob("*") if file.is_file()))
 
     def describe(self) -> dict[str, Any]:
         """What it is, as plain values, by the names that `RasterFile.describe` uses."""
-        names = self.band_names or [None] * self.count
         return {
             "crs": crs_name(self.geobox.crs),
             "height": self.window.height,
@@ -83,7 +119,7 @@ class ZarrRaster:
             "transform": list(self.geobox.affine[:6]),
             "bands": [
                 {"name": name, "dtype": str(self.dtype), **told}
-                for name, told in zip(names, told_of_each(self.quantities, self.count), strict=True)
+                for name, told in zip(self.band_names, told_of_each(self.quantities, self.count), strict=True)
             ],
             "nodata": None if self.nodata is None else str(self.nodata),
             "blocks": list(self.block_shape),
@@ -93,7 +129,7 @@ class ZarrRaster:
     @property
     def is_full(self) -> bool:
         """Whether each pixel is known to hold data, without reading it."""
-        return self.nodata is None and self.dtype.kind != "f"
+        return self.mask_kind == "none" and self.dtype.kind != "f"
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
@@ -101,8 +137,46 @@ class ZarrRaster:
         box = [slice(0, length) for length in self._shape]
         for axis, part in zip(self._axes, window.slices, strict=True):
             box[axis] = part
+        first = min(self.bands)
+        if self._band_axis is not None:
+            box[self._band_axis] = slice(first - 1, max(self.bands))
         values = np.moveaxis(self._reader.read(*box), self._axes, (-2, -1)).reshape(-1, window.height, window.width)
-        return values, has_data(values, self.nodata)
+        if self.bands != tuple(range(first, first + len(values))):
+            values = values[[band - first for band in self.bands]]
+        valid = has_data(values, self.nodata)
+        return values, valid if self._valid is None else valid & self._valid.read(*window.slices)
+
+    def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
+        """See `images.ImageRaster`."""
+        if shape == self.geobox.shape:
+            return self.read(self.window)
+        finest = self
+        for name in self._overviews:
+            coarser = ZarrRaster(f"{self.path}/{name}", self._variable, self.bands)
+            if coarser.window.height < shape[0] or coarser.window.width < shape[1]:
+                break
+            finest = coarser
+        return WarpedRaster(finest, self.geobox.zoom_to(shape), how).read(Window(0, 0, *shape))
+
+
+def open_zarr_image(path: str | Path, bands: Sequence[int] | None = None) -> ZarrRaster:
+    """The image in a Zarr store: the array called "image", else the only one of several bands, else the only one.
+
+    Args:
+        path: of the group; a URL is read through fsspec.
+        bands: numbers of those to read, from 1, in any order; None for all.
+
+    Raises:
+        RasterError: if it is not a Zarr group.
+        DataError: if several arrays could be the image, or it is no raster; or the group is a store of scenes.
+        GridError: if its coordinates are missing or uneven.
+    """
+    group = open_group(path)
+    if _is_of_scenes(group):
+        raise DataError(
+            f"{path}: is a store of scenes, and no image; say it as --data, or one of the files that it was made of"
+        )
+    return ZarrRaster(path, _likely(_dataset(group, str(path)), str(path), "image"), bands)
 
 
 def describe_arrays(path: str | Path) -> dict[str, Any]:
@@ -131,45 +205,76 @@ def _dataset(group: Any, path: str) -> xr.Dataset:
     return dataset
 
 
+def _is_of_scenes(group: Any) -> bool:
+    """Whether a group is a store of ours, or of several."""
+    return not {"geosynth", "geosynth_stores"}.isdisjoint(group.attrs)
+
+
+def _grid(layer: xr.DataArray, path: str) -> GeoBox:
+    """Of a (y, x) array: by its coordinates, without their rounding where the convention `spatial` tells the same.
+
+    A rotated grid has no coordinates, and is known by that convention only.
+    """
+    height, width = layer.shape
+    transform = transform_among(layer.attrs, (height, width))
+    if transform is not None and layer.coords.keys().isdisjoint(layer.dims):
+        geobox = GeoBox((height, width), transform, crs_of(layer.rio.crs, path))
+        check_grid(geobox, path)
+        return geobox
+    geobox = grid_of(layer, path)
+    if transform is not None and transform.determinant:
+        shift = ~transform @ geobox.affine
+        if all(math.dist(shift @ corner, corner) <= _APART for corner in ((0, 0), (width, height))):
+            return GeoBox((height, width), transform, geobox.crs)
+    return geobox
+
+
 def _dimensions(array: xr.DataArray, path: str) -> tuple[xr.DataArray, tuple[Any, Any], list[Any], list[Any]]:
     """The array, its rows and columns, the dimension that counts bands (in a list; or none), and all but the first two.
 
-    Rows and columns are those that attributes or names tell, else the last two. Dimensions of size one beside the bands
-    are passed over.
+    Rows and columns are those that attributes or names tell, else the last two. Bands are counted by the dimension of
+    that name, or the only one of another size than one.
     """
     placed = with_places(array)
     y, x = (placed.rio.y_dim, placed.rio.x_dim) if placed is not None else (None, None, *array.dims)[-2:]
     array = array if placed is None else placed
     others = [dim for dim in array.dims if dim not in (y, x)]
-    bands = [dim for dim in others if array.sizes[dim] > 1] or others[:1]
+    bands = [dim for dim in others if dim == "band" or array.sizes[dim] > 1] or others[:1]
     if array.ndim < 2 or len(bands) > 1 or array.dtype.kind not in "iuf":
+        one = " (generate --samples K --out NAME.tif makes images of their own)" if "sample" in bands else ""
         raise DataError(
             f"{path}: {array.name!r} is {dict(array.sizes)} of {array.dtype}; a raster is numbers over (y, x) or"
-            " (band, y, x)"
+            f" (band, y, x){one}"
         )
     return array, (y, x), bands, others
 
 
-def _choose(dataset: xr.Dataset, path: str, variable: str | None) -> xr.DataArray:
+def _array(group: Any, path: str, variable: str | None) -> xr.DataArray:
     """The variable of that name, else the labels."""
-    if variable is not None:
-        if variable not in dataset.data_vars:
-            listed = ", ".join(map(str, dataset.data_vars)) or "none"
-            raise DataError(f"{path}: no variable {variable!r}; there are: {listed}")
-        return dataset[variable]
-    if "labels" in dataset.data_vars:
-        return dataset["labels"]
-    maps = [
+    dataset = _dataset(group, path)
+    if variable is not None and variable not in dataset.data_vars:
+        listed = ", ".join(map(str, dataset.data_vars)) or "none"
+        raise DataError(f"{path}: no variable {variable!r}; there are: {listed}")
+    array: xr.DataArray = dataset[_likely(dataset, path, "labels") if variable is None else variable]
+    return array
+
+
+def _likely(dataset: xr.Dataset, path: str, what: str) -> Any:
+    """The name of the variable that holds the labels, or the image."""
+    if what in dataset.data_vars:
+        return what
+    kinds, dimensions = ("iuf", 3) if what == "image" else ("iu", 2)
+    alike = [
         name
         for name, values in dataset.data_vars.items()
-        if values.dtype.kind in "iu" and sum(size > 1 for size in values.sizes.values()) == 2
+        if values.dtype.kind in kinds and sum(size > 1 for size in values.sizes.values()) == dimensions
     ]
-    candidates = maps or list(dataset.data_vars)
+    candidates = alike or list(dataset.data_vars)
     if len(candidates) != 1:
         told = sorted(f"{name} {dict(values.sizes)}" for name, values in dataset.data_vars.items())
         listed = ", ".join(told) or "none"  # sorted, as Zarr lists variables in any order
-        raise DataError(f"{path}: which variable holds the labels? Call it 'labels'; there are: {listed}")
-    return dataset[candidates[0]]
+        raise DataError(f"{path}: which variable holds the {what}? Call it {what!r}; there are: {listed}")
+    return candidates[0]
 
 
 def _band_names(array: xr.DataArray, bands: Sequence[Any]) -> tuple[str, ...]:

@@ -33,13 +33,14 @@ from geosynth.grid import Window
 from geosynth.grid.alignment import crs_name
 from geosynth.progress import Progress, silent
 from geosynth.raster.arrays import pixel_centres
+from geosynth.raster.bands import told_names
 from geosynth.raster.cog import overview_factors
-from geosynth.raster.conventions import grid_attributes, multiscales_attributes
-from geosynth.raster.images import image_reader, tags_among
+from geosynth.raster.conventions import grid_attributes, multiscales_attributes, tags_among
 from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.quantities import quantities_among, quantity_attributes
 from geosynth.raster.read import Array, Mask, Read, crs_of, filled
 from geosynth.raster.remote import open_group
+from geosynth.raster.zarr import ZarrRaster
 
 CHUNK, SHARD = 512, 4096
 _OVERVIEW_SHARD = SHARD // 2  # made of one shard of the level before
@@ -223,22 +224,22 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, folder: Path 
     Raises:
         OutputError: if it cannot be written.
     """
-    told = [describe_zarr_image(part) for part in parts]
-    seeds = [int(one["tags"]["GEOSYNTH_SEED"]) for one in told]
-    bands = told[0]["bands"]
+    images = [ZarrRaster(part, "image") for part in parts]
+    first = images[0]
+    seeds = [int(image.tags["GEOSYNTH_SEED"]) for image in images]
     writer = ZarrImageWriter(
         out,
         geobox,
-        [band["name"] for band in bands],
-        dtype=bands[0]["dtype"],
-        quantities=quantities_among(open_group(parts[0])["image"].attrs, len(bands), str(parts[0])),
-        tags=told[0]["tags"] | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(seeds)},
+        told_names(first),
+        dtype=str(first.dtype),
+        quantities=first.quantities,
+        tags=first.tags | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(seeds)},
         num_samples=len(parts),
         folder=folder,
     )
     with writer:
-        for sample, part in enumerate(parts):
-            writer.copy(image_reader(part), sample)
+        for sample, image in enumerate(images):
+            writer.copy(image.read, sample)
 
 
 def describe_zarr_image(path: str | Path) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from geosynth.legend import ClassIndices
 from geosynth.models.device import plain_memory_error
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import open_bands
+from geosynth.raster.images import ImageRaster
 from geosynth.raster.label_files import check_label_output, kept_tags, label_writer
-from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.read import Mask, Raster, RasterFile, bounded_cache
+from geosynth.raster.read import Mask, Raster, bounded_cache
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from geosynth.version import __version__
@@ -69,9 +69,7 @@ def classify(
         raise SettingsError(f"classify takes the file of an image, and a segmenter or its file; got {kinds}")
     check_label_output(out, [image, model], overwrite=overwrite)
     segmenter = model if isinstance(model, Segmenter) else load_segmenter(model, device)
-    bands = segmenter.card.bands
-    raster = open_bands(image, bands.names, bands.dtype, "segmenter")
-    agreed_quantities([(str(segmenter.path), bands.quantities), (raster.path, raster.quantities)], bands.names)
+    raster = open_bands(image, segmenter.card.bands, "segmenter", segmenter.path)
     check_label_output(out, raster.files, overwrite=overwrite)
     warn_of_pixel_size(raster.path, raster.geobox, segmenter.card.gsd, "the segmenter was trained on %g m")
     plan = block_plan(raster.geobox, _BLOCK)
@@ -122,7 +120,7 @@ def _write(labels: UnfinishedImage, raster: Raster, segmenter: Segmenter) -> Non
             write(window, indices[0], valid)
 
 
-def _job(raster: RasterFile, segmenter: Segmenter) -> dict[str, Any]:
+def _job(raster: ImageRaster, segmenter: Segmenter) -> dict[str, Any]:
     """All that decides a block, by the names that users know."""
     files = []
     for name in raster.files:

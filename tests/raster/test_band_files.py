@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.windows import Window as Part
 
+from geosynth.config import BandSettings
 from geosynth.config.bands import Quantity
 from geosynth.errors import DataError, GridError, OutputError, RasterError
 from geosynth.evaluation.evaluate import evaluate
@@ -320,10 +321,11 @@ def test_what_ingest_refuses(scenes: Any, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_model_finds_its_bands(scenes: Any) -> None:
     name = f"S2/T32TQM_{DATES[0]}_{BRACES}_10m.tif"
-    image = open_bands(name, ["nir", "red"], "uint16", "model")
+    image = open_bands(name, BandSettings(names=("nir", "red"), dtype="uint16"), "model", "model.safetensors")
     np.testing.assert_array_equal(image.read(image.window)[0], scenes[0][[3, 0]])
     with pytest.raises(DataError, match="its bands are B04, B03; the model's are red, green"):
-        open_bands(name.replace(BRACES, "{B04,B03}"), ["red", "green"], "uint16", "model")
+        bands = BandSettings(names=("red", "green"), dtype="uint16")
+        open_bands(name.replace(BRACES, "{B04,B03}"), bands, "model", "model.safetensors")
 
 
 def test_what_values_mean_is_what_each_file_says(here: Path) -> None:

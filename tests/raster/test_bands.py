@@ -9,9 +9,11 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 
+from geosynth.config import BandSettings
+from geosynth.config.bands import Quantity
 from geosynth.errors import DataError
 from geosynth.grid import Window
-from geosynth.raster.bands import common_bands, open_bands, open_chosen, open_present_bands
+from geosynth.raster.bands import common_bands, open_bands, open_chosen, open_common_bands
 from rasters import north_up, random_image, write_raster
 
 SIDE = 20
@@ -32,6 +34,11 @@ def image(
     return path
 
 
+def model(*names: str, dtype: str = "uint8") -> tuple[BandSettings, str, str]:
+    """How `open_bands` is told of one."""
+    return BandSettings(names=names, dtype=dtype), "model", "model.safetensors"
+
+
 @pytest.mark.parametrize(
     "told",
     [
@@ -41,30 +48,30 @@ def image(
     ],
 )
 def test_bands_are_found_by_what_the_image_calls_them(tmp_path: Path, told: dict) -> None:
-    opened = open_bands(image(tmp_path, **told), ("red", "green", "blue"), "uint8", "model")
+    opened = open_bands(image(tmp_path, **told), *model("red", "green", "blue"))
     np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[[2, 1, 0]])
     assert opened.colour_interpretation[0] in ("red", "undefined")
 
 
 def test_an_image_that_names_no_bands_has_them_in_the_order_of_the_model(tmp_path: Path) -> None:
-    opened = open_bands(image(tmp_path), ("red", "green", "blue", "nir"), "uint8", "model")
+    opened = open_bands(image(tmp_path), *model("red", "green", "blue", "nir"))
     np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS)
 
 
 def test_near_infrared_that_is_marked_as_transparency_is_told_from_transparency(tmp_path: Path) -> None:
     names, colours = ("red", "green", "blue", "nir"), ["red", "green", "blue", "alpha"]
     path = image(tmp_path, colours=colours)
-    np.testing.assert_array_equal(open_bands(path, names, "uint8", "model").read(WHOLE)[0], PIXELS)
+    np.testing.assert_array_equal(open_bands(path, *model(*names)).read(WHOLE)[0], PIXELS)
     for transparency, is_believed in ((0, True), (255, False)):  # near infrared is 0 over water
         with rasterio.open(path, "r+") as dataset:
             dataset.write(np.where(np.arange(SIDE) < 5, 0, np.full((SIDE, SIDE), transparency)).astype(np.uint8), 4)
         if is_believed:
-            assert open_bands(path, names, "uint8", "model").count == 4
+            assert open_bands(path, *model(*names)).count == 4
             continue
         with pytest.raises(
             DataError, match=r"its bands are red, green, blue, alpha; the model's are .*, nir \(rio edit-info"
         ):
-            open_bands(path, names, "uint8", "model")
+            open_bands(path, *model(*names))
 
 
 def test_transparency_is_left_out_as_is_told(tmp_path: Path) -> None:
@@ -86,8 +93,8 @@ def test_a_mask_that_looks_like_imagery_is_told(tmp_path: Path, caplog: pytest.L
         if values is not None:
             with rasterio.open(path, "r+") as dataset:
                 dataset.write(np.broadcast_to(values, (SIDE, SIDE)).astype(np.uint8), 4)
-        for ask in (("uint8", "model"), ()):
-            opened = open_bands(path, ("blue", "red"), *ask) if ask else open_chosen(path, ("blue", "red"))
+        for open_some in (lambda: open_bands(path, *model("blue", "red")), lambda: open_chosen(path, ("blue", "red"))):
+            opened = open_some()
             np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[[2, 0]])
             assert (told in caplog.text) == is_told
             caplog.clear()
@@ -103,7 +110,22 @@ def test_a_mask_that_looks_like_imagery_is_told(tmp_path: Path, caplog: pytest.L
 def test_what_the_model_cannot_see_is_refused(tmp_path: Path, names: tuple[str, ...], dtype: str, line: str) -> None:
     path = image(tmp_path, descriptions=["blue", "green", "red", "nir"])
     with pytest.raises(DataError, match=line):
-        open_bands(path, names, dtype, "model")
+        open_bands(path, *model(*names, dtype=dtype))
+
+
+def test_values_that_mean_something_else_than_the_models_are_refused(tmp_path: Path) -> None:
+    path = image(tmp_path, descriptions=["blue", "green", "red", "nir"])
+    with rasterio.open(path, "r+") as file:
+        file.scales = (0.5,) * 4
+    bands = BandSettings(names=("red", "nir"), quantities=(Quantity(scale=0.25), Quantity(scale=0.25)))
+    for opened in (
+        lambda: open_bands(path, bands, "model", "a.model"),
+        lambda: open_common_bands([path], bands, "", "a.model"),
+    ):
+        with pytest.raises(
+            DataError, match=r"image\.tif: band red holds values x 0\.5, but values x 0\.25 in a\.model"
+        ):
+            opened()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +139,7 @@ def test_what_the_model_cannot_see_is_refused(tmp_path: Path, names: tuple[str, 
 def test_bands_may_be_missing_where_that_is_allowed(
     tmp_path: Path, told: dict, names: tuple[str, ...], numbers: list[int], rows: list[int]
 ) -> None:
-    opened, present = open_present_bands(image(tmp_path, **told), names, "uint8", "model")
+    (opened,), present = open_common_bands([image(tmp_path, **told)], *model(*names))
     assert present == numbers
     np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[rows])
 
@@ -127,4 +149,4 @@ def test_bands_may_be_missing_where_that_is_allowed(
 )
 def test_an_image_with_no_band_of_the_model_is_refused(tmp_path: Path, told: dict) -> None:
     with pytest.raises(DataError, match="the model's are red, green, blue, nir"):
-        open_present_bands(image(tmp_path, **told), ("red", "green", "blue", "nir"), "uint8", "model")
+        open_common_bands([image(tmp_path, **told)], *model("red", "green", "blue", "nir"))

@@ -234,10 +234,12 @@ def test_a_glob_of_folders_stands_for_their_files(tmp_path: Path) -> None:
         pair_files(f"{tmp_path}/*/images", f"{tmp_path}/*/masks")
 
 
-def test_a_zarr_store_is_called_so(tmp_path: Path) -> None:
-    store = Path(touch(tmp_path / "cube.zarr", "zarr.json"))
-    with pytest.raises(DataError, match=r"^labels: .*cube\.zarr is a Zarr store, .* \(`zarr: .*cube\.zarr`\)$"):
-        pair_files(touch(tmp_path / "images", "a.tif"), [store])
+def test_a_zarr_store_is_one_file(tmp_path: Path) -> None:
+    for kind in ("images", "labels"):
+        touch(tmp_path / kind / "a.zarr", "zarr.json")
+        touch(tmp_path / kind / "a.zarr" / "c", "0.tif")
+    (found,) = pair_files(f"{tmp_path}/images/*.zarr", str(tmp_path / "labels" / "a.zarr"))
+    assert (Path(found.image).name, Path(found.labels).name) == ("a.zarr", "a.zarr")
 
 
 def touch(folder: Path, *names: str) -> str:

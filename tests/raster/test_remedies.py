@@ -20,6 +20,7 @@ from rasterio.rio.main import main_group
 from rasterio.rpc import RPC
 
 import geosynth
+from geosynth.config import BandSettings
 from geosynth.errors import GeosynthError
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.bands import check_image_type, open_bands, open_chosen
@@ -180,7 +181,7 @@ CASES = {
     ),
     "bands without names": Case(
         lambda: coloured("gray", "undefined", "undefined", "undefined"),
-        lambda: open_bands("a.tif", ["B8"], "uint8", "model"),
+        lambda: open_bands("a.tif", BandSettings(names=("B8",)), "model", "model.safetensors"),
         "the model's are B8",
         {"N": "2", "NAME": "B8"},
     ),

@@ -14,6 +14,9 @@ import xarray as xr
 import geosynth
 from geosynth.errors import DataError, GridError, RasterError
 from geosynth.grid import Window
+from geosynth.raster.images import open_image
+from geosynth.raster.stores.folds import SplitRule
+from geosynth.raster.stores.open import open_zarr_in_place
 from geosynth.raster.zarr import ZarrRaster
 from rasters import UTM, north_up, random_codes, random_image
 
@@ -139,6 +142,41 @@ def test_what_is_no_raster_is_refused(tmp_path: Path) -> None:
         ZarrRaster(tmp_path / "c.zarr", "bare")
     with pytest.raises(RasterError, match="not a Zarr group"):
         ZarrRaster(tmp_path / "absent.zarr")
+
+
+def test_samples_are_no_bands(tmp_path: Path) -> None:
+    samples = np.zeros((2, 1, HEIGHT, WIDTH), np.uint8)
+    path = write(tmp_path / "samples.zarr", samples, ("sample", "band", "y", "x"), ("sample", "band", "y", "x"))
+    with pytest.raises(DataError, match=r"generate --samples K --out NAME\.tif makes images of their own\)$"):
+        ZarrRaster(path, "field")
+
+
+def test_the_image_beside_other_arrays(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zarr", IMAGE, ("band", "y", "x"), ("band", "y", "x"))
+    found = xr.open_zarr(path, consolidated=False).drop_encoding()
+    found["height"] = found["field"][0].drop_vars("band")
+    found.to_zarr(tmp_path / "b.zarr", consolidated=False, zarr_format=2)
+    np.testing.assert_array_equal(open_image(tmp_path / "b.zarr").read(WINDOW)[0], IMAGE[(slice(None), *WINDOW.slices)])
+    found["more"] = found["field"]
+    found.to_zarr(tmp_path / "c.zarr", consolidated=False, zarr_format=2)
+    with pytest.raises(
+        DataError, match=r"which variable holds the image\? Call it 'image'; there are: field .*, height"
+    ):
+        open_image(tmp_path / "c.zarr")
+    found.rename(more="image").to_zarr(tmp_path / "d.zarr", consolidated=False, zarr_format=2)
+    assert open_image(tmp_path / "d.zarr", [2]).band_names == ("green",)
+
+
+def test_the_coordinate_valid_says_where_there_is_data(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zarr", IMAGE, ("band", "y", "x"), ("band", "y", "x"))
+    found = xr.open_zarr(path, consolidated=False).drop_encoding()
+    valid = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3 > 0
+    found = found.assign_coords(valid=(("y", "x"), valid))
+    found["labels"] = (("y", "x"), CODES)
+    found.to_zarr(tmp_path / "b.zarr", consolidated=False, zarr_format=2)
+    np.testing.assert_array_equal(ZarrRaster(tmp_path / "b.zarr", "field").read(WINDOW)[1], valid[WINDOW.slices])
+    indices = open_zarr_in_place(tmp_path / "b.zarr", "field", split=SplitRule(shares=(1, 0, 0))).read_labels(WINDOW)
+    np.testing.assert_array_equal(indices < 6, (valid & (CODES != 15))[WINDOW.slices])
 
 
 def test_a_window_beyond_the_raster_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from rasterio.enums import Resampling
 
 from geosynth.errors import OutputError
 from geosynth.grid import Window
+from geosynth.raster import images
 from geosynth.raster.read import Read
 from geosynth.raster.zarr_image import ZarrImageWriter
 from rasters import north_up, random_image, write_raster
@@ -206,3 +208,42 @@ def test_an_image_that_is_there_is_replaced(tmp_path: Path) -> None:
         writer.copy(source(GRIDS["south-up"])[2])
     assert not (path / "stray").exists()
     assert [entry.name for entry in tmp_path.iterdir()] == ["image.zarr"]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_it_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
+    """Also on a rotated grid, which has no coordinates."""
+    geobox, tags = GRIDS[name], {"GEOSYNTH_SEED": "7"}
+    pixels, valid, read = source(geobox)
+    with ZarrImageWriter(tmp_path / "image.zarr", geobox, BANDS, tags=tags) as writer:
+        writer.copy(read)
+    window = Window(3, 5, 20, 30)
+    for numbers in (None, (3, 4), (4, 2, 3)):
+        image: Any = pickle.loads(pickle.dumps(images.open_image(tmp_path / "image.zarr", numbers)))
+        rows = [number - 1 for number in image.bands]
+        assert image.band_names == tuple(BANDS[row] for row in rows)
+        assert (image.geobox.shape, image.geobox.crs) == (geobox.shape, geobox.crs)
+        assert image.geobox.affine == geobox.affine, "not as coordinates round it"
+        assert (image.mask_kind, image.is_full, image.tags) == ("mask", False, tags)
+        found, has_data = image.read(window)
+        np.testing.assert_array_equal(has_data, valid[window.slices])
+        np.testing.assert_array_equal(found, (pixels * valid)[(rows, *window.slices)])
+
+
+def test_it_is_shown_small_by_its_overviews(tmp_path: Path) -> None:
+    geobox = GRIDS["north-up"]
+    height, width = geobox.shape
+    ramp = np.broadcast_to(np.linspace(1, 255, width).astype(np.uint8), (4, height, width)).copy()
+    valid = np.ones((height, width), bool)
+    valid[:, 2100:] = False
+    path = tmp_path / "image.zarr"
+    with ZarrImageWriter(path, geobox, BANDS, tags={}) as writer:
+        writer.copy(lambda window: (ramp[(slice(None), *window.slices)], valid[window.slices]))
+    image = images.open_image(path)
+    small, has_data = image.read_reduced((13, 420), "average")
+    assert (has_data[:, :209].all(), has_data[:, 211:].any()) == (True, False)
+    means = ramp.reshape(4, 13, 10, 420, 10).mean(axis=(2, 4))
+    np.testing.assert_allclose(small[:, :, :209], means[:, :, :209], atol=2)
+    np.testing.assert_array_equal(image.read_reduced((height, width), "average")[0], ramp * valid)
+    zarr.open_group(str(path / "ovr_8x"), mode="r+", use_consolidated=False)["image"][:] = 9
+    assert (images.open_image(path).read_reduced((13, 420), "average")[0][:, :, :209] == 9).all()

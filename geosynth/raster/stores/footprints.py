@@ -22,7 +22,7 @@ from geosynth.grid.leakage import Leak, Places, find_leaks
 from geosynth.grid.split import FOLDS
 from geosynth.grid.vector import read_table, to_coordinates, to_pixels
 from geosynth.grid.vector_files import VECTOR_SUFFIXES
-from geosynth.raster.read import open_raster
+from geosynth.raster.images import open_image
 from geosynth.raster.remote import files_named
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
@@ -227,7 +227,7 @@ def _places(folds: Mapping[str, Sequence[gpd.GeoSeries]], change: Callable[[Any]
 
 
 def _grid(path: Path) -> GeoBox:
-    geobox = open_raster(path).geobox
+    geobox = open_image(path).geobox
     if is_nowhere(geobox):
         raise GridError(f"{path}: has no georeference, so its distance from others is unknown")
     return geobox

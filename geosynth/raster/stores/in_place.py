@@ -219,8 +219,8 @@ def files_of(raster: Raster) -> list[Path]:
     """The files on a disk that a raster is read from: itself, then what belongs to it; none if it is behind a URL."""
     raster = unwarped(raster)
     named = list(band_files(raster.path).values()) or [raster.path]
-    if (path := Path(named[0])).is_dir():  # Zarr
-        return sorted(file for file in path.rglob("*") if file.is_file())
+    if Path(named[0]).is_dir():  # Zarr
+        return [Path(file) for file in getattr(raster, "files", ())]
     belonging = set(getattr(raster, "files", ())) - set(named)
     files = [*map(Path, named), *sorted(map(Path, belonging))]
     return files if all(file.is_file() for file in files) else []

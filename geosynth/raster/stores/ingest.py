@@ -75,7 +75,7 @@ def ingest(
     see `UnfinishedWork`. If arguments or files changed since, it starts anew and says so.
 
     Args:
-        images: files, folders or globs; None with `items`.
+        images: files, Zarr stores, folders or globs; None with `items`.
         labels: likewise; paired with images by file name without suffix, or one to one if there is one of each.
         out: folder of the store; it appears when it is whole.
         items: instead of both: a list file (see `read_items`), or items.

@@ -17,7 +17,7 @@ from geosynth.files import band_files, check_name, name_of_band_files, read_valu
 from geosynth.grid.split import FOLDS
 from geosynth.raster.bands import BANDS_APART
 from geosynth.raster.read import RASTER_SUFFIXES
-from geosynth.raster.remote import files_named, image_name, is_remote, is_zarr
+from geosynth.raster.remote import files_named, image_name, is_remote
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -221,9 +221,6 @@ def _one_file(labels: Paths) -> str:
 
 def _expand(paths: Paths, what: str) -> list[str]:
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
-    if store := next((entry for entry in listed if is_zarr(entry)), None):
-        remedy = f"which is read in place: a YAML file for --data names it (`zarr: {store}`)"
-        raise DataError(f"{what}: {store} is a Zarr store, {remedy}")
     found = [file for entry in listed for file in files_named(entry)]
     for name in found:
         for file in band_files(name).values() or [name]:

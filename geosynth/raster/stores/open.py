@@ -13,6 +13,7 @@ from geosynth.errors import DataError, RasterError, SettingsError, counted, firs
 from geosynth.files import read_values
 from geosynth.grid import offset_in
 from geosynth.legend import Legend
+from geosynth.raster.bands import told_names
 from geosynth.raster.colours import colours_as_codes
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.remote import is_remote
@@ -68,7 +69,7 @@ def open_in_place(
     """Files (or URLs) as sources of patches, one for each CRS; nothing is copied, no pixel is read yet.
 
     Args:
-        images: files, folders, globs or URLs of anything GDAL opens.
+        images: files, folders, globs or URLs of anything GDAL opens; or images in Zarr stores.
         labels: likewise; paired with images by file name without suffix, or one to one if there is one of each.
         legend: of the class indices.
         label_legend: of the label files, if their codes differ; classes are matched by name.
@@ -112,7 +113,7 @@ def open_zarr_in_place(
     apart = offset_in(imagery.geobox, codes.geobox, codes.name)
     if apart != (0, 0) or codes.geobox.shape != imagery.geobox.shape:
         raise DataError(f"{path}: {labels!r} does not cover the same pixels as {image!r}")
-    names = imagery.band_names if bands is None else tuple(bands)
+    names = told_names(imagery) if bands is None else tuple(bands)
     if len(names) != imagery.count or len(set(names)) != len(names):
         raise DataError(
             f"{path}: {image!r} has {counted(imagery.count, 'band')}; say what they are, as in"

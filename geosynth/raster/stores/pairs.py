@@ -20,9 +20,10 @@ from geosynth.grid import Window, crop, offset_in, parse_crs
 from geosynth.grid.alignment import crs_name, is_nowhere, same_crs
 from geosynth.legend import Legend
 from geosynth.raster.bands import check_whole_scenes, open_chosen
-from geosynth.raster.colours import colours_as_codes
+from geosynth.raster.images import ImageRaster, open_image
+from geosynth.raster.label_files import open_label_file
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Raster, RasterFile, check_grid, open_raster
+from geosynth.raster.read import Raster, check_grid
 from geosynth.raster.stores.items import Item
 from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover, pixels_on
 
@@ -94,7 +95,7 @@ class TargetGrid:
 
     @cached_property
     def _like(self) -> GeoBox | None:
-        return None if self.like is None else open_raster(self.like).geobox
+        return None if self.like is None else open_image(self.like).geobox
 
     @cached_property
     def _crs(self) -> CRS | None:
@@ -102,7 +103,7 @@ class TargetGrid:
             return self._like.crs if self._like else None
         return parse_crs(self.crs)
 
-    def group(self, images: Sequence[RasterFile]) -> list[list[int]]:
+    def group(self, images: Sequence[ImageRaster]) -> list[list[int]]:
         """Positions of the images that are to share a grid, in the order of their first ones."""
         if self._crs is not None or self._like is not None:
             return [list(range(len(images)))]
@@ -116,7 +117,7 @@ class TargetGrid:
                 groups.append([position])
         return groups
 
-    def lattice(self, images: Sequence[RasterFile]) -> GeoBox:
+    def lattice(self, images: Sequence[ImageRaster]) -> GeoBox:
         """A grid whose pixels are those of the common grid of one group; where it begins and ends means nothing."""
         if self._like is not None:
             return self._like
@@ -162,7 +163,7 @@ def open_pairs(
     return groups
 
 
-def _open(item: Item, file: RasterFile, lattice: GeoBox, legend: LegendOf, target: TargetGrid) -> Pair:
+def _open(item: Item, file: ImageRaster, lattice: GeoBox, legend: LegendOf, target: TargetGrid) -> Pair:
     image: Raster = file
     try:
         row, column = offset_in(lattice, image.geobox, image.path)
@@ -173,10 +174,10 @@ def _open(item: Item, file: RasterFile, lattice: GeoBox, legend: LegendOf, targe
         window = _cover(lattice, file)
         image = WarpedRaster(image, crop(lattice, window), target.images)
     place = crop(lattice, window) if isinstance(image, WarpedRaster) else image.geobox
-    codes = colours_as_codes(open_raster(item.labels))
+    codes = open_label_file(item.labels)
     own = legend if isinstance(legend, Legend) else legend(codes)
     labels = LabelRaster(_on_grid(codes, place, image.path, target), own)
-    extras = {name: _on_grid(open_raster(path), place, image.path, target) for name, path in item.extras.items()}
+    extras = {name: _on_grid(open_image(path), place, image.path, target) for name, path in item.extras.items()}
     for name, extra in extras.items():
         if extra.count != 1:
             raise DataError(f"{extra.path}: has {extra.count} bands; an extra map ({name}) has one")
@@ -219,7 +220,7 @@ def _refusal(complaint: str, grid: GeoBox, own: GeoBox, option: str, methods: It
     return GridError(f"{complaint}, or here: {option} {'|'.join(methods)}" if mends else complaint)
 
 
-def _cover(lattice: GeoBox, image: RasterFile) -> Window:
+def _cover(lattice: GeoBox, image: ImageRaster) -> Window:
     if (lattice.crs is None) != (image.geobox.crs is None):
         raise GridError(
             f"{image.path}: one of its CRS and the grid's is not known; assign it (rio edit-info --crs EPSG:CODE FILE)"
@@ -244,7 +245,7 @@ def _span(pairs: list[Pair], lattice: GeoBox) -> PairGroup:
     return PairGroup(crop(lattice, whole), placed)
 
 
-def _check_places(images: Sequence[RasterFile]) -> None:
+def _check_places(images: Sequence[ImageRaster]) -> None:
     """Refuse scenes whose places among each other cannot be told."""
     if len(images) == 1:
         return
@@ -265,7 +266,7 @@ def _check_places(images: Sequence[RasterFile]) -> None:
     _check_antimeridian([image for image in images if image.geobox.crs is not None and image.geobox.crs.geographic])
 
 
-def _check_antimeridian(images: Sequence[RasterFile]) -> None:
+def _check_antimeridian(images: Sequence[ImageRaster]) -> None:
     """Scenes that meet at 180 degrees would lie a world apart, and a split would part neighbours."""
     boxes = [image.geobox.boundingbox for image in images]
     east = [image for image, box in zip(images, boxes, strict=True) if abs(box.right - 180) < 1e-6 and box.left > -180]

@@ -67,10 +67,12 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no warnings; may stand anywhere.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress and no warnings; may stand anywhere.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
     remote: Annotated[
-        bool, typer.Option("--remote", help="Let local files read what they name by URLs; may stand anywhere.")
+        bool, typer.Option("--remote", help="Allow local files that refer to URLs; may stand anywhere.")
     ] = False,
 ) -> None:
     show_warnings()  # the flags themselves may stand anywhere, so `app` takes them out before

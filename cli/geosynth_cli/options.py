@@ -165,7 +165,7 @@ def refuse_idle(why: str, idle: object, /, **options: Any) -> None:
 
 def set_option(example: str) -> Any:
     """`--set NAME=VALUE` for the settings that have no option of their own."""
-    return typer.Option("--set", help=f"Any other setting, as in {example}; may be repeated.")
+    return typer.Option("--set", help=f"Any other setting, as in {example}; repeatable.")
 
 
 def pixels_option(name: str, text: str) -> Any:
@@ -175,33 +175,36 @@ def pixels_option(name: str, text: str) -> Any:
 
 StoreOrFiles = Annotated[
     str,
-    input_option("--data", "A store made by `geosynth ingest`, or a YAML of files to read in place."),
+    input_option("--data", "A store made by `geosynth ingest`, or a YAML file that describes data in place."),
 ]
 ModelOrEmbedded = Annotated[
     str | None,
     input_option(
         "--model",
-        "A model file, the folder of its training, or its address (https://, hf://ORG/REPO/FILE); without it the"
-        " embedded one for the Chesapeake legend.",
+        "A model file, its training folder, or its address (https://, hf://ORG/REPO/FILE); without it, the embedded"
+        " model for the Chesapeake legend.",
         "chesapeake-small",
     ),
 ]
-Bands = Annotated[str | None, typer.Option("--bands", help="Band names, as in red,green,blue,nir; or those to take.")]
-Buffer = Annotated[str, typer.Option("--buffer", help="Distance between folds: metres, or pixels as in 64px.")]
-PaintSeed = Annotated[int, typer.Option("--seed", help="Of styles and texture.")]
+Bands = Annotated[
+    str | None, typer.Option("--bands", help="Names of the bands, or of those to take, as in red,green,blue,nir.")
+]
+Buffer = Annotated[str, typer.Option("--buffer", help="Distance between folds: metres, or pixels, as in 64px.")]
+PaintSeed = Annotated[int, typer.Option("--seed", help="Random seed of styles and texture.")]
 StyleLength = Annotated[
-    float | None, typer.Option("--style-length", help="Metres over which the style drifts; 0 keeps one.")
+    float | None, typer.Option("--style-length", help="Metres over which the style changes; 0 keeps a single style.")
 ]
 Look = Annotated[
-    str | None, typer.Option("--look", help="A look that the model knows, see `geosynth info`; without it the first.")
+    str | None, typer.Option("--look", help="A look of the model (`geosynth info` lists them); without it, the first.")
 ]
 PaintPrecision = Annotated[str, typer.Option("--precision", help="auto, bf16 or fp32.")]
-Device = Annotated[str, typer.Option("--device", help="auto (the GPU, if any), cpu, cuda, cuda:1, ...")]
-Workers = Annotated[int | None, typer.Option("--workers", help="Processes to start on this machine.")]
+Device = Annotated[str, typer.Option("--device", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ...")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Number of processes on this machine.")]
 Scheduler = Annotated[
-    str | None, typer.Option("--scheduler", help="A Dask cluster that sees the same files, as tcp://host:8786.")
+    str | None,
+    typer.Option("--scheduler", help="Address of a Dask cluster that sees the same files, as in tcp://host:8786."),
 ]
-VectorLayer = Annotated[str | None, typer.Option("--layer", help="Of a vector file that has several.")]
-LineWidth = Annotated[str | None, typer.Option("--width", help="Of lines: metres, or a column with each one's.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.", is_eager=True)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")]
+VectorLayer = Annotated[str | None, typer.Option("--layer", help="Layer of a vector file that has several.")]
+LineWidth = Annotated[str | None, typer.Option("--width", help="Width of lines: metres, or a column that holds it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.", is_eager=True)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

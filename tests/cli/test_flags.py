@@ -94,7 +94,7 @@ def test_the_help_of_twin_tells_the_defaults_of_what_recombines_and_judges() -> 
     help_of = {option.name: option.help for name, option in OPTIONS if name == "twin"}
     for name in ("tile_size", "agreement"):
         default = inspect.signature(geosynth.twin).parameters[name].default
-        assert help_of[name].endswith(f"; {default}."), name
+        assert help_of[name].endswith(f"; default {default}."), name
 
 
 def test_help_tells_the_exit_codes(run: Run) -> None:

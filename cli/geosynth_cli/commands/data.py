@@ -36,21 +36,26 @@ def rasterize(
         Path,
         typer.Argument(help="GeoPackage, GeoJSON, FlatGeobuf, Shapefile or GeoParquet.", callback=refusing_absent()),
     ],
-    column: Annotated[str, typer.Option("--column", help="Of the class: names or codes of the legend.")],
+    column: Annotated[str, typer.Option("--column", help="Column with the class: names or codes of the legend.")],
     out: Annotated[Path, output_option("The label raster: a Cloud Optimized GeoTIFF with colours.")],
     layer: VectorLayer = None,
     legend: Annotated[
-        str, input_option("--legend", "Of the classes: a built-in name or a YAML file.", "chesapeake")
+        str, input_option("--legend", "Legend of the classes: a built-in name or a YAML file.", "chesapeake")
     ] = "chesapeake",
-    resolution: Annotated[float | None, typer.Option("--resolution", help="Size of the pixels, metres.")] = None,
-    crs: Annotated[str | None, typer.Option("--crs", help="CRS of the raster, if not that of the features.")] = None,
-    like: Annotated[str | None, input_option("--like", "Instead of both: a raster whose grid the labels get.")] = None,
+    resolution: Annotated[float | None, typer.Option("--resolution", help="Pixel size, metres.")] = None,
+    crs: Annotated[
+        str | None, typer.Option("--crs", help="CRS of the raster; without it, that of the features.")
+    ] = None,
+    like: Annotated[
+        str | None, input_option("--like", "Instead of --resolution and --crs: a raster whose grid to use.")
+    ] = None,
     width: LineWidth = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a label raster of polygons, and of lines with a width.
+    """Make a label raster from polygons, or from lines with a width.
 
-    A pixel gets the class of the feature that its centre lies in, of several the last in the file; elsewhere no data.
+    A pixel gets the class of the feature that contains its centre (of several, the last in the file); pixels without a
+    feature have no data.
     """
     import geosynth
 
@@ -83,45 +88,54 @@ def _check_legend(parameter: typer.CallbackParam, legend: str | None) -> str | N
 
 
 def ingest(
-    out: Annotated[Path, output_option("The store (a folder, .zarr); with several CRSs or dates, one for each in it.")],
+    out: Annotated[
+        Path,
+        output_option("The store (a folder, .zarr); with several CRSs or dates, a folder with one store for each."),
+    ],
     images: Annotated[
         list[str] | None,
         input_option(
-            "--images", "Image file, folder or glob; '*_{red=B04,nir=B08}.tif' of files of bands; repeatable."
+            "--images", "Image file, folder or glob; '*_{red=B04,nir=B08}.tif' for files of bands; repeatable."
         ),
     ] = None,
     labels: Annotated[
         list[str] | None,
-        input_option("--labels", "Label file, folder or glob; paired by file name. With --items: one file for all."),
+        input_option(
+            "--labels", "Label file, folder or glob, paired by file name. With --items: one file for all images."
+        ),
     ] = None,
     items: Annotated[
-        Path | None, input_option("--items", "Instead: a list of pairs (CSV, GeoParquet, GeoJSON, STAC items).")
+        Path | None,
+        input_option("--items", "Instead of --images: a list of pairs (CSV, GeoParquet, GeoJSON, STAC items)."),
     ] = None,
     image_asset: Annotated[
         str | None,
-        typer.Option("--image-asset", help="For STAC: key of the image, or of each of its bands, as in red,nir."),
+        typer.Option("--image-asset", help="For STAC: asset key of the image, or of each of its bands, as in red,nir."),
     ] = None,
-    labels_asset: Annotated[str | None, typer.Option("--labels-asset", help="For STAC: key of the labels.")] = None,
+    labels_asset: Annotated[
+        str | None, typer.Option("--labels-asset", help="For STAC: asset key of the labels.")
+    ] = None,
     chesapeake: Annotated[
-        Path | None, input_option("--chesapeake", "Instead: the folder of the Chesapeake Land Cover data set.")
+        Path | None,
+        input_option("--chesapeake", "Instead of --images: the folder of the Chesapeake Land Cover data set."),
     ] = None,
     state: Annotated[
-        str | None, typer.Option("--state", help="For --chesapeake: states, as in md,de; all without it.")
+        str | None, typer.Option("--state", help="For --chesapeake: states, as in md,de; without it, all.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="For --chesapeake: splits, as in train,val; all without it.")
+        str | None, typer.Option("--split", help="For --chesapeake: splits, as in train,val; without it, all.")
     ] = None,
     extra: Annotated[
         list[str] | None,
         typer.Option(
-            "--extra", help="One more map to keep: a layer of --chesapeake (nlcd), or a column or asset of --items."
+            "--extra", help="A further map to keep: a layer of --chesapeake (nlcd), or a column or asset of --items."
         ),
     ] = None,
     legend: Annotated[
         str | None,
         typer.Option(
             "--legend",
-            help="Legend of the store: a built-in name or a YAML file; chesapeake if not said.",
+            help="Legend of the store: a built-in name or a YAML file; default chesapeake.",
             callback=_check_legend,
         ),
     ] = None,
@@ -129,55 +143,59 @@ def ingest(
         str | None,
         input_option(
             "--label-legend",
-            "Legend of the label files, if their codes differ: the same, or from-raster (their own class tables).",
+            "Legend of the label files, if their codes differ: a name, a YAML file, or from-raster (their own class"
+            " tables).",
             "chesapeake",
             "from-raster",
         ),
     ] = None,
     bands: Bands = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Type of the store's imagery, if not the files': values must fit.")
+        str | None,
+        typer.Option(
+            "--dtype", help="Data type of the store's imagery; without it, that of the files. All values must fit."
+        ),
     ] = None,
-    crs: Annotated[str | None, typer.Option("--crs", help="One CRS for all, as in EPSG:26917.")] = None,
+    crs: Annotated[str | None, typer.Option("--crs", help="One CRS for all scenes, as in EPSG:26917.")] = None,
     resolution: Annotated[
-        float | None, typer.Option("--resolution", help="Size of the store's pixels, in units of its CRS.")
+        float | None, typer.Option("--resolution", help="Pixel size of the store, in units of its CRS.")
     ] = None,
-    like: Annotated[str | None, input_option("--like", "A raster whose pixels are those of the store.")] = None,
+    like: Annotated[str | None, input_option("--like", "A raster whose pixel grid to use.")] = None,
     resample_images: Annotated[
         str | None,
         typer.Option(
             "--resample-images",
-            help="How images off the store's grid are brought to it: nearest, bilinear, average, cubic, cubic_spline,"
-            " lanczos. Without it they are refused.",
+            help="How to resample images that are off the store's grid: nearest, bilinear, average, cubic,"
+            " cubic_spline, lanczos. Without it, they are refused.",
         ),
     ] = None,
     resample_labels: Annotated[
-        str | None, typer.Option("--resample-labels", help="Likewise for labels and extra maps: nearest or mode.")
+        str | None, typer.Option("--resample-labels", help="The same for labels and extra maps: nearest or mode.")
     ] = None,
     by: Annotated[
         str | None,
         typer.Option(
             "--by",
-            help="clusters (of touching scenes) or blocks; without it blocks, if clusters are too few.",
+            help="clusters (of touching scenes) or blocks; without it, clusters, or blocks if these are too few.",
         ),
     ] = None,
     shares: Annotated[
-        str | None, typer.Option("--shares", help="Shares of train, val and test; 0.7,0.1,0.2 if not said.")
+        str | None, typer.Option("--shares", help="Shares of train, val and test; default 0.7,0.1,0.2.")
     ] = None,
     block_size: Annotated[
-        int | None, pixels_option("--block-size", "For --by blocks: their side, pixels; 1024.")
+        int | None, pixels_option("--block-size", "For --by blocks: side of a block, pixels; default 1024.")
     ] = None,
     buffer: Buffer = "0",
-    seed: Annotated[int, typer.Option("--seed", help="Of the split into folds.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the split into folds.")] = 0,
     per: Annotated[
-        str | None, typer.Option("--per", help="A store for each year, month or day of the items' dates.")
+        str | None, typer.Option("--per", help="Make a store for each year, month or day of the items' dates.")
     ] = None,
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Copy image and label rasters into a chunked Zarr store, split into folds by place.
 
-    One that was interrupted goes on where it was when it is run again.
+    If interrupted, the same command continues.
     """
     import geosynth
     from geosynth.errors import SettingsError, counted
@@ -243,7 +261,7 @@ def _shares_told(names: Sequence[str], pixels: Sequence[int]) -> str:
 
 def split(
     data: Annotated[
-        str | None, input_option("--data", "A store; for --check also a table of polygons with a column fold.")
+        str | None, input_option("--data", "A store; for --check also a vector file of polygons with a column fold.")
     ] = None,
     by: Annotated[str, typer.Option("--by", help="blocks, clusters (of touching scenes), polygons or scenes.")] = (
         "blocks"
@@ -251,14 +269,14 @@ def split(
     shares: Annotated[str, typer.Option("--shares", help="Shares of train, val and test.")] = "0.7,0.1,0.2",
     buffer: Buffer = "0",
     block_size: Annotated[
-        int, pixels_option("--block-size", "Side of the blocks, pixels; several times the buffer.")
+        int, pixels_option("--block-size", "For --by blocks: side of a block, pixels; several times the buffer.")
     ] = 1024,
-    seed: Annotated[int, typer.Option("--seed", help="Of the choice of blocks or clusters.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the choice of blocks or clusters.")] = 0,
     stratify: Annotated[
-        bool, typer.Option("--stratify/--no-stratify", help="Give each fold its share of each class.")
+        bool, typer.Option("--stratify/--no-stratify", help="Give each fold its share of every class.")
     ] = True,
     polygons: Annotated[
-        Path | None, input_option("--polygons", "For --by polygons: a vector file with a column fold, any CRS.")
+        Path | None, input_option("--polygons", "For --by polygons: a vector file with a column fold, in any CRS.")
     ] = None,
     scenes: Annotated[
         Path | None, input_option("--scenes", "For --by scenes: a CSV file with columns scene and fold.")
@@ -266,22 +284,24 @@ def split(
     out: Annotated[
         Path | None, typer.Option("--out", help="Also write the split as polygons: .parquet, .gpkg or .geojson.")
     ] = None,
-    file_only: Annotated[bool, typer.Option("--file-only", help="Leave the store's split as it is.")] = False,
+    file_only: Annotated[
+        bool, typer.Option("--file-only", help="Write only --out; leave the store's split unchanged.")
+    ] = False,
     overwrite: Overwrite = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing: fail if two folds touch or are nearer than --buffer.")
+        bool, typer.Option("--check", help="Change nothing; fail if two folds touch or are nearer than --buffer.")
     ] = False,
     patch_size: Annotated[
-        int | None, pixels_option("--patch-size", "For --check of a store: measure patches of this size.")
+        int | None, pixels_option("--patch-size", "For --check of a store: side of the patches to measure, pixels.")
     ] = None,
     train: Annotated[
-        list[str] | None, input_option("--train", "For --check: rasters of train, folder or glob; repeatable.")
+        list[str] | None, input_option("--train", "For --check: raster, folder or glob of train; repeatable.")
     ] = None,
-    val: Annotated[list[str] | None, input_option("--val", "For --check: rasters of val.")] = None,
-    test: Annotated[list[str] | None, input_option("--test", "For --check: rasters of test.")] = None,
+    val: Annotated[list[str] | None, input_option("--val", "For --check: the same for val.")] = None,
+    test: Annotated[list[str] | None, input_option("--test", "For --check: the same for test.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Split a store into train, val and test by place; or check any split for leakage."""
+    """Split a store into train, val and test by place, or check any split for leakage."""
     files = {name: paths for name, paths in (("train", train), ("val", val), ("test", test)) if paths}
     refuse_idle("without --check", not check, patch_size=patch_size)
     if check:
@@ -359,13 +379,13 @@ def _check(data: str | None, files: dict[str, list[str]], buffer: str, patch_siz
 
 def tiles(
     data: StoreOrFiles,
-    fold: Annotated[str | None, typer.Option("--fold", help="train, val or test; without it all three.")] = None,
+    fold: Annotated[str | None, typer.Option("--fold", help="train, val or test; without it, all three.")] = None,
     size: Annotated[int, pixels_option("--size", "Side of a tile, pixels.")] = 256,
     stride: Annotated[
-        int | None, pixels_option("--stride", "Pixels from one tile to the next; half of --size if not given.")
+        int | None, pixels_option("--stride", "Pixels from one tile to the next; default half of --size.")
     ] = None,
     edge: Annotated[
-        str, typer.Option("--edge", help="align: one more tile that ends at a scene's far edge; skip: none there.")
+        str, typer.Option("--edge", help="align: add a tile that ends at a scene's far edge; skip: leave it out.")
     ] = "align",
     max_nodata: Annotated[
         float, typer.Option("--max-nodata", help="Share of a tile's pixels that may have no data, 0 to 1.")
@@ -373,7 +393,7 @@ def tiles(
     export: Annotated[
         Path | None,
         folder_option(
-            "Write GeoTIFF pairs into this folder (without --fold: into a folder a fold).", "index.parquet", "--export"
+            "Write GeoTIFF pairs into this folder (without --fold: one folder per fold).", "index.parquet", "--export"
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -381,7 +401,7 @@ def tiles(
 ) -> None:
     """Count the overlapping tiles of a store's folds, or write them as files.
 
-    Tiles lie wholly in their fold. Training needs no files: tiles are views on the store.
+    Tiles lie entirely in their fold. Training needs no files: it reads tiles from the store.
     """
     import geosynth
 

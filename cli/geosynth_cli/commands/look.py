@@ -15,19 +15,20 @@ def info(
     file: Annotated[
         str | None,
         typer.Argument(
-            help="A model (or its address), segmenter, store, YAML of files or raster; else the embedded model.",
+            help="A model (or its address), segmenter, store, YAML of data in place or raster; without it, the"
+            " embedded model.",
             callback=refusing_absent("chesapeake-small"),
         ),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all of it, compare checksums, and fail if it is damaged.")
+        bool, typer.Option("--verify", help="Read everything, compare checksums, and fail if any is wrong.")
     ] = False,
     as_json: AsJson = False,
     stac: Annotated[
-        bool, typer.Option("--stac", help="A model or segmenter as a STAC item with the MLM extension, JSON.")
+        bool, typer.Option("--stac", help="Print a model or segmenter as a STAC item (JSON) with the MLM extension.")
     ] = False,
 ) -> None:
-    """Show what a model, a segmenter, a store, data in place or a raster holds."""
+    """Describe a model, a segmenter, a store, data in place or a raster."""
     import geosynth
 
     if verify:
@@ -42,16 +43,18 @@ def view(
     rasters: Annotated[
         list[str],
         typer.Argument(
-            help="Images and labels of one area: synthetic, real, land cover; up to eight.",
+            help="Up to eight images and labels of one area: synthetic, real, land cover.",
             callback=refusing_absent(),
         ),
     ],
-    out: Annotated[Path, output_option("The page, .html.")],
+    out: Annotated[Path, output_option("The page (.html).")],
     legend: Annotated[
         str | None,
-        input_option("--legend", "Of labels without a class table: a built-in name or a YAML file.", "chesapeake"),
+        input_option(
+            "--legend", "Legend of labels without a class table: a built-in name or a YAML file.", "chesapeake"
+        ),
     ] = None,
-    size: Annotated[int, pixels_option("--size", "Pixels of the longer side that are shown, at most.")] = 1024,
+    size: Annotated[int, pixels_option("--size", "Most pixels shown along the longer side.")] = 1024,
     overwrite: Overwrite = False,
 ) -> None:
     """Show rasters of one area in an HTML page with pan, zoom and a slider between any two of them."""
@@ -61,7 +64,7 @@ def view(
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Show what geosynth finds on this machine: versions, devices, formats, where weights are; for bug reports."""
+    """Describe this machine for bug reports: versions, devices, formats, paths of weights."""
     import geosynth
 
     (print_json if as_json else print_mapping)(geosynth.doctor())

@@ -56,24 +56,28 @@ def train(
     ] = None,
     init: Annotated[
         str | None,
-        input_option("--init", "Model file to go on from; chesapeake-small: the embedded one.", "chesapeake-small"),
+        input_option("--init", "Model file to start from; chesapeake-small: the embedded one.", "chesapeake-small"),
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="YAML of settings; goes over the preset.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Updates of the generator.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file of settings; overrides the preset.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Number of updates of the generator.")] = None,
     max_time: Annotated[
-        str | None, typer.Option("--max-time", help="End after this time at the latest, as in 90m, 2h or 1h30m.")
+        str | None, typer.Option("--max-time", help="Stop after this time at the latest, as in 90m, 2h or 1h30m.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Patches a step, over all devices.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Patches per step, over all devices.")] = None,
     crop_size: Annotated[int | None, pixels_option("--crop-size", "Side of a patch, pixels.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = None,
-    devices: Annotated[int | None, typer.Option("--devices", help="GPUs, or processes where there is none.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of weights, patches and noise.")] = None,
+    devices: Annotated[
+        int | None, typer.Option("--devices", help="Number of GPUs, or of processes if there is no GPU.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Random seed of weights, patches and noise.")] = None,
     other: Annotated[list[str] | None, set_option("base_width=32")] = None,
     list_presets: Annotated[
         bool, typer.Option("--list-presets", help="Show the presets and exit.", is_eager=True, callback=_list_presets)
     ] = False,
 ) -> None:
-    """Train a generator; goes on where an interrupted run in the same folder ended.
+    """Train a generator, or continue an interrupted training in the same folder.
 
     Defaults are overridden by --preset, that by --config, that by single options and --set.
     """
@@ -112,22 +116,29 @@ def import_spade(
     ],
     out: Annotated[Path, output_option("The model file (.safetensors).")],
     legend: Annotated[
-        str, input_option("--legend", "A class for each label channel: a built-in name or a YAML file.", "chesapeake")
+        str,
+        input_option(
+            "--legend", "Legend with a class for each label channel: a built-in name or a YAML file.", "chesapeake"
+        ),
     ],
     bands: Annotated[str, typer.Option("--bands", help="Names of the output bands.")] = "red,green,blue",
     encoder: Annotated[
         Path | None, input_option("--encoder", "The style encoder's weights (latest_net_E.pth).")
     ] = None,
     depth: Annotated[
-        Depth | None, typer.Option("--depth", help="Number of doublings, where the weights do not tell it.")
+        Depth | None,
+        typer.Option("--depth", help="Number of upsampling steps, if it does not follow from the weights."),
     ] = None,
     crop_size: Annotated[
-        int | None, typer.Option("--crop-size", help="Side of the training crops in pixels; may tell the depth.", min=1)
+        int | None,
+        typer.Option("--crop-size", help="Side of the training crops, pixels; may determine the depth.", min=1),
     ] = None,
-    gsd: Annotated[float | None, typer.Option("--gsd", help="Metres a pixel of the training imagery.", min=0)] = None,
+    gsd: Annotated[
+        float | None, typer.Option("--gsd", help="Pixel size of the training imagery, metres.", min=0)
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a model file of weights of the SPADE reference implementation."""
+    """Make a model file from weights of the SPADE reference implementation."""
     import geosynth
 
     path = geosynth.import_spade(
@@ -144,25 +155,31 @@ def import_spade(
     typer.echo(path)
 
 
-looks = typer.Typer(help="Looks that a model knows by name.", no_args_is_help=True)
+looks = typer.Typer(help="Named looks of a model.", no_args_is_help=True)
 
 
 @looks.command("add", cls=Command)
 def add_look(
-    name: Annotated[str, typer.Argument(help="Of the look: letters, digits, - and _.")],
-    image: Annotated[list[str], input_option("--image", "An image to take it from; may be repeated.")],
+    name: Annotated[str, typer.Argument(help="Name of the look: letters, digits, - and _.")],
+    image: Annotated[list[str], input_option("--image", "An image to take the look from; repeatable.")],
     out: Annotated[Path, output_option("The model file with the look (.safetensors).")],
     labels: Annotated[
         list[str] | None,
-        input_option("--labels", "Labels of the image; one for each. Without them the look is guessed."),
+        input_option("--labels", "Labels of that image, one for each. Without them, the look is estimated."),
     ] = None,
     model: ModelOrEmbedded = None,
     legend: Annotated[
-        str | None, input_option("--legend", "Of the labels: a name or a YAML file.", "chesapeake", "from-raster")
+        str | None,
+        input_option(
+            "--legend",
+            "Legend of the labels: a name, a YAML file, or from-raster (their own class tables).",
+            "chesapeake",
+            "from-raster",
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model that knows one look more, that of your place: --look NAME then paints it."""
+    """Save the look of your place in a copy of a model: --look NAME then paints it."""
     import geosynth
 
     path = geosynth.add_look(name, image, out, model, labels=labels or None, legend=legend, overwrite=overwrite)

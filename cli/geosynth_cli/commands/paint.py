@@ -44,76 +44,90 @@ def generate(
         str,
         input_option(
             "--labels",
-            "Class codes: GeoTIFF, VRT, Zarr; a folder or glob of tiles is one mosaic. With --column: polygons.",
+            "Label raster (GeoTIFF, VRT, Zarr); a folder or glob of tiles is one mosaic. With --column: a vector file.",
         ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", help="The image: .tif (Cloud Optimized GeoTIFF) or .zarr.")
     ] = None,
     out_dir: Annotated[
-        Path | None, typer.Option("--out-dir", help="Folder: one image for each label file; finished ones are skipped.")
+        Path | None, typer.Option("--out-dir", help="Folder for one image per label file; finished ones are skipped.")
     ] = None,
     model: ModelOrEmbedded = None,
     legend: Annotated[
         str | None,
         input_option(
             "--legend",
-            "Of --labels and --style-labels: a name, a YAML file, or from-raster (their own tables).",
+            "Legend of --labels and --style-labels: a name, a YAML file, or from-raster (their own class tables).",
             "chesapeake",
             "from-raster",
         ),
     ] = None,
     column: Annotated[
-        str | None, typer.Option("--column", help="Labels are a vector file; its column of class names or codes.")
+        str | None,
+        typer.Option("--column", help="For a vector file as --labels: its column with class names or codes."),
     ] = None,
     layer: VectorLayer = None,
     width: LineWidth = None,
     resolution: Annotated[
-        float | None, typer.Option("--resolution", help="Of vector labels: size of the pixels, metres; the model's.")
+        float | None,
+        typer.Option("--resolution", help="For a vector file: pixel size, metres; without it, the model's."),
     ] = None,
     crs: Annotated[
-        str | None, typer.Option("--crs", help="Of vector labels: CRS of the image, if not that of the features.")
+        str | None, typer.Option("--crs", help="For a vector file: CRS of the image; without it, that of the features.")
     ] = None,
-    unknown: Annotated[str, typer.Option("--unknown", help="Codes that no legend knows: error or nodata.")] = "error",
+    unknown: Annotated[
+        str, typer.Option("--unknown", help="What to do with codes that are not in the legend: error or nodata.")
+    ] = "error",
     resample: Annotated[
         str | None,
-        typer.Option("--resample-labels", help="Bring labels to the model's pixel size: mode or nearest."),
+        typer.Option("--resample-labels", help="Resample labels to the model's pixel size: mode or nearest."),
     ] = None,
     seed: PaintSeed = 0,
     samples: Annotated[
-        int, typer.Option("--samples", help="Realisations: NAME_0.tif, NAME_1.tif, ...; in .zarr a dimension.")
+        int,
+        typer.Option("--samples", help="Number of realisations: NAME_0.tif, NAME_1.tif, ...; a dimension in .zarr."),
     ] = 1,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Of the samples: NAME_summary.tif, mean, deviation, spread of NDVI.")
+        bool,
+        typer.Option(
+            "--summary", help="Also write NAME_summary.tif: mean and deviation of the samples, spread of NDVI."
+        ),
     ] = False,
     look: Look = None,
     style_from: Annotated[
         list[str] | None,
-        input_option("--style-from", "An image whose look (colours, season, sensor) to take; may be repeated."),
+        input_option("--style-from", "An image whose look (colours, season, sensor) to take; repeatable."),
     ] = None,
     style_labels: Annotated[
         list[str] | None,
-        input_option("--style-labels", "Its labels: then each class takes its own look; one for each image."),
+        input_option("--style-labels", "Labels of that image, one for each, so that each class takes its own look."),
     ] = None,
     style_length: StyleLength = None,
-    format_: Annotated[str | None, typer.Option("--format", help="cog or zarr; the name decides.")] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="cog or zarr; without it, the name of --out decides.")
+    ] = None,
     compress: Annotated[str, typer.Option("--compress", help="deflate, zstd or lzw.")] = "deflate",
-    preview: Annotated[bool, typer.Option("--preview", help="Write a PNG beside the image.")] = False,
-    stac: Annotated[bool, typer.Option("--stac", help="Write a STAC item beside the image.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Also write a PNG beside the image.")] = False,
+    stac: Annotated[bool, typer.Option("--stac", help="Also write a STAC item beside the image.")] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     mosaic: Annotated[
-        str | None, typer.Option("--mosaic", help="exact or blend; without it, what the model allows.")
+        str | None, typer.Option("--mosaic", help="exact or blend; without it, exact if the model allows it.")
     ] = None,
-    overlap: Annotated[int, pixels_option("--overlap", "Of windows in blend mode, pixels.")] = 64,
-    block_size: Annotated[int | None, pixels_option("--block-size", "Pixels read, painted and kept at once.")] = None,
-    max_memory: Annotated[str | None, typer.Option("--max-memory", help="Chooses the block size, as in 4GB.")] = None,
+    overlap: Annotated[int, pixels_option("--overlap", "Overlap of windows in blend mode, pixels.")] = 64,
+    block_size: Annotated[
+        int | None, pixels_option("--block-size", "Side of the square that is read, painted and kept at once, pixels.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", help="Choose the block size to fit this memory, as in 4GB.")
+    ] = None,
     precision: PaintPrecision = "auto",
     device: Device = "auto",
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
-    """Paint synthetic images for label rasters, on exactly their grid; interrupted, the same command goes on."""
+    """Paint synthetic images for label rasters, on exactly their grid. If interrupted, the same command continues."""
     import geosynth
 
     target = _target(out, out_dir, format_)
@@ -258,33 +272,37 @@ def _size(image: Path) -> int:
 
 def twin(
     data: StoreOrFiles,
-    out: Annotated[Path, output_option("Folder of the twin, a store.")],
+    out: Annotated[Path, output_option("The twin, a store (a folder, .zarr).")],
     model: ModelOrEmbedded = None,
     fold: Annotated[
-        list[str] | None, typer.Option("--fold", help="train, val or test; may be repeated; all without it.")
+        list[str] | None, typer.Option("--fold", help="train, val or test; repeatable; without it, all.")
     ] = None,
     emphasise: Annotated[
         list[str] | None,
         typer.Option(
             "--emphasise",
             metavar="CLASS=TIMES",
-            help="Recombine tiles of the labels of one fold (train), so that a class comes so many times as often, as"
-            " in roads=3; may be repeated.",
+            help="Recombine tiles of the labels of one fold (train), so that a class occurs so many times as often, as"
+            " in roads=3; repeatable.",
         ),
     ] = None,
-    tile_size: Annotated[int | None, pixels_option("--tile-size", "Of recombined labels, pixels; 256.")] = None,
+    tile_size: Annotated[
+        int | None, pixels_option("--tile-size", "Side of a tile of recombined labels, pixels; default 256.")
+    ] = None,
     num_tiles: Annotated[
-        int | None, typer.Option("--tiles", help="Of recombined labels; without it as many as the fold has.")
+        int | None,
+        typer.Option("--tiles", help="Number of tiles of recombined labels; without it, as many as the fold has."),
     ] = None,
     judge: Annotated[
         str | None,
         input_option(
-            "--judge", "A segmenter of real tiles: pixels whose class it strongly doubts have no data in the twin."
+            "--judge",
+            "A segmenter trained on real tiles: pixels whose class it strongly doubts get no data in the twin.",
         ),
     ] = None,
     agreement: Annotated[
         float | None,
-        typer.Option("--agreement", help="The least probability that the judge must give a class; 0.05."),
+        typer.Option("--agreement", help="The smallest probability that the judge must give a class; default 0.05."),
     ] = None,
     seed: PaintSeed = 0,
     look: Look = None,
@@ -295,7 +313,7 @@ def twin(
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Paint the images of a store anew: same places, labels and split, synthetic pixels."""
+    """Paint a synthetic copy of a store: the same places, labels and split, but synthetic images."""
     import geosynth
 
     refuse_idle("without --emphasise", not emphasise, tile_size=tile_size, tiles=num_tiles)

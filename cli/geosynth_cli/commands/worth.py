@@ -34,36 +34,46 @@ def segment(
     synthetic: Annotated[
         str | None, input_option("--synthetic", "A twin of the data, made by `geosynth twin`.")
     ] = None,
-    real_tiles: Annotated[int | None, typer.Option("--real-tiles", help="How many; without it all.")] = None,
+    real_tiles: Annotated[
+        int | None, typer.Option("--real-tiles", help="Number of real tiles; without it, all.")
+    ] = None,
     synthetic_tiles: Annotated[
-        int | None, typer.Option("--synthetic-tiles", help="How many of the twin; without it all, if there is a twin.")
+        int | None, typer.Option("--synthetic-tiles", help="Number of tiles of the twin; without it, all.")
     ] = None,
     tile_size: Annotated[int | None, pixels_option("--tile-size", "Side of a tile, pixels.")] = None,
     augment: Annotated[str | None, typer.Option("--augment", help="none, flips or flips+colour.")] = None,
-    encoder: Annotated[str | None, typer.Option("--encoder", help="Of the U-Net, as resnet18 or resnet50.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Encoder of the U-Net, as in resnet18 or resnet50.")
+    ] = None,
     weights: Annotated[
         str | None,
-        input_option("--weights", "Of the encoder: none, imagenet (downloaded) or a local file.", "imagenet", "none"),
+        input_option(
+            "--weights", "Weights of the encoder: none, imagenet (downloaded) or a local file.", "imagenet", "none"
+        ),
     ] = None,
     init: Annotated[
-        str | None, input_option("--init", "A segmenter, made by `segment`, to train on instead of a new one.")
+        str | None, input_option("--init", "A segmenter, made by `geosynth segment`, to start from.")
     ] = None,
     judge: Annotated[
         str | None,
-        input_option("--judge", "A segmenter of real tiles: synthetic pixels that it strongly doubts are left out."),
+        input_option(
+            "--judge", "A segmenter trained on real tiles: synthetic pixels that it strongly doubts are left out."
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Updates of the network.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Tiles a step.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the choice of tiles, weights and order.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Number of updates of the network.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Tiles per step.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Random seed of the choice of tiles, weights and order.")
+    ] = None,
     other: Annotated[list[str] | None, set_option("crop_size=128")] = None,
     train_fold: Annotated[str, typer.Option("--train-fold", help="Fold to train on.")] = "train",
-    test_fold: Annotated[str, typer.Option("--test-fold", help="Fold to test on, always real.")] = "test",
+    test_fold: Annotated[str, typer.Option("--test-fold", help="Fold to test on, always with real tiles.")] = "test",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a segmenter on real and synthetic tiles and test it on real ones.
+    """Train a segmenter on real and synthetic tiles, and test it on real ones.
 
-    A finished report of the same settings and data is shown again, an interrupted training goes on.
+    If the report for the same settings and data is finished, it is shown again; an interrupted training continues.
     """
     import geosynth
 
@@ -105,7 +115,7 @@ def classify(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Predict the class of each pixel of an image, on its grid; interrupted, the same command goes on."""
+    """Predict the class of each pixel of an image, on its grid. If interrupted, the same command continues."""
     import geosynth
 
     with progress_bar("classify") as progress:
@@ -120,62 +130,74 @@ def _check_judges(parameter: typer.CallbackParam, judges: list[str] | None) -> l
 
 
 def evaluate(
-    real: Annotated[str | None, input_option("--real", "Real image.")] = None,
+    real: Annotated[str | None, input_option("--real", "The real image.")] = None,
     synthetic: Annotated[
         list[str] | None,
-        input_option("--synthetic", "Synthetic image on its pixel grid; or a twin of --data (repeat: diversity)."),
+        input_option(
+            "--synthetic", "The synthetic image, on the same pixel grid; or a twin of --data (two twins: diversity)."
+        ),
     ] = None,
-    labels: Annotated[str | None, input_option("--labels", "Label raster of both.")] = None,
-    data: Annotated[str | None, input_option("--data", "A store (or YAML), instead of --real, --labels.")] = None,
+    labels: Annotated[str | None, input_option("--labels", "The label raster of both.")] = None,
+    data: Annotated[
+        str | None,
+        input_option("--data", "Instead of --real and --labels: a store, or a YAML file that describes data in place."),
+    ] = None,
     model: Annotated[
         str | None,
         input_option(
             "--model",
-            "Generator that paints twins of --data first; chesapeake-small: the embedded one.",
+            "Generator that first paints twins of --data; chesapeake-small: the embedded one.",
             "chesapeake-small",
         ),
     ] = None,
-    fold: Annotated[str | None, typer.Option("--fold", help="Of --data: test (default), val or train.")] = None,
+    fold: Annotated[str | None, typer.Option("--fold", help="Fold of --data: test (default), val or train.")] = None,
     out: Annotated[Path | None, folder_option("Folder for report.json and report.html.", "report.json")] = None,
     legend: Annotated[
         str | None,
-        input_option("--legend", "Of --labels: a built-in legend (chesapeake) or a YAML file.", "chesapeake"),
+        input_option("--legend", "Legend of --labels: a built-in name or a YAML file.", "chesapeake"),
     ] = None,
     label_legend: Annotated[
         str | None, input_option("--label-legend", "Legend of the label file, if its codes differ.", "chesapeake")
     ] = None,
     bands: Bands = None,
     segmenter: Annotated[
-        str | None, input_option("--segmenter", "Made by `segment`: can it find the labels again?")
+        str | None,
+        input_option(
+            "--segmenter", "A segmenter, made by `geosynth segment`: does it find the labels in the synthetic image?"
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
         input_option(
             "--target",
-            "Unlabelled image of another place: is it nearer to the real or to the synthetic tiles? Repeatable.",
+            "Unlabelled image of another place: are the real or the synthetic tiles nearer to it? Repeatable.",
         ),
     ] = None,
     inception: Annotated[
         str | None,
-        input_option("--inception", "FID and KID: a file of the Inception weights, or download.", "download"),
+        input_option("--inception", "For FID and KID: a file of the Inception weights, or download.", "download"),
     ] = None,
     judge: Annotated[
         list[str] | None,
         typer.Option(
             "--judge",
-            help="Further features: efficientnet-lite2, dinov2=FILE or wavelets; may be repeated.",
+            help="Further features: efficientnet-lite2, dinov2=FILE or wavelets; repeatable.",
             callback=_check_judges,
         ),
     ] = None,
     features: Annotated[
-        bool, typer.Option("--features/--no-features", help="Distances between features of a network (slow).")
+        bool, typer.Option("--features/--no-features", help="Measure distances between features of networks (slow).")
     ] = True,
-    tile_size: Annotated[int, pixels_option("--tile-size", "Side of the tiles that are compared, pixels.")] = 256,
-    max_tiles: Annotated[int, typer.Option("--max-tiles", help="Of a set, for distances between features.")] = 5000,
-    block_size: Annotated[int, pixels_option("--block-size", "Of `generate`, for the seam score.")] = 1024,
-    latents: Annotated[int, typer.Option("--latents", help="Twins that --model paints.")] = 2,
+    tile_size: Annotated[int, pixels_option("--tile-size", "Side of a tile, pixels.")] = 256,
+    max_tiles: Annotated[
+        int, typer.Option("--max-tiles", help="Most tiles of a set, for distances between features.")
+    ] = 5000,
+    block_size: Annotated[
+        int, pixels_option("--block-size", "Block size of `geosynth generate`, for the seam score.")
+    ] = 1024,
+    latents: Annotated[int, typer.Option("--latents", help="Number of twins that --model paints.")] = 2,
     look: Look = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of intervals, pictures and the first twin.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of intervals, pictures and the first twin.")] = 0,
     device: Device = "auto",
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Folder for features and twins; default: cache in --out.")
@@ -185,7 +207,7 @@ def evaluate(
 ) -> None:
     """Compare synthetic images with real ones, class by class, and write a report.
 
-    Imagery is uint8, uint16, int16 or float32; all but uint8 is seen in 256 levels, of which the report tells.
+    Imagery is uint8, uint16, int16 or float32; all but uint8 is seen in 256 levels, which the report lists.
     """
     sources: dict[str, Any] = {"real": real, "labels": labels}
     if data is None:
@@ -233,7 +255,7 @@ def study(
         typer.Argument(
             help="replace: a growing share of a fixed number of tiles is synthetic. augment: few real tiles, with and"
             " without synthetic ones and ordinary augmentation. diversity: lambda of the DSGAN term. transfer: labels"
-            " there, imagery and few labels or none here."
+            " and imagery of one place; imagery and few labels or none of another."
         ),
     ],
     data: Annotated[str, input_option("--data", "A store made by `geosynth ingest`.")],
@@ -242,40 +264,44 @@ def study(
         str | None,
         input_option(
             "--model",
-            "A generator (chesapeake-small: the embedded one). Without it transfer takes that; others train their own.",
+            "A generator; chesapeake-small: the embedded one. Without it, transfer takes that, others train their own.",
             "chesapeake-small",
         ),
     ] = None,
     target: Annotated[
         str | None, input_option("--target", "transfer: a store of the other place, which is tested on.")
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="YAML of settings.")] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", help="How many; two or more give intervals.")] = None,
-    tiles: Annotated[int | None, typer.Option("--tiles", help="Not augment: tiles to train on.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Number of seeds; two or more give intervals.")] = None,
+    tiles: Annotated[
+        int | None, typer.Option("--tiles", help="replace, diversity, transfer: number of tiles to train on.")
+    ] = None,
     shares: Annotated[str | None, typer.Option("--shares", help="replace: synthetic shares, as in 0,0.5,1.")] = None,
     real_tiles: Annotated[
         str | None, typer.Option("--real-tiles", help="augment: numbers of real tiles kept, as in 20,40.")
     ] = None,
     synthetic_tiles: Annotated[
-        int | None, typer.Option("--synthetic-tiles", help="augment: synthetic tiles added.")
+        int | None, typer.Option("--synthetic-tiles", help="augment: number of synthetic tiles added.")
     ] = None,
     target_tiles: Annotated[
         str | None, typer.Option("--target-tiles", help="transfer: numbers of labelled tiles of the target, as in 0,8.")
     ] = None,
     arms: Annotated[
         str | None,
-        typer.Option("--arms", help="Of all but diversity: which; of augment, 'real,real + synthetic'."),
+        typer.Option("--arms", help="replace, augment, transfer: arms to run, as in 'real,real + synthetic'."),
     ] = None,
     lambdas: Annotated[str | None, typer.Option("--lambdas", help="diversity: weights, as in 0,4,8.")] = None,
     other: Annotated[list[str] | None, set_option("segment.steps=500 or train.steps=2000")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and how long it takes.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and how long it would take.")
+    ] = False,
     tabulate: Annotated[
-        bool, typer.Option("--tabulate", help="Only write the results of what is finished so far.")
+        bool, typer.Option("--tabulate", help="Only write the results of the cells finished so far.")
     ] = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
-    """Measure what synthetic tiles are worth for a segmenter; goes on where an interrupted study stopped.
+    """Measure what synthetic tiles are worth for a segmenter. If interrupted, the same command continues.
 
     Results: OUT/SWEEP/report.html, table.csv, table.md, results.json and figures.
     """

@@ -143,7 +143,7 @@ def evaluate(
             segmenter for that place is better trained on the real or on the synthetic tiles, see `Nearness`.
         cache: folder for features and twins, which the next call takes from there; None: "cache" in `out`.
         overwrite: replace a report in `out`.
-        progress: called with (parts done, parts in all).
+        progress: called with (parts done, parts in all), first of what paints twins, and of what finds the levels.
         **changes: single settings by name, as `tile_size=128`.
 
     Raises:
@@ -241,7 +241,7 @@ def _measure(
         segmenter: a file, or None.
         targets: images of another place.
         cache: folder for features, or None.
-        progress: called with (chunks and train tiles done, in all).
+        progress: called with (blocks read for the levels, in all), then with (chunks and train tiles done, in all).
 
     Raises:
         DataError: if there is no pixel to compare, or the segmenter does not fit.
@@ -260,7 +260,7 @@ def _measure(
         from geosynth.segmentation.segmenter import load_segmenter
 
         consistency = Consistency(pair, load_segmenter(segmenter, settings.device))
-    levels = pair.find_levels()
+    levels = pair.find_levels(progress)
     distributions, textures = Distributions(pair, levels), Textures(pair)
     spectra = ClassSpectra(pair.legend.names, pair.bands)
     seams = Seams(num_classes, settings.block_size) if isinstance(pair, RasterTiles) else None

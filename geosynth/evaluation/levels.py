@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from geosynth.config import BandSettings
 from geosynth.estimate import Floats
+from geosynth.progress import Progress, silent
 from geosynth.raster.read import Array
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.statistics import band_settings
@@ -27,13 +28,18 @@ class Levels:
     """Value `low` of a band is level 0, `high` is level 255; values beyond are seen as these."""
 
     @classmethod
-    def of_fold(cls, source: PatchSource, fold: str) -> Levels:
+    def of_fold(cls, source: PatchSource, fold: str, progress: Progress = silent) -> Levels:
         """From the 0.1 to the 99.9 percentile of each band over the pixels of a fold that have imagery and a class.
+
+        Args:
+            source: of the imagery.
+            fold: of it.
+            progress: told blocks read, and blocks in all.
 
         Raises:
             DataError: if the type of the imagery is not supported, a band is constant, or there is no pixel.
         """
-        return cls(band_settings([source], fold))
+        return cls(band_settings([source], fold, progress=progress))
 
     @property
     def as_stored(self) -> bool:

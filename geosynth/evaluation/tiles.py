@@ -20,6 +20,7 @@ from geosynth.evaluation.levels import Levels
 from geosynth.grid import TilePlan, Window, offset_in
 from geosynth.grid.alignment import absolute_origin
 from geosynth.legend import Legend
+from geosynth.progress import Progress
 from geosynth.raster.bands import check_image_type, given_names, open_chosen, told_names
 from geosynth.raster.images import ImageRaster
 from geosynth.raster.labels import LabelRaster
@@ -117,8 +118,11 @@ class TilePair(ABC):
         """The pixels of a window inside of what is evaluated."""
 
     @abstractmethod
-    def find_levels(self) -> Levels:
+    def find_levels(self, progress: Progress) -> Levels:
         """From the 0.1 to the 99.9 percentile of each band of the real imagery; it is read for this, unless uint8.
+
+        Args:
+            progress: told blocks read, and blocks in all.
 
         Raises:
             DataError: if a band is constant, or there is no pixel to compare.
@@ -258,7 +262,7 @@ class RasterTiles(TilePair):
         synthetic, synthetic_valid = self.synthetic.read(in_synthetic)
         return Block(real, synthetic, self.labels.read_known(in_labels, real_valid & synthetic_valid))
 
-    def find_levels(self) -> Levels:  # noqa: D102
+    def find_levels(self, progress: Progress) -> Levels:  # noqa: D102
         if self.dtype == np.uint8:
             return Levels(BandSettings(names=self.bands))
 
@@ -266,7 +270,7 @@ class RasterTiles(TilePair):
             block = self.read(window)
             return block.real[:, block.indices < self.legend.num_classes]
 
-        limits = percentiles(self._whole.pieces(BLOCK), read)
+        limits = percentiles(self._whole.pieces(BLOCK), read, progress)
         if limits is None:
             raise DataError(self.nothing)
         return Levels(scaled_bands(self.bands, str(self.dtype), limits, self.real.path))
@@ -370,8 +374,8 @@ class StoreTiles(TilePair):
             return None
         return TileView(self.source, _TRAIN, self.tile_size, self.tile_size, edge="skip")
 
-    def find_levels(self) -> Levels:  # noqa: D102
-        return Levels.of_fold(self.source, self.fold)
+    def find_levels(self, progress: Progress) -> Levels:  # noqa: D102
+        return Levels.of_fold(self.source, self.fold, progress)
 
     def frame(self, window: Window, height: int, width: int) -> Window:  # noqa: D102
         return centred(window, self._scene_of(window).window, height, width)

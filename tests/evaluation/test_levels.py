@@ -254,6 +254,27 @@ def test_what_has_no_levels_is_refused(bytes_: dict[str, np.ndarray], write_scen
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("of", ["rasters", "store"])
+def test_the_pass_that_finds_the_levels_tells_how_far_it_is(
+    of: str, bytes_: dict[str, np.ndarray], write_scene: WriteScene, legend: Legend, tmp_path: Path
+) -> None:
+    counts = {}
+    for dtype in ("uint8", "uint16"):
+        told: list[tuple[int, int]] = []
+        options = {"features": False, "progress": lambda *parts, told=told: told.append(parts)}
+        if of == "rasters":
+            images = {name: bytes_[name].astype(dtype) for name in ("real", "synthetic")}
+            compared(bytes_ | images, write_scene, legend, **options)
+        else:
+            codes = scene_codes(0, 2)
+            path = write_store(tmp_path / dtype, codes, images_of(1, codes).astype(dtype), folds(1, 1))
+            evaluate(data=path, synthetic=path, tile_size=SIDE, **options)
+        counts[dtype] = told
+    extra = counts["uint16"][: -len(counts["uint8"])]
+    assert counts["uint16"][len(extra) :] == counts["uint8"]
+    assert extra == [(done, len(extra)) for done in range(1, len(extra) + 1)] != []
+
+
 def test_stores_twins_and_targets_are_seen_in_the_levels_of_the_fold(tmp_path: Path, legend: Legend) -> None:
     """Distances to train tiles and to a target, diversity and pictures: as those of bytes of which they are copies."""
     codes, split = scene_codes(0, 6), folds(3, 3)

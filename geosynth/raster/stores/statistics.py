@@ -12,6 +12,7 @@ from geosynth.config import BandSettings
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError
 from geosynth.grid import Window
+from geosynth.progress import Progress, silent
 from geosynth.raster.bands import check_image_type
 from geosynth.raster.read import Array
 from geosynth.raster.stores.alike import common_quantities
@@ -26,7 +27,10 @@ _Place = TypeVar("_Place")
 
 
 def band_settings(
-    sources: Sequence[PatchSource], fold: str = "train", initial: BandSettings | None = None
+    sources: Sequence[PatchSource],
+    fold: str = "train",
+    initial: BandSettings | None = None,
+    progress: Progress = silent,
 ) -> BandSettings:
     """The bands of some sources and their scaling: uint8 from 0 to 255, others by their `band_percentiles`.
 
@@ -35,6 +39,7 @@ def band_settings(
         fold: whose pixels to look at.
         initial: the bands of a model that goes on learning from these sources: the scaling in which its weights were
             learned stays. None for a new one.
+        progress: told blocks read, and blocks in all.
 
     Raises:
         DataError: if the type of the imagery is not supported, a band is constant, or there is no pixel.
@@ -46,7 +51,7 @@ def band_settings(
     check_image_type(sources[0].dtype, sources[0].path)
     if dtype == "uint8":
         return BandSettings(names=names, quantities=quantities)
-    limits, where = band_percentiles(sources, fold), f"{sources[0].path}: fold {fold!r}"
+    limits, where = band_percentiles(sources, fold, progress), f"{sources[0].path}: fold {fold!r}"
     return scaled_bands(names, dtype, limits, where).with_quantities(quantities)
 
 
@@ -69,7 +74,9 @@ def scaled_bands(names: Sequence[str], dtype: str, limits: npt.NDArray[np.float6
     return BandSettings(names=tuple(names), low=tuple(low), high=tuple(high), dtype=cast(ImageDtype, dtype))
 
 
-def band_percentiles(sources: Sequence[PatchSource], fold: str = "train") -> npt.NDArray[np.float64]:
+def band_percentiles(
+    sources: Sequence[PatchSource], fold: str = "train", progress: Progress = silent
+) -> npt.NDArray[np.float64]:
     """(2, bands): the 0.1 and the 99.9 percentile of the pixels with imagery and a class, each of which counts once.
 
     See `percentiles`.
@@ -77,6 +84,7 @@ def band_percentiles(sources: Sequence[PatchSource], fold: str = "train") -> npt
     Args:
         sources: of equal bands and dtype.
         fold: whose pixels to look at.
+        progress: told blocks read, and blocks in all.
 
     Raises:
         DataError: if there is no pixel to look at.
@@ -91,13 +99,16 @@ def band_percentiles(sources: Sequence[PatchSource], fold: str = "train") -> npt
             good &= source.split.mask(block, fold)
         return image[:, good]
 
-    found = percentiles([(source, block) for source in sources for block in source.blocks(BLOCK, fold)], read)
+    blocks = [(source, block) for source in sources for block in source.blocks(BLOCK, fold)]
+    found = percentiles(blocks, read, progress)
     if found is None:
         raise DataError(f"{sources[0].path}: fold {fold!r} has no pixel with imagery and a class")
     return found
 
 
-def percentiles(blocks: Sequence[_Place], read: Callable[[_Place], Array]) -> npt.NDArray[np.float64] | None:
+def percentiles(
+    blocks: Sequence[_Place], read: Callable[[_Place], Array], progress: Progress = silent
+) -> npt.NDArray[np.float64] | None:
     """(2, bands): the 0.1 and the 99.9 percentile of pixels, each of which counts once; None where there are none.
 
     They are exact for integers, and those of a random sample of a million values for floats. Of more than 2,000 blocks
@@ -106,18 +117,20 @@ def percentiles(blocks: Sequence[_Place], read: Callable[[_Place], Array]) -> np
     Args:
         blocks: squares of up to 512 px.
         read: gives the pixels of one that count, (bands, pixels).
+        progress: told blocks read, and blocks in all.
     """
     rng = np.random.default_rng(0)
     if len(blocks) > _MAX_BLOCKS:
         blocks = [blocks[place] for place in np.sort(rng.choice(len(blocks), _MAX_BLOCKS, replace=False))]
     seen: _Histogram | _Sample | None = None
-    for block in blocks:
+    for done, block in enumerate(blocks, start=1):
         values = read(block)
         if values.size:
             if seen is None:
                 is_whole = np.issubdtype(values.dtype, np.integer)
                 seen = _Histogram(values.dtype, len(values)) if is_whole else _Sample(len(blocks), rng)
             seen.add(values)
+        progress(done, len(blocks))
     return None if seen is None else seen.percentiles()
 
 

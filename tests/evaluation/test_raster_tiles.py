@@ -167,8 +167,9 @@ def test_what_cannot_be_compared_is_refused(
     ]
     for error, saying, first, second in cases:
         refused(tmp_path, error, saying, first, second, *tail)
-    for names in (("red", "swir"), ("a", "a", "b", "c"), ()):
+    for names in (("red", "swir"), ()):
         refused(tmp_path, DataError, "the names given are", good, fake, labels, legend, legend, names)
+    refused(tmp_path, DataError, "name a more than once", good, fake, labels, legend, legend, ("a", "a", "b", "c"))
     refused(tmp_path, DataError, "A label raster has one band", good, fake, good, legend, legend, None)
     stranger = Legend.from_values({"name": "stranger", "classes": [{"code": 1, "name": "moon"}]})
     refused(tmp_path, LegendError, "no class moon", good, fake, labels, legend, stranger, None)

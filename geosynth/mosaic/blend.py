@@ -130,14 +130,6 @@ class BlendPainter(Painter):
         return field[:, :, 0, 0]
 
 
-def make_painter(
-    model: GeneratorModel, settings: GenerateSettings, style_length: int, style: Tensor | Look | None = None
-) -> Painter:
-    """The painter of the settings' mode, by default the one that fits the model; arguments as for `Painter`."""
-    mode = settings.mosaic or ("blend" if model.card.settings.start == "linear" else "exact")
-    return (BlendPainter if mode == "blend" else Painter)(model, settings, style_length, style)
-
-
 def weights(size: int, overlap: int) -> npt.NDArray[np.float32]:
     """(size,) weights of one window along one axis: raised cosine in the overlaps, one between them."""
     rising = np.sin(np.pi / 2 * (np.arange(overlap) + 0.5) / max(overlap, 1)) ** 2

@@ -167,11 +167,11 @@ def _lazy(
     raster = opened(labels)
     model = loaded_model(model, settings.device)
     raster = resampled(raster, model, settings)
-    warn_about_grid(raster.geobox, model.card.gsd, raster.path)
-    reader = LabelRaster(raster, choose_legend(raster, legend, model.card.legend)).legend
+    read_by = LabelRaster(raster, choose_legend(raster, legend, model.card.legend))
+    warn_about_grid(read_by, model)
     chosen = chosen_style(style, style_labels, model, settings, legend)
     painter = painter_for(raster.geobox, model, settings, chosen)
-    return lazy_image(raster, painter, reader, provenance(painter, raster.path, reader) | MARK)
+    return lazy_image(raster, painter, read_by.legend, provenance(painter, read_by) | MARK)
 
 
 def loaded_model(model: Model, device: str = "cpu") -> GeneratorModel:

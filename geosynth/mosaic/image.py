@@ -16,7 +16,7 @@ from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import ground_sampling_distance, warn_of_pixel_size
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.models.looks import Look
-from geosynth.mosaic.blend import make_painter
+from geosynth.mosaic.blend import BlendPainter
 from geosynth.mosaic.block_size import choose_block_size
 from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.pipeline import Executor, paint_blocks, paint_missing
@@ -42,9 +42,21 @@ _LOG = logging.getLogger(__name__)
 def painter_for(
     geobox: GeoBox, model: GeneratorModel, settings: GenerateSettings, style: Tensor | Look | None = None
 ) -> Painter:
-    """The painter of a grid: see `make_painter`."""
+    """The painter of a grid, in the settings' mode, by default the one that fits the model; see `Painter`."""
     length = style_length_pixels(settings.style_length, geobox, model.card.settings)
-    return make_painter(model, settings, length, style)
+    mode = settings.mosaic or ("blend" if model.card.settings.start == "linear" else "exact")
+    return (BlendPainter if mode == "blend" else Painter)(model, settings, length, style)
+
+
+def blank_image(out: Path, painter: Painter, geobox: GeoBox) -> UnfinishedImage:
+    """An image of a grid, of which nothing is painted yet, in blocks as large as the painter's settings say.
+
+    Raises:
+        SettingsError: if no block fits into the memory that they allow.
+    """
+    bands = painter.model.card.bands
+    plan = paint_plan(geobox, choose_block_size(painter))
+    return UnfinishedImage(out, plan, len(bands.names), bands.dtype)
 
 
 def paint_image(
@@ -71,25 +83,23 @@ def paint_image(
     raster = resampled(raster, model, settings)
     source = LabelRaster(raster, choose_legend(raster, legend, model.card.legend), unknown=settings.unknown)
     painter = painter_for(source.geobox, model, settings, style)
-    block_size = choose_block_size(painter)
-    bands = model.card.bands
+    image = blank_image(out, painter, source.geobox)
     with bounded_cache():
         survey = source.survey(lambda done, total: progress("checking", done, total))
-        warn_about_grid(source.geobox, model.card.gsd, source.name)
+        warn_about_grid(source, model)
         verdict = compare_colours(class_table_of(raster), source.legend, survey.counts)
         warn_of_colours([(source, verdict)], is_default=legend is None and model.card.legend == CHESAPEAKE)
-        tags = provenance(painter, source.name, source.legend, survey)
-        plan = paint_plan(source.geobox, block_size)
-        image = UnfinishedImage(out, plan, len(bands.names), bands.dtype)
+        tags = provenance(painter, source, survey)
+        total = len(image.plan)
         if skip_finished and is_made_from(out, tags, overwrite=overwrite):
             _write_beside(out, settings)
             return out
-        with image.open(painting_job(painter, source, survey, block_size), total=len(plan), keep_finished=True):
+        with image.open(painting_job(painter, source, survey, image.plan.size), total=total, keep_finished=True):
             if image.is_finished:
                 _write_beside(out, settings)
                 return out
             check_places(out, (), settings, overwrite=overwrite or skip_finished)
-            blocks = paint_missing(painter, source, image, range(len(plan)), executor, progress)
+            blocks = paint_missing(painter, source, image, range(total), executor, progress)
             _write(image, blocks, painter, source, survey, tags, progress)
             image.finish(*_write_beside(image.result, settings))
     return out
@@ -228,16 +238,17 @@ def resampled(raster: Raster, model: GeneratorModel, settings: GenerateSettings)
     return result
 
 
-def warn_about_grid(geobox: GeoBox, trained_on: float | None, source: str) -> None:
+def warn_about_grid(labels: LabelRaster, model: GeneratorModel) -> None:
     """Say where labels have no CRS, or other pixels (metres) than those a model was trained on."""
+    geobox, trained_on = labels.geobox, model.card.gsd
     if geobox.crs is None:
-        _LOG.warning("%s: has no CRS; the image will have none either", source)
+        _LOG.warning("%s: has no CRS; the image will have none either", labels.name)
     elif trained_on is not None and ground_sampling_distance(geobox) is None:
         told = (
             "%s: its pixels are not in metres; the model was trained on %g m: warp it to a projected CRS first"
             " (rio warp FILE NEW --dst-crs EPSG:CODE)"
         )
-        _LOG.warning(told, source, trained_on)
+        _LOG.warning(told, labels.name, trained_on)
     else:
         told = "the model was trained on %g m and takes them for such (generate --resample-labels)"
-        warn_of_pixel_size(source, geobox, trained_on, told)
+        warn_of_pixel_size(labels.name, geobox, trained_on, told)

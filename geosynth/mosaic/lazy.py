@@ -51,21 +51,21 @@ def lazy_image(raster: Raster, painter: Painter, legend: Legend, attributes: dic
 
     labels = tokenize(source.codes.name, source.nodata, legend, plan, settings.unknown)
     pixels_name, valid_name = f"generate-{tokenize(labels, portable)}", f"valid-{labels}"
+
+    def codes(window: Window) -> tuple[_Block, list[list[tuple[Any, ...]]]]:
+        """How a task reads a window, and the keys of the chunks that it needs for that."""
+        block = _Block(source.nodata, source.path, legend, settings.unknown, window, *source.corners(window))
+        return block, source.keys(window)
+
     pixel_tasks: dict[Any, Any] = {}
     valid_tasks: dict[Any, Any] = {}
     for number, window in enumerate(plan):
         place = divmod(number, len(sizes[1]))
         context = painter.context(window, plan.origin)
         inside = needed_around(context).overlap(source.window)
-        block = _Block(source.nodata, source.path, legend, settings.unknown, inside, *source.corners(inside))
-        pixel_tasks[pixels_name, 0, *place] = (
-            _paint,
-            block,
-            _Painting(portable, context, window, plan.origin),
-            source.keys(inside),
-        )
-        block = _Block(source.nodata, source.path, legend, settings.unknown, window, *source.corners(window))
-        valid_tasks[valid_name, *place] = (_has_class, block, source.keys(window))
+        painting = _Painting(portable, context, window, plan.origin)
+        pixel_tasks[pixels_name, 0, *place] = (_paint, painting, *codes(inside))
+        valid_tasks[valid_name, *place] = (_has_class, *codes(window))
 
     def array(tasks: dict[Any, Any], name: str, chunks: Any, dtype: Any) -> da.Array:
         graph = HighLevelGraph.from_collections(name, tasks, dependencies=[source.codes])
@@ -118,7 +118,7 @@ class _Painting:
     origin: tuple[int, int]
 
 
-def _paint(block: _Block, painting: _Painting, chunks: Chunks) -> Array:
+def _paint(painting: _Painting, block: _Block, chunks: Chunks) -> Array:
     """(bands, height, width) of a window; 0 where there is no class."""
     context, window = painting.context, painting.window
     indices, has_class = to_indices(*block.read(chunks), block.inside, context, block.legend)

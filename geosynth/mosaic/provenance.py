@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from geosynth.errors import OutputError, RasterError
-from geosynth.legend import Legend
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.style import style_digest
 from geosynth.raster.images import image_tags
@@ -62,16 +61,15 @@ def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_si
     }
 
 
-def provenance(painter: Painter, labels: str, legend: Legend, survey: Survey | None = None) -> dict[str, str]:
+def provenance(painter: Painter, labels: LabelRaster, survey: Survey | None = None) -> dict[str, str]:
     """Tags of the image.
 
     Args:
         painter: its model and settings.
-        labels: name of the label raster.
-        legend: of the labels.
+        labels: that it paints.
         survey: of the labels, where they were read before painting.
     """
-    settings = painter.settings
+    settings, legend = painter.settings, labels.legend
     tags = {
         "SYNTHETIC": "yes",
         "IMAGEDESCRIPTION": "Synthetic image painted from land-cover labels by a generative model; not an observation.",
@@ -83,7 +81,7 @@ def provenance(painter: Painter, labels: str, legend: Legend, survey: Survey | N
         "GEOSYNTH_STYLE_LENGTH": str(painter.style_length),
         "GEOSYNTH_PRECISION": painter.precision,
         "GEOSYNTH_MOSAIC": painter.mode,
-        "GEOSYNTH_LABELS": Path(labels).name,
+        "GEOSYNTH_LABELS": Path(labels.name).name,
         "GEOSYNTH_LEGEND": legend.name,
     }
     networks = painter.model.card.loss_networks

@@ -19,10 +19,9 @@ from geosynth.grid import Window
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import ClassIndices, Legend
-from geosynth.mosaic.block_size import choose_block_size
 from geosynth.mosaic.generate import engine
-from geosynth.mosaic.image import painter_for, warn_about_grid
-from geosynth.mosaic.painter import Painter, paint_plan
+from geosynth.mosaic.image import blank_image, painter_for, warn_about_grid
+from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.pipeline import paint_missing
 from geosynth.mosaic.provenance import painting_job, provenance
 from geosynth.progress import StageProgress, silent
@@ -225,21 +224,19 @@ def _plan(
     folds: tuple[str, ...],
     progress: StageProgress,
 ) -> _Plan:
-    bands = model.card.bands
     labels = FoldLabels(source, legend_for(model.card, model.path, source), folds)
-    warn_about_grid(source.geobox, model.card.gsd, source.path)
+    warn_about_grid(labels, model)
     survey = labels.survey(lambda done, total: progress("checking", done, total))
     painter = painter_for(source.geobox, model, settings)
-    block_size = choose_block_size(painter)
-    plan = paint_plan(source.geobox, block_size)
+    image = blank_image(place, painter, source.geobox)
     windows = {scene.window for fold in folds for scene in source.scenes_in(fold)}
     return _Plan(
-        UnfinishedImage(place, plan, len(bands.names), bands.dtype),
+        image,
         labels,
         painter,
-        sorted({block for window in windows for block in plan.touching(window)}),
-        painting_job(painter, labels, survey, block_size),
-        provenance(painter, source.path, labels.legend, survey),
+        sorted({block for window in windows for block in image.plan.touching(window)}),
+        painting_job(painter, labels, survey, image.plan.size),
+        provenance(painter, labels, survey),
     )
 
 

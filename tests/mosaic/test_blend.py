@@ -17,8 +17,9 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window
-from geosynth.mosaic.blend import BlendPainter, make_painter, weights
+from geosynth.mosaic.blend import BlendPainter, weights
 from geosynth.mosaic.generate import generate
+from geosynth.mosaic.image import painter_for
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.style import style_length_pixels
 from rasters import NORTH_UP, UTM_18N, draw_labels, pixels_of
@@ -195,10 +196,10 @@ def test_an_overlap_that_does_not_fit_is_refused(overlap: int, linear_model: Gen
 
 
 def test_the_mode_follows_the_model_unless_said(linear_model: GeneratorModel, tiny_model: GeneratorModel) -> None:
-    settings = GenerateSettings(overlap=32)
-    assert make_painter(linear_model, settings, 0).mode == "blend"
-    assert make_painter(tiny_model, settings, 0).mode == "exact"
-    assert make_painter(tiny_model, settings.model_copy(update={"mosaic": "blend"}), 0).mode == "blend"
+    settings, grid = GenerateSettings(overlap=32), GeoBox((1, 1), NORTH_UP, UTM_18N)
+    assert painter_for(grid, linear_model, settings).mode == "blend"
+    assert painter_for(grid, tiny_model, settings).mode == "exact"
+    assert painter_for(grid, tiny_model, settings.model_copy(update={"mosaic": "blend"})).mode == "blend"
 
 
 def test_how_far_a_style_reaches_depends_on_the_model_unless_said(

@@ -18,10 +18,13 @@ from geosynth.errors import SettingsError
 from geosynth.grid import Window
 from geosynth.models.generator import SpadeBlock
 from geosynth.mosaic import block_size as sizes
-from geosynth.mosaic.blend import KEPT_BYTES, make_painter
+from geosynth.mosaic.blend import KEPT_BYTES
 from geosynth.mosaic.block_size import choose_block_size, needed_bytes
+from geosynth.mosaic.image import painter_for
 from geosynth.mosaic.painter import CELL, Cell, paint_plan, sliver
 from geosynth.raster.read import CACHE_BYTES
+
+ANYWHERE = GeoBox((1, 1), Affine.identity(), None)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +51,9 @@ def test_more_memory_allows_larger_blocks(
 
     def chosen(room: int) -> int:
         settings = GenerateSettings.parse({"max_memory": present + room, "mosaic": mosaic})
-        return choose_block_size(make_painter(tiny_model, settings, 0))
+        return choose_block_size(painter_for(ANYWHERE, tiny_model, settings))
 
-    painter = make_painter(tiny_model, GenerateSettings.parse({"mosaic": mosaic}), 0)
+    painter = painter_for(ANYWHERE, tiny_model, GenerateSettings.parse({"mosaic": mosaic}))
     for size in (256, 1024, 4096):
         assert chosen(needed_bytes(painter, size)) == size
     assert chosen(1 << 40) == 4096
@@ -59,11 +62,11 @@ def test_more_memory_allows_larger_blocks(
 def test_too_little_memory_is_refused_with_what_is_needed(tiny_model: GeneratorModel) -> None:
     settings = GenerateSettings.parse({"max_memory": "100MB"})
     with pytest.raises(SettingsError, match=r"max_memory of 0\.1 GB: this model needs .* GB at least"):
-        choose_block_size(make_painter(tiny_model, settings, 0))
+        choose_block_size(painter_for(ANYWHERE, tiny_model, settings))
 
 
 def test_without_a_limit_the_block_size_is_that_of_the_settings(tiny_model: GeneratorModel) -> None:
-    assert choose_block_size(make_painter(tiny_model, GenerateSettings(block_size=384), 0)) == 384
+    assert choose_block_size(painter_for(ANYWHERE, tiny_model, GenerateSettings(block_size=384))) == 384
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_what_is_needed_is_that_of_the_largest_block(
     first = told_model if told else tiny_model
     bands = first.card.bands.model_copy(update={"dtype": dtype})
     model = replace(first, card=first.card.model_copy(update={"bands": bands}))
-    painter = make_painter(model, GenerateSettings.parse({"mosaic": mosaic, "precision": "fp32"}), 0)
+    painter = painter_for(ANYWHERE, model, GenerateSettings.parse({"mosaic": mosaic, "precision": "fp32"}))
     least = sliver(size)
     side = size + 2 * least - 2
     plan = paint_plan(GeoBox((side, side), Affine.translation(1 - least, least - 1) @ Affine.scale(1, -1), None), size)

@@ -134,7 +134,7 @@ def test_tags_are_those_that_readers_know(write_raster: Write, told_model: Gener
 
     def tags(style: Look | None = None, **changes: Any) -> dict[str, str]:
         settings = GenerateSettings.changed(FP32, {"seed": 5, "style_length": 30, **changes})
-        return provenance(painter_for(source.geobox, model, settings, style), source.name, source.legend, survey)
+        return provenance(painter_for(source.geobox, model, settings, style), source, survey)
 
     own = {
         "SYNTHETIC": "yes",

@@ -19,7 +19,6 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GridError, LegendError
-from geosynth.mosaic.blend import make_painter
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.mark import MARK, read_mark
@@ -275,7 +274,7 @@ def test_a_strip_of_one_pixel_keeps_the_size_of_its_pixels(write_raster: Write, 
 
 def test_a_painter_travels_as_the_path_of_its_model(tiny_model: GeneratorModel, tmp_path: Path) -> None:
     def parcel_of(model: GeneratorModel) -> bytes:
-        return pickle.dumps(PortablePainter(make_painter(model, SETTINGS, 2048)))
+        return pickle.dumps(PortablePainter(Painter(model, SETTINGS, 2048)))
 
     parcel = parcel_of(tiny_model)
     assert len(parcel) < 2000

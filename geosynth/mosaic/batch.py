@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from odc.geo.geobox import GeoBox
+from torch import Tensor
 
+from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
 from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError, first_of
 from geosynth.files import refuse_inputs
 from geosynth.legend import Legend
 from geosynth.models.device import keep_freed_memory
-from geosynth.mosaic.generate import Labels, Model, as_files, engine, opened
+from geosynth.models.looks import Look
 from geosynth.mosaic.image import check_image_name, check_places, paint_image, resampled
+from geosynth.mosaic.inputs import Labels, Model, as_files, engine, opened
+from geosynth.mosaic.pipeline import Executor
 from geosynth.mosaic.provenance import is_made_from
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
@@ -29,7 +33,8 @@ from geosynth.raster.colours import ColourLabels
 from geosynth.raster.images import image_tags, is_zarr_name, open_image
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
-from geosynth.raster.read import Raster, RasterFile, open_raster
+from geosynth.raster.read import Raster, RasterFile
+from geosynth.raster.stac import check_can_be_item
 from geosynth.unfinished import UnfinishedWork
 
 if TYPE_CHECKING:
@@ -105,96 +110,128 @@ def generate_many(
     images = _names(files, out) if each else [out]
     inputs: list[object] = [*files, labels, model, legend, *style_files(style, style_labels)]
     for image in images:
-        for sample in range(samples):
-            refuse_inputs(image if samples == 1 else _sample_name(image, sample, samples), inputs)
-        if summary:
-            refuse_inputs(summary_path(image), inputs)
-    joined = samples > 1 and not each and is_zarr_name(out)
-    if joined or (samples == 1 and not each):
+        for name in [*_sample_names(image, samples), *([summary_path(image)] if summary else [])]:
+            refuse_inputs(name, inputs)
+    is_joined = samples > 1 and not each and is_zarr_name(out)
+    is_one = samples == 1 and not each
+    if is_joined or is_one:
         check_places(out, inputs, settings, overwrite=overwrite)
     raster = None if each else opened(labels)  # before a model is loaded
+    if raster is not None and settings.stac:
+        check_can_be_item(raster)
     # Memory is kept from one image to the next, too.
     with engine(model, settings, client, scheduler, workers) as (loaded, settled, executor), keep_freed_memory():
-        chosen = chosen_style(style, style_labels, loaded, settled, legend)
-        seeds = sample_seeds(settled.seed, samples)
-
-        def summarise(image: Path, parts: Sequence[Path], geobox: GeoBox) -> list[Path]:
-            told = _named(progress, summary_path(image))
-            tags = summary_tags(image_tags(parts[0]), seeds)
-            written = write_summary(
-                image,
-                geobox,
-                loaded.card.bands.names,
-                [open_image(part).read for part in parts],
-                tags,
-                quantities=loaded.card.bands.quantities,
-                overwrite=overwrite,
-                progress=partial(told, "writing"),
-            )
-            return [written]
-
-        def paint(
-            source: Raster, image: Path, *, anew: bool = overwrite, stands: bool = not overwrite
-        ) -> Iterator[Path]:
-            parts = []
-            for sample, seed in enumerate(seeds):
-                name = image if samples == 1 else _sample_name(image, sample, samples)
-                part = paint_image(
-                    source,
-                    name,
-                    loaded,
-                    settled.model_copy(update={"seed": seed}),
-                    legend=legend,
-                    style=chosen,
-                    overwrite=anew,
-                    skip_finished=stands,
-                    executor=executor,
-                    progress=progress if raster is not None and samples == 1 else _named(progress, name),
-                )
-                parts.append(part)
-                yield part
-            if summary and not joined:
-                yield from summarise(image, parts, open_raster(parts[0]).geobox)
-
+        batch = _Batch(
+            loaded,
+            settled,
+            executor,
+            legend,
+            chosen_style(style, style_labels, loaded, settled, legend),
+            sample_seeds(settled.seed, samples),
+            summary,
+            overwrite,
+            stands=not (overwrite or is_one),
+            progress=(lambda _: progress) if is_one else partial(_named, progress),
+        )
         if raster is None:
-            return list(_paint_each(files, images, paint))
-        if samples == 1:
-            return list(paint(raster, out, stands=False))
-        raster = resampled(raster, loaded, settled)
-        if not joined:
-            return list(paint(raster, out))
-        work = UnfinishedWork(out)
-        with work.open({"samples": "several"}, total=samples, keep_finished=True):
-            parts = []
-            for part in paint(raster, work.folder / "sample.zarr", anew=True, stands=True):  # of other things: anew
+            return _paint_each(files, images, batch.paint)
+        return batch.join(raster, out) if is_joined else batch.paint(raster, out)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What paints the images of one call, and how."""
+
+    model: GeneratorModel
+    settings: GenerateSettings
+    executor: Executor
+    legend: str | Path | Legend | None
+    style: Tensor | Look | None
+    seeds: Sequence[int]
+    """Of the realisations of each image."""
+    summary: bool
+    overwrite: bool
+    stands: bool
+    """Whether images that are there already, made from the same things, are left as they are."""
+    progress: Callable[[Path], StageProgress]
+    """That of an image."""
+
+    def paint(self, raster: Raster, image: Path) -> list[Path]:
+        """An image, or its realisations and their summary."""
+        raster = resampled(raster, self.model, self.settings)
+        parts = [
+            self._paint(raster, name, seed, overwrite=self.overwrite, stands=self.stands)
+            for name, seed in zip(_sample_names(image, len(self.seeds)), self.seeds, strict=True)
+        ]
+        return [*parts, *self._summarise(image, raster, parts)]
+
+    def join(self, raster: Raster, out: Path) -> list[Path]:
+        """Realisations of an image as one Zarr store, and their summary."""
+        raster, work = resampled(raster, self.model, self.settings), UnfinishedWork(out)
+        with work.open({"samples": "several"}, total=len(self.seeds), keep_finished=True):
+            parts = _sample_names(work.folder / "sample.zarr", len(self.seeds))
+            for part, seed in zip(parts, self.seeds, strict=True):
+                self._paint(raster, part, seed, overwrite=True, stands=True)  # one of other things is made anew
                 work.record(part.name)
-                parts.append(part)
-            summaries = summarise(out, parts, raster.geobox) if summary else []
-            tags = image_tags(parts[0]) | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(seeds)}
-            if not (work.is_finished and is_made_from(out, tags, overwrite=overwrite)):
+            summaries = self._summarise(out, raster, parts)
+            tags = image_tags(parts[0]) | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(self.seeds)}
+            if not (work.is_finished and is_made_from(out, tags, overwrite=self.overwrite)):
                 from geosynth.raster.zarr_image import join_samples  # takes a second to import
 
                 join_samples(parts, work.result, raster.geobox, work.folder)
                 work.finish()
         return [out, *summaries]
 
+    def _paint(self, raster: Raster, image: Path, seed: int, *, overwrite: bool, stands: bool) -> Path:
+        return paint_image(
+            raster,
+            image,
+            self.model,
+            self.settings.model_copy(update={"seed": seed}),
+            legend=self.legend,
+            style=self.style,
+            overwrite=overwrite,
+            skip_finished=stands,
+            executor=self.executor,
+            progress=self.progress(image),
+        )
+
+    def _summarise(self, image: Path, raster: Raster, parts: Sequence[Path]) -> list[Path]:
+        """The summary of the realisations of an image, if it is wanted."""
+        if not self.summary:
+            return []
+        bands = self.model.card.bands
+        written = write_summary(
+            image,
+            raster.geobox,
+            bands.names,
+            [open_image(part).read for part in parts],
+            summary_tags(image_tags(parts[0]), self.seeds),
+            quantities=bands.quantities,
+            overwrite=self.overwrite,
+            progress=partial(self.progress(summary_path(image)), "writing"),
+        )
+        return [written]
+
 
 def _paint_each(
-    files: Sequence[str | Path], images: Sequence[Path], paint: Callable[[Raster, Path], Iterator[Path]]
-) -> Iterator[Path]:
-    """The images of all files that can be painted; then an error, if some cannot."""
+    files: Sequence[str | Path], images: Sequence[Path], paint: Callable[[Raster, Path], list[Path]]
+) -> list[Path]:
+    """The images of all files; an error after the last one, if some cannot be painted."""
+    painted: list[Path] = []
     failed: list[str] = []
     for source, image in zip(_open_each(files, failed), images, strict=True):
         if source is None:
             continue
         try:
-            yield from paint(source, image)
+            painted += paint(source, image)
         except _OF_ONE_FILE as error:
             _LOG.warning("not painted: %s", error)
             failed.append(source.path)
     if failed:
         shown = first_of(sorted(failed), 5)
         raise DataError(f"{len(failed)} of {len(images)} label files could not be painted: {shown}")
+    return painted
 
 
 def sample_seeds(seed: int, samples: int) -> list[int]:
@@ -229,9 +266,12 @@ def _names(sources: Sequence[Any], folder: Path) -> list[Path]:
     return [folder / f"{stem}.tif" for stem in stems]
 
 
-def _sample_name(image: Path, sample: int, samples: int) -> Path:
-    """Numbers of equal length, so that names sort as samples do."""
-    return image.with_name(f"{image.stem}_{sample:0{len(str(samples - 1))}d}{image.suffix}")
+def _sample_names(image: Path, samples: int) -> list[Path]:
+    """Of the realisations of an image; with numbers of equal length, so that names sort as samples do."""
+    if samples == 1:
+        return [image]
+    digits = len(str(samples - 1))
+    return [image.with_name(f"{image.stem}_{sample:0{digits}d}{image.suffix}") for sample in range(samples)]
 
 
 def _refuse_among_labels(labels: Labels, folder: Path) -> None:

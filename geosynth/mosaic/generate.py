@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from geosynth.checkpoint import GeneratorModel, load_generator
+from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
 from geosynth.errors import SettingsError
 from geosynth.legend import Legend
-from geosynth.mosaic.image import check_places, paint_image, painter_for, resampled, warn_about_grid
-from geosynth.mosaic.pipeline import Executor, paint_blocks
-from geosynth.mosaic.provenance import provenance
-from geosynth.mosaic.style import Files, Style, chosen_style, style_files
-from geosynth.parallel import open_client
+from geosynth.mosaic.batch import generate_many
+from geosynth.mosaic.inputs import Labels, Model
+from geosynth.mosaic.style import Files, Style
 from geosynth.progress import StageProgress, silent
-from geosynth.raster.colours import colours_as_codes
-from geosynth.raster.label_files import choose_legend, open_labels
-from geosynth.raster.labels import LabelRaster
-from geosynth.raster.mark import MARK
-from geosynth.raster.read import Raster
-from geosynth.raster.stac import check_can_be_item
 
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
-
-Labels: TypeAlias = "str | Path | Sequence[str | Path] | Raster | xr.DataArray"
-Model = str | Path | GeneratorModel | None
 
 
 @overload
@@ -105,100 +91,21 @@ def generate(
             raise SettingsError(
                 "preview, stac, overwrite, client, scheduler and workers are of an image that is written: say its name"
             )
-        return _lazy(labels, model, settings, legend, style, style_labels)
-    out = Path(out)
-    inputs = [labels, model, legend, *style_files(style, style_labels)]
-    check_places(out, inputs, settings, overwrite=overwrite)
-    raster = opened(labels)  # before a model is loaded
-    if settings.stac:
-        check_can_be_item(raster)
-    with engine(model, settings, client, scheduler, workers) as (loaded, settings, executor):
-        chosen = chosen_style(style, style_labels, loaded, settings, legend)
-        return paint_image(
-            raster,
-            out,
-            loaded,
-            settings,
-            legend=legend,
-            style=chosen,
-            overwrite=overwrite,
-            executor=executor,
-            progress=progress,
-        )
+        from geosynth.mosaic.lazy import lazy_image  # takes a second to import
 
-
-def opened(labels: Labels) -> Raster:
-    """Labels of any kind as a raster."""
-    if isinstance(labels, Raster):
-        return colours_as_codes(labels)
-    if not isinstance(labels, str | Path | Sequence):
-        import xarray as xr  # takes a second, with what comes of it
-
-        from geosynth.raster.arrays import LabelArray
-
-        if isinstance(labels, xr.DataArray):
-            return LabelArray.of(labels)
-    return open_labels(as_files(labels))
-
-
-def as_files(labels: object) -> str | Path | Sequence[str | Path]:
-    """Labels that are files, a folder or a glob.
-
-    Raises:
-        SettingsError: if they are something else.
-    """
-    if isinstance(labels, str | Path) or (
-        isinstance(labels, Sequence) and all(isinstance(one, str | Path) for one in labels)
-    ):
-        return labels
-    raise SettingsError(f"labels: files, a raster or an xarray.DataArray are needed, not {type(labels).__name__}")
-
-
-def _lazy(
-    labels: Labels,
-    model: Model,
-    settings: GenerateSettings,
-    legend: str | Path | Legend | None,
-    style: Style,
-    style_labels: Files,
-) -> xr.DataArray:
-    from geosynth.mosaic.lazy import lazy_image  # takes a second to import
-
-    raster = opened(labels)
-    model = loaded_model(model, settings.device)
-    raster = resampled(raster, model, settings)
-    read_by = LabelRaster(raster, choose_legend(raster, legend, model.card.legend))
-    warn_about_grid(read_by, model)
-    chosen = chosen_style(style, style_labels, model, settings, legend)
-    painter = painter_for(raster.geobox, model, settings, chosen)
-    return lazy_image(raster, painter, read_by.legend, provenance(painter, read_by) | MARK)
-
-
-def loaded_model(model: Model, device: str = "cpu") -> GeneratorModel:
-    """A model, as it is or from its file.
-
-    Raises:
-        CheckpointError: if the file is no model.
-        SettingsError: if it is neither.
-    """
-    if not isinstance(model, str | Path | GeneratorModel | None):
-        raise SettingsError(f"model: a file or a loaded model is needed, not {type(model).__name__}")
-    return model if isinstance(model, GeneratorModel) else load_generator(model, device)
-
-
-@contextlib.contextmanager
-def engine(
-    model: Model, settings: GenerateSettings, client: Client | None, scheduler: str | None, workers: int | None
-) -> Iterator[tuple[GeneratorModel, GenerateSettings, Executor]]:
-    """Model, settings and executor for `paint_image`, by what a user says of a cluster: see `open_client`.
-
-    For a cluster the model is loaded here without the device, which the workers have, and the precision "auto" is
-    decided by them, for all alike.
-    """
-    with open_client(client, scheduler, workers) as running:
-        if running is None:
-            yield loaded_model(model, settings.device), settings, paint_blocks
-            return
-        from geosynth.mosaic.portable import paint_on_cluster, settle_precision  # takes a second to import
-
-        yield loaded_model(model), settle_precision(settings, running), partial(paint_on_cluster, running)
+        return lazy_image(labels, model, settings, legend, style, style_labels)
+    (image,) = generate_many(
+        labels,
+        out,
+        model,
+        settings,
+        legend=legend,
+        style=style,
+        style_labels=style_labels,
+        overwrite=overwrite,
+        client=client,
+        scheduler=scheduler,
+        workers=workers,
+        progress=progress,
+    )
+    return image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import dask.array as da
@@ -12,29 +13,37 @@ import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from geosynth.config import GenerateSettings
 from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.mosaic.block_size import choose_block_size
+from geosynth.mosaic.image import painter_for, resampled, warn_about_grid
+from geosynth.mosaic.inputs import Labels, Model, loaded_model, opened
 from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.portable import PortablePainter
+from geosynth.mosaic.provenance import provenance
+from geosynth.mosaic.style import Files, Style, chosen_style
 from geosynth.raster.arrays import LabelArray
-from geosynth.raster.labels import needed_around, to_indices, whole_codes
+from geosynth.raster.label_files import choose_legend
+from geosynth.raster.labels import LabelRaster, needed_around, to_indices, whole_codes
+from geosynth.raster.mark import MARK
 from geosynth.raster.quantities import quantity_attributes
 from geosynth.raster.read import Array, Mask, Raster, filled, has_data
 
 Chunks = list[list[Array]]
 
 
-def lazy_image(raster: Raster, painter: Painter, legend: Legend, attributes: dict[str, str]) -> xr.DataArray:
-    """The image of labels as a dask array. Nothing is read or painted here.
+def lazy_image(
+    labels: Labels,
+    model: Model,
+    settings: GenerateSettings,
+    legend: str | Path | Legend | None,
+    style: Style,
+    style_labels: Files,
+) -> xr.DataArray:
+    """The image of labels as a dask array; `generate` describes the arguments and the errors. Nothing is painted here.
 
     A block, when it is computed, reads the labels under it and its halo.
-
-    Args:
-        raster: class codes.
-        painter: of windows; other processes load its model from the file.
-        legend: reads the codes, in the model's class order.
-        attributes: of the result.
 
     Returns:
         (band, y, x) with the coordinates and the CRS of the labels, names along `band`, and the coordinate `valid`
@@ -44,6 +53,16 @@ def lazy_image(raster: Raster, painter: Painter, legend: Legend, attributes: dic
     Raises:
         GridError: on a rotated grid, whose pixels have no coordinates y and x.
     """
+    raster = opened(labels)
+    model = loaded_model(model, settings.device)
+    raster = resampled(raster, model, settings)
+    source = LabelRaster(raster, choose_legend(raster, legend, model.card.legend))
+    warn_about_grid(source, model)
+    painter = painter_for(raster.geobox, model, settings, chosen_style(style, style_labels, model, settings, legend))
+    return _array(raster, painter, source.legend, provenance(painter, source) | MARK)
+
+
+def _array(raster: Raster, painter: Painter, legend: Legend, attributes: dict[str, str]) -> xr.DataArray:
     settings, portable = painter.settings, PortablePainter(painter)
     source = raster if isinstance(raster, LabelArray) else LabelArray.of_raster(raster, settings.block_size)
     plan = paint_plan(source.geobox, choose_block_size(painter))

@@ -19,8 +19,8 @@ from geosynth.grid import Window
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import ClassIndices, Legend
-from geosynth.mosaic.generate import engine
 from geosynth.mosaic.image import blank_image, painter_for, warn_about_grid
+from geosynth.mosaic.inputs import engine
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.pipeline import paint_missing
 from geosynth.mosaic.provenance import painting_job, provenance

@@ -287,6 +287,8 @@ def test_names_that_would_clash(tiles: Path, tmp_path: Path, tiny_model: Generat
     for out, each in ((tiles, True), (tiles / "image.tif", False)):
         with pytest.raises(OutputError, match="among the label tiles"):
             geosynth.generate_many(tiles, out, tiny_model, each=each)
+    with pytest.raises(OutputError, match="among the label tiles"):
+        geosynth.generate(tiles, tiles / "image.tif", tiny_model)
     for samples in (0, 10**12):
         with pytest.raises(SettingsError, match=f"samples: 1 to 10000 realisations, got {samples}"):
             geosynth.generate_many(tiles, tmp_path / "out.tif", tiny_model, samples=samples)

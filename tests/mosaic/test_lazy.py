@@ -206,7 +206,7 @@ def test_all_that_is_said_of_a_file_can_be_said_of_a_lazy_image(
         np.testing.assert_array_equal(pixels_of(out), expected)
     devices = []
     monkeypatch.setattr(
-        "geosynth.mosaic.generate.load_generator", lambda model, device: devices.append(device) or told_model
+        "geosynth.mosaic.inputs.load_generator", lambda model, device: devices.append(device) or told_model
     )
     for given in (labels, labels if own_table else rioxarray.open_rasterio(labels)):
         lazy = geosynth.generate(given, **(said | {"device": "cuda:1"}))

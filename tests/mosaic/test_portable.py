@@ -18,12 +18,11 @@ from dask.base import tokenize
 from distributed import Client, KilledWorker, LocalCluster
 
 import geosynth
-import geosynth.mosaic.generate as generate_module
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, ClusterError
 from geosynth.grid import Window
-from geosynth.mosaic import portable
+from geosynth.mosaic import inputs, portable
 from geosynth.mosaic.blend import BlendPainter as Blend
 from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.portable import PortablePainter, paint_on_cluster, settle_precision
@@ -121,10 +120,8 @@ def test_a_call_with_a_client_gives_the_image_of_one_process(
     expected = geosynth.generate(labels, tmp_path / "expected.tif", tiny_model, SETTINGS)
     settings = SETTINGS.model_copy(update={"precision": "auto", "device": "cpu"})
     monkeypatch.setattr(portable, "settle_precision", lambda settings, client: SETTINGS)
-    devices, load = [], generate_module.load_generator
-    monkeypatch.setattr(
-        generate_module, "load_generator", lambda path, device: devices.append(device) or load(path, device)
-    )
+    devices, load = [], inputs.load_generator
+    monkeypatch.setattr(inputs, "load_generator", lambda path, device: devices.append(device) or load(path, device))
     image = geosynth.generate(labels, tmp_path / "image.tif", tiny_model.path, settings, client=client)
     assert image.read_bytes() == expected.read_bytes()
     assert devices == ["cpu"], "here the model is only looked at, whatever device the workers have"

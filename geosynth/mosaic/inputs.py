@@ -1,0 +1,82 @@
+"""What users give to be painted, and to paint with: labels, a model, and who does the work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from geosynth.checkpoint import GeneratorModel, load_generator
+from geosynth.config import GenerateSettings
+from geosynth.errors import SettingsError
+from geosynth.mosaic.pipeline import Executor, paint_blocks
+from geosynth.parallel import open_client
+from geosynth.raster.colours import colours_as_codes
+from geosynth.raster.label_files import open_labels
+from geosynth.raster.read import Raster
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from distributed import Client
+
+Labels: TypeAlias = "str | Path | Sequence[str | Path] | Raster | xr.DataArray"
+Model = str | Path | GeneratorModel | None
+
+
+def opened(labels: Labels) -> Raster:
+    """Labels of any kind as a raster."""
+    if isinstance(labels, Raster):
+        return colours_as_codes(labels)
+    if not isinstance(labels, str | Path | Sequence):
+        import xarray as xr  # takes a second, with what comes of it
+
+        from geosynth.raster.arrays import LabelArray
+
+        if isinstance(labels, xr.DataArray):
+            return LabelArray.of(labels)
+    return open_labels(as_files(labels))
+
+
+def as_files(labels: object) -> str | Path | Sequence[str | Path]:
+    """Labels that are files, a folder or a glob.
+
+    Raises:
+        SettingsError: if they are something else.
+    """
+    if isinstance(labels, str | Path) or (
+        isinstance(labels, Sequence) and all(isinstance(one, str | Path) for one in labels)
+    ):
+        return labels
+    raise SettingsError(f"labels: files, a raster or an xarray.DataArray are needed, not {type(labels).__name__}")
+
+
+def loaded_model(model: Model, device: str = "cpu") -> GeneratorModel:
+    """A model, as it is or from its file.
+
+    Raises:
+        CheckpointError: if the file is no model.
+        SettingsError: if it is neither.
+    """
+    if not isinstance(model, str | Path | GeneratorModel | None):
+        raise SettingsError(f"model: a file or a loaded model is needed, not {type(model).__name__}")
+    return model if isinstance(model, GeneratorModel) else load_generator(model, device)
+
+
+@contextlib.contextmanager
+def engine(
+    model: Model, settings: GenerateSettings, client: Client | None, scheduler: str | None, workers: int | None
+) -> Iterator[tuple[GeneratorModel, GenerateSettings, Executor]]:
+    """Model, settings and executor for `paint_image`, by what a user says of a cluster: see `open_client`.
+
+    For a cluster the model is loaded here without the device, which the workers have, and the precision "auto" is
+    decided by them, for all alike.
+    """
+    with open_client(client, scheduler, workers) as running:
+        if running is None:
+            yield loaded_model(model, settings.device), settings, paint_blocks
+            return
+        from geosynth.mosaic.portable import paint_on_cluster, settle_precision  # takes a second to import
+
+        yield loaded_model(model), settle_precision(settings, running), partial(paint_on_cluster, running)

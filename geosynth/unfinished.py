@@ -16,10 +16,10 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from geosynth.errors import OutputError, first_of
 from geosynth.files import (
@@ -34,6 +34,10 @@ from geosynth.files import (
     writing,
 )
 from geosynth.locks import locked
+from geosynth.parallel import Key, Shared, stream
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,8 +48,8 @@ _LOCK, _JOB, _PARTS, _RESULT, _FINISHED = "lock", "job.json", "parts", "result",
 class UnfinishedWork:
     """One output that is being made, part by part.
 
-    Use `open`, and in it `record` or `write` for each part that is finished. Processes that see the folder may write
-    parts too, without opening it.
+    Use `open`, and in it `do_parts`, or `record` or `write` for each part that is finished. Processes that see the
+    folder may write parts too, without opening it.
 
     Args:
         out: the file or folder to come; it names the work, also in messages.
@@ -199,6 +203,40 @@ class UnfinishedWork:
                     f"{self.out}: its finished part {part} is damaged; run again to replace it"
                 ) from error
         return found
+
+    def do_parts(
+        self,
+        function: Callable[[Shared, Key], Any],
+        shared: Shared,
+        keys: Mapping[str, Key],
+        *,
+        client: Client | None = None,
+        threads: int | None = None,
+    ) -> Generator[Key, None, None]:
+        """Do the parts that are not finished yet, as `parallel.stream` does, and `record` what each gives.
+
+        Close the iterator (`contextlib.closing`), so that no part is at work any more.
+
+        Args:
+            function: called with `shared` and the key of a part; gives a value of JSON.
+            shared: what all parts need.
+            keys: of all parts, by their names.
+            client: of a cluster, whose workers see the same files; None for threads.
+            threads: how many, without a client; None for one a processor.
+
+        Yields:
+            the key of each part that is done now, when it is finished, in any order.
+
+        Raises:
+            GeosynthError: what a part, or `stream`, raises.
+            OutputError: if a part cannot be recorded.
+        """
+        finished = self.done()
+        left = {key: part for part, key in keys.items() if part not in finished}
+        with closing(stream(function, shared, left, name=self.out, client=client, threads=threads)) as results:
+            for key, value in results:
+                self.record(left[key], value)
+                yield key
 
     def discard(self) -> None:
         """Forget all parts, as where an error makes them useless."""

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,28 @@ def test_parts_that_are_discarded_are_not_kept(tmp_path: Path) -> None:
         work.discard()
         raise ValueError("useless")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_are_done_once_over_all_runs(tmp_path: Path) -> None:
+    work, keys, called = work_in(tmp_path), {f"part-{number}": number for number in range(6)}, []
+
+    def square(most: int, number: int) -> int:
+        called.append(number)
+        if number > most:
+            raise OutputError(f"no {number}")
+        return number**2
+
+    def numbers(most: int) -> list[int]:
+        with work.open(JOB), closing(work.do_parts(square, most, keys, threads=1)) as finished:
+            return list(finished)
+
+    with pytest.raises(OutputError, match="no"):
+        numbers(2)
+    before = {keys[part] for part in work.done()}
+    assert before
+    assert before <= {0, 1, 2}
+    called.clear()
+    assert sorted(numbers(5)) == sorted(called) == sorted(set(range(6)) - before)
 
 
 def test_a_full_disk_is_one_line_and_counts_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 
 from geosynth.files import delete
 from geosynth.grid import Window
-from geosynth.parallel import stream
 from geosynth.progress import Progress, silent
 from geosynth.raster.read import bounded_cache
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, count_by_fold
@@ -57,20 +56,16 @@ def copy_sources(
         ClusterError: if the cluster fails.
     """
     copies = _lay_out(work, sources)
-    shards = [(number, shard) for number, copy in enumerate(copies) for shard in range(len(copy.shards))]
-    finished = work.done()
-    left = [shard for shard in shards if _part(shard) not in finished]
-    done = len(shards) - len(left)
-    if done:
-        progress(done, len(shards))
-    with closing(stream(_copy_shard, copies, left, name=work.out, client=client)) as results:
-        for shard, counts in results:
-            work.record(_part(shard), counts)
-            done += 1
+    places = [(number, shard) for number, copy in enumerate(copies) for shard in range(len(copy.shards))]
+    shards = {_part(*place): place for place in places}
+    if before := len(shards.keys() & work.done()):
+        progress(before, len(shards))
+    with closing(work.do_parts(_copy_shard, copies, shards, client=client)) as finished:
+        for done, _ in enumerate(finished, start=before + 1):
             progress(done, len(shards))
     records = work.records()
     for number, copy in enumerate(copies):
-        _finish(copy, [records[_part((number, shard))] for shard in range(len(copy.shards))])
+        _finish(copy, [records[_part(number, shard)] for shard in range(len(copy.shards))])
     work.finish()
 
 
@@ -80,8 +75,8 @@ def store_names(sources: Sequence[PatchSource]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(names)]
 
 
-def _part(shard: tuple[int, int]) -> str:
-    return f"shard-{shard[0]}-{shard[1]}"
+def _part(number: int, shard: int) -> str:
+    return f"shard-{number}-{shard}"
 
 
 def _lay_out(work: UnfinishedWork, sources: Sequence[PatchSource]) -> tuple[_Copy, ...]:

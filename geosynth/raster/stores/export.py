@@ -25,7 +25,6 @@ from geosynth.grid.alignment import crs_wkt
 from geosynth.grid.areas import boxes_of
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.legend import ClassIndices
-from geosynth.parallel import stream
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, colour_profile
 from geosynth.raster.drivers import GDAL_ERRORS
@@ -94,21 +93,12 @@ def export_tiles(
             (work.result / folder).mkdir(parents=True, exist_ok=True)
         for leftover in work.result.glob(".*.partial*"):  # of a kill while the index was written
             delete(leftover)
-        finished = work.done()
-        steps = iter(range(1, total + 1))
-
-        def tell(row: tuple[int, int, int]) -> None:
-            for done in itertools.islice(steps, row[2] - row[1]):
-                progress(done, total)
-
-        for part in finished:
-            tell(rows[part])
-        left = [row for part, row in rows.items() if part not in finished]
+        steps, before = iter(range(1, total + 1)), [rows[part] for part in work.done()]
         export = _Export(tuple(views), names, work.result)
-        with closing(stream(_Export.write_row, export, left, name=out, threads=threads)) as results:
-            for row, _ in results:
-                work.record(_part(*row))
-                tell(row)
+        with closing(work.do_parts(_Export.write_row, export, rows, threads=threads)) as finished:
+            for _, first, stop in itertools.chain(before, finished):
+                for done in itertools.islice(steps, stop - first):
+                    progress(done, total)
         _write_index(views, names, work.result)
         (work.result / _MANIFEST).write_text(json.dumps(settings, indent=1), encoding="utf-8")
         work.finish()

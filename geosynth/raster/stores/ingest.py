@@ -14,7 +14,7 @@ from geosynth.errors import DataError, GridError, LegendError, RasterError, Sett
 from geosynth.files import refuse_inputs, sha256_once, writing
 from geosynth.grid import crop
 from geosynth.legend import Legend
-from geosynth.parallel import open_client, stream
+from geosynth.parallel import open_client
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import BANDS_APART
 from geosynth.raster.label_files import FROM_RASTER, choose_legend, class_table_of
@@ -209,20 +209,16 @@ def _fill(
 ) -> None:
     """Look at all pairs, choose their folds, and copy; what is finished already is left out."""
     pairs = [(number, place) for number, source in enumerate(sources) for place in range(len(source.pairs))]
-    finished = work.done()
-    if finished:
-        _LOG.warning("%s: going on; %d of %d parts are done already", work.out, len(finished), total)
-        progress(len(finished), total)
-    left = [pair for pair in pairs if _part(pair) not in finished]
-    done = len(finished)
-    with closing(stream(_look_at_pair, sources, left, name=work.out, client=client)) as results:
-        for pair, look in results:
-            work.record(_part(pair), look)
-            done += 1
+    if before := len(work.done()):
+        _LOG.warning("%s: going on; %d of %d parts are done already", work.out, before, total)
+        progress(before, total)
+    parts = {_part(*pair): pair for pair in pairs}
+    with closing(work.do_parts(_look_at_pair, sources, parts, client=client)) as finished:
+        for done, _ in enumerate(finished, start=before + 1):
             progress(done, total)
     records = work.records()
     looks = [
-        [records[_part((number, place))] for place in range(len(source.pairs))] for number, source in enumerate(sources)
+        [records[_part(number, place)] for place in range(len(source.pairs))] for number, source in enumerate(sources)
     ]
     verdicts = [(sources[number].pairs[place].labels, looks[number][place]["colours"]) for number, place in pairs]
     warn_of_colours(verdicts, is_default=is_default)
@@ -260,8 +256,8 @@ def _without_hidden(
     return kept, chosen
 
 
-def _part(pair: tuple[int, int]) -> str:
-    return f"pair-{pair[0]}-{pair[1]}"
+def _part(number: int, place: int) -> str:
+    return f"pair-{number}-{place}"
 
 
 def _look_at_pair(sources: Sequence[InPlace], pair: tuple[int, int]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _zarr(file: str | Path, group: Any) -> Described:
 
         def read(block: tuple[str, Window]) -> None:
             name, window = block
-            readers[name].read(*(slice(0, length) for length in group[name].shape[:-2]), *window.slices)
+            readers[name].read_window(window)
 
         has_checksums = all(reader.has_checksums for reader in readers.values())
         return _read_all(read, blocks, progress, "of each chunk" if has_checksums else "none")

@@ -28,6 +28,7 @@ from numcodecs.zstd import Zstd
 from zarr.storage import LocalStore
 
 from geosynth.errors import RasterError, one_line
+from geosynth.grid import Window
 
 _ABSENT = 2**64 - 1  # offset and length of a chunk that a shard does not hold (Zarr v3, sharding_indexed)
 _MAX_SHARDS = 64
@@ -49,6 +50,7 @@ class ChunkReader:
         self._array = array
         self._path = path
         self._layout = _Layout.of(array)
+        self._front = tuple(slice(0, length) for length in array.shape[:-2])
         self._shards: OrderedDict[str, _Shard] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -76,6 +78,10 @@ class ChunkReader:
             chunk = self._chunk(layout, place, shards)
             values[outer] = layout.fill_value if chunk is None else chunk[inner]
         return values
+
+    def read_window(self, window: Window) -> Array:
+        """The values (..., height, width) of a window of the last two axes, all of those before; see `read`."""
+        return self.read(*self._front, *window.slices)
 
     def _chunk(self, layout: _Layout, place: tuple[int, ...], shards: dict[str, _Shard | None]) -> Array | None:
         """A whole chunk; None if it is not stored."""

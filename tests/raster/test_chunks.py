@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
 from geosynth.errors import RasterError
+from geosynth.grid import Window
 from geosynth.raster.chunks import ChunkReader
 from strategies import few
 
@@ -68,6 +69,9 @@ def test_any_box_of_any_layout(arrays: list[tuple[ChunkReader, np.ndarray]], box
         found = reader.read(*box)
         assert found.dtype == values.dtype
         np.testing.assert_array_equal(found, values[box])
+        *_, rows, columns = box
+        window = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+        np.testing.assert_array_equal(reader.read_window(window), values[..., rows, columns])
 
 
 def passes_zarr_by(reader: ChunkReader, *box: slice) -> bool:

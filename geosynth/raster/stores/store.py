@@ -212,16 +212,16 @@ class Store(PatchSource):
 
     def read_image(self, window: Window) -> Array:
         """See `PatchSource`."""
-        return self._readers["image"].read(slice(0, len(self.band_names)), *window.slices)
+        return self._readers["image"].read_window(window)
 
     def read_labels(self, window: Window) -> ClassIndices:
         """See `PatchSource`."""
-        return self.legend.encode(self._readers["labels"].read(*window.slices))
+        return self.legend.encode(self._readers["labels"].read_window(window))
 
     def read_extra(self, name: str, window: Window) -> Array:
         """See `PatchSource`."""
         self.extra_type(name)
-        return self._readers[name].read(*window.slices)
+        return self._readers[name].read_window(window)
 
     def finish(self, scenes: Sequence[Scene], split: SpatialSplit, class_pixels: Mapping[str, Sequence[int]]) -> None:
         """Replace the record of source rasters, the split and the counts of its folds, when all is written.
@@ -267,12 +267,11 @@ class Store(PatchSource):
                 if (found := self._count_files(name)) != count:
                     damaged.append(f"{self.path}/{name}: has {found} files, but {count} were written")
         tasks = [(name, block) for block in self.shards() for name in self._readers]
-        front = {"image": [slice(0, len(self.band_names))]}
 
         def check(task: tuple[str, Window]) -> str | None:
             name, block = task
             try:
-                self._readers[name].read(*front.get(name, []), *block.slices)
+                self._readers[name].read_window(block)
             except RasterError as error:
                 return str(error)
             return None

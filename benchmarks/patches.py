@@ -289,7 +289,6 @@ def make_scene(folder: Path, side: int, real: Path) -> Store:
         folder / "store",
         GeoBox((side, side), TRANSFORM, "EPSG:26917"),
         legend=LEGEND,
-        nodata=15,
         band_names=BANDS,
         dtype=image.dtype,
         scenes=[Scene("scene", window, pixels, "", "")],

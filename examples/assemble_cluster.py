@@ -72,7 +72,7 @@ def write(store: Store, scenes: list[Scene], window: Window, out: Path) -> None:
             place = scene.window.shift(-window.row, -window.column)
             indices = store.read_labels(scene.window)
             valid = indices < store.legend.num_classes
-            codes = store.legend.decode(indices, store.nodata)
+            codes = store.legend.decode(indices)
             real.write(place, store.read_image(scene.window), valid)
             labels.write(place, codes[np.newaxis], valid)
 

@@ -187,9 +187,10 @@ class Legend(BaseModel):
             code for code in itertools.chain(range(255, -1, -1), itertools.count(256)) if code not in self.class_of
         )
 
-    def code_dtype(self, nodata: int) -> np.dtype[Any]:
-        """The smallest integer type that holds the codes that are written, and `nodata`."""
-        codes = (*self.codes, nodata)
+    @property
+    def code_dtype(self) -> np.dtype[Any]:
+        """The smallest integer type that holds all codes that new files have, `nodata_code` too."""
+        codes = (*self.codes, self.nodata_code)
         return np.result_type(np.min_scalar_type(min(codes)), np.min_scalar_type(max(codes)))
 
     def encode(self, codes: npt.NDArray[np.integer[Any]]) -> ClassIndices:
@@ -210,9 +211,9 @@ class Legend(BaseModel):
         position = np.minimum(np.searchsorted(known, codes.astype(np.int64)), len(known) - 1)
         return np.where(known[position] == codes, order[position], self.num_classes).astype(np.uint8)
 
-    def decode(self, indices: npt.NDArray[np.integer[Any]], nodata: int) -> npt.NDArray[np.int64]:
-        """Raster codes of class indices; `nodata` where the index is `num_classes`."""
-        codes: npt.NDArray[np.int64] = np.append(np.asarray(self.codes, dtype=np.int64), np.int64(nodata))[indices]
+    def decode(self, indices: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
+        """Raster codes of class indices, of one shape, as `code_dtype`; `nodata_code` where there is no class."""
+        codes: npt.NDArray[np.integer[Any]] = np.array([*self.codes, self.nodata_code], self.code_dtype)[indices]
         return codes
 
     def unknown(self, counts: CodeCounts) -> CodeCounts:

@@ -46,7 +46,6 @@ def make_scene_store(
         path,
         GeoBox((height, width), transform or north_up(1000, 2000), crs),
         legend=CHESAPEAKE,
-        nodata=15,
         band_names=bands,
         dtype=np.dtype(options.get("dtype", "uint8")),
         scenes=scenes,

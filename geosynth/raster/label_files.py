@@ -219,7 +219,7 @@ def label_writer(
         OutputError: if it cannot be written.
     """
     nodata = legend.nodata_code
-    dtype = legend.code_dtype(nodata).name
+    dtype = legend.code_dtype.name
     colours = {entry.code: (*entry.rgb, 255) for entry in legend.classes} | {nodata: (0, 0, 0, 0)}
     classes = json.dumps(dict(zip(legend.names, legend.codes, strict=True)))
     writer = CogWriter(
@@ -236,7 +236,7 @@ def label_writer(
     )
 
     def write(window: Window, indices: ClassIndices, valid: Mask) -> None:
-        writer.write(window, legend.decode(indices, nodata)[np.newaxis], valid)
+        writer.write(window, legend.decode(indices)[np.newaxis], valid)
 
     with writer:
         yield write

@@ -112,7 +112,7 @@ class VectorLabels:
         self.path = str(path)
         self.legend = Legend.load(legend)
         self.nodata: float | None = self.legend.nodata_code
-        self.dtype = self.legend.code_dtype(self.legend.nodata_code)
+        self.dtype = self.legend.code_dtype
         source = _Source.open(Path(path), column, layer, width)
         lattice = _lattice(source, resolution, like, crs)
         self._folder = tempfile.TemporaryDirectory(prefix="geosynth-", ignore_cleanup_errors=True)
@@ -148,8 +148,7 @@ class VectorLabels:
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width) and where there is a class (height, width); see `Raster.read`."""
         indices = self.read_indices(window)
-        codes = self.legend.decode(indices, self.legend.nodata_code).astype(self.dtype)
-        return codes[np.newaxis], indices < self.legend.num_classes
+        return self.legend.decode(indices)[np.newaxis], indices < self.legend.num_classes
 
     def read_indices(self, window: Window) -> ClassIndices:
         """Class indices of a window, (height, width); `num_classes` where there is no class.

@@ -60,7 +60,6 @@ def write_store(
         path,
         GeoBox(codes.shape, Affine(1, 0, 500_000 + column, 0, -1, 4_500_000), "EPSG:32618"),
         legend=legend,
-        nodata=0,
         band_names=bands,
         dtype=image.dtype,
         scenes=[

@@ -34,7 +34,6 @@ def make_store(path: Path, transform: Affine | None = None, crs: str | None = UT
         path,
         GeoBox((HEIGHT, WIDTH), transform or north_up(1000, 2000), crs),
         legend=CHESAPEAKE,
-        nodata=15,
         band_names=("red", "green", "blue", "nir"),
         dtype=np.dtype("uint8"),
         scenes=[

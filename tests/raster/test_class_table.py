@@ -159,7 +159,7 @@ def test_what_we_write_we_read(tmp_path_factory: pytest.TempPathFactory, legend:
     free = [code for code in range(256) if code not in legend.codes]
     nodata = legend.nodata[0] if legend.nodata else free[0]
     path = tmp_path_factory.mktemp("written") / "labels.tif"
-    codes = np.resize(np.array(legend.codes), (1, 8, 8)).astype(legend.code_dtype(nodata))
+    codes = np.resize(np.array(legend.codes, np.uint8), (1, 8, 8))
     write_raster(path, codes, north_up(), nodata=nodata)
     write_class_table(path, legend, nodata)
     table = read_class_table(open_raster(path))
@@ -177,8 +177,8 @@ def test_what_we_write_we_read(tmp_path_factory: pytest.TempPathFactory, legend:
 @pytest.mark.parametrize(("low", "dtype"), [(-5, "int16"), (300, "uint16"), (70000, "uint32")])
 def test_codes_beyond_a_byte(tmp_path: Path, low: int, dtype: str) -> None:
     values = [{"code": low + step, "name": f"class {step}"} for step in range(2)]
-    legend = Legend.from_values({"name": "wide", "classes": values})
-    assert legend.code_dtype(low + 200) == dtype
+    legend = Legend.from_values({"name": "wide", "classes": values, "nodata": [low + 200]})
+    assert legend.code_dtype == dtype
     path = write_raster(tmp_path / "wide.tif", np.full((1, 4, 4), low, dtype), north_up(), nodata=low + 200)
     write_class_table(path, legend)
     assert {code: name for code, (name, _) in read_class_table(open_raster(path)).items() if name} == {

@@ -353,7 +353,6 @@ def remote_store(folder: Path) -> np.ndarray:
         folder / "store",
         GeoBox((512, 512), place.transform, "EPSG:26917"),
         legend=CHESAPEAKE,
-        nodata=15,
         band_names=BANDS,
         dtype=np.dtype("uint8"),
         scenes=[Scene("a", whole, tuple(np.bincount(codes.ravel(), minlength=7)[1:].tolist()), "", "")],

@@ -133,7 +133,6 @@ def test_pixels_tell_where_nobody_hashed(tmp_path: Path) -> None:
             tmp_path / f"store{len(digests)}",
             GeoBox((40, 40), north_up(), UTM),
             legend=CHESAPEAKE,
-            nodata=15,
             band_names=BANDS,
             dtype=np.dtype("uint8"),
             scenes=[Scene("a", Window(0, 0, 40, 40), (), "", "")],

@@ -54,7 +54,6 @@ def make(
         GeoBox((HEIGHT, WIDTH), transform or north_up(), crs),
         **{
             "legend": legend,
-            "nodata": legend.nodata[-1],
             "band_names": ("red", "green", "blue", "nir"),
             "dtype": np.dtype("uint8"),
             "scenes": [
@@ -169,7 +168,6 @@ def test_a_shard_of_many_bands_is_smaller(tmp_path: Path, bands: int, dtype: str
         tmp_path / "large",
         large,
         legend=CHESAPEAKE,
-        nodata=15,
         band_names=store.band_names,
         dtype=store.dtype,
         scenes=(),

@@ -54,7 +54,6 @@ def make_segment_store(
         path,
         GeoBox((SIDE, windows[-1].right), Affine(0.6, 0, 500_000, 0, -0.6, 4_400_000), "EPSG:26917"),
         legend=legend,
-        nodata=0,
         band_names=bands,
         dtype=np.dtype(dtype),
         scenes=[Scene(f"{index}.tif", window, (0, 0, 0), "", "") for index, window in enumerate(windows)],
@@ -69,6 +68,6 @@ def make_segment_store(
         image = image + noise.integers(-14, 15, (len(bands), SIDE, SIDE))
         if hole and index in (train - 1, train + test - 1):
             labels[:16, :16] = 3
-        codes = legend.decode(labels, 0).astype("uint8")
+        codes = legend.decode(labels).astype("uint8")
         store.write(window, image.astype(dtype), codes, None if coarse is None else {"nlcd": coarse(labels)})
     return Store(path)

@@ -56,7 +56,7 @@ def test_it_finds_the_classes_again_on_the_grid_of_the_image(scene, classified):
         assert found.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert set(np.unique(found.read(1, out_shape=(150, 550)))) <= {0, 10, 20, 30}
     assert (codes[~valid] == 0).all()
-    assert (codes[valid] == LEGEND.decode(labels, 0)[valid]).mean() > 0.9
+    assert (codes[valid] == LEGEND.decode(labels)[valid]).mean() > 0.9
     assert sorted(item.name for item in classified.parent.iterdir()) == ["labels.tif", "labels.tif.aux.xml"]
 
 
@@ -79,7 +79,7 @@ def test_blocks_are_cut_out_of_what_is_predicted_around_them(scene, classified, 
     seen = pixels[:, : block.height + 64, : block.width + 64]
     padded = np.pad(seen, ((0, 0), (64, 0), (64, 0)), mode="edge")
     predicted = segmenter.predict(padded[None])[0, 64:, 64:][: block.height, : block.width]
-    assert (codes[block.slices] == LEGEND.decode(predicted, 0)).mean() > 0.999
+    assert (codes[block.slices] == LEGEND.decode(predicted)).mean() > 0.999
 
 
 def test_an_interrupted_run_goes_on_with_the_same_result(scene, classified, segmenter, tmp_path, monkeypatch):

@@ -467,7 +467,7 @@ def test_constant_images(tmp_path):
 
 def make_flat(store, window):
     writable = type(store)(store.path, mode="r+")
-    codes = LEGEND.decode(store.read_labels(window), 0).astype("uint8")
+    codes = LEGEND.decode(store.read_labels(window)).astype("uint8")
     writable.write(window, np.full((4, 64, 64), 7, np.uint8), codes)
     return type(store)(store.path)
 

@@ -66,7 +66,6 @@ def make_store(
         path,
         GeoBox((size, size * len(folds)), Affine(gsd, 0, 500_000, 0, -gsd, 4_400_000), crs),
         legend=legend,
-        nodata=15,
         band_names=bands,
         dtype=np.dtype(dtype),
         scenes=[Scene("one.tif", window, pixels, *hashes) for window in windows],
@@ -74,7 +73,7 @@ def make_store(
         chunk_size=32,
     )
     for window in windows:
-        store.write(window, image, legend.decode(indices, 15).astype("uint8"))
+        store.write(window, image, legend.decode(indices).astype("uint8"))
     return Store(path)
 
 

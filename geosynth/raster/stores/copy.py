@@ -92,7 +92,6 @@ def _lay_out(work: UnfinishedWork, sources: Sequence[PatchSource]) -> tuple[_Cop
                 f"{new}{name}",
                 source.geobox,
                 legend=source.legend,
-                nodata=source.legend.nodata_code,
                 band_names=source.band_names,
                 dtype=source.dtype,
                 scenes=source.scenes,
@@ -120,7 +119,7 @@ def _copy_shard(copies: Sequence[_Copy], shard: tuple[int, int]) -> dict[str, An
     with bounded_cache():  # on a cluster's worker nobody else sets it
         image, indices = source.read(window)
         extras = {name: source.read_extra(name, window) for name in source.extras}
-    store.write(window, image, source.legend.decode(indices, store.nodata).astype(store.labels.dtype), extras)
+    store.write(window, image, source.legend.decode(indices), extras)
     scenes = []
     for position, scene in enumerate(source.scenes):
         part = scene.window.intersection(window)

@@ -187,9 +187,8 @@ def _write_image(path: Path, source: PatchSource, pixels: Array, labels: ClassIn
 
 
 def _write_labels(path: Path, source: PatchSource, labels: ClassIndices, place: GeoBox) -> None:
-    legend, nodata = source.legend, source.legend.nodata_code
-    codes = legend.decode(labels, nodata).astype(legend.code_dtype(nodata))
-    profile = {"count": 1, "dtype": codes.dtype, "nodata": nodata}
+    legend, codes = source.legend, source.legend.decode(labels)
+    profile = {"count": 1, "dtype": codes.dtype, "nodata": legend.nodata_code}
     with _new_tile(path, place, profile, codes[np.newaxis]) as dataset:
         if codes.dtype in (np.uint8, np.uint16):  # TIFF has no other colour tables
             dataset.write_colormap(1, {entry.code: (*entry.rgb, 255) for entry in legend.classes})

@@ -46,15 +46,15 @@ def create_image(
     )
 
 
-def create_labels(group: Any, geobox: GeoBox, legend: Legend, nodata: int, chunk: int, edge: int) -> None:
-    """Lay out `labels` (y, x) of the legend's codes; `nodata` where nothing is stored."""
+def create_labels(group: Any, geobox: GeoBox, legend: Legend, chunk: int, edge: int) -> None:
+    """Lay out `labels` (y, x) of the legend's codes; its `nodata_code` where nothing is stored."""
     more = {
-        "nodata": nodata,
+        "nodata": legend.nodata_code,
         "flag_values": list(legend.codes),
         "flag_meanings": " ".join(re.sub(r"\W+", "_", name).strip("_") for name in legend.names),
         "flag_colors": " ".join(entry.colour for entry in legend.classes),
     }
-    _create(group, "labels", geobox, legend.code_dtype(nodata), chunk, edge, fill=nodata, more=more)
+    _create(group, "labels", geobox, legend.code_dtype, chunk, edge, fill=legend.nodata_code, more=more)
 
 
 def create_extra(

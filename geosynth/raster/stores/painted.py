@@ -44,7 +44,7 @@ class SourceCodes:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the codes."""
-        return self.source.legend.code_dtype(self.nodata)
+        return self.source.legend.code_dtype
 
     @property
     def window(self) -> Window:
@@ -54,8 +54,7 @@ class SourceCodes:
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width), and where there is a class (height, width); see `Raster.read`."""
         indices = self.source.read_labels(window)
-        codes = self.source.legend.decode(indices, self.nodata).astype(self.dtype)
-        return codes[np.newaxis], indices < self.source.legend.num_classes
+        return self.source.legend.decode(indices)[np.newaxis], indices < self.source.legend.num_classes
 
 
 class FoldLabels(LabelRaster):

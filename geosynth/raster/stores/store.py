@@ -124,7 +124,6 @@ class Store(PatchSource):
         geobox: GeoBox,
         *,
         legend: Legend,
-        nodata: int,
         band_names: Sequence[str],
         dtype: np.dtype[Any],
         scenes: Sequence[Scene],
@@ -135,13 +134,12 @@ class Store(PatchSource):
         chunk_size: int = layout.CHUNK_SIZE,
         shard_size: int = layout.SHARD_SIZE,
     ) -> Store:
-        """Lay out an empty store; every label is `nodata`.
+        """Lay out an empty store; every label is the legend's `nodata_code`.
 
         Args:
             path: of the group; what is there is removed.
             geobox: the whole grid.
             legend: of the labels.
-            nodata: code of labels without a class.
             band_names: of the imagery.
             dtype: of the imagery.
             scenes: the source rasters.
@@ -159,7 +157,7 @@ class Store(PatchSource):
             "crs": crs_wkt(geobox),
             "transform": list(geobox.affine[:6]),
             "legend": legend.model_dump(mode="json"),
-            "nodata": nodata,
+            "nodata": legend.nodata_code,
             "band_names": list(band_names),
             **({"quantities": [quantity.told() for quantity in quantities]} if quantities else {}),
             "extras": list(extras or {}),
@@ -172,7 +170,7 @@ class Store(PatchSource):
         edge = layout.shard_edge(len(band_names), dtype, chunk_size, shard_size)
         layout.create_image(group, geobox, band_names, dtype, chunk_size, edge)
         group["image"].attrs.update(quantity_attributes(quantities) | mark)
-        layout.create_labels(group, geobox, legend, nodata, chunk_size, edge)
+        layout.create_labels(group, geobox, legend, chunk_size, edge)
         for name, (extra_dtype, extra_nodata) in (extras or {}).items():
             layout.create_extra(group, name, geobox, extra_dtype, extra_nodata, chunk_size, edge)
         layout.create_coordinates(group, geobox)

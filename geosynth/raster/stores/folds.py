@@ -125,54 +125,47 @@ class SplitRule(BaseModel):
         """
         rule, grids = self if folds is not None else self.settled(sources), _grids_of(sources)
         buffers = [buffer_pixels(self.buffer, grid.geobox) for grid in grids]
-        if folds is None and rule.scenes is not None:
-            folds = [_listed(source, rule.scenes) for source in sources]
-        if folds is not None:
-            splits = _by_folds(grids, sources, folds, buffers)
-        elif rule.file:
-            splits = [
-                SpatialSplit.load(rule.file, grid.geobox, grid.windows, buffer or None)
-                for grid, buffer in zip(grids, buffers, strict=True)
-            ]
-        elif rule.blocks:
-            splits = [
-                SpatialSplit.by_blocks(
-                    grid.windows,
-                    rule.blocks,
-                    rule.shares,
-                    rule.seed,
-                    buffer=buffer,
-                    class_pixels=grid.count(blocks_over(grid.windows, rule.blocks), progress)
-                    if rule.stratify
-                    else None,
-                )
-                for grid, buffer in zip(grids, buffers, strict=True)
-            ]
-        else:
-            splits = rule._by_clusters(grids, buffers, progress)
-        parted = part_neighbours([grid.geobox for grid in grids], splits)
-        of_grid = [next(n for n, grid in enumerate(grids) if source in grid.sources) for source in sources]
-        return [parted[number] for number in of_grid]
-
-    def _by_clusters(self, grids: Sequence[_Grid], buffers: Sequence[int], progress: Progress) -> list[SpatialSplit]:
-        counts = [grid.class_pixels(progress) for grid in grids] if self.stratify else None
-        maps = _on_maps(grids)
-        if len(maps) < len(grids):
-            every = None if counts is None else np.concatenate(counts)
-            joint = SpatialSplit.by_clusters(maps[0], self.shares, self.seed, class_pixels=every)
-            folds = iter([joint.fold_of(outline) for outline in maps[0]])
-            sources = [source for grid in grids for source in grid.sources]
-            return _by_folds(grids, sources, [[next(folds) for _ in source.scenes] for source in sources], buffers)
-        return [
-            SpatialSplit.by_clusters(
-                grid.windows,
-                self.shares,
-                self.seed,
-                buffer=buffer,
-                class_pixels=None if counts is None else counts[number],
-            )
-            for number, (grid, buffer) in enumerate(zip(grids, buffers, strict=True))
+        if folds is None:
+            folds = rule._folds(sources, grids, progress)
+        splits = [
+            rule._split(grid, buffer, progress) if folds is None else _by_folds(grid, buffer, sources, folds)
+            for grid, buffer in zip(grids, buffers, strict=True)
         ]
+        parted = part_neighbours([grid.geobox for grid in grids], splits)
+        of_grids = list(zip(grids, parted, strict=True))
+        return [next(split for grid, split in of_grids if source in grid.sources) for source in sources]
+
+    def _folds(self, sources: Sequence[PatchSource], grids: Sequence[_Grid], progress: Progress) -> Folds | None:
+        """Of each source's scenes, where these are listed, or clusters of them may reach over several grids."""
+        if self.scenes is not None:
+            return [_listed(source, self.scenes) for source in sources]
+        if self.file or self.blocks:
+            return None
+        maps = _on_maps(grids)
+        if len(maps) == len(grids):
+            return None
+        pixels = np.concatenate([grid.class_pixels(progress) for grid in grids]) if self.stratify else None
+        joint = SpatialSplit.by_clusters(maps[0], self.shares, self.seed, class_pixels=pixels)
+        outlines = iter(maps[0])
+        found = {
+            id(source): [joint.fold_of(next(outlines)) for _ in source.scenes]
+            for grid in grids
+            for source in grid.sources
+        }
+        return [found[id(source)] for source in sources]
+
+    def _split(self, grid: _Grid, buffer: int, progress: Progress) -> SpatialSplit:
+        """Of one grid, by the file, by blocks, or by clusters."""
+        if self.file:
+            return SpatialSplit.load(self.file, grid.geobox, grid.windows, buffer or None)
+        if self.blocks:
+            blocks = blocks_over(grid.windows, self.blocks)
+            pixels = grid.count(blocks, progress) if self.stratify else None
+            return SpatialSplit.by_blocks(
+                grid.windows, self.blocks, self.shares, self.seed, buffer=buffer, class_pixels=pixels
+            )
+        pixels = grid.class_pixels(progress) if self.stratify else None
+        return SpatialSplit.by_clusters(grid.windows, self.shares, self.seed, buffer=buffer, class_pixels=pixels)
 
 
 @dataclass(frozen=True)
@@ -229,22 +222,14 @@ def _on_maps(grids: Sequence[_Grid]) -> list[list[Window]]:
     return [grid.windows for grid in grids]
 
 
-def _by_folds(
-    grids: Sequence[_Grid],
-    sources: Sequence[PatchSource],
-    folds: Folds,
-    buffers: Sequence[int],
-) -> list[SpatialSplit]:
-    """A split for each grid, of folds that are chosen for the scenes of each source; None for no fold."""
-    splits = []
-    for grid, buffer in zip(grids, buffers, strict=True):
-        members: dict[str, list[Window]] = {}
-        for source, of_source in zip(sources, folds, strict=True):
-            for scene, fold in zip(source.scenes, of_source, strict=True):
-                if fold is not None and source in grid.sources:
-                    members.setdefault(fold, []).append(scene.window)
-        splits.append(SpatialSplit.by_scenes(members, buffer=buffer))
-    return splits
+def _by_folds(grid: _Grid, buffer: int, sources: Sequence[PatchSource], folds: Folds) -> SpatialSplit:
+    """A split of one grid, of folds that are chosen for the scenes of each source; None for no fold."""
+    members: dict[str, list[Window]] = {}
+    for source, of_source in zip(sources, folds, strict=True):
+        for scene, fold in zip(source.scenes, of_source, strict=True):
+            if fold is not None and source in grid.sources:
+                members.setdefault(fold, []).append(scene.window)
+    return SpatialSplit.by_scenes(members, buffer=buffer)
 
 
 def _listed(source: PatchSource, listed: Mapping[str, str]) -> list[str | None]:

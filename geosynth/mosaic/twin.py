@@ -123,24 +123,13 @@ def twin(
     """
     out = Path(out)
     settings = GenerateSettings.changed(settings, changes)
-    for name in ("unknown", "resample", "preview", "stac"):
-        if name in settings.model_fields_set and getattr(settings, name) != GenerateSettings.model_fields[name].default:
-            raise SettingsError(f"{name}: is of generate; a twin has the labels and the grid of its store")
-    folds = folds or (FOLDS if emphasise is None else ("train",))
-    if emphasise is not None and len(folds) != 1:
-        raise SettingsError(f"emphasise: recombined labels are of one fold, not of {', '.join(folds)}")
-    for fold in folds:
-        if fold not in FOLDS:
-            raise SettingsError(f"no fold {fold!r}; there are: {', '.join(FOLDS)}")
-    if not 0 <= agreement <= 1:
-        raise SettingsError(f"agreement: a probability is needed, 0 to 1, not {agreement:g}")
+    folds = tuple(folds or (FOLDS if emphasise is None else ("train",)))
+    _check_settings(settings, folds, emphasise, agreement)
     work = UnfinishedWork(out)
     work.check(overwrite=overwrite)
     check_store_output(out)
     sources = open_sources(data)
-    in_place = [pair for source in sources if isinstance(source, InPlace) for pair in source.pairs]
-    paths = [path for pair in in_place for path in (pair.image.path, pair.labels.name)]
-    refuse_inputs(out, [model, *paths, *(source.path for source in sources)])
+    refuse_inputs(out, [model, *_files_of(sources)])
     sources = [source for source in sources if any(source.scenes_in(fold) for fold in folds)]
     if not sources:
         raise DataError(f"{data}: no scene in fold {', '.join(folds)}")
@@ -159,7 +148,7 @@ def twin(
         contextlib.ExitStack() as held,
     ):
         plans = [
-            _plan(source, work.folder / name, loaded, decided, tuple(folds), progress)
+            _plan(source, work.folder / name, loaded, decided, folds, progress)
             for source, name in zip(sources, store_names(sources), strict=True)
         ]
         painted = [
@@ -180,6 +169,28 @@ def twin(
                 pass
         copy_sources(work, painted, progress=lambda done, total: progress("writing", done, total))
     return out
+
+
+def _check_settings(
+    settings: GenerateSettings, folds: Sequence[str], emphasise: Mapping[str, float] | None, agreement: float
+) -> None:
+    for name in ("unknown", "resample", "preview", "stac"):
+        if name in settings.model_fields_set and getattr(settings, name) != GenerateSettings.model_fields[name].default:
+            raise SettingsError(f"{name}: is of generate; a twin has the labels and the grid of its store")
+    if emphasise is not None and len(folds) != 1:
+        raise SettingsError(f"emphasise: recombined labels are of one fold, not of {', '.join(folds)}")
+    for fold in folds:
+        if fold not in FOLDS:
+            raise SettingsError(f"no fold {fold!r}; there are: {', '.join(FOLDS)}")
+    if not 0 <= agreement <= 1:
+        raise SettingsError(f"agreement: a probability is needed, 0 to 1, not {agreement:g}")
+
+
+def _files_of(sources: Sequence[PatchSource]) -> list[str]:
+    """Those that are read in place, and the stores."""
+    in_place = [pair for source in sources if isinstance(source, InPlace) for pair in source.pairs]
+    files = [path for pair in in_place for path in (pair.image.path, pair.labels.name)]
+    return [*files, *(source.path for source in sources)]
 
 
 def legend_for(card: ModelCard, path: Path, source: PatchSource) -> Legend:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from geosynth.config import EncoderSettings, GeneratorSettings
 from geosynth.config.networks import check_look_name
 from geosynth.download import model_path
-from geosynth.errors import CheckpointError, SettingsError
-from geosynth.files import sha256_of, write_whole
+from geosynth.errors import CheckpointError, OutputError, SettingsError
+from geosynth.files import check_output, sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.models.device import choose_device, plain_device_error, without_weights
 from geosynth.models.encoder import StyleEncoder
@@ -128,6 +128,17 @@ class GeneratorModel:
     def sha256(self) -> str:
         """The SHA-256 of the model file."""
         return sha256_of(self.path)
+
+
+def check_model_output(out: Path, *, overwrite: bool) -> None:
+    """Refuse, before any work, a model file that could not be written, or whose name is none of a model file.
+
+    Raises:
+        OutputError: one line.
+    """
+    if out.suffix != ".safetensors":
+        raise OutputError(f"{out}: the name of a model file must end in .safetensors")
+    check_output(out, overwrite=overwrite)
 
 
 def save_generator(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from geosynth.checkpoint import ModelCard, save_generator
+from geosynth.checkpoint import ModelCard, check_model_output, save_generator
 from geosynth.config import BandSettings
 from geosynth.config.networks import Depth
-from geosynth.errors import OutputError, SettingsError
-from geosynth.files import check_output, refuse_inputs, sha256_of
+from geosynth.errors import SettingsError
+from geosynth.files import refuse_inputs, sha256_of
 from geosynth.legend import Legend
 from geosynth.models.reference import read_encoder, read_generator
 from geosynth.models.state import read_state
@@ -57,9 +57,7 @@ def import_spade(
         OutputError: if `out` exists already or cannot be written.
     """
     out = Path(out)
-    if out.suffix != ".safetensors":
-        raise OutputError(f"{out}: the name of a model file must end in .safetensors")
-    check_output(out, overwrite=overwrite)
+    check_model_output(out, overwrite=overwrite)
     refuse_inputs(out, [generator, encoder, legend])
     legend = Legend.load(legend)
     network = read_generator(read_state(generator), str(generator), depth=depth, crop_size=crop_size)

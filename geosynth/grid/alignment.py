@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from affine import Affine
@@ -219,6 +219,12 @@ def crs_name(crs: CRS | None) -> str | None:
         return None
     authority, code = crs.authority
     return f"{authority}:{code}" if authority else str(crs.to_wkt())
+
+
+def describe_grid(geobox: GeoBox) -> dict[str, Any]:
+    """CRS, size and transform of a grid, as plain values."""
+    height, width = geobox.shape
+    return {"crs": crs_name(geobox.crs), "height": height, "width": width, "transform": list(geobox.affine[:6])}
 
 
 def crs_wkt(geobox: GeoBox) -> str | None:

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from geosynth.checkpoint import GeneratorModel, card_with_look, load_generator, save_with_look
-from geosynth.errors import DataError, GridError, OutputError, SettingsError, counted
-from geosynth.files import check_output
+from geosynth.checkpoint import GeneratorModel, card_with_look, check_model_output, load_generator, save_with_look
+from geosynth.errors import DataError, GridError, SettingsError, counted
 from geosynth.grid import Window, offset_in, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
 from geosynth.legend import ClassIndices, Legend
@@ -64,9 +63,7 @@ def add_look(
         OutputError: if the file cannot be written.
     """
     out = Path(out)
-    if out.suffix != ".safetensors":
-        raise OutputError(f"{out}: the name of a model file must end in .safetensors")
-    check_output(out, overwrite=overwrite)
+    check_model_output(out, overwrite=overwrite)
     loaded = load_generator(model)
     _known(loaded)
     card_with_look(loaded, name)  # refused before an image is read

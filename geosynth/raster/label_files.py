@@ -50,7 +50,7 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
         tiles[0].check_is_mask()
     if len(tiles) == 1:
         return tiles[0]
-    mosaic = TileMosaic(tiles, _name(labels))
+    mosaic = TileMosaic(tiles, str(labels) if isinstance(labels, str | Path) else first_of(labels, 1))
     differing = mosaic.count_disagreements()
     if differing:
         _LOG.warning(
@@ -101,12 +101,6 @@ def raster_files(raster: Raster) -> list[str]:
     if isinstance(raster, TileMosaic):
         return [file for tile in raster.tiles for file in raster_files(tile)]
     return [raster.path, *getattr(raster, "files", ())]
-
-
-def _name(labels: str | Path | Sequence[str | Path]) -> str:
-    if isinstance(labels, str | Path):
-        return str(labels)
-    return f"{labels[0]} and {len(labels) - 1} more"
 
 
 def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Legend) -> Legend:

@@ -28,7 +28,7 @@ from geosynth.config.bands import Quantity, first_told, told_of_each
 from geosynth.errors import DataError, GridError, RasterError, SettingsError, one_line
 from geosynth.files import band_files
 from geosynth.grid import Window
-from geosynth.grid.alignment import crs_name
+from geosynth.grid.alignment import describe_grid
 from geosynth.raster.band_files import BandFiles
 from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dataset
 from geosynth.raster.mark import describe_mark, read_mark
@@ -225,17 +225,13 @@ class RasterFile:
 
     def describe(self) -> dict[str, Any]:
         """What the file is, as plain values."""
-        height, width = self.geobox.shape
         told = told_of_each(self.quantities, self.count)
         bands = zip(self.band_names, self.dtypes, self.colour_interpretation, told, strict=True)
         return {
             "kind": "raster",
             "path": self.path,
             "driver": self.driver,
-            "crs": crs_name(self.geobox.crs),
-            "height": height,
-            "width": width,
-            "transform": list(self.geobox.affine[:6]),
+            **describe_grid(self.geobox),
             "placed by": self.placed_by,
             "bands": [
                 {"name": name, "dtype": dtype, "colour": colour, **meaning} for name, dtype, colour, meaning in bands

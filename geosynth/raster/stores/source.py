@@ -23,7 +23,7 @@ from geosynth.config.bands import Quantity
 from geosynth.errors import SettingsError
 from geosynth.files import check_name
 from geosynth.grid import SpatialSplit, Window, ground_sampling_distance
-from geosynth.grid.alignment import crs_name
+from geosynth.grid.alignment import describe_grid
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import ClassIndices, Legend
@@ -182,13 +182,9 @@ class PatchSource(ABC):
 
     def describe(self) -> dict[str, Any]:
         """What it holds, as plain values."""
-        height, width = self.geobox.shape
         return {
             "path": self.path,
-            "crs": crs_name(self.geobox.crs),
-            "height": height,
-            "width": width,
-            "transform": list(self.geobox.affine[:6]),
+            **describe_grid(self.geobox),
             "gsd": self.gsd,
             "bands": list(self.band_names),
             "dtype": str(self.dtype),

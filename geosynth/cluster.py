@@ -97,7 +97,7 @@ class Tasks:
     def begin(self, key: Any) -> Future[Any]:
         """A task, as a future that is done however the task ends.
 
-        Those of Dask's own executor are not where the scheduler goes away while a result is on its way from there.
+        A future of Dask's own executor would never be done if the scheduler went away while the result was on its way.
         """
         with _asking():
             asked = self._client.submit(work, self._handout.name, key, pure=False)

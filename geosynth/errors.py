@@ -98,7 +98,7 @@ def first_of(names: Iterable[object], most: int = 12) -> str:
 
 
 def no_more_files(error: BaseException) -> OSError | None:
-    """What an error came from, if that is "too many open files": it says nothing of the file that was to be read."""
+    """The "too many open files" that an error came from, if it did: then nothing is wrong with the file itself."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.EMFILE, errno.ENFILE):

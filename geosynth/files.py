@@ -263,7 +263,7 @@ def replace(new: Path, path: Path) -> None:
 
 
 def restore(path: Path) -> None:
-    """Give a folder its name back that a `replace` moved aside which did not come to its end.
+    """Give a folder its name back if a `replace` moved it aside and did not come to its end.
 
     Raises:
         OSError: if it cannot be moved.

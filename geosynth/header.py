@@ -74,11 +74,7 @@ class Card(Settings):
             raise CheckpointError(f"{path}: a folder without model.safetensors, which `{cls.maker}` writes at its end")
         if not path.is_file():
             raise CheckpointError(f"{path}: no such {cls.kind} file")
-        try:
-            with safe_open(str(path), framework="np") as file:
-                metadata = file.metadata() or {}
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: not a safetensors file: {one_line(error)}") from error
+        metadata = _metadata(path)
         if cls.entry not in metadata:
             found = next((what for entry, what in _KINDS.items() if entry in metadata), "a safetensors file")
             raise CheckpointError(f"{path}: {found}, but not a {cls.kind}; make one with `{cls.maker}`")
@@ -95,13 +91,16 @@ class Card(Settings):
     def is_in(cls, path: Path) -> bool:
         """Whether a file is of this kind."""
         try:
-            with safe_open(str(path), framework="np") as file:
-                return cls.entry in (file.metadata() or {})
-        except (SafetensorError, OSError):
+            return cls.entry in _metadata(path)
+        except CheckpointError:
             return False
 
     def to_metadata(self, sha256: str | None = None) -> dict[str, str]:
-        """For the header: what `read` finds there, and what `verify` compares; without a checksum in files of old."""
+        """The entry for the header of a file.
+
+        Args:
+            sha256: of the tensors, which `verify` compares; None as in files of older versions, which have none.
+        """
         values = {"version": self.version, **self.model_dump(mode="json"), **({_SHA256: sha256} if sha256 else {})}
         return {self.entry: json.dumps(values, sort_keys=True)}
 
@@ -126,6 +125,15 @@ class Card(Settings):
             if wanted is not None and _digest(file) != wanted:
                 raise CheckpointError(f"{path}: is damaged: its tensors are not those that were written")
         return wanted is not None
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The entries in the header of a safetensors file."""
+    try:
+        with safe_open(str(path), framework="np") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file: {one_line(error)}") from error
 
 
 def _digest(file: BinaryIO) -> str:

@@ -78,7 +78,7 @@ def ground_sampling_distance(geobox: GeoBox) -> float | None:
 
 
 def metres_per_unit(geobox: GeoBox) -> float:
-    """Of the coordinates of a projected CRS."""
+    """Metres in one unit of the coordinates of a grid, whose CRS is projected."""
     return float(geobox.crs.proj.axis_info[0].unit_conversion_factor)
 
 

@@ -73,7 +73,7 @@ def boxes_of(windows: npt.NDArray[np.integer[Any]], inset: float = 0) -> npt.NDA
 
 
 def quarters(windows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Halved down and across; a side of one pixel stays."""
+    """(n, 4) windows cut in half down and across; a side of one pixel is not cut."""
     row, column, height, width = windows.T
     top, left = (height + 1) // 2, (width + 1) // 2
     parts = [

@@ -109,7 +109,7 @@ def as_array(windows: Sequence[Window]) -> npt.NDArray[np.int64]:
 
 
 class WindowIndex:
-    """Many windows of one grid: finds those that another one touches, in microseconds a thousand of them."""
+    """Many windows of one grid, among which those that another one touches are found: microseconds for a thousand."""
 
     def __init__(self, windows: Sequence[Window]) -> None:
         self.windows = tuple(windows)
@@ -211,7 +211,7 @@ class BlockPlan(Sequence[Window]):
     size: int
     """Of a block, pixels."""
     least: int = 0
-    """Pixels: what is left narrower at an edge of the raster is a part of the block beside it, which grows by it."""
+    """Pixels: a narrower rest at an edge of the raster is added to the block beside it."""
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)

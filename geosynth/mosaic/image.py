@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from odc.geo.geobox import GeoBox
@@ -27,7 +28,7 @@ from geosynth.progress import StageProgress, silent
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.images import is_generated, is_zarr_name
 from geosynth.raster.label_files import choose_legend, class_table_of, kept_tags, raster_files
-from geosynth.raster.labels import LabelRaster, Survey
+from geosynth.raster.labels import LabelRaster
 from geosynth.raster.palettes import compare_colours, warn_of_colours
 from geosynth.raster.preview import write_preview
 from geosynth.raster.read import Raster, bounded_cache
@@ -100,7 +101,13 @@ def paint_image(
                 return out
             check_places(out, (), settings, overwrite=overwrite or skip_finished)
             blocks = paint_missing(painter, source, image, range(total), executor, progress)
-            _write(image, blocks, painter, source, survey, tags, progress)
+            if is_zarr_name(out):
+                _write_store(image, blocks, painter, source.geobox, tags, progress)
+            else:
+                height, width = source.geobox.shape
+                masked = sum(source.legend.count(survey.counts)) < height * width
+                own = tags | kept_tags(source.raster)
+                _write_cog(image, blocks, painter, source.geobox, own, progress, masked=masked)
             image.finish(*_write_beside(image.result, settings))
     return out
 
@@ -120,47 +127,56 @@ def _beside(image: Path, settings: GenerateSettings) -> list[Path]:
     return [image.with_suffix(".png")] * settings.preview + [item_path(image)] * settings.stac
 
 
-def _write(
+def _write_store(
     image: UnfinishedImage,
     painted: Iterator[int],
     painter: Painter,
-    source: LabelRaster,
-    survey: Survey,
+    geobox: GeoBox,
     tags: dict[str, str],
     progress: StageProgress,
 ) -> None:
-    """The COG or the Zarr store from the blocks; `painted` paints them while it gives their numbers, in any order."""
-    bands, settings = painter.model.card.bands, painter.settings
-    if is_zarr_name(image.out):
-        from geosynth.raster.zarr_image import ZarrImageWriter  # takes a second to import
+    """The Zarr store from the blocks; `painted` paints them while it gives their numbers, in any order."""
+    from geosynth.raster.zarr_image import ZarrImageWriter  # takes a second to import
 
-        store = ZarrImageWriter(
-            image.result,
-            source.geobox,
-            bands.names,
-            dtype=bands.dtype,
-            quantities=bands.quantities,
-            tags=tags,
-            folder=image.folder,
-        )
-        for _ in painted:
-            pass
-        with store:
-            store.copy(image.read, progress=lambda done, total: progress("writing", done, total))
-        return
-    height, width = source.geobox.shape
-    labelled = sum(source.legend.count(survey.counts))
-    writer = CogWriter(
+    bands = painter.model.card.bands
+    store = ZarrImageWriter(
         image.result,
-        source.geobox,
+        geobox,
         bands.names,
         dtype=bands.dtype,
-        masked=labelled < height * width,
         quantities=bands.quantities,
-        tags={**tags, **kept_tags(source.raster)},
-        compress=settings.compress,
+        tags=tags,
         folder=image.folder,
-        progress=lambda done, total: progress("finishing", done, total),
+    )
+    for _ in painted:
+        pass
+    with store:
+        store.copy(image.read, progress=partial(progress, "writing"))
+
+
+def _write_cog(
+    image: UnfinishedImage,
+    painted: Iterator[int],
+    painter: Painter,
+    geobox: GeoBox,
+    tags: dict[str, str],
+    progress: StageProgress,
+    *,
+    masked: bool,
+) -> None:
+    """The COG from the blocks, as `_write_store`; each is written while the next ones are painted."""
+    bands = painter.model.card.bands
+    writer = CogWriter(
+        image.result,
+        geobox,
+        bands.names,
+        dtype=bands.dtype,
+        masked=masked,
+        quantities=bands.quantities,
+        tags=tags,
+        compress=painter.settings.compress,
+        folder=image.folder,
+        progress=partial(progress, "finishing"),
     )
     written: set[int] = set()
 
@@ -216,7 +232,7 @@ def check_places(out: Path, inputs: Sequence[object], settings: GenerateSettings
 
 
 def resampled(raster: Raster, model: GeneratorModel, settings: GenerateSettings) -> Raster:
-    """Labels on pixels of the size that a model was trained on, if that is wanted; said if they were not.
+    """Labels on pixels of the size that a model was trained on, if the settings ask for it; a warning says so.
 
     Raises:
         SettingsError: if the model does not say which size that is.

@@ -116,9 +116,9 @@ class Painter:
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
-        """What painting needs of the process: float32 in full, and large tensors in memory that is there already.
+        """Enter what painting needs of the process: full float32, and memory that is kept for large tensors.
 
-        And of the thread: that its GPU is the current one, for which kernels are started and of which events are.
+        Of the thread, that the painter's GPU is the current one, on which kernels are started and events recorded.
         """
         with contextlib.ExitStack() as stack:
             if not self.bfloat16:
@@ -161,9 +161,9 @@ class Painter:
     def begin(
         self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit = call_now
     ) -> Callable[[], Array]:
-        """Paint the `labelled_cells` of a window. What is returned gives its pixels, when they are there.
+        """Begin to paint the `labelled_cells` of a window; the function that is returned waits for its pixels.
 
-        With `side_by_side`'s `submit` this holds for a CPU too; its context must then lie in one of `computing`.
+        A GPU goes on meanwhile; a CPU does so with the `submit` of a `side_by_side` that is entered within `computing`.
         """
         with self.computing():
             pixels = self._begun(cells, window, origin, submit)
@@ -311,7 +311,7 @@ class Painter:
 
 
 def sliver(size: int) -> int:
-    """Pixels from which on what is left at an edge of a raster is a block or cell of its own."""
+    """How wide a rest at an edge of a raster must be, pixels, to be a block or cell of its own."""
     return min(_SLIVER, size // 4)
 
 

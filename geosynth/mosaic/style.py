@@ -77,7 +77,7 @@ def style_files(*given: Style) -> list[str | Path]:
 
 
 def packed(style: Tensor | Look | None) -> bytes | None:
-    """For other processes, and as a key."""
+    """A style as bytes, which travel to other processes and are a key there; None for none."""
     if style is None:
         return None
     parts = style.tensors() if isinstance(style, Look) else {"latent": style}
@@ -85,7 +85,7 @@ def packed(style: Tensor | Look | None) -> bytes | None:
 
 
 def unpacked(style: bytes | None) -> Tensor | Look | None:
-    """What was packed."""
+    """The inverse of `packed`."""
     if style is None:
         return None
     parts = load(style)

@@ -23,6 +23,7 @@ from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, 
 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
 _DEGREES = {("lat", "lon"), ("lat", "long"), ("latitude", "longitude")}
+_CHUNK = 1024  # pixels; side of the pieces in which values outside dask are read
 _UNEVEN = 0.05  # pixels that a coordinate may lie off its place, as in grid.alignment
 
 
@@ -115,12 +116,11 @@ class LabelArray:
     """What messages call it."""
 
     @classmethod
-    def of(cls, labels: xr.DataArray, chunk_size: int = 1024) -> LabelArray:
+    def of(cls, labels: xr.DataArray) -> LabelArray:
         """From the coordinates, `.rio.crs` and `.rio.nodata` of an array.
 
         Args:
             labels: (y, x), or with further dimensions of size one; in memory, in dask chunks, or still in a file.
-            chunk_size: pixels; side of the pieces in which values outside dask are read.
 
         Raises:
             GridError: if coordinates are missing, rotated or uneven.
@@ -129,7 +129,7 @@ class LabelArray:
         name = "labels" if labels.name is None else f"labels {labels.name!r}"
         array = single_layer(labels, name)
         nodata = labels.rio.nodata
-        codes = array.data if array.chunks else array.chunk(chunk_size).data
+        codes = array.data if array.chunks else array.chunk(_CHUNK).data
         nodata = None if nodata is None or np.isnan(nodata) else float(nodata)
         return cls(array, codes, grid_of(array, name), nodata, name)
 

@@ -35,8 +35,7 @@ DRIVERS = (
     *("BMP", "GIF", "ENVI", "EHdr", "AIG", "AAIGrid", "NITF", "netCDF", "HDF5", "HDF5Image", "GRIB", "KEA", "RST"),
     *("SAGA", "DTED", "SRTMHGT", "USGSDEM"),
 )
-"""GDAL's names of the formats that are opened; the environment's GEOSYNTH_DRIVERS, names between commas, goes before.
-"""
+"""GDAL's names of the formats that are opened, unless the environment variable GEOSYNTH_DRIVERS lists others."""
 
 _NETWORK = re.compile(r"(https?|ftp):|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)", re.IGNORECASE)
 _SCHEME = re.compile(r"([\w.+-]+)://")

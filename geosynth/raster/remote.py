@@ -22,9 +22,9 @@ def files_named(name: str | Path, *, deep: bool = False) -> list[str]:
     """The files that a name stands for, in the order of their names.
 
     Args:
-        name: of a folder, for its files that end as rasters do (`RASTER_SUFFIXES`); a glob, for the files and Zarr
-            groups that it matches, or, where these are none, those of the folders; of files of bands (see
-            `band_files`), for the images that differ elsewhere than in the braces; else it stands for itself.
+        name: a folder stands for its files with one of `RASTER_SUFFIXES`; a glob for the files and Zarr groups that it
+            matches, or, if it matches other folders only, for their files; a glob of files of bands (see `band_files`)
+            for the images that it matches outside of the braces; any other name for itself.
         deep: look into the folder's folders too.
     """
     path, is_glob = Path(name), glob.has_magic(str(name)) and not is_remote(name)
@@ -60,9 +60,9 @@ def _images_named(name: str, patterns: Iterable[str]) -> list[str]:
 
 
 def image_name(path: str | Path) -> str:
-    """What an image is called: as its file is, or as its files of bands but for what tells them apart.
+    """The name of an image's file; of files of bands, their name without what tells them apart.
 
-    Where nothing is left, as of `S2A_32TQM/{red=B04,nir=B08}.tif`, as their folder.
+    If nothing is left of that, as in `S2A_32TQM/{red=B04,nir=B08}.tif`, the name of their folder.
     """
     if not band_files(path):
         return Path(path).name

@@ -117,8 +117,8 @@ class SplitRule(BaseModel):
         Args:
             sources: whose scenes are split.
             progress: told steps done and steps in all, of each source, while classes are counted.
-            folds: of each source's scenes, where these are chosen already; None for no fold. Of the rule, the buffer
-                counts then.
+            folds: of each source's scenes, if they are chosen already (None for no fold); then only the rule's buffer
+                counts.
 
         Raises:
             SettingsError, DataError, GridError, RasterError: one line each.

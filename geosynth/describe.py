@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from geosynth.download import is_model_address, model_path
 from geosynth.errors import RasterError, SettingsError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Verify = Callable[[Progress], dict[str, Any]]
 """Reads all of a file, and says what was compared; raises an error that names the first damage."""
 Described = tuple[dict[str, Any], Verify]
-Block = TypeVar("Block")
 
 
 def info(
@@ -125,21 +124,21 @@ def _in_place(path: Path) -> Described:
 
 
 def _zarr(file: str | Path, group: Any) -> Described:
-    from geosynth.raster.chunks import ChunkReader
+    from geosynth.raster.chunks import ChunkReader, verify_chunks
     from geosynth.raster.stores.store import Store
     from geosynth.raster.zarr import describe_arrays
     from geosynth.raster.zarr_image import describe_zarr_image
 
+    def undamaged(found: dict[str, Any], remedy: str) -> dict[str, Any]:
+        if damaged := found.pop("damaged"):
+            more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+            raise RasterError(f"{damaged[0]}{more}{remedy}")
+        return found
+
     def verify_arrays(names: Sequence[str], progress: Progress) -> dict[str, Any]:
         readers = {name: ChunkReader(group[name], str(file)) for name in names}
         blocks = [(name, block) for name in names for block in Window(0, 0, *group[name].shape[-2:]).pieces(SCAN_BLOCK)]
-
-        def read(block: tuple[str, Window]) -> None:
-            name, window = block
-            readers[name].read_window(window)
-
-        has_checksums = all(reader.has_checksums for reader in readers.values())
-        return _read_all(read, blocks, progress, "of each chunk" if has_checksums else "none")
+        return undamaged(verify_chunks(readers, blocks, progress), "")
 
     if is_image(group) and "valid" in group:
         return describe_zarr_image(file), partial(verify_arrays, ["image"])
@@ -148,11 +147,7 @@ def _zarr(file: str | Path, group: Any) -> Described:
     store = Store(file)
 
     def verify_store(progress: Progress) -> dict[str, Any]:
-        found = store.verify(progress)
-        if damaged := found.pop("damaged"):
-            more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
-            raise RasterError(f"{damaged[0]}{more}; make the store anew")
-        return found
+        return undamaged(store.verify(progress), "; make the store anew")
 
     return store.describe(), verify_store
 
@@ -161,7 +156,11 @@ def _raster(file: str | Path) -> Described:
     raster = RasterFile(file)
 
     def verify(progress: Progress) -> dict[str, Any]:
-        return _read_all(raster.read, raster.window.pieces(SCAN_BLOCK), progress, "none")
+        blocks = raster.window.pieces(SCAN_BLOCK)
+        for done, block in enumerate(blocks, start=1):
+            raster.read(block)
+            progress(done, len(blocks))
+        return {"blocks": len(blocks), "checksums": "none"}
 
     # A colour table in a GeoTIFF has 256 entries; those that nobody set are black.
     classes = [
@@ -170,12 +169,3 @@ def _raster(file: str | Path) -> Described:
         if name or colour != "#000000"
     ]
     return {**raster.describe(), **({"classes": classes} if classes else {})}, verify
-
-
-def _read_all(
-    read: Callable[[Block], object], blocks: Sequence[Block], progress: Progress, checksums: str
-) -> dict[str, Any]:
-    for done, block in enumerate(blocks, start=1):
-        read(block)
-        progress(done, len(blocks))
-    return {"blocks": len(blocks), "checksums": checksums}

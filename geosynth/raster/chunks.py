@@ -16,7 +16,8 @@ import struct
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from zarr.storage import LocalStore
 
 from geosynth.errors import RasterError, one_line
 from geosynth.grid import Window
+from geosynth.progress import Progress, silent
 
 _ABSENT = 2**64 - 1  # offset and length of a chunk that a shard does not hold (Zarr v3, sharding_indexed)
 _MAX_SHARDS = 64
@@ -115,6 +117,38 @@ class ChunkReader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ChunkReader, (self._array, self._path)
+
+
+def verify_chunks(
+    readers: Mapping[str, ChunkReader], windows: Sequence[tuple[str, Window]], progress: Progress = silent
+) -> dict[str, Any]:
+    """Read windows of arrays, and compare checksums where chunks have them.
+
+    Args:
+        readers: of the arrays, by name.
+        windows: each of an array; between them they hold all chunks.
+        progress: told windows read and windows in all.
+
+    Returns:
+        `blocks`, the number of windows; `checksums`, "of each chunk" or "none"; `damaged`, a line for each window that
+        cannot be read.
+    """
+
+    def fault(place: tuple[str, Window]) -> str | None:
+        name, window = place
+        try:
+            readers[name].read_window(window)
+        except RasterError as error:
+            return str(error)
+        return None
+
+    damaged = []
+    with ThreadPoolExecutor() as pool:
+        for done, found in enumerate(pool.map(fault, windows), start=1):
+            damaged += [found] if found else []
+            progress(done, len(windows))
+    has_checksums = all(reader.has_checksums for reader in readers.values())
+    return {"blocks": len(windows), "checksums": "of each chunk" if has_checksums else "none", "damaged": damaged}
 
 
 class _Shard:

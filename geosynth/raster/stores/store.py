@@ -12,7 +12,6 @@ import json
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from geosynth.grid.alignment import crs_wkt
 from geosynth.legend import ClassIndices, Legend
 from geosynth.locks import is_unfinished
 from geosynth.progress import Progress, silent
-from geosynth.raster.chunks import ChunkReader
+from geosynth.raster.chunks import ChunkReader, verify_chunks
 from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.quantities import quantity_attributes
 from geosynth.raster.read import Array
@@ -264,22 +263,9 @@ class Store(PatchSource):
             for name, count in values.get("files", {}).items():
                 if (found := self._count_files(name)) != count:
                     damaged.append(f"{self.path}/{name}: has {found} files, but {count} were written")
-        tasks = [(name, block) for block in self.shards() for name in self._readers]
-
-        def check(task: tuple[str, Window]) -> str | None:
-            name, block = task
-            try:
-                self._readers[name].read_window(block)
-            except RasterError as error:
-                return str(error)
-            return None
-
-        with ThreadPoolExecutor() as pool:
-            for done, fault in enumerate(pool.map(check, tasks), start=1):
-                damaged += [fault] if fault else []
-                progress(done, len(tasks))
-        has_checksums = all(reader.has_checksums for reader in self._readers.values())
-        return {"blocks": len(tasks), "checksums": "of each chunk" if has_checksums else "none", "damaged": damaged}
+        windows = [(name, block) for block in self.shards() for name in self._readers]
+        told = verify_chunks(self._readers, windows, progress)
+        return {**told, "damaged": damaged + told["damaged"]}
 
     def _keep_counts(self, class_pixels: Mapping[str, Sequence[int]]) -> None:
         """Take over what a finished store has counted; it names only folds that have pixels."""

@@ -22,7 +22,7 @@ from geosynth.files import refuse_inputs
 from geosynth.legend import Legend
 from geosynth.models.device import keep_freed_memory
 from geosynth.models.looks import Look
-from geosynth.mosaic.image import check_image_name, check_places, paint_image, resampled
+from geosynth.mosaic.image import check_image_name, check_image_output, paint_image, resampled
 from geosynth.mosaic.inputs import Labels, Model, as_files, engine, opened
 from geosynth.mosaic.pipeline import Executor
 from geosynth.mosaic.provenance import is_made_from
@@ -115,7 +115,7 @@ def generate_many(
     is_joined = samples > 1 and not each and is_zarr_name(out)
     is_one = samples == 1 and not each
     if is_joined or is_one:
-        check_places(out, inputs, settings, overwrite=overwrite)
+        check_image_output(out, inputs, settings, overwrite=overwrite)
     raster = None if each else opened(labels)  # before a model is loaded
     if raster is not None and settings.stac:
         check_can_be_item(raster)

@@ -78,7 +78,7 @@ def paint_image(
     With `skip_finished` an existing image stands if it was made from the same things; any other is an error, unless
     `overwrite` is said too. The executor paints blocks and yields their numbers in any order, see `paint_blocks`.
     """
-    check_places(out, raster_files(raster), settings, overwrite=overwrite or skip_finished)
+    check_image_output(out, raster_files(raster), settings, overwrite=overwrite or skip_finished)
     if settings.stac:
         check_can_be_item(raster)
     raster = resampled(raster, model, settings)
@@ -99,7 +99,7 @@ def paint_image(
             if image.is_finished:
                 _write_beside(out, settings)
                 return out
-            check_places(out, (), settings, overwrite=overwrite or skip_finished)
+            check_image_output(out, (), settings, overwrite=overwrite or skip_finished)
             blocks = paint_missing(painter, source, image, range(total), executor, progress)
             if is_zarr_name(out):
                 _write_store(image, blocks, painter, source.geobox, tags, progress)
@@ -207,7 +207,7 @@ def check_image_name(out: Path) -> None:
         raise OutputError(f"{out}: the image is a GeoTIFF or a Zarr store; say a name that ends in .tif or .zarr")
 
 
-def check_places(out: Path, inputs: Sequence[object], settings: GenerateSettings, *, overwrite: bool) -> None:
+def check_image_output(out: Path, inputs: Sequence[object], settings: GenerateSettings, *, overwrite: bool) -> None:
     """Refuse an image, or what shall stand beside it, that cannot be written or would replace something else.
 
     Args:

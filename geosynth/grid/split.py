@@ -304,12 +304,17 @@ class SpatialSplit:
         train, val, test = (shapely.from_wkt(str(values[fold])) for fold in FOLDS)
         return cls((train, val, test), values["buffer"])
 
-    def save(self, path: str | Path, geobox: GeoBox) -> None:
+    def save(self, path: str | Path, geobox: GeoBox, name: str | None = None) -> None:
         """Write one row a polygon: `fold`, `buffer` (pixels), `pixels` (its area) and the geometry in the grid's CRS.
 
         GeoParquet (.parquet) and GeoPackage (.gpkg) keep the CRS of the grid; GeoJSON is in longitude and latitude,
         where a straight edge of the grid is not quite straight: its corners are exact, points between them are not.
         `load` gives back the same split from each, since it looks at corners only.
+
+        Args:
+            path: of the file.
+            geobox: the grid.
+            name: of the table; None for that of the file without suffix.
 
         Raises:
             OutputError: if the suffix is unknown, or the file cannot be written.
@@ -320,7 +325,7 @@ class SpatialSplit:
             geometry=to_coordinates(parts, geobox),
             crs=crs_wkt(geobox),
         )
-        write_table(table, Path(path))
+        write_table(table, Path(path), name)
 
     @classmethod
     def load(

@@ -34,15 +34,20 @@ def check_suffix(path: Path) -> None:
         raise OutputError(f"{path}: a table of polygons has one of the suffixes {known}")
 
 
-def write_table(table: gpd.GeoDataFrame, path: Path) -> None:
+def write_table(table: gpd.GeoDataFrame, path: Path, name: str | None = None) -> None:
     """Write by suffix. GeoJSON is moved to longitude and latitude, as its standard (RFC 7946) wants.
+
+    Args:
+        table: of polygons.
+        path: of the file.
+        name: of the layer; None for that of the file without suffix.
 
     Raises:
         OutputError: if the suffix is unknown, or the file cannot be written.
     """
     check_suffix(path)
     suffix = path.suffix.lower()
-    layer = re.sub(r"\W", "_", path.stem)
+    layer = re.sub(r"\W", "_", name or path.stem)
     failures = pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError
     with replacing(path, *failures) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided")  # a grid may have none

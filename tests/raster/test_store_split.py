@@ -10,6 +10,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import shapely
@@ -163,6 +164,12 @@ def test_the_same_seed_gives_the_same_file(store: Store, tmp_path: Path) -> None
         split(store.path, block_size=50, seed=seed, out=tmp_path / f"{name}.parquet", keep=False)
     one, two, three = ((tmp_path / f"{name}.parquet").read_bytes() for name in ("one", "two", "three"))
     assert one == two != three
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg"])
+def test_the_table_in_a_file_is_called_as_the_file(suffix: str, store: Store, tmp_path: Path) -> None:
+    split(store.path, block_size=50, out=tmp_path / f"my-split{suffix}", keep=False)
+    assert pyogrio.list_layers(tmp_path / f"my-split{suffix}")[:, 0].tolist() == ["my_split"]
 
 
 def test_a_store_may_be_left_as_it_was(store: Store, tmp_path: Path) -> None:

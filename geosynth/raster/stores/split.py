@@ -125,7 +125,7 @@ def _write(chosen: Sequence[PatchSource], files: Sequence[Path | None], stores: 
             folder = UnfinishedWork(file).folder
             for leftover in folder.glob(".*"):  # of a kill
                 delete(leftover)
-            source.split.save(written.enter_context(replacing(file, folder=folder)), source.geobox)
+            source.split.save(written.enter_context(replacing(file, folder=folder)), source.geobox, file.stem)
             written.enter_context(_aside(file, folder))
         for source, store in zip(chosen if stores else (), stores, strict=True):
             written.enter_context(_restored(store))

@@ -47,7 +47,7 @@ class ArrayRaster:
         return Window(0, 0, *self.values.shape[1:])
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        check_inside(window, self.window, self.path)
+        check_inside(window, self)
         values = self.values[(slice(None), *window.slices)].copy()
         return values, has_data(values, self.nodata)
 

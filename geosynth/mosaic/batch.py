@@ -178,7 +178,7 @@ class _Batch:
             if not (work.is_finished and is_made_from(out, tags, overwrite=self.overwrite)):
                 from geosynth.raster.zarr_image import join_samples  # takes a second to import
 
-                join_samples(parts, work.result, raster.geobox, work.folder)
+                join_samples(parts, work.result, raster.geobox, tags, work.folder)
                 work.finish()
         return [out, *summaries]
 

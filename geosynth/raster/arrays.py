@@ -167,7 +167,7 @@ class LabelArray:
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """See `Raster.read`."""
-        check_inside(window, self.window, self.path)
+        check_inside(window, self)
         values = np.array(self.codes[window.slices].compute())[np.newaxis]
         return values, has_data(values, self.nodata)
 

@@ -76,7 +76,7 @@ class TileMosaic:
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width) and where a tile has data (height, width); see `Raster.read`."""
-        check_inside(window, self.window, self.path)
+        check_inside(window, self)
         values = np.full((1, window.height, window.width), 0 if self.nodata is None else self.nodata, self.dtype)
         valid = np.zeros((window.height, window.width), bool)
         for number, part, place in self.places.touching(window):
@@ -119,7 +119,7 @@ class TileInMosaic:
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes of the mosaic (1, height, width), and where the tile has data (height, width); see `Raster.read`."""
-        check_inside(window, self.window, self.path)
+        check_inside(window, self)
         return self.mosaic.read(window.shift(self.place.row, self.place.column))[0], self.tile.read(window)[1]
 
 

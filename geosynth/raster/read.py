@@ -105,14 +105,15 @@ class Raster(Protocol):
         ...
 
 
-def check_inside(window: Window, whole: Window, name: str) -> None:
+def check_inside(window: Window, raster: Raster) -> None:
     """Refuse a window that reaches beyond its raster.
 
     Raises:
         GridError: one line.
     """
+    whole = raster.window
     if not whole.contains(window):
-        raise GridError(f"{name}: {window} reach beyond its {whole.height} x {whole.width} px")
+        raise GridError(f"{raster.path}: {window} reach beyond its {whole.height} x {whole.width} px")
 
 
 def has_data(values: Array, nodata: float | Sequence[float | None] | None, *, every: bool = False) -> Mask:
@@ -246,7 +247,7 @@ class RasterFile:
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
-        check_inside(window, self.window, self.path)  # rasterio would crop it without a word
+        check_inside(window, self)  # rasterio would crop it without a word
         return self._read(f"cannot read {window}", window.slices)
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:

@@ -157,7 +157,7 @@ class VectorLabels:
             GridError: if the window reaches beyond the raster.
             RasterError: if the temporary file is gone, as once it is closed, or on another machine.
         """
-        check_inside(window, self.window, self.path)
+        check_inside(window, self)
         place = window.shift(self._place.row, self._place.column)
         indices = np.full((window.height, window.width), self.legend.num_classes, np.uint8)
         try:

@@ -74,7 +74,7 @@ class WarpedRaster:
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
-        check_inside(window, self.window, self.path)
+        check_inside(window, self)
         values = np.full((self.count, window.height, window.width), self._hole(), self.dtype)
         valid = np.zeros((window.height, window.width), bool)
         for part, below in self._parts(window):

@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp
 from geosynth.config.bands import Quantity, told_of_each
 from geosynth.errors import DataError, GridError, RasterError, one_line
 from geosynth.grid import Window
-from geosynth.grid.alignment import crs_name
+from geosynth.grid.alignment import describe_grid
 from geosynth.raster.arrays import grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
@@ -113,10 +113,7 @@ class ZarrRaster:
     def describe(self) -> dict[str, Any]:
         """What it is, as plain values, by the names that `RasterFile.describe` uses."""
         return {
-            "crs": crs_name(self.geobox.crs),
-            "height": self.window.height,
-            "width": self.window.width,
-            "transform": list(self.geobox.affine[:6]),
+            **describe_grid(self.geobox),
             "bands": [
                 {"name": name, "dtype": str(self.dtype), **told}
                 for name, told in zip(self.band_names, told_of_each(self.quantities, self.count), strict=True)
@@ -133,7 +130,7 @@ class ZarrRaster:
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
-        check_inside(window, self.window, self.path)
+        check_inside(window, self)
         box = [slice(0, length) for length in self._shape]
         for axis, part in zip(self._axes, window.slices, strict=True):
             box[axis] = part

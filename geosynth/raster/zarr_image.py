@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -212,13 +211,14 @@ def _encoding(layout: xr.Dataset, shard: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, folder: Path | None = None) -> None:
+def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, tags: Mapping[str, str], folder: Path) -> None:
     """Copy images of one grid into one store, shard by shard, along the dimension `sample`.
 
     Args:
         parts: stores made by `ZarrImageWriter`, in the order of the samples.
         out: the store of all; appears when it is whole.
         geobox: their grid.
+        tags: of the store.
         folder: as for `ZarrImageWriter`.
 
     Raises:
@@ -226,14 +226,13 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, folder: Path 
     """
     images = [ZarrRaster(part, "image") for part in parts]
     first = images[0]
-    seeds = [int(image.tags["GEOSYNTH_SEED"]) for image in images]
     writer = ZarrImageWriter(
         out,
         geobox,
         told_names(first),
         dtype=str(first.dtype),
         quantities=first.quantities,
-        tags=first.tags | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(seeds)},
+        tags=tags,
         num_samples=len(parts),
         folder=folder,
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -80,9 +79,11 @@ def workers(count: int, function: Callable[..., Any], *arguments: Any) -> Iterat
     if count == 1:
         yield LocalRank()
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    # Its port is chosen and taken in one step; torch's own, of several tenants too, finds that this process serves it.
+    meeting = distributed.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False, multi_tenant=True
+    )
+    port = meeting.port
     threads = torch.get_num_threads()
     share = max(1, threads // count)
     others: list[_Worker] = []

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -123,6 +124,12 @@ def test_a_worker_may_fork_and_ends_when_its_parent_does():
     process.stdin.close()
     assert process.wait(timeout=300) == 1
     process.stdout.close()
+
+
+def test_nobody_else_gets_the_port_where_processes_meet():
+    with pytest.raises(OSError, match="in use"), workers(2, wait) as rank, socket.socket() as other:
+        other.bind((rank.main_address, rank.main_port))
+        pytest.fail("the port is free")
 
 
 @pytest.mark.slow

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from geosynth.segmentation.segmenter import Segmenter
 
 BATCH = 16  # tiles that networks see at once
-MIN_LATENTS = 2
 _FRECHET_WORK = 20_000  # draws times tiles (or features, if fewer): bounds the time, which grows with their cube
 _HALVINGS = 10
 
@@ -298,7 +297,8 @@ class Diversity:
         self._pair, self._levels, self._space = pair, levels, space
         self._numbers = frozenset(numbers.tolist())
         self._places: list[int] = []
-        self._found: list[tuple[Floats, Floats]] = []
+        self._pixels: list[Floats] = []
+        self._features: list[Floats] = []
 
     def add(self, tiles: Sequence[Tile]) -> None:
         """Compare the twins at whole tiles."""
@@ -307,10 +307,10 @@ class Diversity:
             return
         self._places += [tile.place for tile in chosen]
         images = np.stack([self._pair.read_latents(tile.window) for tile in chosen], axis=1)
-        features = np.zeros((*images.shape[:2], 1))
+        self._pixels.append(pixel_diversity(images))
         if self._space is not None:
-            features = np.stack([self._space.embed(self._levels.of(image)) for image in images])
-        self._found.append(pairwise_diversity(images, features))
+            embedded = [self._space.embed(self._levels.of(image)) for image in images]
+            self._features.append(feature_diversity(embedded))
 
     def result(self, seed: int) -> DiversityComparison:
         """Means over the tiles.
@@ -319,52 +319,49 @@ class Diversity:
             seed: of the draws of places.
         """
         num_latents = len(self._pair.twins)
-        if not self._found:
+        if not self._places:
             return DiversityComparison(num_latents=num_latents, reason="no whole tile is free of nodata")
         places: Indices = np.asarray(self._places, dtype=np.int64)
-        pixels, features = (
-            mean_over_places(np.concatenate(values), places, seed, least=0) for values in zip(*self._found, strict=True)
-        )
+
+        def mean(values: list[Floats]) -> Estimate:
+            return mean_over_places(np.concatenate(values), places, seed, least=0)
+
         return DiversityComparison(
             num_latents=num_latents,
             num_tiles=len(places),
-            pixels=pixels,
+            pixels=mean(self._pixels),
             feature_space=None if self._space is None else self._space.name,
-            features=Estimate() if self._space is None else features,
+            features=Estimate() if self._space is None else mean(self._features),
         )
 
 
-def pairwise_diversity(images_by_latent: npt.NDArray[Any], features_by_latent: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Diversity of n tiles painted with k latents each (the pairs of DSGAN, Yang et al. 2019).
+def pixel_diversity(images: npt.NDArray[Any]) -> Floats:
+    """How much images of equal labels differ, as a mean over the pairs of their latents (Yang et al. 2019, DSGAN).
 
     Args:
-        images_by_latent: (k, n, bands, height, width).
-        features_by_latent: (k, n, d) of the same images.
+        images: (k, n, bands, height, width): n tiles, each painted with k latents, two or more.
 
     Returns:
-        means over the pairs of latents, tile by tile: (n,) mean absolute difference of the pixels, in their units, and
-        (n,) Euclidean distance of the features.
-
-    Raises:
-        DataError: if there are fewer than two latents, or the arrays do not fit together.
+        (n,) mean absolute difference of the pixels, in their units.
     """
-    features = np.asarray(features_by_latent, dtype=np.float64)
-    if len(images_by_latent) < MIN_LATENTS:
-        raise DataError(
-            f"{len(images_by_latent)} image a tile; diversity compares at least {MIN_LATENTS}, of different seeds"
-        )
-    if images_by_latent.ndim != 5 or features.ndim != 3 or images_by_latent.shape[:2] != features.shape[:2]:
-        raise DataError(
-            f"images {images_by_latent.shape} and features {features.shape} are not of the same latents and tiles"
-        )
-    pairs = list(combinations(range(len(images_by_latent)), 2))
-    pixels, distances = np.zeros((2, images_by_latent.shape[1]))
-    for first, second in pairs:
-        distances += np.linalg.norm(features[first] - features[second], axis=1)
-        for tile in range(len(pixels)):  # one by one: differences need more bytes than the images
-            difference = images_by_latent[first, tile].astype(np.float32) - images_by_latent[second, tile]
-            pixels[tile] += np.abs(difference).mean(dtype=np.float64)
-    return pixels / len(pairs), distances / len(pairs)
+
+    def apart(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Floats:
+        # One by one: differences need more bytes than the images.
+        differences = (np.abs(one.astype(np.float32) - other) for one, other in zip(first, second, strict=True))
+        return np.array([difference.mean(dtype=np.float64) for difference in differences])
+
+    return _mean_over_pairs(images, apart)
+
+
+def feature_diversity(features: Sequence[Floats]) -> Floats:
+    """As `pixel_diversity`, of the features (n, d) of the images of each of k latents: (n,) Euclidean distances."""
+    return _mean_over_pairs(features, lambda first, second: np.linalg.norm(first - second, axis=1))
+
+
+def _mean_over_pairs(by_latent: Sequence[Any] | npt.NDArray[Any], apart: Callable[[Any, Any], Floats]) -> Floats:
+    distances = [apart(first, second) for first, second in combinations(by_latent, 2)]
+    mean: Floats = np.asarray(sum(distances)) / len(distances)
+    return mean
 
 
 class Consistency:

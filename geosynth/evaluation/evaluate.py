@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from geosynth.config import EvaluateSettings
 from geosynth.errors import DataError, OutputError, SettingsError
@@ -170,6 +170,7 @@ def evaluate(
     with ExitStack() as stack:
         if folder is not None:
             stack.enter_context(alone_in(folder))
+        of_rasters = {"real": real, "labels": labels, "legend": legend, "label_legend": label_legend, "bands": bands}
         pair: TilePair
         if data is None:
             if real is None or not isinstance(synthetic, str | Path) or labels is None or model is not None:
@@ -180,49 +181,22 @@ def evaluate(
             own = reported if label_legend is None else Legend.load(label_legend)
             pair = RasterTiles(real, synthetic, labels, reported, own, bands, settings.tile_size)
             pair.labels.survey()
+        elif given := [name for name, value in of_rasters.items() if value is not None]:
+            raise SettingsError(f"{', '.join(given)}: for rasters; with data, the store tells it")
+        elif twins_given and model is not None:
+            raise SettingsError("with data, say synthetic (twins that are there) or model (to paint them), not both")
         else:
-            of_rasters = {
-                "real": real,
-                "labels": labels,
-                "legend": legend,
-                "label_legend": label_legend,
-                "bands": bands,
-            }
-            given = [name for name, value in of_rasters.items() if value is not None]
-            if given:
-                raise SettingsError(f"{', '.join(given)}: for rasters; with data, the store tells it")
-            if twins_given and model is not None:
-                raise SettingsError(
-                    "with data, say synthetic (twins that are there) or model (to paint them), not both"
-                )
             source = open_real(data)
-            if not twins_given:
-                place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geosynth-")))
-                seeds = range(settings.seed, settings.seed + settings.latents)
-                twins = paint_twins(
-                    source,
-                    model,
-                    fold,
-                    place,
-                    look=settings.look,
-                    seeds=seeds,
-                    device=settings.device,
-                    progress=progress,
-                )
-            else:
+            if twins_given:
                 twins = [path if isinstance(path, Store) else Store(path) for path in twins_given]
+            else:
+                place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geosynth-")))
+                twins = paint_twins(source, model, fold, place, settings, progress)
             pair = StoreTiles(source, twins, fold, settings.tile_size)
         report, page = _measure(pair, settings, segmenter, targets, keep, progress)
         if folder is not None:
             _write_files(folder, {_REPORT: report.to_json(), _PAGE: page})
     return report
-
-
-class _Measure(Protocol):
-    """What is found of the tiles of a pass."""
-
-    def add(self, tiles: Sequence[Tile]) -> None:
-        """Look at whole tiles, at most `BATCH` of them at a time."""
 
 
 def _measure(
@@ -247,41 +221,20 @@ def _measure(
         DataError: if there is no pixel to compare, or the segmenter does not fit.
         CheckpointError: if a network cannot be had.
     """
-    seed, num_classes = settings.seed, pair.legend.num_classes
+    seed = settings.seed
     spaces = (
         open_spaces(pair.bands, settings.inception, settings.judges, settings.device, cache)
         if settings.features
         else []
     )
-    chosen = drawn(pair.num_tiles, settings.max_tiles, seed)
     there = TargetTiles(targets, pair, settings.max_tiles, seed)
-    diversity = consistency = train = None
-    if segmenter is not None:
-        from geosynth.segmentation.segmenter import load_segmenter
-
-        consistency = Consistency(pair, load_segmenter(segmenter, settings.device))
-    levels = pair.find_levels(progress)
-    distributions, textures = Distributions(pair, levels), Textures(pair)
-    spectra = ClassSpectra(pair.legend.names, pair.bands)
-    seams = Seams(num_classes, settings.block_size) if isinstance(pair, RasterTiles) else None
-    features = PairFeatures(spaces, chosen) if spaces else None
-    if isinstance(pair, StoreTiles):
-        train = pair.train_view() if spaces else None
-        if len(pair.twins) > 1:
-            diversity = Diversity(pair, levels, _offline(spaces) if spaces else None, chosen)
-
+    measures = _Measures(pair, settings, spaces, segmenter, progress)
+    levels, features = measures.levels, measures.features
+    train = pair.train_view() if spaces and isinstance(pair, StoreTiles) else None
     train_tiles = drawn(0 if train is None else len(train), settings.max_tiles, seed)
     total = pair.num_chunks + len(train_tiles) + len(there)
-    of_values: list[_Measure] = [one for one in (diversity, consistency) if one is not None]
-    of_levels: list[_Measure] = [one for one in (textures, spectra, features) if one is not None]
-
-    def show(tiles: Sequence[Tile]) -> None:
-        for measures, shown in ((of_values, tiles), (of_levels, [tile.seen(levels) for tile in tiles])):
-            for measure in measures:
-                measure.add(shown)
-
-    seen_windows = _gather(pair, distributions, show, seams, lambda done: progress(done, total))
-    if not seen_windows:
+    compared = measures.read_all(lambda done: progress(done, total))
+    if not compared:
         raise DataError(pair.nothing)
     seen, steps = None, iter(range(pair.num_chunks + 1, total + 1))
     if train is not None and len(train_tiles):
@@ -292,6 +245,8 @@ def _measure(
         of_target = there.embed(spaces, levels, lambda: progress(next(steps), total))
         nearness = compare_to_target(of_target, features.real, features.synthetic, spaces)
 
+    distributions, textures = measures.distributions, measures.textures
+    seams, diversity, consistency = measures.seams, measures.diversity, measures.consistency
     classes, headline = distributions.result(seed)
     memorisation = _memorisation(pair, spaces, features, seen, seed)
     report = Report(
@@ -310,17 +265,17 @@ def _measure(
         ndvi_reason=_without_ndvi(classes, headline),
         frechet=textures.frechet(seed),
         spectrum=textures.spectrum(),
-        class_spectra=spectra.result(),
+        class_spectra=measures.spectra.result(),
         seams=SeamComparison(reason=_NO_BLOCKS) if seams is None else seams.result(),
         features=tuple(_in_spaces(pair, spaces, features, seen, seed)),
         features_reason=None if spaces else _NO_FEATURES,
         inception_reason=None if settings.inception and spaces else _NO_INCEPTION,
         memorisation=memorisation,
         diversity=DiversityComparison(reason=_ONE_TWIN) if diversity is None else diversity.result(seed),
-        consistency=(ConsistencyComparison(reason=_NO_SEGMENTER) if consistency is None else consistency.result(seed)),
+        consistency=ConsistencyComparison(reason=_NO_SEGMENTER) if consistency is None else consistency.result(seed),
         nearness=nearness,
     )
-    pictures = draw_pictures(pair, levels, textures.windows or seen_windows, seed)
+    pictures = draw_pictures(pair, levels, textures.windows or compared, seed)
     closest = draw_closest(pair, levels, memorisation.closest) if isinstance(pair, StoreTiles) else []
     return report, render_report(report, levels.counts(distributions.bands.sum(axis=0)), pictures, closest)
 
@@ -333,34 +288,77 @@ _NO_TARGET = "needs unlabelled imagery of the target (target)"
 _ONE_TWIN = "needs a store with two twins or more, painted with different seeds"
 
 
-def _gather(
-    pair: TilePair,
-    distributions: Distributions,
-    show: Callable[[Sequence[Tile]], None],
-    seams: Seams | None,
-    progress: Callable[[int], None],
-) -> list[Window]:
-    """Read everything once; the windows of the tiles of which a pixel is compared.
+class _Measures:
+    """All that looks at the pixels of both images, which are read once for all of it.
 
     Args:
-        pair: to read.
-        distributions: shown all tiles.
-        show: given those of which every pixel is compared, at most `BATCH` of them at a time.
-        seams: shown what is read at once, with the steps between tiles; None for none.
-        progress: told the chunks done.
+        pair: what is read.
+        settings: of the evaluation.
+        spaces: of features; empty for none.
+        segmenter: a file, for the consistency; None for none.
+        progress: of finding the levels, see `TilePair.find_levels`.
+
+    Raises:
+        DataError, LegendError: if the segmenter does not fit.
+        CheckpointError: if it is none.
     """
-    windows, waiting = [], []
-    for done, chunk in enumerate(pair.chunks(), start=1):
-        if seams is not None:
-            seams.add(chunk)
-        distributions.add(chunk.tiles)
-        windows += [tile.window for tile in chunk.tiles if (tile.block.indices < pair.legend.num_classes).any()]
-        waiting += [tile for tile in chunk.tiles if pair.is_whole(tile)]
-        while len(waiting) >= BATCH or (waiting and done == pair.num_chunks):
-            show(waiting[:BATCH])
-            del waiting[:BATCH]
-        progress(done)
-    return windows
+
+    def __init__(
+        self,
+        pair: TilePair,
+        settings: EvaluateSettings,
+        spaces: list[Space],
+        segmenter: str | Path | None,
+        progress: Progress,
+    ) -> None:
+        self._pair = pair
+        self.seams = self.features = self.diversity = self.consistency = None
+        if segmenter is not None:
+            from geosynth.segmentation.segmenter import load_segmenter
+
+            self.consistency = Consistency(pair, load_segmenter(segmenter, settings.device))
+        self.levels = pair.find_levels(progress)
+        self.distributions, self.textures = Distributions(pair, self.levels), Textures(pair)
+        self.spectra = ClassSpectra(pair.legend.names, pair.bands)
+        if isinstance(pair, RasterTiles):
+            self.seams = Seams(pair.legend.num_classes, settings.block_size)
+        chosen = drawn(pair.num_tiles, settings.max_tiles, settings.seed)
+        if spaces:
+            self.features = PairFeatures(spaces, chosen)
+        if isinstance(pair, StoreTiles) and len(pair.twins) > 1:
+            self.diversity = Diversity(pair, self.levels, _offline(spaces) if spaces else None, chosen)
+
+    def read_all(self, progress: Callable[[int], None]) -> list[Window]:
+        """One pass; the windows of the tiles of which a pixel is compared.
+
+        Args:
+            progress: told the chunks done.
+        """
+        pair, windows, waiting = self._pair, list[Window](), list[Tile]()
+        for done, chunk in enumerate(pair.chunks(), start=1):
+            if self.seams is not None:  # sees the steps between tiles, too
+                self.seams.add(chunk)
+            self.distributions.add(chunk.tiles)
+            windows += [tile.window for tile in chunk.tiles if (tile.block.indices < pair.legend.num_classes).any()]
+            waiting += [tile for tile in chunk.tiles if pair.is_whole(tile)]
+            while len(waiting) >= BATCH or (waiting and done == pair.num_chunks):
+                self._show(waiting[:BATCH])
+                del waiting[:BATCH]
+            progress(done)
+        return windows
+
+    def _show(self, whole: Sequence[Tile]) -> None:
+        """Show the other measures tiles of which every pixel is compared: as they are, or in levels."""
+        seen = [tile.seen(self.levels) for tile in whole]
+        for measure, tiles in (
+            (self.diversity, whole),
+            (self.consistency, whole),
+            (self.textures, seen),
+            (self.spectra, seen),
+            (self.features, seen),
+        ):
+            if measure is not None:
+                measure.add(tiles)
 
 
 def _offline(spaces: list[Space]) -> Space:

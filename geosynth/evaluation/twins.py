@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geosynth.config import EvaluateSettings
 from geosynth.files import writing
 from geosynth.progress import Progress
 from geosynth.raster.bands import check_image_type
@@ -35,22 +36,17 @@ def paint_twins(
     model: str | Path | GeneratorModel | None,
     fold: str,
     folder: Path,
-    *,
-    look: str | None,
-    seeds: range,
-    device: str,
+    settings: EvaluateSettings,
     progress: Progress,
 ) -> list[Store]:
-    """Twins of a fold, one a seed; those that are in `folder` already are not painted again.
+    """`settings.latents` twins of a fold, each of a seed; those that are in `folder` already are not painted again.
 
     Args:
         source: the real imagery.
         model: as for `twin`.
         fold: to paint.
         folder: of the twins; what stands in it is named by all that a twin depends on.
-        look: of the model's, by its name; None for the first.
-        seeds: of the latents.
-        device: that the generator runs on.
+        settings: of the evaluation: number of twins, the first seed, look, device.
         progress: called with (blocks done, blocks to do) of one twin after another.
 
     Raises:
@@ -60,12 +56,13 @@ def paint_twins(
     from geosynth.checkpoint import GeneratorModel, load_generator
     from geosynth.mosaic.twin import twin
 
+    look, device = settings.look, settings.device
     loaded = model if isinstance(model, GeneratorModel) else load_generator(model, device)
     loaded.look(look)
     made_of = repr((__version__, loaded.sha256, look or next(iter(loaded.looks), None), source.digest(fold), fold))
     digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     twins = []
-    for seed in seeds:
+    for seed in range(settings.seed, settings.seed + settings.latents):
         path = folder / f"twin-{digest}-{seed}.zarr"
         if not path.exists():
             with writing(folder):

@@ -20,7 +20,7 @@ from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import mixture, train_views
 from geosynth.study.operations import CellResult, Operations
-from geosynth.study.plan import (
+from geosynth.study.recipes import (
     AdaptedGenerator,
     Artifact,
     CellRecipe,
@@ -52,8 +52,9 @@ KINDS: dict[str, tuple[type[Artifact], ...]] = {
 class Artifacts:
     """The artifacts of one study's folder. May be pickled and used on any machine that sees the same files.
 
-    They lie in `generators/KEY/`, `looks/KEY/`, `twins/KEY.zarr`, `cells/KEY/`, `choices/KEY/`, by `plan.key_of`. One
-    is there when its last file is; beside it a JSON file tells what it was made of and how long that took.
+    They lie in `generators/KEY/`, `looks/KEY/`, `twins/KEY.zarr`, `cells/KEY/`, `choices/KEY/`; KEY is from
+    `recipes.key_of`. One is there when its last file is; beside it a JSON file tells what it was made of and how long
+    that took.
     """
 
     data: str
@@ -64,7 +65,7 @@ class Artifacts:
     """The study's folder."""
     target: str | None = None
     """Path of a transfer's second store; None for other sweeps."""
-    judges: frozenset[CellRecipe] = frozenset()
+    asked: frozenset[CellRecipe] = frozenset()
     """Cells whose segmenters are kept, for others ask for them."""
     operations: Operations = field(default_factory=Operations)
     """Which do the work."""
@@ -142,7 +143,7 @@ class Artifacts:
             *folds,
             silent,
             judge=self._make_segmenter(recipe.judge),
-            keep=recipe in self.judges,
+            keep=recipe in self.asked,
         )
         values: dict[str, Any] = score.model_dump()
         if recipe.twin is not None:

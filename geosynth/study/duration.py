@@ -16,9 +16,9 @@ from geosynth.config import SegmentSettings
 from geosynth.progress import Progress
 from geosynth.raster.stores.store import Store
 from geosynth.study.artifacts import KINDS, Artifacts
-from geosynth.study.plan import (
+from geosynth.study.plan import artifacts_of
+from geosynth.study.recipes import (
     Artifact,
-    Cell,
     GivenGenerator,
     LookedGenerator,
     NearerRecipe,
@@ -27,7 +27,6 @@ from geosynth.study.plan import (
     TransferRecipe,
     Twin,
     asked_segmenters,
-    needs,
 )
 from geosynth.study.study import Study
 
@@ -71,9 +70,9 @@ def expected_work(study: Study, workers: int) -> StudyPlan:
     """Count what is there, and estimate the rest."""
     kept = study.artifacts
     unfinished = {cell.recipe for cell in study.cells if not kept.is_made(cell.recipe)}
-    every = _artifacts(study.cells)
+    every = artifacts_of(study.cells)
     # What only finished cells needed is not made again, should it have been deleted.
-    needed = set(_artifacts([cell for cell in study.cells if cell.recipe in unfinished]))
+    needed = set(artifacts_of([cell for cell in study.cells if cell.recipe in unfinished]))
     todo: list[Artifact] = []
     asked: set[Artifact] = set()  # whose segmenters are
     for artifact in reversed(every):  # each after what asks for it
@@ -99,14 +98,6 @@ def expected_work(study: Study, workers: int) -> StudyPlan:
         workers=workers,
         hours=sum(entry.todo * (entry.seconds or 0) for entry in work) / 3600 / workers,
     )
-
-
-def _artifacts(cells: Sequence[Cell]) -> list[Artifact]:
-    """All that cells need and are, each once."""
-    found: dict[Artifact, None] = {}
-    for cell in cells:
-        found |= dict.fromkeys((*needs(cell.recipe), cell.recipe))
-    return list(found)
 
 
 def _work(kind: str, todo: Sequence[Artifact], total: int, probe: _Probe) -> Work:

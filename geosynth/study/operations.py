@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from geosynth.checkpoint import load_generator, save_with_look
 from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
@@ -18,7 +18,7 @@ from geosynth.evaluation.extractors import load_extractor
 from geosynth.evaluation.features import Space, TileFeatures
 from geosynth.evaluation.levels import Levels
 from geosynth.evaluation.nearness import measure_nearness
-from geosynth.evaluation.report import Nearness
+from geosynth.evaluation.report import Nearness, Part
 from geosynth.files import writing
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices
@@ -33,15 +33,13 @@ from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.scores import Counts
 from geosynth.segmentation.segment import segment
-from geosynth.study.plan import LOOK
+from geosynth.study.recipes import LOOK
 from geosynth.training.train import train
 from geosynth.unfinished import UnfinishedWork
 
 
-class Score(BaseModel):
+class Score(Part):
     """What a segmenter reaches on the real test tiles."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     miou: float
     """Mean over the classes that occur, 0..1."""
@@ -60,10 +58,8 @@ class Score(BaseModel):
     """What its encoder began with: "scratch", "imagenet" or a file."""
 
 
-class Likeness(BaseModel):
+class Likeness(Part):
     """How far synthetic tiles are from the real ones at the same places, and how much two realisations differ."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     frechet: dict[str, float]
     """Squared Frechet distance, by feature space."""
@@ -140,7 +136,7 @@ class Operations:
         )
 
     def look(self, source: PatchSource, out: Path, model: Path, fold: str, tile_size: int, labelled: bool) -> None:
-        """A copy of the generator in the folder `out`, with the look `plan.LOOK`: that of a fold."""
+        """A copy of the generator in the folder `out`, with the look `recipes.LOOK`: that of a fold."""
         loaded = load_generator(model)
         nothing = source.legend.num_classes
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer
 
 from geosynth.estimate import Estimate, mean_over_seeds
+from geosynth.evaluation.report import Part
 from geosynth.segmentation.scores import miou_estimate
 from geosynth.study.operations import CellResult
 from geosynth.study.plan import Condition, Contrast
@@ -28,11 +29,7 @@ SeedMean = Annotated[Estimate, BeforeValidator(_from_json), PlainSerializer(_to_
 """A mean over seeds and its t interval."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Row(_Part):
+class Row(Part):
     """One setting of one arm (see `plan.Condition`), over its finished seeds."""
 
     arm: str
@@ -55,7 +52,7 @@ class Row(_Part):
     """Mean absolute difference of two realisations; None likewise."""
 
 
-class Difference(_Part):
+class Difference(Part):
     """What an arm has more than its baseline, seed by seed; over seeds that both have."""
 
     arm: str
@@ -67,25 +64,25 @@ class Difference(_Part):
     """As of a row; places are drawn for both together."""
 
 
-class Missing(_Part):
+class Missing(Part):
     """A cell without a result: what it is, and why."""
 
     cell: str
     reason: str
 
 
-class CellRow(_Part):
+class CellRow(Part):
     """One finished cell."""
 
     arm: str
     x: float
     seed: int
     key: str
-    """See `plan.key_of`."""
+    """See `recipes.key_of`."""
     result: CellResult
 
 
-class StudyReport(_Part):
+class StudyReport(Part):
     """A sweep's results."""
 
     sweep: str

@@ -11,7 +11,6 @@ from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings,
 from geosynth.config.study import EmphasisSettings
 from geosynth.download import model_path
 from geosynth.errors import DataError, SettingsError, counted
-from geosynth.evaluation.distances import bias_note
 from geosynth.files import check_output, refuse_inputs, sha256_of
 from geosynth.models.state import weights_digest
 from geosynth.mosaic.twin import legend_for
@@ -22,14 +21,14 @@ from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import train_views
 from geosynth.study.artifacts import Artifacts
+from geosynth.study.notes import plan_notes, result_notes
 from geosynth.study.operations import Operations
-from geosynth.study.plan import Artifact, Cell, CellRecipe, GivenGenerator, contrasts, judges_of, key_of, plan_cells
+from geosynth.study.plan import Cell, artifacts_of, contrasts, plan_cells
+from geosynth.study.recipes import Artifact, CellRecipe, GivenGenerator, asked_segmenters, key_of
 from geosynth.study.report import CellRow, Missing, StudyReport, tabulate_differences, tabulate_rows
 from geosynth.study.transfer import MATCHED_TYPES
 from geosynth.training.start import with_networks_of
 from geosynth.version import __version__
-
-_NUM_FEATURES = 1280  # of EfficientNet-Lite0
 
 
 @dataclass(frozen=True)
@@ -73,47 +72,27 @@ class Study:
         out = Path(out)
         check_output(out, overwrite=True)
         refuse_inputs(out, [data, target, model], replaced=False)
-        transfer = isinstance(settings, TransferSettings)
-        if transfer != (target is not None):
-            raise SettingsError(
-                "a transfer study needs a target: the store of the place to test on"
-                if transfer
-                else f"target: only a transfer study has one, not {settings.sweep}"
-            )
-        other = None if target is None else Store(target)
+        other = _open_target(target, settings)
         for file in (settings.segment.weights_file, settings.train.perceptual_file):
             weights_digest(file)  # for its refusal
         tiles = _check_tiles(store, settings, other or store)
-        given = None
-        if model is None and not transfer:
-            _check_crop(settings)
-            train = with_networks_of(settings.train)
-            _check_look(settings, "what the study trains", train.look_name if train.style_lengths else ())
-            generator = _of_own(store, settings)
+        if model is None and other is None:
+            given, generator = None, _check_own(store, settings)
         else:
-            if isinstance(settings, DiversitySettings):
-                raise SettingsError("the diversity study trains a generator for each lambda; leave out the model")
-            file = model_path(model)
-            card = ModelCard.read(file)
-            legend_for(card, file, store)
-            _check_look(settings, str(file), card.looks)
-            given = GivenGenerator(path=str(file.absolute()), sha256=sha256_of(file))
-            seen = _trained_on(other or store, settings, card)
-            generator = f"{file.name} ({given.sha256[:12]}), {'' if other is None else 'of the target: '}{seen}"
-            if isinstance(settings, TransferSettings):
-                assert other is not None
-                _check_transfer(store, other, settings, file, card)
+            given, generator = _check_given(store, other, settings, model)
         cells = plan_cells(settings, given)
+        if not cells:
+            raise SettingsError("arms: none of them has a cell without labelled tiles of the target; say target_tiles")
         artifacts = Artifacts(
             absolute(store.path),
             store.digest() if other is None else f"{store.digest()} {other.digest()}",
             out.absolute(),
             None if other is None else absolute(other.path),
-            judges_of(cells),
+            frozenset(asked for one in artifacts_of(cells) for asked in asked_segmenters(one)),
             operations or Operations(),
         )
-        notes = _notes(settings, tiles, given is not None)
-        return cls(settings, artifacts, cells, generator, notes)
+        notes = plan_notes(settings, tiles, is_given=given is not None)
+        return cls(settings, artifacts, cells, generator, tuple(notes))
 
     @property
     def folder(self) -> Path:
@@ -151,8 +130,19 @@ class Study:
             differences=tabulate_differences(rows, contrasts(self.settings)),
             cells=tuple(rows),
             missing=tuple(missing),
-            notes=(*self.notes, *_measured_notes(rows)),
+            notes=(*self.notes, *result_notes(rows)),
         )
+
+
+def _open_target(target: str | Path | None, settings: StudySettings) -> Store | None:
+    """The second store of a transfer; None for other sweeps."""
+    if not isinstance(settings, TransferSettings):
+        if target is not None:
+            raise SettingsError(f"target: only a transfer study has one, not {settings.sweep}")
+        return None
+    if target is None:
+        raise SettingsError("a transfer study needs a target: the store of the place to test on")
+    return Store(target)
 
 
 def _check_tiles(store: Store, settings: StudySettings, tested: Store) -> int:
@@ -204,8 +194,6 @@ def _check_transfer(store: Store, target: Store, settings: TransferSettings, fil
     if any("adapted" in arm for arm in settings.arms):
         with_networks_of(settings.train.model_copy(update={"init": str(file)}))
         check_fits([target], file, card.legend.names, card.bands)
-    if not plan_cells(settings, GivenGenerator(path=str(file), sha256="")):
-        raise SettingsError("arms: none of them has a cell without labelled tiles of the target; say target_tiles")
 
 
 def _check_look(settings: StudySettings, painter: str, looks: Sequence[str]) -> None:
@@ -214,17 +202,34 @@ def _check_look(settings: StudySettings, painter: str, looks: Sequence[str]) -> 
         raise SettingsError(f"generate.look={look}: there is no such look; {painter} has {', '.join(looks) or 'none'}")
 
 
-def _check_crop(settings: StudySettings) -> None:
+def _check_given(
+    store: Store, target: Store | None, settings: StudySettings, model: str | Path | None
+) -> tuple[GivenGenerator, str]:
+    """The user's generator, once it is sure that it can paint what the study asks for; and what to call it."""
+    if isinstance(settings, DiversitySettings):
+        raise SettingsError("the diversity study trains a generator for each lambda; leave out the model")
+    file = model_path(model)
+    card = ModelCard.read(file)
+    legend_for(card, file, store)
+    _check_look(settings, str(file), card.looks)
+    given = GivenGenerator(path=str(file.absolute()), sha256=sha256_of(file))
+    seen = _trained_on(target or store, settings, card)
+    if isinstance(settings, TransferSettings):
+        assert target is not None
+        _check_transfer(store, target, settings, file, card)
+        seen = f"of the target: {seen}"
+    return given, f"{file.name} ({given.sha256[:12]}), {seen}"
+
+
+def _check_own(store: Store, settings: StudySettings) -> str:
+    """On what the study trains its generators, and what those knew that they go on from; once that can be done."""
     if isinstance(settings, AugmentSettings) and settings.train.crop_size > settings.segment.tile_size:
         raise SettingsError(
             f"train.crop_size={settings.train.crop_size} does not fit into the kept tiles of"
             f" {settings.segment.tile_size} px; make one smaller or the other larger"
         )
-
-
-def _of_own(store: Store, settings: StudySettings) -> str:
-    """On what the study trains its generators, and what those knew that they go on from."""
-    train = settings.train
+    train = with_networks_of(settings.train)
+    _check_look(settings, "what the study trains", train.look_name if train.style_lengths else ())
     what = {
         ReplaceSettings: "one for each seed, on the whole train fold",
         AugmentSettings: "one for each seed and number of kept tiles, on exactly these tiles",
@@ -252,67 +257,3 @@ def _trained_on(store: Store, settings: StudySettings, card: ModelCard) -> str:
     if seen & tested:
         text += f" and of test tiles ({len(seen & tested)} of {len(tested)} test scenes)"
     return text
-
-
-def _notes(settings: StudySettings, tiles: int, is_given: bool) -> tuple[str, ...]:
-    notes = [
-        f"{counted(settings.seeds, 'seed')}: each draws tiles, weights and images anew; the test tiles are the same for"
-        " all, so the intervals over seeds say nothing of other areas. Those over places say how far the means rest on"
-        " which clusters of touching test scenes there are; fewer than three make none.",
-        f"Every segmenter takes {settings.segment.steps} steps of {settings.segment.batch_size} tiles, whatever it is"
-        " trained on.",
-    ]
-    if settings.seeds < 2:
-        notes.append("One seed gives no interval.")
-    else:
-        notes.append("Verdicts are read off one 95 % interval each: of twenty equal pairs about one looks different.")
-    if isinstance(settings, TransferSettings):
-        notes.append(
-            "Tested on the target, whose unlabelled imagery (of its train fold) the matched and painted arms see."
-            f" Cells of k > 0 labelled tiles take {settings.target_steps} further steps on them alone; the arm"
-            " that knows only these takes as many in all."
-        )
-        if any("nearer" in arm for arm in settings.arms):
-            notes.append(
-                "The nearer arm takes over, seed by seed, what came of the source's real tiles or of the painted ones:"
-                " of those whose kernel distance to the target's unlabelled imagery is smaller, in features of"
-                " EfficientNet-Lite0."
-            )
-    if isinstance(settings, ReplaceSettings):
-        notes.append("A synthetic tile stands at the very place of the real one that it replaces.")
-        if any("judged" in arm for arm in settings.arms):
-            notes.append(
-                "Judged tiles lack the synthetic pixels whose class the segmenter of the real tiles finds less likely"
-                f" than {settings.segment.agreement:g}: they hold what it knows, too."
-            )
-        if 1 in settings.shares:
-            notes.append(
-                "With synthetic tiles only, the mIoU is what Shmelkov et al. (2018) call GAN-train, the accuracy the"
-                " classification accuracy score of Ravuri and Vinyals (2019), both for pixels."
-            )
-    if isinstance(settings, AugmentSettings):
-        notes.append(
-            "Synthetic tiles have the true labels of further places, which the arms without them do not see; what they"
-            " add is the worth of these labels and of the images together."
-        )
-        kept, added = max(settings.real_tiles), settings.synthetic_tiles
-        if kept + added > tiles:
-            notes.append(
-                f"With {kept} real and {added} synthetic of {tiles} tiles, {kept + added - tiles} places are both."
-            )
-        if is_given:
-            notes.append("The generator was given: it has seen more real tiles than the few that are kept.")
-    return tuple(notes)
-
-
-def _measured_notes(rows: list[CellRow]) -> list[str]:
-    compared = [row.result.num_compared for row in rows if row.result.num_compared is not None]
-    if not compared:
-        return []
-    bias = bias_note(compared[0], _NUM_FEATURES)
-    return [
-        f"Frechet distances are those of {compared[0]} real test tiles and as many synthetic ones in features of"
-        " EfficientNet-Lite0; they must not be compared with published FID values.",
-        *([f"{bias[0].upper()}{bias[1:]}."] if bias else []),
-        "Diversity is the mean absolute difference between two realisations of the same labels.",
-    ]

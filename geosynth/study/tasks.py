@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from geosynth.errors import GeosynthError
 from geosynth.parallel import stream
 from geosynth.study.artifacts import Artifacts
-from geosynth.study.plan import Artifact, CellRecipe, Task, needs
+from geosynth.study.recipes import Artifact, CellRecipe, Task, needs
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -18,7 +18,7 @@ from geosynth.evaluation.report import Nearness
 from geosynth.grid import SpatialSplit, Window
 from geosynth.segmentation.data import train_views
 from geosynth.study.operations import Likeness, Operations, Score
-from geosynth.study.plan import Recipe
+from geosynth.study.recipes import Recipe
 from geosynth.study.study import Study
 from scene_stores import make_scene_store
 

@@ -8,7 +8,8 @@ from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, make_study_store
 from geosynth.config import ReplaceSettings, StudySettings, TrainSettings, TransferSettings
 from geosynth.errors import SettingsError
 from geosynth.raster.stores.store import Store
-from geosynth.study.plan import Condition, GivenGenerator, contrasts, key_of, plan_cells
+from geosynth.study.plan import Condition, contrasts, plan_cells
+from geosynth.study.recipes import GivenGenerator, key_of
 from geosynth.training.start import with_networks_of
 
 GIVEN = GivenGenerator(path="/model.safetensors", sha256="f" * 64)

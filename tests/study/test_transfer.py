@@ -18,7 +18,8 @@ from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import open_data
 from geosynth.study.duration import expected_work
-from geosynth.study.plan import (
+from geosynth.study.plan import contrasts, plan_cells
+from geosynth.study.recipes import (
     AdaptedGenerator,
     GivenGenerator,
     LookedGenerator,
@@ -26,10 +27,8 @@ from geosynth.study.plan import (
     TrainedGenerator,
     TransferRecipe,
     Twin,
-    contrasts,
     key_of,
     needs,
-    plan_cells,
 )
 from geosynth.study.run import run_cells, run_study
 from geosynth.study.tables import tables_of

@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import platform
 import statistics
 import time
 from functools import partial
@@ -39,12 +38,13 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
+from geosynth.checkpoint import GeneratorModel, ModelCard
 from geosynth.config import GeneratorSettings
 from geosynth.models.device import full_float32, uses_bfloat16
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.patterns import LabelPatterns
 from last_line import print_result
-from levers import LAST_RUNG, WARM_UPS, Network, device_name, ladder, seconds_of
+from levers import LAST_RUNG, WARM_UPS, Network, ladder, machine_facts, seconds_of
 from plain_spade import PlainGenerator, copy_weights
 
 NUM_CLASSES, NUM_BANDS, LATENT_SIZE = 6, 4, 256
@@ -100,7 +100,18 @@ def build(width: int, size: int, device: str) -> tuple[SpadeGenerator, PlainGene
     return ours.to(device).to(memory_format=torch.channels_last), plain.to(device)
 
 
+def base_model(like: GeneratorModel) -> GeneratorModel:
+    """An untrained network of the reference's width, for the legend and bands of a model and on its device."""
+    settings = GeneratorSettings(num_classes=like.card.settings.num_classes, num_bands=like.card.settings.num_bands)
+    generator = SpadeGenerator(settings).to(next(like.generator.parameters()).device)
+    generator = generator.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    card = ModelCard(settings=settings, legend=like.card.legend, bands=like.card.bands, gsd=like.card.gsd)
+    return GeneratorModel(generator, card, like.path)
+
+
 def in_bfloat16(network: Network) -> Network:
+    """Under autocast."""
+
     def call(labels: Tensor, z: Tensor) -> Tensor:
         with torch.autocast(z.device.type, torch.bfloat16):
             return network(labels, z).float()
@@ -166,10 +177,7 @@ def measure(width: int, size: int, batch: int, seconds: float, device: str, comp
         "labels": source,
         "patterns_per_tile": statistics.mean(each.num_patterns for each in patterns),
         "border_share": statistics.mean(len(each.found.border) / each.num_pixels for each in patterns),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "device": device_name(device),
+        **machine_facts(device),
     }
     if device == "cpu":
         same_memory = medians["plain with kept memory"]
@@ -258,9 +266,7 @@ def main() -> None:
     size = (8, 64, 2) if arguments.quick else (64, 256, 4)
     seconds = 1.0 if arguments.quick else 15.0 if arguments.device == "cuda" else 240.0
     result = measure(*size, seconds, arguments.device, arguments.compile)
-    print_result(
-        {name: round(value, 7) if isinstance(value, float) else value for name, value in result.items()}, arguments.json
-    )
+    print_result(result, arguments.json, digits=7)
 
 
 if __name__ == "__main__":

@@ -42,20 +42,19 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from generator import LATENT_SIZE, NUM_BANDS, NUM_CLASSES, build, label_tiles
-from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
+from generator import LATENT_SIZE, base_model, build, in_bfloat16, label_tiles
+from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings, GeneratorSettings, TrainSettings
 from geosynth.grid import Window
 from geosynth.loop import made_ahead
 from geosynth.models.device import full_float32
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import STYLE_CELL
-from geosynth.models.modulation import Form, SpadeModulation
 from geosynth.models.replay import Replay
 from geosynth.models.trials import kernel_trials
 from geosynth.mosaic.painter import CELL, Cell, Painter
 from geosynth.training.draws import TrainBatch
-from levers import Network
+from levers import Network, set_form
 
 DEVICE = "cuda"
 
@@ -179,16 +178,6 @@ def roofline(settings: GeneratorSettings, size: int, value_bytes: int, tflops: f
     return total
 
 
-def base_model() -> GeneratorModel:
-    """The network of the preset "base", untrained."""
-    card = load_generator().card
-    settings = GeneratorSettings(num_classes=NUM_CLASSES, num_bands=NUM_BANDS)
-    generator = SpadeGenerator(settings).to(DEVICE).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    path = load_generator().path
-    new = ModelCard(settings=settings, legend=card.legend, bands=card.bands, gsd=card.gsd)
-    return GeneratorModel(generator, new, path)
-
-
 def label_raster(side: int, seed: int = 0) -> np.ndarray:
     """(side, side) class indices: tiles in rows and columns, each turned at random."""
     tiles = label_tiles(256, 64)[0].numpy().astype(np.uint8)
@@ -201,22 +190,15 @@ def label_raster(side: int, seed: int = 0) -> np.ndarray:
     return np.concatenate(rows)[:side, :side]
 
 
-def paint_block(painter: Painter, labels: np.ndarray, side: int, row: int = 0) -> np.ndarray:
+def paint_block(painter: Painter, labels: np.ndarray, side: int) -> np.ndarray:
     """A square of the raster whose first pixel lies on the lattice of cells."""
-    window, origin = Window(row, 0, side, side), (CELL * 7, CELL * 11)
+    window, origin = Window(0, 0, side, side), (CELL * 7, CELL * 11)
     context = painter.context(window, origin)
     rows, columns = (
         np.clip(np.arange(first, last), 0, len(labels) - 1)
         for first, last in ((context.row, context.bottom), (context.column, context.right))
     )
     return painter.paint(labels[np.ix_(rows, columns)], context, window, origin)
-
-
-def set_form(network: torch.nn.Module, form: Form) -> None:
-    """Of all modulations."""
-    for module in network.modules():
-        if isinstance(module, SpadeModulation):
-            module.form = form
 
 
 def right(results: Results) -> None:
@@ -318,16 +300,6 @@ def learning_is_right(results: Results, name: str, changes: dict[str, Any]) -> N
     results.add(f"learning/{name} is replayed", steps[0]._replay.enabled)
 
 
-def in_16_bits(network: Network) -> Network:
-    """Under autocast."""
-
-    def call(labels: Tensor, z: Tensor) -> Tensor:
-        with torch.autocast(DEVICE, torch.bfloat16):
-            return network(labels, z).float()
-
-    return call
-
-
 def captured(network: Network) -> Replay:
     """As a recorded graph."""
     return Replay(lambda *inputs: (network(*inputs),), DEVICE, warm_ups=2)
@@ -357,8 +329,8 @@ def paint_batch(
     inputs = label_tiles(256, batch)[0].to(DEVICE), torch.randn((batch, LATENT_SIZE), device=DEVICE)
     contenders: dict[str, tuple[Network, bool]] = {
         "plain": (plain, True),
-        "plain bf16": (in_16_bits(plain), True),
-        "plain bf16 channels_last": (in_16_bits(plain_last), True),
+        "plain bf16": (in_bfloat16(plain), True),
+        "plain bf16 channels_last": (in_bfloat16(plain_last), True),
         "ours bf16": (in_bf16, True),
         "ours bf16 dense": (dense, True),
         "ours fp32": (ours, True),
@@ -412,7 +384,8 @@ def show_kernels(name: str, call: Callable[..., object], *arguments: Any, count:
 
 def cells(results: Results) -> None:
     """Milliseconds of a cell, four at a time and one at a time."""
-    for name, model in (("embedded", load_generator(None, DEVICE)), ("base", base_model())):
+    embedded = load_generator(None, DEVICE)
+    for name, model in (("embedded", embedded), ("base", base_model(embedded))):
         for precision in ("bf16", "fp32"):
             attempt(paint_cells, results, name, model, precision)
 

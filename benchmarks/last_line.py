@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 
-def print_result(result: Mapping[str, Any], file: Path | None) -> None:
-    """To both."""
+def print_result(result: Mapping[str, Any], file: Path | None, digits: int | None = None) -> None:
+    """To both; floats rounded to so many digits behind the point, None for as they are."""
+    if digits is not None:
+        result = {name: round(value, digits) if isinstance(value, float) else value for name, value in result.items()}
     line = json.dumps(result)
     if file is not None:
         file.write_text(line + "\n")

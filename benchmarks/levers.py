@@ -1,7 +1,7 @@
 """What each lever of the fast generator gives: the plain network made fast one step at a time.
 
 Each rung keeps all levers of the rungs before it and computes the same image. `benchmarks/generator.py` times them.
-Also here: how a call is timed, which is the same for both benchmarks.
+Also here: how a call is timed, and what its figures depend on, which is the same for both benchmarks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.modulation import SpadeModulation
+from geosynth.models.modulation import Form, SpadeModulation
 from plain_spade import PlainGenerator, PlainSpade
 
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -61,9 +61,7 @@ def ladder(plain: PlainGenerator, ours: SpadeGenerator, device: str) -> dict[str
         device: "cpu" or "cuda".
     """
     dense = copy.deepcopy(ours)
-    for module in dense.modules():
-        if isinstance(module, SpadeModulation):
-            module.form = "dense"
+    set_form(dense, "dense")
     contiguous = copy.deepcopy(dense).to(memory_format=torch.contiguous_format)
     return {
         "plain": (plain, False),
@@ -74,6 +72,13 @@ def ladder(plain: PlainGenerator, ours: SpadeGenerator, device: str) -> dict[str
         "+ pattern table" if device == "cpu" else "+ kernel": (ours, False),
         **({"+ kept memory": (ours, True)} if device == "cpu" else {}),
     }
+
+
+def set_form(network: nn.Module, form: Form) -> None:
+    """Of all modulations."""
+    for module in network.modules():
+        if isinstance(module, SpadeModulation):
+            module.form = form
 
 
 def _fused(plain: PlainGenerator, *, folded: bool) -> PlainGenerator:
@@ -106,9 +111,11 @@ def _clock(device: str) -> float:
     return time.perf_counter()
 
 
-def device_name(device: str) -> str:
-    """Of the GPU, or of the processor's kind."""
-    return torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+def machine_facts(device: str) -> dict[str, int | str]:
+    """What a figure depends on beside the code: threads, torch, the processor's kind, the GPU ("device")."""
+    machine = platform.machine()
+    name = torch.cuda.get_device_name() if device == "cuda" else machine
+    return {"threads": torch.get_num_threads(), "torch": torch.__version__, "machine": machine, "device": name}
 
 
 def use_memory(*, kept: bool) -> None:

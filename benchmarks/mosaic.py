@@ -33,18 +33,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import torch
 from torch import Tensor
 
 import mosaic_blend
 import mosaic_memory
 import mosaic_workers
-from geosynth.checkpoint import GeneratorModel, ModelCard, load_generator
-from geosynth.config import GenerateSettings, GeneratorSettings
+from generator import base_model
+from geosynth.checkpoint import GeneratorModel, load_generator
+from geosynth.config import GenerateSettings
 from geosynth.grid import Window, absolute_origin
 from geosynth.models.device import side_by_side
-from geosynth.models.generator import SpadeGenerator
 from geosynth.models.looks import STYLE_CELL
 from geosynth.models.regions import ways_to_middles
 from geosynth.mosaic.generate import generate
@@ -126,7 +125,7 @@ def measure_seams(labels: Path, model: GeneratorModel) -> dict[str, Any]:
     """Whether lines of cells and blocks show, against one pass over the whole raster."""
     with tempfile.TemporaryDirectory() as folder:
         images = [
-            read(generate(labels, Path(folder) / f"{size}.tif", model, GenerateSettings(block_size=size)))
+            mosaic_blend.read(generate(labels, Path(folder) / f"{size}.tif", model, GenerateSettings(block_size=size)))
             for size in (CELL, 640)
         ]
     source = LabelRaster(labels, model.card.legend)
@@ -135,7 +134,7 @@ def measure_seams(labels: Path, model: GeneratorModel) -> dict[str, Any]:
     extent = Window(0, 0, *source.geobox.shape)
     one_pass = np.where(source.read(extent)[1], paint_at_once(painter, source, extent, origin), 0)
     score, control = (seam_score(image, origin) for image in (images[0], one_pass))
-    gap = np.abs(images[0].astype(int) - images[1].astype(int))
+    gap = np.abs(images[0] - images[1])
     return {
         "seam_score": round(score / control, 4),
         "seam_score_control": round(control, 4),
@@ -220,26 +219,11 @@ def seam_score(image: np.ndarray, origin: tuple[int, int]) -> float:
     return float(np.concatenate(across).mean() / np.concatenate(elsewhere).mean())
 
 
-def base_model(like: GeneratorModel) -> GeneratorModel:
-    """An untrained network of the reference's width for the same legend and bands."""
-    settings = GeneratorSettings(num_classes=like.card.settings.num_classes, num_bands=like.card.settings.num_bands)
-    generator = SpadeGenerator(settings).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    card = ModelCard(settings=settings, legend=like.card.legend, bands=like.card.bands, gsd=like.card.gsd)
-    return GeneratorModel(generator, card, like.path)
-
-
 def timed(function: Any, *arguments: Any, **keywords: Any) -> float:
     """Seconds of one call."""
     start = time.perf_counter()
     function(*arguments, **keywords)
     return time.perf_counter() - start
-
-
-def read(path: Path) -> np.ndarray:
-    """All bands."""
-    with rasterio.open(path) as dataset:
-        values: np.ndarray = dataset.read()
-    return values
 
 
 if __name__ == "__main__":

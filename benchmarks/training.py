@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import platform
 import resource
 import statistics
 import time
@@ -41,12 +40,11 @@ from geosynth.config import TrainSettings
 from geosynth.loop import open_fabric
 from geosynth.models.adversary import PatchAdversary
 from geosynth.models.device import full_float32, uses_bfloat16
-from geosynth.models.modulation import SpadeModulation
 from geosynth.training.draws import TrainBatch
 from geosynth.training.networks import SpadeNetworks
 from geosynth.training.step import SpadeStep
 from last_line import print_result
-from levers import WARM_UPS, device_name, seconds_of
+from levers import WARM_UPS, machine_facts, seconds_of, set_form
 from plain_spade import PlainDiscriminator, PlainEncoder, PlainGenerator, PlainTrainer, add_spectral_norm, copy_weights
 
 BANDS = ("red", "green", "blue", "nir")
@@ -148,9 +146,7 @@ def rungs(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, tup
     table, dense = (
         build_step(reference_settings(width, size, batch, "bf16" if has_bfloat16 else "fp32"), device) for _ in range(2)
     )
-    for module in dense.networks.modules():
-        if isinstance(module, SpadeModulation):
-            module.form = "dense"
+    set_form(dense.networks, "dense")
     normal = torch.randn((batch, 256), generator=torch.Generator().manual_seed(1)).to(device)
 
     def plain(*, one_fake: bool = True, dtype: torch.dtype = torch.float32, channels_last: bool = False) -> Step:
@@ -209,10 +205,7 @@ def figures(width: int, size: int, batch: int, seconds: float, device: str) -> d
         **bf16,
         "size": size,
         "batch": batch,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "device": device_name(device),
+        **machine_facts(device),
         **{f"seconds_{name.strip('+ ').replace(' ', '_')}": value for name, value in medians.items()},
     }
 
@@ -237,9 +230,7 @@ def measure_preset(name: str, device: str) -> dict[str, float | int | str]:
         **({"memory_gpu": torch.cuda.max_memory_allocated() / 2**30} if device == "cuda" else {}),
         "seconds_per_step": seconds,
         "images_per_second": len(image) / seconds,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "device": device_name(device),
+        **machine_facts(device),
     }
 
 
@@ -259,9 +250,7 @@ def main() -> None:
     else:
         for width, seconds in ((32, 90.0), (64, 180.0)):
             result |= figures(width, 256, *((4, 15.0) if device == "cuda" else (1, seconds)), device)
-    print_result(
-        {name: round(value, 4) if isinstance(value, float) else value for name, value in result.items()}, arguments.json
-    )
+    print_result(result, arguments.json, digits=4)
 
 
 if __name__ == "__main__":

@@ -269,7 +269,7 @@ def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "step"), [("images", r"images/\*\.tif"), ("image.zarr", "say a file, such as a GeoTIFF")]
+    ("name", "step"), [("images", r"images/\*\.tif"), ("image.zarr", "is a folder, but no Zarr store")]
 )
 def test_of_a_folder_the_line_says_what_to_do(tmp_path: Path, name: str, step: str) -> None:
     (tmp_path / name).mkdir()

@@ -19,6 +19,7 @@ from rioxarray.exceptions import MissingSpatialDimensionError
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
+from geosynth.raster.colours import are_colours, nodata_colour
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, crs_of, has_data
 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
@@ -54,7 +55,10 @@ def single_layer(array: xr.DataArray, name: str) -> xr.DataArray:
     others = [dim for dim in placed.dims if dim not in (y, x)]
     if any(placed.sizes[dim] != 1 for dim in others):
         sizes = ", ".join(f"{dim} {placed.sizes[dim]}" for dim in others)
-        raise DataError(f"{name}: more than one layer ({sizes}); choose one with .isel; colours are read from files")
+        raise DataError(
+            f"{name}: more than one layer ({sizes}); choose one with .isel (colours are bytes over band: red, green,"
+            " blue)"
+        )
     if placed.dtype.kind not in "iuf":
         raise DataError(f"{name}: holds {placed.dtype} values; class codes are integers")
     return placed.squeeze(others, drop=True).transpose(y, x)
@@ -114,24 +118,29 @@ class LabelArray:
     """Value without a class, or None; NaN never has one."""
     path: str
     """What messages call it."""
+    holds_colours: bool = False
+    """Whether its codes are colours."""
 
     @classmethod
     def of(cls, labels: xr.DataArray) -> LabelArray:
         """From the coordinates, `.rio.crs` and `.rio.nodata` of an array.
 
         Args:
-            labels: (y, x), or with further dimensions of size one; in memory, in dask chunks, or still in a file.
+            labels: (y, x), or with further dimensions of size one; or bytes over (band, y, x): red, green and blue. In
+                memory, in dask chunks, or still in a file.
 
         Raises:
             GridError: if coordinates are missing, rotated or uneven.
             DataError: if it has more than one layer, or holds no numbers.
         """
         name = "labels" if labels.name is None else f"labels {labels.name!r}"
+        nodata, has_colours = labels.rio.nodata, _has_colours(labels)
+        if has_colours:
+            labels, nodata = _colours_as_codes(labels), nodata_colour(nodata)
         array = single_layer(labels, name)
-        nodata = labels.rio.nodata
         codes = array.data if array.chunks else array.chunk(_CHUNK).data
         nodata = None if nodata is None or np.isnan(nodata) else float(nodata)
-        return cls(array, codes, grid_of(array, name), nodata, name)
+        return cls(array, codes, grid_of(array, name), nodata, name, has_colours)
 
     @classmethod
     def of_raster(cls, raster: Raster, chunk_size: int) -> LabelArray:
@@ -215,6 +224,23 @@ class LabelArray:
             image = image.rio.write_crs(self.geobox.crs.to_wkt())
         written: xr.DataArray = image.rio.write_transform(self.geobox.affine)
         return written
+
+
+def _has_colours(array: xr.DataArray) -> bool:
+    """Whether it is bytes of red, green and blue: so named, or not named at all, as rioxarray opens files."""
+    if array.sizes.get("band") != 3:
+        return False
+    names = array.coords["band"].to_numpy().tolist() if "band" in array.coords else []
+    return are_colours(names if any(isinstance(name, str) for name in names) else ("red", "green", "blue"), array.dtype)
+
+
+def _colours_as_codes(array: xr.DataArray) -> xr.DataArray:
+    """Codes 0xRRGGBB; nothing is read."""
+    pieces = array if array.chunks else array.chunk(dict.fromkeys(array.dims, _CHUNK))
+    red, green, blue = (pieces.isel(band=band, drop=True).astype(np.uint32) for band in range(3))
+    codes: xr.DataArray = red * np.uint32(0x010000) + green * np.uint32(0x0100) + blue
+    codes.encoding = {name: value for name, value in array.encoding.items() if name == "source"}
+    return codes
 
 
 class _Pieces:

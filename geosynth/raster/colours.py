@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,12 @@ class ColourLabels:
 
     count = 1
     dtype: np.dtype[Any] = np.dtype(np.uint32)
+    holds_colours = True
 
     def __init__(self, source: Raster) -> None:
         self.source = source
         self.path, self.geobox, self.window = source.path, source.geobox, source.window
-        hole = source.nodata
-        self.nodata = None if hole is None or hole not in range(256) else int(hole) * 0x010101
+        self.nodata = nodata_colour(source.nodata)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -61,6 +62,16 @@ class ColourLabels:
             )
 
 
+def nodata_colour(value: float | None) -> int | None:
+    """The code of the colour that a nodata value in all three bands makes; None if it is no byte."""
+    return None if value is None or value not in range(256) else int(value) * 0x010101
+
+
+def are_colours(names: Sequence[str | None], dtype: np.dtype[Any]) -> bool:
+    """Whether bands of these names are colours."""
+    return dtype == np.uint8 and [str(name).lower() for name in names] == _RGB
+
+
 def colours_as_codes(raster: Raster) -> Raster:
     """A raster of red, green and blue bytes, with alpha or without, as `ColourLabels`; any other as it is."""
     if isinstance(raster, RasterFile):
@@ -69,5 +80,4 @@ def colours_as_codes(raster: Raster) -> Raster:
             return raster
         bands = tuple(raster.bands[told.index(colour)] for colour in _RGB)  # alpha, left out, says where data are
         return ColourLabels(raster if bands == raster.bands else open_raster(raster.path, bands))
-    told = [str(name).lower() for name in getattr(raster, "band_names", ())]
-    return ColourLabels(raster) if told == _RGB and raster.dtype == np.uint8 else raster
+    return ColourLabels(raster) if are_colours(getattr(raster, "band_names", ()), raster.dtype) else raster

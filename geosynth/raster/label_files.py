@@ -162,7 +162,7 @@ def class_table_of(raster: Raster) -> ClassTable:
 
 def holds_colours(raster: Raster) -> bool:
     """Whether a raster's codes are colours."""
-    return isinstance(_first(raster), ColourLabels)
+    return bool(getattr(_first(raster), "holds_colours", False))
 
 
 def kept_tags(raster: Raster) -> dict[str, str]:

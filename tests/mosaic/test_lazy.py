@@ -237,7 +237,11 @@ REFUSED = {
     "rotated": (lambda labels: labels.drop_vars(["x", "y"]), GridError, "no coordinates along 'y'.* rotated"),
     "other names": (lambda labels: labels.rename(x="i", y="j"), GridError, "no dimensions y and x"),
     "two layers": (lambda labels: xr.concat([labels, labels], "time"), DataError, r"more than one layer \(time 2\)"),
-    "colours": (lambda labels: xr.concat([labels] * 3, "band"), DataError, "colours are read from files"),
+    "colours of other bands": (
+        lambda labels: xr.concat([labels] * 3, "band").assign_coords(band=["nir", "red", "green"]),
+        DataError,
+        r"more than one layer \(band 3\).* \(colours are bytes over band: red, green, blue\)",
+    ),
     "words": (lambda labels: labels.astype(str), DataError, "class codes are integers"),
     "no column": (lambda labels: labels.isel(x=[]), GridError, "no pixel along 'x'"),
     "one column, size unknown": (lambda labels: labels.isel(x=[0]), GridError, "one pixel along 'x'"),

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
-import rioxarray  # noqa: F401 - registers the accessor `.rio`
+import rioxarray
 import xarray as xr
 import yaml
 from hypothesis import given
@@ -21,7 +21,7 @@ from PIL import Image
 
 import geosynth
 from geosynth.checkpoint import GeneratorModel
-from geosynth.errors import DataError, GeosynthError, LegendError
+from geosynth.errors import DataError, GeosynthError, LegendError, OutputError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.label_files import choose_legend, open_labels
@@ -438,6 +438,32 @@ def test_the_lazy_image_of_colours_is_that_of_codes(tmp_path: Path, tiny_model: 
     write_raster(tmp_path / "m.tif", _with_pixels("#123abc", 9), north_up())
     with pytest.raises(LegendError, match=r"know: #123abc \(9 px\)"):
         geosynth.generate(tmp_path / "m.tif", model=tiny_model).compute()
+
+
+@pytest.mark.parametrize("way", ["as a file", "in dask chunks", "by names", "bands last"])
+def test_colours_in_xarray_are_those_of_the_file(tmp_path: Path, tiny_model: GeneratorModel, way: str) -> None:
+    codes = random_codes(14, 70, 80)
+    _, path = write_pair(tmp_path, codes, CHESAPEAKE)
+    with rasterio.open(path, "r+") as file:
+        pixels = file.read()
+        pixels[:, 20:40, 30:50] = 255
+        file.write(pixels)
+        file.nodata = 255
+    labels = rioxarray.open_rasterio(path, chunks={"band": 1, "y": 32} if way == "in dask chunks" else None)
+    if way == "by names":
+        labels = labels.assign_coords(band=["Red", "green", "blue"])
+    if way == "bands last":
+        labels = labels.transpose("y", "x", "band")
+    expected = geosynth.generate(path, model=tiny_model, precision="fp32")
+    found = geosynth.generate(labels, model=tiny_model, precision="fp32")
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found.valid, (pixels != 255).any(axis=0))
+    np.testing.assert_array_equal(found.x, labels.x)
+    with rasterio.open(geosynth.generate(labels, tmp_path / "image.tif", tiny_model, precision="fp32")) as image:
+        np.testing.assert_array_equal(image.read(), expected)
+    if way == "as a file":
+        with pytest.raises(OutputError, match="is an input too"):
+            geosynth.generate(labels, path, tiny_model, overwrite=True)
 
 
 def test_evaluate_reads_colours(tmp_path: Path, run: Run) -> None:

@@ -109,11 +109,7 @@ def ingest(
         SettingsError, DataError, GridError, LegendError, RasterError, OutputError, ClusterError: one line each.
     """
     to_legend = Legend.load("chesapeake" if legend is None else legend)
-    from_legend: LegendOf
-    if label_legend == FROM_RASTER:
-        from_legend = functools.partial(choose_legend, legend=FROM_RASTER, target=to_legend)
-    else:
-        from_legend = (to_legend if label_legend is None else Legend.load(label_legend)).translation_to(to_legend)
+    from_legend = _legend_of_files(label_legend, to_legend)
     target = TargetGrid(crs, resolution, like, resample_images, resample_labels, dtype)
     if by not in (None, "clusters", "blocks"):
         raise SettingsError(f"split by {by!r}: clusters or blocks")
@@ -142,19 +138,8 @@ def ingest(
     folds = _chosen_folds(sources, shares)
     rule = rule if folds else rule.settled(sources)
     rule.model_copy(update={"stratify": False}).apply(sources, folds=folds)  # for its refusals; the real one counts
-    job = {
-        "arguments": {
-            **{"by": by, "shares": shares, "seed": seed, "block_size": block_size, "buffer": buffer, "per": per},
-            "legend": to_legend.model_dump(mode="json"),
-            "label_legend": from_legend.model_dump(mode="json") if isinstance(from_legend, Legend) else FROM_RASTER,
-            "bands": list(sources[0].band_names),
-            "target": {name: str(value) for name, value in asdict(target).items()},
-            "items": [asdict(_absolute(item)) for item in listed],
-        },
-        "source files": _states(sources),
-        # Of a raster named by `like` the arguments tell the name only.
-        "grids": [[*one.geobox.shape, *one.geobox.affine[:6], str(one.geobox.crs)] for one in sources],
-    }
+    options = {"by": by, "shares": shares, "seed": seed, "block_size": block_size, "buffer": buffer, "per": per}
+    job = _job(options, to_legend, from_legend, target, listed, sources)
     edge = shard_edge(len(sources[0].band_names), sources[0].dtype)
     total = sum(len(source.pairs) + len(source.blocks(edge)) for source in sources)
     is_default = legend is None and label_legend is None
@@ -165,6 +150,37 @@ def ingest(
             work.discard()
             raise
     return open_stores(work.out)
+
+
+def _legend_of_files(label_legend: str | Path | Legend | None, target: Legend) -> LegendOf:
+    """Of the label files, its classes in the order of `target`."""
+    if label_legend == FROM_RASTER:
+        return functools.partial(choose_legend, legend=FROM_RASTER, target=target)
+    return (target if label_legend is None else Legend.load(label_legend)).translation_to(target)
+
+
+def _job(
+    options: Mapping[str, Any],
+    to_legend: Legend,
+    from_legend: LegendOf,
+    target: TargetGrid,
+    items: Sequence[Item],
+    sources: Sequence[InPlace],
+) -> dict[str, Any]:
+    """All that the parts depend on, by the names that users know."""
+    return {
+        "arguments": {
+            **options,
+            "legend": to_legend.model_dump(mode="json"),
+            "label_legend": from_legend.model_dump(mode="json") if isinstance(from_legend, Legend) else FROM_RASTER,
+            "bands": list(sources[0].band_names),
+            "target": {name: str(value) for name, value in asdict(target).items()},
+            "items": [asdict(_absolute(item)) for item in items],
+        },
+        "source files": _states(sources),
+        # Of a raster named by `like` the arguments tell the name only.
+        "grids": [[*one.geobox.shape, *one.geobox.affine[:6], str(one.geobox.crs)] for one in sources],
+    }
 
 
 def _absolute(item: Item) -> Item:

@@ -83,7 +83,9 @@ def _network(path: Path) -> Described:
 
         if SegmenterCard.is_in(path):
             segmenter = load_segmenter(path)
-            return _of_card(path, segmenter.network, segmenter.card, {})
+            scores = segmenter.card.scores
+            tested = {} if scores is None else {"scores": scores.model_dump(mode="json")}
+            return _of_card(path, segmenter.network, segmenter.card, tested)
     model = load_generator(path)
     settings, looks = model.card.settings, list(model.looks)
     own = {

@@ -84,6 +84,7 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
             "mlm:output": [{**image, **output, "result": pixels} if paints else {**labels, **output, "result": codes}],
             "geosynth:nodata": legend["nodata"],
             "geosynth:data": data,
+            **({"geosynth:scores": values["scores"]} if "scores" in values else {}),
         },
         "assets": {
             "model": {

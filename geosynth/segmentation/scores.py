@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geosynth.config import SegmentSettings
+from geosynth.config.base import Settings
 from geosynth.errors import DataError, counted
 from geosynth.estimate import Estimate, FiniteOrNone, Floats, draw_places, estimate_from_draws
 from geosynth.files import write_whole
@@ -109,6 +110,21 @@ def mean_iou(matrices: Floats) -> Floats:
     return means
 
 
+class Scores(Settings):
+    """What the test of a segmenter found, as its file tells it: four digits of what `SegmentReport` holds."""
+
+    fold: str
+    """Of the data that it was tested on."""
+    tiles: int
+    """Of it, all real."""
+    places: int
+    """Number of clusters of touching test scenes."""
+    miou: FiniteOrNone
+    """Mean IoU over the classes that occur in the test labels, 0..1."""
+    class_iou: dict[str, FiniteOrNone]
+    """By class name; None where a class is neither true nor predicted in the test."""
+
+
 class SegmentReport(BaseModel):
     """What `segment` found."""
 
@@ -158,6 +174,12 @@ class SegmentReport(BaseModel):
     """SHA-256 of what was trained and tested on, see `SegmentData`."""
     seconds: float
     """Time that training and test took, over all runs."""
+
+    def scores(self) -> Scores:
+        """For the segmenter's file."""
+        rounded = {name: None if iou is None else round(iou, 4) for name, iou in self.class_iou.items()}
+        counts = {"fold": self.test_fold, "tiles": self.test_tiles, "places": self.test_places}
+        return Scores(**counts, miou=round(self.miou, 4), class_iou=rounded)
 
     def to_json(self) -> str:
         """For a file; ends with a line feed."""

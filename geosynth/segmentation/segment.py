@@ -30,7 +30,7 @@ from geosynth.raster.stores.statistics import band_settings
 from geosynth.segmentation.batches import Batch, Batches
 from geosynth.segmentation.data import SegmentData, coarse_tiles, left_out, open_data
 from geosynth.segmentation.scores import Confusion, SegmentReport, miou_estimate
-from geosynth.segmentation.segmenter import Segmenter, SegmenterCard, load_segmenter, save_segmenter
+from geosynth.segmentation.segmenter import Segmenter, SegmenterCard, as_saved, load_segmenter, save_segmenter
 from geosynth.segmentation.unet import build_unet, check_takes, load_encoder_weights
 from geosynth.version import __version__
 
@@ -127,8 +127,9 @@ def segment(
             gsd=common_gsd(opened.sources, initial.card.gsd if initial else None),
             provenance={"software": f"geosynth {__version__}", "weights": weights, **job},
         )
-        save_segmenter(model_path, network, card)
-        report = _test(model_path, opened, settings, weights, job, seconds)
+        trained = as_saved(network, card, model_path, "auto")
+        report = _test(trained, opened, settings, weights, job, seconds)
+        save_segmenter(model_path, trained.network, card.model_copy(update={"scores": report.scores()}))
         report.save(report_path)
         last.unlink(missing_ok=True)
         return report
@@ -274,12 +275,17 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _test(
-    model: Path, data: SegmentData, settings: SegmentSettings, weights: str, job: dict[str, Any], seconds: float
+    segmenter: Segmenter,
+    data: SegmentData,
+    settings: SegmentSettings,
+    weights: str,
+    job: dict[str, Any],
+    seconds: float,
 ) -> SegmentReport:
-    """The report of a trained segmenter. Its file is what is tested, whose weights are rounded.
+    """The report of a trained segmenter.
 
     Args:
-        model: the file.
+        segmenter: as its file will hold it: with rounded weights.
         data: that it was trained on and is tested on.
         settings: of the training.
         weights: what it started from.
@@ -287,7 +293,7 @@ def _test(
         seconds: that the training took.
     """
     started = time.monotonic()
-    segmenter, tiles = load_segmenter(model, "auto"), dict[int, list[int]]()
+    tiles: dict[int, list[int]] = {}
     for index, place in enumerate(data.test_places):
         tiles.setdefault(place, []).append(index)
     places = [segmenter.scores(map(data.test.__getitem__, indices)) for indices in tiles.values()]

@@ -32,7 +32,7 @@ from geosynth.models.device import (
 )
 from geosynth.models.state import fill
 from geosynth.raster.read import Array
-from geosynth.segmentation.scores import Confusion
+from geosynth.segmentation.scores import Confusion, Scores
 from geosynth.segmentation.unet import WRONG_SIZE, build_unet
 
 _BATCH = 8
@@ -48,6 +48,8 @@ class SegmenterCard(Card):
 
     settings: SegmentSettings
     """The settings of the network and of its training."""
+    scores: Scores | None = None
+    """What its test found; None where nobody tested it."""
 
 
 class Segmenter:
@@ -152,12 +154,20 @@ def save_segmenter(path: Path, network: nn.Module, card: SegmenterCard) -> None:
     Raises:
         OutputError: if it cannot be written.
     """
+    write_whole(path, card.to_bytes(_to_save(network)))
+
+
+def as_saved(network: nn.Module, card: SegmenterCard, path: Path, device: str) -> Segmenter:
+    """What `load_segmenter` will give of a file that is not written yet: its weights are rounded."""
+    return _segmenter(_to_save(network), card, path, device)
+
+
+def _to_save(network: nn.Module) -> dict[str, Tensor]:
     running = {name for name, _ in network.named_buffers()}
-    tensors = {
+    return {
         name: (value if name in running else value.half()).detach().cpu().contiguous()
         for name, value in network.state_dict().items()
     }
-    write_whole(path, card.to_bytes(tensors))
 
 
 def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
@@ -173,12 +183,17 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
     path = model_file(model)
     card = SegmenterCard.read(path)
     SegmenterCard.verify(path)
+    return _segmenter(load_file(path), card, path, device)
+
+
+def _segmenter(tensors: dict[str, Tensor], card: SegmenterCard, path: Path, device: str) -> Segmenter:
+    """Of what a file holds; errors as from `load_segmenter`."""
     try:
         with without_weights():
             network = build_unet(card.settings.encoder, len(card.bands.names), card.legend.num_classes)
     except SettingsError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    fill(network, load_file(path), f"{path}: its weights do not fit its settings")
+    fill(network, tensors, f"{path}: its weights do not fit its settings")
     with plain_device_error(device), plain_memory_error():
         network = network.to(choose_device(device)).to(memory_format=torch.channels_last)
     return Segmenter(network.eval().requires_grad_(False), card, path)

@@ -141,8 +141,13 @@ def test_info_describes_it(trained):
     for name in ("encoder", "tile_size", "steps"):
         assert found["settings"][name] == getattr(card.settings, name)
     json.dumps(found)
+    scores, report = found["scores"], trained[1]
+    assert (scores["fold"], scores["tiles"], scores["places"]) == ("test", report.test_tiles, report.test_places)
+    assert scores["miou"] == round(report.miou, 4)
+    assert scores["class_iou"] == pytest.approx(report.class_iou, abs=5e-5)
     item = geosynth.info(path, stac=True)
     properties = item["properties"]
+    assert properties["geosynth:scores"] == scores
     MLModelProperties.model_validate(properties)
     assert properties["mlm:tasks"] == ["semantic-segmentation"]
     assert properties["mlm:input"][0]["bands"] == list(card.bands.names)

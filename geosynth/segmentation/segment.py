@@ -128,7 +128,7 @@ def segment(
             provenance={"software": f"geosynth {__version__}", "weights": weights, **job},
         )
         trained = as_saved(network, card, model_path, "auto")
-        report = _test(trained, opened, settings, weights, job, seconds)
+        report = _test(trained, opened, weights, job, seconds)
         save_segmenter(model_path, trained.network, card.model_copy(update={"scores": report.scores()}))
         report.save(report_path)
         last.unlink(missing_ok=True)
@@ -274,20 +274,12 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return total / (labels < num_classes).sum().clamp(min=1)
 
 
-def _test(
-    segmenter: Segmenter,
-    data: SegmentData,
-    settings: SegmentSettings,
-    weights: str,
-    job: dict[str, Any],
-    seconds: float,
-) -> SegmentReport:
+def _test(segmenter: Segmenter, data: SegmentData, weights: str, job: dict[str, Any], seconds: float) -> SegmentReport:
     """The report of a trained segmenter.
 
     Args:
         segmenter: as its file will hold it: with rounded weights.
         data: that it was trained on and is tested on.
-        settings: of the training.
         weights: what it started from.
         job: of the training, see `segment`.
         seconds: that the training took.
@@ -297,7 +289,7 @@ def _test(
     for index, place in enumerate(data.test_places):
         tiles.setdefault(place, []).append(index)
     places = [segmenter.scores(map(data.test.__getitem__, indices)) for indices in tiles.values()]
-    legend = segmenter.card.legend
+    legend, settings = segmenter.card.legend, segmenter.card.settings
     total = sum(places, Confusion(legend.num_classes))
     miou = miou_estimate([[place.matrix for place in places]], seed=settings.seed)
     return SegmentReport(

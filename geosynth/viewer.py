@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geosynth.errors import GridError, SettingsError
+from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.files import check_output, refuse_inputs, write_whole
 from geosynth.grid.alignment import crs_name, same_area
 from geosynth.legend import Legend
@@ -47,6 +47,7 @@ def view(
         the path of the page.
 
     Raises:
+        DataError: if one holds complex numbers.
         GridError: if the rasters do not show the same area.
         GeosynthError: one line, if a raster cannot be read, or the page not written.
     """
@@ -61,6 +62,9 @@ def view(
     refuse_inputs(out, rasters)
     read_by = None if legend is None else Legend.load(legend)
     opened = [open_image(path) for path in rasters]
+    for raster in opened:
+        if raster.dtype.kind == "c":
+            raise DataError(f"{raster.path}: holds {raster.dtype} values; only rasters of real numbers are shown")
     first = opened[0]
     for other in opened[1:]:
         if not same_area(first.geobox, other.geobox):

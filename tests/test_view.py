@@ -18,7 +18,7 @@ from affine import Affine
 from PIL import Image
 
 import geosynth
-from geosynth.errors import GeosynthError, GridError, OutputError, SettingsError
+from geosynth.errors import DataError, GeosynthError, GridError, OutputError, SettingsError
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.class_table import write_attribute_table
 from geosynth.raster.read import open_raster
@@ -150,6 +150,12 @@ BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], t
         {},
         GridError,
         "b.tif: does not show the area of .*labels.tif",
+    ),
+    "complex": (
+        lambda folder, rasters: [write_raster(folder / "c.tif", np.ones((1, 60, 100), np.complex64), NORTH_UP)],
+        {},
+        DataError,
+        "c.tif: holds complex64 values",
     ),
     "no page": (lambda folder, rasters: rasters, {"out": "page.png"}, SettingsError, "ends in .html"),
     "none": (lambda folder, rasters: [], {}, SettingsError, "from one to eight"),

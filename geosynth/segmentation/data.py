@@ -285,6 +285,8 @@ def _twin_of(source: PatchSource, found: Sequence[PatchSource], fold: str) -> Pa
         return source
     twin = twin or found[0]
     check_twin(twin, source)
+    if twin.path == source.path:
+        raise DataError(f"{twin.path}: is the data itself, not a twin of it; make one with `geosynth twin`")
     return twin
 
 

@@ -359,6 +359,11 @@ def test_a_twin_of_something_else(segment_store, tmp_path, options):
         segment(segment_store, tmp_path / "out", TINY, synthetic=other, synthetic_tiles=2)
 
 
+def test_real_tiles_do_not_pass_for_synthetic_ones(segment_store, tmp_path):
+    with pytest.raises(DataError, match="is the data itself, not a twin of it; make one with `geosynth twin`"):
+        segment(segment_store, tmp_path / "out", TINY, synthetic=segment_store, synthetic_tiles=2)
+
+
 def test_going_on_from_a_segmenter(segment_store, trained, tmp_path):
     start, learned = trained
     # With next to no rate it stays what it was, so that it is known to be the very network.

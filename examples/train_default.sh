@@ -8,7 +8,7 @@
 # Then there are five trainings: "first" sees turned patches and learns colours and shapes; "second" goes on from it
 # with north up, so that the light comes from one side, and with weaker ties to the real images, which brings the
 # texture; "patch" and "oasis" go on from that with two discriminators, and the mean of the last three goes on as
-# "looks", which is told looks. TIME bounds the first (default 2h, for a CPU; the embedded weights took 340s on a GPU),
+# "looks", which is conditioned on looks. TIME bounds the first (default 2h, for a CPU; the embedded weights took 340s on a GPU),
 # STEPS the second (default 3500, an hour of one core); the others follow in proportion. OUT/model.safetensors is the
 # model, OUT/report/report.html says what it is worth on the fold "test", OUT/test/ holds the largest place of that
 # fold: real.tif, labels.tif, synthetic.tif and a preview.

@@ -46,7 +46,7 @@ class ModelCard(Card):
     encoder: EncoderSettings | None = None
     """The settings of the style encoder in the file; None if there is none."""
     looks: tuple[str, ...] = ()
-    """Names of the looks in the file, the default first; for generators that are told looks."""
+    """Names of the looks in the file, the default first; for generators conditioned on looks."""
 
     @model_validator(mode="after")
     def _check_fit(self) -> Self:
@@ -64,7 +64,7 @@ class ModelCard(Card):
                     f" {self.settings.num_bands} bands and {self.settings.latent_size} latent numbers"
                 )
         if self.looks and not self.settings.style_lengths:
-            raise ValueError("looks are for generators that are told looks (style_lengths)")
+            raise ValueError("looks need a generator conditioned on looks (style_lengths)")
         if len(set(self.looks)) < len(self.looks):
             raise ValueError(f"two looks have one name: {', '.join(self.looks)}")
         for name in self.looks:
@@ -92,7 +92,7 @@ class GeneratorModel:
         card: what the file says about itself.
         path: of the file.
         encoder: reads styles from images; None if the file has none.
-        looks: by name, the default first; of a generator that is told looks.
+        looks: by name, the default first; of a generator conditioned on looks.
     """
 
     generator: SpadeGenerator
@@ -109,10 +109,10 @@ class GeneratorModel:
             return self._painting.get(dtype, sources, lambda: self.generator.for_painting(dtype))
 
     def look(self, name: str | None = None) -> Look | None:
-        """A look by its name; None for the default, which is None if the generator is not told looks.
+        """A look by its name; None for the default, which is None if the generator is not conditioned on looks.
 
         Raises:
-            SettingsError: if there is no such look, or none at all in the file of a generator that is told looks.
+            SettingsError: if there is no such look, or none at all in the file of a generator conditioned on looks.
         """
         told = bool(self.card.settings.style_lengths)
         if name is None and not told:
@@ -213,7 +213,7 @@ def card_with_look(model: GeneratorModel, name: str) -> ModelCard:
     """What the model's file says about itself with a look more.
 
     Raises:
-        SettingsError: if it has a look of that name, its generator is not told looks, or the name cannot be.
+        SettingsError: if it has a look of that name, its generator is not conditioned on looks, or the name cannot be.
     """
     if name in model.looks:
         raise SettingsError(f"{model.path}: has a look {name!r} already; choose another name")

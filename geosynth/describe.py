@@ -120,7 +120,7 @@ def _in_place(path: Path) -> Described:
     from geosynth.raster.stores.open import open_sources
 
     def verify(progress: Progress) -> dict[str, Any]:
-        raise SettingsError(f"{path}: data in place are not verified; name a file of them")
+        raise SettingsError(f"{path}: data in place cannot be verified; name one of its files")
 
     return {"kind": "data in place", "path": str(path), "grids": [one.describe() for one in open_sources(path)]}, verify
 
@@ -149,7 +149,7 @@ def _zarr(file: str | Path, group: Any) -> Described:
     store = Store(file)
 
     def verify_store(progress: Progress) -> dict[str, Any]:
-        return undamaged(store.verify(progress), "; make the store anew")
+        return undamaged(store.verify(progress), "; make the store again")
 
     return store.describe(), verify_store
 

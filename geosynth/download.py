@@ -45,7 +45,9 @@ def model_path(model: str | Path | None = None) -> Path:
         return model_file(model)
     path = Path(str(resources.files("geosynth") / "weights" / f"{DEFAULT_MODEL}.safetensors"))
     if not path.is_file():
-        raise CheckpointError(f"the embedded model {DEFAULT_MODEL} is missing from this installation; say --model FILE")
+        raise CheckpointError(
+            f"the embedded model {DEFAULT_MODEL} is missing from this installation; give --model FILE"
+        )
     return path
 
 
@@ -146,5 +148,5 @@ def _download(url: str, file: BinaryIO, address: str) -> None:
 def _check_digest(path: Path, wanted: str | None, address: str) -> str:
     digest = sha256_of(path)
     if wanted is not None and digest != wanted.lower():
-        raise CheckpointError(f"{address}: has the SHA-256 {digest}, another one than the address says")
+        raise CheckpointError(f"{address}: has the SHA-256 {digest}, not the one that the address says")
     return digest

@@ -48,7 +48,7 @@ class RasterError(GeosynthError, OSError):
 
 
 class OutputError(GeosynthError, OSError):
-    """An output exists already, or its place cannot be written."""
+    """An output already exists, or its place cannot be written."""
 
 
 class ClusterError(GeosynthError, ConnectionError):
@@ -68,7 +68,7 @@ _PLAIN = (
     ("a valid tuple", "a list"),
     (r"a valid dictionary.*", "names with values"),
     (r"String should match pattern '\^#.*", "must be a colour as '#0070C0'"),
-    ("could not parse value and unit from byte string", "say a size as in 4GB or 512MiB"),
+    ("could not parse value and unit from byte string", "give a size, as in 4GB or 512MiB"),
 )
 
 

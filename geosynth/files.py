@@ -44,7 +44,7 @@ def band_files(name: str | Path) -> dict[str, str]:
     differ = len(found) == len(set(found.values())) == len(pairs) and BRACES.search(after) is None
     if not differ or any(not part or glob.has_magic(part) for *_, part in pairs):
         raise DataError(
-            f"{text}: tells no file for each band; say them in one pair of braces, as in {{red=B04,nir=B08}}"
+            f"{text}: names no file for each band; name them in one pair of braces, as in {{red=B04,nir=B08}}"
         )
     return found
 
@@ -92,7 +92,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     except UnicodeEncodeError as error:
         raise OutputError(f"{str(path)!r}: cannot be written: its name is not UTF-8") from error
     if exists and not overwrite:
-        raise OutputError(f"{path}: exists already; choose another name or say --overwrite")
+        raise OutputError(f"{path}: already exists; choose another name or use --overwrite")
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: cannot be written: {nearest} is not a folder that may be written to")
 
@@ -129,7 +129,7 @@ def refuse_inputs(path: Path, inputs: Iterable[object], *, replaced: bool = True
         if not Path(source).exists():
             continue
         if path.samefile(source):
-            raise OutputError(f"{path}: is an input too and would be lost; choose another name")
+            raise OutputError(f"{path}: is also an input and would be lost; choose another name")
         if replaced and Path(source).resolve().is_relative_to(path.resolve()):
             raise OutputError(f"{path}: holds {source}, an input that would be lost; choose another name")
 
@@ -141,7 +141,7 @@ def check_name(name: str, where: str) -> None:
         DataError: one line.
     """
     if name in (".", "..") or any(part in name for part in ("/", "\\", "\0")):
-        raise DataError(f"{where}: the name {name!r} cannot be that of a file; take out slashes and dots")
+        raise DataError(f"{where}: the name {name!r} cannot be a file name; remove slashes and dots")
 
 
 @contextmanager
@@ -303,7 +303,7 @@ def read_values(path: Path, error: type[GeosynthError] = DataError) -> Any:
             for key, _ in node.value:  # here, for what `<<` brings may be said anew, and comes later
                 if isinstance(key, yaml.ScalarNode) and known.setdefault((key.tag, key.value), key) is not key:
                     line = key.start_mark.line + 1
-                    raise yaml.YAMLError(f"{key.value!r} is said twice, the second time in line {line}; say it once")
+                    raise yaml.YAMLError(f"{key.value!r} is given twice, the second time in line {line}; give it once")
             return node
 
     kind = "JSON" if path.suffix.lower() in (".json", ".geojson") else "YAML"

@@ -244,7 +244,7 @@ class Legend(BaseModel):
             raise LegendError(
                 f"{source}: {self.known_by} that legend {self.name!r} does not know: {shown};"
                 f" it knows {', '.join(self.say(code) for code in sorted(known) if code >= _ABSENT_END)};"
-                " --legend names another"
+                " choose another with --legend"
             )
 
     def say(self, code: int) -> str:
@@ -269,7 +269,7 @@ class Legend(BaseModel):
                 f" it has {', '.join(target.names)}"
             )
         if len(own) < len(self.classes):
-            raise LegendError(f"legend {self.name!r}: two classes have the same name but for case, spaces, - and _")
+            raise LegendError(f"legend {self.name!r}: two classes have the same name except for case, spaces, - and _")
         absent = iter(range(_ABSENT_START, _ABSENT_END))
         classes = tuple(
             own[entry.name].model_copy(update={"name": entry.name})

@@ -90,7 +90,7 @@ def _hold(lock: Path) -> tuple[filelock.BaseFileLock, int] | None:
         except filelock.Timeout:
             return None
         except NotImplementedError as error:
-            raise OSError(errno.ENOSYS, "its file system knows no locks") from error
+            raise OSError(errno.ENOSYS, "its file system has no locks") from error
         except (FileNotFoundError, FileExistsError):  # the second: of a folder that is removed while it is looked at
             if attempt == _ATTEMPTS:
                 raise

@@ -45,7 +45,7 @@ def open_client(
         ClusterError: when the context is entered, if no scheduler answers at the address, or it has no workers.
     """
     if sum(way is not None for way in (client, scheduler, workers)) > 1:
-        raise SettingsError("client, scheduler and workers are three ways to say who works; say one of them")
+        raise SettingsError("client, scheduler and workers are three ways to choose workers; give one of them")
     if workers is not None and workers < 1:
         raise SettingsError(f"workers: must be greater than or equal to 1 (got {workers})")
     return nullcontext(client) if scheduler is None and workers is None else _connected(scheduler, workers)
@@ -148,7 +148,7 @@ def _by_workers(
                     result = future.result()
                 except KilledWorker as error:
                     if killed is None:
-                        message = f"{name}: workers died again and again over one part; have they enough memory?"
+                        message = f"{name}: workers died repeatedly on one part; do they have enough memory?"
                         raise ClusterError(message) from error
                     result = killed(key)
                 if isinstance(result, Failed):
@@ -245,7 +245,7 @@ def apart(function: Callable[..., None], *arguments: Any) -> None:
             process.kill()
             raise
     if not told:
-        raise OSError(f"the process that made it ended with code {process.returncode}; has it enough memory?")
+        raise OSError(f"the process that made it ended with code {process.returncode}; does it have enough memory?")
     if (error := pickle.loads(told)) is not None:  # noqa: S301 - our own
         raise error
 

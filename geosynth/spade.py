@@ -54,7 +54,7 @@ def import_spade(
         CheckpointError: if a file is not such weights.
         SettingsError: if the depth is not told, or legend, bands or encoder do not fit the weights.
         LegendError: if there is no such legend.
-        OutputError: if `out` exists already or cannot be written.
+        OutputError: if `out` already exists or cannot be written.
     """
     out = Path(out)
     check_model_output(out, overwrite=overwrite)

@@ -74,7 +74,7 @@ class UnfinishedWork:
         """As `check_output`; mends what a kill left that came while the work was being finished.
 
         Raises:
-            OutputError: one line, if the output exists already, or its place cannot be written.
+            OutputError: one line, if the output already exists, or its place cannot be written.
         """
         if self.was_finishing():
             with suppress(OutputError), self.alone():
@@ -326,7 +326,7 @@ class UnfinishedWork:
             return
         if known is not None and self.done() and not finished:
             differing = _differences(known, job)
-            _LOG.warning("%s: unfinished work with other %s is thrown away; starting afresh", self.out, differing)
+            _LOG.warning("%s: unfinished work with other %s is discarded; starting again", self.out, differing)
         self._empty()
         partial = self.folder / f"{_JOB}.partial"
         partial.write_text(json.dumps(job, indent=1, sort_keys=True), encoding="utf-8")

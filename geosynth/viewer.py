@@ -53,7 +53,7 @@ def view(
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
-        raise SettingsError(f"{out}: the page is HTML; say a name that ends in .html")
+        raise SettingsError(f"{out}: the page is HTML; choose a name that ends in .html")
     if not 1 <= len(rasters) <= 8:
         raise SettingsError(f"view: from one to eight rasters, not {len(rasters)}")
     if size < 1:

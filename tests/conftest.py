@@ -82,7 +82,7 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
 
 @pytest.fixture(scope="session")
 def told_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
-    """One that is told looks, and knows two: "dim", its default, and "bright"."""
+    """A model conditioned on looks, which knows two: "dim", its default, and "bright"."""
     told = {"latent_size": 0, "style_lengths": (72, 24, 72, 72, 24, 40), "style_width": 4, "style_regions": (4,)}
     settings = GeneratorSettings.parse({**TINY.model_dump(), **told})
     rng = torch.Generator().manual_seed(0)

@@ -96,7 +96,7 @@ def pixels_of(path: Path) -> npt.NDArray[Any]:
 
 
 def random_image(seed: int, height: int, width: int, bands: int = 4, dtype: str = "uint8") -> npt.NDArray[Any]:
-    """Values from 1 up, so that zero can mean nodata."""
+    """Values 1 or more, so that zero can mean nodata."""
     return np.random.default_rng(seed).integers(1, 255, (bands, height, width)).astype(dtype)
 
 

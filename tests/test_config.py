@@ -72,7 +72,7 @@ def test_settings_cannot_be_changed():
         (GeneratorSettings, {"num_classes": 255, "num_bands": 3}, ("num_classes", "254")),
         (GeneratorSettings, {"num_classes": 5, "num_bands": 3, "depth": "deep"}, ("depth", "'deep'")),
         (GeneratorSettings, {"num_classes": 5, "num_bands": 3, "crop_size": 256}, ("crop_size", "linear start")),
-        (GenerateSettings, {"max_memory": "much"}, ("max_memory: say a size as in 4GB or 512MiB (got 'much')",)),
+        (GenerateSettings, {"max_memory": "much"}, ("max_memory: give a size, as in 4GB or 512MiB (got 'much')",)),
         (GenerateSettings, {"block_size": 1000}, ("block_size", "128")),
         (GenerateSettings, {"seed": 2**63}, ("seed",)),
         (TrainSettings, {"batchsize": 2}, ("batchsize: there is no such setting; 'batch_size' is one",)),

@@ -69,12 +69,12 @@ def test_the_sha256_of_an_address_is_held_to(server: RangeServer, cache: Path, t
     right = f"{server.url}/m.safetensors#sha256={tiny_model.sha256}"
     wrong = f"{server.url}/m.safetensors#sha256={'0' * 64}"
     with pytest.raises(
-        CheckpointError, match=f"has the SHA-256 {tiny_model.sha256}, another one than the address says"
+        CheckpointError, match=f"has the SHA-256 {tiny_model.sha256}, not the one that the address says"
     ):
         fetch_model(wrong)
     assert not [path for path in cache.rglob("*") if path.is_file()]
     assert sha256_of(fetch_model(right)) == tiny_model.sha256
-    with pytest.raises(CheckpointError, match="another one than the address says"):
+    with pytest.raises(CheckpointError, match="not the one that the address says"):
         fetch_model(wrong)  # of what is kept, too
 
 

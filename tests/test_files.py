@@ -17,14 +17,14 @@ from geosynth.files import check_output, delete, read_values, replace, replacing
 def test_an_existing_output_passes_only_with_overwrite(tmp_path: Path) -> None:
     existing = tmp_path / "image.tif"
     existing.touch()
-    with pytest.raises(OutputError, match=r"image\.tif: exists already"):
+    with pytest.raises(OutputError, match=r"image\.tif: already exists"):
         check_output(existing, overwrite=False)
     check_output(existing, overwrite=True)
 
 
 def test_a_dangling_link_is_in_the_way_too(tmp_path: Path) -> None:
     (tmp_path / "image.tif").symlink_to(tmp_path / "gone")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         check_output(tmp_path / "image.tif", overwrite=False)
 
 
@@ -190,9 +190,9 @@ def test_a_mark_of_the_byte_order_is_no_content(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("steps: 5\nseed: 1\nsteps: 6\n", "'steps' is said twice, the second time in line 3; say it once"),
-        ("split:\n  scenes: {a: train, b: val,\n    'a': test}\n", "'a' is said twice, the second time in line 3"),
-        ("classes:\n- {code: 1, name: a, code: 2}\n", "'code' is said twice, the second time in line 2"),
+        ("steps: 5\nseed: 1\nsteps: 6\n", "'steps' is given twice, the second time in line 3; give it once"),
+        ("split:\n  scenes: {a: train, b: val,\n    'a': test}\n", "'a' is given twice, the second time in line 3"),
+        ("classes:\n- {code: 1, name: a, code: 2}\n", "'code' is given twice, the second time in line 2"),
     ],
 )
 def test_a_key_that_is_said_twice_is_refused(tmp_path: Path, text: str, message: str) -> None:

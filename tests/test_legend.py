@@ -197,8 +197,8 @@ def test_twelve_unknown_codes_are_listed_by_code_and_by_name(count: int, more: s
     with pytest.raises(LegendError) as caught:
         legend.check(dict.fromkeys(codes, 1), "md.tif", {105: "c105", 106: None})
     assert (
-        str(caught.value)
-        == f"md.tif: codes that legend 'own' does not know: {listed}{more}; it knows 0, 1, 2; --legend names another"
+        str(caught.value) == f"md.tif: codes that legend 'own' does not know: {listed}{more}; it knows 0, 1, 2;"
+        " choose another with --legend"
     )
 
 
@@ -260,7 +260,7 @@ def test_translation_matches_classes_by_name() -> None:
 
 def test_two_classes_that_are_one_to_the_target_are_refused() -> None:
     own = Legend.from_values({"name": "own", "classes": [{"code": 1, "name": "water"}, {"code": 2, "name": "Water"}]})
-    with pytest.raises(LegendError, match="'own': two classes have the same name but for case"):
+    with pytest.raises(LegendError, match="'own': two classes have the same name except for case"):
         own.translation_to(CHESAPEAKE)
 
 
@@ -272,7 +272,7 @@ def test_names_that_differ_by_signs_only_are_told_apart_where_they_are_the_same(
 
 def test_an_unknown_code_in_a_translation_lists_real_codes_only() -> None:
     own = Legend.from_values({"name": "own", "classes": [{"code": 40, "name": "barren"}]})
-    with pytest.raises(LegendError, match=r"it knows 40; --legend names another$"):
+    with pytest.raises(LegendError, match=r"it knows 40; choose another with --legend$"):
         own.translation_to(CHESAPEAKE).check({3: 1}, "own.tif")
 
 

@@ -159,7 +159,7 @@ def test_a_task_that_kills_worker_after_worker(killed: Any) -> None:
         if killed is not None:
             assert results(client) == {0: 0, 1: -1, 2: 2, 3: 3}
             return
-        with pytest.raises(ClusterError, match=r"^image\.tif: workers died again and again over one part") as caught:
+        with pytest.raises(ClusterError, match=r"^image\.tif: workers died repeatedly on one part") as caught:
             results(client)
         assert "\n" not in str(caught.value)
 
@@ -288,7 +288,7 @@ def test_a_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_one_way_to_say_who_works() -> None:
-    with pytest.raises(SettingsError, match="say one of them"), open_client(scheduler="tcp://127.0.0.1:1", workers=2):
+    with pytest.raises(SettingsError, match="give one of them"), open_client(scheduler="tcp://127.0.0.1:1", workers=2):
         pass
 
 

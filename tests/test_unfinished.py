@@ -85,7 +85,7 @@ def test_parts_of_another_job_are_thrown_away_by_name(
     caplog.clear()
     with work.open(job):
         assert work.done() == set()
-    assert caplog.messages == [f"{work.out}: unfinished work with other {differing} is thrown away; starting afresh"]
+    assert caplog.messages == [f"{work.out}: unfinished work with other {differing} is discarded; starting again"]
 
 
 def test_of_many_values_the_first_that_differ_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -93,11 +93,11 @@ def test_of_many_values_the_first_that_differ_are_named(tmp_path: Path, caplog: 
     interrupted(work, {"files": dict.fromkeys(names, 1)}, range(1))
     with work.open({"files": dict.fromkeys(names[1:], 1) | {"f.tif": 2}}):
         pass
-    assert "other files (a.tif, f.tif) is thrown away" in caplog.text
+    assert "other files (a.tif, f.tif) is discarded" in caplog.text
     interrupted(work, {"files": dict.fromkeys(names, 1)}, range(1))
     with work.open({"files": {}}):
         pass
-    assert "other files (a.tif, b.tif, c.tif and 3 more) is thrown away" in caplog.text
+    assert "other files (a.tif, b.tif, c.tif and 3 more) is discarded" in caplog.text
 
 
 def test_a_damaged_description_is_not_trusted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -106,7 +106,7 @@ def test_a_damaged_description_is_not_trusted(tmp_path: Path, caplog: pytest.Log
     (work.folder / "job.json").write_text('{"seed": 1,')
     with work.open(JOB):
         assert work.done() == set()
-    assert "other list, model, seed is thrown away" in caplog.text
+    assert "other list, model, seed is discarded" in caplog.text
 
 
 def test_a_damaged_record_is_refused_and_made_anew(tmp_path: Path) -> None:
@@ -207,11 +207,11 @@ def test_a_kill_after_the_last_step_leaves_no_puzzle(tmp_path: Path, monkeypatch
     finished_but_for_its_folder(work, monkeypatch)
     for _ in range(2):
         check_place(work.out)  # what makes it is asked next, and may tell that it is made
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         work.check(overwrite=False)
     assert not work.folder.exists()
     work.check(overwrite=True)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         check_place(work.out)
     check_place(work.out, overwrite=True)
 
@@ -373,7 +373,7 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
         raise NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead")
 
     monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
-    said = r"out\.zarr: cannot be written: its file system knows no locks$"
+    said = r"out\.zarr: cannot be written: its file system has no locks$"
     with pytest.raises(OutputError, match=said), work_in(tmp_path).open(JOB):
         pass
 
@@ -519,7 +519,7 @@ def test_killed_at_random_points_it_is_whole_in_the_end(tmp_path: Path) -> None:
             assert names_in(old) == ["old"]
         assert len(work_in(tmp_path).done()) >= min(before, len(MANY)) or names_in(old) == whole
     assert kills >= 4
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         work_in(tmp_path).check(overwrite=False)
     make(tmp_path)  # goes on from whatever the last kill left
     assert names_in(old) == whole

@@ -160,7 +160,7 @@ BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], t
     "no page": (lambda folder, rasters: rasters, {"out": "page.png"}, SettingsError, "ends in .html"),
     "none": (lambda folder, rasters: [], {}, SettingsError, "from one to eight"),
     "no size": (lambda folder, rasters: rasters, {"size": 0}, SettingsError, "size 0"),
-    "there": (lambda folder, rasters: rasters, {"out": "labels.html"}, OutputError, "exists already"),
+    "there": (lambda folder, rasters: rasters, {"out": "labels.html"}, OutputError, "already exists"),
 }
 
 

@@ -137,7 +137,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise SettingsError(f"--set {text}: say NAME=VALUE")
+        raise SettingsError(f"--set {text}: write NAME=VALUE")
     try:
         return name, yaml.safe_load(value) if value else value
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -86,7 +86,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise SettingsError(f"{path}: say one setting a line, as in `steps: 5000`")
+        raise SettingsError(f"{path}: write one setting per line, as in `steps: 5000`")
     return values
 
 
@@ -112,7 +112,7 @@ def parse_duration(value: Any) -> Any:
     try:
         return float(text)
     except ValueError:
-        raise ValueError("say a time as in 90m, 2h or 1h30m") from None
+        raise ValueError("give a time, as in 90m, 2h or 1h30m") from None
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]

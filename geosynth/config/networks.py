@@ -195,7 +195,7 @@ def check_look_name(name: str) -> None:
         ValueError: one line.
     """
     if not re.fullmatch(r"[\w-]+", name):
-        raise ValueError(f"a look's name is of letters, digits, - and _, not {name!r}")
+        raise ValueError(f"a look's name consists of letters, digits, - and _; got {name!r}")
 
 
 def _round_up(value: int, multiple: int) -> int:

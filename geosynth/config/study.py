@@ -123,7 +123,9 @@ class StudySettings(Settings):
         if self.train.devices > 1:
             raise ValueError("train.devices: a study trains each generator on one device")
         if self.train_fold == self.test_fold:
-            raise ValueError("train_fold and test_fold must differ: on its own tiles a segmenter looks too good")
+            raise ValueError(
+                "train_fold and test_fold must differ: a segmenter looks too good on tiles that it was trained on"
+            )
         return self
 
 
@@ -155,7 +157,7 @@ class EmphasisSettings(Settings):
     @model_validator(mode="after")
     def _check_emphasis(self) -> Self:
         if any("emphasised" in arm for arm in self.arms) != bool(self.emphasise):
-            raise ValueError("the emphasised arm and emphasise, as in {road: 3}, go together; name both or neither")
+            raise ValueError("the emphasised arm and emphasise, as in {road: 3}, go together; give both or neither")
         return self
 
 

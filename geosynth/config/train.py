@@ -214,7 +214,7 @@ class TrainSettings(Settings):
     store_shares: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """How much patches of each store count, in their order; none: by their area, or by class."""
     colour_change: float = Field(0.5, ge=0, le=1)
-    """Share of the patches with their own look that are seen in other colours; for a generator that is told looks."""
+    """Share of the patches with their own look that are seen in other colours; for a generator conditioned on looks."""
     encoder_width: int = Field(32, ge=1, le=4096)
     """See `EncoderSettings.base_width`."""
     prior_share: float = Field(0.25, ge=0, le=1)
@@ -244,7 +244,7 @@ class TrainSettings(Settings):
     They start small and are few, so they learn faster than other weights; 0 keeps them as they are.
     """
     style_rate: float = Field(8.0, ge=0)
-    """Learning rate of what a generator is told looks with, as a multiple of `generator_rate`.
+    """Learning rate of the layers that condition a generator on looks, as a multiple of `generator_rate`.
 
     It starts from nothing, in a model that may have learned all else.
     """
@@ -292,7 +292,7 @@ class TrainSettings(Settings):
     head_start: float = Field(0.0, ge=0, lt=1)
     """Share of the training, at its start, in which the discriminator alone learns; with `init`."""
     learn: Literal["all", "styles"] = "all"
-    """Which weights of the generator learn: "styles" are those by which it is told looks, which are few."""
+    """Which weights of the generator learn: "styles" are the few that condition it on looks."""
     keep_norms: bool = False
     """Whether batch norms keep the statistics of `init`, so that what is trained is what will paint.
 
@@ -401,24 +401,24 @@ class TrainSettings(Settings):
         if self.discriminator == "patch" and self.num_scales > (most := (self.crop_size - 1).bit_length()):
             raise ValueError(f"num_scales must be {most} at most for crops of {self.crop_size} px")
         if self.style_regions and not (self.style_lengths or self.init):
-            raise ValueError("style_regions are for a generator that is told looks: set style_lengths")
+            raise ValueError("style_regions need a generator conditioned on looks: set style_lengths")
         count = len(self.style_lengths)  # one is for all classes, however many the data have
         self.generator(count if count > 1 else max(self.style_regions, default=0) + 1, 1)
         if self.batch_size % (self.devices * self.parts):
             raise ValueError(f"batch_size must be a multiple of devices x parts, {self.devices * self.parts}")
         if self.augment and self.diversity_weight and self.diversity_distance == "features":
-            raise ValueError("augment changes what features are of: set diversity_distance to pixels")
+            raise ValueError("augment changes the images whose features are compared: set diversity_distance to pixels")
         if self.diversity_weight and self.style_lengths:
-            raise ValueError("diversity_weight is for styles without style_lengths")
+            raise ValueError("diversity_weight needs a generator without style_lengths")
         if self.diversity_weight and int(self.prior_share * self.batch_size + 1e-9) == 0:
             raise ValueError("diversity_weight needs drawn styles: set prior_share to 1 / batch_size at least")
         if self.projected_weight and self.perceptual_weight and self.perceptual_source != "efficientnet-lite0":
-            raise ValueError("projected_weight looks through efficientnet-lite0: make that the perceptual_source too")
+            raise ValueError("projected_weight uses efficientnet-lite0: set perceptual_source to it as well")
         if self.learn == "styles" and not (self.style_rate and (self.style_lengths or self.init)):
-            raise ValueError("learn=styles: for a generator that is told looks")
+            raise ValueError("learn=styles needs a generator conditioned on looks")
         for name in self.look_name:
             check_look_name(name)
         for name in ("head_start", "keep_norms"):
             if getattr(self, name) and self.init is None:
-                raise ValueError(f"{name} needs init, a model to go on from")
+                raise ValueError(f"{name} needs init, a model to start from")
         return self

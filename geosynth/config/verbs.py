@@ -36,7 +36,7 @@ class GenerateSettings(Settings):
     style_length: float | None = Field(None, ge=0)
     """Metres over which the style drifts to another one (pixels where a raster has no metres); 0 keeps one style.
 
-    None is 2048, 256 for a model that is told looks, or 0 for one with the linear start.
+    None is 2048, 256 for a model conditioned on looks, or 0 for one with the linear start.
     """
     look: str | None = None
     """Name of a look that is kept in the model file: how the classes look there. None for the model's first."""

@@ -153,10 +153,10 @@ def evaluate(
     settings = EvaluateSettings.changed(settings, changes)
     twins_given = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic or ())
     if settings.look is not None and (data is None or twins_given):
-        raise SettingsError("look: of what a model paints; these images are there already")
+        raise SettingsError("look: applies to what a model paints, but these images exist already")
     targets = [target] if isinstance(target, str | Path) else list(target or ())
     if targets and not settings.features:
-        raise SettingsError("target: what is nearer to it is told by features; ask for them")
+        raise SettingsError("target: distances to it are measured on features; turn features on")
     folder = None if out is None else Path(out)
     if folder is not None:
         _check_folder(folder, overwrite)
@@ -182,9 +182,9 @@ def evaluate(
             pair = RasterTiles(real, synthetic, labels, reported, own, bands, settings.tile_size)
             pair.labels.survey()
         elif given := [name for name, value in of_rasters.items() if value is not None]:
-            raise SettingsError(f"{', '.join(given)}: for rasters; with data, the store tells it")
+            raise SettingsError(f"{', '.join(given)}: for rasters only; with data, the store defines it")
         elif twins_given and model is not None:
-            raise SettingsError("with data, say synthetic (twins that are there) or model (to paint them), not both")
+            raise SettingsError("with data, give synthetic (existing twins) or model (to paint them), not both")
         else:
             source = open_real(data)
             if twins_given:
@@ -282,7 +282,7 @@ def _measure(
 
 _NO_BLOCKS = "tiles of a store have no block lines; give rasters (real, synthetic, labels) for it"
 _NO_FEATURES = "not asked for (features)"
-_NO_INCEPTION = "need the Inception weights, which are a download: inception = a file of them, or download"
+_NO_INCEPTION = "need the Inception weights: set inception to a file of them, or to download"
 _NO_SEGMENTER = "needs a segmenter trained on real tiles, as `geosynth segment` makes"
 _NO_TARGET = "needs unlabelled imagery of the target (target)"
 _ONE_TWIN = "needs a store with two twins or more, painted with different seeds"

@@ -429,7 +429,7 @@ def _band_names(real: ImageRaster, synthetic: ImageRaster, bands: Sequence[str] 
     if not names and any("alpha" in image.colour_interpretation for image in (real, synthetic)):
         raise DataError(
             f"{real.path}: one of its bands is marked alpha, which near infrared often is by mistake;"
-            " say what the bands are, as in --bands red,green,blue,nir, or which to take"
+            " name the bands, as in --bands red,green,blue,nir, or which to take"
         )
     return names or tuple(f"band {number}" for number in range(1, real.count + 1))
 

@@ -51,7 +51,7 @@ def parse_crs(crs: str) -> CRS:
     try:
         return CRS(crs)
     except Exception as error:  # pyproj's, wrapped in odc-geo's
-        raise SettingsError(f"CRS {crs}: not known; EPSG:26917 would be") from error
+        raise SettingsError(f"CRS {crs}: unknown; write it as in EPSG:26917") from error
 
 
 def is_nowhere(geobox: GeoBox) -> bool:
@@ -120,9 +120,9 @@ def parse_distance(distance: float | str, what: str = "buffer") -> tuple[float, 
     except ValueError as error:
         raise SettingsError(f"{what} {distance!r}: metres, as in 200, or pixels, as in 64px") from error
     if unit == "px" and not (number >= 0 and number.is_integer()):
-        raise SettingsError(f"{what} {distance!r}: whole pixels from 0 up")
+        raise SettingsError(f"{what} {distance!r}: must be whole pixels, 0 or more")
     if not 0 <= number < math.inf:
-        raise SettingsError(f"{what}: metres from 0 up, got {number:g}")
+        raise SettingsError(f"{what}: must be metres, 0 or more; got {number:g}")
     return number, unit
 
 
@@ -139,7 +139,7 @@ def buffer_pixels(buffer: float | str, geobox: GeoBox) -> int:
     if unit == "px" or not number:
         return int(number)
     if geobox.crs is None or not geobox.crs.projected:
-        raise GridError("buffer: the grid has no projected CRS, so metres mean nothing here; say pixels, as in 64px")
+        raise GridError("buffer: the grid has no projected CRS, so metres mean nothing here; give pixels, as in 64px")
     a = geobox.affine
     shortest = float(np.linalg.svd(np.array([[a.a, a.b], [a.d, a.e]]), compute_uv=False)[-1])
     # 200 m at 0.5 m are 400 px, also where 0.5 was written as 0.4999999999.

@@ -81,7 +81,7 @@ def find_leaks(folds: Mapping[str, Places], distance: float = 0.0, unit: str = "
         SettingsError: if the distance is negative, or fewer than two folds have places.
     """
     if not distance >= 0:
-        raise SettingsError(f"distance: from 0 up, got {distance:g}")
+        raise SettingsError(f"distance: must be 0 or more, got {distance:g}")
     names = [name for name, places in folds.items() if len(places.geometries)]
     if len(names) < 2:
         raise SettingsError(f"leakage is between two folds, and {f'only {names[0]}' if names else 'none'} has places")

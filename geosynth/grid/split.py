@@ -65,7 +65,7 @@ class SpatialSplit:
             SettingsError: if shares are negative, all zero, or not three.
         """
         if len(shares) != len(FOLDS) or not min(shares) >= 0 or not 0 < sum(shares) < np.inf:
-            raise SettingsError(f"shares: three numbers from 0 up, for {', '.join(FOLDS)}; got {tuple(shares)}")
+            raise SettingsError(f"shares: three numbers, each 0 or more, for {', '.join(FOLDS)}; got {tuple(shares)}")
         return np.asarray(shares) / sum(shares)
 
     @classmethod
@@ -132,7 +132,7 @@ class SpatialSplit:
         """
         wanted = cls.check_shares(shares)
         if block_size < 1:
-            raise SettingsError(f"block size: pixels from 1 up, got {block_size}")
+            raise SettingsError(f"block size: must be 1 px or more, got {block_size}")
         blocks = blocks_over(windows, block_size)
         groups = cut_by_blocks(windows, blocks, block_size)
         pixels = pixels_of(groups) if class_pixels is None else np.asarray(class_pixels)
@@ -177,7 +177,7 @@ class SpatialSplit:
         if unknown:
             raise SettingsError(f"fold {', '.join(unknown)}: the folds are {', '.join(FOLDS)}")
         if buffer < 0:
-            raise SettingsError(f"buffer: pixels from 0 up, got {buffer}")
+            raise SettingsError(f"buffer: must be 0 px or more, got {buffer}")
         given = [clean_polygons(polygons.get(fold, shapely.MultiPolygon())) for fold in FOLDS]
         inside = None if windows is None else shapely.unary_union(boxes_of(as_array(windows)))
         areas = [area if inside is None else clean_polygons(area & inside) for area in given]

@@ -27,7 +27,7 @@ def check_can_be_read(path: Path) -> None:
     """
     beginning = _BEGINNINGS.get(path.suffix.lower())
     if beginning is None:
-        raise DataError(f"{path}: is no vector file that is read here; these end in {', '.join(VECTOR_SUFFIXES)}")
+        raise DataError(f"{path}: is not a vector file that can be read; these end in {', '.join(VECTOR_SUFFIXES)}")
     try:
         with path.open("rb") as file:
             found = file.read(256)

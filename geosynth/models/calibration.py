@@ -35,7 +35,7 @@ def asked_for(look: Look, generator: SpadeGenerator, tiles: Sequence[Tensor]) ->
 
     Args:
         look: as measured.
-        generator: that is told looks.
+        generator: conditioned on looks.
         tiles: (H, W) class indices each, `num_classes` where there is no class.
     """
     bands = generator.settings.num_bands

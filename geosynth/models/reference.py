@@ -115,7 +115,7 @@ def _find_depth(most: bool, depth: Depth | None, crop_size: int | None, cells: i
         raise SettingsError(f"{source}: trained on crops of {wanted}, not of {crop_size} px as {depth or 'any'}")
     if len(fitting) > 1:
         crops = f", or the crop size: {' or '.join(f'{sizes[name]} ({name})' for name in fitting)} px" if sizes else ""
-        raise SettingsError(f"{source}: the weights do not tell its depth; say {' or '.join(fitting)}{crops}")
+        raise SettingsError(f"{source}: the weights do not show its depth; give {' or '.join(fitting)}{crops}")
     return fitting[0]
 
 

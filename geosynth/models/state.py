@@ -31,7 +31,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a safetensors file") from error
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: not read, since it holds other things than tensors, or is damaged") from error
+        raise CheckpointError(f"{path}: not read: it holds more than tensors, or is damaged") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path}: not a file of PyTorch weights ({type(error).__name__})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

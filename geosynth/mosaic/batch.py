@@ -102,7 +102,7 @@ def generate_many(
     if not isinstance(samples, int) or not 1 <= samples <= _MAX_SAMPLES:
         raise SettingsError(f"samples: 1 to {_MAX_SAMPLES} realisations, got {samples!r}")
     if summary and samples == 1:
-        raise SettingsError("a summary is of several realisations: say samples too")
+        raise SettingsError("a summary needs several realisations: give samples too")
     if not each:
         check_image_name(out)
     _refuse_among_labels(labels, out if each else out.parent)
@@ -261,7 +261,8 @@ def _names(sources: Sequence[Any], folder: Path) -> list[Path]:
     twice = [stem for stem, count in Counter(stems).items() if count > 1]
     if twice:
         raise OutputError(
-            f"{folder}: two label files are called {twice[0]!r}, and images have their names; take them apart"
+            f"{folder}: two label files are called {twice[0]!r}, and images take their names;"
+            " paint them into different folders"
         )
     return [folder / f"{stem}.tif" for stem in stems]
 

@@ -85,11 +85,12 @@ def generate(
     """
     settings = GenerateSettings.changed(settings, changes)
     if isinstance(out, GeneratorModel) or Path(out or "").suffix == ".safetensors":
-        raise SettingsError("the second argument of generate is the image to write; say model=... for the model")
+        raise SettingsError("the second argument of generate is the image to write; pass the model as model=...")
     if out is None:
         if settings.preview or settings.stac or overwrite or (client, scheduler, workers) != (None, None, None):
             raise SettingsError(
-                "preview, stac, overwrite, client, scheduler and workers are of an image that is written: say its name"
+                "preview, stac, overwrite, client, scheduler and workers apply to an image that is written:"
+                " give its name"
             )
         from geosynth.mosaic.lazy import lazy_image  # takes a second to import
 

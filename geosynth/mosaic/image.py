@@ -204,7 +204,7 @@ def check_image_name(out: Path) -> None:
         OutputError: one line.
     """
     if out.suffix.lower() not in (".tif", ".tiff", ".zarr"):
-        raise OutputError(f"{out}: the image is a GeoTIFF or a Zarr store; say a name that ends in .tif or .zarr")
+        raise OutputError(f"{out}: the image is a GeoTIFF or a Zarr store; choose a name that ends in .tif or .zarr")
 
 
 def check_image_output(out: Path, inputs: Sequence[object], settings: GenerateSettings, *, overwrite: bool) -> None:
@@ -222,7 +222,7 @@ def check_image_output(out: Path, inputs: Sequence[object], settings: GenerateSe
     check_image_name(out)
     beside = _beside(out, settings)
     if beside and is_zarr_name(out):
-        raise OutputError(f"{out}: previews and STAC items are made of GeoTIFFs; say a name that ends in .tif")
+        raise OutputError(f"{out}: previews and STAC items are made of GeoTIFFs; choose a name that ends in .tif")
     overwrite = UnfinishedWork(out).was_finishing() or overwrite
     for path in (out, *beside):
         check_output(path, overwrite=overwrite)
@@ -266,5 +266,5 @@ def warn_about_grid(labels: LabelRaster, model: GeneratorModel) -> None:
         )
         _LOG.warning(told, labels.name, trained_on)
     else:
-        told = "the model was trained on %g m and takes them for such (generate --resample-labels)"
+        told = "the model was trained on %g m and treats them as such (generate --resample-labels)"
         warn_of_pixel_size(labels.name, geobox, trained_on, told)

@@ -58,7 +58,7 @@ def add_look(
         `out`.
 
     Raises:
-        SettingsError: if the model is not told looks, or has one of that name.
+        SettingsError: if the model is not conditioned on looks, or has one of that name.
         RasterError, DataError, GridError, LegendError: if an image or its labels cannot be used.
         OutputError: if the file cannot be written.
     """
@@ -88,12 +88,13 @@ def look_from_images(
     Args:
         images: at least one, with bands of the model; what one of them lacks is not looked at in the others.
         labels: one for each image, on its pixel grid, or none at all.
-        model: of a generator that is told looks.
+        model: of a generator conditioned on looks.
         legend: of the labels, as for `generate`.
         unknown: whether codes that the legend does not know are refused, or taken as nodata.
 
     Raises:
-        SettingsError: if the model is not told looks, there is no image, or not one label raster for each image.
+        SettingsError: if the model is not conditioned on looks, there is no image, or there are not as many label
+            rasters as images.
         RasterError, DataError, GridError, LegendError: if an image or its labels cannot be used.
     """
     _known(model)
@@ -105,7 +106,7 @@ def look_from_images(
 
     rasters, bands = open_common_bands(images, model.card.bands, "model", model.path)
     if missing := ", ".join(name for number, name in enumerate(model.card.bands.names) if number not in bands):
-        message = "%s: without %s; what is plausible beside the other bands is taken for the look of that"
+        message = "%s: without %s; its look is estimated from the other bands"
         _LOG.warning(message, ", ".join(map(str, images)), missing)
 
     def tiles() -> Iterator[tuple[Array, ClassIndices]]:
@@ -134,13 +135,13 @@ def look_from_tiles(
     Args:
         tiles: (bands, h, w) in raster units and (h, w); h and w are multiples of `STYLE_CELL`. Labelled: class indices.
             Else 0 where there is an image, 1 where there is none.
-        model: of a generator that is told looks.
+        model: of a generator conditioned on looks.
         name: of the imagery, for messages.
         labelled: whether classes are known.
         bands: numbers of the tiles' bands among the model's; None for all.
 
     Raises:
-        SettingsError: if the model is not told looks.
+        SettingsError: if the model is not conditioned on looks.
         DataError: if no pixel has a class.
     """
     known, settings = _known(model), model.card.settings
@@ -172,7 +173,7 @@ def _known(model: GeneratorModel) -> Look:
     """The model's first look, which says what is plausible."""
     known = model.look()
     if known is None:
-        raise SettingsError(f"{model.path}: its generator is not told looks; train one with style_lengths")
+        raise SettingsError(f"{model.path}: its generator is not conditioned on looks; train one with style_lengths")
     return known
 
 

@@ -67,7 +67,7 @@ class Painter:
         model: used where it is.
         settings: seed, precision, look.
         style_length: pixels over which the style drifts; 0 for one style.
-        style: of a generator that is told looks, the look that styles are drawn from instead of the settings' one; of
+        style: of a generator conditioned on looks, the look that styles are drawn from instead of the settings' one; of
             another, (latent_size,) used everywhere instead of the seed's style field.
 
     Raises:
@@ -96,14 +96,14 @@ class Painter:
             style = model.look(settings.look)
             self.look_name = None if style is None else settings.look or next(iter(model.looks))
         elif isinstance(style, Look) != bool(self.network.style_lengths):
-            takes = "is told looks" if self.network.style_lengths else "takes a latent"
+            takes = "is conditioned on looks" if self.network.style_lengths else "takes a latent"
             raise SettingsError(f"{model.path}: {takes}; this style is of the other kind")
         self.style = None if style is None else style.to(next(model.generator.parameters()).device)
         self.margin = self.network.halo
         if self.mode == "exact" and self.network.start == "linear":
             raise SettingsError(
                 f"{model.path}: paints windows of {self.network.crop_size} px only (linear start), which cannot be"
-                " joined exactly; say --mosaic blend"
+                " joined exactly; use --mosaic blend"
             )
         self.device = str(next(model.generator.parameters()).device)
         self.on_cpu = torch.device(self.device).type == "cpu"

@@ -38,7 +38,7 @@ def is_made_from(out: Path, tags: dict[str, str], *, overwrite: bool) -> bool:
     ]
     if differing and not overwrite:
         raise OutputError(
-            f"{out}: exists already, made otherwise ({', '.join(differing)}); choose another name or say --overwrite"
+            f"{out}: already exists, made differently ({', '.join(differing)}); choose another name or use --overwrite"
         )
     return not differing
 

@@ -41,7 +41,7 @@ def chosen_style(
 
     Args:
         style: images to take it from, or itself.
-        style_labels: of these images, one each; for a generator that is told looks.
+        style_labels: of these images, one each; for a generator conditioned on looks.
         model: that paints.
         settings: their `look` is for a call without images.
         legend: of the labels, as for `generate`.
@@ -53,7 +53,7 @@ def chosen_style(
     images, labels = style_files(style), style_files(style_labels)
     own = style if isinstance(style, Tensor | Look) else None
     if settings.look is not None and (images or own is not None):
-        raise SettingsError(f"look {settings.look!r} and a style are given; one of them decides")
+        raise SettingsError(f"look {settings.look!r} and a style are given; give one of them")
     if labels and not images:
         raise SettingsError("labels of a style are given, but no image to take it from")
     if not images:
@@ -61,7 +61,7 @@ def chosen_style(
     if model.card.settings.style_lengths:
         return look_from_images(images, labels, model, legend, settings.unknown)
     if labels:
-        raise SettingsError(f"{model.path}: its styles are of whole images; leave the labels of the style out")
+        raise SettingsError(f"{model.path}: its styles describe whole images; leave out the labels of the style")
     return torch.stack([style_from_image(image, model) for image in images]).mean(0)
 
 

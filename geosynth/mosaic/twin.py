@@ -176,9 +176,9 @@ def _check_settings(
 ) -> None:
     for name in ("unknown", "resample", "preview", "stac"):
         if name in settings.model_fields_set and getattr(settings, name) != GenerateSettings.model_fields[name].default:
-            raise SettingsError(f"{name}: is of generate; a twin has the labels and the grid of its store")
+            raise SettingsError(f"{name}: applies to generate only; a twin has the labels and the grid of its store")
     if emphasise is not None and len(folds) != 1:
-        raise SettingsError(f"emphasise: recombined labels are of one fold, not of {', '.join(folds)}")
+        raise SettingsError(f"emphasise: labels are recombined within one fold, not {', '.join(folds)}")
     for fold in folds:
         if fold not in FOLDS:
             raise SettingsError(f"no fold {fold!r}; there are: {', '.join(FOLDS)}")

@@ -128,7 +128,7 @@ class PatchBatchSampler(Sampler[list[Draw]]):
         num_ranks: int = 1,
     ) -> None:
         if min(batch_size, num_batches, patches_per_visit) < 1:
-            raise SettingsError("batch size, batches and patches per visit: from 1 up")
+            raise SettingsError("batch size, batches and patches per visit: must be 1 or more")
         if batch_size % num_ranks:
             raise SettingsError(f"batch size {batch_size}: must be a multiple of the {num_ranks} processes")
         self.batch_size, self.num_batches, self.seed, self.start = batch_size, num_batches, seed, start
@@ -199,5 +199,5 @@ def _by_class(weights: ClassWeights, names: Sequence[str]) -> npt.NDArray[np.flo
     if unknown:
         raise SettingsError(f"class weights: no class {', '.join(unknown)}; the legend has {', '.join(names)}")
     if not all(0 <= weight < np.inf for weight in weights.values()):
-        raise SettingsError(f"class weights: numbers from 0 up, got {dict(weights)}")
+        raise SettingsError(f"class weights: must be 0 or more, got {dict(weights)}")
     return np.array([float(weights.get(name, 0)) for name in names])

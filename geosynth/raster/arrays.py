@@ -94,7 +94,7 @@ def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]
     if len(places) == 1:
         reference = array.coords.get(array.rio.grid_mapping)
         if reference is None or "GeoTransform" not in reference.attrs:
-            raise GridError(f"{name}: one pixel along {dim!r}, and no GeoTransform that tells its size")
+            raise GridError(f"{name}: one pixel along {dim!r}, and no GeoTransform that gives its size")
         transform = array.rio.transform()
         return float(places[0]), float(transform.a if dim == array.dims[1] else transform.e)
     step = (places[-1] - places[0]) / (len(places) - 1)

@@ -67,7 +67,7 @@ class BandFiles:
 
 def _check_alike(file: Any, first: Any) -> None:
     if file.count != 1:
-        raise DataError(f"{file.name}: has {file.count} bands; of an image in several files each has one")
+        raise DataError(f"{file.name}: has {file.count} bands; each file of an image in several files has one")
     if file.dtypes != first.dtypes:
         raise DataError(
             f"{file.name}: holds {file.dtypes[0]} values, but {first.name} {first.dtypes[0]}; files of one image have"

@@ -75,9 +75,9 @@ class CastFile(RasterFile):
         cast, valid, misfit = self._cast(window)
         if misfit.any():
             count = sum(int(self._cast(part)[2].sum()) for part in self.window.pieces(SCAN_BLOCK))
-            others = "" if self.dtype.kind == "f" else "say --dtype float32, or "
+            others = "" if self.dtype.kind == "f" else "use --dtype float32, or "
             raise DataError(
-                f"{self.path}: {count} px hold values that {self.dtype} cannot; {others}scale them first"
+                f"{self.path}: {count} px hold values that do not fit {self.dtype}; {others}scale them first"
                 f" (rio convert --dtype {self.dtype} --scale-ratio RATIO FILE NEW)"
             )
         return cast, valid
@@ -310,8 +310,7 @@ def _names(image: ImageRaster, bands: Sequence[str] | None) -> tuple[str, ...]:
         example = ",".join(likely if is_likely else ("red", "green", "blue", "nir"))
         without = " (without nir if that is transparency)" if is_likely and "alpha" in colours else ""
         raise DataError(
-            f"{image.path}: its bands are marked {', '.join(colours)}; say what they are, as in"
-            f" --bands {example}{without}"
+            f"{image.path}: its bands are marked {', '.join(colours)}; name them, as in --bands {example}{without}"
         )
     return names
 

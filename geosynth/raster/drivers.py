@@ -126,7 +126,7 @@ def one_error(path: str) -> Iterator[None]:
     except GDAL_ERRORS as error:
         told = one_line(error)
         if "not recognized as being in a supported" in told:
-            told = "it is of none of the formats that are opened; GEOSYNTH_DRIVERS=GTiff,... names others"
+            told = "its format is not one that is opened; GEOSYNTH_DRIVERS=GTiff,... names others"
             if Path(path).suffix.lower() in VECTOR_SUFFIXES:
                 told = (
                     "it is a vector file; geosynth rasterize makes a label raster of one, generate takes its --column"
@@ -150,7 +150,7 @@ def _opened(name: str, path: str, allowed: list[str]) -> Any:
         if reaches_network(name):  # by rasterio's own names and credentials; what answers is judged afterwards
             dataset: Any = rasterio.open(name)
             if dataset.driver not in allowed:
-                raise RasterError(f"{path}: is {dataset.driver}, of none of the formats that are opened")
+                raise RasterError(f"{path}: is {dataset.driver}, a format that is not opened")
             return dataset
         is_closed = name.startswith("/vsi") and not _remote_allowed()
         if is_closed:  # an archive cannot be looked into, so nothing that names other files is opened in it
@@ -225,7 +225,7 @@ def _names_in(text: str, path: str) -> Iterator[str]:
     try:
         left: list[Element] = [defusedxml.ElementTree.fromstring(text, forbid_dtd=True)]
     except (ParseError, DefusedXmlException) as error:
-        raise RasterError(f"{path}: the XML that it is made of cannot be read: {error}") from error
+        raise RasterError(f"{path}: its XML cannot be read: {error}") from error
     while left:
         element = left.pop()
         tag = element.tag.rpartition("}")[2].lower()
@@ -261,9 +261,11 @@ def _check_sides(file: Path, path: str) -> None:
 def _check_name(name: str, path: str) -> None:
     """Refuse a part of a local file that is behind a network, or no file."""
     if reaches_network(name):
-        raise RasterError(f"{path}: would read from the network ({name[:200]}); say --remote if that is meant")
+        raise RasterError(f"{path}: would read from the network ({name[:200]}); use --remote if that is intended")
     if name.startswith("<") or (re.match(r"\w+:", name) and not name.startswith(_SUBDATASETS) and not _is_file(name)):
-        raise RasterError(f"{path}: is made of what is no file ({name[:200]}); say --remote if that is meant")
+        raise RasterError(
+            f"{path}: refers to something that is no file ({name[:200]}); use --remote if that is intended"
+        )
 
 
 def _check_is_file(file: Path, path: str) -> None:
@@ -273,7 +275,7 @@ def _check_is_file(file: Path, path: str) -> None:
         if file.is_dir():
             if file.suffix.lower() == ".zarr":
                 raise RasterError(f"{path}: is a folder, but no Zarr store: there is no zarr.json, or .zgroup, in it")
-            raise RasterError(f"{path}: is a folder; say a file in it, or join all (rio merge {path}/*.tif NEW)")
+            raise RasterError(f"{path}: is a folder; give a file in it, or join all (rio merge {path}/*.tif NEW)")
         if not file.is_file():
             raise RasterError(f"{path}: {_NO_FILE}")
         _check_sides(file, path)

@@ -54,7 +54,7 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
     differing = mosaic.count_disagreements()
     if differing:
         _LOG.warning(
-            "%s: tiles overlap and differ in %d px; there the tile whose name sorts later is taken",
+            "%s: tiles overlap and differ in %d px; there the tile whose name sorts last is used",
             mosaic.path,
             differing,
         )
@@ -125,7 +125,7 @@ def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Le
     table = class_table_of(raster)
     if legend == FROM_RASTER:
         if not table:
-            raise LegendError(f"{raster.path}: has no class table (names or colours of its codes); name a legend file")
+            raise LegendError(f"{raster.path}: has no class table (names or colours of its codes); give a legend file")
         return legend_of_table(table, target, raster.path)
     of_target = {plain(entry.name): entry.codes for entry in target.classes}
     names = {code: name for code, (name, _) in table.items() if name}
@@ -188,7 +188,7 @@ def check_label_output(out: Path, inputs: Sequence[object], *, overwrite: bool) 
         OutputError: one line.
     """
     if out.suffix.lower() not in (".tif", ".tiff"):
-        raise OutputError(f"{out}: the label raster is a GeoTIFF; say a name that ends in .tif")
+        raise OutputError(f"{out}: the label raster is a GeoTIFF; choose a name that ends in .tif")
     check_place(out, overwrite=overwrite)
     for path in (out, Path(f"{out}.aux.xml")):
         refuse_inputs(path, inputs)

@@ -68,7 +68,7 @@ class LabelRaster:
         nodata = self.raster.nodata
         if nodata is not None and nodata in self.legend.class_of:
             _LOG.warning(
-                "%s: declares nodata %s, which is class %r in the legend; taken as nodata",
+                "%s: declares nodata %s, which is class %r in the legend; treated as nodata",
                 self.raster.path,
                 self.legend.say(int(nodata)),
                 legend.names[self.legend.class_of[int(nodata)]],
@@ -88,7 +88,7 @@ class LabelRaster:
         """Read the whole raster once, block by block; then refuse what cannot be painted.
 
         Raises:
-            LegendError: if there are codes that the legend does not know, unless they are taken as nodata.
+            LegendError: if there are codes that the legend does not know, unless they are treated as nodata.
             DataError: if no pixel has a class.
         """
         grid = f"{' '.join(map(str, self.geobox.shape))} {self.geobox.affine[:6]} {self.geobox.crs}"
@@ -126,7 +126,7 @@ class LabelRaster:
 
     def _check(self, counts: CodeCounts) -> None:
         if strange := self._refuse_unknown(counts):
-            message = "%s: %d px of unknown %s (%s) are taken as nodata"
+            message = "%s: %d px of unknown %s (%s) are treated as nodata"
             shown = first_of(map(self.legend.say, strange))
             _LOG.warning(message, self.name, sum(strange.values()), self.legend.known_by, shown)
         if not any(self.legend.count(counts)):
@@ -140,7 +140,7 @@ class LabelRaster:
             where: (height, width), the pixels that are wanted: others have no class. None for all.
 
         Raises:
-            LegendError: if there are codes that the legend does not know, unless they are taken as nodata.
+            LegendError: if there are codes that the legend does not know, unless they are treated as nodata.
             DataError: if a value is not a whole number.
         """
         codes, valid = self.read_codes(window)
@@ -154,7 +154,7 @@ class LabelRaster:
         return indices
 
     def _refuse_unknown(self, counts: CodeCounts) -> CodeCounts:
-        """The codes that the legend does not know, if they are taken as nodata."""
+        """The codes that the legend does not know, if they are treated as nodata."""
         strange = self.legend.unknown(counts)
         if strange and self.unknown == "error":
             names = {code: name for code, (name, _) in class_table_of(self.raster).items()}

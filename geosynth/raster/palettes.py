@@ -60,7 +60,7 @@ def warn_of_colours(found: Iterable[tuple[LabelRaster, Verdict]], *, is_default:
     if odd:
         _LOG.warning(
             "%s%s: its colours are not those of the classes of legend %r that its codes are taken for;"
-            " say which legend is theirs (a file, or from-raster)",
+            " give the legend that is theirs (a file, or from-raster)",
             odd[0].name,
             f" (and {len(odd) - 1} more)" if len(odd) > 1 else "",
             odd[0].legend.name,

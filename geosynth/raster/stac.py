@@ -53,14 +53,14 @@ def check_can_be_item(labels: Raster) -> None:
     if labels.geobox.crs is None:
         raise GridError(
             f"{labels.path}: has no CRS, and a STAC item needs one; assign it (rio edit-info --crs EPSG:CODE FILE) or"
-            " leave --stac"
+            " leave out --stac"
         )
     try:
         _footprint(labels.geobox)
     except (RuntimeError, ValueError) as error:  # pyproj's, of Mars and of a site's own coordinates; and ours
         raise GridError(
             f"{labels.path}: a STAC item needs longitudes and latitudes on Earth, which its CRS does not give here;"
-            " leave --stac"
+            " leave out --stac"
         ) from error
 
 

@@ -294,7 +294,7 @@ class _Source(NamedTuple):
         except shapely.errors.ShapelyError as error:
             raise DataError(f"{self.name}: a feature's geometry cannot be read: {error}") from error
         if not np.isfinite(shapely.get_coordinates(geometries)).all():
-            raise DataError(f"{self.name}: a feature has coordinates that are no numbers, or endless")
+            raise DataError(f"{self.name}: a feature has coordinates that are NaN or infinite")
         if self.crs != lattice.crs:
             geometries = reprojected(geometries, self.crs, lattice.crs)
             if not np.isfinite(shapely.get_coordinates(geometries)).all():
@@ -308,7 +308,7 @@ class _Source(NamedTuple):
         if lines.any():
             if self.width is None:
                 also = " beside polygons" if polygons.any() else ""
-                raise DataError(f"{self.name}: holds lines{also}; say how wide they are, metres or a column: --width")
+                raise DataError(f"{self.name}: holds lines{also}; give their width, in metres or as a column: --width")
             try:
                 metres = np.array([np.nan if width is None else float(width) for width in widths])[lines]
             except (TypeError, ValueError):
@@ -331,7 +331,7 @@ def _describe(path: Path, layer: str | None) -> tuple[list[str], str | None, int
         return [name for name in file.schema_arrow.names if name != geometry], crs, file.metadata.num_rows, None
     layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     if layer is None and len(layers) != 1:
-        some = f"several layers ({first_of(layers)}); say which: --layer" if layers else "no layer with shapes"
+        some = f"several layers ({first_of(layers)}); choose one with --layer" if layers else "no layer with shapes"
         raise DataError(f"{path}: has {some}")
     if layer not in (None, *layers):
         raise DataError(f"{path}: has no layer {layer!r}; it has {', '.join(layers) or 'none'}")
@@ -408,7 +408,7 @@ class _Classes:
 def _lattice(source: _Source, resolution: float | None, like: str | Path | None, crs: str | None) -> GeoBox:
     """The grid of `like`, or one pixel at the origin of the CRS."""
     if (resolution is None) == (like is None) or (like is not None and crs is not None):
-        raise SettingsError("say either resolution (and crs), or like, whose grid tells both")
+        raise SettingsError("give either resolution (and crs), or like, whose grid has both")
     if like is not None:
         grid = open_image(like).geobox
         if grid.crs is None:
@@ -420,7 +420,7 @@ def _lattice(source: _Source, resolution: float | None, like: str | Path | None,
     target = parse_crs(crs) if crs else source.crs
     if not target.projected:
         raise GridError(
-            f"{source.name}: {target} is in degrees, not in metres; say a projected CRS, as EPSG:26917: --crs"
+            f"{source.name}: {target} is in degrees, not in metres; give a projected CRS, such as --crs EPSG:26917"
         )
     size = resolution / metres_per_unit(GeoBox((1, 1), Affine.identity(), target))
     return GeoBox((1, 1), Affine.scale(size, -size), target)

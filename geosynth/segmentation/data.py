@@ -200,7 +200,9 @@ def open_data(
             images hold one value only.
     """
     if train_fold == test_fold:
-        raise SettingsError("train_fold and test_fold must differ: on its own tiles a segmenter looks too good")
+        raise SettingsError(
+            "train_fold and test_fold must differ: a segmenter looks too good on tiles that it was trained on"
+        )
     sources = _open(data)
     if judge is not None:
         check_fits(sources, judge.path, judge.card.legend.names, judge.card.bands)

@@ -140,7 +140,7 @@ def _load_initial(init: str | Path, settings: SegmentSettings, sources: Sequence
     initial = load_segmenter(init)
     theirs = initial.card.settings.encoder
     if theirs != settings.encoder:
-        raise SettingsError(f"encoder={settings.encoder}: the segmenter {init} has {theirs}; say encoder={theirs}")
+        raise SettingsError(f"encoder={settings.encoder}: the segmenter {init} has {theirs}; set encoder={theirs}")
     check_fits(sources, init, initial.card.legend.names, initial.card.bands)
     return initial
 
@@ -155,7 +155,8 @@ def _finished(path: Path, job: dict[str, Any]) -> SegmentReport:
         differing = ["data"]
     if differing:
         raise OutputError(
-            f"{path}: exists already, made otherwise ({', '.join(differing)}); choose another folder or say --overwrite"
+            f"{path}: already exists, made differently ({', '.join(differing)}); choose another folder or"
+            " use --overwrite"
         )
     return report
 
@@ -243,7 +244,7 @@ def _load_checkpoint(path: Path, job: dict[str, Any]) -> Checkpoint | None:
             return checkpoint
     except CheckpointError:
         pass
-    _LOG.warning("%s: unfinished work with other settings or data is thrown away; starting afresh", path)
+    _LOG.warning("%s: unfinished work with other settings or data is discarded; starting again", path)
     path.unlink()
     return None
 

@@ -82,7 +82,7 @@ class Study:
             given, generator = _check_given(store, other, settings, model)
         cells = plan_cells(settings, given)
         if not cells:
-            raise SettingsError("arms: none of them has a cell without labelled tiles of the target; say target_tiles")
+            raise SettingsError("arms: none of them has a cell without labelled tiles of the target; set target_tiles")
         artifacts = Artifacts(
             absolute(store.path),
             store.digest() if other is None else f"{store.digest()} {other.digest()}",
@@ -190,7 +190,9 @@ def _check_transfer(store: Store, target: Store, settings: TransferSettings, fil
             " the matched arm"
         )
     if any("painted" in arm or "nearer" in arm for arm in settings.arms) and not card.settings.style_lengths:
-        raise SettingsError(f"{file}: its generator is not told looks, so it cannot paint in that of {target.path}")
+        raise SettingsError(
+            f"{file}: its generator is not conditioned on looks, so it cannot paint in that of {target.path}"
+        )
     if any("adapted" in arm for arm in settings.arms):
         with_networks_of(settings.train.model_copy(update={"init": str(file)}))
         check_fits([target], file, card.legend.names, card.bands)

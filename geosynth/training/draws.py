@@ -45,7 +45,7 @@ class TrainBatch:
     """(B, num_classes + 1) bool, the sides of LabelMix, see `label_mix_mask`."""
     colours: Tensor
     """(B, n) numbers that change the colours of the real image, see `changed_colours`; n is 0 for a generator that is
-    not told looks.
+    not conditioned on looks.
     """
     styles: Tensor
     """(D, num_classes, style_size, H / 8, W / 8) drawn looks of the rows whose style is drawn; empty likewise."""
@@ -141,7 +141,7 @@ def draw_batch(
         mask: (B, N, N).
         settings: of the training.
         generator: its settings.
-        looks: that styles are drawn from, one for each patch, for a generator that is told looks.
+        looks: that styles are drawn from, one for each patch, for a generator conditioned on looks.
         step: its number, from 0.
         rank: of the process.
 
@@ -241,7 +241,7 @@ def random_inputs(
         mask: the labels.
         seed: of the draws, which are a function of it, of `step` and of a map's place in the batch.
         step: number of the batch.
-        looks: one for each map, for a generator that is told looks.
+        looks: one for each map, for a generator conditioned on looks.
 
     Returns:
         keywords for the generator, on the device of the labels.

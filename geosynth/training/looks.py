@@ -1,6 +1,6 @@
 """Looks in training: that of the training's own tiles, and images in the colours of places that no training has.
 
-A generator that is told looks (`TrainSettings.style_lengths`) paints each patch in the styles measured in its real
+A generator conditioned on looks (`TrainSettings.style_lengths`) paints each patch in the styles measured in its real
 image. Where that image's colours are changed first, and what is measured with them, the styles have to carry the look.
 """
 

@@ -29,7 +29,7 @@ class SpadeNetworks(nn.Module):
         num_bands: of the images.
         initial: a model of such networks, whose generator and encoder to go on from; for a generator that is told
             looks also one with a latent instead, which is left out, at its mean.
-        looks: of the training's tiles, one for each source, for a generator that is told looks.
+        looks: of the training's tiles, one for each source, for a generator conditioned on looks.
         num_pictures: three-band pictures of an image that a pretrained network sees, see `composites`.
     """
 
@@ -83,7 +83,7 @@ class SpadeNetworks(nn.Module):
         return [value for name, value in self.generator.named_parameters() if name.endswith("noise_strength")]
 
     def style_weights(self) -> list[nn.Parameter]:
-        """Weights by which a generator is told looks, likewise."""
+        """Weights that condition a generator on looks, likewise."""
         told = (StyleCodes, StyleModulation)
         return [value for part in self.generator.modules() if isinstance(part, told) for value in part.parameters()]
 
@@ -99,7 +99,7 @@ class SpadeNetworks(nn.Module):
 
 
 def _with_styles(state: dict[str, Tensor], earlier: GeneratorSettings, generator: SpadeGenerator) -> dict[str, Tensor]:
-    """The weights of a generator with a latent as those of one that is told looks, which do nothing yet.
+    """The weights of a generator with a latent as those of one conditioned on looks, which do nothing yet.
 
     The start reads classes, latent, noise; and now classes, noise, codes of looks.
     """

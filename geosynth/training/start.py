@@ -40,7 +40,7 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
 
     Raises:
         CheckpointError: if that is not a model.
-        SettingsError: if the settings ask for other networks, or for what only one that is told looks has.
+        SettingsError: if the settings ask for other networks, or for what only one conditioned on looks has.
     """
     if settings.init is not None:
         card = ModelCard.read(model_path(settings.init))
@@ -54,7 +54,7 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
         value = getattr(settings, name)
         if value != TrainSettings.model_fields[name].default:
             said = value if isinstance(value, str) else ", ".join(map(str, value))
-            raise SettingsError(f"{name}={said}: for a generator that is told looks: set style_lengths")
+            raise SettingsError(f"{name}={said} needs a generator conditioned on looks: set style_lengths")
     return settings
 
 
@@ -82,7 +82,7 @@ def with_initial(provenance: dict[str, Any], initial: GeneratorModel) -> dict[st
 
 
 def _networks(card: ModelCard, *, told: bool) -> dict[str, Any]:
-    """Settings of the networks in a file, of which one with a latent may become one that is told looks."""
+    """Settings of the networks in a file, of which one with a latent may become one conditioned on looks."""
     generator = card.settings.model_dump(exclude={"num_classes", "num_bands"})
     if told or card.settings.style_lengths:
         del generator["latent_size"]  # it has none

@@ -85,7 +85,7 @@ def train(
     model_path = out / "model.safetensors"
     if model_path.exists():
         drop_lock(out)
-        raise OutputError(f"{model_path}: exists already; train into another folder")
+        raise OutputError(f"{model_path}: already exists; train into another folder")
     check_output(model_path, overwrite=False)
     refuse_inputs(out, [data], replaced=False)
     _check_devices(settings.devices)

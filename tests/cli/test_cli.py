@@ -78,8 +78,8 @@ def test_generate_prints_the_path_and_warns_on_stderr(
         (["--labels", "labels.tif", "--compress", "jpeg"], "compress"),
         (["--labels", "float.tif"], "float.tif: holds 0.5; class codes are whole numbers"),
         (["--labels", "unknown.tif"], "codes that legend 'chesapeake' does not know: 77 (4096 px)"),
-        (["--labels", "labels.tif", "--out", "labels.tif"], "labels.tif: is an input too and would be lost"),
-        (["--labels", "labels.tif", "--out", "float.tif"], "float.tif: exists already"),
+        (["--labels", "labels.tif", "--out", "labels.tif"], "labels.tif: is also an input and would be lost"),
+        (["--labels", "labels.tif", "--out", "float.tif"], "float.tif: already exists"),
         (["--labels", "labels.tif", "--out", "labels.tif/image.tif"], "cannot be written"),
     ],
 )

@@ -166,7 +166,7 @@ for _name, _command in commands():
             _prefix = "dinov2=" * ((_name, _option) == ("evaluate", "--judge "))
             REFUSED[_line(_name, _command, _each, f"{_prefix}absent")] = f"{_option}absent: no such file or folder"
         elif _name in MAKES_ITS_OUT and _each.name == "out":
-            REFUSED[_line(_name, _command, _each, "there")] = "there: exists already; choose another name"
+            REFUSED[_line(_name, _command, _each, "there")] = "there: already exists; choose another name"
 
 
 @pytest.fixture(scope="module")

@@ -150,8 +150,8 @@ def test_two_at_once_on_one_image(generate: Generate, labels: Path, out: str, ar
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--labels", "tiles"], "say where the image goes"),
-        (["--labels", "tiles", "--out", "a.tif", "--out-dir", "b"], "say where the image goes"),
+        (["--labels", "tiles"], "give --out FILE, or --out-dir FOLDER"),
+        (["--labels", "tiles", "--out", "a.tif", "--out-dir", "b"], "give --out FILE, or --out-dir FOLDER"),
         (["--labels", "tiles", "--out", "a.tif", "--format", "zarr"], "--format zarr does not fit --out a.tif"),
         (["--labels", "tiles", "--out", "a.zarr", "--format", "cog"], "--format cog does not fit"),
         (["--labels", "tiles", "--out", "a.tif", "--format", "jpeg"], "--format jpeg: cog or zarr"),

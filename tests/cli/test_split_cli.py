@@ -75,7 +75,7 @@ def test_without_a_crs_lengths_are_pixels(call: Call, tmp_path: Path) -> None:
     for more in ((), ("--check",)):
         refused = call("split", "--data", data, *options, "--buffer", 20, *more)
         assert refused.code == 1
-        assert "metres mean nothing here; say pixels, as in 64px" in refused.err
+        assert "metres mean nothing here; give pixels, as in 64px" in refused.err
     kept = call("split", "--check", "--data", data, "--buffer", "60px", "--patch-size", "64px")
     assert (kept.code, kept.err) == (0, "")
     assert "smallest distance, px" in kept.out
@@ -99,7 +99,7 @@ def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: P
     assert Store(store).split == before
     again = call("split", "--data", store, *options)
     assert again.code == 1
-    assert "exists already" in again.err
+    assert "already exists" in again.err
 
 
 @pytest.mark.parametrize(

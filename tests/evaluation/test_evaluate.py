@@ -373,7 +373,7 @@ def test_a_report_is_replaced_on_demand_and_nothing_else(scene: dict[str, Any], 
     out = tmp_path / "out"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         small(scene, legend, out=out)
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
     report = small(scene, legend, out=out, overwrite=True)

@@ -152,7 +152,7 @@ def test_what_is_nearer_to_a_target_is_not_told_of_any_imagery(case: Case, tmp_p
     )
     assert case.report.nearness.reason == "needs unlabelled imagery of the target (target)"
     for path, changes, words in (
-        (one, {"features": False}, "told by features"),
+        (one, {"features": False}, "measured on features"),
         (write_raster(tmp_path / "bands.tif", image[:2], METRES), {}, "bands are"),
         (
             write_raster(tmp_path / "wide.tif", image.astype(np.uint16), METRES),
@@ -374,7 +374,7 @@ def test_a_model_paints_the_twins_once(tmp_path: Path, tiny_model: Any, monkeypa
     assert first.diversity.pixels.value is not None
     assert first.diversity.pixels.value > 0
     before = [path.stat().st_mtime_ns for path in twins]
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         evaluate(**options, out=tmp_path / "out")
     assert evaluate(**options, out=tmp_path / "out", overwrite=True) == first
     assert [path.stat().st_mtime_ns for path in twins] == before
@@ -442,8 +442,8 @@ def test_bad_calls_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:
     twin = case.twins[0]
     cases: list[tuple[type[GeosynthError], str, dict[str, Any]]] = [
         (SettingsError, "not both", {"data": case.store, "synthetic": twin, "model": "m.safetensors"}),
-        (SettingsError, "look: of what a model paints", {"data": case.store, "synthetic": twin, "look": "dim"}),
-        (SettingsError, "look: of what a model paints", {
+        (SettingsError, "look: applies to what a model paints", {"data": case.store, "synthetic": twin, "look": "dim"}),
+        (SettingsError, "look: applies to what a model paints", {
             "real": "a.tif", "synthetic": "b.tif", "labels": "c.tif", "look": "dim",
         }),
         (SettingsError, "legend, bands: for rasters", {

@@ -117,7 +117,7 @@ def test_weights_that_cannot_be_had_or_trusted(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(CheckpointError, match="no such weights file"):
         load_extractor("inception", tmp_path / "nothing.pth")
     torch.save({"weight": Rogue()}, tmp_path / "rogue.pth")
-    with pytest.raises(CheckpointError, match="holds other things than tensors"):
+    with pytest.raises(CheckpointError, match="holds more than tensors"):
         load_extractor("inception", tmp_path / "rogue.pth")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     for name in ("inception", "efficientnet-lite0"):

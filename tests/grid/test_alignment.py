@@ -206,7 +206,7 @@ def test_blocks_of_a_grid_lie_on_its_absolute_positions() -> None:
 
 def test_a_crs_is_found_or_refused_in_one_line() -> None:
     assert parse_crs("EPSG:26917") == GeoBox((1, 1), Affine.identity(), "EPSG:26917").crs
-    with pytest.raises(SettingsError, match=r"^CRS EPSG:0: not known; EPSG:26917 would be$"):
+    with pytest.raises(SettingsError, match=r"^CRS EPSG:0: unknown; write it as in EPSG:26917$"):
         parse_crs("EPSG:0")
 
 

@@ -221,7 +221,9 @@ def test_areas_of_another_grid_push_train_and_val_away() -> None:
 )
 def test_shares_that_cannot_be(shares: tuple[float, ...]) -> None:
     for split in (SpatialSplit.by_clusters, lambda places, shares: SpatialSplit.by_blocks(places, 4, shares)):
-        with pytest.raises(SettingsError, match=r"^shares: three numbers from 0 up, for train, val, test; got \("):
+        with pytest.raises(
+            SettingsError, match=r"^shares: three numbers, each 0 or more, for train, val, test; got \("
+        ):
             split([Window(0, 0, 1, 1)], shares)
 
 

@@ -195,7 +195,7 @@ def test_the_layer_has_the_name_of_the_file(tmp_path: Path, suffix: str) -> None
         ("split.fgb", b" fgb\3fgb", "its content is not what its name says"),
         ("split.fgb", b"Xfgb\3fgb", "its content is not what its name says"),
         ("split.json", b'["{"', "its content is not what its name says"),
-        ("split.kml", b"{", "is no vector file that is read here; these end in .parquet, "),
+        ("split.kml", b"{", "is not a vector file that can be read; these end in .parquet, "),
     ],
 )
 def test_a_file_is_what_its_name_and_its_beginning_say(
@@ -329,10 +329,10 @@ def test_metres_become_whole_pixels_rounded_up(transform: Affine, crs: str, metr
 
 def test_metres_on_a_grid_without_metres_are_refused() -> None:
     for crs in ("EPSG:4326", None):
-        with pytest.raises(GridError, match="say pixels"):
+        with pytest.raises(GridError, match="give pixels"):
             buffer_pixels(5, GeoBox((4, 4), Affine.identity(), crs))
     for metres in (-1, float("inf"), float("nan")):
-        with pytest.raises(SettingsError, match=r"^buffer: metres from 0 up"):
+        with pytest.raises(SettingsError, match=r"^buffer: must be metres, 0 or more"):
             buffer_pixels(metres, GRIDS["north-up"])
 
 

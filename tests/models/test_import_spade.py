@@ -78,14 +78,14 @@ def test_a_generator_without_encoder_makes_rasters(files, tmp_path, write_raster
     [
         ({"legend": "five.yaml"}, "reads 6 label channels; legend 'five' has 5 classes, and each channel needs one"),
         ({"bands": "red,green,blue,nir"}, "paints 3 bands; the names given are red, green, blue, nir"),
-        ({"crop-size": None}, "say normal or more, or the crop size: 128 (normal) or 256 (more) px"),
+        ({"crop-size": None}, "give normal or more, or the crop size: 128 (normal) or 256 (more) px"),
         ({"generator": "missing.pth"}, "missing.pth: no such file or folder"),
         ({"generator": "latest_net_E.pth"}, "latest_net_E.pth: not in the SPADE reference's layout: fc.weight is"),
         ({"encoder": "latest_net_G.pth"}, "latest_net_G.pth: not in the SPADE reference's layout: layer1.0"),
         ({"encoder": "wide.pth"}, "an encoder of 3 bands and 9 latent numbers does not fit a generator of 3"),
-        ({"generator": "evil.pth"}, "evil.pth: not read, since it holds other things than tensors"),
+        ({"generator": "evil.pth"}, "evil.pth: not read: it holds more than tensors"),
         ({"out": "model.pth"}, "must end in .safetensors"),
-        ({"out": "there.safetensors"}, "exists already"),
+        ({"out": "there.safetensors"}, "already exists"),
         ({"legend": "nowhere.yaml"}, "--legend nowhere.yaml: no such file or folder; known names: chesapeake"),
     ],
 )

@@ -79,9 +79,9 @@ def test_crop_size_tells_the_depth():
 @pytest.mark.parametrize(
     ("depth", "latent", "said", "words"),
     [
-        ("normal", LATENT, {}, r"say normal or more, or the crop size: 128 \(normal\) or 256 \(more\) px"),
-        ("normal", None, {}, "say normal or more"),
-        ("normal", None, {"crop_size": 128}, "say normal or more"),
+        ("normal", LATENT, {}, r"give normal or more, or the crop size: 128 \(normal\) or 256 \(more\) px"),
+        ("normal", None, {}, "give normal or more"),
+        ("normal", None, {"crop_size": 128}, "give normal or more"),
         ("normal", LATENT, {"crop_size": 100}, r"crops of 128 px \(normal\) or 256 px \(more\), not of 100 px"),
         ("normal", LATENT, {"depth": "most"}, "'most' does not fit its blocks; it is normal or more"),
         ("normal", LATENT, {"depth": "more", "crop_size": 128}, "not of 128 px as more"),

@@ -112,7 +112,7 @@ def test_a_changed_neighbour_is_noticed(tmp_path: Path, codes: np.ndarray, tiny_
         write_tile(folder, codes, window)
     geosynth.generate_many(folder, out, tiny_model, FP32, each=True)
     write_tile(folder, 7 - codes, Window(0, 64, 64, 64))
-    with pytest.raises(OutputError, match=r"tile_0_0\.tif: exists already, made otherwise \(labels_digest\)"):
+    with pytest.raises(OutputError, match=r"tile_0_0\.tif: already exists, made differently \(labels_digest\)"):
         geosynth.generate_many(folder, out, tiny_model, FP32, each=True)
 
 
@@ -144,7 +144,7 @@ def test_finished_images_are_left_alone_and_others_refused(
     assert not list(out.glob("*.png")), "and nothing else"
 
     other = FP32.model_copy(update={"seed": 1})
-    with pytest.raises(OutputError, match=r"exists already, made otherwise \(seed\)"):
+    with pytest.raises(OutputError, match=r"already exists, made differently \(seed\)"):
         geosynth.generate_many(tiles, out, tiny_model, other, each=True)
     assert [image.stat().st_mtime_ns for image in images] == again
     geosynth.generate_many(tiles, out, tiny_model, other, each=True, overwrite=True)
@@ -263,7 +263,7 @@ def test_samples_are_a_dimension_of_a_zarr_store(
         np.testing.assert_array_equal(image.isel(sample=sample).values, pixels)
         np.testing.assert_array_equal(image["valid"].values, valid)
     assert json.loads(image.attrs["GEOSYNTH_SAMPLE_SEEDS"]) == sample_seeds(0, 3)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         geosynth.generate_many(labels, tmp_path / "image.zarr", tiny_model, FP32, samples=3)
 
 
@@ -300,7 +300,7 @@ def test_labels_are_not_replaced_by_their_image(
 ) -> None:
     for labels in tiles.glob("*.tif"):
         before = labels.read_bytes()
-        with pytest.raises(OutputError, match=rf"{labels.name}: is an input too and would be lost"):
+        with pytest.raises(OutputError, match=rf"{labels.name}: is also an input and would be lost"):
             geosynth.generate_many(labels, tiles, tiny_model, FP32, each=True, overwrite=overwrite)
         assert labels.read_bytes() == before
 
@@ -342,5 +342,5 @@ def test_unknown_codes_may_be_nodata(
     with pytest.raises(LegendError, match=r"77 \(200 px\)"):
         geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32)
     image = geosynth.generate(labels, tmp_path / "image.tif", tiny_model, FP32, unknown="nodata")
-    assert "200 px of unknown codes (77) are taken as nodata" in caplog.text
+    assert "200 px of unknown codes (77) are treated as nodata" in caplog.text
     np.testing.assert_array_equal(read(image)[1], small != 77)

@@ -138,7 +138,7 @@ def test_no_output_replaces_an_input(beside: str, tmp_path: Path, tiny_model: Ge
         {"labels": as_array(source)},
     ]
     for one in [*inputs, {"labels": other, "legend": source}, {"labels": other, "style": source}]:
-        with pytest.raises(geosynth.GeosynthError, match=f"{beside}: is an input too and would be lost"):
+        with pytest.raises(geosynth.GeosynthError, match=f"{beside}: is also an input and would be lost"):
             geosynth.generate(out=tmp_path / "image.tif", **one, **options)
 
 
@@ -148,11 +148,11 @@ def test_no_output_replaces_what_a_vrt_is_made_of(tmp_path: Path, tiny_model: Ge
     rasterio.shutil.copy(tile, vrt, driver="VRT")
     before = tile.read_bytes()
     for function in (geosynth.generate, geosynth.generate_many):
-        with pytest.raises(geosynth.GeosynthError, match=r"tile\.tif: is an input too and would be lost"):
+        with pytest.raises(geosynth.GeosynthError, match=r"tile\.tif: is also an input and would be lost"):
             function(vrt, tile, tiny_model, overwrite=True)
     (tmp_path / "tiles").mkdir()
     moved = vrt.rename(tmp_path / "tiles" / "tile.vrt")
     moved.write_text(moved.read_text().replace(">tile.tif", ">../tile.tif"))
-    with pytest.raises(geosynth.GeosynthError, match=r"tile\.tif: is an input too and would be lost"):
+    with pytest.raises(geosynth.GeosynthError, match=r"tile\.tif: is also an input and would be lost"):
         geosynth.generate_many(tmp_path / "tiles", tmp_path, tiny_model, each=True, overwrite=True)
     assert tile.read_bytes() == before

@@ -189,5 +189,5 @@ def test_a_scheduler_that_does_not_answer_is_named(
 
 
 def test_only_one_way_to_say_who_paints(labels: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="say one of them"):
+    with pytest.raises(SettingsError, match="give one of them"):
         geosynth.generate(labels, tmp_path / "image.tif", scheduler="tcp://127.0.0.1:1", workers=2)

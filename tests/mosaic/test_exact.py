@@ -531,7 +531,7 @@ def test_a_network_is_fed_by_seed_style_and_place(
 def test_a_style_of_another_kind_is_refused(tiny_model: GeneratorModel, told_model: GeneratorModel) -> None:
     for model, style, takes in (
         (tiny_model, told_model.look(), "takes a latent"),
-        (told_model, torch.zeros(4), "is told looks"),
+        (told_model, torch.zeros(4), "is conditioned on looks"),
     ):
         with pytest.raises(SettingsError, match=f"{model.path.name}: {takes}; this style is of the other kind"):
             Painter(model, GenerateSettings(), 0, style)

@@ -174,7 +174,7 @@ def test_what_was_painted_for_another_job_is_thrown_away_and_that_is_said(
     settings = settings if name == "precision" else settings.model_copy(update={"precision": "bf16"})
     painted = Painted()
     paint(changed_labels, out, tiny_model, settings, executor=painted)
-    assert [line for line in caplog.messages if f"other {name} is thrown away; starting afresh" in line]
+    assert [line for line in caplog.messages if f"other {name} is discarded; starting again" in line]
     fresh = paint(changed_labels, tmp_path / "fresh.tif", tiny_model, settings)
     assert out.read_bytes() == fresh.read_bytes()
 
@@ -348,7 +348,7 @@ def test_killed_at_random_points_many_times(
     assert worker.process.stdin is not None
     worker.process.stdin.close()
     assert worker.process.stderr is not None
-    assert "thrown away" not in worker.process.stderr.read()
+    assert "discarded" not in worker.process.stderr.read()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -393,7 +393,7 @@ def test_after_such_a_kill_another_image_is_refused_and_the_first_one_whole(
     paint(labels, whole, tiny_model, settings)
     with killed(monkeypatch, 1):
         paint(labels, broken, tiny_model, settings)
-    with pytest.raises(OutputError, match=r"image\.tif: exists already"):
+    with pytest.raises(OutputError, match=r"image\.tif: already exists"):
         paint(labels, broken, tiny_model, settings.model_copy(update={"seed": 1}))
     assert contents(broken.parent) == contents(whole.parent)
 

@@ -259,7 +259,7 @@ def test_a_look_is_kept_as_it_was_measured(write_raster: Write, tmp_path: Path, 
         assert kept is not None
         assert all(torch.equal(kept.tensors()[name], values) for name, values in expected.tensors().items())
     before = out.read_bytes()
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         geosynth.add_look("mine", other, out, told_model.path)
     assert out.read_bytes() == before
     geosynth.add_look("mine", image, out, told_model.path, overwrite=True)
@@ -337,22 +337,22 @@ def test_what_does_not_go_together_is_refused(
 
     refused(SettingsError, "no look 'x'; its looks are dim, bright", look="x")
     refused(SettingsError, "no look 'x'; it has no looks", tiny_model, look="x")
-    refused(SettingsError, "one of them decides", look="dim", style=like)
+    refused(SettingsError, "give one of them", look="dim", style=like)
     refused(SettingsError, "no image to take it from", style_labels=labels)
     refused(SettingsError, "1 label raster for 2 images", style=[like, like], style_labels=labels)
     with pytest.raises(SettingsError, match="no image to take a look from"):
         geosynth.add_look("none", [], tmp_path / "no.safetensors", told_model.path)
-    refused(SettingsError, "is told looks", style=torch.zeros(4))
+    refused(SettingsError, "is conditioned on looks", style=torch.zeros(4))
     refused(GridError, "off.tif", style=like, style_labels=off)
     refused(GridError, "no pixel in common", style=like, style_labels=far)
     refused(DataError, "no pixel to take a look from", style=empty)
     other = write_raster(np.where(codes == 1, 77, codes), "other.tif")
     refused(LegendError, r"other.tif: codes that legend .* does not know: 77 \(", style=like, style_labels=other)
-    with pytest.raises(OutputError, match="is an input too"):
+    with pytest.raises(OutputError, match="is also an input"):
         geosynth.generate(labels, like, told_model, SETTINGS, style=like, overwrite=True)
-    with pytest.raises(SettingsError, match="not told looks"):
+    with pytest.raises(SettingsError, match="not conditioned on looks"):
         geosynth.add_look("mine", like, tmp_path / "no.safetensors", tiny_model.path)
-    with pytest.raises(SettingsError, match=r"^a look's name is of letters, digits"):  # before an image is read
+    with pytest.raises(SettingsError, match=r"^a look's name consists of letters, digits"):  # before an image is read
         geosynth.add_look("my place", tmp_path / "none.tif", tmp_path / "no.safetensors", told_model.path)
 
 

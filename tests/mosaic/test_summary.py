@@ -91,14 +91,14 @@ def test_the_summary_is_that_of_the_files(suffix: str, tmp_path: Path, tiny_mode
     if suffix == ".tif":  # the same call again finds all made
         assert geosynth.generate_many(labels, tmp_path / "image.tif", tiny_model, FP32, samples=3, summary=True) == made
         assert made[-1].read_bytes() == before
-        with pytest.raises(OutputError, match=r"image_summary\.tif: exists already, made otherwise"):
+        with pytest.raises(OutputError, match=r"image_summary\.tif: already exists, made differently"):
             geosynth.generate_many(labels, tmp_path / "image.tif", tiny_model, FP32, samples=4, summary=True)
 
 
 def test_labels_may_have_the_name_of_a_summary_that_nobody_wants(tmp_path: Path, tiny_model: GeneratorModel) -> None:
     labels = write_raster(tmp_path / "image_summary.tif", draw_labels(32, 32), NORTH_UP, crs=UTM_18N)
     assert geosynth.generate_many(labels, tmp_path / "image.tif", tiny_model, FP32) == [tmp_path / "image.tif"]
-    with pytest.raises(OutputError, match=r"image_summary\.tif: is an input too and would be lost"):
+    with pytest.raises(OutputError, match=r"image_summary\.tif: is also an input and would be lost"):
         geosynth.generate_many(labels, tmp_path / "image.tif", tiny_model, FP32, samples=2, summary=True)
 
 
@@ -145,7 +145,7 @@ def test_realisations_are_read_window_by_window_one_after_the_other(tmp_path: Pa
     with rasterio.open(out) as summary:
         assert summary.count == 6, "no NDVI without red"
         np.testing.assert_allclose(summary.read(), moments_of(stack, ndvi=False), atol=1e-4)
-    with pytest.raises(OutputError, match=r"a_summary\.tif: exists already, made otherwise"):
+    with pytest.raises(OutputError, match=r"a_summary\.tif: already exists, made differently"):
         write_summary(tmp_path / "a.tif", grid, bands, readers, {"SYNTHETIC": "no"})
     with rasterio.open(
         write_summary(out.with_name("a.tif"), grid, bands, readers, {"SYNTHETIC": "no"}, overwrite=True)
@@ -201,5 +201,5 @@ def test_a_summary_says_what_it_is_made_of() -> None:
 
 
 def test_one_image_has_no_spread(tmp_path: Path, tiny_model: GeneratorModel) -> None:
-    with pytest.raises(SettingsError, match="a summary is of several realisations"):
+    with pytest.raises(SettingsError, match="a summary needs several realisations"):
         geosynth.generate_many(tmp_path / "labels.tif", tmp_path / "image.tif", tiny_model, summary=True)

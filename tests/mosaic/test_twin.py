@@ -187,7 +187,7 @@ def test_what_is_refused(store: Store, tiny_model: GeneratorModel, tmp_path: Pat
         geosynth.twin(three, out, tiny_model)
     with pytest.raises(RasterError, match=r"nothing\.zarr"):
         geosynth.twin(tmp_path / "nothing.zarr", out, tiny_model)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         geosynth.twin(store, three.path, tiny_model)
     with pytest.raises(OutputError, match="would be lost"):
         geosynth.twin(three, three.path, tiny_model, overwrite=True)
@@ -216,7 +216,7 @@ def test_recombined_labels_are_painted_each_at_a_place_of_its_own(
         tiles.setdefault(labels.tobytes(), []).append(image.tobytes())
     assert len(tiles) < 12  # some were drawn twice
     assert len({image for images in tiles.values() for image in images}) == 12  # and look otherwise
-    with pytest.raises(SettingsError, match="of one fold, not of train, test"):
+    with pytest.raises(SettingsError, match="within one fold, not train, test"):
         geosynth.twin(store, tmp_path / "out.zarr", tiny_model, folds=["train", "test"], emphasise={"water": 2})
     for text in ("water", "=2", "water=much"):
         refused = run("twin", "--data", store.path, "--out", tmp_path / "out.zarr", "--emphasise", text)

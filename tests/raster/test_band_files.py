@@ -95,7 +95,7 @@ def test_braces_name_files(name: str, found: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("inner", ["red=B04,red=B08", "red=B04,nir=B04", "B04,", "red=,nir=B08", "red=B*", ",", "="])
 def test_braces_that_tell_no_files(inner: str) -> None:
-    with pytest.raises(DataError, match="tells no file for each band; say them in one pair of braces"):
+    with pytest.raises(DataError, match="names no file for each band; name them in one pair of braces"):
         band_files(f"T1_{{{inner}}}.tif")
     with pytest.raises(DataError, match="one pair of braces"):
         band_files("{a,b}/{red=B04,nir=B08}.tif")
@@ -314,7 +314,7 @@ def test_what_ingest_refuses(scenes: Any, capsys: pytest.CaptureFixture[str]) ->
     assert run("ingest", "--images", f"S3/*_{BRACES}_10m.tif", *common) == 1
     assert "no raster files in S3/*_{red=" in capsys.readouterr().err
     assert run("ingest", "--images", "S2/*_{red=B04,nir=B04}_10m.tif", *common) == 1
-    assert "tells no file for each band" in capsys.readouterr().err
+    assert "names no file for each band" in capsys.readouterr().err
     assert run("ingest", "--images", f"S2/*{DATES[0]}*", "--bands", "red,nir", *alone) == 1
     assert "(bands in files of their own: '*_{red=B04,green=B03,blue=B02}_10m.jp2' makes" in capsys.readouterr().err
 
@@ -368,7 +368,7 @@ def test_an_ingest_depends_on_all_files(scenes: Any) -> None:
         digests.add(open_stores("out.zarr")[0].scenes[1].image_sha256)
         write_raster(last, scenes[0][0], north_up(SIDE), nodata=0)
     assert len(digests) == 2
-    with pytest.raises(OutputError, match="is an input too"):
+    with pytest.raises(OutputError, match="is also an input"):
         refuse_inputs(last, [f"S2/T32TQM_{DATES[1]}_{BRACES}_10m.tif"])
 
 

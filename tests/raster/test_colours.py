@@ -272,7 +272,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], Legend, type[GeosynthError], st
         CHESAPEAKE,
         LegendError,
         r"m\.tif: colours that legend 'chesapeake' does not know: #123abc \(9 px\); it knows #000000, #0070c0, .*;"
-        r" --legend names another$",
+        r" choose another with --legend$",
     ),
     "soft edges": (_jpeg, CHESAPEAKE, LegendError, r"mask\.jpg: more than 64 colours that .*soft edges \(JPEG"),
     "small image": (
@@ -335,7 +335,7 @@ def test_the_most_frequent_unknown_colours_come_first(tmp_path: Path) -> None:
 def test_unknown_colours_may_be_no_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_raster(tmp_path / "m.tif", _with_pixels("#123abc", 9), north_up())
     LabelRaster(path, CHESAPEAKE, unknown="nodata").survey()
-    assert "m.tif: 9 px of unknown colours (#123abc) are taken as nodata" in caplog.text
+    assert "m.tif: 9 px of unknown colours (#123abc) are treated as nodata" in caplog.text
 
 
 # --- Journeys.

@@ -208,7 +208,7 @@ def test_a_vrt_whose_xml_is_not_sound(tmp_path: Path) -> None:
     ):
         path = tmp_path / f"{number}.vrt"
         path.write_text(text)
-        with pytest.raises(RasterError, match=rf"{number}\.vrt: the XML that it is made of cannot be read"):
+        with pytest.raises(RasterError, match=rf"{number}\.vrt: its XML cannot be read"):
             open_raster(path)
 
 
@@ -224,7 +224,7 @@ def test_reading_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "labels.vrt").write_text(vrt("labels.tif", relative=1))
     before = sorted(tmp_path.iterdir())
     for name in ("labels.tif", "labels.vrt"):
-        with pytest.raises(RasterError, match="formats that are opened; GEOSYNTH_DRIVERS"):
+        with pytest.raises(RasterError, match="not one that is opened; GEOSYNTH_DRIVERS"):
             geosynth.info(tmp_path / name)
     assert sorted(tmp_path.iterdir()) == before
     monkeypatch.setenv("GEOSYNTH_DRIVERS", "GTiff, MRF")
@@ -241,7 +241,9 @@ def test_a_file_of_no_bytes_is_told_apart_from_other_formats(tmp_path: Path) -> 
 
 def test_the_list_of_formats_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEOSYNTH_DRIVERS", "PNG,VRT")
-    with pytest.raises(RasterError, match=r"a\.tif: cannot be opened as a raster: it is of none of the formats"):
+    with pytest.raises(
+        RasterError, match=r"a\.tif: cannot be opened as a raster: its format is not one that is opened"
+    ):
         open_raster(labels(tmp_path / "a.tif"))
     monkeypatch.setenv("GEOSYNTH_DRIVERS", "GTiff")
     assert RasterFile(tmp_path / "a.tif").driver == "GTiff"
@@ -252,9 +254,9 @@ def test_the_command_line_says_it_anywhere(
 ) -> None:
     (tmp_path / "a.vrt").write_text(vrt(f"http://{listener.address}/a.tif"))
     monkeypatch.setenv("GEOSYNTH_REMOTE", "")  # which is set back after the test
-    assert "say --remote" in run("info", tmp_path / "a.vrt").err
+    assert "use --remote" in run("info", tmp_path / "a.vrt").err
     assert not listener.was_asked()
-    assert "say --remote" not in run("info", tmp_path / "a.vrt", "--remote").err
+    assert "use --remote" not in run("info", tmp_path / "a.vrt", "--remote").err
 
 
 def test_names_that_reach_a_network() -> None:

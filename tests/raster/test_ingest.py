@@ -368,7 +368,7 @@ def test_progress_counts_each_pair_and_shard(scenes: Scenes) -> None:
 def test_an_old_store_goes_only_when_the_new_one_is_whole(scenes: Scenes) -> None:
     scenes.add("a.tif", 0, 0, seed=1)
     old = scenes.ingest()
-    with pytest.raises(OutputError, match=r"exists already.*--overwrite"):
+    with pytest.raises(OutputError, match=r"already exists.*--overwrite"):
         scenes.ingest()
     scenes.add("a.tif", 0, 0, seed=2)
 
@@ -426,7 +426,7 @@ def test_only_stores_are_overwritten(scenes: Scenes) -> None:
         "precious", shape=(2,), dtype="uint8"
     )
     for name in ("file", "folder", "cube.zarr"):
-        with pytest.raises(OutputError, match="exists already"):
+        with pytest.raises(OutputError, match="already exists"):
             scenes.ingest(name)
         with pytest.raises(OutputError, match="not a geosynth store"):
             scenes.ingest(name, overwrite=True)

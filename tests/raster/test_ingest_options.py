@@ -155,7 +155,7 @@ def test_bands_that_a_file_marks_in_another_order(folder: Path, capsys: pytest.C
         dataset.colorinterp = [ColorInterp[colour] for colour in ("blue", "green", "red", "undefined")]
     arguments = ("--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "1,0,0", "--out", "out")
     assert run(*arguments) == 1
-    assert "say what they are, as in --bands blue,green,red,nir" in capsys.readouterr().err
+    assert "name them, as in --bands blue,green,red,nir" in capsys.readouterr().err
     assert run(*arguments, "--bands", "red,green,blue,nir") == 0
     assert (
         "in/a.tif: its bands are marked blue, green, red, undefined, but named red, green, blue, nir"
@@ -240,7 +240,7 @@ def test_images_of_another_type_are_cast_when_told_if_all_values_fit(
     write_raster(folder / "in" / "a.tif", image, north_up(), nodata=-9999)
     assert run(*arguments, "--dtype", dtype, "--overwrite") == 1
     assert capsys.readouterr().err.endswith(
-        f"error: in/a.tif: 3 px hold values that {dtype} cannot;{' say --dtype float32, or' * (dtype != 'float32')}"
+        f"error: in/a.tif: 3 px hold values that do not fit {dtype};{' use --dtype float32, or' * (dtype != 'float32')}"
         f" scale them first (rio convert --dtype {dtype} --scale-ratio RATIO FILE NEW)\n"
     )
     assert open_stores("out")[0].read_image(store.scenes[0].window).dtype == dtype

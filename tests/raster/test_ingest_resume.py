@@ -123,9 +123,9 @@ def test_changes_start_anew_and_say_so(folder: Path, caplog: pytest.LogCaptureFi
             run(folder, progress=interrupt_at(3), **options)
         return caplog.text
 
-    assert "starting afresh" not in again()
-    assert "unfinished work with other arguments (shares) is thrown away" in again(shares=(0.5, 0.2, 0.3))
-    assert "unfinished work with other arguments (shares) is thrown away" in again()
+    assert "starting again" not in again()
+    assert "unfinished work with other arguments (shares) is discarded" in again(shares=(0.5, 0.2, 0.3))
+    assert "unfinished work with other arguments (shares) is discarded" in again()
     assert "going on" in again()
     add(folder, 5, seed=77)
     assert "other source files" in again()
@@ -147,7 +147,7 @@ def test_another_grid_under_the_same_name_starts_anew(folder: Path, caplog: pyte
         run(folder, progress=interrupt_at(NUM_SCENES + 3), **options)
     write_raster(folder / "like.tif", like, north_up(0.5, 0.5))
     store = run(folder, **options)
-    assert "unfinished work with other grids is thrown away" in caplog.text
+    assert "unfinished work with other grids is discarded" in caplog.text
     assert store.geobox == run(folder, "unbroken", **options).geobox
     assert contents(folder / "store") == contents(folder / "unbroken")
 
@@ -160,7 +160,7 @@ def test_a_damaged_image_can_be_mended(folder: Path, caplog: pytest.LogCaptureFi
         run(folder)
     path.write_bytes(whole)
     store = run(folder)
-    assert "starting afresh" in caplog.text
+    assert "starting again" in caplog.text
     window = next(scene.window for scene in store.scenes if scene.name == "3.tif")
     np.testing.assert_array_equal(store.read_image(window), random_image(3, SIDE, SIDE))
 
@@ -187,7 +187,7 @@ def test_a_kill_after_the_last_step_leaves_no_puzzle(folder: Path, monkeypatch: 
         patch.setattr(UnfinishedWork, "_remove", lambda self: None)  # as if killed just before
         run(folder)
     assert (folder / ".store.unfinished").exists()
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         run(folder)
     assert not (folder / ".store.unfinished").exists()
 

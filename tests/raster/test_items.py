@@ -128,7 +128,7 @@ def test_stac_assets_of_one_band_each_are_one_image(tmp_path: Path) -> None:
         read_items(path, image_asset=["red", "blue"], labels=tmp_path / "map.tif")
     for other in ("https://host/T1/B04=.tif", "https://host/T1/B04,1.tif", hrefs["red"]):
         write_json(path, stac_item("scene", {**hrefs, "nir": other}))
-        with pytest.raises(DataError, match=r"must differ in one part|tells no file for each band"):
+        with pytest.raises(DataError, match=r"must differ in one part|names no file for each band"):
             read_items(path, image_asset=["red", "nir"], labels=tmp_path / "map.tif")
 
 
@@ -170,12 +170,12 @@ def test_extra_maps_are_columns(tmp_path: Path) -> None:
     [
         ("list.csv", "image,mask\na,b\n", "row 1: no value for 'labels'"),
         ("list.csv", "image,labels\na,\n", "row 1: no value for 'labels'"),
-        ("list.csv", "image,labels,fold\na,b,training\n", "fold 'training' is none of train, val, test"),
+        ("list.csv", "image,labels,fold\na,b,training\n", "fold 'training' is not one of train, val, test"),
         ("list.csv", "image,labels\n", "lists no pairs"),
-        ("list.csv", "image,labels,name\na,b,../../c\n", "name '../../c' cannot be that of a file"),
-        ("list.csv", "image,labels,name\na,b,/c\n", "name '/c' cannot be that of a file"),
-        ("list.csv", "image,labels,name\na,b,..\n", "name '..' cannot be that of a file"),
-        ("list.csv", "image,labels,name\na,b,..\\c\n", "cannot be that of a file"),
+        ("list.csv", "image,labels,name\na,b,../../c\n", "name '../../c' cannot be a file name"),
+        ("list.csv", "image,labels,name\na,b,/c\n", "name '/c' cannot be a file name"),
+        ("list.csv", "image,labels,name\na,b,..\n", "name '..' cannot be a file name"),
+        ("list.csv", "image,labels,name\na,b,..\\c\n", "cannot be a file name"),
         ("list.csv", "\0", "lists no pairs|cannot be read"),
         ("list.json", "{", "cannot be read as JSON"),
         ("list.json", "[" * 100_000, "nested too deep"),
@@ -299,5 +299,5 @@ def test_one_label_file_is_that_of_all_images(tmp_path: Path) -> None:
 
 def test_an_image_is_listed_once(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "list.csv", [ROWS[0], ROWS[1], {**ROWS[0], "labels": "other.tif"}])
-    with pytest.raises(DataError, match=r"images/a\.tif: stands in the list of items twice, as number 1 and 3"):
+    with pytest.raises(DataError, match=r"images/a\.tif: is in the list of items twice, as number 1 and 3"):
         list_items(None, None, path)

@@ -176,7 +176,7 @@ def test_a_store_may_be_left_as_it_was(store: Store, tmp_path: Path) -> None:
     before = Store(store.path).split
     split(store.path, block_size=50, keep=False, out=tmp_path / "split.gpkg")
     assert Store(store.path).split == before
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         split(store.path, block_size=60, out=tmp_path / "split.gpkg")
     assert Store(store.path).split == before
 
@@ -465,7 +465,7 @@ def test_stores_of_two_zones_are_split_and_parted(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_rule_is_named_once() -> None:
-    with pytest.raises(SettingsError, match=r"^shares: three numbers from 0 up"):
+    with pytest.raises(SettingsError, match=r"^shares: three numbers, each 0 or more"):
         SplitRule.of(shares=(float("nan"), 1, 1))
     with pytest.raises(SettingsError, match=r"^blocks: must be greater"):
         SplitRule.of(blocks=0)

@@ -202,11 +202,11 @@ BAD: dict[str, tuple[Callable[[Path], Path], dict[str, Any], type[GeosynthError]
                                r"does not know: '\[2, 3\]' \(1\)"),
     "classes that are records": (lambda t: write(t / "a.parquet", [SQUARE], [{"a": 2}]), {}, LegendError,
                                  "does not know: \"{'a': 2}\" "),
-    "layers": (lambda t: _two_layers(t / "a.gpkg"), {}, DataError, r"several layers \(a, other\); say which: --layer"),
+    "layers": (lambda t: _two_layers(t / "a.gpkg"), {}, DataError, r"layers \(a, other\); choose one with --layer"),
     "no layer": (lambda t: _two_layers(t / "a.gpkg"), {"layer": "b"}, DataError, "no layer 'b'; it has a, other"),
     "not what it says": (lambda t: _text(t / "a.gpkg", "<OGRVRTDataSource/>"), {}, DataError, "not what its name says"),
     "a driver that may reach out": (lambda t: _text(t / "a.vrt", "<OGRVRTDataSource/>"), {}, DataError,
-                                    "no vector file that is read here"),
+                                    "is not a vector file that can be read"),
     "broken": (lambda t: _text(t / "a.geojson", '{"type": "FeatureCollection", '), {}, DataError, "cannot be read"),
     "no geometries": (lambda t: _plain_parquet(t / "a.parquet"), {}, DataError, "holds no geometries"),
     "no JSON": (lambda t: _described_parquet(t / "a.parquet", b"{"), {}, DataError, "GeoParquet is damaged"),
@@ -219,17 +219,17 @@ BAD: dict[str, tuple[Callable[[Path], Path], dict[str, Any], type[GeosynthError]
     "layer of parquet": (lambda t: write(t / "a.parquet", [SQUARE], [2]), {"layer": "b"}, SettingsError, "no layers"),
     "no size": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": 0}, SettingsError, "positive size"),
     "no such size": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": 1e12}, SettingsError, "the Earth"),
-    "no grid": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": None}, SettingsError, "say either"),
-    "no such CRS": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"crs": "EPSG:1"}, SettingsError, "not known"),
+    "no grid": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": None}, SettingsError, "give either"),
+    "no such CRS": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"crs": "EPSG:1"}, SettingsError, "unknown"),
     "no such place": (lambda t: write(t / "a.gpkg", [box(0, 0, 9, 95)], [2], crs="EPSG:4326"), {"crs": "EPSG:3857"},
                       GridError, "has no coordinates"),
     "too large": (lambda t: write(t / "a.gpkg", [SQUARE], [2]), {"resolution": 1e-9}, GridError, "pixels"),
     "a corner beyond all": (lambda t: write(t / "a.gpkg", [SQUARE, _with_corner(1e300)], [2, 2]), {}, GridError,
                             "would be 1e\\+300 x "),
     "an endless corner": (lambda t: write(t / "a.gpkg", [SQUARE, _with_corner(np.inf)], [2, 2]), {}, DataError,
-                          "coordinates that are no numbers, or endless"),
+                          "coordinates that are NaN or infinite"),
     "a corner that is no number": (lambda t: write(t / "a.gpkg", [SQUARE, _with_corner(np.nan)], [2, 2]), {}, DataError,
-                                   "coordinates that are no numbers, or endless"),
+                                   "coordinates that are NaN or infinite"),
 }  # fmt: skip
 
 
@@ -309,7 +309,7 @@ def test_like_is_checked(tmp_path: Path) -> None:
 def test_outputs_are_checked(tmp_path: Path) -> None:
     path = write(tmp_path / "land.gpkg", [SQUARE], [2])
     (tmp_path / "there.tif").touch()
-    for out, message in (("out.png", "is a GeoTIFF"), ("there.tif", "exists already")):
+    for out, message in (("out.png", "is a GeoTIFF"), ("there.tif", "already exists")):
         with pytest.raises(OutputError, match=message):
             geosynth.rasterize(path, tmp_path / out, "class", resolution=1)
     geosynth.rasterize(path, tmp_path / "there.tif", "class", resolution=1, overwrite=True)

@@ -53,7 +53,7 @@ def test_each_flipped_bit_is_noticed(tmp_path: Path, array: str) -> None:
             damaged = bytearray(whole)
             damaged[place] ^= 1 << rng.randrange(8)
             file.write_bytes(damaged)
-            with pytest.raises(RasterError, match=rf"{file}.* cannot be read: .*; make the store anew") as caught:
+            with pytest.raises(RasterError, match=rf"{file}.* cannot be read: .*; make the store again") as caught:
                 geosynth.info(store.path, verify=True)
             assert "\n" not in str(caught.value)
             with pytest.raises(RasterError, match="cannot be read"):

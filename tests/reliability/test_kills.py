@@ -90,5 +90,5 @@ def _new(parent: Path) -> Path:
 
 def _check(folder: Path, ended: Ended, whole: dict[str, object]) -> None:
     """It went on to the end, or there was nothing left to do: the last kill came after the output got its name."""
-    assert ended.code == 0 or "exists already" in the_error(ended), ended
+    assert ended.code == 0 or "already exists" in the_error(ended), ended
     assert differing(content(folder), whole) == []

@@ -103,4 +103,4 @@ def test_no_input_is_an_output(words: str, inputs: Path, run: Run, tmp_path: Pat
     before = files_in(tmp_path)
     result = run(*(word.format(copy=copy) for word in words.split()))
     assert files_in(tmp_path) == before
-    assert the_error(result).endswith(": is an input too and would be lost; choose another name")
+    assert the_error(result).endswith(": is also an input and would be lost; choose another name")

@@ -136,9 +136,9 @@ def test_refusals(segmenter, trained, scene, tmp_path, tiny_model):
         classify(scene[0], trained[0], out, device="nowhere")
     with pytest.raises(OutputError, match=r"ends in \.tif"):
         classify(scene[0], segmenter, tmp_path / "labels.png")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         classify(scene[0], segmenter, three)
-    with pytest.raises(OutputError, match="is an input too"):
+    with pytest.raises(OutputError, match="is also an input"):
         classify(three, segmenter, three, overwrite=True)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["three.tif", "wide.tif"]
 
@@ -172,7 +172,7 @@ def test_what_an_image_is_made_of_is_not_replaced(scene, segmenter, tmp_path):
     part, whole = tmp_path / "part.tif", tmp_path / "whole.vrt"
     part.write_bytes(scene[0].read_bytes())
     rasterio.shutil.copy(part, whole, driver="VRT")
-    with pytest.raises(OutputError, match=r"part\.tif: is an input too and would be lost"):
+    with pytest.raises(OutputError, match=r"part\.tif: is also an input and would be lost"):
         classify(whole, segmenter, part, overwrite=True)
 
 

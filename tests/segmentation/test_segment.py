@@ -104,10 +104,10 @@ def test_a_report_that_is_there_is_not_made_again(segment_store, tmp_path, monke
     first = segment(segment_store, tmp_path / "out", TINY)
     monkeypatch.setattr(module, "_train", None)
     assert segment(segment_store.path, tmp_path / "out", TINY) == first
-    with pytest.raises(OutputError, match=r"made otherwise \(steps, seed\)"):
+    with pytest.raises(OutputError, match=r"made differently \(steps, seed\)"):
         segment(segment_store, tmp_path / "out", TINY, steps=4, seed=1)
     other = make_segment_store(tmp_path / "other.zarr", seed=5)
-    with pytest.raises(OutputError, match=r"made otherwise \(data\)"):
+    with pytest.raises(OutputError, match=r"made differently \(data\)"):
         segment(other, tmp_path / "out", TINY)
     with pytest.raises(TypeError):  # it would train
         segment(segment_store, tmp_path / "out", TINY, overwrite=True)
@@ -215,7 +215,7 @@ def test_unfinished_work_that_does_not_fit_is_thrown_away(segment_store, tmp_pat
         **({"seed": 1} if damage == "settings" else {}),
     )
     assert told == [1, 2, 3]
-    assert "thrown away" in caplog.text
+    assert "discarded" in caplog.text
 
 
 def test_other_weights_under_the_same_name_are_other_work(segment_store, tmp_path, caplog):
@@ -235,11 +235,11 @@ def test_other_weights_under_the_same_name_are_other_work(segment_store, tmp_pat
         segment(segment_store, out, TINY, **options, progress=stop)
     save(2)
     first = segment(segment_store, out, TINY, **options)
-    assert "thrown away" in caplog.text
+    assert "discarded" in caplog.text
     assert first.weights_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert segment(segment_store, out, TINY, **options) == first
     save(3)
-    with pytest.raises(OutputError, match=r"made otherwise \(weights_sha256\)"):
+    with pytest.raises(OutputError, match=r"made differently \(weights_sha256\)"):
         segment(segment_store, out, TINY, **options)
 
 
@@ -371,7 +371,7 @@ def test_going_on_from_a_segmenter(segment_store, trained, tmp_path):
     assert kept.miou == pytest.approx(learned.miou, abs=0.05)
     assert kept.init == load_segmenter(start).sha256
     assert segment(segment_store, tmp_path / "fresh", TINY, steps=1, learning_rate=1e-12).miou < 0.5
-    with pytest.raises(OutputError, match=r"made otherwise \(init\)"):
+    with pytest.raises(OutputError, match=r"made differently \(init\)"):
         segment(segment_store, tmp_path / "kept", TINY, steps=1, learning_rate=1e-12)
 
 
@@ -380,7 +380,7 @@ def test_a_segmenter_is_not_replaced_by_what_goes_on_from_it(segment_store, tmp_
     segment(segment_store, tmp_path / "out", TINY)
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
     for role in ("init", "judge"):
-        with pytest.raises(OutputError, match="is an input too and would be lost"):
+        with pytest.raises(OutputError, match="is also an input and would be lost"):
             segment(segment_store, tmp_path / "out", TINY, overwrite=True, **{role: tmp_path / "out" / named})
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
 
@@ -436,7 +436,7 @@ def test_a_judge_leaves_out_what_it_doubts(segment_store, trained, tmp_path):
     assert 0.2 < report.left_out < 0.8
     assert report.judge == load_segmenter(judge).sha256
     assert "of their pixels" in {name: meaning for name, _, meaning in report.summary()}["accuracy"]
-    with pytest.raises(OutputError, match=r"made otherwise \(judge\)"):
+    with pytest.raises(OutputError, match=r"made differently \(judge\)"):
         segment(segment_store, tmp_path / "out", TINY, synthetic=twin, **options)
 
 

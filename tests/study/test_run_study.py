@@ -241,7 +241,12 @@ def test_bad_input_is_one_line_before_anything_is_done(study_store, tmp_path, ti
         (REPLACE, other_model, DataError, "paints red, green"),
         (going_on_from(other_model), None, DataError, "bands red, .*, nir do not fit .* which has red, green$"),
         (going_on_from(tiny_model.path, base_width=2), None, SettingsError, "base_width=2: .* leave base_width out"),
-        (going_on_from(tiny_model.path, learn="styles"), None, SettingsError, "learn=styles: .* is told looks"),
+        (
+            going_on_from(tiny_model.path, learn="styles"),
+            None,
+            SettingsError,
+            "learn=styles needs a generator conditioned on looks",
+        ),
         (in_look("bleak"), told_model.path, SettingsError, "generate.look=bleak: .* has dim, bright"),
         (in_look("dim"), tiny_model.path, SettingsError, "generate.look=dim: .* has none"),
         (in_look("dim"), None, SettingsError, "generate.look=dim: .* has none"),

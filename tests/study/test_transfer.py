@@ -315,7 +315,7 @@ def test_refusals_are_one_line(study_store, target_store, narrow_model, told_mod
         ({"target": None}, SettingsError, "needs a target"),
         ({"target": study_store.path}, DataError, "same data"),
         ({"target": other.path}, DataError, r"its bands \(red, green\) differ"),
-        ({"model": narrow_model}, SettingsError, "not told looks"),
+        ({"model": narrow_model}, SettingsError, "not conditioned on looks"),
         # It can paint, but no training can go on from it.
         ({"model": turned}, DataError, "model .*turned.safetensors, which has impervious"),
         ({"settings": TRANSFER.model_copy(update={"tiles": 99})}, DataError, "tiles=99"),
@@ -328,7 +328,7 @@ def test_refusals_are_one_line(study_store, target_store, narrow_model, told_mod
         (
             {"settings": TRANSFER.model_copy(update={"target_tiles": (0,), "arms": ("target + ordinary",)})},
             SettingsError,
-            "say target_tiles",
+            "set target_tiles",
         ),
     ]
     for changes, error, said in cases:

@@ -59,8 +59,8 @@ def test_a_file_may_name_its_preset_and_an_option_another(tmp_path):
     ("text", "words"),
     [
         ("steps: [", "cannot be read as YAML"),
-        ("- steps", "one setting a line"),
-        ("5: 6", "one setting a line"),
+        ("- steps", "one setting per line"),
+        ("5: 6", "one setting per line"),
         ("stepz: 5", "stepz"),
         ("preset: huge", "preset 'huge': there is none; choose from tiny"),
         ("precision: fp8", "precision"),

@@ -234,7 +234,7 @@ def test_noise_strengths_may_stay_as_they_are():
             "set diversity_distance to pixels",
         ),
         ({"crop_size": 64, "num_scales": 7}, "num_scales must be 6 at most for crops of 64 px"),
-        ({"max_time": "soon"}, "say a time as in 90m"),
+        ({"max_time": "soon"}, "give a time, as in 90m"),
         ({"adam_betas": (0.0, 1.0)}, "adam_betas.1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Training a generator that is told looks: measured styles, changed colours, drawn looks, and the model's own look."""
+"""Training a generator conditioned on looks: measured styles, changed colours, drawn looks, the model's own look."""
 
 import numpy as np
 import pytest
@@ -142,7 +142,7 @@ def test_looks_and_shares_are_those_of_the_stores(store, tmp_path, changes, word
 def test_names_of_looks_are_for_a_generator_that_is_told_them(store, tmp_path):
     for names in ("here", ("here", "there")):
         settings = TrainSettings.parse({**TINY.model_dump(exclude_unset=True), "look_name": names})
-        with pytest.raises(SettingsError, match=r"look_name=here.*: for a generator that is told looks"):
+        with pytest.raises(SettingsError, match=r"look_name=here.* needs a generator conditioned on looks"):
             train([store, store], tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
 
@@ -150,14 +150,14 @@ def test_names_of_looks_are_for_a_generator_that_is_told_them(store, tmp_path):
 @pytest.mark.parametrize("changes", [{"learn": "styles"}, {"style_regions": (0,)}])
 def test_so_is_what_such_a_generator_alone_can_learn(store, trained, tmp_path, changes):
     settings = TrainSettings.parse({"init": str(trained[0] / "model.safetensors"), "steps": 1, **changes})
-    with pytest.raises(SettingsError, match=f"^{next(iter(changes))}=.*: for a generator that is told looks"):
+    with pytest.raises(SettingsError, match=f"^{next(iter(changes))}=.* needs a generator conditioned on looks"):
         train(store, tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["my look", "", "ohio.summer"])
 def test_names_that_no_model_file_takes_are_refused_before_the_training(name):
-    with pytest.raises(SettingsError, match=rf"^a look's name is of letters, digits, - and _, not '{name}'$"):
+    with pytest.raises(SettingsError, match=rf"^a look's name consists of letters, digits, - and _; got '{name}'$"):
         TrainSettings.parse({"look_name": ["here", name]})
 
 
@@ -319,7 +319,7 @@ def test_what_it_paints_is_exact(told, tmp_path, write_raster):
         ),
         ({"head_start": 0.1}, "needs init"),
         ({"keep_norms": True}, "needs init"),
-        ({"learn": "styles"}, "told looks"),
+        ({"learn": "styles"}, "conditioned on looks"),
         ({"projected_weight": 1.0, "perceptual_weight": 1.0, "perceptual_source": "vgg19"}, "efficientnet-lite0"),
     ],
 )

@@ -66,7 +66,7 @@ def test_same_seed_gives_the_same_bytes_and_another_does_not(trained, store, tmp
 
 
 def test_a_finished_training_is_not_overwritten(trained, store):
-    with pytest.raises(OutputError, match=r"model\.safetensors: exists already"):
+    with pytest.raises(OutputError, match=r"model\.safetensors: already exists"):
         train(store, trained[0], TINY)
 
 
@@ -274,7 +274,7 @@ def test_a_place_where_no_file_can_be_made_is_found_before_the_first_step(store,
 
 def test_a_dangling_link_is_no_place_for_a_model(store, tmp_path):
     (tmp_path / "model.safetensors").symlink_to(tmp_path / "nowhere")
-    assert "exists already" in one_line_output_error(store, tmp_path)
+    assert "already exists" in one_line_output_error(store, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,9 @@ def test_options_become_settings(run, asked, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--max-time", "soon"), "max_time: say a time as in 90m"),
+        (("--max-time", "soon"), "max_time: give a time, as in 90m"),
         (("--preset", "huge"), "preset 'huge': there is none"),
-        (("--set", "base_width"), "--set base_width: say NAME=VALUE"),
+        (("--set", "base_width"), "--set base_width: write NAME=VALUE"),
         (("--set", "base_width=[1"), "not YAML"),
         (("--set", "base_widht=4"), "base_widht"),
         (("--set", "preset=huge"), "preset 'huge': there is none"),

@@ -206,7 +206,7 @@ def _labels(
         return
     described = geosynth.info(model)
     if (pixel := resolution or described["gsd"]) is None:
-        raise SettingsError("the model knows no pixel size; say --resolution")
+        raise SettingsError("the model has no pixel size; give --resolution")
     with geosynth.VectorLabels(
         labels,
         column,
@@ -226,11 +226,11 @@ def _target(out: Path | None, out_dir: Path | None, format_: str | None) -> Path
 
     target = out if out is not None else out_dir
     if target is None or None not in (out, out_dir):
-        raise SettingsError("say where the image goes: --out FILE, or --out-dir FOLDER for one image a label file")
+        raise SettingsError("give --out FILE, or --out-dir FOLDER for one image per label file")
     if format_ not in (None, "cog", "zarr"):
         raise SettingsError(f"--format {format_}: cog or zarr")
     if format_ == "zarr" and out is None:
-        raise SettingsError("--out-dir makes GeoTIFFs; say --out NAME.zarr for a Zarr store")
+        raise SettingsError("--out-dir makes GeoTIFFs; use --out NAME.zarr for a Zarr store")
     if out is not None and format_ is not None and (format_ == "zarr") != (out.suffix == ".zarr"):
         raise SettingsError(f"--format {format_} does not fit --out {out}; a Zarr store ends in .zarr, a COG in .tif")
     return target

@@ -215,9 +215,9 @@ def evaluate(
         if wrong:
             raise typer.BadParameter(f"goes with --data: {', '.join(wrong)}")
         if real is None or labels is None or not synthetic:
-            raise typer.BadParameter("say --real, --synthetic and --labels, or --data")
+            raise typer.BadParameter("give --real, --synthetic and --labels, or --data")
         if len(synthetic) > 1:
-            raise typer.BadParameter("several --synthetic go with --data")
+            raise typer.BadParameter("several --synthetic need --data")
         sources |= {"synthetic": synthetic[0]}
     else:
         sources |= {"data": data, "synthetic": synthetic or None, "model": model, "fold": fold or "test"}

@@ -82,7 +82,7 @@ def export_tiles(
     refuse_inputs(out, [view.source.path for view in views])
     settings = [_settings(view) for view in views]
     if any(out.resolve().is_relative_to(Path(view.source.path).resolve()) for view in views):
-        raise OutputError(f"{out}: is an input too and would be lost; choose another name")
+        raise OutputError(f"{out}: is also an input and would be lost; choose another name")
     work = UnfinishedWork(out)
     if _is_there(work, settings, overwrite):
         return out

@@ -170,7 +170,7 @@ def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
     if without and len(without) < len(series):
         raise GridError(f"{without[0].index[0]}: has no CRS, but others have, so their distance is unknown")
     if without and unit == "m" and number:
-        remedy = "say pixels, as in 64px" if found.grids else "assign the right one"
+        remedy = "give pixels, as in 64px" if found.grids else "assign the right one"
         raise GridError(f"distance: {without[0].index[0]} has no CRS, so metres mean nothing here; {remedy}")
     if unit == "px" or (without and found.grids):
         return find_leaks(_in_pixels(found), number, "px")
@@ -180,7 +180,7 @@ def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
 def _in_pixels(found: Footprints) -> dict[str, Places]:
     """As (column, row) of the one grid of all rasters."""
     if not found.grids:
-        raise GridError("distance: tables of polygons have no pixels; say metres, as in 200")
+        raise GridError("distance: tables of polygons have no pixels; give metres, as in 200")
     grid = found.grids[0]
     if not all(same_pixels(grid, other) for other in found.grids):
         raise GridError("distance: the rasters' pixels differ in CRS, size or orientation; a CRS and metres are needed")

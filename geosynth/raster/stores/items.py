@@ -78,7 +78,7 @@ def list_items(images: Paths | None, labels: Paths | None, items: str | Path | S
     first: dict[str, int] = {}
     for number, item in enumerate(listed, start=1):
         if (before := first.setdefault(item.image, number)) != number:
-            raise DataError(f"{item.image}: stands in the list of items twice, as number {before} and {number}")
+            raise DataError(f"{item.image}: is in the list of items twice, as number {before} and {number}")
     return listed
 
 
@@ -207,7 +207,7 @@ def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Pat
     name, fold = text("name") or "", text("fold")
     check_name(name, where)
     if fold is not None and fold not in FOLDS:
-        raise DataError(f"{where}: fold {fold!r} is none of {', '.join(FOLDS)}")
+        raise DataError(f"{where}: fold {fold!r} is not one of {', '.join(FOLDS)}")
     maps = {name: file(name) for name in extras}
     return Item(file("image"), file("labels"), name, fold, text("date"), maps)
 

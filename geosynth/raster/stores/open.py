@@ -116,8 +116,7 @@ def open_zarr_in_place(
     names = told_names(imagery) if bands is None else tuple(bands)
     if len(names) != imagery.count or len(set(names)) != len(names):
         raise DataError(
-            f"{path}: {image!r} has {counted(imagery.count, 'band')}; say what they are, as in"
-            " bands: [red, green, blue]"
+            f"{path}: {image!r} has {counted(imagery.count, 'band')}; name them, as in bands: [red, green, blue]"
         )
     pair = Pair(Item(imagery.path, codes.name), imagery, codes, {}, imagery.window)
     return _split([InPlace([pair], imagery.geobox, target, names, imagery.quantities)], split)[0]

@@ -228,11 +228,11 @@ def _cover(lattice: GeoBox, image: ImageRaster) -> Window:
     window = cover(lattice, image.geobox, image.path)
     shape = f"{window.height} x {window.width} px"
     if window.height * window.width > _MOST_PIXELS * (image.window.height * image.window.width + 1):
-        raise GridError(f"{image.path}: would become {shape}, but no raster is so large: say coarser pixels")
+        raise GridError(f"{image.path}: would become {shape}, but no raster is so large: choose coarser pixels")
     x, y = pixels_on(lattice, image.geobox, np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0]))
     if abs((x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])) * _MOST_PIXELS < 1:
         raise GridError(
-            f"{image.path}: would become {shape}, each of more than {_MOST_PIXELS} of its own; say finer pixels"
+            f"{image.path}: would become {shape}, each of more than {_MOST_PIXELS} of its own; choose finer pixels"
             f" (in units of {crs_name(lattice.crs)})"
         )
     return window

@@ -60,6 +60,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error.__cause__ or error).split())
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says up to the first line break; the name of its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 # Of what pydantic says (patterns), what users would not say.
 _PLAIN = (
     ("Input should be", "must be"),

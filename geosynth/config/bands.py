@@ -32,11 +32,11 @@ class Quantity(Settings):
     """What the stored values of a band mean: value x `scale` + `offset`, in `unit`; by default themselves."""
 
     scale: float = 1.0
-    """As GDAL has it; not 0."""
+    """Factor, as GDAL has it; not 0."""
     offset: float = 0.0
-    """Likewise."""
+    """Summand, as GDAL has it."""
     unit: str | None = None
-    """Likewise, as in "m" or "reflectance"."""
+    """Unit, as GDAL has it: "m", "reflectance", ...; None where nobody told it."""
 
     @field_validator("scale")
     @classmethod

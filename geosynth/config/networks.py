@@ -14,7 +14,7 @@ class StageSpec(NamedTuple):
     """One residual block of the generator."""
 
     name: str
-    """As in the reference implementation."""
+    """As the reference implementation calls it."""
     in_channels: int
     out_channels: int
     stride: int

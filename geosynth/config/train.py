@@ -32,9 +32,9 @@ class Preset(NamedTuple):
     """The settings that differ from the defaults."""
     parameters: int
     """Weights of the generator, the style encoder and the discriminator together, for 6 classes and 4 bands."""
-    on_core: Cost | None
+    on_core: Cost | None = None
     """On one core of an AMD EPYC with AVX512-BF16, shared with other work."""
-    on_gpu: Cost | None
+    on_gpu: Cost | None = None
     """On an NVIDIA H100, with the code before training was recorded and replayed; not measured since."""
 
 
@@ -52,11 +52,14 @@ PRESETS: dict[str, Preset] = {
             "discriminator_width": 24,
         },
         3_086_782,
-        Cost(1.1, 0.34),
-        None,
+        on_core=Cost(1.1, 0.34),
     ),
     "small": Preset(
-        "a CPU and a few hours; the defaults", {"steps": 10_000}, 19_120_702, Cost(1.9, 1.66), Cost(1.1, 0.145)
+        "a CPU and a few hours; the defaults",
+        {"steps": 10_000},
+        19_120_702,
+        on_core=Cost(1.9, 1.66),
+        on_gpu=Cost(1.1, 0.145),
     ),
     "base": Preset(
         "one GPU and a day",
@@ -74,8 +77,7 @@ PRESETS: dict[str, Preset] = {
             "log_every": 100,
         },
         105_775_430,
-        None,
-        Cost(14.6, 0.188),
+        on_gpu=Cost(14.6, 0.188),
     ),
     "adapt": Preset(
         "a new place from 1 to 8 labelled tiles, in minutes; goes on from --init, or the embedded model",
@@ -107,8 +109,6 @@ PRESETS: dict[str, Preset] = {
             "preview_every": 0,
         },
         9_152_454,
-        None,
-        None,
     ),
     "reference": Preset(
         "SPADE with the VAE as in Park et al. 2019; needs VGG19 (a download)",
@@ -135,8 +135,6 @@ PRESETS: dict[str, Preset] = {
             "log_every": 100,
         },
         124_942_470,
-        None,
-        None,
     ),
 }
 

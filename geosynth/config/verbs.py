@@ -148,7 +148,7 @@ class SegmentSettings(Settings):
 
     @property
     def weights_file(self) -> Path | None:
-        """That `weights` names; None for none."""
+        """The file that `weights` names; None where it names none."""
         return None if self.weights in ("none", "imagenet") else Path(self.weights)
 
     @model_validator(mode="after")

@@ -170,9 +170,9 @@ class _Draws(NamedTuple):
     real: Indices
     """(n,) numbers of the places of the real tiles, 0 first."""
     synthetic: Indices
-    """(m,) apart from the real ones where the places are others."""
+    """(m,) those of the synthetic tiles: the same numbers if both are drawn together, else further ones."""
     num_places: int
-    """Of the set that has fewer."""
+    """Number of places of the set that has fewer."""
 
     @classmethod
     def of(cls, real: Indices, synthetic: Indices, paired: bool, seed: int) -> _Draws:

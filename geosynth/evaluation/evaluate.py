@@ -369,7 +369,7 @@ def _offline(spaces: list[Space]) -> Space:
 def _in_spaces(
     pair: TilePair, spaces: list[Space], features: PairFeatures | None, seen: TileFeatures | None, seed: int
 ) -> Iterator[FeatureComparison]:
-    """In each space to the tiles' own real ones, and to those of the train fold."""
+    """Comparisons in each space, with the tiles' own real images and with the real tiles of the train fold."""
     networks = pair.tags.get("GEOSYNTH_LOSS_NETWORKS")
     for space in spaces:
         assert features is not None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from geosynth.errors import CheckpointError, DataError, SettingsError
+from geosynth.errors import CheckpointError, DataError, SettingsError, one_line
 from geosynth.estimate import Floats
 from geosynth.files import sha256_of
 
@@ -225,7 +225,7 @@ def _inception_weights(download: bool) -> Path:
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"the weights of InceptionV3 could not be fetched from {URL_INCEPTION_V3}"
-            f" ({' '.join(str(error).split())}); give their path, or take efficientnet-lite0, which needs no download"
+            f" ({one_line(error)}); give their path, or take efficientnet-lite0, which needs no download"
         ) from error
     return cached
 

@@ -74,10 +74,10 @@ class Space:
     """Features of those bands of tiles that a network sees, as red, green and blue if there are three."""
 
     name: str
-    """As reports call it."""
+    """The name that reports give it."""
     extractor: Extractor
     bands: tuple[int, ...]
-    """Indices."""
+    """Indices of these bands."""
     cache: FeatureCache | None
 
     def embed(self, images: npt.NDArray[np.uint8]) -> Floats:

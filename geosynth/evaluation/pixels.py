@@ -137,8 +137,9 @@ class _Draws(NamedTuple):
     pixels: Floats
     distance: Floats
     real_variance: Floats
-    """In squares of the step between neighbouring values, as the next."""
+    """In squares of the step between neighbouring values."""
     synthetic_variance: Floats
+    """Likewise."""
 
 
 def _compare(

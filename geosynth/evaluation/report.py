@@ -38,14 +38,15 @@ class BandLevels(Part):
     """The 256 levels in which a band is seen."""
 
     band: str
-    """Its name."""
+    """Name of the band."""
     low: float
     """Value of the first level: the 0.1 percentile of the real imagery."""
     high: float
     """Value of the last one: the 99.9 percentile."""
     real_beyond: float
-    """Share of the pixels that lie below or above, and are seen as the first or the last level."""
+    """Share of the real pixels that lie below or above, and are seen as the first or the last level."""
     synthetic_beyond: float
+    """The same share of the synthetic pixels."""
 
 
 class ImageLevels(Part):
@@ -55,7 +56,7 @@ class ImageLevels(Part):
     bands: tuple[BandLevels, ...]
 
     def rows(self) -> list[SummaryRow]:
-        """Of the summary."""
+        """Its lines of the summary."""
         bands = ", ".join(f"{one.band} {one.low:g} to {one.high:g}" for one in self.bands)
         real, synthetic = (
             number(100 * max(getattr(one, f"{image}_beyond") for one in self.bands)) for image in ("real", "synthetic")
@@ -92,7 +93,7 @@ class ClassComparison(Part):
     """As "#rrggbb"."""
     pixels: int
     share: float
-    """Of all pixels compared."""
+    """Pixels of the class over all pixels compared."""
     bands: tuple[Comparison, ...]
     ndvi: Comparison | None
 
@@ -120,7 +121,7 @@ class FrechetComparison(MeasuredPart):
     num_tiles: int
     """Tiles that do not overlap and of which every pixel is compared."""
     min_tiles: int
-    """That are needed."""
+    """Tiles that the distance needs."""
     distance: Estimate = Estimate()
     """Real against synthetic, over all tiles, each place in both sets."""
     halves_real: float | None = None
@@ -132,7 +133,7 @@ class FrechetComparison(MeasuredPart):
     """
 
     def rows(self) -> list[SummaryRow]:
-        """Of the summary."""
+        """Its lines of the summary."""
         tiles = f"{counted(self.num_tiles, 'tile')}; {self.feature_space}"
         scale = f"real against real, halves of the area: {number(self.halves_real)}"
         return [
@@ -145,16 +146,16 @@ class SpectrumComparison(MeasuredPart):
     """Radially averaged power spectra, synthetic over real."""
 
     num_tiles: int
-    """As in `FrechetComparison`."""
+    """Whole tiles, as in `FrechetComparison`."""
     frequencies: tuple[float, ...]
     """Ring centres, cycles per pixel."""
     ratio: Ratios
     """One number a ring; 1 is best, below 1 detail of that size is missing."""
     fine_detail: FiniteOrNone
-    """The same for all bands and all frequencies of 0.25 to 0.5 cycles per pixel."""
+    """Ratio of the power of all bands and all frequencies of 0.25 to 0.5 cycles per pixel."""
 
     def rows(self) -> list[SummaryRow]:
-        """Of the summary."""
+        """Its lines of the summary."""
         best = "power, synthetic / real; 1 is best"
         return [SummaryRow("fine detail", number(self.fine_detail), self.reason or best)]
 
@@ -167,11 +168,12 @@ class SeamComparison(MeasuredPart):
     num_pairs: int = 0
     """Pixel pairs across lines in the synthetic image."""
     synthetic: FiniteOrNone = None
+    """The score of the synthetic image."""
     real: FiniteOrNone = None
     """The score of the real image on the same lines."""
 
     def rows(self) -> list[SummaryRow]:
-        """Of the summary."""
+        """Its lines of the summary."""
         best = f"1 is best; real on the same lines: {number(self.real)}"
         return [SummaryRow("seams", number(self.synthetic), self.reason or best)]
 
@@ -216,7 +218,7 @@ class FeatureComparison(MeasuredPart):
     num_real: int
     num_synthetic: int
     num_places: int
-    """Of the synthetic tiles."""
+    """Places that the synthetic tiles lie in."""
     frechet: Distance = Distance()
     """Squared Frechet distance (Heusel et al. 2017); 0 is best. Biased upwards for few tiles."""
     kid: Distance = Distance()
@@ -256,7 +258,7 @@ class FeatureComparison(MeasuredPart):
         return {name: getattr(self, name) for name in ("precision", "recall", "density", "coverage")}
 
     def rows(self) -> list[SummaryRow]:
-        """Of the summary."""
+        """Its lines of the summary."""
         rows: list[SummaryRow] = []
         for name, distance in ((self.frechet_name, self.frechet), (self.kid_name, self.kid)):
             told = f"n {self.num_real}, {self.num_synthetic}"
@@ -279,14 +281,16 @@ class Nearness(MeasuredPart):
     """
 
     real: FiniteOrNone = None
+    """Kernel distance of the real tiles to the target's."""
     synthetic: FiniteOrNone = None
+    """Kernel distance of the synthetic tiles to the target's."""
     nearer: Literal["real", "synthetic"] | None = None
     """The tiles that a segmenter for the target is better trained on."""
     num_target: int = 0
     """Tiles of the target."""
 
     def rows(self) -> list[SummaryRow]:
-        """Of the summary."""
+        """Its lines of the summary."""
         return [SummaryRow("nearer to the target", self.nearer or "-", self.words)]
 
     @property
@@ -316,7 +320,7 @@ class MemorisationComparison(MeasuredPart):
     """Whether synthetic tiles are nearer to the tiles the generator was trained on than to others."""
 
     feature_space: str | None = None
-    """Of the distances."""
+    """The feature space that distances are measured in."""
     num_synthetic: int = 0
     num_train: int = 0
     """Tiles of train that are compared at once, as many as others."""
@@ -344,7 +348,7 @@ class MemorisationComparison(MeasuredPart):
     """The pairs with the smallest distances, of all train tiles looked at; closest first."""
 
     def rows(self) -> list[SummaryRow]:
-        """Of the summary."""
+        """Its lines of the summary."""
         tiles = f"{counted(self.num_synthetic, 'tile')}, {self.num_train} of train, {self.num_other} of {self.other}"
         near = self.reason or f"real tiles: {self.control}; {tiles}"
         told = self.reason or "0.5: nobody can tell who was trained on"
@@ -363,12 +367,12 @@ class DiversityComparison(MeasuredPart):
     pixels: Estimate = Estimate()
     """Mean absolute difference, DN."""
     feature_space: str | None = None
-    """Of `features`."""
+    """The feature space of `features`."""
     features: Estimate = Estimate()
     """Mean distance of features."""
 
     def rows(self) -> list[SummaryRow]:
-        """Of the summary."""
+        """Its lines of the summary."""
         images = f"{self.num_latents} latents, {counted(self.num_tiles, 'tile')}"
         return [SummaryRow("diversity", f"{self.pixels} DN", self.reason or images)]
 
@@ -380,19 +384,20 @@ class ConsistencyComparison(MeasuredPart):
     """
 
     segmenter: str | None = None
-    """Its file."""
+    """The segmenter's file."""
     num_tiles: int = 0
     num_places: int = 0
     real: Estimate = Estimate()
     """mIoU on the real tiles."""
     synthetic: Estimate = Estimate()
+    """mIoU on the synthetic tiles."""
     difference: Estimate = Estimate()
     """Synthetic minus real; 0 is as good as real."""
     class_iou: dict[str, tuple[FiniteOrNone, FiniteOrNone]] = Field(default_factory=dict)
-    """Of each class that occurs: real and synthetic."""
+    """IoU of each class that occurs, on real and on synthetic tiles."""
 
     def rows(self) -> list[SummaryRow]:
-        """Of the summary."""
+        """Its lines of the summary."""
         both = f"{self.synthetic} and {self.real}; {counted(self.num_tiles, 'tile')}"
         return [SummaryRow("mIoU, synthetic - real", str(self.difference), self.reason or both)]
 
@@ -424,7 +429,7 @@ class Places(Part):
     kind: str
     """What a place is, in words."""
     count: int
-    """That hold pixels."""
+    """Number of places that hold pixels."""
 
 
 class Report(Part):
@@ -437,12 +442,12 @@ class Report(Part):
     synthetic: tuple[str, ...]
     """The image file, or the twins."""
     look: str | None = None
-    """Of the model that painted, if it is one of those that it knows; as the synthetic imagery says."""
+    """Name of the look that was painted, if it is one of the model's; as the synthetic imagery says."""
     labels: str
     fold: str | None
-    """Of the store; None where rasters were compared."""
+    """Fold of the store; None where rasters were compared."""
     legend: str
-    """Its name."""
+    """Name of the legend."""
     bands: tuple[str, ...]
     levels: ImageLevels | None = None
     """In which features, textures, spectra and pictures see the imagery, and the steps of all distributions but NDVI's;
@@ -474,7 +479,7 @@ class Report(Part):
     diversity: DiversityComparison
     consistency: ConsistencyComparison
     nearness: Nearness
-    """To the imagery of another place, where segmenters shall work."""
+    """Which tiles are nearer to the imagery of another place, where segmenters shall work."""
 
     def to_json(self) -> str:
         """Indented JSON; `Report.model_validate_json` reads it."""

@@ -242,7 +242,7 @@ class ClassSpectra:
         return ratio(synthetic, real)
 
     def result(self) -> ClassSpectraComparison:
-        """Of the classes that have such squares."""
+        """Ratios of the classes that have such squares."""
         ratios, counts = self.octave_ratios().tolist(), self.num_windows.tolist()
         classes = tuple(
             ClassSpectrum(name=name, num_windows=count, ratio=dict(zip(self._bands, of_bands, strict=True)))
@@ -268,7 +268,7 @@ class Seams:
         self._pairs = np.zeros(2, dtype=np.int64)
 
     def add(self, chunk: Chunk) -> None:
-        """Add the pairs whose first (upper or left) pixel lies in the chunk proper; both pixels are compared ones."""
+        """Add the pairs of compared pixels whose first (upper or left) one lies in the chunk proper."""
         assert chunk.origin is not None
         (height, width), (row, column) = chunk.shape, chunk.origin
         compared = chunk.block.indices < self._num_classes

@@ -41,7 +41,7 @@ class MultiscaleDiscriminator(nn.Module):
         self.scales = nn.ModuleList(PatchDiscriminator(settings) for _ in range(settings.num_scales))
 
     def forward(self, one_hot: Tensor, image: Tensor) -> Outputs:
-        """(B, num_classes, H, W) labels and (B, num_bands, H, W) images; real and fake go in as one batch."""
+        """(B, num_classes, H, W) labels and (B, num_bands, H, W) images to the outputs of each scale."""
         outputs = []
         values = torch.cat([one_hot, image], dim=1)
         for index, scale in enumerate(self.scales):
@@ -95,8 +95,9 @@ class Judged:
     real_image: Tensor
     """(B, num_bands, H, W)."""
     fake: Outputs
-    """As `Adversary.judge` gives it."""
+    """What the discriminator says of the painted images, as `Adversary.judge` gives it."""
     real: Outputs
+    """What it says of the real ones."""
 
 
 class Adversary(nn.Module):

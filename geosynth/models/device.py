@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from geosynth.errors import CheckpointError, one_line
+from geosynth.errors import CheckpointError, first_line, one_line
 
 
 def choose_device(device: str = "auto") -> str:
@@ -119,8 +119,8 @@ def side_by_side(count: int) -> Iterator[Submit]:
         torch.set_num_threads(threads)  # which a thread sets for all that start later, too
 
 
-# The processor's allocator has no error class of its own.
-# Of torch, of oneDNN, of the system and of Python, which needs memory for a thread.
+# By which errors of exhausted memory are known, as the processor's allocator has no class of its own: words of torch,
+# of oneDNN, of the system, and of Python, which needs memory for a thread.
 _CPU_WORDS = (
     "DefaultCPUAllocator",
     "can't allocate memory",
@@ -159,7 +159,7 @@ def plain_memory_error() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _CPU_WORDS):
-            raise MemoryError(str(error).strip().split("\n")[0]) from error
+            raise MemoryError(first_line(error)) from error
         raise
 
 

@@ -238,7 +238,7 @@ def _plain_looks(
 
 
 def _jitter(bits: Tensor) -> Tensor:
-    """In [1/4, 3/4): an object nearest to a cell is then one of nine."""
+    """Places within cells of the lattice, in [1/4, 3/4): so the object nearest to any place is one of nine."""
     return (bits & 0xFFFF).double() * 2**-17 + 0.25
 
 
@@ -251,7 +251,7 @@ def _either(position: Tensor, bits: Tensor) -> Tensor:
 
 
 def _one_of(bits: Tensor, count: int) -> Tensor:
-    """In 0 ... count - 1, each as likely."""
+    """A number from 0 to count - 1, each as likely, by the lowest 16 bits."""
     return ((bits & 0xFFFF) * count) >> 16
 
 

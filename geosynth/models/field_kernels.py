@@ -163,7 +163,7 @@ def _either(position, bits):
 
 @triton.jit
 def _one_of(bits, count):
-    """In 0 ... count - 1, each as likely."""
+    """A number from 0 to count - 1, each as likely, by the lowest 16 bits."""
     return ((bits & 0xFFFF) * count) >> 16
 
 

@@ -55,7 +55,7 @@ class TileStyles(NamedTuple):
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, num_classes: int, lengths: Sequence[int]) -> Self:
-        """Of tiles; arguments as for `local_statistics`."""
+        """What tiles tell; arguments as for `local_statistics`."""
         styles, pixels = local_statistics(images, labels, num_classes, lengths)
         styles, pixels = styles.double().flatten(3), pixels.double().flatten(2)
         total = pixels.sum(2)
@@ -67,7 +67,7 @@ class TileStyles(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """Of all tiles of the parts."""
+        """What the tiles of all parts tell."""
         return cls(*map(torch.cat, zip(*parts, strict=True)))
 
     def of_all_bands(self, bands: Sequence[int], known: Look) -> Self:

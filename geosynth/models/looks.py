@@ -65,7 +65,7 @@ def local_statistics(image: Tensor, labels: Tensor, num_classes: int, lengths: S
 
 
 def _blurred(image: Tensor, step: int) -> Tensor:
-    """By 1 2 1 both ways, of pixels `step` apart."""
+    """Smoothed both ways by weights 1 2 1 of pixels `step` apart."""
     padded = F.pad(image, (step,) * 4, mode="replicate")
     rows = (padded[..., : -2 * step, :] + 2 * padded[..., step:-step, :] + padded[..., 2 * step :, :]) / 4
     return (rows[..., : -2 * step] + 2 * rows[..., step:-step] + rows[..., 2 * step :]) / 4
@@ -80,7 +80,7 @@ def _directions(image: Tensor) -> Tensor:
 
 
 def _pooled(sums: Tensor, length: int) -> Tensor:
-    """Sums over squares, and a little of those over the whole patch."""
+    """Sums over squares of side `length`, and a little of the mean over the whole patch."""
     reach = max(0, round(length / STYLE_CELL / 2 - 0.5))
     side = 2 * reach + 1
     whole = sums.mean((2, 3), keepdim=True)
@@ -132,7 +132,7 @@ class Look:
         return Look(**{name: values.to(device) for name, values in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """By the names of the attributes; without `asked` where there is none."""
+        """Its tensors by the names of the attributes; without `asked` where there is none."""
         parts = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: values for name, values in parts if values is not None}
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _EPSILON = 1e-5
+_BLOCK = 8  # pixels
 
 # Per scale: features of the layers, then the prediction.
 Outputs = list[list[Tensor]]
@@ -43,9 +44,9 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1).mean()
 
 
-def block_mean_distance(fake: Tensor, real: Tensor, size: int = 8) -> Tensor:
-    """L1 distance between means over size x size blocks: colour where it belongs, texture left free."""
-    return F.l1_loss(F.avg_pool2d(fake, size), F.avg_pool2d(real, size))
+def block_mean_distance(fake: Tensor, real: Tensor) -> Tensor:
+    """L1 distance between means over blocks of 8 x 8 pixels: colour where it belongs, texture left free."""
+    return F.l1_loss(F.avg_pool2d(fake, _BLOCK), F.avg_pool2d(real, _BLOCK))
 
 
 def diversity(

@@ -215,9 +215,10 @@ class SpadeModulation(nn.Module):
 
 
 class Zoom(NamedTuple):
-    """From a level of the network to the next finer one."""
+    """The step from a level of the network to the next finer one."""
 
     factor: int
+    """How many cells of the finer level are one of the coarser along each axis."""
     dropped: int
     """Finer cells that are left out on each side."""
 

@@ -67,7 +67,7 @@ def _conv(inputs: int, outputs: int, size: int) -> nn.Module:
 
 
 class _DownBlock(nn.Module):
-    """Residual block, then half the size."""
+    """A residual block, then half the size."""
 
     def __init__(self, inputs: int, outputs: int, *, first: bool) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class _DownBlock(nn.Module):
 
 
 class _UpBlock(nn.Module):
-    """To the given size (about double), then a residual block."""
+    """Upsampling to the given size (about double), then a residual block."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

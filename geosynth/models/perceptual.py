@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geosynth.config.bands import named_bands, rgb_bands
-from geosynth.errors import CheckpointError
+from geosynth.errors import CheckpointError, one_line
 from geosynth.models.device import without_weights
 from geosynth.models.state import fill, read_state
 
@@ -130,7 +130,7 @@ def _fetch_vgg19() -> dict[str, Tensor]:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
-            f"VGG19's weights could not be fetched from {weights.url} ({' '.join(str(error).split())});"
+            f"VGG19's weights could not be fetched from {weights.url} ({one_line(error)});"
             " give their path, or take the perceptual loss on efficientnet-lite0, which needs no download"
         ) from error
     return state
@@ -201,7 +201,7 @@ class PerceptualLoss(nn.Module):
         return maps
 
     def distance(self, fake: list[Tensor], real: list[Tensor], paired: Tensor | None = None) -> Tensor:
-        """Of maps as `seen` gives them; of these (n,) rows of each picture only, if given."""
+        """The distance of maps as `seen` gives them; if `paired`, (n,), is given, of these images of the batch only."""
 
         def rows(values: Tensor) -> Tensor:
             values = values.float()

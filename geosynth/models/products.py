@@ -87,14 +87,14 @@ def _weights(network: nn.Module) -> Iterator[_Weight]:
 
 
 class _Norms(NamedTuple):
-    """Of n weights, after a power iteration."""
+    """Spectral norms of n weights, with their singular vectors, after a power iteration."""
 
     left: Tensor
     """(n, most outputs): u, then zeros."""
     right: list[Tensor]
     """v, in the order of `matrix_of`'s columns."""
     values: Tensor
-    """(n,)."""
+    """(n,) the norms."""
 
 
 def _refined(weights: Sequence[_Weight]) -> _Norms | None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geosynth.errors import first_line
+
 _LOG = logging.getLogger(__name__)
 _alone = threading.Lock()  # a process can record one graph at a time
 
@@ -122,8 +124,7 @@ class Replay:
                 outputs = self.function(*static)
         except Exception as error:  # of the driver, of memory, of an operation: without a recording all is slower only
             self._give_up(graph, current)
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            _LOG.warning("work on the GPU is not replayed and takes longer: %s", reason)
+            _LOG.warning("work on the GPU is not replayed and takes longer: %s", first_line(error))
             return None
         return _Recording(graph, static, outputs)
 

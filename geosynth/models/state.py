@@ -70,5 +70,5 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
 
 
 def last_line(error: RuntimeError) -> str:
-    """Of torch's many: the reason; of that, names may go on for long."""
+    """The last line of what torch says, which tells the reason; cut, since names may go on for long."""
     return str(error).strip().splitlines()[-1].strip()[:200]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
+from geosynth.errors import first_line
 from geosynth.models.device import full_float32
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class KernelTrials:
                 difference = float((kernel().float() - expected).abs().max() / expected.abs().max().clamp(min=1))
                 self.problem = "" if difference <= tolerance else f"its result differs by {difference:.2g}"
             except Exception as error:  # of a compiler, of a driver: whatever it is, there is another way
-                self.problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+                self.problem = first_line(error)
         if self.problem:
             _LOG.warning("GPU kernels are not used, painting is slower: %s", self.problem)
         else:
@@ -54,4 +55,4 @@ class KernelTrials:
 
 
 kernel_trials = KernelTrials()
-"""Of this process."""
+"""The trials of this process."""

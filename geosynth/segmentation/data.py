@@ -297,7 +297,7 @@ def _places(sources: Sequence[PatchSource], tiles: Sequence[Tile]) -> list[tuple
 
 
 def _clusters(views: Sequence[TileView]) -> tuple[int, ...]:
-    """Of each tile of all views; those of several sources are apart."""
+    """For each tile of all views the number of its cluster of touching scenes; those of several sources are apart."""
     numbers: list[int] = []
     before = 0
     for view in views:

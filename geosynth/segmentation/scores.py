@@ -145,7 +145,7 @@ class SegmentReport(BaseModel):
     confusion: Counts
     """Numbers of test pixels: a row for each true class, a column for each predicted one, in the legend's order."""
     place_confusions: tuple[Counts, ...] = ()
-    """The same for each test place; none in reports of before they were kept."""
+    """The confusion of each test place; none in reports of before they were kept."""
     real_tiles: int
     """Real tiles that were trained on."""
     synthetic_tiles: int

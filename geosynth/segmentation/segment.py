@@ -258,7 +258,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _loss(network: nn.Module, batch: Batch, settings: SegmentSettings, shares: CoarseShares | None) -> Tensor:
-    """Of a batch of `Batches` on the device: cross-entropy, and what coarse labels say."""
+    """The loss of a batch of `Batches` on the device: cross-entropy, and what coarse labels say."""
     images, labels = batch["image"], batch["mask"]
     if shares is None:
         return _cross_entropy(network(images), labels)

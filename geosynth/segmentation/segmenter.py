@@ -66,12 +66,12 @@ class Segmenter:
 
     @property
     def device(self) -> torch.device:
-        """Where it predicts."""
+        """The device that it predicts on."""
         return next(self.network.parameters()).device
 
     @cached_property
     def sha256(self) -> str:
-        """Of the file."""
+        """SHA-256 of the file."""
         return sha256_of(self.path)
 
     def predict(self, image: Array) -> ClassIndices:

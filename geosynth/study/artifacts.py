@@ -60,18 +60,18 @@ class Artifacts:
     data: str
     """Path of the store."""
     digest: str
-    """Of its content and the target's, see `PatchSource.digest`."""
+    """Digest of its content and the target's, see `PatchSource.digest`."""
     out: Path
     """The study's folder."""
     target: str | None = None
     """Path of a transfer's second store; None for other sweeps."""
     asked: frozenset[CellRecipe] = frozenset()
-    """Cells whose segmenters are kept, for others ask for them."""
+    """Cells whose segmenters are kept, because others ask for them."""
     operations: Operations = field(default_factory=Operations)
-    """Which do the work."""
+    """What does the work."""
 
     def path_of(self, artifact: Artifact) -> Path:
-        """Its folder or store."""
+        """The folder of an artifact, or its store."""
         if isinstance(artifact, GivenGenerator):
             return Path(artifact.path)
         name = key_of(artifact, self.digest)
@@ -79,7 +79,7 @@ class Artifacts:
         return self.out / kind / (f"{name}.zarr" if isinstance(artifact, Twin) else name)
 
     def model_of(self, generator: Generator) -> Path:
-        """Its file."""
+        """The file of a generator."""
         path = self.path_of(generator)
         return path if isinstance(generator, GivenGenerator) else path / "model.safetensors"
 

@@ -44,7 +44,7 @@ class Work(BaseModel):
     todo: int
     finished: int
     seconds: float | None
-    """That one takes, on average over those to do; None where nothing is to do."""
+    """Time that one takes, on average over those to do; None where nothing is to do."""
     source: str
     """Where this number comes from."""
 
@@ -57,13 +57,13 @@ class StudyPlan(BaseModel):
     generator: str
     """What the synthetic tiles come from, in words."""
     cells: tuple[tuple[str, bool], ...]
-    """Each with whether it is finished."""
+    """Each in words, with whether it is finished."""
     work: tuple[Work, ...]
-    """By kind."""
+    """One entry for each kind of artifact."""
     workers: int
-    """Among how many it is shared."""
+    """Number of workers that share it."""
     hours: float
-    """In all. Shared evenly, which it never quite is."""
+    """Time that all takes if it is shared evenly, which it never quite is."""
 
 
 def expected_work(study: Study, workers: int) -> StudyPlan:

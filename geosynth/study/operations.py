@@ -44,14 +44,15 @@ class Score(Part):
     miou: float
     """Mean over the classes that occur, 0..1."""
     class_iou: dict[str, float | None]
-    """Of each class; None where it neither occurs nor is predicted."""
+    """IoU of each class; None where it neither occurs nor is predicted."""
     accuracy: float | None = None
     """Share of the test pixels that are right; None in results of before it was kept."""
     place_confusions: tuple[Counts, ...] = ()
-    """Of each test place, see `SegmentReport`; none in results of before they were kept."""
+    """Confusion matrix of each test place, see `SegmentReport`; none in results of before they were kept."""
     num_real: int
-    """Tiles that it was trained on."""
+    """Real tiles that it was trained on."""
     num_synthetic: int
+    """Synthetic ones, likewise."""
     num_test: int
     """Tiles that it was tested on."""
     weights: str
@@ -76,11 +77,11 @@ class CellResult(Score):
     diversity: float | None = None
     num_compared: int | None = None
     nearness: Nearness | None = None
-    """Of a cell that takes over another one's result, by which that was chosen; None of others."""
+    """By which a cell that takes over another one's result chose that one; None of other cells."""
     model_sha256: str | None = None
-    """Of the generator; None without synthetic tiles."""
+    """SHA-256 of the generator's file; None without synthetic tiles."""
     seconds: float
-    """Of the segmenter and the comparison; or of the choice."""
+    """Time that the segmenter and the comparison took, or the choice."""
 
     @classmethod
     def read(cls, path: Path) -> Self | None:

@@ -64,16 +64,16 @@ class GivenGenerator(_Artifact):
 
     path: str = Field(exclude=True)
     sha256: str
-    """Of its bytes."""
+    """SHA-256 of its bytes."""
 
 
 class TrainedGenerator(_Artifact):
     """A generator that the study trains."""
 
     train: Training
-    """Its seed included."""
+    """Settings of the training, with its seed."""
     fold: str
-    """Whose patches it sees."""
+    """The fold whose patches it sees."""
     kept: TileChoice | None = None
     """The segmenter whose real tiles are all that it sees; None for the whole fold."""
 
@@ -83,9 +83,9 @@ class LookedGenerator(_Artifact):
 
     generator: GivenGenerator
     fold: str
-    """Of the target, whose imagery tells the look."""
+    """The target's fold whose imagery tells the look."""
     tile_size: int
-    """Of the pieces that it is measured in, pixels."""
+    """Side of the pieces that the look is measured in, pixels."""
     kept: TileChoice | None = None
     """The segmenter whose real tiles, with their labels, tell it; None: all imagery of the fold, without labels."""
 
@@ -94,7 +94,7 @@ class AdaptedGenerator(TrainedGenerator):
     """A generator that the study trains on from the given one, on kept tiles of a transfer's target."""
 
     train: Annotated[TrainSettings, PlainSerializer(_of_adaptation)]
-    """That goes on from `init`, by its path, which the key leaves out."""
+    """Settings of the training, which goes on from `init`; the key leaves out the path of that."""
     init: GivenGenerator
 
 
@@ -107,9 +107,9 @@ class Twin(_Artifact):
 
     generator: Generator
     generate: GenerateSettings
-    """Its seed included."""
+    """How it is painted, with its seed."""
     fold: str
-    """That is painted."""
+    """The fold that is painted."""
     tiles: TileChoice | None = None
     """The segmenter whose synthetic tiles are all that is painted of the fold; None for the whole fold."""
 
@@ -128,13 +128,13 @@ class Recipe(_Artifact):
     """What a cell's result is made of: one segmenter and, if asked for, distances of the images it learned from."""
 
     segment: Segmentation
-    """Its seed, numbers of tiles and augmentation included."""
+    """Settings of the segmenter, with its seed, numbers of tiles and augmentation."""
     train_fold: str
     test_fold: str
     twin: AnyTwin | None = None
     """Where its synthetic tiles come from; None without any."""
     judge: Recipe | None = None
-    """Whose segmenter leaves out synthetic pixels; None: all count."""
+    """The cell whose segmenter says which synthetic pixels are left out; None: all count."""
     compared: tuple[Twin, Twin] | None = None
     """The test fold painted by the same generator with two seeds, for distances; None for none."""
 
@@ -143,7 +143,7 @@ class TransferRecipe(_Artifact):
     """What a cell of a transfer is made of: a segmenter that is tested on the target's real tiles."""
 
     segment: Segmentation
-    """Its seed, steps and augmentation included; the tiles it sees are chosen below."""
+    """Settings of the segmenter, with its seed, steps and augmentation; the tiles it sees are chosen below."""
     train_fold: str
     test_fold: str
     imagery: tuple[Literal["real", "matched"] | AnyTwin, ...] = ()
@@ -153,21 +153,21 @@ class TransferRecipe(_Artifact):
     kept: TileChoice | None = None
     """The segmenter whose real tiles of the target it sees; None for none."""
     init: TransferRecipe | None = None
-    """Whose segmenter it goes on from; None for a new one."""
+    """The cell whose segmenter it goes on from; None for a new one."""
     judge: TransferRecipe | None = None
-    """Whose segmenter leaves out painted pixels; None: all count."""
+    """The cell whose segmenter says which painted pixels are left out; None: all count."""
 
 
 class NearerRecipe(_Artifact):
     """What a cell of a transfer is made of that takes over the result of one of two others.
 
-    That of the tiles which are nearer to the target's imagery, see `evaluation.nearness`.
+    It takes that of the tiles which are nearer to the target's imagery, see `evaluation.nearness`.
     """
 
     real: TransferRecipe
-    """Whose segmenter learns from the source's real tiles (and then from the target's labelled ones)."""
+    """The cell whose segmenter learns from the source's real tiles (and then from the target's labelled ones)."""
     painted: TransferRecipe
-    """From a twin, in the look of the target, in place of them."""
+    """The cell whose segmenter learns from painted tiles, in the look of the target, in place of the real ones."""
 
 
 CellRecipe = Recipe | TransferRecipe | NearerRecipe

@@ -36,20 +36,21 @@ class Row(Part):
     x: float
     seeds: tuple[int, ...]
     real_tiles: int
-    """That its segmenters were trained on."""
+    """Real tiles that each of its segmenters was trained on."""
     synthetic_tiles: int
+    """Synthetic ones, likewise."""
     miou: SeedMean
-    """On the real test tiles, 0..1."""
+    """Mean IoU on the real test tiles, 0..1."""
     over_places: Estimate | None = None
-    """The same, with the interval of draws of the test places; None where cells did not keep them apart."""
+    """The same mean IoU, with the interval of draws of the test places; None where cells did not keep these apart."""
     accuracy: SeedMean | None = None
     """Share of the test pixels that are right; None where it was not kept."""
     class_iou: dict[str, float | None]
-    """Mean over seeds; None where the class never occurs."""
+    """IoU of each class, mean over seeds; None where the class never occurs."""
     frechet: dict[str, SeedMean]
-    """By feature space; empty where nothing was compared."""
+    """Squared Frechet distance by feature space; empty where nothing was compared."""
     diversity: SeedMean | None
-    """Mean absolute difference of two realisations; None likewise."""
+    """Mean absolute difference of two realisations; None where nothing was compared."""
 
 
 class Difference(Part):
@@ -61,7 +62,7 @@ class Difference(Part):
     baseline_x: float
     miou: SeedMean
     over_places: Estimate | None = None
-    """As of a row; places are drawn for both together."""
+    """The same difference, with the interval of draws of places, which are drawn for both sides together."""
 
 
 class Missing(Part):
@@ -91,14 +92,14 @@ class StudyReport(Part):
     data: str
     """Path of the store."""
     digest: str
-    """Of its content."""
+    """Of the store's content, see `PatchSource.digest`."""
     generator: str
     """What the synthetic tiles come from, in words."""
     settings: dict[str, Any]
     test_tiles: int | None
     """Real tiles that every segmenter is tested on; None before the first cell is finished."""
     rows: tuple[Row, ...]
-    """By arm and setting."""
+    """One for each arm and setting."""
     differences: tuple[Difference, ...]
     cells: tuple[CellRow, ...]
     """Finished ones."""
@@ -109,7 +110,7 @@ class StudyReport(Part):
 
     @property
     def feature_spaces(self) -> list[str]:
-        """In which Frechet distances were measured."""
+        """Names of the spaces in which Frechet distances were measured."""
         return sorted({name for row in self.rows for name in row.frechet})
 
     def to_json(self) -> str:

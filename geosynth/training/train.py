@@ -252,7 +252,7 @@ def _draws(step: SpadeStep, patches: PatchModule, start: int) -> Iterator[TrainB
 
 
 def _upload(drawn: TrainBatch, patches: PatchModule, device: torch.device) -> TrainBatch:
-    """To the device without waiting, and scaled there."""
+    """The batch on the device, copied without waiting, and scaled there."""
     batch = drawn.apply(lambda values: values.to(device, non_blocking=True))
     scaled = patches.on_after_batch_transfer({"image": batch.image, "mask": batch.mask}, 0)
     image = scaled["image"].contiguous(memory_format=torch.channels_last)

@@ -45,12 +45,12 @@ class LocalRank(LightningEnvironment):
 
     @property
     def main_address(self) -> str:
-        """Of the first process."""
+        """Address of the first process."""
         return "127.0.0.1"
 
     @property
     def main_port(self) -> int:
-        """Of the first process."""
+        """Port of the first process."""
         return self.port
 
     def local_rank(self) -> int:

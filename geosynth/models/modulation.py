@@ -157,20 +157,34 @@ class SpadeModulation(nn.Module):
         return F.relu(classes.to(taps.dtype) @ taps + self.shared.bias)
 
     def _prepared(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
-        """Weight and bias of `gamma_beta`, folded.
+        """What `_laid_out` gives, made once while the weights stay as they are.
 
         Each form and type keeps its own: a recorded graph reads where they lie, whatever else is asked for meanwhile.
+        """
+        sources = [*self.gamma_beta.parameters(), *self.shared.parameters(), *(norm.buffers() if norm else ())]
+        return self._kept.get((form, product_type(self.shared.weight)), sources, lambda: self._laid_out(norm, form))
+
+    def _laid_out(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
+        """The weights of both convolutions as a form takes them, `_folded`, in the type of products.
 
         Args:
             norm: to fold in.
-            form: "dense": a convolution's weight and bias, and the bias of `shared`; "table": the weight as
-                (hidden, 9 * 2 * channels), and the bias; "kernel": that weight, and `rows` and `taps` of
+            form: "dense": weight and bias of the second convolution, and the bias of the first; "table": that weight as
+                (hidden, 9 * 2 * channels), and the float32 bias; "kernel": that weight, and `rows` and `taps` of
                 `kernels.modulate`.
         """
-        sources = [*self.gamma_beta.parameters(), *self.shared.parameters(), *(norm.buffers() if norm else ())]
-        return self._kept.get((form, product_type(self.shared.weight)), sources, lambda: self._folded(norm, form))
+        weight, bias = self._folded(norm)
+        dtype = product_type(self.shared.weight)
+        if form == "dense":
+            assert self.shared.bias is not None
+            return weight.to(dtype), bias.to(dtype), self.shared.bias.to(dtype)
+        weight = weight.permute(1, 2, 3, 0).flatten(1).to(dtype)
+        if form == "table":
+            return weight, bias
+        # Contiguous, as a kernel takes it: of a weight in channels_last the taps are a view.
+        return weight.contiguous(), self._interiors(weight, bias), self._taps.to(dtype).contiguous()
 
-    def _folded(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
+    def _folded(self, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
         """Weight and bias of `gamma_beta` with the "1 +" and, if given, the batch norm inside.
 
         (x - m) / s * (1 + gamma) + beta  =  x * (1 + gamma) / s  +  beta - m * (1 + gamma) / s
@@ -188,17 +202,7 @@ class SpadeModulation(nn.Module):
             beta_weight = weight[self.channels :] - mean.view(-1, 1, 1, 1) * gamma_weight
             weight = torch.cat([gamma_weight, beta_weight])
             bias = torch.cat([gamma_bias, bias[self.channels :] - mean * gamma_bias])
-        if form != "dense":
-            weight = weight.permute(1, 2, 3, 0).flatten(1)
-        dtype = product_type(self.shared.weight)
-        weight = weight.to(dtype)
-        if form == "dense":
-            assert self.shared.bias is not None
-            return weight, bias.to(dtype), self.shared.bias.to(dtype)
-        if form == "table":
-            return weight, bias
-        # Contiguous, as a kernel takes it: of a weight in channels_last the taps are a view.
-        return weight.contiguous(), self._interiors(weight, bias), self._taps.to(dtype).contiguous()
+        return weight, bias
 
     def _interiors(self, weight: Tensor, bias: Tensor) -> Tensor:
         """(num_classes + 2, 2 * channels) float32: scale and shift where there is one class all around; then the bias.

@@ -226,15 +226,7 @@ def open_data(
         chosen = mixture(views, settings.real_tiles, added, pool=settings.pool_tiles, seed=seed)
     places = [*_places(sources, chosen.real), *_places(twins, chosen.synthetic)]
     train = TileSet(places, len(chosen.real), judge, settings.agreement)
-    coarse = None
-    if settings.coarse is not None:
-        others = chosen.others[: settings.coarse_tiles]
-        if len(others) < (settings.coarse_tiles or 1):
-            raise DataError(
-                f"{sources[0].path}: coarse_tiles={settings.coarse_tiles or 1}, but beside {len(chosen.real)} real"
-                f" tiles there are {len(others)} of fold {train_fold!r}; lower real_tiles"
-            )
-        coarse = TileSet(_places(sources, others))
+    coarse = None if settings.coarse is None else _coarse_set(sources, chosen, settings, train_fold)
     test = TileSet([(source, window) for source, view in zip(sources, tests, strict=True) for window in view])
     _refuse_constant(train)
     used = (*sources, *(twins if chosen.synthetic else ()))
@@ -245,6 +237,17 @@ def open_data(
     ]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return SegmentData(sources, train, coarse, test, _clusters(tests), digest)
+
+
+def _coarse_set(sources: Sequence[PatchSource], chosen: Mixture, settings: SegmentSettings, train_fold: str) -> TileSet:
+    """The tiles of the pool whose fine labels are taken as unknown, or so many of them as are asked for."""
+    others, wanted = chosen.others[: settings.coarse_tiles], settings.coarse_tiles or 1
+    if len(others) < wanted:
+        raise DataError(
+            f"{sources[0].path}: coarse_tiles={wanted}, but beside {len(chosen.real)} real tiles there are"
+            f" {len(others)} of fold {train_fold!r}; lower real_tiles"
+        )
+    return TileSet(_places(sources, others))
 
 
 def _beside(real: Sequence[TileView], recombined: Sequence[TileView], settings: SegmentSettings, seed: int) -> Mixture:

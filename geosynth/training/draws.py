@@ -95,23 +95,22 @@ class Part:
 
 def split_batch(settings: TrainSettings, rank: int = 0, device: torch.device | str = "cpu") -> list[Part]:
     """The parts of the share of a process."""
-    everywhere = drawn_places(settings.prior_share, settings.batch_size)
+    num_drawn = len(drawn_places(settings.prior_share, settings.batch_size))
+    num_paired = settings.batch_size - num_drawn
     size = settings.batch_size // (settings.devices * settings.parts)
     num_shares = settings.batch_size / size
     parts: list[Part] = []
     seconds = 0
     for index in range(settings.parts):
-        first = (rank * settings.parts + index) * size
-        drawn = [place - first for place in everywhere if first <= place < first + size]
+        drawn = _drawn_rows(settings, (rank * settings.parts + index) * size, size)
         paired = sorted(set(range(size)) - set(drawn))
-        num_paired = settings.batch_size - len(everywhere)
         parts.append(
             Part(
                 slice(index * size, (index + 1) * size),
                 slice(seconds, seconds + len(drawn)),
                 torch.tensor(drawn, dtype=torch.long, device=device),
                 torch.tensor(paired, dtype=torch.long, device=device),
-                len(drawn) * num_shares / len(everywhere) if everywhere else 0.0,
+                len(drawn) * num_shares / num_drawn if num_drawn else 0.0,
                 len(paired) * num_shares / num_paired if num_paired else 0.0,
             )
         )
@@ -122,6 +121,12 @@ def split_batch(settings: TrainSettings, rank: int = 0, device: torch.device | s
 def drawn_places(share: float, batch_size: int) -> list[int]:
     """The places in a batch whose style is drawn, evenly spread: floor(share * batch_size) of them."""
     return [place for place in range(batch_size) if int((place + 1) * share + 1e-9) > int(place * share + 1e-9)]
+
+
+def _drawn_rows(settings: TrainSettings, first: int, count: int) -> list[int]:
+    """Which of `count` rows, from place `first` of the batch on, have a drawn style."""
+    places = drawn_places(settings.prior_share, settings.batch_size)
+    return [place - first for place in places if first <= place < first + count]
 
 
 def draw_batch(
@@ -155,8 +160,7 @@ def draw_batch(
         turned = [random_dihedral(image[row : row + 1], mask[row : row + 1], rng) for row, rng in enumerate(rngs)]
         image, mask = (torch.cat(values) for values in zip(*turned, strict=True))
     noise = [random_noise(generator, 1, height, width, rng) for rng in rngs]
-    everywhere = drawn_places(settings.prior_share, settings.batch_size)
-    drawn = [place - first_place for place in everywhere if 0 <= place - first_place < len(mask)]
+    drawn = _drawn_rows(settings, first_place, len(mask))
     latents = [random_style(generator, height, width, rng, drifts=row in drawn) for row, rng in enumerate(rngs)]
     second_latents = [random_style(generator, height, width, rngs[row]) for row in drawn]
     num_changes = Augmentation.NUM_DRAWS if settings.augment else 0
@@ -164,11 +168,7 @@ def draw_batch(
     sides = torch.stack([torch.rand(generator.num_classes + 1, generator=rng) for rng in rngs]) < 0.5
     colours, styles = torch.zeros(len(mask), 0), torch.zeros(len(drawn), 0)
     if looks is not None:
-        count = num_colour_draws(generator.num_classes, generator.num_bands)
-        colours = torch.stack([torch.randn(count, generator=rng) for rng in rngs])
-        own = [place for place in range(settings.batch_size) if place not in everywhere]
-        changed = {own[index] - first_place for index in drawn_places(settings.colour_change, len(own))}
-        colours[[row for row in range(len(mask)) if row not in changed]] = 0
+        colours = _draw_colours(settings, generator, first_place, rngs)
         cells = *looks[0].mean.shape, height // STYLE_CELL, width // STYLE_CELL
         drawn_looks = [random_look(generator, looks[row], mask[row], rngs[row]) for row in drawn]
         styles = torch.cat([torch.zeros(0, *cells), *drawn_looks])
@@ -183,6 +183,22 @@ def draw_batch(
         colours,
         styles,
     )
+
+
+def _draw_colours(
+    settings: TrainSettings, generator: GeneratorSettings, first_place: int, rngs: Sequence[torch.Generator]
+) -> Tensor:
+    """(B, n) numbers for `changed_colours`, zeros for patches that keep their colours.
+
+    Colours are changed in a share of all patches of the batch whose style is not drawn, evenly spread over these.
+    """
+    count = num_colour_draws(generator.num_classes, generator.num_bands)
+    colours = torch.stack([torch.randn(count, generator=rng) for rng in rngs])
+    everywhere = drawn_places(settings.prior_share, settings.batch_size)
+    own = [place for place in range(settings.batch_size) if place not in everywhere]
+    changed = {own[index] - first_place for index in drawn_places(settings.colour_change, len(own))}
+    colours[[row for row in range(len(rngs)) if row not in changed]] = 0
+    return colours
 
 
 def sample_rngs(seed: int, step: int, places: Sequence[int]) -> list[torch.Generator]:
@@ -213,8 +229,8 @@ def random_style(
     stride = settings.stride
     if not drifts:
         return style[:, :, None, None].expand(-1, -1, height // stride, width // stride)
-    seed, row, column = (int(torch.randint(2**40, (), generator=rng)) for _ in range(3))
-    return style_field(settings, seed, row * stride, column * stride, height, width, settings.drift_length)
+    seed, row, column = _somewhere(rng, stride)
+    return style_field(settings, seed, row, column, height, width, settings.drift_length)
 
 
 def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torch.Generator) -> Tensor:
@@ -223,12 +239,17 @@ def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torc
     Returns:
         (1, num_classes, style_size, H / 8, W / 8).
     """
-    (height, width), stride, side = mask.shape, settings.stride, settings.region_side
-    seed, row, column = (int(torch.randint(2**40, (), generator=rng)) for _ in range(3))
+    (height, width), side = mask.shape, settings.region_side
+    seed, row, column = _somewhere(rng, settings.stride)
     alone = np.pad(mask.cpu().numpy(), side, mode="edge")
     ways = torch.from_numpy(ways_to_middles(alone, settings.style_regions)).unsqueeze(0)
-    place = row * stride, column * stride
-    return look_field(settings, look, seed, *place, height, width, settings.drift_length, ways)
+    return look_field(settings, look, seed, row, column, height, width, settings.drift_length, ways)
+
+
+def _somewhere(rng: torch.Generator, stride: int) -> tuple[int, int, int]:
+    """A seed, and the row and column of a place on the lattice of the stride."""
+    seed, row, column = (int(torch.randint(2**40, (), generator=rng)) for _ in range(3))
+    return seed, row * stride, column * stride
 
 
 def random_inputs(

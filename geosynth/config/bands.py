@@ -75,10 +75,10 @@ class Quantity(Settings):
 
 
 def first_told(told: Sequence[Sequence[Quantity]]) -> tuple[Quantity, ...]:
-    """Of each band the first quantity that is told; empty where none is.
+    """For each band the first quantity that differs from the default; empty if no band has one.
 
     Args:
-        told: of images of the same bands, one a band, or none.
+        told: for each of several images of the same bands, one quantity a band, or none at all.
     """
     by_band = zip(*filter(None, told), strict=True)
     found = tuple(next((one for one in band if one.is_told), Quantity()) for band in by_band)
@@ -86,7 +86,7 @@ def first_told(told: Sequence[Sequence[Quantity]]) -> tuple[Quantity, ...]:
 
 
 def told_of_each(quantities: Sequence[Quantity], count: int) -> list[dict[str, Any]]:
-    """Of each of `count` bands what is told of its values, as `Quantity.told` has it; nothing where none is known."""
+    """What is told of the values of each of `count` bands, see `Quantity.told`: of all nothing where none are known."""
     return [quantity.told() for quantity in quantities] or [{}] * count
 
 

@@ -49,7 +49,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def takes(settings: type[Settings]) -> Callable[[Function], Function]:
-    """Shows `inspect.signature`, and what asks it, each of the settings that a function takes as `**changes`."""
+    """Decorates a function that takes settings as `**changes`, so that `inspect.signature` shows each of them."""
 
     def show(function: Function) -> Function:
         signature = inspect.signature(function)

@@ -57,7 +57,7 @@ class _NoDraws(TorchFunctionMode):
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """While it is entered, modules are made without memory or random numbers for weights that are replaced at once."""
+    """Modules that are made inside get weights without memory or random numbers, as they are replaced at once."""
     with torch.device("meta"), _NoDraws():
         yield
 

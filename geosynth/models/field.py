@@ -354,7 +354,7 @@ def _plain_normal(
 
 
 def _key(seed: int, stream: int, numbers: Tensor) -> Tensor:
-    """What tells numbers, int64, of a seed and a stream from others, to be hashed."""
+    """Keys to hash, int64 like `numbers`: they differ between seeds, streams and numbers."""
     return _hash(torch.full_like(numbers, seed)) + (stream << 32) + numbers
 
 

@@ -1,4 +1,4 @@
-"""What is made of weights once, and anew when they have changed."""
+"""A cache of what is computed from weights, valid until they change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Made = TypeVar("Made")
 
 
 class Kept(Generic[Made]):
-    """Values that are made of tensors, by key, as long as these stay as they are. A copy begins empty."""
+    """Values that were computed from tensors, by key; each is used again until these change. A copy begins empty."""
 
     def __init__(self) -> None:
         self._values: dict[Hashable, tuple[Any, Made]] = {}
@@ -21,13 +21,13 @@ class Kept(Generic[Made]):
         return type(self), ()
 
     def get(self, key: Hashable, sources: Iterable[Tensor], make: Callable[[], Made]) -> Made:
-        """The value of a key; kept from call to call while no gradient is wanted.
+        """The value of a key; used again in later calls, unless a gradient is wanted.
 
         Args:
             key: of the value.
-            sources: that it is made of. Tensors of torch's inference mode do not count their changes, so that nothing
-                is kept of them.
-            make: makes it.
+            sources: the tensors that it is computed from. Those of torch's inference mode do not count their changes,
+                so nothing that comes from them is kept.
+            make: computes it.
         """
         sources = list(sources)
         if torch.is_grad_enabled() or any(value.is_inference() for value in sources):

@@ -45,7 +45,7 @@ class ProductWeights:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """While it is entered, layers read what was made of their weights, by the norms as last refined."""
+        """Inside, layers read what is made of their weights, by the norms as last refined."""
         with ExitStack() as shown:
             for group, norms in zip(self._groups, self._norms, strict=True):
                 with torch.set_grad_enabled(group is not self._groups[-1]):

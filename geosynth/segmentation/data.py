@@ -251,7 +251,7 @@ def _coarse_set(sources: Sequence[PatchSource], chosen: Mixture, settings: Segme
 
 
 def _beside(real: Sequence[TileView], recombined: Sequence[TileView], settings: SegmentSettings, seed: int) -> Mixture:
-    """As `mixture` for tiles of recombined labels, which stand at the places of no real ones: each of its own views."""
+    """As `mixture`, for a twin of recombined labels, whose tiles stand at no real places: both are chosen apart."""
     chosen = Mixture((), (), ())
     if settings.real_tiles != 0 or settings.synthetic_tiles == 0:  # which refuses what is nothing
         chosen = mixture(real, settings.real_tiles, pool=settings.pool_tiles, seed=seed)

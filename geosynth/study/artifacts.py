@@ -84,7 +84,7 @@ class Artifacts:
         return path if isinstance(generator, GivenGenerator) else path / "model.safetensors"
 
     def is_made(self, artifact: Artifact, *, with_segmenter: bool = False) -> bool:
-        """Whether it is there.
+        """Whether an artifact is there.
 
         Args:
             artifact: whose result, file or store that is.

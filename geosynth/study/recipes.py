@@ -183,7 +183,7 @@ Task = TrainedGenerator | CellRecipe
 
 
 def needs(artifact: Artifact) -> Iterator[Artifact]:
-    """What must be there before it is made, and what that needs; each thing after what it needs."""
+    """All that must be there before an artifact is made, in an order in which it can be made."""
     match artifact:
         case LookedGenerator(generator=given):
             direct: tuple[Artifact | str | None, ...] = (given,)
@@ -206,7 +206,7 @@ def needs(artifact: Artifact) -> Iterator[Artifact]:
 
 
 def asked_segmenters(artifact: Artifact) -> tuple[CellRecipe, ...]:
-    """The cells whose segmenters it asks for, to judge or to go on from."""
+    """The cells whose segmenters an artifact asks for, to judge or to go on from."""
     match artifact:
         case Recipe(judge=judge):
             asked: tuple[CellRecipe | None, ...] = (judge,)

@@ -75,15 +75,15 @@ class SpadeNetworks(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def looks_in_turn(self, count: int) -> list[Look] | None:
-        """A look for each of `count` patches from anywhere; None for a generator that is not told any."""
+        """A look for each of `count` patches, those of the sources in turn; None for a generator that is told none."""
         return [self.looks[row % len(self.looks)] for row in range(count)] if self.looks else None
 
     def noise_strengths(self) -> list[nn.Parameter]:
-        """Weights of the generator that learn at a rate of their own."""
+        """The generator's strengths of noise, which learn at a rate of their own."""
         return [value for name, value in self.generator.named_parameters() if name.endswith("noise_strength")]
 
     def style_weights(self) -> list[nn.Parameter]:
-        """Weights that condition a generator on looks, likewise."""
+        """Weights that condition a generator on looks; they learn at a rate of their own, too."""
         told = (StyleCodes, StyleModulation)
         return [value for part in self.generator.modules() if isinstance(part, told) for value in part.parameters()]
 

@@ -179,12 +179,6 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
     # The pool is all, so that real and painted tiles are of the same places.
     places = _segment(settings, seed, real_tiles=0, synthetic_tiles=settings.tiles, pool_tiles=settings.tiles)
 
-    def twin(generator: Generator, *, emphasised: bool = False) -> Twin:
-        look = LOOK if isinstance(generator, LookedGenerator) else None
-        generate = settings.generate.model_copy(update={"seed": seed, "look": look})
-        painted = Twin(generator=generator, generate=generate, fold=settings.train_fold, tiles=places)
-        return _emphasised(painted, settings) if emphasised else painted
-
     def learned(imagery: list[Any], segment: SegmentSettings, arm: str) -> TransferRecipe:
         judge = learned(["real"], segment, "") if "judged" in arm else None
         return TransferRecipe(segment=segment, **folds, imagery=tuple(imagery), tiles=places, judge=judge)
@@ -199,7 +193,8 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
         first = _segment(settings, seed, augment=augment)
         imagery: list[Any] = [name for word, name in (("source", "real"), ("matched", "matched")) if word in arm]
         if "painted" in arm:
-            imagery.append(twin(looked, emphasised="emphasised" in arm))
+            twin = _twin(settings, looked, seed, places)
+            imagery.append(_emphasised(twin, settings) if "emphasised" in arm else twin)
         if kept is None:
             return learned(imagery, first, arm) if imagery else None
         if "adapted" in arm:
@@ -209,7 +204,7 @@ def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: in
                 kept=kept,
                 init=given,
             )
-            imagery.append(twin(adapted))
+            imagery.append(_twin(settings, adapted, seed, places))
         init = learned(imagery, first, arm) if imagery else None
         steps = settings.target_steps + (0 if imagery else first.steps)
         then = _segment(settings, seed, augment=augment, steps=steps)
@@ -258,7 +253,10 @@ def _own(settings: StudySettings, seed: int, kept: SegmentSettings | None = None
 
 def _twin(settings: StudySettings, generator: Generator, seed: int, tiles: SegmentSettings) -> Twin:
     """Only what is needed is painted: the train fold of a large store would take days."""
-    return Twin(generator=generator, generate=_generate(settings, seed), fold=settings.train_fold, tiles=tiles)
+    generate = _generate(settings, seed)
+    if isinstance(generator, LookedGenerator):
+        generate = generate.model_copy(update={"look": LOOK})
+    return Twin(generator=generator, generate=generate, fold=settings.train_fold, tiles=tiles)
 
 
 def _emphasised(twin: Twin, settings: EmphasisSettings) -> EmphasisedTwin:

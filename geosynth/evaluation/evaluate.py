@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -38,7 +39,7 @@ from geosynth.evaluation.report import (
 )
 from geosynth.evaluation.textures import ClassSpectra, Seams, Textures
 from geosynth.evaluation.tiles import RasterTiles, StoreTiles, Tile, TilePair
-from geosynth.evaluation.twins import open_real, paint_twins
+from geosynth.evaluation.twins import open_model, open_real, paint_twins
 from geosynth.files import check_output, refuse_inputs, replacing
 from geosynth.grid import Window
 from geosynth.legend import Legend
@@ -50,6 +51,7 @@ from geosynth.version import __version__
 
 if TYPE_CHECKING:
     from geosynth.checkpoint import GeneratorModel
+    from geosynth.segmentation.segmenter import Segmenter
 
 Twin = str | Path | Store
 _REPORT, _PAGE = "report.json", "report.html"
@@ -172,6 +174,7 @@ def evaluate(
             stack.enter_context(alone_in(folder))
         of_rasters = {"real": real, "labels": labels, "legend": legend, "label_legend": label_legend, "bands": bands}
         pair: TilePair
+        painter = None
         if data is None:
             if real is None or not isinstance(synthetic, str | Path) or labels is None or model is not None:
                 raise SettingsError(
@@ -187,52 +190,83 @@ def evaluate(
             raise SettingsError("with data, give synthetic (existing twins) or model (to paint them), not both")
         else:
             source = open_real(data)
-            if twins_given:
-                twins = [path if isinstance(path, Store) else Store(path) for path in twins_given]
-            else:
-                place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geosynth-")))
-                twins = paint_twins(source, model, fold, place, settings, progress)
+            twins = [path if isinstance(path, Store) else Store(path) for path in twins_given]
             pair = StoreTiles(source, twins, fold, settings.tile_size)
-        report, page = _measure(pair, settings, segmenter, targets, keep, progress)
+            if not twins:
+                painter = open_model(model, settings)
+        judges = _open_judges(pair, settings, segmenter, targets, keep)
+        if painter is not None:  # may take hours: all else that is wrong was said before
+            place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geosynth-")))
+            twins = paint_twins(source, painter, fold, place, settings, progress)
+            pair = StoreTiles(source, twins, fold, settings.tile_size)
+        report, page = _measure(pair, settings, judges, progress)
         if folder is not None:
             _write_files(folder, {_REPORT: report.to_json(), _PAGE: page})
     return report
 
 
-def _measure(
+@dataclass(frozen=True)
+class _Judges:
+    """Networks that look at the tiles, and tiles of the place that they are compared with."""
+
+    spaces: list[Space]
+    segmenter: Segmenter | None
+    target: TargetTiles | None
+
+
+def _open_judges(
     pair: TilePair,
     settings: EvaluateSettings,
     segmenter: str | Path | None,
     targets: Sequence[str | Path],
     cache: Path | None,
-    progress: Progress,
-) -> tuple[Report, str]:
-    """The report, and its page: one pass over the tiles, then the comparisons.
+) -> _Judges:
+    """Open them, and check that they fit.
 
     Args:
-        pair: what is compared.
+        pair: what is compared; its twins need not be there yet.
         settings: as given.
         segmenter: a file, or None.
         targets: images of another place.
         cache: folder for features, or None.
-        progress: called with (blocks read for the levels, in all), then with (chunks and train tiles done, in all).
 
     Raises:
-        DataError: if there is no pixel to compare, or the segmenter does not fit.
+        DataError, LegendError: if the segmenter, or an image, does not fit.
         CheckpointError: if a network cannot be had.
     """
-    seed = settings.seed
+    network = None
+    if segmenter is not None:
+        from geosynth.segmentation.segmenter import load_segmenter
+
+        network = load_segmenter(segmenter, settings.device)
+        Consistency(pair, network)  # refuses one that does not fit
+    target = TargetTiles(targets, pair, settings.max_tiles, settings.seed) if targets else None
     spaces = (
         open_spaces(pair.bands, settings.inception, settings.judges, settings.device, cache)
         if settings.features
         else []
     )
-    there = TargetTiles(targets, pair, settings.max_tiles, seed)
-    measures = _Measures(pair, settings, spaces, segmenter, progress)
+    return _Judges(spaces, network, target)
+
+
+def _measure(pair: TilePair, settings: EvaluateSettings, judges: _Judges, progress: Progress) -> tuple[Report, str]:
+    """The report, and its page: one pass over the tiles, then the comparisons.
+
+    Args:
+        pair: what is compared.
+        settings: as given.
+        judges: opened for the pair.
+        progress: called with (blocks read for the levels, in all), then with (chunks and train tiles done, in all).
+
+    Raises:
+        DataError: if there is no pixel to compare.
+    """
+    seed, spaces, there = settings.seed, judges.spaces, judges.target
+    measures = _Measures(pair, settings, judges, progress)
     levels, features = measures.levels, measures.features
     train = pair.train_view() if spaces and isinstance(pair, StoreTiles) else None
     train_tiles = drawn(0 if train is None else len(train), settings.max_tiles, seed)
-    total = pair.num_chunks + len(train_tiles) + len(there)
+    total = pair.num_chunks + len(train_tiles) + (0 if there is None else len(there))
     compared = measures.read_all(lambda done: progress(done, total))
     if not compared:
         raise DataError(pair.nothing)
@@ -240,7 +274,7 @@ def _measure(
     if train is not None and len(train_tiles):
         seen = embed_fold(train, spaces, levels, train_tiles, lambda: progress(next(steps), total))
     nearness = Nearness(reason=_NO_TARGET)
-    if targets:
+    if there is not None:
         assert features is not None
         of_target = there.embed(spaces, levels, lambda: progress(next(steps), total))
         nearness = compare_to_target(of_target, features.real, features.synthetic, spaces)
@@ -294,29 +328,16 @@ class _Measures:
     Args:
         pair: what is read.
         settings: of the evaluation.
-        spaces: of features; empty for none.
-        segmenter: a file, for the consistency; None for none.
+        judges: whose features are compared, and who gives the consistency.
         progress: of finding the levels, see `TilePair.find_levels`.
-
-    Raises:
-        DataError, LegendError: if the segmenter does not fit.
-        CheckpointError: if it is none.
     """
 
-    def __init__(
-        self,
-        pair: TilePair,
-        settings: EvaluateSettings,
-        spaces: list[Space],
-        segmenter: str | Path | None,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, pair: TilePair, settings: EvaluateSettings, judges: _Judges, progress: Progress) -> None:
         self._pair = pair
         self.seams = self.features = self.diversity = self.consistency = None
-        if segmenter is not None:
-            from geosynth.segmentation.segmenter import load_segmenter
-
-            self.consistency = Consistency(pair, load_segmenter(segmenter, settings.device))
+        spaces = judges.spaces
+        if judges.segmenter is not None:
+            self.consistency = Consistency(pair, judges.segmenter)
         self.levels = pair.find_levels(progress)
         self.distributions, self.textures = Distributions(pair, self.levels), Textures(pair)
         self.spectra = ClassSpectra(pair.legend.names, pair.bands)

@@ -313,7 +313,8 @@ class StoreTiles(TilePair):
 
     Args:
         source: the real imagery.
-        twins: the synthetic ones; the first is evaluated, all of them give the diversity.
+        twins: the synthetic ones; the first is evaluated, all of them give the diversity. None where they are still
+            to be painted.
         fold: "train", "val" or "test".
         tile_size: pixels.
 

@@ -31,9 +31,27 @@ def open_real(data: str | Path | PatchSource) -> PatchSource:
     return source
 
 
+def open_model(model: str | Path | GeneratorModel | None, settings: EvaluateSettings) -> GeneratorModel:
+    """The generator that paints the twins.
+
+    Args:
+        model: as for `twin`.
+        settings: of the evaluation: look, device.
+
+    Raises:
+        CheckpointError: if there is none, or it cannot be read.
+        SettingsError: if it has no such look.
+    """
+    from geosynth.checkpoint import GeneratorModel, load_generator
+
+    loaded = model if isinstance(model, GeneratorModel) else load_generator(model, settings.device)
+    loaded.look(settings.look)
+    return loaded
+
+
 def paint_twins(
     source: PatchSource,
-    model: str | Path | GeneratorModel | None,
+    model: GeneratorModel,
     fold: str,
     folder: Path,
     settings: EvaluateSettings,
@@ -43,7 +61,7 @@ def paint_twins(
 
     Args:
         source: the real imagery.
-        model: as for `twin`.
+        model: of `open_model`.
         fold: to paint.
         folder: of the twins; what stands in it is named by all that a twin depends on.
         settings: of the evaluation: number of twins, the first seed, look, device.
@@ -51,15 +69,11 @@ def paint_twins(
 
     Raises:
         CheckpointError, DataError, LegendError, OutputError: as `twin`.
-        SettingsError: if the model has no such look.
     """
-    from geosynth.checkpoint import GeneratorModel, load_generator
     from geosynth.mosaic.twin import twin
 
     look, device = settings.look, settings.device
-    loaded = model if isinstance(model, GeneratorModel) else load_generator(model, device)
-    loaded.look(look)
-    made_of = repr((__version__, loaded.sha256, look or next(iter(loaded.looks), None), source.digest(fold), fold))
+    made_of = repr((__version__, model.sha256, look or next(iter(model.looks), None), source.digest(fold), fold))
     digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     twins = []
     for seed in range(settings.seed, settings.seed + settings.latents):
@@ -70,7 +84,7 @@ def paint_twins(
             twin(
                 source,
                 path,
-                loaded,
+                model,
                 folds=(fold,),
                 look=look,
                 seed=seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -386,6 +387,24 @@ def test_a_model_paints_the_twins_once(tmp_path: Path, tiny_model: Any, monkeypa
     assert len(list((tmp_path / "out" / "cache").iterdir())) == 4
 
 
+def test_what_is_wrong_is_said_before_twins_are_painted(tmp_path: Path, run: Any) -> None:
+    store = make_scene_store(tmp_path / "store.zarr", {"a": places(2)[0], "b": places(2)[1]}, split=folds(1, 1))
+    other = write_segmenter(tmp_path / "other.safetensors", small_legend())
+    for words, said in (
+        (["--tile-size", "512"], "has no tile of 512 px"),
+        (["--judge", "nobody"], "judges=nobody: choose one of"),
+        (["--inception", store.path], "Inception|weights"),
+        (["--segmenter", other], "other.safetensors: knows the classes"),
+        (["--no-features", "--judge", "wavelets"], "--judge: no effect with --no-features"),
+        (["--synthetic", store.path, "--latents", "3"], "--latents: no effect with --synthetic"),
+    ):
+        out = tmp_path / "out"
+        done = run("evaluate", "--data", store.path, "--tile-size", "32", "--out", out, *words)
+        assert (done.code, done.out) == (1, "")
+        assert re.search(said, done.err)
+        assert not list(out.glob("cache/twin*"))
+
+
 def test_a_told_model_paints_the_look_that_is_asked_for(tmp_path: Path, told_model: GeneratorModel, run: Any) -> None:
     """Its first one without; the report says which it was. What is painted already is not painted again."""
     data = make_scene_store(tmp_path / "store.zarr", {"a": places(1)[0]}, split=folds(1, 0)).path
@@ -406,7 +425,7 @@ def test_a_told_model_paints_the_look_that_is_asked_for(tmp_path: Path, told_mod
 
     given = evaluate(data=data, synthetic=next(iter(cache.iterdir())), tile_size=32, features=False)
     assert given.look in wasserstein
-    wrong = run(*said[:5], "--look", "none", "--out", tmp_path / "none")
+    wrong = run(*said[:5], "--tile-size", "32", "--look", "none", "--out", tmp_path / "none")
     assert "no look 'none'; its looks are dim, bright" in wrong.err
     assert not (tmp_path / "none").exists()
 

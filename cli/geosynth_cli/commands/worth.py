@@ -23,6 +23,7 @@ from geosynth_cli.options import (
     output_option,
     parse_names,
     pixels_option,
+    refuse_idle,
     refusing_absent,
     set_option,
 )
@@ -195,7 +196,7 @@ def evaluate(
     block_size: Annotated[
         int, pixels_option("--block-size", "Block size of `geosynth generate`, for the seam score.")
     ] = 1024,
-    latents: Annotated[int, typer.Option("--latents", help="Number of twins that --model paints.")] = 2,
+    latents: Annotated[int | None, typer.Option("--latents", help="Number of twins that --model paints; 2.")] = None,
     look: Look = None,
     seed: Annotated[int, typer.Option("--seed", help="Random seed of intervals, pictures and the first twin.")] = 0,
     device: Device = "auto",
@@ -221,6 +222,8 @@ def evaluate(
         sources |= {"synthetic": synthetic[0]}
     else:
         sources |= {"data": data, "synthetic": synthetic or None, "model": model, "fold": fold or "test"}
+    refuse_idle("with --no-features", not features, inception=inception, judge=judge or None)
+    refuse_idle("with --synthetic, which is painted already", synthetic, latents=latents)
     import geosynth
 
     with progress_bar("evaluate") as progress:
@@ -238,7 +241,7 @@ def evaluate(
             tile_size=tile_size,
             max_tiles=max_tiles,
             block_size=block_size,
-            latents=latents,
+            **given(latents=latents),
             look=look,
             seed=seed,
             device=device,

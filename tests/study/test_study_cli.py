@@ -75,6 +75,7 @@ def test_options_become_settings(monkeypatch, run, tmp_path):
         (("replace", "--shares", "0,2"), "shares.1"),
         (("replace", "--set", "segment.stepps=3"), "segment.stepps"),
         (("replace", "--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
+        (("replace", "--dry-run", "--tabulate"), "--tabulate: no effect with --dry-run"),
         (("replace",), "not a geosynth store"),
     ],
 )

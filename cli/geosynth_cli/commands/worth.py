@@ -310,6 +310,7 @@ def study(
     """
     import geosynth
 
+    refuse_idle("with --dry-run", dry_run, tabulate=tabulate or None)
     lists = given(shares=shares, real_tiles=real_tiles, target_tiles=target_tiles, arms=arms, lambdas=lambdas)
     lists = {name: parse_names(text) for name, text in lists.items()}
     changes = given(other, config=config, seeds=seeds, tiles=tiles, synthetic_tiles=synthetic_tiles, **lists)

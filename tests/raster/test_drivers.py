@@ -178,7 +178,7 @@ def test_an_archive_is_read_but_nothing_in_it_that_names_files(tmp_path: Path, l
     raster = open_raster(f"/vsizip/{tmp_path}/a.zip/labels.tif")
     np.testing.assert_array_equal(raster.read(raster.window)[0][0], random_codes(0, SIDE, SIDE))
     assert open_raster(f"zip://{tmp_path}/a.zip!labels.tif").geobox == raster.geobox
-    with pytest.raises(RasterError, match="formats that are opened"):
+    with pytest.raises(RasterError, match="its format is not one that is opened"):
         open_raster(f"/vsizip/{tmp_path}/a.zip/a.vrt")
     assert not listener.was_asked()
 

@@ -462,7 +462,7 @@ def test_colours_in_xarray_are_those_of_the_file(tmp_path: Path, tiny_model: Gen
     with rasterio.open(geosynth.generate(labels, tmp_path / "image.tif", tiny_model, precision="fp32")) as image:
         np.testing.assert_array_equal(image.read(), expected)
     if way == "as a file":
-        with pytest.raises(OutputError, match="is an input too"):
+        with pytest.raises(OutputError, match="is also an input"):
             geosynth.generate(labels, path, tiny_model, overwrite=True)
 
 

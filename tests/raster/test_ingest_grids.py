@@ -281,7 +281,7 @@ def test_one_crs_for_all(tmp_path: Path) -> None:
         ({"resolution": 0}, "resolution 0"),
         ({"resolution": float("nan")}, "resolution nan"),
         ({"seed": -1}, "seed: .* greater than or equal to 0"),
-        ({"crs": "EPSG:0"}, "CRS EPSG:0: not known"),
+        ({"crs": "EPSG:0"}, "CRS EPSG:0: unknown; write it"),
         ({"crs": UTM, "like": "x.tif"}, "like tells the grid already"),
     ],
 )

@@ -165,7 +165,7 @@ CASES = {
     "values of another type": Case(
         lambda: write_raster(Path("a.tif"), RGB.astype(np.uint16) * 16, north_up(), photometric="rgb"),
         lambda: (image := open_chosen("a.tif", None, "uint8")).read(image.window),
-        "values that uint8 cannot",
+        "values that do not fit uint8",
         {"RATIO": "0.0625"},
     ),
     "float64": Case(

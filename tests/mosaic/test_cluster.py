@@ -172,7 +172,7 @@ def test_a_block_that_kills_worker_after_worker_is_told(
 ) -> None:
     monkeypatch.setattr(portable, "_paint_block", die)
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
-    with pytest.raises(ClusterError, match=r"image.tif: workers died again and again"):
+    with pytest.raises(ClusterError, match=r"image.tif: workers died repeatedly"):
         geosynth.generate(labels, tmp_path / "image.tif", tiny_model, SETTINGS, client=client)
     assert [path.name for path in tmp_path.iterdir()] == ["labels.tif"]
 

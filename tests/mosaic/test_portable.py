@@ -141,7 +141,7 @@ def test_an_error_of_a_worker_is_told_here_and_the_mark_goes(
         with pytest.raises(CheckpointError, match=r"copy.safetensors: on this worker another file"):
             list(paint_on_cluster(client, other, work.source, work.image, [0, 1]))
         monkeypatch.setattr(Painter, "paint", lost)
-        with pytest.raises(ClusterError, match=r"image.tif: workers died again and again"):
+        with pytest.raises(ClusterError, match=r"image.tif: workers died repeatedly"):
             list(paint_on_cluster(client, work.painter, work.source, work.image, [0, 1]))
         assert not list(work.image.folder.glob("*.partial"))
 

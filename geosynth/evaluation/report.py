@@ -10,7 +10,7 @@ from geosynth.errors import counted
 from geosynth.estimate import Estimate, FiniteOrNone, number
 
 Ratios = dict[str, tuple[FiniteOrNone, ...]]  # by band
-_NOT_KNOWN = "whether the generator's training looked through this network the synthetic imagery does not tell"
+_NOT_KNOWN = "the synthetic imagery does not say whether a loss of its generator used this network"
 
 
 class SummaryRow(NamedTuple):
@@ -61,7 +61,7 @@ class ImageLevels(Part):
         real, synthetic = (
             number(100 * max(getattr(one, f"{image}_beyond") for one in self.bands)) for image in ("real", "synthetic")
         )
-        meaning = f"{bands}; beyond these, of a band at most: real {real} %, synthetic {synthetic} %"
+        meaning = f"{bands}; share of values outside, in the band with most: real {real} %, synthetic {synthetic} %"
         return [SummaryRow("seen in 256 levels", self.dtype, meaning)]
 
 
@@ -234,8 +234,7 @@ class FeatureComparison(MeasuredPart):
     note: str | None = None
     """Why there are no such shares."""
     in_training: bool | None = None
-    """Whether the generator's training looked through this network, which then is no impartial judge; None: not
-    known."""
+    """Whether a loss of the generator used this network, which then is no impartial judge; None: not known."""
 
     @property
     def mark(self) -> str:
@@ -351,7 +350,7 @@ class MemorisationComparison(MeasuredPart):
         """Its lines of the summary."""
         tiles = f"{counted(self.num_synthetic, 'tile')}, {self.num_train} of train, {self.num_other} of {self.other}"
         near = self.reason or f"real tiles: {self.control}; {tiles}"
-        told = self.reason or "0.5: nobody can tell who was trained on"
+        told = self.reason or "0.5: tiles that were trained on cannot be told from others"
         return [
             SummaryRow("nearer to train", str(self.share_nearer_train), near),
             SummaryRow("membership inference, AUC", str(self.membership_auc), told),
@@ -527,7 +526,7 @@ class Report(Part):
     @property
     def partial_judges(self) -> tuple[SummaryRow, ...]:
         """What the marks mean, as far as there are any: the mark, the feature spaces and a sentence."""
-        meanings = {" *": "the generator's training looked through this network", " ?": _NOT_KNOWN}
+        meanings = {" *": "a loss of the generator used this network", " ?": _NOT_KNOWN}
         rows = []
         for mark, meaning in meanings.items():
             if names := dict.fromkeys(one.feature_space for one in self.features if one.mark == mark):

@@ -187,7 +187,7 @@ def test_judges_that_the_training_looked_through_are_marked(
     mark = {True: "*", False: "", None: "?"}[known]
     assert f"kernel distance, efficientnet-lite0, to test {mark}".strip() in rows
     assert "kernel distance, wavelets, to test" in rows
-    meaning = {True: "the generator's training looked through this network", None: "does not tell"}.get(known)
+    meaning = {True: "a loss of the generator used this network", None: "does not say"}.get(known)
     assert (mark in rows) == bool(meaning)
     assert not meaning or meaning in rows[mark]
 

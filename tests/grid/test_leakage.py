@@ -87,5 +87,5 @@ def test_what_cannot_be_measured(distance: float) -> None:
         find_leaks({"train": one, "test": one}, distance)
     with pytest.raises(SettingsError, match="only train has places"):
         find_leaks({"train": one, "test": Places(np.array([]), [])})
-    with pytest.raises(SettingsError, match="^leakage is between two folds, and none has places"):
+    with pytest.raises(SettingsError, match=r"^leakage is between two folds, and none has places"):
         find_leaks({})

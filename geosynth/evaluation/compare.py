@@ -29,8 +29,7 @@ from geosynth.evaluation.distances import (
 )
 from geosynth.evaluation.features import Space, TileFeatures
 from geosynth.evaluation.levels import Levels
-from geosynth.evaluation.neighbours import closest_pairs, compare_manifolds, memorisation
-from geosynth.evaluation.report import (
+from geosynth.evaluation.measures import (
     ClosestPair,
     ConsistencyComparison,
     Distance,
@@ -38,6 +37,7 @@ from geosynth.evaluation.report import (
     FeatureComparison,
     MemorisationComparison,
 )
+from geosynth.evaluation.neighbours import closest_pairs, compare_manifolds, memorisation
 from geosynth.evaluation.tiles import StoreTiles, Tile, TilePair
 from geosynth.grid import Window
 from geosynth.raster.quantities import agreed_quantities

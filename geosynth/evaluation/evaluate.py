@@ -22,10 +22,7 @@ from geosynth.evaluation.compare import (
     embed_fold,
 )
 from geosynth.evaluation.features import Space, TileFeatures, open_spaces
-from geosynth.evaluation.nearness import TargetTiles, compare_to_target
-from geosynth.evaluation.page import draw_closest, draw_pictures, render_report
-from geosynth.evaluation.pixels import Distributions
-from geosynth.evaluation.report import (
+from geosynth.evaluation.measures import (
     ClassComparison,
     ConsistencyComparison,
     DiversityComparison,
@@ -34,9 +31,12 @@ from geosynth.evaluation.report import (
     MemorisationComparison,
     Nearness,
     Places,
-    Report,
     SeamComparison,
 )
+from geosynth.evaluation.nearness import TargetTiles, compare_to_target
+from geosynth.evaluation.page import draw_closest, draw_pictures, render_report
+from geosynth.evaluation.pixels import Distributions
+from geosynth.evaluation.report import Report
 from geosynth.evaluation.textures import ClassSpectra, Seams, Textures
 from geosynth.evaluation.tiles import RasterTiles, StoreTiles, Tile, TilePair
 from geosynth.evaluation.twins import open_model, open_real, paint_twins

@@ -15,7 +15,7 @@ from geosynth.evaluation.compare import BATCH, check_tiles, drawn, embed_fold
 from geosynth.evaluation.distances import MIN_TILES, kernel_distance
 from geosynth.evaluation.features import Space, TileFeatures, open_spaces
 from geosynth.evaluation.levels import Levels
-from geosynth.evaluation.report import Nearness
+from geosynth.evaluation.measures import Nearness
 from geosynth.evaluation.tiles import TilePair
 from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
 from geosynth.raster.bands import open_bands

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from geosynth.errors import DataError
 from geosynth.estimate import Floats, Indices, estimate_over_places, mean_over_places
 from geosynth.evaluation.distances import MIN_TILES, check_features, check_pair
-from geosynth.evaluation.report import MemorisationComparison
+from geosynth.evaluation.measures import MemorisationComparison
 
 _NUM_CLOSEST = 8
 _NUM_SUBSETS = 20

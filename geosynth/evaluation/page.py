@@ -12,8 +12,9 @@ from geosynth import page
 from geosynth.config.bands import rgb_bands
 from geosynth.estimate import Floats
 from geosynth.evaluation.levels import Levels
+from geosynth.evaluation.measures import ClosestPair
 from geosynth.evaluation.pixels import ratio
-from geosynth.evaluation.report import ClosestPair, Report
+from geosynth.evaluation.report import Report
 from geosynth.evaluation.tiles import Pixels, StoreTiles, TilePair
 from geosynth.grid import Window
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from geosynth.config.bands import named_bands
 from geosynth.estimate import Estimate, Floats, draw_places, estimate_from_draws
 from geosynth.evaluation.levels import Levels
-from geosynth.evaluation.report import BandLevels, ClassComparison, Comparison, Headline, ImageLevels
+from geosynth.evaluation.measures import BandLevels, ClassComparison, Comparison, Headline, ImageLevels
 from geosynth.evaluation.tiles import Tile, TilePair
 from geosynth.raster.read import Array
 

@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from geosynth.estimate import Estimate, Floats, Indices, draw_places, estimate_from_draws
 from geosynth.evaluation.distances import frechet, gaussian
-from geosynth.evaluation.pixels import ratio
-from geosynth.evaluation.report import (
+from geosynth.evaluation.measures import (
     ClassSpectraComparison,
     ClassSpectrum,
     FrechetComparison,
     SeamComparison,
     SpectrumComparison,
 )
+from geosynth.evaluation.pixels import ratio
 from geosynth.evaluation.tiles import Chunk, Tile, TilePair
 from geosynth.grid import Window
 

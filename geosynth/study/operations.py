@@ -17,8 +17,8 @@ from geosynth.evaluation.distances import frechet_distance
 from geosynth.evaluation.extractors import load_extractor
 from geosynth.evaluation.features import Space, TileFeatures
 from geosynth.evaluation.levels import Levels
+from geosynth.evaluation.measures import Nearness, Part
 from geosynth.evaluation.nearness import measure_nearness
-from geosynth.evaluation.report import Nearness, Part
 from geosynth.files import writing
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices

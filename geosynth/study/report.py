@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer
 
 from geosynth.estimate import Estimate, mean_over_seeds
-from geosynth.evaluation.report import Part
+from geosynth.evaluation.measures import Part
 from geosynth.segmentation.scores import miou_estimate
 from geosynth.study.operations import CellResult
 from geosynth.study.plan import Condition, Contrast

@@ -14,7 +14,7 @@ import numpy as np
 
 from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, TransferSettings
 from geosynth.errors import TrainingError
-from geosynth.evaluation.report import Nearness
+from geosynth.evaluation.measures import Nearness
 from geosynth.grid import SpatialSplit, Window
 from geosynth.segmentation.data import train_views
 from geosynth.study.operations import Likeness, Operations, Score

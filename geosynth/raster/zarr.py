@@ -141,7 +141,9 @@ class ZarrRaster:
         if self.bands != tuple(range(first, first + len(values))):
             values = values[[band - first for band in self.bands]]
         valid = has_data(values, self.nodata)
-        return values, valid if self._valid is None else valid & self._valid.read(*window.slices)
+        if self._valid is not None:  # bytes, where an older xarray wrote them
+            valid &= self._valid.read(*window.slices).astype(bool, copy=False)
+        return values, valid
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
         """See `images.ImageRaster`."""

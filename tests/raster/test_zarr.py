@@ -167,11 +167,13 @@ def test_the_image_beside_other_arrays(tmp_path: Path) -> None:
     assert open_image(tmp_path / "d.zarr", [2]).band_names == ("green",)
 
 
-def test_the_coordinate_valid_says_where_there_is_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("as_bytes", [False, True], ids=["as it is", "in bytes, as older xarray writes it"])
+def test_the_coordinate_valid_says_where_there_is_data(tmp_path: Path, *, as_bytes: bool) -> None:
     path = write(tmp_path / "a.zarr", IMAGE, ("band", "y", "x"), ("band", "y", "x"))
     found = xr.open_zarr(path, consolidated=False).drop_encoding()
     valid = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3 > 0
-    found = found.assign_coords(valid=(("y", "x"), valid))
+    stored = (valid.astype(np.int8), {"dtype": "bool"}) if as_bytes else (valid,)
+    found = found.assign_coords(valid=(("y", "x"), *stored))
     found["labels"] = (("y", "x"), CODES)
     found.to_zarr(tmp_path / "b.zarr", consolidated=False, zarr_format=2)
     np.testing.assert_array_equal(ZarrRaster(tmp_path / "b.zarr", "field").read(WINDOW)[1], valid[WINDOW.slices])

@@ -326,7 +326,8 @@ def test_ingest_refuses_scenes_before_and_since_another_offset(
     ]
 
 
-def test_ingest_refuses_further_maps_of_two_meanings(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_zarr", [False, True], ids=["files", "one in a Zarr store"])
+def test_ingest_refuses_further_maps_of_two_meanings(tmp_path: Path, *, in_zarr: bool) -> None:
     """They are kept as raw values, so that metres and centimetres would stand in one map."""
     items = []
     for number, unit in enumerate(("m", "cm")):
@@ -335,8 +336,12 @@ def test_ingest_refuses_further_maps_of_two_meanings(tmp_path: Path) -> None:
         write_raster(height, random_codes(number, SIDE, SIDE), north_up(number * 2 * SIDE))
         with rasterio.open(height, "r+") as file:
             file.units = [unit]
+        if in_zarr and number:
+            with rioxarray.open_rasterio(height) as found:
+                height = tmp_path / "height_1.zarr"
+                found.to_dataset(name="height").to_zarr(height, consolidated=False)
         items.append(Item(str(image), str(tmp_path / "labels" / image.name), extras={"height": str(height)}))
-    line = r"height_1\.tif: band height holds values \(cm\), but values \(m\) in .*height_0\.tif" + REMEDY
+    line = r"height_1\.(tif|zarr): band height holds values \(cm\), but values \(m\) in .*height_0\.tif" + REMEDY
     with pytest.raises(DataError, match=line):
         ingest(None, None, tmp_path / "store", items=items)
     assert not (tmp_path / "store").exists()

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import shapely
@@ -20,6 +20,7 @@ from geosynth.grid import SpatialSplit, Window, WindowIndex, as_array
 from geosynth.grid.areas import boxes_of
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.bands import check_image_type, common_bands
+from geosynth.raster.images import ImageRaster
 from geosynth.raster.label_files import holds_colours
 from geosynth.raster.mosaic import lay_over
 from geosynth.raster.quantities import agreed_quantities
@@ -286,8 +287,8 @@ def _common_extras(pairs: Sequence[Pair]) -> dict[str, tuple[np.dtype[Any], floa
     for pair in pairs:
         for name, raster in pair.extras.items():
             first = found.setdefault(name, raster)
-            if isinstance(file := unwarped(raster), RasterFile):
-                told[name].append((file.path, file.quantities))
+            file = cast(ImageRaster, unwarped(raster))
+            told[name].append((file.path, file.quantities))
             if (raster.dtype, raster.nodata) != (first.dtype, first.nodata):
                 raise DataError(
                     f"{raster.path}: is {raster.dtype} with nodata {raster.nodata}, but {first.path} is"

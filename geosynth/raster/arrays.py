@@ -19,7 +19,7 @@ from rioxarray.exceptions import MissingSpatialDimensionError
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
-from geosynth.raster.colours import are_colours, nodata_colour
+from geosynth.raster.colours import are_colours, colour_codes, nodata_colour
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, crs_of, has_data
 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
@@ -237,8 +237,7 @@ def _has_colours(array: xr.DataArray) -> bool:
 def _colours_as_codes(array: xr.DataArray) -> xr.DataArray:
     """Codes 0xRRGGBB; nothing is read."""
     pieces = array if array.chunks else array.chunk(dict.fromkeys(array.dims, _CHUNK))
-    red, green, blue = (pieces.isel(band=band, drop=True).astype(np.uint32) for band in range(3))
-    codes: xr.DataArray = red * np.uint32(0x010000) + green * np.uint32(0x0100) + blue
+    codes: xr.DataArray = colour_codes(*(pieces.isel(band=band, drop=True) for band in range(3)))
     codes.encoding = {name: value for name, value in array.encoding.items() if name == "source"}
     return codes
 

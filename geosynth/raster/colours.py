@@ -40,11 +40,7 @@ class ColourLabels:
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width) and where there is data (height, width); see `Raster.read`."""
         bands, valid = self.source.read(window)
-        codes = bands[:1].astype(self.dtype)
-        for band in bands[1:]:
-            codes <<= 8
-            codes |= band
-        return codes, valid
+        return colour_codes(*bands)[np.newaxis], valid
 
     def check_is_mask(self) -> None:
         """Refuse what is plainly an image, by a few pixels in its middle.
@@ -60,6 +56,11 @@ class ColourLabels:
                 " soft edges (JPEG, smooth resampling)? A label raster has one band of class codes, or the colours of"
                 " its classes alone"
             )
+
+
+def colour_codes(red: Any, green: Any, blue: Any) -> Any:
+    """Codes 0xRRGGBB of bands of bytes, arrays of numpy, dask or xarray; of the lazy ones nothing is read."""
+    return (red.astype(np.uint32) << 16) | (green.astype(np.uint32) << 8) | blue
 
 
 def nodata_colour(value: float | None) -> int | None:

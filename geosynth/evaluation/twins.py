@@ -42,9 +42,9 @@ def open_model(model: str | Path | GeneratorModel | None, settings: EvaluateSett
         CheckpointError: if there is none, or it cannot be read.
         SettingsError: if it has no such look.
     """
-    from geosynth.checkpoint import GeneratorModel, load_generator
+    from geosynth.mosaic.inputs import loaded_model
 
-    loaded = model if isinstance(model, GeneratorModel) else load_generator(model, settings.device)
+    loaded = loaded_model(model, settings.device)
     loaded.look(settings.look)
     return loaded
 

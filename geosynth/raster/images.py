@@ -94,11 +94,17 @@ def is_image(group: Any) -> bool:
     return "geosynth" not in group.attrs and "image" in group
 
 
+def _image_group(path: Path) -> Any | None:
+    """The Zarr group of an image; None where there is something else, such as a GeoTIFF."""
+    group = find_group(path)
+    return group if group is not None and is_image(group) else None
+
+
 def is_generated(path: Path) -> bool:
     """Whether a Zarr store is an image that `generate` made, which may be overwritten, and not one of somebody else."""
     try:
-        group = find_group(path)
-        return group is not None and is_image(group) and "GEOSYNTH_VERSION" in tags_among(group["image"].attrs)
+        group = _image_group(path)
+        return group is not None and "GEOSYNTH_VERSION" in tags_among(group["image"].attrs)
     except (RasterError, ValueError):
         return False
 
@@ -109,7 +115,7 @@ def image_tags(image: Path) -> dict[str, str]:
     Raises:
         RasterError: if it is no raster.
     """
-    group = find_group(image)
-    if group is None or not is_image(group):
+    group = _image_group(image)
+    if group is None:
         return open_raster(image).tags
     return tags_among(group["image"].attrs)  # also of several realisations, which are no raster

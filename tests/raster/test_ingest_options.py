@@ -15,6 +15,7 @@ from geosynth_cli import app
 from rasters import north_up, random_codes, random_image, write_raster
 
 SIDE = 40
+FILES = ["--images", "in/a.tif", "--labels", "in/a_codes.tif"]
 
 
 @pytest.fixture
@@ -91,32 +92,14 @@ def test_a_catalogue_with_an_asset_a_band_and_one_map_of_labels(folder: Path) ->
         (["--images", "in/a.tif", "--items", "in/a.tif"], "either --images"),
         (["--labels", "in/a.tif", "--chesapeake", "in"], "either --images"),
         (["--images", "in/a.tif"], "images and labels are needed"),
-        (
-            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--extra", "nlcd"],
-            "--extra: no effect without --items or --chesapeake",
-        ),
-        (
-            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--state", "md"],
-            "--state: no effect without --chesapeake",
-        ),
-        (
-            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--split", "val"],
-            "--split: no effect without --chesapeake",
-        ),
-        (
-            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--labels-asset", "lc"],
-            "--labels-asset: no effect without --items",
-        ),
-        (
-            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--block-size", "64"],
-            "--block-size: no effect without --by blocks",
-        ),
-        (
-            ["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--bands", "red,green,red,nir"],
-            "name red more than once",
-        ),
-        (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "most"], "--shares most"),
-        (["--images", "in/a.tif", "--labels", "in/a_codes.tif", "--buffer", "wide"], "buffer 'wide'"),
+        ([*FILES, "--extra", "nlcd"], "--extra: no effect without --items or --chesapeake"),
+        ([*FILES, "--state", "md"], "--state: no effect without --chesapeake"),
+        ([*FILES, "--split", "val"], "--split: no effect without --chesapeake"),
+        ([*FILES, "--labels-asset", "lc"], "--labels-asset: no effect without --items"),
+        ([*FILES, "--block-size", "64"], "--block-size: no effect without --by blocks"),
+        ([*FILES, "--bands", "red,green,red,nir"], "name red more than once"),
+        ([*FILES, "--shares", "most"], "--shares most"),
+        ([*FILES, "--buffer", "wide"], "buffer 'wide'"),
         (["--chesapeake", "in", "--state", "md"], "no tiles md_1m"),
     ],
 )
@@ -136,7 +119,7 @@ def test_some_of_the_bands(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     image[1, :5] = np.nan
     with rasterio.open(write_raster(folder / "in" / "a.tif", image, north_up()), "r+") as dataset:
         dataset.descriptions = ("blue", "green", "red", "nir")
-    arguments = ("--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "1,0,0", "--out", "out")
+    arguments = (*FILES, "--shares", "1,0,0", "--out", "out")
     assert run(*arguments, "--bands", "red,swir") == 1
     assert "has 4 bands (blue, green, red, nir), but the names given are red, swir" in capsys.readouterr().err
     assert run(*arguments, "--bands", "nir,red") == 0
@@ -153,7 +136,7 @@ def test_bands_that_a_file_marks_in_another_order(folder: Path, capsys: pytest.C
     image = random_image(0, SIDE, SIDE, dtype="uint16")
     with rasterio.open(write_raster(folder / "in" / "a.tif", image, north_up()), "r+") as dataset:
         dataset.colorinterp = [ColorInterp[colour] for colour in ("blue", "green", "red", "undefined")]
-    arguments = ("--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "1,0,0", "--out", "out")
+    arguments = (*FILES, "--shares", "1,0,0", "--out", "out")
     assert run(*arguments) == 1
     assert "name them, as in --bands blue,green,red,nir" in capsys.readouterr().err
     assert run(*arguments, "--bands", "red,green,blue,nir") == 0
@@ -222,7 +205,7 @@ def test_images_of_another_type_are_cast_when_told_if_all_values_fit(
     image = random_image(0, SIDE, SIDE).astype("float64")
     image[:, :5], image[:, 5:9] = np.nan, -9999
     write_raster(folder / "in" / "a.tif", image, north_up(), nodata=-9999)
-    arguments = ("--images", "in/a.tif", "--labels", "in/a_codes.tif", "--shares", "1,0,0", "--out", "out")
+    arguments = (*FILES, "--shares", "1,0,0", "--out", "out")
     arguments += ("--bands", "red,green,blue,nir")
     assert run(*arguments) == 1
     assert "imagery of float64; convert it to one of uint8, uint16, int16, float32" in capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""From labels of any size to one image: painting windows, joining them, the `generate` verb."""
+"""From labels of any size to one image: painting windows, joining them, and `generate`."""

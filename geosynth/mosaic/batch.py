@@ -1,4 +1,4 @@
-"""generate_many: many label files, many realisations, one call."""
+"""generate_many: many label files, or many realisations, in one call."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _LOG = logging.getLogger(__name__)
-_OF_ONE_FILE = (RasterError, DataError, GridError, LegendError)  # what does not stop the others
+_OF_ONE_FILE = (RasterError, DataError, GridError, LegendError)  # errors after which the other files are still painted
 
 _MAX_SAMPLES = 10_000
 
@@ -68,34 +68,35 @@ def generate_many(
 ) -> list[Path]:
     """Paint several images one after the other: one for each label file, or several realisations, or both.
 
-    The model is loaded once. Images that are there already, made from the same things, are left as they are: after an
-    interruption the same call goes on. Images of label files on one pixel grid fit together without seams: each file
-    is painted with its neighbours in sight, and they are the cuttings of the mosaic's image.
+    The model is loaded once. Existing images that were made from the same inputs and settings are kept, so after an
+    interruption the same call continues. Images of label files on one pixel grid fit together without seams: each file
+    is painted with its neighbours in view, so the images equal crops of the image of the whole mosaic.
 
     Args:
-        labels: see `generate`; a folder, glob or list is one mosaic, or many files with `each`.
-        out: the image; with `each` the folder of the images, which have the names of the label files.
+        labels: see `generate`; a folder, glob or list is one mosaic, or with `each` many files.
+        out: the image; with `each`, a folder for the images, which are named after the label files.
         model: see `generate`.
-        settings: of all images; with samples, the seed of the first.
+        settings: of all images; with several samples, its seed is that of the first.
         each: paint file by file, each on its own grid.
-        samples: realisations of each image. If there are several, their names end in _0, _1, ..., and their seeds are
-            `sample_seeds`; of a Zarr store, they are its dimension `sample`.
-        summary: of several samples, also write mean, standard deviation and the spread of NDVI: see `write_summary`.
-        legend: see `generate`, as for all below.
-        style: of all images.
-        style_labels: of the style.
+        samples: number of realisations of each image, 1 to 10,000. If there are several, their names end in _0, _1,
+            ..., and their seeds are `sample_seeds`; in a Zarr store they are the dimension `sample`.
+        summary: with several samples, also write mean, standard deviation and the spread of NDVI: see `write_summary`.
+        legend: see `generate`, also for the arguments below.
+        style: the same for all images.
+        style_labels: labels of the style's images.
         overwrite: replace existing outputs.
-        client: of a Dask cluster.
-        scheduler: of a Dask cluster.
-        workers: of this machine.
-        progress: called with (what is done to which image, done, to do).
+        client: a `distributed.Client`.
+        scheduler: address of a Dask scheduler.
+        workers: number of processes to start on this machine.
+        progress: called with ("IMAGE: painting" and the like, parts done, parts to do).
         **changes: single settings by name.
 
     Returns:
-        the images, file by file, their samples together, each group with its summary at the end.
+        the paths of the images, file by file; the samples of an image are together, followed by their summary.
 
     Raises:
-        DataError: with `each`, after the last file, if some failed: it names them. A warning says why, at once.
+        DataError: with `each`, after the last file, if some could not be painted: it names them. A warning gives the
+            reason as soon as one fails.
         GeosynthError: as `generate`.
     """
     settings, out = GenerateSettings.changed(settings, changes), Path(out)
@@ -119,7 +120,7 @@ def generate_many(
     raster = None if each else opened(labels)  # before a model is loaded
     if raster is not None and settings.stac:
         check_can_be_item(raster)
-    # Memory is kept from one image to the next, too.
+    # The memory of large tensors is also kept from one image to the next.
     with engine(model, settings, client, scheduler, workers) as (loaded, settled, executor), keep_freed_memory():
         batch = _Batch(
             loaded,
@@ -140,7 +141,7 @@ def generate_many(
 
 @dataclass(frozen=True)
 class _Batch:
-    """What paints the images of one call, and how."""
+    """Paints the images of one call, all in the same way."""
 
     model: GeneratorModel
     settings: GenerateSettings
@@ -152,12 +153,12 @@ class _Batch:
     summary: bool
     overwrite: bool
     stands: bool
-    """Whether images that are there already, made from the same things, are left as they are."""
+    """Whether existing images that were made from the same inputs and settings are kept."""
     progress: Callable[[Path], StageProgress]
-    """That of an image."""
+    """The progress callback for an image."""
 
     def paint(self, raster: Raster, image: Path) -> list[Path]:
-        """An image, or its realisations and their summary."""
+        """Paint an image, or its realisations and their summary."""
         raster = resampled(raster, self.model, self.settings)
         parts = [
             self._paint(raster, name, seed, overwrite=self.overwrite, stands=self.stands)
@@ -166,12 +167,12 @@ class _Batch:
         return [*parts, *self._summarise(image, raster, parts)]
 
     def join(self, raster: Raster, out: Path) -> list[Path]:
-        """Realisations of an image as one Zarr store, and their summary."""
+        """Paint the realisations of an image into one Zarr store, and their summary."""
         raster, work = resampled(raster, self.model, self.settings), UnfinishedWork(out)
         with work.open({"samples": "several"}, total=len(self.seeds), keep_finished=True):
             parts = _sample_names(work.folder / "sample.zarr", len(self.seeds))
             for part, seed in zip(parts, self.seeds, strict=True):
-                self._paint(raster, part, seed, overwrite=True, stands=True)  # one of other things is made anew
+                self._paint(raster, part, seed, overwrite=True, stands=True)  # repaints a sample of another job
                 work.record(part.name)
             summaries = self._summarise(out, raster, parts)
             tags = image_tags(parts[0]) | {"GEOSYNTH_SAMPLE_SEEDS": json.dumps(self.seeds)}
@@ -197,7 +198,7 @@ class _Batch:
         )
 
     def _summarise(self, image: Path, raster: Raster, parts: Sequence[Path]) -> list[Path]:
-        """The summary of the realisations of an image, if it is wanted."""
+        """Write the summary of the realisations of an image, if one is wanted."""
         if not self.summary:
             return []
         bands = self.model.card.bands
@@ -217,7 +218,7 @@ class _Batch:
 def _paint_each(
     files: Sequence[str | Path], images: Sequence[Path], paint: Callable[[Raster, Path], list[Path]]
 ) -> list[Path]:
-    """The images of all files; an error after the last one, if some cannot be painted."""
+    """Paint the images of all files; an error after the last one, if some cannot be painted."""
     painted: list[Path] = []
     failed: list[str] = []
     for source, image in zip(_open_each(files, failed), images, strict=True):
@@ -235,7 +236,7 @@ def _paint_each(
 
 
 def sample_seeds(seed: int, samples: int) -> list[int]:
-    """Seeds of realisations: `seed` itself, then numbers drawn from it, each of which can be given as a seed again."""
+    """Seeds of the realisations: `seed` itself, then numbers drawn from it, each of which is a valid seed, too."""
     drawn = [np.random.SeedSequence(seed, spawn_key=(sample,)) for sample in range(1, samples)]
     return [seed, *(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)) for sequence in drawn)]
 
@@ -268,7 +269,7 @@ def _names(sources: Sequence[Any], folder: Path) -> list[Path]:
 
 
 def _sample_names(image: Path, samples: int) -> list[Path]:
-    """Of the realisations of an image; with numbers of equal length, so that names sort as samples do."""
+    """Names of the realisations of an image; their numbers have equally many digits, so that they sort correctly."""
     if samples == 1:
         return [image]
     digits = len(str(samples - 1))
@@ -276,11 +277,11 @@ def _sample_names(image: Path, samples: int) -> list[Path]:
 
 
 def _refuse_among_labels(labels: Labels, folder: Path) -> None:
-    """An image in the folder of the label tiles would be taken for a tile next time."""
+    """Refuse an image in the folder of the label tiles, where the next call would take it for a tile."""
     if isinstance(labels, str | Path) and Path(labels).is_dir() and folder.resolve() == Path(labels).resolve():
         raise OutputError(f"{folder}: the image would lie among the label tiles there; choose another folder")
 
 
 def _named(progress: StageProgress, image: Path) -> StageProgress:
-    """With the image's name in the stage."""
+    """The same callback, with the image's name before the stage."""
     return lambda stage, done, total: progress(f"{image.name}: {stage}", done, total)

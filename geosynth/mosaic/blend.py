@@ -6,7 +6,7 @@ pixel lies in one, two or four of them. Along an axis the weights in an overlap 
 
     rising(t) = sin^2(pi / 2 * (t + 1/2) / N),    falling(t) = rising(N - 1 - t) = 1 - rising(t),    t = 0 .. N - 1
 
-and their products sum to one everywhere: nothing is normalised, and no map of weights is kept.
+and their products sum to one everywhere, so nothing has to be normalised and no map of weights is kept.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from geosynth.models.looks import Look
 from geosynth.mosaic.painter import CELL, Cell, Painter
 from geosynth.raster.read import Array
 
-# Windows across an edge of a block are kept for the blocks beyond it, so that they are painted once.
+# Windows across an edge of a block are kept for the neighbouring blocks, so that each is painted only once.
 KEPT_BYTES = 256 << 20
 
 
 class BlendPainter(Painter):
     """Paints windows in blend mode; arguments as for `Painter`.
 
-    The network sees `crop_size` pixels at once with the linear start, else a cell and a margin of two strides.
+    With the linear start the network sees `crop_size` pixels at once, otherwise a cell and a margin of two strides.
 
     Raises:
         SettingsError: if the overlap does not fit the network's windows.
@@ -70,7 +70,7 @@ class BlendPainter(Painter):
         self._lock = threading.Lock()
 
     def cells(self, window: Window, origin: tuple[int, int]) -> list[Window]:
-        """All windows of the lattice that reach into a window, row by row."""
+        """All windows of the lattice that overlap a window, row by row."""
         rows, columns = (
             [
                 number * self.step - offset
@@ -109,17 +109,17 @@ class BlendPainter(Painter):
         if values is None:
             values = self.run([cell], origin)[0]
         with self._lock:
-            self._kept[key] = values  # used last
+            self._kept[key] = values  # now the most recently used
             while len(self._kept) * values.nbytes > KEPT_BYTES:
                 self._kept.popitem(last=False)
         return values
 
     def as_pixels(self, values: Tensor) -> Tensor:
-        """Raster values as they are: windows are joined before they are rounded."""
+        """Raster values, unchanged: windows are joined before they are rounded."""
         return values
 
     def latent(self, row: Position, column: Position, height: int, width: int) -> Tensor | None:
-        """As `Painter.latent`; (B, latent_size) at the window's centre for the linear start, which takes one style."""
+        """As `Painter.latent`; for the linear start, which takes one style, (B, latent_size) at the window's centre."""
         if self.network.start != "linear":
             return super().latent(row, column, height, width)
         if isinstance(self.style, Tensor):

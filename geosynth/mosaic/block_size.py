@@ -13,9 +13,9 @@ from geosynth.raster.read import CACHE_BYTES
 _SIZES = (4096, 2048, 1024, 512, 256, 128)  # larger blocks gain nothing
 # Measured with networks of 4 to 64 base channels, in float32 and bfloat16 (benchmarks/mosaic.py shows the peak).
 _NETWORK_COPIES = 8  # of the largest map of features
-_LABEL_BYTES = 10  # a pixel, codes, masks and what filling needs
-_REGION_BYTES = 12  # a pixel, where a fifth of all are in regions
-_WRITING_BYTES = 64 << 20  # COG threads, beside GDAL's cache
+_LABEL_BYTES = 10  # per pixel: codes, masks and what filling holes needs
+_REGION_BYTES = 12  # per pixel, if a fifth of all are in regions
+_WRITING_BYTES = 64 << 20  # the threads that write a COG, besides GDAL's cache
 
 
 def choose_block_size(painter: Painter) -> int:
@@ -39,7 +39,7 @@ def choose_block_size(painter: Painter) -> int:
 
 
 def needed_bytes(painter: Painter, block_size: int) -> int:
-    """Bytes that painting and writing take at their peak, beside the libraries and the model."""
+    """Bytes that painting and writing take at their peak, besides the libraries and the model."""
     network, bands = painter.network, painter.model.card.bands
     blend = painter.mode == "blend"
     cell = network.crop_size or (CELL if blend else min(CELL, block_size))
@@ -50,8 +50,8 @@ def needed_bytes(painter: Painter, block_size: int) -> int:
         for stage in network.stages
     )
     features = max(maps) * _NETWORK_COPIES if painter.on_cpu else 0
-    # A block that is written is there as painted and as masked; the next, as cells and whole. A GPU begins one more.
-    # One is on its way into the file, read back and masked.
+    # A block that is being written is in memory as painted and as masked; the next one as cells and as a whole. A GPU
+    # has begun one more. Another is on its way into the file, read back and masked.
     copies = 2 * painter.helpers + (2 if painter.on_cpu else 3) + 2
     blocks = block_size**2 * len(bands.names) * np.dtype(bands.dtype).itemsize * copies
     if blend:

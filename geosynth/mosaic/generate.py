@@ -1,4 +1,4 @@
-"""generate: labels in, a georeferenced synthetic image on exactly their grid out."""
+"""generate: from labels to a georeferenced synthetic image on exactly their grid."""
 
 from __future__ import annotations
 
@@ -49,39 +49,39 @@ def generate(
 ) -> Path | xr.DataArray:
     """Paint an image for labels, on exactly their grid.
 
-    `generate(labels, out)` writes the image as a Cloud Optimized GeoTIFF, or as a Zarr store where `out` ends in .zarr.
-    `generate(labels)` gives it as a lazy `xarray.DataArray` whose blocks are painted when they are computed; its pixels
-    are those of the file.
+    `generate(labels, out)` writes the image as a Cloud Optimized GeoTIFF, or as a Zarr store if `out` ends in .zarr.
+    `generate(labels)` returns it as a lazy `xarray.DataArray`, whose blocks are painted when they are computed; its
+    pixels are the same as the file's.
 
     Args:
-        labels: a raster of class codes, or of the colours of classes: a file (GeoTIFF, COG, VRT, Zarr, folder, glob or
-            list of tiles), or codes in an array with coordinates y and x; `.rio.crs` and `.rio.nodata` are respected.
-        out: the image, a name that ends in .tif or .zarr; appears when it is whole, with what stands beside it.
-            Finished blocks are kept in a hidden folder beside it meanwhile: an interrupted call, repeated, goes on
-            where it stopped, and gives the same bytes. None for a lazy array.
-        model: a file made by `train`, or one already loaded (and used where it is); None for the embedded default.
+        labels: a raster of class codes, or of classes' colours: a GeoTIFF, COG, VRT or Zarr store; a folder, glob or
+            list of tiles; or codes in an array with coordinates y and x, whose `.rio.crs` and `.rio.nodata` count.
+        out: the image, a name that ends in .tif or .zarr. It appears when it is complete, together with its preview and
+            STAC item. Until then finished blocks are kept in a hidden folder beside it: after an interruption the same
+            call continues, with the same bytes as the result. None for a lazy array.
+        model: a file made by `train`, or a loaded model, which stays on its device; None for the embedded model.
         settings: seed, block size, ...; see `GenerateSettings`.
-        legend: of the labels, if their codes are not the model's; classes are matched by name. "from-raster", for a
-            file: its own class table.
-        style: an image or several to take the look of the classes from, or a `Look`, instead of the settings' `look`;
-            for a generator with a latent, (latent_size,) of the whole image instead of the seed's.
-        style_labels: label rasters of the images that the look is taken from, one each, with the codes of `legend`:
-            then each class has the look of its own pixels. Without them the image as a whole tells.
+        legend: of the labels, if their codes are not the model's; classes are matched by name. "from-raster" takes the
+            class table of the label file.
+        style: one or several images to take the look of the classes from, or a `Look`, instead of the settings' `look`.
+            For a generator with a latent: an image, or the latent itself, (latent_size,), used everywhere.
+        style_labels: label rasters of these images, one each, with the codes of `legend`. With them each class gets
+            the look of its own pixels; without them looks are guessed from the image as a whole.
         overwrite: replace an existing output.
-        client: a `distributed.Client`, whose workers paint.
-        scheduler: the address of a Dask scheduler, whose workers paint.
-        workers: number of processes to start on this machine, which paint.
+        client: a `distributed.Client` whose workers paint.
+        scheduler: the address of a Dask scheduler whose workers paint.
+        workers: number of processes to start on this machine to paint.
         progress: called with ("checking", "painting", "writing" or "finishing", parts done, parts to do).
         **changes: single settings by name, as `seed=3`.
 
     Returns:
-        the path of the image; or the lazy array (band, y, x), its bands by name, with the coordinate `valid` (y, x)
-        that is False where there is no class (the image is 0 there).
+        the path of the image; or the lazy array (band, y, x), with the names of the bands, and with the coordinate
+        `valid` (y, x), which is False where there is no class (the image is 0 there).
 
     Raises:
-        GeosynthError: one line. For a file before any work starts, with nothing left behind, but for OutputError and
-            ClusterError, after which finished blocks are kept; for a lazy array, codes are checked when a block is
-            computed.
+        GeosynthError: one line. For a file it comes before any work starts and nothing is left behind, except with
+            OutputError and ClusterError, after which finished blocks are kept. For a lazy array, codes are checked when
+            a block is computed.
     """
     settings = GenerateSettings.changed(settings, changes)
     if isinstance(out, GeneratorModel) or Path(out or "").suffix == ".safetensors":

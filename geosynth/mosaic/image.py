@@ -1,4 +1,4 @@
-"""One image, painted from the labels of one raster into a file, with what stands beside it."""
+"""One image, painted from the labels of one raster into a file, with its preview and STAC item."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ _LOG = logging.getLogger(__name__)
 def painter_for(
     geobox: GeoBox, model: GeneratorModel, settings: GenerateSettings, style: Tensor | Look | None = None
 ) -> Painter:
-    """The painter of a grid, in the settings' mode, by default the one that fits the model; see `Painter`."""
+    """The painter for a grid, in the mode of the settings, else the model's default mode; see `Painter`."""
     length = style_length_pixels(settings.style_length, geobox, model.card.settings)
     mode = settings.mosaic or ("blend" if model.card.settings.start == "linear" else "exact")
     return (BlendPainter if mode == "blend" else Painter)(model, settings, length, style)
 
 
 def blank_image(out: Path, painter: Painter, geobox: GeoBox) -> UnfinishedImage:
-    """An image of a grid, of which nothing is painted yet, in blocks as large as the painter's settings say.
+    """An image of which nothing is painted yet, in blocks of the size that the painter's settings give.
 
     Raises:
-        SettingsError: if no block fits into the memory that they allow.
+        SettingsError: if no block fits in the memory that they allow.
     """
     bands = painter.model.card.bands
     plan = paint_plan(geobox, choose_block_size(painter))
@@ -75,8 +75,9 @@ def paint_image(
 ) -> Path:
     """Paint one image into a file; `generate` describes the arguments, the result and the errors.
 
-    With `skip_finished` an existing image stands if it was made from the same things; any other is an error, unless
-    `overwrite` is said too. The executor paints blocks and yields their numbers in any order, see `paint_blocks`.
+    With `skip_finished` an existing image is kept if it was made from the same inputs and settings; any other is an
+    error, unless `overwrite` is set too. The executor paints blocks and yields their numbers in any order, see
+    `paint_blocks`.
     """
     check_image_output(out, raster_files(raster), settings, overwrite=overwrite or skip_finished)
     if settings.stac:
@@ -113,7 +114,7 @@ def paint_image(
 
 
 def _write_beside(image: Path, settings: GenerateSettings) -> list[str]:
-    """Preview and STAC item of an image, where they are wanted; gives their names."""
+    """Write the preview and the STAC item of an image, if they are wanted; returns their names."""
     preview = image.with_suffix(".png") if settings.preview else None
     if preview is not None:
         write_preview(image, preview)
@@ -123,7 +124,7 @@ def _write_beside(image: Path, settings: GenerateSettings) -> list[str]:
 
 
 def _beside(image: Path, settings: GenerateSettings) -> list[Path]:
-    """What stands beside an image."""
+    """Paths of an image's preview and STAC item, those that are wanted."""
     return [image.with_suffix(".png")] * settings.preview + [item_path(image)] * settings.stac
 
 
@@ -135,7 +136,7 @@ def _write_store(
     tags: dict[str, str],
     progress: StageProgress,
 ) -> None:
-    """The Zarr store from the blocks; `painted` paints them while it gives their numbers, in any order."""
+    """Write the Zarr store from the blocks; `painted` paints them and yields their numbers, in any order."""
     from geosynth.raster.zarr_image import ZarrImageWriter  # takes a second to import
 
     bands = painter.model.card.bands
@@ -164,7 +165,7 @@ def _write_cog(
     *,
     masked: bool,
 ) -> None:
-    """The COG from the blocks, as `_write_store`; each is written while the next ones are painted."""
+    """Write the COG from the blocks, as `_write_store`; each is written while the next ones are painted."""
     bands = painter.model.card.bands
     writer = CogWriter(
         image.result,
@@ -190,7 +191,7 @@ def _write_cog(
 
     with writer:
         behind(write_if_seen, painted)
-        # Those of an earlier run, and what a disk that is shared with workers showed late.
+        # Blocks of an earlier run, and those that a disk shared with workers showed late.
         left = sorted(image.finished_blocks() - written)
         for done, index in enumerate(left, start=1):
             write(index)
@@ -198,7 +199,7 @@ def _write_cog(
 
 
 def check_image_name(out: Path) -> None:
-    """Refuse a name of an image that says no format.
+    """Refuse a name of an image that does not tell its format.
 
     Raises:
         OutputError: one line.
@@ -208,13 +209,13 @@ def check_image_name(out: Path) -> None:
 
 
 def check_image_output(out: Path, inputs: Sequence[object], settings: GenerateSettings, *, overwrite: bool) -> None:
-    """Refuse an image, or what shall stand beside it, that cannot be written or would replace something else.
+    """Refuse an image, preview or STAC item that cannot be written or would replace something else.
 
     Args:
         out: the image.
         inputs: files among them must not be replaced.
-        settings: say what stands beside the image.
-        overwrite: let existing outputs pass.
+        settings: say whether the image gets a preview and a STAC item.
+        overwrite: accept existing outputs.
 
     Raises:
         OutputError: one line.
@@ -232,10 +233,10 @@ def check_image_output(out: Path, inputs: Sequence[object], settings: GenerateSe
 
 
 def resampled(raster: Raster, model: GeneratorModel, settings: GenerateSettings) -> Raster:
-    """Labels on pixels of the size that a model was trained on, if the settings ask for it; a warning says so.
+    """Labels resampled to the pixel size that a model was trained on, if the settings ask for it, with a warning.
 
     Raises:
-        SettingsError: if the model does not say which size that is.
+        SettingsError: if the model does not record that size.
     """
     gsd, how = model.card.gsd, settings.resample
     if how is None:
@@ -255,7 +256,7 @@ def resampled(raster: Raster, model: GeneratorModel, settings: GenerateSettings)
 
 
 def warn_about_grid(labels: LabelRaster, model: GeneratorModel) -> None:
-    """Say where labels have no CRS, or other pixels (metres) than those a model was trained on."""
+    """Warn if labels have no CRS, or another pixel size (in metres) than the model was trained on."""
     geobox, trained_on = labels.geobox, model.card.gsd
     if geobox.crs is None:
         _LOG.warning("%s: has no CRS; the image will have none either", labels.name)

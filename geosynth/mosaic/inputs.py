@@ -1,4 +1,4 @@
-"""What users give to be painted, and to paint with: labels, a model, and who does the work."""
+"""Opens what users pass to be painted, and to paint with: labels, a model, a cluster."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def opened(labels: Labels) -> Raster:
     if isinstance(labels, Raster):
         return colours_as_codes(labels)
     if not isinstance(labels, str | Path | Sequence):
-        import xarray as xr  # takes a second, with what comes of it
+        import xarray as xr  # takes a second, with the import below
 
         from geosynth.raster.arrays import LabelArray
 
@@ -40,10 +40,10 @@ def opened(labels: Labels) -> Raster:
 
 
 def as_files(labels: object) -> str | Path | Sequence[str | Path]:
-    """Labels that are files, a folder or a glob.
+    """Labels given as files, a folder or a glob.
 
     Raises:
-        SettingsError: if they are something else.
+        SettingsError: if they are given as something else.
     """
     if isinstance(labels, str | Path) or (
         isinstance(labels, Sequence) and all(isinstance(one, str | Path) for one in labels)
@@ -53,11 +53,11 @@ def as_files(labels: object) -> str | Path | Sequence[str | Path]:
 
 
 def loaded_model(model: Model, device: str = "cpu") -> GeneratorModel:
-    """A model, as it is or from its file.
+    """A loaded model, or one loaded from its file.
 
     Raises:
-        CheckpointError: if the file is no model.
-        SettingsError: if it is neither.
+        CheckpointError: if the file is not a model.
+        SettingsError: if `model` is neither.
     """
     if not isinstance(model, str | Path | GeneratorModel | None):
         raise SettingsError(f"model: a file or a loaded model is needed, not {type(model).__name__}")
@@ -68,10 +68,10 @@ def loaded_model(model: Model, device: str = "cpu") -> GeneratorModel:
 def engine(
     model: Model, settings: GenerateSettings, client: Client | None, scheduler: str | None, workers: int | None
 ) -> Iterator[tuple[GeneratorModel, GenerateSettings, Executor]]:
-    """Model, settings and executor for `paint_image`, by what a user says of a cluster: see `open_client`.
+    """Model, settings and executor for `paint_image`, here or on a cluster; see `open_client` for the arguments.
 
-    For a cluster the model is loaded here without the device, which the workers have, and the precision "auto" is
-    decided by them, for all alike.
+    For a cluster the model is loaded on the CPU here, since the workers have the device, and the workers decide what
+    precision "auto" means for all of them.
     """
     with open_client(client, scheduler, workers) as running:
         if running is None:

@@ -1,4 +1,4 @@
-"""The lazy image: an xarray array whose blocks are painted when they are asked for."""
+"""The lazy image: an xarray array whose blocks are painted when they are computed."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def lazy_image(
     style: Style,
     style_labels: Files,
 ) -> xr.DataArray:
-    """The image of labels as a dask array; `generate` describes the arguments and the errors. Nothing is painted here.
+    """The image of labels as a dask array; `generate` describes the arguments and the errors. Nothing is painted yet.
 
-    A block, when it is computed, reads the labels under it and its halo.
+    When a block is computed, it reads the labels under it and under its halo.
 
     Returns:
         (band, y, x) with the coordinates and the CRS of the labels, names along `band`, and the coordinate `valid`
-        (y, x): False where the labels have no class; the image is 0 there. When a block is computed, it raises
-        LegendError for codes that the legend does not know, DataError for codes that are not whole numbers.
+        (y, x): False where the labels have no class; the image is 0 there. Computing a block raises LegendError for
+        codes that the legend does not list, and DataError for codes that are not whole numbers.
 
     Raises:
         GridError: on a rotated grid, whose pixels have no coordinates y and x.
@@ -98,7 +98,7 @@ def _array(raster: Raster, painter: Painter, legend: Legend, attributes: dict[st
 
 @dataclass(frozen=True)
 class _Block:
-    """How the chunks of a task's labels make one window of codes."""
+    """How chunks of labels are put together to the window of codes that a task reads."""
 
     nodata: float | None
     name: str
@@ -109,7 +109,7 @@ class _Block:
     lefts: tuple[int, ...]
 
     def read(self, chunks: Chunks) -> tuple[npt.NDArray[np.int64], Mask]:
-        """Codes of `inside`, and where there is data."""
+        """Codes in `inside`, and where there is data."""
         values = np.empty((self.inside.height, self.inside.width), dtype=chunks[0][0].dtype)
         for top, row in zip(self.tops, chunks, strict=True):
             for left, chunk in zip(self.lefts, row, strict=True):
@@ -129,7 +129,7 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Painting:
-    """What is painted from a block of labels."""
+    """Which window is painted from a block of labels, and with what."""
 
     painter: PortablePainter
     context: Window
@@ -147,6 +147,6 @@ def _paint(painting: _Painting, block: _Block, chunks: Chunks) -> Array:
 
 
 def _has_class(block: _Block, chunks: Chunks) -> Mask:
-    """(height, width): whether a pixel of the block has a class."""
+    """(height, width): which pixels of the block have a class."""
     codes, valid = block.read(chunks)
     return valid & (block.legend.encode(codes) < block.legend.num_classes)

@@ -1,4 +1,4 @@
-"""Looks of images: how the classes look in a place, season or sensor that the model need not know."""
+"""Looks of images: how the classes look in a place, season or sensor, which the model need not have seen."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Array
 
 _LOG = logging.getLogger(__name__)
-_TILE = 256  # pixels; a look keeps what objects of a tile look like together
+_TILE = 256  # pixels; a look keeps the styles of a tile together
 _MAX_TILES = 256  # of an image; more change little
-_PAINTED_TILES = 8  # to twice as many
-_BLUR = 4  # pixels whose detail sees what lies beyond an edge of the data
+_PAINTED_TILES = 8  # at least; at most twice as many
+_BLUR = 4  # pixels; so close to an edge of the data, the measured detail depends on what lies beyond it
 
 
 def add_look(
@@ -42,15 +42,15 @@ def add_look(
     legend: str | Path | Legend | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a model file that has one look more, which `generate` then knows by its name.
+    """Write a model file with one more look, which `generate` then accepts by its name.
 
     Args:
         name: of the look: letters, digits, - and _.
-        images: rasters with the bands of the model, by name or, if they do not name them, in the same order.
+        images: rasters with the bands of the model, found by name or, if bands have no names, taken in their order.
         out: the model file, ending in ".safetensors"; may be `model` itself, with `overwrite`.
-        model: a file made by `train`; None for the embedded default.
+        model: a file made by `train`; None for the embedded model.
         labels: of the images, one raster each, on their pixel grid. Without them the look is guessed from the colours
-            of the whole.
+            of the images as a whole.
         legend: of the labels, if their codes are not the model's.
         overwrite: replace an existing file.
 
@@ -58,7 +58,7 @@ def add_look(
         `out`.
 
     Raises:
-        SettingsError: if the model is not conditioned on looks, or has one of that name.
+        SettingsError: if the model is not conditioned on looks, or already has one of that name.
         RasterError, DataError, GridError, LegendError: if an image or its labels cannot be used.
         OutputError: if the file cannot be written.
     """
@@ -79,18 +79,18 @@ def look_from_images(
     legend: str | Path | Legend | None = None,
     unknown: Literal["error", "nodata"] = "error",
 ) -> Look:
-    """The look of images, with their labels or without.
+    """The look of images, with or without their labels.
 
-    Classes and bands that the images lack get what is plausible beside the others, by the model's first look; a warning
-    tells of bands. Of large images, at most 256 tiles of 256 px, spread evenly, are read. Nothing is resampled: other
-    pixels than the model's give a warning.
+    Classes and bands that the images lack get values that are plausible beside the others, judging by the model's
+    first look; for bands there is a warning. Of large images, at most 256 tiles of 256 px, spread evenly, are read.
+    Nothing is resampled: a pixel size other than the model's gives a warning.
 
     Args:
-        images: at least one, with bands of the model; what one of them lacks is not looked at in the others.
+        images: at least one, with bands of the model; a band that one of them lacks is ignored in the others.
         labels: one for each image, on its pixel grid, or none at all.
-        model: of a generator conditioned on looks.
+        model: with a generator conditioned on looks.
         legend: of the labels, as for `generate`.
-        unknown: whether codes that the legend does not know are refused, or taken as nodata.
+        unknown: whether codes that the legend does not list are refused, or taken as nodata.
 
     Raises:
         SettingsError: if the model is not conditioned on looks, there is no image, or there are not as many label
@@ -133,12 +133,12 @@ def look_from_tiles(
     """The look of tiles of imagery, otherwise as `look_from_images`.
 
     Args:
-        tiles: (bands, h, w) in raster units and (h, w); h and w are multiples of `STYLE_CELL`. Labelled: class indices.
-            Else 0 where there is an image, 1 where there is none.
-        model: of a generator conditioned on looks.
+        tiles: images (bands, h, w) in raster values, and labels (h, w); h and w are multiples of `STYLE_CELL`. Labels
+            are class indices if `labelled`, else 0 where there is an image and 1 where there is none.
+        model: with a generator conditioned on looks.
         name: of the imagery, for messages.
         labelled: whether classes are known.
-        bands: numbers of the tiles' bands among the model's; None for all.
+        bands: positions of the tiles' bands among the model's bands; None for all.
 
     Raises:
         SettingsError: if the model is not conditioned on looks.
@@ -149,7 +149,7 @@ def look_from_tiles(
     scaling = model.card.bands.only(bands)
     parts: list[TileStyles] = []
     cells: list[torch.Tensor] = []
-    painted: list[torch.Tensor] = []  # once the look is known, to see what the generator makes of it
+    painted: list[torch.Tensor] = []  # tiles to paint once the look is known, to see what the generator makes of it
     every = 1
     for number, (pixels, indices) in enumerate(tiles):
         values = scaling.to_network(torch.from_numpy(pixels).float().unsqueeze(0))
@@ -178,14 +178,14 @@ def _known(model: GeneratorModel) -> Look:
 
 
 def _tiles(image: ImageRaster, labels: LabelRaster | None) -> Iterator[tuple[Array, ClassIndices]]:
-    """(bands, h, w) and class indices, of tiles; h and w are multiples of `STYLE_CELL`.
+    """Images (bands, h, w) and class indices (h, w) of tiles; h and w are multiples of `STYLE_CELL`.
 
-    Without labels all pixels are of class 0. Pixels without data, and those beside them, have no class. What is stored
-    south up is turned north up: directions of detail and shadows are those of images that lie so.
+    Without labels all pixels are of class 0. Pixels without data, and those close to them, have no class. Images stored
+    south up are turned north up, as directions of detail and of shadows are measured in images with north up.
 
     Raises:
         GridError: if image and labels have different pixel grids, or no common pixel.
-        LegendError: if the labels hold codes that their legend does not know.
+        LegendError: if the labels contain codes that their legend does not list.
     """
     mirrored = is_south_up(image.geobox)
     area, offset, nothing = image.window, (0, 0), 1

@@ -1,9 +1,9 @@
-"""Painter: labels around a window in, the window's pixels out, the same however the raster is cut.
+"""Painter: from the labels around a window to the window's pixels, which do not depend on how the raster is cut.
 
-Exact mode. Styles and noise depend on the seed and on absolute pixel positions only; the network sees cells of one
-lattice of absolute positions, grown by its halo, whatever window is asked for; and in each cell no result depends on
-what else is in it. So a pixel does not depend on blocks, workers, order, or on the raster it lies in. Bit by bit this
-holds on the CPU only: on a GPU cuDNN chooses by the shape of what it is given in which order it adds.
+Exact mode. Styles and noise depend only on the seed and on absolute pixel positions; the network sees cells of one
+lattice of absolute positions, each extended by its halo, whatever window is asked for; and a pixel's result does not
+depend on what else is in its cell. So a pixel depends neither on blocks, workers and order, nor on the raster that it
+belongs to. To the bit, this holds on the CPU only: on a GPU, cuDNN chooses the order of additions by the input's shape.
 """
 
 from __future__ import annotations
@@ -38,44 +38,44 @@ from geosynth.models.regions import ways_to_middles
 from geosynth.models.replay import Replay
 from geosynth.raster.read import Array, Mask
 
-# Pixels; side of what goes through the network at once, without the halo. Larger saves little (the halo is trimmed
-# level by level), and memory grows with its square.
+# Pixels: side of a cell, without its halo. Larger cells save little, since the halo is trimmed level by level, and
+# memory grows with the square of the side.
 CELL = 512
-_SLIVER = 96  # pixels; what is left narrower at an edge of a raster costs more alone than with what is beside it
-_CELLS_A_LAUNCH = 4  # of a GPU, which one cell does not fill
-_GPU_HELPERS = 4  # fewer do not keep up with it
+_SLIVER = 96  # pixels; a strip narrower than this at an edge costs less when it is painted with its neighbour
+_CELLS_A_LAUNCH = 4  # on a GPU, which one cell would not fill
+_GPU_HELPERS = 4  # fewer do not keep up with a GPU
 
 _TORCH_TYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int16": torch.int16, "float32": torch.float32}
 
 
 class Cell(NamedTuple):
-    """What goes through the network at once."""
+    """One window for the network, with what it needs of the labels."""
 
     window: Window
     part: Window
-    """Of the window, that is wanted."""
+    """The part of the window that is wanted."""
     labels: ClassIndices
-    """Of the window and the painter's margin."""
+    """Class indices of the window and the painter's margin."""
     ways: npt.NDArray[np.int8]
-    """Of the same, see `ways_to_middles`."""
+    """`ways_to_middles` of the same area."""
 
 
 class Painter:
-    """Paints windows in exact mode; for the convolutional start.
+    """Paints windows in exact mode; for models with the convolutional start.
 
     Args:
-        model: used where it is.
+        model: stays on its device.
         settings: seed, precision, look.
         style_length: pixels over which the style drifts; 0 for one style.
-        style: of a generator conditioned on looks, the look that styles are drawn from instead of the settings' one; of
-            another, (latent_size,) used everywhere instead of the seed's style field.
+        style: if the generator is conditioned on looks, the look from which styles are drawn instead of that of the
+            settings; otherwise a latent, (latent_size,), used everywhere instead of the seed's style field.
 
     Raises:
         SettingsError: if the mode, the look or the style does not fit the model.
 
     Attributes:
-        look_name: of the look, where it is one of the model's.
-        helpers: threads that read blocks, and as many that write them, beside the network.
+        look_name: name of the look, if it is one of the model's.
+        helpers: number of threads that read blocks beside the network; as many others write them.
     """
 
     mode = "exact"
@@ -116,9 +116,9 @@ class Painter:
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
-        """Enter what painting needs of the process: full float32, and memory that is kept for large tensors.
+        """Set up the process for painting: full float32, and memory of large tensors that is kept for the next ones.
 
-        Of the thread, that the painter's GPU is the current one, on which kernels are started and events recorded.
+        In this thread, make the painter's GPU the current one, where kernels are started and events recorded.
         """
         with contextlib.ExitStack() as stack:
             if not self.bfloat16:
@@ -130,7 +130,7 @@ class Painter:
             yield
 
     def context(self, window: Window, origin: tuple[int, int]) -> Window:
-        """The labels needed to paint a window: those of its cells and around; may reach beyond the raster.
+        """The window of labels needed to paint a window: its cells and their surroundings; may exceed the raster.
 
         Args:
             window: in the raster's pixel coordinates.
@@ -154,16 +154,16 @@ class Painter:
             valid: (height, width) of the window: where pixels are wanted. Cells without any are not painted (0).
 
         Raises:
-            DataError: if there is an index that is no class's.
+            DataError: if there is an index that belongs to no class.
         """
         return self.begin(self.labelled_cells(indices, context, window, origin, valid), window, origin)()
 
     def begin(
         self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit = call_now
     ) -> Callable[[], Array]:
-        """Begin to paint the `labelled_cells` of a window; the function that is returned waits for its pixels.
+        """Begin to paint the `labelled_cells` of a window; returns a function that waits for the window's pixels.
 
-        A GPU goes on meanwhile; a CPU does so with the `submit` of a `side_by_side` that is entered within `computing`.
+        Meanwhile a GPU works on; a CPU does so with the `submit` of a `side_by_side` entered within `computing`.
         """
         with self.computing():
             pixels = self._begun(cells, window, origin, submit)
@@ -178,7 +178,7 @@ class Painter:
     def _begun(
         self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit
     ) -> Callable[[], Array]:
-        """What gives the pixels of a window once the device has done what is started here."""
+        """Start the work; returns a function that gives the window's pixels once the device is done."""
         painted = [(group, submit(self._fetched, group, origin)) for group in self._groups(cells)]
 
         def pixels() -> Array:
@@ -192,16 +192,16 @@ class Painter:
         return pixels
 
     def _fetched(self, cells: Sequence[Cell], origin: tuple[int, int]) -> Tensor:
-        """As `run`, on its way to the host."""
+        """The result of `run`, on its way to the host's memory."""
         return self.run(cells, origin).to("cpu", non_blocking=True)
 
     def _groups(self, cells: Sequence[Cell]) -> Iterator[Sequence[Cell]]:
-        """Cells that go through the network at once: as many as fill a GPU, and what is left."""
+        """Cells that go through the network together: on a GPU as many as fill it, and the rest."""
         size = 1 if self.on_cpu else _CELLS_A_LAUNCH
         return (cells[first : first + size] for first in range(0, len(cells), size))
 
     def _mark(self) -> Callable[[], None]:
-        """A function that waits until all that has been started on the device by now is done."""
+        """A function that waits until all work started on the device so far is done."""
         if self.on_cpu:
             return lambda: None
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -209,10 +209,10 @@ class Painter:
         return event.synchronize
 
     def cells(self, window: Window, origin: tuple[int, int]) -> list[Window]:
-        """The lattice's cells that a window meets, row by row: on a CPU only the parts of them that it covers.
+        """The cells of the lattice that a window overlaps, row by row; on a CPU only the parts that it covers.
 
-        The parts lie on the network's stride, and slivers at the window's edges go to their neighbours, as in blocks.
-        On a GPU cells are whole, so that all are of one shape.
+        The parts are aligned to the network's stride, and slivers at the window's edges are joined to their neighbours,
+        as in blocks. On a GPU cells are whole, so that all have one shape.
         """
         step, least = (self.network.stride, sliver(CELL)) if self.on_cpu else (CELL, 0)
         rows, columns = (
@@ -268,17 +268,17 @@ class Painter:
         return values
 
     def _network_pass(self, labels: Tensor, places: Tensor, ways: Tensor) -> tuple[Tensor]:
-        """The same operations whatever the labels and the places; see `Replay`."""
+        """Paint cells by the same operations, whatever the labels and the places; see `Replay`."""
         (row, column), (height, width) = places.unbind(1), labels.shape[1:]
         latent, noise, styles = self.inputs(row, column, height, width, ways)
         image = self.generator(labels, latent, noise, self.margin, styles)
         pixels = self.as_pixels(self.model.card.bands.from_network(image.float()))
-        return (pixels.contiguous(),)  # rows, as they are wanted: sorting bytes takes the host longest
+        return (pixels.contiguous(),)  # in rows already: reordering bytes would be the host's longest task
 
     def inputs(
         self, row: Position, column: Position, height: int, width: int, ways: Tensor
     ) -> tuple[Tensor | None, list[Tensor | None], Tensor | None]:
-        """Latent, noise and styles of places in absolute positions, as the generator takes them."""
+        """Latent, noise and styles at absolute positions, as the generator takes them."""
         window = (row, column, height, width)
         dtype = torch.bfloat16 if self.bfloat16 else torch.float32
         noise = position_noise(self.network, self.settings.seed, *window, self.device, self.margin, self.silent, dtype)
@@ -288,7 +288,7 @@ class Painter:
         return self.latent(*window), noise, styles
 
     def latent(self, row: Position, column: Position, height: int, width: int) -> Tensor | None:
-        """(B, latent_size, height / stride, width / stride) of places in absolute positions."""
+        """The latent at absolute positions, (B, latent_size, height / stride, width / stride)."""
         if not self.network.latent_size:
             return None
         if isinstance(self.style, Tensor):
@@ -297,12 +297,12 @@ class Painter:
         return style_field(self.network, self.settings.seed, row, column, height, width, self.style_length, self.device)
 
     def blank(self, window: Window) -> Array:
-        """(bands, height, width) zeros."""
+        """Zeros, (bands, height, width)."""
         bands = self.model.card.bands
         return np.zeros((len(bands.names), window.height, window.width), dtype=bands.dtype)
 
     def as_pixels(self, values: Tensor) -> Tensor:
-        """Raster values as the bands' dtype: integers rounded and clipped, floats as they are."""
+        """Raster values in the bands' dtype: integers are rounded and clipped, floats unchanged."""
         dtype = np.dtype(self.model.card.bands.dtype)
         if np.issubdtype(dtype, np.integer):
             limits = np.iinfo(dtype)
@@ -311,17 +311,17 @@ class Painter:
 
 
 def sliver(size: int) -> int:
-    """How wide a rest at an edge of a raster must be, pixels, to be a block or cell of its own."""
+    """The least width, in pixels, that a strip at an edge of a raster must have to be a block or cell of its own."""
     return min(_SLIVER, size // 4)
 
 
 def paint_plan(geobox: GeoBox, block_size: int) -> BlockPlan:
-    """The blocks of a grid as they are painted, which must be the same wherever it is."""
+    """The blocks in which a grid is painted: the same everywhere, in every process."""
     return block_plan(geobox, block_size, sliver(block_size))
 
 
 def _on_lattice(start: int, length: int, origin: int, stride: int) -> tuple[int, int]:
-    """(start, length) of [start, start + length) grown to absolute multiples of the stride."""
+    """(start, length) of [start, start + length), extended to absolute multiples of the stride."""
     first = (start + origin) // stride * stride - origin
     last = -(-(start + length + origin) // stride) * stride - origin
     return first, last - first

@@ -21,27 +21,27 @@ from geosynth.raster.unfinished_image import UnfinishedImage
 
 Executor = Callable[[Painter, LabelRaster, UnfinishedImage, Iterable[int]], Iterator[int]]
 
-_NARROW = 32  # base channels, at most: threads that share a cell wait for each other; wider networks keep them busy
+_NARROW = 32  # base channels; up to here, threads that share a cell wait for each other; wider networks keep them busy
 
 
 def paint_blocks(painter: Painter, source: LabelRaster, image: UnfinishedImage, todo: Iterable[int]) -> Iterator[int]:
     """Paint blocks of an image. Blocks without data are not written.
 
-    One thread reads labels and finds their regions (several where a GPU waits for them; the caller's those of the first
-    block), the caller's makes noise and runs the network on all cores (or starts the next block on a GPU, or in two
-    threads that paint a cell each, before it fetches the one before), and one more writes (several for a GPU). Each is
-    one block ahead of the next at most, which bounds memory.
-    Noise is not made ahead: a third thread would take a core from the network, whose others then wait for that one
-    (measured: the whole took a fifth longer).
+    One thread reads labels and finds their regions (with a GPU, several; the caller's thread does it for the first
+    block). The caller's thread makes noise and runs the network on all cores; with a GPU, or with two threads that
+    paint a cell each, it starts the next block before it fetches the previous one. One more thread writes (with a GPU,
+    several). Each stage is at most one block ahead of the next, which bounds memory.
+    Noise is not made ahead: a third thread would take a core from the network, whose other threads would then wait for
+    that one (measured: the whole took a fifth longer).
 
     Args:
         painter: makes pixels from labels.
-        source: of the labels.
-        image: takes them.
+        source: the labels.
+        image: receives the blocks.
         todo: numbers of the blocks to paint.
 
     Yields:
-        the number of each block that is finished, or has no data.
+        the number of each block, once it is written or found to have no data.
 
     Raises:
         RasterError: if labels cannot be read.
@@ -58,7 +58,7 @@ def paint_blocks(painter: Painter, source: LabelRaster, image: UnfinishedImage, 
         for index, cells, valid in ahead(read, todo, helpers):
             yield index, painter.begin(cells, plan[index], plan.origin, submit) if cells else None, valid
 
-    two = _paints_two_cells(painter) and len(plan) > 1  # few cells gain less than fresh memory for two costs
+    two = _paints_two_cells(painter) and len(plan) > 1  # for few cells, memory for two costs more
     with painter.computing(), side_by_side(1 + two) as submit, ThreadPoolExecutor(helpers, "geosynth-writer") as pool:
         unfinished: deque[tuple[int, Future[None]]] = deque()
 
@@ -80,7 +80,7 @@ def paint_blocks(painter: Painter, source: LabelRaster, image: UnfinishedImage, 
 
 
 def _paints_two_cells(painter: Painter) -> bool:
-    """Whether a CPU is faster, and has the memory, with two cells at a time, each on half of torch's threads."""
+    """Whether to paint two cells at a time on a CPU, each on half of torch's threads: if faster, and memory allows."""
     narrow = painter.mode == "exact" and painter.network.base_width <= _NARROW
     return painter.on_cpu and narrow and painter.settings.max_memory is None and torch.get_num_threads() > 1
 
@@ -88,7 +88,7 @@ def _paints_two_cells(painter: Painter) -> bool:
 def read_around(
     painter: Painter, source: LabelRaster, window: Window, origin: tuple[int, int]
 ) -> tuple[Window, ClassIndices, Mask]:
-    """The labels around a window, and where the window has a class."""
+    """The window of labels around a window, its class indices, and where the window itself has a class."""
     context = painter.context(window, origin)
     indices, has_class = source.read(context)
     return context, indices, has_class[window.slices_in(context)]
@@ -106,14 +106,14 @@ def paint_missing(
 
     Args:
         painter: makes pixels from labels.
-        source: of the labels.
-        image: open.
-        blocks: numbers of all that are wanted.
+        source: the labels.
+        image: receives the blocks; open.
+        blocks: numbers of all blocks that are wanted.
         executor: see `paint_blocks`.
         progress: called with ("painting", blocks done, blocks wanted).
 
     Yields:
-        the number of each block that is painted now, or has no data.
+        the number of each block that this call paints or finds to have no data.
 
     Raises:
         RasterError, OutputError, ClusterError: as the executor does.

@@ -1,4 +1,4 @@
-"""Painting by Dask workers: a painter that travels, tasks that are block numbers, blocks that land beside the image."""
+"""Painting by Dask workers: they get the painter once, tasks are block numbers, blocks go into the image's folder."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _loading = threading.Lock()
 
 
 class PortablePainter:
-    """A `Painter` for tasks: the weights are never pickled, and one window of a process is painted at a time.
+    """A `Painter` for tasks: weights are never pickled, and each process paints one window at a time.
 
-    Threads take turns, since the network uses all the threads it may have by itself, and memory then does not grow
+    Tasks in threads take turns, because the network itself uses all the threads it may have; so memory does not grow
     with the number of tasks.
 
     Args:
-        painter: used as it is in this process; elsewhere its model is loaded from its file, which must be the same
+        painter: used directly in this process; other processes load its model from its file, which must be the same
             one there.
     """
 
@@ -54,7 +54,7 @@ class PortablePainter:
             return self.painter.paint(*arguments)
 
     def _keep_memory(self) -> contextlib.ExitStack:
-        """From the first window on, as long as this painter is there: tasks would have to fetch it anew each time."""
+        """Keep memory from the first window on, as long as this painter exists; else each task would map it again."""
         stack = contextlib.ExitStack()
         if self.painter.on_cpu:
             stack.enter_context(keep_freed_memory())
@@ -91,7 +91,7 @@ def _loaded(
 
 
 def settle_precision(settings: GenerateSettings, client: Client) -> GenerateSettings:
-    """The settings with "auto" decided by the workers, for all alike: bf16 where all of them would choose it."""
+    """The settings, with precision "auto" replaced by bf16 if all workers would choose it, else by fp32."""
     choices = client.run(uses_bfloat16, settings.precision, settings.device)
     return settings.model_copy(update={"precision": "bf16" if all(choices.values()) else "fp32"})
 
@@ -106,26 +106,26 @@ class _Work:
     mark: Path
 
 
-# The pixels of a block and where they are valid, if the worker could not write them.
+# The pixels of a block and where they are valid, if the worker could not write them itself.
 Sent = tuple[Array, Mask] | None
 
 
 def paint_on_cluster(
     client: Client, painter: Painter, source: LabelRaster, image: UnfinishedImage, todo: Iterable[int]
 ) -> Iterator[int]:
-    """As `pipeline.paint_blocks`, by the workers of a cluster.
+    """As `pipeline.paint_blocks`, on the workers of a cluster.
 
     A worker runs its network on as many threads as Dask gives it (`--nthreads`), one block at a time, while its other
-    tasks read labels. One that sees the image's folder writes its blocks there itself; from others they come back.
+    tasks read labels. A worker that sees the image's folder writes its blocks there; others send them back.
 
     Raises:
-        ClusterError: if the scheduler goes away, or the same block kills workers again and again.
-        GeosynthError: what `pipeline.paint_blocks` raises, on whichever worker it happened.
+        ClusterError: if the scheduler is lost, or if the same block kills workers again and again.
+        GeosynthError: what `pipeline.paint_blocks` raises, on whichever worker it happens.
     """
-    mark = image.folder / f"{uuid.uuid4().hex}.partial"  # a worker that sees it sees the folder
+    mark = image.folder / f"{uuid.uuid4().hex}.partial"  # a worker that sees this file sees the folder
     mark.touch()
     work = _Work(PortablePainter(painter), source, image, mark)
-    # The large ones first, so that no worker is left alone with one at the end.
+    # Large blocks first, so that no worker is left alone with one at the end.
     order = sorted(todo, key=lambda index: -image.plan[index].height * image.plan[index].width)
     try:
         for index, sent in stream(_paint_block, work, order, name=image.out, client=client):
@@ -137,7 +137,7 @@ def paint_on_cluster(
 
 
 def _paint_block(work: _Work, index: int) -> Sent:
-    """The task."""
+    """The task: paint one block."""
     window, origin = work.image.plan[index], work.image.plan.origin
     context, indices, valid = read_around(work.painter.painter, work.source, window, origin)
     if not valid.any():

@@ -1,4 +1,4 @@
-"""What an image depends on: the job of its blocks, and the tags that tell how it was made."""
+"""What an image depends on: the job of its blocks, and the tags that record how it was made."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from geosynth.version import __version__
 
 
 def is_made_from(out: Path, tags: dict[str, str], *, overwrite: bool) -> bool:
-    """Whether the image is there, made from the same things.
+    """Whether the image exists and was made from the same inputs and settings.
 
     Raises:
-        OutputError: if it is there, was made from others and shall not be overwritten.
-        RasterError: if it is there, is no image and shall not be overwritten.
+        OutputError: if it exists, was made from others, and must not be overwritten.
+        RasterError: if it exists, is not an image, and must not be overwritten.
     """
     if not out.exists():
         return False
@@ -44,8 +44,8 @@ def is_made_from(out: Path, tags: dict[str, str], *, overwrite: bool) -> bool:
 
 
 def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_size: int) -> dict[str, Any]:
-    """All that decides a block's bytes, by the names that users know."""
-    # They decide no byte, or by what stands below, as the labels.
+    """Everything that a block's bytes depend on, under the names that users know."""
+    # No byte depends on these, or only through entries below, as on the labels.
     left_out = {"compress", "max_memory", "look", "unknown", "resample", "preview", "stac"}
     return {
         **painter.settings.model_dump(exclude=left_out),
@@ -62,12 +62,12 @@ def painting_job(painter: Painter, source: LabelRaster, survey: Survey, block_si
 
 
 def provenance(painter: Painter, labels: LabelRaster, survey: Survey | None = None) -> dict[str, str]:
-    """Tags of the image.
+    """Tags of the image that record how it was made.
 
     Args:
-        painter: its model and settings.
-        labels: that it paints.
-        survey: of the labels, where they were read before painting.
+        painter: has the model and the settings.
+        labels: the labels that it paints.
+        survey: of the labels, if they were read before painting.
     """
     settings, legend = painter.settings, labels.legend
     tags = {
@@ -86,7 +86,7 @@ def provenance(painter: Painter, labels: LabelRaster, survey: Survey | None = No
     }
     networks = painter.model.card.loss_networks
     if networks is not None:
-        tags["GEOSYNTH_LOSS_NETWORKS"] = ",".join(sorted(networks)) or "none"  # GDAL keeps no empty tag
+        tags["GEOSYNTH_LOSS_NETWORKS"] = ",".join(sorted(networks)) or "none"  # GDAL drops empty tags
     if painter.look_name is not None:
         tags["GEOSYNTH_LOOK"] = painter.look_name
     elif (digest := style_digest(painter.style)) is not None:

@@ -1,4 +1,4 @@
-"""Styles that users choose: how far a style reaches on the ground, and the style of an image they like."""
+"""Styles that users choose: over which distance the style changes, and the style of a given image."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def chosen_style(
     settings: GenerateSettings,
     legend: str | Path | Legend | None = None,
 ) -> Tensor | Look | None:
-    """What a user says of styles, as a painter takes it; None for the model's own looks or styles.
+    """The style that a user asks for, as a painter takes it; None for the model's own looks or styles.
 
     Args:
-        style: images to take it from, or itself.
+        style: images to take the style from, or the style itself.
         style_labels: of these images, one each; for a generator conditioned on looks.
-        model: that paints.
-        settings: their `look` is for a call without images.
+        model: the model that paints.
+        settings: their `look` cannot be combined with images.
         legend: of the labels, as for `generate`.
 
     Raises:
-        SettingsError: if these do not go together, or do not fit the model.
+        SettingsError: if these contradict each other, or do not fit the model.
         GeosynthError: see `style_from_image` and `look_from_images`.
     """
     images, labels = style_files(style), style_files(style_labels)
@@ -66,7 +66,7 @@ def chosen_style(
 
 
 def style_files(*given: Style) -> list[str | Path]:
-    """The files among what a user says of styles."""
+    """The files among the arguments that define a style."""
     files: list[str | Path] = []
     for one in given:
         if isinstance(one, str | Path):
@@ -77,7 +77,7 @@ def style_files(*given: Style) -> list[str | Path]:
 
 
 def packed(style: Tensor | Look | None) -> bytes | None:
-    """A style as bytes, which travel to other processes and are a key there; None for none."""
+    """A style as bytes, to be sent to other processes and to serve as a key there; None for None."""
     if style is None:
         return None
     parts = style.tensors() if isinstance(style, Look) else {"latent": style}
@@ -93,7 +93,7 @@ def unpacked(style: bytes | None) -> Tensor | Look | None:
 
 
 def style_digest(style: Tensor | Look | None) -> str | None:
-    """Tells styles apart."""
+    """A digest that distinguishes styles; None for None."""
     if style is None:
         return None
     values = style.tensors().values() if isinstance(style, Look) else [style]
@@ -101,13 +101,13 @@ def style_digest(style: Tensor | Look | None) -> str | None:
 
 
 def style_length_pixels(metres: float | None, geobox: GeoBox, network: GeneratorSettings) -> int:
-    """Pixels over which the style drifts to another one; 0 for 0, which keeps one style.
+    """Pixels over which the style drifts to another one; 0 for 0, which keeps a single style.
 
     Args:
-        metres: on the ground; taken as pixels where a pixel has no size in metres (no CRS, or one in degrees). None:
+        metres: on the ground; taken as pixels if pixels have no size in metres (no CRS, or one in degrees). None for
             the network's `drift_length`.
         geobox: of the labels.
-        network: that paints.
+        network: settings of the generator.
     """
     metres = network.drift_length if metres is None else metres
     gsd = ground_sampling_distance(geobox)
@@ -118,11 +118,11 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     """The style of an image as the model's encoder sees it: the mean of z over windows of it.
 
     Windows have the size that the encoder was made for, do not overlap, and have data everywhere; of large images, at
-    most 256 windows spread evenly are read. What is stored south up is turned north up, as light and shadow were in the
-    training. Nothing is resampled: an image of other pixels than the model's gives a warning.
+    most 256 windows, spread evenly, are read. Images stored south up are turned north up, so that light and shadow come
+    from the same side as in training. Nothing is resampled: a pixel size other than the model's gives a warning.
 
     Args:
-        image: any raster with the bands of the model, by name or, if it does not name them, in the same order.
+        image: a raster with the bands of the model, found by name or, if bands have no names, taken in their order.
         model: with an encoder.
 
     Returns:
@@ -131,7 +131,7 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     Raises:
         SettingsError: if the model has no encoder.
         RasterError: if the image cannot be read.
-        DataError: if its bands, their dtype or what they mean are not the model's, or no window of it has data
+        DataError: if its bands, their dtype or their quantities are not the model's, or if no window has data
             everywhere.
     """
     encoder, bands = model.encoder, model.card.bands
@@ -141,7 +141,7 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     told = "the model was trained on %g m and sees its style at that scale"
     warn_of_pixel_size(raster.path, raster.geobox, model.card.gsd, told)
 
-    size = 4 * 2**encoder.settings.num_layers  # 4 x 4 cells at the end, as the encoder was made
+    size = 4 * 2**encoder.settings.num_layers  # the encoder ends with 4 x 4 cells
     whole = [window for window in raster.window.pieces(size) if (window.height, window.width) == (size, size)]
     step = max(1, -(-len(whole) // _MAX_WINDOWS))
     total, count = torch.zeros(encoder.settings.latent_size, dtype=torch.float64), 0

@@ -1,4 +1,4 @@
-"""Summary: where realisations of one image agree, and where they do not."""
+"""The summary of an image's realisations: where they agree, and where they differ."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from geosynth.raster.cog import CogWriter
 from geosynth.raster.read import Read, bounded_cache
 from geosynth.unfinished import UnfinishedWork
 
-_WINDOW = 512  # pixels read of all realisations, one after the other
+_WINDOW = 512  # pixels; side of the windows that are read from all realisations, one after the other
 
 
 class Moments:
-    """Mean, standard deviation and extremes of arrays of one shape that come one by one (Welford 1962)."""
+    """Mean, standard deviation and extremes of arrays of one shape that arrive one by one (Welford 1962)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -33,7 +33,7 @@ class Moments:
         self.high: Any = -np.inf
 
     def add(self, values: npt.NDArray[np.float64]) -> None:
-        """Take one more."""
+        """Add one more array."""
         self.count += 1
         off = values - self.mean
         self.mean = self.mean + off / self.count
@@ -42,13 +42,13 @@ class Moments:
 
     @property
     def deviation(self) -> npt.NDArray[np.float64]:
-        """Standard deviation, of n - 1."""
+        """Standard deviation, with divisor n - 1."""
         deviation: npt.NDArray[np.float64] = np.sqrt(self._squares / (self.count - 1))
         return deviation
 
 
 def summary_path(image: Path) -> Path:
-    """Where the summary of the realisations of an image stands: NAME_summary.tif."""
+    """Path of the summary of an image's realisations: NAME_summary.tif."""
     return image.with_name(f"{image.stem}_summary.tif")
 
 
@@ -63,27 +63,27 @@ def write_summary(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Path:
-    """Write what pixels of realisations have in common: a float32 Cloud Optimized GeoTIFF.
+    """Write statistics of each pixel over the realisations of an image: a float32 Cloud Optimized GeoTIFF.
 
-    Its bands are `NAME_mean` and `NAME_std` (the standard deviation, of n - 1) of each band, as it is stored; and of
-    realisations with bands "red" and "nir" `ndvi_mean`, `ndvi_std`, `ndvi_min` and `ndvi_max`, of the NDVI of each
-    realisation, (nir - red) / (nir + red), taken as 0 where both are 0. Where quantities are told, it is of these; less
-    than 0 is 0. Realisations are read window by window, one after the other: memory depends neither on the image's size
-    nor on their number.
+    Its bands are `NAME_mean` and `NAME_std` (standard deviation, divisor n - 1) of the stored values of each band. If
+    there are bands "red" and "nir", also `ndvi_mean`, `ndvi_std`, `ndvi_min` and `ndvi_max` of the realisations' NDVI,
+    (nir - red) / (nir + red), taken as 0 where both are 0. With quantities the NDVI is computed from these; values
+    below 0 count as 0. Realisations are read window by window, one after the other: memory depends neither on the
+    image's size nor on their number.
 
     Args:
-        image: that the realisations are of; the summary stands beside it.
+        image: the image of which there are several realisations; the summary is written beside it.
         geobox: of all realisations.
         band_names: of their bands.
-        realisations: at least two; each gives (bands, height, width) and where there is data, (height, width), of a
-            window. Data are where the first has data.
-        tags: of the file, that tell what it is made of; one made of the same stands.
-        quantities: what the values of each of their bands mean; none where that is not known.
-        overwrite: replace one that is made of other things.
-        progress: told windows done and windows in all.
+        realisations: at least two. Each returns, for a window, values (bands, height, width) and where there is data
+            (height, width). The summary has data where the first realisation has data.
+        tags: of the file, which record what it is made from; an existing summary with the same tags is kept.
+        quantities: what the values of each of their bands mean; empty if that is not known.
+        overwrite: replace an existing summary with other tags.
+        progress: called with the number of finished windows and of all windows.
 
     Returns:
-        its path.
+        path of the summary.
 
     Raises:
         OutputError: if it cannot be written.
@@ -117,7 +117,7 @@ def write_summary(
 
 
 def _quantities(quantities: Sequence[Quantity], names: Sequence[str]) -> list[Quantity]:
-    """Of the bands of a summary, if they are told; deviations have no offset."""
+    """Quantities of a summary's bands, if those of the image are known; deviations have no offset."""
     told = [*quantities, *(one.model_copy(update={"offset": 0.0}) for one in quantities)]
     return told + [Quantity()] * (len(names) - len(told)) if told else []
 
@@ -128,7 +128,7 @@ def _summarise(
     red_nir: tuple[int, ...] | None,
     quantities: Sequence[Quantity] = (),
 ) -> npt.NDArray[np.float32]:
-    """(bands, height, width)."""
+    """Values of the summary's bands in a window, (bands, height, width)."""
     bands, ndvi = Moments(), Moments()
     for read in realisations:
         pixels = read(window)[0].astype(np.float64)
@@ -143,7 +143,7 @@ def _summarise(
 
 
 def summary_tags(tags: dict[str, str], seeds: Sequence[int]) -> dict[str, str]:
-    """Of a summary, from those of one realisation and the seeds of all."""
+    """Tags of a summary, from those of one realisation and the seeds of all."""
     return tags | {
         "IMAGEDESCRIPTION": "Mean and spread of synthetic images of one place; not an observation.",
         "GEOSYNTH_SAMPLE_SEEDS": json.dumps(list(seeds)),

@@ -1,4 +1,4 @@
-"""twin: the places and labels of a store, with images that a generator paints for them."""
+"""twin: the scenes and labels of a store, with images that a generator paints for them."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-_JUDGED = 512  # side of what a judge is asked about at once, pixels
-_MARGIN = 64  # that it sees around it
+_JUDGED = 512  # pixels; side of the square that a judge sees at once
+_MARGIN = 64  # pixels around that square, which the judge sees too
 
 
 class Judge(Protocol):
-    """What says how likely a class is in an image: a `Segmenter`."""
+    """Tells how likely a class is in an image: a `Segmenter`."""
 
     path: Path
     card: Any
@@ -55,7 +55,7 @@ class Judge(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Of its file."""
+        """SHA-256 of its file."""
 
     def agreement(self, image: Array, labels: ClassIndices) -> npt.NDArray[np.float32]:
         """See `Segmenter.agreement`."""
@@ -81,32 +81,32 @@ def twin(
     progress: StageProgress = silent,
     **changes: Any,
 ) -> Path:
-    """Paint the images of a store anew: a store on the same grid with the same scenes, labels and split.
+    """Paint the twin of a store: a store on the same grid with the same scenes, labels and split, but painted images.
 
     A tile of the twin is the synthetic counterpart of the tile at the same window. Its pixels are those that `generate`
-    paints for the store's labels. Pixels outside of the folds that are painted have no data. An interrupted call,
-    repeated, goes on where it stopped.
+    paints for the store's labels. Pixels outside the painted folds have no data. After an interruption the same call
+    continues.
 
-    With `emphasise` the labels are recombined: tiles of the real ones, drawn so that rare classes come more often, each
-    painted at a place of its own. Such a twin is nowhere on Earth (it has no CRS), all of it belongs to one fold, and
-    no tile of it stands at the place of a real one. See `raster.stores.recombined`.
+    With `emphasise` the labels are recombined: tiles of the real labels are drawn so that rare classes occur more
+    often, and each is painted at a place of its own. Such a twin is no place on Earth (it has no CRS), all of it
+    belongs to one fold, and its tiles are not at the places of real ones. See `raster.stores.recombined`.
 
     Args:
-        data: a store, or the path of one, of a folder of stores, or of a YAML file that names files to read in place.
-        out: folder of the twin; it appears when it is whole.
-        model: a file made by `train`, or one already loaded; None for the embedded default.
+        data: a store, or the path of one, of a folder of stores, or of a YAML file that describes data in place.
+        out: folder of the twin; it appears when it is complete.
+        model: a file made by `train`, or a loaded model; None for the embedded model.
         settings: seed, block size, ...
-        folds: whose scenes to paint; None: all, or "train" with `emphasise`, which takes one.
-        emphasise: how many times as often classes shall come, by name, as in {"road": 3}; None: labels as they are.
-        tile_size: of recombined labels, pixels.
-        num_tiles: of recombined labels; None: as many as lie side by side in the fold, one at least.
+        folds: whose scenes to paint; None for all. With `emphasise` a single fold; None for "train".
+        emphasise: by name, how many times as often classes shall occur, as in {"road": 3}; None for unchanged labels.
+        tile_size: of recombined labels, in pixels.
+        num_tiles: number of recombined tiles; None for as many as lie side by side in the fold, at least one.
         judge: a segmenter that was trained on real tiles of the same bands and classes (`load_segmenter`): where it
-            strongly doubts the painted class, the twin has no data. None: all of it counts.
-        agreement: the least probability that the judge must give the class of a pixel.
+            strongly doubts the painted class, the twin has no data. None to keep all pixels.
+        agreement: the least probability, 0 to 1, that the judge must give the class of a pixel.
         overwrite: replace a store at `out`.
-        client: a `distributed.Client`, whose workers paint.
-        scheduler: the address of a Dask scheduler, whose workers paint.
-        workers: number of processes to start on this machine, which paint.
+        client: a `distributed.Client` whose workers paint.
+        scheduler: the address of a Dask scheduler whose workers paint.
+        workers: number of processes to start on this machine to paint.
         progress: called with ("checking", "painting" or "writing", parts done, parts to do).
         **changes: single settings by name, as `seed=3`.
 
@@ -114,9 +114,9 @@ def twin(
         `out`.
 
     Raises:
-        SettingsError: if there is no such fold or class, or the settings cannot be.
-        DataError: if the model paints other bands than the store has, the folds hold no scene, or their tiles too
-            little of a class.
+        SettingsError: if there is no such fold or class, or the settings contradict each other.
+        DataError: if the model paints other bands than the store has, if the folds have no scene, or if their tiles
+            have too little of a class.
         LegendError: if the store has a class that the model does not know.
         RasterError, CheckpointError: if the store or the model cannot be read.
         OutputError: if the twin cannot be written; finished blocks are kept.
@@ -160,7 +160,7 @@ def twin(
             )
             for source, plan in zip(sources, plans, strict=True)
         ]
-        # Not the digest of what is painted: that may have to look at pixels.
+        # Not the digest of the painted source, which might have to read pixels.
         job = [[source.digest(), dict(made.synthetic)] for source, made in zip(sources, painted, strict=True)]
         held.enter_context(work.open({"sources": job}))
         for plan in plans:
@@ -187,19 +187,19 @@ def _check_settings(
 
 
 def _files_of(sources: Sequence[PatchSource]) -> list[str]:
-    """Those that are read in place, and the stores."""
+    """The files that are read in place, and the stores."""
     in_place = [pair for source in sources if isinstance(source, InPlace) for pair in source.pairs]
     files = [path for pair in in_place for path in (pair.image.path, pair.labels.name)]
     return [*files, *(source.path for source in sources)]
 
 
 def legend_for(card: ModelCard, path: Path, source: PatchSource) -> Legend:
-    """The codes of a source as the classes of a model that can paint a twin of it.
+    """The legend that reads a source's codes as a model's classes, if the model can paint a twin of the source.
 
     Args:
         card: of the model.
         path: of the model.
-        source: to paint anew.
+        source: whose twin to paint.
 
     Raises:
         DataError: if the model paints other bands than the source has, or values of another meaning.
@@ -215,14 +215,14 @@ def legend_for(card: ModelCard, path: Path, source: PatchSource) -> Legend:
 
 
 class _Plan(NamedTuple):
-    """The image of one store: what is painted, from what, and how."""
+    """The image of one store's twin, and which of its blocks to paint."""
 
     image: UnfinishedImage
-    """Within the unfinished twin: it goes, or stays, with that."""
+    """In the folder of the unfinished twin, with which it is kept or removed."""
     labels: FoldLabels
     painter: Painter
     blocks: list[int]
-    """Those that hold a part of the folds' scenes."""
+    """Numbers of the blocks that contain a part of the folds' scenes."""
     job: dict[str, Any]
     tags: dict[str, str]
 
@@ -254,7 +254,7 @@ def _plan(
 def _judged(paint: Read, source: PatchSource, judge: Judge, agreement: float) -> Read:
     """The same images, without data where a judge finds the class of the source less likely than `agreement`.
 
-    What it says of a pixel does not depend on how windows are cut: it is asked about squares of one lattice.
+    Its verdict on a pixel does not depend on how windows are cut, because it always sees squares of one lattice.
     """
     nothing = source.legend.num_classes
 

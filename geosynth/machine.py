@@ -17,7 +17,7 @@ import torch
 from geosynth.download import model_path
 from geosynth.errors import CheckpointError, counted
 from geosynth.models.device import has_kernels, uses_bfloat16
-from geosynth.models.field import noise_kernel_works
+from geosynth.models.hashing import noise_kernel_works
 from geosynth.models.trials import kernel_trials
 from geosynth.raster.drivers import describe_gdal
 from geosynth.version import __version__

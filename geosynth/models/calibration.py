@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geosynth.models.field import look_field, position_noise, style_field
+from geosynth.models.field import position_noise, style_field
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.look_field import look_field
 from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.models.patterns import one_hot_classes
 

@@ -1,4 +1,4 @@
-"""What a GPU does in one go: noise by position, and looks of classes by position; `field.py` says what they are.
+"""What a GPU does in one go: noise by position, and looks of classes by position; see `hashing` and `look_field`.
 
 What `kernels` says of importing it and of the current GPU holds here too.
 """

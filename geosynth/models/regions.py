@@ -1,6 +1,6 @@
 """Regions: connected pixels of a class each of which is one thing, such as a roof, and has one look.
 
-Styles are drawn for objects on a lattice (`field.look_field`), which would cut a roof in two tones. So each cell of a
+Styles are drawn for objects on a lattice (`look_field`), which would cut a roof in two tones. So each cell of a
 region takes the style that was drawn where the middle of the region is. A region wider than `REGION_SIDE` keeps what
 was drawn, as no window could see where it ends. All others are whole for any window that sees the labels `REGION_SIDE`
 pixels around it, so that what is painted does not depend on how a raster is cut. (Beyond a raster's edge its last

@@ -31,8 +31,10 @@ from geosynth.models.device import (
     plain_memory_error,
     uses_bfloat16,
 )
-from geosynth.models.field import Position, look_field, position_noise, style_field
+from geosynth.models.field import position_noise, style_field
 from geosynth.models.generator import check_labels
+from geosynth.models.hashing import Position
+from geosynth.models.look_field import look_field
 from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.models.regions import ways_to_middles
 from geosynth.models.replay import Replay

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.models.augment import Augmentation
-from geosynth.models.field import look_field, random_noise, style_field
+from geosynth.models.field import random_noise, style_field
 from geosynth.models.generator import check_labels
+from geosynth.models.look_field import look_field
 from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.models.regions import ways_to_middles
 from geosynth.patches.transforms import random_dihedral

@@ -8,7 +8,7 @@ from label_maps import KINDS, assert_within, label_map, randomise
 from torch.nn import functional as F
 
 from geosynth.config import GeneratorSettings
-from geosynth.models import field, field_kernels, kernels, modulation
+from geosynth.models import field_kernels, hashing, kernels, look_field, modulation
 from geosynth.models.affine import LayerNoise, PixelRows
 from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
@@ -167,7 +167,7 @@ def test_a_generator_by_kernel_paints_what_the_dense_one_does():
 def test_noise_by_kernel_is_that_of_the_cpu(first):
     rows, columns = torch.tensor([first, [start + 100 for start in first]]).unbind(1)  # as a painter has them
     found = field_kernels.normal_numbers(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6))
-    expected = field._normal(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6), "cpu")
+    expected = hashing.normal_numbers(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6), "cpu")
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
@@ -182,17 +182,18 @@ def test_looks_by_kernel_are_those_of_the_cpu(gaps, style_length):
     )
     place = torch.tensor([[-808, 0], [10**7, -(10**6) - 8]]).unbind(1)  # as a painter has them
     drawn = (look, 2**40 + 3, place, (6, 9), gaps, style_length)
-    found = field._looks_by_kernel(*drawn)
-    assert torch.equal(found, field._plain_looks(*drawn))
+    found = look_field._looks_by_kernel(*drawn)
+    assert torch.equal(found, look_field._plain_looks(*drawn))
     assert len(found.flatten(0, 2).unique()) > 100
 
 
 def test_fields_pass_their_trials(monkeypatch):
     trials = KernelTrials()
-    monkeypatch.setattr(field, "kernel_trials", trials)
-    monkeypatch.setattr(field, "has_kernels", lambda device: True)
+    for module in (hashing, look_field):
+        monkeypatch.setattr(module, "kernel_trials", trials)
+        monkeypatch.setattr(module, "has_kernels", lambda device: True)
     settings = GeneratorSettings(num_classes=2, num_bands=1, latent_size=0, style_lengths=(24, 96))
     look = Look(torch.zeros(2, 6), torch.ones(1, 2, 1, 6), torch.ones(2))
-    field.look_field(settings, look, 1, 0, 0, 64, 64, 256)
-    field.position_noise(settings, 1, 0, 0, 64, 64)
+    look_field.look_field(settings, look, 1, 0, 0, 64, 64, 256)
+    position_noise(settings, 1, 0, 0, 64, 64)
     assert len(trials._passed) == 2

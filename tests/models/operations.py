@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from geosynth.models import field, modulation
+from geosynth.models import hashing, look_field, modulation
 
 # Of these the host waits for the device's answer. Tensors without values refuse them anyway, except for copies.
 WAITING = {"_local_scalar_dense", "nonzero", "_unique2", "bincount", "masked_select", "equal"}
@@ -96,7 +96,7 @@ def launch_nothing(monkeypatch: Any, record: Record, *, kernels: bool) -> None:
         record.gpus.pop()
 
     monkeypatch.setattr(torch.cuda, "device_of", device_of)
-    for module in (modulation, field):
+    for module in (modulation, hashing, look_field):
         monkeypatch.setattr(module, "has_kernels", lambda device: kernels)
         monkeypatch.setattr(module, "kernel_trials", SimpleNamespace(passed=lambda *arguments: True))
 

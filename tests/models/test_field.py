@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geosynth.config import GeneratorSettings
-from geosynth.models.field import _hash, position_noise, random_noise, style_field
+from geosynth.models.field import position_noise, random_noise, style_field
+from geosynth.models.hashing import hash_bits
 
 SETTINGS = GeneratorSettings(num_classes=3, num_bands=1, base_width=2, latent_size=6, noise_channels=2, depth="less")
 STRIDE = SETTINGS.stride
@@ -23,7 +24,7 @@ def test_hash_is_splitmix64():
     # The first three outputs of Vigna's splitmix64.c for the seed 1234567.
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     states = [signed((1234567 + step * 0x9E3779B97F4A7C15) % 2**64) for step in range(3)]
-    assert _hash(torch.tensor(states)).tolist() == [signed(value) for value in expected]
+    assert hash_bits(torch.tensor(states)).tolist() == [signed(value) for value in expected]
 
 
 positions = st.integers(-(10**7) // STRIDE, 10**7 // STRIDE).map(lambda cell: cell * STRIDE)

@@ -7,8 +7,9 @@ from label_maps import label_map, randomise
 
 from geosynth.config import GeneratorSettings
 from geosynth.errors import SettingsError
-from geosynth.models.field import look_field, position_noise, random_noise
+from geosynth.models.field import position_noise, random_noise
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.look_field import look_field
 from geosynth.models.looks import STYLE_CELL, Look, local_statistics, style_size
 
 CLASSES, BANDS = 3, 2

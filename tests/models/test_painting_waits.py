@@ -8,8 +8,9 @@ from operations import Record, fake_gpu, launch_nothing
 from geosynth.config import GeneratorSettings
 from geosynth.models import generator as generator_module
 from geosynth.models import looks as looks_module
-from geosynth.models.field import look_field, position_noise, style_field
+from geosynth.models.field import position_noise, style_field
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.look_field import look_field
 from geosynth.models.looks import Look, style_size
 from geosynth.models.modulation import SpadeModulation
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from geosynth.config import GeneratorSettings
 from geosynth.config.networks import REGION_SIDE
 from geosynth.errors import SettingsError
-from geosynth.models.field import look_field
+from geosynth.models.look_field import look_field
 from geosynth.models.looks import STYLE_CELL, Look, style_size
 from geosynth.models.regions import ways_to_middles
 

@@ -12,7 +12,7 @@ import torch
 from label_maps import label_map, randomise
 
 from geosynth import machine
-from geosynth.models import field, modulation
+from geosynth.models import hashing, look_field, modulation
 from geosynth.models.affine import LayerNoise
 from geosynth.models.modulation import SpadeModulation, SpadeNorm, upsampled
 from geosynth.models.patterns import LabelPatterns
@@ -24,7 +24,7 @@ from geosynth.models.trials import KernelTrials
 def trials(monkeypatch):
     """Of a process that has tried nothing yet, on a machine that has kernels."""
     trials = KernelTrials()
-    for module in (field, modulation):
+    for module in (hashing, look_field, modulation):
         monkeypatch.setattr(module, "kernel_trials", trials)
         monkeypatch.setattr(module, "has_kernels", lambda device: True)
     return trials
@@ -92,12 +92,12 @@ def test_modulation_is_dense_where_the_kernel_does_not_work(trials, caplog, monk
     assert sum(shape[-1] == 12 for shape in used) == (4 if how == "right" else 0)
 
 
-@pytest.mark.parametrize("kernel", [raises, lambda *arguments: slightly_wrong(field._plain_normal(*arguments))])
+@pytest.mark.parametrize("kernel", [raises, lambda *arguments: slightly_wrong(hashing._plain_normal(*arguments))])
 def test_noise_is_plain_where_the_kernel_does_not_work(trials, caplog, monkeypatch, kernel):
-    monkeypatch.setattr(field, "_normal_by_kernel", kernel)
+    monkeypatch.setattr(hashing, "_normal_by_kernel", kernel)
     asked = 5, 1, 2, (3, -4), (8, 6), "cpu"
     for _ in range(2):
-        assert torch.equal(field._normal(*asked), field._plain_normal(*asked))
+        assert torch.equal(hashing.normal_numbers(*asked), hashing._plain_normal(*asked))
     assert len(caplog.records) == 1
 
 
@@ -106,10 +106,10 @@ def test_doctor_says_why_kernels_are_not_used(trials, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda name: nullcontext())
     assert machine._kernels("cpu") == "none: no Triton, or too old a GPU"
     monkeypatch.setattr(machine, "has_kernels", lambda device: True)
-    monkeypatch.setattr(field, "_normal_by_kernel", field._plain_normal)
+    monkeypatch.setattr(hashing, "_normal_by_kernel", hashing._plain_normal)
     assert machine._kernels("cpu") == "work"
     trials._passed.clear()
-    monkeypatch.setattr(field, "_normal_by_kernel", raises)
+    monkeypatch.setattr(hashing, "_normal_by_kernel", raises)
     assert machine._kernels("cpu") == "not used: out of resource: shared memory"
 
 

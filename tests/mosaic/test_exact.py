@@ -24,8 +24,9 @@ from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.config.networks import REGION_SIDE
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, absolute_origin
-from geosynth.models.field import look_field, position_noise, random_noise, style_field
+from geosynth.models.field import position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.look_field import look_field
 from geosynth.models.regions import ways_to_middles
 from geosynth.mosaic import pipeline
 from geosynth.mosaic.generate import generate

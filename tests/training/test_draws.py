@@ -10,7 +10,8 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.errors import DataError
-from geosynth.models.field import look_field, position_noise, style_field
+from geosynth.models.field import position_noise, style_field
+from geosynth.models.look_field import look_field
 from geosynth.models.looks import Look
 from geosynth.mosaic.style import style_length_pixels
 from geosynth.training.draws import (

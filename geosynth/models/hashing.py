@@ -1,0 +1,124 @@
+"""Random numbers as functions of (seed, stream, absolute position): a pixel does not depend on how a raster is cut.
+
+Numbers come from a counter-based hash (the 64-bit finaliser of MurmurHash3 / SplitMix64), not from a random stream: any
+window can be computed alone, in any order, on any worker, and neighbouring rasters on one pixel grid agree. Streams
+keep apart the numbers that one seed gives for different purposes.
+
+Positions are absolute: (row, column) of a pixel counted from the origin of its coordinate reference system.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from geosynth.models.device import has_kernels
+from geosynth.models.trials import kernel_trials
+
+Position = int | Tensor
+"""A row or column of one window; (B,) int64 of several."""
+
+_MASK32 = (1 << 32) - 1
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+GOLDEN = _signed(0x9E3779B97F4A7C15)
+"""What SplitMix64 adds from one number of a sequence to the next."""
+_MIX_1 = _signed(0xBF58476D1CE4E5B9)
+_MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def hash_bits(values: Tensor) -> Tensor:
+    """SplitMix64's output function on int64 (which wraps like uint64; shifts are masked to be logical)."""
+    return hash_bits_(values.clone())
+
+
+def hash_bits_(values: Tensor) -> Tensor:
+    """`hash_bits` in place: maps of a whole window cost more to allocate than to compute."""
+    values.add_(GOLDEN)
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+        values.bitwise_xor_((values >> shift).bitwise_and_((1 << 64 - shift) - 1)).mul_(factor)
+    return values.bitwise_xor_((values >> 31).bitwise_and_((1 << 33) - 1))
+
+
+def hash_key(seed: int, stream: int, numbers: Tensor) -> Tensor:
+    """Keys to hash, int64 like `numbers`: they differ between seeds, streams and numbers."""
+    return hash_bits(torch.full_like(numbers, seed)) + (stream << 32) + numbers
+
+
+def noise_kernel_works(device: str) -> bool:
+    """Whether the kernel of noise is used on a device that has kernels; see `KernelTrials`."""
+    small = ((1 << 40) + 3, 1 << 20, 3, (-7, 160_001), (16, 16), device)
+    return kernel_trials.passed(("noise", device), lambda: _normal_by_kernel(*small), lambda: _plain_normal(*small))
+
+
+def normal_numbers(
+    seed: int,
+    stream: int,
+    channels: int,
+    place: tuple[Position, Position],
+    size: tuple[int, int],
+    device: str,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """(B, channels, *size) standard normal numbers at a (row, column), by Box and Muller's transform of hashes.
+
+    Columns, which follow one another, share a hash in pairs: one gets the cosine's number, the other the sine's.
+    """
+    if has_kernels(device) and noise_kernel_works(device):
+        return _normal_by_kernel(seed, stream, channels, place, size, device, dtype)
+    return _plain_normal(seed, stream, channels, place, size, device).to(dtype)
+
+
+def _normal_by_kernel(
+    seed: int,
+    stream: int,
+    channels: int,
+    place: tuple[Position, Position],
+    size: tuple[int, int],
+    device: str,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    from geosynth.models import field_kernels
+
+    rows, columns = (as_column(value, device).view(-1) for value in place)
+    return field_kernels.normal_numbers(seed, stream, channels, (rows, columns), size, dtype)
+
+
+def _plain_normal(
+    seed: int, stream: int, channels: int, place: tuple[Position, Position], size: tuple[int, int], device: str
+) -> Tensor:
+    (row, column), (height, width) = place, size
+    channel = torch.arange(channels, dtype=torch.int64, device=device)
+    key = hash_bits(hash_key(seed, stream, channel))
+    rows = as_column(row, device) + torch.arange(height, device=device)
+    lines = hash_bits(key.view(-1, 1, 1) ^ hash_bits(rows).view(-1, 1, height, 1))
+    pairs = as_column(column // 2, device) + torch.arange(width // 2 + 1, device=device)
+    bits = hash_bits_(lines + GOLDEN * pairs.view(-1, 1, 1, width // 2 + 1))
+    # 24 bits each: what float32 holds exactly. The radius needs a number above 0.
+    radius = (bits & _MASK32).bitwise_right_shift_(8).add_(1).float().mul_(2**-24).log_().mul_(-2).sqrt_()
+    angle = bits.bitwise_right_shift_(40).bitwise_and_(0xFFFFFF).float().mul_(2 * math.pi * 2**-24)
+    both = torch.stack([radius * angle.cos(), radius.mul_(angle.sin_())], dim=-1).flatten(-2)
+    skipped = column % 2
+    if isinstance(skipped, int):
+        return both[..., skipped : skipped + width].contiguous()
+    index = skipped.view(-1, 1, 1, 1) + torch.arange(width, device=device)
+    return both.gather(-1, index.expand(*both.shape[:-1], width))
+
+
+def as_column(value: Position, device: str) -> Tensor:
+    """(B, 1) int64, without a read from the device or a blocking copy to it."""
+    if isinstance(value, Tensor):
+        return value.view(-1, 1)
+    return torch.full((1, 1), value, dtype=torch.int64, device=device)
+
+
+def middles_of_cells(start: Position, count: int, stride: int, device: str, before: int = 0) -> Tensor:
+    """(B, count) float64, as positions reach 10^7 pixels: the middles of cells, `before` of them before the start."""
+    steps = torch.arange(-before, count - before, dtype=torch.float64, device=device) * stride
+    return steps + as_column(start, device) + stride / 2

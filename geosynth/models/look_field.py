@@ -1,0 +1,193 @@
+"""The looks of classes as functions of (seed, absolute position): the style that each object is painted in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from geosynth.config import GeneratorSettings
+from geosynth.models.device import has_kernels
+from geosynth.models.hashing import GOLDEN, Position, as_column, hash_bits, hash_key, middles_of_cells
+from geosynth.models.looks import STYLE_CELL, Look
+from geosynth.models.regions import BORDER, in_one_look
+from geosynth.models.trials import kernel_trials
+
+_STREAM = 1 << 21  # apart from those of `field`
+_OBJECT_GAP = 2  # times the side of the square that a class's style is measured in
+_COLOURFUL = 1.2  # times as far as observed colours depart from their mean: softening takes a fifth of small objects'
+
+
+def look_field(
+    settings: GeneratorSettings,
+    look: Look,
+    seed: int,
+    row: Position,
+    column: Position,
+    height: int,
+    width: int,
+    style_length: int,
+    ways: Tensor | None = None,
+) -> Tensor:
+    """The style of each class in windows, (B, num_classes, style_size, height / 8, width / 8), drawn from a look.
+
+    Objects of a class stand on a jittered lattice, twice as far apart as the square reaches that their style is
+    measured in (`settings.style_lengths`), and each has the style that was observed on one of the tile of its place; a
+    cell takes the style of the object nearest to it, softened by the cells around. Places drift: their tiles stand on
+    a lattice of `style_length` pixels, and an object between them takes that of either, the nearer the likelier (0: of
+    one tile everywhere). What softening takes of the variance of colours is made up for.
+
+    Arguments as for `position_noise`, and `ways`, (B, regions, 2, height / 8, width / 8), of `ways_to_middles` for the
+    settings' `style_regions`: each region has one style; without them cells have what they draw.
+    """
+    if settings.style_regions and ways is not None:
+        border = BORDER * STYLE_CELL
+        place, size = (row - border, column - border), (height + 2 * border, width + 2 * border)
+        around = look_field(settings, look, seed, *place, *size, style_length)
+        return in_one_look(around, ways, settings.style_regions)
+    device, bands = str(look.mean.device), settings.num_bands
+    colours, others = look.departures[..., :bands], look.departures[..., bands:]
+    mean = look.mean if look.asked is None else look.asked
+    look = replace(look, mean=mean, departures=torch.cat([_COLOURFUL * colours, others], -1))
+    place = (as_column(row, device).view(-1), as_column(column, device).view(-1))
+    size, gaps = (height // STYLE_CELL, width // STYLE_CELL), [_OBJECT_GAP * one for one in settings.style_lengths]
+    form = _looks_by_kernel if has_kernels(device) and _look_kernels_work(gaps, device) else _plain_looks
+    return form(look, seed, place, size, gaps, style_length)
+
+
+def _look_kernels_work(gaps: Sequence[int], device: str) -> bool:
+    """See `KernelTrials`."""
+
+    def small(form: Callable[..., Tensor]) -> Tensor:
+        waves = torch.arange(5 * len(gaps) * 2 * 3, device=device).sin().view(5, len(gaps), 2, 3)
+        place = as_column(-7, device).view(-1), as_column(160_001, device).view(-1)
+        return form(Look(waves[0, :, 0], waves, waves[0, :, 0, 0]), (1 << 40) + 3, place, (4, 5), gaps, 100)
+
+    key = ("looks", device, *gaps)
+    return kernel_trials.passed(key, lambda: small(_looks_by_kernel), lambda: small(_plain_looks))
+
+
+def _looks_by_kernel(
+    look: Look,
+    seed: int,
+    place: tuple[Tensor, Tensor],
+    size: tuple[int, int],
+    gaps: Sequence[int],
+    style_length: int,
+) -> Tensor:
+    from geosynth.models.field_kernels import look_styles
+
+    return look_styles(look, seed, _STREAM, place, size, gaps, style_length)
+
+
+def _plain_looks(
+    look: Look,
+    seed: int,
+    place: tuple[Tensor, Tensor],
+    size: tuple[int, int],
+    gaps: Sequence[int],
+    style_length: int,
+) -> Tensor:
+    """Arguments as for `field_kernels.look_styles`."""
+    device, (_, num_classes, _, numbers) = str(look.mean.device), look.departures.shape
+    spacing = torch.stack([torch.full((), gap, dtype=torch.float64, device=device) for gap in gaps]).view(-1, 1)
+    down, across = (cells + 2 for cells in size)  # with the cells around
+    # (B, num_classes, cells) in units of the lattice, and (B, num_classes, 1) the first node that is needed.
+    y, x = (
+        middles_of_cells(start, count, STYLE_CELL, device, before=1).unsqueeze(1) / spacing
+        for start, count in zip(place, (down, across), strict=True)
+    )
+    first_row, first_column = (position[..., :1].floor().long() - 1 for position in (y, x))
+    num_rows, num_columns = (count * STYLE_CELL // min(gaps) + 4 for count in (down, across))
+    rows = (first_row + torch.arange(num_rows, device=device)).unsqueeze(3)
+    columns = (first_column + torch.arange(num_columns, device=device)).unsqueeze(2)
+
+    node_y, node_x, style = _objects(look, seed, rows, columns, spacing.view(-1, 1, 1), style_length)
+    nearest = _of_nearest(style, (node_y, node_x), (y, x), (first_row, first_column))
+    styles = look.departures.reshape(-1, numbers).index_select(0, nearest)
+    styles = styles.view(-1, num_classes, down, across, numbers)
+    for axis in (2, 3):
+        inner = styles.shape[axis] - 2
+        styles = styles.narrow(axis, 0, inner) + styles.narrow(axis, 1, inner) + styles.narrow(axis, 2, inner)
+    return (styles / 9 + look.mean[:, None, None]).permute(0, 1, 4, 2, 3)
+
+
+def _objects(
+    look: Look, seed: int, rows: Tensor, columns: Tensor, spacing: Tensor, style_length: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The objects of each class at nodes of its lattice: where they stand, and which of the look's styles they have.
+
+    Args:
+        look: that styles are drawn from.
+        seed: of the image.
+        rows: of the nodes, (B, num_classes, R, 1).
+        columns: of the nodes, (B, num_classes, 1, C).
+        spacing: of the lattice of each class, pixels, (num_classes, 1, 1).
+        style_length: see `look_field`.
+
+    Returns:
+        rows and columns in units of the lattice, and numbers of styles, each (B, num_classes, R, C).
+    """
+    tiles, num_classes, objects, _ = look.departures.shape
+    classes = torch.arange(num_classes, dtype=torch.int64, device=spacing.device).view(-1, 1, 1)
+    bits = hash_bits(hash_bits(hash_bits(hash_key(seed, _STREAM, classes)) ^ rows) + GOLDEN * columns)
+    draws = hash_bits(bits)  # places within the lattice's cells by the one hash, choices by the other
+    node_y, node_x = rows + _jitter(bits), columns + _jitter(bits >> 16)
+    place_row = place_column = torch.zeros_like(draws)
+    if style_length:
+        reach = spacing / style_length
+        place_row, place_column = _either(node_y * reach, draws), _either(node_x * reach, draws >> 16)
+    tile = hash_bits(hash_bits(hash_key(seed, _STREAM + 1, place_row)) + place_column)
+    return node_y, node_x, (_one_of(tile, tiles) * num_classes + classes) * objects + _one_of(draws >> 32, objects)
+
+
+def _of_nearest(
+    values: Tensor, nodes: tuple[Tensor, Tensor], cells: tuple[Tensor, Tensor], first: tuple[Tensor, Tensor]
+) -> Tensor:
+    """The value of the node nearest to each cell.
+
+    Args:
+        values: of the nodes, (B, num_classes, R, C).
+        nodes: their rows and columns, likewise.
+        cells: rows (B, num_classes, height) and columns (B, num_classes, width) of the cells, in the same units.
+        first: row and column of the first node, (B, num_classes, 1).
+
+    Returns:
+        (B * num_classes * height * width,).
+    """
+    batch, num_classes, num_rows, num_columns = values.shape
+    (y, x), (height, width) = cells, (position.shape[-1] for position in cells)
+    # Each cell's square of the lattice, whose nine nodes are those in it and around.
+    row, column = (position.floor().long() - start - 1 for position, start in zip(cells, first, strict=True))
+    plane = torch.arange(batch * num_classes, device=values.device).view(batch, num_classes, 1, 1)
+    square = ((plane * (num_rows - 2) + row.unsqueeze(3)) * (num_columns - 2) + column.unsqueeze(2)).flatten()
+
+    def of_nine(values: Tensor) -> Tensor:
+        return values.unfold(2, 3, 1).unfold(3, 3, 1).reshape(-1, 9)
+
+    def away(nodes: Tensor, position: Tensor) -> Tensor:
+        own = position.expand(batch, -1, height, width).reshape(-1, 1)
+        return of_nine(nodes).index_select(0, square).sub_(own)
+
+    distances = away(nodes[0], y.unsqueeze(3)).square_().add_(away(nodes[1], x.unsqueeze(2)).square_())
+    return of_nine(values).flatten().index_select(0, square * 9 + distances.argmin(1))
+
+
+def _jitter(bits: Tensor) -> Tensor:
+    """Places within cells of the lattice, in [1/4, 3/4): so the object nearest to any place is one of nine."""
+    return (bits & 0xFFFF).double() * 2**-17 + 0.25
+
+
+def _either(position: Tensor, bits: Tensor) -> Tensor:
+    """The number before or after a position, the nearer the likelier."""
+    below = position.floor()
+    part = position - below
+    upper = (bits & 0xFFFF).double() * 2**-16 < part * part * (3 - 2 * part)
+    return below.long() + upper
+
+
+def _one_of(bits: Tensor, count: int) -> Tensor:
+    """A number from 0 to count - 1, each as likely, by the lowest 16 bits."""
+    return ((bits & 0xFFFF) * count) >> 16

@@ -1,4 +1,4 @@
-"""Arrays that xarray holds: where their pixels lie, and class codes in an `xarray.DataArray`."""
+"""Arrays of xarray: their grids, and class codes in an `xarray.DataArray`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, 
 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
 _DEGREES = {("lat", "lon"), ("lat", "long"), ("latitude", "longitude")}
-_CHUNK = 1024  # pixels; side of the pieces in which values outside dask are read
-_UNEVEN = 0.05  # pixels that a coordinate may lie off its place, as in grid.alignment
+_CHUNK = 1024  # pixels; side of the pieces in which values are read that are not in dask
+_UNEVEN = 0.05  # pixels by which a coordinate may be off, as in grid.alignment
 
 
 def with_places(array: xr.DataArray) -> xr.DataArray | None:
-    """`array`, so that rioxarray knows its rows and columns: by CF attributes, or by names; None if nothing tells."""
+    """`array` with rows and columns known to rioxarray, by CF attributes or by names; None if neither tells them."""
     try:
         x, y = array.rio.x_dim, array.rio.y_dim
     except MissingSpatialDimensionError:
@@ -42,11 +42,11 @@ def with_places(array: xr.DataArray) -> xr.DataArray | None:
 
 
 def single_layer(array: xr.DataArray, name: str) -> xr.DataArray:
-    """`array` as (y, x), other dimensions of size one dropped; nothing is read.
+    """`array` as (y, x), without its other dimensions, of size one; nothing is read.
 
     Raises:
-        GridError: without spatial dimensions.
-        DataError: if it has more than one layer, or holds no numbers.
+        GridError: if it has no spatial dimensions.
+        DataError: if it has more than one layer, or does not contain numbers.
     """
     placed = with_places(array)
     if placed is None:
@@ -67,11 +67,11 @@ def single_layer(array: xr.DataArray, name: str) -> xr.DataArray:
 def grid_of(array: xr.DataArray, name: str) -> GeoBox:
     """The grid of a (y, x) array: pixel centres from its coordinates, CRS as rioxarray finds it (or None).
 
-    The coordinates decide, not a stored GeoTransform: selections do not keep that one up to date. Latitudes and
-    longitudes without a CRS are those of WGS 84.
+    The coordinates decide, not a stored GeoTransform, which a selection does not update. Latitudes and longitudes
+    without a CRS are taken as WGS 84.
 
     Raises:
-        GridError: if coordinates are missing, rotated, uneven or none; names `name`.
+        GridError: if coordinates are missing, rotated, uneven or empty; the message starts with `name`.
     """
     y, x = array.dims
     (y_start, y_step), (x_start, x_step) = (_even_steps(array, dim, name) for dim in (y, x))
@@ -106,32 +106,32 @@ def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]
 
 @dataclass(frozen=True)
 class LabelArray:
-    """Class codes in an `xarray.DataArray`; nothing of them is read yet. A `Raster`."""
+    """Class codes in an `xarray.DataArray`, read only when they are needed. A `Raster`."""
 
     array: xr.DataArray
-    """(y, x), as given but for dimensions of size one."""
+    """(y, x), as given, without dimensions of size one."""
     codes: da.Array
     """Its values, (height, width)."""
     geobox: GeoBox
-    """Of its coordinates."""
+    """The grid of its coordinates."""
     nodata: float | None
-    """Value without a class, or None; NaN never has one."""
+    """The value that stands for no class, or None; NaN never is a class."""
     path: str
-    """What messages call it."""
+    """Its name in messages."""
     holds_colours: bool = False
     """Whether its codes are colours."""
 
     @classmethod
     def of(cls, labels: xr.DataArray) -> LabelArray:
-        """From the coordinates, `.rio.crs` and `.rio.nodata` of an array.
+        """Labels from an array, by its coordinates, `.rio.crs` and `.rio.nodata`.
 
         Args:
-            labels: (y, x), or with further dimensions of size one; or bytes over (band, y, x): red, green and blue. In
-                memory, in dask chunks, or still in a file.
+            labels: codes (y, x), further dimensions of size one are allowed; or bytes (band, y, x) of red, green and
+                blue. In memory, in dask chunks, or still in a file.
 
         Raises:
             GridError: if coordinates are missing, rotated or uneven.
-            DataError: if it has more than one layer, or holds no numbers.
+            DataError: if it has more than one layer, or does not contain numbers.
         """
         name = "labels" if labels.name is None else f"labels {labels.name!r}"
         nodata, has_colours = labels.rio.nodata, _has_colours(labels)
@@ -160,12 +160,12 @@ class LabelArray:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What it is read from, as far as xarray says so."""
+        """The files it is read from, as far as xarray knows."""
         return (str(self.array.encoding["source"]),) if "source" in self.array.encoding else ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the values."""
+        """Type of the values."""
         dtype: np.dtype[Any] = self.codes.dtype
         return dtype
 
@@ -181,12 +181,12 @@ class LabelArray:
         return values, has_data(values, self.nodata)
 
     def keys(self, window: Window) -> list[list[tuple[Any, ...]]]:
-        """Rows of keys of the chunks that `window` touches."""
+        """Keys of the chunks that `window` overlaps, row by row."""
         rows, columns = self._touched(window)
         return [[(self.codes.name, row, column) for column in columns] for row in rows]
 
     def corners(self, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """First rows and first columns of the chunks that `keys` gives."""
+        """First rows and first columns of the chunks that `keys` returns."""
         tops, lefts = (np.cumsum((0, *sizes)) for sizes in self.codes.chunks)
         rows, columns = self._touched(window)
         return tuple(int(tops[row]) for row in rows), tuple(int(lefts[column]) for column in columns)
@@ -208,8 +208,8 @@ class LabelArray:
         Args:
             pixels: (bands, height, width).
             valid: (height, width), True where there is data; becomes the coordinate `valid`.
-            band_names: the coordinate `band`; `long_name` too, where rioxarray looks for descriptions.
-            attributes: more of them.
+            band_names: for the coordinate `band`, and for `long_name`, where rioxarray looks for descriptions.
+            attributes: further attributes.
         """
         y, x = self.array.dims
         places = {dim: self.array.coords[dim] for dim in (y, x)}
@@ -227,7 +227,7 @@ class LabelArray:
 
 
 def _has_colours(array: xr.DataArray) -> bool:
-    """Whether it is bytes of red, green and blue: so named, or not named at all, as rioxarray opens files."""
+    """Whether an array has bytes of red, green and blue: bands named so, or without names, as rioxarray opens files."""
     if array.sizes.get("band") != 3:
         return False
     names = array.coords["band"].to_numpy().tolist() if "band" in array.coords else []
@@ -243,7 +243,7 @@ def _colours_as_codes(array: xr.DataArray) -> xr.DataArray:
 
 
 class _Pieces:
-    """A raster as dask slices it: (height, width), with one value where there is no data."""
+    """A raster that dask can slice: (height, width), with one value where there is no data."""
 
     def __init__(self, raster: Raster) -> None:
         self.raster = raster
@@ -263,7 +263,7 @@ class _Pieces:
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:
-    """Whether a value is one of an integer type."""
+    """Whether an integer type has this value."""
     limits = np.iinfo(dtype)
     return float(value).is_integer() and limits.min <= value <= limits.max
 

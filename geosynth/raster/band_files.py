@@ -1,4 +1,4 @@
-"""Files of bands: files of one band each that are one image, as Sentinel-2, Landsat and catalogues of COGs come."""
+"""Files of bands: files of one band each that form one image, as of Sentinel-2, Landsat and catalogues of COGs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rasterio.enums import MaskFlags, Resampling
 from geosynth.errors import DataError, GridError
 
 _MASK = [MaskFlags.per_dataset]
-_APART = 0.01  # of a pixel: transforms are written rounded
+_APART = 0.01  # of a pixel; transforms in files are rounded
 
 
 class BandFiles:
-    """Open datasets of one band each, on the same pixels, as one: what `RasterFile` asks of a dataset of rasterio's.
+    """Open datasets of one band each, on the same pixels, as one; has what `RasterFile` uses of rasterio's datasets.
 
     Args:
-        files: by the names of the bands, which describe them.
+        files: the datasets by band name; the names become the descriptions of the bands.
 
     Raises:
         DataError: if one has several bands, or another dtype than the first.
-        GridError: if one has other pixels than the first.
+        GridError: if one is on another pixel grid than the first.
     """
 
     def __init__(self, files: Mapping[str, Any]) -> None:
@@ -42,7 +42,7 @@ class BandFiles:
         self.mask_flag_enums = [_MASK] if self._masks else [file.mask_flag_enums[0] for file in self._files]
 
     def tags(self, **domain: str) -> dict[str, str]:
-        """What all files say; nothing of texts that are no UTF-8."""
+        """Tags that all files have in common, without those that are not UTF-8."""
         try:
             first, *others = (file.tags(**domain) for file in self._files)
         except UnicodeDecodeError:
@@ -50,18 +50,18 @@ class BandFiles:
         return {key: value for key, value in first.items() if all(tags.get(key) == value for tags in others)}
 
     def overviews(self, band: int) -> list[int]:
-        """Factors of the overviews of a band, which counts from 1."""
+        """Factors of the overviews of a band, counted from 1."""
         factors: list[int] = self._files[band - 1].overviews(1)
         return factors
 
     def read(self, bands: Sequence[int], *, window: Any, out_shape: Any, resampling: Resampling) -> Any:
-        """(bands, height, width), as rasterio's."""
+        """(bands, height, width), as rasterio's method."""
         shape = None if out_shape is None else out_shape[1:]
         one = {"window": window, "out_shape": shape, "resampling": resampling}
         return np.stack([self._files[band - 1].read(1, **one) for band in bands])
 
     def dataset_mask(self, *, window: Any, out_shape: Any) -> Any:
-        """(height, width), not 0 where no mask of a file hides the pixel."""
+        """(height, width), 0 where the mask of a file hides the pixel, else not 0."""
         return np.min([file.dataset_mask(window=window, out_shape=out_shape) for file in self._masks], axis=0)
 
 
@@ -86,7 +86,7 @@ def _check_alike(file: Any, first: Any) -> None:
 
 
 def _grid(file: Any) -> tuple[str, str, str]:
-    """CRS, size and place of the pixels, for messages."""
+    """CRS, shape and transform, for messages."""
     t = file.transform
     sides = f"pixels of {math.hypot(t.a, t.d):.9g} x {math.hypot(t.b, t.e):.9g}"
     return f"CRS {file.crs}", sides, f"{file.width} x {file.height} px at {t[:6]}"

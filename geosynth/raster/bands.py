@@ -1,4 +1,4 @@
-"""What the bands of an image are called, the one rule; and of what type they are."""
+"""Names and types of an image's bands: how names are found, and which bands a model takes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, fi
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
-_GLANCE = 64  # px, of each of some parts that tell what a band is
+_GLANCE = 64  # pixels; side of the few samples that tell what a band is
 _LOG = logging.getLogger(__name__)
 BANDS_APART = "bands in files of their own: '*_{red=B04,green=B03,blue=B02}_10m.jp2' makes one image of them"
 
 
 def given_names(image: ImageRaster, bands: Sequence[str]) -> tuple[str, ...]:
-    """Names that the user gave, if they fit the image.
+    """The band names that the user gave, if they fit the image.
 
     Raises:
-        DataError: if they are not one for each band, each another.
+        DataError: unless there is one name for each band and all differ.
     """
     listed = ", ".join(bands) or "none"
     if twice := [name for name, number in Counter(bands).items() if number > 1]:
@@ -45,9 +45,9 @@ def given_names(image: ImageRaster, bands: Sequence[str]) -> tuple[str, ...]:
 
 
 def told_names(image: ImageRaster) -> tuple[str, ...]:
-    """What the file says: by descriptions, else by colour interpretation; empty if neither tells all bands apart.
+    """The band names in the file: descriptions, else colour interpretation; empty if neither distinguishes all bands.
 
-    A band marked alpha is not believed: GDAL calls the fourth band of an unmarked file so, near infrared or not.
+    Alpha is not believed: GDAL gives it to the fourth band of an unmarked file, even if that is near infrared.
     """
     described = tuple(name for name in image.band_names if name)
     if len(described) == len(set(described)) == image.count:
@@ -58,19 +58,19 @@ def told_names(image: ImageRaster) -> tuple[str, ...]:
 
 
 class CastFile(RasterFile):
-    """An image whose values are read as another type, all of them exactly; as float32, to the next number."""
+    """An image whose values are read as another type: unchanged, or for float32 rounded to the nearest number."""
 
     def __init__(self, path: str | Path, bands: Sequence[int], dtype: str) -> None:
         super().__init__(path, bands)
         self.dtypes, self.dtype = (dtype,) * self.count, np.dtype(dtype)
 
-    is_full = False  # by its own type it may be
+    is_full = False  # it may be full in its own type, but not in this one
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """See `Raster.read`; 0 without data.
 
         Raises:
-            DataError: if a value does not fit; how many of the whole image do not.
+            DataError: if a value does not fit; it counts those in the whole image.
         """
         cast, valid, misfit = self._cast(window)
         if misfit.any():
@@ -92,18 +92,18 @@ class CastFile(RasterFile):
 
 
 def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None = None) -> ImageRaster:
-    """An image, opened with the bands that the user named, in that order, if it describes them so.
+    """An image, opened with the bands that the user named, in that order, if its descriptions have these names.
 
-    Colours, which GDAL gives to any three or four bands, are believed where it has more bands than are named.
+    Colours, which GDAL gives to any three or four bands, count as names if the image has more bands than are named.
 
     Args:
         path: of the image.
-        names: of bands; None for all.
-        dtype: of the values; None for the file's.
+        names: of the bands; None for all bands.
+        dtype: type to read the values as; None for the file's own.
 
     Raises:
-        RasterError: if it cannot be opened.
-        DataError: if values of a Zarr store shall be of another type.
+        RasterError: if the image cannot be opened.
+        DataError: if another type is asked for and the image is in a Zarr store.
     """
     image = _open_chosen(path, names)
     if dtype is None:
@@ -129,7 +129,7 @@ def _open_chosen(path: str | Path, names: Sequence[str] | None) -> ImageRaster:
 
 
 def _open_some(image: ImageRaster, bands: Sequence[int]) -> ImageRaster:
-    """An image, opened with some of its bands; a warning tells of a mask that looks like imagery."""
+    """An image, opened with some of its bands; warns if the mask looks like imagery."""
     chosen = open_image(image.path, bands)
     if chosen.mask_kind == "alpha" and "alpha" not in chosen.colour_interpretation and image.dtype.kind != "f":
         alpha = image.colour_interpretation.index("alpha")
@@ -140,7 +140,7 @@ def _open_some(image: ImageRaster, bands: Sequence[int]) -> ImageRaster:
             band = image.read(glance)[0][alpha]
             between += int(np.count_nonzero((band != 0) & (band != np.iinfo(image.dtype).max)))
             pixels += band.size
-        if between > pixels / 2:  # of a mask with soft edges they are few
+        if between > pixels / 2:  # a mask with soft edges has few
             message = "%s: band %d is marked as transparency, but looks like imagery; where it is 0 there is no data"
             colours = ",".join("undefined" if name == "alpha" else name for name in image.colour_interpretation)
             _LOG.warning(f"{message} (rio edit-info --colorinterp %s FILE)", image.path, alpha + 1, colours)
@@ -162,10 +162,10 @@ def check_image_type(dtype: np.dtype[Any], path: str) -> None:
 
 
 def check_whole_scenes(images: Sequence[ImageRaster]) -> None:
-    """Refuse files that hold some bands each of one scene, as Sentinel-2's, which has a picture (TCI) beside them.
+    """Refuse files that each have some bands of one scene, as Sentinel-2's, which include a colour picture (TCI).
 
     Raises:
-        DataError: if files of the same pixels differ in number of bands or dtype.
+        DataError: if files on the same pixels differ in number of bands or dtype.
     """
     on_grid: dict[GeoBox, ImageRaster] = {}
     for image in images:
@@ -179,14 +179,14 @@ def check_whole_scenes(images: Sequence[ImageRaster]) -> None:
 
 
 def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[Quantity, ...]]:
-    """The band names of all images, and what their values mean, see `agreed_quantities`.
+    """The band names that all images share, and what their values mean, see `agreed_quantities`.
 
     Args:
         images: at least one; files, warped or not.
-        bands: names to take instead of what the files say.
+        bands: names to take instead of those in the files.
 
     Raises:
-        DataError: if they differ in number, dtype, names or quantities, or names are unknown.
+        DataError: if images differ in number, dtype, names or quantities of their bands, or if names are unknown.
     """
     files = [cast(ImageRaster, unwarped(image)) for image in images]
     first = files[0]
@@ -207,16 +207,17 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
 
 
 def open_bands(path: str | Path, bands: BandSettings, model: str, name: str | Path) -> ImageRaster:
-    """An image, opened with the bands that a model wants, in the model's order.
+    """An image, opened with the bands that a model needs, in the model's order.
 
-    They are found by what the image calls them, see `told_names`; one that describes none has them in that order, but
-    for a band of transparency. What its values mean must be what they mean to the model, see `agreed_quantities`.
+    Bands are found by their names in the image, see `told_names`; if it names none, they are taken in the model's
+    order, leaving out a band of transparency. Their values must mean what they mean to the model, see
+    `agreed_quantities`.
 
     Args:
-        path: of any image.
-        bands: the model's.
-        model: what messages call it.
-        name: its file, or what messages call that.
+        path: of the image.
+        bands: the model's bands.
+        model: how messages refer to it, as in "the model".
+        name: its file, for messages.
 
     Raises:
         RasterError: if the image cannot be opened.
@@ -232,11 +233,11 @@ def open_bands(path: str | Path, bands: BandSettings, model: str, name: str | Pa
 def open_common_bands(
     paths: Sequence[str | Path], bands: BandSettings, model: str, name: str | Path
 ) -> tuple[list[ImageRaster], list[int]]:
-    """As `open_bands`, several images with those bands that all of them have; and the numbers of these in `bands`.
+    """As `open_bands` for several images, with the bands that all of them have, and the positions of these in `bands`.
 
     Raises:
         RasterError: if an image cannot be opened.
-        DataError: if no band is in all of them, or one is of another type, or means something else.
+        DataError: if the images have no band in common, or if one has another type or means something else.
     """
     opened = [_open_present(path, bands, model) for path in paths]
     common = sorted(set.intersection(*(set(present) for _, present in opened)))
@@ -253,7 +254,7 @@ def open_common_bands(
 
 
 def _open_present(path: str | Path, bands: BandSettings, model: str) -> tuple[ImageRaster, list[int]]:
-    """An image with the bands of the model's that it has, at least one; and their numbers among these."""
+    """An image with those of the model's bands that it has, at least one, and their positions among the model's."""
     image, names = open_image(path), bands.names
     if any(own != bands.dtype for own in image.dtypes):
         raise DataError(f"{image.path}: holds {image.dtypes[0]} values; the {model}'s are {bands.dtype}")
@@ -277,7 +278,7 @@ def _other_bands(image: ImageRaster, names: Sequence[str], model: str) -> DataEr
 
 
 def _has_transparency(image: ImageRaster) -> bool:
-    """Whether a band marked alpha is that, and not near infrared: all of it 0 or the largest value, some the latter."""
+    """Whether a band marked alpha is transparency, not near infrared: only 0 and the largest value, which occurs."""
     colours = image.colour_interpretation
     if "alpha" not in colours or image.dtype.kind == "f":
         return False
@@ -291,12 +292,12 @@ def _has_transparency(image: ImageRaster) -> bool:
 
 
 def colour_interpretation(names: Sequence[str]) -> list[ColorInterp]:
-    """What a new file says of bands of these names; `told_names` reads it."""
+    """The colour interpretation that a new file gets for bands of these names; `told_names` reads it."""
     return [_COLOURS.get(name, ColorInterp.undefined) for name in names]
 
 
 def colour_profile(names: Sequence[str]) -> dict[str, str]:
-    """What rasterio must be told to create a GeoTIFF of these bands: else GDAL takes the fourth for transparency."""
+    """Options to create a GeoTIFF of these bands, without which GDAL takes the fourth for transparency."""
     photometric = "rgb" if tuple(names[:3]) == ("red", "green", "blue") else "minisblack"
     return {"photometric": photometric, **({"alpha": "no"} if len(names) > 1 else {})}
 
@@ -316,7 +317,7 @@ def _names(image: ImageRaster, bands: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _warn_of_colours(image: ImageRaster, names: Sequence[str]) -> None:
-    """Tell of names that are the colours of other bands; red, green, blue is no mark: GDAL gives it to any bands."""
+    """Warn of names that the file gives to other bands, except red, green, blue, which GDAL gives to any three."""
     colours = image.colour_interpretation
     swapped = any(
         name != colour and name in colours and colour in _COLOURS for name, colour in zip(names, colours, strict=True)

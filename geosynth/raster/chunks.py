@@ -1,10 +1,10 @@
 """ChunkReader: windows of a Zarr v3 array on a local disk, several times faster than through zarr-python.
 
-zarr-python sends every chunk through an event loop and a generic codec pipeline: several times the time of decoding,
-and threads that a fork leaves behind. Patches read a few chunks at a time, thousands of times a second, from forked
-workers. So the common layouts (bytes, then Blosc, Zstandard or nothing, then a checksum or none; sharded or not) are
-read here: a positioned read of each chunk and one call of numcodecs. Anything else, and what is not on a local disk,
-goes through zarr-python.
+zarr-python sends every chunk through an event loop and a generic codec pipeline, which takes several times as long as
+decoding, and uses threads that do not survive a fork. Patches read a few chunks at a time, thousands of times a second,
+from forked workers. So the common layouts (bytes, then Blosc, Zstandard or nothing, then a checksum or none; sharded or
+not) are read here, by one positioned read of each chunk and one call of numcodecs. Other layouts, and stores that are
+not on a local disk, are read through zarr-python.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from geosynth.errors import RasterError, one_line
 from geosynth.grid import Window
 from geosynth.progress import Progress, silent
 
-_ABSENT = 2**64 - 1  # offset and length of a chunk that a shard does not hold (Zarr v3, sharding_indexed)
+_ABSENT = 2**64 - 1  # offset and length of a chunk that is not in a shard (Zarr v3, sharding_indexed)
 _MAX_SHARDS = 64
-_CRC_OF_CHECKED = 0x48674BC7  # CRC-32C of any bytes that are followed by their own
+_CRC_OF_CHECKED = 0x48674BC7  # CRC-32C of any bytes followed by their own CRC-32C
 _BLOSC = struct.Struct("<4xI4xI")  # Blosc's header: bytes before and after compression
 
 Array = npt.NDArray[Any]
 
 
 class ChunkReader:
-    """Reads boxes of an array. May be pickled, shared by threads, and used after a fork.
+    """Reads boxes of an array. Can be pickled, shared by threads, and used after a fork.
 
     Args:
         array: a `zarr.Array`.
@@ -58,23 +58,23 @@ class ChunkReader:
 
     @property
     def has_checksums(self) -> bool:
-        """Whether each chunk has a checksum, which is compared whenever it is read."""
+        """Whether each chunk has a checksum, which is verified at every read."""
         return "crc32c" in [codec["name"] for codec in _codecs_of(self._array.metadata.to_dict())[0]]
 
     def read(self, *box: slice) -> Array:
-        """The values of a box: one slice with start and stop for each of the array's axes, inside of it.
+        """The values of a box: for each axis of the array a slice with start and stop, within the array.
 
         Raises:
-            RasterError: if a chunk cannot be read; names its file.
+            RasterError: if a chunk cannot be read; it names the chunk's file.
         """
         layout = self._layout
         if layout is None:
             try:
                 return np.asarray(self._array[box])
-            except Exception as error:  # zarr, fsspec and the network each have their own
+            except Exception as error:  # zarr, fsspec and network libraries each raise their own
                 raise RasterError(f"{self._path}: cannot be read: {one_line(error)}") from error
         values = np.empty([axis.stop - axis.start for axis in box], dtype=layout.dtype)
-        shards: dict[str, _Shard | None] = {}  # of this read: asked for once each
+        shards: dict[str, _Shard | None] = {}  # each is looked up once for this read
         for parts in itertools.product(*map(_parts, box, layout.chunks)):
             place, inner, outer = zip(*parts, strict=True)
             chunk = self._chunk(layout, place, shards)
@@ -82,7 +82,7 @@ class ChunkReader:
         return values
 
     def read_window(self, window: Window) -> Array:
-        """The values (..., height, width) of a window of the last two axes, all of those before; see `read`."""
+        """The values (..., height, width) of a window of the last two axes and all of the others; see `read`."""
         return self.read(*self._front, *window.slices)
 
     def _chunk(self, layout: _Layout, place: tuple[int, ...], shards: dict[str, _Shard | None]) -> Array | None:
@@ -101,7 +101,7 @@ class ChunkReader:
             raise RasterError(f"{file}: a chunk cannot be read: {one_line(error)}") from error
 
     def _shard(self, layout: _Layout, file: str) -> _Shard | None:
-        """An open shard, opened anew if it was replaced; None if there is none."""
+        """An open shard, reopened if its file was replaced; None if there is none."""
         try:
             stamp = _stamp(os.stat(file))  # noqa: PTH116 - asked for at each read: a Path costs more than the question
         except FileNotFoundError:
@@ -122,16 +122,16 @@ class ChunkReader:
 def verify_chunks(
     readers: Mapping[str, ChunkReader], windows: Sequence[tuple[str, Window]], progress: Progress = silent
 ) -> dict[str, Any]:
-    """Read windows of arrays, and compare checksums where chunks have them.
+    """Read windows of arrays, and verify the checksums of chunks that have them.
 
     Args:
         readers: of the arrays, by name.
-        windows: each of an array; between them they hold all chunks.
-        progress: told windows read and windows in all.
+        windows: (name of the array, window); together they cover all chunks.
+        progress: called with the number of windows read and of all windows.
 
     Returns:
-        `blocks`, the number of windows; `checksums`, "of each chunk" or "none"; `damaged`, a line for each window that
-        cannot be read.
+        `blocks`, the number of windows; `checksums`, "of each chunk" or "none"; `damaged`, one line for each window
+        that cannot be read.
     """
 
     def fault(place: tuple[str, Window]) -> str | None:
@@ -158,7 +158,7 @@ class _Shard:
         self._file = Path(file).open("rb", buffering=0)  # noqa: SIM115 - closed when it is let go of
         status = os.fstat(self._file.fileno())
         self.stamp = _stamp(status)
-        length = 16 * math.prod(layout.per_shard) + 4  # and a checksum of four bytes
+        length = 16 * math.prod(layout.per_shard) + 4  # 4 bytes of checksum
         index = os.pread(self._file.fileno(), length, 0 if layout.index_at_start else max(0, status.st_size - length))
         if len(index) < length:
             raise ValueError("the file is cut off")
@@ -197,14 +197,14 @@ class _Layout:
         self._separator = values["chunk_key_encoding"]["configuration"]["separator"]
         self._decompress: Callable[[Any], Any] | None = None
         self.has_checksums = bool(codecs) and codecs[-1]["name"] == "crc32c"
-        """Of the chunks."""
+        """Shape of the chunks."""
         codecs = codecs[:-1] if self.has_checksums else codecs
         if codecs:
             self._decompress = self._from_blosc if codecs[0]["name"] == "blosc" else Zstd().decode
 
     @classmethod
     def of(cls, array: Any) -> _Layout | None:
-        """None if the array is to be read by zarr-python. Goes by the metadata of the Zarr v3 specification."""
+        """The layout by the metadata of the Zarr v3 specification; None if zarr-python must read the array."""
         if array.metadata.zarr_format != 3 or not isinstance(array.store, LocalStore):
             return None
         values = array.metadata.to_dict()
@@ -234,7 +234,7 @@ class _Layout:
         return f"{self._folder}/{self._separator.join(('c', *map(str, place)))}"
 
     def _from_blosc(self, encoded: Any) -> Any:
-        """Decompressed, once the header has proved right: Blosc itself trusts it, and reads beyond what is cut off."""
+        """Decompress after checking the header, which Blosc itself trusts: it would read beyond truncated data."""
         size = math.prod(self.chunks) * self.dtype.itemsize
         if len(encoded) < _BLOSC.size or _BLOSC.unpack_from(encoded) != (size, len(encoded)):
             raise ValueError("the chunk is cut off or damaged")
@@ -252,7 +252,7 @@ class _Layout:
 
 
 def _codecs_of(values: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The codecs of chunks, none before Zarr v3; and how shards are made, if there are any."""
+    """The codecs of the chunks (none before Zarr v3), and the configuration of the shards, if there are any."""
     codecs = list(values.get("codecs", ()))
     if len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed":
         sharding = codecs[0]["configuration"]
@@ -261,9 +261,10 @@ def _codecs_of(values: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, 
 
 
 def _checked(encoded: bytes) -> memoryview:
-    """What stands before a CRC-32C of four bytes, if that is right.
+    """The bytes before a CRC-32C of four bytes, if that is right.
 
-    Nothing is copied, which would take longer than the check: the CRC of all, its own included, is always the same.
+    To avoid a copy, which would take longer than the check, it uses that the CRC of bytes together with their own CRC
+    is a constant.
     """
     if google_crc32c.value(encoded) != _CRC_OF_CHECKED:
         raise ValueError("the file is cut off or damaged: its checksum is another")
@@ -286,7 +287,7 @@ def _read_file(file: str) -> bytes | None:
 
 
 def _parts(axis: slice, size: int) -> list[tuple[int, slice, slice]]:
-    """The chunks that a slice of an axis meets: the number of each, where the slice lies in it, and it in the slice."""
+    """The chunks that a slice of an axis overlaps: number of the chunk, the overlap within it and within the slice."""
     parts = []
     for number in range(axis.start // size, -(-axis.stop // size)):
         first = number * size

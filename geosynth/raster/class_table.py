@@ -1,8 +1,8 @@
-"""What a label raster says of its codes: attribute table, category names and colour table, read and written.
+"""The class table of a label raster: attribute table, category names and colour table, read and written.
 
-rasterio reaches colour tables only. Everything that GDAL knows of a band (from any format, or a sidecar) stands in the
-VRT that GDAL writes for it, and GDAL reads names and tables of any format from a PAM sidecar (.aux.xml): so these two
-XML forms are read and written here. Usages of columns are those of GDAL's `GDALRATFieldUsage`.
+Of these, rasterio gives access to colour tables only. But the VRT that GDAL writes for a raster has all that GDAL knows
+of its bands (from any format, or a sidecar), and for any format GDAL reads names and tables from a PAM sidecar
+(.aux.xml). So these two XML forms are read and written here. Usages of columns are those of GDAL's `GDALRATFieldUsage`.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ ClassTable = dict[int, tuple[str | None, str | None]]
 
 
 def read_class_table(raster: RasterFile) -> ClassTable:
-    """Code to (name, colour as "#rrggbb"), each None where the file does not tell it.
+    """Code to (name, colour as "#rrggbb"), each None if the file does not give it.
 
     Names come from the attribute table, else from the category names.
 
     Raises:
-        RasterError: if GDAL cannot tell what the file holds.
+        RasterError: if GDAL cannot describe the file.
     """
     first = _BAND.search(raster.as_vrt())
     if first is None:
         return {}
-    # Rows, of which a table may have hundreds of thousands, are cut out before: a parser would make objects of each.
+    # A table may have hundreds of thousands of rows. They are cut out first, as a parser would make objects of each.
     text = first.group()
     band = ElementTree.fromstring(_ROW.sub("", text))  # noqa: S314 - of GDAL's own making
     colours = _colour_table(band)
@@ -56,12 +56,12 @@ def read_class_table(raster: RasterFile) -> ClassTable:
 def legend_of_table(table: ClassTable, target: Legend, source: str) -> Legend:
     """A legend for the codes of a table, by the class names of `target`; by its colours if the table has no names.
 
-    Names are compared without regard to case, spaces, hyphens and underscores. Entries that are no class of `target`
-    are left out, so that `check` finds their codes if there are pixels of them; entries called "no data", and those in
-    one of its colours of no data, become nodata.
+    Names are compared without regard to case, spaces, hyphens and underscores. Entries that are not a class of
+    `target` are left out, so that `check` finds their codes if pixels have them. Entries called "no data", and those
+    in one of the legend's nodata colours, become nodata.
 
     Raises:
-        LegendError: if not one entry is a class of `target`, or two are the same one.
+        LegendError: if no entry is a class of `target`, or if two are the same class.
     """
     by_name = {plain(entry.name): entry for entry in target.classes}
     classes, nodata = [], []
@@ -87,9 +87,9 @@ def legend_of_table(table: ClassTable, target: Legend, source: str) -> Legend:
 
 
 def _names_by_colour(table: ClassTable, target: Legend) -> Iterator[tuple[int, str]]:
-    """(code, class name) where code and class alone have a colour, or have code and colour in common.
+    """(code, class name) of codes and classes that share a colour no other has, or share both code and colour.
 
-    Colour tables are padded, mostly with black: a black class is found by its code only.
+    Colour tables are padded, mostly with black, so a black class is found only by its code.
     """
     times = Counter(colour for _, colour in table.values())
     uses = Counter(entry.colour.lower() for entry in target.classes)
@@ -101,7 +101,7 @@ def _names_by_colour(table: ClassTable, target: Legend) -> Iterator[tuple[int, s
 
 
 def write_attribute_table(path: Path, legend: Legend) -> None:
-    """Write names, attribute table and colours of a raster into the sidecar `path`.aux.xml, replacing one there.
+    """Write names, attribute table and colours of a raster to the sidecar `path`.aux.xml, replacing an existing one.
 
     Raises:
         OutputError: if it cannot be written.
@@ -112,7 +112,7 @@ def write_attribute_table(path: Path, legend: Legend) -> None:
 def _sidecar(legend: Legend) -> bytes:
     root = ElementTree.Element("PAMDataset")
     band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
-    if min(legend.codes) >= 0 and max(legend.codes) < 2**12:  # names are a list from code 0 on
+    if min(legend.codes) >= 0 and max(legend.codes) < 2**12:  # category names are a list that starts at code 0
         names = ElementTree.SubElement(band, "CategoryNames")
         of_code = {entry.code: entry.name for entry in legend.classes}
         for code in range(max(legend.codes) + 1):
@@ -152,7 +152,7 @@ def _category_names(band: Any) -> dict[int, str]:
 
 
 def _attribute_table(band: Any, rows: Iterable[str], colours: dict[int, str]) -> dict[int, str]:
-    """Names by code, from the XML of the table's rows; colours of the table are added to `colours`."""
+    """Names by code, from the XML of the table's rows; adds the table's colours to `colours`."""
     table = band.find("GDALRasterAttributeTable")
     if table is None:
         return {}
@@ -174,7 +174,7 @@ def _attribute_table(band: Any, rows: Iterable[str], colours: dict[int, str]) ->
                 names[code] = cells[name]
             if None not in channels:
                 colours[code] = _hex(*(int(float(cells[channel])) for channel in channels if channel is not None))
-        except (ValueError, OverflowError, IndexError):  # a row that holds no code
+        except (ValueError, OverflowError, IndexError):  # a row without a code
             continue
     return names
 
@@ -182,7 +182,7 @@ def _attribute_table(band: Any, rows: Iterable[str], colours: dict[int, str]) ->
 def _find(
     columns: list[tuple[str, int, int]], usages: tuple[int, ...], names: tuple[str, ...], kind: int | None
 ) -> int | None:
-    """The column of a usage; else of a usual name and kind (most writers leave the usage out)."""
+    """The column with a given usage, else with a usual name and kind (most writers leave the usage out)."""
     for usage in usages:
         for index, column in enumerate(columns):
             if column[1] == usage:

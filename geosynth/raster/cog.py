@@ -1,8 +1,8 @@
-"""Writing Cloud Optimized GeoTIFFs window by window, in bounded memory, whole or not at all.
+"""Writing Cloud Optimized GeoTIFFs window by window, in bounded memory; the file is complete or does not appear.
 
-Windows go, in any order, into an uncompressed tiled scratch file; at the end it gets overviews and is rewritten as a
-COG. That is the fastest way found at this memory, and needs about 2.3 times the raw size on disk meanwhile. Blocks
-without data take no room in either file.
+Windows are written, in any order, to an uncompressed tiled scratch file, which in the end gets overviews and is
+rewritten as a COG. This was the fastest way found with so little memory; meanwhile it needs about 2.3 times the raw
+size on disk. Blocks without data take no space in either file.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ from geosynth.raster.read import CACHE_BYTES, Array, Mask, filled
 from geosynth.raster.written import WrittenPixels
 
 _BLOCK = 512
-_LONG = 1 << 25  # pixels that GDAL finishes in a process apart; fewer take it a few seconds
+_LONG = 1 << 25  # pixels; from here on GDAL finishes the file in a separate process; fewer take a few seconds
 _STEPS = 3  # of finishing: overviews and statistics, compression, reading back
-_HEADERS = 1 << 18  # bytes of a scratch file beside its blocks and their places, at most
-_PLACE = 16  # bytes that say where a block of a band lies, and how long it is
+_HEADERS = 1 << 18  # bytes, at most, of a scratch file besides its blocks and their entries
+_PLACE = 16  # bytes of an entry: offset and length of a block of a band
 
 
 class CogWriter:
     """A COG under construction; use it as a context manager.
 
-    Leaving the context without an error makes the file appear under its name. On an error, or an interrupt, nothing is
-    left.
+    When the context ends without an error, the file appears under its name. After an error or an interrupt nothing is
+    left behind.
 
     Args:
         path: of the finished file.
         geobox: its grid, kept exactly.
         band_names: descriptions; "red", "green", "blue" and "nir" also set the colour interpretation.
         dtype: of the pixels.
-        masked: whether there is an internal mask (pixels without data).
-        quantities: what the values of each band mean; none where that is not known.
-        tags: of the default domain; what they call synthetic is marked so (`raster.mark`).
+        masked: whether the file gets an internal mask (of pixels without data).
+        quantities: what the values of each band mean; empty if that is not known.
+        tags: of the default domain; if they call the image synthetic, it is marked so (`raster.mark`).
         compress: "deflate", "zstd" or "lzw".
-        overviews: how they are made: "average" for imagery, "mode" for class codes.
-        nodata: value of pixels without data, declared in the file; `write` puts it where `valid` is not.
+        overviews: resampling of the overviews: "average" for imagery, "mode" for class codes.
+        nodata: value of pixels without data, declared in the file; `write` fills it in where `valid` is False.
         colours: colour table of a single uint8 band: value to (red, green, blue, alpha).
-        folder: for temporary files, on the same disk; None for that of the file.
-        progress: told steps of finishing that are done, and steps in all.
+        folder: for temporary files, on the same disk; None for the folder of the file.
+        progress: called with the number of finished steps and of all steps in which the file is completed.
 
     Raises:
         OutputError: if the file cannot be written.
@@ -103,9 +103,9 @@ class CogWriter:
         self.folder = folder or path.parent
         self.progress = progress
         self._written = WrittenPixels()
-        # Of each band, pixels of each byte: statistics by GDAL itself take as long as the overviews.
+        # Histogram of each band, (bands, 256): computing statistics with GDAL takes as long as the overviews.
         self._counts = np.zeros((len(self.band_names), 256), np.int64) if dtype == "uint8" else None
-        self._blocks: set[tuple[int, int]] = set()  # of the scratch file, that hold data
+        self._blocks: set[tuple[int, int]] = set()  # blocks of the scratch file that contain data
         self._scratch = self.folder / partial_name(path, ".scratch.tif")
 
     def __enter__(self) -> Self:
@@ -132,18 +132,18 @@ class CogWriter:
                 blockysize=_BLOCK,
                 bigtiff="yes",
                 sparse_ok=True,
-                interleave="band",  # to write and to read; the other way GDAL would sort the bytes each time
+                interleave="band",  # as arrays are; for interleaved pixels GDAL would reorder the bytes at each access
                 **colour_profile(self.band_names),
             )
             self._stack = stack.pop_all()
         return self
 
     def write(self, window: Window, pixels: Array, valid: Mask) -> None:
-        """Write (bands, height, width) at a window; `valid` is (height, width), used if the file is masked.
+        """Write pixels (bands, height, width) at a window; `valid` (height, width) is used if the file is masked.
 
-        Any thread may do so, one at a time.
+        May be called from any thread, but from one at a time.
         """
-        with writing(self.path, *GDAL_ERRORS), _environment():  # whose settings are a thread's own
+        with writing(self.path, *GDAL_ERRORS), _environment():  # GDAL's settings are per thread
             if valid.any():
                 rows, columns = (range(part.start // _BLOCK, -(-part.stop // _BLOCK)) for part in window.slices)
                 self._blocks.update(itertools.product(rows, columns))
@@ -160,7 +160,7 @@ class CogWriter:
                 work.result()
 
     def _count(self, pixels: Array, valid: Mask) -> None:
-        """For statistics."""
+        """Count pixels for the statistics."""
         if self._counts is not None:
             self._counts += [Image.fromarray(band).histogram() for band in pixels]
             self._counts[:, self.nodata or 0] -= np.count_nonzero(~valid)
@@ -174,23 +174,23 @@ class CogWriter:
             if kind is None:
                 with replacing(self.path, *GDAL_ERRORS, folder=self.folder) as partial:
                     self._finish(partial)
-                delete_sidecars(self.path)  # of an image that was there before
+                delete_sidecars(self.path)  # of an earlier image of this name
 
     def _check_space(self, share: float) -> None:
-        """Refuse to go on if the scratch file has no room.
+        """Refuse to continue if the disk has no space for the scratch file.
 
-        On a full disk GDAL may read a torn directory forever, and libtiff writes on stderr.
+        On a full disk GDAL may read a damaged directory forever, and libtiff prints to stderr.
 
         Args:
-            share: of the size of all blocks written so far that the file needs.
+            share: size that the file needs, as a multiple of all blocks written so far.
         """
         there = self._scratch.stat().st_blocks * 512 if self._scratch.exists() else 0
         if shutil.disk_usage(self.folder).free < self._needed(share) - there:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _needed(self, share: float) -> float:
-        """Bytes of the scratch file, at most."""
-        sample = np.dtype(self.dtype).itemsize * len(self.band_names) + self.masked / 8  # bytes a pixel
+        """Size of the scratch file in bytes, at most."""
+        sample = np.dtype(self.dtype).itemsize * len(self.band_names) + self.masked / 8  # bytes per pixel
         height, width = self.geobox.shape
         places: int = -(-height // _BLOCK) * -(-width // _BLOCK) * (len(self.band_names) + self.masked)
         return float(share * (len(self._blocks) * _BLOCK**2 * sample + places * _PLACE) + _HEADERS)
@@ -201,17 +201,17 @@ class CogWriter:
 
     def _finish(self, out: Path) -> None:
         factors = overview_factors(max(self.geobox.shape), _BLOCK)
-        self._check_space(5 / 3 if factors else 1)  # overviews, which are cut into blocks too
+        self._check_space(5 / 3 if factors else 1)  # overviews consist of whole blocks, too
         height, width = self.geobox.shape
         self.progress(0, _STEPS)
         try:
-            # GDAL answers no Ctrl-C: what takes it more than seconds is done by a process that can be killed.
+            # GDAL does not react to Ctrl-C: work of more than a few seconds runs in a process that can be killed.
             call = apart if height * width >= _LONG else (lambda function, *arguments: function(*arguments))
             described = self.band_names, self.quantities, self.tags, self.colours, factors, self.overviews, self._counts
             call(_describe, self._scratch, *described)
             self.progress(1, _STEPS)
             call(_assemble, self._scratch, out, {"compress": self.compress, **self._level})
-        except GDAL_ERRORS:  # which has deleted the file that filled the disk
+        except GDAL_ERRORS:  # GDAL has deleted the file that filled the disk
             self._check_space(2)
             raise
         self.progress(2, _STEPS)
@@ -220,7 +220,7 @@ class CogWriter:
 
     @property
     def _level(self) -> dict[str, int]:
-        """Of compression: on the texture of imagery high levels take twice the time and save half a percent."""
+        """Level of compression: for the texture of imagery high levels take twice as long and save half a percent."""
         levels = {"deflate": 1, "zstd": 3} if self.overviews == "average" else {}
         return {"level": levels[self.compress]} if self.compress in levels else {}
 
@@ -244,7 +244,7 @@ def _describe(
     overviews: str,
     counts: npt.NDArray[np.int64] | None,
 ) -> None:
-    """Names, quantities, tags, colours, overviews and statistics of a scratch file, whose bytes are counted already."""
+    """Give a scratch file names, quantities, tags, colours, overviews and statistics (from `counts`, if given)."""
     with _environment(), _quiet(), rasterio.open(scratch, "r+") as dataset:
         dataset.colorinterp = colour_interpretation(band_names)
         for index, name in enumerate(band_names, start=1):
@@ -257,7 +257,7 @@ def _describe(
             dataset.write_colormap(1, colours)
         if factors:
             dataset.build_overviews(factors, Resampling[overviews])
-        # Here: those that the COG driver makes forget the mask, and lose the XMP packet.
+        # Overviews made by the COG driver would have no mask, and the XMP packet would be lost.
         if counts is None:
             dataset.update_stats()
         else:
@@ -266,7 +266,7 @@ def _describe(
 
 
 def _statistics(counts: npt.NDArray[np.int64], size: int) -> dict[str, str]:
-    """GDAL's tags of a band of `size` pixels, from how many with data have each value, (256,)."""
+    """GDAL's statistics tags of a band of `size` pixels, from the number of pixels with data of each value, (256,)."""
     if not (total := counts.sum()):
         return {}
     values, seen = np.arange(256), np.flatnonzero(counts)
@@ -278,7 +278,7 @@ def _statistics(counts: npt.NDArray[np.int64], size: int) -> dict[str, str]:
 
 
 def _assemble(scratch: Path, out: Path, compression: Mapping[str, Any]) -> None:
-    """The COG of a scratch file."""
+    """Rewrite a scratch file as a COG."""
     with _environment(), _quiet():
         rasterio.shutil.copy(
             str(scratch),
@@ -296,7 +296,7 @@ def _assemble(scratch: Path, out: Path, compression: Mapping[str, Any]) -> None:
 
 
 def overview_factors(size: int, block: int) -> list[int]:
-    """2, 4, 8, ... until an overview of an image's longer side fits into one block."""
+    """2, 4, 8, ... until an overview of the image's longer side fits into one block."""
     factors: list[int] = []
     while size > block * 2 ** len(factors):
         factors.append(2 ** (len(factors) + 1))
@@ -305,7 +305,7 @@ def overview_factors(size: int, block: int) -> list[int]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without libtiff's remark that the scratch file's fourth band is neither colour nor alpha: it is meant so."""
+    """Suppress libtiff's remark that the scratch file's fourth band is neither colour nor alpha, which is intended."""
     log = logging.getLogger("rasterio._env")
     level = log.level
     log.setLevel(logging.ERROR)

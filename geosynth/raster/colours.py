@@ -1,4 +1,4 @@
-"""Labels that tell classes by their colours in three bands, seen as one band of codes."""
+"""Labels that show classes by their colours in three bands, seen as one band of codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from geosynth.grid import Window
 from geosynth.raster.read import Array, Mask, Raster, RasterFile, open_raster
 
 _RGB = ["red", "green", "blue"]
-_SAMPLE, _MOST_IN_SAMPLE = 256, 4096  # side, pixels; colours that a mask has in it, soft edges and all
+_SAMPLE, _MOST_IN_SAMPLE = 256, 4096  # side in pixels; most colours that a mask has in it, even with soft edges
 
 
 class ColourLabels:
@@ -33,7 +33,7 @@ class ColourLabels:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All that the source is read from."""
+        """All files that the source is read from."""
         files: tuple[str, ...] = getattr(self.source, "files", ())
         return files
 
@@ -43,7 +43,7 @@ class ColourLabels:
         return colour_codes(*bands)[np.newaxis], valid
 
     def check_is_mask(self) -> None:
-        """Refuse what is plainly an image, by a few pixels in its middle.
+        """Refuse what is plainly an image, judging by a few pixels in its middle.
 
         Raises:
             DataError: one line.
@@ -59,12 +59,12 @@ class ColourLabels:
 
 
 def colour_codes(red: Any, green: Any, blue: Any) -> Any:
-    """Codes 0xRRGGBB of bands of bytes, arrays of numpy, dask or xarray; of the lazy ones nothing is read."""
+    """Codes 0xRRGGBB from bands of bytes, arrays of numpy, dask or xarray; lazy ones are not read."""
     return (red.astype(np.uint32) << 16) | (green.astype(np.uint32) << 8) | blue
 
 
 def nodata_colour(value: float | None) -> int | None:
-    """The code of the colour that a nodata value in all three bands makes; None if it is no byte."""
+    """The code of the colour with a nodata value in all three bands; None if that is not a byte."""
     return None if value is None or value not in range(256) else int(value) * 0x010101
 
 
@@ -74,11 +74,11 @@ def are_colours(names: Sequence[str | None], dtype: np.dtype[Any]) -> bool:
 
 
 def colours_as_codes(raster: Raster) -> Raster:
-    """A raster of red, green and blue bytes, with alpha or without, as `ColourLabels`; any other as it is."""
+    """A raster of red, green and blue bytes, with or without alpha, as `ColourLabels`; any other unchanged."""
     if isinstance(raster, RasterFile):
         told = list(raster.colour_interpretation)
         if set(raster.dtypes) != {"uint8"} or sorted(told) not in (sorted(_RGB), sorted([*_RGB, "alpha"])):
             return raster
-        bands = tuple(raster.bands[told.index(colour)] for colour in _RGB)  # alpha, left out, says where data are
+        bands = tuple(raster.bands[told.index(colour)] for colour in _RGB)  # without alpha, which then is the mask
         return ColourLabels(raster if bands == raster.bands else open_raster(raster.path, bands))
     return ColourLabels(raster) if are_colours(getattr(raster, "band_names", ()), raster.dtype) else raster

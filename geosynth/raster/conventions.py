@@ -1,8 +1,7 @@
-"""Zarr conventions that say where an array lies: `spatial`, `proj` and `multiscales`, each in version 0.1.
+"""Zarr conventions that georeference an array: `spatial`, `proj` and `multiscales`, each in version 0.1.
 
-They are the parts that GeoZarr is made of: https://github.com/zarr-conventions/spatial, .../proj and .../multiscales.
-GDAL 3.13 and web maps find grid and overviews by them; xarray, rioxarray and odc-geo by CF's attributes, which stand
-beside them.
+GeoZarr consists of them: https://github.com/zarr-conventions/spatial, .../proj and .../multiscales. GDAL 3.13 and web
+maps find grid and overviews by them; xarray, rioxarray and odc-geo use CF's attributes, which are written as well.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ _DESCRIBED = {
     "proj": ("f17cb550-5864-4468-aeb7-f3180cfb622f", "Coordinate reference system information for geospatial data"),
     "multiscales": ("d35379db-88df-4056-af3a-620245f8e347", "Multiscale layout of zarr datasets"),
 }
-_OF_XARRAY = {"coordinates", "grid_mapping", "units"}  # attributes that mean something to it
+_OF_XARRAY = {"coordinates", "grid_mapping", "units"}  # attributes that have a meaning for xarray
 
 
 def grid_attributes(geobox: GeoBox) -> dict[str, Any]:
-    """Of an array with the dimensions `y` and `x`: its grid and CRS, and the conventions that these follow."""
+    """Attributes of an array with the dimensions `y` and `x`: grid, CRS, and the conventions that these follow."""
     return _registered({**_common(geobox), **_of_level(geobox)}, "spatial", *_crs_convention(geobox))
 
 
 def transform_among(attributes: Mapping[str, Any], shape: tuple[int, int]) -> Affine | None:
-    """What `grid_attributes` of an array say of where its pixels lie; None if nothing, or of an array of other shape.
+    """The transform in attributes as `grid_attributes` makes them; None if there is none, or if the shape differs.
 
     A part of an array may have kept the attributes of the whole.
     """
@@ -37,18 +36,18 @@ def transform_among(attributes: Mapping[str, Any], shape: tuple[int, int]) -> Af
 
 
 def levels_among(attributes: Mapping[str, Any]) -> list[str]:
-    """Paths of the levels that `multiscales_attributes` of a group name, the finest first; empty if it has none."""
+    """Paths of the levels in a group's `multiscales_attributes`, the finest first; empty if it has none."""
     multiscales = attributes.get("multiscales")
-    layout = multiscales.get("layout", ()) if isinstance(multiscales, Mapping) else ()  # others have a list there
+    layout = multiscales.get("layout", ()) if isinstance(multiscales, Mapping) else ()  # other software stores a list
     return [level["asset"] for level in layout if "asset" in level]
 
 
 def multiscales_attributes(levels: Mapping[str, GeoBox], resampling: str) -> dict[str, Any]:
-    """Of a group with one image in several resolutions.
+    """Attributes of a group with one image at several resolutions.
 
     Args:
-        levels: paths in the group and grids, the finest first; each level is made of the one before.
-        resampling: how.
+        levels: paths in the group and their grids, the finest first; each level is made from the previous one.
+        resampling: the method by which it is made.
     """
     layout: list[dict[str, Any]] = []
     for name, geobox in levels.items():
@@ -61,7 +60,7 @@ def multiscales_attributes(levels: Mapping[str, GeoBox], resampling: str) -> dic
 
 
 def tags_among(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """Provenance among the attributes of an image's array, where conventions have theirs too."""
+    """Provenance among the attributes of an image's array, without those of conventions."""
     return {
         name: value
         for name, value in attributes.items()
@@ -70,7 +69,7 @@ def tags_among(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def crs_attributes(crs: CRS) -> dict[str, str]:
-    """A CRS as the Zarr convention `proj` and STAC's projection extension name it: its EPSG code, else its WKT."""
+    """A CRS for the Zarr convention `proj` and STAC's projection extension: its EPSG code, else its WKT."""
     return {"proj:wkt2": crs.to_wkt()} if crs.epsg is None else {"proj:code": f"EPSG:{crs.epsg}"}
 
 

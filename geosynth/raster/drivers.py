@@ -1,7 +1,7 @@
-"""Opening files with GDAL: only formats of raster files, and nothing behind a network that nobody asked for.
+"""Opening files with GDAL: only formats of raster files, and no network access that nobody asked for.
 
-GDAL goes by what a file holds, not by its name: a `.tif` may describe a web service, a VRT may be made of URLs, an
-overview may lie anywhere. So local files are opened by a list of drivers, and what they name is looked at before.
+GDAL goes by the content of a file, not by its name: a `.tif` may describe a web service, a VRT may consist of URLs, an
+overview may be anywhere. So local files are opened by a list of drivers, and what they refer to is checked first.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from geosynth.files import band_files
 from geosynth.grid.vector_files import VECTOR_SUFFIXES
 from geosynth.raster.band_files import BandFiles
 
-# The second: of files that are copied; the last: of texts that are no UTF-8.
+# The second is raised when files are copied, the last for texts that are not UTF-8.
 GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError, UnicodeError)
 DRIVERS = (
     *("GTiff", "VRT", "HFA", "JP2OpenJPEG", "JP2ECW", "JP2KAK", "JP2MrSID", "ECW", "MrSID", "JPEG", "PNG", "WEBP"),
     *("BMP", "GIF", "ENVI", "EHdr", "AIG", "AAIGrid", "NITF", "netCDF", "HDF5", "HDF5Image", "GRIB", "KEA", "RST"),
     *("SAGA", "DTED", "SRTMHGT", "USGSDEM"),
 )
-"""GDAL's names of the formats that are opened, unless the environment variable GEOSYNTH_DRIVERS lists others."""
+"""GDAL's names of the formats that are opened unless the environment variable GEOSYNTH_DRIVERS lists others."""
 
 _NETWORK = re.compile(r"(https?|ftp):|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)", re.IGNORECASE)
 _SCHEME = re.compile(r"([\w.+-]+)://")
 _LOCAL_SCHEMES = {"file", "zip", "tar", "gzip"}
 _VRT = b"<VRTDataset"
-_HEAD = 1 << 16  # bytes in which a VRT is looked for; GDAL looks into fewer
-# Elements of VRTs and of side files: those that hold text only, whatever it says, and those that name files.
+_HEAD = 1 << 16  # bytes at the start of a file in which a VRT is recognised; GDAL uses fewer
+# Elements of VRTs and of side files: those that contain mere text, whatever it is, and those that name files.
 _TEXTS = {"srs", "gcplist", "description", "categorynames", "gdalrasterattributetable", "colortable", "unittype"}
 _FILES = {"sourcefilename", "sourcedataset"}
 _DOMAINS = {"overviews", "proxyoverviewrequest", "geolocation"}
-_SUBDATASETS = ("NETCDF:", "HDF5:", "GTIFF_DIR:")  # names of what is in a local file
+_SUBDATASETS = ("NETCDF:", "HDF5:", "GTIFF_DIR:")  # prefixes for a part of a local file
 
 
-_SIDES = (".ovr", ".OVR", ".msk", ".MSK")  # of the whole name: rasters
+_SIDES = (".ovr", ".OVR", ".msk", ".MSK")  # rasters, appended to the whole name
 _MORE_SIDES = (
     ".aux.xml",
     ".AUX.XML",
@@ -64,7 +64,7 @@ _MORE_SIDES = (
     ".hdr",
     "_RPC.TXT",
 )
-_is_file, _exists = os.path.isfile, os.path.exists  # False for a name too long, where a Path raises
+_is_file, _exists = os.path.isfile, os.path.exists  # False for a name that is too long, where a Path raises
 _NO_FILE = "is a pipe or a device and cannot be read as a raster"  # GDAL would wait for a pipe
 
 
@@ -82,12 +82,12 @@ def describe_gdal() -> dict[str, Any]:
 
 
 def open_dataset(path: str) -> Any:
-    """Open a raster by file name or URL, once all that a local file is made of has been looked at; or `BandFiles`.
+    """Open a raster by file name or URL, a local one after all that it refers to has been checked; or `BandFiles`.
 
     Raises:
-        DataError, GridError: if files of bands do not go together.
-        RasterError: if it is missing, of another format than `drivers`, or a local file that would read from a network
-            although neither --remote nor the environment's GEOSYNTH_REMOTE allows it.
+        DataError, GridError: if files of bands do not fit together.
+        RasterError: if it is missing, if its format is not among `drivers`, or if it is a local file that would read
+            from a network although neither --remote nor the environment variable GEOSYNTH_REMOTE allows it.
     """
     if files := band_files(path):
         return BandFiles({band: open_dataset(file) for band, file in files.items()})
@@ -97,7 +97,7 @@ def open_dataset(path: str) -> Any:
     _check_is_file(Path(name), path)
     if _remote_allowed():
         return _opened(name, path, drivers())
-    if _is_vrt(Path(name)):  # opening it may open what it is made of
+    if _is_vrt(Path(name)):  # opening it may open its sources
         _check_parts(Path(name), path)
         return _opened(name, path, drivers())
     dataset = _opened(name, path, _no_vrt())
@@ -106,7 +106,7 @@ def open_dataset(path: str) -> Any:
 
 
 def open_again(path: str, driver: str) -> Any:
-    """What `open_dataset` opened by a driver, for another thread or process."""
+    """Open what `open_dataset` has opened by this driver once more, for another thread or process."""
     if files := band_files(path):
         return BandFiles({band: open_again(file, driver) for band, file in files.items()})
     return _opened(_plain(path), path, driver.split(","))
@@ -120,7 +120,7 @@ def reaches_network(name: str) -> bool:
 
 @contextmanager
 def one_error(path: str) -> Iterator[None]:
-    """Whatever GDAL raises, as one line."""
+    """Raise whatever GDAL raises as a RasterError with one line."""
     try:
         yield
     except GDAL_ERRORS as error:
@@ -137,7 +137,7 @@ def one_error(path: str) -> Iterator[None]:
 
 
 def _plain(path: str) -> str:
-    """As GDAL knows it: local URLs are names of files."""
+    """The name for GDAL: local URLs become file names."""
     scheme, mark, rest = path.partition("://")
     if not mark or scheme not in _LOCAL_SCHEMES:
         return path
@@ -146,14 +146,14 @@ def _plain(path: str) -> str:
 
 def _opened(name: str, path: str, allowed: list[str]) -> Any:
     with warnings.catch_warnings(), one_error(path):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a missing georeference is said by who needs one
-        if reaches_network(name):  # by rasterio's own names and credentials; what answers is judged afterwards
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # callers that need a georeference say so
+        if reaches_network(name):  # with rasterio's names and credentials; the answer is checked afterwards
             dataset: Any = rasterio.open(name)
             if dataset.driver not in allowed:
                 raise RasterError(f"{path}: is {dataset.driver}, a format that is not opened")
             return dataset
         is_closed = name.startswith("/vsi") and not _remote_allowed()
-        if is_closed:  # an archive cannot be looked into, so nothing that names other files is opened in it
+        if is_closed:  # an archive cannot be checked, so formats that name other files are not opened in it
             allowed = [driver for driver in allowed if driver != "VRT"]
         with rasterio.Env(**({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if is_closed else {})):
             dataset = DatasetReader(name, driver=allowed)
@@ -171,18 +171,18 @@ def _no_vrt() -> list[str]:
 
 
 def _overviews(dataset: Any) -> str:
-    """Where a file says that its overviews are, or nothing."""
+    """The file in which a dataset says that its overviews are, or an empty text."""
     with one_error(dataset.name):
         return str(dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", ""))
 
 
 def _check_parts(root: Path, path: str, dataset: Any = None) -> None:
-    """Look at a local file, and at all that it is made of: sources of VRTs, overviews and masks beside them.
+    """Check a local file and all that it consists of: sources of VRTs, overviews and masks beside them.
 
     Args:
-        root: the file; what lies beside it was looked at before it was opened.
-        path: what messages call it.
-        dataset: the file opened, if it is no VRT.
+        root: the file; its side files were checked before it was opened.
+        path: its name in messages.
+        dataset: the open file, unless it is a VRT.
     """
     left, seen = [root], set[str]()
     while left:
@@ -202,7 +202,7 @@ def _check_parts(root: Path, path: str, dataset: Any = None) -> None:
 
 
 def _parts(file: Path, path: str, dataset: Any) -> Iterator[str]:
-    """The names in a file of what it is made of, and texts in it that look like URLs."""
+    """Names of the files that a file consists of, and texts in it that look like URLs."""
     if _is_vrt(file):
         for text in (file, Path(f"{file}.aux.xml")):
             if _is_file(text):
@@ -221,7 +221,7 @@ def _is_vrt(file: Path) -> bool:
 
 
 def _names_in(text: str, path: str) -> Iterator[str]:
-    """Names of files, and texts that look like URLs, in a VRT's or a side file's XML; GDAL knows no case in it."""
+    """Names of files, and texts that look like URLs, in the XML of a VRT or side file; like GDAL it ignores case."""
     try:
         left: list[Element] = [defusedxml.ElementTree.fromstring(text, forbid_dtd=True)]
     except (ParseError, DefusedXmlException) as error:
@@ -249,7 +249,7 @@ def _names_in(text: str, path: str) -> Iterator[str]:
 
 
 def _check_sides(file: Path, path: str) -> None:
-    """Refuse pipes among what GDAL reads beside a file, or waits for."""
+    """Refuse pipes among a file's side files, for which GDAL would wait."""
     world = file.suffix[:2] + file.suffix[-1:] + "w", file.suffix + "w"
     names = [f"{file}{suffix}" for suffix in _SIDES + _MORE_SIDES]
     names += [f"{file.with_suffix('')}{suffix}" for suffix in _MORE_SIDES + world]
@@ -259,7 +259,7 @@ def _check_sides(file: Path, path: str) -> None:
 
 
 def _check_name(name: str, path: str) -> None:
-    """Refuse a part of a local file that is behind a network, or no file."""
+    """Refuse a part of a local file that is reached through a network, or is not a regular file."""
     if reaches_network(name):
         raise RasterError(f"{path}: would read from the network ({name[:200]}); use --remote if that is intended")
     if name.startswith("<") or (re.match(r"\w+:", name) and not name.startswith(_SUBDATASETS) and not _is_file(name)):

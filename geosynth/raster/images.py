@@ -1,4 +1,4 @@
-"""Images by their names: files that GDAL opens, or in Zarr stores; and what tells those that `generate` made."""
+"""Images by their names: files that GDAL opens, or images in Zarr stores; and how to tell those made by `generate`."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from geosynth.raster.remote import find_group
 
 
 class ImageRaster(Raster, Protocol):
-    """A raster that says what its bands are: a `RasterFile` or a `ZarrRaster`."""
+    """A raster that describes its bands: a `RasterFile` or a `ZarrRaster`."""
 
     @property
     def bands(self) -> tuple[int, ...]:
-        """Numbers of those that are read, from 1; what follows is of these."""
+        """Numbers of the bands that are read, from 1; all below describes these."""
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """Of the values of each band."""
+        """Type of the values of each band."""
 
     @property
     def band_names(self) -> tuple[str | None, ...]:
-        """None for a band that has none."""
+        """Name of each band, None if it has none."""
 
     @property
     def colour_interpretation(self) -> tuple[str, ...]:
-        """GDAL's names, as in ("red", "green", "blue", "alpha")."""
+        """By GDAL's names, as in ("red", "green", "blue", "alpha")."""
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """What the values of each band mean; empty where nothing tells."""
+        """What the values of each band mean; empty if that is not known."""
 
     @property
     def mask_kind(self) -> str:
-        """How pixels without data are told: "none", "nodata" (value), "mask" or "alpha" (band)."""
+        """How pixels without data are marked: "none", "nodata" (value), "mask" or "alpha" (band)."""
 
     @property
     def is_full(self) -> bool:
-        """Whether each pixel is known to hold data, without reading it."""
+        """Whether all pixels are known to have data, without reading them."""
 
     @property
     def tags(self) -> dict[str, str]:
-        """What it says of how it was made, and more."""
+        """Its tags, such as those that record how it was made."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All that it is read from, as far as it is on a disk."""
+        """All files that it is read from, as far as they are on a disk."""
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
-        """As `read`, the whole raster in fewer pixels, by its overviews where it has some.
+        """As `read`, for the whole raster in fewer pixels, from its overviews if it has some.
 
         Args:
-            shape: height and width to come.
+            shape: height and width of the result.
             how: "average" for images, "mode" for class codes.
 
         Raises:
@@ -65,17 +65,17 @@ class ImageRaster(Raster, Protocol):
 
 
 def open_image(path: str | Path, bands: Sequence[int] | None = None) -> ImageRaster:
-    """Open an image, by file name or URL: what GDAL reads, or the image in a Zarr store.
+    """Open an image, by file name or URL: a file that GDAL reads, or the image in a Zarr store.
 
-    In a store it is the array called "image", else the only one of several bands, else the only one.
+    In a store it is the array called "image", else the only one with several bands, else the only one.
 
     Args:
         path: file name or URL.
-        bands: numbers of those to read, from 1, in any order; None for all.
+        bands: numbers of the bands to read, from 1, in any order; None for all.
 
     Raises:
-        RasterError: if it is missing, not a raster, or placed on the ground only by control points or RPCs.
-        DataError, GridError: if a Zarr store holds no image, several, or one without a place; or many scenes.
+        RasterError: if it is missing, not a raster, or georeferenced only by control points or RPCs.
+        DataError, GridError: if a Zarr store has no image, several, one without coordinates, or is one of scenes.
     """
     if find_group(path) is None:
         return open_raster(path, bands)
@@ -95,13 +95,13 @@ def is_image(group: Any) -> bool:
 
 
 def _image_group(path: Path) -> Any | None:
-    """The Zarr group of an image; None where there is something else, such as a GeoTIFF."""
+    """The Zarr group of an image; None if there is something else, such as a GeoTIFF."""
     group = find_group(path)
     return group if group is not None and is_image(group) else None
 
 
 def is_generated(path: Path) -> bool:
-    """Whether a Zarr store is an image that `generate` made, which may be overwritten, and not one of somebody else."""
+    """Whether a Zarr store is an image made by `generate`, which may be overwritten, and not other software's."""
     try:
         group = _image_group(path)
         return group is not None and "GEOSYNTH_VERSION" in tags_among(group["image"].attrs)
@@ -110,12 +110,12 @@ def is_generated(path: Path) -> bool:
 
 
 def image_tags(image: Path) -> dict[str, str]:
-    """Provenance of an image made by `generate`, a GeoTIFF or a Zarr store, by the names in `provenance`.
+    """Provenance of an image made by `generate`, a GeoTIFF or a Zarr store, under the names in `provenance`.
 
     Raises:
-        RasterError: if it is no raster.
+        RasterError: if it is not a raster.
     """
     group = _image_group(image)
     if group is None:
         return open_raster(image).tags
-    return tags_among(group["image"].attrs)  # also of several realisations, which are no raster
+    return tags_among(group["image"].attrs)  # works for several realisations too, which are not a raster

@@ -1,4 +1,4 @@
-"""Label files: what a user calls labels, opened as one raster, the legend that reads it; and how one is written."""
+"""Label files: opening what a user passes as labels, finding the legend that reads it, writing label rasters."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
     """Labels as one raster.
 
     Args:
-        labels: a file that GDAL reads, a Zarr store, or the URL of one of these; a folder or glob of tiles, or a list
-            of them, which are joined to a `TileMosaic`.
+        labels: a file that GDAL reads, a Zarr store, or the URL of either; or a folder, glob or list of tiles, which
+            are joined to a `TileMosaic`.
 
     Raises:
         RasterError, DataError, GridError: one line that names the file at fault.
@@ -62,7 +62,7 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
 
 
 def open_label_file(path: str | Path) -> Raster:
-    """The labels in one file, or in a Zarr store: codes, or colours as codes.
+    """The labels in one file or Zarr store: codes, or colours as codes.
 
     Raises:
         RasterError, DataError, GridError: one line.
@@ -75,7 +75,7 @@ def open_label_file(path: str | Path) -> Raster:
 
 
 def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
-    """The files that a name stands for, in the order of their names: itself, or what a folder or glob holds.
+    """The files that a name stands for, sorted by name: itself, or the files in a folder or of a glob.
 
     Raises:
         RasterError: if there are none.
@@ -94,7 +94,7 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def raster_files(raster: Raster) -> list[str]:
-    """The files that labels are read from, also what a VRT is made of."""
+    """The files that labels are read from, including the sources of a VRT."""
     raster = unwarped(raster)
     if isinstance(raster, TileInMosaic):
         raster = raster.mosaic
@@ -104,19 +104,18 @@ def raster_files(raster: Raster) -> list[str]:
 
 
 def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Legend) -> Legend:
-    """The legend of a label raster, in the class order of the model's.
+    """The legend of a label raster, with its classes in the order of the model's legend.
 
-    Where none is named, codes mean what they mean to the model, unless the raster names its classes by the model's
-    names under other codes: then its own class table decides, and a warning says so. Where the raster holds colours,
-    they mean what they mean to the model.
+    If no legend is given, codes mean what they mean to the model, unless the raster has the model's class names for
+    other codes: then its own class table decides, with a warning. Colours mean what they mean to the model.
 
     Args:
         raster: the labels.
         legend: a legend, its built-in name or file; "from-raster" for the raster's own class table.
-        target: the model's.
+        target: the model's legend.
 
     Raises:
-        LegendError: if there is no such legend, or its classes are not the model's.
+        LegendError: if there is no such legend, or if its classes are not the model's.
     """
     if legend is not None and legend != FROM_RASTER:
         return Legend.load(legend).translation_to(target)
@@ -152,7 +151,7 @@ def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Le
 
 
 def class_table_of(raster: Raster) -> ClassTable:
-    """What a raster says of its codes; of many tiles, what the first says. Empty where it says nothing."""
+    """The class table of a raster, or of the first of many tiles; empty if there is none."""
     first = _first(raster)
     if isinstance(first, RasterFile):
         return read_class_table(first)
@@ -166,7 +165,7 @@ def holds_colours(raster: Raster) -> bool:
 
 
 def kept_tags(raster: Raster) -> dict[str, str]:
-    """Tags that a new raster on the grid of another one keeps: whether values are of areas or of points."""
+    """Tags that a new raster on the grid of another one keeps: whether values stand for areas or points."""
     first = _first(raster)
     first = first.source if isinstance(first, ColourLabels) else first
     meaning = first.tags.get("AREA_OR_POINT") if isinstance(first, RasterFile) else None
@@ -174,7 +173,7 @@ def kept_tags(raster: Raster) -> dict[str, str]:
 
 
 def _first(raster: Raster) -> Raster:
-    """The file or array that a raster is made of; of many tiles, the first."""
+    """The file or array behind a raster; of many tiles, the first."""
     raster = unwarped(raster)
     if isinstance(raster, TileMosaic):
         return raster.tiles[0]
@@ -198,16 +197,17 @@ def check_label_output(out: Path, inputs: Sequence[object], *, overwrite: bool) 
 def label_writer(
     work: UnfinishedWork, geobox: GeoBox, legend: Legend, tags: Mapping[str, str]
 ) -> Iterator[Callable[[Window, ClassIndices, Mask], None]]:
-    """Write a Cloud Optimized GeoTIFF of class codes, with colours, names and attribute table, whole or not at all.
+    """Write a Cloud Optimized GeoTIFF of class codes, with colours, names and attribute table; it appears complete.
 
     Args:
-        work: that makes the file, open; names and attribute table go beside its output, into `out`.aux.xml.
-        geobox: its grid.
-        legend: of its codes; its `nodata_code` stands where there is no class.
-        tags: of the default domain, beside version and classes.
+        work: the unfinished work of the file, open; names and attribute table go into `out`.aux.xml.
+        geobox: the grid of the file.
+        legend: of its codes; pixels without a class get its `nodata_code`.
+        tags: of the default domain, besides version and classes.
 
     Yields:
-        a function of a window, its class indices and where there are any, both (height, width).
+        a function that writes a window: its arguments are the window, the class indices, and where there is a class,
+        the latter two (height, width).
 
     Raises:
         OutputError: if it cannot be written.

@@ -23,40 +23,40 @@ from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, filled
 
 _LOG = logging.getLogger(__name__)
 
-_READERS = 4  # threads, of bytes; fewer of larger codes, which take more memory
+_READERS = 4  # threads, for codes of one byte; fewer for larger ones, which take more memory
 _FILL_STEPS = 16
-_WHOLE = 2**53  # beyond it floats skip whole numbers
+_WHOLE = 2**53  # beyond it, floats skip whole numbers
 _SURROUNDINGS = 1024  # pixels; more than the halo of any generator
 
 
 class Survey(NamedTuple):
-    """What reading a whole label raster told."""
+    """What reading a whole label raster has found."""
 
     counts: CodeCounts
-    """Pixels of each code, of those that hold data."""
+    """Number of pixels with data of each code."""
     digest: str
-    """Of all codes, of where there is data, and of the grid: whatever file or folder they stand in. Of a tile in a
-    mosaic, also of what lies around it."""
+    """Of all codes, of where there is data, and of the grid, whatever the file or folder. For a tile in a mosaic, also
+    of its surroundings."""
 
 
 class LabelRaster:
-    """A single-band raster of whole numbers, of any type, and the legend that reads it."""
+    """A single-band raster of whole numbers, of any dtype, with the legend that reads it."""
 
     def __init__(
         self, source: str | Path | Raster, legend: Legend, *, unknown: Literal["error", "nodata"] = "error"
     ) -> None:
-        """Open what is not open yet.
+        """Open the labels, unless they are open already.
 
         Args:
-            source: what `open_labels` takes, or a raster already open.
-            legend: of its codes, or colours.
-            unknown: what `survey` and `read_known` do about codes that the legend does not know: "error" refuses them,
+            source: what `open_labels` takes, or an open raster.
+            legend: of its codes or colours.
+            unknown: what `survey` and `read_known` do about codes that the legend does not list: "error" refuses them,
                 "nodata" takes them for pixels without a class.
 
         Raises:
             RasterError: if the file cannot be opened.
             DataError: if it is not a label raster.
-            LegendError: if it holds colours, by which the legend cannot tell its classes.
+            LegendError: if it contains colours, and these do not distinguish the legend's classes.
             SettingsError: if `unknown` is neither.
         """
         self.raster: Raster = open_labels(source) if isinstance(source, str | Path) else source
@@ -76,19 +76,19 @@ class LabelRaster:
 
     @property
     def name(self) -> str:
-        """For messages and provenance."""
+        """Name for messages and provenance."""
         return self.raster.path
 
     @property
     def geobox(self) -> GeoBox:
-        """Of the raster."""
+        """Grid of the raster."""
         return self.raster.geobox
 
     def survey(self, progress: Progress = silent) -> Survey:
-        """Read the whole raster once, block by block; then refuse what cannot be painted.
+        """Read the whole raster once, block by block, and refuse what cannot be painted.
 
         Raises:
-            LegendError: if there are codes that the legend does not know, unless they are treated as nodata.
+            LegendError: if there are codes that the legend does not list, unless they are treated as nodata.
             DataError: if no pixel has a class.
         """
         grid = f"{' '.join(map(str, self.geobox.shape))} {self.geobox.affine[:6]} {self.geobox.crs}"
@@ -121,7 +121,7 @@ class LabelRaster:
         return Survey(counts, digest.hexdigest())
 
     def surveyed(self) -> Sequence[Window]:
-        """The windows that `survey` reads, in its order: all of the raster."""
+        """The windows that `survey` reads, in its order; together they are the whole raster."""
         return self.raster.window.pieces(SCAN_BLOCK)
 
     def _check(self, counts: CodeCounts) -> None:
@@ -137,10 +137,10 @@ class LabelRaster:
 
         Args:
             window: inside the raster.
-            where: (height, width), the pixels that are wanted: others have no class. None for all.
+            where: (height, width), which pixels are wanted; others get no class. None for all.
 
         Raises:
-            LegendError: if there are codes that the legend does not know, unless they are treated as nodata.
+            LegendError: if there are codes that the legend does not list, unless they are treated as nodata.
             DataError: if a value is not a whole number.
         """
         codes, valid = self.read_codes(window)
@@ -154,7 +154,7 @@ class LabelRaster:
         return indices
 
     def _refuse_unknown(self, counts: CodeCounts) -> CodeCounts:
-        """The codes that the legend does not know, if they are treated as nodata."""
+        """The codes that the legend does not list, if they are treated as nodata; else an error."""
         strange = self.legend.unknown(counts)
         if strange and self.unknown == "error":
             names = {code: name for code, (name, _) in class_table_of(self.raster).items()}
@@ -162,11 +162,11 @@ class LabelRaster:
         return strange
 
     def read(self, window: Window) -> tuple[ClassIndices, Mask]:
-        """Class indices and where there are any, both (height, width), for a window that may reach beyond the raster.
+        """Class indices, and where there is a class, both (height, width), of a window that may exceed the raster.
 
-        Beyond the edge the nearest pixel of the raster is repeated; of a tile in a mosaic, the neighbours' are seen
-        first. Pixels without a class take the class of a near pixel (within 16 px, along rows and columns; the first
-        class beyond), so that the network sees no hole; the second array tells them.
+        Beyond the edge the nearest pixel of the raster is repeated; around a tile of a mosaic, neighbouring tiles are
+        read. For the network, pixels without a class get the class of a pixel within 16 px along rows and columns, else
+        the first class; the second array is False there.
 
         Raises:
             GridError: if the window lies wholly outside the raster.
@@ -185,7 +185,7 @@ class LabelRaster:
         return indices, labelled
 
     def read_codes(self, window: Window) -> tuple[Array, Mask]:
-        """Raw codes and where there is data, both (height, width), for a window inside the raster.
+        """Codes as stored, and where there is data, both (height, width), of a window inside the raster.
 
         Raises:
             DataError: if a value is not a whole number.
@@ -202,8 +202,8 @@ def whole_codes(values: Array, valid: Mask, name: str) -> Array:
     """Integer codes of values that may be floats.
 
     Args:
-        values: of any shape and number type.
-        valid: where there is data, of the same shape; floats become 0 elsewhere.
+        values: of any shape and numeric type.
+        valid: where there is data, of the same shape; elsewhere floats become 0.
         name: of the labels, for messages.
 
     Raises:
@@ -218,14 +218,14 @@ def whole_codes(values: Array, valid: Mask, name: str) -> Array:
 
 
 def to_indices(codes: Array, valid: Mask, inside: Window, window: Window, legend: Legend) -> tuple[ClassIndices, Mask]:
-    """What `LabelRaster.read` gives for `window`, from codes at hand.
+    """What `LabelRaster.read` returns for `window`, from codes that have been read already.
 
     Args:
         codes: (height, width) of `inside`.
         valid: where there is data, (height, width) of `inside`.
-        inside: the part of `needed_around(window)` that lies in the raster.
-        window: may reach beyond `inside`.
-        legend: reads the codes.
+        inside: the part of `needed_around(window)` that is in the raster.
+        window: may exceed `inside`.
+        legend: of the codes.
     """
     grown = needed_around(window)
     indices = legend.encode(codes)
@@ -241,23 +241,23 @@ def to_indices(codes: Array, valid: Mask, inside: Window, window: Window, legend
 
 
 def needed_around(window: Window) -> Window:
-    """A window grown by what fills its holes, so that filling does not depend on how a raster is cut."""
+    """A window extended by the pixels that may fill its holes, so that the cut of a raster does not matter."""
     return window.buffer(_FILL_STEPS)
 
 
 def fill_holes(indices: ClassIndices, hole: int, steps: int) -> ClassIndices:
-    """Grow classes into pixels that hold `hole`, one pixel a step, from above, below, left, right, in this order.
+    """Grow classes into pixels equal to `hole`, one pixel per step, from above, below, left, right, in this order.
 
-    What a pixel gets depends on at most `steps` pixels around it. What is left gets class 0.
+    The class of a pixel depends only on pixels up to `steps` away. Pixels that are not reached get class 0.
     """
     padded = np.pad(indices, 1, constant_values=hole)
     values, across = padded.reshape(-1), padded.shape[1]
     around = np.array([[-across], [across], [-1], [1]])
     holes = padded == hole
     inner = holes[1:-1, 1:-1]
-    deep = holes[:-2, 1:-1] & holes[2:, 1:-1] & holes[1:-1, :-2] & holes[1:-1, 2:]  # among holes only
+    deep = holes[:-2, 1:-1] & holes[2:, 1:-1] & holes[1:-1, :-2] & holes[1:-1, 2:]  # all neighbours are holes
     left, front = np.pad(inner, 1).reshape(-1), np.flatnonzero(np.pad(inner & ~deep, 1))
-    last = np.empty(len(values), np.int32)  # of a pixel, where it comes last among the next ones
+    last = np.empty(len(values), np.int32)  # for each pixel, its last position among the next ones
     for _ in range(steps):
         if not len(front):
             break
@@ -270,7 +270,7 @@ def fill_holes(indices: ClassIndices, hole: int, steps: int) -> ClassIndices:
         next_to = next_to[left[next_to]]
         order = np.arange(len(next_to), dtype=np.int32)
         last[next_to] = order
-        front = next_to[last[next_to] == order]  # each once: sorting would take longer
+        front = next_to[last[next_to] == order]  # each pixel once, faster than by sorting
     values[left] = 0
     return padded[1:-1, 1:-1]
 
@@ -286,15 +286,15 @@ def _check_is_labels(raster: Raster) -> None:
 
 
 def _count(codes: Array, valid: Mask) -> Iterator[tuple[int, int]]:
-    """(code, pixels) of each code of (height, width) that is valid; the others are 0."""
-    if codes.dtype == np.uint8:  # faster than by numpy, which makes an int64 of each first
+    """(code, number of pixels) of each code among the valid pixels of (height, width); other pixels are 0."""
+    if codes.dtype == np.uint8:  # faster than numpy, which converts each to int64 first
         histogram = Image.fromarray(codes).histogram()
         histogram[0] -= int(np.count_nonzero(~valid))
         yield from ((code, count) for code, count in enumerate(histogram) if count)
     elif codes.dtype == np.uint16:  # thirty times faster than sorting
         counts = np.bincount(codes[valid])
         yield from ((int(code), int(counts[code])) for code in np.flatnonzero(counts))
-    elif valid.any():  # by runs of equal codes, of which there are few to sort
+    elif valid.any():  # by runs of equal codes, so that there are few to sort
         known = codes[valid]
         starts = np.flatnonzero(np.append(True, known[1:] != known[:-1]))
         found, kind = np.unique(known[starts], return_inverse=True)

@@ -1,6 +1,6 @@
 """The mark of synthetic imagery: IPTC's digital source type, which checkers of synthetic media read.
 
-An image that a generator painted says so in its tag `SYNTHETIC`. Such files carry the property
+An image painted by a generator has the tag `SYNTHETIC`. Such files carry the property
 `Iptc4xmpExt:DigitalSourceType` (IPTC Photo Metadata Standard 2023.2) with the IPTC NewsCode for media made by a trained
 model: GeoTIFFs (tag 700) and PNGs in an XMP packet (ISO 16684-1), Zarr groups and arrays and STAC items as an attribute
 of that name.
@@ -20,29 +20,29 @@ _NAMESPACE = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _DOMAIN = "xml:XMP"  # of GDAL's metadata
 
 MARK = {_NAME: "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"}
-"""The mark as an attribute."""
+"""The mark, as an attribute."""
 XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{_NAMESPACE}"><{_NAME}>{MARK[_NAME]}</{_NAME}>'
     '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
-"""The mark as an XMP packet."""
+"""The mark, as an XMP packet."""
 
 
 def mark_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """The mark, for an image whose tags call it synthetic; else nothing."""
+    """The mark, if the tags of an image call it synthetic; else empty."""
     return MARK if tags.get("SYNTHETIC") == "yes" else {}
 
 
 def write_mark(dataset: Any) -> None:
-    """Put the packet into a GeoTIFF that is open for writing."""
-    name, value = XMP.split("=", 1)  # rasterio joins the two to the one text that GDAL takes for the packet
+    """Add the packet to a GeoTIFF that is open for writing."""
+    name, value = XMP.split("=", 1)  # rasterio joins the two again, to the text that GDAL takes for the packet
     dataset.update_tags(ns=_DOMAIN, **{name: value})
 
 
 def read_mark(dataset: Any) -> dict[str, str]:
-    """What the XMP packet of an open raster says of where it comes from, as an attribute; nothing if it does not."""
+    """The digital source type in the XMP packet of an open raster, as an attribute; empty if there is none."""
     packet = "".join(dataset.tags(ns=_DOMAIN).values())
     try:
         nodes = defusedxml.ElementTree.fromstring(packet).iter() if packet else ()
@@ -54,5 +54,5 @@ def read_mark(dataset: Any) -> dict[str, str]:
 
 
 def describe_mark(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What `info` shows of it."""
+    """What `info` shows of the mark."""
     return {"digital_source_type": attributes[_NAME]} if _NAME in attributes else {}

@@ -1,4 +1,4 @@
-"""Rasters that lie on one pixel grid, and how they are laid over each other: later ones win, where they have data."""
+"""Rasters on one pixel grid, and how they are laid over each other: the later one counts where it has data."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, check_inside
 
 
 def lay_over(values: Array, valid: Mask, place: tuple[slice, slice], later: Array, has_data: Mask) -> None:
-    """Lay pixels over others, in place: the later ones win, but where they have no data they hide none.
+    """Lay pixels over others, in place: the later ones count, except where they have no data.
 
     Args:
-        values: (bands, height, width) to lay them on.
-        valid: (height, width): where these have data.
+        values: (bands, height, width), changed in place.
+        valid: (height, width), where `values` have data; changed in place.
         place: rows and columns of `values` that are covered.
-        later: (bands, height, width) of the place.
-        has_data: (height, width): where these have data.
+        later: (bands, height, width) of this place.
+        has_data: (height, width), where `later` has data.
     """
     np.copyto(values[(slice(None), *place)], later, where=has_data | ~valid[place])
     valid[place] |= has_data
 
 
 class TileMosaic:
-    """Single-band tiles, seamless: what lies between them is nodata, what overlaps is the later tile's. A `Raster`."""
+    """Single-band tiles as one raster: no data between tiles, the later tile where they overlap. A `Raster`."""
 
     count = 1
 
     def __init__(self, tiles: Sequence[Raster], path: str) -> None:
-        """Lay the tiles down; none of their pixels is read.
+        """Join the tiles; no pixel is read.
 
         Args:
-            tiles: in the order in which they are laid down.
-            path: what messages call them all.
+            tiles: in the order in which they are laid over each other.
+            path: their common name in messages.
 
         Raises:
-            GridError: if one lies on another grid than the first; names it.
-            DataError: if one has several bands, some hold colours and others codes, or their dtypes have no integer
-                type in common.
+            GridError: if one is on another grid than the first; it names the tile.
+            DataError: if one has several bands, if some contain colours and others codes, or if no integer type holds
+                the values of all.
         """
         self.path = path
         self.tiles = tuple(tiles)
@@ -61,18 +61,18 @@ class TileMosaic:
                 raise GridError(f"{tile.path}: has no georeference, so its place among the other tiles is unknown")
             windows.append(tile.window.shift(*offset_in(first, tile.geobox, tile.path)))
         self.dtype: np.dtype[Any] = np.result_type(*{tile.dtype for tile in tiles})
-        """That holds the codes of all tiles."""
+        """A type that holds the codes of all tiles."""
         if self.dtype.kind == "f" and all(tile.dtype.kind != "f" for tile in tiles):
             raise DataError(f"{path}: its tiles are both int64 and uint64; no integer type holds both")
         nodata = {tile.nodata for tile in tiles}
         self.nodata = nodata.pop() if len(nodata) == 1 else None
-        """What all tiles declare, or None where they differ."""
+        """The nodata value that all tiles declare; None if they differ."""
         whole = Window.around(windows)
         self.geobox = crop(first, whole)
         """The smallest rectangle around all tiles, on the grid of the first."""
         self.window = Window(0, 0, *self.geobox.shape)
         self.places = WindowIndex([window.shift(-whole.row, -whole.column) for window in windows])
-        """Of the tiles in the mosaic."""
+        """Windows of the tiles in the mosaic."""
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width) and where a tile has data (height, width); see `Raster.read`."""
@@ -84,7 +84,7 @@ class TileMosaic:
         return values, valid
 
     def count_disagreements(self) -> int:
-        """Pixels where two tiles have data and differ; reads the overlaps only."""
+        """Number of pixels where two tiles have data and differ; reads only the overlaps."""
         differing = 0
         for number, own in enumerate(self.places.windows):
             for other, shared, _ in self.places.touching(own):
@@ -100,14 +100,14 @@ class TileMosaic:
 
 
 class TileInMosaic:
-    """One tile of a mosaic, as a raster of its own that knows what lies around it. A `Raster`.
+    """One tile of a mosaic, as a raster that knows its surroundings. A `Raster`.
 
-    Where tiles overlap, its codes are those of the mosaic, so that neighbours agree; where it has no data itself, it
-    has none.
+    Where tiles overlap, it has the codes of the mosaic, so that neighbours agree; where the tile itself has no data,
+    there is none.
 
     Args:
         mosaic: all tiles.
-        number: of the tile.
+        number: index of the tile, from 0.
     """
 
     count = 1
@@ -124,10 +124,11 @@ class TileInMosaic:
 
 
 def with_neighbours(tiles: Sequence[Raster]) -> list[Raster]:
-    """Each of many label files, together with those of the others that lie on its pixel grid.
+    """Each of many label files, together with those of the others that are on its pixel grid.
 
     Args:
-        tiles: on one grid or on several; files without georeference, and images, stay alone; codes and colours apart.
+        tiles: on one or several grids. Files without georeference, and images, get no neighbours; codes and colours are
+            kept apart.
 
     Returns:
         in the same order.

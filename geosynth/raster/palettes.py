@@ -1,4 +1,4 @@
-"""What the colours of label files say against the legend by which their codes are read."""
+"""Whether the colours of label files contradict the legend by which their codes are read."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _LOG = logging.getLogger(__name__)
 
 
 def compare_colours(table: ClassTable, legend: Legend, used: Collection[int]) -> Verdict:
-    """What speaks against reading a raster by a legend, in the colours of the raster's class table.
+    """Whether the colours of a raster's class table contradict reading it by a legend.
 
-    Palettes of one legend differ in a colour or two, and colour tables are padded, mostly with black. So the colours
-    are
+    Palettes of one legend may differ in a colour or two, and colour tables are padded, mostly with black. So the
+    colours are
 
-    - "of other classes" where two or more of the codes in use have the colour of another class each, and no other code
-      has it;
-    - "of no class" where codes in use have colours, but no code has its class's (a code not in use counts only if no
-      other code has its colour);
-    - "", not to be doubted, otherwise, and wherever a code has the name of its class.
+    - "of other classes" if at least two of the codes in use each have the colour of another class, and no other code
+      has that colour;
+    - "of no class" if codes in use have colours, but no code has the colour of its class (a code not in use counts only
+      if no other code has its colour);
+    - "", no contradiction, otherwise, and whenever a code has the name of its class.
 
     Args:
-        table: of the raster.
+        table: class table of the raster.
         legend: by which its codes are read.
         used: codes that pixels have.
     """
@@ -48,12 +48,12 @@ def compare_colours(table: ClassTable, legend: Legend, used: Collection[int]) ->
 
 
 def warn_of_colours(found: Iterable[tuple[LabelRaster, Verdict]], *, is_default: bool) -> None:
-    """One line for all label files whose colours speak against the legend.
+    """Warn, in one line, of all label files whose colours contradict the legend.
 
     Args:
-        found: the files, and what `compare_colours` said of them.
-        is_default: whether nobody named the legend, and it is Chesapeake's. Colours of no class are doubted only then:
-            who names a legend may well have files in other colours.
+        found: the files, and the result of `compare_colours` for each.
+        is_default: whether the user named no legend, so that it is Chesapeake's. Only then colours of no class give a
+            warning: those who name a legend may well have files in other colours.
     """
     doubted = {"of other classes", "of no class"} if is_default else {"of other classes"}
     odd = [labels for labels, verdict in found if verdict in doubted]

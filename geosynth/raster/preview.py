@@ -1,4 +1,4 @@
-"""Images as people look at them: in red, green and blue, and small."""
+"""Images to look at: in red, green and blue, and small."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PREVIEW = 1024  # pixels: the longest side of a preview
 
 
 def write_preview(image: Path, preview: Path) -> None:
-    """A PNG of an image as `shown_images` has it, at most 1024 pixels wide and high.
+    """Write a PNG of an image, as `shown_images` shows it, at most 1024 pixels wide and high.
 
     It is marked as synthetic if the image is.
     """
@@ -35,20 +35,20 @@ def write_preview(image: Path, preview: Path) -> None:
 
 
 def shown_shape(raster: ImageRaster, longest: int) -> tuple[int, int]:
-    """Height and width in which a raster is shown whole: its own, or fewer pixels if its longer side has more."""
+    """Height and width in which a whole raster is shown: its own, reduced if the longer side exceeds `longest`."""
     height, width = raster.geobox.shape
     factor = min(1.0, longest / max(height, width))
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def shown_images(rasters: Sequence[ImageRaster], shape: tuple[int, int]) -> list[npt.NDArray[np.uint8]]:
-    """(height, width, 4) of whole images in the colours of `rgb_bands`, transparent without data.
+    """Whole images as (height, width, 4), in the colours of `rgb_bands`, transparent where there is no data.
 
-    Bytes are shown as they are, other values from the 2nd to the 98th percentile of all images of their type, scale and
-    offset: one that is paler than another looks so.
+    Bytes are shown as they are, other values from the 2nd to the 98th percentile over all images of the same type,
+    scale and offset, so that an image that is paler than another looks paler.
     """
     read: list[tuple[Array, Mask, Any]] = []
-    alike: dict[Any, list[Array]] = {}  # values with data, by what those have in common that share a stretch
+    alike: dict[Any, list[Array]] = {}  # values with data of the images that are shown with the same limits
     for raster in rasters:
         bands = [band + 1 for band in rgb_bands([name or "" for name in raster.band_names])]
         seen = open_image(raster.path, bands)
@@ -66,7 +66,7 @@ def shown_images(rasters: Sequence[ImageRaster], shape: tuple[int, int]) -> list
 
 
 def _limits(values: Array) -> tuple[float, float]:
-    """What is shown as 0 and as 255."""
+    """The values that are shown as 0 and as 255."""
     if values.dtype == np.uint8 or not values.size:
         return 0, 255
     low, high = np.percentile(values, (2, 98))

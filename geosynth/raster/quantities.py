@@ -1,4 +1,4 @@
-"""What the stored values of bands mean: whether rasters agree on it, and how files and Zarr arrays say it."""
+"""What the stored values of bands mean: whether rasters agree on it, and how files and Zarr arrays record it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _REMEDY = (
 
 
 def agreed_quantities(told: Sequence[tuple[str, Sequence[Quantity]]], names: Sequence[str]) -> tuple[Quantity, ...]:
-    """What bands mean whose values shall be mixed; a warning names what does not say so, while others do.
+    """The quantities of bands whose values are to be mixed; warns of images without them beside others with them.
 
     Args:
-        told: what each image, or model, is called in messages, and its quantities, one a band, or none.
+        told: for each image or model, its name in messages and its quantities, one per band, or none.
         names: of the bands.
 
     Returns:
-        one a band; empty where nothing is told.
+        one per band; empty if none are known.
 
     Raises:
-        DataError: if what is told differs.
+        DataError: if quantities differ.
     """
     agreed = first_told([quantities for _, quantities in told])
     silent: dict[str, str] = {}
@@ -53,7 +53,7 @@ def agreed_quantities(told: Sequence[tuple[str, Sequence[Quantity]]], names: Seq
 
 
 def write_quantities(dataset: Any, quantities: Sequence[Quantity]) -> None:
-    """Let a raster that is open for writing say what its bands mean, if that is known."""
+    """Record in a raster that is open for writing what its bands mean, if that is known."""
     if quantities:
         dataset.scales = [quantity.scale for quantity in quantities]
         dataset.offsets = [quantity.offset for quantity in quantities]
@@ -61,13 +61,13 @@ def write_quantities(dataset: Any, quantities: Sequence[Quantity]) -> None:
 
 
 def quantity_attributes(quantities: Sequence[Quantity]) -> dict[str, Any]:
-    """Attributes of an array over bands: CF's, if all bands mean the same; else lists, as rioxarray has them."""
+    """Attributes of an array of several bands: CF's, if all bands mean the same; else lists, as in rioxarray."""
     if not quantities:
         return {}
     units = [quantity.unit or "" for quantity in quantities]
     pairs = [(quantity.scale, quantity.offset) for quantity in quantities]
     values: dict[str, Any] = {}
-    if len(set(pairs)) > 1:  # neither alone is CF's: xarray would apply that to all bands
+    if len(set(pairs)) > 1:  # no CF attribute, which xarray would apply to all bands
         values = {"scales": [scale for scale, _ in pairs], "offsets": [offset for _, offset in pairs]}
     elif pairs[0] != (1, 0):
         values = dict(zip(("scale_factor", "add_offset"), pairs[0], strict=True))
@@ -75,10 +75,10 @@ def quantity_attributes(quantities: Sequence[Quantity]) -> dict[str, Any]:
 
 
 def quantities_among(attributes: Mapping[str, Any], count: int, path: str) -> tuple[Quantity, ...]:
-    """What attributes of an array of `count` bands say: ours, CF's or rioxarray's; empty if that is nothing.
+    """The quantities in the attributes of an array of `count` bands, geosynth's, CF's or rioxarray's; else empty.
 
     Raises:
-        DataError: if it cannot be; names `path`.
+        DataError: if they are invalid; it names `path`.
     """
 
     def of_each(several: str, one: str, default: Any) -> list[Any]:

@@ -36,23 +36,23 @@ from geosynth.raster.mark import describe_mark, read_mark
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 Read = Callable[[Window], tuple[Array, Mask]]
-"""Gives pixels (bands, height, width), and where there is data (height, width), of a window."""
+"""Returns the pixels of a window (bands, height, width), and where it has data (height, width)."""
 
 SCAN_BLOCK = 2048
-"""Side of what is read at once where all of a raster is looked at, pixels: 4 MB of labels a thread."""
+"""Pixels: side of the blocks in which a whole raster is read; 4 MB of labels per thread."""
 
 _LOG = logging.getLogger(__name__)
 
-_LARGEST = 1 << 44  # pixels, of a raster and to the origin of its CRS: around the Earth, 2 micrometres each
+_LARGEST = 1 << 44  # pixels, in a raster's side and to the CRS's origin: the Earth's circumference at 2 micrometres
 _MAX_BANDS = 4096
 
-# Of files that are taken for rasters where a folder is named. JPEG and PNG files there may as well be previews.
+# Endings of the files in a folder that are taken for rasters. JPEG and PNG files may as well be previews.
 RASTER_SUFFIXES = (".img", ".jp2", ".tif", ".tiff", ".vrt")
 
-# Of GDAL's cache of decoded blocks, where memory shall not depend on the raster; GDAL's own default is 5 % of the RAM.
+# Size of GDAL's cache of decoded blocks where memory must not depend on the raster; GDAL's default is 5 % of the RAM.
 CACHE_BYTES = 128 << 20
 
-# Files that a thread keeps open over all rasters, so that thousands of tiles do not exhaust the file descriptors.
+# Files that a thread keeps open, over all rasters, so that thousands of tiles do not exhaust the file descriptors.
 _MAX_OPEN = 16
 _opened = threading.local()
 
@@ -61,18 +61,17 @@ _opened = threading.local()
 class Raster(Protocol):
     """Pixels on one grid, read window by window from any thread or process: a file, a Zarr array, a mosaic, ...
 
-    One that knows more says so too: `files`, the names of all that it is read from, and `class_table`, what its codes
-    mean.
+    Some also have `files`, the names of all files that they are read from, and `class_table`, what their codes mean.
     """
 
     @property
     def path(self) -> str:
-        """What messages and provenance call it."""
+        """Its name in messages and provenance."""
         ...
 
     @property
     def geobox(self) -> GeoBox:
-        """Shape, affine transform and CRS (None where there is none)."""
+        """Shape, affine transform and CRS (None if there is none)."""
         ...
 
     @property
@@ -82,7 +81,7 @@ class Raster(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the values."""
+        """Type of the values."""
         ...
 
     @property
@@ -96,7 +95,7 @@ class Raster(Protocol):
         ...
 
     def read(self, window: Window) -> tuple[Array, Mask]:
-        """Values (bands, height, width), and where there is data (height, width); both are the caller's to change.
+        """Values (bands, height, width), and where there is data (height, width); the caller may change both.
 
         Raises:
             GridError: if the window reaches beyond the raster.
@@ -117,14 +116,15 @@ def check_inside(window: Window, raster: Raster) -> None:
 
 
 def has_data(values: Array, nodata: float | Sequence[float | None] | None, *, every: bool = False) -> Mask:
-    """Where pixels hold data, (height, width): each band is a finite number, and some band is not its nodata value.
+    """Where pixels have data, (height, width): all bands are finite numbers, and at least one is not its nodata value.
 
-    A negative nodata value, as -9999, is no brightness as 0 and 255 are: one band that holds it is enough for no data.
+    A negative nodata value, such as -9999, is not a brightness, as 0 and 255 may be: if a single band has it, the pixel
+    has no data.
 
     Args:
         values: (bands, height, width).
-        nodata: as declared: one for all bands, or one a band; None for none.
-        every: one band that holds its nodata value is enough, whatever that is.
+        nodata: as declared: one value for all bands, or one per band; None for none.
+        every: any nodata value in a single band is enough for no data.
     """
     valid, marked = np.zeros(values.shape[1:], bool), np.zeros(values.shape[1:], bool)
     for band, hole in zip(values, nodata if isinstance(nodata, Sequence) else [nodata] * len(values), strict=True):
@@ -132,9 +132,9 @@ def has_data(values: Array, nodata: float | Sequence[float | None] | None, *, ev
             valid[:] = True
             continue
         if values.dtype.kind == "f":
-            with np.errstate(over="ignore"):  # of a float64's lowest number, declared for float32
+            with np.errstate(over="ignore"):  # the lowest float64, declared for float32
                 own = band.dtype.type(hole)
-        else:  # an integer stays one: bytes compared to a float would all become floats
+        else:  # as an integer: to compare with a float, numpy would convert all bytes to floats
             own = int(hole) if float(hole).is_integer() else hole
         differs = band != own
         valid |= differs
@@ -145,24 +145,24 @@ def has_data(values: Array, nodata: float | Sequence[float | None] | None, *, ev
 
 
 def filled(values: Array, valid: Mask, fill: float = 0) -> Array:
-    """The values, and `fill` where there is no data; not copied where all is data."""
+    """The values, with `fill` where there is no data; not copied if there is data everywhere."""
     return values if valid.all() else np.where(valid, values, fill)
 
 
 class RasterFile:
-    """A raster file that GDAL reads: what it is, and windowed reading. A `Raster`, and an `images.ImageRaster`.
+    """A raster file that GDAL reads: its description, and windowed reading. A `Raster`, and an `images.ImageRaster`.
 
-    The description is read once. Handles are opened per process and thread, because a GDAL handle shared between them
-    gives wrong pixels; a RasterFile may be pickled and sent to workers.
+    The description is read once. Each process and thread opens its own handle, because a GDAL handle shared between
+    them gives wrong pixels. A RasterFile can be pickled and sent to workers.
 
-    A pixel holds data where a band that is read is not the nodata value (see `has_data`); in files with a mask, where
-    the mask says so. Of an image in files of bands (see `files.band_files`), where each file says so.
-    A band marked alpha is the mask where it is not read itself: GDAL calls the fourth band of an unmarked file alpha,
-    near infrared or not. NaN is never data.
+    A pixel has data if not all bands that are read are the nodata value (see `has_data`); in files with a mask, if the
+    mask says so; in files of bands (see `files.band_files`), if all files agree. A band marked alpha serves as the
+    mask unless it is read itself, because GDAL calls the fourth band of an unmarked file alpha even if it is near
+    infrared. NaN is never data.
     """
 
     def __init__(self, path: str | Path, bands: Sequence[int] | None = None) -> None:
-        """See `open_raster`; one that is placed by control points or RPCs can be described, not used."""
+        """See `open_raster`; a file georeferenced by control points or RPCs can be described, but not read."""
         self.path = str(path)
         self._local = threading.local()
         with one_error(self.path):
@@ -183,25 +183,25 @@ class RasterFile:
         if crs is not None and self.geobox.affine.is_identity and self.placed_by == "grid":
             _warn_of_no_place(self.path)
         self.bands = tuple(range(1, dataset.count + 1) if bands is None else bands)
-        """Numbers of those that are read, from 1; what follows is of these."""
+        """Numbers of the bands that are read, from 1; all below describes these."""
         self.count = len(self.bands)
         self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[band - 1] for band in self.bands)
         self.dtype = np.dtype(self.dtypes[0])
-        """Of the first band."""
+        """Type of the first band."""
         self._nodata = tuple(dataset.nodatavals[band - 1] for band in self.bands)
         self.nodata: float | None = self._nodata[0]
-        """As declared for the first band."""
+        """Nodata value declared for the first band."""
         self.band_names: tuple[str | None, ...] = tuple(names[band - 1] for band in self.bands)
-        """Descriptions; None where a band has none."""
+        """Descriptions of the bands; None for a band without one."""
         self._told = tuple(
             (dataset.scales[band - 1], dataset.offsets[band - 1], units[band - 1]) for band in self.bands
         )
         self.colour_interpretation = tuple(dataset.colorinterp[band - 1].name for band in self.bands)
-        """GDAL's names, as in ("red", "green", "blue", "alpha")."""
+        """By GDAL's names, as in ("red", "green", "blue", "alpha")."""
         self.files: tuple[str, ...] = tuple(dataset.files)
-        """All that belong to it: itself, side files, what a VRT is made of."""
+        """All files that belong to it: itself, side files, the sources of a VRT."""
         self.mask_kind = _mask_kind(dataset.mask_flag_enums)
-        """How pixels without data are told: "none", "nodata" (value), "mask" or "alpha" (band)."""
+        """How pixels without data are marked: "none", "nodata" (value), "mask" or "alpha" (band)."""
         self._in_files = isinstance(dataset, BandFiles)
         self.block_shape: tuple[int, int] = dataset.block_shapes[0]
         """Height and width of the file's own blocks."""
@@ -211,21 +211,21 @@ class RasterFile:
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """What the values of each band mean; empty where the file says nothing.
+        """What the values of each band mean; empty if the file does not say.
 
         Raises:
-            DataError: if it says what cannot be.
+            DataError: if what it says is invalid.
         """
         told = ({"scale": scale, "offset": offset, "unit": unit or None} for scale, offset, unit in self._told)
         return parse_quantities(self.path, told)
 
     @property
     def is_full(self) -> bool:
-        """Whether each pixel is known to hold data, without reading it."""
+        """Whether all pixels are known to have data, without reading them."""
         return self.mask_kind != "nodata" and not self._has_mask and self.dtype.kind != "f"
 
     def describe(self) -> dict[str, Any]:
-        """What the file is, as plain values."""
+        """Description of the file, as plain values."""
         told = told_of_each(self.quantities, self.count)
         bands = zip(self.band_names, self.dtypes, self.colour_interpretation, told, strict=True)
         return {
@@ -247,7 +247,7 @@ class RasterFile:
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
-        check_inside(window, self)  # rasterio would crop it without a word
+        check_inside(window, self)  # rasterio would crop it silently
         return self._read(f"cannot read {window}", window.slices)
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
@@ -268,9 +268,9 @@ class RasterFile:
         return values, valid
 
     def as_vrt(self) -> str:
-        """The XML of the VRT that GDAL writes for it: all that GDAL knows of any format. No UTF-8 is replaced.
+        """The XML of the VRT that GDAL writes for it, with all that GDAL knows; bytes that are not UTF-8 are replaced.
 
-        Of an image in files of bands it is that of the first.
+        For an image in files of bands it describes the first file.
 
         Raises:
             RasterError: if GDAL cannot describe it.
@@ -283,7 +283,7 @@ class RasterFile:
         return held[1] if held and held[0] == os.getpid() else self._hold(open_again(self.path, self.driver))
 
     def _hold(self, dataset: Any) -> Any:
-        """Keep a dataset as this thread's; let go of the one that the thread has held longest."""
+        """Keep a dataset open for this thread, and release the one that the thread has held longest."""
         self._local.held = (os.getpid(), dataset)
         if not hasattr(_opened, "rasters"):
             _opened.rasters = deque()
@@ -297,7 +297,7 @@ class RasterFile:
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "_local"}
         if all(Path(file).exists() for file in band_files(self.path).values() or [self.path]):
-            state["path"] = str(Path(self.path).absolute())  # a worker may stand in another folder
+            state["path"] = str(Path(self.path).absolute())  # a worker may run in another folder
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -314,10 +314,10 @@ def open_raster(path: str | Path, bands: Sequence[int] | None = None) -> RasterF
 
     Args:
         path: file name or URL.
-        bands: numbers of those to read, from 1, in any order; None for all.
+        bands: numbers of the bands to read, from 1, in any order; None for all.
 
     Raises:
-        RasterError: if it is missing, not a raster, or placed on the ground only by control points or RPCs.
+        RasterError: if it is missing, not a raster, or georeferenced only by control points or RPCs.
     """
     raster = RasterFile(path, bands)
     if raster.placed_by != "grid":
@@ -330,10 +330,10 @@ def open_raster(path: str | Path, bands: Sequence[int] | None = None) -> RasterF
 
 
 def parse_quantities(path: str, told: Iterable[Mapping[str, Any]]) -> tuple[Quantity, ...]:
-    """What a raster says of its bands, each as plain values; empty if that is nothing.
+    """The quantities of a raster's bands, from what it says of each as plain values; empty if it says nothing.
 
     Raises:
-        DataError: if it cannot be; names `path`.
+        DataError: if they are invalid; it names `path`.
     """
     try:
         return first_told([[Quantity.parse(dict(values)) for values in told]])
@@ -342,13 +342,13 @@ def parse_quantities(path: str, told: Iterable[Mapping[str, Any]]) -> tuple[Quan
 
 
 def bounded_cache() -> AbstractContextManager[Any]:
-    """While it is entered, GDAL keeps at most `CACHE_BYTES` of decoded blocks, in all threads."""
+    """A context in which GDAL keeps at most `CACHE_BYTES` of decoded blocks, in all threads together."""
     environment: AbstractContextManager[Any] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
     return environment
 
 
 def check_grid(geobox: GeoBox, name: str) -> None:
-    """Refuse a grid on which pixels have no size or no place, or that no computer can count.
+    """Refuse a grid whose pixels have no size or place, or are more than can be counted.
 
     Raises:
         GridError: one line.
@@ -363,14 +363,14 @@ def check_grid(geobox: GeoBox, name: str) -> None:
 
 
 def crs_of(known: Any, name: str) -> CRS | None:
-    """Rasterio's CRS, or none, as odc-geo's.
+    """A CRS of rasterio's as one of odc-geo's; None for none.
 
     Raises:
-        RasterError: if it cannot be read; names `name`.
+        RasterError: if it cannot be interpreted; it names `name`.
     """
     try:
         return CRS(known.to_wkt()) if known else None
-    except (*GDAL_ERRORS, CRSError, RuntimeError) as error:  # rasterio's, and pyproj's, which is a RuntimeError
+    except (*GDAL_ERRORS, CRSError, RuntimeError) as error:  # of rasterio, and of pyproj, whose error is a RuntimeError
         raise RasterError(f"{name}: its CRS cannot be read: {one_line(error)}") from error
 
 
@@ -390,14 +390,14 @@ def _placed_by(dataset: Any) -> str:
     return "ground control points" if dataset.gcps[0] else "RPCs" if dataset.rpcs else "grid"
 
 
-@functools.cache  # once a process, however often it is opened
+@functools.cache  # once per process, however often the file is opened
 def _warn_of_no_place(path: str) -> None:
     told = "%s: has a CRS but no transform: its pixels are placed at (0, 0)"
     _LOG.warning(f"{told} (rio edit-info --transform '[SIZE, 0, LEFT, 0, -SIZE, TOP]' FILE)", path)
 
 
 def _texts(dataset: Any) -> tuple[dict[str, str], tuple[str | None, ...], tuple[str | None, ...], Any]:
-    """Tags, descriptions and units of the bands, and CRS; bytes that are no UTF-8 are replaced."""
+    """Tags, descriptions and units of the bands, and CRS; bytes that are not UTF-8 are replaced."""
     try:
         return dataset.tags(), dataset.descriptions, dataset.units, dataset.crs
     except UnicodeDecodeError:

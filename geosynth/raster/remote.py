@@ -1,4 +1,4 @@
-"""What a name stands for: files, those of bands, a URL, a Zarr group on the disk or behind a URL (through fsspec)."""
+"""What a name stands for: files, files of bands, a URL, a Zarr group on the disk or (through fsspec) behind a URL."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from geosynth.errors import RasterError, one_line
 from geosynth.files import BRACES, band_files
 from geosynth.raster.read import RASTER_SUFFIXES
 
-_is_file = os.path.isfile  # False for a name too long, where a Path raises
+_is_file = os.path.isfile  # False for a name that is too long, where a Path raises
 
 
 def files_named(name: str | Path, *, deep: bool = False) -> list[str]:
-    """The files that a name stands for, in the order of their names.
+    """The files that a name stands for, sorted by name.
 
     Args:
         name: a folder stands for its files with one of `RASTER_SUFFIXES`; a glob for the files and Zarr groups that it
-            matches, or, if it matches other folders only, for their files; a glob of files of bands (see `band_files`)
-            for the images that it matches outside of the braces; any other name for itself.
-        deep: look into the folder's folders too.
+            matches, or, if it matches only other folders, for their files; a glob of files of bands (see `band_files`)
+            for the images that it matches outside the braces; any other name for itself.
+        deep: include files in subfolders.
     """
     path, is_glob = Path(name), glob.has_magic(str(name)) and not is_remote(name)
     if of_bands := band_files(name):
@@ -37,20 +37,20 @@ def files_named(name: str | Path, *, deep: bool = False) -> list[str]:
         matches = glob.glob(str(name), recursive=True)
         files = [match for match in matches if Path(match).is_file() or is_zarr(match)]
         return sorted(files or [file for folder in matches for file in files_named(folder, deep=deep)])
-    return [str(name)]  # a Path would make one slash of the two in a URL
+    return [str(name)]  # a Path would merge the two slashes of a URL
 
 
 def _images_named(name: str, patterns: Iterable[str]) -> list[str]:
-    """The images that a glob of files of bands stands for: those of which a band is there, in their order.
+    """The images that a glob of files of bands stands for, sorted: those with a file for at least one band.
 
     Args:
         name: as in "*/{red=B04,nir=B08}.tif".
-        patterns: of the files of each band.
+        patterns: globs of the files of each band.
     """
     before, _, after = BRACES.split(name)
     braces, rest = name[len(before) : len(name) - len(after)], fnmatch.translate(after.replace("**/", "*"))
-    images: dict[str, str] = {}  # by file
-    for pattern in sorted(patterns, key=len, reverse=True):  # of B1 and B10 the longer one is meant
+    images: dict[str, str] = {}  # image by file
+    for pattern in sorted(patterns, key=len, reverse=True):  # B10 before B1, which it contains
         part = pattern[len(before) : len(pattern) - len(after)]
         for file in filter(_is_file, glob.glob(pattern, recursive=True)):
             place = re.fullmatch(f"(?s:(.*)){re.escape(part)}{rest}", file)
@@ -60,9 +60,9 @@ def _images_named(name: str, patterns: Iterable[str]) -> list[str]:
 
 
 def image_name(path: str | Path) -> str:
-    """The name of an image's file; of files of bands, their name without what tells them apart.
+    """The name of an image's file; for files of bands, their name without the braces.
 
-    If nothing is left of that, as in `S2A_32TQM/{red=B04,nir=B08}.tif`, the name of their folder.
+    If nothing is left, as in `S2A_32TQM/{red=B04,nir=B08}.tif`, the name of their folder.
     """
     if not band_files(path):
         return Path(path).name
@@ -71,10 +71,10 @@ def image_name(path: str | Path) -> str:
 
 
 def open_group(path: str | Path) -> Any:
-    """A Zarr group for reading, of version 2 or 3.
+    """A Zarr group of version 2 or 3, opened for reading.
 
     Raises:
-        RasterError: if there is none, or what reads that kind of URL is not installed.
+        RasterError: if there is none, or if the package that reads this kind of URL is not installed.
     """
     import zarr  # takes a while
 
@@ -82,17 +82,17 @@ def open_group(path: str | Path) -> Any:
         return zarr.open_group(str(path), mode="r")
     except ImportError as error:
         raise missing_package(path, error) from error
-    except Exception as error:  # zarr's, json's, and through fsspec the network's own
+    except Exception as error:  # of zarr, json and, through fsspec, network libraries
         raise RasterError(f"{path}: not a Zarr group: {one_line(error)}") from error
 
 
 def find_group(path: str | Path) -> Any | None:
-    """The Zarr group, of version 2 or 3, at a file name or URL; None where there is something else, or nothing.
+    """The Zarr group, of version 2 or 3, at a file name or URL; None if there is something else, or nothing.
 
-    Behind a URL that ends like a raster file nobody looks for one.
+    A URL that ends like a raster file is not examined.
 
     Raises:
-        RasterError: if a group cannot be opened, or what its name says to be one.
+        RasterError: if a group, or what has the name of one, cannot be opened.
     """
     if not is_remote(path):
         return open_group(path) if is_zarr(path) else None
@@ -108,7 +108,7 @@ def find_group(path: str | Path) -> Any | None:
 
 
 def missing_package(path: str | Path, error: ImportError) -> RasterError:
-    """What to say when fsspec lacks the package that reads a kind of URL."""
+    """The error for when fsspec lacks the package that reads a kind of URL."""
     return RasterError(f"{path}: {one_line(error)}; pip install geosynth-toolkit[remote]")
 
 
@@ -118,7 +118,7 @@ def is_remote(path: str | Path) -> bool:
 
 
 def absolute(path: str) -> str:
-    """A file's name for processes that may run in another folder; what is remote is called the same everywhere."""
+    """A file's name for processes that may run in another folder; remote names are the same everywhere."""
     return path if is_remote(path) else str(Path(path).absolute())
 
 

@@ -1,4 +1,4 @@
-"""A STAC item beside an image, so that catalogues and odc-stac find it and nobody takes it for an observation."""
+"""A STAC item beside an image, so that catalogues and odc-stac can use it and nobody takes it for an observation."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ _OURS = "GEOSYNTH_"
 
 
 def item_path(image: Path) -> Path:
-    """Where the item of an image stands."""
+    """Path of an image's STAC item."""
     return image.with_suffix(".json")
 
 
 def check_can_be_item(labels: Raster) -> None:
-    """Refuse, before work starts, what STAC cannot place.
+    """Refuse, before work starts, labels that a STAC item cannot locate.
 
     Raises:
-        GridError: without CRS, or not on Earth.
+        GridError: if they have no CRS, or are not on Earth.
     """
     if labels.geobox.crs is None:
         raise GridError(
@@ -57,7 +57,7 @@ def check_can_be_item(labels: Raster) -> None:
         )
     try:
         _footprint(labels.geobox)
-    except (RuntimeError, ValueError) as error:  # pyproj's, of Mars and of a site's own coordinates; and ours
+    except (RuntimeError, ValueError) as error:  # pyproj's, for Mars or a local CRS; and ours
         raise GridError(
             f"{labels.path}: a STAC item needs longitudes and latitudes on Earth, which its CRS does not give here;"
             " leave out --stac"
@@ -68,10 +68,10 @@ def _footprint(geobox: GeoBox) -> BaseGeometry:
     """The outline in longitude and latitude, cut at the antimeridian and closed around a pole (RFC 7946, 3.1.9).
 
     Raises:
-        RuntimeError, ValueError: if it has none.
+        RuntimeError, ValueError: if there is none.
     """
     bounds = geobox.boundingbox
-    step = float(max(bounds.span_x, bounds.span_y)) / 16  # as many points along the longer side
+    step = float(max(bounds.span_x, bounds.span_y)) / 16  # 16 points along the longer side
     outline = geobox.extent.to_crs("EPSG:4326", resolution=step).geom
     if not np.isfinite(outline.bounds).all():
         raise ValueError("the outline lies beyond the projection")
@@ -79,16 +79,16 @@ def _footprint(geobox: GeoBox) -> BaseGeometry:
 
 
 def write_stac_item(image: Path, preview: Path | None = None) -> Path:
-    """Describe an image that is whole: footprint, projection, raster and EO extensions, provenance from its tags.
+    """Describe a complete image: footprint, projection, raster and EO extensions, provenance from its tags.
 
-    The date that STAC asks for is the one at which the file was made: a synthetic image shows no moment.
+    The date that STAC requires is the one when the file was made, because a synthetic image shows no moment.
 
     Args:
-        image: a GeoTIFF made by `generate`, with CRS.
+        image: a GeoTIFF made by `generate`, with a CRS.
         preview: its PNG, if there is one.
 
     Returns:
-        the item, `image` with the suffix .json; links to its assets are relative.
+        path of the item, `image` with the suffix .json; links to its assets are relative.
 
     Raises:
         OutputError: if it cannot be written.
@@ -141,7 +141,7 @@ def _projection(geobox: GeoBox) -> dict[str, Any]:
 
 
 def _bands(image: Path) -> dict[str, list[dict[str, Any]]]:
-    """Names, dtypes and statistics of the file's bands; in the form of EO and raster 1.1, which odc-stac reads."""
+    """Names, dtypes and statistics of the file's bands, in the form of EO and raster 1.1, which odc-stac reads."""
     named, described = [], []
     with rasterio.open(image) as dataset:
         meanings = told_of_each(open_raster(image).quantities, dataset.count)

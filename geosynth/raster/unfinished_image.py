@@ -1,4 +1,4 @@
-"""UnfinishedImage: an image that is being made block by block; finished blocks survive interruptions."""
+"""UnfinishedImage: an image that is made block by block; finished blocks survive interruptions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from geosynth.grid import BlockPlan, Window
 from geosynth.raster.read import Array, Mask, filled
 from geosynth.unfinished import UnfinishedWork
 
-# numpy parses the headers of arrays as Python, which before 3.11.5 cannot be done in two threads at a time (gh-106905).
+# numpy parses the headers of arrays as Python, which before 3.11.5 two threads must not do at once (gh-106905).
 _ONE_AT_A_TIME = threading.Lock()
 
 
 class UnfinishedImage(UnfinishedWork):
     """Unfinished work whose parts are the blocks of one image.
 
-    A block is a file, because a region of a TIFF or Zarr under construction can be torn by a kill; the price is the raw
-    size of the image on disk.
+    Each block is a file, because a kill can leave a region of a TIFF or Zarr half written; the price is the raw size of
+    the image on disk.
 
     Args:
-        out: the image to come.
+        out: the future image.
         plan: its blocks.
-        num_bands: of the pixels.
+        num_bands: number of its bands.
         dtype: of the pixels.
     """
 
@@ -40,28 +40,28 @@ class UnfinishedImage(UnfinishedWork):
         self.dtype = dtype
 
     def finished_blocks(self) -> set[int]:
-        """Their numbers in the plan."""
+        """Numbers of the finished blocks in the plan."""
         return {int(part) for part in self.done()}
 
     def has_block(self, index: int) -> bool:
-        """Whether a block is finished, and has data."""
+        """Whether a block is finished and has data."""
         return self.path_of(str(index)).exists()
 
     def write_block(self, index: int, pixels: Array, valid: Mask) -> None:
-        """Finish a block: (bands, height, width), and where there is data, (height, width).
+        """Save a block: pixels (bands, height, width), and where there is data (height, width).
 
         Raises:
             OutputError: if it cannot be written.
         """
         with self.write(str(index)) as file:
-            # No compression: blocks are read back once. The zip format brings checksums.
+            # Not compressed, as blocks are read back only once. The zip format adds checksums.
             np.savez(file, pixels=filled(pixels, valid).astype(self.dtype, copy=False), valid=np.packbits(valid))
 
     def read_block(self, index: int) -> tuple[Array, Mask]:
         """A finished block, as it was written; zeros where there is no data.
 
         Raises:
-            OutputError: if it cannot be read, or is damaged.
+            OutputError: if it cannot be read or is damaged.
         """
         window = self.plan[index]
         shape = (window.height, window.width)
@@ -72,11 +72,11 @@ class UnfinishedImage(UnfinishedWork):
                 return stored["pixels"].reshape(self.num_bands, *shape), valid
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             if no_more_files(error) is None:
-                path.unlink(missing_ok=True)  # made again by the next run
+                path.unlink(missing_ok=True)  # so that the next run makes it again
             raise OutputError(f"{self.out}: its finished block {index} is damaged; run again to replace it") from error
 
     def read(self, window: Window) -> tuple[Array, Mask]:
-        """(bands, height, width) of any window, and where there is data, (height, width); zeros where there is none."""
+        """Pixels (bands, height, width) of any window, zeros without data, and where there is data (height, width)."""
         pixels = np.zeros((self.num_bands, window.height, window.width), dtype=self.dtype)
         valid = np.zeros((window.height, window.width), dtype=bool)
         for index in self.plan.touching(window):

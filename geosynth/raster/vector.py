@@ -1,4 +1,4 @@
-"""Vector labels: polygons, and lines with a width, of one class each, seen as a label raster."""
+"""Vector labels: polygons, and lines with a width, of one class each, presented as a label raster."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ from geosynth.raster.read import Array, Mask, bounded_cache, check_inside
 from geosynth.unfinished import UnfinishedWork
 
 _BATCH = 4096  # features read at once
-_BLOCK = 2048  # pixels made at once
-_MOST = 2**45  # pixels of a GeoTIFF
-_EARTH = 4e7  # metres around it
-_SPILL = 0.05  # of a pixel: features that reach so little into a row add none, as degrees are rounded to a centimetre
+_BLOCK = 2048  # pixels; side of what is rasterised at once
+_MOST = 2**45  # pixels in a GeoTIFF
+_EARTH = 4e7  # metres; circumference of the Earth
+_SPILL = 0.05  # of a pixel: features that reach less far into a row add none, as degrees are rounded to a centimetre
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,32 +65,33 @@ _FAILURES = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 class VectorLabels:
     """Features of a vector file as a raster of class codes, made window by window. A `Raster`.
 
-    A pixel has the class of the feature that its centre lies in; where several do, of the last one in the file. A
-    feature of a nodata code, or called "nodata", takes away what lies below it. Where no feature lies there is no data.
-    Lines are as wide as `width` says.
+    A pixel gets the class of the feature that contains its centre; if several do, of the last one in the file. A
+    feature with a nodata code, or called "nodata", removes what is below it. Where there is no feature there is no
+    data. Lines get the width `width`.
 
-    All features are read once, checked, brought to the grid and kept in a temporary file with a spatial index, so that
-    memory depends on neither their number nor the raster's size. Use it as a context manager, or `close` it, to be rid
-    of that file.
+    All features are read once, checked, transformed to the grid and kept in a temporary file with a spatial index, so
+    that memory depends neither on their number nor on the raster's size. To remove that file, use the object as a
+    context manager or call `close`.
 
     Args:
         path: GeoPackage, GeoJSON, FlatGeobuf, Shapefile or GeoParquet.
-        column: of the class: names (compared without regard to case, spaces, hyphens and underscores) or codes of the
-            legend. Features without a value are left out, and a warning says so.
+        column: with the class: names (compared without regard to case, spaces, hyphens and underscores) or codes of the
+            legend. Features without a value are left out, with a warning.
         legend: of the classes.
-        layer: of the file; None for its only one.
-        resolution: size of the pixels, metres, their edges on whole multiples; the raster covers all features.
-        like: instead, a raster whose grid it gets.
-        crs: of the raster, with `resolution`; None for that of the features. Corners are moved to it, lines between
-            them stay straight.
-        width: of lines, metres; or the name of a column with each line's.
-        progress: called with ("features", read, in all).
+        layer: name of the layer; None for the only one.
+        resolution: pixel size in metres; pixel edges are at multiples of it, and the raster covers all features.
+        like: instead of `resolution`, a raster whose grid is used.
+        crs: of the raster, with `resolution`; None for that of the features. Vertices are transformed to it, lines
+            between them stay straight.
+        width: of lines, in metres; or the name of a column that has it for each line.
+        progress: called with ("features", number read, number of all).
 
     Raises:
         SettingsError: if settings contradict each other.
-        DataError: if the file, layer or column cannot be used, or features are neither polygons nor lines with a width.
+        DataError: if the file, layer or column cannot be used, or if features are neither polygons nor lines with a
+            width.
         LegendError: if a feature's class is not in the legend.
-        GridError: if the CRS is unknown or in degrees, or features cannot be brought to it.
+        GridError: if the CRS is unknown or in degrees, or if features cannot be transformed to it.
         RasterError: if `like` cannot be read.
     """
 
@@ -155,7 +156,7 @@ class VectorLabels:
 
         Raises:
             GridError: if the window reaches beyond the raster.
-            RasterError: if the temporary file is gone, as once it is closed, or on another machine.
+            RasterError: if the temporary file does not exist, after `close` or on another machine.
         """
         check_inside(window, self)
         place = window.shift(self._place.row, self._place.column)
@@ -172,7 +173,7 @@ class VectorLabels:
         if len(ids):
             order = np.argsort(ids)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the first window's grid is the pixels' own
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the first window's transform is the identity
                 rasterio.features.rasterize(
                     zip(shapely.from_wkb(shapes[order]), classes[order], strict=True),
                     out=indices,
@@ -183,16 +184,16 @@ class VectorLabels:
     def _prepare(
         self, source: _Source, lattice: GeoBox, area: shapely.Geometry | None, progress: StageProgress
     ) -> npt.NDArray[np.floating]:
-        """Write all features, in pixels of the lattice, with their class indices.
+        """Write all features, in pixel coordinates of the lattice, with their class indices.
 
         Args:
-            source: of the features.
-            lattice: the pixels.
-            area: features beyond it are left out, in pixels.
-            progress: told the features read.
+            source: the features.
+            lattice: the pixel grid.
+            area: in pixel coordinates; features outside it are left out. None for all features.
+            progress: called with the number of features read.
 
         Returns:
-            their bounds: first column, first row, and the ends of both.
+            bounds of the features in pixels: first column, first row, end of columns, end of rows.
         """
         classes = _Classes(self.legend, source.name)
         bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
@@ -200,7 +201,7 @@ class VectorLabels:
         for values, widths, wkb in source.batches():
             geometries = source.widened(wkb, widths, lattice)
             indices = classes.indices(values)
-            # y goes up: GDAL gives a pixel on an edge to one side or the other by the way that y goes.
+            # y points up: on which side of an edge GDAL counts a pixel depends on the direction of y.
             geometries = shapely.transform(to_pixels(geometries, lattice), lambda points: points * (1, -1))
             kept = (indices >= 0) & ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)
             left_out += int((~kept).sum())
@@ -250,13 +251,13 @@ class _Source(NamedTuple):
 
     @classmethod
     def open(cls, path: Path, column: str, layer: str | None, width: float | str | None) -> Self:
-        """Choose the layer, check that it has columns and CRS."""
+        """Choose the layer, and check that it has the columns and a CRS."""
         if isinstance(width, float | int) and not 0 < width < np.inf:
             raise SettingsError(f"width {width}: of lines, a positive number of metres, or a column")
         check_can_be_read(path)
         try:
             columns, crs, total, layer = _describe(path, layer)
-        except GeosynthError:  # some are ValueErrors
+        except GeosynthError:  # which may be ValueErrors
             raise
         except (*_FAILURES, pyarrow.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as a vector file: {one_line(error)}") from error
@@ -269,7 +270,7 @@ class _Source(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
         return str(self.path)
 
     def batches(self) -> Iterator[tuple[list[Any], list[Any], Any]]:
@@ -287,7 +288,7 @@ class _Source(NamedTuple):
             raise DataError(f"{self.name}: cannot be read: {one_line(error)}") from error
 
     def widened(self, wkb: npt.NDArray[Any], widths: list[Any], lattice: GeoBox) -> npt.NDArray[Any]:
-        """Polygons in the lattice's CRS: those of the file, and its lines with their width."""
+        """Polygons in the lattice's CRS: the file's polygons, and its lines as wide as they are."""
         try:
             with np.errstate(invalid="ignore"):
                 geometries: npt.NDArray[Any] = shapely.force_2d(shapely.from_wkb(wkb))
@@ -300,7 +301,7 @@ class _Source(NamedTuple):
             if not np.isfinite(shapely.get_coordinates(geometries)).all():
                 end = crs_in_short(lattice)
                 raise GridError(f"{self.name}: a feature lies where {end} has no coordinates; choose another CRS")
-        kinds = shapely.get_type_id(geometries)  # -1 where there is none
+        kinds = shapely.get_type_id(geometries)  # -1 if there is none
         lines, polygons = np.isin(kinds, _LINES), np.isin(kinds, _POLYGONS)
         if (other := ~lines & ~polygons & (kinds >= 0)).any():
             kind = geometries[other][0].geom_type
@@ -322,7 +323,7 @@ class _Source(NamedTuple):
 
 
 def _describe(path: Path, layer: str | None) -> tuple[list[str], str | None, int, str | None]:
-    """Columns, CRS, number of features (-1 if that takes long to tell) and layer."""
+    """Columns, CRS, number of features (-1 if counting takes long) and layer."""
     if path.suffix.lower() in PARQUET:
         if layer is not None:
             raise SettingsError(f"{path}: has no layers; leave out --layer")
@@ -341,7 +342,7 @@ def _describe(path: Path, layer: str | None) -> tuple[list[str], str | None, int
 
 
 def _geoparquet(path: Path, file: Any) -> tuple[str, str | None]:
-    """Name of the geometry's column, and the CRS as JSON."""
+    """Name of the geometry column, and the CRS as JSON."""
     try:
         described = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
     except ValueError as error:
@@ -359,7 +360,7 @@ def _geoparquet(path: Path, file: Any) -> tuple[str, str | None]:
 
 
 def _record_batches(path: Path, layer: str | None, columns: list[str]) -> Iterator[tuple[Any, str]]:
-    """Batches of features, and the name of their geometry's column."""
+    """Batches of features, and the name of their geometry column."""
     if layer is None:
         file = pyarrow.parquet.ParquetFile(path)
         geometry, _ = _geoparquet(path, file)
@@ -375,26 +376,26 @@ def _record_batches(path: Path, layer: str | None, columns: list[str]) -> Iterat
 
 
 class _Classes:
-    """Class indices by what stands in the column."""
+    """Class indices of the values in the column."""
 
     def __init__(self, legend: Legend, source: str) -> None:
         self._legend, self._source = legend, source
         codes = {**dict.fromkeys(legend.nodata_codes, legend.num_classes), **legend.class_of}
         self._known: dict[Any, int] = {**dict.fromkeys(NO_CLASS, legend.num_classes), **codes}
         self._known |= {str(code): index for code, index in codes.items()}
-        self._known |= {plain(name): index for index, name in enumerate(legend.names)}  # a name comes before a code
+        self._known |= {plain(name): index for index, name in enumerate(legend.names)}  # names precede codes
 
     def indices(self, values: list[Any]) -> npt.NDArray[np.int16]:
-        """Of each value; `num_classes` for nodata, -1 for no value.
+        """Class index of each value; `num_classes` for nodata, -1 for no value.
 
         Raises:
-            LegendError: if there are values that the legend does not know.
+            LegendError: if there are values that the legend does not list.
         """
         keys = [str(value) if isinstance(value, list | dict) else value for value in values]
         keys = [plain(key) if isinstance(key, str) else key for key in keys]
         found = [
             -1 if key in (None, "") or key != key else self._known.get(key) for key in keys
-        ]  # NaN differs from itself
+        ]  # NaN does not equal itself
         if None in found:
             unknown = Counter(str(value) for value, index in zip(values, found, strict=True) if index is None)
             shown = first_of(f"{value!r} ({count})" for value, count in unknown.most_common())
@@ -436,23 +437,23 @@ def rasterize(
     progress: StageProgress = silent,
     **grid: Any,
 ) -> Path:
-    """Make a label raster of the features of a vector file: a Cloud Optimized GeoTIFF with colours and class names.
+    """Make a label raster from the features of a vector file: a Cloud Optimized GeoTIFF with colours and class names.
 
     Args:
-        vector: as `path` of `VectorLabels`, which says what a pixel gets.
-        out: the label raster, a name that ends in .tif; appears when it is whole. Names and attribute table go into
-            `out`.aux.xml.
-        column: of the class, names or codes.
+        vector: the file, as `path` of `VectorLabels`, which describes what class a pixel gets.
+        out: the label raster, a name that ends in .tif; it appears when it is complete. Names and attribute table go
+            into `out`.aux.xml.
+        column: with the class, names or codes.
         legend: a legend, its built-in name or file.
         overwrite: replace an existing output.
-        progress: called with ("features" or "pixels", done, in all).
+        progress: called with ("features" or "pixels", number done, number of all).
         **grid: `layer`, `resolution`, `like`, `crs` and `width`, as for `VectorLabels`.
 
     Returns:
         the path of the label raster.
 
     Raises:
-        GeosynthError: one line, as `VectorLabels`; OutputError if the output exists or cannot be written.
+        GeosynthError: as `VectorLabels`; OutputError if the output exists or cannot be written.
     """
     out, legend = Path(out), Legend.load(legend)
     check_label_output(out, [vector, grid.get("like")], overwrite=overwrite)
@@ -460,7 +461,7 @@ def rasterize(
     work.check(overwrite=overwrite)
     with (
         bounded_cache(),
-        work.open({}),  # no part is kept
+        work.open({}),  # no parts are kept
         VectorLabels(vector, column, legend, progress=progress, **grid) as labels,
     ):
         plan = labels.window.pieces(_BLOCK)

@@ -1,8 +1,8 @@
-"""A raster seen on another grid: resampled window by window in bounded memory, the same pixels however it is cut.
+"""A raster on another grid: resampled window by window in bounded memory, with the same pixels however it is cut.
 
-Images go through GDAL's warper. Nearest pixels and modes, which are all that class codes can be resampled by, are
-counted here wherever the two grids are parallel: GDAL's warper decides by rounding where pixel edges meet, and leaves
-open which of two equally frequent codes it takes. Between grids that are not parallel, these are GDAL's too.
+Images are resampled by GDAL's warper. Nearest pixels and modes, the only methods for class codes, are computed here if
+the two grids are parallel: where pixel edges coincide, GDAL's warper depends on rounding, and which of two equally
+frequent codes it takes is not defined. Between grids that are not parallel, these too are GDAL's.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ LABEL_METHODS = {"nearest": 1, "mode": 1}
 _RADIUS = {**IMAGE_METHODS, **LABEL_METHODS}
 
 _MAX_SOURCE = 2048  # pixels; side of what is read at once
-_POINTS = 33  # along a side: where the other CRS's curves are looked at
-_SORTED = 1 << 20  # pixels; what is sorted at once
-_SLIVER = 0.01  # of a pixel: what files' rounding adds up to; no row of pixels is made for less
-_TOLERANCE = 1e-6  # of a pixel: what lies this near to a pixel's edge lies on it
-_NO_CRS = "EPSG:3857"  # stands for "one CRS, whichever": pixel coordinates need no other
+_POINTS = 33  # along a side, to follow the curve that it is in the other CRS
+_SORTED = 1 << 20  # pixels sorted at once
+_SLIVER = 0.01  # of a pixel; rounding in files adds up to this, so no row of pixels is made for less
+_TOLERANCE = 1e-6  # of a pixel; positions this near to a pixel's edge count as on it
+_NO_CRS = "EPSG:3857"  # an arbitrary CRS for two grids in pixel coordinates
 
 
 class WarpedRaster:
     """`source` resampled to another grid. A `Raster`.
 
-    "nearest" takes the pixel below the new pixel's centre, "mode" the value with the largest area below the new pixel,
-    the smallest where areas are equal (between grids that are not parallel, GDAL's choice); the others are GDAL's, by
-    its exact transformer. Pixels without data take no part, and a pixel has data where the kernel finds some. Without
-    data, integers are the nodata value, else 0; floats are NaN.
+    "nearest" takes the source pixel at the new pixel's centre; "mode" takes the value with the largest area in the new
+    pixel, the smallest value if areas are equal (between grids that are not parallel, GDAL's choice). The others are
+    GDAL's, with its exact transformer. Pixels without data do not contribute, and a new pixel has data if any pixel
+    under the kernel has. Without data, integers are the nodata value, else 0; floats are NaN.
 
     Args:
         source: the raster.
@@ -55,7 +55,7 @@ class WarpedRaster:
         method: one of `IMAGE_METHODS` and `LABEL_METHODS`.
 
     Raises:
-        GridError: if one of the two grids has a CRS and the other none, or the new one has too many pixels.
+        GridError: if only one of the two grids has a CRS, or if the new one has too many pixels.
     """
 
     def __init__(self, source: Raster, geobox: GeoBox, method: str) -> None:
@@ -84,7 +84,7 @@ class WarpedRaster:
         return values, valid
 
     def _parts(self, window: Window) -> Iterator[tuple[Window, Window]]:
-        """A window in parts, each with the source's pixels that it needs: as few as memory allows."""
+        """Parts of a window, each with the window of the source that it needs; as few parts as memory allows."""
         below = self._kernel.below(window)
         if below is None:
             return
@@ -102,22 +102,22 @@ class WarpedRaster:
 
 
 def unwarped(raster: Raster) -> Raster:
-    """What a warped raster is made of; any other itself."""
+    """The source of a warped raster; any other raster itself."""
     while isinstance(raster, WarpedRaster):
         raster = raster.source
     return raster
 
 
 def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Raster:
-    """Class codes at `gsd` metres a pixel, on the lattice of that size; `source` itself if it has that size already.
+    """Class codes at `gsd` metres per pixel, on the lattice of that size; `source` itself if it has that size already.
 
-    Pixel borders lie on multiples of the new size from the origin of the CRS (in the grid's own directions), so that
-    neighbouring rasters, resampled apart, stand on one grid. The new grid covers the old one, but for slivers of less
-    than a hundredth of a pixel, which rounding in files makes; rounding is left out of pixel sizes too.
+    Pixel edges are at multiples of the new size from the origin of the CRS (in the grid's own directions), so that
+    neighbouring rasters that are resampled separately share a grid. The new grid covers the old one, except for slivers
+    of less than a hundredth of a pixel, which come from rounding in files; pixel sizes are cleaned of rounding, too.
 
     Raises:
         SettingsError: if `how` is neither "nearest" nor "mode".
-        GridError: if pixels of the source cannot be told in metres.
+        GridError: if the source's pixel size is not known in metres.
     """
     if how not in LABEL_METHODS:
         raise SettingsError(f"labels are resampled by nearest or mode, not by {how!r}")
@@ -140,15 +140,15 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
     shape = max(1, last[1] - first[1]), max(1, last[0] - first[0])
     corner = lattice.affine @ first
     if max(abs(left - first[0]), abs(top - first[1])) < _SLIVER:
-        corner = t.c, t.f  # not the same sum rounded otherwise
+        corner = t.c, t.f  # exactly, not the same sum with another rounding
     transform = Affine(along[0], down[0], corner[0], along[1], down[1], corner[1])
     return WarpedRaster(source, GeoBox(shape, transform, source.geobox.crs), how)
 
 
 class _Axis(NamedTuple):
-    """Pixels of the new grid along one axis, in source pixels: the first one's edge, their size; the source's length.
+    """The new grid along one axis, in source pixels: edge of its first pixel, pixel size, and the source's length.
 
-    Positions are rounded alike for any window: those within `_TOLERANCE` of a source pixel's edge lie on it.
+    Positions are rounded in the same way for any window: those within `_TOLERANCE` of a source pixel's edge are on it.
     """
 
     start: float
@@ -156,29 +156,29 @@ class _Axis(NamedTuple):
     length: int
 
     def edges(self, first: int, stop: int) -> npt.NDArray[np.float64]:
-        """Borders of the new pixels `first` .. `stop - 1`, within the source: (stop - first + 1,)."""
+        """Edges of the new pixels `first` to `stop - 1`, clipped to the source, (stop - first + 1,)."""
         edges = self.start + np.arange(first, stop + 1) * self.size
         whole = np.round(edges)
         return np.where(np.abs(edges - whole) < _TOLERANCE, whole, edges).clip(0, self.length)
 
     def nearest(self, first: int, stop: int) -> tuple[npt.NDArray[np.int64], Mask]:
-        """The source pixel below the centre of each new pixel, the nearest one where there is none; where there is."""
+        """The source pixel at the centre of each new pixel, else the nearest one; and where there is one."""
         centres = self.start + (np.arange(first, stop) + 0.5) * self.size
         below = np.floor(centres + _TOLERANCE).astype(np.int64)
         return below.clip(0, self.length - 1), (below >= 0) & (below < self.length)
 
     def below(self, first: int, stop: int) -> tuple[int, int]:
-        """The first source pixel that new pixels need, and the first one that they do not."""
+        """The first source pixel that the new pixels need, and the first one after those."""
         edges, (nearest, _) = self.edges(first, stop), self.nearest(first, stop)
         return min(int(edges[0]), int(nearest[0])), max(math.ceil(edges[-1]), int(nearest[-1]) + 1)
 
 
 def _parallel_axes(source: GeoBox, target: GeoBox) -> tuple[_Axis, _Axis] | None:
-    """Rows and columns of `target` on `source`, if both run in one direction on the two grids."""
+    """Rows and columns of `target` in pixels of `source`, if the two grids are parallel."""
     if not same_crs(source, target):
         return None
     shift = ~source.affine @ target.affine
-    drift = max(abs(shift.b), abs(shift.d)) * max(target.shape)  # of pixels, over the whole raster
+    drift = max(abs(shift.b), abs(shift.d)) * max(target.shape)  # in pixels, over the whole raster
     if drift > _TOLERANCE or shift.a <= 0 or shift.e <= 0:
         return None
     return _Axis(shift.f, shift.e, source.shape.y), _Axis(shift.c, shift.a, source.shape.x)
@@ -191,7 +191,7 @@ class _OnAxes:
         self._source, self._rows, self._columns, self._method = source, rows, columns, method
 
     def below(self, window: Window) -> Window:
-        """The source's pixels that a window needs."""
+        """The window of the source that a window needs."""
         top, bottom = self._rows.below(window.row, window.bottom)
         left, right = self._columns.below(window.column, window.right)
         return Window(top, left, bottom - top, right - left)
@@ -210,9 +210,9 @@ class _OnAxes:
 
 
 def _modes(values: Array, valid: Mask, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> Array:
-    """Values of the largest area between neighbouring `rows` and `columns`, the smallest where areas are equal; or 0.
+    """Values with the largest area between neighbouring `rows` and `columns`, the smallest if areas are equal; else 0.
 
-    What lies below each new pixel is sorted, so that the time does not depend on how many values there are.
+    The source pixels of each new pixel are sorted, so that the time does not depend on the number of values.
     """
     (row, tall), (column, wide) = _overlaps(rows, len(values)), _overlaps(columns, values.shape[1])
     modes = np.zeros((row.shape[1], column.shape[1]), values.dtype)
@@ -234,7 +234,7 @@ def _modes(values: Array, valid: Mask, rows: npt.NDArray[np.float64], columns: n
 
 
 def _overlaps(edges: npt.NDArray[np.float64], length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Source pixels between neighbouring edges along an axis, and how much of each: (most of them, new pixels)."""
+    """Source pixels between neighbouring edges along an axis, and the share of each, (largest number, new pixels)."""
     first, stop = np.floor(edges[:-1]).astype(np.int64), np.ceil(edges[1:]).astype(np.int64)
     most = int(np.max(stop - first, initial=1))
     pixels = first + np.arange(most, dtype=np.int64)[:, np.newaxis]
@@ -243,7 +243,7 @@ def _overlaps(edges: npt.NDArray[np.float64], length: int) -> tuple[npt.NDArray[
 
 
 def _areas(mask: Mask, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Area of `mask` between neighbouring edges, in pixels: differences of running sums, along one axis at a time."""
+    """Area of `mask` between neighbouring edges, in pixels, by differences of running sums along one axis at a time."""
     return _sums(_sums(mask.astype(np.float64), rows).T, columns).T
 
 
@@ -258,11 +258,11 @@ def _sums(values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> np
 
 
 class _Warper:
-    """GDAL's warper, without its approximate transformer, at one scale all over the raster."""
+    """GDAL's warper, without its approximate transformer, with one scale for the whole raster."""
 
     def __init__(self, source: Raster, geobox: GeoBox, method: str) -> None:
         self._source, self._geobox, self._dtype, self._method = source, geobox, source.dtype, method
-        self._to_source: Affine | None = None  # target pixels to source pixels, in one CRS
+        self._to_source: Affine | None = None  # from target pixels to source pixels, if the CRS is the same
         if same_crs(source.geobox, geobox):
             shift = ~source.geobox.affine @ geobox.affine
             self._to_source = Affine(
@@ -271,7 +271,7 @@ class _Warper:
         self.scale = self._measure_scale()
 
     def _measure_scale(self) -> tuple[float, float]:
-        """Target pixels a source pixel, along x and y, in the middle; GDAL would take another one for each window."""
+        """Target pixels per source pixel along x and y, in the middle; GDAL would measure it for each window."""
         height, width = self._geobox.shape
         columns, rows = width / 2 + np.array([0.0, 1.0, 0.0]), height / 2 + np.array([0.0, 0.0, 1.0])
         x, y = pixels_on(self._source.geobox, self._geobox, columns, rows)
@@ -281,7 +281,7 @@ class _Warper:
         return 1 / steps[0], 1 / steps[1]
 
     def below(self, window: Window) -> Window | None:
-        """The source's pixels that a window needs; None if it has none there."""
+        """The window of the source that a window needs; None if there is none."""
         columns, rows = _grid_points(window)
         x, y = pixels_on(self._source.geobox, self._geobox, columns, rows, self._to_source)
         found = np.isfinite(x) & np.isfinite(y)
@@ -299,7 +299,7 @@ class _Warper:
     def __call__(self, window: Window, below: Window) -> tuple[Array, Mask]:
         pixels, valid = self._source.read(below)
         wide = self._dtype.itemsize > 4 or (self._dtype.itemsize == 4 and self._dtype.kind != "f")
-        values = pixels.astype(np.float64 if wide else np.float32)  # exact for the source's values
+        values = pixels.astype(np.float64 if wide else np.float32)  # represents the source's values exactly
         values[:, ~valid] = np.nan
         warped = np.full((len(values), window.height, window.width), np.nan, values.dtype)
         try:
@@ -324,7 +324,7 @@ class _Warper:
 
     def _transforms(self, window: Window, below: Window) -> dict[str, Any]:
         target, source = Affine.translation(window.column, window.row), Affine.translation(below.column, below.row)
-        if self._to_source is not None:  # pixels of the source, blown up: GDAL takes pixels of size 1 for no transform
+        if self._to_source is not None:  # enlarged, as GDAL takes pixels of size 1 for no transform
             size = 4 if abs(self._to_source.a) == 0.5 else 2
             blown = Affine.scale(size, -size)
             transforms = (blown @ self._to_source @ target, blown @ source)
@@ -340,10 +340,10 @@ class _Warper:
 
 
 def cover(lattice: GeoBox, inner: GeoBox, name: str) -> Window:
-    """The pixels of `lattice` (which goes on beyond its edges) that hold a part of `inner`.
+    """The window of `lattice`, continued beyond its edges, that covers `inner`.
 
     Raises:
-        GridError: if that has no place in the CRS of `lattice`; names `name`.
+        GridError: if `inner` cannot be located in the CRS of `lattice`; it names `name`.
     """
     columns, rows = _grid_points(Window(0, 0, *inner.shape))
     x, y = pixels_on(lattice, inner, columns, rows)
@@ -361,14 +361,14 @@ def pixels_on(
     rows: npt.NDArray[np.floating[Any]],
     shift: Affine | None = None,
 ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]]:
-    """Pixel coordinates (x, y) on `target` of pixel coordinates on `source`; not finite where there are none.
+    """Pixel coordinates (x, y) on `target` from pixel coordinates on `source`; not finite where there are none.
 
     Args:
-        target: the grid looked at.
-        source: the grid the coordinates are of.
+        target: the grid of the result.
+        source: the grid of the coordinates.
         columns: (n,).
         rows: (n,).
-        shift: from the one to the other, if it is known already.
+        shift: transform from source to target pixels, if it is known already.
     """
     if shift is None and same_crs(source, target):
         shift = ~target.affine @ source.affine
@@ -378,7 +378,7 @@ def pixels_on(
     places = [np.asarray(axis).tolist() for axis in source.affine @ (columns, rows)]
     try:
         moved = rasterio.warp.transform(str(source.crs), str(target.crs), *places)
-    except GDAL_ERRORS:  # from a site's own coordinates, or those of another planet, no way leads to others
+    except GDAL_ERRORS:  # a local CRS, or one of another planet, cannot be transformed to others
         moved = np.full((2, len(columns)), np.nan)
     x, y = ~target.affine @ (np.asarray(moved[0]), np.asarray(moved[1]))
     return np.asarray(x), np.asarray(y)
@@ -392,7 +392,7 @@ def _grid_points(window: Window) -> tuple[npt.NDArray[np.floating[Any]], npt.NDA
 
 
 def _clean(value: float, tolerance: float) -> float:
-    """Of large coordinates' rounding, which would decide about pixels whose edges meet: 5/12 is meant by 0.41666666."""
+    """A number without the rounding of large coordinates, which matters where edges coincide: 0.41666666 is 5/12."""
     simple = float(Fraction(value).limit_denominator(1000))
     return simple if abs(simple - value) <= tolerance else value
 

@@ -1,4 +1,4 @@
-"""What was written through GDAL is read back before it gets its name: closing a file, GDAL swallows a full disk."""
+"""Reading back files written through GDAL before they get their name: on closing, GDAL does not report a full disk."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from rasterio.errors import RasterioError
 from geosynth.grid import Window
 from geosynth.parallel import ahead
 
-_THREADS = min(8, os.cpu_count() or 1)  # that read back
-_PART = 8  # windows or blocks that one of them reads at once
+_THREADS = min(8, os.cpu_count() or 1)  # for reading back
+_PART = 8  # windows or blocks that a thread reads at once
 
 
 class WrittenPixels:
-    """Checksums of the pixels written to a raster, for a comparison with those of the closed file."""
+    """Checksums of the pixels written to a raster, to compare with those of the closed file."""
 
     def __init__(self) -> None:
         self._checksums: dict[Window, tuple[int, int | None]] = {}
 
     def add(self, window: Window, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None) -> None:
-        """Remember (bands, height, width) as written at a window, and its mask (height, width) if there is one."""
+        """Record the pixels (bands, height, width) written at a window, and the mask (height, width), if any."""
         self._checksums[window] = _checksum(pixels), None if valid is None else _checksum(valid)
 
     def check(self, path: str | Path) -> None:
-        """Read a GeoTIFF that is closed, with its overviews.
+        """Read a closed GeoTIFF, with its overviews, and compare.
 
         Raises:
-            RasterioError: if it cannot be read, or holds anything else than what was written.
+            RasterioError: if it cannot be read, or differs from what was written.
         """
 
         def read(part: list[Any]) -> None:
@@ -68,7 +68,7 @@ class WrittenPixels:
 
 
 def _parts(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Not too few for all threads, nor so small that opening the file counts."""
+    """Parts, enough for all threads, but not so small that the time to open the file matters."""
     left = iter(items)
     while part := list(itertools.islice(left, _PART)):
         yield part
@@ -79,7 +79,7 @@ def _is_stored(dataset: Any, row: int, column: int) -> bool:
 
 
 def _is_seen(below: Any, row: int, column: int) -> bool:
-    """Whether pixels under a block of an overview show in it: not those without data, nor those that round to them."""
+    """Whether a block of an overview has anything to show: pixels with data that do not round to no data."""
     height, width = below.block_shapes[0]
     for r, c in itertools.product((2 * row, 2 * row + 1), (2 * column, 2 * column + 1)):
         if r * height < below.height and c * width < below.width and _is_stored(below, r, c):

@@ -1,4 +1,4 @@
-"""ZarrRaster: one array of a Zarr store, ours or any that xarray reads and that says where it lies."""
+"""ZarrRaster: one array of a Zarr store, geosynth's or any other with coordinates that xarray reads."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ from geosynth.raster.remote import open_group
 from geosynth.raster.stores.store import Store
 from geosynth.raster.warp import WarpedRaster
 
-_APART = 0.05  # pixels between a corner as two say, which tell the same grid, as in grid.alignment
+_APART = 0.05  # pixels by which two descriptions of the same grid may differ at a corner, as in grid.alignment
 
 
 class ZarrRaster:
     """Labels (y, x) or an image (band, y, x) in a Zarr store. A `Raster`, and an `images.ImageRaster`.
 
-    A pixel holds data where `has_data` says so, and the array's coordinate `valid`, if it has one.
+    A pixel has data if `has_data` says so and, if the array has a coordinate `valid`, that is true.
     """
 
     def __init__(self, path: str | Path, variable: str | None = None, bands: Sequence[int] | None = None) -> None:
-        """Open lazily.
+        """Open the array without reading values.
 
         Args:
             path: of the group; a URL is read through fsspec.
             variable: name of the array; None for the labels: the one called "labels", else the only integer map, or
                 the only array.
-            bands: numbers of those to read, from 1, in any order; None for all.
+            bands: numbers of the bands to read, from 1, in any order; None for all.
 
         Raises:
             RasterError: if it is not a Zarr group.
-            DataError: if there is no such variable, several could be the labels, or it has further dimensions.
+            DataError: if there is no such variable, if several could be the labels, or if it has further dimensions.
             GridError: if its coordinates are missing, rotated or uneven.
         """
         self.path = str(path)
         group = open_group(path)
         self.class_table: ClassTable = {}
-        """Code to (name, colour), by the legend of a store of ours, or by CF's `flag_values` and `flag_meanings`."""
+        """Code to (name, colour), from a geosynth store's legend or CF's `flag_values` and `flag_meanings`."""
         attributes: Mapping[str, Any] = {}
         dims: tuple[Any, ...] = ("y", "x")
         names: tuple[str, ...] = ()
         band_dims: list[Any] = []
         self._valid: ChunkReader | None = None
         if variable is None and _is_of_scenes(group):
-            store = Store(path)  # knows rotated grids too, which have no coordinates; refuses a group of stores
+            store = Store(path)  # handles rotated grids, which have no coordinates; refuses a group of stores
             self.geobox, self.nodata = store.geobox, store.nodata
             self.class_table = {entry.code: (entry.name, entry.colour) for entry in store.legend.classes}
             stored, (y, x) = store.labels, dims
@@ -82,14 +82,14 @@ class ZarrRaster:
         self.window = Window(0, 0, *self.geobox.shape)
         total = math.prod(self._shape) // math.prod(self.geobox.shape)
         self.bands = tuple(range(1, total + 1) if bands is None else bands)
-        """Numbers of those that are read, from 1; what follows is of these."""
+        """Numbers of the bands that are read, from 1; all below describes these."""
         self.count = len(self.bands)
         self.dtypes = (str(self.dtype),) * self.count
         told = quantities_among(attributes, total, self.path)
         self.quantities: tuple[Quantity, ...] = tuple(told[band - 1] for band in self.bands) if told else ()
-        """What the values of each band mean; empty where nothing tells."""
+        """What the values of each band mean; empty if that is not known."""
         self.band_names: tuple[str | None, ...] = tuple(names[band - 1] if names else None for band in self.bands)
-        """By the coordinate of the band dimension, or the attribute `long_name`; None where neither tells."""
+        """From the coordinate of the band dimension, or the attribute `long_name`; None if neither has a name."""
         self.tags = tags_among(attributes)
         self._reader = ChunkReader(stored, self.path)
         self._variable = str(stored.basename)
@@ -97,7 +97,7 @@ class ZarrRaster:
 
     @property
     def colour_interpretation(self) -> tuple[str, ...]:
-        """Names of bands that are GDAL's for colours; "undefined" for others."""
+        """GDAL's names of colours for bands with these names; "undefined" for others."""
         return tuple(name if name and name in ColorInterp.__members__ else "undefined" for name in self.band_names)
 
     @property
@@ -107,11 +107,11 @@ class ZarrRaster:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All of the store; none of one behind a URL."""
+        """All files of the store; none if it is behind a URL."""
         return tuple(sorted(str(file) for file in Path(self.path).rglob("*") if file.is_file()))
 
     def describe(self) -> dict[str, Any]:
-        """What it is, as plain values, by the names that `RasterFile.describe` uses."""
+        """Description of the array, as plain values, under the names that `RasterFile.describe` uses."""
         return {
             **describe_grid(self.geobox),
             "bands": [
@@ -125,7 +125,7 @@ class ZarrRaster:
 
     @property
     def is_full(self) -> bool:
-        """Whether each pixel is known to hold data, without reading it."""
+        """Whether all pixels are known to have data, without reading them."""
         return self.mask_kind == "none" and self.dtype.kind != "f"
 
     def read(self, window: Window) -> tuple[Array, Mask]:
@@ -141,7 +141,7 @@ class ZarrRaster:
         if self.bands != tuple(range(first, first + len(values))):
             values = values[[band - first for band in self.bands]]
         valid = has_data(values, self.nodata)
-        if self._valid is not None:  # bytes, where an older xarray wrote them
+        if self._valid is not None:  # bytes, if an older xarray wrote them
             valid &= self._valid.read(*window.slices).astype(bool, copy=False)
         return values, valid
 
@@ -159,15 +159,15 @@ class ZarrRaster:
 
 
 def open_zarr_image(path: str | Path, bands: Sequence[int] | None = None) -> ZarrRaster:
-    """The image in a Zarr store: the array called "image", else the only one of several bands, else the only one.
+    """The image in a Zarr store: the array called "image", else the only one with several bands, else the only one.
 
     Args:
         path: of the group; a URL is read through fsspec.
-        bands: numbers of those to read, from 1, in any order; None for all.
+        bands: numbers of the bands to read, from 1, in any order; None for all.
 
     Raises:
         RasterError: if it is not a Zarr group.
-        DataError: if several arrays could be the image, or it is no raster; or the group is a store of scenes.
+        DataError: if several arrays could be the image, if it is not a raster, or if the group is a store of scenes.
         GridError: if its coordinates are missing or uneven.
     """
     group = open_group(path)
@@ -179,7 +179,7 @@ def open_zarr_image(path: str | Path, bands: Sequence[int] | None = None) -> Zar
 
 
 def describe_arrays(path: str | Path) -> dict[str, Any]:
-    """The arrays of a Zarr group that are rasters, each as plain values, by name; empty if there are none.
+    """Descriptions, by name, of the arrays of a Zarr group that are rasters, as plain values; may be empty.
 
     Raises:
         RasterError: if it is not a Zarr group.
@@ -194,25 +194,25 @@ def describe_arrays(path: str | Path) -> dict[str, Any]:
 
 def _dataset(group: Any, path: str) -> xr.Dataset:
     try:
-        with warnings.catch_warnings():  # consolidated or not: both are read
+        with warnings.catch_warnings():  # read whether consolidated or not
             warnings.simplefilter("ignore", RuntimeWarning)
             dataset: xr.Dataset = xr.open_zarr(
                 group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False
             )
-    except Exception as error:  # xarray's, zarr's and those of the network
+    except Exception as error:  # of xarray, zarr and network libraries
         raise RasterError(f"{path}: xarray cannot read its arrays: {one_line(error)}") from error
     return dataset
 
 
 def _is_of_scenes(group: Any) -> bool:
-    """Whether a group is a store of ours, or of several."""
+    """Whether a group is a geosynth store, or a group of several."""
     return not {"geosynth", "geosynth_stores"}.isdisjoint(group.attrs)
 
 
 def _grid(layer: xr.DataArray, path: str) -> GeoBox:
-    """Of a (y, x) array: by its coordinates, without their rounding where the convention `spatial` tells the same.
+    """The grid of a (y, x) array: from its coordinates, or unrounded from the convention `spatial` if that agrees.
 
-    A rotated grid has no coordinates, and is known by that convention only.
+    A rotated grid has no coordinates and is described only by that convention.
     """
     height, width = layer.shape
     transform = transform_among(layer.attrs, (height, width))
@@ -229,10 +229,10 @@ def _grid(layer: xr.DataArray, path: str) -> GeoBox:
 
 
 def _dimensions(array: xr.DataArray, path: str) -> tuple[xr.DataArray, tuple[Any, Any], list[Any], list[Any]]:
-    """The array, its rows and columns, the dimension that counts bands (in a list; or none), and all but the first two.
+    """The array, its (row, column) dimensions, a list with the band dimension or none, and all other dimensions.
 
-    Rows and columns are those that attributes or names tell, else the last two. Bands are counted by the dimension of
-    that name, or the only one of another size than one.
+    Rows and columns are those that attributes or names tell, else the last two. The band dimension is the one of that
+    name, or the only one whose size is not one.
     """
     placed = with_places(array)
     y, x = (placed.rio.y_dim, placed.rio.x_dim) if placed is not None else (None, None, *array.dims)[-2:]
@@ -249,7 +249,7 @@ def _dimensions(array: xr.DataArray, path: str) -> tuple[xr.DataArray, tuple[Any
 
 
 def _array(group: Any, path: str, variable: str | None) -> xr.DataArray:
-    """The variable of that name, else the labels."""
+    """The variable of this name, or the labels if `variable` is None."""
     dataset = _dataset(group, path)
     if variable is not None and variable not in dataset.data_vars:
         listed = ", ".join(map(str, dataset.data_vars)) or "none"
@@ -259,7 +259,7 @@ def _array(group: Any, path: str, variable: str | None) -> xr.DataArray:
 
 
 def _likely(dataset: xr.Dataset, path: str, what: str) -> Any:
-    """The name of the variable that holds the labels, or the image."""
+    """Name of the variable with the labels or the image."""
     if what in dataset.data_vars:
         return what
     kinds, dimensions = ("iuf", 3) if what == "image" else ("iu", 2)
@@ -277,7 +277,7 @@ def _likely(dataset: xr.Dataset, path: str, what: str) -> Any:
 
 
 def _band_names(array: xr.DataArray, bands: Sequence[Any]) -> tuple[str, ...]:
-    """Of the band dimension, if there is one, or of the only band."""
+    """Names along the band dimension, if there is one, or of the only band."""
     names = array.coords[bands[0]].to_numpy().tolist() if bands and bands[0] in array.coords else []
     if not names or not all(isinstance(name, str) for name in names):
         named = array.attrs.get("long_name", ())

@@ -1,12 +1,14 @@
-"""Images as Zarr v3 stores that xarray and rioxarray open as they would the image itself.
+"""Images as Zarr v3 stores that xarray and rioxarray open like an image file.
 
-Layout: `image` (band, y, x), or (sample, band, y, x) for several realisations; `valid` (y, x), False where there is no
-data, a coordinate of `image`; the coordinates `band` (names), `y`, `x` (pixel centres) and the CF grid mapping
-`spatial_ref`. `xr.open_zarr(path, decode_coords="all")["image"]` gives it back with CRS; `image.where(image.valid)`
-masks it. There is no fill value: all values of a byte are data. Chunks of 512 px lie in shards of 4096 px.
+Layout: `image` (band, y, x), or (sample, band, y, x) for several realisations; its coordinate `valid` (y, x), False
+where there is no data; the coordinates `band` (names), `y` and `x` (pixel centres), and the CF grid mapping
+`spatial_ref`. `xr.open_zarr(path, decode_coords="all")["image"]` returns the image with its CRS;
+`image.where(image.valid)` masks it. There is no fill value, since every value of a byte may be data. Chunks of 512 px
+are in shards of 4096 px.
 
-Overviews, as in a COG each half as large as the one before until one fits into a chunk, are groups `ovr_2x`, `ovr_4x`,
-... of the same names, found by the Zarr convention `multiscales`; `raster.conventions` says where arrays lie.
+Overviews, as in a COG, are each half as large as the previous one, until one fits into a chunk. They are groups
+`ovr_2x`, `ovr_4x`, ... with the same array names, found by the Zarr convention `multiscales`. `raster.conventions`
+makes the attributes for georeferencing.
 """
 
 from __future__ import annotations
@@ -42,23 +44,23 @@ from geosynth.raster.remote import open_group
 from geosynth.raster.zarr import ZarrRaster
 
 CHUNK, SHARD = 512, 4096
-_OVERVIEW_SHARD = SHARD // 2  # made of one shard of the level before
+_OVERVIEW_SHARD = SHARD // 2  # made from one shard of the next finer level
 
 
 class ZarrImageWriter:
     """A Zarr image under construction; use it as a context manager.
 
-    Leaving the context without an error makes the store appear under its name; on an error, nothing is left.
+    When the context ends without an error, the store appears under its name; after an error nothing is left behind.
 
     Args:
-        path: of the finished store; one that is there is replaced at the end.
+        path: of the finished store; an existing one is replaced at the end.
         geobox: its grid.
         band_names: the coordinate `band`.
         dtype: of the pixels.
-        quantities: what the values of each band mean; none where that is not known.
-        tags: attributes of `image`; what they call synthetic is marked so (`raster.mark`).
-        num_samples: length of the dimension `sample`; None for none.
-        folder: where it is made, on the same disk; None for that of the store.
+        quantities: what the values of each band mean; empty if that is not known.
+        tags: attributes of `image`; if they call it synthetic, it is marked so (`raster.mark`).
+        num_samples: length of the dimension `sample`; None for no such dimension.
+        folder: for the unfinished store, on the same disk; None for the folder of the finished one.
 
     Raises:
         OutputError: if the store cannot be written.
@@ -81,7 +83,7 @@ class ZarrImageWriter:
         self.num_samples = num_samples
         self._partial = (folder or path.parent) / partial_name(path, ".zarr")
         factors = overview_factors(max(geobox.shape), CHUNK)
-        # Last rows and columns of overviews may reach beyond the image.
+        # The last rows and columns of overviews may extend beyond the image.
         grids = {"": geobox} | {f"ovr_{factor}x": geobox.zoom_out(factor) for factor in factors}
         mark = mark_of(tags)
         attributes = {**tags, **mark, **quantity_attributes(quantities)}
@@ -112,7 +114,7 @@ class ZarrImageWriter:
                 for group in self._layouts
             ]
             self._groups[0].attrs.update(self._attributes)
-            with warnings.catch_warnings():  # consolidated metadata is not in the specification yet; xarray wants it
+            with warnings.catch_warnings():  # the specification lacks consolidated metadata; xarray wants it
                 warnings.simplefilter("ignore")
                 zarr.consolidate_metadata(str(self._partial), zarr_format=3)
             self._stack = stack.pop_all()
@@ -122,15 +124,16 @@ class ZarrImageWriter:
         """Fill the image, or one realisation of it, shard by shard.
 
         Args:
-            read: gives (bands, height, width) and where there is data, (height, width), for a window of the grid.
-            sample: number of the realisation; `valid` is taken from the first.
-            progress: called with shards done, shards to do.
+            read: returns, for a window of the grid, pixels (bands, height, width) and where there is data
+                (height, width).
+            sample: index of the realisation, from 0; `valid` is taken from the first.
+            progress: called with the number of finished shards and of all shards.
         """
         plan = Window(0, 0, *self.geobox.shape).pieces(SHARD)
         for done, window in enumerate(plan, start=1):
             with writing(self.path):
                 pixels, valid = read(window)
-                if valid.any():  # what is not stored reads as 0 and False
+                if valid.any():  # pixels that are not stored read as 0 and False
                     place = (..., *window.slices)
                     image = self._groups[0]["image"]
                     image[place if self.num_samples is None else (sample, *place)] = filled(pixels, valid)
@@ -152,11 +155,11 @@ class ZarrImageWriter:
 def _layout(
     geobox: GeoBox, band_names: Sequence[str], dtype: str, attributes: Mapping[str, Any], num_samples: int | None
 ) -> xr.Dataset:
-    """The store without its pixels."""
+    """The store's dataset, without pixels."""
     coords: dict[str, Any] = {"band": list(band_names)}
     if num_samples is not None:
         coords["sample"] = np.arange(num_samples)
-    if geobox.axis_aligned:  # on a rotated grid only the GeoTransform tells where a pixel lies
+    if geobox.axis_aligned:  # a rotated grid has only the GeoTransform
         coords |= pixel_centres(geobox)
     coords["valid"] = (("y", "x"), da.zeros(tuple(geobox.shape), dtype=bool, chunks=-1), grid_attributes(geobox))
     shape = (*(() if num_samples is None else (num_samples,)), len(band_names), *geobox.shape)
@@ -184,14 +187,14 @@ def _make_overview(finer: Any, coarser: Any) -> None:
 
 
 def _blocks(values: Array) -> Array:
-    """(..., height, width) as (..., rows, 2, columns, 2), of zeros beyond the far edges."""
+    """(..., height, width) as (..., rows, 2, columns, 2), with zeros beyond the last row and column."""
     *front, height, width = values.shape
     padded = np.pad(values, [*[(0, 0)] * len(front), (0, height % 2), (0, width % 2)])
     return padded.reshape(*front, padded.shape[-2] // 2, 2, padded.shape[-1] // 2, 2)
 
 
 def _average(pixels: Array, valid: Mask) -> Array:
-    """Means over 2 x 2 pixels of those with data, half a unit rounded up; 0 where there are none."""
+    """Means of the pixels with data among 2 x 2, halves rounded up; 0 where there are none."""
     counts = _blocks(valid).sum(axis=(-3, -1))
     sums = _blocks(filled(pixels, valid)).sum(axis=(-3, -1), dtype=np.float64)
     means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
@@ -216,7 +219,7 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, tags: Mapping
 
     Args:
         parts: stores made by `ZarrImageWriter`, in the order of the samples.
-        out: the store of all; appears when it is whole.
+        out: the common store; it appears when it is complete.
         geobox: their grid.
         tags: of the store.
         folder: as for `ZarrImageWriter`.
@@ -242,7 +245,7 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, tags: Mapping
 
 
 def describe_zarr_image(path: str | Path) -> dict[str, Any]:
-    """What an image in a Zarr store is, as plain values, by the names that `RasterFile.describe` uses."""
+    """Description of an image in a Zarr store, as plain values, under the names that `RasterFile.describe` uses."""
     group = open_group(path)
     with xr.open_zarr(group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False) as dataset:
         image = dataset["image"]

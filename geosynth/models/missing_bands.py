@@ -1,6 +1,6 @@
 """Styles of images that lack bands of the model, as a photograph lacks near infrared: what a known look says of those.
 
-Means and spreads of a missing band are what is plausible beside the bands that there are, see `look_fit`; here is the
+`style_prior` tells what means and spreads of a missing band are plausible beside the bands that there are. Here is the
 rest: where a style's numbers go, how much detail all bands have, and how single objects vary in what is not seen.
 """
 

@@ -17,7 +17,8 @@ from geosynth.grid import Window, offset_in, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
 from geosynth.legend import ClassIndices, Legend
 from geosynth.models.calibration import asked_for
-from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled
+from geosynth.models.look_fit import TileStyles, fit_look
+from geosynth.models.look_mixture import cell_styles, fit_look_unlabelled
 from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.raster.bands import open_common_bands
 from geosynth.raster.images import ImageRaster

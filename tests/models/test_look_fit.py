@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from geosynth.models.look_fit import TileStyles, cell_styles, fit_look, fit_look_unlabelled, style_range
+from geosynth.models.look_fit import TileStyles, fit_look
+from geosynth.models.look_mixture import cell_styles, fit_look_unlabelled
+from geosynth.models.style_prior import style_range
 
 COLOURS = torch.tensor([[-0.8, -0.6, -0.5, -0.9], [-0.4, -0.2, -0.4, 0.4], [0.1, 0.2, -0.2, 0.7], [0.6, 0.5, 0.4, 0.5]])
 GRAIN = torch.tensor([0.01, 0.15, 0.04, 0.08])

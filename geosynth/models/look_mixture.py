@@ -1,0 +1,148 @@
+"""The look of an image without labels: its cells are a mixture of classes, found by expectation and maximisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from geosynth.models.looks import STYLE_CELL, Look, local_statistics, num_bands_of
+from geosynth.models.missing_bands import of_all_bands, seen_numbers
+from geosynth.models.style_prior import bounded, posterior_mean, style_prior
+
+_MAX_CELLS = 4000
+_ROUNDS = 40
+_CELLS_COUNT = 5.0  # times the classes: as many independent cells has an image, as near ones are alike
+_OF_A_CELL, _SPREAD_OF_A_CELL, _DETAIL_OF_A_CELL = 0.05, 0.7, 0.25  # deviations of a cell beside those of its class
+_KNOWN_CELLS = 100.0  # as many cells' weight has how cells of a class vary in the known look
+_OF_AN_IMAGE = 0.5  # of what classes do each by itself from tile to tile: an image is the mean of several
+_SHARES = 0.5  # deviation of the logarithms of shares that are larger than usual: few images are mostly roads
+
+
+def cell_styles(image: Tensor, has_data: Tensor) -> Tensor:
+    """(n, style_size) float64: what each whole cell of an image looks like, whatever its classes are.
+
+    Args:
+        image: (B, num_bands, H, W) in [-1, 1]; sides multiples of `STYLE_CELL`.
+        has_data: (B, H, W) bool.
+    """
+    styles, pixels = local_statistics(image, (~has_data).long(), 1, (STYLE_CELL,))
+    return styles[:, 0].permute(0, 2, 3, 1)[pixels[:, 0] > STYLE_CELL**2 - 1].double()
+
+
+def fit_look_unlabelled(cells: Tensor, known: Look, bands: Sequence[int] | None = None) -> Look:
+    """The look of an image whose classes are not known anywhere.
+
+    Its cells are a mixture of classes. The shares of the classes are free; their styles vary as the known look's do,
+    around means that are plausible together (`style_prior`). Expectation and maximisation (Dempster et al. 1977) find
+    shares and means, in two rounds. The first goes by colours and detail, from several guesses of the shares, and keeps
+    the likeliest end. The second goes on from there by spreads as well, which tell a cell of one class from a cell of a
+    road and what lies beside it. Only then may a class also vary more or less than the known one does (from a bad guess
+    it would grow until it held everything): bare woods are more mottled than summer's, and parts of them were taken for
+    meadows.
+
+    Args:
+        cells: (n, style_size) as `cell_styles` gives them, n > 0.
+        known: how the classes differ from one another.
+        bands: numbers of the bands that the image has, if it lacks some of the known look's.
+    """
+    num_classes, size = known.mean.shape
+    num_bands = num_bands_of(size)
+    bands = bands or range(num_bands)
+    cells = of_all_bands(cells[torch.linspace(0, len(cells) - 1, min(len(cells), _MAX_CELLS)).long()], bands, known)
+    seen = seen_numbers(bands, num_bands)
+    numbers = torch.tensor(seen[:-2])  # all but directions, which tell nothing
+    usual = known.shares.double().clamp(min=0.01)
+    usual = usual / usual.sum()
+    guesses = torch.full((num_classes, num_classes), 0.3 / max(1, num_classes - 1), dtype=torch.float64)
+    guesses.fill_diagonal_(0.7)
+
+    mixture = _Mixture(cells, known, torch.cat([numbers[: len(bands)], numbers[-2:]]))
+    ends = [mixture.climb(mixture.in_light_of(guess), guess) for guess in (usual, *guesses)]
+
+    def likeliness(end: tuple[float, Tensor, Tensor]) -> float:
+        more = (end[2] / usual).log().clamp(min=0) / _SHARES
+        return end[0] - 0.5 * float(more.square().sum())
+
+    _, means, shares = max(ends, key=likeliness)
+    full = mixture.with_unseen(means)
+    mixture = _Mixture(cells, known, numbers)
+    _, means, shares = mixture.climb(full[:, mixture.seen], shares, spreads_too=True)
+    full = bounded(mixture.with_unseen(means), known)
+    pixels = shares * len(cells) * STYLE_CELL**2
+    guess = posterior_mean(full, pixels, seen, known)
+    full = guess.index_copy(1, torch.tensor(seen), full[:, seen])
+    departures = known.departures + (_OF_AN_IMAGE - 1) * known.of_tiles
+    return Look(full.float(), departures, shares.float())
+
+
+class _Mixture:
+    """Cells of classes unknown, and what is known before.
+
+    Args:
+        cells: (n, style_size).
+        known: the look that tells what is plausible.
+        seen: the d numbers of a style that count.
+    """
+
+    def __init__(self, cells: Tensor, known: Look, seen: Tensor) -> None:
+        num_classes, size = known.mean.shape
+        bands = num_bands_of(size)
+        self.seen, self.cells = seen, cells[:, seen]
+        self.all_expected, covariance = style_prior(known, _OF_AN_IMAGE)
+        entries = (torch.arange(num_classes).unsqueeze(1) * size + seen).flatten()
+        self.expected = self.all_expected[entries].view(num_classes, -1)
+        self.covariance = covariance[entries][:, entries] + 1e-5 * torch.eye(len(entries), dtype=torch.float64)
+        self.to_all = covariance[:, entries]
+        self.certainty = torch.linalg.inv(self.covariance)
+        unsure = torch.tensor([_OF_A_CELL] * bands + [_SPREAD_OF_A_CELL] * bands + [_DETAIL_OF_A_CELL] * 2)
+        apart = known.departures.double().transpose(0, 1).flatten(1, 2)
+        within = apart.mT @ apart / apart.shape[1]
+        self.within = within[:, seen][..., seen] + unsure.double()[seen].square().diag()
+        self.pseudo_cells = 100 * known.shares.double().clamp(min=0.01)
+
+    def in_light_of(self, shares: Tensor) -> Tensor:
+        """(num_classes, d) means, in the light that fits the cells' mean best if these are the shares."""
+        size = len(self.seen)
+        average = torch.kron(shares.unsqueeze(0), torch.eye(size, dtype=torch.float64))
+        missed = self.cells.mean(0) - shares @ self.expected
+        noise = 0.01 * torch.eye(size, dtype=torch.float64)
+        step = self.covariance @ average.T @ torch.linalg.solve(average @ self.covariance @ average.T + noise, missed)
+        means: Tensor = self.expected + step.view_as(self.expected)
+        return means
+
+    def climb(self, means: Tensor, shares: Tensor, *, spreads_too: bool = False) -> tuple[float, Tensor, Tensor]:
+        """(how likely it ends, means, shares), from some means (num_classes, d) and shares.
+
+        With `spreads_too`, how the cells of a class vary is found as well (an inverse Wishart distribution of it).
+        """
+        num_classes, fit, within = len(means), 0.0, self.within
+        cells_count = _CELLS_COUNT * num_classes / len(self.cells)
+        for _ in range(_ROUNDS):
+            apart = self.cells.unsqueeze(1) - means
+            sharp = torch.linalg.inv(within)
+            distance = torch.einsum("nkd,kde,nke->nk", apart, sharp, apart)
+            chances = shares.log() + 0.5 * (torch.logdet(sharp) - distance)
+            whole = chances.logsumexp(1)
+            fit, of_class = float(whole.mean()), (chances - whole.unsqueeze(1)).exp()
+            count = of_class.sum(0)
+            if spreads_too:
+                scatter = torch.einsum("nk,nkd,nke->kde", of_class, apart, apart)
+                weight = _KNOWN_CELLS + cells_count * count.view(-1, 1, 1)
+                within = (_KNOWN_CELLS * self.within + cells_count * scatter) / weight
+            weights = (cells_count * count).view(-1, 1, 1) * sharp
+            found = of_class.T @ self.cells / count.clamp(min=1e-9).unsqueeze(1)
+            pull = (weights @ found.unsqueeze(2)).flatten() + self.certainty @ self.expected.flatten()
+            sure = self.certainty + torch.block_diag(*weights)  # type: ignore[no-untyped-call]
+            means = torch.linalg.solve(sure, pull).view_as(means)
+            shares = count + self.pseudo_cells
+            shares = shares / shares.sum()
+        change = (means - self.expected).flatten()
+        return _CELLS_COUNT * num_classes * fit - 0.5 * float(change @ self.certainty @ change), means, shares
+
+    def with_unseen(self, means: Tensor) -> Tensor:
+        """(num_classes, style_size): what goes with means (num_classes, d) of what is seen."""
+        missed = torch.linalg.solve(self.covariance, (means - self.expected).flatten())
+        full: Tensor = (self.all_expected + self.to_all @ missed).view(len(means), -1)
+        return full

@@ -152,7 +152,7 @@ def compare_in_space(
     left, right = real.of(space.name), synthetic.of(space.name)
     draws = _Draws.of(real.places, synthetic.places, turned is not None, seed)
 
-    frechet, kid = _frechet(left, right, draws), _kid(left, right, draws)
+    frechet, kid = _frechet(left, right, draws), _kid(left, right, draws, paired=turned is not None)
     if turned is not None:
         sets = left, right, turned.of(space.name), real.places
         frechet = frechet.model_copy(update=_scale(*sets, frechet_distance, seed))
@@ -201,9 +201,9 @@ def _frechet(real: Floats, synthetic: Floats, draws: _Draws) -> Distance:
     return Distance(estimate=estimate, note=bias_note(min(len(real), len(synthetic)), real.shape[1]))
 
 
-def _kid(real: Floats, synthetic: Floats, draws: _Draws) -> Distance:
+def _kid(real: Floats, synthetic: Floats, draws: _Draws, *, paired: bool) -> Distance:
     try:
-        sums = KernelSums.of(real, synthetic, draws.real, draws.synthetic)
+        sums = KernelSums.of(real, synthetic, draws.real, draws.synthetic, paired=paired)
     except DataError as error:
         return Distance(note=str(error))
     values = [sums.distance(weights) for weights in draws.weights]

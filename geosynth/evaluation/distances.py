@@ -150,9 +150,10 @@ class KernelSums(NamedTuple):
     """(places, places) each: sums over the tile pairs of two places; first with first, second with second, first with
     second."""
     equal: Floats
-    """(2, places): sums of the kernel of each tile with itself, first and second."""
-    counts: Floats
-    """(2, places): tiles, first and second."""
+    """(3, places): sums over the pairs that are left out: of each tile with itself, first and second, and of the first
+    and the second image of a tile."""
+    num_equal: Floats
+    """(3, places): numbers of these pairs."""
 
     @classmethod
     def of(
@@ -161,6 +162,8 @@ class KernelSums(NamedTuple):
         second: npt.ArrayLike,
         first_places: npt.NDArray[np.int64] | None = None,
         second_places: npt.NDArray[np.int64] | None = None,
+        *,
+        paired: bool = False,
     ) -> KernelSums:
         """In blocks of rows.
 
@@ -169,6 +172,8 @@ class KernelSums(NamedTuple):
             second: (m, d) features.
             first_places: (n,) numbers of places from 0; the same number is the same place in both sets. None: one.
             second_places: (m,).
+            paired: row by row both are images of one tile. Then these two are no pair: they show the same labels, which
+                would bias the distance downwards (Gretton et al. 2012, equation 4).
 
         Raises:
             DataError: as `kernel_distance`.
@@ -184,23 +189,25 @@ class KernelSums(NamedTuple):
             _place_sums(right, right, there, there, num_places),
             _place_sums(left, right, here, there, num_places),
         )
-        sets = (left, here), (right, there)
-        equal = [np.bincount(at, (np.square(rows).mean(axis=1) + 1) ** 3, num_places) for rows, at in sets]
-        counts = [np.bincount(at, minlength=num_places).astype(np.float64) for _, at in sets]
-        return cls(pairs, np.stack(equal), np.stack(counts))
+        alike = slice(None if paired else 0)
+        same = (left, left, here), (right, right, there), (left[alike], right[alike], here[alike])
+        equal = [np.bincount(at, ((one * other).mean(axis=1) + 1) ** 3, num_places) for one, other, at in same]
+        num_equal = [np.bincount(at, minlength=num_places).astype(np.float64) for _, _, at in same]
+        return cls(pairs, np.stack(equal), np.stack(num_equal))
 
     def distance(self, weights: Floats | None = None) -> float:
         """The distance where each place counts `weights` (places,) times; NaN if fewer than two tiles are left.
 
         Pairs of a tile with a copy of itself are left out, as those with itself are: they would bias it upwards.
         """
-        times = np.ones(self.counts.shape[1]) if weights is None else weights
-        totals = self.counts @ times
-        num_pairs = totals**2 - self.counts @ times**2
+        times = np.ones(self.num_equal.shape[1]) if weights is None else weights
+        first, second = self.num_equal[:2] @ times
+        num_pairs = np.array([first**2, second**2, first * second]) - self.num_equal @ times**2
         if (num_pairs <= 0).any():
             return float("nan")
-        own = [times @ sums @ times for sums in self.pairs[:2]] - self.equal @ times**2
-        return float((own / num_pairs).sum() - 2 * (times @ self.pairs[2] @ times) / totals.prod())
+        sums = [times @ sums @ times for sums in self.pairs] - self.equal @ times**2
+        of_first, of_second, of_both = sums / num_pairs
+        return float(of_first + of_second - 2 * of_both)
 
 
 def _place_sums(

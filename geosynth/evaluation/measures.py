@@ -221,7 +221,10 @@ class FeatureComparison(MeasuredPart):
     frechet: Distance = Distance()
     """Squared Frechet distance (Heusel et al. 2017); 0 is best. Biased upwards for few tiles."""
     kid: Distance = Distance()
-    """Kernel distance (Binkowski et al. 2018), unbiased; 0 is best, and chance makes it negative as often as not."""
+    """Kernel distance (Binkowski et al. 2018), unbiased; 0 is best, and chance makes it negative as often as not.
+
+    Of two images of the same tiles, those of one tile are no pair, as they show the same labels (Gretton et al. 2012).
+    """
     precision: Estimate = Estimate()
     """Share of the synthetic tiles among the real ones (Kynkaanniemi et al. 2019)."""
     recall: Estimate = Estimate()

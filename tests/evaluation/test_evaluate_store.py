@@ -106,6 +106,7 @@ def test_a_perfect_twin_is_no_distance_away(case: Case) -> None:
     report = evaluate(data=case.store, synthetic=case.store, tile_size=SIDE, cache=case.folder / "report" / "cache")
     own = report.features[0]
     assert own.frechet.estimate.value == 0
+    assert own.kid.estimate.value == pytest.approx(0, abs=1e-12)
     assert own.precision.value == own.recall.value == own.coverage.value == 1
     assert own.frechet.real == own.frechet.across
     assert report.headline.wasserstein.value == 0

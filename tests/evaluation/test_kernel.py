@@ -57,6 +57,33 @@ def test_sums_by_place_are_the_distance_of_any_resample() -> None:
         assert np.isnan(sums.distance(np.array([0.0, 0, 0, 0, 1])))
 
 
+def _images_of_labels(rng: np.random.Generator, tiles: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of two images of each tile's labels: of one distribution, but alike where the labels are."""
+    labels = rng.normal(1, 1, (tiles, 8))
+    return tuple(labels + rng.normal(0, 0.3, labels.shape) for _ in range(2))
+
+
+def test_the_distance_of_two_images_of_the_same_labels_is_zero_on_average() -> None:
+    rng = np.random.default_rng(6)
+    values = np.array([KernelSums.of(*_images_of_labels(rng, 10), paired=True).distance() for _ in range(2000)])
+    assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
+
+
+def test_the_two_images_of_a_tile_are_no_pair_in_any_resample() -> None:
+    rng = np.random.default_rng(7)
+    first, second = _images_of_labels(rng, 9)
+    places = rng.permutation(np.repeat([0, 1, 3], 3))
+    weights = np.array([2.0, 1, 0, 3])
+    drawn = np.repeat(np.arange(9), weights[places].astype(int))
+    apart = drawn[:, None] != drawn
+
+    def mean(left: np.ndarray, right: np.ndarray) -> float:
+        return float((((left[drawn] @ right[drawn].T) / 8 + 1) ** 3)[apart].mean())
+
+    wanted = mean(first, first) + mean(second, second) - 2 * mean(first, second)
+    assert KernelSums.of(first, second, places, places, paired=True).distance(weights) == pytest.approx(wanted)
+
+
 def test_of_one_tile_there_is_no_distance_and_of_two_there_is() -> None:
     tiles = np.array([[1.0, 2.0], [0.0, 1.0], [3.0, 0.0], [1.0, 1.0]])
     sums = KernelSums.of(tiles[:3], tiles[1:], np.arange(3), np.arange(3))

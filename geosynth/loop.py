@@ -1,6 +1,6 @@
-"""What the training loops of generators and segmenters share: the device, the clock, Ctrl-C, checkpoints, losses.
+"""What the training loops of generators and segmenters share: device, clock, Ctrl-C, checkpoints, losses.
 
-A loop that can be interrupted, and goes on from its checkpoint, reads:
+A loop that can be interrupted, and then continues from its checkpoint, reads:
 
     fabric = open_fabric(settings.precision, choose_device())
     earlier = Checkpoint.load(path)
@@ -42,8 +42,8 @@ from geosynth.progress import StepProgress, silent
 
 _Item = TypeVar("_Item")
 _FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_LARGEST_LOSS = 1e6  # beyond, a training has diverged
-_FINISHERS = 4  # threads: for a GPU one alone draws slower than it learns
+_LARGEST_LOSS = 1e6  # beyond this, a training has diverged
+_FINISHERS = 4  # threads; a single one draws slower than a GPU learns
 
 
 def open_fabric(precision: str, device: str, devices: int = 1, environment: ClusterEnvironment | None = None) -> Fabric:
@@ -52,17 +52,17 @@ def open_fabric(precision: str, device: str, devices: int = 1, environment: Clus
     Args:
         precision: as in `number_format`.
         device: "cpu", "cuda", "cuda:1", ...
-        devices: processes that train together, each on a GPU of its own where the device is one.
-        environment: which of them this is, and where they meet; not needed by one alone.
+        devices: number of processes that train together, each on its own GPU if the device is one.
+        environment: which of them this is, and where they meet; not needed by a single one.
     """
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     dtype, place = number_format(precision, device), torch.device(device)
     if dtype == torch.float32:
-        torch.backends.cudnn.allow_tf32 = False  # or cuDNN's convolutions would take TF32: 10 bits of the fraction
+        torch.backends.cudnn.allow_tf32 = False  # else cuDNN's convolutions would use TF32, with 10 bits of fraction
         plugin = Precision()
     else:
-        # As a plugin: by name, Fabric would put bfloat16 in the place of float16 on a CPU.
+        # As a plugin, because by name Fabric would replace float16 by bfloat16 on a CPU.
         plugin = MixedPrecision("16-mixed" if dtype == torch.float16 else "bf16-mixed", place.type)
     fabric = Fabric(
         accelerator=place.type,
@@ -75,10 +75,10 @@ def open_fabric(precision: str, device: str, devices: int = 1, environment: Clus
 
 
 def number_format(precision: str, device: str) -> torch.dtype:
-    """What convolutions run in: as asked for, or what the hardware is fast at.
+    """The type in which convolutions are computed.
 
     Args:
-        precision: "bf16", "fp16", "fp32", or "auto": bfloat16 where the hardware is fast at it, else float16 on a GPU
+        precision: "bf16", "fp16", "fp32", or "auto": bfloat16 if the hardware computes it fast, else float16 on a GPU
             and float32 on a CPU.
         device: "cpu", "cuda", "cuda:1", ...
     """
@@ -91,25 +91,25 @@ def number_format(precision: str, device: str) -> torch.dtype:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training between two of its steps."""
+    """The state of a training between two steps."""
 
     job: dict[str, Any]
-    """Plain values that decide the result, such as settings and data: whoever goes on must have the same."""
+    """Plain values on which the result depends, such as settings and data; to continue, they must be the same."""
     steps: int
-    """Steps that are done."""
+    """Number of finished steps."""
     seconds: float
     """Time that they took, over all runs."""
     network: dict[str, Tensor]
     """Weights and buffers by name."""
     others: dict[str, Any]
-    """Whatever else is needed to go on: nests of plain values and tensors."""
+    """Everything else that is needed to continue: nested plain values and tensors."""
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote; tensors stay in the file until they are used.
+        """Read a file written by `save`; tensors stay in the file until they are used.
 
         Raises:
-            CheckpointError: if it is damaged, or something else. No code in it is run.
+            CheckpointError: if it is damaged, or not a checkpoint. No code in it is run.
         """
         try:
             values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -119,13 +119,13 @@ class Checkpoint:
             raise CheckpointError(f"{path}: not a training checkpoint; delete it to train afresh") from error
 
     def save(self, path: Path) -> None:
-        """Write it under a temporary name, then rename it.
+        """Write the checkpoint under a temporary name, then rename it.
 
         Raises:
             OutputError: if it cannot be written.
             MemoryError: if memory runs out.
         """
-        # torch's writer raises RuntimeErrors; into a file of Python's, whose error tells the cause, stands behind them.
+        # torch's writer raises RuntimeErrors; with a file opened by Python, its error with the cause is behind them.
         with replacing(path, RuntimeError) as partial, plain_memory_error(), partial.open("wb") as file:
             torch.save(vars(self), file)
 
@@ -133,8 +133,8 @@ class Checkpoint:
 class Loop:
     """Counts the steps of a training, over all its runs, and says what is due after each.
 
-    Inside `with`, Ctrl-C lets the step end, is followed by a checkpoint, and comes out as `KeyboardInterrupt`; Ctrl-C
-    again does not wait for the step's end. Where the caller has a handler of SIGINT, that one stays in charge.
+    Inside `with`, Ctrl-C lets the current step end; a checkpoint is due, then `KeyboardInterrupt` is raised. A second
+    Ctrl-C does not wait for the end of the step. If the caller has its own handler of SIGINT, that remains in charge.
 
     On several devices each process has a loop, with the clock and the interruptions of the first.
 
@@ -142,16 +142,16 @@ class Loop:
         path: of the checkpoint.
         job: see `Checkpoint`.
         fabric: of the processes that train together.
-        steps: to do, with those of earlier runs.
-        max_time: seconds after which to end earlier, with those of earlier runs; None for no limit.
-        save_every: steps between checkpoints; None to save by the clock only.
-        save_minutes: save also when this many minutes have passed since the last checkpoint.
-        resume: where an earlier run stopped; None to start.
-        progress: told after each step, in the first process only.
+        steps: number of steps, including those of earlier runs.
+        max_time: seconds, including those of earlier runs, after which to end earlier; None for no limit.
+        save_every: steps between checkpoints; None to save only by the clock.
+        save_minutes: also save when this many minutes have passed since the last checkpoint.
+        resume: checkpoint of an earlier run; None to start.
+        progress: called after each step, only in the first process.
 
     Attributes:
-        done: steps.
-        seconds: of training.
+        done: number of finished steps.
+        seconds: time of training so far.
     """
 
     def __init__(
@@ -171,12 +171,12 @@ class Loop:
         self.save_minutes, self.save_every, self.max_time = save_minutes, save_every, max_time
         self.done, self.seconds = (resume.steps, resume.seconds) if resume else (0, 0.0)
         self.is_interrupted = self.is_save_due = False
-        self._is_stop_asked = False  # by Ctrl-C: acted upon at the end of a step, which is followed by a checkpoint
+        self._is_stop_asked = False  # by Ctrl-C; takes effect at the end of a step, followed by a checkpoint
         self._earlier_steps, self._earlier_seconds = self.done, self.seconds
 
     def __enter__(self) -> Self:
         self._handler = signal.getsignal(signal.SIGINT)
-        in_charge = threading.current_thread() is threading.main_thread()  # others may not set handlers
+        in_charge = threading.current_thread() is threading.main_thread()  # only it may set handlers
         if in_charge and self._handler is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
         self._started = self._saved = time.monotonic()
@@ -199,13 +199,13 @@ class Loop:
 
     @property
     def share(self) -> float:
-        """How much of the training is over (0..1), by steps or by time, whichever is further."""
+        """The share of the training that is over, 0 to 1, by steps or by time, whichever is larger."""
         by_time = self.seconds / self.max_time if self.max_time else 0.0
         return min(1.0, max(self.done / self.steps, by_time))
 
     @property
     def is_finished(self) -> bool:
-        """Whether all steps are done, or the time is over."""
+        """Whether all steps are done or the time is over."""
         return self.share >= 1
 
     def until_over(self, batches: Iterable[_Item]) -> Iterator[_Item]:
@@ -218,7 +218,7 @@ class Loop:
                 return
 
     def end_step(self) -> None:
-        """Count a step. All processes together."""
+        """Count a step. All processes must call this together."""
         now = time.monotonic()
         own = (now - self._started, (now - self._saved) / 60, self._is_stop_asked)
         seconds, minutes, self.is_interrupted = self.fabric.broadcast(own)
@@ -227,7 +227,7 @@ class Loop:
         self.is_save_due = by_steps or minutes >= self.save_minutes or self.is_finished or self.is_interrupted
 
     def tell(self) -> None:
-        """Report the progress. A `KeyboardInterrupt` that comes back interrupts the training as Ctrl-C does."""
+        """Report the progress. A `KeyboardInterrupt` from the callback interrupts the training as Ctrl-C does."""
         try:
             self.progress(min(self.done, self.steps), self.steps, self._seconds_left())
         except KeyboardInterrupt:
@@ -237,12 +237,12 @@ class Loop:
         """Write the checkpoint, in the first process.
 
         Args:
-            network: all that is trained.
+            network: everything that is trained.
             others: see `Checkpoint`.
 
         Raises:
-            TrainingError: if a weight is not finite: what is saved can be gone on with. An interrupted training just
-                leaves it.
+            TrainingError: if a weight is not finite, since a checkpoint must be usable. An interrupted training then
+                just saves nothing.
             OutputError: if it cannot be written.
         """
         if not is_finite(network):
@@ -269,10 +269,10 @@ def is_finite(network: nn.Module) -> bool:
 
 
 class LossHistory:
-    """The losses of steps, read one step late where reading at once would mean waiting for a GPU.
+    """The losses of steps, on a GPU read one step late, so that the host need not wait.
 
     Args:
-        advice: what to do about a loss that is not finite.
+        advice: for the error message: what to do about a loss that is not finite.
     """
 
     def __init__(self, advice: str) -> None:
@@ -282,15 +282,15 @@ class LossHistory:
         self._count = 0
 
     def add(self, step: int, losses: Mapping[str, Tensor]) -> None:
-        """Take the losses of a step, by name, each a tensor of one value.
+        """Add the losses of a step, by name, each a tensor with one value.
 
         Raises:
-            TrainingError: if one of the step before, or on a CPU of this one, is not finite, or has exploded.
+            TrainingError: if a loss of the previous step, or on a CPU of this one, is not finite or above 1e6.
         """
         values = torch.stack([value.detach().float() for value in losses.values()])
         event = None
         if values.is_cuda:
-            values = values.to("cpu", non_blocking=True)  # into pinned memory
+            values = values.to("cpu", non_blocking=True)  # to pinned memory
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
         self._unread.append((step, tuple(losses), values, event))
@@ -307,7 +307,7 @@ class LossHistory:
             self._read()
 
     def means(self) -> dict[str, float]:
-        """Of the steps since the last call, by name; waits, and raises, as `settle`."""
+        """Mean losses over the steps since the last call, by name; waits, and raises, as `settle`."""
         self.settle()
         means = {name: value / self._count for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
@@ -327,10 +327,10 @@ class LossHistory:
 def made_ahead(
     items: Iterable[Any], device: torch.device, finish: Callable[[Any], Any] = lambda item: item
 ) -> Iterator[Any]:
-    """The items, each finished, in their order; for a GPU while those before are in use.
+    """The items in their order, each after `finish`; for a GPU, ahead of time, while earlier ones are in use.
 
-    There one thread takes the items and several finish them, each on one of torch's threads. On a CPU they would take
-    their time from the step.
+    Then one thread takes the items and several finish them, each with one of torch's threads. For a CPU nothing is made
+    ahead, as it would slow down the step.
     """
     if device.type == "cpu":
         yield from map(finish, items)
@@ -351,4 +351,4 @@ def made_ahead(
                 waiting.append(begin())
                 yield item
         finally:
-            torch.set_num_threads(threads)  # which a thread sets for all that start later, too
+            torch.set_num_threads(threads)  # also applies to threads that start later

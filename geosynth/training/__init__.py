@@ -1,1 +1,1 @@
-"""Training: the Lightning module and the `train` verb."""
+"""Training of generators: networks, random draws, losses, the step, and `train`."""

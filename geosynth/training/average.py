@@ -1,4 +1,4 @@
-"""The running average of a generator's weights, which is what gets shipped."""
+"""The running average of a generator's weights, which goes into the model file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geosynth.models.spectral import folded_parameters
 
 @torch.no_grad()
 def update_average(average: nn.Module, source: nn.Module, decay: float | Tensor) -> None:
-    """Average = decay * average + (1 - decay) * source, with the source's spectral norms folded in."""
+    """Set average to decay * average + (1 - decay) * source, with the source's spectral norms folded in."""
     folded = folded_parameters(source)
     names, values = zip(*average.named_parameters(), strict=True)
     share = torch.as_tensor(decay)
@@ -24,9 +24,9 @@ def update_average(average: nn.Module, source: nn.Module, decay: float | Tensor)
 
 @torch.no_grad()
 def estimate_norms(generator: SpadeGenerator, batches: Iterable[tuple[Tensor, dict[str, Any]]]) -> None:
-    """Set the batch norms' statistics to the mean over batches of labels and the generator's other inputs, by name.
+    """Set the batch norms' statistics to the mean over batches, each of labels and the generator's other arguments.
 
-    Averaged weights never ran in training mode, so their statistics have to be measured (as Schoenfeld et al. 2021 do).
+    Averaged weights never ran in training mode, so their statistics must be measured (as in Schoenfeld et al. 2021).
     """
     norms = [module for module in generator.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

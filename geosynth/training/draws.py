@@ -1,7 +1,7 @@
-"""What a training step draws for each patch: a function of (seed, step, place in the batch), and of nothing else.
+"""What a training step draws at random for each patch: a function of (seed, step, place in the batch) only.
 
-So a resumed training draws what an unbroken one would have, and a batch that is shared among devices draws what one
-device would have. All is drawn on the CPU, before the step: the step itself is the same program each time.
+So a resumed training draws the same as an uninterrupted one, and a batch that is shared among devices the same as on a
+single device. Everything is drawn on the CPU before the step, which itself is the same program each time.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from geosynth.training.looks import num_colour_draws
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """The patches of one step on one device, with all that was drawn for them."""
+    """The patches of one step on one device, with everything that was drawn for them."""
 
     image: Tensor
-    """(B, num_bands, H, W), in [-1, 1] once it is scaled."""
+    """(B, num_bands, H, W), in [-1, 1] after scaling."""
     mask: Tensor
     """(B, H, W) class indices."""
     noise: list[Tensor]
-    """Noise maps, as `geosynth.models.field.random_noise` gives them."""
+    """Noise maps, as from `geosynth.models.field.random_noise`."""
     latents: Tensor
     """(B, latent_size, H / stride, W / stride), or (B, latent_size) for the linear start: the drawn style, or standard
-    normal numbers for the encoder's sampling."""
+    normal numbers for sampling from the encoder."""
     second_latents: Tensor
     """(D, ...) another drawn style for each row whose style is drawn."""
     changes: Tensor
-    """(B, n) numbers that decide how the discriminator's view is changed, see `Augmentation`."""
+    """(B, n) numbers that determine how the discriminator's view is changed, see `Augmentation`."""
     sides: Tensor
     """(B, num_classes + 1) bool, the sides of LabelMix, see `label_mix_mask`."""
     colours: Tensor
@@ -49,20 +49,21 @@ class TrainBatch:
     not conditioned on looks.
     """
     styles: Tensor
-    """(D, num_classes, style_size, H / 8, W / 8) drawn looks of the rows whose style is drawn; empty likewise."""
+    """(D, num_classes, style_size, H / 8, W / 8) drawn looks of the rows whose style is drawn; empty for a generator
+    that is not conditioned on looks."""
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> TrainBatch:
         """The batch with each tensor replaced."""
         return self.of([function(value) for value in self.tensors()])
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """All of them; the inverse of `of`."""
+        """All tensors of the batch; the inverse of `of`."""
         values = vars(self)
         return (*(values[name] for name in values if name != "noise"), *self.noise)
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> Self:
-        """The batch whose `tensors` these are."""
+        """The batch with these `tensors`."""
         names = [field.name for field in fields(cls) if field.name != "noise"]
         return cls(noise=list(tensors[len(names) :]), **dict(zip(names, tensors, strict=False)))
 
@@ -74,28 +75,29 @@ class TrainBatch:
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of a device's share of the batch that pass the networks together, and which of them have a drawn style.
+    """Rows of a device's share of the batch that pass the networks together, and which of them have a drawn style.
 
-    It is the same in each step. The shares are such that the mean over parts and devices of a loss, times its share, is
-    the mean over all such rows of the batch, however these are spread.
+    Parts are the same in each step. A loss is a mean over the drawn or the paired rows of a part. Multiplied by the
+    part's share and averaged over parts and devices, it is the mean over all such rows of the batch, however they are
+    distributed.
     """
 
     rows: slice
-    """The rows, counted in the process's share of the batch."""
+    """Rows of the part within the process's share of the batch."""
     seconds: slice
-    """Where the part stands in `TrainBatch.second_latents` and `TrainBatch.styles`."""
+    """Rows of the part in `TrainBatch.second_latents` and `TrainBatch.styles`."""
     drawn: Tensor
-    """(D,) rows, counted in the part, whose style is drawn."""
+    """(D,) rows within the part whose style is drawn."""
     paired: Tensor
-    """(P,) the others, whose style is read from the image."""
+    """(P,) the other rows, whose style is read from the image."""
     drawn_share: float
-    """What a mean over the drawn rows of the part counts."""
+    """Factor for a mean over the drawn rows of the part."""
     paired_share: float
-    """What a mean over the paired rows of the part counts."""
+    """Factor for a mean over the paired rows of the part."""
 
 
 def split_batch(settings: TrainSettings, rank: int = 0, device: torch.device | str = "cpu") -> list[Part]:
-    """The parts of the share of a process."""
+    """The parts of a process's share of the batch."""
     num_drawn = len(drawn_places(settings.prior_share, settings.batch_size))
     num_paired = settings.batch_size - num_drawn
     size = settings.batch_size // (settings.devices * settings.parts)
@@ -120,12 +122,12 @@ def split_batch(settings: TrainSettings, rank: int = 0, device: torch.device | s
 
 
 def drawn_places(share: float, batch_size: int) -> list[int]:
-    """The places in a batch whose style is drawn, evenly spread: floor(share * batch_size) of them."""
+    """The places in a batch whose style is drawn: floor(share * batch_size) of them, evenly spread."""
     return [place for place in range(batch_size) if int((place + 1) * share + 1e-9) > int(place * share + 1e-9)]
 
 
 def _drawn_rows(settings: TrainSettings, first: int, count: int) -> list[int]:
-    """Which of `count` rows, from place `first` of the batch on, have a drawn style."""
+    """Which of `count` rows, starting at place `first` of the batch, have a drawn style."""
     places = drawn_places(settings.prior_share, settings.batch_size)
     return [place - first for place in places if first <= place < first + count]
 
@@ -140,21 +142,21 @@ def draw_batch(
     step: int,
     rank: int = 0,
 ) -> TrainBatch:
-    """Turn and flip the patches of one step, if wanted, and draw what the step needs for them.
+    """Rotate and flip the patches of one step, if the settings ask for it, and draw what the step needs for them.
 
     Args:
-        image: (B, num_bands, N, N): the process's share of the batch.
-        mask: (B, N, N).
+        image: (B, num_bands, N, N), the process's share of the batch.
+        mask: (B, N, N) class indices.
         settings: of the training.
-        generator: its settings.
-        looks: that styles are drawn from, one for each patch, for a generator conditioned on looks.
-        step: its number, from 0.
+        generator: settings of the generator.
+        looks: for a generator conditioned on looks, the look of each patch from which styles are drawn.
+        step: number of the step, from 0.
         rank: of the process.
 
     Raises:
-        DataError: if the mask holds what is no class index.
+        DataError: if the mask contains a value that is not a class index.
     """
-    check_labels(generator, mask)  # here: on a GPU it would have to be waited for
+    check_labels(generator, mask)  # on the CPU, as the host would have to wait for a GPU
     first_place, height, width = rank * len(mask), *mask.shape[1:]
     rngs = sample_rngs(settings.seed, step, range(first_place, first_place + len(mask)))
     if settings.turn:
@@ -189,9 +191,9 @@ def draw_batch(
 def _draw_colours(
     settings: TrainSettings, generator: GeneratorSettings, first_place: int, rngs: Sequence[torch.Generator]
 ) -> Tensor:
-    """(B, n) numbers for `changed_colours`, zeros for patches that keep their colours.
+    """Numbers for `changed_colours`, (B, n), zero for patches that keep their colours.
 
-    Colours are changed in a share of all patches of the batch whose style is not drawn, evenly spread over these.
+    Among the patches of the batch whose style is not drawn, colours are changed in a share, evenly spread.
     """
     count = num_colour_draws(generator.num_classes, generator.num_bands)
     colours = torch.stack([torch.randn(count, generator=rng) for rng in rngs])
@@ -203,7 +205,7 @@ def _draw_colours(
 
 
 def sample_rngs(seed: int, step: int, places: Sequence[int]) -> list[torch.Generator]:
-    """One random generator for each of the given places in the (global) batch of a step."""
+    """A random number generator for each of the given places in the whole batch of a step."""
     states = (np.random.SeedSequence((seed, step, place)).generate_state(1, np.uint64)[0] for place in places)
     return [torch.Generator().manual_seed(int(state)) for state in states]
 
@@ -211,14 +213,14 @@ def sample_rngs(seed: int, step: int, places: Sequence[int]) -> list[torch.Gener
 def random_style(
     settings: GeneratorSettings, height: int, width: int, rng: torch.Generator, *, drifts: bool = True
 ) -> Tensor:
-    """A style as `generate` gives it to a window of 1 m pixels somewhere: a field of normal numbers that drifts slowly.
+    """A style as `generate` uses it for some window of 1 m pixels: a field of normal numbers that changes slowly.
 
     Args:
         settings: of the generator.
-        height: of the window, pixels.
-        width: of the window, pixels.
-        rng: draws it.
-        drifts: without, it is the same all over the window.
+        height: of the window, in pixels.
+        width: of the window, in pixels.
+        rng: random number generator.
+        drifts: False for the same style in the whole window.
 
     Returns:
         (1, latent_size, H / stride, W / stride); for the linear start, which takes no field, and for a generator
@@ -235,7 +237,7 @@ def random_style(
 
 
 def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torch.Generator) -> Tensor:
-    """Looks of the classes as `generate` gives them to a (H, W) label raster of 1 m pixels.
+    """Looks of the classes as `generate` uses them for an (H, W) label raster of 1 m pixels.
 
     Returns:
         (1, num_classes, style_size, H / 8, W / 8).
@@ -248,7 +250,7 @@ def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torc
 
 
 def _somewhere(rng: torch.Generator, stride: int) -> tuple[int, int, int]:
-    """A seed, and the row and column of a place on the lattice of the stride."""
+    """A random seed, and the row and column of a random position on the lattice of the stride."""
     seed, row, column = (int(torch.randint(2**40, (), generator=rng)) for _ in range(3))
     return seed, row * stride, column * stride
 
@@ -256,17 +258,17 @@ def _somewhere(rng: torch.Generator, stride: int) -> tuple[int, int, int]:
 def random_inputs(
     settings: GeneratorSettings, mask: Tensor, seed: int, step: int, looks: Sequence[Look] | None = None
 ) -> dict[str, Any]:
-    """Latent, noise and styles as `generate` would draw them for each of a batch of (B, H, W) label maps.
+    """Latent, noise and styles as `generate` would draw them for each label map of a batch (B, H, W).
 
     Args:
         settings: of the generator.
-        mask: the labels.
-        seed: of the draws, which are a function of it, of `step` and of a map's place in the batch.
+        mask: the labels, (B, H, W) class indices.
+        seed: of the draws, which are a function of seed, `step` and a map's place in the batch.
         step: number of the batch.
-        looks: one for each map, for a generator conditioned on looks.
+        looks: for a generator conditioned on looks, one for each map.
 
     Returns:
-        keywords for the generator, on the device of the labels.
+        keyword arguments for the generator, on the device of the labels.
     """
     height, width = mask.shape[1:]
     rngs = sample_rngs(seed, step, range(len(mask)))

@@ -1,7 +1,8 @@
-"""Looks in training: that of the training's own tiles, and images in the colours of places that no training has.
+"""Looks in training: the look of the training's own tiles, and images in colours as of places that it has no data of.
 
 A generator conditioned on looks (`TrainSettings.style_lengths`) paints each patch in the styles measured in its real
-image. Where that image's colours are changed first, and what is measured with them, the styles have to carry the look.
+image. If that image's colours are changed first, the measured styles change with them, and the generator has to learn
+the look from the styles.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from geosynth.models.patterns import one_hot_classes
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
 
-_MAX_TILES = 400  # more change the look little
+_MAX_TILES = 400  # more tiles change the look little
 
 # Standard deviations of the changes: logarithms of exponents and gains, and offsets of values in [0, 1].
 _GAMMA, _GAMMA_OF_BAND = 0.25, 0.12
-_MIXING = 0.07  # of each band with each other one
+_MIXING = 0.07  # of each band with each other band
 _GAIN, _GAIN_OF_BAND = 0.15, 0.12
 _OFFSET, _OFFSET_OF_BAND = 0.07, 0.06
 _CLASS_GAIN, _CLASS_GAIN_OF_BAND = 0.12, 0.05
 _CLASS_OFFSET, _CLASS_OFFSET_OF_BAND = 0.04, 0.05
-_TEXTURE = 0.3  # what numbers of detail and direction count: at 1 generators answered with hatching
-_SOFT_EDGE = 5  # pixels over which a class's change gives way to its neighbour's
+_TEXTURE = 0.3  # weight of numbers for detail and direction; with 1, generators painted hatching
+_SOFT_EDGE = 5  # pixels over which the change of one class blends into that of its neighbour
 
 
 def training_look(
@@ -42,7 +43,7 @@ def training_look(
     tile_size: int,
     known: Look | None,
 ) -> Look:
-    """The look of a fold, of tiles spread evenly over it; `known` gives what classes lack there, see `fit_look`.
+    """The look of a fold, measured in tiles spread evenly over it; `known` supplies missing classes, see `fit_look`.
 
     Raises:
         DataError: if there is no such tile.
@@ -65,18 +66,21 @@ def training_look(
 
 
 def num_colour_draws(num_classes: int, num_bands: int) -> int:
-    """How many standard normal numbers `changed_colours` takes for an image."""
+    """The number of standard normal numbers that `changed_colours` takes for each image."""
     return 3 * (1 + num_bands) + num_bands**2 + 2 * (1 + num_bands) * (num_classes + 1)
 
 
 def changed_colours(image: Tensor, labels: Tensor, draws: Tensor, num_classes: int) -> Tensor:
-    """Images as another sensor, light or season might show them: exponents, casts, gains and offsets, also by class.
+    """Images as another sensor, light or season might show them: exponents, casts, gains and offsets, also per class.
 
     Args:
         image: (B, num_bands, H, W) in [-1, 1].
-        labels: (B, H, W); `num_classes` where there is no class.
-        draws: (B, `num_colour_draws`) standard normal; an image whose numbers are all zero stays as it is.
+        labels: (B, H, W) class indices; `num_classes` where there is no class.
+        draws: (B, `num_colour_draws`) standard normal; an image whose numbers are all zero is unchanged.
         num_classes: of the labels.
+
+    Returns:
+        (B, num_bands, H, W).
     """
     bands, used = image.shape[1], 0
 
@@ -104,13 +108,13 @@ def changed_colours(image: Tensor, labels: Tensor, draws: Tensor, num_classes: i
 
 
 def style_distance(fake: Tensor, labels: Tensor, styles: Tensor, scale: Tensor, settings: GeneratorSettings) -> Tensor:
-    """How far the styles measured in fakes are from those they were told, mean over patches, their classes and numbers.
+    """Distance between the styles measured in fakes and those asked for, mean over patches, classes and numbers.
 
     Args:
-        fake: (B, num_bands, H, W).
-        labels: (B, H, W).
-        styles: (B, num_classes, style_size, H / 8, W / 8).
-        scale: (style_size,) of the numbers.
+        fake: (B, num_bands, H, W) in [-1, 1].
+        labels: (B, H, W) class indices.
+        styles: the styles asked for, (B, num_classes, style_size, H / 8, W / 8).
+        scale: of the numbers of a style, (style_size,).
         settings: of the generator.
     """
     found, pixels = local_statistics(fake, labels, settings.num_classes, settings.style_lengths)

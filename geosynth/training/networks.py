@@ -1,4 +1,4 @@
-"""The networks of a training, from random weights or those of a model file."""
+"""The networks of a training, with random weights or those of a model file."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from geosynth.training.average import update_average
 
 
 class SpadeNetworks(nn.Module):
-    """Generator, style encoder and adversary, and the running average of the generator, which is what gets shipped.
+    """Generator, style encoder and adversary, and the running average of the generator, which goes into the model file.
 
     Args:
-        settings: of the training; its seed decides the weights. The caller's random state is left alone.
+        settings: of the training; the seed determines the weights. The caller's random state is left unchanged.
         num_classes: in the labels.
         num_bands: of the images.
-        initial: a model of such networks, whose generator and encoder to go on from; for a generator that is told
-            looks also one with a latent instead, which is left out, at its mean.
-        looks: of the training's tiles, one for each source, for a generator conditioned on looks.
-        num_pictures: three-band pictures of an image that a pretrained network sees, see `composites`.
+        initial: a model with such networks, whose generator and encoder are trained further. For a generator
+            conditioned on looks also one with a latent, which is replaced by its mean.
+        looks: for a generator conditioned on looks, the look of each source's tiles.
+        num_pictures: number of three-band pictures of an image that a pretrained network sees, see `composites`.
     """
 
     def __init__(
@@ -75,33 +75,33 @@ class SpadeNetworks(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def looks_in_turn(self, count: int) -> list[Look] | None:
-        """A look for each of `count` patches, those of the sources in turn; None for a generator that is told none."""
+        """A look for each of `count` patches, the sources' looks in turn; None for a generator without looks."""
         return [self.looks[row % len(self.looks)] for row in range(count)] if self.looks else None
 
     def noise_strengths(self) -> list[nn.Parameter]:
-        """The generator's strengths of noise, which learn at a rate of their own."""
+        """The generator's strengths of noise, which have their own learning rate."""
         return [value for name, value in self.generator.named_parameters() if name.endswith("noise_strength")]
 
     def style_weights(self) -> list[nn.Parameter]:
-        """Weights that condition a generator on looks; they learn at a rate of their own, too."""
+        """The weights that condition a generator on looks, which have their own learning rate, too."""
         told = (StyleCodes, StyleModulation)
         return [value for part in self.generator.modules() if isinstance(part, told) for value in part.parameters()]
 
     def painting_weights(self) -> list[nn.Parameter]:
-        """All that learns from the generator's losses: generator and encoder."""
+        """All weights that learn from the generator's losses: those of generator and encoder."""
         encoder = [] if self.encoder is None else self.encoder.parameters()
         return [*self.generator.parameters(), *encoder]
 
     def judging_weights(self) -> list[nn.Parameter]:
-        """All that learns from the discriminator's losses."""
+        """All weights that learn from the discriminator's losses."""
         both = [*self.adversary.parameters(), *(self.projected.parameters() if self.projected else ())]
         return [weight for weight in both if weight.requires_grad]
 
 
 def _with_styles(state: dict[str, Tensor], earlier: GeneratorSettings, generator: SpadeGenerator) -> dict[str, Tensor]:
-    """The weights of a generator with a latent as those of one conditioned on looks, which do nothing yet.
+    """The weights of a generator with a latent as those of one conditioned on looks, where looks have no effect yet.
 
-    The start reads classes, latent, noise; and now classes, noise, codes of looks.
+    The inputs of the start were classes, latent, noise; now they are classes, noise, codes of looks.
     """
     start, first = state["start.weight"], earlier.num_classes
     codes = start.new_zeros(len(start), generator.settings.style_width, *start.shape[2:])
@@ -113,7 +113,7 @@ def _with_styles(state: dict[str, Tensor], earlier: GeneratorSettings, generator
 def _build_adversary(settings: TrainSettings, num_classes: int, num_bands: int) -> Adversary:
     width = settings.discriminator_width
     if settings.discriminator == "oasis":
-        levels = min(6, (settings.crop_size & -settings.crop_size).bit_length() - 3)  # down to cells of 4 px or more
+        levels = min(6, (settings.crop_size & -settings.crop_size).bit_length() - 3)  # coarsest cells of 4 px or more
         oasis = OasisSettings(num_classes=num_classes, num_bands=num_bands, base_width=width, num_levels=levels)
         return OasisAdversary(oasis, settings.labelmix_weight)
     patch = DiscriminatorSettings(

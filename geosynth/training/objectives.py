@@ -1,4 +1,4 @@
-"""What the networks of a training are asked for: the losses of the generator's side and of the discriminator's."""
+"""The losses of a training: those of the generator's side and those of the discriminator's side."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from geosynth.training.networks import SpadeNetworks
 
 
 class Objectives:
-    """Losses of a part of a batch, by name, each weighted: means over its patches.
+    """Losses of a part of a batch, by name, weighted: means over its patches.
 
-    Each part paints one fake a patch and shows it, and the real image, to the discriminator once: the losses of both
-    sides come from the same outputs.
+    For each patch one fake is painted; the discriminator sees it and the real image once, and the losses of both sides
+    are computed from the same outputs.
 
     Args:
         networks: of the training.
@@ -52,7 +52,7 @@ class Objectives:
         Args:
             batch: the patches of the part.
             part: their layout.
-            counts: (num_classes,) pixels of each class in the whole batch; None where the adversary needs none.
+            counts: (num_classes,) pixels of each class in the whole batch; None if the adversary needs none.
         """
         adversary, settings = self.networks.adversary, self.settings
         batch, styles = self._with_looks(batch, part)
@@ -60,10 +60,10 @@ class Objectives:
         fake, second = fakes[: len(batch.mask)], fakes[len(batch.mask) :]
         labels, shown_fake, shown_real = self._shown(fake, batch)
         judged = adversary.judge_both(labels, shown_fake, shown_real)
-        # All patches are compared to their real images, or those whose style was read or measured in them.
+        # All patches are compared to their real images, or only those whose style was read or measured in them.
         paired, share = (part.paired, part.paired_share) if settings.pairs else (None, 1.0)
         painting = adversary.for_generator(judged, paired=paired, counts=counts)
-        if settings.feature_weight and settings.discriminator == "patch":  # without pairs 0: all parts have equal names
+        if settings.feature_weight and settings.discriminator == "patch":  # 0 without pairs, so that all parts have it
             painting["features"] = painting.get("features", fake.new_zeros(())) * share
 
         def to_real(distance: Callable[[Tensor, Tensor], Tensor], weight: float) -> Tensor:
@@ -91,7 +91,7 @@ class Objectives:
 
     @torch.no_grad()
     def _with_looks(self, batch: TrainBatch, part: Part) -> tuple[TrainBatch, Tensor | None]:
-        """The patches, some in other colours, and the styles to paint them in: measured in them, or drawn."""
+        """The patches, some with changed colours, and the styles to paint them in: measured in them, or drawn."""
         settings = self.networks.generator.settings
         if not settings.style_lengths:
             return batch, None
@@ -104,10 +104,10 @@ class Objectives:
     def _paint(
         self, batch: TrainBatch, part: Part, styles: Tensor | None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-        """(fakes, their latents, mean and log variance of those that were read from images).
+        """Paint: (fakes, their latents, mean and log variance of the latents that were read from images).
 
-        One pass, so that all share their statistics: the B fakes of the patches, then second ones, if wanted, with
-        the other drawn style, for the rows whose style is drawn.
+        One pass, so that all fakes share their statistics: the B fakes of the patches, then, if wanted, second ones
+        with the other drawn style for the rows whose style is drawn.
         """
         latents, moments = batch.latents, None
         if self.networks.encoder is not None and len(part.paired):
@@ -133,7 +133,7 @@ class Objectives:
     def _projected(
         self, labels: Tensor, fake: Tensor, real: Tensor, paired: Tensor | None, share: float
     ) -> tuple[Losses, Tensor]:
-        """Losses of what a pretrained network sees, as the discriminator sees it: the generator's, and the heads'."""
+        """Losses from a pretrained network's features of the discriminator's view: the generator's, and the heads'."""
         assert self.perceptual is not None
         assert self.networks.projected is not None
         with torch.no_grad():
@@ -149,7 +149,7 @@ class Objectives:
     def _diversity(
         self, judged: Outputs, fake: Tensor, second: Tensor, latents: Tensor, mask: Tensor, part: Part
     ) -> Tensor:
-        """The DSGAN term over pairs of fakes that differ in their drawn styles only."""
+        """The DSGAN term over pairs of fakes that differ only in their drawn styles."""
         if not len(part.drawn):
             return fake.new_zeros(())
         first_latent, second_latent = latents[part.drawn], latents[len(mask) :]

@@ -1,4 +1,4 @@
-"""What a training writes for people to look at: metrics as CSV and for TensorBoard, and picture grids."""
+"""What a training writes for its user: metrics as CSV and for TensorBoard, and picture grids."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from geosynth.training.draws import TrainBatch, random_inputs
 from geosynth.training.step import SpadeStep
 
 _ROWS = 4  # of a picture grid
-_NORM_BATCHES = 8  # of labels, for its norms; more change a picture little, and each is a pass of the network
+_NORM_BATCHES = 8  # batches of labels to estimate norms for pictures; more change little, and each takes a pass
 
 
 class Records:
-    """`metrics.csv`, `previews/` and `tensorboard/` of one training; an interrupted one's are gone on with.
+    """`metrics.csv`, `previews/` and `tensorboard/` of one training; those of an interrupted one are continued.
 
     Args:
         out: their folder.
-        start: steps done so far. What was written of later steps, before a crash, is forgotten.
-        seconds: that they took.
+        start: number of finished steps. Records of later steps, written before a crash, are removed.
+        seconds: time that these steps took.
     """
 
     def __init__(self, out: Path, start: int, seconds: float) -> None:
@@ -46,14 +46,14 @@ class Records:
     def add(
         self, step: int, seconds: float, losses: Mapping[str, float], rates: tuple[float, float], batch_size: int
     ) -> None:
-        """One line of metrics.
+        """Write one line of metrics.
 
         Args:
-            step: steps done.
-            seconds: that they took.
-            losses: means since the line before, by name.
-            rates: learning rates, generator's and discriminator's.
-            batch_size: patches a step.
+            step: number of finished steps.
+            seconds: time that they took.
+            losses: means since the previous line, by name.
+            rates: learning rates of generator and discriminator.
+            batch_size: patches per step.
         """
         last_step, last_seconds = self._last
         values = {f"loss/{name}": value for name, value in losses.items()}
@@ -71,10 +71,10 @@ class Records:
         self._last = step, seconds
 
     def show(self, step: int, grid: Tensor) -> None:
-        """A picture, (3, H, W) uint8."""
+        """Write a picture, (3, H, W) uint8."""
         path = self.out / "previews" / f"{step:06d}.png"
         with writing(path, RuntimeError):
-            with replacing(path, folder=self.out) as partial:  # where the next run removes what a kill leaves
+            with replacing(path, folder=self.out) as partial:  # from where the next run removes leftovers of a kill
                 Image.fromarray(grid.permute(1, 2, 0).numpy()).save(partial)
             self._open_board().add_image("labels, real, synthetic", grid, step)
 
@@ -95,7 +95,7 @@ class Records:
 
 
 def _rows_until(path: Path, last: int) -> list[list[str]]:
-    """The head of a table of metrics, and its rows of steps up to `last`; a half-written row ends it."""
+    """The header of a table of metrics, and its rows of steps up to `last`; a half-written row ends it."""
     with path.open(newline="") as file:
         head, *rows = [*csv.reader(file)] or [[]]
     kept = [head]
@@ -104,19 +104,19 @@ def _rows_until(path: Path, last: int) -> list[list[str]]:
             break
         if int(row[0]) <= last:
             kept.append(row)
-    return kept if len(kept) > 1 else []  # without rows the head may be missing, or half-written
+    return kept if len(kept) > 1 else []  # without rows the header may be missing or half written
 
 
 @torch.no_grad()
 def preview_grid(step: SpadeStep, batch: TrainBatch, legend: Legend, band_names: Sequence[str]) -> Tensor:
-    """One row a patch: labels, real, two synthetic with different styles; then real and synthetic in one more band.
+    """A picture with a row for each patch: labels, real, two synthetic images with different styles, one more band.
 
-    Labels have the legend's colours, images those of `rgb_bands`; of more than three bands the last one that is not
-    among these is shown in grey. All processes must call this together.
+    Labels have the legend's colours, images those of `rgb_bands`. If there are more than three bands, the last one that
+    is not among these is shown in grey, real and synthetic. All processes must call this together.
 
     Args:
         step: of the training.
-        batch: of patches, on the device; the first four are shown.
+        batch: patches on the device, of which the first four are shown.
         legend: of the labels.
         band_names: of the images.
 
@@ -137,5 +137,5 @@ def preview_grid(step: SpadeStep, batch: TrainBatch, legend: Legend, band_names:
 
 
 def _colours(legend: Legend) -> Tensor:
-    """(num_classes + 1, 3) in [0, 1]; the last, black, for pixels without a class."""
+    """Colours (num_classes + 1, 3) in [0, 1]; the last, black, is for pixels without a class."""
     return torch.tensor([*(each.rgb for each in legend.classes), (0, 0, 0)]) / 255

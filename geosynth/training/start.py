@@ -1,4 +1,4 @@
-"""From what a training starts: random weights, a model file, or the checkpoint of its own interrupted run."""
+"""What a training starts from: random weights, a model file, or the checkpoint of its own interrupted run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from geosynth.raster.stores.alike import check_fits
 from geosynth.raster.stores.source import PatchSource
 from geosynth.training.networks import SpadeNetworks
 
-# Between the runs of one training: how long, on how many devices, what is written on the way, and where files stand
-# whose content is compared.
+# Settings that may differ between the runs of one training: its length, the number of devices, what is written
+# meanwhile, and the paths of files whose content is compared.
 _MAY_CHANGE = {
     *("steps", "max_time", "devices", "workers", "save_every", "save_minutes", "preview_every", "log_every"),
     *("init", "perceptual_path"),
@@ -36,11 +36,11 @@ _OTHER_DATA = {
 
 
 def with_networks_of(settings: TrainSettings) -> TrainSettings:
-    """The settings with the networks of the model `settings.init`; as they are, if there is none.
+    """The settings with the networks of the model `settings.init`; unchanged if there is none.
 
     Raises:
-        CheckpointError: if that is not a model.
-        SettingsError: if the settings ask for other networks, or for what only one conditioned on looks has.
+        CheckpointError: if it is not a model.
+        SettingsError: if the settings ask for other networks, or for something that needs a model conditioned on looks.
     """
     if settings.init is not None:
         card = ModelCard.read(model_path(settings.init))
@@ -59,10 +59,10 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
 
 
 def load_initial(settings: TrainSettings, sources: Sequence[PatchSource]) -> GeneratorModel | None:
-    """The model `settings.init`, once it is sure that it fits the data; None if there is none.
+    """The model `settings.init`, after checking that it fits the data; None if there is none.
 
     Raises:
-        CheckpointError: if that is not a model, or damaged.
+        CheckpointError: if it is not a model, or is damaged.
         DataError: if the data have other classes, bands, or pixel values of another type or meaning.
     """
     if settings.init is None:
@@ -73,7 +73,7 @@ def load_initial(settings: TrainSettings, sources: Sequence[PatchSource]) -> Gen
 
 
 def with_initial(provenance: dict[str, Any], initial: GeneratorModel) -> dict[str, Any]:
-    """The provenance of a model that went on from `initial`: with its data, all of which the weights have seen."""
+    """The provenance of a model trained further from `initial`, with the data that its weights have already seen."""
     earlier = dict(initial.card.provenance)
     seen = earlier.pop("data", [])
     data = [*provenance["data"], *(entry for entry in seen if entry not in provenance["data"])]
@@ -82,12 +82,12 @@ def with_initial(provenance: dict[str, Any], initial: GeneratorModel) -> dict[st
 
 
 def _networks(card: ModelCard, *, told: bool) -> dict[str, Any]:
-    """Settings of the networks in a file, of which one with a latent may become one conditioned on looks."""
+    """Settings of the networks in a file; one with a latent may become one conditioned on looks."""
     generator = card.settings.model_dump(exclude={"num_classes", "num_bands"})
     if told or card.settings.style_lengths:
-        del generator["latent_size"]  # it has none
+        del generator["latent_size"]  # has no latent
     if generator["crop_size"] is None:
-        del generator["crop_size"]  # the training's own
+        del generator["crop_size"]  # set by the training
     if card.encoder is not None:
         generator["encoder_width"] = card.encoder.base_width
     return generator
@@ -96,7 +96,7 @@ def _networks(card: ModelCard, *, told: bool) -> dict[str, Any]:
 def job_of(
     settings: TrainSettings, sources: Sequence[PatchSource], fold: str, initial: GeneratorModel | None
 ) -> dict[str, Any]:
-    """What decides the result of a training, as plain values; sources of equal records may stand in for each other.
+    """Everything that the result of a training depends on, as plain values; sources with the same facts are equivalent.
 
     Raises:
         CheckpointError: if the weights of the perceptual network cannot be read.
@@ -111,7 +111,7 @@ def job_of(
 
 
 def load_checkpoint(path: Path, job: dict[str, Any]) -> Checkpoint | None:
-    """The checkpoint of an interrupted training, after checking that it was the same; None if there is none.
+    """The checkpoint of an interrupted training, after checking that it is of the same job; None if there is none.
 
     Raises:
         CheckpointError: if the file is damaged.
@@ -126,7 +126,7 @@ def load_checkpoint(path: Path, job: dict[str, Any]) -> Checkpoint | None:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of `train`; choose another folder") from error
     now, data = job["settings"], job["data"]
-    then = {**TrainSettings().model_dump(mode="json"), **then}  # settings that were not there yet
+    then = {**TrainSettings().model_dump(mode="json"), **then}  # settings that did not exist yet
     for name in now.keys() - _MAY_CHANGE:
         if then[name] != now[name]:
             raise SettingsError(f"{path}: was trained with {name}={then[name]}, not {now[name]}; choose another folder")
@@ -144,8 +144,8 @@ def load_weights(path: Path, checkpoint: Checkpoint, networks: SpadeNetworks) ->
     """Give the networks the weights of a checkpoint.
 
     Raises:
-        CheckpointError: if they are not those of such networks, by name and shape: one line, where torch would list
-            each weight.
+        CheckpointError: if their names and shapes are not those of the networks; one line, where torch would list every
+            weight.
     """
     then = {name: getattr(value, "shape", None) for name, value in checkpoint.network.items()}
     if then != {name: value.shape for name, value in networks.state_dict().items()}:

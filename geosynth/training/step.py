@@ -1,4 +1,4 @@
-"""One training step: `draw` what it needs on the CPU, `learn` on the device, and leave the losses there to be read."""
+"""One training step: `draw` its random choices on the CPU, `learn` on the device, where losses stay until read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from geosynth.training.networks import SpadeNetworks
 from geosynth.training.objectives import Objectives
 
 _NORM_BATCHES = 50
-_WARM_UPS = 3  # steps of a training, before one is recorded
+_WARM_UPS = 3  # steps of a training before one is recorded
 
 
 class SpadeStep:
@@ -34,7 +34,7 @@ class SpadeStep:
         networks: to train; they move to the device of `fabric`.
         settings: of the training.
         band_names: of the images.
-        fabric: device, precision, and the other processes.
+        fabric: gives device, precision, and communication with other processes.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class SpadeStep:
         if settings.learn == "styles":
             self.painting = networks.style_weights()
         dtype = number_format(settings.precision, str(fabric.device))
-        # Several processes talk to each other, and float16 may leave a step out: not the same operations each time.
+        # Several processes communicate, and float16 may skip an update, so the operations are not the same each time.
         alike = fabric.world_size == 1 and dtype != torch.float16
         self._replay = Replay(self._learn_and_average, fabric.device, warm_ups=_WARM_UPS, enabled=alike)
         self.adam = self._build_adam()
-        self.optimizer: Any = fabric.setup_optimizers(self.adam)  # steps as the precision asks for
+        self.optimizer: Any = fabric.setup_optimizers(self.adam)  # for float16 it scales gradients
         self.recent_masks: deque[Tensor] = deque(maxlen=_NORM_BATCHES)
         trained = networks.generator, networks.encoder, networks.adversary, networks.projected
         used = [network for network in (*trained, self.objectives.perceptual) if network is not None]
@@ -59,7 +59,7 @@ class SpadeStep:
         self._names: tuple[str, ...] = ()
 
     def _build_adam(self) -> torch.optim.Adam:
-        """One for all networks: in float16 they share the scale of the gradients."""
+        """One optimiser for all networks, since in float16 they share the scale of the gradients."""
         settings, learning = self.settings, {id(value) for value in self.painting}
         strengths = [value for value in self.networks.noise_strengths() if id(value) in learning]
         styles = self.networks.style_weights()
@@ -75,7 +75,7 @@ class SpadeStep:
         groups = [
             {
                 "params": weights,
-                # A CUDA graph reads the rate where it lies, so there it has to be a tensor.
+                # A CUDA graph reads the rate from memory, so there it must be a tensor.
                 "lr": torch.tensor(rate, device=self.fabric.device) if replayed else rate,
                 "full_rate": rate,
                 "name": name,
@@ -86,9 +86,9 @@ class SpadeStep:
         return torch.optim.Adam(groups, betas=settings.adam_betas, fused=True, capturable=replayed)
 
     def set_rates(self, progress: float) -> tuple[float, float]:
-        """Learning rates at `progress` (0..1) of the training, generator's and discriminator's (TTUR).
+        """Set the learning rates for `progress` (0 to 1) of the training; returns the generator's and discriminator's.
 
-        They are constant, then fall linearly to zero; the generator's may be zero first, and rise.
+        The two differ (TTUR). They are constant, then fall linearly to zero; the generator's may first rise from zero.
         """
         start, warmup = self.settings.decay_from, self.settings.generator_warmup
         fall = 1.0 if progress <= start else max(0.0, (1 - progress) / (1 - start))
@@ -105,13 +105,13 @@ class SpadeStep:
         return rates.get("generator", rates.get("styles", 0.0)), rates["discriminator"]
 
     def draw(self, step: int, image: Tensor, mask: Tensor, sources: Tensor | None = None) -> TrainBatch:
-        """This process's share of a batch with all random choices of a step; see `draw_batch`.
+        """This process's share of a batch, with all random choices of a step; see `draw_batch`.
 
         Args:
-            step: its number, from 0.
+            step: number of the step, from 0.
             image: (B, num_bands, N, N).
-            mask: (B, N, N).
-            sources: (B,) the number of each patch's source; None: 0.
+            mask: (B, N, N) class indices.
+            sources: (B,) index of each patch's source; None for 0.
         """
         looks, numbers = self.networks.looks, [0] * len(mask) if sources is None else sources.tolist()
         own = [looks[source] for source in numbers] if looks else None
@@ -119,16 +119,16 @@ class SpadeStep:
         return draw_batch(image, mask, self.settings, generator, own, step=step, rank=rank)
 
     def update(self, step: int, batch: TrainBatch) -> Losses:
-        """One update of each network.
+        """Update each network once.
 
         Args:
-            step: its number, from 0.
-            batch: on the device, its image scaled.
+            step: number of the step, from 0.
+            batch: on the device, with its image scaled.
 
         Returns:
-            means over the whole batch, each a tensor of one value on the device.
+            losses by name, means over the whole batch, each a tensor with one value on the device.
         """
-        # A shorter memory at first, so that the random start is forgotten.
+        # The average has a shorter memory at first, so that it forgets the random weights.
         decay = torch.tensor(min(self.settings.ema_decay, (1 + step) / (10 + step)))
         (values,) = self._replay(decay, *batch.tensors())
         losses = dict(zip(self._names, values.unbind(), strict=True))
@@ -136,14 +136,14 @@ class SpadeStep:
         return losses
 
     def _learn_and_average(self, decay: Tensor, *tensors: Tensor) -> tuple[Tensor]:
-        """What is replayed: the same operations for any batch."""
+        """The operations that are replayed, which are the same for any batch."""
         losses = self.learn(TrainBatch.of(tensors))
         update_average(self.networks.average, self.networks.generator, decay)
         self._names = tuple(losses)
         return (torch.stack(list(losses.values())),)
 
     def _whole_mask(self, mask: Tensor) -> Tensor:
-        """The labels of the whole batch, all processes' shares, as uint8."""
+        """The labels of the whole batch, from all processes, as uint8."""
         count, first = len(mask), len(mask) * self.fabric.global_rank
         whole = mask.new_zeros((count * self.fabric.world_size, *mask.shape[1:]), dtype=torch.uint8)
         whole[first : first + count] = mask
@@ -151,18 +151,18 @@ class SpadeStep:
         return whole
 
     def learn(self, batch: TrainBatch) -> Losses:
-        """Gradients and Adam's step: work of the device alone, the same for any batch.
+        """Compute gradients and update the weights; only the device works, with the same operations for any batch.
 
-        Both sides learn after both backward passes. With `settings.parts` the gradients of several passes are added.
+        Weights change after both backward passes. With `settings.parts` the gradients of several passes are added.
         """
-        self.optimizer.zero_grad()  # a step that could not be recorded leaves gradients without values
+        self.optimizer.zero_grad()  # a failed recording leaves gradients without values
         counts = self._class_counts(batch.mask)
         sums: Losses = {}
-        self.weights.refine()  # once a step, however many parts it has
+        self.weights.refine()  # once per step, however many parts it has
         for part in self.parts:
             with self.weights.in_place(), self.fabric.autocast():
                 painting, judging = self.objectives(batch.part(part), part, counts)
-            # Each loss reaches the weights of its own side only.
+            # Each loss reaches only the weights of its own side.
             self.fabric.backward(_sum(painting) / len(self.parts), inputs=self.painting, retain_graph=True)
             self.fabric.backward(_sum(judging) / len(self.parts), inputs=self.judging)
             for name, value in (painting | judging).items():
@@ -183,28 +183,28 @@ class SpadeStep:
 
     @torch.no_grad()
     def _average_gradients(self) -> None:
-        """Each gradient becomes its mean over all processes; one that a process has not got counts as zero."""
+        """Replace each gradient by its mean over all processes; one that a process lacks counts as zero."""
         if self.fabric.world_size == 1:
             return
         gradients = []
         for weight in (*self.painting, *self.judging):
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
             gradients.append(weight.grad)
-        flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message instead of hundreds
+        flat = torch.cat([gradient.flatten() for gradient in gradients])  # as one message instead of hundreds
         self.fabric.all_reduce(flat, reduce_op="mean")
         for gradient, mean in zip(gradients, torch.split(flat, [one.numel() for one in gradients]), strict=True):
             gradient.copy_(mean.view(gradient.shape))
 
     def finished_generator(self, batches: int = _NORM_BATCHES) -> SpadeGenerator:
-        """The averaged generator with batch-norm statistics measured on recent labels and fresh styles.
+        """The averaged generator, with batch-norm statistics measured on recent labels and newly drawn styles.
 
-        All processes together. With `keep_norms` they stay as they are.
+        All processes must call this together. With `keep_norms` the statistics are left unchanged.
 
         Args:
-            batches: of labels at most, on which they are measured.
+            batches: number of batches of labels, at most, on which statistics are measured.
         """
         average, seed = self.networks.average, self.settings.seed
-        for value in average.parameters():  # layers keep what they made of them; replayed steps change them unseen
+        for value in average.parameters():  # layers cache results by version, which replayed steps do not raise
             torch.autograd.graph.increment_version(value)
         if self.settings.keep_norms:
             return average
@@ -219,9 +219,9 @@ class SpadeStep:
         return average
 
     def state_dict(self) -> dict[str, Any]:
-        """What is needed to go on, beside the weights.
+        """What is needed to continue, besides the weights.
 
-        There is no random state: what a step draws follows from the seed and its number.
+        There is no random state, because a step's draws depend only on the seed and its number.
         """
         return {
             "adam": self.adam.state_dict()["state"],
@@ -230,8 +230,8 @@ class SpadeStep:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`. The scale of another precision is passed over."""
-        groups = self.adam.state_dict()["param_groups"]  # rates follow from the settings
+        """The inverse of `state_dict`. The gradient scale of another precision is ignored."""
+        groups = self.adam.state_dict()["param_groups"]  # with the rates of the settings
         self.adam.load_state_dict({"state": state["adam"], "param_groups": groups})
         if state["scale"]:
             self.fabric.strategy.precision.load_state_dict(state["scale"])

@@ -1,4 +1,4 @@
-"""train: imagery and labels in, a generator file out."""
+"""train: from imagery and labels to a model file."""
 
 from __future__ import annotations
 
@@ -52,32 +52,32 @@ def train(
 ) -> Path:
     """Train a generator on one fold of imagery with labels.
 
-    `out` becomes a folder with `model.safetensors` (what `generate` takes), `last.ckpt` (to go on from), `metrics.csv`,
-    `tensorboard/` and `previews/` (labels, real, synthetic). If `out` holds a checkpoint of a training that was
-    interrupted, it goes on from there, and ends with the bytes of one that was not (on a GPU, where additions have no
-    fixed order, up to rounding); the time that was spent before counts. Ctrl-C ends it after the step, and keeps a
-    checkpoint.
+    `out` becomes a folder with `model.safetensors` (for `generate`), `last.ckpt` (to continue from), `metrics.csv`,
+    `tensorboard/` and `previews/` (labels, real, synthetic). If `out` has the checkpoint of an interrupted training,
+    that is continued, and the model file has the bytes of an uninterrupted training (on a GPU, where additions have no
+    fixed order, up to rounding). Time limits include the time of earlier runs. Ctrl-C ends the training after the
+    current step, with a checkpoint.
 
     Args:
-        data: a store, or the path of one, of a folder of stores, or of a YAML file that names files to read in place.
+        data: a store, or the path of one, of a folder of stores, or of a YAML file that describes data in place.
         out: the folder.
         settings: None for the defaults.
-        fold: whose patches to train on.
-        progress: told after each step.
+        fold: whose patches to train on: "train", "val" or "test".
+        progress: called after each step.
 
     Returns:
         the path of the model file.
 
     Raises:
-        DataError: if the fold has no patch of the crop size, or the interrupted training had other data.
+        DataError: if the fold has no patch of the crop size, or if the interrupted training had other data.
         RasterError: if the data cannot be read.
-        TrainingError: if a loss or a weight is no longer finite, or the work of another device failed.
-        SettingsError: if there are fewer GPUs than devices asked for, or the interrupted training had other settings,
+        TrainingError: if a loss or a weight is no longer finite, or if the work of another device has failed.
+        SettingsError: if there are fewer GPUs than devices asked for, or if the interrupted training had other settings
             or another fold.
-        CheckpointError: if its checkpoint is damaged.
-        OutputError: if `out` cannot be written, is an input, or holds a finished training, or if another process is
-            writing it.
-        MemoryError: if a step does not fit into memory.
+        CheckpointError: if the checkpoint is damaged, or the initial model cannot be read.
+        OutputError: if `out` cannot be written, is an input, has a finished training, or is being written by another
+            process.
+        MemoryError: if a step does not fit in memory.
         KeyboardInterrupt: on Ctrl-C.
     """
     settings = with_networks_of(settings or TrainSettings())
@@ -111,7 +111,7 @@ def _run(
     fold: str,
     progress: StepProgress = silent,
 ) -> tuple[SpadeStep, ModelCard, dict[str, Look]]:
-    """One process's part of `train`, up to the trained networks and the model's looks; errors as there."""
+    """The work of one process in `train`: returns the trained networks, the model's card and its looks."""
     initial = load_initial(settings, sources)
     bands = band_settings(sources, fold, initial.card.bands if initial else None)
     job, last = job_of(settings, sources, fold, initial), out / "last.ckpt"
@@ -142,7 +142,7 @@ def _run(
     if rank.index == 0:
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
-            (out / "metrics.csv").touch()  # now, and not after a hundred steps, see whether files can be made
+            (out / "metrics.csv").touch()  # fails now, not after a hundred steps, if files cannot be made
     fabric = open_fabric(settings.precision, choose_device(), rank.count, rank)
     step = SpadeStep(networks, settings, bands.names, fabric)
     if checkpoint:
@@ -162,7 +162,7 @@ def _run(
         loop.tell()
     else:
         _fit(loop, step, patches, out)
-    if initial is not None:  # what its looks were asked for was for other weights
+    if initial is not None:  # its corrections of looks are for the earlier weights
         looks |= {name: replace(look, asked=None) for name, look in initial.looks.items() if name not in looks}
     return step, _card(step, sources, fold, bands, initial, loop.done), looks
 
@@ -175,7 +175,7 @@ def _card(
     initial: GeneratorModel | None,
     steps: int,
 ) -> ModelCard:
-    """What the model's file says of a training of so many steps."""
+    """The model's card, after a training of so many steps."""
     scenes = [scene for source in sources for scene in source.scenes_in(fold)]
     provenance: dict[str, Any] = {
         "software": f"geosynth {__version__}",
@@ -202,7 +202,7 @@ def _own_looks(
     bands: BandSettings,
     initial: GeneratorModel | None,
 ) -> dict[str, Look]:
-    """The looks of the training's tiles, by name: of all sources, or of each; none for a generator that is not told."""
+    """The looks of the training's tiles, by name: of all sources, or of each; empty for a generator without looks."""
     names, network = settings.look_name, settings.generator(sources[0].legend.num_classes, len(bands.names))
     if not network.style_lengths:
         return {}
@@ -219,7 +219,7 @@ def _own_looks(
 
 
 def _fit(loop: Loop, step: SpadeStep, patches: PatchModule, out: Path) -> None:
-    """Train until the steps or the time are over; records and checkpoints go into `out`."""
+    """Train until the steps are done or the time is over; records and checkpoints go into `out`."""
     settings, fabric = step.settings, loop.fabric
     losses = LossHistory("lower the learning rates or use precision fp32")
     with loop, Records(out, loop.done, loop.seconds) if fabric.is_global_zero else nullcontext() as records:
@@ -241,7 +241,7 @@ def _fit(loop: Loop, step: SpadeStep, patches: PatchModule, out: Path) -> None:
 
 
 def _draws(step: SpadeStep, patches: PatchModule, start: int) -> Iterator[TrainBatch]:
-    """The batches of all steps from `start` on, with what they draw."""
+    """The batches of all steps from `start` on, with their draws."""
 
     def draw(item: tuple[int, Sample]) -> TrainBatch:
         number, sample = item
@@ -252,7 +252,7 @@ def _draws(step: SpadeStep, patches: PatchModule, start: int) -> Iterator[TrainB
 
 
 def _upload(drawn: TrainBatch, patches: PatchModule, device: torch.device) -> TrainBatch:
-    """The batch on the device, copied without waiting, and scaled there."""
+    """The batch on the device, copied without waiting and scaled there."""
     batch = drawn.apply(lambda values: values.to(device, non_blocking=True))
     scaled = patches.on_after_batch_transfer({"image": batch.image, "mask": batch.mask}, 0)
     image = scaled["image"].contiguous(memory_format=torch.channels_last)
@@ -260,14 +260,14 @@ def _upload(drawn: TrainBatch, patches: PatchModule, device: torch.device) -> Tr
 
 
 def _class_weights(sources: Sequence[PatchSource], fold: str, balance: float) -> dict[str, float] | None:
-    """What each class counts when patches are drawn; None to draw by area."""
+    """The weight of each class when patches are drawn; None to draw by area."""
     if not balance:
         return None
     return {name: count ** (1 - balance) for name, count in _class_pixels(sources, fold).items() if count}
 
 
 def _warn_of_absent_classes(sources: Sequence[PatchSource], fold: str) -> None:
-    """What a model has never seen, here or in the training that it goes on from, it cannot paint."""
+    """Warn of classes that the model cannot paint, as they occur neither here nor in the training it started from."""
     names = [name for name, count in _class_pixels(sources, fold).items() if not count]
     if names:
         _LOG.warning("fold %r has no pixel of %s: the model learns nothing of that", fold, ", ".join(names))

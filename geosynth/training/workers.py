@@ -1,8 +1,8 @@
-"""One training on several devices of this machine: a process each, all of which run the same function.
+"""One training on several devices of this machine: a process for each, all of which run the same function.
 
-The calling process is the first; it starts the others. So it works alike from the command line, a notebook and a test,
-and callbacks and Ctrl-C stay with the caller. Fabric's own launchers run the caller's script once more in each process,
-or move the first one into a child; here Fabric is told (`LocalRank`) of processes that are there already.
+The calling process is the first and starts the others. So it works in the same way from the command line, a notebook
+and a test, and callbacks and Ctrl-C stay with the caller. Fabric's own launchers run the caller's script again in each
+process, or move the first process into a child; here `LocalRank` tells Fabric of processes that already exist.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class LocalRank(LightningEnvironment):
     """Tells Fabric which of the processes this is, and where they meet.
 
     Args:
-        index: 0 for the caller's.
-        count: of processes.
-        port: of this machine.
+        index: number of this process; 0 for the caller's.
+        count: number of processes.
+        port: of this machine, where the processes meet.
     """
 
     def __init__(self, index: int = 0, count: int = 1, port: int = 0) -> None:
@@ -40,7 +40,7 @@ class LocalRank(LightningEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Yes: Fabric starts none."""
+        """True, so that Fabric starts none."""
         return True
 
     @property
@@ -54,32 +54,32 @@ class LocalRank(LightningEnvironment):
         return self.port
 
     def local_rank(self) -> int:
-        """Which process this is."""
+        """Number of this process."""
         return self.index
 
     def node_rank(self) -> int:
-        """All are on one machine."""
+        """0, as all processes are on one machine."""
         return 0
 
 
 @contextmanager
 def workers(count: int, function: Callable[..., Any], *arguments: Any) -> Iterator[LocalRank]:
-    """Call `function(rank, *arguments)` in `count` - 1 new processes; the value is the rank of this one.
+    """A context in which `count` - 1 new processes call `function(rank, *arguments)`; its value is this one's rank.
 
-    They end when this process does. Torch's threads are shared out.
+    They end when this process does. Torch's threads are divided among them.
 
     Args:
-        count: of processes, with this one.
-        function: of a module.
-        arguments: what can be pickled.
+        count: number of processes, including this one.
+        function: a function of a module.
+        arguments: picklable arguments.
 
     Raises:
-        TrainingError: if one of them failed, with its last line.
+        TrainingError: if one of them fails, with its last line.
     """
     if count == 1:
         yield LocalRank()
         return
-    # Its port is chosen and taken in one step; torch's own, of several tenants too, finds that this process serves it.
+    # Its port is chosen and taken in one step; torch's own store (multi-tenant too) finds that this process serves it.
     meeting = distributed.TCPStore(  # type: ignore[attr-defined]
         "127.0.0.1", 0, is_master=True, wait_for_workers=False, multi_tenant=True
     )
@@ -94,7 +94,7 @@ def workers(count: int, function: Callable[..., Any], *arguments: Any) -> Iterat
         _leave_group()
         for worker in others:
             worker.join(seconds=600)
-    except RuntimeError:  # what a collective call raises when a peer is gone
+    except RuntimeError:  # raised by a collective call if a peer is gone
         for worker in others:
             with suppress(subprocess.TimeoutExpired):
                 worker.join(seconds=5)
@@ -108,7 +108,7 @@ def workers(count: int, function: Callable[..., Any], *arguments: Any) -> Iterat
 
 
 class _Worker:
-    """A process that reads what to do from its standard input, and then waits for the end of that to die."""
+    """A process that reads its work from its standard input, and ends itself when that closes."""
 
     def __init__(self, task: tuple[Callable[..., Any], LocalRank, tuple[Any, ...]], threads: int) -> None:
         self.messages = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
@@ -120,19 +120,19 @@ class _Worker:
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it is dead already: `join` will tell
+        with suppress(BrokenPipeError):  # it is dead already, which `join` reports
             pickle.dump(task, self.process.stdin)
             self.process.stdin.flush()
 
     def join(self, seconds: float) -> None:
-        """Wait for its end."""
+        """Wait until it ends."""
         if code := self.process.wait(seconds):
             self.messages.seek(0)
             lines = self.messages.read().decode(errors="replace").strip().splitlines() or [f"exit code {code}"]
             raise TrainingError(f"a worker failed: {lines[-1]}")
 
     def end(self) -> None:
-        """Kill it if it lives."""
+        """Kill it if it is alive."""
         self.process.kill()
         self.process.wait()
         assert self.process.stdin is not None
@@ -142,7 +142,7 @@ class _Worker:
 
 
 def main() -> None:
-    """What a worker runs."""
+    """The entry point of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
     function, rank, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this
     end_with_parent()
@@ -154,7 +154,7 @@ def main() -> None:
 
 
 def _leave_group() -> None:
-    """Forget the other processes; what follows is done alone."""
+    """Leave the group of processes, to work alone."""
     if distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()

@@ -1,1 +1,1 @@
-"""Imagery with its labels, ready for patches: stores, their making and splitting, and files used in place."""
+"""Imagery with its labels, ready for patches: stores, how they are made and split, and data in place."""

@@ -18,10 +18,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def check_alike(sources: Sequence[PatchSource]) -> None:
-    """Refuse sources that cannot be trained on together. One warning names those without a pixel size in metres.
+    """Refuse sources that cannot be trained on together; one warning names those without a pixel size in metres.
 
     Raises:
-        DataError: if bands, types, legends or what values mean differ.
+        DataError: if bands, types, legends or quantities differ.
         GridError: if pixel sizes differ by more than a hundredth.
     """
     first = sources[0]
@@ -43,23 +43,23 @@ def check_alike(sources: Sequence[PatchSource]) -> None:
 
 
 def common_gsd(sources: Sequence[PatchSource], initial: float | None = None) -> float | None:
-    """Metres of a pixel of sources that are alike: of the first that knows, else what the initial model knows."""
+    """Pixel size in metres of sources that are alike: of the first that has one, else of the initial model."""
     return next((source.gsd for source in sources if source.gsd is not None), initial)
 
 
 def common_quantities(sources: Sequence[PatchSource]) -> tuple[Quantity, ...]:
-    """What the values of sources that are alike mean, band by band: as the first says that does."""
+    """What the values of sources that are alike mean, band by band: as in the first source that says so."""
     return first_told([source.quantities for source in sources])
 
 
 def check_fits(sources: Sequence[PatchSource], model: str | Path, classes: Sequence[str], bands: BandSettings) -> None:
-    """Refuse data that a model cannot go on from, or that a segmenter cannot judge.
+    """Refuse data on which a model cannot be trained further, or which a segmenter cannot judge.
 
     Args:
         sources: of the patches.
         model: its name, for the message.
-        classes: that it knows, in their order.
-        bands: that it paints or reads.
+        classes: the model's classes, in their order.
+        bands: the bands that it paints or reads.
 
     Raises:
         DataError: if the data have other classes, bands, or pixel values of another type or meaning.
@@ -80,10 +80,10 @@ def check_fits(sources: Sequence[PatchSource], model: str | Path, classes: Seque
 
 
 def check_twin(twin: PatchSource, source: PatchSource) -> None:
-    """Refuse a store that is not a twin of another.
+    """Refuse a store that is not a twin of another one.
 
     Raises:
-        DataError: if their grids, bands, kinds of values, their meaning, or classes differ.
+        DataError: if grids, bands, types, quantities or classes differ.
     """
     if twin.geobox != source.geobox:
         raise DataError(f"{twin.path}: its grid is not that of {source.path}; make the twin of the same store")
@@ -92,7 +92,7 @@ def check_twin(twin: PatchSource, source: PatchSource) -> None:
 
 
 def _refuse_other(source: PatchSource, first: PatchSource, remedy: str = "") -> None:
-    """Refuse imagery of other bands or another type, and labels of other classes."""
+    """Refuse imagery with other bands or of another type, and labels with other classes."""
     for what, own, others in (
         ("bands", source.band_names, first.band_names),
         ("imagery", (str(source.dtype),), (str(first.dtype),)),

@@ -1,7 +1,7 @@
-"""copy_sources: imagery and labels of sources, wherever they come from, into stores, shard by shard.
+"""copy_sources: copies imagery and labels of any sources into stores, shard by shard.
 
-`ingest` copies files, `twin` what a generator paints. Each shard is read and written as a whole, so memory follows from
-the shard's size alone, and a shard that is finished need not be written again.
+`ingest` copies files, `twin` what a generator paints. Each shard is read and written as a whole, so memory depends only
+on the shard's size, and a finished shard need not be written again.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Copy:
-    """One source and its store; may be sent to workers."""
+    """One source and its store; can be sent to workers."""
 
     source: PatchSource
     store: Store
     shards: tuple[Window, ...]
-    """Of the store, those that hold a part of a scene."""
+    """Shards of the store that contain a part of a scene."""
 
 
 def copy_sources(
@@ -42,17 +42,17 @@ def copy_sources(
     client: Client | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Make a store of each source: its scenes, split, legend, imagery, labels and further maps.
+    """Make a store from each source: its scenes, split, legend, imagery, labels and further maps.
 
     Args:
-        work: on the store, or on the group that holds several; open, and with a job that tells the sources apart.
-        sources: each of them on a grid of its own.
+        work: the unfinished store, or group of several; open, with a job that distinguishes the sources.
+        sources: each on its own grid.
         client: of a Dask cluster whose workers see the same files; None for threads.
-        progress: told shards done and shards in all.
+        progress: called with the number of finished shards and of all shards.
 
     Raises:
         RasterError: if a source cannot be read.
-        OutputError: if the stores cannot be written; shards that are finished are kept.
+        OutputError: if the stores cannot be written; finished shards are kept.
         ClusterError: if the cluster fails.
     """
     copies = _lay_out(work, sources)
@@ -70,7 +70,7 @@ def copy_sources(
 
 
 def store_names(sources: Sequence[PatchSource]) -> list[str]:
-    """What the stores of several sources are called in their group, each otherwise."""
+    """Names of the stores of several sources in their group, each a different one."""
     names = [source.name for source in sources]
     return [name if names.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(names)]
 
@@ -80,7 +80,7 @@ def _part(number: int, shard: int) -> str:
 
 
 def _lay_out(work: UnfinishedWork, sources: Sequence[PatchSource]) -> tuple[_Copy, ...]:
-    """The stores, empty; or as an interrupted work left them."""
+    """Create the stores, or open them as an interrupted run left them."""
     inside = [""] if len(sources) == 1 else [f"/{name}" for name in store_names(sources)]
     if not work.result.exists():
         new = work.folder / "result.partial"
@@ -101,7 +101,7 @@ def _lay_out(work: UnfinishedWork, sources: Sequence[PatchSource]) -> tuple[_Cop
                 synthetic=source.synthetic,
             )
         new.rename(work.result)
-    for leftover in work.result.rglob("*.partial"):  # of files that zarr was writing when it was killed
+    for leftover in work.result.rglob("*.partial"):  # files that zarr was writing when it was killed
         leftover.unlink()
     stores = [Store(f"{work.result}{name}", mode="r+") for name in inside]
     return tuple(_Copy(source, store, tuple(store.shards())) for source, store in zip(sources, stores, strict=True))
@@ -111,12 +111,12 @@ def _copy_shard(copies: Sequence[_Copy], shard: tuple[int, int]) -> dict[str, An
     """Write one shard.
 
     Returns:
-        `scenes`: [position, pixels of each class] of the scenes that have a part in it; `folds`: see `count_by_fold`.
+        `scenes`: [position, pixels of each class] of the scenes with a part in the shard; `folds`: see `count_by_fold`.
     """
     number, place = shard
     source, store, window = copies[number].source, copies[number].store, copies[number].shards[place]
     no_class = source.legend.num_classes
-    with bounded_cache():  # on a cluster's worker nobody else sets it
+    with bounded_cache():  # on a cluster's worker nothing else sets it
         image, indices = source.read(window)
         extras = {name: source.read_extra(name, window) for name in source.extras}
     store.write(window, image, source.legend.decode(indices), extras)
@@ -130,7 +130,7 @@ def _copy_shard(copies: Sequence[_Copy], shard: tuple[int, int]) -> dict[str, An
 
 
 def _finish(copy: _Copy, records: Sequence[Mapping[str, Any]]) -> None:
-    """Sum what was counted in the shards."""
+    """Sum the counts of the shards, and complete the store's record."""
     scenes = np.zeros((len(copy.source.scenes), copy.source.legend.num_classes), dtype=np.int64)
     for record in records:
         for position, pixels in record["scenes"]:

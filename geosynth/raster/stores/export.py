@@ -1,4 +1,4 @@
-"""export_tiles: the tiles of a fold as GeoTIFF pairs in a folder, for programs that read no store."""
+"""export_tiles: the tiles of a fold as GeoTIFF pairs in a folder, for programs that cannot read stores."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from geosynth.unfinished import UnfinishedWork
 
 _MANIFEST = "export.json"
 _INDEX = "index.parquet"
-_GROUP = 64  # tiles of one row that are read as one strip
+_GROUP = 64  # tiles of one row that are read together
 
 
 def export_tiles(
@@ -49,25 +49,25 @@ def export_tiles(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Write each tile as `image/NAME.tif` and `labels/NAME.tif`, and a table `index.parquet` of all.
+    """Write each tile as `image/NAME.tif` and `labels/NAME.tif`, and a table of all tiles, `index.parquet`.
 
-    Images keep values and what these mean, dtype and band names; labels keep the legend's codes, with its colours and
-    nodata. Where a tile has pixels without data (only if the views allow it) the image has a mask. The folder appears
-    when it is whole; run again after an interruption, the export goes on where it was, see `UnfinishedWork`.
+    Images keep values, quantities, dtype and band names; labels keep the legend's codes, with its colours and nodata.
+    If a tile has pixels without data (which the views must allow), its image has a mask. The folder appears when it is
+    complete; after an interruption the same call continues, see `UnfinishedWork`.
 
     Args:
-        views: tiles of one fold; of several sources, those of each.
+        views: tiles of one fold; for several sources, a view of each.
         out: folder; it need not exist.
         overwrite: replace an earlier export of other tiles. Other folders are never replaced.
-        threads: None: as many as there are processors.
-        progress: told tiles done and tiles in all.
+        threads: number of threads; None for the number of processors.
+        progress: called with the number of finished tiles and of all tiles.
 
     Returns:
-        The folder.
+        `out`.
 
     Raises:
-        DataError: if there is no tile, or two have one name.
-        OutputError: if the folder holds something else, or cannot be written.
+        DataError: if there is no tile, or if two tiles have the same name.
+        OutputError: if the folder has other contents, or cannot be written.
         RasterError: if the source cannot be read.
     """
     out, views = Path(out), [views] if isinstance(views, TileView) else views
@@ -91,7 +91,7 @@ def export_tiles(
     with writing(out, *GDAL_ERRORS), work.open(job, len(rows)):
         for folder in ("image", "labels"):
             (work.result / folder).mkdir(parents=True, exist_ok=True)
-        for leftover in work.result.glob(".*.partial*"):  # of a kill while the index was written
+        for leftover in work.result.glob(".*.partial*"):  # left by a kill while the index was written
             delete(leftover)
         steps, before = iter(range(1, total + 1)), [rows[part] for part in work.done()]
         export = _Export(tuple(views), names, work.result)
@@ -106,7 +106,7 @@ def export_tiles(
 
 
 def _is_there(work: UnfinishedWork, settings: list[dict[str, Any]], overwrite: bool) -> bool:
-    """Whether the same export is finished already; refuses to replace another one unasked, or anything else."""
+    """Whether the same export is finished already; refuses to replace another one unasked, or any other folder."""
     out = work.out
     work.check(overwrite=True)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -121,7 +121,7 @@ def _is_there(work: UnfinishedWork, settings: list[dict[str, Any]], overwrite: b
 
 
 def _settings(view: TileView) -> dict[str, Any]:
-    """What decides the tiles and their pixels."""
+    """Everything that the tiles and their pixels depend on."""
     return {
         "source": view.source.path,
         "data": view.source.digest(view.fold),
@@ -140,7 +140,7 @@ def _part(number: int, first: int, stop: int) -> str:
 
 
 def _rows(number: int, view: TileView) -> Iterator[tuple[int, int, int]]:
-    """Runs of tiles of one scene and one row, no longer than a group: the view's number, the first tile, the next."""
+    """Runs of tiles in one row of a scene, at most a group each: (number of the view, first tile, end of tiles)."""
     if not len(view):
         return
     key = np.column_stack([view.scene_index, view.windows[:, 0]])
@@ -157,7 +157,7 @@ class _Export:
     folder: Path
 
     def write_row(self, row: tuple[int, int, int]) -> None:
-        """Write the tiles of a row, which are cut from one read."""
+        """Write the tiles of a run, which are cut from one read."""
         number, first, stop = row
         source, windows = self.views[number].source, self.views[number][first:stop]
         strip = Window(windows[0].row, windows[0].column, windows[0].height, windows[-1].right - windows[0].column)
@@ -190,7 +190,7 @@ def _write_labels(path: Path, source: PatchSource, labels: ClassIndices, place: 
     legend, codes = source.legend, source.legend.decode(labels)
     profile = {"count": 1, "dtype": codes.dtype, "nodata": legend.nodata_code}
     with _new_tile(path, place, profile, codes[np.newaxis]) as dataset:
-        if codes.dtype in (np.uint8, np.uint16):  # TIFF has no other colour tables
+        if codes.dtype in (np.uint8, np.uint16):  # TIFF has colour tables for no other types
             dataset.write_colormap(1, {entry.code: (*entry.rgb, 255) for entry in legend.classes})
 
 
@@ -204,7 +204,7 @@ def _new_tile(
 ) -> Iterator[Any]:
     """A GeoTIFF that can be described in the context, before its pixels (bands, height, width) are written.
 
-    GDAL makes it in memory: on a full disk it swallows errors, and libtiff writes lines of its own.
+    GDAL makes it in memory, because on a full disk it does not report errors, and libtiff prints lines of its own.
     """
     height, width = place.shape
     common = {"driver": "GTiff", "height": height, "width": width, "compress": "deflate", "blockysize": height}

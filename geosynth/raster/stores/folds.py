@@ -1,4 +1,4 @@
-"""SplitRule: how the scenes of one or several sources are given to train, val and test."""
+"""SplitRule: how the scenes of one or several sources are assigned to train, val and test."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.warp import cover
 
 Folds = Sequence[Sequence[str | None]]
-"""Of the scenes of each source; None for no fold."""
+"""The folds of each source's scenes; None for no fold."""
 
-_BLOCK, _LEAST_BLOCK = 1024, 32  # pixels, of blocks that nobody named
+_BLOCK, _LEAST_BLOCK = 1024, 32  # pixels; sides of blocks that the user did not ask for
 
 _LOG = logging.getLogger(__name__)
 
-# Equal areas, 1 m: where scenes of several CRSs are looked at side by side.
+# An equal-area grid of 1 m, on which scenes of several CRSs are compared.
 _WORLD = GeoBox((1, 1), Affine.scale(1, -1), "EPSG:6933")
 
 
 class SplitRule(BaseModel):
-    """How scenes are given to folds: by a file, by a list, by blocks, or by clusters of touching scenes.
+    """How scenes are assigned to folds: by a file, by a list, by blocks, or by clusters of touching scenes.
 
-    Where no way is named, by clusters if there are enough of them for the folds, else by blocks.
+    If none is given, by clusters if there are enough of them for the folds, else by blocks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -44,19 +44,19 @@ class SplitRule(BaseModel):
     file: str | None = None
     """A table of polygons with a column `fold` (GeoParquet, GeoPackage, GeoJSON), in any CRS."""
     scenes: Mapping[str, str] | None = None
-    """The fold of each scene, by the scene's name with or without suffix; scenes left out are in no fold."""
+    """The fold of each scene, by the scene's name with or without suffix; scenes that are not listed are in no fold."""
     blocks: int | None = Field(None, ge=1)
-    """Side of square blocks, pixels, which go to folds one by one."""
+    """Side, in pixels, of square blocks, each of which goes to one fold."""
     clusters: bool = False
-    """Whether clusters are wanted, and too few of them refused."""
+    """Whether to split by clusters in any case, and to refuse too few of them."""
     shares: tuple[float, ...] = SHARES
-    """Of the pixels, for train, val and test, in any unit; of blocks and clusters."""
+    """With blocks or clusters: shares of the pixels for train, val and test, in any unit."""
     seed: int = Field(0, ge=0)
-    """Of the order in which blocks or clusters find their fold."""
+    """With blocks or clusters: seed of the order in which they are assigned."""
     stratify: bool = False
-    """Whether each fold gets its share of each class, not only of all pixels; of blocks and clusters. Reads labels."""
+    """With blocks or clusters: whether each fold gets its share of each class, not only of all pixels. Reads labels."""
     buffer: float | str = 0.0
-    """What is left out between folds: metres (rounded up to whole pixels), or pixels as in "64px"."""
+    """Width of the gap between folds: metres (rounded up to whole pixels), or pixels as in "64px"."""
 
     @field_validator("buffer")
     @classmethod
@@ -72,7 +72,7 @@ class SplitRule(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """From what users say; what they leave open is None.
+        """A rule from a user's options; options that are not given are None.
 
         Raises:
             SettingsError: one line.
@@ -83,9 +83,9 @@ class SplitRule(BaseModel):
             raise SettingsError(first_fault(error)) from error
 
     def settled(self, sources: Sequence[PatchSource]) -> Self:
-        """This rule; or one by blocks, if it names no way and touching scenes form fewer clusters than there are folds.
+        """This rule; or one by blocks, if it gives no method and there are fewer clusters of scenes than folds.
 
-        The blocks are of 1024 pixels, halved until there are more of them than folds; a warning tells their side.
+        The side of the blocks is 1024 pixels, halved until there are more blocks than folds; a warning gives it.
         """
         if self.clusters or self.file or self.scenes is not None or self.blocks:
             return self
@@ -109,16 +109,16 @@ class SplitRule(BaseModel):
         *,
         folds: Folds | None = None,
     ) -> list[SpatialSplit]:
-        """A split for each source.
+        """Make a split for each source.
 
-        Sources on one grid, as those of several dates, get one split. Scenes that touch across two CRSs share a fold,
-        or are cut apart by the buffer.
+        Sources on one grid, such as those of several dates, get the same split. Scenes of two CRSs that touch share a
+        fold, or are separated by the buffer.
 
         Args:
             sources: whose scenes are split.
-            progress: told steps done and steps in all, of each source, while classes are counted.
-            folds: of each source's scenes, if they are chosen already (None for no fold); then only the rule's buffer
-                counts.
+            progress: called for each source, while its classes are counted, with finished steps and all steps.
+            folds: of each source's scenes, if they are chosen already (None for no fold); then the rule contributes
+                only its buffer.
 
         Raises:
             SettingsError, DataError, GridError, RasterError: one line each.
@@ -136,7 +136,7 @@ class SplitRule(BaseModel):
         return [next(split for grid, split in of_grids if source in grid.sources) for source in sources]
 
     def _folds(self, sources: Sequence[PatchSource], grids: Sequence[_Grid], progress: Progress) -> Folds | None:
-        """Of each source's scenes, where these are listed, or clusters of them may reach over several grids."""
+        """The folds of each source's scenes, if they are listed, or if clusters may extend over several grids."""
         if self.scenes is not None:
             return [_listed(source, self.scenes) for source in sources]
         if self.file or self.blocks:
@@ -155,7 +155,7 @@ class SplitRule(BaseModel):
         return [found[id(source)] for source in sources]
 
     def _split(self, grid: _Grid, buffer: int, progress: Progress) -> SpatialSplit:
-        """Of one grid, by the file, by blocks, or by clusters."""
+        """The split of one grid, by the file, by blocks, or by clusters."""
         if self.file:
             return SpatialSplit.load(self.file, grid.geobox, grid.windows, buffer or None)
         if self.blocks:
@@ -177,11 +177,11 @@ class _Grid:
 
     @property
     def windows(self) -> list[Window]:
-        """Of all scenes, source by source."""
+        """Windows of all scenes, source by source."""
         return [scene.window for source in self.sources for scene in source.scenes]
 
     def count(self, windows: Sequence[Window], progress: Progress) -> npt.NDArray[np.int64]:
-        """(windows, classes): pixels of each class, of all sources.
+        """Pixels of each class in each window, over all sources, (windows, classes).
 
         Raises:
             DataError: if there are none.
@@ -194,7 +194,7 @@ class _Grid:
         return total
 
     def class_pixels(self, progress: Progress) -> npt.NDArray[np.int64]:
-        """(scenes, classes), as their records say, or counted."""
+        """Pixels of each class in each scene, (scenes, classes), from the sources' records, else counted."""
         found = [
             np.array([scene.class_pixels for scene in source.scenes])
             if all(scene.class_pixels for scene in source.scenes)
@@ -215,7 +215,7 @@ def _grids_of(sources: Sequence[PatchSource]) -> list[_Grid]:
 
 
 def _on_maps(grids: Sequence[_Grid]) -> list[list[Window]]:
-    """The scenes of several CRSs on one map, so that touching ones are found; else those of each grid."""
+    """The scenes of several CRSs on one grid, so that touching ones are found; else those of each grid."""
     if len(grids) > 1 and all(grid.geobox.crs for grid in grids):
         places = [(grid, window) for grid in grids for window in grid.windows]
         return [[cover(_WORLD, crop(grid.geobox, window), grid.sources[0].path) for grid, window in places]]
@@ -223,7 +223,7 @@ def _on_maps(grids: Sequence[_Grid]) -> list[list[Window]]:
 
 
 def _by_folds(grid: _Grid, buffer: int, sources: Sequence[PatchSource], folds: Folds) -> SpatialSplit:
-    """A split of one grid, of folds that are chosen for the scenes of each source; None for no fold."""
+    """The split of one grid by folds that are chosen for the scenes of each source; None for no fold."""
     members: dict[str, list[Window]] = {}
     for source, of_source in zip(sources, folds, strict=True):
         for scene, fold in zip(source.scenes, of_source, strict=True):

@@ -1,4 +1,4 @@
-"""check_split: how far the folds of any split are apart, be it of stores, tables of polygons or raster files."""
+"""check_split: how far apart the folds of any split are: of stores, tables of polygons or raster files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
 
 _LOG = logging.getLogger(__name__)
-_STRETCHED = 0.02  # share by which metres of a CRS may differ from those on the ground before it is said
+_STRETCHED = 0.02  # share by which metres of a CRS may differ from metres on the ground without a warning
 
 
 def check_split(
@@ -39,16 +39,16 @@ def check_split(
     distance: float | str = 0.0,
     patch_size: int | None = None,
 ) -> list[Leak]:
-    """Measure whether places of two folds touch or lie nearer to each other than a distance, in any split.
+    """Measure whether places of two folds touch, or are nearer to each other than a distance, in any split.
 
     Args:
-        data: a store (its areas are measured), or a table of polygons with a column `fold`.
-        folds: instead: rasters of each fold (folders, globs, files), or tables of polygons.
-        distance: metres, or pixels as in "64px"; without a CRS pixels only.
-        patch_size: measure patches of this size in the store's folds instead of whole areas.
+        data: a store, whose areas are measured, or a table of polygons with a column `fold`.
+        folds: instead of `data`: for each fold its rasters (folders, globs, files) or tables of polygons.
+        distance: metres, or pixels as in "64px"; without a CRS only pixels.
+        patch_size: in pixels; measure patches of this size in the store's folds instead of whole areas.
 
     Returns:
-        One measurement for each pair of folds; those with `num_pairs` above zero leak.
+        one measurement for each pair of folds; those whose `num_pairs` is above zero leak.
 
     Raises:
         SettingsError, DataError, GridError, RasterError: one line each.
@@ -71,8 +71,8 @@ class Footprints:
     """The places of each fold.
 
     Attributes:
-        folds: polygons, one series a CRS or table; the index names each.
-        grids: whose pixels a distance may be counted in: those of the rasters or stores. None for tables.
+        folds: polygons, a series for each CRS or table, indexed by name.
+        grids: of the rasters or stores, in whose pixels a distance can be given. Empty for tables.
     """
 
     folds: Mapping[str, Sequence[gpd.GeoSeries]]
@@ -80,7 +80,7 @@ class Footprints:
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether a name is that of a table of polygons."""
+    """Whether this is the name of a table of polygons."""
     return Path(path).suffix.lower() in VECTOR_SUFFIXES
 
 
@@ -122,13 +122,13 @@ def footprints_of_table(path: str | Path) -> Footprints:
     table = read_table(Path(path), "fold")
     of_fold = {
         str(fold): [gpd.GeoSeries(rows.geometry.to_numpy(), _names(rows, Path(path)), crs=table.crs)]
-        for fold, rows in table.groupby(table["fold"].map(str, na_action="ignore"))  # a list too is a name
+        for fold, rows in table.groupby(table["fold"].map(str, na_action="ignore"))  # even a list can be a name
     }
     return Footprints({fold: of_fold[fold] for fold in (*FOLDS, *of_fold) if fold in of_fold})
 
 
 def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None = None) -> Footprints:
-    """The areas of each fold, or with `patch_size` the tiles in them at half a patch's stride, as patches would lie."""
+    """The areas of each fold, or with `patch_size` its tiles at a stride of half a patch, where patches could be."""
     found: dict[str, list[gpd.GeoSeries]] = {fold: [] for fold in FOLDS}
     for source in sources:
         for fold in FOLDS:
@@ -149,20 +149,20 @@ def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None
 
 
 def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
-    """Leaks between folds.
+    """Measure the leaks between folds.
 
-    Metres are measured in the first projected CRS among them, else in the UTM zone of their middle; a warning tells
-    where these are not those on the ground, as in Web Mercator. Pixels are measured in the grid of the rasters. Without
-    any CRS the unit is the pixel, or, of tables, that of their coordinates.
+    Metres are measured in the first projected CRS of the places, else in the UTM zone of their centre; a warning says
+    so if they are not metres on the ground, as in Web Mercator. Pixels are measured in the grid of the rasters. Without
+    any CRS the unit is the pixel, or for tables the unit of their coordinates.
 
     Args:
         found: the places.
         distance: metres, or pixels as in "64px".
 
     Raises:
-        GridError: if some have a CRS and some none; if metres are asked for where there is no CRS, or pixels where
-            there is no one grid; if places lie where no zone is, as near the poles, and none has a projected CRS.
-        SettingsError: if the distance is neither, or fewer than two folds have places.
+        GridError: if only some places have a CRS; if metres are asked for without a CRS, or pixels without a common
+            grid; if no place has a projected CRS and there is no UTM zone, as near the poles.
+        SettingsError: if the distance is neither, or if fewer than two folds have places.
     """
     number, unit = parse_distance(distance, "distance")
     series = [one for group in found.folds.values() for one in group if len(one)]
@@ -178,7 +178,7 @@ def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
 
 
 def _in_pixels(found: Footprints) -> dict[str, Places]:
-    """As (column, row) of the one grid of all rasters."""
+    """The places as (column, row) of the common grid of all rasters."""
     if not found.grids:
         raise GridError("distance: tables of polygons have no pixels; give metres, as in 200")
     grid = found.grids[0]
@@ -190,14 +190,14 @@ def _in_pixels(found: Footprints) -> dict[str, Places]:
 
 
 def _in_metres(found: Footprints) -> dict[str, Places]:
-    """In a projected CRS; as they are if they have none."""
+    """The places in a projected CRS; unchanged if they have no CRS."""
     series = [one for group in found.folds.values() for one in group if len(one)]
     if not series or series[0].crs is None:
         return _places(found.folds, lambda polygons: polygons)
     try:
         crs = next((one.crs for one in series if one.crs.is_projected), None) or series[0].estimate_utm_crs()
         moved = {fold: [one.to_crs(crs) for one in group] for fold, group in found.folds.items()}
-    except RuntimeError as error:  # no zone near the poles, or a place that is not on Earth
+    except RuntimeError as error:  # no UTM zone near the poles, or a place not on Earth
         name = series[0].index[0]
         raise GridError(f"distance: {name}: {one_line(error)}; bring all places to one projected CRS") from error
     factor = crs.axis_info[0].unit_conversion_factor
@@ -215,7 +215,7 @@ def _warn_of_stretching(crs: Any, places: gpd.GeoSeries) -> None:
 
 
 def _places(folds: Mapping[str, Sequence[gpd.GeoSeries]], change: Callable[[Any], Any]) -> dict[str, Places]:
-    """The folds that have any, their polygons changed."""
+    """The places of folds that have any, with `change` applied to the polygons."""
     return {
         fold: Places(
             change(np.array([part for one in group for part in one.to_numpy()])),

@@ -36,22 +36,22 @@ _USUAL_BLOCK = 512
 _LARGEST_BLOCK = 1024
 
 Per = Literal["year", "month", "day"]
-_PERIODS = {"year": 4, "month": 7, "day": 10}  # characters of a date of ISO 8601
+_PERIODS = {"year": 4, "month": 7, "day": 10}  # characters of an ISO 8601 date
 
 
 class InPlace(PatchSource):
     """Scenes on one pixel grid, read from where they are.
 
-    Where scenes overlap, the later one wins, but its nodata does not: just as in a store. Codes that the legend does
-    not know are refused when they are read.
+    Where scenes overlap, the later one counts, except where it has no data, as in a store. Codes that the legend does
+    not list are refused when they are read.
 
     Args:
-        pairs: the scenes in order, on one grid of non-negative positions.
+        pairs: the scenes in order, on one grid with non-negative positions.
         geobox: that grid.
-        legend: of the class indices; those of the label rasters may have other codes.
+        legend: of the class indices; the label rasters may have legends with other codes.
         band_names: of the images.
         quantities: what their values mean, see `PatchSource`.
-        extras: type and nodata value of further maps.
+        extras: dtype and nodata value of further maps, by name.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class InPlace(PatchSource):
 
     @property
     def name(self) -> str:
-        """By the CRS, and the period if there are several, as in "epsg_26917" and "epsg_26917_2018"."""
+        """From the CRS, and the period if there are several, as in "epsg_26917" and "epsg_26917_2018"."""
         crs, period = self.geobox.crs, f"_{self._period}" if self._period else ""
         if crs is None:
             return f"no_crs{period}"
@@ -101,8 +101,8 @@ class InPlace(PatchSource):
         """Some of the scenes, on the same grid.
 
         Args:
-            numbers: of the scenes, from 0.
-            period: of which they are all, for the name.
+            numbers: indices of the scenes, from 0.
+            period: to which all of them belong, for the name.
         """
         part = copy.copy(self)
         part.pairs, part.scenes = tuple(self.pairs[n] for n in numbers), tuple(self.scenes[n] for n in numbers)
@@ -111,10 +111,10 @@ class InPlace(PatchSource):
         return part
 
     def by_date(self, per: Per) -> list[InPlace]:
-        """A source for each year, month or day of the scenes' dates, in their order.
+        """A source for each year, month or day of the scenes' dates, in chronological order.
 
         Raises:
-            DataError: if a scene has no date of ISO 8601 that tells it.
+            DataError: if a scene has no ISO 8601 date, or one that is not precise enough.
         """
         members: dict[str, list[int]] = defaultdict(list)
         for number, scene in enumerate(self.scenes):
@@ -125,9 +125,9 @@ class InPlace(PatchSource):
         return [self.of(members[period], period) for period in sorted(members)]
 
     def hidden(self, number: int) -> tuple[int, bool]:
-        """How many pixels of a scene lie under later scenes, and whether any do not; reads where scenes overlap.
+        """How many pixels of a scene are under later scenes, and whether any are not; reads only where scenes overlap.
 
-        Pixels count that have imagery and a class.
+        Only pixels with imagery and a class count.
         """
         pair, hidden, is_seen = self.pairs[number], 0, False
         for place in pair.window.pieces(_LARGEST_BLOCK):
@@ -144,14 +144,14 @@ class InPlace(PatchSource):
         return hidden, is_seen
 
     def covered(self) -> list[str]:
-        """Names of scenes whose place is wholly that of later ones; reads nothing."""
+        """Names of scenes whose windows are entirely covered by later ones; reads nothing."""
         boxes = boxes_of(as_array([scene.window for scene in self.scenes]))
         later = [[m for m, *_ in self._places.touching(s.window) if m > n] for n, s in enumerate(self.scenes)]
         under = [shapely.union_all(boxes[above]).covers(box) for box, above in zip(boxes, later, strict=True)]
         return [scene.name for scene, is_under in zip(self.scenes, under, strict=True) if is_under]
 
     def read(self, window: Window) -> tuple[Array, ClassIndices]:
-        """See `PatchSource`; the imagery is 0 where no scene is."""
+        """See `PatchSource`; the imagery is 0 where there is no scene."""
         image = np.zeros((len(self.band_names), window.height, window.width), dtype=self.dtype)
         indices, valid = self._blank(window)
         for pair, local, place in self._parts(window):
@@ -187,19 +187,19 @@ class InPlace(PatchSource):
         return values
 
     def _blank(self, window: Window) -> tuple[ClassIndices, Mask]:
-        """(1, height, width) no class, and (height, width) no data."""
+        """Class indices without any class (1, height, width), and a mask without data (height, width)."""
         shape = (window.height, window.width)
         return np.full((1, *shape), self.legend.num_classes, dtype=np.uint8), np.zeros(shape, bool)
 
     def _parts(self, window: Window) -> Iterator[tuple[Pair, Window, tuple[slice, slice]]]:
-        """The scenes that share pixels with a window: the shared part in their own pixels, and its place in it."""
+        """The scenes that overlap a window, each with the overlap in its own pixels and as slices of the window."""
         for number, local, place in self._places.touching(window):
             yield self.pairs[number], local, place
 
     def _evidence(self, scenes: Sequence[Scene]) -> Any:
-        """Names, sizes and times of the scenes' files; of what is behind a URL, samples of its pixels.
+        """Names, sizes and times of the scenes' files; for those behind a URL, samples of pixels.
 
-        Where label files are read by another legend than the source's, also which codes are which class.
+        For label files that are read by another legend than the source's, also the class of each code.
         """
         wanted = set(scenes)
         states, remote, codes = [], [], []
@@ -217,7 +217,7 @@ class InPlace(PatchSource):
 
 
 def files_of(raster: Raster) -> list[Path]:
-    """The files on a disk that a raster is read from: itself, then what belongs to it; none if it is behind a URL."""
+    """The files on a disk that a raster is read from: itself, then those that belong to it; none behind a URL."""
     raster = unwarped(raster)
     named = list(band_files(raster.path).values()) or [raster.path]
     if Path(named[0]).is_dir():  # Zarr
@@ -228,29 +228,29 @@ def files_of(raster: Raster) -> list[Path]:
 
 
 def _labelled(pair: Pair, local: Window) -> tuple[Array, Mask]:
-    """Class indices (1, height, width), and where there are any; the image is not read where it is full."""
+    """Class indices (1, height, width), and where there is a class; the image is not read if it is full."""
     return _classes(pair, local, None if _is_full(pair.image) else pair.image.read(local)[1])
 
 
 def _classes(pair: Pair, local: Window, has_data: Mask | None) -> tuple[Array, Mask]:
-    """Class indices (1, height, width), and where there are any (height, width).
+    """Class indices (1, height, width), and where there is a class (height, width).
 
     Args:
-        pair: to read labels of.
-        local: a window of it.
-        has_data: where the image has; None for everywhere.
+        pair: whose labels to read.
+        local: a window in its pixels.
+        has_data: where the image has data; None for everywhere.
     """
     indices = pair.labels.read_known(local, has_data)
     return indices[np.newaxis], indices < pair.labels.legend.num_classes
 
 
 def _is_full(image: Raster) -> bool:
-    """Whether an image is known to have data everywhere, so that it need not be read to see where."""
+    """Whether an image is known to have data everywhere, so that it need not be read to find out."""
     return isinstance(image, RasterFile | ZarrRaster) and image.is_full
 
 
 def _block_size(image: Raster) -> int:
-    """Side of the square blocks that a raster is stored in; a usual one where they are none, or strips."""
+    """Side of the square blocks in which a raster is stored; a usual one if there are no blocks, or strips."""
     height, width = image.block_shape if isinstance(image, RasterFile | ZarrRaster) else (0, 1)
     return min(height, _LARGEST_BLOCK) if height == width else _USUAL_BLOCK
 
@@ -262,14 +262,14 @@ def open_scenes(
     bands: Sequence[str] | None = None,
     target: TargetGrid | None = None,
 ) -> list[InPlace]:
-    """Pairs of files as sources, one for each CRS, which are not split yet.
+    """Pairs of files as sources, one for each CRS, not split yet.
 
     Args:
         items: the files.
         legend: of the class indices.
-        label_legend: of the label files, its classes in the order of `legend`.
-        bands: names of the image bands, where a file does not tell them; or of those to read, where it does.
-        target: the common grid; None: the first image's, and nothing is resampled.
+        label_legend: of the label files, with the classes in the order of `legend`.
+        bands: names of the image bands, if the files do not have them; or of those to read, if they do.
+        target: the common grid; None for the first image's, with nothing resampled.
 
     Raises:
         DataError, GridError, LegendError, RasterError: one line each.
@@ -281,7 +281,7 @@ def open_scenes(
 
 
 def _common_extras(pairs: Sequence[Pair]) -> dict[str, tuple[np.dtype[Any], float]]:
-    """Type and nodata value of further maps, the same in all files, as is what their values mean."""
+    """Dtype and nodata value of further maps; an error if these or their quantities differ between files."""
     found: dict[str, Raster] = {}
     told: dict[str, list[tuple[str, Sequence[Quantity]]]] = defaultdict(list)
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""ingest: image and label files into chunked Zarr stores, one a CRS, without changing a pixel that need not change."""
+"""ingest: copies image and label files into Zarr stores, one per CRS, changing no pixel that need not change."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _LOG = logging.getLogger(__name__)
-_REFUSALS = (DataError, GridError, LegendError)  # after these the same work will not go on
+_REFUSALS = (DataError, GridError, LegendError)  # after these, the same work cannot continue
 
 
 def ingest(
@@ -64,46 +64,46 @@ def ingest(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> list[Store]:
-    """Copy image and label rasters into one store, or, in several CRSs, into one for each, side by side in one group.
+    """Copy image and label rasters into a store; if there are several CRSs, into one store for each, in one group.
 
-    Where scenes overlap, the later one (in the order given, by name in a folder) wins, but its nodata does not; a
-    warning counts what is hidden, and scenes that are hidden wholly are left out. What lies on the common grid is not
-    changed by a bit. The store's `image` holds the values of the files; its `labels` are nodata wherever image or label
-    is.
+    Where scenes overlap, the later one (in the order given; in a folder, by name) counts, except where it has no data.
+    A warning counts the hidden pixels, and scenes that are entirely hidden are left out. Rasters on the common grid are
+    copied bit by bit. The store's `image` has the values of the files; its `labels` are nodata wherever the image or
+    the label raster has no data.
 
-    An ingest that was interrupted, or killed, goes on where it was when it is called again with the same arguments;
-    see `UnfinishedWork`. If arguments or files changed since, it starts anew and says so.
+    After an interruption or a kill, the same call continues, see `UnfinishedWork`. If arguments or files have changed
+    since, it starts over and says so.
 
     Args:
         images: files, Zarr stores, folders or globs; None with `items`.
-        labels: likewise; paired with images by file name without suffix, or one to one if there is one of each.
-        out: folder of the store; it appears when it is whole.
-        items: instead of both: a list file (see `read_items`), or items.
-        legend: of the store; None for "chesapeake". A warning tells of label files whose colours speak against it, see
+        labels: likewise; paired with images by file name without suffix, or directly if there is one of each.
+        out: folder of the store; it appears when it is complete.
+        items: instead of images and labels: a list file (see `read_items`), or items.
+        legend: of the store; None for "chesapeake". Label files whose colours contradict it give a warning, see
             `warn_of_colours`.
-        label_legend: of the label files, if their codes differ; classes are matched by name. "from-raster": each
-            file's own class table, by names, or by colours if it has none.
-        bands: names of the image bands, where a file does not tell them; or of those to take, where it does.
-        dtype: of the store's imagery, as "uint16"; None for that of the files. A value that does not fit is refused.
-        crs: of one common grid for all; None: a grid for each CRS.
-        resolution: size of the grid's pixels, in units of the CRS; None: that of the first image.
-        like: instead of both, a raster whose pixels are those of the common grid.
-        resample_images: how images that do not lie on the common grid are brought to it: "nearest", "bilinear",
-            "average", "cubic", "cubic_spline", "lanczos"; None: they are refused.
-        resample_labels: likewise, and the other maps: "nearest" or "mode".
+        label_legend: of the label files, if their codes differ; classes are matched by name. "from-raster" for each
+            file's own class table, matched by names, or by colours if it has no names.
+        bands: names of the image bands, if the files do not have them; or of those to copy, if they do.
+        dtype: of the store's imagery, as in "uint16"; None for that of the files. A value that does not fit is refused.
+        crs: of one common grid for all; None for a grid for each CRS.
+        resolution: pixel size of the common grid, in units of the CRS; None for that of the first image.
+        like: instead of both, a raster whose pixel grid becomes the common grid.
+        resample_images: method for images that are not on the common grid: "nearest", "bilinear", "average", "cubic",
+            "cubic_spline" or "lanczos"; None to refuse them.
+        resample_labels: likewise for labels and further maps: "nearest" or "mode".
         by: how folds are chosen, unless the items name theirs: "clusters" of touching scenes, or "blocks"; None for
             clusters if there are enough of them, else blocks, see `SplitRule`.
         shares: of the folds train, val, test; None for 0.7, 0.1, 0.2.
-        block_size: of "blocks", pixels.
-        buffer: what is left out between folds: metres, or pixels as in "64px".
+        block_size: side of "blocks", in pixels.
+        buffer: width of the gap between folds: metres, or pixels as in "64px".
         seed: of the split.
-        per: "year", "month" or "day": a store for each of the items' dates, on one grid and under one split.
+        per: "year", "month" or "day": a store for each period in the items' dates, all on one grid with one split.
         scheduler: address of a Dask scheduler whose workers see the same files; None for threads.
-        overwrite: replace a store at `out`, once the new one is whole.
-        progress: told parts done and parts in all.
+        overwrite: replace a store at `out` once the new one is complete.
+        progress: called with the number of finished parts and of all parts.
 
     Returns:
-        The stores, in the order of their first images.
+        the stores, in the order of their first images.
 
     Raises:
         SettingsError, DataError, GridError, LegendError, RasterError, OutputError, ClusterError: one line each.
@@ -137,7 +137,7 @@ def ingest(
         sources = [part for source in sources for part in source.by_date(per)]
     folds = _chosen_folds(sources, shares)
     rule = rule if folds else rule.settled(sources)
-    rule.model_copy(update={"stratify": False}).apply(sources, folds=folds)  # for its refusals; the real one counts
+    rule.model_copy(update={"stratify": False}).apply(sources, folds=folds)  # refuses early, counts nothing
     options = {"by": by, "shares": shares, "seed": seed, "block_size": block_size, "buffer": buffer, "per": per}
     job = _job(options, to_legend, from_legend, target, listed, sources)
     edge = shard_edge(len(sources[0].band_names), sources[0].dtype)
@@ -153,7 +153,7 @@ def ingest(
 
 
 def _legend_of_files(label_legend: str | Path | Legend | None, target: Legend) -> LegendOf:
-    """Of the label files, its classes in the order of `target`."""
+    """The legend of the label files, with the classes in the order of `target`."""
     if label_legend == FROM_RASTER:
         return functools.partial(choose_legend, legend=FROM_RASTER, target=target)
     return (target if label_legend is None else Legend.load(label_legend)).translation_to(target)
@@ -167,7 +167,7 @@ def _job(
     items: Sequence[Item],
     sources: Sequence[InPlace],
 ) -> dict[str, Any]:
-    """All that the parts depend on, by the names that users know."""
+    """Everything that the parts depend on, under the names that users know."""
     return {
         "arguments": {
             **options,
@@ -178,7 +178,7 @@ def _job(
             "items": [asdict(_absolute(item)) for item in items],
         },
         "source files": _states(sources),
-        # Of a raster named by `like` the arguments tell the name only.
+        # For `like` the arguments have only the raster's name.
         "grids": [[*one.geobox.shape, *one.geobox.affine[:6], str(one.geobox.crs)] for one in sources],
     }
 
@@ -189,7 +189,7 @@ def _absolute(item: Item) -> Item:
 
 
 def _states(sources: Sequence[InPlace]) -> dict[str, Any]:
-    """Size and time of all files: what an interrupted ingest must have in common with this one."""
+    """Size and time of all files, which must be the same for an interrupted ingest to continue."""
     found: dict[str, Any] = {}
     for source in sources:
         for pair in source.pairs:
@@ -201,7 +201,7 @@ def _states(sources: Sequence[InPlace]) -> dict[str, Any]:
 
 
 def _chosen_folds(sources: Sequence[InPlace], shares: Sequence[float] | None) -> Folds | None:
-    """The folds that the items name, of each source; None if they name none."""
+    """The folds of each source's scenes, as the items name them; None if they name none."""
     items = [pair.item for source in sources for pair in source.pairs]
     without = [item for item in items if item.fold is None]
     if len(without) == len(items):
@@ -223,7 +223,7 @@ def _fill(
     total: int,
     progress: Progress,
 ) -> None:
-    """Look at all pairs, choose their folds, and copy; what is finished already is left out."""
+    """Check all pairs, choose their folds, and copy them; finished parts are skipped."""
     pairs = [(number, place) for number, source in enumerate(sources) for place in range(len(source.pairs))]
     if before := len(work.done()):
         _LOG.warning("%s: going on; %d of %d parts are done already", work.out, before, total)
@@ -257,7 +257,7 @@ def _fill(
 def _without_hidden(
     sources: Sequence[InPlace], folds: Folds | None, looks: Sequence[Sequence[Mapping[str, Any]]]
 ) -> tuple[list[InPlace], Folds | None]:
-    """The sources, and the folds of their scenes, without scenes that lie wholly under later ones."""
+    """The sources, and the folds of their scenes, without scenes that are entirely hidden by later ones."""
     seen = [[n for n, look in enumerate(of_source) if not look["hidden"] or look["is_seen"]] for of_source in looks]
     for source, numbers, of_source in zip(sources, seen, looks, strict=True):
         pixels = sum(look["hidden"] for look in of_source)
@@ -302,7 +302,7 @@ def _look_at_pair(sources: Sequence[InPlace], pair: tuple[int, int]) -> dict[str
 
 
 def _below(raster: Raster) -> Raster:
-    """Each pixel of a file that a new grid lies over, not only those that it takes."""
+    """All pixels of a resampled file under the new grid, not only those that resampling uses."""
     source = unwarped(raster)
     if source is raster:
         return raster
@@ -311,9 +311,9 @@ def _below(raster: Raster) -> Raster:
 
 
 def _sha256(raster: Raster) -> str:
-    """Of all files of a raster, one after the other; empty if they are not on a disk."""
+    """SHA-256 of all files of a raster, one after the other; empty if they are not on a disk."""
     try:
         files = files_of(raster)
-        return sha256_once(*files) if files else ""  # one label file may be that of many images
+        return sha256_once(*files) if files else ""  # many images may share a label file
     except OSError as error:
         raise RasterError(f"{error.filename}: cannot be read: {error.strerror}") from error

@@ -22,7 +22,7 @@ from geosynth.raster.remote import files_named, image_name, is_remote
 Paths = str | Path | Sequence[str | Path]
 
 _TABLE_SUFFIXES = {".csv", ".tsv", ".json", ".geojson", ".parquet", ".geoparquet"}
-# Asset keys that are looked for, in this order, where none is named.
+# Asset keys that are tried, in this order, if none is named.
 _IMAGE_KEYS = ("image", "imagery", "data", "visual")
 _LABELS_KEYS = ("labels", "label", "mask", "land_cover", "landcover")
 
@@ -34,37 +34,37 @@ class Item:
     image: str
     """File or URL."""
     labels: str
-    """Likewise."""
+    """File or URL."""
     name: str = ""
-    """By which messages call the scene; the image's file name if empty."""
+    """Name of the scene in messages; the image's file name if empty."""
     fold: str | None = None
-    """One of "train", "val" or "test", if it is chosen already."""
+    """"train", "val" or "test", if it is chosen already."""
     date: str | None = None
-    """Of the imagery."""
+    """Date of the imagery, as listed."""
     extras: Mapping[str, str] = field(default_factory=dict)
-    """Files of further maps of the same place."""
+    """Files of further maps of the same place, by name."""
 
 
 def pair_files(images: Paths, labels: Paths) -> list[Item]:
     """Pair the files of two folders, globs or lists by name.
 
-    Names are compared without suffix; where that finds no partners, also without what all images, or all labels, end
-    in, or begin with, as in `12_naip.tif` and `12_lc.tif`. One label file is that of all images, unless it is called as
-    one of them.
+    Names are compared without suffix; if that finds no partners, also without an ending or beginning that all images,
+    or all labels, have in common, as in `12_naip.tif` and `12_lc.tif`. A single label file belongs to all images,
+    unless it has the name of one of them.
 
     Raises:
-        DataError: if there are none, or Zarr stores, or some have no partner.
+        DataError: if there are no files, if there are Zarr stores, or if some have no partner.
     """
     pairs = _pair(_expand(images, "images"), _expand(labels, "labels"))
     return [Item(image, label) for image, label in pairs]
 
 
 def list_items(images: Paths | None, labels: Paths | None, items: str | Path | Sequence[Item] | None) -> list[Item]:
-    """Pairs of `pair_files`, or those of a list (see `read_items`), or items as they are.
+    """Items from `pair_files` or from a list (see `read_items`); given items are returned unchanged.
 
     Raises:
         SettingsError: if both are given, or neither.
-        DataError: if there are none, or one image is listed twice.
+        DataError: if there are none, or if an image is listed twice.
     """
     if items is None:
         if images is None or labels is None:
@@ -92,20 +92,20 @@ def read_items(
 ) -> list[Item]:
     """Read a list of pairs.
 
-    CSV, TSV, GeoJSON (properties) and GeoParquet have columns `image` and `labels`, and may have `name`, `fold` and
-    `date`; others are not looked at. STAC Items, ItemCollections (JSON) and stac-geoparquet have two assets. Relative
-    paths start at the list's folder.
+    CSV, TSV, GeoJSON (properties) and GeoParquet need columns `image` and `labels`, and may have `name`, `fold` and
+    `date`; others are ignored. STAC Items, ItemCollections (JSON) and stac-geoparquet need two assets. Relative paths
+    start at the list's folder.
 
     Args:
         path: of the list.
         extras: columns, or asset keys, of further maps.
-        image_asset: STAC asset key; several of files of one band each, which are then called so; None looks for image,
-            imagery, data, visual.
-        labels_asset: STAC asset key; None looks for labels, label, mask, land_cover, landcover.
-        labels: one file, that of all images, whatever labels the list tells.
+        image_asset: STAC asset key, or several keys of assets with one band each, which give the bands their names;
+            None to try image, imagery, data, visual.
+        labels_asset: STAC asset key; None to try labels, label, mask, land_cover, landcover.
+        labels: one label file for all images, instead of the labels in the list.
 
     Raises:
-        DataError: if it cannot be read, or a row lacks what it needs, or `labels` are several files.
+        DataError: if it cannot be read, if a row lacks what it needs, or if `labels` are several files.
     """
     path = Path(path)
     of_all = None if labels is None else _one_file(labels)
@@ -161,7 +161,7 @@ def _from_stac(
     assets, properties = item["assets"], item.get("properties") or item
     if not isinstance(assets, dict) or not isinstance(properties, dict):
         raise DataError(f"{where}: its assets and properties are no mappings of names")
-    assets = {key: asset for key, asset in assets.items() if asset}  # stac-geoparquet fills up with None
+    assets = {key: asset for key, asset in assets.items() if asset}  # stac-geoparquet fills missing ones with None
 
     def href(option: str, wanted: Sequence[str]) -> str:
         key = next((one for one in wanted if one in assets), None)
@@ -172,7 +172,7 @@ def _from_stac(
         where_to = assets[key].get("href") if isinstance(assets[key], dict) else None
         if not isinstance(where_to, str):
             raise DataError(f"{where}: its asset {key} has no href")
-        return where_to if "://" in where_to else unquote(where_to)  # a reference of a URI, as RFC 3986 has it
+        return where_to if "://" in where_to else unquote(where_to)  # a URI reference (RFC 3986)
 
     if len(image_assets) > 1:
         image = name_of_band_files({key: href("--image-asset", [key]) for key in image_assets})
@@ -193,7 +193,7 @@ def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Pat
         value = row.get(column)
         if isinstance(value, Mapping | list | tuple | set | np.ndarray):
             raise DataError(f"{where}: {column} is a {type(value).__name__}, not a text")
-        # Nothing there: None, "", or pandas' NaN and NaT, which differ from themselves.
+        # Missing: None, "", or pandas' NaN and NaT, which do not equal themselves.
         return None if value is None or value == "" or value != value else str(value)
 
     def file(column: str) -> str:
@@ -216,7 +216,7 @@ def _one_file(labels: Paths) -> str:
     found = _expand(labels, "labels")
     if len(found) > 1:
         raise DataError(f"labels: {len(found)} files; with a list of items, one is that of all images")
-    return found[0] if is_remote(found[0]) else str(Path(found[0]).absolute())  # not from the list's folder on
+    return found[0] if is_remote(found[0]) else str(Path(found[0]).absolute())  # not relative to the list's folder
 
 
 def _expand(paths: Paths, what: str) -> list[str]:
@@ -253,7 +253,7 @@ def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
 
 
 def _has_parts(images: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Whether several images are called as one label file, and then something more, as bands in files of their own."""
+    """Whether several images have the name of one label file with an addition, as files of single bands do."""
     beginnings = [tuple(stem + separator for separator in "_-.") for stem in labels if stem]
     return any(sum(stem.startswith(beginning) for stem in images) > 1 for beginning in beginnings)
 
@@ -270,7 +270,7 @@ def _stem(path: str) -> str:
 
 
 def _without_ending(by_stem: dict[str, str]) -> dict[str, str]:
-    """By their stems without what all end in, from a separator on, as in _naip."""
+    """The files by their stems without the ending that all have in common, from a separator on, as in _naip."""
     stems = list(by_stem)
     endings = [stems[0][place:] for place, letter in enumerate(stems[0]) if letter in "_-."]
     common = next((ending for ending in endings if all(stem.endswith(ending) for stem in stems)), "")
@@ -278,11 +278,11 @@ def _without_ending(by_stem: dict[str, str]) -> dict[str, str]:
 
 
 def _without_beginning(by_stem: dict[str, str]) -> dict[str, str]:
-    """Likewise without what all begin with, up to a separator, as IMG_."""
+    """The files by their stems without the beginning that all have in common, up to a separator, as in IMG_."""
     return {stem[::-1]: path for stem, path in _without_ending({s[::-1]: p for s, p in by_stem.items()}).items()}
 
 
-# The Chesapeake Land Cover data set as published (Robinson et al. 2019), and kept by TorchGeo's ChesapeakeCVPR.
+# The Chesapeake Land Cover data set as published (Robinson et al. 2019), and as TorchGeo's ChesapeakeCVPR stores it.
 STATES = ("de", "md", "va", "wv", "pa", "ny")
 _IMAGE, _LABELS = "naip-new", "lc"
 
@@ -294,13 +294,13 @@ def chesapeake_items(
     *,
     extras: Sequence[str] = (),
 ) -> list[Item]:
-    """NAIP and land cover of the tiles of some states and splits; each tile's fold is its split.
+    """NAIP and land cover of the Chesapeake tiles of some states and splits; each tile's fold is its split.
 
     Args:
-        folder: what `torchgeo.datasets.ChesapeakeCVPR` calls root.
-        states: of de, md, va, wv, pa, ny.
-        splits: of train, val, test.
-        extras: single-band layers to keep beside, as "nlcd" or "buildings".
+        folder: the `root` of `torchgeo.datasets.ChesapeakeCVPR`.
+        states: some of de, md, va, wv, pa, ny.
+        splits: some of train, val, test.
+        extras: single-band layers to add as further maps, such as "nlcd" or "buildings".
 
     Raises:
         SettingsError: if there is no such state or split.

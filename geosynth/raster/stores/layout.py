@@ -1,9 +1,10 @@
-"""How a store is laid out on the disk: arrays, chunks, shards, and the attributes by which others find its grid.
+"""How a store is laid out on the disk: arrays, chunks, shards, and the attributes that tell other software its grid.
 
-Chunks of 256 px are what random patches read least of; shards of 2048 px keep the number of files small. A chunk is
-compressed by LZ4 HC: of the codecs tried it is read fastest (0.1 ms for four bands, a third of Zstandard's time), at
-5 to 10 % more room. A CRC-32C (Intel's and Arm's processors compute it) follows each chunk, so that damage is noticed
-when it is read. A shard is the unit of writing. Chunks and shards that hold only the fill value are not stored.
+With chunks of 256 px, random patches read the least; shards of 2048 px keep the number of files small. Chunks are
+compressed by LZ4 HC, which of the codecs tried is read fastest (0.1 ms for four bands, a third of Zstandard's time),
+and needs 5 to 10 % more space. A CRC-32C (which Intel's and Arm's processors compute) follows each chunk, so that
+damage is noticed when it is read. A shard is the unit of writing. Chunks and shards with only the fill value are not
+stored.
 
 Conventions: CF coordinates `x`, `y` (pixel centres) and grid mapping `spatial_ref` with `GeoTransform`, for xarray and
 rioxarray; `_CRS`, for GDAL; Zarr's own (`raster.conventions`); CF `flag_values` and `flag_meanings`, for the classes.
@@ -26,11 +27,11 @@ from geosynth.raster.conventions import grid_attributes
 
 CHUNK_SIZE = 256
 SHARD_SIZE = 2048
-_MAX_SHARD_BYTES = 2**26  # raw; what a writing thread holds a few times over
+_MAX_SHARD_BYTES = 2**26  # uncompressed; a writing thread needs a few times as much
 
 
 def shard_edge(bands: int, dtype: np.dtype[Any], chunk_size: int = CHUNK_SIZE, shard_size: int = SHARD_SIZE) -> int:
-    """The shard's edge: `shard_size`, halved while a shard of all bands would weigh more than 64 MB."""
+    """Side of a shard in pixels: `shard_size`, halved while a shard of all bands would exceed 64 MB."""
     edge = shard_size
     while edge > chunk_size and edge // 2 % chunk_size == 0 and bands * dtype.itemsize * edge**2 > _MAX_SHARD_BYTES:
         edge //= 2
@@ -40,14 +41,14 @@ def shard_edge(bands: int, dtype: np.dtype[Any], chunk_size: int = CHUNK_SIZE, s
 def create_image(
     group: Any, geobox: GeoBox, band_names: Sequence[str], dtype: np.dtype[Any], chunk: int, edge: int
 ) -> None:
-    """Lay out `image` (band, y, x); 0 where nothing is stored."""
+    """Create the array `image` (band, y, x); 0 where nothing is stored."""
     _create(
         group, "image", geobox, dtype, chunk, edge, fill=0, bands=len(band_names), more={"long_name": list(band_names)}
     )
 
 
 def create_labels(group: Any, geobox: GeoBox, legend: Legend, chunk: int, edge: int) -> None:
-    """Lay out `labels` (y, x) of the legend's codes; its `nodata_code` where nothing is stored."""
+    """Create the array `labels` (y, x) of the legend's codes; its `nodata_code` where nothing is stored."""
     more = {
         "nodata": legend.nodata_code,
         "flag_values": list(legend.codes),
@@ -60,17 +61,17 @@ def create_labels(group: Any, geobox: GeoBox, legend: Legend, chunk: int, edge: 
 def create_extra(
     group: Any, name: str, geobox: GeoBox, dtype: np.dtype[Any], nodata: float, chunk: int, edge: int
 ) -> None:
-    """Lay out one more map (y, x) of raw values."""
+    """Create the array of a further map (y, x), of values as stored."""
     fill = dtype.type(nodata).item()
-    more = {"nodata": fill} if math.isfinite(fill) else {}  # JSON has no other numbers; the fill value tells them
+    more = {"nodata": fill} if math.isfinite(fill) else {}  # JSON has finite numbers only; the fill value has others
     _create(group, name, geobox, dtype, chunk, edge, fill=fill, more=more)
 
 
 def create_coordinates(group: Any, geobox: GeoBox) -> None:
-    """CF coordinates: what makes `xr.open_zarr(path, decode_coords="all").rio.crs` work."""
+    """Create CF coordinates, with which `xr.open_zarr(path, decode_coords="all").rio.crs` works."""
     height, width = geobox.shape
     a = geobox.affine
-    if a.b == 0 and a.d == 0:  # a rotated grid has no one-dimensional coordinates; the GeoTransform holds it
+    if a.b == 0 and a.d == 0:  # a rotated grid has a GeoTransform but no one-dimensional coordinates
         geographic = geobox.crs is not None and geobox.crs.geographic
         names = {"x": ("longitude", "degrees_east"), "y": ("latitude", "degrees_north")} if geographic else {}
         axes = {"x": a.c + a.a * (np.arange(width) + 0.5), "y": a.f + a.e * (np.arange(height) + 0.5)}
@@ -108,7 +109,7 @@ def _create(
     bands: int | None = None,
     more: Mapping[str, Any],
 ) -> None:
-    # No larger than the grid, in whole chunks.
+    # In whole chunks, no larger than the grid needs.
     shard = [min(edge, -(-side // chunk) * chunk) for side in geobox.shape]
     front = () if bands is None else (bands,)
     attributes = {**more, **grid_attributes(geobox)}

@@ -1,4 +1,4 @@
-"""Whatever holds imagery and labels, opened: a store, the stores of several CRSs, or what a YAML file describes."""
+"""Opening imagery with labels: a store, the stores of several CRSs, or data in place that a YAML file describes."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _LOG = logging.getLogger(__name__)
 
 
 class DataDescription(BaseModel):
-    """A YAML file that says what is to be used in place."""
+    """The content of a YAML file that describes data in place."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     images: str | tuple[str, ...] | None = None
-    """Files, folders, globs or URLs; or, with `zarr`, the name of a variable."""
+    """Files, folders, globs or URLs of the images; or, with `zarr`, the name of a variable."""
     labels: str | tuple[str, ...] | None = None
-    """Likewise."""
+    """The same for the labels."""
     zarr: str | None = None
-    """A Zarr store that xarray reads, of one image and one label variable."""
+    """A Zarr store that xarray reads, with one image and one label variable."""
     legend: str | dict[str, Any] = "chesapeake"
-    """A built-in legend, a legend file, or a legend."""
+    """Name of a built-in legend, a legend file, or the legend itself."""
     label_legend: str | dict[str, Any] | None = None
-    """Of the label files, if their codes differ; classes are matched by name."""
+    """Legend of the label files, if their codes differ; classes are matched by name."""
     bands: tuple[str, ...] | None = None
-    """Names of the image bands, where the files do not tell them; or of those to read, where they do."""
+    """Names of the image bands, if the files do not have them; or of those to read, if they do."""
     split: SplitRule | str = SplitRule()
-    """How scenes are given to folds; or a file of polygons."""
+    """How scenes are assigned to folds; or a file of polygons."""
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
@@ -66,15 +66,16 @@ def open_in_place(
     bands: Sequence[str] | None = None,
     split: SplitRule | None = None,
 ) -> list[InPlace]:
-    """Files (or URLs) as sources of patches, one for each CRS; nothing is copied, no pixel is read yet.
+    """Files (or URLs) as sources of patches, one for each CRS; nothing is copied, and no pixel is read yet.
 
     Args:
         images: files, folders, globs or URLs of anything GDAL opens; or images in Zarr stores.
-        labels: likewise; paired with images by file name without suffix, or one to one if there is one of each.
+        labels: likewise; paired with images by file name without suffix, or directly if there is one of each.
         legend: of the class indices.
         label_legend: of the label files, if their codes differ; classes are matched by name.
-        bands: names of the image bands, where a file does not tell them; or of those to read, where it does.
-        split: how scenes are given to folds; None: touching scenes to one, 70 % train, 10 % val, 20 % test.
+        bands: names of the image bands, if the files do not have them; or of those to read, if they do.
+        split: how scenes are assigned to folds; None for 70 % train, 10 % val, 20 % test, with touching scenes in one
+            fold.
 
     Raises:
         DataError, GridError, LegendError, RasterError: one line each, as from `ingest`.
@@ -93,15 +94,15 @@ def open_zarr_in_place(
     bands: Sequence[str] | None = None,
     split: SplitRule | None = None,
 ) -> InPlace:
-    """Two variables of a Zarr store with coordinates and CRS as rioxarray reads them, as a source of patches.
+    """Two variables of a Zarr store, with coordinates and CRS that rioxarray reads, as a source of patches.
 
     Args:
         path: of the group; a URL is read through fsspec.
-        image: variable over (band, y, x).
-        labels: variable over (y, x), of the same pixels; or over (band, y, x), of colours.
+        image: name of a variable (band, y, x).
+        labels: name of a variable (y, x) on the same pixels, or (band, y, x) of colours.
         legend: of the class indices.
         label_legend: of the labels, if their codes differ.
-        bands: names of the image bands, where the store does not tell them.
+        bands: names of the image bands, if the store does not have them.
         split: see `open_in_place`.
 
     Raises:
@@ -137,15 +138,15 @@ def _split(sources: Sequence[InPlace], rule: SplitRule | None) -> list[InPlace]:
 
 
 def open_store(path: str | Path | PatchSource) -> PatchSource:
-    """Open imagery with labels: a store made by `ingest` (a URL is read through fsspec), or what a YAML file describes.
+    """Open imagery with labels: a store made by `ingest` (a URL is read through fsspec), or data in place.
 
     Args:
-        path: of the store or file; what is open already is passed on.
+        path: of the store, or of a YAML file that describes data in place. An open source is returned unchanged.
 
     Raises:
-        RasterError: if there is no store, or several, which are named.
-        SettingsError: if it is no path, or the YAML file no description.
-        DataError, GridError, LegendError: one line each, of data in place.
+        RasterError: if there is no store, or several, which the message names.
+        SettingsError: if it is not a path, or the YAML file is not a description.
+        DataError, GridError, LegendError: if data in place cannot be used.
     """
     if not isinstance(path, str | Path | PatchSource):
         raise SettingsError(f"a store, or the path of one, is needed, not {type(path).__name__}")
@@ -159,11 +160,11 @@ def open_store(path: str | Path | PatchSource) -> PatchSource:
 def open_sources(
     path: str | Path | PatchSource | Sequence[PatchSource], *, unfinished: bool = False
 ) -> list[PatchSource]:
-    """A store, the stores of several CRSs, or what a YAML file describes; sources already open are passed on.
+    """Open a store, the stores of several CRSs, or data in place; open sources are returned unchanged.
 
     Args:
-        path: of a store (a URL is read through fsspec), or of a YAML file, see `DataDescription`.
-        unfinished: also open stores whose split was not written to its end.
+        path: of a store or a folder of stores (a URL is read through fsspec), or of a YAML file, see `DataDescription`.
+        unfinished: also open stores whose split was not completely written.
 
     Raises:
         SettingsError: if the YAML file is not a description.
@@ -215,6 +216,6 @@ def _load_legend(legend: str | dict[str, Any], home: Path, file: Path) -> Legend
 
 
 def _legends(legend: str | Path | Legend, label_legend: str | Path | Legend | None) -> tuple[Legend, Legend]:
-    """The legend of class indices, and that of the codes in its class order."""
+    """The legend of class indices, and that of the label files with classes in the same order."""
     target = Legend.load(legend)
     return target, (target if label_legend is None else Legend.load(label_legend)).translation_to(target)

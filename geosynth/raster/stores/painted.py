@@ -1,4 +1,4 @@
-"""A source whose imagery is painted anew: the labels that are painted, and the source that comes of it."""
+"""A source with painted imagery: the labels that are painted, and the source that results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from geosynth.raster.stores.source import PatchSource
 
 @dataclass(frozen=True)
 class SourceCodes:
-    """The labels of a patch source, seen as a raster of its legend's codes. A `Raster`."""
+    """The labels of a patch source as a raster of its legend's codes. A `Raster`."""
 
     source: PatchSource
 
@@ -28,12 +28,12 @@ class SourceCodes:
 
     @property
     def path(self) -> str:
-        """Of the source."""
+        """Path of the source."""
         return self.source.path
 
     @property
     def geobox(self) -> GeoBox:
-        """Of the source."""
+        """Grid of the source."""
         return self.source.geobox
 
     @property
@@ -43,7 +43,7 @@ class SourceCodes:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the codes."""
+        """Type of the codes."""
         return self.source.legend.code_dtype
 
     @property
@@ -58,12 +58,12 @@ class SourceCodes:
 
 
 class FoldLabels(LabelRaster):
-    """The labels of a patch source; those outside of some folds are seen, but count as without a class.
+    """The labels of a patch source. Those outside some folds are read as surroundings, but count as without a class.
 
     Args:
         source: of the labels.
         legend: reads its codes as class indices.
-        folds: whose pixels count.
+        folds: the folds whose pixels count.
     """
 
     def __init__(self, source: PatchSource, legend: Legend, folds: Sequence[str]) -> None:
@@ -71,11 +71,11 @@ class FoldLabels(LabelRaster):
         self._source, self._folds = source, tuple(folds)
 
     def surveyed(self) -> Sequence[Window]:
-        """Blocks over the scenes: what lies between them, often nearly all of the grid, has no labels."""
+        """Blocks over the scenes; between them, often nearly everywhere on the grid, there are no labels."""
         return self._source.blocks(SCAN_BLOCK)
 
     def read(self, window: Window) -> tuple[ClassIndices, Mask]:
-        """As `LabelRaster.read`, which see."""
+        """See `LabelRaster.read`."""
         indices, labelled = super().read(window)
         inside = window.overlap(self.raster.window)
         split = self._source.split
@@ -86,13 +86,13 @@ class FoldLabels(LabelRaster):
 
 
 class Painted(PatchSource):
-    """The scenes, labels and split of a source, with other imagery. Without an image, a pixel has no class either.
+    """The scenes, labels and split of a source, with other imagery. Pixels without an image have no class either.
 
     Args:
         source: of the labels.
-        paint: gives (bands, height, width) and where there is an image, (height, width), for any window of the grid.
+        paint: returns, for any window of the grid, (bands, height, width) and where there is an image, (height, width).
         synthetic: how the imagery is made.
-        quantities: what the values mean, where the source does not tell.
+        quantities: what the values mean, if the source does not say.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Painted(PatchSource):
             replace(
                 scene,
                 image="",
-                # Stands for the image: it follows from the labels of this place, and from how images are made.
+                # In place of the image, which follows from the labels here and from how images are made.
                 image_sha256=hashlib.sha256(repr((tags, scene.labels_sha256, scene.window)).encode()).hexdigest(),
             )
             for scene in source.scenes
@@ -116,7 +116,7 @@ class Painted(PatchSource):
 
     @property
     def name(self) -> str:
-        """As the source's."""
+        """The source's name."""
         return self._source.name
 
     def read(self, window: Window) -> tuple[Array, ClassIndices]:

@@ -1,4 +1,4 @@
-"""Pairs: images and labels opened, brought to common pixel grids, one a CRS, and placed on them."""
+"""Pairs: opens images and labels, and brings them to common pixel grids, one per CRS."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from geosynth.raster.read import Raster, check_grid
 from geosynth.raster.stores.items import Item
 from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover, pixels_on
 
-_MOST_PIXELS = 10_000  # that one pixel of an image may become, or may be made of
+_MOST_PIXELS = 10_000  # that a pixel of an image may become, or may be made from
 
-LegendOf = Legend | Callable[[Raster], Legend]  # of all label files, or what tells that of each
+LegendOf = Legend | Callable[[Raster], Legend]  # of all label files, or a function that finds that of each
 
 
 @dataclass(frozen=True)
@@ -37,29 +37,29 @@ class Pair:
     """An image, the labels of the same pixels, and their place on the common grid."""
 
     item: Item
-    """Where they come from."""
+    """The files."""
     image: Raster
-    """On the common grid."""
+    """The image, on the common grid."""
     labels: LabelRaster
-    """Of the same pixels."""
+    """The labels, on the same pixels."""
     extras: Mapping[str, Raster]
-    """Further maps of the same pixels."""
+    """Further maps on the same pixels, by name."""
     window: Window
-    """On the common grid."""
+    """The place of all of them on the common grid."""
 
 
 class PairGroup(NamedTuple):
     """Pairs on one grid."""
 
     geobox: GeoBox
-    """Spans them all."""
+    """The smallest grid that covers all pairs."""
     pairs: tuple[Pair, ...]
-    """In the order they were given."""
+    """In the order in which they were given."""
 
 
 @dataclass(frozen=True)
 class TargetGrid:
-    """The grid and the type that all images get, and what is done about rasters whose pixels do not coincide.
+    """The grid and type that all images get, and what happens to rasters whose pixels do not coincide.
 
     Raises:
         SettingsError: if a value is impossible.
@@ -67,17 +67,17 @@ class TargetGrid:
     """
 
     crs: str | None = None
-    """Of the one common grid; None: a grid for each CRS."""
+    """CRS of one common grid for all; None for a grid for each CRS."""
     resolution: float | None = None
-    """Size of its pixels, in units of the CRS, their edges on whole multiples; None: the first image's pixels."""
+    """Pixel size in units of the CRS, with pixel edges at multiples of it; None for the first image's pixels."""
     like: str | Path | None = None
-    """A raster whose pixels are those of the common grid."""
+    """A raster whose pixel grid becomes the common grid."""
     images: str | None = None
-    """How images are resampled if they must be; None: they are refused."""
+    """Method to resample images that need it; None to refuse these."""
     labels: str | None = None
-    """Likewise: "nearest" or "mode"."""
+    """The same for labels: "nearest" or "mode"."""
     dtype: str | None = None
-    """Of the images, whose values must fit it; None: their own."""
+    """Type of the images, in which all values must fit; None for their own."""
 
     def __post_init__(self) -> None:
         for option, method, known in (
@@ -104,7 +104,7 @@ class TargetGrid:
         return parse_crs(self.crs)
 
     def group(self, images: Sequence[ImageRaster]) -> list[list[int]]:
-        """Positions of the images that are to share a grid, in the order of their first ones."""
+        """Positions of the images that share a grid, a list for each grid, in the order of the first images."""
         if self._crs is not None or self._like is not None:
             return [list(range(len(images)))]
         groups: list[list[int]] = []
@@ -118,7 +118,7 @@ class TargetGrid:
         return groups
 
     def lattice(self, images: Sequence[ImageRaster]) -> GeoBox:
-        """A grid whose pixels are those of the common grid of one group; where it begins and ends means nothing."""
+        """A grid with the pixels of the common grid of one group; its extent is arbitrary."""
         if self._like is not None:
             return self._like
         crs = self._crs or images[0].geobox.crs
@@ -135,20 +135,20 @@ class TargetGrid:
 def open_pairs(
     items: Sequence[Item], legend: LegendOf, target: TargetGrid | None = None, bands: Sequence[str] | None = None
 ) -> list[PairGroup]:
-    """Open all files and place them, each CRS on a grid of its own.
+    """Open all files and place them on common grids, one for each CRS.
 
-    What lies on the common grid is taken as it is; the rest is warped to it, if `target` says how.
+    Rasters on the common grid are taken unchanged; others are warped to it, if `target` says how.
 
     Args:
         items: the files.
         legend: of the label files.
-        target: the common grid; None: the first image's, and nothing is resampled.
-        bands: names of those to read, where the images have more and call them so; None for all.
+        target: the common grid; None for the first image's, with nothing resampled.
+        bands: names of the bands to read, if the images have more and name them; None for all.
 
     Raises:
-        DataError: if labels are no label rasters, or images no whole scenes.
-        GridError: if pixels do not coincide and must not be resampled, or places are unknown.
-        LegendError: if the legend of a file cannot be told.
+        DataError: if labels are not label rasters, or images have only some bands of a scene.
+        GridError: if pixels do not coincide and resampling is not allowed, or if a place is unknown.
+        LegendError: if the legend of a file cannot be found.
         RasterError: if a file cannot be opened.
     """
     target = target or TargetGrid()
@@ -185,7 +185,7 @@ def _open(item: Item, file: ImageRaster, lattice: GeoBox, legend: LegendOf, targ
 
 
 def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> Raster:
-    """Labels, or another map, on the pixels of their image."""
+    """Labels, or a further map, on the pixels of their image."""
     if is_nowhere(raster.geobox) and not is_nowhere(place):
         raise GridError(
             f"{raster.path}: has no georeference, but {image} has one; give it that"
@@ -196,7 +196,7 @@ def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> R
         if own == Window(0, 0, *place.shape):
             return raster
         if own.contains(Window(0, 0, *place.shape)):
-            return WarpedRaster(raster, place, "nearest")  # pixels coincide: it is cropped
+            return WarpedRaster(raster, place, "nearest")  # pixels coincide: crops
         complaint = f"{raster.path}: does not cover the same pixels as {image}; crop the image first"
     except GridError as error:
         complaint = str(error)
@@ -208,14 +208,14 @@ def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> R
 
 
 def _touches(own: GeoBox, place: GeoBox, image: str) -> bool:
-    """Whether a grid holds a part of `place`, also where longitudes are counted on beyond the antimeridian."""
+    """Whether a grid overlaps `place`, even if longitudes continue beyond the antimeridian."""
     turns = (0, 360, -360) if own.crs is not None and own.crs.geographic else (0,)
     grids = [GeoBox(own.shape, Affine.translation(turn, 0) @ own.affine, own.crs) for turn in turns]
     return any(cover(grid, place, image).intersection(Window(0, 0, *own.shape)) is not None for grid in grids)
 
 
 def _refusal(complaint: str, grid: GeoBox, own: GeoBox, option: str, methods: Iterable[str]) -> GridError:
-    """What is wrong, with the option that mends it; where only one CRS is known, none does."""
+    """The error, with the option that helps; if only one of two CRSs is known, none does."""
     mends = (grid.crs is None) == (own.crs is None)
     return GridError(f"{complaint}, or here: {option} {'|'.join(methods)}" if mends else complaint)
 
@@ -239,14 +239,14 @@ def _cover(lattice: GeoBox, image: ImageRaster) -> Window:
 
 
 def _span(pairs: list[Pair], lattice: GeoBox) -> PairGroup:
-    """One grid over all scenes; windows count from its first pixel."""
+    """One grid that covers all scenes; windows count from its first pixel."""
     whole = Window.around([pair.window for pair in pairs])
     placed = tuple(replace(pair, window=pair.window.shift(-whole.row, -whole.column)) for pair in pairs)
     return PairGroup(crop(lattice, whole), placed)
 
 
 def _check_places(images: Sequence[ImageRaster]) -> None:
-    """Refuse scenes whose places among each other cannot be told."""
+    """Refuse scenes whose relative positions are unknown."""
     if len(images) == 1:
         return
     for image in images:
@@ -267,7 +267,7 @@ def _check_places(images: Sequence[ImageRaster]) -> None:
 
 
 def _check_antimeridian(images: Sequence[ImageRaster]) -> None:
-    """Scenes that meet at 180 degrees would lie a world apart, and a split would part neighbours."""
+    """Refuse scenes that meet at 180 degrees: on the grid they would be far apart, and a split would separate them."""
     boxes = [image.geobox.boundingbox for image in images]
     east = [image for image, box in zip(images, boxes, strict=True) if abs(box.right - 180) < 1e-6 and box.left > -180]
     west = [image for image, box in zip(images, boxes, strict=True) if abs(box.left + 180) < 1e-6 and box.right < 180]

@@ -1,4 +1,4 @@
-"""Tiles of a source, drawn so that rare classes come more often, as a source of its own: a place that is nowhere."""
+"""Recombined labels: tiles of a source, drawn so that rare classes occur more often, on a grid that is no place."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.tiles import TileView
 
 EMPHASIS = "GEOSYNTH_EMPHASIS"
-"""Tag of a twin whose labels are recombined: the classes that come more often, and how much."""
+"""Tag of a twin with recombined labels: the classes that occur more often, and how much."""
 
-_MAX_NODATA = 0.5  # of a tile, as in segment
-_CLOSE = 0.01  # how far the expected share of a class may be from what was asked for
-_STEEPEST = 100.0  # tilt of a class, by the spread of its shares
-_LEAST = 4  # tiles that a draw comes down to; fewer would be the same few over and over
+_MAX_NODATA = 0.5  # share of a tile, as in segment
+_CLOSE = 0.01  # by which the expected share of a class may differ from what was asked for
+_STEEPEST = 100.0  # bound for the tilt of a class, relative to the spread of its shares
+_LEAST = 4  # effective number of tiles in a draw; fewer would repeat the same few
 
 
 def is_recombined(source: PatchSource) -> bool:
-    """Whether its labels are: whether it stands nowhere near the data that it was made of."""
+    """Whether a source has recombined labels, so that its tiles are not at the places of real ones."""
     return EMPHASIS in source.synthetic
 
 
 class Recombined(PatchSource):
-    """Tiles of a source, laid out on a grid of their own, each a scene; all of them in one fold.
+    """Tiles of a source, laid out on a new grid, each as a scene, all in one fold.
 
-    The layout is no place on Earth: the grid has no CRS, only the size of the source's pixels, and neighbours in it are
-    strangers, so that a strip without data parts them. A tile that was drawn several times stands there as often.
+    The layout is no place on Earth: the grid has the source's pixel size but no CRS, and adjacent tiles are unrelated,
+    so a strip without data separates them. A tile that was drawn several times occurs as often.
 
     Args:
         view: the tiles.
-        drawn: which of them, in order.
+        drawn: indices of the drawn tiles, in order.
     """
 
     def __init__(self, view: TileView, drawn: Sequence[int]) -> None:
@@ -64,7 +64,7 @@ class Recombined(PatchSource):
 
     @property
     def name(self) -> str:
-        """As the source's."""
+        """The source's name."""
         return self._source.name
 
     def _scene(self, place: int, name: str, content: str) -> Scene:
@@ -89,7 +89,7 @@ class Recombined(PatchSource):
         return labels
 
     def _pieces(self, window: Window) -> Iterator[tuple[Window, Window]]:
-        """Where in a window tiles have a part, and where in the source that comes from."""
+        """The parts of a window that are covered by tiles, and their windows in the source."""
         for row in range(window.row // self._pitch, -(-window.bottom // self._pitch)):
             for column in range(window.column // self._pitch, min(-(-window.right // self._pitch), self._columns)):
                 place = row * self._columns + column
@@ -109,24 +109,24 @@ def recombine(
     num_tiles: int | None = None,
     seed: int = 0,
 ) -> Recombined:
-    """Draw tiles of a fold with replacement, so that some classes come more often; no label is changed or invented.
+    """Draw tiles of a fold with replacement, so that some classes occur more often; no label is changed or invented.
 
-    Each tile of the fold (they overlap by half) has a chance proportional to exp(sum of b_c s_c), s_c the share of
-    class c in it, with those b for which the expected share of each class is as often the mean over all tiles as it
-    is asked for. Of all chances that give these shares they are the nearest to equal ones (exponential tilting,
-    the least Kullback-Leibler divergence; Csiszar 1975).
+    Each tile of the fold (they overlap by half) is drawn with a probability proportional to exp(sum of b_c s_c), where
+    s_c is the share of class c in it. The b are those for which the expected share of each class is the wanted multiple
+    of its mean over all tiles. Of all probabilities that give these shares, these are nearest to uniform (exponential
+    tilting, the least Kullback-Leibler divergence; Csiszar 1975).
 
     Args:
         source: of the labels.
-        emphasis: how many times as often as in the fold a class shall come, by its name as legends compare them.
+        emphasis: by class name, compared as in legends: how many times as often as in the fold the class shall occur.
         fold: whose tiles are drawn.
-        tile_size: pixels.
-        num_tiles: how many are drawn; None: as many as lie side by side in the fold, one at least.
+        tile_size: in pixels.
+        num_tiles: number of tiles to draw; None for as many as lie side by side in the fold, at least one.
         seed: of the draw.
 
     Raises:
-        SettingsError: if a class or a number cannot be.
-        DataError: if the fold has no tile of this size, or its tiles hold too little of a class.
+        SettingsError: if there is no such class, or a number is out of range.
+        DataError: if the fold has no tile of this size, or if its tiles have too little of a class.
     """
     classes = emphasised_classes(source.legend, emphasis)
     if num_tiles is not None and num_tiles < 1:
@@ -152,7 +152,7 @@ def emphasised_classes(legend: Legend, emphasis: Mapping[str, float]) -> dict[in
     """The factor of each emphasised class by its index.
 
     Raises:
-        SettingsError: if the legend has no such class, or a factor is no positive number.
+        SettingsError: if the legend has no such class, or a factor is not a positive number.
     """
     index_of = {plain(name): index for index, name in enumerate(legend.names)}
     unknown = [name for name in emphasis if plain(name) not in index_of]
@@ -164,7 +164,7 @@ def emphasised_classes(legend: Legend, emphasis: Mapping[str, float]) -> dict[in
 
 
 def _tilted(shares: npt.NDArray[np.float64], factors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    """Chances (tiles,) by which the mean of shares (tiles, classes) is `factors` times as large; None if none can be.
+    """Probabilities (tiles,) that multiply the mean of shares (tiles, classes) by `factors`; None if impossible.
 
     The b of the tilt minimise the convex function log sum exp(b s) - b wanted.
     """
@@ -179,7 +179,7 @@ def _tilted(shares: npt.NDArray[np.float64], factors: npt.NDArray[np.float64]) -
         total = float(logsumexp(powers))
         return total, np.exp(powers - total) @ units
 
-    # Bounds for what cannot be: there the tilt would grow without an end.
+    # Bounds, as for an impossible share the tilt would grow without limit.
     tilt = minimize(dual, np.zeros(len(wanted)), jac=True, bounds=[(-_STEEPEST, _STEEPEST)] * len(wanted)).x
     powers = units @ tilt
     chances: npt.NDArray[np.float64] = np.exp(powers - logsumexp(powers))

@@ -1,4 +1,4 @@
-"""PatchSource: aligned imagery and labels on one pixel grid, whatever holds them."""
+"""PatchSource: aligned imagery and labels on one pixel grid, wherever they are stored."""
 
 from __future__ import annotations
 
@@ -31,42 +31,42 @@ from geosynth.progress import Progress, silent
 from geosynth.raster.read import SCAN_BLOCK, Array
 
 FOLDS_AND_ALL = (*FOLDS, "all")
-"""What class pixels are counted of: the folds, and all pixels, those of no fold too."""
+"""Areas in which pixels of classes are counted: the folds, and all pixels, including those in no fold."""
 
-_SAMPLES = 64  # scenes of which a block is read to tell data apart
+_SAMPLES = 64  # scenes from which a block is read to distinguish data
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One source raster pair on the grid of a source."""
+    """The part of a source that comes from one image and its labels."""
 
     name: str
-    """By which messages call it."""
+    """Name in messages."""
     window: Window
-    """On the source's grid."""
+    """Place on the source's grid."""
     class_pixels: tuple[int, ...]
-    """Pixels of each class that have imagery too, in the legend's order; empty where nobody counted."""
+    """Number of pixels with imagery of each class, in the legend's order; empty if they were not counted."""
     image_sha256: str
-    """Of the image file; empty where it was not read as a whole (files in place, URLs)."""
+    """Of the image file; empty if it was not read as a whole (files in place, URLs)."""
     labels_sha256: str
-    """Of the label file, likewise."""
+    """Of the label file; empty likewise."""
     image: str = ""
     """The image file."""
     labels: str = ""
     """The label file."""
     date: str | None = None
-    """Of the imagery, as its source says it."""
+    """Date of the imagery, as listed."""
 
     def __post_init__(self) -> None:
-        check_name(self.name, self.image or "a scene")  # tiles are called by it
+        check_name(self.name, self.image or "a scene")  # tiles are named after it
 
     @property
     def is_complete(self) -> bool:
-        """Whether each pixel is known to have imagery and a class."""
+        """Whether all pixels are known to have imagery and a class."""
         return sum(self.class_pixels) == self.window.height * self.window.width
 
     def to_values(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The scene as plain values for JSON."""
         return asdict(self)
 
     @classmethod
@@ -79,39 +79,39 @@ class Scene:
 class PatchSource(ABC):
     """Aligned imagery and labels on one pixel grid: a `Store`, or files read in place (`open_in_place`).
 
-    Sources may be pickled, used after a fork, and by several threads at a time. A pickled source is how another
-    process opens the same data.
+    Sources can be pickled, used after a fork, and used by several threads at a time. An unpickled source opens the same
+    data in another process.
     """
 
     path: str
-    """A name for messages."""
+    """Its name in messages."""
     geobox: GeoBox
     """The whole grid."""
     legend: Legend
-    """Of the labels."""
+    """Legend of the labels."""
     band_names: tuple[str, ...]
-    """Of the imagery."""
+    """Names of the imagery's bands."""
     dtype: np.dtype[Any]
-    """Of the imagery."""
+    """Type of the imagery."""
     quantities: tuple[Quantity, ...] = ()
-    """What the values of each band mean; empty where that is not known."""
+    """What the values of each band mean; empty if that is not known."""
     scenes: tuple[Scene, ...]
-    """The places on the grid that hold data."""
+    """The scenes, which are the parts of the grid with data."""
     split: SpatialSplit
     """Which parts of the grid are train, val and test."""
     chunk_size: int
-    """Side of the blocks that the imagery is stored in, pixels: windows on their edges are the cheapest."""
+    """Side, in pixels, of the blocks in which the imagery is stored: windows aligned to them are read fastest."""
 
     extras: Mapping[str, tuple[np.dtype[Any], float]] = MappingProxyType({})
-    """Type and nodata value of further maps, by name."""
+    """Dtype and nodata value of further maps, by name."""
     synthetic: Mapping[str, str] = MappingProxyType({})
-    """How the imagery was made, by a generator; empty where it is what the source rasters hold."""
+    """How a generator made the imagery; empty for real imagery."""
 
     _class_pixels: dict[str, tuple[int, ...]] | None = None
 
     @property
     def name(self) -> str:
-        """What a store of the data is called among those of other CRSs."""
+        """Name for a store of the data among those of other CRSs."""
         return Path(self.path).name
 
     @abstractmethod
@@ -119,24 +119,24 @@ class PatchSource(ABC):
         """Imagery and classes of a window inside the grid, in one pass.
 
         Returns:
-            (bands, height, width) of `dtype`, and (height, width) class indices, `num_classes` where image or labels
-            have no data.
+            imagery (bands, height, width) of `dtype`, and class indices (height, width), `num_classes` where image or
+            labels have no data.
 
         Raises:
-            RasterError: if it cannot be read; names the file.
-            LegendError: if a label file holds codes that its legend does not know.
+            RasterError: if it cannot be read; it names the file.
+            LegendError: if a label file contains codes that its legend does not list.
         """
 
     @abstractmethod
     def read_labels(self, window: Window) -> ClassIndices:
-        """The classes of `read` alone; the imagery is not read where it need not be."""
+        """The classes of `read` alone; the imagery is read only where needed."""
 
     def read_image(self, window: Window) -> Array:
         """The imagery of `read` alone."""
         return self.read(window)[0]
 
     def extra_type(self, name: str) -> tuple[np.dtype[Any], float]:
-        """Type and nodata value of a further map.
+        """Dtype and nodata value of a further map.
 
         Raises:
             SettingsError: if there is no such map.
@@ -146,11 +146,11 @@ class PatchSource(ABC):
         return self.extras[name]
 
     def read_extra(self, name: str, window: Window) -> Array:
-        """(height, width) raw values of a further map.
+        """Values of a further map as stored, (height, width).
 
         Raises:
             SettingsError: if there is no such map.
-            RasterError: if it cannot be read; names the file.
+            RasterError: if it cannot be read; it names the file.
         """
         raise NotImplementedError(f"{type(self).__name__}: {self.extra_type(name)}")
 
@@ -161,19 +161,19 @@ class PatchSource(ABC):
 
     @property
     def gsd(self) -> float | None:
-        """Ground sampling distance, metres a pixel; None without a projected CRS."""
+        """Ground sampling distance, in metres per pixel; None without a projected CRS."""
         return ground_sampling_distance(self.geobox)
 
     def scenes_in(self, fold: str) -> tuple[Scene, ...]:
-        """The scenes that have a part in the fold."""
+        """The scenes with a part in the fold."""
         return tuple(scene for scene in self.scenes if self.split.meets(scene.window, fold))
 
     def blocks(self, size: int, fold: str | None = None) -> list[Window]:
-        """Blocks of a square lattice that hold a part of a scene, cropped to the grid, row by row.
+        """Blocks of a square lattice that contain a part of a scene, cropped to the grid, row by row.
 
         Args:
-            size: of their side, pixels; the lattice starts at the grid's first pixel.
-            fold: of which they hold a part; None for any.
+            size: side in pixels; the lattice starts at the grid's first pixel.
+            fold: only blocks that contain a part of this fold; None for all.
         """
         scenes = self.scenes if fold is None else self.scenes_in(fold)
         blocks = blocks_over([scene.window for scene in scenes], size)
@@ -181,7 +181,7 @@ class PatchSource(ABC):
         return inside if fold is None else [part for part in inside if self.split.meets(part, fold)]
 
     def describe(self) -> dict[str, Any]:
-        """What it holds, as plain values."""
+        """Description of the source, as plain values."""
         return {
             "path": self.path,
             **describe_grid(self.geobox),
@@ -195,16 +195,16 @@ class PatchSource(ABC):
         }
 
     def with_split(self, split: SpatialSplit) -> Self:
-        """The same data under another split; nothing is copied, and nothing written."""
+        """The same data with another split; nothing is copied or written."""
         other = copy.copy(self)
         other.split, other._class_pixels = split, None
         return other
 
     def facts(self, fold: str | None = None) -> dict[str, Any]:
-        """What decides imagery, classes and folds, as plain values by topic; where the data lie plays no part.
+        """Everything that determines imagery, classes and folds, as plain values by topic; paths are left out.
 
         Args:
-            fold: of which alone to speak; None for all.
+            fold: limit them to one fold; None for all.
         """
         scenes = self.scenes if fold is None else self.scenes_in(fold)
         areas = self.split.to_values() if fold is None else shapely.to_wkt(self.split.area(fold), rounding_precision=-1)
@@ -221,11 +221,11 @@ class PatchSource(ABC):
         }
 
     def _told_quantities(self) -> dict[str, Any]:
-        """Plain values; nothing where nothing is told, as sources of old say it."""
+        """Quantities as plain values; empty if there are none, as for sources made before there were quantities."""
         return {"quantities": [quantity.told() for quantity in self.quantities]} if self.quantities else {}
 
     def _evidence(self, scenes: Sequence[Scene]) -> Any:
-        """What tells other pixels of scenes that nobody hashed: SHA-256 of a block each of 64 of them."""
+        """What distinguishes scenes without file hashes: SHA-256 of one block from each of 64 scenes."""
         unknown = [scene.window for scene in scenes if not (scene.image_sha256 and scene.labels_sha256)]
         digest = hashlib.sha256()
         for place in np.unique(np.linspace(0, len(unknown) - 1, min(len(unknown), _SAMPLES)).astype(int)):
@@ -234,17 +234,17 @@ class PatchSource(ABC):
         return digest.hexdigest()
 
     def digest(self, fold: str | None = None) -> str:
-        """SHA-256 of the `facts`: sources of one digest hold the same data."""
+        """SHA-256 of the `facts`: sources with the same digest have the same data."""
         return hashlib.sha256(json.dumps(self.facts(fold), sort_keys=True).encode()).hexdigest()
 
     def class_pixels(self, fold: str = "all", progress: Progress = silent) -> tuple[int, ...]:
-        """Pixels of each class in a fold, in the legend's order; where scenes overlap they count once.
+        """Number of pixels of each class in a fold, in the legend's order; where scenes overlap they count once.
 
-        Labels are read at the first question, unless a store has kept the counts.
+        Labels are read at the first call, unless a store has the counts.
 
         Args:
-            fold: "train", "val", "test", or "all", which counts pixels of no fold too.
-            progress: told blocks read and blocks in all.
+            fold: "train", "val", "test", or "all", which includes pixels in no fold.
+            progress: called with the number of blocks read and of all blocks.
         """
         known = self._class_pixels or {}
         if fold not in known:
@@ -255,14 +255,14 @@ class PatchSource(ABC):
         return known[fold]
 
     def count_classes(self, windows: Sequence[Window], progress: Progress = silent) -> npt.NDArray[np.int64]:
-        """Read labels and count.
+        """Read labels and count the pixels of each class.
 
         Args:
-            windows: which may reach beyond the grid.
-            progress: told windows done and windows in all.
+            windows: may exceed the grid.
+            progress: called with the number of finished windows and of all windows.
 
         Returns:
-            (windows, 4, classes): pixels of each class in train, val, test, and in all of a window.
+            (windows, 4, classes): pixels of each class in train, val, test, and in the whole window.
         """
         num_classes = self.legend.num_classes
 
@@ -284,10 +284,10 @@ class PatchSource(ABC):
 def count_by_fold(
     indices: ClassIndices, window: Window, split: SpatialSplit, num_classes: int
 ) -> npt.NDArray[np.int64]:
-    """(4, classes): pixels of each class in train, val, test, and in all of a window.
+    """Pixels of each class in train, val, test, and in the whole window, (4, classes).
 
     Args:
-        indices: (height, width) class indices of the window; `num_classes` where there is none.
+        indices: class indices of the window, (height, width); `num_classes` where there is no class.
         window: on the split's grid.
         split: the folds.
         num_classes: of the legend.

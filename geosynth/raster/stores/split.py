@@ -1,4 +1,4 @@
-"""split: give the pixels of a store to train, val and test, and say what each fold got."""
+"""split: assigns the pixels of a store to train, val and test, and reports what each fold got."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ def split(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Split a store (or each store of several CRSs) into folds by place, and say what each fold got.
+    """Split a store (or each store of several CRSs) into folds by place, and report what each fold got.
 
     Args:
-        data: a store, a folder of stores, or sources opened already.
+        data: a store, a folder of stores, or open sources.
         by: "blocks" of `block_size` pixels; "clusters" of touching scenes; "polygons" of a file with a
             column `fold`; or "scenes", listed by name.
-        shares: of the pixels, for train, val and test; of blocks and clusters.
-        seed: of the choice of blocks and clusters.
-        buffer: what is left out between folds: metres (rounded up to whole pixels), or pixels as in "64px".
-        block_size: pixels; several times the buffer, or little is left of a block.
-        stratify: whether each fold gets its share of each class, not only of all pixels; of blocks and clusters.
+        shares: with blocks or clusters, of the pixels, for train, val and test, in any unit.
+        seed: of the order in which blocks or clusters are assigned.
+        buffer: width of the gap between folds: metres (rounded up to whole pixels), or pixels as in "64px".
+        block_size: in pixels; should be several times the buffer, else little is left of a block.
+        stratify: with blocks or clusters, give each fold its share of each class, not only of all pixels.
         polygons: file of polygons, in any CRS.
         scenes: a CSV file with columns `scene` and `fold`, or a mapping of scene names to folds.
-        out: also write the split as a table of polygons (.parquet, .gpkg, .geojson). With several stores, one file
-            each, named after it.
-        keep: write the split into the store; False leaves the store as it was.
+        out: also write the split as a table of polygons (.parquet, .gpkg, .geojson). With several stores, there is a
+            file for each, named after it.
+        keep: write the split into the store; False leaves the store unchanged.
         overwrite: replace files at `out`.
-        progress: told steps done and steps in all.
+        progress: called with the number of finished steps and of all steps.
 
     Returns:
-        The split and, for each store, pixels and class shares of each fold as it came out, as plain values.
+        the split and, for each store, the resulting pixels and class shares of each fold, as plain values.
 
     Raises:
         SettingsError, DataError, GridError, OutputError: one line each.
@@ -108,13 +108,13 @@ def split(
 
 
 def _write(chosen: Sequence[PatchSource], files: Sequence[Path | None], stores: Sequence[Store]) -> None:
-    """Write the splits of all sources into files, where there are any, and into stores, if any.
+    """Write the splits of all sources to files, if there are any, and to stores, if any.
 
-    Whenever a kill comes, a file that is there holds its store's split, and no store can be read as long as another one
-    may still have the split of before.
+    Whenever a kill happens, a file that exists has the split of its store, and no store can be read while another one
+    may still have its old split.
 
     Raises:
-        OutputError: if one cannot be written; all are as they were.
+        OutputError: if one cannot be written; then all are unchanged.
     """
     with ExitStack() as written:
         for store in stores:
@@ -123,7 +123,7 @@ def _write(chosen: Sequence[PatchSource], files: Sequence[Path | None], stores: 
             if file is None:
                 continue
             folder = UnfinishedWork(file).folder
-            for leftover in folder.glob(".*"):  # of a kill
+            for leftover in folder.glob(".*"):  # left by a kill
                 delete(leftover)
             source.split.save(written.enter_context(replacing(file, folder=folder)), source.geobox, file.stem)
             written.enter_context(_aside(file, folder))
@@ -135,7 +135,7 @@ def _write(chosen: Sequence[PatchSource], files: Sequence[Path | None], stores: 
 
 @contextmanager
 def _aside(file: Path, folder: Path) -> Iterator[None]:
-    """A file is away; after an error it is where it was."""
+    """A context in which a file is moved away; after an error it is moved back."""
     aside = folder / ".before"
     if file.exists():
         file.replace(aside)
@@ -150,7 +150,7 @@ def _aside(file: Path, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _restored(store: Store) -> Iterator[None]:
-    """After an error a store's record is what it was; the copy needs no room then."""
+    """A context after which, if there was an error, a store has its old record again, for which no space is needed."""
     record = Path(store.path) / "zarr.json"
     before = record.with_name(".before.partial")
     try:
@@ -174,7 +174,7 @@ def _check_keepable(data: str | Path | Sequence[PatchSource], sources: Sequence[
 
 
 def _read_folds(sources: Sequence[PatchSource], scenes: str | Path | Mapping[str, str]) -> Mapping[str, str]:
-    """Scene to fold; a scene may be named with or without suffix."""
+    """The fold of each scene; scenes may be named with or without suffix."""
     given = scenes if isinstance(scenes, Mapping) else _read_list(Path(scenes))
     every = [scene.name for source in sources for scene in source.scenes]
     unknown = sorted(set(given) - {*every, *(Path(name).stem for name in every)})
@@ -213,7 +213,7 @@ def _files(sources: Sequence[PatchSource], out: Path | None) -> list[Path | None
 
 
 def _describe(source: PatchSource, file: Path | None) -> dict[str, Any]:
-    """What each fold of a source got, and under "none" what is in no fold."""
+    """What each fold of a source got, and under "none" the pixels in no fold."""
     counts = {fold: np.array(source.class_pixels(fold)) for fold in FOLDS}
     every = np.array(source.class_pixels("all"))
     counts["none"] = every - sum(counts.values())

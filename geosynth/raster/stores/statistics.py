@@ -1,4 +1,4 @@
-"""Percentiles of the bands of imagery, in bounded memory, and how they scale what reaches the network."""
+"""Percentiles of the bands of imagery, in bounded memory, and the scaling for networks that they give."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from geosynth.raster.read import Array
 from geosynth.raster.stores.alike import common_quantities
 from geosynth.raster.stores.source import PatchSource
 
-BLOCK = 512  # side of what is read at once, pixels
-_MAX_BLOCKS = 2000  # that are read, drawn at random where there are more
+BLOCK = 512  # pixels; side of what is read at once
+_MAX_BLOCKS = 2000  # blocks that are read, drawn at random if there are more
 _PERCENTILES = (0.1, 99.9)
-_SAMPLES = 2**20  # values of each band that are kept of float imagery
+_SAMPLES = 2**20  # values of each band that are kept for float imagery
 
 _Place = TypeVar("_Place")
 
@@ -35,14 +35,14 @@ def band_settings(
     """The bands of some sources and their scaling: uint8 from 0 to 255, others by their `band_percentiles`.
 
     Args:
-        sources: of equal bands and dtype.
-        fold: whose pixels to look at.
-        initial: the bands of a model that goes on learning from these sources: the scaling in which its weights were
-            learned stays. None for a new one.
-        progress: told blocks read, and blocks in all.
+        sources: with the same bands and dtype.
+        fold: whose pixels are used.
+        initial: the bands of a model that is trained further on these sources, whose scaling is kept. None for a new
+            model.
+        progress: called with the number of blocks read and of all blocks.
 
     Raises:
-        DataError: if the type of the imagery is not supported, a band is constant, or there is no pixel.
+        DataError: if the type of the imagery is not supported, if a band is constant, or if there is no pixel.
         RasterError: if imagery cannot be read.
     """
     names, dtype, quantities = sources[0].band_names, str(sources[0].dtype), common_quantities(sources)
@@ -56,13 +56,13 @@ def band_settings(
 
 
 def scaled_bands(names: Sequence[str], dtype: str, limits: npt.NDArray[np.float64], where: str) -> BandSettings:
-    """Bands, scaled by (2, bands) least and largest values.
+    """Bands that are scaled by their least and largest values.
 
     Args:
         names: of the bands.
         dtype: of the imagery.
-        limits: from `percentiles`.
-        where: whose pixels these are, for the error.
+        limits: (2, bands), from `percentiles`.
+        where: where the pixels are from, for the error.
 
     Raises:
         DataError: if a band is constant.
@@ -77,17 +77,15 @@ def scaled_bands(names: Sequence[str], dtype: str, limits: npt.NDArray[np.float6
 def band_percentiles(
     sources: Sequence[PatchSource], fold: str = "train", progress: Progress = silent
 ) -> npt.NDArray[np.float64]:
-    """(2, bands): the 0.1 and the 99.9 percentile of the pixels with imagery and a class, each of which counts once.
-
-    See `percentiles`.
+    """The 0.1 and 99.9 percentiles of pixels with imagery and a class, (2, bands); see `percentiles`.
 
     Args:
-        sources: of equal bands and dtype.
-        fold: whose pixels to look at.
-        progress: told blocks read, and blocks in all.
+        sources: with the same bands and dtype.
+        fold: whose pixels are used.
+        progress: called with the number of blocks read and of all blocks.
 
     Raises:
-        DataError: if there is no pixel to look at.
+        DataError: if there is no such pixel.
         RasterError: if imagery cannot be read.
     """
 
@@ -109,15 +107,15 @@ def band_percentiles(
 def percentiles(
     blocks: Sequence[_Place], read: Callable[[_Place], Array], progress: Progress = silent
 ) -> npt.NDArray[np.float64] | None:
-    """(2, bands): the 0.1 and the 99.9 percentile of pixels, each of which counts once; None where there are none.
+    """The 0.1 and 99.9 percentiles of pixels, each counted once, (2, bands); None if there are no pixels.
 
-    They are exact for integers, and those of a random sample of a million values for floats. Of more than 2,000 blocks
-    so many are read, drawn at random, the same ones each time.
+    They are exact for integers, and taken from a random sample of a million values for floats. Of more than 2,000
+    blocks, 2,000 are read, drawn at random but always the same.
 
     Args:
         blocks: squares of up to 512 px.
-        read: gives the pixels of one that count, (bands, pixels).
-        progress: told blocks read, and blocks in all.
+        read: returns the pixels of a block that count, (bands, pixels).
+        progress: called with the number of blocks read and of all blocks.
     """
     rng = np.random.default_rng(0)
     if len(blocks) > _MAX_BLOCKS:
@@ -135,7 +133,7 @@ def percentiles(
 
 
 class _Histogram:
-    """Counts of each value: exact percentiles of integers of up to 16 bits."""
+    """Counts of each value, for exact percentiles of integers of up to 16 bits."""
 
     def __init__(self, dtype: np.dtype[Any], bands: int) -> None:
         limits = np.iinfo(dtype)
@@ -144,7 +142,7 @@ class _Histogram:
         self.pixels = 0
 
     def add(self, values: npt.NDArray[Any]) -> None:
-        """(bands, pixels)."""
+        """Add values (bands, pixels)."""
         self.pixels += values.shape[1]
         for counts, band in zip(self._counts, values, strict=True):
             counts += np.bincount(band.astype(np.int64) - self._values[0], minlength=len(counts))
@@ -165,10 +163,10 @@ class _Sample:
         self._rng, self._per_block = rng, max(1, _SAMPLES // max(1, blocks))
 
     def add(self, values: npt.NDArray[Any]) -> None:
-        """(bands, pixels)."""
+        """Add values (bands, pixels)."""
         new = values.shape[1]
         self.pixels += new
-        # As many of each block as its pixels are a share of a whole block's: each pixel is as likely as another.
+        # From each block in proportion to its pixels, so that all pixels are equally likely.
         take = min(new, -(-self._per_block * new // BLOCK**2))
         self._kept.append(values[:, self._rng.choice(new, take, replace=False)].astype(np.float64))
 

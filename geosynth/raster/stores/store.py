@@ -1,8 +1,8 @@
 """Zarr v3 stores of aligned imagery and labels: one sparse pixel grid, many scenes on it.
 
 Layout (readable by xarray and rioxarray): arrays `image` (band, y, x) and `labels` (y, x), and one (y, x) for each
-extra map; see `layout`. What only geosynth needs stands in the group's attribute "geosynth". Places without a scene are
-not stored; they read as nodata labels. Scenes in several CRSs lie in several stores, side by side in one group.
+further map; see `layout`. What only geosynth needs is in the group's attribute "geosynth". Places without a scene are
+not stored; their labels read as nodata. Scenes in several CRSs are in several stores, in one group.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DIGEST = "geosynth_sha256"
 
 
 class Store(PatchSource):
-    """A store opened for reading (or, by `create`, for filling).
+    """A store, opened for reading (or, by `create`, to be filled).
 
     Attributes:
         path .. chunk_size: see `PatchSource`; a path that is a URL is read through fsspec.
@@ -49,16 +49,16 @@ class Store(PatchSource):
     """
 
     def __init__(self, path: str | Path, *, mode: str = "r", unfinished: bool = False) -> None:
-        """Open.
+        """Open a store.
 
         Args:
             path: of the group.
             mode: "r", or "r+" to fill it.
-            unfinished: also open one whose split was not written to its end.
+            unfinished: also open one whose split was not completely written.
 
         Raises:
-            RasterError: if it is not a store, holds several, is of another version, or may have another split than the
-                stores that were split with it.
+            RasterError: if it is not a store, is a group of several, has another version, or may have another split
+                than the stores that were split together with it.
         """
         self.path = str(path)
         try:
@@ -75,19 +75,19 @@ class Store(PatchSource):
             raise
         except ImportError as error:
             raise missing_package(self.path, error) from error
-        except Exception as error:  # zarr's, json's, and through fsspec the network's own
+        except Exception as error:  # of zarr, json and, through fsspec, network libraries
             raise RasterError(f"{self.path}: not a geosynth store; make one with `geosynth ingest`") from error
         if values.get("version") != _VERSION:
             raise RasterError(f"{self.path}: store version {values.get('version')}; this geosynth reads {_VERSION}")
         self.legend = Legend.from_values(values.get("legend"), self.path)
         try:
             self._take(values)
-        except Exception as error:  # pyproj's, GEOS's, zarr's, and what any value of JSON may cause
+        except Exception as error:  # of pyproj, GEOS, zarr, and any that a JSON value may cause
             reason = " ".join(str(error).split())[:200]
             raise RasterError(f"{self.path}: its record of grid, scenes and split is damaged: {reason}") from error
 
     def _take(self, values: Mapping[str, Any]) -> None:
-        """Take over what the store says of itself, and fail if something cannot be."""
+        """Set the attributes from the store's record; fails if that is invalid."""
         crs = CRS(str(values["crs"])) if values["crs"] else None
         self.geobox = GeoBox(self.labels.shape, Affine(*values["transform"]), crs)
         if not math.isfinite(self.geobox.affine.determinant) or not self.geobox.affine.determinant:
@@ -133,21 +133,21 @@ class Store(PatchSource):
         chunk_size: int = layout.CHUNK_SIZE,
         shard_size: int = layout.SHARD_SIZE,
     ) -> Store:
-        """Lay out an empty store; every label is the legend's `nodata_code`.
+        """Create an empty store, in which every label is the legend's `nodata_code`.
 
         Args:
-            path: of the group; what is there is removed.
+            path: of the group; anything there is removed.
             geobox: the whole grid.
             legend: of the labels.
             band_names: of the imagery.
             dtype: of the imagery.
-            scenes: the source rasters.
+            scenes: the scenes on the grid.
             split: which pixels are train, val and test.
             quantities: what the values of each band mean, see `PatchSource`.
-            extras: type and nodata value of further maps.
-            synthetic: how the imagery is made, if it is not that of the source rasters.
-            chunk_size: edge of what is read at once, pixels.
-            shard_size: edge of what is written at once, a multiple of `chunk_size`; smaller with many bands.
+            extras: dtype and nodata value of further maps, by name.
+            synthetic: how a generator makes the imagery; None or empty for real imagery.
+            chunk_size: side of a chunk, the unit of reading, in pixels.
+            shard_size: side of a shard, the unit of writing, a multiple of `chunk_size`; reduced for many bands.
         """
         group = zarr.open_group(str(path), mode="w", zarr_format=3)
         mark = mark_of(synthetic or {})
@@ -177,12 +177,12 @@ class Store(PatchSource):
 
     @property
     def shard_shape(self) -> tuple[int, int]:
-        """Height and width of what is written at once, pixels."""
+        """Height and width of a shard, the unit of writing, in pixels."""
         height, width = self.image.shards[-2:]
         return int(height), int(width)
 
     def describe(self) -> dict[str, Any]:
-        """What the store holds, as plain values; class shares are of the labelled pixels of a fold."""
+        """Description of the store, as plain values; class shares are relative to the labelled pixels of a fold."""
         values = super().describe()
         for fold, told in values["folds"].items():
             pixels = np.array(self.class_pixels(fold), dtype=float)
@@ -221,14 +221,14 @@ class Store(PatchSource):
         return self._readers[name].read_window(window)
 
     def finish(self, scenes: Sequence[Scene], split: SpatialSplit, class_pixels: Mapping[str, Sequence[int]]) -> None:
-        """Replace the record of source rasters, the split and the counts of its folds, when all is written.
+        """When everything is written, replace the record of scenes, the split and the counts of its folds.
 
         Args:
-            scenes: the source rasters.
+            scenes: the scenes.
             split: on the store's grid.
-            class_pixels: of each fold and of "all", what `class_pixels` shall tell.
+            class_pixels: for each fold and for "all", the result of `class_pixels`.
         """
-        for leftover in Path(self.path).glob("zarr*.partial"):  # of a kill while it was written
+        for leftover in Path(self.path).glob("zarr*.partial"):  # left by a kill during writing
             leftover.unlink()
         group = zarr.open_group(self.path, mode="r+", zarr_format=3)
         values = {
@@ -238,22 +238,22 @@ class Store(PatchSource):
             "fold_pixels": {fold: list(pixels) for fold, pixels in class_pixels.items()},
             "files": {name: self._count_files(name) for name in self._readers},
         }
-        group.attrs.update(_record(values))  # one writing of one file
+        group.attrs.update(_record(values))  # writes one file, once
         self.scenes, self.split = tuple(scenes), split
         self._keep_counts(class_pixels)
 
     def _count_files(self, name: str) -> int:
-        """Of the shards of an array in a store on a disk; those that hold nothing are not stored."""
+        """Number of shard files of an array in a store on a disk; empty shards are not stored."""
         return sum(file.is_file() for file in (Path(self.path) / name / "c").rglob("*"))
 
     def verify(self, progress: Progress = silent) -> dict[str, Any]:
-        """Read all chunks, and compare checksums where the store has them.
+        """Read all chunks, and verify checksums if the store has them.
 
         Args:
-            progress: told blocks read and blocks in all.
+            progress: called with the number of blocks read and of all blocks.
 
         Returns:
-            What was compared, and `damaged`: a line for each damage that was found.
+            what was compared, and `damaged`, one line for each damage that was found.
         """
         attributes = dict(zarr.open_group(self.path, mode="r", zarr_format=3).attrs)
         values, damaged = attributes["geosynth"], []
@@ -268,13 +268,13 @@ class Store(PatchSource):
         return {**told, "damaged": damaged + told["damaged"]}
 
     def _keep_counts(self, class_pixels: Mapping[str, Sequence[int]]) -> None:
-        """Take over what a finished store has counted; it names only folds that have pixels."""
+        """Take over the counts of a finished store, which names only folds that have pixels."""
         none = (0,) * self.legend.num_classes
         known = {fold: tuple(class_pixels.get(fold, none)) for fold in FOLDS_AND_ALL}
         self._class_pixels = known if class_pixels else None
 
     def shards(self) -> list[Window]:
-        """What is written at once, where there is a part of a scene, row by row; cropped to the grid."""
+        """Windows of the shards that contain a part of a scene, row by row, cropped to the grid."""
         return self.blocks(max(self.shard_shape))
 
     def write(
@@ -284,7 +284,7 @@ class Store(PatchSource):
         codes: Array,
         extras: Mapping[str, Array] | None = None,
     ) -> None:
-        """Fill one window. Whole `shards` are written fastest, and by several writers at a time."""
+        """Fill one window. Whole `shards` are written fastest, and several writers may do so at a time."""
         for name, values in (extras or {}).items():
             self._group[name][window.slices] = values
         self.image[(slice(None), *window.slices)] = image
@@ -292,20 +292,20 @@ class Store(PatchSource):
 
 
 def _record(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes in which what only geosynth needs is kept, with its SHA-256."""
+    """The attributes with the store's record, which only geosynth needs, and its SHA-256."""
     return {"geosynth": values, _DIGEST: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
 
 
 def create_group(path: str | Path, names: Sequence[str]) -> None:
-    """Lay out a group for several stores, one a CRS, which are to be created inside it; what is there is removed."""
+    """Create a group for several stores, one per CRS, which are then created in it; anything there is removed."""
     zarr.open_group(str(path), mode="w", zarr_format=3).attrs["geosynth_stores"] = list(names)
 
 
 def open_stores(path: str | Path, *, unfinished: bool = False) -> list[Store]:
-    """The store at `path`; or those side by side in it, as an ingest of several CRSs or a user put them there.
+    """The store at `path`, or all stores in this folder, where an ingest of several CRSs or a user put them.
 
     Args:
-        path: of it, or of their folder.
+        path: of the store, or of the folder.
         unfinished: see `Store`.
 
     Raises:
@@ -319,21 +319,21 @@ def open_stores(path: str | Path, *, unfinished: bool = False) -> list[Store]:
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether geosynth made what is in the folder, or behind the URL, `path`: a store, or a group of several."""
+    """Whether the folder or URL `path` is a store made by geosynth, or a group of several."""
     return not {"geosynth", "geosynth_stores"}.isdisjoint(_attributes(path))
 
 
 def _attributes(path: str | Path) -> Mapping[str, Any]:
-    """Of a Zarr group; none if there is no group."""
+    """Attributes of a Zarr group; empty if there is no group."""
     try:
         attributes: Mapping[str, Any] = zarr.open_group(str(path), mode="r", zarr_format=3).attrs
-    except Exception:  # fsspec's protocols each have their own
+    except Exception:  # each of fsspec's protocols has its own
         return {}
     return attributes
 
 
 def check_store_output(path: Path) -> None:
-    """Refuse to replace what is no store.
+    """Refuse to replace anything that is not a store.
 
     Raises:
         OutputError: one line.

@@ -1,4 +1,4 @@
-"""TileView: the tiles of a fold as a sequence of windows, of which no pixel is copied."""
+"""TileView: the tiles of a fold as a sequence of windows; no pixel is copied."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def view_tiles(
     """The tiles of a store, or of each store of several CRSs; see `TileView`.
 
     Raises:
-        SettingsError: if a number is out of its range, or there is no such fold.
+        SettingsError: if a number is out of range, or there is no such fold.
         RasterError: if there is no store.
     """
     return [
@@ -46,26 +46,27 @@ def view_tiles(
 class TileView(Sequence[Window]):
     """Overlapping square tiles of each scene, all of whose pixels belong to one fold.
 
-    Tiles are laid from the first pixel of each scene on, scene by scene, row by row. What does not fit: see `edge`. A
-    tile is left out if a pixel of it is not the fold's, or if more than `max_nodata` of its pixels have no data; and if
-    it lies wholly in a later scene, of which tiles are laid too.
-    Memory is 40 bytes a tile. Labels are read, a row of tiles at a time, only of scenes known to have holes.
+    Tiles start at the first pixel of each scene, scene by scene, row by row; `edge` says what happens to the rest. A
+    tile is left out if one of its pixels is outside the fold, if more than `max_nodata` of its pixels have no data, or
+    if it is entirely inside a later scene, which has tiles of its own.
+    A tile takes 40 bytes of memory. Labels are read, one row of tiles at a time, only for scenes that may have pixels
+    without data.
 
     Args:
         source: what `open_store` takes: the path of a store, a store, or data in place.
         fold: "train", "val", "test"; None for all tiles, whatever their fold.
-        size: of a tile, pixels.
-        stride: pixels from one tile to the next; None: half of `size`.
-        edge: "align" puts one more tile at the far edges of a scene, "skip" leaves the rest out.
-        max_nodata: share of pixels without data that a tile may have, 0..1.
-        progress: told scenes done and scenes in all.
+        size: side of a tile, in pixels.
+        stride: pixels from one tile to the next; None for half of `size`.
+        edge: "align" adds a tile at the far edges of a scene, "skip" leaves the rest out.
+        max_nodata: share of pixels without data that a tile may have, 0 to 1.
+        progress: called with the number of finished scenes and of all scenes.
 
     Attributes:
         windows: (n, 4) int64: row, column, height, width on the source's grid.
         scene_index: (n,) int64: positions in `source.scenes`.
 
     Raises:
-        SettingsError: if a number is out of its range, or there is no such fold.
+        SettingsError: if a number is out of range, or there is no such fold.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class TileView(Sequence[Window]):
         return Window(*self.windows[index].tolist())
 
     def clusters(self) -> npt.NDArray[np.int64]:
-        """(n,) for each tile the number of its cluster of touching scenes; some of these may have no tile."""
+        """For each tile the number of its cluster of touching scenes, (n,); not every cluster has a tile."""
         scenes = self.source.scenes
         numbers = np.empty(len(scenes), dtype=np.int64)
         for number, members in enumerate(touching_groups([scene.window for scene in scenes])):
@@ -129,9 +130,9 @@ class TileView(Sequence[Window]):
         return self.source.scenes[int(self.scene_index[index])]
 
     def name(self, index: int) -> str:
-        """Scene, row and column within the scene: the same however large the store is.
+        """A tile's name: scene, and row and column within it, so that it does not depend on the size of the store.
 
-        The scene goes without its suffix, unless another one is called the same without, as a.2 beside a.1.
+        The scene is named without its suffix, unless another one would then have the same name, as a.1 and a.2.
         """
         scene, window = self.scene_of(index), self[index]
         stem = _stem(scene)
@@ -161,7 +162,7 @@ class TileView(Sequence[Window]):
         return windows[shares <= self.max_nodata]
 
     def _nodata_shares(self, strip: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
-        """Of each tile of a row of tiles, from running sums over its columns."""
+        """Share of pixels without data in each tile of a row of tiles, from running sums over the columns."""
         row, first, last = int(strip[0, 0]), int(strip[0, 1]), int(strip[-1, 1])
         labels = self.source.read_labels(Window(row, first, self.size, last - first + self.size))
         holes = (labels == self.source.legend.num_classes).sum(axis=0)

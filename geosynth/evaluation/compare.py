@@ -1,22 +1,19 @@
-"""What networks say of real and synthetic tiles: distances of features, memorisation, diversity, consistency."""
+"""Real and synthetic tiles compared by their features: distances, and what was memorised."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from geosynth.errors import DataError, LegendError, counted
+from geosynth.errors import DataError, counted
 from geosynth.estimate import (
     Estimate,
     Floats,
     Indices,
     draw_places,
     estimate_from_draws,
-    estimate_over_places,
     mean_over_places,
 )
 from geosynth.evaluation.distances import (
@@ -31,21 +28,14 @@ from geosynth.evaluation.features import Space, TileFeatures
 from geosynth.evaluation.levels import Levels
 from geosynth.evaluation.measures import (
     ClosestPair,
-    ConsistencyComparison,
     Distance,
-    DiversityComparison,
     FeatureComparison,
     MemorisationComparison,
 )
 from geosynth.evaluation.neighbours import closest_pairs, compare_manifolds, memorisation
-from geosynth.evaluation.tiles import StoreTiles, Tile, TilePair
+from geosynth.evaluation.tiles import StoreTiles, Tile
 from geosynth.grid import Window
-from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.stores.tiles import TileView
-from geosynth.segmentation.scores import Confusion, iou, mean_iou
-
-if TYPE_CHECKING:
-    from geosynth.segmentation.segmenter import Segmenter
 
 BATCH = 16  # tiles that networks see at once
 _FRECHET_WORK = 20_000  # draws times tiles (or features, if fewer): bounds the time, which grows with their cube
@@ -281,160 +271,3 @@ def compare_memory(
 
 def _values(window: Window) -> tuple[int, int, int, int]:
     return window.row, window.column, window.height, window.width
-
-
-class Diversity:
-    """How much the twins of a store differ from each other.
-
-    Args:
-        pair: with two twins or more.
-        levels: in which features see them.
-        space: of features; None for none.
-        numbers: of the tiles to take.
-    """
-
-    def __init__(self, pair: StoreTiles, levels: Levels, space: Space | None, numbers: Indices) -> None:
-        self._pair, self._levels, self._space = pair, levels, space
-        self._numbers = frozenset(numbers.tolist())
-        self._places: list[int] = []
-        self._pixels: list[Floats] = []
-        self._features: list[Floats] = []
-
-    def add(self, tiles: Sequence[Tile]) -> None:
-        """Compare the twins at whole tiles."""
-        chosen = [tile for tile in tiles if tile.number in self._numbers]
-        if not chosen:
-            return
-        self._places += [tile.place for tile in chosen]
-        images = np.stack([self._pair.read_latents(tile.window) for tile in chosen], axis=1)
-        self._pixels.append(pixel_diversity(images))
-        if self._space is not None:
-            embedded = [self._space.embed(self._levels.of(image)) for image in images]
-            self._features.append(feature_diversity(embedded))
-
-    def result(self, seed: int) -> DiversityComparison:
-        """Means over the tiles.
-
-        Args:
-            seed: of the draws of places.
-        """
-        num_latents = len(self._pair.twins)
-        if not self._places:
-            return DiversityComparison(num_latents=num_latents, reason="no whole tile is free of nodata")
-        places: Indices = np.asarray(self._places, dtype=np.int64)
-
-        def mean(values: list[Floats]) -> Estimate:
-            return mean_over_places(np.concatenate(values), places, seed, least=0)
-
-        return DiversityComparison(
-            num_latents=num_latents,
-            num_tiles=len(places),
-            pixels=mean(self._pixels),
-            feature_space=None if self._space is None else self._space.name,
-            features=Estimate() if self._space is None else mean(self._features),
-        )
-
-
-def pixel_diversity(images: npt.NDArray[Any]) -> Floats:
-    """How much images of equal labels differ, as a mean over the pairs of their latents (Yang et al. 2019, DSGAN).
-
-    Args:
-        images: (k, n, bands, height, width): n tiles, each painted with k latents, two or more.
-
-    Returns:
-        (n,) mean absolute difference of the pixels, in their units.
-    """
-
-    def apart(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Floats:
-        # One by one: differences need more bytes than the images.
-        differences = (np.abs(one.astype(np.float32) - other) for one, other in zip(first, second, strict=True))
-        return np.array([difference.mean(dtype=np.float64) for difference in differences])
-
-    return _mean_over_pairs(images, apart)
-
-
-def feature_diversity(features: Sequence[Floats]) -> Floats:
-    """As `pixel_diversity`, of the features (n, d) of the images of each of k latents: (n,) Euclidean distances."""
-    return _mean_over_pairs(features, lambda first, second: np.linalg.norm(first - second, axis=1))
-
-
-def _mean_over_pairs(by_latent: Sequence[Any] | npt.NDArray[Any], apart: Callable[[Any, Any], Floats]) -> Floats:
-    distances = [apart(first, second) for first, second in combinations(by_latent, 2)]
-    mean: Floats = np.asarray(sum(distances)) / len(distances)
-    return mean
-
-
-class Consistency:
-    """Whether a segmenter finds the labels again in both images.
-
-    Args:
-        pair: the tiles.
-        segmenter: of the same bands, dtype, quantities and classes.
-
-    Raises:
-        DataError, LegendError: if the segmenter was made for others.
-    """
-
-    def __init__(self, pair: TilePair, segmenter: Segmenter) -> None:
-        bands, legend = segmenter.card.bands.names, segmenter.card.legend
-        if bands != pair.bands:
-            raise DataError(
-                f"{segmenter.path}: looks at bands {', '.join(bands)}, but the images have {', '.join(pair.bands)}"
-            )
-        if segmenter.card.bands.dtype != pair.dtype:
-            raise DataError(
-                f"{segmenter.path}: looks at {segmenter.card.bands.dtype} imagery, but the images are {pair.dtype}"
-            )
-        told = [(str(segmenter.path), segmenter.card.bands.quantities), ("the real imagery", pair.quantities)]
-        agreed_quantities(told, bands)
-        if legend.names != pair.legend.names:
-            raise LegendError(
-                f"{segmenter.path}: knows the classes {', '.join(legend.names)}, but the labels have"
-                f" {', '.join(pair.legend.names)}"
-            )
-        self._pair, self._segmenter = pair, segmenter
-        self._num_tiles = 0
-        # By image, real first, and place.
-        size = pair.legend.num_classes
-        self._counts = [[Confusion(size) for _ in range(pair.num_places)] for _ in range(2)]
-
-    def add(self, tiles: Sequence[Tile]) -> None:
-        """Segment whole tiles."""
-        blocks = [tile.block for tile in tiles]
-        images = np.stack([block.real for block in blocks]), np.stack([block.synthetic for block in blocks])
-        for counts, of_tiles in zip(self._counts, images, strict=True):
-            for tile, predicted in zip(tiles, self._segmenter.predict(of_tiles), strict=True):
-                counts[tile.place].add(tile.block.indices, predicted)
-        self._num_tiles += len(tiles)
-
-    def result(self, seed: int) -> ConsistencyComparison:
-        """Mean IoU on both images, over all tiles.
-
-        Args:
-            seed: of the draws of places.
-        """
-        path = str(self._segmenter.path)
-        if not self._num_tiles:
-            return ConsistencyComparison(segmenter=path, reason="no whole tile is free of nodata")
-        matrices = np.array([[one.matrix for one in counts] for counts in self._counts], dtype=np.float64)
-        real, synthetic = matrices[:, matrices[0].any(axis=(1, 2))]
-
-        def miou(counts: Floats, weights: Floats) -> Floats:
-            return mean_iou(np.tensordot(weights, counts, axes=1))
-
-        def estimate(statistic: Callable[[Floats], Floats], least: float) -> Estimate:
-            return estimate_over_places(statistic, np.arange(len(real)), seed, least=least, most=1)
-
-        ious = zip(*(iou(counts.sum(axis=0)).tolist() for counts in (real, synthetic)), strict=True)
-        occurs = real.any(axis=(0, 2))
-        return ConsistencyComparison(
-            segmenter=path,
-            num_tiles=self._num_tiles,
-            num_places=len(real),
-            real=estimate(lambda weights: miou(real, weights), 0),
-            synthetic=estimate(lambda weights: miou(synthetic, weights), 0),
-            difference=estimate(lambda weights: miou(synthetic, weights) - miou(real, weights), -1),
-            class_iou={
-                name: of_both for name, of_both, one in zip(self._pair.legend.names, ious, occurs, strict=True) if one
-            },
-        )

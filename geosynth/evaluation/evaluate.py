@@ -13,14 +13,14 @@ from geosynth.config import EvaluateSettings
 from geosynth.errors import DataError, OutputError, SettingsError
 from geosynth.evaluation.compare import (
     BATCH,
-    Consistency,
-    Diversity,
     PairFeatures,
     compare_in_space,
     compare_memory,
     drawn,
     embed_fold,
 )
+from geosynth.evaluation.consistency import Consistency
+from geosynth.evaluation.diversity import Diversity
 from geosynth.evaluation.features import Space, TileFeatures, open_spaces
 from geosynth.evaluation.measures import (
     ClassComparison,

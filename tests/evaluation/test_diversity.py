@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geosynth.evaluation.compare import feature_diversity, pixel_diversity
+from geosynth.evaluation.diversity import feature_diversity, pixel_diversity
 
 
 def test_distances_are_those_of_a_loop_over_pairs() -> None:

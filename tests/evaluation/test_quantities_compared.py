@@ -15,7 +15,7 @@ from twin_stores import SIDE, folds, images_of, scene_codes, write_store
 from geosynth.config import BandSettings, SegmentSettings
 from geosynth.config.bands import Quantity
 from geosynth.errors import DataError
-from geosynth.evaluation.compare import Consistency
+from geosynth.evaluation.consistency import Consistency
 from geosynth.evaluation.evaluate import evaluate
 from geosynth.evaluation.report import Report
 from geosynth.evaluation.tiles import RasterTiles

@@ -232,6 +232,10 @@ def test_a_glob_of_folders_stands_for_their_files(tmp_path: Path) -> None:
     assert [Path(item.image).name for item in found] == ["rio_2.tif"]
     with pytest.raises(DataError, match=r"no raster files in .*/\*/masks \(only .*, as in '.*/\*/masks/\*\.png'\)$"):
         pair_files(f"{tmp_path}/*/images", f"{tmp_path}/*/masks")
+    with pytest.raises(
+        DataError, match=r"no raster files in \S* \(its folders hold some, .*, as '\S*/\*\*/\*\.tif'\)$"
+    ):
+        pair_files(tmp_path, f"{tmp_path}/*/labels")
 
 
 def test_a_zarr_store_is_one_file(tmp_path: Path) -> None:
@@ -263,7 +267,7 @@ def touch(folder: Path, *names: str) -> str:
         (["IMG_a.tif"], ["MSK_a.tif"], "a"),
     ],
 )
-def test_what_all_begin_with_or_end_in_parts_no_partners(
+def test_words_that_all_have_at_one_place_part_no_partners(
     tmp_path: Path, images: list[str], labels: list[str], partners: str
 ) -> None:
     pairs = pair_files(touch(tmp_path / "images", *images), touch(tmp_path / "labels", *labels))
@@ -271,6 +275,48 @@ def test_what_all_begin_with_or_end_in_parts_no_partners(
     for pair, letter in zip(pairs, partners, strict=True):
         assert letter in Path(pair.image).stem.removeprefix("sat")
         assert letter in Path(pair.labels).stem.removesuffix("lc").removeprefix("map")
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "words"),
+    [
+        ("{}_s2_{}_p{}", "{}_lc_{}_p{}", ["spring 1 3", "spring 2 3", "fall 1 4"]),  # as SEN12MS
+        ("{}_RGBI_{}_{}", "{}_LABEL-NEW_{}_{}", ["D1-2021 A-1 0-1", "D1-2021 A-1 1-0", "D2-2020 B-1 0-1"]),  # FLAIR-HUB
+        ("IMG_{}_{}_{}", "MSK_{}_{}_{}", ["a 1 1", "1 a 1"]),
+    ],
+)
+def test_names_that_differ_in_their_middle(tmp_path: Path, image: str, labels: str, words: list[str]) -> None:
+    names = [(f"{image.format(*one.split())}.tif", f"{labels.format(*one.split())}.tif") for one in words]
+    images, others = ([pair[side] for pair in names] for side in (0, 1))
+    found = pair_files(touch(tmp_path / "images", *images), touch(tmp_path / "labels", *others))
+    assert {(Path(item.image).name, Path(item.labels).name) for item in found} == set(names)
+
+
+def test_files_of_one_name_are_paired_by_their_folders(tmp_path: Path) -> None:
+    for kind, name in (("images", "1.tif"), ("labels", "1_lc.tif")):
+        for region in ("accra", "rio"):
+            touch(tmp_path / kind / region, name, f"2{name[1:]}")
+    found = pair_files(f"{tmp_path}/images/*", f"{tmp_path}/labels/*")
+    for item in found:
+        assert Path(item.image).parts[-2] == Path(item.labels).parts[-2]
+        assert Path(item.image).stem == Path(item.labels).stem.removesuffix("_lc")
+    assert [item.name for item in found] == ["accra_1.tif", "accra_2.tif", "rio_1.tif", "rio_2.tif"]
+    touch(tmp_path / "images" / "oslo", "1.tif")
+    with pytest.raises(DataError, match=r"images: 1 names several files, which their folders do not pair; .*--items"):
+        pair_files(f"{tmp_path}/images/*", f"{tmp_path}/labels/*")
+
+
+def test_scenes_of_a_list_have_names_of_their_own(tmp_path: Path) -> None:
+    """Or tiles of them would overwrite each other; of several dates the name stays that of the place."""
+    images = ["a/x/1.tif", "b/x/1.tif", "b/x/2.tif"]
+    rows = [{"image": image, "labels": "map.tif", "name": "", "date": ""} for image in images]
+    assert [item.name for item in list_items(None, None, write_csv(tmp_path / "list.csv", rows))] == [
+        "a_1.tif", "b_1.tif", ""
+    ]  # fmt: skip
+    named = [{**row, "name": "mine"} for row in rows]
+    assert {item.name for item in list_items(None, None, write_csv(tmp_path / "list.csv", named))} == {"mine"}
+    dated = [{**row, "date": f"201{number}-07-01"} for number, row in enumerate(rows)]
+    assert {item.name for item in list_items(None, None, write_csv(tmp_path / "list.csv", dated))} == {""}
 
 
 def test_names_without_partners_lead_to_the_list(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -36,7 +38,7 @@ class Item:
     labels: str
     """File or URL."""
     name: str = ""
-    """Name of the scene in messages; the image's file name if empty."""
+    """Name of the scene in messages; if empty, the image's file name, with folders if several images have it."""
     fold: str | None = None
     """"train", "val" or "test", if it is chosen already."""
     date: str | None = None
@@ -48,15 +50,15 @@ class Item:
 def pair_files(images: Paths, labels: Paths) -> list[Item]:
     """Pair the files of two folders, globs or lists by name.
 
-    Names are compared without suffix; if that finds no partners, also without an ending or beginning that all images,
-    or all labels, have in common, as in `12_naip.tif` and `12_lc.tif`. A single label file belongs to all images,
-    unless it has the name of one of them.
+    Names are compared without suffix; if that finds no partners, without the words that all images, or all labels, have
+    at the same place, as in `12_naip.tif` and `12_lc.tif`, `s1_sar_12.tif` and `s1_map_12.tif`; then together with
+    their folders, as in `accra/1.tif`. A single label file belongs to all images, unless it has the name of one of them.
 
     Raises:
         DataError: if there are no files, if there are Zarr stores, or if some have no partner.
     """
     pairs = _pair(_expand(images, "images"), _expand(labels, "labels"))
-    return [Item(image, label) for image, label in pairs]
+    return _named([Item(image, label) for image, label in pairs])
 
 
 def list_items(images: Paths | None, labels: Paths | None, items: str | Path | Sequence[Item] | None) -> list[Item]:
@@ -79,7 +81,7 @@ def list_items(images: Paths | None, labels: Paths | None, items: str | Path | S
     for number, item in enumerate(listed, start=1):
         if (before := first.setdefault(item.image, number)) != number:
             raise DataError(f"{item.image}: is in the list of items twice, as number {before} and {number}")
-    return listed
+    return _named(listed)
 
 
 def read_items(
@@ -229,6 +231,8 @@ def _expand(paths: Paths, what: str) -> list[str]:
     if not found:
         folder = next((str(entry).rstrip("/") for entry in listed if not Path(entry).suffix), None)
         hint = f" (only {', '.join(RASTER_SUFFIXES)} of a folder; a glob takes others, as in '{folder}/*.png')"
+        if folder and (deeper := files_named(folder, deep=True)) != [folder] and deeper:
+            hint = f" (its folders hold some, which a glob takes, as '{folder}/**/*{Path(deeper[0]).suffix}')"
         raise DataError(f"{what}: no raster files in {', '.join(map(str, listed))}{hint if folder else ''}")
     return found
 
@@ -236,20 +240,21 @@ def _expand(paths: Paths, what: str) -> list[str]:
 def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
     if len(labels) == 1 and (len(images) == 1 or _stem(labels[0]) not in map(_stem, images)):
         return [(image, labels[0]) for image in images]
-    of_images, of_labels = _by_stem(images, "images"), _by_stem(labels, "labels")
-    both = of_images, of_labels
-    ends, beginnings = [_without_ending(names) for names in both], [_without_beginning(names) for names in both]
-    found = [both, ends, beginnings, [_without_beginning(names) for names in ends]]
-    of_images, of_labels = min(found, key=lambda names: len(names[0].keys() ^ names[1].keys()))  # the first of equals
-    lonely = [path for stem, path in of_images.items() if stem not in of_labels]
-    lonely += [path for stem, path in of_labels.items() if stem not in of_images]
-    if lonely:
+    found = [(of_images, of_labels) for by in _KEYS if (of_images := by(images)) and (of_labels := by(labels))]
+    best = min(found, key=lambda names: len(names[0].keys() ^ names[1].keys()), default=None)  # the first of equals
+    of_images, of_labels = best or ({}, {})
+    lonely = [path for key, path in of_images.items() if key not in of_labels]
+    lonely += [path for key, path in of_labels.items() if key not in of_images]
+    if best is None or lonely:
+        for what, paths in (("images", images), ("labels", labels)):
+            if twice := [stem for stem, count in Counter(map(_stem, paths)).items() if count > 1]:
+                raise DataError(f"{what}: {twice[0]} names several files, which their folders do not pair; {_LIST}")
         hint = f"; {BANDS_APART}" if any(_has_parts(*names) for names in found) else ""
         raise DataError(
             f"images and labels are paired by file name; {len(lonely)} have no partner: {first_of(lonely, 5)};"
-            f" a list of pairs (--items) pairs files of any name{hint}"
+            f" {_LIST}{hint}"
         )
-    return [(path, of_labels[stem]) for stem, path in of_images.items()]
+    return [(path, of_labels[key]) for key, path in of_images.items()]
 
 
 def _has_parts(images: Mapping[str, str], labels: Mapping[str, str]) -> bool:
@@ -258,28 +263,49 @@ def _has_parts(images: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     return any(sum(stem.startswith(beginning) for stem in images) > 1 for beginning in beginnings)
 
 
-def _by_stem(paths: list[str], what: str) -> dict[str, str]:
-    stems = [_stem(path) for path in paths]
-    if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
-        raise DataError(f"{what}: {twice[0]} names several files, and pairs are made by name; rename or choose")
-    return dict(zip(stems, paths, strict=True))
-
-
 def _stem(path: str) -> str:
     return Path(image_name(path)).stem
 
 
-def _without_ending(by_stem: dict[str, str]) -> dict[str, str]:
-    """The files by their stems without the ending that all have in common, from a separator on, as in _naip."""
-    stems = list(by_stem)
-    endings = [stems[0][place:] for place, letter in enumerate(stems[0]) if letter in "_-."]
-    common = next((ending for ending in endings if all(stem.endswith(ending) for stem in stems)), "")
-    return {stem.removesuffix(common): path for stem, path in by_stem.items()}
+def _by_key(paths: Sequence[str], keys: Iterable[str]) -> dict[str, str]:
+    """The files by their keys; empty if two have the same key."""
+    found = dict(zip(keys, paths, strict=True))
+    return found if len(found) == len(paths) else {}
 
 
-def _without_beginning(by_stem: dict[str, str]) -> dict[str, str]:
-    """The files by their stems without the beginning that all have in common, up to a separator, as in IMG_."""
-    return {stem[::-1]: path for stem, path in _without_ending({s[::-1]: p for s, p in by_stem.items()}).items()}
+def _differing(names: Iterable[str]) -> list[str]:
+    """The names without words that all have at the same place, counted from the beginning or from the end."""
+    words = [re.split(r"[_.\-/\\]", name) for name in names]
+    shortest = min(map(len, words))
+    common = [place for place in range(-shortest, shortest) if len({one[place] for one in words}) == 1]
+    return [
+        "_".join(word for n, word in enumerate(one) if n not in common and n - len(one) not in common) for one in words
+    ]
+
+
+# Keys that partners have in common and others do not, tried in this order.
+_KEYS: tuple[Callable[[Sequence[str]], dict[str, str]], ...] = (
+    lambda paths: _by_key(paths, map(_stem, paths)),
+    lambda paths: _by_key(paths, _differing(map(_stem, paths))),
+    lambda paths: _by_key(paths, _differing(f"{Path(path).parent}/{_stem(path)}" for path in paths)),
+)
+_LIST = "a list of pairs (--items) pairs files of any name"
+
+
+def _named(items: Sequence[Item]) -> list[Item]:
+    """The items; those without a name whose images have the same file name and date are named after their folders, too."""
+    alike: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    for number, item in enumerate(items):
+        if not item.name:
+            alike[image_name(item.image), item.date].append(number)
+    named = list(items)
+    for (name, _), numbers in alike.items():
+        if len(numbers) > 1:
+            folders = [Path(items[number].image).parent.parts[::-1] for number in numbers]
+            levels = [level for level in itertools.zip_longest(*folders, fillvalue="") if len(set(level)) > 1]
+            for number, parts in zip(numbers, zip(*levels[::-1], strict=True), strict=True):
+                named[number] = replace(items[number], name="_".join([*filter(None, parts), name]))
+    return named
 
 
 # The Chesapeake Land Cover data set as published (Robinson et al. 2019), and as TorchGeo's ChesapeakeCVPR stores it.

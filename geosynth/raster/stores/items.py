@@ -52,7 +52,7 @@ def pair_files(images: Paths, labels: Paths) -> list[Item]:
 
     Names are compared without suffix; if that finds no partners, without the words that all images, or all labels, have
     at the same place, as in `12_naip.tif` and `12_lc.tif`, `s1_sar_12.tif` and `s1_map_12.tif`; then together with
-    their folders, as in `accra/1.tif`. A single label file belongs to all images, unless it has the name of one of them.
+    their folders, as in `accra/1.tif`. A single label file belongs to all images, unless it has the name of one.
 
     Raises:
         DataError: if there are no files, if there are Zarr stores, or if some have no partner.
@@ -293,7 +293,7 @@ _LIST = "a list of pairs (--items) pairs files of any name"
 
 
 def _named(items: Sequence[Item]) -> list[Item]:
-    """The items; those without a name whose images have the same file name and date are named after their folders, too."""
+    """The items; those without a name whose images share file name and date are named after their folders, too."""
     alike: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     for number, item in enumerate(items):
         if not item.name:

@@ -1,6 +1,6 @@
 """geosynth: synthetic satellite and aerial imagery from land-cover labels.
 
-Public names, listed in `__init__.pyi`, are loaded when they are first used: importing geosynth costs milliseconds.
+Public names, listed in `__init__.pyi`, are loaded when they are first used, so importing geosynth takes milliseconds.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""One safetensors file a model: weights, settings, legend, bands, ground sampling distance, provenance. No pickle."""
+"""Model files: weights, settings, legend, bands, ground sampling distance and provenance in one safetensors file."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from geosynth.models.looks import OBJECTS, Look, style_size
 from geosynth.models.spectral import folded_state
 from geosynth.models.state import fill
 
-_ENCODER = "encoder."  # stands before the names of the style encoder's tensors
-_LOOK = "look."  # and of a look's: look.NAME.mean
+_ENCODER = "encoder."  # prefix for names of the style encoder's tensors
+_LOOK = "look."  # and for those of a look: look.NAME.mean
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class ModelCard(Card):
-    """What a generator file says about itself, without its weights."""
+    """The card of a model file: its metadata, without weights."""
 
     entry = "geosynth"
     kind = "model"
@@ -73,26 +73,26 @@ class ModelCard(Card):
 
     @property
     def loss_networks(self) -> frozenset[str] | None:
-        """Pretrained networks through which the losses of its trainings looked; None where its file does not tell."""
+        """Pretrained networks used by losses in its trainings; None if the file does not record them."""
         return _loss_networks(self.provenance)
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As files without an encoder or looks have always been written: equal models are equal files."""
+        """Leave out an absent encoder and looks, as files always have: equal models are equal files."""
         values: dict[str, Any] = dump(self)
         return {name: value for name, value in values.items() if name not in ("encoder", "looks") or value}
 
 
 @dataclass(frozen=True)
 class GeneratorModel:
-    """A generator ready to paint, its card, and what the file has to choose styles with.
+    """A loaded model: a generator ready to paint, its card, and its encoder or looks.
 
     Attributes:
         generator: on a device, in evaluation mode.
-        card: what the file says about itself.
+        card: metadata of the file.
         path: of the file.
         encoder: reads styles from images; None if the file has none.
-        looks: by name, the default first; of a generator conditioned on looks.
+        looks: by name, the default first; empty if the generator is not conditioned on looks.
     """
 
     generator: SpadeGenerator
@@ -103,16 +103,16 @@ class GeneratorModel:
     _painting: Kept[SpadeGenerator] = field(default_factory=Kept, init=False, repr=False, compare=False)
 
     def painting(self, dtype: torch.dtype) -> SpadeGenerator:
-        """The generator with its products in `dtype`: one for all images, with what is folded of its weights."""
+        """The generator with its products in `dtype`: one for all images, which keeps its folded weights."""
         with torch.no_grad():
             sources = itertools.chain(self.generator.parameters(), self.generator.buffers())
             return self._painting.get(dtype, sources, lambda: self.generator.for_painting(dtype))
 
     def look(self, name: str | None = None) -> Look | None:
-        """A look by its name; None for the default, which is None if the generator is not conditioned on looks.
+        """A look by its name, None for the default; None is returned if the generator is not conditioned on looks.
 
         Raises:
-            SettingsError: if there is no such look, or none at all in the file of a generator conditioned on looks.
+            SettingsError: if there is no such look, or if the generator is conditioned on looks but its file has none.
         """
         told = bool(self.card.settings.style_lengths)
         if name is None and not told:
@@ -131,7 +131,7 @@ class GeneratorModel:
 
 
 def check_model_output(out: Path, *, overwrite: bool) -> None:
-    """Refuse, before any work, a model file that could not be written, or whose name is none of a model file.
+    """Refuse, before any work, a model file that could not be written, or whose name does not end in .safetensors.
 
     Raises:
         OutputError: one line.
@@ -150,12 +150,12 @@ def save_generator(
     looks: Mapping[str, Look] | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> Path:
-    """Write a model file, under a temporary name until it is whole.
+    """Write a model file, under a temporary name until it is complete.
 
     Args:
-        path: the file; its folder is made if need be.
+        path: the file; its folder is created if needed.
         generator: the network; if it has spectral norm, that is folded into its weights.
-        card: what the file says about itself; its `encoder` and `looks` are set from the next arguments.
+        card: metadata of the file; its `encoder` and `looks` are set from the next arguments.
         encoder: the network that reads styles from images; None for none.
         looks: looks by name, the default first.
         dtype: data type of the stored weights; running statistics stay float32.
@@ -175,7 +175,7 @@ def save_generator(
             tensors |= {prefix + name: value.detach().cpu().contiguous() for name, value in stored.items()}
     for name, look in looks.items():
         tensors |= _stored(name, look)
-    # Not save_file: it makes files that only their owner can read.
+    # Not by save_file, which makes files that only their owner can read.
     write_whole(path, card.to_bytes(tensors))
     return path
 
@@ -184,9 +184,9 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
     """Load a generator (and its encoder) for inference, in float32 and evaluation mode.
 
     Args:
-        model: a file made by `geosynth train`, the folder it is in, or its address (https://, hf://); None, or
-            "chesapeake-small", for the embedded one.
-        device: where the networks go: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
+        model: a file made by `geosynth train`, its folder, or its address (https://, hf://); None or
+            "chesapeake-small" for the embedded model.
+        device: for the networks: "auto" (the GPU if there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
 
     Raises:
         CheckpointError: if the file is missing, not a geosynth model, or damaged.
@@ -210,10 +210,10 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
 
 
 def card_with_look(model: GeneratorModel, name: str) -> ModelCard:
-    """What the model's file says about itself with a look more.
+    """The model's card with one more look.
 
     Raises:
-        SettingsError: if it has a look of that name, its generator is not conditioned on looks, or the name cannot be.
+        SettingsError: if it has a look of that name, its generator is not conditioned on looks, or the name is invalid.
     """
     if name in model.looks:
         raise SettingsError(f"{model.path}: has a look {name!r} already; choose another name")
@@ -221,7 +221,7 @@ def card_with_look(model: GeneratorModel, name: str) -> ModelCard:
 
 
 def save_with_look(model: GeneratorModel, out: str | Path, name: str, look: Look) -> Path:
-    """Write the file of a model once more, with a look added to those that it has.
+    """Write a copy of a model's file with one more look.
 
     Raises:
         SettingsError: see `card_with_look`.
@@ -233,7 +233,7 @@ def save_with_look(model: GeneratorModel, out: str | Path, name: str, look: Look
 
 
 def _loss_networks(provenance: Mapping[str, Any]) -> frozenset[str] | None:
-    """Of a training and of all that it went on from, or of what a model is the average of."""
+    """Loss networks of a training and of those that it continued, or of all models that an average is made of."""
     training, parts = provenance.get("training"), provenance.get("average_of")
     parts, found = list(parts) if isinstance(parts, list) else [], set()
     if isinstance(training, dict):
@@ -256,10 +256,10 @@ def _stored(name: str, look: Look) -> dict[str, Tensor]:
 
 
 def _look(name: str, settings: GeneratorSettings, tensors: dict[str, Tensor], path: Path) -> Look:
-    """Taken out of the tensors of a file.
+    """The look, removed from the tensors of a file.
 
     Raises:
-        CheckpointError: if it is not there, or does not fit the generator.
+        CheckpointError: if it is missing, or does not fit the generator.
     """
     classes, size = settings.num_classes, style_size(settings.num_bands)
     stored = {part.name: tensors.pop(f"{_LOOK}{name}.{part.name}", None) for part in fields(Look)}

@@ -1,4 +1,4 @@
-"""Tasks on a Dask cluster: a client of it, and what travels to its workers."""
+"""Tasks on a Dask cluster: connecting to it, and what is sent to its workers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_worker
 
 from geosynth.errors import ClusterError, GeosynthError
 
-_PATIENCE = "30s"  # until a scheduler answers, and until it has a worker
-_ATTEMPTS = 3  # to start a client, on a machine that has more to do than it can
+_PATIENCE = "30s"  # to wait for a scheduler's answer, and for its first worker
+_ATTEMPTS = 3  # to start a client on an overloaded machine
 
 
 @contextlib.contextmanager
 def connect(scheduler: str | None, workers: int | None) -> Iterator[Client]:
-    """A client of a running cluster, or of worker processes made for the purpose on this machine.
+    """A client of a running cluster, or of worker processes that are started on this machine and stopped afterwards.
 
     Args:
-        scheduler: address of a running one, as tcp://host:8786; it goes on running afterwards.
-        workers: without it, the number of processes to start, which share this machine's cores.
+        scheduler: address of a running cluster, such as tcp://host:8786; it keeps running afterwards.
+        workers: without `scheduler`, the number of processes to start, which share this machine's cores.
 
     Raises:
         ClusterError: if no scheduler answers at the address, or it has no workers.
@@ -37,7 +37,7 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Client]:
         where: Any = scheduler
         if scheduler is None:
             threads = max(1, CPU_COUNT // (workers or 1))
-            # Workers that stop have nothing to lose: no word about how long it takes them.
+            # Stopping workers have nothing to lose, so no messages about how long they take.
             options = {"dashboard_address": None, "silence_logs": logging.ERROR}
             where = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=threads, **options))
         try:
@@ -53,14 +53,14 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Client]:
 
 def _client(where: Any) -> Client:
     for _ in range(_ATTEMPTS):
-        client = Client.__new__(Client)  # known here also where its start fails
+        client = Client.__new__(Client)  # so that it can be closed if its start fails
         try:
             client.__init__(where, timeout=_PATIENCE, set_as_default=False)
-        except AssertionError:  # Dask's, where a thread of its own has not begun after 10 s
+        except AssertionError:  # from Dask, if its thread has not begun after 10 s
             continue
         except BaseException:
-            # Left to the garbage collector, it would be closed at any time: also while another client starts, under
-            # the lock that closing waits for.
+            # The garbage collector might close it at any time, even while another client starts and holds the lock
+            # that closing waits for.
             with contextlib.suppress(Exception):
                 client.close()
             raise
@@ -69,7 +69,7 @@ def _client(where: Any) -> Client:
 
 
 class GoneError(Exception):
-    """The scheduler went away; or the client lost it, and what it was told to do."""
+    """The scheduler was lost, and with it the tasks."""
 
 
 class Tasks:
@@ -77,8 +77,8 @@ class Tasks:
 
     Args:
         client: of the cluster.
-        function: of a module; called with `shared` and the key of a task.
-        shared: what all tasks need. It travels once to each worker, also to those that join later.
+        function: a function of a module; called with `shared` and the key of a task.
+        shared: what all tasks need. It is sent once to each worker, including those that join later.
 
     All methods but `close` raise `GoneError`.
     """
@@ -90,14 +90,14 @@ class Tasks:
             client.register_plugin(self._handout, name=self._handout.name)
 
     def threads(self) -> list[int]:
-        """Of each worker at present; they come and go."""
+        """Number of threads of each present worker; workers come and go."""
         with _asking():
             return list(self._client.nthreads().values())
 
     def begin(self, key: Any) -> Future[Any]:
-        """A task, as a future that is done however the task ends.
+        """Start a task; returns a future that is done however the task ends.
 
-        A future of Dask's own executor would never be done if the scheduler went away while the result was on its way.
+        A future of Dask's own executor would never be done if the scheduler were lost while the result is sent.
         """
         with _asking():
             asked = self._client.submit(work, self._handout.name, key, pure=False)
@@ -114,8 +114,8 @@ class Tasks:
         return told
 
     def close(self) -> None:
-        """Cancel what is in flight; nothing stays with the workers."""
-        with contextlib.suppress(Exception):  # of a scheduler that went away
+        """Cancel unfinished tasks; nothing stays with the workers."""
+        with contextlib.suppress(Exception):  # if the scheduler is lost
             self._client.cancel(list(self._asked))
             self._client.unregister_worker_plugin(self._handout.name)
 
@@ -124,12 +124,12 @@ class Tasks:
 def _asking() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # there are many that Dask makes of it
+    except Exception as error:  # Dask raises many kinds
         raise GoneError(f"{error}") from error
 
 
 class Handout(WorkerPlugin):  # type: ignore[misc]
-    """What all tasks need, on its way to the workers, where it is unpacked when the first task comes."""
+    """Sends what all tasks need to the workers, where it is unpickled at the first task."""
 
     def __init__(self, function: Callable[[Any, Any], Any], shared: Any) -> None:
         self.name = f"geosynth-{uuid.uuid4().hex}"
@@ -147,7 +147,7 @@ class Handout(WorkerPlugin):  # type: ignore[misc]
 
 
 class Failed:
-    """In place of a result: raised on the worker, the error would fill its log with a traceback."""
+    """An error in place of a result; raised on the worker, it would fill its log with a traceback."""
 
     def __init__(self, error: GeosynthError) -> None:
         self.error = error

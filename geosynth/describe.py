@@ -1,7 +1,7 @@
-"""info: what a file that geosynth works with holds.
+"""info: describes any file that geosynth works with.
 
-A kind of file is chosen here, by name and content: what reads models and what reads Zarr takes seconds to import, so
-each kind brings its own.
+The kind of file is determined here, by name and content. Modules for models and for Zarr take seconds to import, so
+they are imported only for their kind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from geosynth.header import Card
 
 Verify = Callable[[Progress], dict[str, Any]]
-"""Reads all of a file, and says what was compared; raises an error that names the first damage."""
+"""Reads all of a file and returns what was compared; raises an error that names the first damage."""
 Described = tuple[dict[str, Any], Verify]
 
 
@@ -39,18 +39,18 @@ def info(
     verify: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Describe a model, a segmenter, a store, data in place, a raster, or an image in Zarr, in plain values.
+    """Describe a model, a segmenter, a store, data in place, a raster, or an image in Zarr, as plain values.
 
     Args:
         file: what to describe: a file name; the folder of a training; a URL of a model, a segmenter, a store, a raster
-            or an image in Zarr; None, or its name, for the embedded default model.
-        stac: describe a model or segmenter as a STAC item with the MLM extension instead, as catalogues hold it.
-        verify: read all of it, compare checksums where it has them, and tell so under "verified".
-        progress: told blocks read and blocks in all.
+            or an image in Zarr; None, or "chesapeake-small", for the embedded model.
+        stac: instead describe a model or segmenter as a STAC item with the MLM extension, for catalogues.
+        verify: read everything, verify checksums if there are any, and report this under "verified".
+        progress: called with the number of blocks read and of all blocks.
 
     Raises:
-        RasterError, CheckpointError: if it is none of these, or damaged; or, with `stac`, no model or segmenter.
-        SettingsError, DataError, GridError, LegendError: of a YAML file, if it describes no data that can be used.
+        RasterError, CheckpointError: if it is none of these, or is damaged; or, with `stac`, not a model or segmenter.
+        SettingsError, DataError, GridError, LegendError: if a YAML file does not describe data that can be used.
     """
     values, verify_all = _describe(file)
     if verify:
@@ -164,7 +164,7 @@ def _raster(file: str | Path) -> Described:
             progress(done, len(blocks))
         return {"blocks": len(blocks), "checksums": "none"}
 
-    # A colour table in a GeoTIFF has 256 entries; those that nobody set are black.
+    # A colour table in a GeoTIFF has 256 entries; unused ones are black.
     classes = [
         {"code": code, "name": name, "colour": colour}
         for code, (name, colour) in read_class_table(raster).items()

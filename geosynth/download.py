@@ -1,6 +1,6 @@
-"""Where model files are: what is named, the embedded one, and what is behind an address.
+"""Locates model files: those that are named, the embedded one, and those behind an address.
 
-The latter is downloaded once and kept in the cache folder of the platform.
+The latter are downloaded once and kept in the cache folder of the platform.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEFAULT_MODEL = "chesapeake-small"
 _LOG = logging.getLogger(__name__)
 
 _MAX_BYTES = 4 * 2**30
-_TIMEOUT = (10, 60)  # seconds: to connect, and from one piece to the next
+_TIMEOUT = (10, 60)  # seconds: to connect, and between two pieces
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -39,7 +39,7 @@ def model_path(model: str | Path | None = None) -> Path:
     """The file of a model: the one that is named, or the embedded one for "chesapeake-small" and None.
 
     Raises:
-        CheckpointError: if the embedded generator is asked for, and missing; or of an address, see `model_file`.
+        CheckpointError: if the embedded model is missing; for an address, see `model_file`.
     """
     if model is not None and str(model) != DEFAULT_MODEL:
         return model_file(model)
@@ -52,10 +52,10 @@ def model_path(model: str | Path | None = None) -> Path:
 
 
 def model_file(name: str | Path) -> Path:
-    """The file of a model or segmenter: what is named; that in the folder of a training; that behind an address.
+    """The file of a model or segmenter: the named file, the one in the folder of a training, or behind an address.
 
     Raises:
-        CheckpointError, OutputError: of an address, see `fetch_model`.
+        CheckpointError, OutputError: for an address, see `fetch_model`.
     """
     path = fetch_model(str(name)) if "://" in str(name) else Path(name)
     inside = path / "model.safetensors"
@@ -63,16 +63,16 @@ def model_file(name: str | Path) -> Path:
 
 
 def fetch_model(address: str) -> Path:
-    """The file behind an address; what was downloaded before is taken as it is, without the network.
+    """The file behind an address; a file downloaded before is used again, without the network.
 
     Args:
-        address: https://..., or hf://ORG/REPO[@REVISION]/FILE for one of the Hugging Face Hub (or `HF_ENDPOINT`). What
-            ends in "#sha256=..." must have that SHA-256.
+        address: https://..., or hf://ORG/REPO[@REVISION]/FILE for the Hugging Face Hub (or `HF_ENDPOINT`). If it ends
+            in "#sha256=...", the file must have that SHA-256.
 
     Raises:
-        CheckpointError: if the address cannot be, or leads to no file, to one of more than 4 GiB, to one that is not
-            safetensors, or of another SHA-256.
-        OutputError: if the file cannot be kept.
+        CheckpointError: if the address is invalid, or if there is no file, one of more than 4 GiB, one that is not
+            safetensors, or one with another SHA-256.
+        OutputError: if the file cannot be stored.
     """
     url, fragment = urldefrag(_resolve(address))
     wanted = parse_qs(fragment).get("sha256", [None])[0]
@@ -97,10 +97,10 @@ def fetch_model(address: str) -> Path:
 
 
 def _resolve(address: str) -> str:
-    """As https://.
+    """The address as https://.
 
     Raises:
-        CheckpointError: if it cannot be.
+        CheckpointError: if it is invalid.
     """
     url = address
     if address.startswith("hf://"):

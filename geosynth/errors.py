@@ -1,7 +1,7 @@
 """The errors that geosynth raises on purpose. Each message is one line: what is wrong, where, what to do.
 
-Every class is also the built-in error that a caller would expect (`ValueError` or `OSError`), so that code which does
-not know geosynth can still catch it.
+Every class is also the built-in error that a caller would expect (`ValueError` or `OSError`), so that code without
+knowledge of geosynth can catch it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SettingsError(GeosynthError, ValueError):
 
 
 class LegendError(GeosynthError, ValueError):
-    """A legend is malformed, or a raster holds codes that its legend does not know."""
+    """A legend is malformed, or a raster contains codes that its legend does not list."""
 
 
 class GridError(GeosynthError, ValueError):
@@ -32,7 +32,7 @@ class GridError(GeosynthError, ValueError):
 
 
 class CheckpointError(GeosynthError, ValueError):
-    """A file is not a geosynth model, or it is damaged."""
+    """A file is not a geosynth model, or is damaged."""
 
 
 class DataError(GeosynthError, ValueError):
@@ -40,7 +40,7 @@ class DataError(GeosynthError, ValueError):
 
 
 class TrainingError(GeosynthError, ValueError):
-    """Training cannot go on, for instance because a loss is not a finite number."""
+    """Training cannot continue, for instance because a loss is not a finite number."""
 
 
 class RasterError(GeosynthError, OSError):
@@ -48,7 +48,7 @@ class RasterError(GeosynthError, OSError):
 
 
 class OutputError(GeosynthError, OSError):
-    """An output already exists, or its place cannot be written."""
+    """An output already exists, or cannot be written."""
 
 
 class ClusterError(GeosynthError, ConnectionError):
@@ -56,16 +56,16 @@ class ClusterError(GeosynthError, ConnectionError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of a library says, or the one that caused it, without line breaks."""
+    """The message of a library's error, or of the error that caused it, without line breaks."""
     return " ".join(str(error.__cause__ or error).split())
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says up to the first line break; the name of its class where it says nothing."""
+    """The message of a library's error up to the first line break; the name of its class if it is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-# Of what pydantic says (patterns), what users would not say.
+# Words in pydantic's messages (patterns), and those that users know.
 _PLAIN = (
     ("Input should be", "must be"),
     ("Field required", "is needed"),
@@ -78,14 +78,14 @@ _PLAIN = (
 
 
 def first_fault(error: ValidationError) -> str:
-    """What is wrong with a value, and where it stands, in one line."""
+    """What is wrong with a value, and where it is, in one line."""
     first = error.errors()[0]
-    # What else stands there are types that the value may have.
+    # Other parts of the location are types that the value may have.
     names = [name for name in map(str, first["loc"]) if name != "str" and not name.startswith(("function-", "tuple["))]
     what = first["msg"].removeprefix("Value error, ")
     for said, plain in _PLAIN:
         what = re.sub(said, plain, what)
-    if names and what.startswith((f"{names[-1]}: ", f"{names[-1]} ")):  # of a check that is used elsewhere too
+    if names and what.startswith((f"{names[-1]}: ", f"{names[-1]} ")):  # from a check that is also used elsewhere
         names.pop()
     return ": ".join([".".join(names), what] if names else [what])
 
@@ -103,7 +103,7 @@ def first_of(names: Iterable[object], most: int = 12) -> str:
 
 
 def no_more_files(error: BaseException) -> OSError | None:
-    """The "too many open files" that an error came from, if it did: then nothing is wrong with the file itself."""
+    """The "too many open files" that caused an error, if it did: then nothing is wrong with the file itself."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.EMFILE, errno.ENFILE):

@@ -16,8 +16,8 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 NUM_DRAWS = 200
-# Of all measures of an evaluation: of fewer places, the spread of the draws says little of a distance. Where there are
-# fewer clusters of scenes, squares of tiles are its places. A mean IoU alone asks for less, see `segmentation.scores`.
+# For all measures of an evaluation: with fewer places, the spread of the draws says little about a distance. If there
+# are fewer clusters of scenes, places are squares of tiles. For a mean IoU fewer suffice, see `segmentation.scores`.
 MIN_PLACES = 8
 
 
@@ -26,34 +26,34 @@ def _finite(value: Any) -> Any:
 
 
 FiniteOrNone = Annotated[float | None, BeforeValidator(_finite)]
-"""A number of a report: None where it is not defined, so that JSON can hold it."""
+"""A number of a report: None if it is not defined, as JSON has neither NaN nor infinity."""
 
 
 def number(value: float | None) -> str:
-    """As reports show it: three digits, of large numbers all before the point; "-" for none."""
+    """A number as reports show it: three digits, or all digits before the point; "-" for None."""
     return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 class Estimate(BaseModel):
-    """A number, the 95 % interval around it, and what both rest on."""
+    """A number, its 95 % interval, and how many places or seeds both rest on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: FiniteOrNone = None
-    """None where it is not defined."""
+    """None if it is not defined."""
     low: FiniteOrNone = None
-    """None, as `high` is, where there is no interval: too few places or seeds, or too many draws without a value."""
+    """None, like `high`, if there is no interval: too few places or seeds, or too many draws without a value."""
     high: FiniteOrNone = None
     n: int | None = None
-    """Independent places or seeds; None where nobody counted."""
+    """Number of independent places or seeds; None if they were not counted."""
 
     def times(self, factor: float) -> Estimate:
-        """In other units; the factor is positive."""
+        """The estimate in other units; the factor is positive."""
         value, low, high = (None if one is None else factor * one for one in (self.value, self.low, self.high))
         return Estimate(value=value, low=low, high=high, n=self.n)
 
     def __format__(self, form: str) -> str:
-        """As "0.51 [0.48, 0.544]", each number in this format (as `number` if not said); "-" for none."""
+        """As in "0.51 [0.48, 0.544]", each number in this format (by default as `number`); "-" for None."""
 
         def shown(one: float) -> str:
             return format(one, form) if form else number(one)
@@ -71,10 +71,10 @@ class Estimate(BaseModel):
 def mean_over_seeds(values: Sequence[float]) -> Estimate:
     """Mean and its 95 % t interval: mean -+ t s / sqrt(n), t Student's 97.5 % quantile of n - 1 degrees of freedom.
 
-    It tells how a result varies with tiles, weights and images drawn anew, not with the test area.
+    It shows how a result varies if tiles, weights and images are drawn again, not how it varies with the test area.
 
     Args:
-        values: one a seed, at least one; a single one has no interval.
+        values: one for each seed, at least one; a single one has no interval.
     """
     array = np.asarray(values)
     mean, n = float(array.mean()), len(array)
@@ -85,13 +85,13 @@ def mean_over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def draw_places(num_places: int, seed: int | np.random.Generator, num_draws: int = NUM_DRAWS) -> Floats:
-    """How often each place counts in draws with replacement (Efron 1979), as many places a draw as there are.
+    """How often each place counts in draws with replacement (Efron 1979); each draw has as many places as there are.
 
-    A place brings all that lies in it, its real and its synthetic pixels: a comparison of both stays paired.
+    A place contributes all that is in it, its real and its synthetic pixels, so that comparisons of both stay paired.
 
     Returns:
-        (1 + num_draws, num_places). Row 0 is no draw but the sample itself, each place once; so a statistic of these
-        weights gives its value and its draws at once, as `estimate_from_draws` takes them.
+        (1 + num_draws, num_places). Row 0 is not a draw but the sample itself, with each place once, so that a
+        statistic of these weights gives its value and its draws at once, as `estimate_from_draws` takes them.
     """
     drawn = np.random.default_rng(seed).multinomial(num_places, np.full(num_places, 1 / num_places), size=num_draws)
     return np.concatenate([np.ones((1, num_places)), drawn])
@@ -108,16 +108,16 @@ def estimate_from_draws(
     """A statistic and its 95 % interval from its values over draws of places.
 
     The interval is value -+ t s sqrt(P / (P - 1)): s the standard deviation over the draws, P the number of places, t
-    Student's quantile of P - 1 degrees of freedom. For the mean of normal values that is the exact interval, also of
-    few places. Percentiles of the draws would not do: of few places they are too narrow; and distances are biased
-    upwards by resampling, so that theirs can lie wholly above the measured value.
+    Student's quantile of P - 1 degrees of freedom. For the mean of normal values this is the exact interval, even with
+    few places. Percentiles of the draws would not do: with few places they are too narrow, and distances are biased
+    upwards by resampling, so that their percentiles can all be above the measured value.
 
     Args:
-        values: (1 + draws,): of the sample itself, then of each draw; not finite where it is undefined.
-        num_places: that were drawn.
-        least: what the statistic cannot fall below, such as 0 for a distance.
-        most: what it cannot exceed.
-        min_places: fewer have no interval; nor has a statistic of which half the draws are undefined.
+        values: (1 + draws,): of the sample itself, then of each draw; not finite if undefined.
+        num_places: number of places that were drawn from.
+        least: lower bound of the statistic, such as 0 for a distance.
+        most: its upper bound.
+        min_places: with fewer places there is no interval; nor is there one if half the draws are undefined.
     """
     value, drawn = float(np.asarray(values)[0]), np.asarray(values)[1:]
     known = drawn[np.isfinite(drawn)]
@@ -136,14 +136,14 @@ def estimate_over_places(
     least: float = -np.inf,
     most: float = np.inf,
 ) -> Estimate:
-    """A statistic of tiles and its 95 % interval (`estimate_from_draws`), from draws of the places they lie in.
+    """A statistic of tiles and its 95 % interval (`estimate_from_draws`), from draws of the tiles' places.
 
     Args:
-        statistic: of weights (1 + 200, tiles), which say how often each tile counts, gives (1 + 200,) values.
-        places: (tiles,) the place of each. Both images of a tile share it: they are drawn together.
+        statistic: takes weights (1 + 200, tiles), how often each tile counts, and returns (1 + 200,) values.
+        places: (tiles,) the place of each tile; the real and the synthetic image of a tile are drawn together.
         seed: of the draws; the same seed gives the same interval.
-        least: what the statistic cannot fall below.
-        most: what it cannot exceed.
+        least: lower bound of the statistic.
+        most: its upper bound.
 
     Raises:
         SettingsError: if there is no tile.
@@ -151,8 +151,8 @@ def estimate_over_places(
     if not len(places):
         raise SettingsError("an interval needs tiles, got none")
     numbers, members = np.unique(places, return_inverse=True)
-    # Numbers of places, then counted, not counts as in `draw_places`: a seed goes on to give the interval it always
-    # gave.
+    # Draws numbers of places and counts them, unlike `draw_places`, so that a seed still gives the interval that it
+    # always gave.
     chosen = np.random.default_rng(seed).integers(len(numbers), size=(NUM_DRAWS, len(numbers)))
     drawn = [np.bincount(row, minlength=len(numbers)) for row in (np.arange(len(numbers)), *chosen)]
     return estimate_from_draws(
@@ -163,12 +163,12 @@ def estimate_over_places(
 def mean_over_places(
     values: Floats, places: Indices, seed: int, *, least: float = -np.inf, most: float = np.inf
 ) -> Estimate:
-    """The mean of a value of each tile (tiles,), as `estimate_over_places`."""
+    """The mean of one value per tile, (tiles,), and its interval; see `estimate_over_places`."""
     return estimate_over_places(
         lambda weights: weights @ values / weights.sum(axis=1), places, seed, least=least, most=most
     )
 
 
 def _quantile(n: int) -> float:
-    """97.5 % quantile of Student's t, n - 1 degrees of freedom."""
+    """97.5 % quantile of Student's t with n - 1 degrees of freedom."""
     return float(stats.t.ppf(0.975, n - 1))

@@ -1,4 +1,4 @@
-"""Outputs: whether their place can be written, how they get there whole or not at all; and what tells files apart."""
+"""Outputs: checking that they can be written, replacing them in one step; and what distinguishes files."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from typing import Any
 
 from geosynth.errors import DataError, GeosynthError, OutputError, one_line
 
-_FULL = 1 << 16  # bytes that are free on a disk to which nothing can be written
-_exists = os.path.exists  # False for a name too long, where a Path raises
+_FULL = 1 << 16  # bytes; a disk with less space counts as full
+_exists = os.path.exists  # False for a name that is too long, where a Path raises
 
 BRACES = re.compile(r"\{([^{}]*[,=][^{}]*)\}")
-"""In the name of an image in files of one band each: what tells these apart, as {red=B04,nir=B08}."""
+"""The braces in the name of an image in files of one band each, as in {red=B04,nir=B08}."""
 
 
 def band_files(name: str | Path) -> dict[str, str]:
-    """The file of each band of an image whose name has braces, by the band's name; empty for any other name.
+    """The file of each band, by the band's name, of an image whose name has braces; empty for any other name.
 
-    Of `T1_{red=B04,nir=B08}.tif` red is in `T1_B04.tif`; in `T1_{B04,B08}.tif` that band is called B04.
+    With `T1_{red=B04,nir=B08}.tif`, red is in `T1_B04.tif`; with `T1_{B04,B08}.tif`, that band is called B04.
 
     Raises:
-        DataError: if that tells no files, each of another band.
+        DataError: if the braces do not name files of different bands.
     """
     text = str(name)
     braces = BRACES.search(text)
@@ -53,9 +53,9 @@ def name_of_band_files(files: Mapping[str, str]) -> str:
     """The inverse of `band_files`: one name with braces for the files of bands, by the bands' names.
 
     Raises:
-        DataError: if the files differ in more than one place of their names, so that no braces can tell them.
+        DataError: if the names differ in more than one place, which braces cannot express.
     """
-    words = [re.split("([^a-zA-Z0-9])", name) for name in files.values()]  # so B04 and B08 differ, not 4 and 8
+    words = [re.split("([^a-zA-Z0-9])", name) for name in files.values()]  # so that B04 and B08 differ, not 4 and 8
     start = _num_common(words)
     end = _num_common([one[start:][::-1] for one in words])
     differing = ("".join(one[start : len(one) - end]) for one in words)
@@ -69,25 +69,25 @@ def name_of_band_files(files: Mapping[str, str]) -> str:
 
 
 def _num_common(words: Sequence[Sequence[str]]) -> int:
-    """How many words all begin with."""
+    """The number of words that all have in common at the start."""
     return sum(1 for _ in itertools.takewhile(lambda same: len(set(same)) == 1, zip(*words, strict=False)))
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that exists, or whose place cannot be written. Makes nothing.
+    """Refuse an output that exists, or that cannot be written at its place. Creates nothing.
 
     Args:
-        path: of the file or folder to come; its folder need not exist yet.
-        overwrite: let an existing one pass.
+        path: of the future file or folder; its parent folder need not exist yet.
+        overwrite: accept an existing output.
 
     Raises:
         OutputError: one line.
     """
     try:
         exists = path.exists() or path.is_symlink()
-        nearest = next((folder for folder in path.absolute().parents if folder.exists()), path)  # of / there is none
+        nearest = next((folder for folder in path.absolute().parents if folder.exists()), path)  # / has no parent
         str(path).encode()
-    except OSError as error:  # a name too long, a folder that may not be searched
+    except OSError as error:  # a name that is too long, a folder without permission
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
     except UnicodeEncodeError as error:
         raise OutputError(f"{str(path)!r}: cannot be written: its name is not UTF-8") from error
@@ -98,11 +98,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 def refuse_foreign(folder: Path, mark: str) -> None:
-    """Refuse a folder that is there already and was not made here.
+    """Refuse a folder that already exists and was not made by geosynth.
 
     Args:
-        folder: of the output; none, and an empty one, pass.
-        mark: a file that each such output has.
+        folder: of the output; accepted if it does not exist or is empty.
+        mark: name of a file that each such output has.
 
     Raises:
         OutputError: one line.
@@ -112,12 +112,12 @@ def refuse_foreign(folder: Path, mark: str) -> None:
 
 
 def refuse_inputs(path: Path, inputs: Iterable[object], *, replaced: bool = True) -> None:
-    """Refuse an output that is an input too, or a folder that holds one.
+    """Refuse an output that is also an input, or a folder that contains one.
 
     Args:
         path: of the output.
-        inputs: those that are no paths, or of nothing that exists, pass.
-        replaced: as a whole. Into other folders files are written, beside which inputs may lie.
+        inputs: those that are not paths, or do not exist, are accepted.
+        replaced: whether an output folder is replaced as a whole. If files are only added to it, it may contain inputs.
 
     Raises:
         OutputError: one line.
@@ -135,7 +135,7 @@ def refuse_inputs(path: Path, inputs: Iterable[object], *, replaced: bool = True
 
 
 def check_name(name: str, where: str) -> None:
-    """Refuse the name of an item that would lead out of the folder in which files are called by it.
+    """Refuse the name of an item if a file of that name would be outside its folder.
 
     Raises:
         DataError: one line.
@@ -146,11 +146,11 @@ def check_name(name: str, where: str) -> None:
 
 @contextmanager
 def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
-    """Names the file or folder that could not be written.
+    """A context for writing, whose error names the file or folder that could not be written.
 
     Args:
         path: of the output.
-        also: errors that the writing library raises beside `OSError`.
+        also: errors that the writing library raises besides `OSError`.
 
     Raises:
         OutputError: instead of those; one line.
@@ -158,7 +158,7 @@ def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
     failures: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
-    except GeosynthError:  # some are OSErrors, and say it already
+    except GeosynthError:  # may be OSErrors, but are clear already
         raise
     except failures as error:
         told = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None)
@@ -167,7 +167,7 @@ def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
 
 
 def _full(path: Path) -> str | None:
-    """That the disk of an output is full, which libraries do not say."""
+    """A message if the disk of an output is full, which libraries do not say; else None."""
     with suppress(OSError):
         nearest = next(folder for folder in path.absolute().parents if folder.exists())
         if shutil.disk_usage(nearest).free < _FULL:
@@ -177,14 +177,14 @@ def _full(path: Path) -> str | None:
 
 @contextmanager
 def replacing(path: Path, *also: type[Exception], folder: Path | None = None) -> Iterator[Path]:
-    """A temporary name for a new file or folder, which takes the place of `path` when the context is left.
+    """A temporary name for a new file or folder, which takes the place of `path` at the end of the context.
 
-    What is at `path` is lost only after that; after an error it is untouched, and nothing is left.
+    Anything at `path` is lost only then; after an error it is unchanged, and nothing is left behind.
 
     Args:
-        path: of the output; its folder is made if need be.
+        path: of the output; its folder is created if needed.
         also: as for `writing`.
-        folder: for the temporary name, on the same disk; None for that of the output.
+        folder: for the temporary name, on the same disk; None for the folder of the output.
 
     Yields:
         the name, with the suffix of `path`.
@@ -203,17 +203,17 @@ def replacing(path: Path, *also: type[Exception], folder: Path | None = None) ->
 
 
 def partial_name(path: Path, suffix: str | None = None) -> str:
-    """A hidden name for what becomes `path`, another one at each call, and of its suffix unless another is said.
+    """A hidden name for what becomes `path`, different at each call, with the suffix of `path` unless one is given.
 
-    What a kill leaves under such names is found as `.*.partial*`.
+    Leftovers of a kill under such names match `.*.partial*`.
     """
-    stem = os.fsencode(path.stem)[:100].decode(errors="ignore")  # systems take 255 bytes in all
+    stem = os.fsencode(path.stem)[:100].decode(errors="ignore")  # names may have 255 bytes
     return f".{stem}.{uuid.uuid4().hex}.partial{path.suffix if suffix is None else suffix}"
 
 
 @contextmanager
 def parents_of(path: Path) -> Iterator[None]:
-    """Makes the folders that an output lies in; those that are new go again if it does not come to be."""
+    """Create the parent folders of an output; new ones are removed again if it is not made."""
     new = [folder for folder in path.absolute().parents if not folder.exists()]
     try:
         with writing(path):
@@ -227,7 +227,7 @@ def parents_of(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file as `replacing` does, but never in the place of a folder.
+    """Write a file as `replacing` does, but never in place of a folder.
 
     Raises:
         OutputError: if it cannot be written.
@@ -239,13 +239,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def replace(new: Path, path: Path) -> None:
-    """Give a finished file or folder its name; what is there under that name is lost only after that.
+    """Give a finished file or folder its name; an old output of that name is lost only then.
 
-    A file takes the place of a file in one step. Of a folder the old one is moved aside first, to `.NAME.replaced`;
-    should the new one then not take its place, the old one gets its name back.
+    A file replaces a file in one step. An old folder is first moved to `.NAME.replaced`; if the new one then cannot
+    take its place, the old one gets its name back.
 
     Raises:
-        OSError: if it cannot be moved there.
+        OSError: if it cannot be moved.
     """
     old = aside(path)
     if not (new.is_dir() or path.is_dir()):
@@ -263,7 +263,7 @@ def replace(new: Path, path: Path) -> None:
 
 
 def restore(path: Path) -> None:
-    """Give a folder its name back if a `replace` moved it aside and did not come to its end.
+    """Give a folder its name back if a `replace` moved it aside and was killed.
 
     Raises:
         OSError: if it cannot be moved.
@@ -273,12 +273,12 @@ def restore(path: Path) -> None:
 
 
 def aside(path: Path) -> Path:
-    """Where a folder is while another one takes its place."""
+    """The path of a folder while another one takes its place."""
     return path.with_name(f".{path.name}.replaced")
 
 
 def delete(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it, as far as that is possible."""
+    """Remove a file, a link, or a folder with its contents, as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -287,7 +287,7 @@ def delete(path: Path) -> None:
 
 
 def read_values(path: Path, error: type[GeosynthError] = DataError) -> Any:
-    """The plain values in a JSON file (.json, .geojson), or else a YAML file, of which no mapping names a key twice.
+    """The plain values in a JSON file (.json, .geojson), else in a YAML file, where no mapping may repeat a key.
 
     Raises:
         GeosynthError: `error`, if it cannot be read; one line.
@@ -295,12 +295,12 @@ def read_values(path: Path, error: type[GeosynthError] = DataError) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """PyYAML's, which would take the later one of two equal keys, and say nothing."""
+        """PyYAML's loader, but it refuses repeated keys, of which PyYAML silently takes the last."""
 
         def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
             node = super().compose_mapping_node(anchor)
             known: dict[tuple[str, str], yaml.Node] = {}
-            for key, _ in node.value:  # here, for what `<<` brings may be said anew, and comes later
+            for key, _ in node.value:  # checked here, before `<<` is merged, whose keys may be repeated
                 if isinstance(key, yaml.ScalarNode) and known.setdefault((key.tag, key.value), key) is not key:
                     line = key.start_mark.line + 1
                     raise yaml.YAMLError(f"{key.value!r} is given twice, the second time in line {line}; give it once")
@@ -312,20 +312,20 @@ def read_values(path: Path, error: type[GeosynthError] = DataError) -> Any:
         return json.loads(text) if kind == "JSON" else yaml.load(text, Loader)  # noqa: S506 - it is a safe one
     except RecursionError as cause:
         raise error(f"{path}: cannot be read as {kind}: it is nested too deep") from cause
-    except (OSError, ValueError, yaml.YAMLError) as cause:  # ValueError: bytes that are no text, impossible dates
+    except (OSError, ValueError, yaml.YAMLError) as cause:  # ValueError: bytes that are not text, impossible dates
         reason = getattr(cause, "strerror", None) or one_line(cause)
         raise error(f"{path}: cannot be read as {kind}: {reason}") from cause
 
 
 def delete_sidecars(path: Path, kept: Collection[str] = ()) -> None:
-    """Remove what GDAL would believe of a raster that is replaced or gone, but for files of names that are kept."""
+    """Remove side files of a replaced or removed raster, which GDAL would believe, except those named in `kept`."""
     for suffix in (".aux.xml", ".ovr", ".msk"):
         if (sidecar := Path(f"{path}{suffix}")).name not in kept:
             delete(sidecar)
 
 
 def sha256_of(*paths: str | Path) -> str:
-    """sha256 of a file; of several, as if they were one.
+    """SHA-256 of a file; of several, as if they were one.
 
     Raises:
         OSError: if one cannot be read.
@@ -333,12 +333,12 @@ def sha256_of(*paths: str | Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with Path(path).open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)  # goes on with the digest of the files before
+            hashlib.file_digest(file, lambda: digest)  # continues the digest of the previous files
     return digest.hexdigest()
 
 
 def sha256_once(*paths: Path) -> str:
-    """As `sha256_of`, but files are read again only once one of them was changed."""
+    """As `sha256_of`, but files are read again only if one of them has changed."""
     return _sha256_at(*((path, path.stat().st_mtime_ns) for path in paths))
 
 

@@ -1,6 +1,6 @@
-"""Cards: what model and segmenter files say about themselves, as one entry of the header of a safetensors file.
+"""Cards: the metadata of model and segmenter files, as one entry in the header of a safetensors file.
 
-One entry only: safetensors writes entries in random order, and equal models shall be equal files.
+Only one entry, because safetensors writes entries in random order, and equal models shall be equal files.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from geosynth.legend import Legend
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SHA256 = "sha256"  # in the entry: of the tensors
-_KINDS = {"geosynth": "a generator", "geosynth_segmenter": "a segmenter"}  # by their entries
+_SHA256 = "sha256"  # key in the entry: SHA-256 of the tensors
+_KINDS = {"geosynth": "a generator", "geosynth_segmenter": "a segmenter"}  # by name of the entry
 
 
 class Card(Settings):
-    """What every such file says about itself; each kind of file has a class of its own, which adds `settings`."""
+    """What all cards have in common; each kind of file has its own class, which adds `settings`."""
 
     entry: ClassVar[str]
     """Name of the entry in the header."""
@@ -37,7 +37,7 @@ class Card(Settings):
     maker: ClassVar[str]
     """The command that makes such files."""
     version: ClassVar[int] = 1
-    """The version that is written, and the only one that is read."""
+    """The version that is written, the only one that is read."""
 
     settings: Settings
     """The settings of the network."""
@@ -46,9 +46,9 @@ class Card(Settings):
     bands: BandSettings
     """The bands of the imagery."""
     gsd: Annotated[float, AfterValidator(meant)] | None
-    """Ground sampling distance: metres a pixel of the training imagery; None where its CRS does not tell.
+    """Ground sampling distance of the training imagery, in metres per pixel; None if its CRS does not give it.
 
-    What files carry of rounding is left out, also of models that were written with it.
+    Rounding in the files' transforms is removed, also for models that were written with it.
     """
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Facts of any kind: the software's version, data, steps, seed."""
@@ -69,7 +69,7 @@ class Card(Settings):
 
     @classmethod
     def _values(cls, path: Path) -> dict[str, Any]:
-        """Of the entry in a file's header, without the version."""
+        """The values of the entry in a file's header, without the version."""
         if path.is_dir():
             raise CheckpointError(f"{path}: a folder without model.safetensors, which `{cls.maker}` writes at its end")
         if not path.is_file():
@@ -99,23 +99,23 @@ class Card(Settings):
         """The entry for the header of a file.
 
         Args:
-            sha256: of the tensors, which `verify` compares; None as in files of older versions, which have none.
+            sha256: of the tensors, for `verify`; None as in files of older versions.
         """
         values = {"version": self.version, **self.model_dump(mode="json"), **({_SHA256: sha256} if sha256 else {})}
         return {self.entry: json.dumps(values, sort_keys=True)}
 
     def to_bytes(self, tensors: dict[str, Tensor]) -> bytes:
-        """A whole file of the tensors (on the CPU, contiguous) and this card."""
+        """The bytes of a file with the tensors (on the CPU, contiguous) and this card."""
         from safetensors.torch import save
 
         return save(tensors, metadata=self.to_metadata(_digest(io.BytesIO(save(tensors)))))
 
     @classmethod
     def verify(cls, path: Path) -> bool:
-        """Compare the tensors of a file with the checksum in its card.
+        """Verify the tensors of a file by the checksum in its card.
 
         Returns:
-            False if there is none, as in files of older versions.
+            False if there is no checksum, as in files of older versions.
 
         Raises:
             CheckpointError: if the file is damaged, or as from `read`.

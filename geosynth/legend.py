@@ -1,8 +1,8 @@
 """Legend: which raster code means which class.
 
 The raster holds *codes* (any integers); the network counts *class indices* 0 .. num_classes - 1 in the legend's order.
-Pixels without a class (nodata) get the index `num_classes`. Several codes may mean one class. Rasters that tell classes
-by colour are read by a `ColourLegend`, to which a colour is a code, too.
+Pixels without a class (nodata) get the index `num_classes`. Several codes may mean one class. Rasters that show classes
+by colours are read by a `ColourLegend`, whose codes are colours.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ CodeOrColour = Annotated[
 ]
 CodeCounts = dict[int, int]
 ClassIndices = npt.NDArray[np.uint8]
-"""One for each pixel, of any shape: from 0 on in the legend's order, `num_classes` where there is no class."""
+"""Class indices of pixels, of any shape: from 0 in the legend's order, `num_classes` where there is no class."""
 
-# Codes of classes that a translation lacks: far below what any raster holds.
+# Codes for classes that a translation lacks: far below any code in a raster.
 _ABSENT_START, _ABSENT_END = -(2**62), -(2**61)
 
-# Of colours without a class: more are those of an image, or of edges that something made soft.
+# Colours without a class; if there are more, the raster is an image, or its edges have been softened.
 MOST_UNKNOWN_COLOURS = 64
 
 
 class LegendClass(BaseModel):
     """One class: its raster code, its name, its colour as "#rrggbb".
 
-    A list of codes, as in `code: [41, 42, 43]`, means that all of them are read as the class. The first is written. So
-    it is with a list of colours.
+    With a list of codes, as in `code: [41, 42, 43]`, all of them are read as the class, and the first is written. The
+    same holds for a list of colours.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,7 +76,7 @@ class LegendClass(BaseModel):
 
     @model_serializer(mode="wrap")
     def _give_them_back(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As a list where there are several; one code as ever, so that stores and models stay what they were."""
+        """Several codes or colours as a list; a single one as before, so that stores and models are unchanged."""
         values: dict[str, Any] = dump(self)
         for first, others in self._several.items():
             if also := values.pop(others):
@@ -85,26 +85,26 @@ class LegendClass(BaseModel):
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """All that mean the class, first the one that is written."""
+        """All codes of the class, first the one that is written."""
         return self.code, *self.also
 
     @property
     def colours(self) -> tuple[str, ...]:
-        """All that mean the class in rasters of colours, first the one that is shown."""
+        """All colours of the class in rasters of colours, first the one that is shown."""
         return self.colour, *self.also_colours
 
     @property
     def rgb(self) -> tuple[int, int, int]:
-        """Red, green, blue in 0..255."""
+        """Red, green and blue, 0 to 255."""
         red, green, blue = bytes.fromhex(self.colour[1:])
         return red, green, blue
 
 
 class Legend(BaseModel):
-    """An ordered set of classes and the codes that mean "no data"; in rasters of colours, colours as "#rrggbb" do.
+    """Classes in their order, and the codes that mean no data; for rasters of colours, colours such as "#rrggbb" do.
 
     Raises:
-        LegendError: from the constructors `from_values` and `load`, when codes or names repeat or none is given.
+        LegendError: from the constructors `from_values` and `load`, if codes or names repeat or there are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -114,7 +114,7 @@ class Legend(BaseModel):
     nodata: tuple[CodeOrColour, ...] = ()
 
     known_by: ClassVar[str] = "codes"
-    """What rasters that it reads tell classes by."""
+    """What distinguishes classes in the rasters that it reads."""
 
     @model_validator(mode="after")
     def _check_unique(self) -> Self:
@@ -135,10 +135,10 @@ class Legend(BaseModel):
 
     @classmethod
     def load(cls, legend: str | Path | Legend) -> Legend:
-        """A built-in legend by name ("chesapeake"), or one from a YAML file; a Legend is returned as it is.
+        """A built-in legend by name ("chesapeake"), or one from a YAML file; a Legend is returned unchanged.
 
         Raises:
-            LegendError: if there is no such legend or file, or the file holds no legend.
+            LegendError: if there is no such legend or file, or the file is not a legend.
         """
         if isinstance(legend, Legend):
             return legend
@@ -157,7 +157,7 @@ class Legend(BaseModel):
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """The raster codes in class-index order, one a class: what is written."""
+        """The codes that are written, one for each class, in class-index order."""
         return tuple(entry.code for entry in self.classes)
 
     @property
@@ -172,14 +172,14 @@ class Legend(BaseModel):
 
     @property
     def nodata_codes(self) -> tuple[int, ...]:
-        """Those of `nodata` that are codes."""
+        """The entries of `nodata` that are codes, not colours."""
         return tuple(code for code in self.nodata if isinstance(code, int))
 
     @property
     def nodata_code(self) -> int:
-        """The code that new files give to pixels without a class: the last of `nodata`, else a free one.
+        """The code of pixels without a class in new files: the last of `nodata`, else an unused one.
 
-        That is the largest of a byte, or the least beyond where classes have all of these.
+        That is the largest unused value of a byte; if there is none, the smallest one above.
         """
         if self.nodata_codes:
             return self.nodata_codes[-1]
@@ -189,14 +189,14 @@ class Legend(BaseModel):
 
     @property
     def code_dtype(self) -> np.dtype[Any]:
-        """The smallest integer type that holds all codes that new files have, `nodata_code` too."""
+        """The smallest integer type for all codes in new files, including `nodata_code`."""
         codes = (*self.codes, self.nodata_code)
         return np.result_type(np.min_scalar_type(min(codes)), np.min_scalar_type(max(codes)))
 
     def encode(self, codes: npt.NDArray[np.integer[Any]]) -> ClassIndices:
-        """Class indices of raster codes, same shape; `num_classes` where a code is none of a class.
+        """Class indices of raster codes, in the same shape; `num_classes` where a code belongs to no class.
 
-        Unknown codes are not told from nodata here: `check` finds them, once, before any work starts.
+        Unknown codes are not distinguished from nodata here: `check` finds them, once, before any work starts.
         """
         known, order = np.array(sorted(self.class_of.items()), dtype=np.int64).T
         if codes.dtype in (np.uint8, np.uint16):  # a look-up table is ten times faster than a search
@@ -205,36 +205,36 @@ class Legend(BaseModel):
             table[known[inside]] = order[inside]
             if codes.dtype == np.uint16:
                 return table.take(codes)
-            # A quarter of the time of table[codes], which makes an int64 of each code first.
+            # Takes a quarter of the time of table[codes], which first converts each code to int64.
             return np.ndarray(codes.shape, np.uint8, bytearray(codes.tobytes()).translate(table.tobytes()))
-        # A uint64 code beyond int64 wraps in the search; the comparison with the code itself then finds it unknown.
+        # A uint64 code beyond int64 wraps in the search, but the comparison with the code itself finds it unknown.
         position = np.minimum(np.searchsorted(known, codes.astype(np.int64)), len(known) - 1)
         return np.where(known[position] == codes, order[position], self.num_classes).astype(np.uint8)
 
     def decode(self, indices: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
-        """Raster codes of class indices, of one shape, as `code_dtype`; `nodata_code` where there is no class."""
+        """Raster codes of class indices, in the same shape, of `code_dtype`; `nodata_code` where there is no class."""
         codes: npt.NDArray[np.integer[Any]] = np.array([*self.codes, self.nodata_code], self.code_dtype)[indices]
         return codes
 
     def unknown(self, counts: CodeCounts) -> CodeCounts:
-        """Those of `counts` whose codes are neither a class nor nodata, in the codes' order."""
+        """The part of `counts` whose codes are neither a class nor nodata, in the order of the codes."""
         known = {*self.class_of, *self.nodata_codes}
         return {code: count for code, count in sorted(counts.items()) if code not in known}
 
     def count(self, counts: CodeCounts) -> tuple[int, ...]:
-        """Pixels of each class, in class-index order."""
+        """Number of pixels of each class, in class-index order."""
         return tuple(sum(counts.get(code, 0) for code in entry.codes) for entry in self.classes)
 
     def check(self, counts: CodeCounts, source: str, names: Mapping[int, str | None] = MappingProxyType({})) -> None:
-        """Refuse codes that the legend does not know.
+        """Refuse codes that the legend does not list.
 
         Args:
-            counts: pixels of each code.
-            source: that holds them, for the message.
-            names: what the source calls its codes, where it does.
+            counts: number of pixels of each code.
+            source: name of the raster, for the message.
+            names: names of codes in the raster, if it has any.
 
         Raises:
-            LegendError: lists codes, names and pixels.
+            LegendError: if there are such codes; lists codes, names and pixels.
         """
         unknown = self.unknown(counts)
         if unknown:
@@ -248,17 +248,17 @@ class Legend(BaseModel):
             )
 
     def say(self, code: int) -> str:
-        """A code as it is written."""
+        """A code as text."""
         return str(code)
 
     def translation_to(self, target: Legend) -> Legend:
-        """This legend's codes in the class order of `target`, matched by class name (`plain`).
+        """A legend with this legend's codes in the class order of `target`, matched by class name (`plain`).
 
-        Its `encode` gives class indices of `target`. Classes of `target` that this legend lacks keep a code that no
-        raster holds, so that indices stay in place.
+        Its `encode` gives class indices of `target`. Classes that this legend lacks get a code that occurs in no
+        raster, so that indices do not shift.
 
         Raises:
-            LegendError: if this legend has a class that `target` lacks, or two that `target` cannot tell apart.
+            LegendError: if this legend has a class that `target` lacks, or two that are the same class in `target`.
         """
         wanted = {plain(name): name for name in target.names} | {name: name for name in target.names}
         own = {wanted.get(entry.name) or wanted.get(plain(entry.name), entry.name): entry for entry in self.classes}
@@ -280,13 +280,13 @@ class Legend(BaseModel):
         return Legend(name=self.name, classes=classes, nodata=self.nodata)
 
     def by_colour(self, source: str) -> ColourLegend:
-        """The same classes, for a raster that tells them by their colours.
+        """The same classes, for a raster that shows them by their colours.
 
         Args:
-            source: the raster, for the message.
+            source: name of the raster, for the message.
 
         Raises:
-            LegendError: if two classes have a colour in common, or one has one that means no data.
+            LegendError: if two classes have a colour in common, or if a class has a colour that means no data.
         """
         here = [entry for entry in self.classes if entry.code >= _ABSENT_END]
         nodata = [colour for colour in self.nodata if isinstance(colour, str)]
@@ -310,12 +310,12 @@ class Legend(BaseModel):
 
 
 class ColourLegend(Legend):
-    """A legend whose codes are colours, as numbers 0xRRGGBB: what it reads is uint32."""
+    """A legend whose codes are colours, as uint32 numbers 0xRRGGBB."""
 
     known_by: ClassVar[str] = "colours"
 
     def by_colour(self, source: str) -> ColourLegend:
-        """Itself."""
+        """The legend itself."""
         return self
 
     def encode(self, codes: npt.NDArray[np.integer[Any]]) -> ClassIndices:
@@ -323,7 +323,7 @@ class ColourLegend(Legend):
         if codes.dtype != np.uint32:
             return super().encode(codes)
         known, order = np.array([one for one in self.class_of.items() if one[0] >= 0], dtype=np.int64).T
-        # What is 0 takes no memory before it is looked at, so a table of all colours is cheap: 0 means no class.
+        # Zeros take no memory until they are read, so a table of all colours is cheap if 0 means no class.
         table = np.zeros(1 << 24, np.uint8)
         table[known] = order - self.num_classes
         indices: ClassIndices = table.take(codes)
@@ -331,7 +331,7 @@ class ColourLegend(Legend):
         return indices
 
     def unknown(self, counts: CodeCounts) -> CodeCounts:
-        """As of any legend, but those of most pixels first: next to soft edges a class that is missing stands out."""
+        """As for any legend, but the most frequent first, so that a missing class stands out among softened edges."""
         return dict(sorted(super().unknown(counts).items(), key=lambda one: -one[1]))
 
     def check(self, counts: CodeCounts, source: str, names: Mapping[int, str | None] = MappingProxyType({})) -> None:
@@ -340,7 +340,7 @@ class ColourLegend(Legend):
         super().check(counts, source, names)
 
     def check_is_mask(self, counts: CodeCounts, source: str) -> None:
-        """Refuse so many unknown colours that they are of no classes; `counts` may be those of a part.
+        """Refuse so many unknown colours that the raster cannot be labels; `counts` may be of a part.
 
         Raises:
             LegendError: one line.
@@ -364,7 +364,7 @@ def _number(colour: str) -> int:
 
 
 def plain(name: str) -> str:
-    """A class name as it is compared: without regard to case, spaces, hyphens and underscores."""
+    """A class name for comparison: without regard to case, spaces, hyphens and underscores."""
     return "".join(character for character in name.casefold() if character not in " _-")
 
 

@@ -1,4 +1,4 @@
-"""Locks: one process alone writes an output. The system frees the lock of a process that ends, however it ends."""
+"""Locks, so that only one process writes an output. The system releases them when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from geosynth.files import delete, parents_of, writing
 
 _LOCK = ".lock"  # in a folder that is an output
 _ATTEMPTS = 1000  # to lock a file that others keep removing
-_WAIT = 0.2  # seconds between looks at a lock that another process holds
+_WAIT = 0.2  # seconds between attempts while another process holds the lock
 
 
 @contextmanager
 def locked(lock: Path, what: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes out.
+    """A context in which this process holds a lock.
 
     Args:
-        lock: the file that is locked; made if it is not there, and removed when the context is left.
-        what: is being made; named in messages.
-        wait: for another process that holds the lock.
+        lock: the file that is locked; created if needed, and removed at the end of the context.
+        what: the output that is being made, for messages.
+        wait: wait for another process that holds the lock.
 
     Raises:
-        OutputError: if another process holds it and `wait` is not said, or the file cannot be made.
+        OutputError: if another process holds it and `wait` is False, or if the file cannot be created.
     """
     with writing(what):
         while (hold := _hold(lock)) is None:
@@ -41,19 +41,19 @@ def locked(lock: Path, what: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            if lock.stat().st_ino == number:  # not if somebody removed ours, and another process has made one
+            if lock.stat().st_ino == number:  # not if ours was removed and another process has created one
                 lock.unlink()
         held.release()
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing into a folder that is an output; the lock stands in it.
+    """A context in which only this process writes into a folder that is an output; the lock is in the folder.
 
-    What a kill left half-written goes first; a folder that is new goes at last if nothing has come into it.
+    First, half-written leftovers of a kill are removed; at the end, a new folder is removed if it is still empty.
 
     Raises:
-        OutputError: if another process does so already, or the folder cannot be written.
+        OutputError: if another process is writing there, or the folder cannot be written.
     """
     lock = folder / _LOCK
     with parents_of(lock), locked(lock, folder):
@@ -68,7 +68,7 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def drop_lock(folder: Path) -> None:
-    """Remove the lock that a kill left in a folder that is whole; not one that a process holds."""
+    """Remove the lock that a kill left in a complete folder, but not one that a process holds."""
     if is_unfinished(folder):
         with suppress(OutputError), alone_in(folder):
             pass
@@ -83,15 +83,15 @@ def _hold(lock: Path) -> tuple[filelock.BaseFileLock, int] | None:
             lock.touch()
             before = lock.stat().st_ino
             held.acquire(blocking=False)
-            # Another process may have removed the file, or its folder, between any two of these lines. Then what is
-            # locked is not the file that the next process finds.
+            # Another process may have removed the file, or its folder, between any two of these lines. Then the locked
+            # file is not the one that the next process finds.
             if lock.stat().st_ino == before:
                 return held, before
         except filelock.Timeout:
             return None
         except NotImplementedError as error:
             raise OSError(errno.ENOSYS, "its file system has no locks") from error
-        except (FileNotFoundError, FileExistsError):  # the second: of a folder that is removed while it is looked at
+        except (FileNotFoundError, FileExistsError):  # the second if the folder is removed meanwhile
             if attempt == _ATTEMPTS:
                 raise
         held.release()

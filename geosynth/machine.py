@@ -1,4 +1,4 @@
-"""doctor: what geosynth finds on this machine. It asks no network."""
+"""doctor: what geosynth finds on this machine. It uses no network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _VARIABLES = (
 
 
 def doctor() -> dict[str, Any]:
-    """Versions, devices, formats and places, as plain values."""
+    """Versions, devices, formats and paths of this machine, as plain values."""
     memory = psutil.virtual_memory()
     return {
         "geosynth": {"version": __version__, "folder": str(Path(__file__).parent)},
@@ -79,7 +79,7 @@ def _gpu(number: int) -> dict[str, Any]:
 
 
 def _kernels(device: str) -> str:
-    """Whether they work on a GPU; if not, why: Triton may find no compiler, say."""
+    """Whether kernels work on a GPU; if not, why, for instance because Triton finds no compiler."""
     if not has_kernels(device):
         return "none: no Triton, or too old a GPU"
     with torch.cuda.device(device):
@@ -94,7 +94,7 @@ def _embedded_model() -> str:
 
 
 def _hub() -> Path:
-    """Where the Hugging Face Hub's client keeps files."""
+    """The folder in which the Hugging Face Hub's client keeps files."""
     return Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub"
 
 

@@ -12,21 +12,21 @@ from typing import Any
 from geosynth.config.bands import Quantity, told_of_each
 from geosynth.errors import CheckpointError, counted
 
-# What raster values mean, as STAC 1.1 and its raster extension call it.
+# Fields for the meaning of raster values in STAC 1.1 and its raster extension.
 _TOLD = {"scale": "raster:scale", "offset": "raster:offset", "unit": "unit"}
 _RASTER = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
 
 
 def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
-    """An item whose asset is the file beside it.
+    """A STAC item whose asset is the file beside it.
 
-    It has no geometry: what the model was trained on is named, but not where that lies.
+    It has no geometry, because a model records the names of its training data but not their places.
 
     Args:
-        values: what `info` says of a model or segmenter.
+        values: the result of `info` for a model or segmenter.
 
     Raises:
-        CheckpointError: if it is of something else.
+        CheckpointError: if they describe something else.
     """
     if values["kind"] not in ("model", "segmenter"):
         raise CheckpointError(f"{values['path']}: a {values['kind']}; only models and segmenters have such items")
@@ -75,7 +75,7 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
             "mlm:framework": "PyTorch",
             "mlm:framework_version": version("torch"),
             "mlm:total_parameters": values["parameters"],
-            "mlm:accelerator": None,  # needs none
+            "mlm:accelerator": None,  # not needed
             "mlm:accelerator_summary": "CPU, or a GPU by CUDA",
             "mlm:pretrained": True,
             "mlm:pretrained_source": f"{counted(len(data), 'labelled scene')}" if data else "labelled scenes",
@@ -102,7 +102,7 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
                     for band, meaning in zip(bands["names"], told, strict=True)
                 ],
                 "file:size": values["bytes"],
-                "file:checksum": f"1220{values['sha256']}",  # a multihash: SHA-256, of 32 bytes
+                "file:checksum": f"1220{values['sha256']}",  # multihash for SHA-256, 32 bytes
             }
         },
         "links": [],

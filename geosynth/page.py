@@ -1,4 +1,4 @@
-"""HTML pages of reports: each is one file that fetches nothing, made from a template in `geosynth/templates`."""
+"""HTML pages of reports: each is a self-contained file, made from a template in `geosynth/templates`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from geosynth.estimate import number
 
 
 def render_page(template: str, **values: Any) -> str:
-    """A whole page; whatever is put into it is escaped.
+    """Fill a template; all values are escaped.
 
     Args:
         template: its name without suffix.
-        values: what it shows. Filters: `number` (of `geosynth.estimate`), `png` (the address of a picture).
+        values: for the template, which may use the filters `number` (of `geosynth.estimate`) and `png` (the address of
+            a picture).
     """
     environment = Environment(
         loader=PackageLoader("geosynth"),
@@ -34,7 +35,7 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def png_address(image: npt.NDArray[np.uint8] | bytes) -> str:
-    """A picture, (height, width, 3 or 4) or a PNG file, as the address of an HTML image."""
+    """The address for an HTML image with a picture, given as (height, width, 3 or 4) or as a PNG file."""
     if not isinstance(image, bytes):
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG", optimize=True)

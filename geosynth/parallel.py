@@ -1,4 +1,4 @@
-"""Many tasks at a time: on threads of this process, or on the workers of a Dask cluster; and one in a process apart."""
+"""Many tasks at a time, on threads of this process or on a Dask cluster; and a function in a separate process."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ Shared = TypeVar("Shared")
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
-_AHEAD = 2  # tasks in flight for each thread: one to work on, one to come
-_GLANCE = 10.0  # seconds without a result until the cluster is looked at
-_ALONE = 300.0  # seconds without any worker until none is waited for
+_AHEAD = 2  # tasks in flight for each thread: the present one and the next one
+_GLANCE = 10.0  # seconds without a result after which the cluster is checked
+_ALONE = 300.0  # seconds to wait while there is no worker
 
 
 def open_client(
     client: Client | None = None, scheduler: str | None = None, workers: int | None = None
 ) -> AbstractContextManager[Client | None]:
-    """What a user says of a cluster, as a client of it; None if nothing is said, for threads of this process.
+    """A client of the cluster that a user's options describe; None without any, to use threads of this process.
 
     Args:
         client: of a running cluster.
-        scheduler: address of a running cluster, as tcp://host:8786; it goes on running afterwards.
-        workers: number of processes to start on this machine, which share its cores, and to stop again.
+        scheduler: address of a running cluster, such as tcp://host:8786; it keeps running afterwards.
+        workers: number of processes to start on this machine, which share its cores and are stopped afterwards.
 
     Raises:
-        SettingsError: at once, if more than one of the three is given, or there are to be no workers.
+        SettingsError: at once, if more than one of the three is given, or if `workers` is not positive.
         ClusterError: when the context is entered, if no scheduler answers at the address, or it has no workers.
     """
     if sum(way is not None for way in (client, scheduler, workers)) > 1:
@@ -70,26 +70,27 @@ def stream(
     one_a_worker: bool = False,
     killed: Callable[[Key], Result] | None = None,
 ) -> Generator[tuple[Key, Result], None, None]:
-    """Call `function(shared, key)` for each key, and give keys and results as they come, in any order.
+    """Call `function(shared, key)` for each key, and yield keys and results as they arrive, in any order.
 
-    Only a few tasks are in flight at a time. Once the iterator has ended, raised an error or was closed
-    (`contextlib.closing`), no task of this process is at work any more.
+    Only a few tasks are in flight at a time. After the iterator has ended, raised an error or been closed
+    (`contextlib.closing`), no task of this process is running.
 
     Args:
         function: for a cluster, one that workers can import by its name. Networks in it run on the threads that Dask
             gives the worker.
-        shared: what all tasks need. It travels once to each worker, also to those that join later.
-        keys: small, for they travel with each task. None among them says that there is none at present, but will be
-            after one of the results to come.
-        name: of what is made, for messages.
-        client: of a cluster, whose workers see the same files; None for threads.
-        threads: how many, without a client; None for one a processor.
-        one_a_worker: a worker of the cluster is given one task at a time, on all its threads.
-        killed: makes the result of a task over which worker after worker died; None: that is a ClusterError.
+        shared: what all tasks need. It is sent once to each worker, including those that join later.
+        keys: should be small, as one is sent with each task. None among them means that the next key will be available
+            only after one of the results to come.
+        name: of the output, for messages.
+        client: of a cluster whose workers see the same files; None for threads.
+        threads: number of threads, without a client; None for one per processor.
+        one_a_worker: give a worker of the cluster only one task at a time, on all its threads.
+        killed: makes the result of a task that killed one worker after another; None for a ClusterError.
 
     Raises:
-        GeosynthError: that a task raised, here or on a worker.
-        ClusterError: if the scheduler goes away, all workers do for minutes, or one task kills workers again and again.
+        GeosynthError: raised by a task, here or on a worker.
+        ClusterError: if the scheduler is lost, if there are no workers for minutes, or if one task kills workers again
+            and again.
     """
     results = (
         _by_threads(function, shared, keys, threads or os.cpu_count() or 1)
@@ -124,12 +125,12 @@ def _by_workers(
     one_a_worker: bool,
     killed: Callable[[Key], Result] | None,
 ) -> Generator[tuple[Key, Result], None, None]:
-    """A worker that dies loses nothing: others do its tasks."""
+    """As `stream`, on a cluster. If a worker dies, others do its tasks."""
     from distributed import KilledWorker
 
     from geosynth.cluster import Failed, GoneError, Tasks
 
-    seen = time.monotonic()  # when there was a worker
+    seen = time.monotonic()  # when there was a worker last
     try:
         with closing(Tasks(client, function, shared)) as tasks:
 
@@ -161,7 +162,7 @@ def _by_workers(
 def _in_flight(
     begin: Callable[[Key], Future[Result]], keys: Iterable[Key | None], room: Callable[[], int]
 ) -> Iterator[tuple[Key, Future[Result]]]:
-    """Keeps as many calls in flight as there is room for; gives each when it has ended."""
+    """Keep as many calls in flight as there is room for, and yield each when it has ended."""
     left = iter(keys)
     running: dict[Future[Result], Key] = {}
 
@@ -175,16 +176,16 @@ def _in_flight(
     while running:
         for future in wait(running, _GLANCE, FIRST_COMPLETED).done:
             key = running.pop(future)
-            top_up()  # before the caller takes its time with the result
+            top_up()  # before the caller uses the result, which may take long
             yield key, future
-        top_up()  # with what the caller's work on the result made possible; also tells whether there is still a cluster
+        top_up()  # with keys that the caller's work has made available; also checks that the cluster still exists
 
 
 def ahead(function: Callable[[Key], Result], items: Iterable[Key], threads: int) -> Iterator[Result]:
-    """The function's results in the order of the items; the next ones are made in other threads meanwhile.
+    """The function's results in the order of the items; meanwhile other threads make the next ones.
 
-    The caller's thread makes the first, for which it would wait anyway: where it opens a raster, another one would have
-    to load PROJ's database before (15 ms).
+    The caller's thread makes the first, for which it would have to wait anyway: to open a raster, another thread would
+    first have to load PROJ's database (15 ms).
     """
     remaining, waiting = iter(items), deque[Future[Result]]()
     with ThreadPoolExecutor(threads, "geosynth-ahead") as pool:
@@ -202,14 +203,14 @@ def ahead(function: Callable[[Key], Result], items: Iterable[Key], threads: int)
 
 
 def behind(function: Callable[[Key], object], items: Iterator[Key]) -> None:
-    """Call a function with each item in another thread, while the caller's makes the next but one at most."""
+    """Call a function with each item in another thread, while the caller's thread is at most two items ahead."""
     with ThreadPoolExecutor(1, "geosynth-behind") as pool, closing(items):  # type: ignore[type-var]
         for called in one_behind(pool.submit(function, item) for item in items):
             called.result()
 
 
 def one_behind(items: Iterable[Key]) -> Iterator[Key]:
-    """The items, each when the one after it has been made."""
+    """The items, each one after the next one has been made."""
     former: list[Key] = []
     for item in items:
         yield from former
@@ -218,16 +219,16 @@ def one_behind(items: Iterable[Key]) -> Iterator[Key]:
 
 
 def apart(function: Callable[..., None], *arguments: Any) -> None:
-    """Call a function in a process of its own, so that Ctrl-C and SIGTERM are answered while it is deep in a library.
+    """Call a function in a separate process, so that Ctrl-C and SIGTERM work even while it is deep in a library.
 
     The process is killed when this one is interrupted, and ends when this one does.
 
     Args:
-        function: of a module.
-        arguments: what can be pickled.
+        function: a function of a module.
+        arguments: picklable arguments.
 
     Raises:
-        Exception: what the function raised.
+        Exception: what the function raises.
     """
     where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", "from geosynth.parallel import _apart; _apart()"]
@@ -251,13 +252,13 @@ def apart(function: Callable[..., None], *arguments: Any) -> None:
 
 
 def _apart() -> None:
-    """What the process runs."""
+    """The entry point of the process."""
     function, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this
     end_with_parent()
     try:
         function(*arguments)
         raised = None
-    except Exception as error:  # raised again by the process that waits
+    except Exception as error:  # the waiting process raises it again
         raised = error
     sys.stdout.buffer.write(pickle.dumps(raised))
     sys.stdout.flush()
@@ -268,7 +269,7 @@ def end_with_parent() -> None:
     """End this process at once when the one at the other end of its standard input does."""
 
     def watch() -> None:
-        # Not sys.stdin.read(): it would hold a lock that processes forked meanwhile, to load data, wait for for ever.
+        # Not sys.stdin.read(), which holds a lock that processes forked meanwhile to load data would wait for forever.
         while os.read(0, 1024):
             pass
         os._exit(1)

@@ -1,14 +1,14 @@
-"""Progress: what long work is given, to tell how far it is."""
+"""Callbacks by which long work reports its progress."""
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Told parts done and parts in all."""
+"""Called with the number of finished parts and of all parts."""
 StageProgress = Callable[[str, int, int], None]
-"""Told what is being done, as "painting"; of that, parts done and parts in all."""
+"""Called with the name of a stage, such as "painting", and its numbers of finished parts and of all parts."""
 StepProgress = Callable[[int, int, float], None]
-"""Told steps done, steps in all, and the seconds that remain by the estimate."""
+"""Called with the number of finished steps, of all steps, and the estimated remaining seconds."""
 
 
 def silent(*told: object) -> None:
-    """Progress that nobody looks at."""
+    """A progress callback that does nothing."""

@@ -1,4 +1,4 @@
-"""Model files of weights of the SPADE reference implementation."""
+"""Model files from weights of the SPADE reference implementation."""
 
 from __future__ import annotations
 
@@ -30,29 +30,28 @@ def import_spade(
     gsd: float | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Make a model file of a `latest_net_G.pth` (and `latest_net_E.pth`) of the SPADE reference implementation.
+    """Make a model file from `latest_net_G.pth` (and `latest_net_E.pth`) of the SPADE reference implementation.
 
-    The files are read without running what a pickle may hold. Weights are kept in float32: the images are those of
-    the reference.
+    No code in the files is run. Weights are kept in float32, so that images equal the reference's.
 
     Args:
-        generator: the generator's weights.
+        generator: file with the generator's weights.
         out: the model file to write, ending in ".safetensors".
         legend: a class for each label channel of the weights, in their order. The reference's "don't care" class and
             its channel of instance edges are channels too: give them classes with codes that do not occur.
         bands: names of the output bands, as in ("red", "green", "blue").
-        encoder: the style encoder's weights.
-        depth: "normal", "more" or "most"; None to take it from the weights, which do not always tell.
-        crop_size: pixels; side of the crops it was trained on, which may tell the depth.
-        gsd: metres a pixel of the training imagery.
+        encoder: file with the style encoder's weights.
+        depth: "normal", "more" or "most"; None to infer it from the weights, which is not always possible.
+        crop_size: side, in pixels, of the training crops, from which the depth may be inferred.
+        gsd: pixel size of the training imagery, in metres.
         overwrite: replace an existing file.
 
     Returns:
         the path of the model file.
 
     Raises:
-        CheckpointError: if a file is not such weights.
-        SettingsError: if the depth is not told, or legend, bands or encoder do not fit the weights.
+        CheckpointError: if a file does not contain such weights.
+        SettingsError: if the depth is unknown, or if legend, bands or encoder do not fit the weights.
         LegendError: if there is no such legend.
         OutputError: if `out` already exists or cannot be written.
     """

@@ -1,13 +1,13 @@
-"""Unfinished work: what is done of an output so far, kept over interruptions of any kind.
+"""Unfinished work: what exists of an output so far, kept over interruptions of any kind.
 
-Beside an output that is being made stands a hidden folder, `.NAME.unfinished`. It holds
+While an output is being made, there is a hidden folder beside it, `.NAME.unfinished`. It contains
 
 - `lock`: held by the process at work, and the last file to be removed;
-- `job.json`: all that the parts depend on;
-- `parts/`: a file for each finished part, whole or not at all;
+- `job.json`: everything that the parts depend on;
+- `parts/`: a file for each finished part, complete or absent;
 - `result`: the output itself while it is being made;
-- `finished`: written when all is made, and about to take its place: names of all outputs, and where they were made;
-- whatever else its maker needs meanwhile.
+- `finished`: written when everything is made and about to take its place: the outputs and where they were made;
+- whatever else is needed meanwhile.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ _LOCK, _JOB, _PARTS, _RESULT, _FINISHED = "lock", "job.json", "parts", "result",
 
 
 class UnfinishedWork:
-    """One output that is being made, part by part.
+    """One output that is made part by part.
 
-    Use `open`, and in it `do_parts`, or `record` or `write` for each part that is finished. Processes that see the
+    Use `open`, and within it `do_parts`, or `record` or `write` for each finished part. Other processes that see the
     folder may write parts too, without opening it.
 
     Args:
-        out: the file or folder to come; it names the work, also in messages.
+        out: the future file or folder; it names the work, also in messages.
 
     Attributes:
-        folder: of the work; it is there while the work is open, and afterwards if the work was interrupted.
-        result: a place in it where the output can be made, and beside it what shall stand beside the output; see
+        folder: of the work; it exists while the work is open, and afterwards if the work was interrupted.
+        result: a path in it where the output can be made; files that belong beside the output are made beside it, see
             `finish`.
-        is_finished: whether the outputs of the job that was opened have taken their places already.
-        parts_are: what messages call the parts.
+        is_finished: whether the outputs of the opened job have taken their places already.
+        parts_are: word for the parts in messages.
     """
 
     parts_are = "parts"
@@ -71,10 +71,10 @@ class UnfinishedWork:
         self.is_finished = False
 
     def check(self, *, overwrite: bool) -> None:
-        """As `check_output`; mends what a kill left that came while the work was being finished.
+        """As `check_output`, after completing a `finish` that was killed.
 
         Raises:
-            OutputError: one line, if the output already exists, or its place cannot be written.
+            OutputError: one line, if the output already exists or cannot be written.
         """
         if self.was_finishing():
             with suppress(OutputError), self.alone():
@@ -82,9 +82,9 @@ class UnfinishedWork:
         check_output(self.out, overwrite=overwrite)
 
     def was_finishing(self) -> bool:
-        """Whether a kill came after some output had taken its place; then all others do so now.
+        """Whether a kill happened after some output had taken its place; then the others do so now.
 
-        Where it came later, while the folder was emptied, the folder goes, and this is not told.
+        If it happened later, while the folder was emptied, the folder is removed and the result is False.
         """
         if not (self._is_half_removed() or (self.folder / _FINISHED).exists()):
             return False
@@ -95,7 +95,7 @@ class UnfinishedWork:
         return False
 
     def _is_half_removed(self) -> bool:
-        """Whether a kill came while the folder was emptied; or a process is about to begin, which holds the lock."""
+        """Whether a kill happened while the folder was emptied, or a process that holds the lock is about to begin."""
         if (self.folder / _JOB).exists():
             return False
         if (self.folder / _PARTS).exists():
@@ -106,19 +106,20 @@ class UnfinishedWork:
 
     @contextmanager
     def open(self, job: Mapping[str, Any], total: int | None = None, *, keep_finished: bool = False) -> Iterator[Self]:
-        """Take the work for this process; parts of another job are thrown away, and a warning says what differs.
+        """Open the work for this process; parts of another job are deleted, with a warning that says what differs.
 
-        When the context is left without an error, the folder goes. After an error or an interrupt it stays, and a
-        warning says so, unless no part is finished.
+        If the context ends without an error, the folder is removed. After an error or an interrupt it is kept, with a
+        warning, unless no part is finished.
 
         Args:
-            job: all that the parts depend on, by the names that users know, as plain values of JSON.
+            job: everything that the parts depend on, under the names that users know, as plain JSON values.
             total: number of parts; for the warning.
-            keep_finished: outputs of the same job that took their places before a kill came stand, and `is_finished`
-                tells so; without it they are made anew.
+            keep_finished: keep outputs of the same job that took their places before a kill, and set `is_finished`;
+                otherwise they are made again.
 
         Raises:
-            OutputError: if another process is at work, the folder cannot be written, or one of its name is not ours.
+            OutputError: if another process is at work, the folder cannot be written, or a folder of its name is not
+                one of geosynth's.
         """
         with parents_of(self.out), self.alone():
             self._refuse_foreign()
@@ -134,12 +135,12 @@ class UnfinishedWork:
             self._remove()
 
     def _named(self, message: str) -> str:
-        """A message in which what is being made is called by the name that it will get."""
+        """A message in which the unfinished result has the name that it will get."""
         message = message.replace(str(self.result), str(self.out))
         return message.replace(str(self.result.with_suffix("")), str(self.out.with_suffix("")))
 
     def _keep(self, total: int | None) -> None:
-        """What an error or an interrupt leaves: finished parts, also of unfinished works within this one."""
+        """Keep what is useful after an error or an interrupt: finished parts, also of unfinished works in this one."""
         if kept := len(self.done()):
             of_all = "" if total is None else f" of {total}"
             message = "%s: stopped; %d%s %s are kept in %s, and the same command goes on from there"
@@ -148,7 +149,7 @@ class UnfinishedWork:
             self._remove()
 
     def done(self) -> set[str]:
-        """Names of the finished parts; another process may be at work, or remove the folder meanwhile."""
+        """Names of the finished parts, even if another process is at work or removes the folder meanwhile."""
         with suppress(FileNotFoundError):
             return {path.name for path in (self.folder / _PARTS).iterdir() if path.suffix != ".partial"}
         return set()
@@ -159,15 +160,15 @@ class UnfinishedWork:
 
     @contextmanager
     def write(self, part: str) -> Iterator[BinaryIO]:
-        """A file for what is to be kept of a part, which is finished when the context is left without an error.
+        """A file for a part, which is finished when the context ends without an error.
 
         Args:
-            part: its name, one that a file can have.
+            part: name of the part, which must be a valid file name.
 
         Raises:
             OutputError: if it cannot be written.
         """
-        partial = self.path_of(f"{uuid.uuid4().hex}.partial")  # two processes may write one part
+        partial = self.path_of(f"{uuid.uuid4().hex}.partial")  # two processes may write the same part
         with writing(self.out):
             try:
                 with partial.open("wb") as file:
@@ -179,7 +180,7 @@ class UnfinishedWork:
                 partial.unlink(missing_ok=True)
 
     def record(self, part: str, value: Any = None) -> None:
-        """Finish a part of which a value of JSON is all there is to keep; `records` gives it back.
+        """Finish a part that consists of a JSON value only; `records` returns it.
 
         Raises:
             OutputError: if it cannot be written.
@@ -188,7 +189,7 @@ class UnfinishedWork:
             file.write(json.dumps(value).encode())
 
     def records(self) -> dict[str, Any]:
-        """What `record` kept, by part.
+        """The values from `record`, by part.
 
         Raises:
             OutputError: if one is damaged.
@@ -213,19 +214,19 @@ class UnfinishedWork:
         client: Client | None = None,
         threads: int | None = None,
     ) -> Generator[Key, None, None]:
-        """Do the parts that are not finished yet, as `parallel.stream` does, and `record` what each gives.
+        """Do the parts that are not finished yet, by `parallel.stream`, and `record` the result of each.
 
-        Close the iterator (`contextlib.closing`), so that no part is at work any more.
+        Close the iterator (`contextlib.closing`), so that no part is running afterwards.
 
         Args:
-            function: called with `shared` and the key of a part; gives a value of JSON.
+            function: called with `shared` and the key of a part; returns a JSON value.
             shared: what all parts need.
             keys: of all parts, by their names.
-            client: of a cluster, whose workers see the same files; None for threads.
-            threads: how many, without a client; None for one a processor.
+            client: of a cluster whose workers see the same files; None for threads.
+            threads: number of threads, without a client; None for one per processor.
 
         Yields:
-            the key of each part that is done now, when it is finished, in any order.
+            the key of each part that this call finishes, in any order.
 
         Raises:
             GeosynthError: what a part, or `stream`, raises.
@@ -239,19 +240,19 @@ class UnfinishedWork:
                 yield key
 
     def discard(self) -> None:
-        """Forget all parts, as where an error makes them useless."""
+        """Drop all parts, for instance if an error makes them useless."""
         with writing(self.out):
             self._empty()
 
     def finish(self, *beside: str) -> None:
-        """Let `result` take the output's place; what was there is lost only after that.
+        """Move `result` to the output's place; an old output is lost only then.
 
         Args:
-            beside: names of more that was made beside `result`, and shall stand beside the output. A kill between two
-                of them is mended by `was_finishing`.
+            beside: names of further files that were made beside `result` and belong beside the output. If a kill
+                happens between two of them, `was_finishing` completes the work.
 
         Raises:
-            OutputError: if it cannot be moved there; what was there still is.
+            OutputError: if it cannot be moved; then an old output is still there.
         """
         made = {name: self.result.with_name(name) for name in beside} | {self.out.name: self.result}
         outputs = {name: str(path.relative_to(self.folder)) for name, path in made.items()}
@@ -266,25 +267,25 @@ class UnfinishedWork:
                 raise
 
     def _left(self, outputs: Mapping[str, str]) -> dict[Path, Path]:
-        """Outputs that have not taken their places yet, and these."""
+        """Outputs that have not taken their places yet, and their places."""
         places = {self.folder / made: self.out.with_name(name) for name, made in outputs.items()}
         return {made: place for made, place in places.items() if made.exists()}
 
     def _move(self, outputs: Mapping[str, str]) -> None:
-        """Outputs to their places; what GDAL would believe of older ones goes."""
+        """Move outputs to their places, and remove side files of older ones, which GDAL would believe."""
         for made, place in self._left(outputs).items():
             delete_sidecars(place, kept=outputs)
             replace(made, place)
 
     def _mend(self) -> bool:
-        """Ends a `finish` that was killed when one output at least had taken its place, and tells whether there is one.
+        """Complete a `finish` that was killed after at least one output had taken its place; returns whether it did.
 
-        One that had not begun to is undone.
+        A `finish` that had not moved anything is undone.
         """
         mark = self.folder / _FINISHED
         try:
             outputs = json.loads(mark.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # the second: killed while it was written
+        except (FileNotFoundError, ValueError):  # the second if it was being written
             outputs = {}
         places = [self.out.with_name(name) for name in outputs]
         if len(self._left(outputs)) == len(outputs):
@@ -299,21 +300,21 @@ class UnfinishedWork:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes from the output, without beginning a work.
+        """Keep other processes from the output, without starting work.
 
         Raises:
-            OutputError: if another process is at work, or the folder cannot be made.
+            OutputError: if another process is at work, or the folder cannot be created.
         """
         try:
             with locked(self.folder / _LOCK, self.out):
                 yield
         finally:
-            with suppress(OSError):  # it may hold something, or be another's already
+            with suppress(OSError):  # it may not be empty, or be another process's already
                 self.folder.rmdir()
 
     def _refuse_foreign(self) -> None:
         names = {path.name for path in self.folder.iterdir()} - {_LOCK}
-        # Threads of a library that go on for a moment after an interrupt make files anew in a work that was removed.
+        # After an interrupt, threads of a library may for a moment create files in a folder that was removed.
         if _PARTS not in names and not all(name.startswith(_RESULT) or ".partial" in name for name in names):
             raise OutputError(f"{self.folder}: is in the way, and not unfinished work of geosynth; move it")
 
@@ -322,7 +323,7 @@ class UnfinishedWork:
         self.is_finished = keep_finished and finished and known == job
         if known == job and finished == self.is_finished:
             for leftover in [*self.folder.glob("*.partial*"), *(self.folder / _PARTS).glob("*.partial")]:
-                delete(leftover)  # half-written
+                delete(leftover)  # half written
             return
         if known is not None and self.done() and not finished:
             differing = _differences(known, job)
@@ -333,7 +334,7 @@ class UnfinishedWork:
         partial.replace(self.folder / _JOB)
 
     def _known_job(self) -> dict[str, Any] | None:
-        """Of the parts; empty if its description is damaged, None if there is none, as while a folder is emptied."""
+        """The job of the parts; empty if its file is damaged, None if there is none, as in a folder being emptied."""
         try:
             known: dict[str, Any] = json.loads((self.folder / _JOB).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -343,29 +344,29 @@ class UnfinishedWork:
         return known
 
     def _empty(self) -> None:
-        (self.folder / _JOB).unlink(missing_ok=True)  # first: without it nothing else counts
+        (self.folder / _JOB).unlink(missing_ok=True)  # first, as nothing else counts without it
         for path in self.folder.iterdir():
             if path.name not in (_LOCK, _PARTS):
                 delete(path)
-        delete(self.folder / _PARTS)  # last: it tells that the folder is ours
+        delete(self.folder / _PARTS)  # last, as it shows that the folder is geosynth's
         (self.folder / _PARTS).mkdir()
 
     def _remove(self) -> None:
-        """But for the lock and the folder itself, which go when the lock is let go of."""
+        """Remove everything but the lock and the folder itself, which are removed when the lock is released."""
         with suppress(OSError):
             self._empty()
             (self.folder / _PARTS).rmdir()
 
 
 def check_place(out: str | Path, *, overwrite: bool = False, mark: str | None = None) -> None:
-    """Refuse an output that exists, or whose place cannot be written, as what makes one does before any work.
+    """Refuse an output that exists or cannot be written, as the functions that make outputs do before any work.
 
-    One that was about to take its place when it was killed does so now, and passes.
+    An output that was about to take its place when its process was killed takes it now, and is accepted.
 
     Args:
-        out: the file or folder to come.
-        overwrite: let an existing one pass.
-        mark: a file that each such folder has; another folder does not pass, unless it is empty.
+        out: the future file or folder.
+        overwrite: accept an existing output.
+        mark: name of a file that each such folder has; other folders are refused unless they are empty.
 
     Raises:
         OutputError: one line.
@@ -377,7 +378,7 @@ def check_place(out: str | Path, *, overwrite: bool = False, mark: str | None = 
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Names of the values that differ; of a value that is a mapping, the first of its names too."""
+    """Names of the values that differ; for a mapping, also the first of its names that does."""
     found = []
     for name in sorted({*old, *new}):
         before, now = old.get(name), new.get(name)

@@ -1,3 +1,3 @@
-"""The version, apart from the package's front so that every room may know it. `pyproject.toml` reads it here."""
+"""The version, in a module of its own so that every room can import it. `pyproject.toml` reads it from here."""
 
 __version__ = "0.1.0"

@@ -21,7 +21,7 @@ from geosynth.raster.mark import mark_of
 from geosynth.raster.preview import shown_images, shown_shape
 from geosynth.raster.read import bounded_cache
 
-_UNNAMED = "#808080"  # of a code that has no colour
+_UNNAMED = "#808080"  # for a code without a colour
 
 
 def view(
@@ -32,24 +32,24 @@ def view(
     size: int = 1024,
     overwrite: bool = False,
 ) -> Path:
-    """Write an HTML page that shows images and labels of one area over each other. It fetches nothing.
+    """Write a self-contained HTML page that shows images and labels of one area over each other.
 
     Args:
-        rasters: files or Zarr stores, at most eight, of the same area; their pixels may have different sizes. Images
-            are shown in red, green and blue, those of one type and scale with one stretch; one band of integers with a
-            class table in the colours of its classes.
+        rasters: at most eight files or Zarr stores of the same area; pixel sizes may differ. Images are shown in red,
+            green and blue, those of the same type and scale with the same stretch; a single band of integers with a
+            class table is shown in the colours of its classes.
         out: the page, a name that ends in .html.
-        legend: of labels that bring no class table.
-        size: pixels of the longer side, at most, that are shown; large rasters are read by their overviews.
+        legend: of labels without a class table.
+        size: largest length in pixels of the longer side as shown; large rasters are read from their overviews.
         overwrite: replace an existing page.
 
     Returns:
         the path of the page.
 
     Raises:
-        DataError: if one holds complex numbers.
+        DataError: if a raster has complex numbers.
         GridError: if the rasters do not show the same area.
-        GeosynthError: one line, if a raster cannot be read, or the page not written.
+        GeosynthError: if a raster cannot be read, or the page cannot be written.
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
@@ -100,7 +100,7 @@ def _classes(raster: ImageRaster, legend: Legend | None) -> ClassTable:
 
 
 def _labels(raster: ImageRaster, shape: tuple[int, int], table: ClassTable) -> npt.NDArray[np.uint8]:
-    """(height, width, 4) in the classes' colours."""
+    """Labels in the colours of the classes, (height, width, 4)."""
     codes, valid = raster.read_reduced(shape, "mode")
     picture = np.zeros((*shape, 4), np.uint8)
     for code in np.unique(codes[0][valid]):

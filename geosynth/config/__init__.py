@@ -1,7 +1,7 @@
-"""Settings: frozen, validated, free of torch. They travel inside checkpoints as JSON and come back equal.
+"""Settings: frozen, validated, without torch. Model files store them as JSON and give them back equal.
 
-A settings object holds what a user may choose; what follows from the choice (strides, channel counts, the halo) is a
-property, so that it cannot disagree.
+A settings object has what a user may choose as fields; what follows from the choice (strides, channel counts, the halo)
+is a property, so that it cannot disagree.
 """
 
 from geosynth.config.bands import BandSettings

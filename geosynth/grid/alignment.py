@@ -1,4 +1,4 @@
-"""Where pixels of one grid lie on another, in whole pixels."""
+"""Where the pixels of one grid are on another, in whole pixels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from geosynth.grid.window import BlockPlan, Window
 
 _LOG = logging.getLogger(__name__)
 
-# Fractions of a pixel. Real files carry rounding in their transforms (0.600000000599999 for 0.6 m): at UTM northings
-# that adds up to a hundredth of a pixel. Half a pixel is a real shift.
+# Of a pixel. Transforms in real files are rounded (0.600000000599999 for 0.6 m), which at UTM northings adds up to a
+# hundredth of a pixel. Half a pixel is a real shift.
 _TOLERANCE = 0.05
 _SIZE_TOLERANCE = 1e-6
 _ROUNDING = 1e-8  # of a pixel's size
@@ -27,12 +27,12 @@ _GSD_TOLERANCE = 0.05  # of the expected pixel size
 def absolute_origin(geobox: GeoBox) -> tuple[int, int]:
     """Absolute (row, column) of the first pixel, counted from the origin of the CRS in the grid's own directions.
 
-    Two rasters with equal pixel size and orientation whose origins differ by whole pixels get positions that differ by
-    exactly that many pixels. A fraction of a pixel is rounded down alike for both.
+    If two rasters have the same pixel size and orientation, and origins that differ by whole pixels, their positions
+    differ by exactly as many pixels. A fraction of a pixel is rounded down in both.
     """
     linear, origin = _split(geobox.affine)
     column, row = ~linear @ origin
-    # Fractions just below a whole pixel are rounding, not position.
+    # Fractions just below a whole pixel are rounding errors.
     return int((row + _TOLERANCE) // 1), int((column + _TOLERANCE) // 1)
 
 
@@ -43,59 +43,59 @@ def block_plan(geobox: GeoBox, size: int, least: int = 0) -> BlockPlan:
 
 
 def parse_crs(crs: str) -> CRS:
-    """A CRS that an authority knows, as "EPSG:26917", or WKT.
+    """A CRS from an authority's code, such as "EPSG:26917", or from WKT.
 
     Raises:
-        SettingsError: if it is none.
+        SettingsError: if it is neither.
     """
     try:
         return CRS(crs)
-    except Exception as error:  # pyproj's, wrapped in odc-geo's
+    except Exception as error:  # pyproj's, wrapped by odc-geo
         raise SettingsError(f"CRS {crs}: unknown; write it as in EPSG:26917") from error
 
 
 def is_nowhere(geobox: GeoBox) -> bool:
-    """Whether a grid has no georeference: no CRS, and its pixels counted from (0, 0)."""
+    """Whether a grid has no georeference: no CRS, and pixels that are counted from (0, 0)."""
     return geobox.crs is None and geobox.affine.is_identity
 
 
 def is_south_up(geobox: GeoBox) -> bool:
-    """Whether a grid's first row is the southernmost; never where it has no georeference."""
+    """Whether a grid's first row is the southernmost; False if it has no georeference."""
     return geobox.affine.determinant > 0 and not is_nowhere(geobox)
 
 
 def crop(geobox: GeoBox, window: Window) -> GeoBox:
-    """The grid of a window, which may reach beyond the whole one."""
+    """The grid of a window, which may exceed the whole grid."""
     transform = geobox.affine @ Affine.translation(window.column, window.row)
     return GeoBox((window.height, window.width), transform, geobox.crs)
 
 
 def ground_sampling_distance(geobox: GeoBox) -> float | None:
-    """Metres a pixel (the side of a square of its area); None without a projected CRS."""
+    """Pixel size in metres (the side of a square of the same area); None without a projected CRS."""
     if geobox.crs is None or not geobox.crs.projected:
         return None
     return meant(abs(geobox.affine.determinant) ** 0.5) * metres_per_unit(geobox)
 
 
 def metres_per_unit(geobox: GeoBox) -> float:
-    """Metres in one unit of the coordinates of a grid, whose CRS is projected."""
+    """Metres in one unit of a grid's coordinates; its CRS must be projected."""
     return float(geobox.crs.proj.axis_info[0].unit_conversion_factor)
 
 
 def meant(size: float) -> float:
-    """The size of pixels without the rounding that files carry: 0.6 for 0.600000000599999."""
+    """A pixel size without the rounding in files: 0.6 for 0.600000000599999."""
     plain = float(f"{size:.6g}")
     return plain if math.isclose(plain, size, rel_tol=_ROUNDING) else size
 
 
 def warn_of_pixel_size(path: str, geobox: GeoBox, expected: float | None, told: str) -> None:
-    """Warn where a side of a raster's pixels is longer or shorter than expected by more than 5 %.
+    """Warn if a side of a raster's pixels differs by more than 5 % from the expected length.
 
     Args:
         path: of the raster.
         geobox: of the raster.
-        expected: metres a pixel; None if that is not known.
-        told: who expects that, and what comes of it, with %g for the metres.
+        expected: pixel size in metres; None if it is not known.
+        told: text that says who expects it and what follows, with %g for the metres.
     """
     if expected is None or ground_sampling_distance(geobox) is None:
         return
@@ -111,7 +111,7 @@ def parse_distance(distance: float | str, what: str = "buffer") -> tuple[float, 
     """Metres, as in 200 or "200m", or whole pixels, as in "64px": the number and its unit.
 
     Raises:
-        SettingsError: if it is neither, or negative; names `what`.
+        SettingsError: if it is neither, or negative; it names `what`.
     """
     text = str(distance).strip()
     unit: Literal["m", "px"] = "px" if text.endswith("px") else "m"
@@ -127,9 +127,9 @@ def parse_distance(distance: float | str, what: str = "buffer") -> tuple[float, 
 
 
 def buffer_pixels(buffer: float | str, geobox: GeoBox) -> int:
-    """The least whole number of a grid's pixels that is nowhere shorter than metres, or pixels as in "64px".
+    """A buffer, in metres or in pixels as in "64px", as the least whole number of a grid's pixels that is no shorter.
 
-    Metres are those of the CRS. Of pixels that are not square the shorter side counts.
+    Metres are those of the CRS. If pixels are not square, their shorter side counts.
 
     Raises:
         SettingsError: if it is neither, or negative.
@@ -142,7 +142,7 @@ def buffer_pixels(buffer: float | str, geobox: GeoBox) -> int:
         raise GridError("buffer: the grid has no projected CRS, so metres mean nothing here; give pixels, as in 64px")
     a = geobox.affine
     shortest = float(np.linalg.svd(np.array([[a.a, a.b], [a.d, a.e]]), compute_uv=False)[-1])
-    # 200 m at 0.5 m are 400 px, also where 0.5 was written as 0.4999999999.
+    # 200 m at 0.5 m are 400 px, even if 0.5 was written as 0.4999999999.
     return math.ceil(number / (shortest * metres_per_unit(geobox)) - _SIZE_TOLERANCE)
 
 
@@ -150,7 +150,7 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
     """(row, column) of the first pixel of `inner` on the grid of `outer`.
 
     Raises:
-        GridError: if CRS, pixel size or orientation differ, or the offset is not whole pixels; names `source`.
+        GridError: if CRS, pixel size or orientation differ, or if the offset is not whole pixels; it names `source`.
     """
     if not same_crs(outer, inner):
         what = "assign" if None in (outer.crs, inner.crs) else "reproject it or assign"
@@ -168,7 +168,7 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
 
 
 def same_area(first: GeoBox, second: GeoBox) -> bool:
-    """Whether two grids of one CRS cover the same area, but for a pixel of the larger ones at their edges."""
+    """Whether two grids with the same CRS cover the same area, up to one of the larger pixels at the edges."""
     if not same_crs(first, second):
         return False
     into = ~first.affine @ second.affine
@@ -188,7 +188,7 @@ def same_area(first: GeoBox, second: GeoBox) -> bool:
 
 
 def same_pixels(outer: GeoBox, inner: GeoBox) -> bool:
-    """Whether two grids have one CRS and pixels of one size and orientation; their places may differ by a fraction."""
+    """Whether two grids have the same CRS, pixel size and orientation; they may be shifted by a fraction of a pixel."""
     pairs = zip(_split(outer.affine)[0], _split(inner.affine)[0], strict=True)
     # The shorter side of a pixel.
     scale = min(math.hypot(outer.affine.a, outer.affine.d), math.hypot(outer.affine.b, outer.affine.e))
@@ -206,15 +206,15 @@ def _linear(geobox: GeoBox) -> str:
 
 
 def same_crs(outer: GeoBox, inner: GeoBox) -> bool:
-    """Whether two grids have one CRS, or none both, however it is written."""
+    """Whether two grids have the same CRS, in whatever form, or both have none."""
     if outer.crs is None or inner.crs is None:
         return outer.crs is inner.crs
-    # Some writers leave the authority out or use another one's twin (ESRI:102039 is EPSG:5070): EPSG's match decides.
+    # Some writers omit the authority or use an equivalent of another one (ESRI:102039 is EPSG:5070): EPSG codes count.
     return bool(outer.crs == inner.crs or (outer.crs.epsg is not None and outer.crs.epsg == inner.crs.epsg))
 
 
 def crs_name(crs: CRS | None) -> str | None:
-    """A CRS as "EPSG:26917" where an authority knows it, else as WKT; None where there is none."""
+    """A CRS as an authority's code, such as "EPSG:26917", else as WKT; None for None."""
     if crs is None:
         return None
     authority, code = crs.authority
@@ -228,10 +228,10 @@ def describe_grid(geobox: GeoBox) -> dict[str, Any]:
 
 
 def crs_wkt(geobox: GeoBox) -> str | None:
-    """The CRS of a grid as WKT, which every library takes; None where there is none."""
+    """The CRS of a grid as WKT, which every library accepts; None if there is none."""
     return geobox.crs.to_wkt() if geobox.crs else None
 
 
 def crs_in_short(geobox: GeoBox) -> str:
-    """What messages call the CRS of a grid."""
+    """The CRS of a grid for messages."""
     return (crs_name(geobox.crs) or "none")[:60]

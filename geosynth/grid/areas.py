@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-# Vertices lie on this lattice (pixels; exact in binary), so that an area comes back from a file as it was.
+# Vertices are on this lattice (in pixels; exact in binary), so that an area read from a file equals the written one.
 _LATTICE = 1 / 64
-# A polygon off the whole pixels moves by less than this when its vertices are put on the lattice.
+# Putting the vertices of a polygon on the lattice moves it by less than this.
 _SLACK = 1 / 32
-# Windows are compared with areas this much smaller (pixels): GEOS is a thousand times slower where edges coincide.
+# Windows are reduced by this much (in pixels) to compare them with areas: GEOS is 1000 times slower if edges coincide.
 INSET = 1 / 1024
 
 
 def clean_polygons(geometry: shapely.Geometry) -> shapely.MultiPolygon:
-    """The polygons of a geometry, valid, on the lattice, in one order whatever the input's."""
+    """The polygons of a geometry, valid, on the lattice, in an order that does not depend on the input's."""
     valid = _on_lattice(shapely.make_valid(geometry))
     parts = [part for part in _parts(valid) if part.geom_type == "Polygon" and not part.is_empty]
     merged = shapely.unary_union(parts).simplify(0) if parts else shapely.MultiPolygon()
@@ -25,9 +25,9 @@ def clean_polygons(geometry: shapely.Geometry) -> shapely.MultiPolygon:
 
 
 def cut_near(area: shapely.MultiPolygon, other: shapely.MultiPolygon, pixels: int) -> shapely.MultiPolygon:
-    """An area without what is nearer than some pixels to another (0: what both have in common).
+    """An area without the parts that are nearer than some pixels to another one (0: without their common part).
 
-    Areas that are apart already stay as they are: cutting along a slanted edge twice would move it.
+    Areas that are far enough apart are unchanged, because cutting twice along a slanted edge would move it.
     """
     shapely.prepare(area)
     near = bool(shapely.dwithin(area, other, pixels - INSET)) if pixels else True
@@ -40,7 +40,7 @@ def cut_near(area: shapely.MultiPolygon, other: shapely.MultiPolygon, pixels: in
 
 
 def _grow(area: shapely.MultiPolygon, pixels: int) -> shapely.Geometry:
-    """With mitred corners: squares stay squares, and no corner is nearer than `pixels`."""
+    """An area extended with mitred corners: squares stay squares, and no corner is nearer than `pixels`."""
     if not pixels or area.is_empty:
         return area
     coordinates = shapely.get_coordinates(area)
@@ -54,26 +54,26 @@ def _is_rectilinear(area: shapely.MultiPolygon) -> bool:
 
 
 def _parts(geometry: shapely.Geometry) -> list[shapely.Geometry]:
-    """Of collections in collections too."""
+    """All parts of a geometry, even of collections in collections."""
     if geometry.geom_type in ("GeometryCollection", "MultiPolygon"):
         return [inner for part in geometry.geoms for inner in _parts(part)]
     return [geometry]
 
 
 def _on_lattice(geometry: shapely.Geometry) -> shapely.Geometry:
-    # Set back to floating: otherwise every later operation would work on the lattice too, and be slow.
+    # Then set to floating precision again: otherwise all later operations would use the lattice, too, and be slow.
     return shapely.set_precision(shapely.set_precision(geometry, _LATTICE), 0)
 
 
 def boxes_of(windows: npt.NDArray[np.integer[Any]], inset: float = 0) -> npt.NDArray[Any]:
-    """(n,) polygons of (n, 4) windows, smaller by `inset` pixels on each side."""
+    """Polygons (n,) of windows (n, 4), reduced by `inset` pixels on each side."""
     row, column, height, width = windows.T
     boxes: npt.NDArray[Any] = shapely.box(column + inset, row + inset, column + width - inset, row + height - inset)
     return boxes
 
 
 def quarters(windows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(n, 4) windows cut in half down and across; a side of one pixel is not cut."""
+    """Windows (n, 4), each cut in half vertically and horizontally; a side of one pixel is not cut."""
     row, column, height, width = windows.T
     top, left = (height + 1) // 2, (width + 1) // 2
     parts = [

@@ -1,4 +1,4 @@
-"""Which scenes or blocks go to folds as one, and which fold gets which."""
+"""Groups of scenes or blocks that must be in one fold, and their assignment to folds."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from scipy.sparse.csgraph import connected_components
 from geosynth.grid.areas import boxes_of
 from geosynth.grid.window import Window, as_array
 
-# Of a fold without a class: outweighs every imbalance, so presence comes first and balance second.
+# Cost of a class missing from a fold: outweighs every imbalance, so that presence comes first and balance second.
 _ABSENCE = 1e6
 _LEAST = 1e-9  # by which a change must lower the cost
-_ENOUGH = 1e-4  # a cost that is as good as none: classes are one percent off their share
+_ENOUGH = 1e-4  # a cost that counts as none: classes differ by one percent from their share
 _PASSES = 10
 _SWAPS = 64  # partners that are tried for a group
-_TRIALS = 10_000  # groups that restarts may place together
+_TRIALS = 10_000  # groups that all restarts together may place
 _RESTARTS = 16
 
 _Array = npt.NDArray[np.floating]
@@ -30,7 +30,7 @@ _Folds = npt.NDArray[np.int64]
 def touching_groups(windows: Sequence[Window]) -> list[list[int]]:
     """Indices of windows that touch or overlap, directly or through others; each window is in one group."""
     boxes = boxes_of(as_array(windows))
-    pairs = shapely.STRtree(boxes).query(boxes)  # whose bounds touch: of boxes, these are all of them
+    pairs = shapely.STRtree(boxes).query(boxes)  # boxes touch if their bounds do
     near = coo_array((np.ones(pairs.shape[1]), pairs), shape=(len(boxes), len(boxes)))
     groups: dict[int, list[int]] = defaultdict(list)
     for index, group in enumerate(connected_components(near, directed=False)[1].tolist()):
@@ -39,7 +39,7 @@ def touching_groups(windows: Sequence[Window]) -> list[list[int]]:
 
 
 def blocks_over(windows: Sequence[Window], size: int) -> list[Window]:
-    """Blocks of `size` px on the lattice from the grid's first pixel that hold a part of a window, row by row."""
+    """Blocks of `size` px, on the lattice from the grid's first pixel, that overlap a window, row by row."""
     found = {
         (row, column)
         for window in windows
@@ -60,22 +60,22 @@ def cut_by_blocks(windows: Sequence[Window], blocks: Sequence[Window], size: int
 
 
 def pixels_of(groups: Sequence[Sequence[Window]]) -> npt.NDArray[np.floating]:
-    """(groups, 1): pixels of each group, those of overlapping windows once."""
+    """Number of pixels of each group, (groups, 1); those of overlapping windows count once."""
     return np.array([shapely.unary_union(boxes_of(as_array(group))).area for group in groups])[:, None]
 
 
 def allocate(pixels: npt.ArrayLike, shares: _Array, seed: int) -> _Folds:
-    """The fold of each group, so that each fold gets its share of each class and no fold lacks a class it could have.
+    """Assign groups to folds so that each fold gets its share of each class and lacks no class that it could have.
 
-    Groups come in an order drawn from `seed`; each goes to the fold where it lowers the cost most, and then moves, or
-    changes places with another, as long as that lowers it (greedy placement, then local search; after iterative
-    stratification, Sechidis et al. 2011). Few groups are placed from several orders, and the best placement is taken.
-    The cost of a fold is the sum over classes of (pixels / (share * pixels of all groups) - 1)^2, the number of all
-    pixels counting as much as all classes together, and a large constant for each class that it has no pixel of.
+    Groups are taken in an order drawn from `seed`; each goes to the fold where it lowers the cost most. Then groups are
+    moved or exchanged as long as that lowers the cost (greedy placement, then local search; after iterative
+    stratification, Sechidis et al. 2011). If there are few groups, several orders are tried and the best result is
+    taken. The cost of a fold is the sum over classes of (pixels / (share * pixels of all groups) - 1)^2, where the
+    number of all pixels counts as much as all classes together, plus a large constant for each missing class.
 
     Args:
-        pixels: (groups, classes), of one group at least.
-        shares: (folds,), positive, of sum one.
+        pixels: (groups, classes), at least one group.
+        shares: (folds,), positive, with sum one.
         seed: of the order.
 
     Returns:
@@ -101,7 +101,7 @@ def allocate(pixels: npt.ArrayLike, shares: _Array, seed: int) -> _Folds:
 
 
 def _place(goal: _Array, shares: _Array, weights: _Array, rng: np.random.Generator) -> tuple[float, _Folds]:
-    """The cost of a placement, and the placement."""
+    """Place all groups; returns the cost and the placement."""
 
     def costs(of_class: _Array, of_fold: _Array = shares) -> _Array:
         absent = _ABSENCE * (of_class < 1e-12)
@@ -124,7 +124,7 @@ def _place(goal: _Array, shares: _Array, weights: _Array, rng: np.random.Generat
         return bool(new != old)
 
     def swap(group: int) -> None:
-        """With the best of some groups in other folds."""
+        """Exchange a group with the best of some groups in other folds."""
         own = folds[group]
         others = np.flatnonzero(folds != own)
         if len(others) > _SWAPS:

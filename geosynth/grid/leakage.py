@@ -1,4 +1,4 @@
-"""Leakage between folds: places of one that lie too near to places of another."""
+"""Leakage between folds: places of one that are too near to places of another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geosynth.errors import SettingsError, counted
 
 _BATCH = 256
 _EXAMPLES = 5
-# Share of the distance, and its unit: coordinates of files are rounded.
+# As a share of the distance, and in its unit, because coordinates in files are rounded.
 _TOLERANCE = 1e-6
 
 
@@ -28,22 +28,22 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """What lies too near between two folds."""
+    """How near two folds are to each other."""
 
     folds: tuple[str, str]
-    """The two."""
+    """Names of the two folds."""
     unit: str
-    """Of all distances: "m", "px", or "" for coordinates of an unknown unit."""
+    """Unit of all distances: "m", "px", or "" for coordinates with an unknown unit."""
     distance: float
-    """That was asked for."""
+    """The distance that was asked for."""
     num_pairs: int
-    """Places of one fold nearer than that to places of the other, or touching them."""
+    """Number of pairs of places, one of each fold, that are nearer to each other than that, or touch."""
     smallest: float
-    """Distance between the two folds, edge to edge; 0 where they touch or overlap."""
+    """Distance between the two folds, edge to edge; 0 if they touch or overlap."""
     num_first: int
-    """Places of the first fold that are part of a pair."""
+    """Number of places of the first fold in such pairs."""
     num_second: int
-    """Likewise of the second."""
+    """Number of places of the second fold in such pairs."""
     examples: tuple[tuple[str, str, float], ...]
     """(name, name, distance) of the nearest pairs."""
 
@@ -69,8 +69,8 @@ class Leak:
 def find_leaks(folds: Mapping[str, Places], distance: float = 0.0, unit: str = "") -> list[Leak]:
     """Measure each pair of folds that have places.
 
-    Two places leak if they are nearer than `distance` edge to edge, or touch: neighbouring pixels are never
-    independent. So with a distance of 0 each fold must be parted from the others by at least a pixel.
+    Two places leak if they are nearer than `distance`, edge to edge, or touch, because neighbouring pixels are never
+    independent. So with a distance of 0, folds must be separated by at least a pixel.
 
     Args:
         folds: places of each, in one CRS.
@@ -78,7 +78,7 @@ def find_leaks(folds: Mapping[str, Places], distance: float = 0.0, unit: str = "
         unit: its name, see `Leak`.
 
     Raises:
-        SettingsError: if the distance is negative, or fewer than two folds have places.
+        SettingsError: if the distance is negative, or if fewer than two folds have places.
     """
     if not distance >= 0:
         raise SettingsError(f"distance: must be 0 or more, got {distance:g}")
@@ -94,7 +94,7 @@ def _measure(names: tuple[str, str], first: Places, second: Places, distance: fl
     (order, nearest), apart = tree.query_nearest(first.geometries, return_distance=True, all_matches=False)
     reach = max(distance * (1 - _TOLERANCE), _TOLERANCE)  # touching counts, whatever the distance
     near_first, near_second, pairs = order[apart < reach], np.zeros(len(second.geometries), dtype=bool), 0
-    for start in range(0, len(near_first), _BATCH):  # all pairs at once may be more than memory holds
+    for start in range(0, len(near_first), _BATCH):  # all pairs at once might not fit in memory
         batch = first.geometries[near_first[start : start + _BATCH]]
         _, found = tree.query(batch, predicate="dwithin", distance=reach)
         pairs += len(found)

@@ -1,6 +1,6 @@
-"""SpatialSplit: the areas of train, val and test on a pixel grid, kept apart by a buffer.
+"""SpatialSplit: the areas of train, val and test on a pixel grid, separated by a buffer.
 
-Splits are kept as tables of polygons, which open in QGIS; polygons drawn there become splits.
+Splits are saved as tables of polygons, which open in QGIS; polygons drawn there can be loaded as splits.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _LOG = logging.getLogger(__name__)
 class SpatialSplit:
     """Which pixels belong to which fold.
 
-    Areas are polygons in pixel coordinates of one grid: x is the column, y the row, and the first pixel reaches from
-    (0, 0) to (1, 1). A pixel belongs to a fold if it lies wholly in its area. No pixels of two folds lie nearer to
-    each other than `buffer`, edge to edge: what val and train lose by that is part of no fold.
+    Areas are polygons in pixel coordinates of one grid: x is the column, y the row, and the first pixel extends from
+    (0, 0) to (1, 1). A pixel belongs to a fold if it is entirely in the fold's area. No pixels of two folds are nearer
+    to each other than `buffer`, edge to edge; the pixels that val and train lose by that are in no fold.
     """
 
     areas: tuple[shapely.MultiPolygon, shapely.MultiPolygon, shapely.MultiPolygon]
-    """Of the folds train, val, test; empty for a fold that is not used."""
+    """Areas of train, val and test, in this order; empty for a fold that is not used."""
     buffer: int = 0
     """Pixels between folds."""
     _of_thread: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
@@ -53,13 +53,13 @@ class SpatialSplit:
 
     @classmethod
     def none(cls) -> SpatialSplit:
-        """No pixel is in a fold."""
+        """A split without any pixel in a fold."""
         nothing = shapely.MultiPolygon()
         return cls((nothing, nothing, nothing))
 
     @staticmethod
     def check_shares(shares: Sequence[float]) -> npt.NDArray[np.floating]:
-        """Shares of train, val and test in any unit, as numbers of sum one.
+        """Shares of train, val and test in any unit, scaled to sum one.
 
         Raises:
             SettingsError: if shares are negative, all zero, or not three.
@@ -78,18 +78,18 @@ class SpatialSplit:
         buffer: int = 0,
         class_pixels: npt.ArrayLike | None = None,
     ) -> SpatialSplit:
-        """Give whole clusters of scenes, of those that touch or overlap, to folds, so that neighbours never part.
+        """Assign whole clusters of scenes that touch or overlap to folds, so that neighbours are never separated.
 
         Args:
             windows: of the scenes, on one grid; they may overlap.
             shares: of the pixels, for train, val and test; in any unit.
-            seed: of the order in which clusters find their fold.
+            seed: of the order in which clusters are assigned.
             buffer: pixels between folds.
-            class_pixels: (scenes, classes), to give each fold its share of each class; else of all pixels.
+            class_pixels: (scenes, classes), to give each fold its share of each class; None for a share of all pixels.
 
         Raises:
-            SettingsError: if shares are negative, all zero, or not three; or the buffer is negative.
-            DataError: if there are fewer clusters than folds with a share, or the buffer leaves a fold nothing.
+            SettingsError: if shares are negative, all zero, or not three; or if the buffer is negative.
+            DataError: if there are fewer clusters than folds with a share, or if the buffer leaves a fold empty.
         """
         wanted = cls.check_shares(shares)
         clusters = touching_groups(windows)
@@ -112,23 +112,23 @@ class SpatialSplit:
         buffer: int = 0,
         class_pixels: npt.ArrayLike | None = None,
     ) -> SpatialSplit:
-        """Give square blocks to folds, also within a scene.
+        """Assign square blocks to folds, which may divide a scene.
 
-        Blocks lie on the lattice of `block_size` from the grid's first pixel; what is outside of all scenes belongs to
-        no fold. The buffer is cut from train and val blocks, so blocks should be several times as large.
+        Blocks are on the lattice of `block_size` from the grid's first pixel; pixels outside all scenes are in no fold.
+        The buffer is cut from train and val blocks, so blocks should be several times as large.
 
         Args:
             windows: of the scenes, on one grid; they may overlap.
-            block_size: pixels.
-            shares: of the pixels, for train, val and test; in any unit. The buffer then takes from train most.
-            seed: of the order in which blocks find their fold.
+            block_size: in pixels.
+            shares: of the pixels, for train, val and test; in any unit. The buffer then takes most from train.
+            seed: of the order in which blocks are assigned.
             buffer: pixels between folds.
             class_pixels: (blocks, classes) in the order of `blocks_over(windows, block_size)`, to give each fold its
-                share of each class; else of all pixels.
+                share of each class; None for a share of all pixels.
 
         Raises:
-            SettingsError: if shares are negative, all zero, or not three; or a size is not positive.
-            DataError: if there are fewer blocks than folds with a share, or the buffer leaves a fold nothing.
+            SettingsError: if shares are negative, all zero, or not three; or if a size is not positive.
+            DataError: if there are fewer blocks than folds with a share, or if the buffer leaves a fold empty.
         """
         wanted = cls.check_shares(shares)
         if block_size < 1:
@@ -138,17 +138,17 @@ class SpatialSplit:
         pixels = pixels_of(groups) if class_pixels is None else np.asarray(class_pixels)
         if len(pixels) != len(blocks):
             raise SettingsError(f"class pixels of {len(pixels)} blocks were given for {len(blocks)} blocks")
-        kept = np.flatnonzero((pixels > 0).any(axis=1))  # blocks of nodata need no fold
+        kept = np.flatnonzero((pixels > 0).any(axis=1))  # blocks without data need no fold
         groups = [groups[index] for index in kept]
         return cls._by_groups(groups, pixels[kept], wanted, seed, buffer, "block")
 
     @classmethod
     def by_scenes(cls, windows: Mapping[str, Sequence[Window]], *, buffer: int = 0) -> SpatialSplit:
-        """Scenes chosen for each fold; where they overlap, test goes before val and val before train.
+        """A split by the scenes of each fold; where they overlap, test takes precedence over val, and val over train.
 
         Raises:
-            SettingsError: if a fold has another name, or the buffer is negative.
-            DataError: if the buffer, or overlap, leaves a fold nothing.
+            SettingsError: if a fold has another name, or if the buffer is negative.
+            DataError: if the buffer, or overlap, leaves a fold empty.
         """
         return cls.by_polygons(
             {fold: shapely.unary_union(boxes_of(as_array(scenes))) for fold, scenes in windows.items()}, buffer=buffer
@@ -162,16 +162,16 @@ class SpatialSplit:
         *,
         buffer: int = 0,
     ) -> SpatialSplit:
-        """Areas drawn by hand; where they overlap, test goes before val and val before train.
+        """A split by polygons; where they overlap, test takes precedence over val, and val over train.
 
         Args:
-            polygons: polygons in pixel coordinates (x = column, y = row) of each fold.
-            windows: of the scenes; what is outside of them belongs to no fold. None: all is inside.
+            polygons: of each fold, in pixel coordinates (x = column, y = row).
+            windows: of the scenes; pixels outside them are in no fold. None for no limit.
             buffer: pixels between folds.
 
         Raises:
-            SettingsError: if a fold has another name, or the buffer is negative.
-            DataError: if overlap or the buffer leave a fold nothing.
+            SettingsError: if a fold has another name, or if the buffer is negative.
+            DataError: if overlap or the buffer leaves a fold empty.
         """
         unknown = sorted(set(polygons) - set(FOLDS))
         if unknown:
@@ -197,12 +197,12 @@ class SpatialSplit:
         return cls((train, val, test), buffer)
 
     def away_from(self, foreign: Mapping[str, shapely.Geometry]) -> SpatialSplit:
-        """This split without what lies within `buffer` of folds of another grid.
+        """This split without the parts that are within `buffer` of another grid's folds.
 
         Args:
-            foreign: areas of folds elsewhere, in pixel coordinates of this grid. Val loses what is near a foreign test
-                area, train what is near a foreign val or test area. One pixel and two thousandths are added to the
-                buffer, since two projections do not agree on lengths.
+            foreign: areas of the other grid's folds, in pixel coordinates of this grid. Val loses what is near a
+                foreign test area, train what is near a foreign val or test area. One pixel and two thousandths are
+                added to the buffer, since two projections do not agree on lengths.
 
         Raises:
             DataError: if nothing is left of a fold.
@@ -243,7 +243,7 @@ class SpatialSplit:
         return cls.by_scenes(members, buffer=buffer)
 
     def area(self, fold: str) -> shapely.MultiPolygon:
-        """Of a fold, in pixel coordinates.
+        """The area of a fold, in pixel coordinates.
 
         Raises:
             SettingsError: if there is no such fold.
@@ -251,7 +251,7 @@ class SpatialSplit:
         return self.areas[_position(fold)]
 
     def _indexed(self, fold: str) -> shapely.MultiPolygon:
-        """The area, prepared for many questions. A copy for each thread: GEOS writes into prepared geometries."""
+        """The area, prepared for many queries; a copy for each thread, as GEOS writes into prepared geometries."""
         if not hasattr(self._of_thread, "areas"):
             copies = shapely.from_wkb(shapely.to_wkb(self.areas))
             shapely.prepare(copies)
@@ -260,24 +260,24 @@ class SpatialSplit:
         return indexed
 
     def holds(self, window: Window, fold: str) -> bool:
-        """Whether each pixel of a window is the fold's."""
+        """Whether all pixels of a window belong to the fold."""
         return bool(shapely.covers(self._indexed(fold), boxes_of(as_array([window]), INSET)[0]))
 
     def holds_each(self, windows: npt.NDArray[np.integer[Any]], fold: str) -> npt.NDArray[np.bool_]:
-        """`holds` for (n, 4) windows (row, column, height, width) at once."""
+        """`holds` for many windows, (n, 4) with row, column, height and width."""
         held: npt.NDArray[np.bool_] = shapely.covers(self._indexed(fold), boxes_of(windows, INSET))
         return held
 
     def meets(self, window: Window, fold: str) -> bool:
-        """Whether some part of a window lies in the fold's area."""
+        """Whether a part of a window is in the fold's area."""
         return bool(shapely.intersects(self._indexed(fold), boxes_of(as_array([window]), INSET)[0]))
 
     def fold_of(self, window: Window) -> str | None:
-        """The fold that holds a window; None if none holds all of it."""
+        """The fold to which all pixels of a window belong; None if there is none."""
         return next((fold for fold in FOLDS if self.holds(window, fold)), None)
 
     def mask(self, window: Window, fold: str) -> npt.NDArray[np.bool_]:
-        """(height, width): which pixels are the fold's. Quarters a window as long as its answer is mixed."""
+        """Which pixels belong to the fold, (height, width); a window is quartered as long as its pixels differ."""
         area = self._indexed(fold)
         mask = np.zeros((window.height, window.width), dtype=bool)
         parts = as_array([window])
@@ -292,7 +292,7 @@ class SpatialSplit:
         return mask
 
     def to_values(self) -> dict[str, Any]:
-        """Plain values for JSON: areas as WKT."""
+        """The split as plain values for JSON, with areas as WKT."""
         areas = {
             fold: shapely.to_wkt(area, rounding_precision=-1) for fold, area in zip(FOLDS, self.areas, strict=True)
         }
@@ -305,16 +305,16 @@ class SpatialSplit:
         return cls((train, val, test), values["buffer"])
 
     def save(self, path: str | Path, geobox: GeoBox, name: str | None = None) -> None:
-        """Write one row a polygon: `fold`, `buffer` (pixels), `pixels` (its area) and the geometry in the grid's CRS.
+        """Write a row for each polygon: `fold`, `buffer` (pixels), `pixels` (its area) and geometry in the grid's CRS.
 
         GeoParquet (.parquet) and GeoPackage (.gpkg) keep the CRS of the grid; GeoJSON is in longitude and latitude,
         where a straight edge of the grid is not quite straight: its corners are exact, points between them are not.
-        `load` gives back the same split from each, since it looks at corners only.
+        `load` returns the same split from each format, since it uses only corners.
 
         Args:
             path: of the file.
             geobox: the grid.
-            name: of the table; None for that of the file without suffix.
+            name: of the table; None for the file's name without suffix.
 
         Raises:
             OutputError: if the suffix is unknown, or the file cannot be written.
@@ -333,17 +333,17 @@ class SpatialSplit:
     ) -> SpatialSplit:
         """Read polygons with a column `fold` (train, val or test), in any CRS, as a split of a grid.
 
-        Polygons in another CRS are reprojected by their vertices, and a warning says so.
+        Polygons in another CRS are reprojected by their vertices, with a warning.
 
         Args:
             path: GeoParquet, GeoPackage, GeoJSON or another vector file that GDAL reads.
             geobox: the grid.
-            windows: of the scenes; what is outside of them belongs to no fold. None: all is inside.
-            buffer: pixels between folds; None: what the file says in a column `buffer`, else 0.
+            windows: of the scenes; pixels outside them are in no fold. None for no limit.
+            buffer: pixels between folds; None for the value in the file's column `buffer`, else 0.
 
         Raises:
-            DataError: if the file cannot be read, a fold has another name, or the buffer leaves one nothing.
-            GridError: if one of file and grid has a CRS and the other has none.
+            DataError: if the file cannot be read, a fold has another name, or the buffer leaves a fold empty.
+            GridError: if only one of file and grid has a CRS.
         """
         table = read_table(Path(path), "fold")
         if not len(table):
@@ -367,7 +367,7 @@ class SpatialSplit:
 
 
 def part_neighbours(grids: Sequence[GeoBox], splits: Sequence[SpatialSplit]) -> list[SpatialSplit]:
-    """Cut from each grid's train and val what is near another grid's folds, as at the border of two UTM zones."""
+    """Cut from each grid's train and val the parts near another grid's folds, as at the border of two UTM zones."""
     parted = []
     for place, (grid, own) in enumerate(zip(grids, splits, strict=True)):
         near: dict[str, list[shapely.Geometry]] = {fold: [] for fold in FOLDS}
@@ -386,7 +386,7 @@ def _position(fold: str) -> int:
 
 
 def _separate(areas: list[shapely.MultiPolygon], buffer: int) -> list[shapely.MultiPolygon]:
-    """Cut from val what is near test, and from train what is near either."""
+    """Cut from val the parts near test, and from train the parts near either."""
     train, val, test = areas
     val = cut_near(val, test, buffer)
     train = cut_near(train, clean_polygons(val | test), buffer)
@@ -398,7 +398,7 @@ def _buffer_of(table: gpd.GeoDataFrame, path: Path) -> int:
         return 0
     try:
         buffer = int(table["buffer"].max())
-    except (ValueError, TypeError, OverflowError) as error:  # text, nothing, infinity
+    except (ValueError, TypeError, OverflowError) as error:  # text, missing, infinite
         raise DataError(f"{path}: its column buffer holds no whole pixels") from error
     return buffer
 
@@ -419,9 +419,9 @@ def _in_crs_of(geobox: GeoBox, table: gpd.GeoDataFrame, path: Path) -> gpd.GeoDa
 
 
 def _moved(area: shapely.Geometry, start: GeoBox, end: GeoBox) -> shapely.Geometry:
-    # A straight edge is not straight in another projection: over a kilometre it errs by millimetres.
+    # A straight edge is not straight in another projection; over a kilometre, the error is millimetres.
     dense = shapely.segmentize(to_coordinates(area, start), 1000)
     moved = reprojected(np.array([dense]), start.crs, end.crs)[0]
     if not np.isfinite(shapely.get_coordinates(moved)).all():
-        return shapely.MultiPolygon()  # so far away that the projection does not reach there
+        return shapely.MultiPolygon()  # too far away for the projection
     return to_pixels(moved, end)

@@ -1,4 +1,4 @@
-"""Tables of polygons: GeoParquet, GeoPackage, GeoJSON. Written whole or not at all."""
+"""Tables of polygons: GeoParquet, GeoPackage, GeoJSON. A file appears when it is complete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DRIVERS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GPKG", ".fgb": 
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse a name that says no format that we write.
+    """Refuse a name without the suffix of a format that can be written.
 
     Raises:
         OutputError: one line.
@@ -35,12 +35,12 @@ def check_suffix(path: Path) -> None:
 
 
 def write_table(table: gpd.GeoDataFrame, path: Path, name: str | None = None) -> None:
-    """Write by suffix. GeoJSON is moved to longitude and latitude, as its standard (RFC 7946) wants.
+    """Write a table in the format of the suffix. GeoJSON is in longitude and latitude, as its standard (RFC 7946) says.
 
     Args:
         table: of polygons.
         path: of the file.
-        name: of the layer; None for that of the file without suffix.
+        name: of the layer; None for the file's name without suffix.
 
     Raises:
         OutputError: if the suffix is unknown, or the file cannot be written.
@@ -55,7 +55,7 @@ def write_table(table: gpd.GeoDataFrame, path: Path, name: str | None = None) ->
             table.to_parquet(partial, index=False)
         elif _DRIVERS[suffix] == "GeoJSON":
             moved = table.to_crs("EPSG:4326") if table.crs else table
-            # Fifteen digits: RFC 7946's seven are centimetres, not enough to find a pixel's corner again.
+            # RFC 7946's seven decimals are centimetres, not enough to find a pixel's corner again.
             moved.to_file(partial, driver="GeoJSON", layer=layer, COORDINATE_PRECISION=12)
         else:
             table.to_file(partial, driver=_DRIVERS[suffix], layer=layer)
@@ -64,10 +64,10 @@ def write_table(table: gpd.GeoDataFrame, path: Path, name: str | None = None) ->
 
 
 def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
-    """Read polygons that have a column, if one is asked for.
+    """Read a table of polygons, which must have a column if one is named.
 
     Raises:
-        DataError: if the file cannot be read, has no such column, or a row holds no polygon.
+        DataError: if the file cannot be read, has no such column, or has a row without a polygon.
     """
     check_can_be_read(path)
     try:
@@ -79,7 +79,7 @@ def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
         pyarrow.ArrowException,
         pyogrio.errors.DataSourceError,
         RuntimeError,  # pyproj's
-        LookupError,  # pyogrio's, of a file without a layer
+        LookupError,  # pyogrio's, for a file without a layer
         shapely.errors.ShapelyError,
     ) as error:
         raise DataError(f"{path}: cannot be read as a table of polygons: {one_line(error)}") from error
@@ -94,27 +94,27 @@ def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
 
 
 def reprojected(geometries: Any, start: Any, end: Any) -> npt.NDArray[Any]:
-    """Geometries in another CRS, by their corners; these are not finite where no coordinates stand for them.
+    """Geometries in another CRS, by their vertices; coordinates that do not exist there are not finite.
 
     Args:
         geometries: (n,).
-        start: their CRS, with `to_wkt`.
-        end: likewise.
+        start: their CRS, an object with `to_wkt`.
+        end: the other CRS, likewise.
     """
     try:
         moved: npt.NDArray[Any] = gpd.GeoSeries(geometries, crs=start.to_wkt()).to_crs(end.to_wkt()).to_numpy()
-    except RuntimeError:  # pyproj's: from a site's own coordinates, or those of another planet, no way leads to others
+    except RuntimeError:  # pyproj's: a local CRS, or one of another planet, cannot be transformed to others
         moved = shapely.transform(geometries, lambda points: np.full_like(points, np.inf))
     return moved
 
 
 def to_pixels(geometry: Any, geobox: GeoBox) -> Any:
-    """A geometry, or an array of them: coordinates of the grid's CRS as (column, row)."""
+    """A geometry, or an array of them, from coordinates of the grid's CRS to (column, row)."""
     return shapely.transform(geometry, lambda points: _apply(~geobox.affine, points))
 
 
 def to_coordinates(geometry: Any, geobox: GeoBox) -> Any:
-    """A geometry, or an array of them: (column, row) as coordinates of the grid's CRS."""
+    """A geometry, or an array of them, from (column, row) to coordinates of the grid's CRS."""
     return shapely.transform(geometry, lambda points: _apply(geobox.affine, points))
 
 

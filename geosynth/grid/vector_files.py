@@ -7,8 +7,8 @@ from pathlib import Path
 from geosynth.errors import DataError
 
 PARQUET = (".parquet", ".geoparquet")
-# How files begin that may be read. Other drivers, which GDAL finds by content too, may follow addresses in a file to
-# other files or into the network.
+# First bytes of files that may be read. GDAL chooses drivers by content too, and other drivers may follow addresses in
+# a file to other files or into the network.
 _BEGINNINGS = {
     **dict.fromkeys(PARQUET, b"PAR1"),
     **dict.fromkeys((".geojson", ".json"), b"{"),
@@ -20,7 +20,7 @@ VECTOR_SUFFIXES = tuple(_BEGINNINGS)
 
 
 def check_can_be_read(path: Path) -> None:
-    """Refuse what is no vector file of a known format, by name and content, before any driver sees it.
+    """Refuse a file that is not a vector file of a known format, by name and content, before any driver opens it.
 
     Raises:
         DataError: one line.

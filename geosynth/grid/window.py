@@ -1,4 +1,4 @@
-"""Windows: rectangles of whole pixels, validated once so that later code never checks again; and plans of them."""
+"""Windows: rectangles of whole pixels, validated once so that later code need not check again; and plans of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from geosynth.errors import GridError
 
 @dataclass(frozen=True, order=True, slots=True)
 class Window:
-    """Rows `row` .. `row + height - 1`, columns `column` .. `column + width - 1`.
+    """Rows `row` to `row + height - 1`, columns `column` to `column + width - 1`.
 
-    Row and column may be negative (a halo reaches beyond its raster).
+    Row and column may be negative, as a halo may exceed its raster.
 
     Raises:
         GridError: if height or width is not positive.
@@ -46,19 +46,19 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """(rows, columns), for windows without negative origin."""
+        """(rows, columns) as slices, for windows without a negative origin."""
         return slice(self.row, self.bottom), slice(self.column, self.right)
 
     def slices_in(self, outer: Window) -> tuple[slice, slice]:
-        """(rows, columns) of this window in an array of the pixels of `outer`, which holds it."""
+        """(rows, columns) of this window, as slices of an array with the pixels of `outer`, which contains it."""
         return self.shift(-outer.row, -outer.column).slices
 
     def buffer(self, pixels: int) -> Window:
-        """Grown by `pixels` on each side."""
+        """The window extended by `pixels` on each side; a negative number makes it smaller."""
         return Window(self.row - pixels, self.column - pixels, self.height + 2 * pixels, self.width + 2 * pixels)
 
     def shift(self, rows: int, columns: int) -> Window:
-        """Moved down and right."""
+        """The window moved down by `rows` and right by `columns`."""
         return Window(self.row + rows, self.column + columns, self.height, self.width)
 
     def intersection(self, other: Window) -> Window | None:
@@ -68,7 +68,7 @@ class Window:
         return Window(row, column, height, width) if height > 0 and width > 0 else None
 
     def overlap(self, other: Window) -> Window:
-        """The rectangle that it has in common with another window, which it meets.
+        """The rectangle that it has in common with another window.
 
         Raises:
             GridError: if they have no pixel in common.
@@ -79,23 +79,23 @@ class Window:
         return common
 
     def middle(self, height: int, width: int) -> Window:
-        """The part around its middle, of so many pixels at most."""
+        """The part in its middle, of at most this height and width."""
         height, width = min(height, self.height), min(width, self.width)
         return Window(self.row + (self.height - height) // 2, self.column + (self.width - width) // 2, height, width)
 
     def pieces(self, size: int) -> list[Window]:
-        """The window in squares of `size` pixels from its first pixel on, cut off at its far edges, row by row."""
+        """The window as squares of `size` pixels from its first pixel on, cropped at its far edges, row by row."""
         return [piece.shift(self.row, self.column) for piece in TilePlan(self.height, self.width, size)]
 
     @staticmethod
     def around(windows: Sequence[Window]) -> Window:
-        """The smallest rectangle that holds all of some windows, at least one."""
+        """The smallest rectangle that contains all of some windows (at least one)."""
         row, column = min(window.row for window in windows), min(window.column for window in windows)
         bottom, right = max(window.bottom for window in windows), max(window.right for window in windows)
         return Window(row, column, bottom - row, right - column)
 
     def contains(self, other: Window) -> bool:
-        """Whether `other` lies inside."""
+        """Whether `other` is inside."""
         return self.intersection(other) == other
 
     def __str__(self) -> str:
@@ -103,13 +103,13 @@ class Window:
 
 
 def as_array(windows: Sequence[Window]) -> npt.NDArray[np.int64]:
-    """(n, 4): row, column, height, width."""
+    """Windows as an array (n, 4): row, column, height, width."""
     rows = [(window.row, window.column, window.height, window.width) for window in windows]
     return np.array(rows, dtype=np.int64).reshape(-1, 4)
 
 
 class WindowIndex:
-    """Many windows of one grid, among which those that another one touches are found: microseconds for a thousand."""
+    """Many windows of one grid, to find those that overlap another one: microseconds for a thousand."""
 
     def __init__(self, windows: Sequence[Window]) -> None:
         self.windows = tuple(windows)
@@ -120,7 +120,7 @@ class WindowIndex:
         """The windows that share pixels with another one.
 
         Yields:
-            number of the window; the shared part in its own pixels; rows and columns of it in the other one.
+            number of the window, the shared part in its own pixels, and the shared part as slices of the other one.
         """
         top, left, bottom, right = self._edges.T
         near = (top < window.bottom) & (left < window.right) & (bottom > window.row) & (right > window.column)
@@ -137,28 +137,28 @@ Edge = Literal["crop", "align", "skip"]
 class TilePlan:
     """Tiles of `size` x `size` pixels every `stride` pixels, from the raster's first pixel on, row by row.
 
-    Where the last full tile does not end at the raster's far edge, `edge` says what becomes of the rest:
+    If the last full tile does not end at the raster's far edge, `edge` says what happens to the rest:
 
-    - "crop": one more tile, cut off at the edge;
-    - "align": one more full tile that ends at the edge, so it overlaps the one before more than others do;
+    - "crop": one more tile, cropped at the edge;
+    - "align": one more full tile that ends at the edge, so that it overlaps the previous one more than others do;
     - "skip": nothing, the rest is in no tile.
 
-    A raster smaller than a tile is one cropped tile with "crop", else has none.
+    A raster smaller than a tile has one cropped tile with "crop", else none.
 
     Raises:
         GridError: if a size or the stride is not positive.
     """
 
     height: int
-    """Of the raster, pixels."""
+    """Of the raster, in pixels."""
     width: int
-    """Of the raster, pixels."""
+    """Of the raster, in pixels."""
     size: int
-    """Of a tile, pixels."""
+    """Side of a tile in pixels."""
     stride: int | None = None
-    """Pixels from one tile to the next; None: `size`, so that every pixel lies in exactly one block."""
+    """Pixels from one tile to the next; None for `size`, so that tiles do not overlap."""
     edge: Edge = "crop"
-    """See above."""
+    """What happens at the far edges, see above."""
 
     def __post_init__(self) -> None:
         if min(self.height, self.width, self.size) <= 0:
@@ -197,21 +197,21 @@ class TilePlan:
 
 @dataclass(frozen=True)
 class BlockPlan(Sequence[Window]):
-    """Blocks of `size` x `size` pixels whose edges are absolute multiples of `size`, cropped to the raster; row by row.
+    """Blocks of `size` x `size` pixels, with edges at absolute multiples of `size`, cropped to the raster, row by row.
 
-    Rasters on one pixel grid are cut along the same lines, so that what is painted block by block is the same in both.
+    Rasters on one pixel grid are cut along the same lines, so that what is painted block by block is the same in all.
     """
 
     height: int
-    """Of the raster, pixels."""
+    """Of the raster, in pixels."""
     width: int
-    """Of the raster, pixels."""
+    """Of the raster, in pixels."""
     origin: tuple[int, int]
     """Absolute (row, column) of the raster's first pixel."""
     size: int
-    """Of a block, pixels."""
+    """Side of a block in pixels."""
     least: int = 0
-    """Pixels: a narrower rest at an edge of the raster is added to the block beside it."""
+    """In pixels: a strip at an edge of the raster that is narrower than this is joined to the neighbouring block."""
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
@@ -231,7 +231,7 @@ class BlockPlan(Sequence[Window]):
         return Window(row, column, height, width)
 
     def touching(self, window: Window) -> list[int]:
-        """Numbers of the blocks that share pixels with a window."""
+        """Numbers of the blocks that overlap a window."""
         inside = window.intersection(Window(0, 0, self.height, self.width))
         if inside is None:
             return []
@@ -256,9 +256,9 @@ class BlockPlan(Sequence[Window]):
 
 
 def cut(start: int, stop: int, origin: int, size: int, least: int = 0) -> list[tuple[int, int]]:
-    """(start, length) of the pieces of [start, stop) between positions where start + origin is a multiple of size.
+    """(start, length) of the pieces of [start, stop), cut where position + origin is a multiple of `size`.
 
-    A first or last piece shorter than `least` goes to the one beside it.
+    A first or last piece shorter than `least` is joined to its neighbour.
     """
     edges = [start, *range((start + origin) // size * size + size - origin, stop, size), stop]
     for inner, end in ((-2, stop), (1, start)):

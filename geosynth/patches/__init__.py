@@ -1,1 +1,1 @@
-"""Georeferenced patches for training: the only room that knows TorchGeo."""
+"""Georeferenced patches for training: the only room that uses TorchGeo's datasets and samplers."""

@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 Sample = dict[str, torch.Tensor]
 Query = tuple[slice, slice, slice]
 
-# TorchGeo indexes time as well. Land cover and imagery of a source belong together at any time.
+# TorchGeo indexes time, too. Labels and imagery of a source belong together at any time.
 _ALWAYS = pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")
 
 
 class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is untyped for mypy
     """Patches of one fold of a source, by TorchGeo's coordinate queries or by pixel window.
 
-    A sample holds tensors only (newer TorchGeo stacks every key):
+    A sample has only tensors (newer TorchGeo stacks every key):
 
     - image: (bands, height, width) float32, raster values; 0 outside the fold.
     - mask: (height, width) int64, class indices; `num_classes` where there is no data, and outside the fold's area
-      and scenes, so that a patch that reaches over an edge shows nothing of another fold.
+      and scenes, so that a patch across an edge shows nothing of another fold.
     - window: (4,) int64: row, column, height, width on the source's grid.
-    - affine: (6,) float64: a, b, c, d, e, f of the patch's own transform. (TorchGeo's own keys are float32: 0.2 m off
-      at UTM northings.)
+    - affine: (6,) float64: a, b, c, d, e, f of the patch's transform. (TorchGeo's own keys are float32, which errs by
+      0.2 m at UTM northings.)
 
     Args:
         source: what `open_store` takes: the path of a store, a store, or data in place.
@@ -54,7 +54,7 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
         transforms: applied to each sample.
 
     Raises:
-        DataError: if the fold has no scene, or the grid is rotated (queries are boxes along the axes).
+        DataError: if the fold has no scene, or if the grid is rotated (queries are boxes along the axes).
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
         """The patch at (x slice, y slice[, time slice]) in CRS units, snapped to whole pixels.
 
         Raises:
-            IndexError: if the query holds no pixel of the source.
+            IndexError: if the query contains no pixel of the source.
         """
         return self.patch(self.window_of(query))
 
     def patch(self, window: Window) -> Sample:
-        """The patch at a pixel window of the source's grid; it may reach beyond the grid.
+        """The patch at a pixel window of the source's grid, which it may exceed.
 
         Raises:
-            IndexError: if it holds no pixel of the source.
-            RasterError: if it cannot be read; names the file.
+            IndexError: if it contains no pixel of the source.
+            RasterError: if it cannot be read; it names the file.
         """
         whole = self.source.window
         inside = window.intersection(whole)
@@ -113,7 +113,7 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
         return self.transforms(sample) if self.transforms else sample
 
     def _foreign(self, window: Window) -> torch.Tensor | None:
-        """(height, width): pixels outside the fold's area and scenes; None if there are none."""
+        """Which pixels are outside the fold's area and scenes, (height, width); None if there are none."""
         own = np.zeros((window.height, window.width), dtype=bool)
         for _, _, place in self._windows.touching(window):
             own[place] = True
@@ -134,7 +134,7 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
 
     @crs.setter
     def crs(self, new_crs: Any) -> None:
-        """Refuse another CRS, into which TorchGeo would move the index only: patches keep the source's pixels."""
+        """Refuse another CRS: TorchGeo would transform only the index, while patches keep the source's pixels."""
         if new_crs != self.crs:
             raise GridError(
                 f"{self.source.path}: patches are not reprojected; put this dataset first, as in patches & other"
@@ -147,7 +147,7 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
 
     @res.setter
     def res(self, new_res: float | tuple[float, float]) -> None:
-        """Refuse another pixel size, likewise."""
+        """Refuse another pixel size, for the same reason."""
         if not np.allclose(new_res, self.res, rtol=1e-6, atol=0):
             raise GridError(
                 f"{self.source.path}: patches are not resampled; put this dataset first, as in patches & other"
@@ -155,7 +155,7 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
 
     def window_of(self, query: Any) -> Window:
         """The pixel window of a coordinate query, snapped to whole pixels: the inverse of `query`."""
-        x, y, _ = self._disambiguate_slice(query)  # fills what is left open with the bounds
+        x, y, _ = self._disambiguate_slice(query)  # replaces missing limits by the bounds
         affine = self._lattice.affine
         column = round(((x.stop if affine.a < 0 else x.start) - affine.c) / affine.a)
         row = round(((y.stop if affine.e < 0 else y.start) - affine.f) / affine.e)
@@ -166,14 +166,14 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
 
 
 class PatchSet(Dataset[Sample]):
-    """Batches of patches of several sources by their `Draw`s, in the sources' own values: what training reads.
+    """Batches of patches of several sources by their `Draw`s, in the sources' own values, for training.
 
-    A batch holds `image` (B, bands, N, N) of the sources' dtype, `mask` (B, N, N) uint8, `window` (B, 4) int64,
+    A batch has `image` (B, bands, N, N) of the sources' dtype, `mask` (B, N, N) uint8, `window` (B, 4) int64,
     `affine` (B, 6) float64 and `source` (B,) int64, the source's number; see `PatchDataset` for the rest.
-    Draws must lie inside their source's grid; whether they lie in a fold is for who draws them (`PatchBatchSampler`).
+    Draws must be inside their source's grid; that they are in a fold is the task of `PatchBatchSampler`.
 
     Args:
-        sources: of equal bands and dtype, that the draws' numbers count.
+        sources: with the same bands and dtype, numbered in this order.
     """
 
     def __init__(self, sources: Sequence[PatchSource]) -> None:
@@ -183,7 +183,7 @@ class PatchSet(Dataset[Sample]):
         """The patches of some draws of one size, in their order. Draws of one visit are cut from one read.
 
         Raises:
-            RasterError: if a patch cannot be read; names the file.
+            RasterError: if a patch cannot be read; it names the file.
         """
         size, first = draws[0].window, self.sources[draws[0].source]
         images = np.empty((len(draws), len(first.band_names), size.height, size.width), first.dtype)
@@ -209,7 +209,7 @@ class PatchSet(Dataset[Sample]):
 def _located(grids: Sequence[GeoBox], numbers: Sequence[int], windows: Sequence[Window]) -> Sample:
     """Windows and transforms of patches, each on the grid of its number.
 
-    All at once: an `Affine` for each took as long as reading the patch, and no other thread runs meanwhile.
+    They are computed all at once: an `Affine` for each took as long as reading the patch, and blocked other threads.
     """
     affine = np.array([grid.affine[:6] for grid in grids])[numbers]
     corners = as_array(windows)
@@ -220,10 +220,10 @@ def _located(grids: Sequence[GeoBox], numbers: Sequence[int], windows: Sequence[
 
 
 def _short(grid: GeoBox) -> GeoBox:
-    """A grid, to far less than a pixel, whose coordinates are so short in binary that sums of them are exact.
+    """A grid, equal to far less than a pixel, whose coordinates have so few binary digits that their sums are exact.
 
-    TorchGeo's samplers compare sides of places with those of patches. Where both are equal, as in tiles of 256 px,
-    rounding errors make it drop one place and cut two patches from another.
+    TorchGeo's samplers compare sides of places with sides of patches. If both are equal, as with tiles of 256 px,
+    rounding errors would make them drop one place and cut two patches from another.
     """
     a, b, c, d, e, f = grid.affine[:6]
     reach = max(abs(c), abs(f), abs(c + a * grid.width), abs(f + e * grid.height))
@@ -237,7 +237,7 @@ def _places(
 ) -> tuple[list[str], list[shapely.Geometry]]:
     """Each scene's parts in the fold's area, as names and polygons in CRS units.
 
-    One polygon a part, because TorchGeo's samplers look at bounding boxes.
+    Each part is a polygon, because TorchGeo's samplers use bounding boxes.
     """
     area = source.split.area(fold)
     names, parts = [], []

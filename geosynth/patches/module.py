@@ -1,4 +1,4 @@
-"""PatchModule: what a Lightning trainer asks for patches."""
+"""PatchModule: patches as a Lightning data module."""
 
 from __future__ import annotations
 
@@ -23,35 +23,36 @@ from geosynth.raster.stores.alike import check_alike
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView
 
-_AHEAD = 2  # batches a thread
+_AHEAD = 2  # batches per thread
 
 
 class PatchModule(LightningDataModule):
     """Random train patches in chunk-aware order; val, test and predict tiles side by side; scaled for the network.
 
-    Loaders give what is stored (`PatchSet`): a quarter of what the network takes. `on_after_batch_transfer`, which
-    Lightning calls, makes of it, on the device: image (B, bands, N, N) float32 in [-1, 1], mask (B, N, N) int64, window
-    (B, 4) int64, affine (B, 6) float64, source (B,) int64.
+    Loaders return stored values (`PatchSet`), a quarter of the bytes that the network takes. On the device,
+    `on_after_batch_transfer`, which Lightning calls, makes from them: image (B, bands, N, N) float32 in [-1, 1], mask
+    (B, N, N) int64, window (B, 4) int64, affine (B, 6) float64, source (B,) int64.
 
     Args:
-        sources: to read from: one or several (grids in other CRSs, for instance).
+        sources: one or several (for instance grids in other CRSs).
         bands: how raster values map to [-1, 1].
         fold: whose patches are trained on.
-        crop_size: pixels.
-        batch_size: patches a batch; of training, over all processes.
+        crop_size: side of a patch in pixels.
+        batch_size: patches per batch; in training over all processes.
         num_batches: of training; the length of its loader.
-        seed: of the draw. Train batch number n follows from it and n alone.
-        start: train batches that were used before, left out now: who goes on sees what an unbroken training sees.
-        num_workers: threads that read ahead; 0 to read when a batch is asked for.
+        seed: of the draws. Train batch number n depends only on seed and n.
+        start: number of train batches that were used before and are skipped now, so that a continued training sees the
+            same batches as an uninterrupted one.
+        num_workers: threads that read ahead; 0 to read when a batch is needed.
         patches_per_visit: see `PatchBatchSampler`.
         class_weights: by class name, to draw rare classes more often; see `Chances`.
-        source_weights: how much each source counts, likewise.
-        stride: of val, test and predict tiles, pixels; None for tiles side by side.
+        source_weights: relative number of patches of each source; see `Chances`.
+        stride: of val, test and predict tiles, in pixels; None for tiles side by side.
         rank, num_ranks: in distributed training; give the trainer use_distributed_sampler=False.
-        progress: told cells done and cells in all, while positions are counted.
+        progress: called with the number of finished cells and of all cells, while positions are counted.
 
     Raises:
-        DataError: if there is no place for a patch, or the sources' bands, types or legends differ.
+        DataError: if there is no place for a patch, or if the sources' bands, types or legends differ.
         GridError: if their pixel sizes differ.
     """
 
@@ -115,7 +116,7 @@ class PatchModule(LightningDataModule):
         return self._tiles("test")
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
-        """The batch as the network takes it."""
+        """The batch for the network."""
         return self._scaling(batch)
 
     def _tiles(self, fold: str) -> DataLoader[Sample]:
@@ -136,13 +137,13 @@ class PatchModule(LightningDataModule):
 class PatchLoader(DataLoader[Sample]):
     """Batches of a `PatchSet`, in order, read ahead by threads.
 
-    By threads, and not by DataLoader's processes: reading and decoding let go of Python's lock, while a batch of ten
-    megabytes on its way out of a process costs more time, in page faults of shared memory, than reading it.
+    Not by DataLoader's processes: reading and decoding release Python's lock, while sending a batch of ten megabytes
+    from another process takes longer, by page faults of shared memory, than reading it.
 
     Args:
         patches: to read from.
         batches: the draws of each batch: a sampler, or a list.
-        threads: that read; 0 to read when a batch is asked for.
+        threads: number of reading threads; 0 to read when a batch is needed.
     """
 
     def __init__(self, patches: PatchSet, batches: Sampler[list[Draw]] | Sequence[list[Draw]], threads: int) -> None:
@@ -173,7 +174,7 @@ class PatchLoader(DataLoader[Sample]):
 def _indexes(
     sources: Sequence[PatchSource], fold: str, size: int, count_classes: bool, progress: Progress
 ) -> dict[int, PositionIndex]:
-    """By source number; sources with no place for a patch are left out, if another has one."""
+    """Indexes by source number; sources without a place for a patch are left out if another has one."""
     indexes, refusals = {}, []
     for number, source in enumerate(sources):
         try:

@@ -1,4 +1,4 @@
-"""PositionIndex: all places where a patch may lie, counted once, drawn from cell by cell."""
+"""PositionIndex: all places where a patch may be, counted once, and drawn from cell by cell."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _Mask = npt.NDArray[np.bool_]
 class PositionIndex:
     """The positions (first pixels) of a source's patches in a fold, in cells of a square lattice.
 
-    A position is admissible if its patch lies inside one scene and inside the fold's area, and no pixel of it is
-    nodata. Cells lie on the edges of the source's storage blocks, so that all patches of one cell can be cut from one
-    cheap read of `side` + `size` - 1 pixels. Labels are read only where scenes have nodata, or if classes are counted;
-    the result is some numbers a cell, and some hundred bytes where positions form no rectangle.
+    A position is admissible if its patch is inside one scene and inside the fold's area, and has no pixel without data.
+    Cells are aligned to the source's storage blocks, so that all patches of one cell can be cut from one cheap read of
+    `side` + `size` - 1 pixels. Labels are read only where scenes have pixels without data, or if classes are counted.
+    The result takes a few numbers per cell, and some hundred bytes where positions do not form a rectangle.
 
     Args:
         source: to read from.
         fold: "train", "val" or "test".
-        size: of a patch, pixels.
+        size: side of a patch in pixels.
         count_classes: needed to draw by class.
-        progress: told cells done and cells in all.
+        progress: called with the number of finished cells and of all cells.
 
     Attributes:
-        side: of a cell, pixels: the largest multiple of the storage block in three patches.
+        side: of a cell, in pixels: the largest multiple of the storage block within three patches.
         cells: (n, 4) int64: row, column, height, width of the positions' bounding rectangle.
-        counts: (n,) float64: admissible positions.
+        counts: (n,) float64: number of admissible positions.
         class_counts: (n, classes) float64: pixels of each class, summed over the patches at all admissible positions;
             None if classes were not counted.
 
@@ -82,14 +82,14 @@ class PositionIndex:
     def draw(
         self, cell: int, number: int, rng: np.random.Generator, class_weights: npt.NDArray[np.float64] | None = None
     ) -> list[Window]:
-        """Patches of one cell.
+        """Draw patches of one cell.
 
         Args:
-            cell: its number.
-            number: of patches.
-            rng: to draw with.
-            class_weights: (classes,) None: each admissible position is as likely as another; else a position's chance
-                is the sum of these over the pixels of its patch. Reads the labels.
+            cell: number of the cell.
+            number: number of patches.
+            rng: random number generator.
+            class_weights: (classes,): a position's probability is proportional to their sum over the pixels of its
+                patch, for which labels are read. None: all admissible positions are equally likely.
         """
         row, column, height, width = self.cells[cell].tolist()
         if class_weights is None and cell not in self._masks:
@@ -99,11 +99,11 @@ class PositionIndex:
             if class_weights is not None:
                 labels = self.source.read_labels(self._reach(Window(row, column, height, width)))
                 sums = _box_sums(np.append(class_weights, 0.0)[labels], self.size)
-                # What rounding leaves where no pixel counts.
+                # Rounding errors, where no pixel counts.
                 sums[sums < np.min(class_weights[class_weights > 0]) / 2] = 0
                 chances *= sums
             ends = np.cumsum(chances)
-            # A draw of just 1.0 by rounding would lie beyond the end.
+            # A draw that is rounded to 1.0 would be beyond the end.
             flat = np.searchsorted(ends, rng.random(number) * ends[-1] * (1 - 1e-12), side="right")
             rows, columns = np.divmod(flat, width)
         return [
@@ -112,7 +112,7 @@ class PositionIndex:
         ]
 
     def mask(self, cell: int) -> _Mask:
-        """(height, width) of the cell's rectangle: which positions are admissible."""
+        """Which positions in the cell's rectangle are admissible, (height, width)."""
         height, width = self.cells[cell, 2:].tolist()
         if cell not in self._masks:
             return np.ones((height, width), dtype=bool)
@@ -120,7 +120,7 @@ class PositionIndex:
         return np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
 
     def _cut_into_cells(self) -> list[list[tuple[Window, bool]]]:
-        """For each cell, in order of place: each scene's rectangle of positions there, and whether it has holes."""
+        """For each cell, in spatial order: each scene's rectangle of positions there, and whether it has holes."""
         scenes = self.source.scenes_in(self.fold)
         members: dict[tuple[int, int], list[tuple[Window, bool]]] = defaultdict(list)
         side = self.side
@@ -147,7 +147,7 @@ class PositionIndex:
         return Window(cell.row, cell.column, cell.height + self.size - 1, cell.width + self.size - 1)
 
     def _admissible(self, cell: Window, members: list[tuple[Window, bool]]) -> _Mask | None:
-        """(height, width) of a cell's bounding rectangle; None if all positions are."""
+        """Which positions in a cell's bounding rectangle are admissible, (height, width); None if all are."""
         admissible = np.zeros((cell.height, cell.width), dtype=bool)
         for rectangle, _ in members:
             admissible[rectangle.slices_in(cell)] = True
@@ -160,11 +160,11 @@ class PositionIndex:
         return None if admissible.all() else admissible
 
     def _class_counts(self, cell: Window, admissible: _Mask | None) -> npt.NDArray[np.float64]:
-        """(classes,): pixels of each class, summed over the patches at all admissible positions."""
+        """Pixels of each class, summed over the patches at all admissible positions, (classes,)."""
         if admissible is None:
             rows, columns = (_covers(length, self.size) for length in (cell.height, cell.width))
             times = np.multiply.outer(rows, columns)
-        else:  # how many admissible patches cover each pixel: box sums of the mask in a frame of zeros
+        else:  # number of admissible patches over each pixel: box sums of the mask, padded with zeros
             times = _box_sums(np.pad(admissible.astype(np.float64), self.size - 1), self.size)
         labels = self.source.read_labels(self._reach(cell))
         num_classes = self.source.legend.num_classes
@@ -173,7 +173,7 @@ class PositionIndex:
 
 
 def _covers(positions: int, size: int) -> npt.NDArray[np.float64]:
-    """(positions + size - 1,): how many of the patches at consecutive positions cover each pixel of a line."""
+    """How many patches at consecutive positions cover each pixel of a line, (positions + size - 1,)."""
     pixels = np.arange(positions + size - 1)
     to_edge = np.minimum(pixels, pixels[::-1]) + 1
     covers: npt.NDArray[np.float64] = np.minimum(to_edge, min(positions, size)).astype(np.float64)
@@ -191,7 +191,7 @@ def _box_sums(values: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.floa
 
 
 def _all_of_patch(good: _Mask, size: int) -> _Mask:
-    """At which positions all pixels of a patch are good."""
+    """Positions at which all pixels of a patch are good."""
     if good.all():
         height, width = good.shape
         return np.ones((height - size + 1, width - size + 1), dtype=bool)

@@ -1,4 +1,4 @@
-"""Which patches are drawn, and in which order: a function of the seed and of a patch's (or batch's) number alone."""
+"""Which patches are drawn, and in which order: a function of only the seed and a patch's (or batch's) number."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ClassWeights = Mapping[str, float]
 
 _MIN_VISITS = 4  # cells in a batch, so that its patches are not all neighbours
 _MIN_PASS = 256
-# What a random stream is for; its seed is (the user's seed, one of these, a number).
+# Purposes of random streams, whose seeds are (the user's seed, purpose, a number).
 _PASS, _VISIT = 1, 2
 
 
 class Draw(NamedTuple):
-    """One patch to read. Those of a batch that share source and visit lie close together and are read at once."""
+    """One patch to read. Those of a batch with the same source and visit are close together and read at once."""
 
     source: int
     visit: int
@@ -32,17 +32,17 @@ class Draw(NamedTuple):
 class Chances:
     """The cells of one or several indexes, and how likely each is.
 
-    Without class weights each admissible position of all sources is as likely as another, so a source's share is that
-    of its area. With them, a class is chosen by weight, then one of its pixels, then a patch that contains it.
+    Without class weights, all admissible positions of all sources are equally likely, so that sources count by area.
+    With class weights, a class is chosen by weight, then one of its pixels, then a patch that contains it.
 
     Args:
-        indexes: by the source's number, as `PatchSet` counts; with classes counted if there are weights.
-        class_weights: by class name; classes left out have weight 0.
-        source_weights: by the source's number; then each source counts as much as this says, however large it is.
+        indexes: by the source's number, as in `PatchSet`; with classes counted if there are weights.
+        class_weights: by class name; classes that are not named have weight 0.
+        source_weights: by the source's number: relative number of patches from each source, regardless of its size.
 
     Raises:
-        SettingsError: if a weight is negative or its class unknown.
-        DataError: if no class with a weight is there.
+        SettingsError: if a weight is negative or its class is unknown.
+        DataError: if no class with a weight occurs.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Chances:
         self.values = self._weighed(found @ self._weights, source_weights)
 
     def _weighed(self, values: npt.NDArray[Any], weights: Mapping[int, float] | None) -> npt.NDArray[Any]:
-        """(cells,) such that each source's cells add up to its weight; of a source without any chance, to none."""
+        """Values (cells,), scaled so that each source's cells sum to its weight, or to 0 if all its values are 0."""
         if not weights:
             return values
         values = values.astype(np.float64)
@@ -81,14 +81,14 @@ class Chances:
         return values
 
     def draw(self, cell: int, number: int, rng: np.random.Generator) -> tuple[int, list[Window]]:
-        """A source's number, and `number` patches of a cell (counted through all sources)."""
+        """The source's number and `number` patches of a cell (cells are numbered over all sources)."""
         place = int(np.searchsorted(self._starts, cell, side="right")) - 1
         windows = self.indexes[place].draw(int(cell - self._starts[place]), number, rng, self._weights)
         return self._numbers[place], windows
 
     def per_visit(self, most: int) -> npt.NDArray[np.int64]:
-        """(cells,) Patches of one visit: `most` for a full cell, fewer in small ones, as their reach in pixels is."""
-        reaches = [(np.sqrt(i.counts) + i.size - 1) / (i.side + i.size - 1) for i in self.indexes]  # sides of squares
+        """Patches per visit of each cell, (cells,): `most` for a full cell, fewer for smaller ones, by their extent."""
+        reaches = [(np.sqrt(i.counts) + i.size - 1) / (i.side + i.size - 1) for i in self.indexes]  # as if squares
         patches = np.floor(most * np.concatenate(reaches) ** 2 + 1e-9).astype(np.int64)
         limits: npt.NDArray[np.int64] = np.clip(patches, 1, np.minimum(most, self.counts).astype(np.int64))
         return limits
@@ -97,22 +97,23 @@ class Chances:
 class PatchBatchSampler(Sampler[list[Draw]]):
     """Batches of random patches in chunk-aware order: a cell is visited, and several patches are drawn from it at once.
 
-    The stream of batches goes in passes. A pass visits cells by systematic sampling, at most about once each, in random
-    order, so that over the stream each admissible position is as likely as another (or as the class weights say), just
-    as in independent draws. A batch mixes at least four visits. Batch number n follows from the seed and n alone, so
-    the stream depends neither on the number of workers nor on where a run was interrupted.
+    The stream of batches consists of passes. A pass visits cells by systematic sampling, each about once at most, in
+    random order, so that over the stream all admissible positions are equally likely (or as the class weights say), as
+    with independent draws. A batch mixes at least four visits. Batch number n depends only on the seed and n, so the
+    stream depends neither on the number of workers nor on where a run was interrupted.
 
     Args:
         chances: of the cells.
-        batch_size: patches a batch, over all ranks.
-        num_batches: of an epoch; the length, also where `start` leaves fewer to give.
-        seed: of the draw.
-        patches_per_visit: at most, and at most a quarter of a batch. 1 spreads a batch widest, and reads most.
-        start: batches of the epoch that were used by an earlier run, left out now.
+        batch_size: patches per batch, over all ranks.
+        num_batches: per epoch; the length, even if `start` leaves fewer.
+        seed: of the draws.
+        patches_per_visit: largest number, limited to a quarter of a batch. With 1, batches are most varied and reading
+            takes longest.
+        start: number of batches of the epoch that an earlier run has used, which are skipped.
         rank, num_ranks: in distributed training; each rank gets its rows of each batch, in order.
 
     Raises:
-        SettingsError: if a number is not positive, or ranks cannot share a batch evenly.
+        SettingsError: if a number is not positive, or if ranks cannot share a batch evenly.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class PatchBatchSampler(Sampler[list[Draw]]):
         most = max(1, min(patches_per_visit, batch_size // _MIN_VISITS))
         self._per_visit = chances.per_visit(most)
         expected = chances.values / self._per_visit
-        # A full cell is visited about once a pass; but a pass in which few are likely would be too short to plan.
+        # A full cell is visited about once per pass; but if few cells are likely, such a pass would be too short.
         rate = max(1 / np.max(expected), min(_MIN_PASS, len(expected)) / expected.sum())
         self._expected_ends = np.cumsum(expected * rate)
 
@@ -145,7 +146,7 @@ class PatchBatchSampler(Sampler[list[Draw]]):
         return self.num_batches
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the batches that follow those of the epochs before."""
+        """Draw the batches that follow those of the earlier epochs."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -159,7 +160,7 @@ class PatchBatchSampler(Sampler[list[Draw]]):
                 yield draws[self.rank * share : (self.rank + 1) * share]
 
     def _stream(self) -> Iterator[list[tuple[int, int, int, int]]]:
-        """Batches without end, each as parts of visits: the visit's number, its cell, first and last patch of it."""
+        """Endless batches, each as parts of visits: the visit's number, its cell, first and last patch in it."""
         batch: list[tuple[int, int, int, int]] = []
         room = self.batch_size
         for visit, cell in enumerate(self._visits()):

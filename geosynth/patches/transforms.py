@@ -1,4 +1,4 @@
-"""What is done to batches: scaling for the network, flips and turns."""
+"""Changes of batches: scaling for the network, flips and rotations."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from geosynth.patches.dataset import Sample
 class NetworkScaling:
     """Scales the image of a sample or batch to [-1, 1] float32; the mask becomes int64.
 
-    `BandSettings.from_network` is the inverse; the settings travel in the model's file, so that `generate` writes the
-    imagery's own units.
+    `BandSettings.from_network` is the inverse. The model file contains the settings, so that `generate` writes values
+    like those of the training imagery.
     """
 
     def __init__(self, bands: BandSettings) -> None:
@@ -24,20 +24,20 @@ class NetworkScaling:
         self.shift = torch.tensor(bands.shift).reshape(-1, 1, 1)
 
     def __call__(self, sample: Sample) -> Sample:
-        """The sample with image values in the network's range; the image is (..., bands, height, width)."""
+        """The sample, with its image (..., bands, height, width) scaled to the network's range."""
         image, mask = sample["image"], sample["mask"]
         if image.device.type == "cpu":
             image, mask = torch.from_numpy(self._on_cpu(image.numpy())), torch.from_numpy(mask.numpy().astype(np.int64))
             return {**sample, "image": image, "mask": mask}
-        if self.scale.device != image.device:  # once: the copy waits for the device
+        if self.scale.device != image.device:  # only once, as the copy waits for the device
             self.scale, self.shift = self.scale.to(image.device), self.shift.to(image.device)
         scaled = image.to(torch.float32, copy=True).mul_(self.scale).add_(self.shift).clamp_(-1, 1)
         return {**sample, "image": scaled, "mask": mask.long()}
 
     def _on_cpu(self, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """The same, by numpy, image after image: one stays in the processor's cache.
+        """The same with numpy, image by image, so that each stays in the processor's cache.
 
-        Torch's threads would take the cores of those that read ahead, and its page faults took most of the time.
+        Torch's threads would use the cores of those that read ahead, and its page faults took most of the time.
         """
         scaled, scale, shift = np.empty(image.shape, np.float32), self.scale.numpy(), self.shift.numpy()
         clips = not self._stays_inside(image.dtype)
@@ -51,7 +51,7 @@ class NetworkScaling:
         return scaled
 
     def _stays_inside(self, dtype: npt.DTypeLike) -> bool:
-        """Whether all values of a type are scaled to -1..1 anyway."""
+        """Whether scaling maps all values of a type to -1 to 1, so that none must be clipped."""
         if np.dtype(dtype).kind not in "iu":
             return False
         ends = (
@@ -61,12 +61,12 @@ class NetworkScaling:
 
 
 def random_dihedral(image: torch.Tensor, mask: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn and flip each sample of a batch by one of the eight symmetries of the square, image and mask alike.
+    """Change each sample of a batch by one of the eight symmetries of the square, the same for image and mask.
 
     Args:
         image: (B, C, N, N).
         mask: (B, N, N).
-        rng: draws one symmetry a sample.
+        rng: random number generator.
     """
     images, masks = [], []
     for one_image, one_mask, choice in zip(image, mask, torch.randint(8, (len(image),), generator=rng), strict=True):

@@ -187,7 +187,12 @@ ModelOrEmbedded = Annotated[
     ),
 ]
 Bands = Annotated[
-    str | None, typer.Option("--bands", help="Names of the bands, or of those to take, as in red,green,blue,nir.")
+    str | None,
+    typer.Option(
+        "--bands",
+        help="Names of the bands, or of those to take, as in red,green,blue,nir; of files without band names with"
+        " numbers: red=4,nir=8.",
+    ),
 ]
 Buffer = Annotated[str, typer.Option("--buffer", help="Distance between folds: metres, or pixels, as in 64px.")]
 PaintSeed = Annotated[int, typer.Option("--seed", help="Random seed of styles and texture.")]

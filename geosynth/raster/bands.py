@@ -27,21 +27,38 @@ BANDS_APART = "bands in files of their own: '*_{red=B04,green=B03,blue=B02}_10m.
 
 
 def given_names(image: ImageRaster, bands: Sequence[str]) -> tuple[str, ...]:
-    """The band names that the user gave, if they fit the image.
+    """Names that the user gave for the bands of an opened image, without their numbers, see `open_chosen`.
 
     Raises:
-        DataError: unless there is one name for each band and all differ.
+        DataError: if they are not one for each band, each different.
     """
-    listed = ", ".join(bands) or "none"
-    if twice := [name for name, number in Counter(bands).items() if number > 1]:
+    names, _ = _names_and_numbers(bands)
+    listed = ", ".join(names) or "none"
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
         raise DataError(f"{image.path}: the names given for its bands, {listed}, name {twice[0]} more than once")
-    if len(bands) != image.count:
+    if len(names) != image.count:
         own = ", ".join(told_names(image)) or "which it does not name"
-        remedy = f" ({BANDS_APART})" if image.count == 1 < len(bands) else ""
+        remedy = f" ({BANDS_APART})" if image.count == 1 < len(names) else ""
+        if 0 < len(names) < image.count:
+            remedy = f" (with numbers, as in {names[0]}=1, some are taken)"
         raise DataError(
             f"{image.path}: has {counted(image.count, 'band')} ({own}), but the names given are {listed}{remedy}"
         )
-    return tuple(bands)
+    return names
+
+
+def _names_and_numbers(bands: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names and numbers of bands such as red=4; no numbers if none is given.
+
+    Raises:
+        DataError: only some have a number, or one is not a number from 1.
+    """
+    parts = [band.rpartition("=") for band in bands]
+    if not any(sign for _, sign, _ in parts):
+        return tuple(bands), ()
+    if not all(name.strip() and number.strip().isdecimal() and int(number) for name, _, number in parts):
+        raise DataError(f"bands {', '.join(bands)}: either names alone, or NAME=NUMBER for each, counted from 1")
+    return tuple(name.strip() for name, *_ in parts), tuple(int(number) for *_, number in parts)
 
 
 def told_names(image: ImageRaster) -> tuple[str, ...]:
@@ -94,16 +111,17 @@ class CastFile(RasterFile):
 def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None = None) -> ImageRaster:
     """An image, opened with the bands that the user named, in that order, if its descriptions have these names.
 
-    Colours, which GDAL gives to any three or four bands, count as names if the image has more bands than are named.
+    Otherwise bands are found by their numbers, if these are given. Without them colours, which GDAL gives to any three
+    or four bands, count as names if the image has more bands than are named.
 
     Args:
         path: of the image.
-        names: of the bands; None for all bands.
+        names: of the bands, as in red, or with numbers, as in red=4; None for all bands.
         dtype: type to read the values as; None for the file's own.
 
     Raises:
         RasterError: if the image cannot be opened.
-        DataError: if another type is asked for and the image is in a Zarr store.
+        DataError: if another type is asked for and the image is in a Zarr store, or a number is not that of a band.
     """
     image = _open_chosen(path, names)
     if dtype is None:
@@ -120,12 +138,15 @@ def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None
 
 def _open_chosen(path: str | Path, names: Sequence[str] | None) -> ImageRaster:
     image = open_image(path)
+    names, numbers = _names_and_numbers(names or ())
     if names:
-        colours = image.colour_interpretation if len(names) < image.count else ()
+        colours = image.colour_interpretation if len(names) < image.count and not numbers else ()
         for own in (image.band_names, colours):
             if all(own.count(name) == 1 for name in names):
                 return _open_some(image, [own.index(name) + 1 for name in names])
-    return image
+    if numbers and max(numbers) > image.count:
+        raise DataError(f"{path}: has {counted(image.count, 'band')}, so none is number {max(numbers)}")
+    return _open_some(image, numbers) if numbers else image
 
 
 def _open_some(image: ImageRaster, bands: Sequence[int]) -> ImageRaster:
@@ -191,7 +212,8 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     files = [cast(ImageRaster, unwarped(image)) for image in images]
     first = files[0]
     names = _names(first, bands)
-    _warn_of_colours(first, names)
+    if not _names_and_numbers(bands or ())[1]:  # numbers leave no doubt
+        _warn_of_colours(first, names)
     for image in files:
         if image.count != first.count or set(image.dtypes) != {first.dtypes[0]}:
             raise DataError(

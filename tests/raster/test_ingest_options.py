@@ -98,6 +98,11 @@ def test_a_catalogue_with_an_asset_a_band_and_one_map_of_labels(folder: Path) ->
         ([*FILES, "--labels-asset", "lc"], "--labels-asset: no effect without --items"),
         ([*FILES, "--block-size", "64"], "--block-size: no effect without --by blocks"),
         ([*FILES, "--bands", "red,green,red,nir"], "name red more than once"),
+        ([*FILES, "--bands", "red=1,green"], "bands red=1, green: either names alone, or NAME=NUMBER for each"),
+        ([*FILES, "--bands", "red=0,nir=x"], "or NAME=NUMBER for each, counted from 1"),
+        ([*FILES, "--bands", "red=1,nir=5"], "in/a.tif: has 4 bands, so none is number 5"),
+        ([*FILES, "--bands", "red=1,red=4"], "name red more than once"),
+        ([*FILES, "--bands", "red,nir"], "names given are red, nir (with numbers, as in red=1, some are taken)"),
         ([*FILES, "--shares", "most"], "--shares most"),
         ([*FILES, "--buffer", "wide"], "buffer 'wide'"),
         (["--chesapeake", "in", "--state", "md"], "no tiles md_1m"),
@@ -129,6 +134,26 @@ def test_some_of_the_bands(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(*arguments, "--bands", "red,green,blue,nir", "--overwrite") == 0
     (store,) = open_stores("out")
     np.testing.assert_array_equal(store.read_image(store.scenes[0].window), image[[2, 1, 0, 3]])
+
+
+def test_some_bands_of_a_file_that_names_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of Sentinel-2 in 13 bands: by their numbers, but by their names in files that have these."""
+    image = random_image(0, SIDE, SIDE, 13, "uint16")
+    arguments = (*FILES, "--shares", "1,0,0", "--out", "out", "--overwrite")
+    for names in ((), ("nir", "red", *(f"B{number}" for number in range(11)))):
+        with rasterio.open(write_raster(folder / "in" / "a.tif", image, north_up()), "r+") as dataset:
+            dataset.descriptions = names or dataset.descriptions
+        assert run(*arguments, "--bands", "red=4, nir=8") == 0
+        (store,) = open_stores("out")
+        assert store.band_names == ("red", "nir")
+        np.testing.assert_array_equal(store.read_image(store.scenes[0].window), image[[1, 0] if names else [3, 7]])
+    with rasterio.open(write_raster(folder / "in" / "a.tif", image[:3].astype("uint8"), north_up()), "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]  # GDAL's mark of any three
+    capsys.readouterr()
+    assert run(*arguments, "--bands", "red=3,green=2") == 0
+    assert "marked" not in capsys.readouterr().err
+    (store,) = open_stores("out")
+    np.testing.assert_array_equal(store.read_image(store.scenes[0].window), image[[2, 1]].astype("uint8"))
 
 
 def test_bands_that_a_file_marks_in_another_order(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

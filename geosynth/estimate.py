@@ -31,7 +31,8 @@ FiniteOrNone = Annotated[float | None, BeforeValidator(_finite)]
 
 def number(value: float | None) -> str:
     """A number as reports show it: three digits, or all digits before the point; "-" for None."""
-    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    # From 999.5 on, three digits would be 1e+03.
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 class Estimate(BaseModel):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -21,6 +21,7 @@ from geosynth.estimate import (
     estimate_over_places,
     mean_over_places,
     mean_over_seeds,
+    number,
 )
 
 VALUES = st.lists(st.floats(0, 1), min_size=2, max_size=12)
@@ -185,6 +186,16 @@ def test_it_is_shown_with_its_interval_and_comes_back_from_json() -> None:
     assert undefined == Estimate(high=3)
     # reports of earlier versions did not say on how many places an interval rests
     assert Estimate.model_validate({"value": 1, "low": None, "high": None}) == Estimate(value=1)
+
+
+@given(st.floats(0.001, 1e7))
+@example(999.7)
+def test_a_number_has_three_digits_and_all_before_the_point(value: float) -> None:
+    last = 10 ** min(0, np.floor(np.log10(value)) - 2)  # what its last digit is worth
+    for one in (value, -value):
+        assert "e" not in number(one)
+        assert float(number(one)) == pytest.approx(one, rel=1e-12, abs=last / 2)
+    assert [number(one) for one in (999.4, -999.5, 1234.5, None)] == ["999", "-1000", "1234", "-"]
 
 
 def test_other_units_are_those_of_all_numbers() -> None:

@@ -8,8 +8,10 @@ import torch
 from segment_stores import BANDS, TINY
 
 from geosynth.config import BandSettings
+from geosynth.grid import SpatialSplit, Window
 from geosynth.segmentation.batches import Batches, augment
-from geosynth.segmentation.data import open_data
+from geosynth.segmentation.data import TileSet, open_data
+from memory_source import MemorySource
 
 SCALE = BandSettings(names=BANDS)
 
@@ -82,3 +84,20 @@ def test_the_generator_decides(how):
     first, second, third = (augment(image, mask, how, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, third)
+
+
+def test_crops_lie_anywhere_in_a_tile_and_nan_is_the_middle():
+    window = Window(8, 16, 6, 6)
+    source = MemorySource((16, 24), [window], SpatialSplit.by_scenes({"train": [window]}), dtype="float32")
+    source.image[2] = np.nan
+    settings = TINY.model_copy(update={"tile_size": 6, "crop_size": 4, "batch_size": 4, "augment": "none"})
+    batches = Batches(TileSet([(source, window)]), None, BandSettings(names=BANDS, low=0, high=255), settings)
+    places = []
+    for step in range(25):
+        batch = batches.batch(step)
+        for image, mask in zip(batch["image"], batch["mask"], strict=True):
+            row, column = ((image[:2, 0, 0] + 1) * 127.5).round().int().tolist()
+            assert mask.tolist() == source.labels[row : row + 4, column : column + 4].tolist()
+            assert (image[2] == 0).all()
+            places.append((row, column))
+    assert set(places) == {(row, column) for row in (8, 9, 10) for column in (16, 17, 18)}

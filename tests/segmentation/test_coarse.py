@@ -7,6 +7,7 @@ import pytest
 import torch
 from segment_stores import TINY, make_segment_store
 
+from geosynth.errors import DataError
 from geosynth.models.super_resolution import CoarseShares
 from geosynth.segmentation import segment as module
 from geosynth.segmentation.data import coarse_tiles, open_data
@@ -73,6 +74,47 @@ def test_shares_are_those_of_the_real_tiles(lit_store):
     assert (image == source.read_image(window)).all()
     assert (tiles.values[mask] == source.read_extra("nlcd", window)).all()
     assert len(tiles) == 5
+
+
+def test_synthetic_tiles_tell_nothing_of_shares(lit_store, tmp_path):
+    twin = make_segment_store(tmp_path / "twin.zarr", train=8, test=3, colours=paint)  # it has no coarse map
+    settings = SETTINGS.model_copy(update={"coarse": "nlcd", "real_tiles": 3})
+    beside = settings.model_copy(update={"synthetic_tiles": 2})
+    alone = coarse_tiles(open_data(lit_store, None, settings, "train", "test"), "nlcd", None)
+    both = coarse_tiles(open_data(lit_store, twin, beside, "train", "test"), "nlcd", None)
+    assert torch.equal(alone.shares.mean, both.shares.mean)
+
+
+def test_nan_and_nodata_are_no_coarse_class(lit_store, monkeypatch):
+    read = type(lit_store).read_extra
+
+    def with_nan(store, name, window):
+        codes = read(store, name, window)
+        return np.where(codes == 31, np.nan, codes).astype("float32")
+
+    monkeypatch.setattr(type(lit_store), "read_extra", with_nan)
+    monkeypatch.setattr(type(lit_store), "extra_type", lambda store, name: (np.dtype("float32"), 21))
+    settings = SETTINGS.model_copy(update={"coarse": "nlcd", "real_tiles": 3})
+    tiles = coarse_tiles(open_data(lit_store, None, settings, "train", "test"), "nlcd", None)
+    assert tiles.values.tolist() == [11]
+    source, window = tiles.tiles.places[0]
+    np.testing.assert_array_equal(tiles[0][1], read(source, "nlcd", window) != 11)
+
+
+@pytest.mark.parametrize(("values", "fits"), [(0, False), (1, True), (255, True), (256, False)])
+def test_a_coarse_map_has_from_1_to_255_values(lit_store, monkeypatch, values, fits):
+    def counting(store, name, window):
+        return np.arange(window.height * window.width).reshape(window.height, window.width) % (values + 1)
+
+    monkeypatch.setattr(type(lit_store), "read_extra", counting)
+    monkeypatch.setattr(type(lit_store), "extra_type", lambda store, name: (np.dtype("int64"), 0))
+    settings = SETTINGS.model_copy(update={"coarse": "nlcd", "real_tiles": 3})
+    data = open_data(lit_store, None, settings, "train", "test")
+    if fits:
+        assert len(coarse_tiles(data, "nlcd", None).values) == values
+    else:
+        with pytest.raises(DataError, match=rf"map 'nlcd' has {values} values on the coarse tiles; 1 to 255"):
+            coarse_tiles(data, "nlcd", None)
 
 
 def test_shares_go_to_the_device_once(lit_store, tmp_path, monkeypatch):

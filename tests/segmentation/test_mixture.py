@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segment_stores import TINY
+from segment_stores import TINY, make_segment_store
 
 from geosynth.errors import DataError
+from geosynth.grid import SpatialSplit, Window
 from geosynth.raster.stores.recombined import EMPHASIS, recombine
-from geosynth.segmentation.data import mixture, open_data, train_views
+from geosynth.segmentation.data import TileSet, mixture, open_data, train_views
+from memory_source import MemorySource
 
 TOTAL = 12  # tiles of 32 px in three scenes of 64 px
 
@@ -90,3 +93,42 @@ def test_no_tiles_of_recombined_labels_and_no_real_ones(segment_store):
     settings = TINY.model_copy(update={"real_tiles": 0, "synthetic_tiles": 0})
     with pytest.raises(DataError, match="nothing to train on"):
         open_data(segment_store, more, settings, "train", "test")
+
+
+def test_the_digest_tells_twins_apart_where_they_are_used(segment_store, segment_twin, tmp_path):
+    other = make_segment_store(tmp_path / "other.zarr", seed=7)
+
+    def digest(twin, synthetic):
+        settings = TINY.model_copy(update={"real_tiles": 2, "synthetic_tiles": synthetic})
+        return open_data(segment_store, twin, settings, "train", "test").digest
+
+    assert digest(segment_twin, 3) == digest(segment_twin, 3) != digest(other, 3)
+    assert digest(segment_twin, 0) == digest(other, 0) == digest(None, 0)
+
+
+@pytest.mark.parametrize(("dtype", "bytes_a_pixel"), [("uint8", 4 + 1), ("uint16", 8 + 1)])
+def test_tiles_are_decoded_once_if_all_of_them_fit(monkeypatch, dtype, bytes_a_pixel):
+    windows = [Window(0, 0, 8, 8), Window(0, 8, 8, 16)]
+    for missing in (0, 1):
+        source = MemorySource((8, 24), windows, SpatialSplit.by_scenes({"train": windows}), dtype=dtype)
+        monkeypatch.setattr("geosynth.segmentation.data._KEEP_BYTES", 8 * 24 * bytes_a_pixel - missing)
+        tiles = TileSet([(source, window) for window in windows])
+        first, again = ([tiles[0], tiles[1]] for _ in range(2))
+        assert source.reads == (4 if missing else 2)
+        assert [image.tobytes() for image, _ in first] == [image.tobytes() for image, _ in again]
+
+
+class DoubtfulJudge:
+    """Finds the classes of the three columns of a tile 0.4, 0.5 and 0.6 likely."""
+
+    def agreement(self, image, labels):
+        return np.broadcast_to(np.array([0.4, 0.5, 0.6], np.float32), labels.shape)
+
+
+def test_pixels_less_likely_than_asked_count_as_without_a_class_in_synthetic_tiles():
+    window = Window(0, 0, 2, 3)
+    source = MemorySource((2, 3), [window], SpatialSplit.by_scenes({"train": [window]}))
+    real, synthetic = TileSet([(source, window)] * 2, 1, DoubtfulJudge(), 0.5)
+    np.testing.assert_array_equal(real[1], source.labels)
+    np.testing.assert_array_equal(synthetic[1][:, 1:], source.labels[:, 1:])
+    assert (synthetic[1][:, 0] == source.legend.num_classes).all()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from geosynth.segmentation.scores import Confusion, iou, mean_iou, miou_estimate
+from geosynth.config import SegmentSettings
+from geosynth.segmentation.scores import Confusion, SegmentReport, iou, mean_iou, miou_estimate
 
 CLASSES = 4
 
@@ -132,3 +133,34 @@ def test_counts_as_plain_values_are_whole_numbers() -> None:
     counts.matrix[1, 0] += 7
     assert counts.to_values() == ((0, 0), (7, 0))
     assert all(type(count) is int for row in counts.to_values() for count in row)
+
+
+@given(st.integers(0, 2**32), st.integers(3, 6))
+@settings(max_examples=6)
+def test_intervals_stay_among_what_a_mean_iou_and_a_difference_can_be(seed, places):
+    rng = np.random.default_rng(seed)
+    good, poor = (counts_of(*rng.choice([0, 0.2, 1], places)) for _ in range(2))
+    for found, least in ((miou_estimate([good]), 0), (miou_estimate([good], [poor]), -1)):
+        assert least <= found.low <= found.value <= found.high <= 1
+
+
+def report_of(**changes):
+    values = {"miou": 0.51234, "miou_low": 0.4, "miou_high": 0.6, "test_places": 3, "test_tiles": 1, "accuracy": 0.9}
+    values |= {"class_iou": {"water": 0.75, "built": None}, "confusion": ((3, 1), (0, 0)), "weights": "scratch"}
+    values |= {"real_tiles": 2, "synthetic_tiles": 0, "coarse_tiles": 0, "train_fold": "train", "test_fold": "test"}
+    return SegmentReport(**{**values, "settings": SegmentSettings(), "data": "", "seconds": 1.0, **changes})
+
+
+def test_the_summary_tells_what_was_found_and_from_what():
+    assert report_of().summary() == [
+        ("mean IoU", "0.512 [0.400, 0.600]", "on 1 real test tile of 3 places"),
+        ("accuracy", "0.900", "trained on 2 real and 0 synthetic tiles, encoder from scratch"),
+        ("IoU water", "0.750", ""),
+        ("IoU built", "-", ""),
+    ]
+    judged = {"synthetic_tiles": 1, "left_out": 0.125, "coarse_tiles": 4, "init": "5e9", "weights": "a.file"}
+    (_, mean, _), (_, _, trained), *_ = report_of(miou_low=None, miou_high=None, **judged).summary()
+    assert mean == "0.512"
+    assert trained == (
+        "trained on 2 real and 1 synthetic tile without 12.5% of their pixels, 4 with coarse labels, on from a.file"
+    )

@@ -424,8 +424,12 @@ def test_a_judge_leaves_out_what_it_doubts(segment_store, trained, tmp_path):
         "test",
         load_segmenter(judge),
     )
+    known_pixels = kept_pixels = 0
     for index, (source, window) in enumerate(data.train.places):
         known, labels = source.read_labels(window), data.train[index][1]
+        if index >= 2:
+            known_pixels += np.count_nonzero(known != 3)
+            kept_pixels += np.count_nonzero(labels != 3)
         if index < 2:
             np.testing.assert_array_equal(labels, known)
         elif window.column % STEP < SIDE // 2:
@@ -434,6 +438,7 @@ def test_a_judge_leaves_out_what_it_doubts(segment_store, trained, tmp_path):
             assert (labels == 3).mean() > 0.8
     report = segment(segment_store, tmp_path / "out", TINY, synthetic=twin, judge=judge, **options)
     assert 0.2 < report.left_out < 0.8
+    assert report.left_out == pytest.approx(1 - kept_pixels / known_pixels)
     assert report.judge == load_segmenter(judge).sha256
     assert "of their pixels" in {name: meaning for name, _, meaning in report.summary()}["accuracy"]
     with pytest.raises(OutputError, match=r"made differently \(judge\)"):

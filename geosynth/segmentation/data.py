@@ -23,7 +23,7 @@ from geosynth.raster.stores.alike import check_alike, check_fits, check_twin
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.recombined import is_recombined
 from geosynth.raster.stores.source import PatchSource
-from geosynth.raster.stores.tiles import TileView
+from geosynth.raster.stores.tiles import TileView, clusters_of
 from geosynth.segmentation.segmenter import Segmenter
 
 _KEEP_BYTES = 512 << 20  # of decoded tiles in memory
@@ -177,7 +177,7 @@ class SegmentData:
     test: TileSet
     """What is tested on: real tiles, side by side."""
     test_places: tuple[int, ...]
-    """For each test tile the number of its cluster of touching scenes."""
+    """For each test tile the number of its cluster of touching scenes, see `clusters_of`."""
     digest: str
     """SHA-256 of what decides all of this."""
 
@@ -236,7 +236,7 @@ def open_data(
         train.num_real,
     ]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    return SegmentData(sources, train, coarse, test, _clusters(tests), digest)
+    return SegmentData(sources, train, coarse, test, tuple(np.concatenate(clusters_of(tests)).tolist()), digest)
 
 
 def _coarse_set(sources: Sequence[PatchSource], chosen: Mixture, settings: SegmentSettings, train_fold: str) -> TileSet:
@@ -297,16 +297,6 @@ def _twin_of(source: PatchSource, found: Sequence[PatchSource], fold: str) -> Pa
 
 def _places(sources: Sequence[PatchSource], tiles: Sequence[Tile]) -> list[tuple[PatchSource, Window]]:
     return [(sources[tile.source], tile.window) for tile in tiles]
-
-
-def _clusters(views: Sequence[TileView]) -> tuple[int, ...]:
-    """For each tile of all views the number of its cluster of touching scenes; those of several sources are apart."""
-    numbers: list[int] = []
-    before = 0
-    for view in views:
-        numbers += (before + view.clusters()).tolist()
-        before += len(view.source.scenes)
-    return tuple(numbers)
 
 
 def _refuse_constant(tiles: TileSet) -> None:

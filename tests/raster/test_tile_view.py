@@ -13,8 +13,8 @@ from geosynth.errors import SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
-from geosynth.raster.stores.tiles import TileView
-from rasters import random_codes
+from geosynth.raster.stores.tiles import TileView, clusters_of
+from rasters import UTM_18N, north_up, random_codes
 from scene_stores import make_scene_store
 from strategies import few
 
@@ -70,6 +70,30 @@ def test_scenes_that_touch_through_one_without_a_tile_are_a_cluster(tmp_path: Pa
     assert len(names) == 3 * 4
     assert a == b != apart
     assert len(a) == len(apart) == 1
+
+
+def test_scenes_of_several_sources_are_clusters_where_their_places_are_known(tmp_path: Path) -> None:
+    """Dates of one place are one; so are neighbours on another grid of the CRS. Elsewhere nobody can tell."""
+    two = {"a.tif": Window(0, 0, 40, 40), "b.tif": Window(0, 60, 40, 40)}
+    beside = {"beside.tif": Window(0, 5, 40, 40)}  # of a, to its left, if the grid begins 45 px before
+    views = [
+        TileView(make_scene_store(tmp_path / name, places, **options), "train", 20, 20)  # type: ignore[arg-type]
+        for name, places, options in (
+            ("first", two, {}),
+            ("second", two, {}),
+            ("left", beside, {"transform": north_up(1000 - 45, 2000)}),
+            ("zone", two, {"crs": UTM_18N}),
+            ("nowhere", two, {"crs": None}),
+            ("unknown", two, {"crs": None}),
+        )
+    ]
+    first, second, left, *others = (found.tolist() for found in clusters_of(views))
+    assert first == second
+    assert len(set(first)) == 2
+    assert set(left) == {first[0]}
+    assert all(len(set(one)) == 2 for one in others)
+    assert len({*first, *(number for one in others for number in one)}) == 2 * (1 + len(others))
+    assert first == views[0].clusters().tolist()
 
 
 def starts(side: int, size: int, stride: int, edge: str) -> list[int]:

@@ -407,6 +407,12 @@ def test_trained_in_one_region_and_tested_in_another(segment_store, tmp_path):
     assert report.miou < 0.4  # water and roofs have changed their colours there
 
 
+def test_two_dates_of_a_place_are_one_place_of_the_test(segment_store, tmp_path):
+    later = make_segment_store(tmp_path / "later.zarr", seed=7)
+    one, two = (open_data(data, None, TINY, "train", "test") for data in (segment_store, [segment_store, later]))
+    assert two.test_places == (*one.test_places, *one.test_places)
+
+
 def test_a_judge_leaves_out_what_it_doubts(segment_store, trained, tmp_path):
     """Half of each synthetic image shows other classes than its labels say."""
 

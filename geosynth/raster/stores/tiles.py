@@ -11,14 +11,17 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
+from odc.geo.geobox import GeoBox
 
 from geosynth.errors import SettingsError
-from geosynth.grid import TilePlan, Window, WindowIndex
+from geosynth.grid import TilePlan, Window, WindowIndex, crop
+from geosynth.grid.alignment import same_crs
 from geosynth.grid.groups import touching_groups
 from geosynth.grid.window import Edge
 from geosynth.progress import Progress, silent
 from geosynth.raster.stores.open import open_sources, open_store
 from geosynth.raster.stores.source import PatchSource, Scene
+from geosynth.raster.warp import cover
 
 
 def view_tiles(
@@ -119,11 +122,7 @@ class TileView(Sequence[Window]):
 
     def clusters(self) -> npt.NDArray[np.int64]:
         """For each tile the number of its cluster of touching scenes, (n,); not every cluster has a tile."""
-        scenes = self.source.scenes
-        numbers = np.empty(len(scenes), dtype=np.int64)
-        for number, members in enumerate(touching_groups([scene.window for scene in scenes])):
-            numbers[members] = number
-        return numbers[self.scene_index]
+        return clusters_of([self])[0]
 
     def scene_of(self, index: int) -> Scene:
         """The scene that a tile was cut from."""
@@ -170,6 +169,42 @@ class TileView(Sequence[Window]):
         left = strip[:, 1] - first
         shares: npt.NDArray[np.floating] = (sums[left + self.size] - sums[left]) / self.size**2
         return shares
+
+
+def clusters_of(views: Sequence[TileView]) -> list[npt.NDArray[np.int64]]:
+    """For each view, the number of the cluster of touching scenes of each of its tiles, (n,); alike in all views.
+
+    Scenes of all sources in one CRS are looked at together: several dates of a place are one place. Sources of other
+    CRSs are apart, and those without any, since nobody knows where they lie.
+    """
+    grids, clusters, first = [view.source.geobox for view in views], [view.scene_index for view in views], 0
+    for members in _on_one_map(grids):
+        outlines = [
+            scene.window
+            if grids[member] == grids[members[0]]
+            else cover(grids[members[0]], crop(grids[member], scene.window), views[member].source.path)
+            for member in members
+            for scene in views[member].source.scenes
+        ]
+        numbers = np.empty(len(outlines), dtype=np.int64)
+        for number, touching in enumerate(touching_groups(outlines), start=first):
+            numbers[touching] = number
+        first += len(outlines)
+        for member in members:
+            count = len(views[member].source.scenes)
+            clusters[member], numbers = numbers[:count][views[member].scene_index], numbers[count:]
+    return clusters
+
+
+def _on_one_map(grids: Sequence[GeoBox]) -> list[list[int]]:
+    """The numbers of grids, those with the same CRS together."""
+    maps: list[list[int]] = []
+    for number, grid in enumerate(grids):
+        own = next((one for one in maps if grid.crs is not None and same_crs(grids[one[0]], grid)), None)
+        if own is None:
+            maps.append(own := [])
+        own.append(number)
+    return maps
 
 
 def _stem(scene: Scene) -> str:

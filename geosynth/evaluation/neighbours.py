@@ -18,6 +18,7 @@ _NUM_SUBSETS = 20
 _WHY_MEMORISATION = "one tile to be nearest says nothing"
 _BLOCK = 1024  # rows of a distance matrix at once
 _ROUNDING = 1e-12  # of the squared lengths: what matrix products leave where two vectors are equal
+_RIM = 1e-9  # of a radius: by so much rounding may move what lies on the rim of a ball
 
 
 def distance_blocks(first: Floats, second: Floats) -> Iterator[tuple[slice, Floats]]:
@@ -92,7 +93,7 @@ def compare_manifolds(real: npt.ArrayLike, synthetic: npt.ArrayLike, k: int = 5)
     left = check_features(real, "real tiles", k + 1, why)
     right = check_features(synthetic, "synthetic tiles", k + 1, why)
     check_pair(left, right)
-    real_radii, synthetic_radii = radii(left, k), radii(right, k)
+    real_radii, synthetic_radii = ((1 + _RIM) * radii(tiles, k) for tiles in (left, right))
     inside_real = np.zeros(len(right))
     recalled, covered = np.zeros(len(left)), np.zeros(len(left))
     for rows, distances in distance_blocks(left, right):

@@ -52,6 +52,15 @@ def test_scores_are_those_of_a_loop_in_any_blocks(block: int, monkeypatch: pytes
     assert 0 < found.recall < found.precision  # narrower, inside: faithful, not diverse
 
 
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_copies_on_the_rim_of_a_ball_are_inside(offset: float) -> None:
+    """A ball reaches to a real tile of which a synthetic one is a copy, however the distances to both are rounded."""
+    rng = np.random.default_rng(5)
+    real, synthetic = rng.normal(offset, 1, size=(40, 12)), rng.normal(offset + 3, 1, size=(40, 12))
+    synthetic[:20] = real[:20]
+    assert compare_manifolds(real, synthetic) == pytest.approx(naive(real, synthetic, 5))
+
+
 def test_equal_distributions_have_density_one_and_the_expected_coverage() -> None:
     rng = np.random.default_rng(1)
     n, k = 120, 5

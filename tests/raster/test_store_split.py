@@ -373,6 +373,20 @@ def test_metres_that_are_none_on_the_ground_are_told(tmp_path: Path, caplog: pyt
         assert ("0.50 m on the ground" in caplog.text) == (crs == "EPSG:3857"), caplog.text
 
 
+def test_places_far_from_the_zone_they_are_measured_in_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From coast to coast, in the zone of the middle, where all is right; at the coasts a metre is 0.95 m."""
+    boxes = [shapely.box(x, 40, x + 0.001, 40.001) for x in (-122.0, -75.0, -121.998, -74.998)]
+    table = gpd.GeoDataFrame({"fold": ["train", "train", "test", "test"]}, geometry=boxes, crs="EPSG:4326")
+    for name, rows in (("wide", table), ("near", table.iloc[::2])):
+        rows.to_parquet(tmp_path / f"{name}.parquet")
+        caplog.clear()
+        (leak,) = check_split(tmp_path / f"{name}.parquet", distance=10)
+        assert ("0.95 m on the ground" in caplog.text) == (name == "wide"), caplog.text
+        assert leak.smallest == pytest.approx(85 if name == "near" else 90, abs=1)
+
+
 def test_a_table_with_a_fold_column_is_checked(tmp_path: Path) -> None:
     boxes = [shapely.box(0, 0, 10, 10), shapely.box(12, 0, 20, 10), shapely.box(40, 0, 50, 10)]
     table = gpd.GeoDataFrame({"fold": ["train", "test", "test"], "name": list("abc")}, geometry=boxes, crs="EPSG:32617")

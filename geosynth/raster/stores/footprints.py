@@ -11,6 +11,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import shapely
 from odc.geo.geobox import GeoBox
 
@@ -201,17 +202,24 @@ def _in_metres(found: Footprints) -> dict[str, Places]:
         name = series[0].index[0]
         raise GridError(f"distance: {name}: {one_line(error)}; bring all places to one projected CRS") from error
     factor = crs.axis_info[0].unit_conversion_factor
-    _warn_of_stretching(crs, next(one for group in moved.values() for one in group if len(one)))
+    _warn_of_stretching(crs, np.concatenate([one.to_numpy() for group in moved.values() for one in group]))
     return _places(moved, lambda polygons: shapely.transform(polygons, lambda points: points * factor))
 
 
-def _warn_of_stretching(crs: Any, places: gpd.GeoSeries) -> None:
-    middle = shapely.box(*places.total_bounds).centroid
-    line = gpd.GeoSeries([middle, shapely.Point(middle.x, middle.y + 1)], crs=crs).to_crs(4326)
-    *_, ground = crs.get_geod().inv(line.x[0], line.y[0], line.x[1], line.y[1])
-    ground /= crs.axis_info[0].unit_conversion_factor
-    if _STRETCHED < abs(ground - 1) < np.inf:
-        _LOG.warning("%s: its metres, in which distances are told, are %.2f m on the ground", crs.name, ground)
+def _warn_of_stretching(crs: Any, places: npt.NDArray[Any]) -> None:
+    """Tell where its metres, northwards from the middle of a place, are furthest from those on the ground."""
+    middles = shapely.get_coordinates(shapely.centroid(places))
+    lines = gpd.GeoSeries.from_xy(*np.concatenate([middles, middles + np.array([0, 1])]).T, crs=crs).to_crs(4326)
+    (x, to_x), (y, to_y) = (np.split(axis.to_numpy(), 2) for axis in (lines.x, lines.y))
+    *_, ground = crs.get_geod().inv(x, y, to_x, to_y)
+    ground = ground[np.isfinite(ground)] / crs.axis_info[0].unit_conversion_factor
+    worst = max(ground, key=lambda metres: abs(metres - 1), default=1.0)
+    if abs(worst - 1) > _STRETCHED:
+        _LOG.warning(
+            "%s: its metres, in which distances are told, are %.2f m on the ground where that differs most",
+            crs.name,
+            worst,
+        )
 
 
 def _places(folds: Mapping[str, Sequence[gpd.GeoSeries]], change: Callable[[Any], Any]) -> dict[str, Places]:

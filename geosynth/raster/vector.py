@@ -197,6 +197,7 @@ class VectorLabels:
         """
         classes = _Classes(self.legend, source.name)
         bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
+        west, east = -np.inf, np.inf  # where those west of the CRS's origin end, and those east of it begin
         done = written = left_out = 0
         for values, widths, wkb in source.batches():
             geometries = source.widened(wkb, widths, lattice)
@@ -209,6 +210,8 @@ class VectorLabels:
                 kept &= shapely.intersects(shapely.box(*shapely.bounds(geometries).T), area)
             if kept.any():
                 own = shapely.bounds(geometries[kept])
+                west = max(west, own[own[:, 0] < 0, 2].max(initial=-np.inf))
+                east = min(east, own[own[:, 2] > 0, 0].min(initial=np.inf))
                 bounds = np.concatenate(
                     [np.minimum(bounds[:2], own[:, :2].min(0)), np.maximum(bounds[2:], own[:, 2:].max(0))]
                 )
@@ -222,6 +225,9 @@ class VectorLabels:
         if left_out:
             _LOG.warning("%s: left out, without class or shape: %s", source.name, counted(left_out, "feature"))
         left, low, right, high = bounds
+        gap = (east - west) * abs(lattice.affine.a) * metres_per_unit(lattice)
+        if area is None and _EARTH / 2 < gap < np.inf:
+            raise _torn(source, lattice)
         return np.array([left, -high, right, -low])
 
     def _append(self, geometries: npt.NDArray[Any], indices: ClassIndices, *, first: bool) -> None:
@@ -297,10 +303,15 @@ class _Source(NamedTuple):
         if not np.isfinite(shapely.get_coordinates(geometries)).all():
             raise DataError(f"{self.name}: a feature has coordinates that are NaN or infinite")
         if self.crs != lattice.crs:
+            extents = _extents(geometries)
             geometries = reprojected(geometries, self.crs, lattice.crs)
             if not np.isfinite(shapely.get_coordinates(geometries)).all():
                 end = crs_in_short(lattice)
                 raise GridError(f"{self.name}: a feature lies where {end} has no coordinates; choose another CRS")
+            if self.crs.geographic and lattice.crs.projected:
+                world = _extents(geometries) * metres_per_unit(lattice) > 0.6 * _EARTH
+                if (world & (extents < 180)).any():
+                    raise _torn(self, lattice)
         kinds = shapely.get_type_id(geometries)  # -1 if there is none
         lines, polygons = np.isin(kinds, _LINES), np.isin(kinds, _POLYGONS)
         if (other := ~lines & ~polygons & (kinds >= 0)).any():
@@ -320,6 +331,21 @@ class _Source(NamedTuple):
                 raise GridError(f"{self.name}: holds lines, whose width is in metres; a grid in degrees cannot show it")
             geometries[lines] = shapely.buffer(geometries[lines], metres / metres_per_unit(lattice) / 2)
         return geometries
+
+
+def _extents(geometries: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
+    """From west to east, in units of their CRS; NaN where there is none."""
+    left, _, right, _ = shapely.bounds(geometries).T
+    return np.asarray(right - left)
+
+
+def _torn(source: _Source, lattice: GeoBox) -> GridError:
+    """What to say of features that lie together on the Earth, but at the two ends of a CRS."""
+    end = crs_in_short(lattice)
+    return GridError(
+        f"{source.name}: features lie on both sides of the line (often the antimeridian) at which {end} ends, and would"
+        " be at the two ends of a raster around the Earth; choose a CRS that does not end there, as --crs EPSG:3832"
+    )
 
 
 def _describe(path: Path, layer: str | None) -> tuple[list[str], str | None, int, str | None]:

@@ -143,6 +143,32 @@ def test_another_crs_and_a_grid_that_covers_only_a_part(tmp_path: Path) -> None:
     assert (codes[0][valid] == 2).all()
 
 
+FIJI = {
+    "one on each side": [box(179.5, -17.1, 179.51, -17), box(-179.51, -17.1, -179.5, -17)],
+    "one across": [box(179.99, -17.1, 180.01, -17)],
+}
+
+
+@pytest.mark.parametrize("where", FIJI)
+def test_features_at_both_ends_of_a_crs_make_no_raster_around_the_earth(tmp_path: Path, where: str) -> None:
+    path = write(tmp_path / "fiji.gpkg", FIJI[where], [1] * len(FIJI[where]), crs="EPSG:4326")
+    out = tmp_path / "labels.tif"
+    with pytest.raises(GridError, match=r"fiji\.gpkg: features lie on both sides of the line .* EPSG:3857 ends"):
+        geosynth.rasterize(path, out, "class", resolution=100, crs="EPSG:3857")
+    assert list(tmp_path.iterdir()) == [path]
+    geosynth.rasterize(path, out, "class", resolution=100, crs="EPSG:3832")  # what the message says
+    with rasterio.open(out) as dataset:
+        assert dataset.width < 1200
+        assert (dataset.read(1) == 1).any()
+
+
+def test_features_all_around_the_earth_are_a_raster_of_it(tmp_path: Path) -> None:
+    shapes = [box(-179, 0, -178, 1), box(-60, 0, -59, 1), box(60, 0, 61, 1), box(178, 0, 179, 1)]
+    path = write(tmp_path / "land.gpkg", shapes, [1] * 4, crs="EPSG:4326")
+    with VectorLabels(path, "class", resolution=100_000, crs="EPSG:3857") as labels:
+        assert labels.geobox.shape == (2, 400)
+
+
 def test_features_without_class_or_shape_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "land.gpkg", [box(X, Y - 9, X + 9, Y), None, box(X, Y - 20, X + 20, Y)], ["2", "2", None])
     with VectorLabels(path, "class", resolution=1) as labels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
+_OF_YAML = re.compile(r"[^:]+\.ya?ml: ", re.IGNORECASE)
 _INPUTS: set[str] = set()  # the names of all options that `input_option` has made
 
 
 class Command(TyperCommand):
-    """A command that refuses several inputs where it takes one. Of other options the last value counts, as usual."""
+    """A command that refuses several inputs where it takes one, and calls settings as its options are called.
+
+    Of other options the last value counts, as usual.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: D102
         *_, given = self.make_parser(ctx).parse_args(list(args))
@@ -24,6 +29,34 @@ class Command(TyperCommand):
                 ctx.fail(f"{option.opts[0]} is given {count} times, and takes one value")
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: D102
+        from geosynth.errors import GeosynthError
+
+        try:
+            return super().invoke(ctx)
+        except GeosynthError as error:
+            error.args = (self._by_options(str(error), ctx),)
+            raise
+
+    def _by_options(self, line: str, ctx: Any) -> str:
+        """An error's line with the option for each setting that has one: "--max-time: ..." for "max_time: ...".
+
+        A name is left as it is where the user may have written it so: after `--set`, or in a YAML file.
+        """
+        if _OF_YAML.match(line):
+            return line
+        as_set = {text.partition("=")[0] for text in ctx.params.get("other") or ()}
+        for option in self.params:
+            name = option.name
+            if option.param_type_name != "option" or name in as_set:
+                continue
+            is_typed = getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+            if "_" in name and (is_typed or not ctx.params.get("config")):
+                line = re.sub(rf"(?<![\w./'-]){name}(?![\w/']|\.\w)", option.opts[0], line)
+            elif is_typed:  # elsewhere in a line it may be a word of English
+                line = re.sub(rf"^{name}(?=[:=]| [\d'-])", option.opts[0], line)
+        return line
 
 
 def parse_pixels(value: int | str) -> int:
@@ -145,8 +178,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def given(other: list[str] | None = None, /, **options: Any) -> dict[str, Any]:
-    """The settings that the user gave: options other than None, and over them what `--set` says."""
-    return {name: value for name, value in options.items() if value is not None} | dict(map(parse_setting, other or []))
+    """The settings that the user gave: options other than None, and over them what `--set` says, each once."""
+    from geosynth.errors import SettingsError
+
+    settings = list(map(parse_setting, other or []))
+    if twice := [name for name, count in Counter(name for name, _ in settings).items() if count > 1]:
+        raise SettingsError(f"--set {twice[0]}: is given twice; give it once")
+    return {name: value for name, value in options.items() if value is not None} | dict(settings)
 
 
 def refuse_idle(why: str, idle: object, /, **options: Any) -> None:

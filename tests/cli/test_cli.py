@@ -73,7 +73,7 @@ def test_generate_prints_the_path_and_warns_on_stderr(
             ["--labels", "labels.tif", "--legend", "nowhere"],
             "--legend nowhere: no such file or folder; known names: chesapeake, from",
         ),
-        (["--labels", "labels.tif", "--block-size", "100"], "block_size"),
+        (["--labels", "labels.tif", "--block-size", "100"], "error: --block-size: "),
         (["--labels", "labels.tif", "--device", "warp9"], "warp9"),
         (["--labels", "labels.tif", "--compress", "jpeg"], "compress"),
         (["--labels", "float.tif"], "float.tif: holds 0.5; class codes are whole numbers"),

@@ -166,9 +166,9 @@ def test_two_at_once_on_one_image(generate: Generate, labels: Path, out: str, ar
         (["--labels", "tiles", "--out", "a.tif", "--resample-labels", "cubic"], "'mode' or 'nearest'"),
         (["--labels", "tiles", "--out", "a.tif", "--samples", "0"], "1 to 10000"),
         (["--labels", "tiles", "--out", "a.tif", "--style-from", "tiles/west.tif"], "has no style encoder"),
-        (["--labels", "tiles", "--out", "a.tif", "--style-length", "-1"], "style_length"),
+        (["--labels", "tiles", "--out", "a.tif", "--style-length", "-1"], "--style-length"),
         (["--labels", "tiles", "--out", "a.tif", "--mosaic", "loose"], "mosaic"),
-        (["--labels", "tiles", "--out", "a.tif", "--max-memory", "much"], "max_memory"),
+        (["--labels", "tiles", "--out", "a.tif", "--max-memory", "much"], "--max-memory"),
         (["--labels", "nowhere.tif", "--out", "a.tif", "--stac"], "STAC"),
     ],
 )

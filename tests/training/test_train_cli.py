@@ -1,5 +1,7 @@
 """`geosynth train`, as typed."""
 
+from pathlib import Path
+
 import pytest
 from trainings import TINY
 
@@ -48,7 +50,12 @@ def test_options_become_settings(run, asked, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--max-time", "soon"), "max_time: give a time, as in 90m"),
+        (("--max-time", "soon"), "error: --max-time: give a time, as in 90m"),
+        (("--set", "max_time=soon"), "error: max_time: give a time, as in 90m"),
+        (("--config", "own.yaml"), "error: max_time: give a time, as in 90m"),
+        (("--batch-size", "7", "--devices", "2"), "error: --batch-size must be a multiple of devices"),
+        (("--steps", "-1"), "error: --steps: must be greater than"),
+        (("--set", "seed=1", "--set", "crop_size=64", "--set", "seed=2"), "error: --set seed: is given twice"),
         (("--preset", "huge"), "preset 'huge': there is none"),
         (("--set", "base_width"), "--set base_width: write NAME=VALUE"),
         (("--set", "base_width=[1"), "not YAML"),
@@ -60,7 +67,9 @@ def test_options_become_settings(run, asked, tmp_path):
         (("--precision", "fp8"), "precision"),
     ],
 )
-def test_mistakes_are_one_line(run, asked, tmp_path, arguments, words):
+def test_mistakes_are_one_line(run, asked, tmp_path, arguments, words, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text("max_time: soon\n")
     code, out, err = run("train", "--data", tmp_path, "--out", tmp_path / "run", *arguments)
     assert (code, out) == (1, "")
     assert err.startswith("error: ")

@@ -491,17 +491,22 @@ def test_bad_calls_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line_takes_a_store_and_twins(case: Case, tmp_path: Path) -> None:
-    from geosynth_cli.main import _typer
-
+def test_the_command_line_takes_a_store_and_twins(case: Case, tmp_path: Path, run: Any) -> None:
     twins = [part for twin in case.twins for part in ("--synthetic", twin.path)]
     options = ["--no-features", "--tile-size", str(SIDE), "--json"]
-    run = CliRunner().invoke(_typer, ["evaluate", "--data", case.store.path, *twins, *options])
-    assert run.exit_code == 0, run.output
-    assert json.loads(run.stdout)["diversity"]["pixels"]["value"] == pytest.approx(6)
+    done = run("evaluate", "--data", case.store.path, *twins, *options)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["diversity"]["pixels"]["value"] == pytest.approx(6)
     here = str(tmp_path)
-    for wrong in (["--real", here], [], ["--real", here, "--labels", here, "--fold", "val"], ["--look", "dim"]):
-        assert CliRunner().invoke(_typer, ["evaluate", *wrong]).exit_code == 2
+    for wrong, said in (
+        (["--real", here], "give --real, --synthetic and --labels, or --data"),
+        ([], "give --real, --synthetic and --labels, or --data"),
+        (["--real", here, "--labels", here, *twins], "several --synthetic need --data"),
+        (["--real", here, "--labels", here, "--fold", "val"], "--fold: no effect without --data"),
+        (["--look", "dim"], "--look: no effect without --data"),
+    ):
+        refused = run("evaluate", *wrong)
+        assert (refused.code, refused.out, refused.err) == (1, "", f"error: {said}\n")
 
 
 def test_who_has_no_labels_of_a_place_is_told_what_to_train_on(tmp_path: Path, told_model: GeneratorModel) -> None:

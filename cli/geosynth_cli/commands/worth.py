@@ -210,15 +210,15 @@ def evaluate(
 
     Imagery is uint8, uint16, int16 or float32; all but uint8 is seen in 256 levels, which the report lists.
     """
+    from geosynth.errors import SettingsError
+
+    refuse_idle("without --data", data is None, model=model, fold=fold, look=look)
     sources: dict[str, Any] = {"real": real, "labels": labels}
     if data is None:
-        wrong = [name for name, value in (("--model", model), ("--fold", fold), ("--look", look)) if value is not None]
-        if wrong:
-            raise typer.BadParameter(f"goes with --data: {', '.join(wrong)}")
         if real is None or labels is None or not synthetic:
-            raise typer.BadParameter("give --real, --synthetic and --labels, or --data")
+            raise SettingsError("give --real, --synthetic and --labels, or --data")
         if len(synthetic) > 1:
-            raise typer.BadParameter("several --synthetic need --data")
+            raise SettingsError("several --synthetic need --data")
         sources |= {"synthetic": synthetic[0]}
     else:
         sources |= {"data": data, "synthetic": synthetic or None, "model": model, "fold": fold or "test"}

@@ -92,6 +92,7 @@ def _network(path: Path) -> Described:
         "halo": settings.halo,
         **({"labels beyond the halo": side} if (side := settings.region_side) else {}),
         "stride": settings.stride,
+        "mosaic": settings.mosaic,
         **({"looks": looks, "default look": looks[0]} if looks else {}),
     }
     return _of_card(path, model.generator, model.card, own)

@@ -128,6 +128,11 @@ class GeneratorSettings(Settings):
         return {name: value for name, value in values.items() if name not in absent}
 
     @property
+    def mosaic(self) -> Literal["exact", "blend"]:
+        """How windows are joined unless a user chooses, see `GenerateSettings.mosaic`."""
+        return "blend" if self.start == "linear" else "exact"
+
+    @property
     def region_side(self) -> int:
         """Pixels around the network's window within which labels still affect its looks."""
         return REGION_SIDE if self.style_regions else 0

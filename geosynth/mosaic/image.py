@@ -45,7 +45,7 @@ def painter_for(
 ) -> Painter:
     """The painter for a grid, in the mode of the settings, else the model's default mode; see `Painter`."""
     length = style_length_pixels(settings.style_length, geobox, model.card.settings)
-    mode = settings.mosaic or ("blend" if model.card.settings.start == "linear" else "exact")
+    mode = settings.mosaic or model.card.settings.mosaic
     return (BlendPainter if mode == "blend" else Painter)(model, settings, length, style)
 
 

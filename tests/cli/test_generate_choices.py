@@ -83,6 +83,20 @@ def test_a_warning_of_many_files_is_not_repeated_for_each(generate: Generate, tm
     ]
 
 
+def test_an_overlap_is_refused_where_windows_do_not_overlap(
+    generate: Generate, labels: Path, run: Callable[..., Any], linear_model: GeneratorModel
+) -> None:
+    for mode in ([], ["--mosaic", "exact"]):  # the model's own is exact
+        code, _, errors = generate("--labels", labels, "--out", "image.tif", "--overlap", 32, *mode)
+        assert (code, errors) == (
+            1,
+            ["error: --overlap: no effect without --mosaic blend, as windows of an exact mosaic do not overlap"],
+        )
+    assert generate("--labels", labels, "--out", "image.tif", "--overlap", 32, "--mosaic", "blend")[0] == 0
+    words = ("--model", linear_model.path, "--labels", labels, "--out", "linear.tif")
+    assert run("generate", *words, "--overlap", 16).code == 0  # its mosaic is a blend, unasked
+
+
 def test_the_summary_is_json(generate: Generate, labels: Path, tiny_model: GeneratorModel) -> None:
     code, out, errors = generate("--labels", labels / "west.tif", "--out", "image.tif", "--seed", 3, "--json")
     assert (code, errors) == (0, [])

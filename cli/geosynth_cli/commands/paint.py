@@ -115,7 +115,9 @@ def generate(
     mosaic: Annotated[
         str | None, typer.Option("--mosaic", help="exact or blend; without it, exact if the model allows it.")
     ] = None,
-    overlap: Annotated[int, pixels_option("--overlap", "Overlap of windows in blend mode, pixels.")] = 64,
+    overlap: Annotated[
+        int | None, pixels_option("--overlap", "Overlap of windows in blend mode, pixels; default 64.")
+    ] = None,
     block_size: Annotated[
         int | None, pixels_option("--block-size", "Side of the square that is read, painted and kept at once, pixels.")
     ] = None,
@@ -133,6 +135,9 @@ def generate(
     target = _target(out, out_dir, format_)
     if out is not None and str(out) != labels and (samples == 1 or out.suffix == ".zarr"):  # files of samples: NAME_0
         geosynth.check_place(out, overwrite=overwrite)
+    if overlap is not None:
+        is_exact = (mosaic or geosynth.info(model)["mosaic"]) == "exact"
+        refuse_idle("without --mosaic blend, as windows of an exact mosaic do not overlap", is_exact, overlap=overlap)
     settings = geosynth.GenerateSettings.parse(
         given(
             seed=seed,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from geosynth.download import is_model_address, model_path
 from geosynth.errors import RasterError, SettingsError
-from geosynth.files import band_files, sha256_of
+from geosynth.files import band_files, read_values, sha256_of
 from geosynth.grid import Window
 from geosynth.model_item import model_item
 from geosynth.progress import Progress, silent
@@ -31,6 +31,14 @@ Verify = Callable[[Progress], dict[str, Any]]
 """Reads all of a file and returns what was compared; raises an error that names the first damage."""
 Described = tuple[dict[str, Any], Verify]
 
+_REPORTS = {
+    "STAC item": {"stac_version", "assets"},
+    "report of evaluate": {"software", "headline"},
+    "report of segment": {"miou", "confusion"},
+    "report of study": {"sweep", "cells"},
+}
+"""What JSON files of geosynth are, by names that are in them."""
+
 
 def info(
     file: str | Path | None = None,
@@ -39,11 +47,12 @@ def info(
     verify: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Describe a model, a segmenter, a store, data in place, a raster, or an image in Zarr, as plain values.
+    """Describe a model, a segmenter, a store, data in place, a raster, an image in Zarr, or a report, as plain values.
 
     Args:
         file: what to describe: a file name; the folder of a training; a URL of a model, a segmenter, a store, a raster
-            or an image in Zarr; None, or "chesapeake-small", for the embedded model.
+            or an image in Zarr; None, or "chesapeake-small", for the embedded model. Of reports and STAC items (JSON)
+            the content is returned.
         stac: instead describe a model or segmenter as a STAC item with the MLM extension, for catalogues.
         verify: read everything, verify checksums if there are any, and report this under "verified".
         progress: called with the number of blocks read and of all blocks.
@@ -67,11 +76,15 @@ def _describe(file: str | Path | None) -> Described:
             return _network(path)
         if path.suffix.lower() in (".yaml", ".yml"):
             return _in_place(path)
+        if path.suffix.lower() == ".json" and (report := _report(path)) is not None:
+            return report
         file = path
     if (group := find_group(file)) is not None:
         return _zarr(file, group)
     if not is_remote(file) and Path(file).is_dir():
-        raise RasterError(f"{file}: a folder, but not a geosynth store")
+        raise RasterError(
+            f"{file}: a folder, but not a geosynth store; name a file in it, or make a store with `geosynth ingest`"
+        )
     return _raster(file)
 
 
@@ -124,6 +137,17 @@ def _in_place(path: Path) -> Described:
         raise SettingsError(f"{path}: data in place cannot be verified; name one of its files")
 
     return {"kind": "data in place", "path": str(path), "grids": [one.describe() for one in open_sources(path)]}, verify
+
+
+def _report(path: Path) -> Described | None:
+    """A report or STAC item; None for other JSON, as GeoJSON."""
+    values = read_values(path)
+    kind = next((kind for kind, names in _REPORTS.items() if isinstance(values, dict) and names <= values.keys()), None)
+
+    def verify(progress: Progress) -> dict[str, Any]:
+        raise SettingsError(f"{path}: a {kind} has no checksums to verify")
+
+    return None if kind is None else ({"kind": kind, "path": str(path), **values}, verify)
 
 
 def _zarr(file: str | Path, group: Any) -> Described:

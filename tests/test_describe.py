@@ -21,10 +21,11 @@ from stac_model.schema import MLModelProperties
 import geosynth
 from geosynth.checkpoint import GeneratorModel, save_generator
 from geosynth.config.bands import Quantity
-from geosynth.errors import CheckpointError, RasterError
+from geosynth.errors import CheckpointError, RasterError, SettingsError
 from geosynth.files import sha256_of
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
+from geosynth.raster.images import open_image
 from geosynth.raster.label_files import open_labels
 from geosynth.raster.zarr import ZarrRaster
 from geosynth.raster.zarr_image import ZarrImageWriter
@@ -149,9 +150,33 @@ def test_the_class_table_of_labels(tmp_path: Path, names: bool) -> None:
     assert geosynth.info(path)["classes"] == (told if names else [each | {"name": None} for each in told[:-1]])
 
 
-def test_folders_and_foreign_groups_are_refused(folder: Path) -> None:
-    with pytest.raises(RasterError, match="a folder, but not a geosynth store"):
-        geosynth.info(folder)
+def test_reports_and_stac_items_are_shown(tmp_path: Path, run: Any) -> None:
+    model = geosynth.info()["path"]
+    contents: dict[str, dict[str, Any]] = {
+        "STAC item": geosynth.info(model, stac=True),
+        "report of evaluate": {"software": "geosynth 1", "headline": {"wasserstein": {"value": 3.5}}},
+        "report of segment": {"miou": 0.5, "confusion": [[1, 2], [3, 4]]},
+        "report of study": {"sweep": "replace", "cells": []},
+    }
+    for kind, values in contents.items():
+        path = tmp_path / "what.json"
+        path.write_text(json.dumps(values))
+        assert geosynth.info(path) == {"kind": kind, "path": str(path), **values}
+        with pytest.raises(SettingsError, match=f"a {kind} has no checksums"):
+            geosynth.info(path, verify=True)
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": []}))
+    assert "it is a vector file" in run("info", path).err
+    path.write_text("{")
+    assert run("info", path).err.startswith(f"error: {path}: cannot be read as JSON: ")
+
+
+def test_folders_and_foreign_groups_are_refused(folder: Path, tmp_path: Path) -> None:
+    (empty := tmp_path / "empty.zarr").mkdir()
+    for name in (folder, empty):
+        with pytest.raises(RasterError, match="a folder, but not a geosynth store; name a file in it, or make a store"):
+            geosynth.info(name)
+    with pytest.raises(RasterError, match=r"empty\.zarr: .*; copy the whole store again"):
+        open_image(empty)
     with pytest.raises(RasterError, match="not a geosynth store; make one"):
         geosynth.info(folder / "other.zarr")
 

@@ -274,7 +274,10 @@ def _check_is_file(file: Path, path: str) -> None:
             raise RasterError(f"{path}: no such file")
         if file.is_dir():
             if file.suffix.lower() == ".zarr":
-                raise RasterError(f"{path}: is a folder, but no Zarr store: there is no zarr.json, or .zgroup, in it")
+                raise RasterError(
+                    f"{path}: is a folder, but no Zarr store: there is no zarr.json, or .zgroup, in it; copy the"
+                    " whole store again, or name one inside"
+                )
             raise RasterError(f"{path}: is a folder; give a file in it, or join all (rio merge {path}/*.tif NEW)")
         if not file.is_file():
             raise RasterError(f"{path}: {_NO_FILE}")

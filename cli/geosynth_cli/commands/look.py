@@ -15,8 +15,8 @@ def info(
     file: Annotated[
         str | None,
         typer.Argument(
-            help="A model (or its address), segmenter, store, YAML of data in place or raster; without it, the"
-            " embedded model.",
+            help="A model (or its address), segmenter, store, YAML of data in place, raster, report or STAC item;"
+            " without it, the embedded model.",
             callback=refusing_absent("chesapeake-small"),
         ),
     ] = None,
@@ -28,7 +28,7 @@ def info(
         bool, typer.Option("--stac", help="Print a model or segmenter as a STAC item (JSON) with the MLM extension.")
     ] = False,
 ) -> None:
-    """Describe a model, a segmenter, a store, data in place or a raster."""
+    """Describe a model, a segmenter, a store, data in place, a raster or a report."""
     import geosynth
 
     if verify:

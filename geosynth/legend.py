@@ -44,6 +44,9 @@ ClassIndices = npt.NDArray[np.uint8]
 # Codes for classes that a translation lacks: far below any code in a raster.
 _ABSENT_START, _ABSENT_END = -(2**62), -(2**61)
 
+NO_COLOUR = 1 << 24
+"""A code beyond those of all colours, for pixels without data."""
+
 # Colours without a class; if there are more, the raster is an image, or its edges have been softened.
 MOST_UNKNOWN_COLOURS = 64
 
@@ -324,7 +327,7 @@ class ColourLegend(Legend):
             return super().encode(codes)
         known, order = np.array([one for one in self.class_of.items() if one[0] >= 0], dtype=np.int64).T
         # Zeros take no memory until they are read, so a table of all colours is cheap if 0 means no class.
-        table = np.zeros(1 << 24, np.uint8)
+        table = np.zeros(NO_COLOUR + 1, np.uint8)
         table[known] = order - self.num_classes
         indices: ClassIndices = table.take(codes)
         indices += np.uint8(self.num_classes)

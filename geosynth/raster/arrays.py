@@ -19,6 +19,7 @@ from rioxarray.exceptions import MissingSpatialDimensionError
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
+from geosynth.legend import NO_COLOUR
 from geosynth.raster.colours import are_colours, colour_codes, nodata_colour
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, crs_of, has_data
 
@@ -127,7 +128,7 @@ class LabelArray:
 
         Args:
             labels: codes (y, x), further dimensions of size one are allowed; or bytes (band, y, x) of red, green and
-                blue. In memory, in dask chunks, or still in a file.
+                blue, with or without alpha. In memory, in dask chunks, or still in a file.
 
         Raises:
             GridError: if coordinates are missing, rotated or uneven.
@@ -136,7 +137,7 @@ class LabelArray:
         name = "labels" if labels.name is None else f"labels {labels.name!r}"
         nodata, has_colours = labels.rio.nodata, _has_colours(labels)
         if has_colours:
-            labels, nodata = _colours_as_codes(labels), nodata_colour(nodata)
+            labels, nodata = _colours_as_codes(labels, nodata_colour(nodata))
         array = single_layer(labels, name)
         codes = array.data if array.chunks else array.chunk(_CHUNK).data
         nodata = None if nodata is None or np.isnan(nodata) else float(nodata)
@@ -227,19 +228,23 @@ class LabelArray:
 
 
 def _has_colours(array: xr.DataArray) -> bool:
-    """Whether an array has bytes of red, green and blue: bands named so, or without names, as rioxarray opens files."""
-    if array.sizes.get("band") != 3:
-        return False
-    names = array.coords["band"].to_numpy().tolist() if "band" in array.coords else []
-    return are_colours(names if any(isinstance(name, str) for name in names) else ("red", "green", "blue"), array.dtype)
+    """Whether an array has bytes of red, green, blue (and alpha): named so, or, as of rioxarray, without names."""
+    names = array.coords["band"].to_numpy().tolist() if array.sizes.get("band") and "band" in array.coords else []
+    if not any(isinstance(name, str) for name in names):
+        names = ["red", "green", "blue", "alpha"][: array.sizes.get("band", 0)]
+    return len(names) == array.sizes.get("band") and are_colours(names, array.dtype)
 
 
-def _colours_as_codes(array: xr.DataArray) -> xr.DataArray:
-    """Codes 0xRRGGBB; nothing is read."""
+def _colours_as_codes(array: xr.DataArray, nodata: int | None) -> tuple[xr.DataArray, int | None]:
+    """Codes 0xRRGGBB, and the code of no data, which is that of pixels whose alpha is 0 too; nothing is read."""
     pieces = array if array.chunks else array.chunk(dict.fromkeys(array.dims, _CHUNK))
-    codes: xr.DataArray = colour_codes(*(pieces.isel(band=band, drop=True) for band in range(3)))
+    red, green, blue, *alpha = (pieces.isel(band=band, drop=True) for band in range(array.sizes["band"]))
+    codes: xr.DataArray = colour_codes(red, green, blue)
+    for band in alpha:
+        nodata = NO_COLOUR if nodata is None else nodata
+        codes = codes.where(band > 0, np.uint32(nodata))
     codes.encoding = {name: value for name, value in array.encoding.items() if name == "source"}
-    return codes
+    return codes, nodata
 
 
 class _Pieces:

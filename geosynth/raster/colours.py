@@ -12,6 +12,7 @@ from geosynth.grid import Window
 from geosynth.raster.read import Array, Mask, Raster, RasterFile, open_raster
 
 _RGB = ["red", "green", "blue"]
+_RGBA = [*_RGB, "alpha"]
 _SAMPLE, _MOST_IN_SAMPLE = 256, 4096  # side in pixels; most colours that a mask has in it, even with soft edges
 
 
@@ -19,7 +20,7 @@ class ColourLabels:
     """Red, green and blue as codes 0xRRGGBB, which a `ColourLegend` reads. A `Raster`.
 
     Args:
-        source: three bands of bytes, in this order.
+        source: three bands of bytes, in this order; a fourth one is alpha, 0 where there is no data.
     """
 
     count = 1
@@ -39,8 +40,10 @@ class ColourLabels:
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width) and where there is data (height, width); see `Raster.read`."""
-        bands, valid = self.source.read(window)
-        return colour_codes(*bands)[np.newaxis], valid
+        (red, green, blue, *alpha), valid = self.source.read(window)
+        for band in alpha:
+            valid = valid & (band > 0)
+        return colour_codes(red, green, blue)[np.newaxis], valid
 
     def check_is_mask(self) -> None:
         """Refuse what is plainly an image, judging by a few pixels in its middle.
@@ -69,15 +72,15 @@ def nodata_colour(value: float | None) -> int | None:
 
 
 def are_colours(names: Sequence[str | None], dtype: np.dtype[Any]) -> bool:
-    """Whether bands of these names are colours."""
-    return dtype == np.uint8 and [str(name).lower() for name in names] == _RGB
+    """Whether bands of these names are red, green and blue, with alpha or without."""
+    return dtype == np.uint8 and [str(name).lower() for name in names] in (_RGB, _RGBA)
 
 
 def colours_as_codes(raster: Raster) -> Raster:
     """A raster of red, green and blue bytes, with or without alpha, as `ColourLabels`; any other unchanged."""
     if isinstance(raster, RasterFile):
         told = list(raster.colour_interpretation)
-        if set(raster.dtypes) != {"uint8"} or sorted(told) not in (sorted(_RGB), sorted([*_RGB, "alpha"])):
+        if set(raster.dtypes) != {"uint8"} or sorted(told) not in (sorted(_RGB), sorted(_RGBA)):
             return raster
         bands = tuple(raster.bands[told.index(colour)] for colour in _RGB)  # without alpha, which then is the mask
         return ColourLabels(raster if bands == raster.bands else open_raster(raster.path, bands))

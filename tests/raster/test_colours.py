@@ -21,7 +21,7 @@ from PIL import Image
 
 import geosynth
 from geosynth.checkpoint import GeneratorModel
-from geosynth.errors import DataError, GeosynthError, LegendError, OutputError
+from geosynth.errors import DataError, GeosynthError, GridError, LegendError, OutputError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.label_files import choose_legend, open_labels
@@ -440,6 +440,33 @@ def test_the_lazy_image_of_colours_is_that_of_codes(tmp_path: Path, tiny_model: 
         geosynth.generate(tmp_path / "m.tif", model=tiny_model).compute()
 
 
+@pytest.mark.parametrize("names", [None, ["red", "green", "blue", "alpha"]])
+@pytest.mark.parametrize("nodata", [None, 255])
+def test_alpha_in_xarray_says_where_there_is_no_class(
+    tmp_path: Path, tiny_model: GeneratorModel, names: list[str] | None, nodata: int | None
+) -> None:
+    codes = random_codes(14, 70, 80)
+    pixels = np.concatenate([coloured(codes), np.full((1, 70, 80), 255, np.uint8)])
+    pixels[3, 20:40, 30:50] = 0
+    write_raster(tmp_path / "rgba.tif", pixels, north_up())
+    labels = rioxarray.open_rasterio(tmp_path / "rgba.tif")
+    labels = labels.rio.write_nodata(nodata) if nodata else labels
+    labels = labels if names is None else labels.assign_coords(band=names)
+    expected = geosynth.generate(tmp_path / "rgba.tif", model=tiny_model, precision="fp32")
+    assert not expected.valid.all()
+    np.testing.assert_array_equal(expected.valid, pixels[3] > 0)
+    found = geosynth.generate(labels, model=tiny_model, precision="fp32")
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found.valid, expected.valid)
+
+
+def test_four_bands_of_other_names_are_no_colours(tiny_model: GeneratorModel) -> None:
+    pixels = np.concatenate([coloured(random_codes(14, 70, 80)), np.zeros((1, 70, 80), np.uint8)])
+    labels = xr.DataArray(pixels, dims=("band", "y", "x"), coords={"band": ["red", "green", "blue", "nir"]})
+    with pytest.raises((DataError, GridError), match="more than one layer"):
+        geosynth.generate(labels, model=tiny_model)
+
+
 @pytest.mark.parametrize("way", ["as a file", "in dask chunks", "by names", "bands last"])
 def test_colours_in_xarray_are_those_of_the_file(tmp_path: Path, tiny_model: GeneratorModel, way: str) -> None:
     codes = random_codes(14, 70, 80)
@@ -482,13 +509,19 @@ def test_evaluate_reads_colours(tmp_path: Path, run: Run) -> None:
     assert reports[0] == reports[1]
 
 
-def test_colours_in_a_zarr_store(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_alpha", [False, True])
+def test_colours_in_a_zarr_store(tmp_path: Path, has_alpha: bool) -> None:
     codes = random_codes(13, HEIGHT, WIDTH)
     t = north_up()
     places = {"y": t.f + t.e * (np.arange(HEIGHT) + 0.5), "x": t.c + t.a * (np.arange(WIDTH) + 0.5)}
-    values = {"image": random_image(0, HEIGHT, WIDTH, 3), "labels": coloured(codes)}
+    names, colours = ["red", "green", "blue"], coloured(codes)
+    if has_alpha:
+        codes[2:9, 3:7] = CHESAPEAKE.nodata_code
+        alpha = np.uint8(255) * (codes != CHESAPEAKE.nodata_code)
+        names, colours = [*names, "alpha"], np.concatenate([colours, alpha[np.newaxis]])
+    values = {"image": random_image(0, HEIGHT, WIDTH, len(names)), "labels": colours}
     arrays = {
-        name: xr.DataArray(pixels, dims=("band", "y", "x"), coords={"band": ["red", "green", "blue"], **places})
+        name: xr.DataArray(pixels, dims=("band", "y", "x"), coords={"band": names, **places})
         for name, pixels in values.items()
     }
     path = tmp_path / "cube.zarr"

@@ -74,7 +74,8 @@ def segment(
         train_fold: of `data`.
         test_fold: of `data`.
         overwrite: do it again whatever is in `out`.
-        progress: told steps done and steps to do.
+        progress: told steps done and steps to do; first, of imagery of more than 8 bits, blocks that are read to scale
+            it.
         changes: single settings, as in `steps=500`; they go over `settings`.
 
     Returns:
@@ -118,7 +119,7 @@ def segment(
             finished = _finished(report_path, job)
             last.unlink(missing_ok=True)  # a kill may have come before
             return finished
-        bands = band_settings(opened.sources, train_fold, initial.card.bands if initial else None)
+        bands = band_settings(opened.sources, train_fold, initial.card.bands if initial else None, progress)
         network, weights, seconds = _train(opened, bands, settings, initial, last, job, progress)
         card = SegmenterCard(
             settings=settings,

@@ -244,7 +244,7 @@ def _by_steps(operation: Callable[[Progress], Any], steps: int) -> float:
     clock = _Clock()
     operation(clock.tick)
     total = clock.passed()
-    times = [when for when, done, _ in clock.calls if done]
+    times = [when for when, done, of in clock.calls if done and of == _STEPS]  # before, blocks may be read
     step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else total / _STEPS
     return max(0.0, total - _STEPS * step) + steps * step
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,8 @@ def train(
         out: the folder.
         settings: None for the defaults.
         fold: whose patches to train on: "train", "val" or "test".
-        progress: called after each step.
+        progress: called after each step; before these, for imagery of more than 8 bits, after each block that is read
+            to scale it, with NaN for the remaining seconds.
 
     Returns:
         the path of the model file.
@@ -113,30 +115,15 @@ def _run(
 ) -> tuple[SpadeStep, ModelCard, dict[str, Look]]:
     """The work of one process in `train`: returns the trained networks, the model's card and its looks."""
     initial = load_initial(settings, sources)
-    bands = band_settings(sources, fold, initial.card.bands if initial else None)
+    known = initial.card.bands if initial else None
+    bands = band_settings(sources, fold, known, lambda done, total: progress(done, total, math.nan))
     job, last = job_of(settings, sources, fold, initial), out / "last.ckpt"
     checkpoint = load_checkpoint(last, job)
-    patches = PatchModule(
-        sources,
-        bands,
-        fold,
-        crop_size=settings.crop_size,
-        batch_size=settings.batch_size,
-        num_batches=settings.steps,
-        seed=settings.seed,
-        start=checkpoint.steps if checkpoint else 0,
-        num_workers=settings.workers,
-        class_weights=_class_weights(sources, fold, settings.class_balance),
-        source_weights=settings.store_shares,
-        rank=rank.index,
-        num_ranks=rank.count,
-    )
+    patches = _patches(sources, bands, fold, settings, checkpoint.steps if checkpoint else 0, rank)
     if rank.index == 0:
         _warn_of_absent_classes(sources, fold)
     looks = _own_looks(settings, sources, fold, bands, initial)
-    look_of_each = list(looks.values()) * (len(sources) if len(looks) == 1 else 1)
-    num_classes, pictures = sources[0].legend.num_classes, len(composites(bands.names))
-    networks = SpadeNetworks(settings, num_classes, len(bands.names), initial, look_of_each, pictures)
+    networks = _networks(settings, sources, bands, initial, looks)
     if checkpoint:
         load_weights(last, checkpoint, networks)
     if rank.index == 0:
@@ -165,6 +152,40 @@ def _run(
     if initial is not None:  # its corrections of looks are for the earlier weights
         looks |= {name: replace(look, asked=None) for name, look in initial.looks.items() if name not in looks}
     return step, _card(step, sources, fold, bands, initial, loop.done), looks
+
+
+def _patches(
+    sources: Sequence[PatchSource], bands: BandSettings, fold: str, settings: TrainSettings, start: int, rank: LocalRank
+) -> PatchModule:
+    """The patches of all steps from `start` on that one process trains on."""
+    return PatchModule(
+        sources,
+        bands,
+        fold,
+        crop_size=settings.crop_size,
+        batch_size=settings.batch_size,
+        num_batches=settings.steps,
+        seed=settings.seed,
+        start=start,
+        num_workers=settings.workers,
+        class_weights=_class_weights(sources, fold, settings.class_balance),
+        source_weights=settings.store_shares,
+        rank=rank.index,
+        num_ranks=rank.count,
+    )
+
+
+def _networks(
+    settings: TrainSettings,
+    sources: Sequence[PatchSource],
+    bands: BandSettings,
+    initial: GeneratorModel | None,
+    looks: Mapping[str, Look],
+) -> SpadeNetworks:
+    """The networks before the first step; `looks` are those of `_own_looks`."""
+    look_of_each = list(looks.values()) * (len(sources) if len(looks) == 1 else 1)
+    num_classes, pictures = sources[0].legend.num_classes, len(composites(bands.names))
+    return SpadeNetworks(settings, num_classes, len(bands.names), initial, look_of_each, pictures)
 
 
 def _card(

@@ -291,7 +291,12 @@ def test_other_imagery(tmp_path, dtype, factor):
         return (COLOURS[:2, labels] * factor * 20).astype(float)
 
     store = make_segment_store(tmp_path / "other.zarr", colours=paint, dtype=dtype, bands=bands)
-    report = segment(store, tmp_path / "out", TINY, steps=20, batch_size=4, learning_rate=5e-3)
+    told = []
+    changes = {"steps": 20, "batch_size": 4, "learning_rate": 5e-3}
+    report = segment(store, tmp_path / "out", TINY, **changes, progress=lambda *values: told.append(values))
+    blocks = len(list(store.blocks(512, "train")))
+    scaling, training = ([(done, total) for done in range(1, total + 1)] for total in (blocks, 20))
+    assert told == scaling + training
     card = load_segmenter(tmp_path / "out").card
     assert (card.bands.names, card.bands.dtype) == (bands, dtype)
     assert report.miou > 0.7

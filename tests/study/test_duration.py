@@ -24,6 +24,7 @@ class SteadyOperations(FakeOperations):
             progress(step + 1, steps)
 
     def train(self, source, out, settings, fold, progress):
+        self._work(0, 4, progress)  # blocks that are read to scale imagery
         self._work(1, settings.steps, progress)
         return super().train(source, out, settings, fold, lambda done, total: None)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import warnings
 
 import numpy as np
@@ -198,8 +199,16 @@ def test_data_that_cannot_be_used(store, tmp_path, changes):
 
 
 def test_other_types_of_imagery_train(tmp_path):
-    """uint16, scaled by the statistics of the fold; the model says how."""
-    path = train(make_store(tmp_path / "store.zarr", dtype="uint16"), tmp_path / "run", TINY)
+    """uint16, scaled by the statistics of the fold; the model says how. Reading for these is told before the steps."""
+    told = []
+    store = make_store(tmp_path / "store.zarr", dtype="uint16")
+    path = train(store, tmp_path / "run", TINY, progress=lambda *values: told.append(values))
+    blocks = len(list(store.blocks(512, "train")))
+    assert [values[:2] for values in told] == [
+        *((done, blocks) for done in range(1, blocks + 1)),
+        *((done, TINY.steps) for done in range(1, TINY.steps + 1)),
+    ]
+    assert [math.isnan(left) for *_, left in told] == [True] * blocks + [False] * TINY.steps
     bands = load_generator(path).card.bands
     assert bands.dtype == "uint16"
     assert bands.low != 0

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from odc.geo.geobox import GeoBox
 from torch import Tensor
@@ -28,7 +29,7 @@ from geosynth.progress import StageProgress, silent
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.images import is_generated, is_zarr_name
 from geosynth.raster.label_files import choose_legend, class_table_of, kept_tags, raster_files
-from geosynth.raster.labels import LabelRaster
+from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.palettes import compare_colours, warn_of_colours
 from geosynth.raster.preview import write_preview
 from geosynth.raster.read import Raster, bounded_cache
@@ -36,6 +37,9 @@ from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.raster.warp import resample_labels
 from geosynth.unfinished import UnfinishedWork
+
+if TYPE_CHECKING:
+    from geosynth.raster.zarr_image import ZarrImageWriter
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,13 +106,7 @@ def paint_image(
                 return out
             check_image_output(out, (), settings, overwrite=overwrite or skip_finished)
             blocks = paint_missing(painter, source, image, range(total), executor, progress)
-            if is_zarr_name(out):
-                _write_store(image, blocks, painter, source.geobox, tags, progress)
-            else:
-                height, width = source.geobox.shape
-                masked = sum(source.legend.count(survey.counts)) < height * width
-                own = tags | kept_tags(source.raster)
-                _write_cog(image, blocks, painter, source.geobox, own, progress, masked=masked)
+            _write(image, blocks, painter, source, survey, tags, progress)
             image.finish(*_write_beside(image.result, settings))
     return out
 
@@ -128,57 +126,51 @@ def _beside(image: Path, settings: GenerateSettings) -> list[Path]:
     return [image.with_suffix(".png")] * settings.preview + [item_path(image)] * settings.stac
 
 
-def _write_store(
+def _write(
     image: UnfinishedImage,
     painted: Iterator[int],
     painter: Painter,
-    geobox: GeoBox,
+    source: LabelRaster,
+    survey: Survey,
     tags: dict[str, str],
     progress: StageProgress,
 ) -> None:
-    """Write the Zarr store from the blocks; `painted` paints them and yields their numbers, in any order."""
-    from geosynth.raster.zarr_image import ZarrImageWriter  # takes a second to import
-
+    """Write the whole image from the blocks; `painted` paints them and yields their numbers, in any order."""
     bands = painter.model.card.bands
-    store = ZarrImageWriter(
-        image.result,
-        geobox,
-        bands.names,
-        dtype=bands.dtype,
-        quantities=bands.quantities,
-        tags=tags,
-        folder=image.folder,
-    )
+    # What both kinds of writers are given.
+    given: dict[str, Any] = {"dtype": bands.dtype, "quantities": bands.quantities, "folder": image.folder}
+    if is_zarr_name(image.out):
+        from geosynth.raster.zarr_image import ZarrImageWriter  # takes a second to import
+
+        store = ZarrImageWriter(image.result, source.geobox, bands.names, tags=tags, **given)
+        _write_store(image, painted, store, progress)
+    else:
+        height, width = source.geobox.shape
+        writer = CogWriter(
+            image.result,
+            source.geobox,
+            bands.names,
+            masked=sum(source.legend.count(survey.counts)) < height * width,
+            tags=tags | kept_tags(source.raster),
+            compress=painter.settings.compress,
+            progress=partial(progress, "finishing"),
+            **given,
+        )
+        _write_cog(image, painted, writer, progress)
+
+
+def _write_store(
+    image: UnfinishedImage, painted: Iterator[int], store: ZarrImageWriter, progress: StageProgress
+) -> None:
+    """Write all blocks, once they are painted."""
     for _ in painted:
         pass
     with store:
         store.copy(image.read, progress=partial(progress, "writing"))
 
 
-def _write_cog(
-    image: UnfinishedImage,
-    painted: Iterator[int],
-    painter: Painter,
-    geobox: GeoBox,
-    tags: dict[str, str],
-    progress: StageProgress,
-    *,
-    masked: bool,
-) -> None:
-    """Write the COG from the blocks, as `_write_store`; each is written while the next ones are painted."""
-    bands = painter.model.card.bands
-    writer = CogWriter(
-        image.result,
-        geobox,
-        bands.names,
-        dtype=bands.dtype,
-        masked=masked,
-        quantities=bands.quantities,
-        tags=tags,
-        compress=painter.settings.compress,
-        folder=image.folder,
-        progress=partial(progress, "finishing"),
-    )
+def _write_cog(image: UnfinishedImage, painted: Iterator[int], writer: CogWriter, progress: StageProgress) -> None:
+    """Write each block while the next ones are painted."""
     written: set[int] = set()
 
     def write(index: int) -> None:

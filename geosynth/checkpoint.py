@@ -18,7 +18,7 @@ from geosynth.config import EncoderSettings, GeneratorSettings
 from geosynth.config.networks import check_look_name
 from geosynth.download import model_path
 from geosynth.errors import CheckpointError, OutputError, SettingsError
-from geosynth.files import check_output, sha256_of, write_whole
+from geosynth.files import check_can_be_file, check_output, sha256_of, write_whole
 from geosynth.header import Card
 from geosynth.models.device import choose_device, plain_device_error, without_weights
 from geosynth.models.encoder import StyleEncoder
@@ -139,6 +139,7 @@ def check_model_output(out: Path, *, overwrite: bool) -> None:
     if out.suffix != ".safetensors":
         raise OutputError(f"{out}: the name of a model file must end in .safetensors")
     check_output(out, overwrite=overwrite)
+    check_can_be_file(out)
 
 
 def save_generator(

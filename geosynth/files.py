@@ -97,6 +97,28 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path}: cannot be written: {nearest} is not a folder that may be written to")
 
 
+def check_can_be_file(path: Path) -> None:
+    """Refuse, before work that ends in one `write_whole`, a place in which no file can be made; makes one to see.
+
+    Work that keeps its parts beside the output sees it by these.
+
+    Raises:
+        OutputError: one line.
+    """
+    _refuse_folder(path)
+    with parents_of(path), writing(path):
+        trial = path.parent / partial_name(path)
+        try:
+            trial.touch()
+        finally:
+            delete(trial)
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise OutputError(f"{path}: cannot be written: a folder has this name")
+
+
 def refuse_foreign(folder: Path, mark: str) -> None:
     """Refuse a folder that already exists and was not made by geosynth.
 
@@ -232,8 +254,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         OutputError: if it cannot be written.
     """
-    if path.is_dir():
-        raise OutputError(f"{path}: cannot be written: a folder has this name")
+    _refuse_folder(path)
     with replacing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 

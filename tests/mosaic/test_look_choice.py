@@ -356,6 +356,19 @@ def test_what_does_not_go_together_is_refused(
         geosynth.add_look("my place", tmp_path / "none.tif", tmp_path / "no.safetensors", told_model.path)
 
 
+@pytest.mark.parametrize("place", ["folder.safetensors", "/proc/look.safetensors"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, told_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.safetensors").mkdir()
+    if not Path(place).parent.exists():
+        pytest.skip("a system without /proc")
+    with pytest.raises(OutputError, match=f"^{place}: cannot be written: "):
+        geosynth.add_look("mine", "no_image.tif", place, told_model.path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.safetensors"]
+
+
 def test_a_look_that_is_not_whole_is_a_damaged_file(tmp_path: Path, told_model: GeneratorModel) -> None:
     from safetensors.torch import save_file
 

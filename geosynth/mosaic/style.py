@@ -15,7 +15,7 @@ from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings, GeneratorSettings
-from geosynth.errors import DataError, SettingsError
+from geosynth.errors import DataError, LegendError, SettingsError
 from geosynth.grid import ground_sampling_distance, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
 from geosynth.legend import Legend
@@ -59,7 +59,12 @@ def chosen_style(
     if not images:
         return own
     if model.card.settings.style_lengths:
-        return look_from_images(images, labels, model, legend, settings.unknown)
+        try:
+            return look_from_images(images, labels, model, legend, settings.unknown)
+        except LegendError as error:  # the legend is that of the labels that are painted, too
+            raise LegendError(
+                f"{error}; of labels with a legend of their own, `geosynth looks add --legend` makes a look"
+            ) from error
     if labels:
         raise SettingsError(f"{model.path}: its styles describe whole images; leave out the labels of the style")
     return torch.stack([style_from_image(image, model) for image in images]).mean(0)

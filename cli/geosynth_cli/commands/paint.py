@@ -101,7 +101,11 @@ def generate(
     ] = None,
     style_labels: Annotated[
         list[str] | None,
-        input_option("--style-labels", "Labels of that image, one for each, so that each class takes its own look."),
+        input_option(
+            "--style-labels",
+            "Labels of that image, one for each, so that each class takes its own look. If their legend is another one"
+            " than that of --labels: `geosynth looks add`, and --look.",
+        ),
     ] = None,
     style_length: StyleLength = None,
     format_: Annotated[

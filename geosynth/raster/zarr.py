@@ -114,10 +114,7 @@ class ZarrRaster:
         """Description of the array, as plain values, under the names that `RasterFile.describe` uses."""
         return {
             **describe_grid(self.geobox),
-            "bands": [
-                {"name": name, "dtype": str(self.dtype), **told}
-                for name, told in zip(self.band_names, told_of_each(self.quantities, self.count), strict=True)
-            ],
+            "bands": describe_bands(self.band_names, self.dtype, self.quantities),
             "nodata": None if self.nodata is None else str(self.nodata),
             "blocks": list(self.block_shape),
             "classes": {code: name for code, (name, _) in self.class_table.items()},
@@ -176,6 +173,14 @@ def open_zarr_image(path: str | Path, bands: Sequence[int] | None = None) -> Zar
             f"{path}: is a store of scenes, and no image; say it as --data, or one of the files that it was made of"
         )
     return ZarrRaster(path, _likely(_dataset(group, str(path)), str(path), "image"), bands)
+
+
+def describe_bands(
+    names: Sequence[str | None], dtype: np.dtype[Any], quantities: Sequence[Quantity]
+) -> list[dict[str, Any]]:
+    """The bands of an array as plain values; `quantities` say what their values mean, or are empty."""
+    told = told_of_each(quantities, len(names))
+    return [{"name": name, "dtype": str(dtype), **meaning} for name, meaning in zip(names, told, strict=True)]
 
 
 def describe_arrays(path: str | Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ import xarray as xr
 import zarr
 from odc.geo.geobox import GeoBox
 
-from geosynth.config.bands import Quantity, told_of_each
+from geosynth.config.bands import Quantity
 from geosynth.files import delete, parents_of, partial_name, replace, writing
 from geosynth.grid import Window
 from geosynth.grid.alignment import crs_name
@@ -41,7 +41,7 @@ from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.quantities import quantities_among, quantity_attributes
 from geosynth.raster.read import Array, Mask, Read, crs_of, filled
 from geosynth.raster.remote import open_group
-from geosynth.raster.zarr import ZarrRaster
+from geosynth.raster.zarr import ZarrRaster, describe_bands
 
 CHUNK, SHARD = 512, 4096
 _OVERVIEW_SHARD = SHARD // 2  # made from one shard of the next finer level
@@ -249,7 +249,7 @@ def describe_zarr_image(path: str | Path) -> dict[str, Any]:
     group = open_group(path)
     with xr.open_zarr(group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False) as dataset:
         image = dataset["image"]
-        names = image.coords["band"].to_numpy() if "band" in image.coords else ()
+        names = list(map(str, image.coords["band"].to_numpy())) if "band" in image.coords else []
         quantities = quantities_among(image.attrs, len(names), str(path))
         return {
             "kind": "zarr image",
@@ -258,10 +258,7 @@ def describe_zarr_image(path: str | Path) -> dict[str, Any]:
             "height": image.shape[-2],
             "width": image.shape[-1],
             "samples": image.sizes.get("sample", 1),
-            "bands": [
-                {"name": str(name), "dtype": str(image.dtype), **told}
-                for name, told in zip(names, told_of_each(quantities, len(names)), strict=True)
-            ],
+            "bands": describe_bands(names, image.dtype, quantities),
             "tags": tags_among(image.attrs),
             **describe_mark(image.attrs),
         }

@@ -175,55 +175,58 @@ def _diversity(settings: DiversitySettings, given: GivenGenerator | None, seed: 
 
 def _transfer(settings: TransferSettings, given: GivenGenerator | None, seed: int) -> list[Cell]:
     assert given is not None
-    folds = {"train_fold": settings.train_fold, "test_fold": settings.test_fold}
-    # The pool is all, so that real and painted tiles are of the same places.
-    places = _segment(settings, seed, real_tiles=0, synthetic_tiles=settings.tiles, pool_tiles=settings.tiles)
-
-    def learned(imagery: list[Any], segment: SegmentSettings, arm: str) -> TransferRecipe:
-        judge = learned(["real"], segment, "") if "judged" in arm else None
-        return TransferRecipe(segment=segment, **folds, imagery=tuple(imagery), tiles=places, judge=judge)
-
-    def recipe_of(arm: str, k: int) -> TransferRecipe | None:
-        """None where an arm knows nothing without labelled tiles."""
-        kept = _segment(settings, seed, real_tiles=k, synthetic_tiles=0) if k else None
-        looked = LookedGenerator(
-            generator=given, fold=settings.train_fold, tile_size=settings.segment.tile_size, kept=kept
-        )
-        augment = "flips+colour" if "ordinary" in arm else "none"
-        first = _segment(settings, seed, augment=augment)
-        imagery: list[Any] = [name for word, name in (("source", "real"), ("matched", "matched")) if word in arm]
-        if "painted" in arm:
-            twin = _twin(settings, looked, seed, places)
-            imagery.append(_emphasised(twin, settings) if "emphasised" in arm else twin)
-        if kept is None:
-            return learned(imagery, first, arm) if imagery else None
-        if "adapted" in arm:
-            adapted = AdaptedGenerator(
-                train=settings.train.model_copy(update={"seed": seed, "init": given.path}),
-                fold=settings.train_fold,
-                kept=kept,
-                init=given,
-            )
-            imagery.append(_twin(settings, adapted, seed, places))
-        init = learned(imagery, first, arm) if imagery else None
-        steps = settings.target_steps + (0 if imagery else first.steps)
-        then = _segment(settings, seed, augment=augment, steps=steps)
-        return TransferRecipe(segment=then, **folds, kept=kept, init=init)
-
     cells = []
     for k in sorted(set(settings.target_tiles)):
         for arm in dict.fromkeys(settings.arms):
             recipe: CellRecipe | None
             if "nearer" in arm:
-                real, painted = (recipe_of(arm.replace("nearer", one), k) for one in ("source", "painted"))
+                real, painted = (
+                    _transferred(settings, given, seed, arm.replace("nearer", one), k) for one in ("source", "painted")
+                )
                 assert real is not None
                 assert painted is not None
                 recipe = NearerRecipe(real=real, painted=painted)
             else:
-                recipe = recipe_of(arm, k)
+                recipe = _transferred(settings, given, seed, arm, k)
             if recipe is not None:
                 cells.append(Cell(Condition(arm, k), seed, recipe))
     return cells
+
+
+def _transferred(
+    settings: TransferSettings, given: GivenGenerator, seed: int, arm: str, k: int
+) -> TransferRecipe | None:
+    """The recipe of an arm with `k` labelled tiles of the target; None where it knows nothing without any."""
+    folds = {"train_fold": settings.train_fold, "test_fold": settings.test_fold}
+    # The pool is all, so that real and painted tiles are of the same places.
+    places = _segment(settings, seed, real_tiles=0, synthetic_tiles=settings.tiles, pool_tiles=settings.tiles)
+    augment = "flips+colour" if "ordinary" in arm else "none"
+    first = _segment(settings, seed, augment=augment)
+
+    def learned() -> TransferRecipe:
+        """What the imagery so far teaches, with the source's labels."""
+        judge = TransferRecipe(segment=first, **folds, imagery=("real",), tiles=places) if "judged" in arm else None
+        return TransferRecipe(segment=first, **folds, imagery=tuple(imagery), tiles=places, judge=judge)
+
+    kept = _segment(settings, seed, real_tiles=k, synthetic_tiles=0) if k else None
+    looked = LookedGenerator(generator=given, fold=settings.train_fold, tile_size=settings.segment.tile_size, kept=kept)
+    imagery: list[Any] = [name for word, name in (("source", "real"), ("matched", "matched")) if word in arm]
+    if "painted" in arm:
+        twin = _twin(settings, looked, seed, places)
+        imagery.append(_emphasised(twin, settings) if "emphasised" in arm else twin)
+    if kept is None:
+        return learned() if imagery else None
+    if "adapted" in arm:
+        adapted = AdaptedGenerator(
+            train=settings.train.model_copy(update={"seed": seed, "init": given.path}),
+            fold=settings.train_fold,
+            kept=kept,
+            init=given,
+        )
+        imagery.append(_twin(settings, adapted, seed, places))
+    steps = settings.target_steps + (0 if imagery else first.steps)
+    then = _segment(settings, seed, augment=augment, steps=steps)
+    return TransferRecipe(segment=then, **folds, kept=kept, init=learned() if imagery else None)
 
 
 _ANY = GivenGenerator(path="any", sha256="")

@@ -1,4 +1,4 @@
-"""Progress bars, warnings and tables: all for people, on stderr or as the command's answer on stdout."""
+"""Progress bars, warnings and tables for people, on stderr or as the command's answer on stdout."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ _quiet = False
 
 
 def be_quiet(wanted: bool) -> None:
-    """Whether there are neither warnings nor progress; errors and answers there are always."""
+    """Suppress warnings and progress, if wanted; errors and answers are always shown."""
     global _quiet
     _quiet = wanted
 
 
 def show_warnings() -> None:
-    """Warnings of geosynth as one line each on stderr; those of the libraries below it stay silent.
+    """Show warnings of geosynth as one line each on stderr; those of libraries are suppressed.
 
-    One that is the same is shown once; of many files, in full of the first, and in a line of the second.
+    Equal warnings are shown once. If many files have the same one, it is shown in full for the first, and in a line for
+    the second.
     """
-    files: dict[object, list[object]] = {}  # that were named, by what was said of them
+    files: dict[object, list[object]] = {}  # files that were named, by the warning
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -53,10 +54,10 @@ def show_warnings() -> None:
 
 @contextlib.contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
-    """A bar with an estimate on stderr, if that is a terminal; the value is called with (done, total).
+    """A progress bar with an estimate on stderr, if that is a terminal; yields a function of (done, total).
 
-    Where $GEOSYNTH_PROGRESS is "lines", for programs that show progress themselves: lines on stderr instead, as
-    "progress: generate 12/40", at most one a percent.
+    If $GEOSYNTH_PROGRESS is "lines", for programs that show progress themselves, lines such as
+    "progress: generate 12/40" are written to stderr instead, at most one per percent.
     """
     if os.environ.get("GEOSYNTH_PROGRESS") == "lines" and not _quiet:
         shown = -1
@@ -93,12 +94,12 @@ def progress_bar(description: str) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def naming_what_is_kept(kept: Path) -> Iterator[None]:
-    """One line on stderr where the work within is stopped (Ctrl-C, SIGTERM) and there is something to go on from.
+    """Print one line on stderr if the work within is stopped (Ctrl-C, SIGTERM) and can be continued.
 
-    For verbs that do not say so themselves, as `ingest`, `generate` and `twin` do.
+    For commands that do not say so themselves, unlike `ingest`, `generate` and `twin`.
 
     Args:
-        kept: file or folder where the work keeps what is done.
+        kept: file or folder with the finished work.
     """
     try:
         yield
@@ -114,7 +115,7 @@ def print_json(values: Any) -> None:
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns on stdout, all of each text as it is: on narrow terminals in several lines."""
+    """Print columns on stdout, with every text in full: on narrow terminals in several lines."""
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -125,7 +126,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_report(report: Any, as_json: bool) -> None:
-    """A report of `segment` or `evaluate` on stdout: its table for people, or the text of its report.json."""
+    """Print a report of `segment` or `evaluate` on stdout: its table, or the text of its report.json."""
     if as_json:
         typer.echo(report.to_json().encode(), nl=False)  # JSON is UTF-8, whatever the terminal's encoding
     else:
@@ -133,7 +134,7 @@ def print_report(report: Any, as_json: bool) -> None:
 
 
 def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:
-    """Nested plain values as indented lines on stdout; in a list, mappings that hold no others take one line each."""
+    """Print nested plain values as indented lines on stdout; in a list, flat mappings take one line each."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             typer.echo(f"{' ' * indent}{name}:")

@@ -75,12 +75,12 @@ def _root(
         bool, typer.Option("--remote", help="Allow local files that refer to URLs; may stand anywhere.")
     ] = False,
 ) -> None:
-    show_warnings()  # the flags themselves may stand anywhere, so `app` takes them out before
+    show_warnings()  # `app` has removed the flags already, as they may be anywhere
 
 
 _LEAST_MEMORY = 96 << 20  # bytes
 _UNEXPECTED = "unexpected"
-_NO_MEMORY = "allocate memory", "can't start new thread"  # all that libraries say, or what is cited of them
+_NO_MEMORY = "allocate memory", "can't start new thread"  # parts of libraries' messages
 _OUT_OF_MEMORY = "out of memory; choose a smaller --max-memory, --block-size, --batch-size or --crop-size"
 
 
@@ -91,20 +91,20 @@ def app(arguments: list[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, as Windows' that of a class name
-    # How long threads of the networks that wait for each other spin before they sleep. Spinning for longer, as is the
-    # library's default, makes each of thousands of small steps wait for the system's scheduler when there is any other
-    # load (2 to 4 times slower); sleeping at once costs a third on an idle machine. Read when torch is loaded.
+        sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks, as on Windows
+    # How long waiting threads of the networks spin before they sleep. With longer spinning, the library's default, each
+    # of thousands of small steps waits for the system's scheduler if there is any other load (2 to 4 times slower);
+    # sleeping at once costs a third on an idle machine. Read when torch is loaded.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     debug = "--debug" in arguments
     be_quiet("--quiet" in arguments or "-q" in arguments)
     if "--remote" in arguments:
-        os.environ["GEOSYNTH_REMOTE"] = "1"  # known to the processes that are started too
+        os.environ["GEOSYNTH_REMOTE"] = "1"  # so that started processes know it, too
     arguments = [argument for argument in arguments if argument not in ("--debug", "--remote", "--quiet", "-q")]
     before = [option for option, value in itertools.pairwise(["geosynth", *arguments]) if not value]
     before += [option[:-1] for option in arguments if re.fullmatch(r"--[a-z-]+=", option)]
-    if before:  # would be the present folder
+    if before:  # an empty entry would be the current folder
         typer.echo(f"error: {before[0]}: followed by nothing, as by a shell variable that is not set", err=True)
         sys.exit(2)
     if debug:
@@ -112,7 +112,7 @@ def app(arguments: list[str] | None = None) -> None:
         return
 
     def terminate(number: int, frame: object) -> None:
-        """Leave like Ctrl-C does, so that temporary files go and finished work is kept."""
+        """End as with Ctrl-C, so that temporary files are removed and finished work is kept."""
         sys.exit(128 + number)
 
     with _signals() as came:
@@ -122,7 +122,7 @@ def app(arguments: list[str] | None = None) -> None:
             _typer(arguments)
         except Exception as error:
             line, stopped = " ".join(_line_of(error).split()), came() & {signal.SIGINT, signal.SIGTERM}
-            if not (stopped and line.startswith(_UNEXPECTED)):  # an error that some library made of the interrupt
+            if not (stopped and line.startswith(_UNEXPECTED)):  # not if a library turned the interrupt into an error
                 typer.echo(f"error: {line}", err=True)
             sys.exit(128 + max(stopped) if stopped else 1)
         finally:
@@ -130,7 +130,7 @@ def app(arguments: list[str] | None = None) -> None:
 
 
 def _check_memory() -> None:
-    """Refuse to begin where libraries in C would end the process without a word.
+    """Refuse to start if libraries in C would end the process without a message.
 
     Raises:
         MemoryError: if limits of the process (ulimit) leave it less than 96 MiB.
@@ -146,7 +146,7 @@ def _check_memory() -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[Callable[[], set[int]]]:
-    """A function that tells which signals have come to Python, whoever handles them."""
+    """A context with a function that returns the signals that Python has received, whoever handles them."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
@@ -176,5 +176,5 @@ def _line_of(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:  # too many open files, a folder that vanished
         return f"{error.filename or 'a file or folder'}: {error.strerror}; --debug shows where"
-    told = " ".join(str(error).split())[:500]  # a defect of ours: say so in one line too
+    told = " ".join(str(error).split())[:500]  # a defect of geosynth: also in one line
     return f"{_UNEXPECTED} {type(error).__name__}: {told}; run again with --debug for the traceback"

@@ -1,4 +1,4 @@
-"""Options that several commands have, each described once, and how their values are read."""
+"""Options that several commands have, each described once, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Command(TyperCommand):
 
 
 def parse_pixels(value: int | str) -> int:
-    """A side in pixels, as in 1024 or 1024px; typer sends its default through here too."""
+    """A side in pixels, as in 1024 or 1024px; typer also passes the default."""
     try:
         return int(str(value).removesuffix("px"))
     except ValueError as error:
@@ -68,15 +68,15 @@ def parse_pixels(value: int | str) -> int:
 
 
 def is_there(name: str) -> bool:
-    """Whether a name may stand for something: a file or folder, or what libraries can tell: URLs, globs, braces."""
+    """Whether a name may stand for something: an existing file or folder, or a URL, glob or braces."""
     return any(mark in name for mark in ":{") or name.startswith("/vsi") or glob.has_magic(name) or Path(name).exists()
 
 
 def refusing_absent(*names: str) -> Callable[[typer.CallbackParam, Any], Any]:
-    """A callback of inputs: refuses what is not there before libraries are loaded, which takes seconds.
+    """A callback for inputs: refuses missing ones before libraries are loaded, which takes seconds.
 
     Args:
-        names: that mean something else than a file, as an embedded model.
+        names: values that are not files, such as the name of an embedded model.
     """
 
     def check(parameter: typer.CallbackParam, value: Any) -> Any:
@@ -93,13 +93,13 @@ def refusing_absent(*names: str) -> Callable[[typer.CallbackParam, Any], Any]:
 
 
 def input_option(name: str, text: str, *names: str) -> Any:
-    """An option of inputs; `names` as for `refusing_absent`."""
+    """An option for inputs; `names` as for `refusing_absent`."""
     _INPUTS.add(name)
     return typer.Option(name, help=text, callback=refusing_absent(*names))
 
 
 def output_option(text: str) -> Any:
-    """`--out` of a command with `Overwrite`: what exists is refused before libraries are loaded."""
+    """`--out` of a command with `Overwrite`: an existing output is refused before libraries are loaded."""
 
     def check(context: typer.Context, out: Path) -> Path:
         import geosynth
@@ -111,7 +111,7 @@ def output_option(text: str) -> Any:
 
 
 def folder_option(text: str, file: str, name: str = "--out") -> Any:
-    """A folder that may be there already: one in which `file` cannot be written is refused, likewise."""
+    """An option for a folder that may exist; refused before libraries are loaded if `file` cannot be written there."""
 
     def check(folder: Path | None) -> Path | None:
         import geosynth
@@ -124,7 +124,7 @@ def folder_option(text: str, file: str, name: str = "--out") -> Any:
 
 
 def parse_names(text: str) -> list[str]:
-    """What stands between commas, as in red,green,blue."""
+    """The names between commas, as in red,green,blue."""
     return [part.strip() for part in text.split(",")]
 
 
@@ -139,7 +139,7 @@ def parse_shares(text: str) -> list[float]:
 
 
 def parse_factors(texts: list[str]) -> dict[str, float]:
-    """CLASS=TIMES, each class once."""
+    """Factors by class from CLASS=TIMES, each class once."""
     from geosynth.errors import SettingsError
 
     found: dict[str, float] = {}
@@ -163,7 +163,7 @@ def parse_width(text: str | None) -> float | str | None:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE, the value as YAML would read it: null, true, numbers and lists are what they look like."""
+    """Name and value from NAME=VALUE, the value read as YAML: null, true, numbers and lists."""
     import yaml
 
     from geosynth.errors import SettingsError
@@ -188,12 +188,12 @@ def given(other: list[str] | None = None, /, **options: Any) -> dict[str, Any]:
 
 
 def refuse_idle(why: str, idle: object, /, **options: Any) -> None:
-    """Refuse options that would change nothing.
+    """Refuse options that would have no effect.
 
     Args:
         why: as in "without --emphasise".
-        idle: whether it is so.
-        options: their values; None where not given.
+        idle: whether they would have none.
+        options: their values; None if not given.
     """
     from geosynth.errors import SettingsError
 
@@ -202,12 +202,12 @@ def refuse_idle(why: str, idle: object, /, **options: Any) -> None:
 
 
 def set_option(example: str) -> Any:
-    """`--set NAME=VALUE` for the settings that have no option of their own."""
+    """`--set NAME=VALUE`, for settings without an option of their own."""
     return typer.Option("--set", help=f"Any other setting, as in {example}; repeatable.")
 
 
 def pixels_option(name: str, text: str) -> Any:
-    """A side in pixels, as in 1024 or 1024px."""
+    """An option for a side in pixels, as in 1024 or 1024px."""
     return typer.Option(name, parser=parse_pixels, metavar="PIXELS", help=text)
 
 

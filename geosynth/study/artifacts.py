@@ -1,4 +1,4 @@
-"""What a study keeps: generators, twins and results of cells, each made once, however many processes ask for it."""
+"""What a study keeps: generators, twins and results of cells, each made only once, even by several processes."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ KINDS: dict[str, tuple[type[Artifact], ...]] = {
     "cells": (Recipe, TransferRecipe),
     "choices": (NearerRecipe,),
 }
-"""What a study makes, by its folder."""
+"""Kinds of artifacts, by their folders."""
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """The artifacts of one study's folder. May be pickled and used on any machine that sees the same files.
+    """The artifacts in one study's folder. Can be pickled and used on any machine that sees the same files.
 
-    They lie in `generators/KEY/`, `looks/KEY/`, `twins/KEY.zarr`, `cells/KEY/`, `choices/KEY/`; KEY is from
-    `recipes.key_of`. One is there when its last file is; beside it a JSON file tells what it was made of and how long
-    that took.
+    They are in `generators/KEY/`, `looks/KEY/`, `twins/KEY.zarr`, `cells/KEY/`, `choices/KEY/`; KEY is from
+    `recipes.key_of`. An artifact is complete when its last file exists; a JSON file beside it records what it was made
+    from and how long that took.
     """
 
     data: str
@@ -66,9 +66,9 @@ class Artifacts:
     target: str | None = None
     """Path of a transfer's second store; None for other sweeps."""
     asked: frozenset[CellRecipe] = frozenset()
-    """Cells whose segmenters are kept, because others ask for them."""
+    """Cells whose segmenters are kept, because others need them."""
     operations: Operations = field(default_factory=Operations)
-    """What does the work."""
+    """Does the work."""
 
     def path_of(self, artifact: Artifact) -> Path:
         """The folder of an artifact, or its store."""
@@ -84,11 +84,11 @@ class Artifacts:
         return path if isinstance(generator, GivenGenerator) else path / "model.safetensors"
 
     def is_made(self, artifact: Artifact, *, with_segmenter: bool = False) -> bool:
-        """Whether an artifact is there.
+        """Whether an artifact exists.
 
         Args:
-            artifact: whose result, file or store that is.
-            with_segmenter: of a cell, ask for its segmenter too, which is not kept of all.
+            artifact: the artifact.
+            with_segmenter: for a cell, whether its segmenter must exist, too; not all segmenters are kept.
         """
         if isinstance(artifact, CellRecipe):
             has_segmenter = not with_segmenter or (self._segmenter_of(artifact) / "model.safetensors").exists()
@@ -96,7 +96,7 @@ class Artifacts:
         return (self.path_of(artifact) if isinstance(artifact, Twin) else self.model_of(artifact)).exists()
 
     def result_of(self, recipe: CellRecipe) -> CellResult | None:
-        """Of a finished cell; None if it is not.
+        """The result of a finished cell; None if it is not finished.
 
         Raises:
             DataError: if its file is damaged.
@@ -104,10 +104,10 @@ class Artifacts:
         return CellResult.read(self.path_of(recipe) / "result.json")
 
     def make(self, artifact: Task) -> None:
-        """Make a generator or a cell, with what it needs; what is there already is not made again.
+        """Make a generator or a cell, with everything that it needs; existing artifacts are not made again.
 
         Raises:
-            GeosynthError: of whichever operation failed; what was finished is kept.
+            GeosynthError: of the operation that failed; what was finished is kept.
         """
         if isinstance(artifact, CellRecipe):
             self._make_cell(artifact)
@@ -115,7 +115,7 @@ class Artifacts:
             self._generator(artifact)
 
     def _make_cell(self, recipe: CellRecipe, *, with_segmenter: bool = False) -> None:
-        """Make it unless it is there, see `is_made`."""
+        """Make a cell unless it exists, see `is_made`."""
         with self._locked(recipe):
             if not self.is_made(recipe, with_segmenter=with_segmenter):
                 if isinstance(recipe, NearerRecipe):
@@ -167,7 +167,7 @@ class Artifacts:
             silent,
             init=self._make_segmenter(recipe.init),
             judge=self._make_segmenter(recipe.judge),
-            keep=recipe.init is None,  # those of k labelled tiles go on from it
+            keep=recipe.init is None,  # the cells with k labelled tiles continue from it
         )
         num_synthetic = sum(map(len, train_views(painted, recipe.segment, recipe.train_fold)))
         values = {**score.model_dump(), "num_real": score.num_real - num_synthetic, "num_synthetic": num_synthetic}
@@ -184,13 +184,13 @@ class Artifacts:
         return result.model_copy(update={"nearness": nearness, "seconds": seconds})
 
     def views_of(self, recipe: NearerRecipe, *, painted: bool = True) -> list[TileView]:
-        """What its choice compares: tiles of the target's unlabelled imagery, of the source, and painted ones.
+        """The tiles that a cell's choice compares: of the target's unlabelled imagery, of the source, and painted ones.
 
         Args:
             recipe: of a cell.
             painted: as for `sources_of`.
         """
-        # Of k labelled tiles it is about what segmenters saw before these.
+        # With k labelled tiles, the tiles that the segmenters saw before these are compared.
         real, synthetic = (one.init or one for one in (recipe.real, recipe.painted))
         sources = [self._target(), *(self.sources_of(one, painted=painted)[0] for one in (real, synthetic))]
         return train_views(sources, real.segment, real.train_fold)
@@ -199,18 +199,18 @@ class Artifacts:
         return self.path_of(recipe) / "segmenter"
 
     def _make_segmenter(self, recipe: CellRecipe | None) -> Path | None:
-        """That of a cell, which is made if need be, and anew where its segmenter was not kept; None for none."""
+        """The segmenter of a cell, which is made if needed, or again if its segmenter was not kept; None for None."""
         if recipe is None:
             return None
         self._make_cell(recipe, with_segmenter=True)
         return self._segmenter_of(recipe)
 
     def sources_of(self, recipe: TransferRecipe, *, painted: bool = True) -> list[PatchSource]:
-        """What its segmenter is trained on, one source for each kind of imagery, and last what it is tested on.
+        """The sources that a cell's segmenter is trained on, one for each kind of imagery; the last is for the test.
 
         Args:
             recipe: of a cell.
-            painted: make the twins that it needs; else the real tiles stand in for them.
+            painted: make the twins that it needs; if False, real tiles take their place.
         """
         fold, target = recipe.train_fold, self._target()
         found: list[PatchSource] = []
@@ -264,12 +264,12 @@ class Artifacts:
         return model
 
     def take_look(self, looked: LookedGenerator, folder: Path) -> None:
-        """Make a generator with the target's look in a folder."""
+        """Make a generator with the target's look, in a folder."""
         source, given = self.source_of(looked), Path(looked.generator.path)
         self.operations.look(source, folder, given, looked.fold, looked.tile_size, looked.kept is not None)
 
     def source_of(self, artifact: TrainedGenerator | LookedGenerator | Twin) -> Store:
-        """What a generator learns from, a look is taken from, or a twin paints."""
+        """The store that a generator learns from, a look is measured in, or a twin is painted for."""
         if isinstance(artifact, Twin):
             return _with_chosen(Store(self.data), artifact.fold, artifact.tiles, "synthetic")
         of_target = isinstance(artifact, (AdaptedGenerator, LookedGenerator))
@@ -277,7 +277,7 @@ class Artifacts:
         return _with_chosen(store, artifact.fold, artifact.kept, "real")
 
     def _make_once(self, artifact: Artifact, whole: Path, make: Callable[[], None]) -> None:
-        """Make it unless `whole`, its last file, is there; others that want it wait meanwhile."""
+        """Make an artifact unless `whole`, its last file, exists; other processes that need it wait meanwhile."""
         with self._locked(artifact):
             if whole.exists() and self._record_of(artifact).exists():
                 return
@@ -290,14 +290,14 @@ class Artifacts:
                 self._record(artifact, time.monotonic() - start)
 
     def drop_locks(self) -> None:
-        """Those that kills left of what is whole; not those that a process holds."""
+        """Remove locks that kills left at complete artifacts, but not those that a process holds."""
         for lock in self.out.glob("*/*.lock"):
             with suppress(OutputError), locked(lock, lock):
                 pass
 
     @contextmanager
     def _locked(self, artifact: Artifact) -> Iterator[None]:
-        """Nobody else makes it meanwhile. The system frees the lock of a process that is killed."""
+        """A context in which no other process makes the artifact. The system releases the lock of a killed process."""
         path = self.path_of(artifact)
         with locked(path.with_name(path.name + ".lock"), path, wait=True):
             for leftover in (*path.parent.glob(f".{path.name}.*.partial*"), *path.glob(".*.partial*")):
@@ -316,7 +316,7 @@ class Artifacts:
 def _with_chosen(
     store: Store, fold: str, segmenter: SegmentSettings | None, kind: Literal["real", "synthetic"]
 ) -> Store:
-    """The store, in the fold only those tiles that a segmenter sees as real or as synthetic ones; None: all of it."""
+    """The store, with only those tiles in the fold that a segmenter uses as real or as synthetic ones; None for all."""
     if segmenter is None:
         return store
     counts = segmenter.real_tiles, segmenter.synthetic_tiles

@@ -1,4 +1,4 @@
-"""What a study would do, and about how long: from finished work of the same kind, or from a few steps of it."""
+"""What a study would do, and about how long it takes: from finished work of the same kind, or a few steps of it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from geosynth.study.recipes import (
 )
 from geosynth.study.study import Study
 
-_STEPS = 5  # that are timed
-_SECONDS = 15.0  # after which timing of what has no steps is broken off
+_STEPS = 5  # steps that are timed
+_SECONDS = 15.0  # after which the timing of work without steps is stopped
 
 
 class Work(BaseModel):
@@ -44,9 +44,9 @@ class Work(BaseModel):
     todo: int
     finished: int
     seconds: float | None
-    """Time that one takes, on average over those to do; None where nothing is to do."""
+    """Time for one, on average over those to do; None if there is nothing to do."""
     source: str
-    """Where this number comes from."""
+    """How this number was found."""
 
 
 class StudyPlan(BaseModel):
@@ -55,27 +55,27 @@ class StudyPlan(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     generator: str
-    """What the synthetic tiles come from, in words."""
+    """What paints the synthetic tiles, in words."""
     cells: tuple[tuple[str, bool], ...]
-    """Each in words, with whether it is finished."""
+    """Each cell in words, and whether it is finished."""
     work: tuple[Work, ...]
     """One entry for each kind of artifact."""
     workers: int
-    """Number of workers that share it."""
+    """Number of workers that share the work."""
     hours: float
-    """Time that all takes if it is shared evenly, which it never quite is."""
+    """Time for all of it if it is shared evenly, which it never quite is."""
 
 
 def expected_work(study: Study, workers: int) -> StudyPlan:
-    """Count what is there, and estimate the rest."""
+    """Count what exists, and estimate the rest."""
     kept = study.artifacts
     unfinished = {cell.recipe for cell in study.cells if not kept.is_made(cell.recipe)}
     every = artifacts_of(study.cells)
-    # What only finished cells needed is not made again, should it have been deleted.
+    # Artifacts that only finished cells needed are not made again, even if they were deleted.
     needed = set(artifacts_of([cell for cell in study.cells if cell.recipe in unfinished]))
     todo: list[Artifact] = []
-    asked: set[Artifact] = set()  # whose segmenters are
-    for artifact in reversed(every):  # each after what asks for it
+    asked: set[Artifact] = set()  # cells whose segmenters are needed
+    for artifact in reversed(every):  # each after those that need it
         if artifact in needed and not kept.is_made(artifact, with_segmenter=artifact in asked):
             todo.insert(0, artifact)
             asked.update(asked_segmenters(artifact))
@@ -115,7 +115,7 @@ def _work(kind: str, todo: Sequence[Artifact], total: int, probe: _Probe) -> Wor
 
 
 def _known_rates(folder: Path, store: Store) -> Iterator[float]:
-    """Seconds an amount of all artifacts that tell how long they took."""
+    """Seconds per amount of work, for all artifacts that record how long they took."""
     for path in sorted(folder.glob("*.json")):
         with suppress(OSError, ValueError, KeyError, TypeError):
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -123,7 +123,7 @@ def _known_rates(folder: Path, store: Store) -> Iterator[float]:
 
 
 def _amount(made_of: dict[str, Any], store: Store) -> float:
-    """How much work an artifact is, by what it is made of: steps of generators and segmenters, pixels of twins."""
+    """The amount of work of an artifact: steps for generators and segmenters, pixels for twins."""
     for part in ("train", "segment"):
         if part in made_of:
             return float(made_of[part]["steps"])
@@ -135,7 +135,7 @@ def _amount(made_of: dict[str, Any], store: Store) -> float:
 
 
 class _Probe:
-    """Times an artifact by making some of it, in a folder that is thrown away."""
+    """Times an artifact by making a part of it, in a folder that is deleted."""
 
     def __init__(self, artifacts: Artifacts, store: Store, folder: Path) -> None:
         self.artifacts, self.store, self._folder = artifacts, store, folder
@@ -177,7 +177,7 @@ class _Probe:
         elif isinstance(twin.generator, LookedGenerator):
             self._look(twin.generator)
             self._model = self._folder / "look" / "model.safetensors"
-        elif self._model is None:  # finished generators have told their time, but a twin needs one
+        elif self._model is None:  # finished generators have recorded their time, but a twin needs one
             self._generator(twin.generator)
         model = self._model
         assert model is not None
@@ -187,7 +187,7 @@ class _Probe:
         )
 
     def _cell(self, recipe: Recipe) -> float:
-        # Real tiles only, of which a step costs the same.
+        # Only real tiles, as a step takes the same time with them.
         number = max(recipe.segment.real_tiles or 0, recipe.segment.synthetic_tiles or 0)
         values = {"steps": _STEPS, "real_tiles": number, "synthetic_tiles": 0}
         few = SegmentSettings.parse({**recipe.segment.model_dump(), **values})
@@ -219,11 +219,11 @@ class _Probe:
 
 
 class _Enough(Exception):  # noqa: N818 - not an error
-    """An operation was watched for long enough."""
+    """An operation has been timed for long enough."""
 
 
 class _Clock:
-    """Watches an operation's progress: when each call came, done and total."""
+    """Records an operation's progress: time, done and total of each call."""
 
     def __init__(self, limit: float | None = None) -> None:
         self.start = time.monotonic()
@@ -240,7 +240,7 @@ class _Clock:
 
 
 def _by_steps(operation: Callable[[Progress], Any], steps: int) -> float:
-    """Seconds of an operation of many steps, by one of `_STEPS`: those of a step, and what comes before and after."""
+    """Seconds of an operation with many steps, from one with `_STEPS`: those per step, and those before and after."""
     clock = _Clock()
     operation(clock.tick)
     total = clock.passed()
@@ -250,7 +250,7 @@ def _by_steps(operation: Callable[[Progress], Any], steps: int) -> float:
 
 
 def _broken_off(operation: Callable[[Progress], Any]) -> float:
-    """Seconds of an operation that is broken off when it has been watched for long enough."""
+    """Seconds of an operation, which is stopped when it has been timed for long enough."""
     clock = _Clock(_SECONDS)
     try:
         operation(clock.tick)

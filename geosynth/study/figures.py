@@ -15,10 +15,10 @@ _COLOURS = ("#1b6ca8", "#5aa9d6", "#d1495b", "#e8994d", "#6a4c93", "#3d7a4f", "#
 
 
 def figures_of(report: StudyReport) -> dict[str, bytes]:
-    """PNG files by name; none for a report without rows. Equal reports give equal bytes.
+    """PNG files by name; empty for a report without rows. Equal reports give equal bytes.
 
-    mIoU against the setting of the sweep, a line for each arm; for "diversity" also the Frechet distance in each
-    feature space, and the measured diversity.
+    They show mIoU against the setting of the sweep, a line for each arm; for "diversity" also the Frechet distance in
+    each feature space, and the measured diversity.
     """
     means, x_name = means_of(report), X_NAMES[report.sweep]
     columns = {
@@ -37,7 +37,7 @@ def figures_of(report: StudyReport) -> dict[str, bytes]:
 
 
 def _draw(means: pd.DataFrame, x_name: str, column: str, y_name: str) -> bytes:
-    """Means as lines, intervals as bars; arms a little apart, so that bars do not hide each other."""
+    """Means as lines, intervals as bars; arms are shifted a little, so that bars do not hide each other."""
     figure = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     arms = means.groupby("arm", sort=False)

@@ -1,4 +1,4 @@
-"""What a reader of a study's results must know, one sentence or two each."""
+"""Notes on what a reader of a study's results must know, of one or two sentences each."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _NUM_FEATURES = 1280  # of EfficientNet-Lite0
 
 
 def plan_notes(settings: StudySettings, num_tiles: int, *, is_given: bool) -> list[str]:
-    """What follows from the plan.
+    """Notes that follow from the plan.
 
     Args:
         settings: of the sweep.
-        num_tiles: of the train fold.
-        is_given: whether the generator is the user's.
+        num_tiles: number of tiles in the train fold.
+        is_given: whether the user gave the generator.
     """
     notes = [
         f"{counted(settings.seeds, 'seed')}: each draws tiles, weights and images anew; the test tiles are the same for"
@@ -86,7 +86,7 @@ def _of_augment(settings: AugmentSettings, num_tiles: int) -> list[str]:
 
 
 def result_notes(rows: Sequence[CellRow]) -> list[str]:
-    """What follows from the finished cells: about distances, where some were measured."""
+    """Notes that follow from the finished cells: about distances, if some were measured."""
     compared = [row.result.num_compared for row in rows if row.result.num_compared is not None]
     if not compared:
         return []

@@ -1,4 +1,4 @@
-"""What a cell needs done, in one small class, so that a study can be tested without networks; and its numbers."""
+"""The work of a cell, in one small class, so that a study can be tested without networks; and its numbers."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ class Score(Part):
     """What a segmenter reaches on the real test tiles."""
 
     miou: float
-    """Mean over the classes that occur, 0..1."""
+    """Mean IoU over the classes that occur, 0 to 1."""
     class_iou: dict[str, float | None]
-    """IoU of each class; None where it neither occurs nor is predicted."""
+    """IoU of each class; None if it neither occurs nor is predicted."""
     accuracy: float | None = None
-    """Share of the test pixels that are right; None in results of before it was kept."""
+    """Share of the test pixels that are right; None in old results without it."""
     place_confusions: tuple[Counts, ...] = ()
-    """Confusion matrix of each test place, see `SegmentReport`; none in results of before they were kept."""
+    """Confusion matrix of each test place, see `SegmentReport`; empty in old results without them."""
     num_real: int
-    """Real tiles that it was trained on."""
+    """Number of real tiles that it was trained on."""
     num_synthetic: int
-    """Synthetic ones, likewise."""
+    """Number of synthetic tiles that it was trained on."""
     num_test: int
-    """Tiles that it was tested on."""
+    """Number of tiles that it was tested on."""
     weights: str
-    """What its encoder began with: "scratch", "imagenet" or a file."""
+    """Initial weights of its encoder: "scratch", "imagenet" or a file."""
 
 
 class Likeness(Part):
@@ -65,27 +65,27 @@ class Likeness(Part):
     frechet: dict[str, float]
     """Squared Frechet distance, by feature space."""
     diversity: float
-    """Mean absolute difference of two realisations, raster values a pixel and band."""
+    """Mean absolute difference of two realisations, in raster values, over pixels and bands."""
     num_compared: int
-    """Real tiles, and as many synthetic ones."""
+    """Number of real tiles, and of as many synthetic ones."""
 
 
 class CellResult(Score):
-    """What a finished cell leaves behind: a score and, where images were compared, their likeness."""
+    """The result of a finished cell: a score and, if images were compared, their likeness."""
 
     frechet: dict[str, float] | None = None
     diversity: float | None = None
     num_compared: int | None = None
     nearness: Nearness | None = None
-    """By which a cell that takes over another one's result chose that one; None of other cells."""
+    """For a cell that takes over another one's result: how it chose that one; None for other cells."""
     model_sha256: str | None = None
     """SHA-256 of the generator's file; None without synthetic tiles."""
     seconds: float
-    """Time that the segmenter and the comparison took, or the choice."""
+    """Time of the segmenter and the comparison, or of the choice."""
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """From `result.json`; None if there is none.
+        """Read `result.json`; None if there is none.
 
         Raises:
             DataError: if the file is damaged.
@@ -99,16 +99,16 @@ class CellResult(Score):
 
 
 class Operations:
-    """The work of a cell. Each makes `out`, whole or not at all, and goes on where an interrupted call stopped."""
+    """The work of a cell. Each method makes `out`, complete or not at all, and continues an interrupted call."""
 
     def train(self, source: PatchSource, out: Path, settings: TrainSettings, fold: str, progress: Progress) -> Path:
-        """A generator: a file in the folder `out`. Its checkpoint goes: it is large, and a study makes many."""
+        """Train a generator: a file in the folder `out`. Its checkpoint, which is large, is removed."""
         model = train(source, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
         self.tidy(model)
         return model
 
     def tidy(self, whole: Path) -> None:
-        """What a kill kept `train` or `twin` from, after their last file or folder, `whole`, had got its name."""
+        """Do what `train` or `twin` still had to do when they were killed after `whole`, their last file, was made."""
         if whole.name == "model.safetensors":
             drop_lock(whole.parent)
             whole.with_name("last.ckpt").unlink(missing_ok=True)
@@ -125,7 +125,7 @@ class Operations:
         progress: Progress,
         **recombined: Any,
     ) -> None:
-        """Synthetic imagery for a fold, or for labels recombined of it, see `mosaic.twin.twin`."""
+        """Paint synthetic imagery for a fold, or for labels recombined from it, see `mosaic.twin.twin`."""
         twin(
             source,
             out,
@@ -137,7 +137,7 @@ class Operations:
         )
 
     def look(self, source: PatchSource, out: Path, model: Path, fold: str, tile_size: int, labelled: bool) -> None:
-        """A copy of the generator in the folder `out`, with the look `recipes.LOOK`: that of a fold."""
+        """Write a copy of the generator into the folder `out`, with the look `recipes.LOOK`, measured in a fold."""
         loaded = load_generator(model)
         nothing = source.legend.num_classes
 
@@ -165,7 +165,7 @@ class Operations:
         judge: Path | None = None,
         keep: bool = False,
     ) -> Score:
-        """A segmenter, tested. Unless it is to be kept it goes, for a study makes hundreds; its report stays."""
+        """Train and test a segmenter. Its report is kept; the segmenter only with `keep`, as a study makes hundreds."""
         model = out / "model.safetensors"
         if keep and not model.exists():
             (out / "report.json").unlink(missing_ok=True)  # with which it would not be made again
@@ -196,29 +196,29 @@ class Operations:
     def compare(
         self, store: Store, twins: tuple[Path, Path], fold: str, tile_size: int, progress: Progress
     ) -> Likeness:
-        """Distances of two twins of one fold, and between them."""
+        """Measure the likeness of two twins of a fold."""
         first, second = twins
         return measure_likeness(store, (Store(first), Store(second)), fold, tile_size, progress)
 
     def nearness(self, target: TileView, real: TileView, painted: TileView) -> Nearness:
-        """Whether a source's real tiles or painted ones are nearer to those of the target."""
+        """Measure whether a source's real or painted tiles are nearer to those of the target."""
         return measure_nearness(target, real, painted)
 
 
 def measure_likeness(
     store: PatchSource, twins: tuple[PatchSource, PatchSource], fold: str, tile_size: int, progress: Progress
 ) -> Likeness:
-    """Distances in the features of EfficientNet-Lite0, which come with geosynth: never to be called FID.
+    """Distances between features of EfficientNet-Lite0, which is installed with geosynth; not to be called FID.
 
-    Tiles lie side by side and have no pixel without data. Each three-band composite (see `composites`) is a feature
-    space of its own. Memory: 16 tiles and all features.
+    Tiles are side by side and have no pixel without data. Each three-band composite (see `composites`) is a separate
+    feature space. Memory holds 16 tiles and all features.
 
     Args:
         store: real imagery.
         twins: two realisations; the first is compared with the real imagery.
         fold: whose tiles to compare.
-        tile_size: pixels.
-        progress: told tiles done and tiles in all.
+        tile_size: in pixels.
+        progress: called with the number of finished tiles and of all tiles.
 
     Raises:
         DataError: if there are fewer than two tiles, or a band is constant.

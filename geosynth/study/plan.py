@@ -32,16 +32,16 @@ from geosynth.study.recipes import (
     needs,
 )
 
-_SECOND_SEED = 2**31  # of a twin that is compared with the first one: no seed of the study reaches it
+_SECOND_SEED = 2**31  # added for the twin that is compared with the first one; no seed of the study is as large
 
 
 class Condition(NamedTuple):
-    """What is varied: where a cell stands in tables and figures."""
+    """What is varied: the place of a cell in tables and figures."""
 
     arm: str
-    """The line: "mixed", "real + synthetic", "synthetic", ..."""
+    """The arm, a line in figures: "mixed", "real + synthetic", "synthetic", ..."""
     x: float
-    """The setting: share of synthetic tiles, real tiles kept, lambda, or labelled tiles of the target."""
+    """The setting: share of synthetic tiles, number of real tiles, lambda, or labelled tiles of the target."""
 
 
 class Cell(NamedTuple):
@@ -56,18 +56,18 @@ class Cell(NamedTuple):
 
 
 class Contrast(NamedTuple):
-    """A difference that is of interest, taken seed by seed: `condition` minus `baseline`."""
+    """A difference of interest, for each seed: `condition` minus `baseline`."""
 
     condition: Condition
     baseline: Condition
 
 
 def plan_cells(settings: StudySettings, given: GivenGenerator | None) -> tuple[Cell, ...]:
-    """All cells, seed by seed, so that a study that was stopped early has whole seeds.
+    """All cells, seed by seed, so that a study that is stopped early has complete seeds.
 
     Args:
         settings: of a sweep.
-        given: the generator; None: the study trains one for each seed (and number of kept tiles, or lambda).
+        given: the generator; None if the study trains one for each seed (and number of real tiles, or lambda).
     """
     kinds: dict[type[StudySettings], Any] = {
         ReplaceSettings: _replace,
@@ -79,7 +79,7 @@ def plan_cells(settings: StudySettings, given: GivenGenerator | None) -> tuple[C
 
 
 def artifacts_of(cells: Sequence[Cell]) -> list[Artifact]:
-    """All that cells need and are, each once, and after what it needs."""
+    """Cells and everything that they need, each once, and after what it needs itself."""
     return list(dict.fromkeys(one for cell in cells for one in (*needs(cell.recipe), cell.recipe)))
 
 
@@ -124,7 +124,7 @@ def contrasts(settings: StudySettings) -> tuple[Contrast, ...]:
 
 def _replace(settings: ReplaceSettings, given: GivenGenerator | None, seed: int) -> list[Cell]:
     def segmenter(synthetic: int) -> SegmentSettings:
-        # The pool is all: synthetic tiles stand in for the very real ones that they replace.
+        # Real and synthetic tiles are the whole pool, so synthetic tiles are at the places of those they replace.
         counts = {"real_tiles": settings.tiles - synthetic, "synthetic_tiles": synthetic, "pool_tiles": settings.tiles}
         return _segment(settings, seed, **counts)
 
@@ -198,7 +198,7 @@ def _transferred(
 ) -> TransferRecipe | None:
     """The recipe of an arm with `k` labelled tiles of the target; None where it knows nothing without any."""
     folds = {"train_fold": settings.train_fold, "test_fold": settings.test_fold}
-    # The pool is all, so that real and painted tiles are of the same places.
+    # The tiles are the whole pool, so that real and painted tiles are of the same places.
     places = _segment(settings, seed, real_tiles=0, synthetic_tiles=settings.tiles, pool_tiles=settings.tiles)
     augment = "flips+colour" if "ordinary" in arm else "none"
     first = _segment(settings, seed, augment=augment)
@@ -255,7 +255,7 @@ def _own(settings: StudySettings, seed: int, kept: SegmentSettings | None = None
 
 
 def _twin(settings: StudySettings, generator: Generator, seed: int, tiles: SegmentSettings) -> Twin:
-    """Only what is needed is painted: the train fold of a large store would take days."""
+    """A twin of only the tiles that are needed, as painting the train fold of a large store would take days."""
     generate = _generate(settings, seed)
     if isinstance(generator, LookedGenerator):
         generate = generate.model_copy(update={"look": LOOK})

@@ -1,4 +1,4 @@
-"""What a study makes and keeps, each thing told by all that it is made of: generators, twins, results of cells."""
+"""Recipes: generators, twins and results of cells, each described by everything that it depends on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from geosynth.models.state import weights_digest
 from geosynth.version import __version__
 
 LOOK = "target"
-"""What the look of a transfer's target is called."""
+"""Name of the look of a transfer's target."""
 
-# They change how long a generator trains and what is shown meanwhile, not what it becomes.
+# Settings that affect how a generator is trained and what is shown meanwhile, but not the result.
 _NOT_OF_THE_MODEL = {"workers", "save_every", "save_minutes", "preview_every", "log_every"}
 _CHOOSE_TILES = {"tile_size", "stride", "max_nodata", "real_tiles", "synthetic_tiles", "pool_tiles", "seed"}
 
 
 def _of_training(train: TrainSettings) -> dict[str, Any]:
     values = train.model_dump(mode="json", exclude=_NOT_OF_THE_MODEL)
-    if train.init is not None:  # another model may come to stand there
+    if train.init is not None:  # the file at this path may change
         values["init"] = sha256_once(model_path(train.init))
     if train.perceptual_path is not None:  # likewise
         values["perceptual_path"] = weights_digest(train.perceptual_file)
@@ -46,15 +46,15 @@ def _of_segmenter(segment: SegmentSettings) -> dict[str, Any]:
 
 
 Training = Annotated[TrainSettings, PlainSerializer(_of_training)]
-"""Settings of a training, of which only what the model depends on is told."""
+"""Settings of a training; a recipe contains only those that the model depends on."""
 Segmentation = Annotated[SegmentSettings, PlainSerializer(_of_segmenter)]
-"""Settings of a segmenter, with the content of the file that its encoder starts from in place of its name."""
+"""Settings of a segmenter; a recipe contains the digest of the file of initial weights instead of its name."""
 TileChoice = Annotated[SegmentSettings, PlainSerializer(lambda one: one.model_dump(mode="json", include=_CHOOSE_TILES))]
-"""Settings of a segmenter, of which only what chooses its tiles is told."""
+"""Settings of a segmenter; a recipe contains only those that choose its tiles."""
 
 
 class _Artifact(BaseModel):
-    """What is made once and kept, told by what it is made of."""
+    """Something that is made once and kept, described by what it is made from."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -75,7 +75,7 @@ class TrainedGenerator(_Artifact):
     fold: str
     """The fold whose patches it sees."""
     kept: TileChoice | None = None
-    """The segmenter whose real tiles are all that it sees; None for the whole fold."""
+    """The segmenter whose real tiles it is trained on; None for the whole fold."""
 
 
 class LookedGenerator(_Artifact):
@@ -83,22 +83,23 @@ class LookedGenerator(_Artifact):
 
     generator: GivenGenerator
     fold: str
-    """The target's fold whose imagery tells the look."""
+    """The target's fold in whose imagery the look is measured."""
     tile_size: int
-    """Side of the pieces that the look is measured in, pixels."""
+    """Side, in pixels, of the tiles in which the look is measured."""
     kept: TileChoice | None = None
-    """The segmenter whose real tiles, with their labels, tell it; None: all imagery of the fold, without labels."""
+    """The segmenter in whose real tiles, with their labels, it is measured; None for all imagery of the fold, without
+    labels."""
 
 
 class AdaptedGenerator(TrainedGenerator):
-    """A generator that the study trains on from the given one, on kept tiles of a transfer's target."""
+    """The given generator, trained further on labelled tiles of a transfer's target."""
 
     train: Annotated[TrainSettings, PlainSerializer(_of_adaptation)]
-    """Settings of the training, which goes on from `init`; the key leaves out the path of that."""
+    """Settings of the training, which starts from `init`, whose path is not part of the key."""
     init: GivenGenerator
 
 
-# A field tells only what its type names: so each kind is named, not its parent alone.
+# A field serialises only what its declared type has, so all kinds are listed, not only their parents.
 Generator = GivenGenerator | AdaptedGenerator | TrainedGenerator | LookedGenerator
 
 
@@ -111,57 +112,57 @@ class Twin(_Artifact):
     fold: str
     """The fold that is painted."""
     tiles: TileChoice | None = None
-    """The segmenter whose synthetic tiles are all that is painted of the fold; None for the whole fold."""
+    """The segmenter for whose synthetic tiles the fold is painted; None for the whole fold."""
 
 
 class EmphasisedTwin(Twin):
-    """A twin of recombined labels: of as many tiles, drawn from the same places."""
+    """A twin of recombined labels, with as many tiles, drawn from the same places."""
 
     emphasise: tuple[tuple[str, float], ...]
-    """How many times as often each class shall come."""
+    """How many times as often each class shall occur."""
 
 
 AnyTwin = EmphasisedTwin | Twin
 
 
 class Recipe(_Artifact):
-    """What a cell's result is made of: one segmenter and, if asked for, distances of the images it learned from."""
+    """The recipe of a cell: one segmenter and, if asked for, distances of the images that it learned from."""
 
     segment: Segmentation
     """Settings of the segmenter, with its seed, numbers of tiles and augmentation."""
     train_fold: str
     test_fold: str
     twin: AnyTwin | None = None
-    """Where its synthetic tiles come from; None without any."""
+    """The twin with its synthetic tiles; None for none."""
     judge: Recipe | None = None
-    """The cell whose segmenter says which synthetic pixels are left out; None: all count."""
+    """The cell whose segmenter decides which synthetic pixels are left out; None to keep all."""
     compared: tuple[Twin, Twin] | None = None
-    """The test fold painted by the same generator with two seeds, for distances; None for none."""
+    """The test fold, painted by the same generator with two seeds, to measure distances; None for none."""
 
 
 class TransferRecipe(_Artifact):
-    """What a cell of a transfer is made of: a segmenter that is tested on the target's real tiles."""
+    """The recipe of a cell of a transfer: a segmenter that is tested on the target's real tiles."""
 
     segment: Segmentation
     """Settings of the segmenter, with its seed, steps and augmentation; the tiles it sees are chosen below."""
     train_fold: str
     test_fold: str
     imagery: tuple[Literal["real", "matched"] | AnyTwin, ...] = ()
-    """Of the source's tiles that it sees: real, real with the target's histogram, or painted; () for none of them."""
+    """Kinds of the source's tiles that it sees: real, real with the target's histogram, or painted; may be empty."""
     tiles: TileChoice | None = None
-    """The segmenter whose synthetic tiles are the places of them; None without any."""
+    """The segmenter whose synthetic tiles are at their places; None if there are none."""
     kept: TileChoice | None = None
     """The segmenter whose real tiles of the target it sees; None for none."""
     init: TransferRecipe | None = None
-    """The cell whose segmenter it goes on from; None for a new one."""
+    """The cell whose segmenter is trained further; None for a new one."""
     judge: TransferRecipe | None = None
-    """The cell whose segmenter says which painted pixels are left out; None: all count."""
+    """The cell whose segmenter decides which painted pixels are left out; None to keep all."""
 
 
 class NearerRecipe(_Artifact):
-    """What a cell of a transfer is made of that takes over the result of one of two others.
+    """The recipe of a cell of a transfer that takes over the result of one of two others.
 
-    It takes that of the tiles which are nearer to the target's imagery, see `evaluation.nearness`.
+    It takes the one whose tiles are nearer to the target's imagery, see `evaluation.nearness`.
     """
 
     real: TransferRecipe
@@ -172,18 +173,18 @@ class NearerRecipe(_Artifact):
 
 CellRecipe = Recipe | TransferRecipe | NearerRecipe
 Artifact = Generator | AnyTwin | CellRecipe
-"""What a study makes and keeps: generators, twins, and results of cells, each named by what it is made of.
+"""What a study makes and keeps: generators, twins, and results of cells, each named after what it is made from.
 
-Equal ones on equal data are made once.
+Equal ones on equal data are made only once.
 """
 
 
 Task = TrainedGenerator | CellRecipe
-"""What is handed out to be made; all else is made by the first task that needs it."""
+"""Artifacts that are handed out as tasks; all others are made by the first task that needs them."""
 
 
 def needs(artifact: Artifact) -> Iterator[Artifact]:
-    """All that must be there before an artifact is made, in an order in which it can be made."""
+    """Everything that must exist before an artifact is made, in an order in which it can be made."""
     match artifact:
         case LookedGenerator(generator=given):
             direct: tuple[Artifact | str | None, ...] = (given,)
@@ -206,7 +207,7 @@ def needs(artifact: Artifact) -> Iterator[Artifact]:
 
 
 def asked_segmenters(artifact: Artifact) -> tuple[CellRecipe, ...]:
-    """The cells whose segmenters an artifact asks for, to judge or to go on from."""
+    """The cells whose segmenters an artifact needs, as a judge or to train further."""
     match artifact:
         case Recipe(judge=judge):
             asked: tuple[CellRecipe | None, ...] = (judge,)
@@ -218,7 +219,7 @@ def asked_segmenters(artifact: Artifact) -> tuple[CellRecipe, ...]:
 
 
 def key_of(artifact: Artifact, data: str) -> str:
-    """20 hex digits that stand for an artifact, its data and the version of geosynth.
+    """20 hex digits that identify an artifact, its data and the version of geosynth.
 
     Args:
         artifact: of a study.

@@ -15,7 +15,7 @@ from geosynth.study.plan import Condition, Contrast
 
 
 def _from_json(value: Any) -> Any:
-    """A mean over seeds as results.json has it, where its value is called "mean"."""
+    """A mean over seeds in results.json, where its value is called "mean"."""
     if isinstance(value, dict):
         return {"value" if name == "mean" else name: one for name, one in value.items()}
     return value
@@ -36,25 +36,25 @@ class Row(Part):
     x: float
     seeds: tuple[int, ...]
     real_tiles: int
-    """Real tiles that each of its segmenters was trained on."""
+    """Number of real tiles that each of its segmenters was trained on."""
     synthetic_tiles: int
-    """Synthetic ones, likewise."""
+    """Number of synthetic tiles that each was trained on."""
     miou: SeedMean
-    """Mean IoU on the real test tiles, 0..1."""
+    """Mean IoU on the real test tiles, 0 to 1."""
     over_places: Estimate | None = None
-    """The same mean IoU, with the interval of draws of the test places; None where cells did not keep these apart."""
+    """The same mean IoU, with the interval from draws of the test places; None for old cells without these."""
     accuracy: SeedMean | None = None
-    """Share of the test pixels that are right; None where it was not kept."""
+    """Share of the test pixels that are right; None for old cells without it."""
     class_iou: dict[str, float | None]
-    """IoU of each class, mean over seeds; None where the class never occurs."""
+    """IoU of each class, mean over seeds; None if the class never occurs."""
     frechet: dict[str, SeedMean]
-    """Squared Frechet distance by feature space; empty where nothing was compared."""
+    """Squared Frechet distance by feature space; empty if no images were compared."""
     diversity: SeedMean | None
-    """Mean absolute difference of two realisations; None where nothing was compared."""
+    """Mean absolute difference of two realisations; None if no images were compared."""
 
 
 class Difference(Part):
-    """What an arm has more than its baseline, seed by seed; over seeds that both have."""
+    """Difference between an arm and its baseline, paired by seed, over the seeds that both have."""
 
     arm: str
     x: float
@@ -62,7 +62,7 @@ class Difference(Part):
     baseline_x: float
     miou: SeedMean
     over_places: Estimate | None = None
-    """The same difference, with the interval of draws of places, which are drawn for both sides together."""
+    """The same difference, with the interval from draws of places, which are drawn for both sides together."""
 
 
 class Missing(Part):
@@ -97,14 +97,14 @@ class StudyReport(Part):
     """What the synthetic tiles come from, in words."""
     settings: dict[str, Any]
     test_tiles: int | None
-    """Real tiles that every segmenter is tested on; None before the first cell is finished."""
+    """Number of real tiles that every segmenter is tested on; None before the first cell is finished."""
     rows: tuple[Row, ...]
     """One for each arm and setting."""
     differences: tuple[Difference, ...]
     cells: tuple[CellRow, ...]
-    """Finished ones."""
+    """Finished cells."""
     missing: tuple[Missing, ...]
-    """The others."""
+    """Cells without a result."""
     notes: tuple[str, ...]
     """What a reader must know, one sentence each."""
 
@@ -114,12 +114,12 @@ class StudyReport(Part):
         return sorted({name for row in self.rows for name in row.frechet})
 
     def to_json(self) -> str:
-        """For a file; ends with a line feed."""
+        """The report as JSON, with a line feed at the end."""
         return self.model_dump_json(indent=1) + "\n"
 
 
 def tabulate_rows(cells: Sequence[CellRow]) -> tuple[Row, ...]:
-    """Cells of equal arm and setting become one row; in the order of their first cells."""
+    """Combine cells with the same arm and setting to one row, in the order of their first cells."""
     groups: dict[tuple[str, float], list[CellRow]] = {}
     for cell in cells:
         groups.setdefault((cell.arm, cell.x), []).append(cell)
@@ -149,7 +149,7 @@ def _row(arm: str, x: float, cells: Sequence[CellRow]) -> Row:
 
 
 def _over_places(results: Sequence[CellResult], baselines: Sequence[CellResult] = ()) -> Estimate | None:
-    """Of cells of equal arm and setting; None if one of them does not say how it did at each place."""
+    """The estimate over places for cells with the same arm and setting; None if one has no results by place."""
     models, others = ([one.place_confusions for one in side] for side in (results, baselines))
     return miou_estimate(models, others) if all(models) and all(others) else None
 
@@ -160,7 +160,7 @@ def _mean_known(values: Sequence[float | None]) -> float | None:
 
 
 def tabulate_differences(cells: Sequence[CellRow], contrasts: Sequence[Contrast]) -> tuple[Difference, ...]:
-    """Paired by seed; contrasts of which no seed has both sides are left out."""
+    """Differences paired by seed; contrasts without a seed that has both sides are left out."""
     results: dict[tuple[Condition, int], CellResult] = {
         (Condition(cell.arm, cell.x), cell.seed): cell.result for cell in cells
     }

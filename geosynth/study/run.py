@@ -40,30 +40,31 @@ def run_study(
 ) -> StudyReport:
     """Measure what synthetic tiles are worth: segmenters over settings and seeds, tested on real tiles.
 
-    The class of `settings` says which sweep. Each cell (a setting and a seed) is kept under a name that stands for all
-    that it depends on; so an interrupted study goes on, more seeds or settings add cells, and studies in one folder
-    share generators, twins and cells. A cell that fails does not stop the others; the report says which and why.
+    The class of `settings` determines the sweep. Each cell (a setting and a seed) is kept under a name that stands for
+    everything that it depends on; so an interrupted study continues, more seeds or settings add cells, and studies in
+    one folder share generators, twins and cells. A cell that fails does not stop the others; the report says which
+    failed and why.
 
     Args:
         data: a store, or its path; workers read it by its path.
         out: folder; the results go to `out/SWEEP`: `results.json`, `table.csv`, `table.md`, PNG figures and a
             self-contained `report.html`.
         settings: `ReplaceSettings`, `AugmentSettings`, `DiversitySettings` or `TransferSettings`.
-        model: a generator; None: the study trains generators, each on no more than its segmenter may see. A transfer
-            trains none; there None is the embedded default.
-        target: of a transfer: the store of the other place, whose real tiles are tested on.
-        client: of a running Dask cluster, whose workers do one cell each at a time and see the same files.
-        scheduler: address of one.
-        workers: processes to start on this machine, which share its cores.
-        progress: told after each cell.
+        model: a generator; None to train generators, each on no more than its segmenter may see. A transfer trains
+            none; for it, None is the embedded model.
+        target: for a transfer: the store of the other place, on whose real tiles segmenters are tested.
+        client: of a running Dask cluster whose workers see the same files; each does one cell at a time.
+        scheduler: address of the scheduler of such a cluster.
+        workers: number of processes to start on this machine, which share its cores.
+        progress: called after each cell with the number of finished cells and of all cells.
 
     Returns:
-        the report; `missing` names cells that failed.
+        the report; `missing` names the cells that failed.
 
     Raises:
-        SettingsError, DataError, LegendError, RasterError, CheckpointError, OutputError: one line each, before anything
-            is done; OutputError also if another process does this sweep in `out`, or the disk is full.
-        ClusterError: if the cluster does not answer, or goes away.
+        SettingsError, DataError, LegendError, RasterError, CheckpointError, OutputError: before anything is done;
+            OutputError also if another process does this sweep in `out`, or the disk is full.
+        ClusterError: if the cluster does not answer, or is lost.
     """
     cluster = open_client(client, scheduler, workers)
     study = Study.open(data, out, settings, model, target=target)
@@ -72,7 +73,7 @@ def run_study(
 
 
 def run_cells(study: Study, client: Client | None = None, progress: Progress = silent) -> StudyReport:
-    """What `run_study` does with a study that was opened; arguments and errors as there."""
+    """What `run_study` does with an open study; arguments and errors as there."""
     tasks, total = TaskQueue(study.unfinished()), len({cell.recipe for cell in study.cells})
     before = total - tasks.num_cells
     progress(before, total)
@@ -83,7 +84,7 @@ def run_cells(study: Study, client: Client | None = None, progress: Progress = s
                 cell = next(cell for cell in study.cells if cell.recipe == recipe)
                 _LOG.warning("%s: %s", cell, tasks.failed[recipe])
             progress(done, total)
-    finally:  # also of a study that was interrupted
+    finally:  # even if the study was interrupted
         report = study.report(tasks.failed)
         write_results(study.folder, report)
     return report
@@ -98,14 +99,14 @@ def plan_study(  # noqa: D417 - as run_study's
     target: str | Path | None = None,
     workers: int | None = None,
 ) -> StudyPlan:
-    """What `run_study` would do, and about how long; leaves nothing behind.
+    """What `run_study` would do, and about how long it would take; leaves nothing behind.
 
-    Times are those of finished work of the same kind in `out`, if there are any; else a few steps of each kind are
-    taken and timed, which needs up to a minute or two.
+    Times are those of finished work of the same kind in `out`, if there is any; else a few steps of each kind are
+    timed, which takes a minute or two at most.
 
     Args:
         data, out, settings, model, target: as for `run_study`.
-        workers: among how many the work will be shared.
+        workers: number of workers that will share the work.
 
     Raises:
         GeosynthError: as `run_study`.
@@ -121,7 +122,7 @@ def tabulate_study(  # noqa: D417 - as run_study's
     model: str | Path | None = None,
     target: str | Path | None = None,
 ) -> StudyReport:
-    """Write the results of what is finished, also while the study runs or after it was killed.
+    """Write the results of the finished cells, even while the study runs or after it was killed.
 
     Args:
         data, out, settings, model, target: as for `run_study`.
@@ -136,7 +137,7 @@ def tabulate_study(  # noqa: D417 - as run_study's
 
 
 def write_results(folder: Path, report: StudyReport) -> None:
-    """All files of a report.
+    """Write all files of a report.
 
     Raises:
         OutputError: if one cannot be written.

@@ -1,4 +1,4 @@
-"""Study: a sweep that was checked against its data before anything is done."""
+"""Study: a sweep that has been checked against its data before anything is done."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from geosynth.version import __version__
 
 @dataclass(frozen=True)
 class Study:
-    """A sweep, ready to be done."""
+    """A sweep that is ready to run."""
 
     settings: StudySettings
     artifacts: Artifacts
-    """What it makes, and where."""
+    """Makes and keeps everything in the study's folder."""
     cells: tuple[Cell, ...]
-    """All of them."""
+    """All cells of the sweep."""
     generator: str
-    """What paints, in words."""
+    """What paints the synthetic tiles, in words."""
     notes: tuple[str, ...]
     """What a reader of the results must know."""
 
@@ -59,12 +59,12 @@ class Study:
 
         Raises:
             RasterError, CheckpointError: if the store, the model or the weights of segmenters cannot be read.
-            SettingsError: if the sweep trains its own generators, but a model is given; crops are larger than tiles;
-                networks are not those of the model that trainings go on from; or a transfer lacks its target, or
-                another sweep has one.
-            DataError: if there are fewer tiles than asked for, the model paints other bands or is no start for the
-                data, or source and target cannot be trained on together.
-            GridError: if the pixels of source and target have other sizes.
+            SettingsError: if the sweep trains its own generators, but a model is given; if crops are larger than tiles;
+                if networks differ from those of the initial model; if a transfer lacks its target, or another sweep has
+                one.
+            DataError: if there are fewer tiles than asked for, if the model paints other bands or cannot be trained
+                further on the data, or if source and target cannot be trained on together.
+            GridError: if the pixel sizes of source and target differ.
             LegendError: if the store has a class that the model does not know.
             OutputError: if `out` cannot be written.
         """
@@ -74,7 +74,7 @@ class Study:
         refuse_inputs(out, [data, target, model], replaced=False)
         other = _open_target(target, settings)
         for file in (settings.segment.weights_file, settings.train.perceptual_file):
-            weights_digest(file)  # for its refusal
+            weights_digest(file)  # refuses weights that cannot be read
         tiles = _check_tiles(store, settings, other or store)
         if model is None and other is None:
             given, generator = None, _check_own(store, settings)
@@ -96,19 +96,19 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Of the results: studies of several sweeps may share `out`, and with it generators and cells."""
+        """Folder of the results: several sweeps may share `out`, and with it generators and cells."""
         return self.artifacts.out / self.settings.sweep
 
     def unfinished(self) -> list[CellRecipe]:
-        """What is still to be done, each once."""
+        """Recipes of the cells that are not finished, each once."""
         recipes = dict.fromkeys(cell.recipe for cell in self.cells)
         return [recipe for recipe in recipes if self.artifacts.result_of(recipe) is None]
 
     def report(self, failed: Mapping[Artifact, str]) -> StudyReport:
-        """All that is finished.
+        """The report on everything that is finished.
 
         Args:
-            failed: why cells failed.
+            failed: the reasons why cells failed.
         """
         rows, missing = [], []
         for cell in self.cells:
@@ -146,7 +146,7 @@ def _open_target(target: str | Path | None, settings: StudySettings) -> Store | 
 
 
 def _check_tiles(store: Store, settings: StudySettings, tested: Store) -> int:
-    """How many train tiles there are."""
+    """The number of train tiles, after checking that there are enough."""
     [view] = train_views([store], settings.segment, settings.train_fold)
     if isinstance(settings, EmphasisSettings) and settings.emphasise:
         emphasised_classes(store.legend, settings.emphasise)
@@ -180,7 +180,7 @@ def _check_counts(view: TileView, wanted: Mapping[str, int]) -> None:
 
 
 def _check_transfer(store: Store, target: Store, settings: TransferSettings, file: Path, card: ModelCard) -> None:
-    """Refuse what only a transfer can have wrong."""
+    """Refuse what only a transfer requires and does not have."""
     check_alike([store, target])
     if store.digest() == target.digest():
         raise DataError(f"{target.path}: is the same data as {store.path}; a transfer needs another place")
@@ -207,7 +207,7 @@ def _check_look(settings: StudySettings, painter: str, looks: Sequence[str]) -> 
 def _check_given(
     store: Store, target: Store | None, settings: StudySettings, model: str | Path | None
 ) -> tuple[GivenGenerator, str]:
-    """The user's generator, once it is sure that it can paint what the study asks for; and what to call it."""
+    """The user's generator, after checking that it can paint for the study, and a text that describes it."""
     if isinstance(settings, DiversitySettings):
         raise SettingsError("the diversity study trains a generator for each lambda; leave out the model")
     file = model_path(model)
@@ -224,7 +224,7 @@ def _check_given(
 
 
 def _check_own(store: Store, settings: StudySettings) -> str:
-    """On what the study trains its generators, and what those knew that they go on from; once that can be done."""
+    """A text on what the study trains its generators, and on what their initial model was, after checking both."""
     if isinstance(settings, AugmentSettings) and settings.train.crop_size > settings.segment.tile_size:
         raise SettingsError(
             f"train.crop_size={settings.train.crop_size} does not fit into the kept tiles of"
@@ -247,7 +247,7 @@ def _check_own(store: Store, settings: StudySettings) -> str:
 
 
 def _trained_on(store: Store, settings: StudySettings, card: ModelCard) -> str:
-    """How much of a store a model has seen, by the hashes that its file and the store's scenes hold."""
+    """A text on how much of a store a model has seen, by the hashes in its file and in the store's scenes."""
     known = {entry.get("sha256") for entry in card.provenance.get("data", []) if isinstance(entry, dict)} - {"", None}
     seen = {scene.window for scene in store.scenes if scene.image_sha256 in known}
     if not seen:

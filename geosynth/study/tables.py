@@ -22,7 +22,7 @@ X_NAMES = {
 
 
 def means_of(report: StudyReport) -> pd.DataFrame:
-    """A line for each arm and setting: what its segmenters were trained on, and means over seeds as `Estimate`s."""
+    """A row for each arm and setting: what its segmenters were trained on, and means over seeds as `Estimate`s."""
     spaces = report.feature_spaces
     head = ["arm", X_NAMES[report.sweep], "real tiles", "synthetic tiles", "n"]
     rows = []
@@ -42,7 +42,7 @@ def _has_places(report: StudyReport) -> bool:
 
 
 def to_csv(report: StudyReport) -> str:
-    """One line for each arm and setting; empty cells where there is no interval, or nothing was measured."""
+    """One line for each arm and setting; empty cells if there is no interval, or nothing was measured."""
     means = means_of(report)
     keys = list(means.columns[:_NUM_KEYS])
     numbers = {
@@ -56,9 +56,9 @@ def to_csv(report: StudyReport) -> str:
 
 
 def tables_of(report: StudyReport) -> dict[str, pd.DataFrame]:
-    """What a reader wants to see, as words, by title.
+    """Tables of text for readers, by title.
 
-    Means, paired differences, IoU per class, what the nearer arm took, what is missing.
+    Means, paired differences, IoU per class, the choices of the nearer arm, missing cells.
     """
     x_name = X_NAMES[report.sweep]
     names = {"real tiles": "real", "synthetic tiles": "synthetic", "diversity": "diversity, DN"}
@@ -102,12 +102,12 @@ def _words(value: Any) -> str:
 
 
 def points(difference: Estimate) -> str:
-    """A difference of mIoU in hundredths, as "+1.3 [-0.2, +2.8]"."""
+    """A difference of mIoU in hundredths, as in "+1.3 [-0.2, +2.8]"."""
     return f"{difference.times(100):+.1f}"
 
 
 def verdict(difference: Estimate) -> str:
-    """What the interval of a difference says: "better", "worse", or that it cannot be told."""
+    """The verdict by the interval of a difference: "better", "worse", or undecided."""
     if difference.low is None or difference.high is None:
         return "one seed cannot tell"
     if difference.low > 0:
@@ -127,7 +127,7 @@ def to_markdown(report: StudyReport) -> str:
 
 
 def to_html(report: StudyReport, figures: Mapping[str, bytes]) -> str:
-    """report.html: one file that fetches nothing.
+    """The content of report.html, a self-contained file.
 
     Args:
         report: the numbers.
@@ -138,7 +138,7 @@ def to_html(report: StudyReport, figures: Mapping[str, bytes]) -> str:
 
 
 def header(report: StudyReport) -> list[str]:
-    """What was done, one paragraph each."""
+    """Paragraphs on what was done."""
     tested = "" if report.test_tiles is None else f"; tested on {counted(report.test_tiles, 'real tile')}"
     return [
         f"Data: {report.data} ({report.digest[:12]}){tested}. Generator: {report.generator}. {report.software}.",

@@ -1,4 +1,4 @@
-"""Tasks of a study: in which order they are handed out, and that they are made, here or on the workers of a cluster."""
+"""Tasks of a study: their order, and how they are done, here or on the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class TaskQueue:
-    """What is to be made, in the order of the plan: each handed out once, when the tasks that it needs are settled.
+    """The tasks in the order of the plan; each is handed out once, after the tasks that it needs are settled.
 
     Args:
         recipes: of the cells to do.
 
     Attributes:
-        num_cells: to do.
-        failed: why, by task.
+        num_cells: number of cells to do.
+        failed: reasons, by task that failed.
     """
 
     def __init__(self, recipes: Sequence[CellRecipe]) -> None:
@@ -34,7 +34,7 @@ class TaskQueue:
         self._unsettled = set(self._todo)
 
     def __iter__(self) -> Iterator[Task | None]:
-        """All tasks; None where one must wait until another is settled."""
+        """All tasks; None when all that remain must wait until another one is settled."""
         while self._todo:
             ready = next((task for task in self._todo if self._unsettled.isdisjoint(_before(task))), None)
             if ready is not None:
@@ -42,12 +42,12 @@ class TaskQueue:
             yield ready
 
     def settle(self, task: Task, reason: str | None) -> Iterator[CellRecipe]:
-        """A task is finished or, for a reason, failed, and with it what needs it; gives the cells that this settles."""
+        """Record that a task is finished or, for a reason, failed, with all that need it; yields the settled cells."""
         self._unsettled.discard(task)
         if reason is not None:
             self.failed[task] = reason
             for other in [other for other in self._todo if task in _before(other)]:
-                if other in self._todo:  # it may have gone with another one
+                if other in self._todo:  # it may have been removed with another one
                     self._todo.remove(other)
                     yield from self.settle(other, reason)
         if isinstance(task, CellRecipe) and task in self._cells:
@@ -55,17 +55,17 @@ class TaskQueue:
 
 
 def _before(task: Task) -> list[Task]:
-    """The tasks that it needs; twins and looks are made by the first one that needs them."""
+    """The tasks that a task needs; twins and looks are made by the first task that needs them."""
     return [one for one in needs(task) if isinstance(one, Task)]
 
 
 def work_off(artifacts: Artifacts, tasks: TaskQueue, client: Client | None) -> Iterator[CellRecipe]:
-    """The cells as they are settled: one task after the other, or one a worker of a cluster.
+    """Do the tasks, one after the other or one per worker of a cluster; yields cells as they are settled.
 
     A task that fails does not stop the others.
 
     Raises:
-        ClusterError: if the scheduler goes away.
+        ClusterError: if the scheduler is lost.
     """
     results: Generator[tuple[Task, str | None], None, None]
     if client is None:
@@ -80,7 +80,7 @@ def work_off(artifacts: Artifacts, tasks: TaskQueue, client: Client | None) -> I
 
 
 def _make(artifacts: Artifacts, task: Task) -> str | None:
-    """The reason if it fails."""
+    """Do a task; returns the reason if it fails."""
     try:
         artifacts.make(task)
     except (GeosynthError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""Parts of sources, and the source's imagery with the target's histogram: what arms of a transfer are trained on."""
+"""What arms of a transfer are trained on: parts of sources, and the source's imagery with the target's histogram."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ MATCHED_TYPES = (np.uint8, np.uint16, np.int16)
 
 
 def keep_tiles(store: Store, fold: str, tiles: Sequence[Tile]) -> Store:
-    """The store with a smaller fold: what lies in none of the tiles belongs to no fold. Nothing is copied.
+    """The store with a fold that consists only of the tiles; other pixels of it are in no fold. Nothing is copied.
 
-    A patch may reach over several tiles that touch.
+    A patch may cross the border between touching tiles.
     """
     kept = SpatialSplit.by_scenes({fold: [tile.window for tile in tiles]}).area(fold)
     train, val, test = (kept if name == fold else store.split.area(name) for name in FOLDS)
@@ -33,23 +33,23 @@ def keep_tiles(store: Store, fold: str, tiles: Sequence[Tile]) -> Store:
 
 
 def only(source: PatchSource, fold: str) -> PatchSource:
-    """The source with one fold: what lies in the others belongs to none. Nothing is copied."""
+    """The source with only one fold; pixels of the others are in no fold. Nothing is copied."""
     nothing = SpatialSplit.by_scenes({}).area(fold)
     train, val, test = (source.split.area(name) if name == fold else nothing for name in FOLDS)
     return source.with_split(SpatialSplit((train, val, test), source.split.buffer))
 
 
 def matched(source: PatchSource, target: PatchSource, fold: str, tile_size: int) -> PatchSource:
-    """The scenes and labels of a source; values of each band changed so that they are distributed as the target's.
+    """The scenes and labels of a source, with values of each band changed to have the distribution of the target's.
 
-    Histogram matching (Gonzalez and Woods, Digital Image Processing): a value becomes the one that the same share of
-    the target's pixels does not exceed. All pixels with a class in whole tiles of the fold count, in both.
+    Histogram matching (Gonzalez and Woods, Digital Image Processing): each value becomes the value that the same share
+    of the target's pixels does not exceed. In both, all pixels with a class in whole tiles of the fold count.
 
     Args:
-        source: to change; of one of `MATCHED_TYPES`.
+        source: to change; its type is one of `MATCHED_TYPES`.
         target: to match; with the same bands and type.
         fold: of both, in which pixels are counted.
-        tile_size: pixels.
+        tile_size: in pixels.
 
     Raises:
         DataError: if there are no tiles to count in.
@@ -74,7 +74,7 @@ def matched(source: PatchSource, target: PatchSource, fold: str, tile_size: int)
 
 
 def _histograms(source: PatchSource, fold: str, tile_size: int) -> npt.NDArray[np.int64]:
-    """(bands, values): of pixels with a class."""
+    """Histograms of pixels with a class, (bands, values)."""
     limits = np.iinfo(source.dtype)
     size = int(limits.max) - int(limits.min) + 1
     total: npt.NDArray[Any] = np.zeros((len(source.band_names), size), np.int64)

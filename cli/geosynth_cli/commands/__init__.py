@@ -1,4 +1,4 @@
 """The commands, along the journey of the data.
 
-geosynth is imported inside the functions: `geosynth --help` must not wait for torch.
+geosynth is imported inside the functions, so that `geosynth --help` does not wait for torch.
 """

@@ -254,7 +254,7 @@ def ingest(
 
 
 def _shares_told(names: Sequence[str], pixels: Sequence[int]) -> str:
-    """Percent of the labelled pixels that each class has, where it has any."""
+    """Percentages of the labelled pixels for the classes that have any."""
     shares = ((name, 100 * count / sum(pixels)) for name, count in zip(names, pixels, strict=True) if count)
     return ", ".join(f"{name} {share:.{0 if share >= 1 else 2}f} %" for name, share in shares)
 

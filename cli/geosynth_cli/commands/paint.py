@@ -203,7 +203,7 @@ def _labels(
     resolution: float | None,
     crs: str | None,
 ) -> Iterator[Any]:
-    """The labels as they are named; features of a vector file as a raster of the model's pixel size and legend."""
+    """The labels as named; features of a vector file as a raster with the model's pixel size and legend."""
     import geosynth
     from geosynth.errors import SettingsError
 
@@ -230,7 +230,7 @@ def _labels(
 
 
 def _target(out: Path | None, out_dir: Path | None, format_: str | None) -> Path:
-    """Where images go, if the three options agree."""
+    """The output for the images, if the three options agree."""
     from geosynth.errors import SettingsError
 
     target = out if out is not None else out_dir
@@ -246,7 +246,7 @@ def _target(out: Path | None, out_dir: Path | None, format_: str | None) -> Path
 
 
 def _summary(images: list[Path], seconds: float) -> dict[str, Any]:
-    """What was made, from the files themselves; time is that of the whole command."""
+    """A summary of what was made, from the files themselves; the time is that of the whole command."""
     import geosynth
 
     described, painted = [], 0.0
@@ -274,7 +274,7 @@ def _summary(images: list[Path], seconds: float) -> dict[str, Any]:
 
 
 def _size(image: Path) -> int:
-    """Bytes of a file, or of all files in a Zarr store."""
+    """Size in bytes of a file, or of all files in a Zarr store."""
     files = image.rglob("*") if image.is_dir() else [image]
     return sum(file.stat().st_size for file in files if file.is_file())
 

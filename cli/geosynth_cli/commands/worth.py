@@ -125,7 +125,7 @@ def classify(
 
 
 def _check_judges(parameter: typer.CallbackParam, judges: list[str] | None) -> list[str] | None:
-    """Of NAME=FILE the file must be there; names are checked later."""
+    """Check that the file in NAME=FILE exists; names are checked later."""
     refusing_absent()(parameter, [judge.partition("=")[2] or None for judge in judges or ()])
     return judges
 

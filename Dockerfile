@@ -2,10 +2,10 @@
 #                       docker run --rm --user "$(id -u)" --volume "$PWD:/data" geosynth generate --labels L.tif --out image.tif
 FROM python:3.12-slim
 
-# OpenMP, which torch's and scikit-learn's wheels expect of the system.
+# OpenMP, which the wheels of torch and scikit-learn expect in the system, and expat, which those of rasterio do.
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 libexpat1 && rm -rf /var/lib/apt/lists/*
 
-# The CPU build of torch first, in a layer of its own: the one that PyPI has brings gigabytes of CUDA along.
+# First the CPU build of torch, in a separate layer: the one on PyPI depends on gigabytes of CUDA libraries.
 RUN pip install --no-cache-dir torch torchvision --index-url https://download.pytorch.org/whl/cpu
 
 COPY pyproject.toml README.md LICENSE /src/
@@ -13,7 +13,7 @@ COPY geosynth /src/geosynth
 COPY cli /src/cli
 RUN pip install --no-cache-dir "/src[remote]" && rm -r /src
 
-# The caches of fonts and models need a place that any user may write to.
+# A folder that any user can write to, for the caches of fonts and models.
 ENV HOME=/tmp
 WORKDIR /data
 ENTRYPOINT ["geosynth"]

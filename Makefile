@@ -11,39 +11,39 @@ demo: install
 	$(BIN)/geosynth generate --labels examples/md_lc.tif --out synth.tif --preview --overwrite
 	@echo "synth.tif opens in QGIS; synth.png is its preview"
 
-# A process a core (at most 8, each takes 1 to 2 GB); one that has nothing left to do takes tests from the others.
+# One process per core (at most 8, each takes 1 to 2 GB); idle ones take over tests from the others.
 test: install lint
 	$(PYTEST)
 
-# The same tests in an order that differs each time, and is told.
+# The same tests in an order that differs each time; the order's seed is printed.
 random: install
 	$(PYTEST) -o addopts="-ra --strict-markers --strict-config"
 
-# Which lines and branches no test enters: htmlcov/index.html.
+# Lines and branches that no test reaches: htmlcov/index.html.
 coverage: install
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
 
-# Small faults put into the rooms where nobody would see them: which of them no test notices. Hours.
+# Finds small faults, put into the code, that no test notices. Takes hours.
 mutation: install
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
 
-# Every verb is killed at random moments (10 kills each) and while it tidies up, and goes without disk, folder, memory and
-# open files. A quarter of an hour.
+# Kills every command at random moments (10 times each) and while it cleans up, and runs it without disk space, folder,
+# memory and open files. Takes a quarter of an hour.
 reliability: install
 	GEOSYNTH_TRIALS=10 $(PYTEST) -o faulthandler_timeout=1500 tests/reliability
 
-# Mutated files (5,400) of every kind that users bring. A quarter of an hour.
+# Reads 5,400 mutated files of every kind that users supply. Takes a quarter of an hour.
 fuzz: install
 	GEOSYNTH_FUZZ=300 $(PYTEST) -o faulthandler_timeout=1500 tests/fuzz
 
-# Known holes in what is installed; asks the advisory service of PyPI, and fails where that does not answer.
+# Known vulnerabilities in installed packages; asks the advisory service of PyPI, and fails if that does not answer.
 audit: install
 	$(BIN)/pip freeze --exclude-editable > .audit.txt
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .audit.txt
 
-# The oldest versions that pyproject.toml allows, and the tests that lean on them most. What old ones ask of newer ones
-# that is to go is no fault of ours.
+# The tests that depend most on other libraries, with the oldest versions that pyproject.toml allows. Deprecation
+# warnings are ignored, as old libraries use what newer ones deprecate.
 MINIMUM := build/minimum/bin
 test-minimum:
 	$(PYTHON) -m venv --clear build/minimum

@@ -17,7 +17,7 @@ _INPUTS: set[str] = set()  # the names of all options that `input_option` has ma
 
 
 class Command(TyperCommand):
-    """A command that refuses several inputs where it takes one, and calls settings as its options are called.
+    """A command that refuses several values for an input that takes one, and names settings like its options.
 
     Of other options the last value counts, as usual.
     """
@@ -178,7 +178,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def given(other: list[str] | None = None, /, **options: Any) -> dict[str, Any]:
-    """The settings that the user gave: options other than None, and over them what `--set` says, each once."""
+    """The settings that the user gave: options other than None, overridden by `--set`, each only once."""
     from geosynth.errors import SettingsError
 
     settings = list(map(parse_setting, other or []))

@@ -1,1 +1,1 @@
-"""How real synthetic images look: distributions per class, Frechet distance, spectra, seams; `evaluate`."""
+"""How close synthetic images are to real ones: distributions per class, distances, spectra, seams; `evaluate`."""

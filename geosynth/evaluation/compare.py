@@ -38,21 +38,21 @@ from geosynth.grid import Window
 from geosynth.raster.stores.tiles import TileView
 
 BATCH = 16  # tiles that networks see at once
-_FRECHET_WORK = 20_000  # draws times tiles (or features, if fewer): bounds the time, which grows with their cube
+_FRECHET_WORK = 20_000  # draws times tiles (or features, if fewer), a bound for the time, which grows with their cube
 _HALVINGS = 10
 
 
 def drawn(count: int, most: int, seed: int) -> Indices:
-    """Up to `most` of the numbers 0 .. count - 1, in order."""
+    """At most `most` of the numbers 0 to count - 1, drawn at random, in order."""
     return np.sort(np.random.default_rng(seed).permutation(count)[:most])
 
 
 class PairFeatures:
-    """Features of the real and the synthetic image of the tiles of a pass, and of the real one turned a quarter.
+    """Features of the real and the synthetic image of each tile of a pass, and of the real one turned by 90 degrees.
 
     Args:
-        spaces: to embed in.
-        numbers: of the tiles to take.
+        spaces: feature spaces.
+        numbers: of the tiles to use.
     """
 
     def __init__(self, spaces: Sequence[Space], numbers: Indices) -> None:
@@ -60,7 +60,7 @@ class PairFeatures:
         self._numbers = frozenset(numbers.tolist())
 
     def add(self, tiles: Sequence[Tile]) -> None:
-        """Embed whole tiles, seen in levels."""
+        """Embed whole tiles, given in levels."""
         if chosen := [tile for tile in tiles if tile.number in self._numbers]:
             where = [tile.window for tile in chosen], [tile.place for tile in chosen]
             real = np.stack([tile.block.real for tile in chosen])
@@ -70,7 +70,7 @@ class PairFeatures:
 
 
 def check_tiles(view: TileView) -> None:
-    """Refuse tiles of which no distance of features can be measured.
+    """Refuse tiles for which no distance between features can be measured.
 
     Raises:
         DataError: if there are fewer than two tiles.
@@ -88,10 +88,10 @@ def embed_fold(
     """Features of real tiles, with the clusters of touching scenes as places.
 
     Args:
-        view: of the fold.
-        spaces: to embed in.
+        view: the tiles of the fold.
+        spaces: feature spaces.
         levels: in which the tiles are seen.
-        numbers: of the tiles to take.
+        numbers: of the tiles to use.
         advance: called after each tile.
     """
     found, clusters = TileFeatures(spaces), view.clusters()
@@ -115,17 +115,17 @@ def compare_in_space(
     turned: TileFeatures | None,
     seed: int,
 ) -> FeatureComparison:
-    """All distances of one space to one set of real tiles.
+    """All distances to one set of real tiles in one feature space.
 
     Args:
         space: of the features.
-        reference: what the real tiles are called in the report.
-        real: tiles of that reference.
-        synthetic: tiles.
-        in_training: whether the generator's training looked through the space's network; None: not known.
-        turned: the real tiles, turned, where both sets are of the same tiles in the same order. Then both images of a
-            place are drawn together, and there is a scale: halves of the places. None: of other tiles.
-        seed: of draws.
+        reference: name of the real tiles in the report.
+        real: the real tiles.
+        synthetic: the synthetic tiles.
+        in_training: whether losses of the generator used the space's network; None if that is not known.
+        turned: the real tiles, turned, if both sets are of the same tiles in the same order. Then both images of a
+            place are drawn together, and halves of the places give a scale. None if the sets are of different tiles.
+        seed: of the draws.
     """
     common: dict[str, Any] = {
         "feature_space": space.name,
@@ -158,11 +158,11 @@ class _Draws(NamedTuple):
     weights: Floats
     """See `draw_places`."""
     real: Indices
-    """(n,) numbers of the places of the real tiles, 0 first."""
+    """Numbers, from 0, of the real tiles' places, (n,)."""
     synthetic: Indices
-    """(m,) those of the synthetic tiles: the same numbers if both are drawn together, else further ones."""
+    """Numbers of the synthetic tiles' places, (m,): the same ones if both are drawn together, else others."""
     num_places: int
-    """Number of places of the set that has fewer."""
+    """Number of places of the set with fewer places."""
 
     @classmethod
     def of(cls, real: Indices, synthetic: Indices, paired: bool, seed: int) -> _Draws:
@@ -208,7 +208,7 @@ def _scale(
     distance: Callable[[Floats, Floats], float],
     seed: int,
 ) -> dict[str, Any]:
-    """Real against real, against synthetic and against turned alike, between halves of the places."""
+    """Distances between halves of the places: real against real, against synthetic, and against turned tiles."""
     try:
         found = real_baseline(real, synthetic, places, distance, _HALVINGS, seed, turned)
     except DataError:  # of too few places or tiles
@@ -223,7 +223,7 @@ def _scale(
 def _shares(
     real: Floats, synthetic: Floats, real_places: Indices, synthetic_places: Indices, seed: int
 ) -> dict[str, Any]:
-    """Precision, recall, density and coverage, or why there are none."""
+    """Precision, recall, density and coverage, or the reason why there are none."""
     try:
         found = compare_manifolds(real, synthetic)
     except DataError as error:
@@ -239,15 +239,15 @@ def _shares(
 def compare_memory(
     pair: StoreTiles, space: str, train: TileFeatures, real: TileFeatures, synthetic: TileFeatures, seed: int
 ) -> MemorisationComparison:
-    """Distances of synthetic tiles to train tiles, against those to other real tiles.
+    """Compare the distances of synthetic tiles to train tiles with those to other real tiles.
 
     Args:
-        pair: whose tiles they are.
-        space: whose features to take.
+        pair: to which the tiles belong.
+        space: name of the feature space.
         train: real tiles of the train fold.
         real: tiles of the fold that is evaluated.
-        synthetic: of the same windows: real tiles of a tile's own place do not count among the others.
-        seed: of draws.
+        synthetic: tiles of the same windows. Real tiles of a tile's own place do not count among the others.
+        seed: of the draws.
     """
     features = synthetic.of(space), train.of(space), real.of(space)
     try:

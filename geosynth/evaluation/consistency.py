@@ -1,4 +1,4 @@
-"""Whether a segmenter finds the labels again, in the real and in the synthetic images."""
+"""Whether a segmenter finds the labels in the real and in the synthetic images."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Consistency:
-    """Whether a segmenter finds the labels again in both images.
+    """Whether a segmenter finds the labels in both images.
 
     Args:
         pair: the tiles.
-        segmenter: of the same bands, dtype, quantities and classes.
+        segmenter: for the same bands, dtype, quantities and classes.
 
     Raises:
-        DataError, LegendError: if the segmenter was made for others.
+        DataError, LegendError: if the segmenter is for others.
     """
 
     def __init__(self, pair: TilePair, segmenter: Segmenter) -> None:
@@ -48,7 +48,7 @@ class Consistency:
             )
         self._pair, self._segmenter = pair, segmenter
         self._num_tiles = 0
-        # By image, real first, and place.
+        # By image (real first) and place.
         size = pair.legend.num_classes
         self._counts = [[Confusion(size) for _ in range(pair.num_places)] for _ in range(2)]
 

@@ -12,7 +12,7 @@ from geosynth.errors import DataError
 from geosynth.estimate import Floats, Indices
 
 MIN_TILES = 2
-ROUNDING = 1e-9  # of the traces: what roots leave where two covariances are equal
+ROUNDING = 1e-9  # relative to the traces: rounding error of the roots if two covariances are equal
 _WHY_FRECHET = "the covariance of fewer is not defined"
 _WHY_KERNEL = "the kernel distance is a mean over pairs of different tiles of a set"
 _KERNEL_BLOCK = 1024  # rows of the kernel matrix at once
@@ -20,13 +20,13 @@ _MIN_HALVED_PLACES = 2
 
 
 def check_features(features: npt.ArrayLike, what: str, least: int, why: str) -> Floats:
-    """Features as float64 (n, d), or one clear line.
+    """Features as float64 (n, d), after checking them.
 
     Args:
-        features: (n, d), a row a tile.
-        what: they are of, for the message, as in "real tiles".
-        least: tiles that the statistic needs.
-        why: it needs them, as in "a covariance needs two".
+        features: (n, d), one row per tile.
+        what: what they are of, for the message, as in "real tiles".
+        least: number of tiles that the statistic needs.
+        why: the reason, as in "a covariance needs two".
 
     Raises:
         DataError: if there are fewer tiles than `least`, or values that are not finite.
@@ -43,7 +43,7 @@ def check_features(features: npt.ArrayLike, what: str, least: int, why: str) -> 
 
 
 def check_pair(first: Floats, second: Floats) -> None:
-    """Two sets must come from one feature space.
+    """Refuse two sets from different feature spaces.
 
     Raises:
         DataError: if they have different numbers of features.
@@ -77,7 +77,7 @@ def frechet(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> floa
 
 
 def _squared_distance(first_mean: Floats, second_mean: Floats, total: Any, product: Floats) -> float:
-    """From means (d,), the sum of both traces, and a matrix whose nuclear norm is that of C1^(1/2) C2^(1/2)."""
+    """The distance from means (d,), the sum of both traces, and a matrix with the nuclear norm of C1^(1/2) C2^(1/2)."""
     spread = total - 2 * np.linalg.svd(product, compute_uv=False).sum()
     if spread < ROUNDING * total:
         spread = 0.0  # equal covariances, but for the rounding of their roots
@@ -93,15 +93,16 @@ def _square_root(covariance: Floats) -> Floats:
 def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     """Squared Frechet distance of Gaussians fitted to two sets of tiles; the FID (Heusel et al. 2017) on Inception.
 
-    `frechet` of the moments; in the form |m1 - m2|^2 + tr C1 + tr C2 - 2 |X1 X2^T|_* / sqrt((n1 - 1) (n2 - 1)), with
-    the nuclear norm of the product of the centred features, where that matrix of (n1, n2) is smaller than (d, d).
+    This is `frechet` of the moments. If (n1, n2) is smaller than (d, d), it is computed in the form
+    |m1 - m2|^2 + tr C1 + tr C2 - 2 |X1 X2^T|_* / sqrt((n1 - 1) (n2 - 1)), with the nuclear norm of the product of the
+    centred features.
 
     Args:
         first: (n1, d).
         second: (n2, d).
 
     Raises:
-        DataError: if a set has fewer than two tiles, or features that are not finite or do not fit together.
+        DataError: if a set has fewer than two tiles, or if features are not finite or from different spaces.
     """
     left = check_features(first, "first set of tiles", MIN_TILES, _WHY_FRECHET)
     right = check_features(second, "second set of tiles", MIN_TILES, _WHY_FRECHET)
@@ -114,7 +115,7 @@ def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 
 
 def bias_note(num_tiles: int, num_features: int) -> str | None:
-    """What a reader must know about a Frechet distance of so few tiles; None where there are more than features."""
+    """A note on a Frechet distance of few tiles; None if there are more tiles than features."""
     if num_tiles > num_features:
         return None
     return (
@@ -127,23 +128,23 @@ def bias_note(num_tiles: int, num_features: int) -> str | None:
 def kernel_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3: the KID (Binkowski et al. 2018).
 
-    Of all tiles at once, not a mean over random subsets. Its expectation is 0 where both sets come from one
-    distribution, so it may be negative.
+    It is computed from all tiles at once, not as a mean over random subsets. Its expectation is 0 if both sets come
+    from the same distribution, so it may be negative.
 
     Args:
         first: (n, d) features.
         second: (m, d) features.
 
     Raises:
-        DataError: if a set has fewer than two tiles, or features that are not finite or do not fit together.
+        DataError: if a set has fewer than two tiles, or if features are not finite or from different spaces.
     """
     return KernelSums.of(first, second).distance()
 
 
 class KernelSums(NamedTuple):
-    """Sums of the kernel over pairs of places: all that the distance of any resample of places needs.
+    """Sums of the kernel over pairs of places, from which the distance for any draw of places follows.
 
-    So a thousand draws of a bootstrap cost no more than one look at the features.
+    So a thousand draws of a bootstrap need only one pass over the features.
     """
 
     pairs: tuple[Floats, Floats, Floats]
@@ -165,7 +166,7 @@ class KernelSums(NamedTuple):
         *,
         paired: bool = False,
     ) -> KernelSums:
-        """In blocks of rows.
+        """Compute the sums, in blocks of rows.
 
         Args:
             first: (n, d) features.
@@ -226,16 +227,16 @@ def _place_sums(
 
 
 class Baseline(NamedTuple):
-    """Distances between halves of the places, in several draws of halves, with equally many tiles throughout."""
+    """Distances between halves of the places, in several draws of halves, always with the same number of tiles."""
 
     num_tiles: int
-    """In either set of a distance: distances that depend on the number compare only at this one."""
+    """Number of tiles in each set; distances that depend on it can be compared only with others of the same number."""
     real: Floats
-    """(draws,) real tiles of one half against real tiles of the other."""
+    """Real tiles of one half against real tiles of the other, (draws,)."""
     across: Floats
-    """(draws,) real tiles of the same half against synthetic ones of the other: only what is synthetic differs."""
+    """Real tiles of the same half against synthetic ones of the other, (draws,); only what is synthetic differs."""
     turned: Floats
-    """(draws,) likewise against the other half's real tiles once they are turned; empty without them."""
+    """Real tiles of the same half against turned real tiles of the other, (draws,); empty without these."""
 
 
 def real_baseline(
@@ -252,9 +253,9 @@ def real_baseline(
     Args:
         features: (n, d) of real tiles.
         synthetic: (n, d) of the synthetic tiles of the same windows in the same order.
-        places: (n,) number of the place of each: tiles of one place never part.
-        distance: of two sets of features.
-        draws: how often to split.
+        places: (n,) the place of each tile; tiles of one place stay together.
+        distance: a function of two sets of features.
+        draws: number of splits.
         seed: of the splits.
         turned: (n, d) of the real tiles, turned.
 
@@ -282,7 +283,7 @@ def real_baseline(
 
 
 def _halve(sizes: Indices, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """(places,): places in random order, each to the half that has fewer tiles yet."""
+    """Assign places in random order to the half with fewer tiles so far, (places,)."""
     half, tiles = np.zeros(len(sizes), dtype=bool), [0, 0]
     for place in rng.permutation(len(sizes)):
         side = int(tiles[1] < tiles[0])

@@ -20,10 +20,10 @@ class Diversity:
     """How much the twins of a store differ from each other.
 
     Args:
-        pair: with two twins or more.
-        levels: in which features see them.
-        space: of features; None for none.
-        numbers: of the tiles to take.
+        pair: with at least two twins.
+        levels: in which networks see them.
+        space: feature space; None for none.
+        numbers: of the tiles to use.
     """
 
     def __init__(self, pair: StoreTiles, levels: Levels, space: Space | None, numbers: Indices) -> None:
@@ -34,7 +34,7 @@ class Diversity:
         self._features: list[Floats] = []
 
     def add(self, tiles: Sequence[Tile]) -> None:
-        """Compare the twins at whole tiles."""
+        """Compare the twins in whole tiles."""
         chosen = [tile for tile in tiles if tile.number in self._numbers]
         if not chosen:
             return
@@ -69,17 +69,17 @@ class Diversity:
 
 
 def pixel_diversity(images: npt.NDArray[Any]) -> Floats:
-    """How much images of equal labels differ, as a mean over the pairs of their latents (Yang et al. 2019, DSGAN).
+    """How much images of the same labels differ: mean over pairs of latents (Yang et al. 2019, DSGAN).
 
     Args:
-        images: (k, n, bands, height, width): n tiles, each painted with k latents, two or more.
+        images: (k, n, bands, height, width): n tiles, each painted with k latents, at least two.
 
     Returns:
-        (n,) mean absolute difference of the pixels, in their units.
+        (n,) mean absolute difference of the pixels, in raster values.
     """
 
     def apart(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Floats:
-        # One by one: differences need more bytes than the images.
+        # One by one, as differences take more memory than the images.
         differences = (np.abs(one.astype(np.float32) - other) for one, other in zip(first, second, strict=True))
         return np.array([difference.mean(dtype=np.float64) for difference in differences])
 
@@ -87,7 +87,7 @@ def pixel_diversity(images: npt.NDArray[Any]) -> Floats:
 
 
 def feature_diversity(features: Sequence[Floats]) -> Floats:
-    """As `pixel_diversity`, of the features (n, d) of the images of each of k latents: (n,) Euclidean distances."""
+    """As `pixel_diversity`, for features: for each of k latents (n, d); returns Euclidean distances (n,)."""
     return _mean_over_pairs(features, lambda first, second: np.linalg.norm(first - second, axis=1))
 
 

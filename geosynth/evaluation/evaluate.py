@@ -1,4 +1,4 @@
-"""evaluate: how far synthetic images are from real ones, per land-cover class, in numbers and pictures."""
+"""evaluate: how far synthetic images are from real ones, class by class, in numbers and pictures."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 Twin = str | Path | Store
 _REPORT, _PAGE = "report.json", "report.html"
-CACHE = "cache"  # in the folder: what another run may use again
+CACHE = "cache"  # in the folder: what later runs can use again
 
 
 @overload
@@ -114,43 +114,47 @@ def evaluate(
 ) -> Report:
     """Compare real and synthetic images, class by class; with `out`, write report.json and report.html there.
 
-    `evaluate(real, synthetic, labels)` compares two rasters on one pixel grid: what all three cover, every pixel of it.
+    `evaluate(real, synthetic, labels)` compares two rasters on one pixel grid, in every pixel that all three cover.
     `evaluate(data=store, synthetic=twin)` compares the tiles of a fold of a store with those of its twin (`twin`);
-    without `synthetic`, the twins that the report needs are painted first, by `model`.
+    without `synthetic`, `model` first paints the twins that the report needs.
 
-    Memory does not grow with the images, but for the features of at most `max_tiles` tiles (and GDAL's cache of blocks:
-    a twentieth of the machine's memory unless GDAL_CACHEMAX says otherwise). What cannot be computed is None in the
-    report, with the reason.
+    Memory does not grow with the images, except for the features of at most `max_tiles` tiles (and GDAL's cache of
+    blocks: a twentieth of the machine's memory unless GDAL_CACHEMAX says otherwise). What cannot be computed is None in
+    the report, with the reason.
 
-    Imagery of uint16, int16 or float32 is seen in 256 levels a band, from the 0.1 to the 99.9 percentile of the real
-    one, which is read once more for them; the report says which levels, and how much lies beyond. Means, distances and
-    such are in units of the imagery all the same.
+    Imagery of uint16, int16 or float32 is seen in 256 levels per band, from the 0.1 to the 99.9 percentile of the real
+    image, which is read once more for that; the report has the levels, and the share of pixels beyond them. Means,
+    distances and the like are still in units of the imagery.
 
     Args:
         real: image raster.
-        synthetic: image raster of the same bands and dtype; or a twin, or several of different latents, of `data`: the
-            first is compared, all of them give the diversity.
+        synthetic: image raster of the same bands and dtype; or a twin of `data`, or several with different latents, of
+            which the first is compared, and all are used to measure diversity.
         labels: label raster.
-        out: folder of the report; nothing is written without it.
-        settings: tile size, seed, which networks, ...
-        data: a store, or a YAML file that names files to read in place.
-        model: a generator's file, or one already loaded, to paint with; None for the embedded default.
-        fold: of the store, to compare: "train", "val" or "test". Take one that the generator has not seen.
-        legend: of rasters, of the labels and of the report: a built-in name ("chesapeake" if not said), a YAML file or
-            a Legend.
-        label_legend: of rasters: of the label file, if its codes differ; classes are matched by name.
-        bands: of rasters: names of the bands, where the files do not tell them; NDVI needs "red" and "nir".
-        segmenter: a file made by `segment`, trained on real tiles: gives the segmentation consistency.
-        target: images of another place, without labels, in whose look the synthetic ones were painted: says whether a
-            segmenter for that place is better trained on the real or on the synthetic tiles, see `Nearness`.
-        cache: folder for features and twins, which the next call takes from there; None: "cache" in `out`.
+        out: folder of the report; None to write nothing.
+        settings: tile size, seed, networks, ...
+        data: a store, or a YAML file that describes data in place.
+        model: a model file, or a loaded model, that paints twins; None for the embedded model.
+        fold: of the store, to compare: "train", "val" or "test". Use one that the generator has not seen.
+        legend: for rasters, of the labels and of the report: a built-in name, a YAML file or a Legend; None for
+            "chesapeake".
+        label_legend: for rasters, of the label file, if its codes differ; classes are matched by name.
+        bands: for rasters, names of the bands, if the files do not have them; NDVI needs "red" and "nir".
+        segmenter: a file made by `segment`, trained on real tiles, to measure segmentation consistency.
+        target: images of another place, without labels, in whose look the synthetic ones were painted, to find out
+            whether a segmenter for that place is better trained on the real or on the synthetic tiles, see `Nearness`.
+        cache: folder for features and twins, for use by later calls; None for "cache" in `out`.
         overwrite: replace a report in `out`.
-        progress: called with (parts done, parts in all), first of what paints twins, and of what finds the levels.
-        **changes: single settings by name, as `tile_size=128`.
+        progress: called with the number of finished parts and of all parts, separately for painting twins, finding the
+            levels, and comparing.
+        **changes: single settings by name, as in `tile_size=128`.
+
+    Returns:
+        the report.
 
     Raises:
-        CheckpointError, DataError, GridError, LegendError, OutputError, RasterError, SettingsError: one line each; no
-            report is written.
+        CheckpointError, DataError, GridError, LegendError, OutputError, RasterError, SettingsError: one line each; then
+            no report is written.
     """
     settings = EvaluateSettings.changed(settings, changes)
     twins_given = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic or ())
@@ -195,7 +199,7 @@ def evaluate(
             if not twins:
                 painter = open_model(model, settings)
         judges = _open_judges(pair, settings, segmenter, targets, keep)
-        if painter is not None:  # may take hours: all else that is wrong was said before
+        if painter is not None:  # may take hours, so everything else has been checked before
             place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geosynth-")))
             twins = paint_twins(source, painter, fold, place, settings, progress)
             pair = StoreTiles(source, twins, fold, settings.tile_size)
@@ -207,7 +211,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Judges:
-    """Networks that look at the tiles, and tiles of the place that they are compared with."""
+    """Networks that see the tiles, and tiles of the target with which these are compared."""
 
     spaces: list[Space]
     segmenter: Segmenter | None
@@ -224,7 +228,7 @@ def _open_judges(
     """Open them, and check that they fit.
 
     Args:
-        pair: what is compared; its twins need not be there yet.
+        pair: what is compared; its twins need not exist yet.
         settings: as given.
         segmenter: a file, or None.
         targets: images of another place.
@@ -232,7 +236,7 @@ def _open_judges(
 
     Raises:
         DataError, LegendError: if the segmenter, or an image, does not fit.
-        CheckpointError: if a network cannot be had.
+        CheckpointError: if a network is not available.
     """
     network = None
     if segmenter is not None:
@@ -323,13 +327,13 @@ _ONE_TWIN = "needs a store with two twins or more, painted with different seeds"
 
 
 class _Measures:
-    """All that looks at the pixels of both images, which are read once for all of it.
+    """All measures that see the pixels of both images, which are read once for all of them.
 
     Args:
         pair: what is read.
         settings: of the evaluation.
-        judges: whose features are compared, and who gives the consistency.
-        progress: of finding the levels, see `TilePair.find_levels`.
+        judges: for features and consistency.
+        progress: for finding the levels, see `TilePair.find_levels`.
     """
 
     def __init__(self, pair: TilePair, settings: EvaluateSettings, judges: _Judges, progress: Progress) -> None:
@@ -350,10 +354,10 @@ class _Measures:
             self.diversity = Diversity(pair, self.levels, _offline(spaces) if spaces else None, chosen)
 
     def read_all(self, progress: Callable[[int], None]) -> list[Window]:
-        """One pass; the windows of the tiles of which a pixel is compared.
+        """Read everything once; returns the windows of the tiles with compared pixels.
 
         Args:
-            progress: told the chunks done.
+            progress: called with the number of finished chunks.
         """
         pair, windows, waiting = self._pair, list[Window](), list[Tile]()
         for done, chunk in enumerate(pair.chunks(), start=1):
@@ -369,7 +373,7 @@ class _Measures:
         return windows
 
     def _show(self, whole: Sequence[Tile]) -> None:
-        """Show the other measures tiles of which every pixel is compared: as they are, or in levels."""
+        """Give the other measures the tiles of which every pixel is compared, as values or in levels."""
         seen = [tile.seen(self.levels) for tile in whole]
         for measure, tiles in (
             (self.diversity, whole),
@@ -383,7 +387,7 @@ class _Measures:
 
 
 def _offline(spaces: list[Space]) -> Space:
-    """Natural colours in EfficientNet-Lite0: there on every machine."""
+    """The space of natural colours in EfficientNet-Lite0, which exists on every machine."""
     return next(space for space in spaces if space.name == "efficientnet-lite0")
 
 
@@ -408,7 +412,7 @@ def _in_spaces(
 
 
 def _without_ndvi(classes: Sequence[ClassComparison], headline: Headline) -> str | None:
-    """Why there is no mean distance of NDVI, which is not defined where red and nir are 0."""
+    """The reason why there is no mean distance of NDVI, which is undefined where red and nir are 0; else None."""
     if headline.ndvi_wasserstein.value is not None:
         return None
     measured = [(entry.name, entry.ndvi) for entry in classes if entry.ndvi is not None]
@@ -437,9 +441,9 @@ def _memorisation(
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse before the work what would fail after it.
+    """Refuse, before the work, a folder that could not be written after it.
 
-    A folder that holds only a cache, or what a kill left, is as good as none.
+    A folder with only a cache, or leftovers of a kill, counts as empty.
 
     Raises:
         OutputError: one line.
@@ -454,7 +458,7 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 
 
 def _write_files(folder: Path, files: dict[str, str]) -> None:
-    """All of them, or none, the first one last. Other files in an existing folder stay.
+    """Write all files or none, the first one last. Other files in an existing folder are kept.
 
     Raises:
         OutputError: if they cannot be written.

@@ -16,7 +16,7 @@ from geosynth.errors import CheckpointError, DataError, SettingsError, one_line
 from geosynth.estimate import Floats
 from geosynth.files import sha256_of
 
-if TYPE_CHECKING:  # torch is imported where a network is needed: an evaluation without networks starts at once
+if TYPE_CHECKING:  # torch is imported only if a network is needed, as an evaluation may have none
     import torch
     from torch import Tensor, nn
 
@@ -26,11 +26,11 @@ ExtractorName = Literal["inception", "efficientnet-lite0", "efficientnet-lite2",
 
 _EMBEDDED_AT_ONCE = 16
 _MIN_SIDE = 32  # px; networks halve an image five times
-_LITE_SIDES = {"efficientnet-lite0": 224, "efficientnet-lite2": 260}  # px: the sizes that they were trained on
+_LITE_SIDES = {"efficientnet-lite0": 224, "efficientnet-lite2": 260}  # px: the sizes of their training images
 _DINO_SIDE = 224  # px: 16 patches of 14
 _DINO_WIDTHS = {384: "small", 768: "base", 1024: "large", 1536: "giant"}
 _PACKETS = 3  # levels of the wavelet packets: 64 bands of frequencies
-_PREPROCESSING = 1  # raise when images reach a network in another way, so that cached features are not mixed
+_PREPROCESSING = 1  # to be raised if the preprocessing changes, so that cached features are not mixed
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Extractor:
     """A network with its preprocessing."""
 
     name: str
-    """Of the feature space, as reports call it: "inception-v3-compat", "efficientnet-lite0", ...
+    """Name of the feature space in reports: "inception-v3-compat", "efficientnet-lite0", ...
 
     Only the distance in the first is the FID of the literature.
     """
     num_features: int
     digest: str
-    """SHA-256 over the weights and the version of the preprocessing: equal digests give equal features."""
+    """SHA-256 of the weights and the version of the preprocessing: equal digests mean equal features."""
     _network: Callable[[Tensor], Tensor]
     _device: torch.device
     num_bands: int = 3
@@ -80,26 +80,27 @@ def load_extractor(
 ) -> Extractor:
     """A feature extractor, ready to use.
 
-    "inception" is the InceptionV3 of Heusel et al. 2017 as torch-fidelity ported it (2048 features, "bilinear" resizing
-    of TensorFlow 1 to 299 px): the features of published FIDs. "efficientnet-lite0" (Tan and Le 2019; 1280 features,
-    the mean of its last map; bicubic resizing with antialias to 224 px) comes with geosynth and needs no download.
-    "efficientnet-lite2" is its larger sister (1280 features, 260 px), of the package of that name. "dinov2" is a vision
-    transformer that learned without labels (Oquab et al. 2023; its class token, 224 px), whose distances agree best
-    with what people see (Stein et al. 2023). "wavelets" needs no network: the logarithms of the power of Haar wavelet
-    packets of each band, after the Frechet wavelet distance (Veeramacheneni et al. 2023).
+    "inception" is the InceptionV3 of Heusel et al. 2017 as ported by torch-fidelity (2048 features, "bilinear" resizing
+    of TensorFlow 1 to 299 px), which gives the features of published FIDs. "efficientnet-lite0" (Tan and Le 2019; 1280
+    features, the mean of its last map; bicubic resizing with antialias to 224 px) is installed with geosynth and needs
+    no download. "efficientnet-lite2" is a larger version (1280 features, 260 px), from the package of that name.
+    "dinov2" is a vision transformer trained without labels (Oquab et al. 2023; its class token, 224 px), whose
+    distances agree best with human judgement (Stein et al. 2023). "wavelets" needs no network: its features are the
+    logarithms of the power of Haar wavelet packets of each band, after the Frechet wavelet distance (Veeramacheneni et
+    al. 2023).
 
     Args:
-        name: of the network.
-        weights: a file of weights: for "dinov2", which has no other, Meta's `dinov2_vits14_pretrain.pth` (or b, l, g)
+        name: of the extractor.
+        weights: a file of weights: for "dinov2", which has no default, Meta's `dinov2_vits14_pretrain.pth` (or b, l, g)
             or timm's `model.safetensors` of such a network; for "inception" torch-fidelity's
-            `weights-inception-2015-12-05-6726825d.pth`. None for PyTorch's cache, where torch-fidelity keeps that file
-            too, or for what comes with geosynth.
-        device: where the network runs.
+            `weights-inception-2015-12-05-6726825d.pth`. None for the file in PyTorch's cache, where torch-fidelity also
+            keeps it, or for the installed weights.
+        device: of the network.
         num_bands: of the images, for "wavelets"; networks see three.
-        download: fetch the weights of "inception" (91 MB) where the cache lacks them.
+        download: fetch the weights of "inception" (91 MB) if they are not in the cache.
 
     Raises:
-        CheckpointError: if the weights cannot be had, or are another network's, or the device cannot be used.
+        CheckpointError: if the weights are not available or belong to another network, or the device cannot be used.
         SettingsError: if there is no such extractor.
     """
     import torch
@@ -148,7 +149,7 @@ def _dino(path: Path, device: torch.device) -> Extractor:
     from geosynth.models.state import fill, read_state
 
     state = read_state(path)
-    state.pop("mask_token", None)  # for its training
+    state.pop("mask_token", None)  # used only in its training
     width = state["cls_token"].shape[-1] if "cls_token" in state else 0
     kind = _DINO_WIDTHS.get(width)
     registers = "_reg4" if "reg_token" in state else ""
@@ -171,7 +172,7 @@ def _dino(path: Path, device: torch.device) -> Extractor:
 
 
 def packet_powers(images: Tensor) -> Tensor:
-    """(n, bands, H, W) in DN to (n, bands * 64): log2(1 + mean power) / 16 of each Haar packet."""
+    """From images (n, bands, H, W) in DN to (n, bands * 64): log2(1 + mean power) / 16 of each Haar packet."""
     import torch
     from torch.nn import functional as F
 
@@ -192,7 +193,7 @@ def _inception(path: Path, device: torch.device) -> Extractor:
 
     from geosynth.models.state import last_line, read_state
 
-    # torch-fidelity would unpickle whatever the file holds, so it gets the tensors alone, as bytes of our own.
+    # torch-fidelity would unpickle anything in the file, so it gets only the tensors, serialised here.
     tensors = io.BytesIO()
     torch.save(read_state(path), tensors)
     tensors.seek(0)

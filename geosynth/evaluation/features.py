@@ -1,4 +1,4 @@
-"""Tiles as features, as extractors give them; cached by content, in several spaces at once."""
+"""Features of tiles, from extractors, cached by content, in several feature spaces at once."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from geosynth.evaluation.extractors import Extractor, ExtractorName, load_extrac
 from geosynth.files import write_whole
 from geosynth.grid import Window
 
-_JUDGES = ("efficientnet-lite2", "dinov2", "wavelets")  # beside the networks that are asked for otherwise
+_JUDGES = ("efficientnet-lite2", "dinov2", "wavelets")  # besides the networks with options of their own
 
 
 class FeatureCache:
-    """A folder of feature arrays, one file a batch of images.
+    """A folder of feature arrays, one file per batch of images.
 
-    A file's name is the sha256 of the images' bytes and the extractor's digest: it can be missing or damaged, but not
-    out of date. Several processes may share the folder. A damaged file is computed again.
+    A file's name is the SHA-256 of the images' bytes and the extractor's digest, so it can be missing or damaged, but
+    not out of date. Several processes may share the folder. A damaged file is computed again.
 
     Args:
-        folder: made when first needed.
+        folder: created when first needed.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def embed(self, extractor: Extractor, rgb: npt.NDArray[np.uint8]) -> Floats:
-        """As `extractor.embed`: read, or computed and kept.
+        """The result of `extractor.embed`, read from the cache, or computed and kept.
 
         Raises:
             DataError: as `extractor.embed`.
@@ -60,7 +60,7 @@ def _key(extractor: Extractor, rgb: npt.NDArray[np.uint8]) -> str:
 
 
 def _read(path: Path, shape: tuple[int, int]) -> Floats | None:
-    """The array, which a checksum of the archive vouches for; None if the file is missing or damaged."""
+    """The array in a file, verified by the archive's checksum; None if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             features: Floats = archive["features"]
@@ -71,10 +71,10 @@ def _read(path: Path, shape: tuple[int, int]) -> Floats | None:
 
 @dataclass(frozen=True)
 class Space:
-    """Features of those bands of tiles that a network sees, as red, green and blue if there are three."""
+    """A feature space: an extractor, and the bands of tiles that it sees (as red, green, blue if there are three)."""
 
     name: str
-    """The name that reports give it."""
+    """Name in reports."""
     extractor: Extractor
     bands: tuple[int, ...]
     """Indices of these bands."""
@@ -89,18 +89,20 @@ class Space:
 def open_spaces(
     bands: tuple[str, ...], inception: str | None, judges: Sequence[str], device: str, cache: Path | None
 ) -> list[Space]:
-    """Natural colours, and near infrared where there is some, as EfficientNet-Lite0 sees them; first of all Inception.
+    """The feature spaces of an evaluation: Inception, if wanted, EfficientNet-Lite0, then further judges.
+
+    EfficientNet-Lite0 sees natural colours and, if there is near infrared, also near infrared, red, green.
 
     Args:
-        bands: names.
+        bands: names of the bands.
         inception: a file of weights, or "download"; None for none.
         judges: further spaces, "NAME" or "NAME=FILE", as for `load_extractor`; networks see natural colours.
-        device: that the networks run on.
+        device: of the networks.
         cache: folder for features; None for none.
 
     Raises:
-        CheckpointError: if weights cannot be had.
-        SettingsError: if there is no such judge, or one is named twice.
+        CheckpointError: if weights are not available.
+        SettingsError: if there is no such judge, or if one is named twice.
     """
     from geosynth.models.perceptual import composites
 
@@ -127,7 +129,7 @@ class TileFeatures:
     """Features of a growing set of tiles in several spaces.
 
     Args:
-        spaces: to embed in.
+        spaces: the feature spaces.
 
     Attributes:
         windows: of the tiles.
@@ -143,7 +145,7 @@ class TileFeatures:
         return len(self.windows)
 
     def add(self, windows: Sequence[Window], places: Sequence[int], images: npt.NDArray[np.uint8]) -> None:
-        """Embed the images (n, bands, height, width) of tiles, together; places are numbers."""
+        """Embed the images (n, bands, height, width) of tiles with the given windows and numbers of places."""
         self.windows += windows
         self._places += places
         for space in self._spaces:
@@ -151,9 +153,9 @@ class TileFeatures:
 
     @property
     def places(self) -> Indices:
-        """(n,) numbers of the places that the tiles belong to."""
+        """Numbers of the tiles' places, (n,)."""
         return np.asarray(self._places, dtype=np.int64)
 
     def of(self, space: str) -> Floats:
-        """(n, d) features in the space of this name."""
+        """Features in the space of this name, (n, d)."""
         return np.concatenate(self._parts[space])

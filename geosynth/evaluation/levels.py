@@ -1,4 +1,4 @@
-"""Levels: the 256 values that features, textures, spectra and pictures see of imagery of any type; histograms of it."""
+"""Levels: the 256 steps in which features, textures, spectra and pictures see imagery of any type; its histograms."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.statistics import band_settings
 
 NUM_LEVELS = 256
-_MARGIN = 384  # bins of histograms below the first level, and above the last: one and a half times their range
+_MARGIN = 384  # bins of histograms below the first level, and above the last: each 1.5 times the range of the levels
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The map from values to levels, one for real and synthetic imagery. uint8 imagery is seen as it is."""
+    """The map from values to levels, the same for real and synthetic imagery. uint8 imagery is seen as it is."""
 
     bands: BandSettings
-    """Value `low` of a band is level 0, `high` is level 255; values beyond are seen as these."""
+    """The value `low` of a band is level 0, `high` is level 255; values beyond become these levels."""
 
     @classmethod
     def of_fold(cls, source: PatchSource, fold: str, progress: Progress = silent) -> Levels:
-        """From the 0.1 to the 99.9 percentile of each band over the pixels of a fold that have imagery and a class.
+        """Levels from the 0.1 to the 99.9 percentile of each band, over a fold's pixels with imagery and a class.
 
         Args:
             source: of the imagery.
-            fold: of it.
-            progress: told blocks read, and blocks in all.
+            fold: of the source.
+            progress: called with the number of blocks read and of all blocks.
 
         Raises:
-            DataError: if the type of the imagery is not supported, a band is constant, or there is no pixel.
+            DataError: if the type of the imagery is not supported, if a band is constant, or if there is no pixel.
         """
         return cls(band_settings([source], fold, progress=progress))
 
     @property
     def as_stored(self) -> bool:
-        """Whether values are levels already: of uint8 imagery."""
+        """Whether values are levels already, as for uint8 imagery."""
         return self.bands.dtype == "uint8"
 
     @cached_property
     def limits(self) -> Floats:
-        """(2, bands): `low` and `high`."""
+        """`low` and `high` of each band, (2, bands)."""
         return np.array([np.broadcast_to(limit, len(self.bands.names)) for limit in (self.bands.low, self.bands.high)])
 
     @cached_property
     def steps(self) -> Floats:
-        """(bands,) what one level is worth."""
+        """Size of one level in values, (bands,)."""
         steps: Floats = (self.limits[1] - self.limits[0]) / (NUM_LEVELS - 1)
         return steps
 
     @property
     def margin(self) -> int:
-        """Number of a histogram's bin that is level 0; as many follow on the last level."""
+        """Index of the bin for level 0 in a histogram; as many bins follow the last level."""
         return 0 if self.as_stored else _MARGIN
 
     @property
     def num_bins(self) -> int:
-        """Of a histogram."""
+        """Number of bins in a histogram."""
         return NUM_LEVELS + 2 * self.margin
 
     def values(self, band: int) -> Floats:
-        """(num_bins,) the value that stands for each bin of a histogram of a band, by its number."""
+        """The value that represents each bin of a histogram, (num_bins,), for the band with this index."""
         values: Floats = self.limits[0, band] + self.steps[band] * (np.arange(self.num_bins) - self.margin)
         return values
 
@@ -77,21 +77,21 @@ class Levels:
         return image if self.as_stored else self._nearest(image, 0).astype(np.uint8)
 
     def bins(self, image: Array) -> npt.NDArray[Any]:
-        """Bins of a histogram that the values of imagery (..., bands, height, width) fall into.
+        """Histogram bins of the values of imagery (..., bands, height, width).
 
-        They have the step of the levels, and go on beyond them; only what lies beyond these, too, counts as the ends.
+        Bins have the step of the levels and extend beyond them; values even further out are in the first or last bin.
         """
         return image if self.as_stored else (self._nearest(image, self.margin) + self.margin).astype(np.uint16)
 
     def counts(self, histograms: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """(..., 256) pixels of each level, of histograms (..., num_bins)."""
+        """Number of pixels at each level, (..., 256), from histograms (..., num_bins)."""
         below, inside, above = np.split(histograms.astype(np.int64), [self.margin, self.margin + NUM_LEVELS], axis=-1)
         inside[..., 0] += below.sum(axis=-1)
         inside[..., -1] += above.sum(axis=-1)
         return inside
 
     def beyond(self, image: Array, where: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """(bands,) how many of some pixels of an image (bands, height, width) lie below `low` or above `high`.
+        """Number of pixels of an image (bands, height, width) below `low` or above `high`, (bands,).
 
         Args:
             image: values.
@@ -104,9 +104,9 @@ class Levels:
         return counts
 
     def _nearest(self, image: Array, margin: int) -> npt.NDArray[np.float32]:
-        """Numbers of levels, and on to so many beyond."""
+        """The nearest level of each value, continued by `margin` levels on either side."""
         low, step = (one.astype(np.float32)[:, None, None] for one in (self.limits[0], self.steps))
-        with np.errstate(over="ignore", invalid="ignore"):  # of numbers that float32 holds, but not their difference
+        with np.errstate(over="ignore", invalid="ignore"):  # for float32 numbers whose difference is none
             scaled = np.rint((image - low) / step)
         nearest: npt.NDArray[np.float32] = np.fmin(np.fmax(scaled, -margin), NUM_LEVELS - 1 + margin)
         return nearest

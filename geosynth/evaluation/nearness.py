@@ -1,4 +1,4 @@
-"""Whether real tiles of one place or synthetic ones are nearer to imagery of another one, whose labels nobody knows."""
+"""Whether real or synthetic tiles of one place are nearer to imagery of another place, whose labels are unknown."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
 from geosynth.raster.bands import open_bands
 from geosynth.raster.stores.tiles import TileView
 
-_MOST = 256  # tiles of a set: the distance is unbiased, and more change it little
+_MOST = 256  # tiles of a set; as the distance is unbiased, more change it little
 
 
 def compare_to_target(
     target: TileFeatures, real: TileFeatures, synthetic: TileFeatures, spaces: Sequence[Space]
 ) -> Nearness:
-    """What a segmenter for the target is better trained on, by kernel distances of features.
+    """The tiles on which a segmenter for the target is better trained, by kernel distances between features.
 
-    Labels are needed of neither. Synthetic tiles of the same labels differ from the real ones in what the generator
-    makes of them: the look of the target brings them nearer to it, what the generator paints badly takes them away.
+    This needs no labels of the target. Synthetic tiles differ from real ones of the same labels only by the generator:
+    the look of the target brings them nearer to it, and what the generator paints badly takes them away.
 
     Args:
-        target: tiles of its imagery.
+        target: tiles of the target's imagery.
         real: real tiles of a place with labels.
         synthetic: tiles painted for the same labels.
-        spaces: of all three; what counts is the mean over those of EfficientNet-Lite0. There is one for each three-band
-            picture of the imagery: a segmenter sees near infrared, too.
+        spaces: of all three; the mean over those of EfficientNet-Lite0 counts. There is one for each three-band picture
+            of the imagery, because a segmenter sees near infrared, too.
     """
     for what, tiles in (("of the target", target), ("with real imagery", real), ("with synthetic imagery", synthetic)):
         if len(tiles) < MIN_TILES:
@@ -59,15 +59,15 @@ def compare_to_target(
 
 
 def measure_nearness(target: TileView, real: TileView, synthetic: TileView) -> Nearness:
-    """Of tiles of sources with the same bands, as EfficientNet-Lite0 sees them in the levels of the real tiles' fold.
+    """The nearness of tiles of sources with the same bands, in the levels of the real tiles' fold.
 
-    That network comes with geosynth; losses of the generator may have looked through it. (Its larger sister Lite2,
-    through which none looks, chose the same wherever both were asked.) At most 256 tiles of each set are drawn.
+    EfficientNet-Lite0 is installed with geosynth; losses of the generator may have used it. (The larger Lite2, which no
+    loss uses, made the same choices wherever both were tried.) At most 256 tiles of each set are drawn.
 
     Args:
-        target: tiles of its imagery.
-        real: of a fold of a place with labels.
-        synthetic: painted for the same labels.
+        target: tiles of the target's imagery.
+        real: tiles of a fold of a place with labels.
+        synthetic: tiles painted for the same labels.
 
     Raises:
         DataError: if there are fewer than two tiles, or a band is constant.
@@ -84,14 +84,14 @@ def measure_nearness(target: TileView, real: TileView, synthetic: TileView) -> N
 
 
 class TargetTiles:
-    """Whole tiles of images of a target, side by side, of which at most some are drawn.
+    """Whole tiles of images of a target, side by side, or a random sample of them.
 
     Args:
-        images: rasters with the bands and the dtype of the real imagery; bands by name or, if they name none, in the
-            same order. Nothing is resampled: other pixels than its own give a warning.
-        pair: with that imagery; tiles are of its size.
-        most: tiles that are drawn.
-        seed: of the draw.
+        images: rasters with the bands and the dtype of the real imagery; bands are found by name or, if they have no
+            names, taken in their order. Nothing is resampled: another pixel size gives a warning.
+        pair: with that imagery, and with the size of the tiles.
+        most: largest number of tiles.
+        seed: of the sample.
 
     Raises:
         RasterError, DataError: if an image cannot be used.
@@ -113,10 +113,10 @@ class TargetTiles:
         return len(self._tiles)
 
     def embed(self, spaces: Sequence[Space], levels: Levels, advance: Callable[[], None]) -> TileFeatures:
-        """Features of the tiles without a hole; all of one place.
+        """Features of the tiles that have data everywhere, all as one place.
 
         Args:
-            spaces: to embed in.
+            spaces: feature spaces.
             levels: in which the tiles are seen.
             advance: called after each tile.
         """

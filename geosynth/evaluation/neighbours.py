@@ -17,14 +17,14 @@ _NUM_CLOSEST = 8
 _NUM_SUBSETS = 20
 _WHY_MEMORISATION = "one tile to be nearest says nothing"
 _BLOCK = 1024  # rows of a distance matrix at once
-_ROUNDING = 1e-12  # of the squared lengths: what matrix products leave where two vectors are equal
+_ROUNDING = 1e-12  # relative to the squared lengths: rounding error of matrix products for equal vectors
 _RIM = 1e-9  # of a radius: by so much rounding may move what lies on the rim of a ball
 
 
 def distance_blocks(first: Floats, second: Floats) -> Iterator[tuple[slice, Floats]]:
     """Euclidean distances (rows, m) of a slice of rows of `first` (n, d) to all of `second` (m, d), slice by slice.
 
-    Equal vectors are exactly 0 apart.
+    The distance of equal vectors is exactly 0.
     """
     # Distances do not change with the origin, but their rounding does.
     centre = second.mean(axis=0)
@@ -39,10 +39,10 @@ def distance_blocks(first: Floats, second: Floats) -> Iterator[tuple[slice, Floa
 
 
 def radii(features: Floats, k: int) -> Floats:
-    """(n,): distance of each of `features` (n, d) to the `k`-th nearest other one; n > k."""
+    """Distance of each of `features` (n, d) to the `k`-th nearest other one, (n,); n > k."""
     found = np.empty(len(features))
     for rows, distances in distance_blocks(features, features):
-        # Whatever rounding says, each is its own nearest: place 0 after the partition.
+        # Regardless of rounding, each is its own nearest, at position 0 after the partition.
         distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = -1
         found[rows] = np.partition(distances, k, axis=1)[:, k]
     return found
@@ -58,36 +58,36 @@ def nearest(first: Floats, second: Floats) -> tuple[Floats, npt.NDArray[np.int64
 
 
 class Manifolds(NamedTuple):
-    """How far two sets lie in each other's manifolds, tile by tile; a score is the mean over the tiles.
+    """How far two sets are in each other's manifolds, tile by tile; a score is the mean over the tiles.
 
-    A set's manifold is the union of balls around its features that reach to their k-th neighbour. So the mean over any
-    part of the tiles is that part's score against the whole other set, which is what intervals resample.
+    A set's manifold is the union of balls around its features with a radius up to their k-th neighbour. The mean over
+    some of the tiles is the score of these against the whole other set, from which intervals are computed.
     """
 
     precise: Floats
-    """(synthetic,) 1 where a synthetic tile lies in the real manifold: their mean is the precision, the share of the
-    synthetic tiles that look like real ones (Kynkaanniemi et al. 2019)."""
+    """(synthetic,) 1 if a synthetic tile is in the real manifold. The mean is the precision, the share of the synthetic
+    tiles that look like real ones (Kynkaanniemi et al. 2019)."""
     recalled: Floats
-    """(real,) 1 where a real tile lies in the synthetic manifold: their mean is the recall, the share of the real tiles
-    that the synthetic ones could stand for (Kynkaanniemi et al. 2019)."""
+    """(real,) 1 if a real tile is in the synthetic manifold. The mean is the recall, the share of the real tiles that
+    the synthetic ones could represent (Kynkaanniemi et al. 2019)."""
     densities: Floats
-    """(synthetic,) real balls that hold a synthetic tile, over k: their mean is the density, a precision that one
-    outlier among the real tiles cannot inflate; 1 is expected of equal distributions (Naeem et al. 2020)."""
+    """(synthetic,) number of real balls that contain a synthetic tile, over k. The mean is the density, a precision
+    that one outlier among the real tiles cannot inflate; 1 is expected for equal distributions (Naeem et al. 2020)."""
     covered: Floats
-    """(real,) 1 where a real tile's ball holds a synthetic one: their mean is the coverage; 1 - 2^-k is expected of
-    equally many tiles of equal distributions (Naeem et al. 2020)."""
+    """(real,) 1 if a real tile's ball contains a synthetic one. The mean is the coverage; 1 - 2^-k is expected for the
+    same number of tiles from equal distributions (Naeem et al. 2020)."""
 
 
 def compare_manifolds(real: npt.ArrayLike, synthetic: npt.ArrayLike, k: int = 5) -> Manifolds:
-    """Compare, a block of rows of the distance matrix at a time. A tile on the rim of a ball is inside.
+    """Compare two sets, one block of rows of the distance matrix at a time. A tile on the surface of a ball is inside.
 
     Args:
         real: (n, d) features.
         synthetic: (m, d) features.
-        k: neighbours that a ball reaches to.
+        k: the radius of a ball is the distance to the k-th neighbour.
 
     Raises:
-        DataError: if a set has no more than `k` tiles, or features that are not finite or do not fit together.
+        DataError: if a set has no more than `k` tiles, or if features are not finite or from different spaces.
     """
     why = f"the ball around a tile reaches to its neighbour number {k}"
     left = check_features(real, "real tiles", k + 1, why)
@@ -114,25 +114,25 @@ def memorisation(
 ) -> MemorisationComparison:
     """Compare nearest neighbours of synthetic tiles among equally many train and other real tiles, in feature space.
 
-    The nearest of more tiles is nearer, so both real sets count with the number of the smaller: the mean over 20 random
-    subsets. A synthetic tile shares its labels with the real tile of its own window, and much with its neighbours, so
-    real tiles of its own place do not count among the others. For the same reason, paint the labels of a fold that was
-    not trained on.
+    The nearest of more tiles is nearer, so both real sets are reduced to the size of the smaller one: the result is the
+    mean over 20 random subsets. A synthetic tile shares its labels with the real tile of its own window, and much with
+    its neighbours, so real tiles of its own place do not count among the others. For the same reason, paint the labels
+    of a fold that was not trained on.
 
     Args:
         synthetic: (n, d) features.
         train: (m, d) of the real tiles that the generator was trained on.
         other: (k, d) of real tiles that it has not seen, of the same kind of place.
-        places: (n,) number of the place of each synthetic tile.
-        other_places: (k,) of each other real tile; the same number is the same place.
+        places: (n,) the place of each synthetic tile.
+        other_places: (k,) the place of each other real tile; the same number means the same place.
         seed: of subsets and draws.
 
     Returns:
-        the numbers; who knows where the tiles lie adds the closest pairs (`closest_pairs`).
+        the numbers, without the closest pairs (`closest_pairs`), which the caller adds.
 
     Raises:
-        DataError: if there is no synthetic tile, or fewer than two of a real set, or features are not finite or do not
-            fit together, or if the other tiles lie in one place.
+        DataError: if there is no synthetic tile, if a real set has fewer than two, if features are not finite or from
+            different spaces, or if the other tiles are all in one place.
     """
     tiles = check_features(synthetic, "synthetic tiles", 1, "there is nothing to look at")
     seen = check_features(train, "train tiles", MIN_TILES, _WHY_MEMORISATION)
@@ -178,7 +178,7 @@ def closest_pairs(synthetic: Floats, train: Floats) -> list[tuple[float, int, in
     """The eight synthetic tiles (n, d) with the nearest train tiles (m, d), closest first; each synthetic tile once.
 
     Returns:
-        of each pair the distance, and the indices of the synthetic and the train tile.
+        for each pair the distance, and the indices of the synthetic and the train tile.
     """
     distances, indices = nearest(synthetic, train)
     order = np.argsort(distances, kind="stable")[:_NUM_CLOSEST]
@@ -186,7 +186,7 @@ def closest_pairs(synthetic: Floats, train: Floats) -> list[tuple[float, int, in
 
 
 def _nearer(to_train: Floats, to_other: Floats) -> Floats:
-    """(tiles,): share of the subsets (subsets, tiles) in which train is nearer."""
+    """Share of the subsets (subsets, tiles) in which train is nearer, (tiles,)."""
     share: Floats = ((to_train < to_other) + 0.5 * (to_train == to_other)).mean(axis=0)
     return share
 
@@ -194,12 +194,12 @@ def _nearer(to_train: Floats, to_other: Floats) -> Floats:
 def _found_out(
     tiles: Floats, places: Indices, seen: Floats, unseen: Floats, other_places: Indices, seed: int
 ) -> Floats:
-    """(other,): for each other real tile, the share of the train tiles that lie nearer to a synthetic tile than it.
+    """For each other real tile, the share of the train tiles that are nearer to a synthetic tile than it is, (other,).
 
-    The mean is the area under the ROC curve of an attacker who takes a real tile for one of the training's, the more so
-    the nearer its nearest synthetic tile is (Hilprecht et al. 2019; Chen et al. 2020, GAN-Leaks, black box). Synthetic
-    tiles of the place of a real one do not count; a train tile is asked as if it lay in a random place of the others,
-    so that it has as many to be near to.
+    The mean is the area under the ROC curve of an attacker who finds it the more likely that a real tile was trained
+    on, the nearer its nearest synthetic tile is (Hilprecht et al. 2019; Chen et al. 2020, GAN-Leaks, black box).
+    Synthetic tiles of a real tile's place do not count; a train tile is treated as if it were in a random place of the
+    others, so that it has as many candidates.
     """
     asked_at = np.random.default_rng(seed).choice(other_places, len(seen))
 
@@ -218,14 +218,15 @@ def _found_out(
 def _nearest_of_subsets(
     tiles: Floats, places: Indices, references: Floats, own_places: Indices | None, number: int, seed: int
 ) -> Floats:
-    """(subsets, tiles): distance to the nearest of random subsets of real tiles.
+    """Distance to the nearest tile of random subsets of real tiles, (subsets, tiles).
 
     Args:
         tiles: (n, d) features.
-        places: (n,) of the tiles.
+        places: (n,) places of the tiles.
         references: (m, d) features of the real tiles.
-        own_places: (m,) theirs: those of a tile's own place are not in its subsets. None if no place is shared.
-        number: of real tiles in a subset.
+        own_places: (m,) places of the real tiles; those of a tile's own place are not in its subsets. None if no place
+            is shared.
+        number: number of real tiles in a subset.
         seed: of the subsets.
     """
     rng = np.random.default_rng(seed)

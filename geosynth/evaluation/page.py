@@ -23,17 +23,17 @@ _PICTURE_SIZE = 256
 
 
 class Picture(NamedTuple):
-    """A window shown: (height, width, 3) images of labels, real and synthetic."""
+    """A window of labels, real and synthetic images, each (height, width, 3)."""
 
     caption: str
-    """Where it is."""
+    """Place of the window, in words."""
     labels: Pixels
     real: Pixels
     synthetic: Pixels
 
 
 class ClosestPicture(NamedTuple):
-    """A synthetic tile and the train tile nearest to it: (height, width, 3)."""
+    """A synthetic tile and the train tile nearest to it, each (height, width, 3)."""
 
     caption: str
     synthetic: Pixels
@@ -43,12 +43,12 @@ class ClosestPicture(NamedTuple):
 def render_report(
     report: Report, counts: npt.NDArray[np.integer], pictures: Sequence[Picture], closest: Sequence[ClosestPicture] = ()
 ) -> str:
-    """The whole page.
+    """The HTML page.
 
     Args:
         report: the numbers.
-        counts: (2, classes, bands, 256) pixels of each level in the real and the synthetic image, classes as in the
-            legend.
+        counts: (2, classes, bands, 256) numbers of pixels at each level in the real and the synthetic image, classes in
+            the legend's order.
         pictures: from `draw_pictures`.
         closest: from `draw_closest`.
     """
@@ -68,7 +68,7 @@ def render_report(
 
 
 def _curves(pair: npt.NDArray[np.integer]) -> list[str]:
-    """Two histograms (2, 256), real and synthetic, as points of curves over bins of 4 levels, on one scale."""
+    """Two histograms (2, 256), real and synthetic, as points of curves over bins of 4 levels, on the same scale."""
     shares: Floats = pair.reshape(2, 64, 4).sum(axis=2) / 1.0
     shares = ratio(shares, shares.sum(axis=1, keepdims=True))
     heights = 70 * (1 - shares / np.nanmax(shares))
@@ -80,7 +80,7 @@ def draw_pictures(pair: TilePair, levels: Levels, tiles: Sequence[Window], seed:
 
     Args:
         pair: what is shown.
-        levels: in which it is.
+        levels: in which it is shown.
         tiles: to draw from; not empty.
         seed: of the draw.
     """
@@ -96,7 +96,7 @@ def draw_pictures(pair: TilePair, levels: Levels, tiles: Sequence[Window], seed:
 
 
 def draw_closest(pair: StoreTiles, levels: Levels, closest: Sequence[ClosestPair]) -> list[ClosestPicture]:
-    """The pairs, read anew, in levels."""
+    """Read the pairs again, in levels."""
     pictures = []
     for one in closest:
         synthetic = levels.of(pair.twins[0].read_image(Window(*one.synthetic_window)))
@@ -107,5 +107,5 @@ def draw_closest(pair: StoreTiles, levels: Levels, closest: Sequence[ClosestPair
 
 
 def _shown(image: Pixels, bands: tuple[str, ...]) -> Pixels:
-    """(height, width, 3) in natural colours."""
+    """An image in natural colours, (height, width, 3)."""
     return np.moveaxis(image[list(rgb_bands(bands))], 0, -1)

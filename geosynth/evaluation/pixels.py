@@ -1,4 +1,4 @@
-"""Distributions of pixels per class, from exact histograms: no sampling, memory independent of the raster."""
+"""Distributions of pixels per class, from exact histograms: without sampling, in memory independent of the raster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geosynth.evaluation.measures import BandLevels, ClassComparison, Comparison
 from geosynth.evaluation.tiles import Tile, TilePair
 from geosynth.raster.read import Array
 
-# NDVI lies in [-1, 1]; bins are centred on multiples of 0.002, so that -1, 0 and 1 are exact.
+# NDVI is in [-1, 1]; bins are centred on multiples of 0.002, so that -1, 0 and 1 are exact.
 NDVI_STEP = 0.002
 NDVI_VALUES: Floats = np.linspace(-1, 1, 1001)
 
@@ -27,11 +27,11 @@ class Distributions:
 
     Args:
         pair: whose tiles it will see.
-        levels: whose bins values are counted in.
+        levels: in whose bins values are counted.
 
     Attributes:
         bands: (places, 2, classes, bands, bins) histograms.
-        ndvi: (places, 2, classes, 1001) histograms of NDVI; None where the bands for it are not known.
+        ndvi: (places, 2, classes, 1001) histograms of NDVI; None if the bands for it are not known.
     """
 
     def __init__(self, pair: TilePair, levels: Levels) -> None:
@@ -48,7 +48,7 @@ class Distributions:
         for tile in tiles:
             indices = tile.block.indices
             present = np.unique(indices)
-            present = present[present < num_classes]  # only their pages of the large arrays are ever touched
+            present = present[present < num_classes]  # so that only their memory pages of the large arrays are used
             for which, image in enumerate((tile.block.real, tile.block.synthetic)):
                 self._beyond[which] += self._levels.beyond(image, indices < num_classes)
                 for number, band in enumerate(self._levels.bins(image)):
@@ -60,17 +60,17 @@ class Distributions:
                     self.ndvi[tile.place, which, present] += counts[present].astype(np.uint32)
 
     def _meant(self, values: Array, band: int) -> Array:
-        """What values of a band mean, where that is known."""
+        """The meaning of a band's values, if it is known; else the values."""
         quantities = self._pair.quantities
         return quantities[band].of(values) if quantities else values
 
     @property
     def num_places(self) -> int:
-        """Places that hold a pixel."""
+        """Number of places with pixels."""
         return int(self.bands[:, 0, :, 0].any(axis=(1, 2)).sum())
 
     def levels(self) -> ImageLevels | None:
-        """What a report says of the levels; None where values are levels already."""
+        """The levels for the report; None if values are levels already."""
         if self._levels.as_stored:
             return None
         shares = (self._beyond / self.bands[:, 0, :, 0].sum(dtype=np.int64)).T.tolist()
@@ -85,7 +85,7 @@ class Distributions:
         )
 
     def result(self, seed: int) -> tuple[tuple[ClassComparison, ...], Headline]:
-        """The classes that have pixels, in the legend's order, and the means over them.
+        """The classes with pixels, in the legend's order, and the means over them.
 
         Args:
             seed: of the draws of places.
@@ -116,8 +116,8 @@ class Distributions:
         return tuple(classes), self._headline(of_bands, of_ndvi)
 
     def _headline(self, of_bands: list[_Draws], of_ndvi: list[_Draws]) -> Headline:
-        # Bands have equal pixels, so a mean over (class, band) pairs is both means at once. Distances are in
-        # values, variances in squares of levels: there no band counts more for its unit.
+        # Bands have the same pixels, so a mean over (class, band) pairs is both means at once. Distances are in
+        # values, variances in squares of levels, so that no band counts more because of its unit.
         _, distance, real, synthetic = _pooled(of_bands)
         _, ndvi, *_ = _pooled(of_ndvi)
 
@@ -132,14 +132,14 @@ class Distributions:
 
 
 class _Draws(NamedTuple):
-    """One quantity over one class: (1 + draws,) values each, of the sample itself and of each draw of places."""
+    """One quantity over one class: arrays (1 + draws,), for the sample itself and for each draw of places."""
 
     pixels: Floats
     distance: Floats
     real_variance: Floats
     """In squares of the step between neighbouring values."""
     synthetic_variance: Floats
-    """Likewise."""
+    """In the same unit."""
 
 
 def _compare(
@@ -168,7 +168,7 @@ def _compare(
 
 
 def _pooled(draws: list[_Draws]) -> _Draws:
-    """Means over classes and bands, weighted by pixels, per draw; classes that a draw lacks do not count."""
+    """Means over classes and bands, weighted by pixels, for each draw; classes missing from a draw do not count."""
     if not draws:
         return _Draws(*np.full((4, 1), np.nan))
     pixels, *values = (np.stack(column) for column in zip(*draws, strict=True))
@@ -195,11 +195,11 @@ def count_values(
 def count_ndvi(
     red: npt.NDArray[Any], nir: npt.NDArray[Any], indices: npt.NDArray[np.uint8], num_classes: int
 ) -> npt.NDArray[np.int64]:
-    """Histograms (num_classes, 1001) over `NDVI_VALUES` of (nir - red) / (nir + red); left out where both are 0.
+    """Histograms (num_classes, 1001), over `NDVI_VALUES`, of (nir - red) / (nir + red), except where both are 0.
 
-    Values less than 0 are taken as 0.
+    Values below 0 count as 0.
     """
-    inside = indices < num_classes  # elsewhere may stand NaN
+    inside = indices < num_classes  # elsewhere there may be NaN
     red, nir = (band[inside].astype(np.float32).clip(0) for band in (red, nir))
     total = red + nir
     defined = total > 0
@@ -209,7 +209,7 @@ def count_ndvi(
 
 
 def moments(counts: npt.NDArray[Any], values: Floats) -> tuple[Floats, Floats]:
-    """Mean and population variance (...) of histograms (..., num_values); NaN where a histogram is empty."""
+    """Mean and population variance (...) of histograms (..., num_values); NaN if a histogram is empty."""
     shares = _shares(counts)
     mean = shares @ values
     variance = (shares * (values - mean[..., None]) ** 2).sum(axis=-1)
@@ -217,7 +217,7 @@ def moments(counts: npt.NDArray[Any], values: Floats) -> tuple[Floats, Floats]:
 
 
 def quantiles(counts: npt.NDArray[Any], values: Floats, shares: tuple[float, ...]) -> Floats:
-    """(..., len(shares)): the smallest value that at least this share of the pixels does not exceed."""
+    """Quantiles (..., len(shares)): the smallest value that at least this share of the pixels does not exceed."""
     cumulated = np.cumsum(counts, axis=-1)
     total = cumulated[..., -1:]
     found = [values[(cumulated < share * total).sum(axis=-1)] for share in shares]
@@ -227,7 +227,7 @@ def quantiles(counts: npt.NDArray[Any], values: Floats, shares: tuple[float, ...
 def wasserstein(first: npt.NDArray[Any], second: npt.NDArray[Any], step: float = 1.0) -> Floats:
     """Wasserstein-1 distance (...) of histograms (..., num_values) with equal bins, in units of the values.
 
-    In one dimension it is the area between the cumulative distributions (Vallender 1974). NaN where one is empty.
+    In one dimension it is the area between the cumulative distributions (Vallender 1974). NaN if one is empty.
 
     Args:
         first: counts.
@@ -240,7 +240,7 @@ def wasserstein(first: npt.NDArray[Any], second: npt.NDArray[Any], step: float =
 
 
 def ratio(over: npt.NDArray[Any] | float, under: npt.NDArray[Any] | float) -> Floats:
-    """Elementwise quotient; NaN where it is not defined."""
+    """Elementwise quotient; NaN where it is undefined."""
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient = np.asarray(over, dtype=np.float64) / np.asarray(under, dtype=np.float64)
     return np.where(np.isfinite(quotient), quotient, np.nan)

@@ -1,4 +1,4 @@
-"""Report: everything that `evaluate` measures, as plain values that go to JSON and come back equal."""
+"""Report: everything that `evaluate` measures, as plain values that survive a round trip through JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_KNOWN = "the synthetic imagery does not say whether a loss of its generator
 
 
 class Report(Part):
-    """Everything `evaluate` measured."""
+    """Everything that `evaluate` has measured."""
 
     software: str
     """Name and version."""
@@ -33,27 +33,27 @@ class Report(Part):
     synthetic: tuple[str, ...]
     """The image file, or the twins."""
     look: str | None = None
-    """Name of the look that was painted, if it is one of the model's; as the synthetic imagery says."""
+    """Name of the look that was painted, if it is one of the model's, according to the synthetic imagery."""
     labels: str
     fold: str | None
-    """Fold of the store; None where rasters were compared."""
+    """Fold of the store; None if rasters were compared."""
     legend: str
     """Name of the legend."""
     bands: tuple[str, ...]
     levels: ImageLevels | None = None
-    """In which features, textures, spectra and pictures see the imagery, and the steps of all distributions but NDVI's;
-    None of uint8, which is seen as it is."""
+    """The levels in which features, textures, spectra and pictures see the imagery, also the steps of all distributions
+    except NDVI's; None for uint8, which is seen as it is."""
     area: tuple[int, int, int, int] | None
-    """Of rasters, first row, first column, height, width of the common pixels on the grid of the real one."""
+    """For rasters: first row, first column, height, width of the common pixels on the grid of the real one."""
     pixels: int
-    """Compared: with a class, and with data in both images."""
+    """Number of compared pixels: with a class, and with data in both images."""
     tile_size: int
     seed: int
     places: Places
-    """What intervals rest on."""
+    """The places on which intervals rest."""
     headline: Headline
     classes: tuple[ClassComparison, ...]
-    """Those that have pixels."""
+    """The classes with pixels."""
     ndvi_reason: str | None
     """Why there is no mean distance of NDVI."""
     frechet: FrechetComparison
@@ -65,12 +65,12 @@ class Report(Part):
     features_reason: str | None
     """Why there are none."""
     inception_reason: str | None
-    """Why there are none that are called FID and KID."""
+    """Why there are no FID and KID."""
     memorisation: MemorisationComparison
     diversity: DiversityComparison
     consistency: ConsistencyComparison
     nearness: Nearness
-    """Which tiles are nearer to the imagery of another place, where segmenters shall work."""
+    """Which tiles are nearer to the imagery of another place, for which segmenters are needed."""
 
     def to_json(self) -> str:
         """Indented JSON; `Report.model_validate_json` reads it."""
@@ -104,7 +104,7 @@ class Report(Part):
         ]
 
     def _feature_rows(self) -> list[SummaryRow]:
-        """Natural colours only; the report has the rest."""
+        """Rows of natural colours only; the report has the rest."""
         rows: list[SummaryRow] = []
         if self.features_reason:
             rows.append(SummaryRow("distances of features", "-", self.features_reason))
@@ -117,7 +117,7 @@ class Report(Part):
 
     @property
     def partial_judges(self) -> tuple[SummaryRow, ...]:
-        """What the marks mean, as far as there are any: the mark, the feature spaces and a sentence."""
+        """Explanation of the marks that occur: the mark, the feature spaces and a sentence."""
         meanings = {" *": "a loss of the generator used this network", " ?": _NOT_KNOWN}
         rows = []
         for mark, meaning in meanings.items():

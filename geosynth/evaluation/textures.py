@@ -1,4 +1,4 @@
-"""What whole tiles look like: simple features, power spectra of all and of single classes, steps across block lines."""
+"""Texture of whole tiles: simple features, power spectra of all and of single classes, steps across block lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from geosynth.grid import Window
 FEATURE_SPACE = "band-statistics"
 NUM_RINGS = 16
 _SCALES = (1, 2, 4)
-_TILES_PER_FEATURE = 4  # so that the covariance of half of the tiles still has twice as many tiles as features
+_TILES_PER_FEATURE = 4  # so that half of the tiles are still twice as many as features, for their covariance
 
 
 class Textures:
@@ -34,7 +34,7 @@ class Textures:
         pair: whose tiles it will see.
 
     Attributes:
-        windows: of the tiles seen.
+        windows: of the tiles that were added.
         power: (2, bands, 16) sums over them.
     """
 
@@ -47,7 +47,7 @@ class Textures:
         self.power = np.zeros((2, len(pair.bands), NUM_RINGS))
 
     def add(self, tiles: Sequence[Tile]) -> None:
-        """Look at whole tiles, seen in levels."""
+        """Add whole tiles, given in levels."""
         for tile in tiles:
             self.windows.append(tile.window)
             self._places.append(tile.place)
@@ -112,7 +112,7 @@ class Textures:
 
 
 def first_half(tiles: list[Window]) -> npt.NDArray[np.bool_]:
-    """(tiles,): the half of the tiles at the low end of the longer axis of their extent."""
+    """The half of the tiles at the low end of the longer axis of their extent, (tiles,)."""
     places = np.array([(tile.row, tile.column) for tile in tiles])
     longer = int(np.argmax(np.ptp(places, axis=0)))
     order = np.lexsort((places[:, 1 - longer], places[:, longer]))
@@ -122,16 +122,16 @@ def first_half(tiles: list[Window]) -> npt.NDArray[np.bool_]:
 
 
 def num_features(num_bands: int) -> int:
-    """Length of `band_statistics` for tiles of so many bands."""
+    """Length of `band_statistics` for tiles with this number of bands."""
     return 2 * num_bands + num_bands * (num_bands - 1) // 2 + len(_SCALES)
 
 
 def band_statistics(tile: npt.NDArray[np.uint8]) -> Floats:
-    """The "band-statistics" features of a tile (bands, height, width), sides multiples of 4 px.
+    """The "band-statistics" features of a tile (bands, height, width), whose sides are multiples of 4 px.
 
-    Per band the mean and the standard deviation (levels); the correlation of each pair of bands (0 where a band is
-    constant); and the mean gradient magnitude over all bands (levels per pixel) of the tile reduced by block means 1, 2
-    and 4 times: fine, medium and coarse texture.
+    For each band the mean and the standard deviation (in levels); the correlation of each pair of bands (0 if a band is
+    constant); and the mean gradient magnitude over all bands (in levels per pixel) of the tile reduced by block means
+    of 1, 2 and 4 px: fine, medium and coarse texture.
     """
     values = tile.astype(np.float32)
     flat = values.reshape(len(values), -1).astype(np.float64)
@@ -146,9 +146,9 @@ def band_statistics(tile: npt.NDArray[np.uint8]) -> Floats:
 
 
 def feature_scale(features: Floats, num_bands: int) -> Floats:
-    """(d,): what one unit of each feature is worth: its standard deviation over `features` (n, d).
+    """The scale of each feature, (d,): its standard deviation over `features` (n, d).
 
-    At least 1 level, or 0.05 for a correlation, so that what hardly varies does not dominate a distance.
+    At least 1 level, or 0.05 for a correlation, so that features that hardly vary do not dominate a distance.
     """
     least = np.ones(features.shape[1])
     least[2 * num_bands : -len(_SCALES)] = 0.05
@@ -171,9 +171,9 @@ def _gradient(values: npt.NDArray[np.float32]) -> float:
 
 
 class RingPower:
-    """Power of square tiles in rings of the frequency plane, the same for any direction of a wave.
+    """Power of square tiles in rings of the frequency plane, over all directions of a wave.
 
-    Tiles lose their mean and are weighted by a Hann window, so that their edges add no power.
+    The mean of a tile is removed and a Hann window applied, so that its edges add no power.
 
     Attributes:
         frequencies: (16,) centres of the rings in cycles per pixel, 0 to 0.5.
@@ -184,7 +184,7 @@ class RingPower:
         self._window = np.outer(window, window)
         radius = np.hypot(np.fft.fftfreq(tile_size)[:, None], np.fft.rfftfreq(tile_size)[None, :])
         self._rings = np.minimum((radius * 2 * NUM_RINGS).astype(np.int64), NUM_RINGS).ravel()  # last: the corners
-        # Columns of `rfft2` stand for their mirror images too, but for the first and, of even sizes, the last.
+        # Columns of `rfft2` also represent their mirror images, except the first and, for even sizes, the last.
         columns = np.arange(radius.shape[1])
         self._times = np.where((columns == 0) | (2 * columns == tile_size), 1, 2)
         self.frequencies: Floats = (np.arange(NUM_RINGS) + 0.5) / (2 * NUM_RINGS)
@@ -197,24 +197,24 @@ class RingPower:
         return np.stack([np.bincount(self._rings, band.ravel(), NUM_RINGS + 1)[:NUM_RINGS] for band in power])
 
 
-# Cycles per pixel, coarse to fine, and the rings that they are made of.
+# Cycles per pixel, from coarse to fine, and the rings that they consist of.
 OCTAVES: tuple[tuple[float, float], ...] = ((0.0, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2))
 _RINGS = np.array([0, NUM_RINGS // 8, NUM_RINGS // 4, NUM_RINGS // 2])
 _SQUARE = 32  # px; smaller ones leave rings without a frequency
 
 
 class ClassSpectra:
-    """Power spectra of squares of 32 px that hold one class only, the same ones of both images.
+    """Power spectra of squares of 32 px with only one class, at the same places in both images.
 
-    There the labels say nothing, and all texture is the generator's.
+    There the labels have no structure, so all texture is the generator's.
 
     Args:
-        classes: names; class indices from their number on are no class.
-        bands: names.
+        classes: their names; class indices of their number and above are no class.
+        bands: their names.
 
     Attributes:
         power: (2, classes, bands, 16): real and synthetic power in the rings of `RingPower`, summed over the squares.
-        num_windows: (classes,) squares.
+        num_windows: (classes,) numbers of squares.
     """
 
     def __init__(self, classes: tuple[str, ...], bands: tuple[str, ...]) -> None:
@@ -224,7 +224,7 @@ class ClassSpectra:
         self.num_windows = np.zeros(len(classes), dtype=np.int64)
 
     def add(self, tiles: Sequence[Tile]) -> None:
-        """Add the squares of tiles, seen in levels; side by side from the first pixel of each."""
+        """Add the squares of tiles, given in levels; squares are side by side from the first pixel of each tile."""
         size = _SQUARE
         for real, synthetic, labels in (tile.block for tile in tiles):
             rows, columns = labels.shape[0] // size, labels.shape[1] // size
@@ -237,12 +237,12 @@ class ClassSpectra:
                 self.power[:, index] += [self._ring_power(image[place]) for image in (real, synthetic)]
 
     def octave_ratios(self) -> Floats:
-        """(classes, bands, 4) synthetic over real power in `OCTAVES`: 1 is right, 0 is flat; NaN where not known."""
+        """Synthetic over real power in `OCTAVES`, (classes, bands, 4): 1 is right, 0 is flat, NaN is unknown."""
         real, synthetic = np.add.reduceat(self.power, _RINGS, axis=-1)
         return ratio(synthetic, real)
 
     def result(self) -> ClassSpectraComparison:
-        """Ratios of the classes that have such squares."""
+        """Ratios of the classes with such squares."""
         ratios, counts = self.octave_ratios().tolist(), self.num_windows.tolist()
         classes = tuple(
             ClassSpectrum(name=name, num_windows=count, ratio=dict(zip(self._bands, of_bands, strict=True)))
@@ -257,18 +257,18 @@ class Seams:
     """Steps between neighbouring pixels of both images, across the lines between blocks and elsewhere.
 
     Args:
-        num_classes: class indices from this on are no class.
-        block_size: pixels; lines stand on its multiples, as `BlockPlan` cuts.
+        num_classes: class indices of this value and above are no class.
+        block_size: in pixels; lines are at its multiples, as in `BlockPlan`.
     """
 
     def __init__(self, num_classes: int, block_size: int) -> None:
         self._num_classes, self._block_size = num_classes, block_size
-        # Absolute differences of real and synthetic, and pairs of pixels; elsewhere, across lines.
+        # Sums of absolute differences (real, synthetic), and numbers of pixel pairs; each elsewhere and across lines.
         self._sums = np.zeros((2, 2))
         self._pairs = np.zeros(2, dtype=np.int64)
 
     def add(self, chunk: Chunk) -> None:
-        """Add the pairs of compared pixels whose first (upper or left) one lies in the chunk proper."""
+        """Add the pairs of compared pixels whose first (upper or left) pixel is in the chunk itself."""
         assert chunk.origin is not None
         (height, width), (row, column) = chunk.shape, chunk.origin
         compared = chunk.block.indices < self._num_classes
@@ -288,7 +288,7 @@ class Seams:
         self._pairs += np.bincount(on_line, both.sum(axis=1), 2).astype(np.int64)
 
     def scores(self) -> Floats:
-        """(2,) mean step across lines over mean step elsewhere, of real and synthetic.
+        """Mean step across lines over mean step elsewhere, of real and synthetic, (2,).
 
         1 without seams; NaN if there is no line, or no texture.
         """

@@ -1,4 +1,4 @@
-"""What is evaluated: real and synthetic imagery with labels, from rasters or from a store and its twins, as tiles."""
+"""The tiles of an evaluation: real and synthetic imagery with labels, from rasters or from a store and its twins."""
 
 from __future__ import annotations
 
@@ -39,51 +39,51 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Block(NamedTuple):
-    """What a window holds."""
+    """The pixels of a window."""
 
     real: Array
     """(bands, height, width)."""
     synthetic: Array
     """(bands, height, width)."""
     indices: Pixels
-    """(height, width): class indices; `num_classes` where there is no class or an image has no data."""
+    """(height, width) class indices; `num_classes` where there is no class or an image has no data."""
 
     def crop(self, window: Window) -> Block:
-        """A part; `window` counts from the first pixel of this one."""
+        """A part of the block; `window` counts from its first pixel."""
         place = (..., *window.slices)
         return Block(self.real[place], self.synthetic[place], self.indices[place])
 
     def seen(self, levels: Levels) -> Block:
-        """The same in levels."""
+        """The same, in levels."""
         return self._replace(real=levels.of(self.real), synthetic=levels.of(self.synthetic))
 
 
 class Tile(NamedTuple):
-    """A square, or what the edge of the area leaves of one."""
+    """A square, or the part of one at the edge of the area."""
 
     number: int
-    """Counts the tiles of the pair, 0 first."""
+    """Number of the tile in the pair, from 0."""
     window: Window
-    """As `TilePair.read` takes it."""
+    """As for `TilePair.read`."""
     place: int
-    """Number of the place that the tile belongs to: what is drawn for intervals."""
+    """Number of the tile's place; places are drawn for intervals."""
     block: Block
 
     def seen(self, levels: Levels) -> Tile:
-        """The same in levels."""
+        """The same, in levels."""
         return self._replace(block=self.block.seen(levels))
 
 
 class Chunk(NamedTuple):
-    """What is read at once: one tile or more."""
+    """One or more tiles that are read at once."""
 
     block: Block
-    """Its pixels; of a raster with one more row and column where the area goes on."""
+    """Its pixels; for a raster with one more row and column if the area continues."""
     tiles: list[Tile]
     shape: tuple[int, int]
     """Height and width without that row and column."""
     origin: tuple[int, int] | None
-    """Absolute (row, column) of the first pixel, by which `generate` cuts a raster into blocks; None: of a store."""
+    """Absolute (row, column) of the first pixel, by which `generate` cuts a raster into blocks; None for a store."""
 
 
 class TilePair(ABC):
@@ -92,37 +92,37 @@ class TilePair(ABC):
     legend: Legend
     bands: tuple[str, ...]
     dtype: np.dtype[Any]
-    """Of all imagery."""
+    """Type of all imagery."""
     quantities: tuple[Quantity, ...]
-    """What the values of each band mean; empty where that is not known."""
+    """What the values of each band mean; empty if that is not known."""
     geobox: GeoBox
-    """Of the real imagery."""
+    """Grid of the real imagery."""
     tile_size: int
     num_tiles: int
-    """Whole ones and others."""
+    """Number of tiles, including those that are not whole."""
     num_places: int
-    """Places: what is drawn for intervals."""
+    """Number of places, which are drawn for intervals."""
     place_kind: str
     """What a place is, in words."""
     num_chunks: int
-    """That `chunks` yields."""
+    """Number of chunks that `chunks` yields."""
     reference: str
-    """What the tiles' real images are called in a report."""
+    """Name of the tiles' real images in a report."""
 
     @abstractmethod
     def chunks(self) -> Iterator[Chunk]:
-        """Each tile once, in an order that is always the same."""
+        """All tiles, each once, always in the same order."""
 
     @abstractmethod
     def read(self, window: Window) -> Block:
-        """The pixels of a window inside of what is evaluated."""
+        """The pixels of a window inside the evaluated area."""
 
     @abstractmethod
     def find_levels(self, progress: Progress) -> Levels:
-        """From the 0.1 to the 99.9 percentile of each band of the real imagery; it is read for this, unless uint8.
+        """Levels from the 0.1 to the 99.9 percentile of each band of the real imagery, which is read unless uint8.
 
         Args:
-            progress: told blocks read, and blocks in all.
+            progress: called with the number of blocks read and of all blocks.
 
         Raises:
             DataError: if a band is constant, or there is no pixel to compare.
@@ -130,29 +130,29 @@ class TilePair(ABC):
 
     @abstractmethod
     def frame(self, window: Window, height: int, width: int) -> Window:
-        """A window of about that size around another's middle, moved and cropped to lie inside."""
+        """A window of about this size around the middle of another one, moved and cropped to be inside the area."""
 
     @abstractmethod
     def describe(self, window: Window) -> str:
-        """Where the window lies, for people."""
+        """Where a window is, in words."""
 
     @property
     @abstractmethod
     def sources(self) -> dict[str, Any]:
-        """What is compared, as the report names it: real, synthetic, labels, fold and area."""
+        """What is compared, with the names in the report: real, synthetic, labels, fold and area."""
 
     @property
     @abstractmethod
     def tags(self) -> Mapping[str, str]:
-        """What the synthetic imagery says of how it was made."""
+        """Tags of the synthetic imagery that record how it was made."""
 
     @property
     @abstractmethod
     def nothing(self) -> str:
-        """What to say if there is no pixel to compare."""
+        """The message if there is no pixel to compare."""
 
     def is_whole(self, tile: Tile) -> bool:
-        """Whether it is a full square of which every pixel has a class and both images."""
+        """Whether a tile is a full square, and every pixel of it has a class and both images."""
         indices = tile.block.indices
         return indices.shape == (self.tile_size, self.tile_size) and bool((indices < self.legend.num_classes).all())
 
@@ -166,19 +166,19 @@ class RasterTiles(TilePair):
         labels: label raster.
         legend: of the classes as reported.
         label_legend: of the label raster.
-        bands: names of the bands, or of those to take; None: as the files say.
-        tile_size: pixels.
+        bands: names of the bands, or of those to use; None for those in the files.
+        tile_size: in pixels.
 
     Attributes:
         real, synthetic, labels: the rasters.
         area: the pixels that all three cover, on the grid of `real`.
 
     Raises:
-        DataError: different or unsupported dtypes, different band counts, names or quantities, a band of unclear
-            meaning.
-        GridError: different pixel grids, or no common pixel.
-        LegendError: `label_legend` has a class that `legend` lacks.
-        RasterError: a file cannot be opened.
+        DataError: if dtypes differ or are not supported, if numbers, names or quantities of bands differ, or if the
+            meaning of a band is unclear.
+        GridError: if pixel grids differ, or there is no common pixel.
+        LegendError: if `label_legend` has a class that `legend` lacks.
+        RasterError: if a file cannot be opened.
     """
 
     reference = "area"
@@ -225,7 +225,7 @@ class RasterTiles(TilePair):
         self._whole = Window(0, 0, area.height, area.width)
         rows, self._columns = -(-area.height // tile_size), -(-area.width // tile_size)
         self.num_tiles = rows * self._columns
-        # The smallest squares of tiles of which there are not too many.
+        # The smallest squares of tiles that are not too many.
         self._group = next(
             side for side in itertools.count(1) if -(-rows // side) * -(-self._columns // side) <= _MAX_PLACES
         )
@@ -237,7 +237,7 @@ class RasterTiles(TilePair):
 
     @property
     def origin(self) -> tuple[int, int]:
-        """Absolute (row, column) of the area's first pixel, as the synthetic raster counts it: see `grid.BlockPlan`."""
+        """Absolute (row, column) of the area's first pixel in the synthetic raster, see `grid.BlockPlan`."""
         (down, across), (row, column) = self._offsets[0], absolute_origin(self.synthetic.geobox)
         return self.area.row - down + row, self.area.column - across + column
 
@@ -255,7 +255,7 @@ class RasterTiles(TilePair):
             yield Chunk(block, tiles, (window.height, window.width), (row + window.row, column + window.column))
 
     def read(self, window: Window) -> Block:
-        """The pixels of `window`, which counts from the first pixel of the area and lies inside it."""
+        """The pixels of `window`, which counts from the first pixel of the area and is inside it."""
         place = window.shift(self.area.row, self.area.column)
         in_synthetic, in_labels = (place.shift(-row, -column) for row, column in self._offsets)
         real, real_valid = self.real.read(place)
@@ -307,19 +307,19 @@ class RasterTiles(TilePair):
 
 
 class StoreTiles(TilePair):
-    """Tiles of a fold, laid side by side from the first pixel of each scene on; what does not fit is left out.
+    """Tiles of a fold, side by side from the first pixel of each scene on; incomplete ones are left out.
 
-    A place is a cluster of touching scenes. Where the fold has fewer than 8 of these, it is a square of tiles.
+    A place is a cluster of touching scenes. If the fold has fewer than 8 of these, it is a square of tiles.
 
     Args:
         source: the real imagery.
-        twins: the synthetic ones; the first is evaluated, all of them give the diversity. None where they are still
+        twins: the synthetic imagery; the first is evaluated, all are used to measure diversity. Empty if they are still
             to be painted.
         fold: "train", "val" or "test".
-        tile_size: pixels.
+        tile_size: in pixels.
 
     Raises:
-        DataError: if a twin is not one of the source, or the fold has no tile.
+        DataError: if a twin is not one of the source, or if the fold has no tile.
     """
 
     def __init__(self, source: PatchSource, twins: Sequence[PatchSource], fold: str, tile_size: int) -> None:
@@ -347,10 +347,10 @@ class StoreTiles(TilePair):
         return Block(real, *self._read_twin(self.twins[0], window, labels))
 
     def read_latents(self, window: Window) -> Array:
-        """(twins, bands, height, width) of a window that the first twin covers.
+        """Images of all twins in a window that the first twin covers, (twins, bands, height, width).
 
         Raises:
-            DataError: if another one does not.
+            DataError: if another twin does not cover it.
         """
         labels = self.source.read_labels(window)
         images: list[Array] = []
@@ -362,7 +362,7 @@ class StoreTiles(TilePair):
         return np.stack(images)
 
     def _read_twin(self, twin: PatchSource, window: Window, labels: Pixels) -> tuple[Array, Pixels]:
-        """The twin's image, and the store's labels where it has one; elsewhere the twin has no labels either."""
+        """The twin's image, and the store's labels where there is an image; elsewhere there is no class."""
         image, found = twin.read(window)
         covered = found < self.legend.num_classes
         if (labels != found)[covered].any():
@@ -370,7 +370,7 @@ class StoreTiles(TilePair):
         return image, found
 
     def train_view(self) -> TileView | None:
-        """Tiles of the fold that the generator was trained on; None where they are those that are evaluated."""
+        """Tiles of the fold that the generator was trained on; None if this is the evaluated fold."""
         if self.fold == _TRAIN:
             return None
         return TileView(self.source, _TRAIN, self.tile_size, self.tile_size, edge="skip")
@@ -382,7 +382,7 @@ class StoreTiles(TilePair):
         return centred(window, self._scene_of(window).window, height, width)
 
     def describe(self, window: Window) -> str:
-        """The scene that a window lies in, and where in it."""
+        """The scene that contains a window, and where the window is in it."""
         scene = self._scene_of(window)
         return f"{scene.name}, {window.shift(-scene.window.row, -scene.window.column)}"
 
@@ -404,7 +404,7 @@ class StoreTiles(TilePair):
 
 
 def centred(window: Window, inside: Window, height: int, width: int) -> Window:
-    """A window around the middle of another, moved (and where too large, cropped) to lie inside of a third."""
+    """A window around the middle of another one, moved (and cropped if too large) to be inside a third."""
     height, width = min(height, inside.height), min(width, inside.width)
     row = window.row + window.height // 2 - height // 2
     column = window.column + window.width // 2 - width // 2
@@ -417,7 +417,7 @@ def centred(window: Window, inside: Window, height: int, width: int) -> Window:
 
 
 def _band_names(real: ImageRaster, synthetic: ImageRaster, bands: Sequence[str] | None) -> tuple[str, ...]:
-    """As given, as the files say, or by number."""
+    """Names of the bands: as given, else from the files, else numbers."""
     if bands is not None:
         return given_names(real, bands)
     told = [told_names(image) for image in (real, synthetic)]
@@ -436,12 +436,12 @@ def _band_names(real: ImageRaster, synthetic: ImageRaster, bands: Sequence[str] 
 
 
 def _places(view: TileView) -> tuple[Indices, str]:
-    """(tiles,) the place of each tile, 0 to n - 1, and what a place is."""
+    """The place of each tile, (tiles,) from 0 to n - 1, and what a place is, in words."""
     found, places = np.unique(view.clusters(), return_inverse=True)
     if len(found) >= MIN_PLACES:
-        # Pooling independent places leaves independent ones.
+        # Independent places remain independent when they are pooled.
         return (places % _MAX_PLACES).astype(np.int64), "clusters of touching scenes"
-    # Squares of the lattice from the grid's first pixel on, as small as there may be many.
+    # Squares of the lattice from the grid's first pixel on, the smallest that are not too many.
     cells = view.windows[:, :2] // view.size
     for side in itertools.count(1):
         places = np.unique(cells // side, axis=0, return_inverse=True)[1].ravel()

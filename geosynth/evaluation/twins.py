@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def open_real(data: str | Path | PatchSource) -> PatchSource:
-    """The imagery of a store, or of a YAML file of data in place, or one already open.
+    """Open the imagery of a store or of data in place; an open source is returned unchanged.
 
     Raises:
         RasterError: if there is none, or several.
-        DataError: if its type is none that a generator is trained on.
+        DataError: if generators cannot be trained on its type.
     """
     source = open_store(data)
     check_image_type(source.dtype, source.path)
@@ -39,7 +39,7 @@ def open_model(model: str | Path | GeneratorModel | None, settings: EvaluateSett
         settings: of the evaluation: look, device.
 
     Raises:
-        CheckpointError: if there is none, or it cannot be read.
+        CheckpointError: if it is missing or cannot be read.
         SettingsError: if it has no such look.
     """
     from geosynth.mosaic.inputs import loaded_model
@@ -57,15 +57,15 @@ def paint_twins(
     settings: EvaluateSettings,
     progress: Progress,
 ) -> list[Store]:
-    """`settings.latents` twins of a fold, each of a seed; those that are in `folder` already are not painted again.
+    """Paint `settings.latents` twins of a fold, each with its own seed; twins that are in `folder` are used again.
 
     Args:
         source: the real imagery.
-        model: of `open_model`.
+        model: from `open_model`.
         fold: to paint.
-        folder: of the twins; what stands in it is named by all that a twin depends on.
-        settings: of the evaluation: number of twins, the first seed, look, device.
-        progress: called with (blocks done, blocks to do) of one twin after another.
+        folder: for the twins, which are named after everything that they depend on.
+        settings: of the evaluation: number of twins, first seed, look, device.
+        progress: called with the number of finished blocks and of all blocks, for one twin after another.
 
     Raises:
         CheckpointError, DataError, LegendError, OutputError: as `twin`.

@@ -17,21 +17,21 @@ from geosynth.segmentation.data import CoarseTiles, TileSet
 
 Batch = dict[str, Tensor]
 
-_FINE, _COARSE, _CHANGES = range(3)  # streams of random numbers
+_FINE, _COARSE, _CHANGES = range(3)  # separate streams of random numbers
 _CONTRAST = 0.2
 _BRIGHTNESS = 0.1
 
 
 class Batches:
-    """Train batches, which several threads may ask for.
+    """Train batches, for use by several threads.
 
-    Each tile comes once before any comes again, in a new random order each time. A batch holds `image` (B, bands, N, N)
-    float32 in [-1, 1] and `mask` (B, N, N) int64 class indices; with coarse tiles also `coarse_image` and
-    `coarse_mask`, as many, the mask of coarse class indices.
+    Every tile occurs once before any occurs again, in a new random order each time. A batch has `image` (B, bands, N,
+    N) float32 in [-1, 1] and `mask` (B, N, N) int64 class indices; with coarse tiles also `coarse_image` and
+    `coarse_mask`, as many, with coarse class indices.
 
     Args:
         tiles: with class labels.
-        coarse: with coarse labels, or None.
+        coarse: tiles with coarse labels, or None.
         bands: how raster values map to [-1, 1].
         settings: batch size, crops, augmentation, seed.
     """
@@ -79,14 +79,14 @@ def augment(image: Tensor, mask: Tensor, how: str, rng: torch.Generator) -> tupl
     Args:
         image: (B, bands, N, N) in [-1, 1].
         mask: (B, N, N).
-        how: "none"; "flips": one of the eight symmetries of the square, image and mask alike; "flips+colour": also all
-            values, counted from the low end of their range, times 0.8 to 1.2 and plus -0.1 to 0.1 of the range. One
-            change holds for all bands of an image, as light and exposure do: near infrared keeps its relation to red,
-            by which vegetation is told.
-        rng: of the draws.
+        how: "none"; "flips": one of the eight symmetries of the square, the same for image and mask; "flips+colour":
+            also all values, counted from the low end of their range, times 0.8 to 1.2 and plus -0.1 to 0.1 of the
+            range. The change is the same for all bands of an image, like one of light or exposure, so that near
+            infrared keeps its relation to red, which distinguishes vegetation.
+        rng: random number generator.
 
     Returns:
-        both, of the same shapes; images stay in [-1, 1].
+        image and mask in the same shapes; images stay in [-1, 1].
     """
     if how == "none":
         return image, mask

@@ -1,4 +1,4 @@
-"""classify: an image in, a label raster on the same grid out."""
+"""classify: from an image to a label raster on the same grid."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from geosynth.version import __version__
 
-_BLOCK = 512  # pixels predicted and kept at once
-_MARGIN = 64  # pixels around a block that the network sees too, cut off afterwards
+_BLOCK = 512  # pixels; side of a block that is predicted and kept as a unit
+_MARGIN = 64  # pixels around a block that the network sees, too, and that are cut off afterwards
 
 
 @plain_memory_error()
@@ -38,29 +38,29 @@ def classify(
 ) -> Path:
     """Predict the class of each pixel of an image, block by block: a Cloud Optimized GeoTIFF of class codes.
 
-    Blocks of 512 px are predicted with 64 px around them, repeated from the nearest pixels beyond the image's edge, so
-    that a block's edge hardly shows. Codes, colours and names are those of the segmenter's legend; pixels without image
-    data get its nodata code. Finished blocks are kept in a hidden folder beside the output until it is whole: after an
-    interruption the same call goes on from there. Memory does not depend on the image's size.
+    Blocks of 512 px are predicted together with 64 px around them (beyond the image's edge, the nearest pixels are
+    repeated), so that edges of blocks hardly show. Codes, colours and names are those of the segmenter's legend; pixels
+    without image data get its nodata code. Finished blocks are kept in a hidden folder beside the output until it is
+    complete: after an interruption the same call continues. Memory does not depend on the image's size.
 
     Args:
-        image: any raster with the bands of the segmenter, by name or, if it does not name them, in the same order.
-        model: a segmenter made by `segment` (its file or folder), or one already loaded.
-        out: the label raster, a name that ends in .tif; appears when it is whole. Names and attribute table go into
-            `out`.aux.xml.
-        device: "cpu", "cuda", "cuda:1", ..., or "auto": the GPU where there is one, else the CPU. A segmenter that is
-            already loaded stays where it is.
+        image: a raster with the bands of the segmenter, found by name or, if bands have no names, taken in their order.
+        model: a segmenter made by `segment` (its file or folder), or a loaded one.
+        out: the label raster, a name that ends in .tif; it appears when it is complete. Names and attribute table go
+            into `out`.aux.xml.
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": the GPU if there is one, else the CPU. A loaded segmenter stays
+            on its device.
         overwrite: replace an existing output.
-        progress: told blocks done and blocks in all.
+        progress: called with the number of finished blocks and of all blocks.
 
     Returns:
         the path of the label raster.
 
     Raises:
-        SettingsError: if the image is no name of a file, or the model neither that nor a segmenter.
-        CheckpointError: if the model is no segmenter, or the device cannot be used.
+        SettingsError: if the image is not a file name, or the model is neither a file name nor a segmenter.
+        CheckpointError: if the model is not a segmenter, or the device cannot be used.
         RasterError: if the image cannot be read.
-        DataError: if its bands, their dtype or what they mean are not the segmenter's.
+        DataError: if its bands, their dtype or their quantities are not the segmenter's.
         OutputError: if the output exists or cannot be written; finished blocks are kept.
     """
     out = Path(out)
@@ -82,7 +82,7 @@ def classify(
         for index, window in enumerate(plan):
             if index not in finished:
                 predicted, valid = _predict(raster, segmenter, window)
-                if predicted is not None:  # others are not kept: they hold no data
+                if predicted is not None:  # blocks without data are not kept
                     labels.write_block(index, predicted, valid)
             progress(index + 1, len(plan))
         _write(labels, raster, segmenter)
@@ -115,13 +115,13 @@ def _write(labels: UnfinishedImage, raster: Raster, segmenter: Segmenter) -> Non
         **kept_tags(raster),
     }
     with label_writer(labels, raster.geobox, segmenter.card.legend, tags) as write:
-        for window in labels.plan:  # also those without data: the writer fills them with nodata
+        for window in labels.plan:  # including those without data, which the writer fills with nodata
             indices, valid = labels.read(window)
             write(window, indices[0], valid)
 
 
 def _job(raster: ImageRaster, segmenter: Segmenter) -> dict[str, Any]:
-    """All that decides a block, by the names that users know."""
+    """Everything that a block depends on, under the names that users know."""
     files = []
     for name in raster.files:
         with contextlib.suppress(OSError):  # behind a URL

@@ -1,4 +1,4 @@
-"""What a segmenter is trained and tested on: opened, checked, chosen, and its digest."""
+"""What a segmenter is trained and tested on: opening, checking and choosing tiles, and their digest."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Mixture:
     """A fixed choice of train tiles."""
 
     real: tuple[Tile, ...]
-    """Tiles whose real image and labels are trained on."""
+    """Tiles with the real image and labels."""
     synthetic: tuple[Tile, ...]
-    """Tiles whose image is the twin's."""
+    """Tiles with the image of the twin."""
     others: tuple[Tile, ...]
-    """Tiles of the pool that are not in `real`, whose fine labels are taken as unknown."""
+    """Tiles of the pool that are not in `real`, whose fine labels are ignored."""
 
 
 def mixture(
@@ -58,15 +58,15 @@ def mixture(
 ) -> Mixture:
     """Choose tiles: the first `real` of one random order of the pool, and the last `synthetic` of the same order.
 
-    So choices are nested: 20 real tiles are among 40, 20 synthetic ones among 40. Real and synthetic tiles are of
-    different places as long as their sum is not larger than the pool; if it equals the pool, synthetic tiles stand in
-    for exactly the real ones that were left out. The pool itself is the first `pool` tiles of the order.
+    So choices are nested: 20 real tiles are among 40, 20 synthetic ones among 40. Real and synthetic tiles are from
+    different places unless their sum exceeds the pool; if it equals the pool, synthetic tiles replace exactly the real
+    ones that were left out. The pool is the first `pool` tiles of the order.
 
     Args:
-        views: the tiles of the train fold, one view a source.
-        real: how many real tiles; None for all of the pool.
-        synthetic: how many synthetic tiles; None for all of the pool.
-        pool: among how many tiles to choose; None for all.
+        views: the tiles of the train fold, one view per source.
+        real: number of real tiles; None for all of the pool.
+        synthetic: number of synthetic tiles; None for all of the pool.
+        pool: number of tiles to choose from; None for all.
         seed: of the order.
 
     Raises:
@@ -98,18 +98,18 @@ def _at_most(available: int, wanted: int | None, name: str, view: TileView) -> i
 
 
 class TileSet(Sequence[tuple[Array, ClassIndices]]):
-    """Tiles as (image (bands, N, N), labels (N, N) class indices), read when asked for.
+    """Tiles as (image (bands, N, N), labels (N, N) class indices), read when they are needed.
 
-    Decoded tiles are kept if all of them fit into 512 MiB.
+    Decoded tiles are kept in memory if all of them fit in 512 MiB.
 
     Args:
-        places: a source and a window of it for each tile.
-        num_real: tiles from this one on are synthetic, as are those of sources that say so; None: only the latter.
-        judge: of synthetic tiles: pixels whose class it finds less likely than `agreement` count as without a class.
-        agreement: a probability.
+        places: for each tile its source and its window in it.
+        num_real: tiles from this index on are synthetic, as are those of sources that say so; None for only the latter.
+        judge: segmenter for synthetic tiles: pixels whose class it finds less likely than `agreement` get no class.
+        agreement: a probability, 0 to 1.
 
     Attributes:
-        num_real: as given; all of them for None.
+        num_real: as given; the number of all tiles for None.
 
     Raises:
         RasterError: from `[]`, if a tile cannot be read.
@@ -136,7 +136,7 @@ class TileSet(Sequence[tuple[Array, ClassIndices]]):
         return len(self.places)
 
     def is_synthetic(self, index: int) -> bool:
-        """Whether the image of a tile is."""
+        """Whether the image of a tile is synthetic."""
         return index >= self.num_real or bool(self.places[index][0].synthetic)
 
     def __getitem__(self, index: Any) -> Any:
@@ -154,7 +154,7 @@ class TileSet(Sequence[tuple[Array, ClassIndices]]):
 
 
 def left_out(tiles: TileSet) -> float:
-    """The share of the synthetic pixels with a class that the judge of the tiles left out; 0 if there are none."""
+    """The share of the synthetic pixels with a class that the tiles' judge leaves out; 0 if there are none."""
     before = after = 0
     for index, (source, window) in enumerate(tiles.places):
         if tiles.is_synthetic(index):
@@ -171,15 +171,15 @@ class SegmentData:
     sources: Sequence[PatchSource]
     """The real imagery and its labels."""
     train: TileSet
-    """What is trained on: real tiles, then synthetic ones."""
+    """Train tiles: real ones, then synthetic ones."""
     coarse: TileSet | None
-    """Tiles that have coarse labels only; None without a coarse map."""
+    """Tiles with only coarse labels; None without a coarse map."""
     test: TileSet
-    """What is tested on: real tiles, side by side."""
+    """Test tiles: real ones, side by side."""
     test_places: tuple[int, ...]
     """For each test tile the number of its cluster of touching scenes, see `clusters_of`."""
     digest: str
-    """SHA-256 of what decides all of this."""
+    """SHA-256 of everything that this depends on."""
 
 
 def open_data(
@@ -190,14 +190,14 @@ def open_data(
     test_fold: str,
     judge: Segmenter | None = None,
 ) -> SegmentData:
-    """Open, refuse what cannot work, and choose tiles.
+    """Open the data, refuse what cannot work, and choose tiles.
 
     Raises:
         RasterError: if a store cannot be opened or read.
-        SettingsError: if synthetic tiles are asked for without a twin, a fold is unknown, both folds are one, or there
-            is no coarse map.
+        SettingsError: if synthetic tiles are asked for without a twin, a fold is unknown, both folds are the same, or
+            there is no coarse map.
         DataError: if a fold has no tile, there are fewer than asked for, the twin is not one of the data, or the train
-            images hold one value only.
+            images have a single value.
     """
     if train_fold == test_fold:
         raise SettingsError(
@@ -240,7 +240,7 @@ def open_data(
 
 
 def _coarse_set(sources: Sequence[PatchSource], chosen: Mixture, settings: SegmentSettings, train_fold: str) -> TileSet:
-    """The tiles of the pool whose fine labels are taken as unknown, or so many of them as are asked for."""
+    """The tiles of the pool whose fine labels are ignored, or as many of them as are asked for."""
     others, wanted = chosen.others[: settings.coarse_tiles], settings.coarse_tiles or 1
     if len(others) < wanted:
         raise DataError(
@@ -251,7 +251,7 @@ def _coarse_set(sources: Sequence[PatchSource], chosen: Mixture, settings: Segme
 
 
 def _beside(real: Sequence[TileView], recombined: Sequence[TileView], settings: SegmentSettings, seed: int) -> Mixture:
-    """As `mixture`, for a twin of recombined labels, whose tiles stand at no real places: both are chosen apart."""
+    """As `mixture`, for a twin of recombined labels, whose tiles are at no real places: both are chosen separately."""
     chosen = Mixture((), (), ())
     if settings.real_tiles != 0 or settings.synthetic_tiles == 0:  # which refuses what is nothing
         chosen = mixture(real, settings.real_tiles, pool=settings.pool_tiles, seed=seed)
@@ -262,7 +262,7 @@ def _beside(real: Sequence[TileView], recombined: Sequence[TileView], settings: 
 
 
 def train_views(sources: Sequence[PatchSource], settings: SegmentSettings, fold: str = "train") -> list[TileView]:
-    """The tiles among which `mixture` chooses, one view a source.
+    """The tiles from which `mixture` chooses, one view per source.
 
     Raises:
         SettingsError: if there is no such fold.
@@ -284,7 +284,7 @@ def _open(data: str | Path | PatchSource | Sequence[PatchSource]) -> Sequence[Pa
 
 
 def _twin_of(source: PatchSource, found: Sequence[PatchSource], fold: str) -> PatchSource:
-    """Its twin among those found; a source without a part in the fold, which needs none, stands for itself."""
+    """The source's twin among those found; a source without a part in the fold needs none and is returned itself."""
     twin = next((twin for twin in found if twin.geobox == source.geobox), None)
     if twin is None and not source.scenes_in(fold):
         return source
@@ -300,7 +300,7 @@ def _places(sources: Sequence[PatchSource], tiles: Sequence[Tile]) -> list[tuple
 
 
 def _refuse_constant(tiles: TileSet) -> None:
-    """Images without any difference teach nothing, and are mostly a store whose imagery was not written."""
+    """Refuse images with a single value, which teach nothing; mostly the store's imagery was not written."""
     if all((image == image[:, :1, :1]).all() for image, _ in tiles):
         path = tiles.places[0][0].path
         raise DataError(f"{path}: each train image holds one value only; there is nothing to learn from")
@@ -308,16 +308,16 @@ def _refuse_constant(tiles: TileSet) -> None:
 
 @dataclass(frozen=True)
 class CoarseTiles(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
-    """Tiles as (image (bands, N, N), coarse classes (N, N)), and what the fine tiles say of the coarse classes."""
+    """Tiles as (image (bands, N, N), coarse classes (N, N)), and the shares of fine classes in the coarse ones."""
 
     tiles: TileSet
     """The images."""
     name: str
-    """The coarse map in the store."""
+    """Name of the coarse map in the store."""
     values: Array
-    """The map's value for each coarse class index; other values are no class, `len(values)`."""
+    """The map's value for each coarse class index; other values are no class and get the index `len(values)`."""
     shares: CoarseShares
-    """The share that each fine class has under each coarse one."""
+    """The share of each fine class in each coarse one."""
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -328,23 +328,24 @@ class CoarseTiles(Sequence[tuple[Array, npt.NDArray[np.uint8]]]):
 
 
 def coarse_tiles(data: SegmentData, name: str, crop_size: int | None) -> CoarseTiles:
-    """Measure, on the real tiles, which share each fine class has under each coarse one.
+    """Measure, on the real tiles, the share of each fine class in each coarse one.
 
     Args:
         data: with `coarse` tiles.
         name: of the coarse map.
-        crop_size: side of what a step sees of a tile; None for the whole: between such places shares vary.
+        crop_size: side of the part of a tile that a step sees, over which the variation of shares is measured; None for
+            the whole tile.
 
     Raises:
-        SettingsError: if the data is no store, or has no such map.
-        DataError: if the map has no value, or more than 255, on the coarse tiles.
+        SettingsError: if the data is not a store, or has no such map.
+        DataError: if the map has no value, or more than 255 values, on the coarse tiles.
         RasterError: if it cannot be read.
     """
     assert data.coarse is not None
     found: set[Any] = set()
     for source, window in data.coarse.places:
         found |= set(np.unique(source.read_extra(name, window)).tolist()) - {source.extra_type(name)[1]}
-    values = np.array(sorted(value for value in found if value == value))  # NaN is no class
+    values = np.array(sorted(value for value in found if value == value))  # without NaN, which is no class
     if not 0 < len(values) < 256:
         raise DataError(f"{data.sources[0].path}: map {name!r} has {len(values)} values on the coarse tiles; 1 to 255")
     places = data.train.places[: data.train.num_real]

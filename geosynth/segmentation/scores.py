@@ -1,4 +1,4 @@
-"""How well a segmenter does: how predicted classes agree with the true ones, and the report of `segment`."""
+"""How good a segmenter is: the agreement of predicted and true classes, and the report of `segment`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Counts = tuple[tuple[int, ...], ...]
 """A confusion matrix as plain values."""
 
 _NUM_DRAWS = 2000
-# Less than an evaluation asks for: scenes to test on mostly lie in few places, for which no squares of tiles stand in
-# here, and of three the interval of a mean IoU holds the truth as often as it says: a test draws some.
+# Fewer than for an evaluation: test scenes are mostly in few places, which here are not replaced by squares of tiles,
+# and with three the interval of a mean IoU contains the truth as often as it should, which a test checks.
 _MIN_PLACES = 3
 
 
 class Confusion:
-    """Pixels by true and predicted class.
+    """Number of pixels by true and predicted class.
 
     Args:
-        num_classes: of the legend; labels from it on have no class and are left out.
+        num_classes: of the legend; labels of this value and above have no class and are left out.
 
     Attributes:
         matrix: (num_classes, num_classes) int64: rows are true classes, columns predicted ones.
@@ -39,7 +39,7 @@ class Confusion:
         self.matrix: npt.NDArray[np.int64] = np.zeros((num_classes, num_classes), dtype=np.int64)
 
     def add(self, labels: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> None:
-        """Count the pixels of two arrays of class indices of one shape."""
+        """Count the pixels of two arrays of class indices with the same shape."""
         classes = len(self.matrix)
         known = labels < classes
         codes = labels[known].astype(np.int64) * classes + predicted[known]
@@ -51,14 +51,14 @@ class Confusion:
         return total
 
     def iou(self) -> Floats:
-        """(num_classes,): intersection over union; NaN of a class that is neither true nor predicted anywhere."""
+        """Intersection over union (num_classes,); NaN for a class that is neither true nor predicted anywhere."""
         return iou(self.matrix.astype(np.float64))
 
     def miou(self) -> float:
-        """Mean IoU over the classes that occur among the true labels; NaN if none does.
+        """Mean IoU over the classes that occur in the true labels; NaN if none does.
 
-        The classes follow from the labels alone, so that models tested on the same tiles are compared on the same
-        classes; what a model predicts of other classes is missing from the IoU of those that are true.
+        The classes depend only on the labels, so that models tested on the same tiles are compared on the same classes;
+        pixels predicted as other classes lower the IoU of the true ones.
         """
         return float(mean_iou(self.matrix.astype(np.float64)))
 
@@ -67,7 +67,7 @@ class Confusion:
         return tuple(map(tuple, self.matrix.tolist()))
 
     def accuracy(self) -> float:
-        """Share of pixels whose class is right; NaN if there is no pixel."""
+        """Share of pixels whose class is right; NaN if there are no pixels."""
         total = int(self.matrix.sum())
         return float(np.trace(self.matrix)) / total if total else float("nan")
 
@@ -76,10 +76,10 @@ def miou_estimate(models: Sequence[npt.ArrayLike], baselines: Sequence[npt.Array
     """The mean IoU of all pixels, and its 95 % interval from draws of independent places, see `estimate_from_draws`.
 
     Args:
-        models: of each model the counts at each place (places, classes, classes), see `Confusion.matrix`, tested on the
-            same places. The estimate is the mean of their mean IoUs. Fewer than three places make no interval.
-        baselines: of as many other models, tested on the same places: the estimate is how much less these reach, drawn
-            place by place together.
+        models: for each model the counts at each place (places, classes, classes), see `Confusion.matrix`, all tested
+            on the same places. The estimate is the mean of their mean IoUs. Fewer than three places give no interval.
+        baselines: of as many other models, tested on the same places: the estimate is the difference to these, with the
+            same draws of places.
         seed: of the 2,000 draws.
     """
     num_places = len(np.asarray(models[0]))
@@ -95,7 +95,7 @@ def miou_estimate(models: Sequence[npt.ArrayLike], baselines: Sequence[npt.Array
 
 
 def iou(matrices: Floats) -> Floats:
-    """IoU (..., classes) of counts (..., classes, classes); NaN of a class that is neither true nor predicted."""
+    """IoU (..., classes) from counts (..., classes, classes); NaN for a class that is neither true nor predicted."""
     both = np.diagonal(matrices, axis1=-2, axis2=-1)
     either = matrices.sum(axis=-1) + matrices.sum(axis=-2) - both
     shares: Floats = np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0)
@@ -103,7 +103,7 @@ def iou(matrices: Floats) -> Floats:
 
 
 def mean_iou(matrices: Floats) -> Floats:
-    """Mean (...) of the IoU of the classes that occur among the true labels; NaN if none does."""
+    """Mean (...) of the IoU of the classes that occur in the true labels; NaN if none does."""
     occurs = matrices.sum(axis=-1) > 0
     sums, counts = np.where(occurs, iou(matrices), 0).sum(axis=-1), occurs.sum(axis=-1)
     means: Floats = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
@@ -111,82 +111,82 @@ def mean_iou(matrices: Floats) -> Floats:
 
 
 class Scores(Settings):
-    """What the test of a segmenter found, as its file tells it: four digits of what `SegmentReport` holds."""
+    """Test results in a segmenter's file: the numbers of `SegmentReport`, with four digits."""
 
     fold: str
-    """Of the data that it was tested on."""
+    """Fold on which it was tested."""
     tiles: int
-    """Of it, all real."""
+    """Number of test tiles, all real."""
     places: int
     """Number of clusters of touching test scenes."""
     miou: FiniteOrNone
-    """Mean IoU over the classes that occur in the test labels, 0..1."""
+    """Mean IoU over the classes that occur in the test labels, 0 to 1."""
     class_iou: dict[str, FiniteOrNone]
-    """By class name; None where a class is neither true nor predicted in the test."""
+    """IoU by class name; None if a class is neither true nor predicted in the test."""
 
 
 class SegmentReport(BaseModel):
-    """What `segment` found."""
+    """The results of `segment`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     miou: float
-    """Mean IoU over the classes that occur in the test labels, 0..1."""
+    """Mean IoU over the classes that occur in the test labels, 0 to 1."""
     miou_low: float | None
     """Lower end of its 95 % interval over test places; None for fewer than three."""
     miou_high: float | None
     """Upper end of that interval."""
     test_places: int
-    """Number of clusters of touching test scenes: what the interval resamples."""
+    """Number of clusters of touching test scenes, which are drawn for the interval."""
     class_iou: dict[str, FiniteOrNone]
-    """Intersection over union by class name; None where a class is neither true nor predicted in the test."""
+    """Intersection over union by class name; None if a class is neither true nor predicted in the test."""
     accuracy: float
     """Share of test pixels whose class is right."""
     confusion: Counts
     """Numbers of test pixels: a row for each true class, a column for each predicted one, in the legend's order."""
     place_confusions: tuple[Counts, ...] = ()
-    """The confusion of each test place; none in reports of before they were kept."""
+    """The confusion matrix of each test place; empty in old reports without them."""
     real_tiles: int
-    """Real tiles that were trained on."""
+    """Number of real train tiles."""
     synthetic_tiles: int
-    """Synthetic tiles that were trained on."""
+    """Number of synthetic train tiles."""
     coarse_tiles: int
-    """Tiles with coarse labels that were trained on."""
+    """Number of train tiles with coarse labels."""
     test_tiles: int
-    """Tiles that were tested on, all real."""
+    """Number of test tiles, all real."""
     weights: str
-    """What the encoder started from: "scratch", "imagenet", or the name of a file; of a segmenter's, see `init`."""
+    """Initial weights of the encoder: "scratch", "imagenet", or the name of a file; for a segmenter, see `init`."""
     weights_sha256: str | None = None
     """SHA-256 of that file; None for none."""
     init: str | None = None
-    """SHA-256 of the segmenter's file that the training went on from; None for a new network."""
+    """SHA-256 of the file of the segmenter that was trained further; None for a new network."""
     judge: str | None = None
-    """SHA-256 of the segmenter's file that synthetic pixels were judged by; None if all counted."""
+    """SHA-256 of the file of the segmenter that judged synthetic pixels; None if all counted."""
     left_out: float | None = None
     """Share of the synthetic pixels with a class that the judge left out."""
     train_fold: str
-    """The fold of the data that was trained on."""
+    """The fold with the train tiles."""
     test_fold: str
-    """The fold of the data that was tested on."""
+    """The fold with the test tiles."""
     settings: SegmentSettings
     """All settings of the training."""
     data: str
-    """SHA-256 of what was trained and tested on, see `SegmentData`."""
+    """SHA-256 of the train and test data, see `SegmentData`."""
     seconds: float
-    """Time that training and test took, over all runs."""
+    """Time of training and test, over all runs."""
 
     def scores(self) -> Scores:
-        """For the segmenter's file."""
+        """The scores for the segmenter's file."""
         rounded = {name: None if iou is None else round(iou, 4) for name, iou in self.class_iou.items()}
         counts = {"fold": self.test_fold, "tiles": self.test_tiles, "places": self.test_places}
         return Scores(**counts, miou=round(self.miou, 4), class_iou=rounded)
 
     def to_json(self) -> str:
-        """For a file; ends with a line feed."""
+        """The report as JSON, with a line feed at the end."""
         return self.model_dump_json(indent=1) + "\n"
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, under a temporary name until it is whole.
+        """Write the report as JSON, under a temporary name until it is complete.
 
         Raises:
             OutputError: if it cannot be written.
@@ -198,7 +198,7 @@ class SegmentReport(BaseModel):
         """The inverse of `save`.
 
         Raises:
-            DataError: if the file is no such report.
+            DataError: if the file is not such a report.
         """
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))

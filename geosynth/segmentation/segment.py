@@ -34,7 +34,7 @@ from geosynth.segmentation.segmenter import Segmenter, SegmenterCard, as_saved, 
 from geosynth.segmentation.unet import build_unet, check_takes, load_encoder_weights
 from geosynth.version import __version__
 
-_WARM_UP = 20  # one part in so many of the steps
+_WARM_UP = 20  # as a fraction of the steps: 1 / 20
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,41 +56,41 @@ def segment(
 ) -> SegmentReport:
     """Train a U-Net on a mixture of real and synthetic tiles, and test it on real tiles of places it has not seen.
 
-    `out` becomes a folder with `model.safetensors` (for `load_segmenter` and `classify`) and `report.json`. If it holds
-    the report of the same settings and data, that is returned and nothing is done. An interrupted training leaves
-    `last.ckpt` there, after each `save_minutes` and on Ctrl-C, and the same call goes on from it.
+    `out` becomes a folder with `model.safetensors` (for `load_segmenter` and `classify`) and `report.json`. If it has
+    the report for the same settings and data, that is returned and nothing is done. A training writes `last.ckpt`
+    there, every `save_minutes` and on Ctrl-C, from which the same call continues after an interruption.
 
     Args:
-        data: real imagery and labels: a store, or what `train` takes; also several sources, as of two regions, of which
-            one may have the train tiles and another one the test tiles.
+        data: real imagery and labels: a store, or what `train` takes; also several sources, such as two regions, one
+            with the train tiles and the other with the test tiles.
         out: the folder.
         settings: None for the defaults.
-        synthetic: a twin of `data`: a store on the same grid whose imagery is synthetic; all its tiles are added, or
-            the setting `synthetic_tiles` says how many.
-        init: a segmenter, as `load_segmenter` takes it, whose network is trained on, with its bands and scaling; None:
-            a new one.
+        synthetic: a twin of `data`: a store on the same grid with synthetic imagery. All its tiles are added, or as
+            many as the setting `synthetic_tiles` says.
+        init: a segmenter, as for `load_segmenter`, that is trained further, with its bands and scaling; None for a new
+            one.
         judge: a segmenter, likewise, trained on real tiles of the same classes; synthetic pixels whose class it finds
-            less likely than `agreement` are left out. None: all count.
-        train_fold: of `data`.
-        test_fold: of `data`.
-        overwrite: do it again whatever is in `out`.
-        progress: told steps done and steps to do; first, of imagery of more than 8 bits, blocks that are read to scale
-            it.
-        changes: single settings, as in `steps=500`; they go over `settings`.
+            less likely than `agreement` are left out. None to keep all.
+        train_fold: fold of `data` to train on: "train", "val" or "test".
+        test_fold: fold of `data` to test on.
+        overwrite: train again, whatever is in `out`.
+        progress: called with the number of finished steps and of all steps; for imagery of more than 8 bits, first with
+            the blocks that are read to scale it.
+        changes: single settings, as in `steps=500`, which override `settings`.
 
     Returns:
-        what the test found.
+        the results of the test.
 
     Raises:
-        SettingsError: if settings cannot work, synthetic tiles are asked for without a twin, or `init` has another
-            encoder.
+        SettingsError: if settings contradict each other, synthetic tiles are asked for without a twin, or `init` has
+            another encoder.
         DataError: if there are too few tiles, the twin does not fit, or the imagery cannot be scaled.
         RasterError: if data cannot be read.
-        CheckpointError: if pretrained weights cannot be had.
+        CheckpointError: if pretrained weights are not available.
         TrainingError: if the loss is no longer a finite number.
-        OutputError: if `out` cannot be written, is an input, or holds a report of other settings or data, or if another
-            process is writing it.
-        MemoryError: if a step does not fit into memory.
+        OutputError: if `out` cannot be written, is an input, has a report of other settings or data, or is being
+            written by another process.
+        MemoryError: if a step does not fit in memory.
     """
     settings = SegmentSettings.changed(settings, changes)
     out = Path(out)
@@ -117,7 +117,7 @@ def segment(
                 path.unlink(missing_ok=True)
         elif report_path.exists():
             finished = _finished(report_path, job)
-            last.unlink(missing_ok=True)  # a kill may have come before
+            last.unlink(missing_ok=True)  # a kill may have happened before that
             return finished
         bands = band_settings(opened.sources, train_fold, initial.card.bands if initial else None, progress)
         network, weights, seconds = _train(opened, bands, settings, initial, last, job, progress)
@@ -137,7 +137,7 @@ def segment(
 
 
 def _load_initial(init: str | Path, settings: SegmentSettings, sources: Sequence[PatchSource]) -> Segmenter:
-    """The segmenter to go on from, once it is sure that it fits settings and data."""
+    """The segmenter to train further, after checking that it fits settings and data."""
     initial = load_segmenter(init)
     theirs = initial.card.settings.encoder
     if theirs != settings.encoder:
@@ -147,12 +147,12 @@ def _load_initial(init: str | Path, settings: SegmentSettings, sources: Sequence
 
 
 def _finished(path: Path, job: dict[str, Any]) -> SegmentReport:
-    """The report that is there, if it is of the same settings and data."""
+    """The existing report, if it is for the same settings and data."""
     report = SegmentReport.load(path)
     own = report.model_dump(mode="json")
     differing = [name for name in job if name not in ("settings", "data") and own[name] != job[name]]
     differing += [name for name, value in job["settings"].items() if own["settings"][name] != value]
-    if not differing and own["data"] != job["data"]:  # which follows from the others too
+    if not differing and own["data"] != job["data"]:  # also depends on the others
         differing = ["data"]
     if differing:
         raise OutputError(
@@ -171,7 +171,7 @@ def _train(
     job: dict[str, Any],
     progress: Progress,
 ) -> tuple[nn.Module, str, float]:
-    """The trained U-Net, what it started from, and the seconds that training took."""
+    """The trained U-Net, its initial weights (a text), and the seconds that training took."""
     coarse = None if settings.coarse is None else coarse_tiles(data, settings.coarse, settings.crop_size)
     device = choose_device()
     fabric = open_fabric("bf16" if uses_bfloat16(settings.precision, device) else "fp32", device)
@@ -198,12 +198,12 @@ def _train(
         batches = Batches(data.train, coarse, bands, settings)
 
         def ready(step: int) -> Batch:
-            batch = batches.batch(step)  # from other memory than pinned a copy waits for the step before
+            batch = batches.batch(step)  # a copy from memory that is not pinned would wait for the previous step
             pins = fabric.device.type == "cuda"
             return {name: values.pin_memory() for name, values in batch.items()} if pins else batch
 
         for batch in loop.until_over(made_ahead(range(loop.done, settings.steps), fabric.device, ready)):
-            # Some encoders leave layers out at random: which ones follows from the seed and the step alone.
+            # Some encoders skip layers at random; which ones depends only on the seed and the step.
             torch.manual_seed(int(np.random.SeedSequence([settings.seed, loop.done]).generate_state(1)[0]))
             adam.param_groups[0]["lr"] = settings.learning_rate * _rate(loop.done, settings.steps)
             with fabric.autocast():
@@ -223,7 +223,7 @@ def _train(
 def _start(
     settings: SegmentSettings, num_bands: int, num_classes: int, initial: Segmenter | None
 ) -> tuple[nn.Module, str]:
-    """The U-Net before its first step, on the processor, and what it starts from, for the report."""
+    """The U-Net before its first step, on the CPU, and its initial weights (a text), for the report."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = build_unet(settings.encoder, num_bands, num_classes)
@@ -236,7 +236,7 @@ def _start(
 
 
 def _load_checkpoint(path: Path, job: dict[str, Any]) -> Checkpoint | None:
-    """Where an interrupted training stopped; None, and no file, if it is not to be gone on with."""
+    """The checkpoint of an interrupted training; None, and its file is removed, if it cannot be continued."""
     if not path.exists():
         return None
     try:
@@ -251,7 +251,7 @@ def _load_checkpoint(path: Path, job: dict[str, Any]) -> Checkpoint | None:
 
 
 def _rate(step: int, steps: int) -> float:
-    """The share of the learning rate at a step: it rises for a twentieth of them, then falls as half a cosine."""
+    """The share of the learning rate at a step: it rises for a twentieth of the steps, then falls as half a cosine."""
     rise = max(1, steps // _WARM_UP)
     if step < rise:
         return (step + 1) / rise
@@ -259,7 +259,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _loss(network: nn.Module, batch: Batch, settings: SegmentSettings, shares: CoarseShares | None) -> Tensor:
-    """The loss of a batch of `Batches` on the device: cross-entropy, and what coarse labels say."""
+    """The loss of a batch of `Batches` on the device: cross-entropy, and the loss of coarse labels."""
     images, labels = batch["image"], batch["mask"]
     if shares is None:
         return _cross_entropy(network(images), labels)
@@ -280,11 +280,11 @@ def _test(segmenter: Segmenter, data: SegmentData, weights: str, job: dict[str, 
     """The report of a trained segmenter.
 
     Args:
-        segmenter: as its file will hold it: with rounded weights.
-        data: that it was trained on and is tested on.
-        weights: what it started from.
+        segmenter: with rounded weights, as in its file.
+        data: the train and test data.
+        weights: its initial weights.
         job: of the training, see `segment`.
-        seconds: that the training took.
+        seconds: time of the training.
     """
     started = time.monotonic()
     tiles: dict[int, list[int]] = {}

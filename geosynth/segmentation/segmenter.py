@@ -1,4 +1,4 @@
-"""Segmenter: a trained segmenter, ready to predict, written and loaded."""
+"""Segmenter: a trained segmenter, ready to predict; saving and loading it."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from geosynth.segmentation.scores import Confusion, Scores
 from geosynth.segmentation.unet import WRONG_SIZE, build_unet
 
 _BATCH = 8
-_AT_ONCE = 1 << 20  # pixels of images that the network sees at a time: what bounds its memory
+_AT_ONCE = 1 << 20  # pixels that the network sees at once, which bounds its memory
 
 
 class SegmenterCard(Card):
-    """What a segmenter's file says about itself, without its weights."""
+    """The card of a segmenter's file: its metadata, without weights."""
 
     entry = "geosynth_segmenter"
     kind = "segmenter"
@@ -49,7 +49,7 @@ class SegmenterCard(Card):
     settings: SegmentSettings
     """The settings of the network and of its training."""
     scores: Scores | None = None
-    """What its test found; None where nobody tested it."""
+    """Results of its test; None if it was not tested."""
 
 
 class Segmenter:
@@ -57,7 +57,7 @@ class Segmenter:
 
     Args:
         network: the U-Net, in evaluation mode.
-        card: what its file says.
+        card: metadata of its file.
         path: of the file.
     """
 
@@ -78,13 +78,13 @@ class Segmenter:
         """The most likely class of each pixel.
 
         Args:
-            image: (B, bands, height, width) in raster units; any size.
+            image: (B, bands, height, width) in raster values; any size.
 
         Returns:
             (B, height, width) class indices.
 
         Raises:
-            DataError: if the number of bands is not the segmenter's, or its encoder takes images of another size only.
+            DataError: if the number of bands is not the segmenter's, or its encoder takes only images of another size.
         """
         step = max(1, _AT_ONCE // (image.shape[-1] * image.shape[-2]))
         starts = range(0, len(image), step)
@@ -93,14 +93,17 @@ class Segmenter:
         return best
 
     def agreement(self, image: Array, labels: ClassIndices) -> npt.NDArray[np.float32]:
-        """The probability that it gives the labelled class of each pixel; 1 where there is no class.
+        """The probability, 0 to 1, that it gives the labelled class of each pixel; 1 where there is no class.
 
         Args:
             image: as for `predict`.
-            labels: (B, height, width) class indices; `num_classes` where there is none.
+            labels: (B, height, width) class indices; `num_classes` where there is no class.
+
+        Returns:
+            (B, height, width) float32.
 
         Raises:
-            DataError: if the number of bands is not the segmenter's, or its encoder takes images of another size only.
+            DataError: if the number of bands is not the segmenter's, or its encoder takes only images of another size.
         """
         shares = F.pad(self._logits(image).float().softmax(1), (0, 0, 0, 0, 0, 1), value=1.0)
         classes = torch.from_numpy(labels).long().unsqueeze(1).to(shares.device)
@@ -132,14 +135,14 @@ class Segmenter:
         return logits[..., :height, :width]
 
     def scores(self, pairs: Iterable[tuple[Array, Array]]) -> Confusion:
-        """Predict images and count how the classes agree with their labels.
+        """Predict images and compare the classes with their labels.
 
         Args:
-            pairs: of an image (bands, height, width) in raster units and labels (height, width), class indices of the
-                segmenter's legend, `num_classes` where there is no class; all of one size.
+            pairs: images (bands, height, width) in raster values and labels (height, width), class indices of the
+                segmenter's legend, `num_classes` where there is no class; all of the same size.
 
         Raises:
-            DataError: if the number of bands is not the segmenter's, or its encoder takes images of another size only.
+            DataError: if the number of bands is not the segmenter's, or its encoder takes only images of another size.
         """
         found, rest = Confusion(self.card.legend.num_classes), iter(pairs)
         while batch := list(islice(rest, _BATCH)):
@@ -149,7 +152,7 @@ class Segmenter:
 
 
 def save_segmenter(path: Path, network: nn.Module, card: SegmenterCard) -> None:
-    """Write a segmenter's file, weights in 16 bit, under a temporary name until it is whole.
+    """Write a segmenter's file, with 16-bit weights, under a temporary name until it is complete.
 
     Raises:
         OutputError: if it cannot be written.
@@ -158,7 +161,7 @@ def save_segmenter(path: Path, network: nn.Module, card: SegmenterCard) -> None:
 
 
 def as_saved(network: nn.Module, card: SegmenterCard, path: Path, device: str) -> Segmenter:
-    """What `load_segmenter` will give of a file that is not written yet: its weights are rounded."""
+    """What `load_segmenter` would return for a file that is not written yet: with rounded weights."""
     return _segmenter(_to_save(network), card, path, device)
 
 
@@ -175,10 +178,10 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
 
     Args:
         model: the file, `model.safetensors` in the folder of `segment`; that folder; or an address (https://, hf://).
-        device: "cpu", "cuda", "cuda:1", ..., or "auto": the GPU where there is one, else the CPU.
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": the GPU if there is one, else the CPU.
 
     Raises:
-        CheckpointError: if the file is missing, not a segmenter, or damaged; or the device cannot be used.
+        CheckpointError: if the file is missing, not a segmenter, or damaged, or if the device cannot be used.
     """
     path = model_file(model)
     card = SegmenterCard.read(path)
@@ -187,7 +190,7 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
 
 
 def _segmenter(tensors: dict[str, Tensor], card: SegmenterCard, path: Path, device: str) -> Segmenter:
-    """Of what a file holds; errors as from `load_segmenter`."""
+    """A segmenter from the content of a file; errors as from `load_segmenter`."""
     try:
         with without_weights():
             network = build_unet(card.settings.encoder, len(card.bands.names), card.legend.num_classes)

@@ -1,4 +1,4 @@
-"""The network of a segmenter: the U-Net of segmentation_models_pytorch, and what its encoder starts from."""
+"""The network of a segmenter: the U-Net of segmentation_models_pytorch, and initial weights of its encoder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from geosynth.models.device import plain_memory_error
 from geosynth.models.state import read_state
 
 WRONG_SIZE = (AssertionError, RuntimeError, ValueError)
-"""What encoders raise at images of a size that they do not take; timm's have no error of their own for that."""
+"""Errors of encoders for images of an unsuitable size; timm's encoders have no specific one."""
 
 
 def build_unet(encoder: str, num_bands: int, num_classes: int) -> nn.Module:
-    """A U-Net with random weights: (B, num_bands, H, W) to logits (B, num_classes, H, W).
+    """A U-Net with random weights, from (B, num_bands, H, W) to logits (B, num_classes, H, W).
 
     Args:
-        encoder: its name in segmentation_models_pytorch, with "tu-" before it one of timm's.
+        encoder: its name in segmentation_models_pytorch; with the prefix "tu-", its name in timm.
         num_bands: of the images.
         num_classes: of the labels.
 
@@ -39,17 +39,17 @@ def build_unet(encoder: str, num_bands: int, num_classes: int) -> nn.Module:
 
 
 def check_takes(unet: nn.Module, encoder: str, num_bands: int, size: int) -> None:
-    """Refuse an encoder that takes images of one size only, and not of this one.
+    """Refuse an encoder that takes only images of another size.
 
     Args:
-        unet: with that encoder, on the processor.
+        unet: with that encoder, on the CPU.
         encoder: its name.
         num_bands: of the images.
-        size: their side, pixels.
+        size: side of the images, in pixels.
 
     Raises:
-        SettingsError: if so.
-        MemoryError: if one image does not fit into memory.
+        SettingsError: if it does not take this size.
+        MemoryError: if one image does not fit in memory.
     """
     try:
         with torch.no_grad(), plain_memory_error():
@@ -63,8 +63,8 @@ def check_takes(unet: nn.Module, encoder: str, num_bands: int, size: int) -> Non
 def load_encoder_weights(unet: nn.Module, encoder: str, weights: str) -> str:
     """Replace the random weights of a U-Net's encoder. Does nothing for "none".
 
-    Of a first convolution made for three bands, a fourth and further bands get the mean; with fewer than three bands
-    all do. It is scaled so that a grey image means to it what it did.
+    If the first convolution was made for three bands, a fourth and further bands get the mean of its weights; with
+    fewer than three bands, all do. It is scaled so that its output for a grey image is unchanged.
 
     Args:
         unet: of segmentation_models_pytorch.
@@ -72,10 +72,10 @@ def load_encoder_weights(unet: nn.Module, encoder: str, weights: str) -> str:
         weights: "none", "imagenet" (downloaded through segmentation_models_pytorch), or a local .pth or .safetensors.
 
     Returns:
-        what it starts from, for the report: "scratch", "imagenet", or the file's name.
+        a text for the report: "scratch", "imagenet", or the file's name.
 
     Raises:
-        CheckpointError: if they cannot be had, or are of another network.
+        CheckpointError: if they are not available, or belong to another network.
     """
     if weights == "none":
         return "scratch"
@@ -94,19 +94,19 @@ def load_encoder_weights(unet: nn.Module, encoder: str, weights: str) -> str:
 
 
 def _spread(kernels: Tensor, bands: int) -> Tensor:
-    """(out, 3, height, width) to (out, bands, height, width)."""
+    """Kernels (out, 3, height, width) for other numbers of bands, (out, bands, height, width)."""
     mean = kernels.mean(1, keepdim=True)
     parts = [kernels, mean.expand(-1, bands - 3, -1, -1)] if bands > 3 else [mean.expand(-1, bands, -1, -1)]
     return torch.cat(parts, dim=1) * (3 / bands)
 
 
 def _downloaded(encoder: str) -> dict[str, Tensor]:
-    hub = logging.getLogger("huggingface_hub")  # which tells of each of its tries
+    hub = logging.getLogger("huggingface_hub")  # which reports each attempt
     level = hub.level
     hub.setLevel(logging.ERROR)
     try:
         state: dict[str, Tensor] = smp.encoders.get_encoder(encoder, in_channels=3, weights="imagenet").state_dict()
-    except Exception as error:  # of the network, the hub and timm: each has its own
+    except Exception as error:  # network libraries, the hub and timm each raise their own
         raise CheckpointError(
             f"ImageNet weights of {encoder} cannot be downloaded ({type(error).__name__}); give a local file, or train"
             " from scratch with weights=none"

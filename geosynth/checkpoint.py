@@ -18,8 +18,9 @@ from geosynth.config import EncoderSettings, GeneratorSettings
 from geosynth.config.networks import check_look_name
 from geosynth.download import model_path
 from geosynth.errors import CheckpointError, OutputError, SettingsError
-from geosynth.files import check_can_be_file, check_output, sha256_of, write_whole
+from geosynth.files import check_can_be_file, check_output, write_whole
 from geosynth.header import Card
+from geosynth.inputs import sha256_of
 from geosynth.models.device import choose_device, plain_device_error, without_weights
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator

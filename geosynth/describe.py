@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from geosynth.download import is_model_address, model_path
 from geosynth.errors import RasterError, SettingsError
-from geosynth.files import band_files, read_values, sha256_of
 from geosynth.grid import Window
+from geosynth.inputs import band_files, read_values, sha256_of
 from geosynth.model_item import model_item
 from geosynth.progress import Progress, silent
 from geosynth.raster.class_table import read_class_table

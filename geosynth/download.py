@@ -18,7 +18,8 @@ import platformdirs
 from safetensors import SafetensorError, safe_open
 
 from geosynth.errors import CheckpointError
-from geosynth.files import replacing, sha256_of
+from geosynth.files import replacing
+from geosynth.inputs import sha256_of
 
 DEFAULT_MODEL = "chesapeake-small"
 

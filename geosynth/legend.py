@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from geosynth.errors import LegendError, first_fault, first_of
-from geosynth.files import read_values
+from geosynth.inputs import read_values
 
 Code = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]

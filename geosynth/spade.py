@@ -11,7 +11,8 @@ from geosynth.checkpoint import ModelCard, check_model_output, save_generator
 from geosynth.config import BandSettings
 from geosynth.config.networks import Depth
 from geosynth.errors import SettingsError
-from geosynth.files import refuse_inputs, sha256_of
+from geosynth.files import refuse_inputs
+from geosynth.inputs import sha256_of
 from geosynth.legend import Legend
 from geosynth.models.reference import read_encoder, read_generator
 from geosynth.models.state import read_state

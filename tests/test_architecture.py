@@ -26,6 +26,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "page": {"estimate"},
     "errors": set(),
     "files": set(),
+    "inputs": set(),
     "progress": set(),
     "locks": set(),
     "unfinished": set(),
@@ -62,7 +63,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "describe": {"download", "grid", "model_item", "raster", "checkpoint", "segmentation"},
     "weights": set(),
 }
-FOR_ALL = {"errors", "files", "locks", "parallel", "progress", "unfinished", "version"}
+FOR_ALL = {"errors", "files", "inputs", "locks", "parallel", "progress", "unfinished", "version"}
 
 # Libraries that only some rooms may import.
 ONLY_IN = {

@@ -22,8 +22,8 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel, save_generator
 from geosynth.config.bands import Quantity
 from geosynth.errors import CheckpointError, RasterError, SettingsError
-from geosynth.files import sha256_of
 from geosynth.grid import Window
+from geosynth.inputs import sha256_of
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.images import open_image
 from geosynth.raster.label_files import open_labels

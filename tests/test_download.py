@@ -14,7 +14,7 @@ from geosynth import download
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.download import fetch_model, is_model_address
 from geosynth.errors import CheckpointError, OutputError
-from geosynth.files import sha256_of
+from geosynth.inputs import sha256_of
 from range_server import RangeServer
 from rasters import draw_labels, pixels_of, write_raster
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from geosynth.errors import DataError, OutputError, RasterError
-from geosynth.files import check_output, delete, read_values, replace, replacing, sha256_of, write_whole, writing
+from geosynth.files import check_output, delete, replace, replacing, write_whole, writing
+from geosynth.inputs import read_values, sha256_of
 
 
 def test_an_existing_output_passes_only_with_overwrite(tmp_path: Path) -> None:

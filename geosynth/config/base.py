@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from geosynth.errors import SettingsError, first_fault
-from geosynth.files import read_values
+from geosynth.inputs import read_values
 
 
 class Settings(BaseModel):

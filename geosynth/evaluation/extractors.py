@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from geosynth.errors import CheckpointError, DataError, SettingsError, one_line
 from geosynth.estimate import Floats
-from geosynth.files import sha256_of
+from geosynth.inputs import sha256_of
 
 if TYPE_CHECKING:  # torch is imported only if a network is needed, as an evaluation may have none
     import torch

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosynth.errors import CheckpointError
-from geosynth.files import sha256_once
+from geosynth.inputs import sha256_once
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:

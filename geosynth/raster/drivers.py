@@ -24,8 +24,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geosynth.errors import RasterError, one_line
-from geosynth.files import band_files
 from geosynth.grid.vector_files import VECTOR_SUFFIXES
+from geosynth.inputs import band_files
 from geosynth.raster.band_files import BandFiles
 
 # The second is raised when files are copied, the last for texts that are not UTF-8.

@@ -26,9 +26,9 @@ from rasterio.io import MemoryFile
 
 from geosynth.config.bands import Quantity, first_told, told_of_each
 from geosynth.errors import DataError, GridError, RasterError, SettingsError, one_line
-from geosynth.files import band_files
 from geosynth.grid import Window
 from geosynth.grid.alignment import describe_grid
+from geosynth.inputs import band_files
 from geosynth.raster.band_files import BandFiles
 from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dataset
 from geosynth.raster.mark import describe_mark, read_mark
@@ -156,7 +156,7 @@ class RasterFile:
     them gives wrong pixels. A RasterFile can be pickled and sent to workers.
 
     A pixel has data if not all bands that are read are the nodata value (see `has_data`); in files with a mask, if the
-    mask says so; in files of bands (see `files.band_files`), if all files agree. A band marked alpha serves as the
+    mask says so; in files of bands (see `inputs.band_files`), if all files agree. A band marked alpha serves as the
     mask unless it is read itself, because GDAL calls the fourth band of an unmarked file alpha even if it is near
     infrared. NaN is never data.
     """

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from geosynth.errors import RasterError, one_line
-from geosynth.files import BRACES, band_files
+from geosynth.inputs import BRACES, band_files
 from geosynth.raster.read import RASTER_SUFFIXES
 
 _is_file = os.path.isfile  # False for a name that is too long, where a Path raises

@@ -19,8 +19,9 @@ from geosynth.config import SegmentSettings
 from geosynth.config.verbs import ENCODER_STRIDE
 from geosynth.download import model_file
 from geosynth.errors import CheckpointError, DataError, SettingsError, counted, one_line
-from geosynth.files import sha256_of, write_whole
+from geosynth.files import write_whole
 from geosynth.header import Card
+from geosynth.inputs import sha256_of
 from geosynth.legend import ClassIndices
 from geosynth.models.device import (
     choose_device,

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from geosynth.config import SegmentSettings
 from geosynth.errors import OutputError
-from geosynth.files import delete, sha256_of, write_whole
+from geosynth.files import delete, write_whole
+from geosynth.inputs import sha256_of
 from geosynth.locks import locked
 from geosynth.progress import silent
 from geosynth.raster.stores.source import PatchSource

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from geosynth.config import GenerateSettings, SegmentSettings, TrainSettings
 from geosynth.download import model_path
-from geosynth.files import sha256_once
+from geosynth.inputs import sha256_once
 from geosynth.models.state import weights_digest
 from geosynth.version import __version__
 

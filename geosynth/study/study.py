@@ -11,7 +11,8 @@ from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings,
 from geosynth.config.study import EmphasisSettings
 from geosynth.download import model_path
 from geosynth.errors import DataError, SettingsError, counted
-from geosynth.files import check_output, refuse_inputs, sha256_of
+from geosynth.files import check_output, refuse_inputs
+from geosynth.inputs import sha256_of
 from geosynth.models.state import weights_digest
 from geosynth.mosaic.twin import legend_for
 from geosynth.raster.remote import absolute

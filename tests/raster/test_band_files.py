@@ -22,8 +22,9 @@ from geosynth.config import BandSettings
 from geosynth.config.bands import Quantity
 from geosynth.errors import DataError, GridError, OutputError, RasterError
 from geosynth.evaluation.evaluate import evaluate
-from geosynth.files import band_files, refuse_inputs
+from geosynth.files import refuse_inputs
 from geosynth.grid import Window
+from geosynth.inputs import band_files
 from geosynth.raster.bands import CastFile, open_bands
 from geosynth.raster.read import open_raster
 from geosynth.raster.remote import files_named, image_name

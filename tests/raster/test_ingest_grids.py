@@ -14,8 +14,8 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from geosynth.errors import DataError, GridError, SettingsError
-from geosynth.files import sha256_of
 from geosynth.grid import Window
+from geosynth.inputs import sha256_of
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.open import open_in_place

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from geosynth.errors import DataError
-from geosynth.files import band_files
+from geosynth.inputs import band_files
 from geosynth.raster.stores.items import Item, list_items, pair_files, read_items
 
 ROWS = [

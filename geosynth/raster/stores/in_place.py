@@ -15,9 +15,9 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.config.bands import Quantity
 from geosynth.errors import DataError
-from geosynth.files import band_files
 from geosynth.grid import SpatialSplit, Window, WindowIndex, as_array
 from geosynth.grid.areas import boxes_of
+from geosynth.inputs import band_files
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.bands import check_image_type, common_bands
 from geosynth.raster.images import ImageRaster

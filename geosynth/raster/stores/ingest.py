@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError, counted
-from geosynth.files import refuse_inputs, sha256_once, writing
+from geosynth.files import refuse_inputs, writing
 from geosynth.grid import crop
+from geosynth.inputs import sha256_once
 from geosynth.legend import Legend
 from geosynth.parallel import open_client
 from geosynth.progress import Progress, silent

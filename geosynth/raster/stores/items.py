@@ -15,8 +15,9 @@ from urllib.parse import unquote
 import numpy as np
 
 from geosynth.errors import DataError, SettingsError, first_of, one_line
-from geosynth.files import band_files, check_name, name_of_band_files, read_values
+from geosynth.files import check_name
 from geosynth.grid.split import FOLDS
+from geosynth.inputs import band_files, name_of_band_files, read_values
 from geosynth.raster.bands import BANDS_APART
 from geosynth.raster.read import RASTER_SUFFIXES
 from geosynth.raster.remote import files_named, image_name, is_remote

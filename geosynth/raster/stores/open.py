@@ -10,8 +10,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from geosynth.errors import DataError, RasterError, SettingsError, counted, first_fault
-from geosynth.files import read_values
 from geosynth.grid import offset_in
+from geosynth.inputs import read_values
 from geosynth.legend import Legend
 from geosynth.raster.bands import told_names
 from geosynth.raster.colours import colours_as_codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -349,11 +350,83 @@ def test_labels_without_georeference_beside_images_that_have_one(
     """Resampled they would lie nowhere near, and the scene would be without a class."""
     add(tmp_path, "a.tif", north_up(0, 0), crs=crs)
     add(tmp_path, "b.tif", north_up(100, 0), crs=crs)
-    write_raster(tmp_path / "labels" / "b.tif", random_codes(1, SIDE, SIDE), crs=None)
+    write_raster(tmp_path / "labels" / "b.tif", random_codes(1, SIDE, SIDE + 1), crs=None)
     with pytest.raises(
         GridError, match=r"labels/b\.tif: has no georeference, but .*images/b\.tif has one; give it that"
     ):
         run(tmp_path, **options)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    "options", [{}, {"resolution": 1.2, "resample_images": "nearest", "resample_labels": "nearest"}]
+)
+def test_labels_without_georeference_lie_on_images_of_their_size(
+    tmp_path: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As ISPRS' masks, and PNG masks of GeoTIFFs: as if they had the georeference of their images."""
+    for name, place in (("a", north_up(0, 0)), ("b", north_up(100, 0))):
+        add(tmp_path, f"{name}.tif", place, seed=ord(name))
+    (wanted,) = run(tmp_path, **options)
+    labels = [wanted.read_labels(scene.window) for scene in wanted.scenes]
+    write_raster(tmp_path / "labels" / "b.tif", random_codes(ord("b"), SIDE, SIDE), crs=None)
+    (found,) = run(tmp_path, **options, overwrite=True)
+    assert found.scenes[1].window == wanted.scenes[1].window
+    for scene, codes in zip(found.scenes, labels, strict=True):
+        np.testing.assert_array_equal(found.read_labels(scene.window), codes)
+    assert f"{tmp_path / 'labels' / 'b.tif'}: has no georeference, but the size of its image" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_images_without_georeference_apart(tmp_path: Path) -> None:
+    """Photographs: each a place of its own, with pixels and codes as they are."""
+    for number, (height, width) in enumerate([(40, 5000), (30, 4096), (60, 20), (60, 20)]):
+        for kind, values in (
+            ("images", random_image(number, height, width, 3)),
+            ("labels", random_codes(number, height, width)),
+        ):
+            write_raster(tmp_path / kind / f"{number}.png", values, crs=None, driver="PNG")
+    paths = f"{tmp_path}/images/*.png", f"{tmp_path}/labels/*.png"
+    with pytest.raises(GridError, match=r"0\.png: has no georeference.* use --apart$"):
+        ingest(*paths, tmp_path / "out", shares=ALL_TRAIN)
+    (store,) = ingest(*paths, tmp_path / "out", apart=True, shares=(0.5, 0.25, 0.25), buffer="64px")
+    (in_place,) = open_in_place(*paths, apart=True)
+    assert [scene.window for scene in in_place.scenes] == [scene.window for scene in store.scenes]
+    windows = [scene.window for scene in store.scenes]
+    assert all(right.column - left.right >= 4096 for left, right in itertools.pairwise(windows))
+    assert {store.split.fold_of(window) for window in windows} == {"train", "val", "test"}
+    for scene in store.scenes:
+        with rasterio.open(tmp_path / "images" / scene.name) as image, rasterio.open(scene.labels) as labels:
+            np.testing.assert_array_equal(store.read_image(scene.window), image.read())
+            np.testing.assert_array_equal(store.labels[scene.window.slices], labels.read(1))
+            for found, wanted in zip(in_place.read(scene.window), store.read(scene.window), strict=True):
+                np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    ("options", "error", "complaint"),
+    [
+        ({"resolution": 1.0}, SettingsError, "leave out crs, resolution and like"),
+        ({"per": "year"}, SettingsError, "images of several dates may show one place"),
+        (
+            {"labels": "map.tif"},
+            DataError,
+            r"map\.tif: is of several images; with --apart each needs labels of its own",
+        ),
+        ({"placed": "b.tif"}, GridError, r"b\.tif: has a georeference, so its place is known; leave out --apart"),
+    ],
+)
+def test_what_is_not_laid_apart(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception], complaint: str
+) -> None:
+    placed = options.pop("placed", None)
+    for name in ("a.tif", "b.tif"):
+        add(tmp_path, name, north_up() if name == placed else Affine.identity(), crs=UTM if name == placed else None)
+    write_raster(tmp_path / "map.tif", random_codes(0, SIDE, SIDE), crs=None)
+    labels = tmp_path / options.pop("labels", "labels")
+    with pytest.raises(error, match=complaint):
+        ingest(tmp_path / "images", labels, tmp_path / "out", bands=RGBN, apart=True, **options)
 
 
 def test_labels_that_lie_elsewhere_are_not_resampled_to_nothing(tmp_path: Path) -> None:

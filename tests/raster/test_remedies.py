@@ -104,7 +104,12 @@ class Case(NamedTuple):
 
 CASES = {
     "labels nowhere": Case(
-        lambda: pair("a.tif", north_up(), None, "EPSG:26917", None), lambda: pairs("a.tif"), "no georeference, but"
+        lambda: [
+            pair("a.tif", north_up(), None, "EPSG:26917", None),
+            write_raster(Path("labels/a.tif"), random_codes(0, SIDE, SIDE + 5), None, crs=None),
+        ],
+        lambda: pairs("a.tif"),
+        "no georeference, but",
     ),
     "scenes nowhere": Case(
         lambda: two(None, Affine.translation(SIDE, 0) @ Affine.scale(1, -1), None, None),

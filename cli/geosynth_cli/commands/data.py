@@ -172,6 +172,14 @@ def ingest(
     resample_labels: Annotated[
         str | None, typer.Option("--resample-labels", help="The same for labels and extra maps: nearest or mode.")
     ] = None,
+    apart: Annotated[
+        bool,
+        typer.Option(
+            "--apart",
+            help="Images have no georeference and show different places: lay them out far apart, on a grid without a"
+            " CRS whose unit is a pixel.",
+        ),
+    ] = False,
     by: Annotated[
         str | None,
         typer.Option(
@@ -235,6 +243,7 @@ def ingest(
             like=like,
             resample_images=resample_images,
             resample_labels=resample_labels,
+            apart=apart,
             by=by,
             shares=parts,
             **given(block_size=block_size),

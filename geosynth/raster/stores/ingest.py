@@ -55,6 +55,7 @@ def ingest(
     like: str | Path | None = None,
     resample_images: str | None = None,
     resample_labels: str | None = None,
+    apart: bool = False,
     by: str | None = None,
     shares: Sequence[float] | None = None,
     block_size: int = 1024,
@@ -92,6 +93,8 @@ def ingest(
         resample_images: method for images that are not on the common grid: "nearest", "bilinear", "average", "cubic",
             "cubic_spline" or "lanczos"; None to refuse them.
         resample_labels: likewise for labels and further maps: "nearest" or "mode".
+        apart: whether images without a georeference are taken for places of their own, which are laid out far apart on
+            a grid without a CRS; False to refuse several of them.
         by: how folds are chosen, unless the items name theirs: "clusters" of touching scenes, or "blocks"; None for
             clusters if there are enough of them, else blocks, see `SplitRule`.
         shares: of the folds train, val, test; None for 0.7, 0.1, 0.2.
@@ -111,11 +114,13 @@ def ingest(
     """
     to_legend = Legend.load("chesapeake" if legend is None else legend)
     from_legend = _legend_of_files(label_legend, to_legend)
-    target = TargetGrid(crs, resolution, like, resample_images, resample_labels, dtype)
+    target = TargetGrid(crs, resolution, like, resample_images, resample_labels, dtype, apart)
     if by not in (None, "clusters", "blocks"):
         raise SettingsError(f"split by {by!r}: clusters or blocks")
     if per not in (None, "year", "month", "day"):
         raise SettingsError(f"a store per {per!r}: year, month or day")
+    if apart and per is not None:
+        raise SettingsError("apart: images of several dates may show one place, which would be in several folds")
     rule = SplitRule.of(
         blocks=block_size if by == "blocks" else None,
         clusters=by == "clusters",

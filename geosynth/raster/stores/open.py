@@ -20,7 +20,7 @@ from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import InPlace, open_scenes
 from geosynth.raster.stores.items import Item, Paths, pair_files
-from geosynth.raster.stores.pairs import Pair
+from geosynth.raster.stores.pairs import Pair, TargetGrid
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import open_stores
 from geosynth.raster.zarr import ZarrRaster
@@ -45,6 +45,8 @@ class DataDescription(BaseModel):
     """Legend of the label files, if their codes differ; classes are matched by name."""
     bands: tuple[str, ...] | None = None
     """Names of the image bands, if the files do not have them; or of those to read, if they do."""
+    apart: bool = False
+    """Whether images without a georeference are taken for places of their own, far apart."""
     split: SplitRule | str = SplitRule()
     """How scenes are assigned to folds; or a file of polygons."""
 
@@ -64,6 +66,7 @@ def open_in_place(
     *,
     label_legend: str | Path | Legend | None = None,
     bands: Sequence[str] | None = None,
+    apart: bool = False,
     split: SplitRule | None = None,
 ) -> list[InPlace]:
     """Files (or URLs) as sources of patches, one for each CRS; nothing is copied, and no pixel is read yet.
@@ -74,6 +77,7 @@ def open_in_place(
         legend: of the class indices.
         label_legend: of the label files, if their codes differ; classes are matched by name.
         bands: names of the image bands, if the files do not have them; or of those to read, if they do.
+        apart: whether images without a georeference are taken for places of their own, as by `ingest`.
         split: how scenes are assigned to folds; None for 70 % train, 10 % val, 20 % test, with touching scenes in one
             fold.
 
@@ -81,7 +85,8 @@ def open_in_place(
         DataError, GridError, LegendError, RasterError: one line each, as from `ingest`.
     """
     target, own = _legends(legend, label_legend)
-    return _split(open_scenes(pair_files(images, labels), target, own, bands), split)
+    grid = TargetGrid(apart=apart)
+    return _split(open_scenes(pair_files(images, labels), target, own, bands, grid), split)
 
 
 def open_zarr_in_place(
@@ -202,7 +207,8 @@ def _open_described(file: Path) -> list[PatchSource]:
         _at(home, paths) if isinstance(paths, str) else [_at(home, path) for path in paths]
         for paths in (description.images, description.labels)
     )
-    return list(open_in_place(images, labels_at, legend, label_legend=codes, bands=description.bands, split=rule))
+    bands, apart = description.bands, description.apart
+    return list(open_in_place(images, labels_at, legend, label_legend=codes, bands=bands, apart=apart, split=rule))
 
 
 def _at(home: Path, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +21,16 @@ from geosynth.grid import Window, crop, offset_in, parse_crs
 from geosynth.grid.alignment import crs_name, is_nowhere, same_crs
 from geosynth.legend import Legend
 from geosynth.raster.bands import check_whole_scenes, open_chosen
+from geosynth.raster.colours import ColourLabels
 from geosynth.raster.images import ImageRaster, open_image
 from geosynth.raster.label_files import open_label_file
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Raster, check_grid
+from geosynth.raster.read import Raster, RasterFile, check_grid
 from geosynth.raster.stores.items import Item
 from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover, pixels_on
 
+_LOG = logging.getLogger(__name__)
+_APART = 4096  # pixels at least between images that lie apart: more than any buffer
 _MOST_PIXELS = 10_000  # that a pixel of an image may become, or may be made from
 
 LegendOf = Legend | Callable[[Raster], Legend]  # of all label files, or a function that finds that of each
@@ -78,6 +82,8 @@ class TargetGrid:
     """The same for labels: "nearest" or "mode"."""
     dtype: str | None = None
     """Type of the images, in which all values must fit; None for their own."""
+    apart: bool = False
+    """Whether images without a georeference are places of their own, far apart; otherwise they are refused."""
 
     def __post_init__(self) -> None:
         for option, method, known in (
@@ -92,6 +98,11 @@ class TargetGrid:
             raise SettingsError(f"resolution {self.resolution}: a positive size is needed")
         if self.like is not None and (self.crs is not None or self.resolution is not None):
             raise SettingsError("like tells the grid already; leave out crs and resolution")
+        if self.apart and (self.crs, self.resolution, self.like) != (None, None, None):
+            raise SettingsError(
+                "apart: images without a georeference get a grid of their own pixels; leave out crs,"
+                " resolution and like"
+            )
 
     @cached_property
     def _like(self) -> GeoBox | None:
@@ -152,18 +163,47 @@ def open_pairs(
         RasterError: if a file cannot be opened.
     """
     target = target or TargetGrid()
+    unplaced: list[str] = []
     images = [open_chosen(item.image, bands, target.dtype) for item in items]
+    if target.apart:
+        return [_open_apart(items, images, legend, target)]
     check_whole_scenes(images)
     _check_places(images)
     groups = []
     for members in target.group(images):
         lattice = target.lattice([images[position] for position in members])
-        pairs = [_open(items[position], images[position], lattice, legend, target) for position in members]
+        pairs = [_open(items[position], images[position], lattice, legend, target, unplaced) for position in members]
         groups.append(_span(pairs, lattice))
+    if unplaced:
+        more = f" (and {len(unplaced) - 1} more)" if len(unplaced) > 1 else ""
+        _LOG.warning(
+            "%s%s: has no georeference, but the size of its image, on whose pixels it is taken to lie",
+            unplaced[0],
+            more,
+        )
     return groups
 
 
-def _open(item: Item, file: ImageRaster, lattice: GeoBox, legend: LegendOf, target: TargetGrid) -> Pair:
+def _open_apart(
+    items: Sequence[Item], images: Sequence[ImageRaster], legend: LegendOf, target: TargetGrid
+) -> PairGroup:
+    """Images without a georeference in a row, on a grid without a CRS whose unit is a pixel."""
+    if placed := next((image for image in images if not is_nowhere(image.geobox)), None):
+        raise GridError(f"{placed.path}: has a georeference, so its place is known; leave out --apart")
+    if len({item.labels for item in items}) < len(items):
+        raise DataError(f"{items[0].labels}: is of several images; with --apart each needs labels of its own")
+    pairs, column = [], 0
+    for item, image in zip(items, images, strict=True):
+        pair = _open(item, image, image.geobox, legend, target, [])
+        pairs.append(replace(pair, window=pair.window.shift(0, column)))
+        column += (image.window.width // _APART + 2) * _APART
+    return _span(pairs, GeoBox((1, 1), Affine.scale(1, -1), None))
+
+
+def _open(
+    item: Item, file: ImageRaster, lattice: GeoBox, legend: LegendOf, target: TargetGrid, unplaced: list[str]
+) -> Pair:
+    """A pair on the grid of `lattice`; names of its maps that only their image places are added to `unplaced`."""
     image: Raster = file
     try:
         row, column = offset_in(lattice, image.geobox, image.path)
@@ -174,14 +214,26 @@ def _open(item: Item, file: ImageRaster, lattice: GeoBox, legend: LegendOf, targ
         window = _cover(lattice, file)
         image = WarpedRaster(image, crop(lattice, window), target.images)
     place = crop(lattice, window) if isinstance(image, WarpedRaster) else image.geobox
-    codes = open_label_file(item.labels)
+    codes = _placed(open_label_file(item.labels), file, unplaced)
     own = legend if isinstance(legend, Legend) else legend(codes)
     labels = LabelRaster(_on_grid(codes, place, image.path, target), own)
-    extras = {name: _on_grid(open_image(path), place, image.path, target) for name, path in item.extras.items()}
+    maps = {name: _placed(open_image(path), file, unplaced) for name, path in item.extras.items()}
+    extras = {name: _on_grid(one, place, image.path, target) for name, one in maps.items()}
     for name, extra in extras.items():
         if extra.count != 1:
             raise DataError(f"{extra.path}: has {extra.count} bands; an extra map ({name}) has one")
     return Pair(item, image, labels, extras, window)
+
+
+def _placed(raster: Raster, image: ImageRaster, unplaced: list[str]) -> Raster:
+    """Labels, or a further map, just opened; without a georeference, but of the size of their image, on its pixels."""
+    is_alike = raster.geobox.shape == image.geobox.shape and (
+        is_nowhere(raster.geobox) and not is_nowhere(image.geobox)
+    )
+    if isinstance(raster, RasterFile | ColourLabels) and is_alike:
+        raster.geobox = image.geobox
+        unplaced.append(raster.path)
+    return raster
 
 
 def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> Raster:
@@ -254,7 +306,7 @@ def _check_places(images: Sequence[ImageRaster]) -> None:
             raise GridError(
                 f"{image.path}: has no georeference, so its place among the other scenes is unknown;"
                 " give it one (rio edit-info --transform '[SIZE, 0, LEFT, 0, -SIZE, TOP]' FILE; a local grid without a"
-                " CRS will do) or ingest it alone"
+                " CRS will do), or, if all images show different places, use --apart"
             )
     without = [image for image in images if image.geobox.crs is None]
     if without and len(without) < len(images):

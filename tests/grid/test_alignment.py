@@ -166,6 +166,8 @@ def test_the_size_of_pixels_is_what_was_meant(size: float, plain: float) -> None
         ("EPSG:26917", 0.571, 0.6, None),
         ("EPSG:26917", 0.569, 0.6, 0.569),
         ("EPSG:26917", 0.3, None, None),
+        ("EPSG:2264", 2, 0.6, None),  # US survey feet
+        ("EPSG:2264", 1, 0.6, 0.304801),
         ("EPSG:4326", 0.3, 0.6, None),
         (None, 0.3, 0.6, None),
     ],

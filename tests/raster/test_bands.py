@@ -100,6 +100,26 @@ def test_a_mask_that_looks_like_imagery_is_told(tmp_path: Path, caplog: pytest.L
             caplog.clear()
 
 
+@pytest.mark.parametrize("shape", [(70, 300), (300, 70)])
+def test_transparency_is_told_by_all_of_an_image(
+    tmp_path: Path, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Parts at its far end, too; and some pixel must be seen, not one in each part."""
+    monkeypatch.setattr("geosynth.raster.bands.SCAN_BLOCK", 64)
+    values = random_image(1, *shape)
+    values[3] = np.where(np.add.outer(*map(np.arange, shape)) < 100, 255, 0)
+    path = write_raster(tmp_path / "a.tif", values, north_up(), photometric="rgb", alpha="yes")
+    with pytest.raises(DataError, match="its bands are red, green, blue, alpha"):
+        open_bands(path, *model("red", "green", "blue", "nir"))
+    assert open_chosen(path, ("red",)).count == 1
+    assert not caplog.text
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write(np.where(values[3] == 255, 0, 100).astype(np.uint8), 4)
+    assert open_bands(path, *model("red", "green", "blue", "nir")).count == 4
+    open_chosen(path, ("red",))
+    assert "looks like imagery" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("names", "dtype", "line"),
     [

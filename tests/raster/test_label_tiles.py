@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import resource
 from pathlib import Path
@@ -13,6 +14,7 @@ import xarray as xr
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 from rasterio.merge import merge
 
 from geosynth.errors import DataError, GridError, RasterError
@@ -20,10 +22,10 @@ from geosynth.grid import TilePlan, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.label_files import class_table_of, label_files, open_labels
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.mosaic import TileMosaic
+from geosynth.raster.mosaic import TileMosaic, with_neighbours
 from geosynth.raster.read import open_raster
 from geosynth.raster.stores.ingest import ingest
-from rasters import north_up, random_codes, random_image, write_raster
+from rasters import UTM, UTM_18N, ArrayRaster, north_up, random_codes, random_image, write_raster
 from strategies import few
 
 SIDE = 96
@@ -110,6 +112,83 @@ def test_disagreeing_overlaps_are_counted_and_told(tmp_path: Path, caplog: pytes
     mosaic = open_labels(str(tmp_path / "*.tif"))
     assert "differ in 160 px" in caplog.text
     assert (mosaic.read(Window(0, 30, 40, 4))[0] == 9).all()
+
+
+@st.composite
+def tiles(draw: st.DrawFn, crs: str = UTM) -> list[ArrayRaster]:
+    """Tiles of 8 x 6 px of classes 1 and 2, with holes, that may overlap; later ones are later."""
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    places = draw(st.lists(st.tuples(*[st.integers(0, 9)] * 2), min_size=2, max_size=4))
+    return [
+        ArrayRaster(
+            rng.integers(0, 3, (1, 8, 6)).astype(np.uint8), GeoBox((8, 6), north_up(column, row), crs), nodata=0
+        )
+        for row, column in places
+    ]
+
+
+def on_canvas(some: list[ArrayRaster]) -> np.ndarray:
+    """(tiles, 20, 20): the codes of each at its place, 0 elsewhere."""
+    canvas = np.zeros((len(some), 20, 20), np.uint8)
+    for own, tile in zip(canvas, some, strict=True):
+        column, row = np.round(~north_up() @ (tile.geobox.affine.c, tile.geobox.affine.f)).astype(int)
+        own[row : row + 8, column : column + 6] = tile.read(tile.window)[0][0]
+    return canvas
+
+
+@few
+@given(tiles())
+def test_each_pair_of_tiles_may_disagree(some: list[ArrayRaster]) -> None:
+    pairs = itertools.combinations(on_canvas(some), 2)
+    differing = sum(int(((one != other) & (one > 0) & (other > 0)).sum()) for one, other in pairs)
+    assert TileMosaic(some, "tiles").count_disagreements() == differing
+
+
+@few
+@given(tiles(), tiles(UTM_18N))
+def test_neighbours_lie_on_one_grid(here: list[ArrayRaster], there: list[ArrayRaster]) -> None:
+    image = ArrayRaster(np.ones((2, 8, 6), np.uint8), here[0].geobox)
+    nowhere = [ArrayRaster(np.ones((1, 8, 6), np.uint8), GeoBox((8, 6), Affine.identity(), None)) for _ in range(2)]
+    given_ones = [nowhere[0], here[0], there[0], image, *here[1:], *there[1:], nowhere[1]]
+    found = dict(zip(map(id, given_ones), with_neighbours(given_ones), strict=True))
+    assert all(found[id(alone)] is alone for alone in (image, *nowhere))
+    for some in (here, there):
+        of_all = np.zeros((20, 20), np.uint8)
+        for codes in (canvas := on_canvas(some)):
+            of_all = np.where(codes > 0, codes, of_all)
+        for tile, own in zip(some, canvas, strict=True):
+            codes, valid = found[id(tile)].read(Window(1, 2, 7, 4))
+            column, row = np.round(~north_up() @ (tile.geobox.affine.c, tile.geobox.affine.f)).astype(int)
+            place = slice(row + 1, row + 8), slice(column + 2, column + 6)
+            np.testing.assert_array_equal(valid, own[place] > 0)
+            np.testing.assert_array_equal(codes[0], of_all[place])
+
+
+def test_lists_of_tiles_are_laid_down_by_name(tmp_path: Path) -> None:
+    paths = [write_raster(tmp_path / f"{code}.tif", np.full((4, 4), code, np.uint8), north_up()) for code in (2, 1)]
+    mosaic = open_labels(paths)
+    assert (mosaic.read(mosaic.window)[0] == 2).all()
+
+
+def test_tiles_of_several_bands_and_tiles_without_a_place_are_refused(tmp_path: Path) -> None:
+    codes = random_codes(0, 8, 8)
+    one = write_raster(tmp_path / "a.tif", codes, north_up())
+    two = write_raster(tmp_path / "b.tif", np.stack([codes, codes]), north_up(8))
+    with pytest.raises(DataError, match=r"b\.tif: has 2 bands; label tiles have one band"):
+        open_labels([one, two])
+    nowhere = [write_raster(tmp_path / f"{name}.tif", codes, crs=None) for name in "cd"]
+    with pytest.raises(GridError, match=r"c\.tif: has no georeference, so its place among the other tiles"):
+        open_labels(nowhere)
+
+
+@pytest.mark.parametrize("other", ["float32", "int64", "uint64"])
+def test_tiles_of_whole_numbers_of_any_two_types(other: str) -> None:
+    some = [
+        ArrayRaster(np.array([[[code]]], dtype), GeoBox((1, 1), north_up(column), UTM))
+        for column, (code, dtype) in enumerate([(3, np.uint16), (5, np.dtype(other))])
+    ]
+    mosaic = TileMosaic(some, "tiles")
+    np.testing.assert_array_equal(mosaic.read(mosaic.window)[0], [[[3, 5]]])
 
 
 def test_tiles_of_several_dtypes_and_nodata_values(tmp_path: Path) -> None:

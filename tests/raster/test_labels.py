@@ -144,8 +144,9 @@ def test_unknown_codes_under_nodata_do_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fill", [0, 15])
-def test_labels_without_any_class_are_refused(tmp_path: Path, fill: int) -> None:
-    path = write_raster(tmp_path / "empty.tif", np.full((9, 9), fill, dtype=np.uint8), north_up(), nodata=0)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
+def test_labels_without_any_class_are_refused(tmp_path: Path, fill: int, dtype: str) -> None:
+    path = write_raster(tmp_path / "empty.tif", np.full((9, 9), fill, dtype), north_up(), nodata=0)
     with pytest.raises(DataError, match="all of it is nodata"):
         LabelRaster(path, CHESAPEAKE).survey()
 

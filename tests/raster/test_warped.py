@@ -199,11 +199,31 @@ def test_modes_are_the_most_frequent_codes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(seen.read(seen.window)[0][0][clear], counts.argmax(axis=0)[clear] + 1)
 
 
-def test_codes_of_32_bits_are_not_rounded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("south_up", [False, True])
+def test_codes_of_32_bits_are_not_rounded(tmp_path: Path, south_up: bool) -> None:
     codes = np.array([[16_777_217, 16_777_219], [2_000_000_001, 7]], dtype=np.int32)
     path = write_raster(tmp_path / "a.tif", codes, north_up())
-    seen = WarpedRaster(open_raster(path), GeoBox((4, 4), north_up(0, 0, 0.3), UTM), "nearest")
-    np.testing.assert_array_equal(seen.read(seen.window)[0][0], codes.repeat(2, axis=0).repeat(2, axis=1))
+    grid = GeoBox((4, 4), north_up(0, 0, 0.3), UTM)
+    seen = WarpedRaster(open_raster(path), grid.flipy() if south_up else grid, "nearest")
+    finer = codes.repeat(2, axis=0).repeat(2, axis=1)
+    np.testing.assert_array_equal(seen.read(seen.window)[0][0], finer[::-1] if south_up else finer)
+
+
+def triangles(length: int, factor: float) -> np.ndarray:
+    """(new pixels, length): weights of bilinear resampling along an axis to pixels `factor` times as large."""
+    centres, places = np.arange(0.5, length / factor) * factor, np.arange(0.5, length)
+    found = np.maximum(1 - np.abs(places - centres[:, np.newaxis]) / max(factor, 1), 0)
+    return found / found.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("down", "across"), [(2, 3), (0.5, 0.5), (0.5, 2), (4, 0.25)])
+def test_bilinear_weights_reach_as_far_as_the_coarser_pixels(down: float, across: float) -> None:
+    values = random_image(4, 24, 36, bands=2, dtype="float32")
+    source = ArrayRaster(values, GeoBox((24, 36), north_up(), UTM))
+    transform = north_up() @ Affine.scale(across, down)
+    seen = WarpedRaster(source, GeoBox((round(24 / down), round(36 / across)), transform, UTM), "bilinear")
+    wanted = triangles(24, down) @ values.astype(float) @ triangles(36, across).T
+    np.testing.assert_allclose(seen.read(seen.window)[0], wanted, rtol=1e-4)
 
 
 def test_a_pickled_one_reads_the_same(tmp_path: Path) -> None:
@@ -228,6 +248,11 @@ def test_a_grid_with_a_crs_and_a_raster_without(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", random_image(0, 9, 9), north_up(), crs=None)
     with pytest.raises(GridError, match="only one of"):
         WarpedRaster(open_raster(path), GRIDS["coarser"], "nearest")
+
+
+def test_a_grid_of_more_pixels_than_can_be_counted(one_source: RasterFile) -> None:
+    with pytest.raises(GridError, match=r"on the new grid: says that it has .* px; no raster is so large"):
+        WarpedRaster(one_source, GeoBox((2**23, 2**22), north_up(0, 0, 1e-6), UTM), "bilinear")
 
 
 @given(st.integers(-500, 500), st.integers(-500, 500), st.sampled_from([0, 0.25, 0.5]), st.integers(1, 80))

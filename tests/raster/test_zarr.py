@@ -66,11 +66,23 @@ def test_labels_with_dimensions_of_size_one(tmp_path: Path, order: tuple[str, ..
 
 @pytest.mark.parametrize(
     ("values", "meanings"),
-    [(["a", "b"], "water trees"), ("1b, 2b", "water"), ([[1], [2]], "water trees"), ([1, None], "water trees")],
+    [
+        (["a", "b"], "water trees"),
+        ("1b, 2b", "water"),
+        ([[1], [2]], "water trees"),
+        ([1, None], "water trees"),
+        ([1, float("inf")], "water trees"),
+    ],
 )
 def test_flags_that_are_no_codes_tell_nothing(tmp_path: Path, values: Any, meanings: str) -> None:
     path = write(tmp_path / "a.zarr", CODES, ("y", "x"), ("y", "x"), flag_values=values, flag_meanings=meanings)
     assert geosynth.info(path)["arrays"]["field"]["classes"] == {}
+
+
+def test_the_only_array_holds_the_labels_of_whatever_type(tmp_path: Path) -> None:
+    raster = ZarrRaster(write(tmp_path / "a.zarr", CODES.astype(np.float32), ("y", "x"), ("y", "x"), nodata=15))
+    np.testing.assert_array_equal(raster.read(WINDOW)[0][0], CODES[WINDOW.slices])
+    assert (raster.mask_kind, raster.is_full) == ("nodata", False)
 
 
 @pytest.mark.parametrize(("y", "x"), [("lat", "lon"), ("Latitude", "Longitude"), ("northing", "easting"), ("a", "b")])
@@ -101,6 +113,9 @@ def test_what_info_says_of_arrays_of_others(tmp_path: Path) -> None:
     assert (described["kind"], list(described["arrays"])) == ("zarr", ["image", "labels"])
     assert described["arrays"]["labels"]["classes"] == {1: "water", 2: "trees"}
     assert described["arrays"]["labels"]["crs"] == UTM
+    assert described["arrays"]["labels"]["nodata"] == "15"
+    write(tmp_path / "c.zarr", CODES, ("y", "x"), ("y", "x"))
+    assert geosynth.info(tmp_path / "c.zarr")["arrays"]["field"]["nodata"] is None
     assert described["arrays"]["image"]["transform"] == pytest.approx(north_up()[:6])
 
 

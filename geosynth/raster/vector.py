@@ -2,64 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow
-import pyarrow.parquet
 import pyogrio
 import pyogrio.errors
 import pyogrio.raw
 import rasterio.features
 import shapely
 from affine import Affine
-from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 
-from geosynth.errors import (
-    DataError,
-    GeosynthError,
-    GridError,
-    LegendError,
-    RasterError,
-    SettingsError,
-    counted,
-    first_of,
-    one_line,
-)
+from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError, counted, first_of
 from geosynth.files import writing
 from geosynth.grid import Window, crop, metres_per_unit, parse_crs
-from geosynth.grid.alignment import crs_in_short
-from geosynth.grid.vector import reprojected, to_pixels
-from geosynth.grid.vector_files import PARQUET, check_can_be_read
+from geosynth.grid.vector import to_pixels
 from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.class_table import NO_CLASS
 from geosynth.raster.images import open_image
 from geosynth.raster.label_files import check_label_output, label_writer
 from geosynth.raster.read import Array, Mask, bounded_cache, check_inside
+from geosynth.raster.vector_layer import EARTH, FAILURES, VectorLayer, both_ends
 from geosynth.unfinished import UnfinishedWork
 
-_BATCH = 4096  # features read at once
 _BLOCK = 2048  # pixels; side of what is rasterised at once
 _MOST = 2**45  # pixels in a GeoTIFF
-_EARTH = 4e7  # metres; circumference of the Earth
 _SPILL = 0.05  # of a pixel: features that reach less far into a row add none, as degrees are rounded to a centimetre
 
 _LOG = logging.getLogger(__name__)
-
-_LINES = (shapely.GeometryType.LINESTRING, shapely.GeometryType.LINEARRING, shapely.GeometryType.MULTILINESTRING)
-_POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
-_FAILURES = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 
 
 class VectorLabels:
@@ -114,7 +92,7 @@ class VectorLabels:
         self.legend = Legend.load(legend)
         self.nodata: float | None = self.legend.nodata_code
         self.dtype = self.legend.code_dtype
-        source = _Source.open(Path(path), column, layer, width)
+        source = VectorLayer.open(Path(path), column, layer, width)
         lattice = _lattice(source, resolution, like, crs)
         self._folder = tempfile.TemporaryDirectory(prefix="geosynth-", ignore_cleanup_errors=True)
         self._features = Path(self._folder.name) / "features.gpkg"
@@ -182,7 +160,7 @@ class VectorLabels:
         return indices
 
     def _prepare(
-        self, source: _Source, lattice: GeoBox, area: shapely.Geometry | None, progress: StageProgress
+        self, source: VectorLayer, lattice: GeoBox, area: shapely.Geometry | None, progress: StageProgress
     ) -> npt.NDArray[np.floating]:
         """Write all features, in pixel coordinates of the lattice, with their class indices.
 
@@ -197,7 +175,10 @@ class VectorLabels:
         """
         classes = _Classes(self.legend, source.name)
         bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
-        west, east = -np.inf, np.inf  # where those west of the CRS's origin end, and those east of it begin
+        west, east = (
+            -np.inf,
+            np.inf,
+        )  # end of features that begin west of the CRS's origin; start of those that end east of it
         done = written = left_out = 0
         for values, widths, wkb in source.batches():
             geometries = source.widened(wkb, widths, lattice)
@@ -226,12 +207,12 @@ class VectorLabels:
             _LOG.warning("%s: left out, without class or shape: %s", source.name, counted(left_out, "feature"))
         left, low, right, high = bounds
         gap = (east - west) * abs(lattice.affine.a) * metres_per_unit(lattice)
-        if area is None and _EARTH / 2 < gap < np.inf:
-            raise _torn(source, lattice)
+        if area is None and EARTH / 2 < gap < np.inf:
+            raise both_ends(source, lattice)
         return np.array([left, -high, right, -low])
 
     def _append(self, geometries: npt.NDArray[Any], indices: ClassIndices, *, first: bool) -> None:
-        with writing(self._features, *_FAILURES), warnings.catch_warnings():
+        with writing(self._features, *FAILURES), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'crs' was not provided")
             pyogrio.raw.write(
                 self._features,
@@ -243,162 +224,6 @@ class VectorLabels:
                 geometry_type="Unknown",
                 append=not first,
             )
-
-
-class _Source(NamedTuple):
-    """One layer of a vector file, read in batches."""
-
-    path: Path
-    layer: str | None  # None in a Parquet file
-    column: str
-    width: float | str | None
-    crs: CRS
-    total: int
-
-    @classmethod
-    def open(cls, path: Path, column: str, layer: str | None, width: float | str | None) -> Self:
-        """Choose the layer, and check that it has the columns and a CRS."""
-        if isinstance(width, float | int) and not 0 < width < np.inf:
-            raise SettingsError(f"width {width}: of lines, a positive number of metres, or a column")
-        check_can_be_read(path)
-        try:
-            columns, crs, total, layer = _describe(path, layer)
-        except GeosynthError:  # which may be ValueErrors
-            raise
-        except (*_FAILURES, pyarrow.ArrowException, OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read as a vector file: {one_line(error)}") from error
-        for wanted in (column, width) if isinstance(width, str) else (column,):
-            if wanted not in columns:
-                raise DataError(f"{path}: has no column {wanted!r}; it has {', '.join(columns) or 'none'}")
-        if not crs:
-            raise GridError(f"{path}: has no CRS; assign the right one (set_crs of geopandas)")
-        return cls(path, layer, column, width, CRS(crs), total)
-
-    @property
-    def name(self) -> str:
-        """Name for messages."""
-        return str(self.path)
-
-    def batches(self) -> Iterator[tuple[list[Any], list[Any], Any]]:
-        """Classes, widths and WKB of the features, in the file's order."""
-        columns = [self.column, *([self.width] if isinstance(self.width, str) else [])]
-        try:
-            for batch, geometry in _record_batches(self.path, self.layer, columns):
-                widths = batch.column(columns[-1]).to_pylist() if len(columns) == 2 else [self.width] * batch.num_rows
-                yield (
-                    batch.column(self.column).to_pylist(),
-                    widths,
-                    batch.column(geometry).to_numpy(zero_copy_only=False),
-                )
-        except (*_FAILURES, pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{self.name}: cannot be read: {one_line(error)}") from error
-
-    def widened(self, wkb: npt.NDArray[Any], widths: list[Any], lattice: GeoBox) -> npt.NDArray[Any]:
-        """Polygons in the lattice's CRS: the file's polygons, and its lines as wide as they are."""
-        try:
-            with np.errstate(invalid="ignore"):
-                geometries: npt.NDArray[Any] = shapely.force_2d(shapely.from_wkb(wkb))
-        except shapely.errors.ShapelyError as error:
-            raise DataError(f"{self.name}: a feature's geometry cannot be read: {error}") from error
-        if not np.isfinite(shapely.get_coordinates(geometries)).all():
-            raise DataError(f"{self.name}: a feature has coordinates that are NaN or infinite")
-        if self.crs != lattice.crs:
-            extents = _extents(geometries)
-            geometries = reprojected(geometries, self.crs, lattice.crs)
-            if not np.isfinite(shapely.get_coordinates(geometries)).all():
-                end = crs_in_short(lattice)
-                raise GridError(f"{self.name}: a feature lies where {end} has no coordinates; choose another CRS")
-            if self.crs.geographic and lattice.crs.projected:
-                world = _extents(geometries) * metres_per_unit(lattice) > 0.6 * _EARTH
-                if (world & (extents < 180)).any():
-                    raise _torn(self, lattice)
-        kinds = shapely.get_type_id(geometries)  # -1 if there is none
-        lines, polygons = np.isin(kinds, _LINES), np.isin(kinds, _POLYGONS)
-        if (other := ~lines & ~polygons & (kinds >= 0)).any():
-            kind = geometries[other][0].geom_type
-            raise DataError(f"{self.name}: holds a {kind}; labels are polygons, or lines with --width")
-        if lines.any():
-            if self.width is None:
-                also = " beside polygons" if polygons.any() else ""
-                raise DataError(f"{self.name}: holds lines{also}; give their width, in metres or as a column: --width")
-            try:
-                metres = np.array([np.nan if width is None else float(width) for width in widths])[lines]
-            except (TypeError, ValueError):
-                metres = np.zeros(1)
-            if not (metres > 0).all():
-                raise DataError(f"{self.name}: column {self.width!r} has no positive width for each line")
-            if not lattice.crs.projected:
-                raise GridError(f"{self.name}: holds lines, whose width is in metres; a grid in degrees cannot show it")
-            geometries[lines] = shapely.buffer(geometries[lines], metres / metres_per_unit(lattice) / 2)
-        return geometries
-
-
-def _extents(geometries: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
-    """From west to east, in units of their CRS; NaN where there is none."""
-    left, _, right, _ = shapely.bounds(geometries).T
-    return np.asarray(right - left)
-
-
-def _torn(source: _Source, lattice: GeoBox) -> GridError:
-    """What to say of features that lie together on the Earth, but at the two ends of a CRS."""
-    end = crs_in_short(lattice)
-    return GridError(
-        f"{source.name}: features lie on both sides of the line (often the antimeridian) at which {end} ends, and would"
-        " be at the two ends of a raster around the Earth; choose a CRS that does not end there, as --crs EPSG:3832"
-    )
-
-
-def _describe(path: Path, layer: str | None) -> tuple[list[str], str | None, int, str | None]:
-    """Columns, CRS, number of features (-1 if counting takes long) and layer."""
-    if path.suffix.lower() in PARQUET:
-        if layer is not None:
-            raise SettingsError(f"{path}: has no layers; leave out --layer")
-        file = pyarrow.parquet.ParquetFile(path)
-        geometry, crs = _geoparquet(path, file)
-        return [name for name in file.schema_arrow.names if name != geometry], crs, file.metadata.num_rows, None
-    layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-    if layer is None and len(layers) != 1:
-        some = f"several layers ({first_of(layers)}); choose one with --layer" if layers else "no layer with shapes"
-        raise DataError(f"{path}: has {some}")
-    if layer not in (None, *layers):
-        raise DataError(f"{path}: has no layer {layer!r}; it has {', '.join(layers) or 'none'}")
-    layer = layer or layers[0]
-    found = pyogrio.read_info(path, layer=layer)
-    return [str(name) for name in found["fields"]], found["crs"], found["features"], layer
-
-
-def _geoparquet(path: Path, file: Any) -> tuple[str, str | None]:
-    """Name of the geometry column, and the CRS as JSON."""
-    try:
-        described = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
-    except ValueError as error:
-        raise DataError(f"{path}: its description as GeoParquet is damaged: {error}") from error
-    if not isinstance(described, dict):
-        raise DataError(f"{path}: holds no geometries; GeoParquet does (geopandas' to_parquet)")
-    geometry, columns = described.get("primary_column"), described.get("columns")
-    column = columns.get(geometry) if isinstance(columns, dict) and isinstance(geometry, str) else None
-    if not isinstance(geometry, str) or not isinstance(column, dict) or geometry not in file.schema_arrow.names:
-        raise DataError(f"{path}: its description as GeoParquet names no column of geometries that it has")
-    if column.get("encoding") != "WKB":
-        raise DataError(f"{path}: its geometries are encoded as {column.get('encoding')}; WKB is read here")
-    crs = column.get("crs", "OGC:CRS84")  # the standard's default
-    return geometry, json.dumps(crs) if isinstance(crs, dict) else crs
-
-
-def _record_batches(path: Path, layer: str | None, columns: list[str]) -> Iterator[tuple[Any, str]]:
-    """Batches of features, and the name of their geometry column."""
-    if layer is None:
-        file = pyarrow.parquet.ParquetFile(path)
-        geometry, _ = _geoparquet(path, file)
-        for batch in file.iter_batches(_BATCH, columns=[*columns, geometry]):
-            yield batch, geometry
-        return
-    with pyogrio.raw.open_arrow(path, layer=layer, columns=columns, batch_size=_BATCH, use_pyarrow=True) as (
-        meta,
-        stream,
-    ):
-        for batch in stream:
-            yield batch, meta["geometry_name"] or "wkb_geometry"
 
 
 class _Classes:
@@ -432,7 +257,7 @@ class _Classes:
         return np.array(found, np.int16)
 
 
-def _lattice(source: _Source, resolution: float | None, like: str | Path | None, crs: str | None) -> GeoBox:
+def _lattice(source: VectorLayer, resolution: float | None, like: str | Path | None, crs: str | None) -> GeoBox:
     """The grid of `like`, or one pixel at the origin of the CRS."""
     if (resolution is None) == (like is None) or (like is not None and crs is not None):
         raise SettingsError("give either resolution (and crs), or like, whose grid has both")
@@ -442,7 +267,7 @@ def _lattice(source: _Source, resolution: float | None, like: str | Path | None,
             raise GridError(f"{like}: has no CRS, so features cannot be placed on it; assign the right one")
         return grid
     assert resolution is not None
-    if not 0 < resolution < _EARTH:
+    if not 0 < resolution < EARTH:
         raise SettingsError(f"resolution {resolution:g}: a positive size in metres is needed, smaller than the Earth")
     target = parse_crs(crs) if crs else source.crs
     if not target.projected:

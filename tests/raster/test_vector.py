@@ -100,7 +100,7 @@ def test_a_window_is_cut_out_of_the_whole(tmp_path: Path, seed: int, row: int, c
 
 
 def test_the_later_feature_lies_on_top_whatever_batch_it_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geosynth.raster.vector._BATCH", 7)
+    monkeypatch.setattr("geosynth.raster.vector_layer._BATCH", 7)
     shapes, codes = triangles(40, 100), [1 + number % 6 for number in range(40)]
     shapes.append(box(X + 10, Y - 90, X + 90, Y - 10))
     codes.append(0)  # no data: takes away what lies below it

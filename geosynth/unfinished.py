@@ -256,15 +256,9 @@ class UnfinishedWork:
         """
         made = {name: self.result.with_name(name) for name in beside} | {self.out.name: self.result}
         outputs = {name: str(path.relative_to(self.folder)) for name, path in made.items()}
-        mark = self.folder / _FINISHED
         with writing(self.out):
-            mark.write_text(json.dumps(outputs), encoding="utf-8")
-            try:
-                self._move(outputs)
-            except BaseException:
-                if len(self._left(outputs)) == len(outputs):
-                    mark.unlink()
-                raise
+            (self.folder / _FINISHED).write_text(json.dumps(outputs), encoding="utf-8")
+            self._move(outputs)
 
     def _left(self, outputs: Mapping[str, str]) -> dict[Path, Path]:
         """Outputs that have not taken their places yet, and their places."""

@@ -42,9 +42,7 @@ def radii(features: Floats, k: int) -> Floats:
     """Distance of each of `features` (n, d) to the `k`-th nearest other one, (n,); n > k."""
     found = np.empty(len(features))
     for rows, distances in distance_blocks(features, features):
-        # Regardless of rounding, each is its own nearest, at position 0 after the partition.
-        distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = -1
-        found[rows] = np.partition(distances, k, axis=1)[:, k]
+        found[rows] = np.partition(distances, k, axis=1)[:, k]  # position 0 is the tile itself
     return found
 
 

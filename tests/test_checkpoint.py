@@ -298,6 +298,8 @@ def test_card_must_fit_itself():
     legend = Legend(name="two", classes=CHESAPEAKE.classes[:2])
     with pytest.raises(SettingsError, match="legend of 2 classes"):
         ModelCard.parse({**dict(CARD), "legend": legend})
+    with pytest.raises(SettingsError, match="looks need a generator conditioned on looks"):
+        ModelCard.parse({**dict(CARD), "looks": ("dim",)})
 
 
 def test_failed_write_leaves_nothing_and_keeps_the_old_file(tmp_path, generator, monkeypatch):

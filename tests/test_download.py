@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,7 @@ def test_the_sha256_of_an_address_is_held_to(server: RangeServer, cache: Path, t
         ("ftp://localhost/m.safetensors", "only https:// and hf:// are safe to take a model from, not ftp://"),
         ("hf://m.safetensors", "write hf://ORG/REPO/FILE, or hf://ORG/REPO@REVISION/FILE"),
         ("hf://org/some-repo/absent.safetensors", "404 Not Found"),
+        ("https://localhost:9/m.safetensors", r"cannot be reached \(ConnectionError\)"),
         ("http://localhost:9/m.safetensors", r"cannot be reached \(ConnectionError\); try again, or give a file"),
     ],
 )
@@ -99,6 +102,35 @@ def test_what_cannot_be_had_is_one_line_and_leaves_nothing(
         load_generator(address)
     assert "\n" not in str(caught.value)
     assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_a_safe_address_that_leads_to_an_unsafe_one_is_refused(
+    server: RangeServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_LOOPBACK", ("127.0.0.1",))  # so that the same server has an unsafe name, too
+    unsafe = server.url.replace("127.0.0.1", "localhost")
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"{unsafe}/m.safetensors")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as redirecting:
+        thread = threading.Thread(target=redirecting.handle_request)
+        thread.start()
+        with pytest.raises(CheckpointError, match=r"only https:// and hf:// are safe"):
+            fetch_model(f"http://127.0.0.1:{redirecting.server_port}/m.safetensors")
+        thread.join()
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_what_is_an_address_of_a_model() -> None:
+    assert not any(map(is_model_address, ("m.safetensors", "s3://bucket/m.safetensors", "https://host/image.tif")))
+    assert all(map(is_model_address, ("https://host/m.safetensors?download=1", "hf://org/repo/m.safetensors")))
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(server: RangeServer, cache: Path) -> None:

@@ -396,7 +396,6 @@ def test_a_kill_between_the_two_renames_is_mended(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), work.open(JOB):
         work.record("a")
         patch.setattr(unfinished, "replace", aside_only)
-        patch.setattr(Path, "unlink", lambda *_, **__: None)  # a kill mends nothing
         work.finish()
     assert not work.out.exists()
     work.check(overwrite=True)
@@ -404,6 +403,25 @@ def test_a_kill_between_the_two_renames_is_mended(tmp_path: Path, monkeypatch: p
     with work.open(JOB):
         assert work.done() == {"a"}
         work.finish()
+    assert names_in(work.out) == ["new"]
+    assert names_in(work.out.parent) == ["out.zarr"]
+
+
+def test_a_kill_before_the_old_output_is_gone_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = work_in(tmp_path)
+    as_old_and_result(work)
+
+    def but_for_the_old(new: Path, path: Path) -> None:
+        path.rename(path.with_name(f".{path.name}.replaced"))
+        new.rename(path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), work.open(JOB):
+        patch.setattr(unfinished, "replace", but_for_the_old)
+        work.finish()
+    work.check(overwrite=True)
     assert names_in(work.out) == ["new"]
     assert names_in(work.out.parent) == ["out.zarr"]
 

@@ -3,13 +3,21 @@
 import os
 
 import pytest
-from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, make_study_store
+from studies import AUGMENT, DIVERSITY, REPLACE, SMALL, TRANSFER, make_study_store
 
-from geosynth.config import ReplaceSettings, StudySettings, TrainSettings, TransferSettings
+from geosynth.config import GenerateSettings, ReplaceSettings, StudySettings, TrainSettings, TransferSettings
 from geosynth.errors import SettingsError
 from geosynth.raster.stores.store import Store
 from geosynth.study.plan import Condition, contrasts, plan_cells
-from geosynth.study.recipes import GivenGenerator, key_of
+from geosynth.study.recipes import (
+    EmphasisedTwin,
+    GivenGenerator,
+    LookedGenerator,
+    Twin,
+    asked_segmenters,
+    key_of,
+    needs,
+)
 from geosynth.training.start import with_networks_of
 
 GIVEN = GivenGenerator(path="/model.safetensors", sha256="f" * 64)
@@ -52,10 +60,34 @@ def test_diversity_trains_for_each_lambda_and_compares_two_realisations():
     for cell in cells:
         twin, (first, second) = cell.recipe.twin, cell.recipe.compared
         assert twin.generator == first.generator == second.generator
-        assert twin.generate.seed == first.generate.seed == cell.seed != second.generate.seed
+        assert twin.generate.seed == first.generate.seed == cell.seed
+        assert GenerateSettings.parse(dict(second.generate)).seed > 10**6  # that of no cell
         assert (twin.fold, first.fold, second.fold) == ("train", "test", "test")
         assert cell.recipe.segment.real_tiles == 0
     assert len({cell.recipe.segment for cell in cells}) == DIVERSITY.seeds
+
+
+def test_what_a_transfer_paints_is_in_the_look_of_the_target_at_the_places_of_the_source():
+    arms = ("painted + ordinary", "emphasised painted + ordinary", "adapted + ordinary")
+    changes = {"arms": arms, "emphasise": {"water": 2.0}, "target_tiles": (3, 0, 1)}
+    cells = plan_cells(TransferSettings.parse({**dict(TRANSFER), **changes}), GIVEN)
+    assert [cell.condition.x for cell in cells if cell.seed == 0 and cell.condition.arm == arms[0]] == [0, 1, 3]
+    for cell in cells:
+        twins = [one for one in needs(cell.recipe) if isinstance(one, Twin)]
+        assert twins
+        for twin in twins:
+            assert (twin.tiles.real_tiles, twin.tiles.synthetic_tiles) == (0, TRANSFER.tiles)
+            assert twin.generate.look == ("target" if isinstance(twin.generator, LookedGenerator) else None)
+            assert isinstance(twin, EmphasisedTwin) == ("emphasised" in cell.condition.arm)
+
+
+def test_segmenters_are_asked_for_where_cells_judge_or_go_on():
+    judged = AUGMENT.model_copy(update={"arms": ("real + ordinary", "real + judged synthetic + ordinary")})
+    for cell in plan_cells(judged, GIVEN):
+        assert asked_segmenters(cell.recipe) == ((cell.recipe.judge,) if "judged" in cell.condition.arm else ())
+    for cell in plan_cells(TRANSFER, GIVEN):
+        if "nearer" not in cell.condition.arm:
+            assert asked_segmenters(cell.recipe) == ((cell.recipe.init,) if cell.recipe.init else ())
 
 
 def test_contrasts_are_against_the_arm_without():

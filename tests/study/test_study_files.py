@@ -112,7 +112,14 @@ def test_differences_have_an_interval_over_places_where_cells_kept_them_apart(fo
     assert "| verdict | points over places |" in shown
     assert "| +24.0 [+24.0, +24.0] |" in shown
     alone = cells[0].model_copy(update={"result": report.cells[0].result})  # made before they were kept
-    assert tabulate_rows([alone, *cells[1:]])[0].over_places is None
+    some = tabulate_rows([alone, *cells[1:]])
+    assert some[0].over_places is None
+    shown = to_markdown(report.model_copy(update={"rows": some, "differences": differences}))
+    means = next(line for line in shown.splitlines() if line.startswith(f"| {some[0].arm} |"))
+    assert means.endswith(" | - |")
+    table = list(csv.DictReader(io.StringIO(to_csv(report.model_copy(update={"rows": some})))))
+    assert table[0]["mIoU over places"] == ""
+    assert float(table[-1]["mIoU over places"]) == pytest.approx(some[-1].over_places.value, abs=1e-5)
 
 
 def test_hostile_names_are_escaped(folders):

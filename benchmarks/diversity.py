@@ -1,10 +1,10 @@
-"""Does the diversity term do what it is for? Trains small generators that differ in its weight only, and measures.
+"""Does the diversity term work? Trains small generators that differ only in its weight, and measures their diversity.
 
     python benchmarks/diversity.py STORE [--weights 0,4,8] [--steps 300] [--distance pixels] [--json FILE]
 
-STORE is one made by `geosynth ingest`. Diversity is the mean absolute difference of two images (range [-1, 1]) that the
-shipped generator paints on the same labels with the same noise and two styles from N(0, I), over patches of the train
-fold; one training a weight, all from the same seed. With one seed each this shows a tendency, and no more.
+STORE is made by `geosynth ingest`. Diversity is the mean absolute difference of two images (range [-1, 1]) that the
+averaged generator paints on the same labels with the same noise and two styles from N(0, I), over patches of the train
+fold. There is one training for each weight, all from the same seed; with one seed each this shows only a tendency.
 
 Keys: `diversity`, by weight.
 """

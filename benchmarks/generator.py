@@ -1,24 +1,24 @@
-"""The generator against a plain implementation of the same network: same weights, same inputs, alternately in one run.
+"""The generator compared with a plain implementation: same weights, same inputs, alternately in one run.
 
     python benchmarks/generator.py [--quick] [--device cuda] [--compile] [--json FILE]
 
-The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager, with torch as it comes. The network is Park
-et al.'s (linear start, five doublings) at base width 64, 256 px, batch 4; --quick takes width 8, 64 px and batch 2.
-Labels are real land-cover tiles if they are there (GEOSYNTH_DATA or ../shared/data), else drawn ones of about the same
+The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager, with torch's defaults. The network is that
+of Park et al. (linear start, five doublings) at base width 64, 256 px, batch 4; --quick uses width 8, 64 px and batch
+2. Labels are real land-cover tiles if available (GEOSYNTH_DATA or ../shared/data), else drawn ones of about the same
 texture. Building the pattern tables is part of each call.
 
-On CUDA float32 is what torch makes of it by default: convolutions may take TF32 (10 bits of mantissa), products of
-matrices, of which the pattern tables are made, do not. Outputs are compared without TF32, times taken with it. A call
-ends when the GPU has done its work.
+On CUDA float32 is torch's default: convolutions may use TF32 (10 bits of mantissa), but matrix products, by which the
+pattern tables are made, do not. Outputs are compared without TF32, times are measured with it. A call ends when the GPU
+has finished.
 
-Keys: `speedup_fp32` and `speedup_bf16` are the peer's median time over ours in float32 and in bfloat16, the peer in
-float32; `speedup_*_same_memory` (not on CUDA) has the peer with the memory setting of ours, `speedup_bf16_vs_bf16` in
-bfloat16 too; on a processor without bfloat16, which emulates it slowly, only ours is run in it; `convolutions_fp32`,
-`convolutions_bf16` are the peer's time over that of the bare convolutions of the blocks: what no modulation, however
-fast, can pass; `images_per_second_*` are the peer's in float32 ("plain") and ours ("fp32", "bf16"). With --compile,
-`speedup_compile` is what torch.compile alone makes of the peer (its compilation not counted; our network has other
+Keys: `speedup_fp32` and `speedup_bf16` are the peer's median time in float32 over ours in float32 and in bfloat16. In
+`speedup_*_same_memory` (not on CUDA) the peer has our memory setting, in `speedup_bf16_vs_bf16` it runs in bfloat16,
+too. On a CPU without bfloat16, which emulates it slowly, only ours is run in it. `convolutions_fp32` and
+`convolutions_bf16` are the peer's time over that of only the convolutions of the blocks, a limit that no modulation can
+exceed. `images_per_second_*` are the peer's in float32 ("plain") and ours ("fp32", "bf16"). With --compile,
+`speedup_compile` is the gain of the peer by torch.compile alone (without the time of compiling; our network has other
 shapes for each set of labels and would be compiled again and again). `seconds_*` are the rungs of `levers.py`, each
-lever on top of the ones before.
+with one more lever.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ from plain_spade import PlainGenerator, copy_weights
 
 NUM_CLASSES, NUM_BANDS, LATENT_SIZE = 6, 4, 256
 
-Contenders = dict[str, tuple[Network, bool]]  # and whether it runs with kept memory
+Contenders = dict[str, tuple[Network, bool]]  # network, and whether it runs with kept memory
 
 
 def real_files(kind: str, count: int) -> list[Path]:
-    """So many real tiles, spread evenly: their "images" or "labels"; empty where they are not there."""
+    """Some real tiles, spread evenly: their "images" or "labels"; empty if there are none."""
     data = Path(os.environ.get("GEOSYNTH_DATA", Path(__file__).parents[2] / "shared" / "data"))
     files = sorted((data / "ohio_naip" / kind).glob("*.tif"))
     return files[:: max(1, len(files) // count)][:count]
 
 
 def label_tiles(size: int, count: int) -> tuple[Tensor, str]:
-    """(count, size, size) class indices, and where they come from."""
+    """Class indices (count, size, size), and where they come from."""
     files = real_files("labels", count)
     if not files:
         return drawn_tiles(size, count), "drawn"
@@ -120,7 +120,7 @@ def in_bfloat16(network: Network) -> Network:
 
 
 def bare_convolutions(generator: SpadeGenerator, size: int) -> Network:
-    """The convolutions of the blocks on features of the right sizes, and nothing else."""
+    """Only the convolutions of the blocks, on features of the right sizes."""
     work: list[tuple[torch.nn.Conv2d, int]] = []
     for stage in generator.settings.stages:
         block = generator.blocks[stage.name]
@@ -143,7 +143,7 @@ def bare_convolutions(generator: SpadeGenerator, size: int) -> Network:
 
 
 def measure(width: int, size: int, batch: int, seconds: float, device: str, compiled: bool) -> dict[str, Any]:
-    """Rounds of one batch through every contender until `seconds` are over, at least three."""
+    """Run one batch through every contender, in rounds, until `seconds` are over, at least three times."""
     ours, plain = build(width, size, device)  # not in inference mode: geosynth folds such weights anew at each call
     tiles, source = label_tiles(size, 4 * batch)
     tiles = tiles.to(device)
@@ -196,7 +196,7 @@ def measure(width: int, size: int, batch: int, seconds: float, device: str, comp
 def gather(
     ours: SpadeGenerator, plain: PlainGenerator, size: int, device: str, *, bfloat16: bool, compiled: bool
 ) -> Contenders:
-    """All that is timed; with `bfloat16`, the peer and the bare convolutions in it too."""
+    """All contenders; with `bfloat16`, also the peer and the bare convolutions in it."""
     bare = bare_convolutions(ours, size)
     contenders: Contenders = {
         **ladder(plain, ours, device),
@@ -215,7 +215,7 @@ def gather(
 
 
 def check(contenders: Contenders, exact: Tensor, labels: Tensor, z: Tensor) -> dict[str, Tensor]:
-    """Absolute differences of each image to the peer's, by name; refuses large ones."""
+    """Absolute differences of each image from the peer's, by name; refuses large ones."""
     images = {name: call(labels, z) for name, (call, _) in contenders.items() if not name.startswith("bare")}
     differences = {name: (image - exact).abs() for name, image in images.items()}
     largest = {name: float(value.max()) for name, value in differences.items()}

@@ -1,15 +1,15 @@
-"""All that is claimed of a GPU, in about four minutes: correctness first, then speed beside the plain form.
+"""Checks all claims about GPUs in about four minutes: first correctness, then speed compared with the plain form.
 
     python benchmarks/gpu.py [--only NAMES] [--json FILE]
 
-Each part is a process of its own and goes on after an error, so that neither an error of the driver nor a part that
-hangs costs the others their numbers; each number is in the file as soon as it is known. Times are medians of
-milliseconds between events of the GPU around a few calls in a row, as training and painting make them. "plain" is
-`plain_spade.py` as torch comes (float32, convolutions in TF32); "captured" runs as a recorded graph, as ours does.
-Labels are real tiles if they are there (see `generator.py`).
+Each part is a separate process and continues after an error, so that the others get their numbers even if the driver
+fails or a part hangs; each number is in the file as soon as it is known. Times are medians of milliseconds between GPU
+events around a few calls in a row, as in training and painting. "plain" is `plain_spade.py` with torch's defaults
+(float32, convolutions in TF32); "captured" runs as a recorded graph, as ours does. Labels are real tiles if available
+(see `generator.py`).
 
-The roofline of painting is the sum over convolutions, norms and additions of what takes longer, its arithmetic or
-reading and writing its features once, at this card's ceilings: modulation costs nothing. That of a training step is the
+The roofline of painting is the sum, over convolutions, norms and additions, of what takes longer at this card's
+ceilings: arithmetic, or reading and writing features once; modulation costs nothing. That of a training step is the
 arithmetic of all its products alone.
 
 Parts:
@@ -62,11 +62,11 @@ DEVICE = "cuda"
 _LONGEST = 240  # seconds that a part may take
 
 
-_IN_A_ROW = 4  # calls between two events: one alone would wait for its host
+_IN_A_ROW = 4  # calls between two events; a single one would wait for the host
 
 
 class Results:
-    """Numbers of a part by name, printed and written as they come, beside those that the file has of others."""
+    """Numbers of a part by name, printed and written at once, in addition to those of other parts in the file."""
 
     def __init__(self, path: Path | None, part: str) -> None:
         self.path = path
@@ -88,7 +88,7 @@ class Results:
 
 
 def attempt(function: Callable[..., object], *arguments: Any, **options: Any) -> None:
-    """What follows is worth its time, whatever goes wrong here."""
+    """Call a function; errors are printed, and do not stop what follows."""
     try:
         function(*arguments, **options)
     except Exception:
@@ -115,13 +115,13 @@ def milliseconds(call: Callable[..., object], *arguments: Any, seconds: float = 
 
 
 def copy_ceiling() -> float:
-    """TB/s, read and written."""
+    """Bandwidth of a copy in TB/s, read and written."""
     values = torch.randn(1 << 28, device=DEVICE)
     return 2 * values.nbytes / milliseconds(torch.empty_like(values).copy_, values) / 1e9
 
 
 def product_ceiling(kind: str) -> float:
-    """TFLOP/s of a large product in "bf16", "TF32" or "fp32"."""
+    """Speed of a large product in "bf16", "TF32" or "fp32", in TFLOP/s."""
     dtype = torch.bfloat16 if kind == "bf16" else torch.float32
     one = torch.randn(8192, 8192, device=DEVICE, dtype=dtype)
     torch.backends.cuda.matmul.allow_tf32 = kind == "TF32"
@@ -131,7 +131,7 @@ def product_ceiling(kind: str) -> float:
 
 
 def ceilings(results: Results) -> None:
-    """What this card does at most."""
+    """The limits of this card."""
     results.add("ceilings/copy TB/s", copy_ceiling())
     for kind in ("bf16", "TF32", "fp32"):
         results.add(f"ceilings/product {kind} TFLOP/s", product_ceiling(kind))
@@ -154,7 +154,7 @@ def ceilings(results: Results) -> None:
 
 
 def roofline(settings: GeneratorSettings, size: int, value_bytes: int, tflops: float, tbytes: float) -> float:
-    """Milliseconds an image, see the module."""
+    """Roofline of painting in milliseconds per image, see the module."""
     total = 0.0
 
     def add(stride: int, values: int, products: int = 0) -> None:
@@ -179,7 +179,7 @@ def roofline(settings: GeneratorSettings, size: int, value_bytes: int, tflops: f
 
 
 def label_raster(side: int, seed: int = 0) -> np.ndarray:
-    """(side, side) class indices: tiles in rows and columns, each turned at random."""
+    """Class indices (side, side): tiles in rows and columns, each rotated at random."""
     tiles = label_tiles(256, 64)[0].numpy().astype(np.uint8)
     rng = np.random.default_rng(seed)
     count = -(-side // 256)
@@ -191,7 +191,7 @@ def label_raster(side: int, seed: int = 0) -> np.ndarray:
 
 
 def paint_block(painter: Painter, labels: np.ndarray, side: int) -> np.ndarray:
-    """A square of the raster whose first pixel lies on the lattice of cells."""
+    """Paint a square of the raster whose first pixel is on the lattice of cells."""
     window, origin = Window(0, 0, side, side), (CELL * 7, CELL * 11)
     context = painter.context(window, origin)
     rows, columns = (
@@ -364,7 +364,7 @@ def paint_batch(
 
 
 def show_kernels(name: str, call: Callable[..., object], *arguments: Any, count: int = 16) -> None:
-    """Where the time goes, by kernel."""
+    """Print the time by kernel."""
     from torch.profiler import ProfilerActivity, profile
 
     for _ in range(3):
@@ -535,7 +535,7 @@ PARTS: dict[str, Callable[[Results], None]] = {
 
 
 def run_apart(name: str, side: int, path: Path | None) -> None:
-    """A part in a process of its own, which adds to the file what it finds, as far as it comes."""
+    """Run a part in a separate process, which adds its numbers to the file as it finds them."""
     command = [sys.executable, __file__, "--only", name, "--side", str(side)]
     try:
         subprocess.run([*command, *([] if path is None else ["--json", str(path)])], timeout=_LONGEST)

@@ -1,4 +1,4 @@
-"""How a benchmark ends: with its result as one JSON object on the last line of its output and, if wanted, in a file."""
+"""The end of every benchmark: its result as a JSON object on the last line of its output and, if wanted, in a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def print_result(result: Mapping[str, Any], file: Path | None, digits: int | None = None) -> None:
-    """To both; floats rounded to so many digits behind the point, None for as they are."""
+    """Print and write the result; floats are rounded to `digits` decimals, None for no rounding."""
     if digits is not None:
         result = {name: round(value, digits) if isinstance(value, float) else value for name, value in result.items()}
     line = json.dumps(result)

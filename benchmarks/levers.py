@@ -1,7 +1,7 @@
-"""What each lever of the fast generator gives: the plain network made fast one step at a time.
+"""The gain of each lever of the fast generator: the plain network, made faster one step at a time.
 
-Each rung keeps all levers of the rungs before it and computes the same image. `benchmarks/generator.py` times them.
-Also here: how a call is timed, and what its figures depend on, which is the same for both benchmarks.
+Each rung has all levers of the previous rungs and computes the same image. `benchmarks/generator.py` times them. Also
+here: how a call is timed, and what figures depend on, for both benchmarks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from plain_spade import PlainGenerator, PlainSpade
 
 Network = Callable[[Tensor, Tensor], Tensor]
 
-# By device. The memory setting is one of glibc, for tensors of the processor.
+# By device. The memory setting belongs to glibc and is for tensors on the CPU.
 LAST_RUNG = {"cpu": "+ kept memory", "cuda": "+ kernel"}
 WARM_UPS = {"cpu": 1, "cuda": 5}  # a training step is recorded in its fourth
 
@@ -53,7 +53,7 @@ class FusedSpade(nn.Module):
 
 
 def ladder(plain: PlainGenerator, ours: SpadeGenerator, device: str) -> dict[str, tuple[Network, bool]]:
-    """Name to network and whether it runs with kept memory, slowest first.
+    """By name, each network and whether it runs with kept memory, slowest first.
 
     Args:
         plain: on the device.
@@ -75,7 +75,7 @@ def ladder(plain: PlainGenerator, ours: SpadeGenerator, device: str) -> dict[str
 
 
 def set_form(network: nn.Module, form: Form) -> None:
-    """Of all modulations."""
+    """Set the form of all modulations."""
     for module in network.modules():
         if isinstance(module, SpadeModulation):
             module.form = form
@@ -112,14 +112,14 @@ def _clock(device: str) -> float:
 
 
 def machine_facts(device: str) -> dict[str, int | str]:
-    """What a figure depends on beside the code: threads, torch, the processor's kind, the GPU ("device")."""
+    """What figures depend on besides the code: threads, torch, kind of CPU, GPU ("device")."""
     machine = platform.machine()
     name = torch.cuda.get_device_name() if device == "cuda" else machine
     return {"threads": torch.get_num_threads(), "torch": torch.__version__, "machine": machine, "device": name}
 
 
 def use_memory(*, kept: bool) -> None:
-    """As glibc comes (after it has adapted to large blocks), or as geosynth sets it while it paints and trains."""
+    """Set the allocator: glibc's default (after adapting to large blocks), or as geosynth sets it while it works."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # no glibc

@@ -1,11 +1,11 @@
-"""Long work: memory, open files and threads of `generate` and `train` over their course, which must not grow.
+"""Long work: memory, open files and threads of `generate` and `train` over time, which must not grow.
 
     nice python benchmarks/long_work.py [--side 20000] [--steps 5000] [--json FILE] [--figure FILE]
 
-`generate` paints a square of SIDE pixels that holds data everywhere, with an untrained network of two base channels;
-`train` makes STEPS small steps. Each is a process of its own. Prints a table of each, at every tenth of the work; the
-figure shows every fiftieth. Last line: one JSON object, by work the growth from the second tenth (all is loaded, caches
-are full) to the highest later: megabytes, open files, threads.
+`generate` paints a square of SIDE pixels with data everywhere, with an untrained network of two base channels; `train`
+makes STEPS small steps. Each is a separate process. Prints a table for each, at every tenth of the work; the figure
+shows every fiftieth. Last line: one JSON object, for each work the growth from the second tenth (everything is loaded,
+caches are full) to the highest value afterwards: megabytes, open files, threads.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from mosaic_memory import paint, write_square
 PARTS, TENTH = 50, 5
 HEAD = ("part", "minutes", "MB", "open files", "threads")
 Row = tuple[str, int, float, int, int, int]
-"""Stage, fiftieths of it that are done, minutes since the start, and the last three of the head."""
+"""Stage, finished fiftieths of it, minutes since the start, and the last three values of the header."""
 
 
 class Watch:
-    """Writes down, at each fiftieth of a stage, what the process holds."""
+    """Records, at each fiftieth of a stage, memory, open files and threads of the process."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -81,7 +81,7 @@ WORKS: dict[str, Callable[[Path, int, Watch], None]] = {"generate": long_generat
 
 
 def longest(rows: list[Row]) -> list[Row]:
-    """Those of the work's main stage."""
+    """The rows of the work's main stage."""
     return [row for row in rows if row[0] in ("painting", "step")]
 
 
@@ -93,7 +93,7 @@ def growth(rows: list[Row]) -> dict[str, int]:
 
 
 def draw(works: dict[str, list[Row]], path: Path) -> None:
-    """A column for each work, a row for each of memory, open files and threads."""
+    """Draw a column for each work, with rows for memory, open files and threads."""
     figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
     axes = figure.subplots(3, len(works), sharex="col", squeeze=False)
     for column, (title, rows) in enumerate(works.items()):
@@ -110,7 +110,7 @@ def draw(works: dict[str, list[Row]], path: Path) -> None:
 
 
 def main() -> None:
-    """Each work in a process of its own; the table and the growth."""
+    """Run each work in a separate process; print the tables and the growth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=20000, help="pixels")
     parser.add_argument("--steps", type=int, default=5000, help="of the training")

@@ -1,24 +1,24 @@
-"""What `generate` costs beyond the bare network, whether blocks show, how much memory it takes, and blending by MONAI.
+"""What `generate` costs beyond the bare network, whether blocks show, its memory, and blending compared with MONAI.
 
     python benchmarks/mosaic.py [--quick] [--json FILE] [--labels RASTER] [--model FILE]
 
-Alternately, in one run: (a) the bare network on the cells that `generate` paints, halo included, labels, noise and
-styles at hand, one cell after the other on all threads; and (b) the whole of `generate`, from the label file to the
-finished COG. Both begin with no memory kept. Last line: one JSON object.
+Alternately, in one run: (a) the bare network on the cells that `generate` paints, with their halo and with labels,
+noise and styles given, one cell after the other on all threads; and (b) the whole of `generate`, from the label file to
+the finished COG. Both start without kept memory. Last line: one JSON object.
 
     mpx_per_s    megapixels of image a second, by (b)
     efficiency   time of (a) over time of (b)
     efficiency_two   the same with two cells at a time in (a), each on half of the threads, as `generate` paints those
                  of narrow networks: 1 means that reading, noise and writing are free
-    share_painting, share_finishing   of (b): while blocks are painted, noise and styles included, and while they are
-                 made one file (overviews, statistics, compression, reading back); the rest is the start and the survey
+    share_painting, share_finishing   shares of (b): painting blocks, with noise and styles, and making one file of them
+                 (overviews, statistics, compression, reading back); the rest is the start and the survey
     efficiency_base   the same for an untrained network of 64 base channels and five doublings; not in a quick run
     halo_cost    time of (a) over that of the same cells without their halo
     seam_score   mean gradient across the cells' and blocks' lines over mean gradient elsewhere, divided by what it is
                  on the same lines of the image that one pass over the whole raster paints; 1 means no seam
     seam_score_control   the divisor: what the content itself gives there
     max_difference, differing_share   DN and share of values that change with the block size, 512 or 640 px
-    peak_mb      of a process that paints squares of so many pixels with a thin network, torch and GDAL included
+    peak_mb      of a process that paints squares of this size with a small network, including torch and GDAL
     blend_*, workers_*   see mosaic_blend.py, mosaic_workers.py
 """
 
@@ -55,7 +55,7 @@ from last_line import print_result
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the network gets for one cell."""
+    """The network's inputs for one cell."""
 
     labels: Tensor
     latent: Tensor | None
@@ -146,7 +146,7 @@ def measure_seams(labels: Path, model: GeneratorModel) -> dict[str, Any]:
 def network_inputs(
     labels: Path, model: GeneratorModel, settings: GenerateSettings
 ) -> tuple[Painter, list[Inputs], int]:
-    """The painter, what the network gets for each cell with data, and the pixels that come out of it all."""
+    """The painter, the network's inputs for each cell with data, and the number of pixels of the output."""
     source = LabelRaster(labels, model.card.legend)
     painter = painter_for(source.geobox, model, settings)
     origin = absolute_origin(source.geobox)

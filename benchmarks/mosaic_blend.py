@@ -1,9 +1,9 @@
-"""Blending of overlapping windows alone, against MONAI's SlidingWindowInferer: time, memory and seams.
+"""Only the blending of overlapping windows, compared with MONAI's SlidingWindowInferer: time, memory and seams.
 
     python benchmarks/mosaic_blend.py [--quick]
 
-Both get one scene of bytes on disk, windows of 256 px with an overlap of 64 px, an identity for a network, and write
-bytes. Part of `benchmarks/mosaic.py`; needs `monai` (without it the figures are left out). Last line: one JSON object.
+Both get the same scene of bytes on disk, windows of 256 px with an overlap of 64 px, and the identity as a network, and
+write bytes. Part of `benchmarks/mosaic.py`; needs `monai`, else there are no figures. Last line: one JSON object.
 
     blend_time_vs_monai     seconds of geosynth over seconds of MONAI (median of alternate pairs); below 1 is faster
     blend_memory_vs_monai   memory of geosynth over memory of MONAI, each beyond what its process held before
@@ -41,7 +41,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 def compare_with_monai(*, quick: bool) -> dict[str, Any]:
-    """See above; empty without MONAI."""
+    """The figures, see above; empty without MONAI."""
     if importlib.util.find_spec("monai") is None:
         return {}
     sides = (2048,) if quick else (4096, 8192)

@@ -1,9 +1,9 @@
-"""Peak memory of `generate` by the size of the raster: flat, since only blocks are held.
+"""Peak memory of `generate` by the size of the raster: constant, since only blocks are in memory.
 
     python benchmarks/mosaic_memory.py SIDE [SIDE ...]
 
-Each square is painted by a process of its own, with an untrained network of two base channels (memory beside the
-network is what is measured). Part of `benchmarks/mosaic.py`. Last line: one JSON object, megabytes by side in pixels.
+Each square is painted by a separate process, with an untrained network of two base channels (to measure the memory
+beside the network). Part of `benchmarks/mosaic.py`. Last line: one JSON object, megabytes by side in pixels.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python benchmarks/mosaic_workers.py [--quick] [--json FILE] [--labels RASTER] [--model FILE]
 
-The whole of `generate`, from the label file to the finished COG, alternately by a cluster of one process and by one of
-two; both run and hold the model before the clock starts. In turn with that, what the machine allows: the same image
-painted by one process alone, and by two at once that know nothing of each other. Also part of `benchmarks/mosaic.py`.
+The whole of `generate`, from the label file to the finished COG, alternately on a cluster of one process and on one of
+two; both are running and have loaded the model before the clock starts. Alternating with these, the limit of the
+machine: the same image painted by one process alone, and by two independent ones at once. Also part of
+`benchmarks/mosaic.py`.
 Last line: one JSON object.
 
     workers_2_vs_1                        seconds with one worker over seconds with two (median of pairs)

@@ -1,13 +1,12 @@
-"""Random 256 px image + label patches a second: geosynth, stock TorchGeo and bare rasterio.
+"""Random 256 px image and label patches per second: geosynth, stock TorchGeo and bare rasterio.
 
     python benchmarks/patches.py [--quick] [--json FILE] [--data FOLDER]
 
 One scene of 8192 px (2048 and batches of 4 with --quick), 4 bands uint8, as COGs (deflate, 512 px blocks, nodata
 declared) and as a store. It is tiled from real NAIP imagery and labels where FOLDER (../shared/data) holds ohio_naip,
 else drawn.
-Alternately, in one run, medians of the rounds' ratios; each round opens its files anew, so that no decoded block is
-left in memory. Random orders read the same patches; the pixels of all ways are compared first. The last line is one
-JSON object.
+Medians of ratios, measured alternately in one run; each round opens its files again, so that no decoded block is in
+memory. Random orders read the same patches; the pixels of all ways are compared first. Last line: one JSON object.
 
     chunk_aware_vs_torchgeo    our store, PatchBatchSampler, batches of 32 scaled for the network, over stock TorchGeo:
                                RasterDataset & RasterDataset, RandomGeoSampler (float32 too)
@@ -16,7 +15,7 @@ JSON object.
     random_vs_torchgeo, chunk_aware_cog_vs_rasterio, chunk_aware_cog_vs_torchgeo   _cog: read in place from the COGs
     *_per_s                    patches a second; *_workers_per_s: read ahead by 2 workers (TorchGeo's are processes)
     workers_vs_one, workers_vs_torchgeo   chunk-aware with 2 workers over without any, and over TorchGeo with 2
-    workers_ceiling            what the machine allows: two processes that know nothing of each other, over one
+    workers_ceiling            the limit of the machine: two independent processes, over one
     wait_ms, wait_torchgeo_ms  what a training step of 100 ms waits for its batch of 32, with 2 workers (median)
 """
 

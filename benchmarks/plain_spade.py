@@ -1,7 +1,7 @@
-"""SPADE of Park et al. 2019 written plainly: dense modulation, one convolution after the other, a plain training step.
+"""A plain implementation of SPADE (Park et al. 2019): dense modulation, one convolution after the other, a plain step.
 
-The peer of `benchmarks/generator.py` and `benchmarks/training.py`, and the oracle of the tests. It shares no code with
-geosynth; `copy_weights` takes the weights of a geosynth generator of `GeneratorSettings.reference`, by name.
+It is the peer in `benchmarks/generator.py` and `benchmarks/training.py`, and the oracle of the tests. It shares no code
+with geosynth; `copy_weights` copies the weights of a geosynth generator of `GeneratorSettings.reference`, by name.
 """
 
 from __future__ import annotations

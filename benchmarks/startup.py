@@ -1,8 +1,8 @@
-"""How long a user waits before anything happens: `geosynth --help` and `import geosynth` against bare Python.
+"""How long a user waits before anything happens: `geosynth --help` and `import geosynth`, compared with bare Python.
 
     python benchmarks/startup.py [--quick] [--json FILE]
 
-Whole processes, in turn, medians. Last line: one JSON object, in seconds; `*_over_bare` is the difference to
+Medians of whole processes, run in turn. Last line: one JSON object, in seconds; `*_over_bare` is the difference from
 `python -c pass`.
 """
 

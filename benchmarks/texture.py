@@ -1,9 +1,9 @@
-"""Texture where labels say nothing: inside of wide areas of one class, painted against real.
+"""Texture in the interior of wide areas of one class, painted and real.
 
     python benchmarks/texture.py STORE [--model FILE] [--size 64] [--out FILE.png] [--json FILE]
 
-STORE is one made by `geosynth ingest`. Real windows of one class only (its test and val folds, else all) are compared
-to equally many windows inside wide areas of that class that `generate` paints.
+STORE is made by `geosynth ingest`. Real windows with only one class (of its test and val folds, else of all) are
+compared with as many windows that `generate` paints inside wide areas of that class.
 Keys: `spectrum_ratio`: by class, painted power over real power in four bands of spatial frequency, coarse to fine
 (1 is right, 0 is flat); `periodicity`: by class, the largest autocorrelation of the painted texture at a shift of
 whole strides, where a generator without noise in space repeats itself (real in brackets in the table). The picture
@@ -37,7 +37,7 @@ NUM_WINDOWS, MIN_WINDOWS = 40, 3
 
 
 def real_windows(source: PatchSource, index: int, size: int) -> Tensor:
-    """(n, bands, size, size) raw values of places that hold one class only; n may be 0."""
+    """Raster values (n, bands, size, size) of windows with only one class; n may be 0."""
     found = []
     scenes = [*source.scenes_in("test"), *source.scenes_in("val")] or list(source.scenes)
     for scene in scenes:
@@ -52,7 +52,7 @@ def real_windows(source: PatchSource, index: int, size: int) -> Tensor:
 
 
 def painted_windows(model: GeneratorModel, index: int, count: int, size: int) -> Tensor:
-    """The same number of windows, each of a seed of its own; what lies around them is of the same class."""
+    """The same number of painted windows, each with its own seed, surrounded by the same class."""
     gsd = model.card.gsd or 1.0
     geobox = GeoBox((size, size), Affine.scale(gsd, -gsd), "EPSG:26917")
     labels = wrap_xr(np.full((size, size), model.card.legend.codes[index]), geobox)
@@ -61,7 +61,7 @@ def painted_windows(model: GeneratorModel, index: int, count: int, size: int) ->
 
 
 def power(windows: Tensor) -> Tensor:
-    """(4,) mean power in four octaves of spatial frequency, coarse to fine; means taken off."""
+    """Mean power in four octaves of spatial frequency, from coarse to fine, without the mean, (4,)."""
     size = windows.shape[-1]
     values = windows - windows.mean((2, 3), keepdim=True)
     energy = (torch.fft.fft2(values, norm="ortho").abs() ** 2).mean((0, 1))
@@ -72,7 +72,7 @@ def power(windows: Tensor) -> Tensor:
 
 
 def spectrum(windows: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Radially averaged power over cycles per pixel; means taken off."""
+    """Radially averaged power over cycles per pixel, without the mean."""
     size = windows.shape[-1]
     values = windows - windows.mean((2, 3), keepdim=True)
     energy = (torch.fft.fft2(values, norm="ortho").abs() ** 2).mean((0, 1)).numpy()

@@ -1,13 +1,13 @@
-"""The training step against the reference's plain form: same networks, weights and batch, alternately in one run.
+"""The training step compared with a plain form of the reference's: same networks, weights and batch, alternately.
 
     python benchmarks/training.py [--quick] [--device cuda] [--json FILE]
     python benchmarks/training.py --preset NAME [--device cuda]
 
-The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager, with a second fake and a second look of the
-discriminator for its update. The networks are Park et al.'s (linear start, five doublings, VAE) at base widths 32 and
-64, 256 px, one patch a step (four on CUDA); --quick takes width 8, 128 px and one patch. Before measuring, the losses
-of the first step of both in float32 must agree. On CUDA that is done without TF32, while times are taken with torch's
-default, as `generator.py` says. Labels and images are real tiles if they are there (GEOSYNTH_DATA or ../shared/data),
+The peer is `plain_spade.py`: dense modulation, float32, contiguous, eager, with a second fake and a second pass of the
+discriminator for its update. The networks are those of Park et al. (linear start, five doublings, VAE) at base widths
+32 and 64, 256 px, one patch per step (four on CUDA); --quick uses width 8, 128 px and one patch. First, the losses of
+the first step of both must agree in float32. On CUDA that is checked without TF32, while times are measured with
+torch's default, see `generator.py`. Labels and images are real tiles if available (GEOSYNTH_DATA or ../shared/data),
 else drawn.
 
 Keys: `speedup_step` is the peer's median time over ours (bfloat16 where the processor has it) at the largest width,
@@ -136,9 +136,9 @@ def check(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, flo
 
 
 def rungs(width: int, size: int, image: Tensor, labels: Tensor) -> dict[str, tuple[Step, bool]]:
-    """Name to step and whether it keeps freed memory; each with all levers of those before, then geosynth in float32.
+    """By name, each step and whether it keeps freed memory; each has all levers of those before; last, ours in float32.
 
-    Where the processor has no bfloat16 and would emulate it, very slowly, the rungs that take it stay in float32.
+    On a CPU without bfloat16, which would emulate it very slowly, rungs with bfloat16 remain in float32.
     """
     batch, device = len(image), image.device.type
     has_bfloat16 = uses_bfloat16("auto", device)

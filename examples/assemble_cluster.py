@@ -2,8 +2,8 @@
 
     python examples/assemble_cluster.py ohio.zarr --fold test --out cluster
 
-takes the largest cluster of the fold. Pixels between scenes, and without a class, are masked in both, so that they can
-go straight into `geosynth generate` and `geosynth evaluate`.
+takes the largest cluster of the fold. Pixels between scenes, and those without a class, are masked in both rasters, so
+that they can be used directly with `geosynth generate` and `geosynth evaluate`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from geosynth.raster.stores.store import Store
 
 
 def main() -> None:
-    """Parse, pick the cluster, write both rasters."""
+    """Parse arguments, choose the cluster, write both rasters."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store", type=Path)
     parser.add_argument("--fold", default="test")
@@ -48,7 +48,7 @@ def bounding_window(scenes: list[Scene]) -> Window:
 
 
 def write(store: Store, scenes: list[Scene], window: Window, out: Path) -> None:
-    """Copy image and labels of the scenes; what lies between them stays without data."""
+    """Copy image and labels of the scenes; pixels between them get no data."""
     affine = store.geobox.affine
     geobox = GeoBox(
         (window.height, window.width), affine @ affine.translation(window.column, window.row), store.geobox.crs

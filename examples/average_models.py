@@ -1,13 +1,13 @@
-"""Average the weights of models that went on from the same one, and write that as another model.
+"""Average the weights of models that were trained further from the same one, and write the result as a new model.
 
     python examples/average_models.py STORE MODEL MODEL [MODEL ...] --out OUT
 
-Trainings that start from one model (`geosynth train --init`) and differ in their discriminators, say, end in the same
-valley: the mean of their weights paints what they have in common and drops what each overdid (Wortsman et al. 2022,
-"Model soups"; Wang et al. 2018, "ESRGAN", section 3.4). Statistics of batch norms cannot be averaged: where the models
-do not share them (`keep_norms`), they are measured again, on labels of the fold "train" of STORE. The style encoder is
-averaged likewise; looks are those of the first model. Choose the models by `geosynth evaluate` on a fold that is not
-the test.
+Trainings that start from the same model (`geosynth train --init`) and differ, for instance, in their discriminators end
+in the same valley of the loss: the mean of their weights paints what they have in common and drops what each overdid
+(Wortsman et al. 2022, "Model soups"; Wang et al. 2018, "ESRGAN", section 3.4). Statistics of batch norms cannot be
+averaged: unless the models share them (`keep_norms`), they are measured again, on labels of the fold "train" of STORE.
+The style encoder is averaged, too; looks are those of the first model. Choose the models by `geosynth evaluate` on a
+fold other than test.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def average(store: Path, models: Sequence[Path], out: Path) -> None:
 
 
 def _provenance(models: Sequence[GeneratorModel]) -> dict[str, Any]:
-    """The data that any of the models has seen, once, and what else each says about itself."""
+    """The data that any of the models has seen, each listed once, and the provenance of each model."""
     data: list[Any] = []
     parts = []
     for model in models:
@@ -69,7 +69,7 @@ def _same_buffers(networks: Sequence[nn.Module]) -> bool:
 
 
 def _batches(store: Path, model: GeneratorModel) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Labels, styles and noise as a training would end on."""
+    """Labels, styles and noise as at the end of a training."""
     patches = PatchModule(
         open_sources(store), model.card.bands, crop_size=_CROP_SIZE, batch_size=_BATCH_SIZE, num_batches=_NUM_BATCHES
     )

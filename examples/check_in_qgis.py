@@ -1,6 +1,6 @@
 """Open an image in QGIS without a screen, check what a user would see, and render a picture of it.
 
-Run by a Python that has QGIS (Debian: python3-qgis); `check_in_qgis.sh` finds or installs one:
+Needs a Python with QGIS (Debian: python3-qgis); `check_in_qgis.sh` finds or installs one:
 
     examples/check_in_qgis.sh synth.tif picture.png
 
@@ -31,7 +31,7 @@ SIZE = 800
 
 
 def describe(layer: QgsRasterLayer) -> dict[str, Any]:
-    """What QGIS makes of the layer."""
+    """How QGIS interprets the layer."""
     provider = layer.dataProvider()
     bands = range(1, layer.bandCount() + 1)
     return {
@@ -53,7 +53,7 @@ def _range(provider: QgsRasterDataProvider, band: int) -> list[float]:
 
 
 def render(layer: QgsRasterLayer, path: str) -> float:
-    """Draw the whole layer on nothing, as QGIS does when it is added; return the share of the picture left empty."""
+    """Draw the whole layer on an empty picture, as QGIS does when it is added; return the share that is left empty."""
     extent = layer.extent()
     scale = SIZE / max(extent.width(), extent.height())
     settings = QgsMapSettings()

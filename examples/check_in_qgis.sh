@@ -1,6 +1,6 @@
 #!/bin/sh
-# Open an image in real QGIS, without a screen: is it valid, placed, coloured, transparent where it has no data?
-# Installs Debian's python3-qgis where no Python has QGIS.
+# Open an image in QGIS, without a screen: is it valid, georeferenced, coloured, and transparent where it has no data?
+# Installs Debian's python3-qgis if no Python has QGIS.
 #
 #     examples/check_in_qgis.sh synth.tif picture.png
 set -eu

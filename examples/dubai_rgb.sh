@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Another world: three bands, no CRS, another legend. The commands are those of train_default.sh.
+# A different kind of data: three bands, no CRS, another legend. The commands are those of train_default.sh.
 #
 #   examples/dubai_rgb.sh DATA OUT [HOURS]
 #
-# DATA holds scene_*/images and scene_*/masks of the Dubai tiles (MBRSC imagery, labels by Humans in the Loop, CC0). OUT
-# is a new folder; a run that was interrupted goes on. HOURS bounds the training (default 0.5). Scene 1 is kept for the
-# test; the others train.
+# DATA contains scene_*/images and scene_*/masks of the Dubai tiles (MBRSC imagery, labels by Humans in the Loop, CC0).
+# OUT is a new folder; an interrupted run continues. HOURS limits the training (default 0.5). Scene 1 is kept for the
+# test; the others are for training.
 set -euo pipefail
 data=$1 out=$2 hours=${3:-0.5}
 here=$(dirname "$0")

@@ -1,11 +1,10 @@
-"""Make the dubai_rgb parts into scenes that `geosynth ingest` reads: images, masks and a list of both.
+"""Join the dubai_rgb parts to scenes for `geosynth ingest`: images, masks and a list of both.
 
     python examples/dubai_scenes.py dubai_rgb --test scene_1 --out scenes
 
-`ingest` needs to know where a raster lies, and these parts have no georeference, so that nothing tells their places
-among each other. Here the 3 x 3 parts of a scene become one raster, masks in the colours of their classes, also those
-that have palettes. Scenes stand side by side on one local grid: a unit is a pixel, there is no CRS, and what lies
-between scenes is empty.
+`ingest` needs to know where a raster is, but these parts have no georeference, so their relative positions are unknown.
+Here the 3 x 3 parts of a scene become one raster; masks, even those with palettes, become colours of the classes.
+Scenes are side by side on one local grid: a unit is a pixel, there is no CRS, and there is nothing between scenes.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def main() -> None:
-    """Parse, write the scenes and their list, say what there is."""
+    """Parse arguments, write the scenes and their list, print a summary."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="folder of scene_*/images/*.jpg and scene_*/masks/*.png")
     parser.add_argument("--test", required=True, help="name of the scene to keep from training")
@@ -52,10 +51,10 @@ def main() -> None:
 
 
 def join_parts(folder: Path) -> Bytes:
-    """The nine parts of a scene as one image (height, width, 3); they are numbered row by row.
+    """The nine parts of a scene, which are numbered row by row, as one image (height, width, 3).
 
     Raises:
-        SystemExit: if there are not nine.
+        SystemExit: if there are not nine parts.
     """
     parts = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("image_part_*"))]
     if len(parts) != SIDE**2:

@@ -1,9 +1,9 @@
-"""Draw md_lc.tif, a small made-up land-cover raster in the manner of the Chesapeake 7-class product of Maryland.
+"""Draw md_lc.tif, a small invented land-cover raster in the style of the Chesapeake 7-class product of Maryland.
 
     python examples/make_md_lc.py [--out examples/md_lc.tif] [--seed 7]
 
-Nothing in it was copied from a real map: the roads, the creek and the woods follow the control points written below,
-and smooth noise from a seeded generator gives every natural edge the ragged outline of real 1 m land cover.
+Nothing in it is copied from a real map: the roads, the creek and the woods follow the control points below, and smooth
+noise from a seeded generator gives every natural edge the ragged outline of real 1 m land cover.
 Coordinates are pixels (which are metres here): x to the east, y to the south, from the north-west corner.
 """
 
@@ -66,7 +66,7 @@ Y, X = (np.mgrid[0:HEIGHT, 0:WIDTH] + 0.5).astype(np.float32)  # pixel centres
 
 
 def noise(rng: np.random.Generator, scales: Sequence[int], power: float = 0.7) -> Floats:
-    """Smooth noise of mean 0 and deviation 1: random lattices of the given spacings, coarse ones the strongest."""
+    """Smooth noise with mean 0 and deviation 1, from random lattices of the given spacings, coarse ones strongest."""
     total = np.zeros((HEIGHT, WIDTH))
     for scale in scales:
         lattice = rng.standard_normal((HEIGHT // scale + 2, WIDTH // scale + 2))
@@ -103,14 +103,14 @@ def distance(points: Sequence[Point], half: Sequence[float] = (0, 0), reach: flo
 
 
 def inside(x: float, y: float, length: float, breadth: float, degrees: float) -> Floats:
-    """Depth of every pixel inside a turned rectangle, in metres; negative outside."""
+    """Depth of every pixel inside a rotated rectangle, in metres; negative outside."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     u, v = (X - x) * c + (Y - y) * s, (Y - y) * c - (X - x) * s
     return np.asarray(np.minimum(length / 2 - np.abs(u), breadth / 2 - np.abs(v)), np.float32)
 
 
 def corners(x: float, y: float, length: float, breadth: float, degrees: float) -> list[Point]:
-    """The outline of a turned rectangle: a house, a barn, a parking lot."""
+    """The outline of a rotated rectangle: a house, a barn, a parking lot."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     signs = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
     return [(x + i * length * c - j * breadth * s, y + i * length * s + j * breadth * c) for i, j in signs]
@@ -123,14 +123,14 @@ def crown(rng: np.random.Generator, x: float, y: float, radius: float) -> list[P
 
 
 def burn(rings: Iterable[list[Point]]) -> Mask:
-    """The pixels whose centres the outlines enclose."""
+    """The pixels with centres inside the outlines."""
     shapes = [{"type": "Polygon", "coordinates": [[*ring, ring[0]]]} for ring in rings]
     covered = rasterize(shapes, out_shape=(HEIGHT, WIDTH), dtype="uint8") if shapes else np.zeros((HEIGHT, WIDTH))
     return np.asarray(covered, bool)
 
 
 def waters(rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Signed distance to the edge of a tidal creek that widens downstream, and to that of any water, ponds as well."""
+    """Signed distance to the edge of a tidal creek that widens downstream, and to that of any water, with ponds."""
     rough = noise(rng, (40, 16, 8, 4, 3), 0.5) * np.clip(
         1.3 + (Y - 300) / 250, 1.1, 3
     )  # the broad part is the most ragged
@@ -140,7 +140,7 @@ def waters(rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def parcels(rng: np.random.Generator, u: float, v: float, length: float, breadth: float) -> list[tuple[float, ...]]:
-    """Split a rectangle into farm fields, the longer side first, until each is of some six hectares or less."""
+    """Split a rectangle into farm fields, the longer side first, until each has about six hectares or less."""
     if length * breadth < rng.uniform(30_000, 75_000):
         return [(u, v, length, breadth)]
     cut = rng.uniform(0.36, 0.64)
@@ -151,14 +151,14 @@ def parcels(rng: np.random.Generator, u: float, v: float, length: float, breadth
 
 
 def farmland(rng: np.random.Generator, turn: float = -9) -> tuple[Mask, Mask]:
-    """The harvested (bare) fields, and the hedgerows, which stand along some of the field edges and have gaps."""
+    """The harvested (bare) fields, and the hedgerows along some of the field edges, with gaps."""
     bare, hedge = np.zeros((HEIGHT, WIDTH), bool), np.full((HEIGHT, WIDTH), -99, np.float32)
     ragged, patchy = noise(rng, (20, 8, 4)), noise(rng, (90, 30, 12))
     c, s = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     for u, v, length, breadth in parcels(rng, -750, -700, 1500, 1400):
         mid_u, mid_v = u + length / 2, v + breadth / 2
         x, y = 512 + mid_u * c - mid_v * s, 480 + mid_u * s + mid_v * c
-        if rng.random() < 0.3:  # a grass margin is left round the field, and weeds grow in patches
+        if rng.random() < 0.3:  # a grass margin around the field, and patches of weeds
             bare |= (inside(x, y, length, breadth, turn) + 1.5 * ragged > 7) & (patchy < 1.6)
         for along, across, size, angle in ((0, -breadth / 2, length, turn), (-length / 2, 0, breadth, turn + 90)):
             if rng.random() < 0.6:
@@ -196,7 +196,7 @@ def houses_along(
 
 
 def lone_trees(rng: np.random.Generator, yards: Mask) -> list[list[Point]]:
-    """Crowns of 5 to 12 m: many in yards, where they stand in groups, and a few alone in the fields."""
+    """Crowns of 5 to 12 m: many in yards, in groups, and a few alone in the fields."""
     spots = rng.uniform((0, 0), (WIDTH, HEIGHT), (14_000, 2))
     likely = np.where(yards, np.clip(0.07 + 0.26 * noise(rng, (60, 22)), 0.03, 0.95), 0.003)
     chosen = spots[rng.random(len(spots)) < likely[spots[:, 1].astype(int), spots[:, 0].astype(int)]]
@@ -204,7 +204,7 @@ def lone_trees(rng: np.random.Generator, yards: Mask) -> list[list[Point]]:
 
 
 def draw(seed: int) -> npt.NDArray[np.uint8]:
-    """The whole scene: ground and water first, then what was built, then the canopy that hangs over both."""
+    """The whole scene: ground and water first, then what people built, then the canopy above both."""
     rng = np.random.default_rng(seed)
     (creek, shore), (bare, hedge) = waters(rng), farmland(rng)
     lanes = np.min([distance(s) for s in STREETS], axis=0)
@@ -227,7 +227,7 @@ def draw(seed: int) -> npt.NDArray[np.uint8]:
 
     ragged, patchy, tidal = noise(rng, (48, 20, 9, 5, 3), 0.4), noise(rng, (110, 40, 14)), noise(rng, (70, 30, 10))
     warp = (np.clip(Y + 5 * ragged, 0, HEIGHT - 1).astype(int), np.clip(X + 5 * ragged[::-1], 0, WIDTH - 1).astype(int))
-    lawns = lawns[warp]  # woods end in a ragged line at gardens too
+    lawns = lawns[warp]  # woods also end in a ragged line at gardens
     woods = np.max([inside(*w) for w in WOODS], axis=0) + 9 * ragged + 12 * patchy
     marsh = creek < (6 + 13 * tidal + 3 * ragged) * np.clip(
         (Y - 440) / 200, 0, 1
@@ -240,7 +240,7 @@ def draw(seed: int) -> npt.NDArray[np.uint8]:
     works = burn(crown(rng, x, y, 13) for part in built[: len(STREETS)] for x, y in part[2])  # lots being built on
     cover = np.full((HEIGHT, WIDTH), LOW, np.uint8)
     fields = (bare & ~settled & ~lots & ~canopy & (paved > 6) & (creek > 32)).astype(np.uint8)
-    cover[sieve(fields, 1500, connectivity=4) & fields > 0] = BARREN  # a farmer ploughs no scrap of a field
+    cover[sieve(fields, 1500, connectivity=4) & fields > 0] = BARREN  # no tiny pieces of ploughed fields
     cover[works] = BARREN
     cover[shore < 0] = WATER
     cover[hard] = BUILT
@@ -248,13 +248,13 @@ def draw(seed: int) -> npt.NDArray[np.uint8]:
     cover[paved < 0] = ROAD
     cover[canopy & (shore > ragged - 1)] = TREES
     cover[burn(starmap(corners, [*homes, *FARM, STORE]))] = BUILT
-    cover = sieve(cover, 6, connectivity=4)  # the real product was mapped in objects: lone pixels are rare
+    cover = sieve(cover, 6, connectivity=4)  # the real product was mapped by objects, so single pixels are rare
     cover[X > WIDTH - 95 * (1 - Y / 520)] = NODATA  # the slanted edge of the imagery
     return np.asarray(cover, np.uint8)
 
 
 def write(path: Path, cover: npt.NDArray[np.uint8]) -> None:
-    """Write the GeoTIFF under another name first, so that no half-written file is ever found at `path`."""
+    """Write the GeoTIFF under another name first, so that there is never a half-written file at `path`."""
     part = path.with_name(f".{path.stem}.{os.getpid()}.tif")
     profile = {"driver": "GTiff", "width": WIDTH, "height": HEIGHT, "count": 1, "dtype": "uint8", "nodata": NODATA}
     layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "zlevel": 9}
@@ -273,7 +273,7 @@ def write(path: Path, cover: npt.NDArray[np.uint8]) -> None:
 
 
 def main() -> None:
-    """Read the options, draw and write."""
+    """Parse arguments, draw and write."""
     parser = argparse.ArgumentParser(description="Draw a small made-up Maryland land-cover raster.")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("md_lc.tif"))
     parser.add_argument("--seed", type=int, default=7)

@@ -1,15 +1,15 @@
-"""Label tiles of ohio_naip, with woods that were drawn as water and a field that was drawn as a building given back.
+"""Corrects label tiles of ohio_naip: woods that were drawn as water, and a field that was drawn as a building.
 
     python examples/mend_ohio_labels.py DATA/images DATA/labels OUT
 
-In four tiles (26833, 26834, 27204 and 27574, all in the fold "train") some outlines of trees carry the code of water.
-Water is the rarest class, so a generator learns from them that every other pond is green. Water is black in near
-infrared and trees are bright, so the rule is: in a tile where a fifth of the water is brighter than `BRIGHT`, that part
-is forest.
+In four tiles (26833, 26834, 27204 and 27574, all in the fold "train") some outlines of trees have the code of water.
+Water is the rarest class, so from these a generator learns that every other pond is green. Water is black in near
+infrared and trees are bright, so the rule is: if a fifth of a tile's water is brighter than `BRIGHT`, that part is
+forest.
 
-In tile 39777, of the same fold, a harvested field has the code of buildings; from it a generator learns brown roofs. It
-has 13,471 pixels, the largest building 4,701, so more than `LARGEST` connected pixels are bare land. All other tiles
-are copied as they are.
+In tile 39777, of the same fold, a harvested field has the code of buildings, from which a generator learns brown roofs.
+It has 13,471 pixels, the largest building 4,701, so more than `LARGEST` connected pixels are bare land. All other tiles
+are copied unchanged.
 """
 
 import shutil
@@ -21,14 +21,14 @@ import rasterio
 from scipy import ndimage
 
 WATER, FOREST, BUILDING, BARE = 5, 4, 1, 3  # codes of the labels
-NIR = 4  # the number of the band
+NIR = 4  # number of the band
 BRIGHT = 120  # DN; nineteen of twenty pixels of real ponds and rivers are below
 LARGEST = 10_000  # pixels
-SUSPICIOUS = 0.2  # share of a tile's water; in tiles that are right it is below 0.1
+SUSPICIOUS = 0.2  # share of a tile's water; in correct tiles it is below 0.1
 
 
 def main(images: Path, labels: Path, out: Path) -> None:
-    """Write mended tiles to `out`, a new folder, and print what was changed."""
+    """Write corrected tiles to `out`, a new folder, and print what was changed."""
     out.mkdir(parents=True)
     for path in sorted(labels.glob("*.tif")):
         mended = out / path.name

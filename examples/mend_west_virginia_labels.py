@@ -1,10 +1,11 @@
-"""Labels of the West Virginia patches, with woods that are labelled as low vegetation given back to the canopies.
+"""Corrects labels of the West Virginia patches: woods that are labelled as low vegetation become tree canopy.
 
     python examples/mend_west_virginia_labels.py SUMMER LABELS OUT
 
-SUMMER and LABELS hold tiles of the same names: NAIP imagery of summer, and Chesapeake land cover. In patches 3 and 7
-whole woods are labelled as low vegetation; from them a look learns that every other meadow is a wood. Meadows are
-bright in red and woods dark, so low vegetation is tree canopy where red, as a mean of `SIDE` pixels, is at most `DARK`.
+SUMMER and LABELS contain tiles with the same names: NAIP imagery of summer, and Chesapeake land cover. In patches 3 and
+7 whole woods are labelled as low vegetation; in a look measured there, every other meadow would be a wood. Meadows are
+bright in red and woods dark, so low vegetation becomes tree canopy where red, averaged over a square of `SIDE` pixels,
+is at most `DARK`.
 """
 
 import shutil
@@ -16,13 +17,13 @@ import rasterio
 from scipy import ndimage
 
 CANOPY, LOW_VEGETATION = 2, 3  # codes of the labels
-RED = 1  # the number of the band
+RED = 1  # number of the band
 SIDE = 9  # pixels
 DARK = 83  # DN; nineteen of twenty pixels of canopies are below
 
 
 def main(images: Path, labels: Path, out: Path) -> None:
-    """Write mended tiles to `out`, a new folder, and print what was changed."""
+    """Write corrected tiles to `out`, a new folder, and print what was changed."""
     out.mkdir(parents=True)
     for path in sorted(labels.glob("*.tif")):
         mended = out / path.name

@@ -1,8 +1,8 @@
-"""NDVI of a synthetic image against the real one, per class of the labels.
+"""Compares the NDVI of a synthetic image with that of the real one, for each class of the labels.
 
     python examples/ndvi_by_class.py --image naip.tif --labels land_cover.tif [--legend legend.yaml] [--model FILE]
 
-The synthetic image is a lazy xarray array: it is painted block by block while the means are taken, and never stored.
+The synthetic image is a lazy xarray array: it is painted block by block while the means are computed, and never stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--red", type=int, default=1, help="number of the red band in the real image")
     parser.add_argument("--nir", type=int, default=4, help="number of the near-infrared band in the real image")
     options = parser.parse_args()
-    # Images on another grid are an error, not cut silently.
+    # Images on another grid are an error, instead of being cropped silently.
     xr.set_options(arithmetic_join="exact")  # type: ignore[no-untyped-call]
 
     pieces = {"y": 1024, "x": 1024}

@@ -1,10 +1,10 @@
-"""Scale the noise of a model's finest blocks, and write it as another model.
+"""Scale the noise in the finest blocks of a model, and write the result as a new model.
 
     python examples/quiet_noise.py MODEL OUT [--factor 0] [--blocks 2]
 
-Noise strengths are learned fast, and against a discriminator that looks at every second pixel they may end too high:
-the image then has a grain that real ones lack. Coarser blocks keep theirs, so that texture still does not repeat.
-Choose the factor by `geosynth evaluate` on a fold that is not the test.
+Noise strengths are learned fast, and with a discriminator that sees every second pixel they may become too high: the
+image then has a grain that real ones do not have. Coarser blocks keep theirs, so that texture still does not repeat.
+Choose the factor by `geosynth evaluate` on a fold other than test.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from geosynth.models.generator import SpadeBlock
 
 
 def quiet(model: Path, out: Path, factor: float, num_blocks: int) -> None:
-    """Write `model` to `out` with the noise strengths of its last `num_blocks` blocks times `factor`."""
+    """Write `model` to `out` with the noise strengths of its last `num_blocks` blocks multiplied by `factor`."""
     loaded = load_generator(model)
     names = list(loaded.generator.blocks)[-num_blocks:]
     for name in names:
@@ -30,7 +30,7 @@ def quiet(model: Path, out: Path, factor: float, num_blocks: int) -> None:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Parse arguments."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)

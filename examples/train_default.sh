@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# The embedded model, from the data folder to the weights, and what it is like on places that it has not seen.
+# The embedded model, from the data folder to the weights, and its evaluation on places that it has not seen.
 #
 #   examples/train_default.sh DATA OUT [TIME [STEPS]]
 #
-# DATA holds images/ and labels/ of the ohio_naip tiles (NAIP, 0.6 m; see geosynth/weights/MODEL_CARD.md). OUT is a new
-# folder; a run that was interrupted goes on. Woods drawn as water and a field drawn as a building are mended first.
-# Then there are five trainings: "first" sees turned patches and learns colours and shapes; "second" goes on from it
-# with north up, so that the light comes from one side, and with weaker ties to the real images, which brings the
-# texture; "patch" and "oasis" go on from that with two discriminators, and the mean of the last three goes on as
-# "looks", which is conditioned on looks. TIME bounds the first (default 2h, for a CPU; the embedded weights took 340s on a GPU),
-# STEPS the second (default 3500, an hour of one core); the others follow in proportion. OUT/model.safetensors is the
-# model, OUT/report/report.html says what it is worth on the fold "test", OUT/test/ holds the largest place of that
-# fold: real.tif, labels.tif, synthetic.tif and a preview.
+# DATA contains images/ and labels/ of the ohio_naip tiles (NAIP, 0.6 m; see geosynth/weights/MODEL_CARD.md). OUT is a
+# new folder; an interrupted run continues. First, woods drawn as water and a field drawn as a building are corrected.
+# Then there are five trainings: "first" sees rotated patches and learns colours and shapes; "second" continues from it
+# with north up, so that the light comes from one side, and with weaker ties to the real images, which gives the
+# texture; "patch" and "oasis" continue from that with two discriminators, and the mean of the last three is continued
+# as "looks", which is conditioned on looks. TIME limits the first (default 2h, for a CPU; the embedded weights took
+# 340s on a GPU), STEPS the second (default 3500, an hour on one core); the others follow in proportion.
+# OUT/model.safetensors is the model, OUT/report/report.html evaluates it on the fold "test", and OUT/test/ has the
+# largest place of that fold: real.tif, labels.tif, synthetic.tif and a preview.
 set -euo pipefail
 data=$1 out=$2 time=${3:-2h} steps=${4:-3500}
 here=$(dirname "$0")
@@ -52,11 +52,11 @@ train oasis "${with_augmentation[@]}" --steps $((steps * 29 / 100)) --batch-size
 python "$here/average_models.py" "$out/mended.zarr" "$out/second.safetensors" "$out/patch/model.safetensors" \
     "$out/oasis/model.safetensors" --out "$out/one_look.safetensors"
 
-# A fifth training makes the looks: of Ohio and of West Virginia in two seasons (WEST_VIRGINIA names a folder with
-# naip_summer/, naip_autumn/ and lc/ of the patches of one NAIP tile, of which woods labelled as low vegetation are mended
-# first; without it, the looks are Ohio's alone). Say PATCHES='[0127]' to keep the others of its eight patches out, to
-# measure on them.
-as_if_of_60cm() {  # source, target: its pixels are taken one by one
+# A fifth training makes the looks: of Ohio and of West Virginia in two seasons. WEST_VIRGINIA names a folder with
+# naip_summer/, naip_autumn/ and lc/ of the patches of one NAIP tile, where woods labelled as low vegetation are
+# corrected first; without it, there is only the look of Ohio. With PATCHES='[0127]' the other four of its eight patches
+# are left out, to measure on them.
+as_if_of_60cm() {  # source, target; pixels are copied one by one
     python - "$@" <<'END'
 import shutil, sys
 import rasterio
@@ -64,7 +64,7 @@ from affine import Affine
 source, target = sys.argv[1:]
 shutil.copyfile(source, target)
 with rasterio.open(target, "r+") as file:
-    left, top = (0.6 * round(value / 0.6) for value in (file.transform.c, file.transform.f))  # one lattice for all
+    left, top = (0.6 * round(value / 0.6) for value in (file.transform.c, file.transform.f))  # the same lattice for all
     file.transform = Affine(0.6, 0, left, 0, -0.6, top)
 END
 }

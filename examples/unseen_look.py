@@ -1,13 +1,13 @@
-"""How far a model follows the look of a place: class means of what it paints, against the real images.
+"""How well a model follows the look of a place: class means in what it paints, compared with the real images.
 
     python examples/unseen_look.py IMAGES LABELS [--take NAME ...] --out PICTURE.png [--model FILE] [--legend FILE]
 
-IMAGES and LABELS are folders with files of equal names. The look is taken from the images that `--take` names (with
-their labels, and without any), the labels of the others are painted in it, and each class is compared: mean over bands
-of the absolute difference of the mean values, in DN. Without `--take` it is taken from all, and painted on all. Tones
-are drawn for each place, so the means are of four seeds. "model's own" is the model's first look, and "taken" are the
-real images that the look is of, for comparison. Images may lack the model's last bands. The picture has one row each:
-real, with labels, without labels, the model's own.
+IMAGES and LABELS are folders with files of the same names. The look is taken from the images that `--take` names (with
+and without their labels), the labels of the others are painted in it, and each class is compared: mean over bands of
+the absolute difference of the mean values, in DN. Without `--take`, the look is taken from all images and painted on
+all labels. Tones are drawn for each place, so means are over four seeds. For comparison, "model's own" is the model's
+first look, and "taken" are the real images that the look was taken from. Images may lack the model's last bands. The
+picture has a row each for: real, with labels, without labels, the model's own look.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from geosynth.legend import ClassIndices, Legend
 from geosynth.mosaic.looks import look_from_images
 from geosynth.raster.labels import LabelRaster
 
-_FEW_PIXELS = 400  # of a class: its means tell nothing
+_FEW_PIXELS = 400  # of a class; with fewer, its mean says nothing
 _SEEDS = range(4)
 
 
 def main() -> None:
-    """Print a table of classes, and one row of differences a look."""
+    """Print a table with columns of classes and a row of differences for each look."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("images", type=Path)
     parser.add_argument("labels", type=Path)
@@ -90,7 +90,7 @@ def _classes(path: Path, legend: Legend) -> ClassIndices:
 
 
 def _mean(images: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64] | None:
-    """(bands,) of a class's pixels; None of few."""
+    """Mean of a class's pixels, (bands,); None if there are few."""
     if where.sum() < _FEW_PIXELS:
         return None
     means: npt.NDArray[np.float64] = images.transpose(0, 2, 3, 1)[where].mean(axis=0)
@@ -100,7 +100,7 @@ def _mean(images: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> npt.ND
 def _difference(
     mean: npt.NDArray[np.float64] | None, images: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]
 ) -> str:
-    """Of the means of a class, mean over bands."""
+    """Absolute difference of the means of a class, averaged over bands, as text."""
     other = _mean(images, where)
     return f"{'-' if mean is None or other is None else f'{np.abs(mean - other).mean():.1f}':>14}"
 

@@ -1,12 +1,12 @@
 """Run the plugin's algorithms in QGIS without a screen; for the tests.
 
-Run by a Python that has QGIS (Debian: qgis or python3-qgis):
+Needs a Python with QGIS (Debian: qgis or python3-qgis):
 
     python3 qgis/check_plugin.py COMMAND RUNS.json FOLDER
 
 COMMAND is the `geosynth` command. RUNS.json is a list of {"algorithm": ..., "parameters": {...}}, where "cancel": true
 stops at the first progress. FOLDER gets a picture of each raster as QGIS shows it, NUMBER_ALGORITHM.png.
-Prints a JSON list: results or "error", what was told, and what QGIS makes of the layer.
+Prints a JSON list: results or "error", the messages, and how QGIS interprets the layer.
 """
 
 import json
@@ -30,7 +30,7 @@ from qgis.PyQt.QtCore import QSize
 
 
 class Feedback(QgsProcessingFeedback):
-    """Keeps what an algorithm tells; may cancel it."""
+    """Records an algorithm's messages; may cancel it."""
 
     def __init__(self, cancel):
         super().__init__(False)
@@ -79,7 +79,7 @@ def run(request, picture):
 
 
 def draw(layer, path):
-    """A picture of a layer, as on the map."""
+    """Write a picture of a layer, as on the map."""
     settings = QgsMapSettings()
     settings.setLayers([layer])
     settings.setDestinationCrs(layer.crs())

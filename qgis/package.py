@@ -17,7 +17,7 @@ _COLOURS = ("#267300", "#A3FF73", "#0070C0", "#9C9C9C")  # tree canopy, low vege
 
 
 def draw_icon():
-    """Land cover above, the image painted of it below, on a map's square."""
+    """Draw land cover above, and the image painted from it below, on a square map."""
     large = Image.new("RGBA", (4 * SIDE, 4 * SIDE))
     pen = ImageDraw.Draw(large)
     pen.rounded_rectangle((4, 4, 251, 251), 36, _COLOURS[1])
@@ -36,7 +36,7 @@ def draw_icon():
 
 
 def package(folder):
-    """Write FOLDER/geosynth_qgis.zip; gives its path."""
+    """Write FOLDER/geosynth_qgis.zip; returns its path."""
     version = re.search(r'__version__ = "(.+)"', (ROOT / "geosynth" / "version.py").read_text(encoding="utf-8"))[1]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "geosynth_qgis.zip"

@@ -173,11 +173,11 @@ def test_the_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     script = _script(tmp_path / "env" / "bin" / "geosynth", "true")
     assert find_command(str(script)) == find_command(f" {tmp_path / 'env'} ") == str(script)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CommandError, match="not on the PATH; say where"):
+    with pytest.raises(CommandError, match="not on the PATH; enter its path"):
         find_command("")
     monkeypatch.setenv("PATH", str(script.parent))
     assert find_command(None) == str(script)
-    with pytest.raises(CommandError, match="holds no geosynth command"):
+    with pytest.raises(CommandError, match="has no geosynth command"):
         find_command(str(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""The algorithms: each is its parameters, and the words of the `geosynth` command that does the work."""
+"""The algorithms: each consists of parameters, and of the arguments of the `geosynth` command that does the work."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def _device():
 
 
 class _Algorithm(QgsProcessingAlgorithm):
-    """What all have in common; a subclass says its texts, its parameters and its command."""
+    """What all algorithms have in common; a subclass defines texts, parameters and command."""
 
     KEY = ""
     TITLE = ""
@@ -80,15 +80,15 @@ class _Algorithm(QgsProcessingAlgorithm):
         self.addParameter(self.destination())
 
     def parameters(self):
-        """Of the input."""
+        """Parameters of the input."""
         raise NotImplementedError
 
     def destination(self):
-        """Of the output."""
+        """Parameter of the output."""
         return QgsProcessingParameterRasterDestination("OUTPUT", self.OUTPUT_TITLE)
 
     def words(self, values):
-        """Those of the command but for the output, from `_Values`."""
+        """Arguments of the command, without the output, from `_Values`."""
         raise NotImplementedError
 
     def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
@@ -97,7 +97,7 @@ class _Algorithm(QgsProcessingAlgorithm):
         return self.styled(output, context)
 
     def call(self, words, feedback):
-        """Run the command; its error is the algorithm's."""
+        """Run the command; its error becomes the algorithm's."""
 
         def tell(kind, value):
             {"progress": feedback.setProgress, "warning": feedback.pushWarning, "info": feedback.pushInfo}[kind](value)
@@ -106,49 +106,49 @@ class _Algorithm(QgsProcessingAlgorithm):
             command = find_command(ProcessingConfig.getSetting("GEOSYNTH_COMMAND"))
             feedback.pushCommandInfo(" ".join([command, *(f'"{word}"' if " " in word else word for word in words)]))
             if run_command(command, words, tell, feedback.isCanceled) is None:
-                raise QgsProcessingException("stopped; what is finished is kept, and the same run goes on from there")
+                raise QgsProcessingException("stopped; finished work is kept, and the same run continues from there")
         except CommandError as error:
             raise QgsProcessingException(str(error)) from error
 
     def styled(self, output, context):
-        """The results; a layer that goes onto the map gets its style there."""
+        """The results; layers that are added to the map get their style."""
         if context.willLoadLayerOnCompletion(output):
             context.layerToLoadOnCompletionDetails(output).setPostProcessor(_Style.of_layers())
         return {"OUTPUT": output}
 
 
 class _Values:
-    """What the user has chosen, as words of a command."""
+    """The user's choices, as arguments of a command."""
 
     def __init__(self, algorithm, parameters, context, feedback):
         self._of = (parameters, context)
         self._algorithm, self._feedback = algorithm, feedback
 
     def raster(self, name):
-        """The file of a raster layer; None where none was chosen."""
+        """The file of a raster layer; None if none was chosen."""
         parameters, context = self._of
         layer = self._algorithm.parameterAsRasterLayer(parameters, name, context)
         if layer is None:
             return None
         path = QgsProviderRegistry.instance().decodeUri(layer.providerType(), layer.source()).get("path")
         if layer.providerType() != "gdal" or not path:
-            raise QgsProcessingException(f"{layer.name()}: is no raster file; export it to one (Export > Save As)")
+            raise QgsProcessingException(f"{layer.name()}: is not a raster file; export it to one (Export > Save As)")
         return path
 
     def vector(self, name):
-        """File and layer name of a vector layer; only the selected features where the user says so."""
+        """File and layer name of a vector layer, with only the selected features if the user wants that."""
         parameters, context = self._of
         return self._algorithm.parameterAsCompatibleSourceLayerPathAndLayerName(
             parameters, name, context, list(_VECTOR_FORMATS), "gpkg", self._feedback
         )
 
     def text(self, name):
-        """Text, a file, a field or a choice; empty where there is none."""
+        """Text, a file, a field or a choice; empty if there is none."""
         parameters, context = self._of
         return self._algorithm.parameterAsString(parameters, name, context) or ""
 
     def number(self, name):
-        """As text; empty where none was chosen."""
+        """A number as text; empty if none was chosen."""
         parameters, context = self._of
         if parameters.get(name) is None:
             return ""
@@ -156,18 +156,18 @@ class _Values:
         return str(int(value)) if value == int(value) else str(value)
 
     def switch(self, name):
-        """Whether it is on."""
+        """Whether a checkbox is on."""
         parameters, context = self._of
         return self._algorithm.parameterAsBoolean(parameters, name, context)
 
 
 def _given(**options):
-    """`--option value` for each that has a value; `_` stands for `-`."""
+    """`--option value` for each option with a value; `_` becomes `-`."""
     return [word for name, value in options.items() if value for word in (f"--{name.replace('_', '-')}", value)]
 
 
 class _Style(QgsProcessingLayerPostProcessorInterface):
-    """How results are shown: images in red, green and blue as they are, labels by the classes that have a name."""
+    """The style of results: images in red, green and blue without stretch, labels by their named classes."""
 
     _kept = []  # QGIS holds no reference of its own
 
@@ -218,7 +218,7 @@ class Paint(_Algorithm):
             _file("LEGEND", "Legend file (empty: the model's)", "yaml"),
             QgsProcessingParameterBoolean("RESAMPLE", "Bring labels to the model's pixel size", defaultValue=False),
             QgsProcessingParameterNumber("SEED", "Seed of styles and texture", defaultValue=0, minValue=0),
-            _advanced(QgsProcessingParameterString("LOOK", "Look that the model knows", optional=True)),
+            _advanced(QgsProcessingParameterString("LOOK", "Name of a look in the model", optional=True)),
             _device(),
         ]
 
@@ -331,22 +331,23 @@ class Rasterize(_Algorithm):
 
     KEY, TITLE, OUTPUT_TITLE = "rasterize", "Rasterise a vector layer to labels", "Label raster"
     HELP = (
-        "Makes a raster of class codes, with colours and class names, of polygons and of lines with a width. A pixel"
-        " gets the class of the feature that its centre lies in, of several the last in the layer; elsewhere no data."
-        "\n\nSay either the size of the pixels, or a raster whose grid the labels get."
+        "Makes a raster of class codes, with colours and class names, from polygons, and from lines with a width. A"
+        " pixel gets the class of the feature that contains its centre (of several, the last in the layer), else no"
+        " data."
+        "\n\nGive either the pixel size, or a raster whose grid to use."
     )
 
     def parameters(self):
         kinds = [QgsProcessing.TypeVectorPolygon, QgsProcessing.TypeVectorLine]
         return [
             QgsProcessingParameterFeatureSource("VECTOR", "Polygons or lines", kinds),
-            QgsProcessingParameterField("COLUMN", "Field of the class (names or codes)", None, "VECTOR"),
+            QgsProcessingParameterField("COLUMN", "Field with the class (names or codes)", None, "VECTOR"),
             _file("LEGEND", "Legend file (empty: chesapeake)", "yaml"),
             QgsProcessingParameterNumber(
-                "RESOLUTION", "Size of the pixels, metres", QgsProcessingParameterNumber.Double, 1.0,
+                "RESOLUTION", "Pixel size, metres", QgsProcessingParameterNumber.Double, 1.0,
                 optional=True, minValue=0,
             ),
-            _raster("LIKE", "Instead: raster whose grid the labels get", optional=True),
+            _raster("LIKE", "Instead: raster whose grid to use", optional=True),
             QgsProcessingParameterNumber(
                 "WIDTH", "Width of lines, metres", QgsProcessingParameterNumber.Double, optional=True, minValue=0
             ),

@@ -1,4 +1,4 @@
-"""The `geosynth` command: where it is, and one run of it with its progress, its messages and its end on demand."""
+"""The `geosynth` command: finding it, and running it with progress, messages and cancel."""
 
 import os
 import queue
@@ -15,7 +15,7 @@ _PROGRESS = re.compile(r"progress: (.*) (\d+)/(\d+)$")
 _WINDOWS = sys.platform == "win32"
 _PATIENCE = 20  # seconds from the request to stop until the process is ended
 
-# What QGIS sets for its own libraries, which would make another Python load them.
+# Variables that QGIS sets for its own libraries, which another Python would then load.
 _OF_QGIS = (
     *("PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "GDAL_DATA", "GDAL_DRIVER_PATH", "GDAL_PYTHON_DRIVER_PATH"),
     *("PROJ_LIB", "PROJ_DATA", "QT_PLUGIN_PATH"),
@@ -30,7 +30,7 @@ def find_command(setting):
     """The command's path.
 
     Args:
-        setting: what the user says: the command, or the folder of an environment that holds it. Empty: the PATH tells.
+        setting: by the user: the command, or the folder of an environment that contains it; empty to search the PATH.
 
     Raises:
         CommandError: if there is none.
@@ -41,30 +41,30 @@ def find_command(setting):
         if found:
             return found
         raise CommandError(
-            "the geosynth command is not on the PATH; say where it is under Settings > Options > Processing > Providers"
-            " > geosynth (its README says how to install it)"
+            "the geosynth command is not on the PATH; enter its path under Settings > Options > Processing > Providers"
+            " > geosynth (the README of geosynth says how to install it)"
         )
     place = Path(setting).expanduser()
     for candidate in (place, place / "bin" / "geosynth", place / "Scripts" / "geosynth.exe"):
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return str(candidate)
-    raise CommandError(f"{setting}: holds no geosynth command (Settings > Options > Processing > Providers > geosynth)")
+    raise CommandError(f"{setting}: has no geosynth command (Settings > Options > Processing > Providers > geosynth)")
 
 
 def run_command(command, arguments, tell, is_cancelled):
-    """Run the command to its end, or until it is cancelled: then it keeps what is finished, as after Ctrl-C.
+    """Run the command to its end, or until it is cancelled; then finished work is kept, as after Ctrl-C.
 
     Args:
         command: its path.
-        arguments: of it, as text.
+        arguments: texts.
         tell: called with (kind, value): ("progress", percent), ("warning", line) or ("info", line).
-        is_cancelled: asked several times a second.
+        is_cancelled: called several times a second.
 
     Returns:
         what it printed on stdout, or None if it was cancelled.
 
     Raises:
-        CommandError: if it failed; the line is its own.
+        CommandError: if it failed, with the command's own line.
     """
     environment = {name: value for name, value in os.environ.items() if name not in _OF_QGIS}
     environment |= {"GEOSYNTH_PROGRESS": "lines", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
@@ -77,7 +77,7 @@ def run_command(command, arguments, tell, is_cancelled):
             encoding="utf-8",
             errors="replace",
             env=environment,
-            start_new_session=not _WINDOWS,  # a group of its own, which is stopped with its workers
+            start_new_session=not _WINDOWS,  # a separate process group, so that its workers are stopped, too
             creationflags=subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW if _WINDOWS else 0,
         )
     except OSError as error:
@@ -129,7 +129,7 @@ def _read(stream, name, lines):
 
 
 def _stop(process, readers):
-    """Ask the command and its workers to stop; end them if they do not."""
+    """Ask the command and its workers to stop; kill them if they do not."""
     _signal(process, signal.CTRL_BREAK_EVENT if _WINDOWS else signal.SIGTERM)
 
     def end():

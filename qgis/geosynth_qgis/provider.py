@@ -16,19 +16,19 @@ class GeosynthProvider(QgsProcessingProvider):
     """All algorithms, in the toolbox under "geosynth"."""
 
     def id(self):
-        """First half of the algorithms' ids, as in geosynth:paint."""
+        """First part of the algorithms' ids, as in geosynth:paint."""
         return "geosynth"
 
     def name(self):
-        """In the toolbox."""
+        """Name in the toolbox."""
         return "geosynth"
 
     def icon(self):
-        """In the toolbox and the options."""
+        """Icon in the toolbox and the options."""
         return QIcon(str(Path(__file__).with_name("icon.png")))
 
     def load(self):
-        """Adds the setting to the options."""
+        """Add the setting to the options."""
         ProcessingConfig.settingIcons[self.name()] = self.icon()
         ProcessingConfig.addSetting(
             Setting(
@@ -44,16 +44,16 @@ class GeosynthProvider(QgsProcessingProvider):
         return True
 
     def unload(self):
-        """Takes the setting away."""
+        """Remove the setting."""
         ProcessingConfig.removeSetting(SETTING)
 
     def loadAlgorithms(self):  # noqa: N802 - QGIS's name
-        """One of each."""
+        """Add one of each algorithm."""
         for algorithm in ALGORITHMS:
             self.addAlgorithm(algorithm())
 
     def warningMessage(self):  # noqa: N802 - QGIS's name
-        """Shown in the toolbox while there is no command."""
+        """Warning in the toolbox if there is no command."""
         try:
             find_command(ProcessingConfig.getSetting(SETTING))
         except CommandError as error:
@@ -62,13 +62,13 @@ class GeosynthProvider(QgsProcessingProvider):
 
 
 class GeosynthPlugin:
-    """Puts the provider into QGIS, and takes it out."""
+    """Adds the provider to QGIS, and removes it."""
 
     def __init__(self):
         self.provider = None
 
     def initProcessing(self):  # noqa: N802 - QGIS's name
-        """For qgis_process, which has no windows."""
+        """Add the provider; also called by qgis_process, which has no windows."""
         self.provider = GeosynthProvider()
         QgsApplication.processingRegistry().addProvider(self.provider)
 
@@ -77,5 +77,5 @@ class GeosynthPlugin:
         self.initProcessing()
 
     def unload(self):
-        """When the plugin is switched off."""
+        """Remove the provider, when the plugin is disabled."""
         QgsApplication.processingRegistry().removeProvider(self.provider)

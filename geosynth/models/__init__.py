@@ -1,1 +1,1 @@
-"""The networks, in pure torch: generator, encoder, discriminator, their losses, and the noise they run on."""
+"""The networks, in pure torch: generator, encoder, adversaries, losses, looks, and noise by position."""

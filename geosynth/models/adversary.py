@@ -1,12 +1,12 @@
-"""Adversaries: a discriminator with its losses, for either side. Both kinds answer to the same calls.
+"""Adversaries: a discriminator with the losses of both sides. Both kinds have the same interface.
 
-An image is judged once; the judgement serves the losses of both sides:
+An image is judged once, and the judgement is used for the losses of both sides:
 
     judged = adversary.judge_both(labels, painted, image)
     adversary.for_generator(judged)
     adversary.for_discriminator(judged, sides)
 
-All losses are means over samples and pixels, so that the mean over equal parts of a batch is that of the whole.
+All losses are means over samples and pixels, so that the mean over equal parts of a batch is that of the whole batch.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def features_of(outputs: Outputs) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Judged:
-    """Painted and real images of the same labels, and what a discriminator says of them."""
+    """Painted and real images of the same labels, and a discriminator's outputs for them."""
 
     labels: Tensor
     """(B, H, W) class indices; `num_classes` for "no class"."""
@@ -95,9 +95,9 @@ class Judged:
     real_image: Tensor
     """(B, num_bands, H, W)."""
     fake: Outputs
-    """What the discriminator says of the painted images, as `Adversary.judge` gives it."""
+    """The discriminator's outputs for the painted images, from `Adversary.judge`."""
     real: Outputs
-    """What it says of the real ones."""
+    """Its outputs for the real images."""
 
 
 class Adversary(nn.Module):
@@ -113,14 +113,14 @@ class Adversary(nn.Module):
         self.num_classes, self.num_bands = num_classes, num_bands
 
     def judge(self, labels: Tensor, image: Tensor) -> Outputs:
-        """Per scale the features of the layers, then the prediction; float32.
+        """For each scale the features of the layers, then the prediction; float32.
 
         Args:
             labels: (B, H, W) class indices; `num_classes` for "no class".
             image: (B, num_bands, H, W) in [-1, 1].
 
         Raises:
-            DataError: if labels and image differ in size, or the bands are not what the discriminator reads.
+            DataError: if labels and image differ in size, or the number of bands is wrong.
         """
         if labels.shape[1:] != image.shape[2:] or len(labels) != len(image):
             raise DataError(
@@ -141,8 +141,8 @@ class Adversary(nn.Module):
         Args:
             judged: the images.
             paired: (n,) indices of the samples that were painted in the style of their real image, which feature
-                matching asks for; None for all.
-            counts: (num_classes,) pixels of each class in the whole batch, where `judged` is a part of it.
+                matching requires; None for all.
+            counts: (num_classes,) pixels of each class in the whole batch, if `judged` is a part of it.
         """
         raise NotImplementedError
 
@@ -151,8 +151,8 @@ class Adversary(nn.Module):
 
         Args:
             judged: the images.
-            sides: (B, num_classes + 1) bool: which classes of each sample LabelMix takes from the real image; not
-                needed without it.
+            sides: (B, num_classes + 1) bool, which classes of each sample LabelMix takes from the real image; None
+                without LabelMix.
             counts: as for `for_generator`.
         """
         raise NotImplementedError

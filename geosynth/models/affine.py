@@ -1,10 +1,10 @@
-"""What is done to each pixel by its labels, in one go: scale, shift and activation, or noise.
+"""Operations on each pixel by its labels, in one pass: scale, shift and activation, or noise.
 
     y = leaky_relu(x * scale[row] + shift[row])
     y = x + strength[class] * noise
 
-Written with whole tensors this reads and writes memory a dozen times, and on a processor that, not arithmetic, is what
-it costs. Here a piece of pixels that fits the cache goes through all steps before the next one.
+With whole tensors this reads and writes memory a dozen times, which on a CPU takes longer than the arithmetic. Here one
+piece of pixels that fits the cache goes through all steps before the next one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from geosynth.models.patterns import LabelPatterns
 
-# Values a piece, so that it and its rows stay in the caches of a few cores.
+# Values per piece, so that a piece and its rows fit in the caches of a few cores.
 _PIECE = 1 << 18
 
 
@@ -26,8 +26,8 @@ def affine_by_row(features: Tensor, rows: Tensor, patterns: LabelPatterns, slope
 
     Args:
         features: (B, C, h, w).
-        rows: (R, 2 C): scale, then shift; rounded to the type of the features, which for 16 bits moves half as much
-            memory as converting these.
+        rows: (R, 2 C): scale, then shift; rounded to the type of the features, which for 16 bits needs half the memory
+            traffic of converting the features.
         patterns: of the labels, (B, h, w).
         slope: of the leaky ReLU for negative values; 1 for none.
 
@@ -72,14 +72,14 @@ class _AffineByRow(torch.autograd.Function):
                 values = torch.ops.aten.leaky_relu_backward(values, result[piece], ctx.slope, True)
             torch.mul(values, scales.index_select(0, patterns.rows[piece]), out=pixels_gradient[piece])
             both = torch.cat([values.float() * pixels[piece], values.float()], dim=1)
-            # A product with one-hot rows, not a scatter: many pixels share a class. Each border pixel has its own row.
+            # A product with one-hot rows, not a scatter: many pixels share a class. Border pixels have their own rows.
             rows_gradient[:num_interior].addmm_(patterns.interior_classes[piece].T, both)
             rows_gradient[num_interior + first : num_interior + last] = both[border[first:last] - piece.start]
         return pixels_gradient, rows_gradient, None, None
 
 
 def affine_by_pixel(features: Tensor, maps: Tensor, slope: float) -> Tensor:
-    """Scale, shift and activate each pixel by numbers of its own.
+    """Scale, shift and activate each pixel by its own numbers.
 
     Args:
         features: (B, C, h, w).
@@ -94,7 +94,7 @@ def affine_by_pixel(features: Tensor, maps: Tensor, slope: float) -> Tensor:
 
 
 class _AffineByPixel(torch.autograd.Function):
-    """In fewer passes over memory than autograd makes: the gradient of the maps is written once."""
+    """In fewer passes over memory than with autograd: the gradient of the maps is written once."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, maps: Tensor, slope: float) -> Tensor:
@@ -121,7 +121,7 @@ class _AffineByPixel(torch.autograd.Function):
 
 
 class PixelRows(NamedTuple):
-    """Numbers for each pixel of a (B, h, w) map, of which many are the same."""
+    """Numbers for each pixel of a (B, h, w) map, many of which are equal."""
 
     table: Tensor
     """(R, n)."""
@@ -130,11 +130,11 @@ class PixelRows(NamedTuple):
 
 
 def be_told(features: Tensor, told: PixelRows) -> Tensor:
-    """What looks do to features: y = x + x * scale + shift, so that zeros do nothing.
+    """Apply looks to features: y = x + x * scale + shift, so that zeros have no effect.
 
     Args:
-        features: (B, C, h, w); overwritten if in channels_last and no gradient is wanted.
-        told: of 2 C columns: scale, then shift; rounded to the type of the features. Overwritten likewise.
+        features: (B, C, h, w); overwritten if in channels_last and no gradient is needed.
+        told: with 2 C columns: scale, then shift; rounded to the type of the features. Overwritten likewise.
 
     Returns:
         (B, C, h, w) in channels_last and in the type of `features`.
@@ -151,7 +151,7 @@ def be_told(features: Tensor, told: PixelRows) -> Tensor:
 
 
 class LayerNoise(NamedTuple):
-    """A map of noise, and how strongly each class and channel of a layer takes it."""
+    """A map of noise, and its strength for each class and channel of a layer."""
 
     values: Tensor
     """(B, 1, h, w)."""
@@ -168,10 +168,10 @@ def painted_by_row(
     noise: LayerNoise | None,
     told: PixelRows | None,
 ) -> Tensor:
-    """`be_told`, `add_noise` and `affine_by_row` in one go, on a processor and where no gradient is wanted.
+    """`be_told`, `add_noise` and `affine_by_row` in one pass, on a CPU and without gradients.
 
-    Arguments as for these, and `source`, (B * h * w,): which pixel of the features each one is, if they are of the
-    level before. Features stay as they are.
+    Arguments as for these, and `source`, (B * h * w,): for each pixel its pixel in the features, if these are of the
+    previous level. Features are not changed.
     """
     batch, channels, dtype = len(features), features.shape[1], features.dtype
     pixels, table = features.permute(0, 2, 3, 1).reshape(-1, channels), rows.to(dtype)
@@ -201,7 +201,7 @@ def add_noise(features: Tensor, noise: LayerNoise, patterns: LabelPatterns) -> T
 
     Args:
         features: (B, C, h, w); overwritten.
-        noise: of the features' size.
+        noise: with the features' size.
         patterns: of the labels, (B, h, w).
 
     Returns:
@@ -240,7 +240,7 @@ class _AddNoise(torch.autograd.Function):
 
 
 def _numbers(table: Tensor, rows: Tensor | None, piece: slice) -> tuple[Tensor, Tensor]:
-    """Scale and shift of some pixels; by rows each in one run of memory: torch is slow with many short ones."""
+    """Scale and shift of some pixels; if by rows, each contiguous, as torch is slow with many short runs of memory."""
     if rows is None:
         scale, shift = table[piece].chunk(2, dim=1)
     else:
@@ -249,15 +249,15 @@ def _numbers(table: Tensor, rows: Tensor | None, piece: slice) -> tuple[Tensor, 
 
 
 def _border_ends(border: Tensor, pieces: list[slice]) -> list[int]:
-    """How many of the (ascending) border pixels lie before the end of each piece."""
-    if len(pieces) == 1:  # always so on an accelerator, which need not be waited for
+    """How many of the (ascending) border pixels are before the end of each piece."""
+    if len(pieces) == 1:  # always the case on an accelerator, for which the host need not wait
         return [len(border)]
     ends: list[int] = torch.searchsorted(border, torch.tensor([piece.stop for piece in pieces])).tolist()
     return ends
 
 
 def _pieces(pixels: Tensor) -> list[slice]:
-    """An accelerator takes all pixels at once: there each step costs a launch."""
+    """The pieces of some pixels; a single one on an accelerator, where each step costs a launch."""
     count, channels = pixels.shape
     size = max(1, _PIECE // channels) if pixels.device.type == "cpu" else max(1, count)
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]

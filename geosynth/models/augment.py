@@ -5,20 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# The paper's, at strength 1, of images in [-1, 1].
-_BRIGHTNESS = 0.5  # at most, added to all bands
-_CONTRAST = 0.5  # at most, of the distance to the image's mean
-_SATURATION = 1.0  # at most, of the distance to the mean over bands
-_HOLE = 0.5  # side, of the image's
+# As in the paper, at strength 1, for images in [-1, 1].
+_BRIGHTNESS = 0.5  # largest value added to all bands
+_CONTRAST = 0.5  # largest change of the distance to the image's mean, as a factor
+_SATURATION = 1.0  # largest change of the distance to the mean over bands, as a factor
+_HOLE = 0.5  # side, as a share of the image's
 
 
 class Augmentation:
-    """One change a sample, the same for all images and labels that it is applied to.
+    """One change per sample, the same for all images and labels to which it is applied.
 
     Args:
-        strength: 0 (none) to 1 (the paper's).
-        height, width: of the images, pixels.
-        drawn: (B, NUM_DRAWS) numbers, uniform in [0, 1), on the images' device: they decide each sample's change.
+        strength: 0 (none) to 1 (as in the paper).
+        height, width: of the images, in pixels.
+        drawn: (B, NUM_DRAWS) numbers, uniform in [0, 1), on the images' device, which determine each sample's change.
     """
 
     NUM_DRAWS = 5
@@ -32,7 +32,7 @@ class Augmentation:
         self._hole = rows[:, :, None] & columns[:, None, :]  # (B, H, W)
 
     def image(self, image: Tensor) -> Tensor:
-        """(B, num_bands, H, W) in [-1, 1], changed; 0 in the hole."""
+        """Changed images, (B, num_bands, H, W) in [-1, 1]; 0 in the hole."""
         brightness, contrast, saturation = self._colours
         grey = image.mean(1, keepdim=True)
         image = grey + (1 + saturation) * (image - grey) + brightness
@@ -41,12 +41,12 @@ class Augmentation:
         return image * ~self._hole[:, None]
 
     def labels(self, labels: Tensor, num_classes: int) -> Tensor:
-        """(B, H, W) class indices; `num_classes`, "no class", in the hole."""
+        """Changed class indices, (B, H, W); `num_classes`, "no class", in the hole."""
         return labels.masked_fill(self._hole, num_classes)
 
 
 def _span(size: int, share: float, place: Tensor) -> Tensor:
-    """(B, size) bool: a run of `share` of the size whose centre lies anywhere inside, cut off at the ends."""
+    """(B, size) bool: a run of `share` of the size with its centre anywhere inside, cut off at the ends."""
     centre = place[:, None] * size
     distance = (torch.arange(size, device=place.device) + 0.5 - centre).abs()
     return distance < share * size / 2

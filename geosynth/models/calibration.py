@@ -1,7 +1,7 @@
-"""What a generator must be asked for so that it paints a look.
+"""What a generator must be asked for so that it paints a given look.
 
-Colours far from those of its training are not followed all the way: asked for the pale ground of a desert, a generator
-of green places paints it 29 DN too dark. How far off it is can be seen by painting; it is asked for as much more.
+Generators do not follow colours far from those of their training completely: asked for the pale ground of a desert, a
+generator trained on green places paints it 29 DN too dark. The difference is measured by painting, and added.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.models.patterns import one_hot_classes
 
 _ROUNDS = 4
-_UNSURE_PIXELS = 1000.0  # of a class: what is seen of them counts half
-_BETTER = 0.9  # of what was missed before, else nothing was gained
-_MOST = 0.5  # that is asked for more, in values of the network
-_GRAIN = 1024.0  # to parts of this: sums differ in their last bits with the number of threads
-_APART = 1 << 12  # pixels between tiles, so that each draws a place of its own
+_UNSURE_PIXELS = 1000.0  # of a class; a difference measured in so many pixels counts half
+_BETTER = 0.9  # of the previous difference; else nothing is gained
+_MOST = 0.5  # largest addition, in values of the network
+_GRAIN = 1024.0  # rounding, to parts of 1 / 1024, as last bits of sums depend on the number of threads
+_APART = 1 << 12  # pixels between tiles, so that each draws its own place
 _PLACE = 256  # pixels, see `style_field`
 
 
 def asked_for(look: Look, generator: SpadeGenerator, tiles: Sequence[Tensor]) -> Look:
-    """The look with `asked`: what its classes are to be told so that painted ones have its means.
+    """The look with `asked`: the means to ask for so that the painted classes have the look's means.
 
-    The shift of each class is minus what was missed with the shift before (a fixed point), as long as that brings it
-    nearer. Of classes that the tiles lack, and of what a generator does not follow at all, it is the mean.
+    The shift of each class is corrected by the remaining difference (a fixed-point iteration) as long as that improves
+    it. For classes that the tiles lack, and if the generator does not follow at all, `asked` is the mean itself.
 
     Args:
         look: as measured.
         generator: conditioned on looks.
-        tiles: (H, W) class indices each, `num_classes` where there is no class.
+        tiles: class indices of each tile, (H, W); `num_classes` where there is no class.
     """
     bands = generator.settings.num_bands
     shift = best = torch.zeros_like(look.mean)
@@ -53,7 +53,7 @@ def asked_for(look: Look, generator: SpadeGenerator, tiles: Sequence[Tensor]) ->
 
 
 def _missed(look: Look, generator: SpadeGenerator, tiles: Sequence[Tensor]) -> Tensor:
-    """(num_classes, num_bands): means painted less means drawn, the less the fewer pixels a class has."""
+    """Painted means minus drawn means, (num_classes, num_bands), reduced for classes with few pixels."""
     settings, device = generator.settings, next(generator.parameters()).device
     look = look.to(device)
     count = torch.zeros(settings.num_classes, dtype=torch.float64, device=device)

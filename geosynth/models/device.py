@@ -1,4 +1,4 @@
-"""Where networks compute and in which numbers, and what they ask of the process meanwhile."""
+"""On which device and in which numbers networks compute, and the process settings that they need."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from geosynth.errors import CheckpointError, first_line, one_line
 
 
 def choose_device(device: str = "auto") -> str:
-    """What a user's word for a device means in this process: "cpu", "cuda", "cuda:1", ...
+    """The device that a user's choice means in this process: "cpu", "cuda", "cuda:1", ...
 
     Args:
-        device: "auto" is a GPU where there is one, else "cpu". "cuda" is the first GPU; workers of a Dask cluster take
-            turns at the GPUs of their machine, by the number that their name ends in. Anything else is taken as said.
+        device: "auto" is a GPU if there is one, else "cpu". "cuda" is the first GPU; workers of a Dask cluster are
+            distributed over the GPUs of their machine, by the number at the end of their name. Anything else is
+            returned unchanged.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,9 +38,9 @@ def choose_device(device: str = "auto") -> str:
 
 
 def _number_of_worker() -> int | None:
-    """Of the Dask worker whose task this thread does; None where there is none, or where dask-cuda gives out GPUs."""
+    """Number of the Dask worker whose task this thread does; None if there is none, or if dask-cuda assigns GPUs."""
     distributed = sys.modules.get("distributed")  # a process that has not imported it is no worker
-    if distributed is None or "dask_cuda" in sys.modules:  # which puts each worker's own GPU first
+    if distributed is None or "dask_cuda" in sys.modules:  # which puts each worker's GPU first
         return None
     try:
         digits = re.search(r"\d+$", str(distributed.get_worker().name))
@@ -49,7 +50,7 @@ def _number_of_worker() -> int | None:
 
 
 class _NoDraws(TorchFunctionMode):
-    """Leaves out random numbers: for tensors without values torch would ask its compiler, a second of imports."""
+    """Skips random numbers: for tensors without values torch would import its compiler, which takes a second."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return args[0] if function is Tensor.normal_ else function(*args, **(kwargs or {}))
@@ -57,7 +58,7 @@ class _NoDraws(TorchFunctionMode):
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Modules that are made inside get weights without memory or random numbers, as they are replaced at once."""
+    """A context in which new modules get weights without memory or random numbers, as these are replaced at once."""
     with torch.device("meta"), _NoDraws():
         yield
 
@@ -66,7 +67,7 @@ def uses_bfloat16(precision: str, device: str) -> bool:
     """Whether convolutions run in bfloat16.
 
     Args:
-        precision: "bf16", "fp32", or "auto": bfloat16 where the hardware is fast at it.
+        precision: "bf16", "fp32", or "auto": bfloat16 if the hardware computes it fast.
         device: as for `choose_device`.
     """
     if precision != "auto":
@@ -78,14 +79,14 @@ def uses_bfloat16(precision: str, device: str) -> bool:
 
 
 def product_type(weight: Tensor) -> torch.dtype:
-    """What products with a weight are made in: its own type, or that of autocast where it is on."""
+    """The type of products with a weight: the weight's own, or that of autocast if it is on."""
     kind = weight.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
 @lru_cache(maxsize=8)
 def has_kernels(device: torch.device | str) -> bool:
-    """Whether the kernels of `geosynth.models` can run there: on an NVIDIA GPU, with Triton."""
+    """Whether the kernels of `geosynth.models` can run on a device: an NVIDIA GPU, with Triton."""
     if torch.device(device).type != "cuda" or not torch.cuda.is_available() or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(device) >= (7, 0)
@@ -95,7 +96,7 @@ Submit = Callable[..., Future[Any]]
 
 
 def call_now(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """As `Executor.submit`, in the caller's thread and before this returns; what the function raises is raised."""
+    """As `Executor.submit`, but the function is called at once, in the caller's thread; its errors are raised."""
     future: Future[Any] = Future()
     future.set_result(function(*arguments))
     return future
@@ -103,9 +104,9 @@ def call_now(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 @contextmanager
 def side_by_side(count: int) -> Iterator[Submit]:
-    """`Executor.submit` of so many threads that compute, each on its share of torch's threads; `call_now` for one.
+    """`Executor.submit` of `count` threads, each with its share of torch's threads; `call_now` for one.
 
-    When the context is left, calls that have not begun never do.
+    When the context ends, calls that have not begun are dropped.
     """
     threads = torch.get_num_threads()
     if min(count, threads) == 1:
@@ -116,11 +117,11 @@ def side_by_side(count: int) -> Iterator[Submit]:
         yield pool.submit
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # which a thread sets for all that start later, too
+        torch.set_num_threads(threads)  # also applies to threads that start later
 
 
-# By which errors of exhausted memory are known, as the processor's allocator has no class of its own: words of torch,
-# of oneDNN, of the system, and of Python, which needs memory for a thread.
+# By these words errors of exhausted memory are recognised, as the CPU's allocator has no class of its own: words of
+# torch, of oneDNN, of the system, and of Python, which needs memory for a thread.
 _CPU_WORDS = (
     "DefaultCPUAllocator",
     "can't allocate memory",
@@ -135,7 +136,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
 @contextmanager
 def plain_device_error(device: str) -> Iterator[None]:
-    """Say in one line that a device cannot be used.
+    """A context that turns torch's errors for an unusable device into one line.
 
     Raises:
         CheckpointError: instead of what torch raises.
@@ -150,10 +151,10 @@ def plain_device_error(device: str) -> Iterator[None]:
 
 @contextmanager
 def plain_memory_error() -> Iterator[None]:
-    """Turn torch's errors for exhausted memory, of the processor or of an accelerator, into `MemoryError`.
+    """A context that turns torch's errors for exhausted memory, of the CPU or an accelerator, into `MemoryError`.
 
     Raises:
-        MemoryError: one line: torch's own, which says how much was asked for.
+        MemoryError: one line, torch's own, which says how much was requested.
     """
     try:
         yield
@@ -164,10 +165,10 @@ def plain_memory_error() -> Iterator[None]:
 
 
 class _ProcessSetting:
-    """A setting of the whole process that is on while at least one context is open, in whichever threads.
+    """A setting of the whole process that is on while at least one context is open, in any thread.
 
     Args:
-        switch_on: turns it on, and gives what turns it off again.
+        switch_on: turns it on, and returns a function that turns it off again.
     """
 
     def __init__(self, switch_on: Callable[[], Callable[[], object]]) -> None:
@@ -200,14 +201,14 @@ def _exact_convolutions() -> Callable[[], object]:
     name, exact = "allow_tf32", cast(Any, False)
     try:
         before = place.allow_tf32
-    except RuntimeError:  # torch from 2.9 on, in a process that says it of each operation by itself
+    except RuntimeError:  # torch from 2.9 on, if the process sets it for each operation
         place, name, exact = place.conv, "fp32_precision", "ieee"
         before = place.fp32_precision
     setattr(place, name, exact)
     return lambda: setattr(place, name, before)
 
 
-# What Dask gives to each worker that it starts, whoever started it: nobody's choice.
+# Dask sets this for each worker that it starts, so it is not the user's choice.
 _OF_DASK = ("MALLOC_TRIM_THRESHOLD_", "65536")
 
 
@@ -224,7 +225,7 @@ def _own_allocator() -> Callable[[], object]:
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
     def give_back() -> None:
-        # What glibc itself arrives at in a process that has freed a large block.
+        # The values that glibc itself reaches in a process that has freed a large block.
         mallopt(_M_MMAP_MAX, 65536)
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, int(os.environ.get(_OF_DASK[0], 64 << 20)))
@@ -234,12 +235,12 @@ def _own_allocator() -> Callable[[], object]:
 
 
 full_float32 = _ProcessSetting(_exact_convolutions)
-"""Context in which float32 means float32: by default cuDNN's convolutions take TF32 instead, which keeps 10 of the 23
-bits of its fraction."""
+"""Context in which float32 means float32: by default cuDNN's convolutions use TF32 instead, which keeps 10 of the 23
+bits of the fraction."""
 
 keep_freed_memory = _ProcessSetting(_own_allocator)
 """Context in which the memory of large tensors is used again instead of being returned to the system each time.
 
-With glibc each tensor beyond 32 MiB is mapped anew, and touching its pages for the first time costs more than the
-arithmetic on it. The process keeps up to 2 GiB that it has freed, until the context is left. Elsewhere than with glibc,
-or where the environment sets its allocator, this does nothing."""
+With glibc, memory for each tensor beyond 32 MiB is mapped again, and the first access to its pages takes longer than
+the arithmetic. In this context, the process keeps up to 2 GiB that it has freed. Without glibc, or if the environment
+sets the allocator, this does nothing."""

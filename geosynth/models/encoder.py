@@ -1,4 +1,4 @@
-"""The VAE encoder: an image in, the distribution of its style z out (Park et al. 2019, image encoder)."""
+"""The VAE encoder: from an image to the distribution of its style z (Park et al. 2019, image encoder)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _CELLS = 4  # side of the last feature map, which the linear heads read
 class StyleEncoder(nn.Module):
     """3x3 stride-2 convolutions with spectral and instance norm, then two linear heads.
 
-    The reference has six convolutions for crops from 256 px on, else five, and resizes images so that 4 x 4 cells are
-    left. Here images of other sizes are pooled to 4 x 4 cells instead: the same network at 256 px (or 128 px with five
-    convolutions), and no resampling at other sizes.
+    The reference has six convolutions for crops of 256 px and more, else five, and resizes images so that 4 x 4 cells
+    remain. Here features of images of other sizes are pooled to 4 x 4 cells: the network is the same at 256 px (or 128
+    px with five convolutions), and images of other sizes are not resampled.
 
     Args:
         settings: what to build.
-        spectral_norm: keep the convolutions at spectral norm one; for training. Model files hold it folded in.
+        spectral_norm: keep the convolutions at spectral norm one; for training. In model files it is folded in.
     """
 
     def __init__(self, settings: EncoderSettings, *, spectral_norm: bool = False) -> None:
@@ -46,10 +46,10 @@ class StyleEncoder(nn.Module):
             nn.init.zeros_(head.bias)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, num_bands, H, W) in [-1, 1] to mean and log variance of z, each (B, latent_size).
+        """From images (B, num_bands, H, W) in [-1, 1] to mean and log variance of z, each (B, latent_size).
 
         Raises:
-            DataError: if the image has other bands than the encoder reads.
+            DataError: if the number of bands is wrong.
         """
         if image.shape[1] != self.settings.num_bands:
             raise DataError(f"image of {image.shape[1]} bands: the style encoder reads {self.settings.num_bands}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from geosynth.config import GeneratorSettings
 from geosynth.models.hashing import Position, middles_of_cells, normal_numbers
 
-_STYLE_STREAM = 1 << 20  # apart from the streams of noise, which count stages
+_STYLE_STREAM = 1 << 20  # different from the streams of noise, which are numbers of stages
 
 
 def random_noise(
@@ -20,8 +20,8 @@ def random_noise(
     """Noise for training, with the statistics of `position_noise`: independent standard normal numbers.
 
     Returns:
-        the start's noise, then one map a stage: (B, channels, height / stride, width / stride) each, for the padded
-        window where the generator pads.
+        the start's noise, then one map per stage, each (B, channels, height / stride, width / stride), for the padded
+        window if the generator pads.
     """
     height, width = settings.padded_size(height, width)
     return [
@@ -52,8 +52,8 @@ def position_noise(
         height: of the window, pixels, likewise a multiple.
         width: likewise.
         device: where the maps are made, and where `row` and `column` are if they are tensors.
-        margin: inside the window; of it each map holds what its level knows (`SpadeGenerator.forward`).
-        silent: maps that are not wanted; None stands in their places.
+        margin: inside the window; each map has the part of it that its level uses (`SpadeGenerator.forward`).
+        silent: maps that are not needed; they are None in the result.
         dtype: of the maps.
     """
     maps: list[Tensor | None] = []
@@ -82,8 +82,8 @@ def style_field(
 ) -> Tensor:
     """The latent z of windows, (B, latent_size, height / stride, width / stride), each value standard normal.
 
-    Independent normal vectors stand on a lattice of `style_length` pixels; in between they are blended with smooth
-    weights whose squares sum to one, so that the variance is one everywhere. A `style_length` of 0 gives one z.
+    There are independent normal vectors on a lattice of `style_length` pixels; in between they are blended with smooth
+    weights whose squares sum to one, so that the variance is one everywhere. A `style_length` of 0 gives a single z.
     Arguments as for `position_noise`.
     """
     stride, batch = settings.stride, len(row) if isinstance(row, Tensor) else 1
@@ -110,7 +110,7 @@ def _lattice(start: Position, count: int, stride: int, length: int, device: str)
     """Nodes along one axis and the weight of each at each of `count` cells.
 
     Returns:
-        (B,) the first node, and (B, count, nodes): as many nodes as such a window may meet anywhere.
+        the first node (B,), and weights (B, count, nodes), with the largest number of nodes that a window may overlap.
     """
     position = middles_of_cells(start, count, stride, device) / length
     below = position.floor()

@@ -1,6 +1,6 @@
-"""What a GPU does in one go: noise by position, and looks of classes by position; see `hashing` and `look_field`.
+"""GPU kernels for noise by position, and for looks of classes by position; see `hashing` and `look_field`.
 
-What `kernels` says of importing it and of the current GPU holds here too.
+What `kernels` says about importing it and about the current GPU also holds here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 from geosynth.models.looks import STYLE_CELL, Look
 
 _BLOCK = 256
-_GAP_BITS = 32  # of each, in one number for all: before Triton 3.2 a kernel cannot read a tuple
-# As in `kernels`: compiled once, whatever these are.
+_GAP_BITS = 32  # bits of each gap in one number for all, as before Triton 3.2 a kernel cannot read a tuple
+# As in `kernels`: compiled only once, regardless of these values.
 _ALIKE = [
     *("rows", "columns", "seed", "stream", "style_length", "height", "width", "total"),
     *("channels", "tiles", "objects", "num_classes", "numbers"),
@@ -154,7 +154,7 @@ def _normal(
 
 @triton.jit
 def _either(position, bits):
-    """The number before or after a position, the nearer the likelier."""
+    """The whole number before or after a position; the nearer one is more likely."""
     below = tl.floor(position)
     part = position - below
     upper = (bits & 0xFFFF).to(tl.float64) * (1.0 / (1 << 16)) < part * part * (3 - 2 * part)
@@ -163,7 +163,7 @@ def _either(position, bits):
 
 @triton.jit
 def _one_of(bits, count):
-    """A number from 0 to count - 1, each as likely, by the lowest 16 bits."""
+    """A number from 0 to count - 1, all equally likely, from the lowest 16 bits."""
     return ((bits & 0xFFFF) * count) >> 16
 
 
@@ -187,7 +187,7 @@ def _nearest_objects(
     CELL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Which of a look's styles the object nearest to each cell has, one cell around the window included."""
+    """Which of a look's styles the object nearest to each cell has, including one cell around the window."""
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = index < total
     column, line = index % width, index // width

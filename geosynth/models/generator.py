@@ -1,9 +1,9 @@
 """The SPADE generator (Park et al. 2019), with a shift-equivariant start and noise in space as the default.
 
-Blocks, widths and the places of spectral norm follow the paper's generator ("normal", "more", "most"). What differs by
+Blocks, widths and the places of spectral norm follow the paper's generator ("normal", "more", "most"). Differences by
 default: the start is a convolution over labels, latent field and noise instead of Linear(z); each block adds one noise
-map with a strength learned per class and channel; convolutions pad by replication. `GeneratorSettings.reference` gives
-the paper's.
+map with a strength learned per class and channel; convolutions pad by replication. `GeneratorSettings.reference` are
+the paper's settings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from geosynth.models.modulation import SpadeNorm, Zoom, cropped, upsampled
 from geosynth.models.patterns import LabelPatterns, LabelPyramid, at_level, repeat_edges
 from geosynth.models.spectral import with_spectral_norm
 
-# --- What goes into a generator: checked, and brought to a size that it can paint.
+# --- Inputs of a generator: checking them, and padding them to a size that it can paint.
 
 
 def check_inputs(
@@ -34,13 +34,13 @@ def check_inputs(
     noise: Sequence[Tensor | None],
     styles: Tensor | None = None,
 ) -> None:
-    """Refuse what the generator of these settings cannot paint; arguments as `SpadeGenerator.forward` takes them.
+    """Refuse inputs that a generator with these settings cannot paint; arguments as for `SpadeGenerator.forward`.
 
     Raises:
-        DataError: if the labels are no class indices, or larger than the linear start paints.
+        DataError: if labels are not class indices, or are larger than the linear start can paint.
         SettingsError: if the latent, the noise or the styles are not what the generator takes.
     """
-    if labels.device.type == "cpu":  # elsewhere it would have to be waited for
+    if labels.device.type == "cpu":  # elsewhere the host would have to wait
         check_labels(settings, labels)
     padded = settings.padded_size(*labels.shape[1:])
     if settings.start == "linear" and max(padded) != settings.crop_size:
@@ -72,10 +72,10 @@ def check_inputs(
 
 
 def check_labels(settings: GeneratorSettings, labels: Tensor) -> None:
-    """Refuse labels, (B, H, W), that are no class indices.
+    """Refuse labels, (B, H, W), that are not class indices.
 
     Raises:
-        DataError: if so.
+        DataError: if a value is not a class index.
     """
     if labels.ndim != 3 or not labels.numel() or labels.is_floating_point():
         raise DataError(f"labels {tuple(labels.shape)} of {labels.dtype}: (B, H, W) integers are needed")
@@ -88,7 +88,7 @@ def check_labels(settings: GeneratorSettings, labels: Tensor) -> None:
 
 
 def pad_labels(settings: GeneratorSettings, labels: Tensor) -> Tensor:
-    """(B, H, W) to the size that is painted, `settings.padded_size`, by repeating the last row and column."""
+    """Labels (B, H, W), padded to the painted size, `settings.padded_size`, by repeating the last row and column."""
     for dim, size in enumerate(settings.padded_size(*labels.shape[1:]), start=1):
         missing = size - labels.shape[dim]
         if missing:
@@ -101,12 +101,12 @@ _SLOPE = 0.2  # of all leaky ReLUs
 
 
 class SpadeGenerator(nn.Module):
-    """Labels, latent and noise in, image out.
+    """The generator, from labels, latent, noise and styles to an image.
 
     Args:
         settings: what to build.
         spectral_norm: keep the block convolutions at spectral norm one; for training. Trained weights are stored with
-            the norm folded in and load into a generator without it.
+            the norm folded in, to be loaded into a generator without it.
     """
 
     def __init__(self, settings: GeneratorSettings, *, spectral_norm: bool = False) -> None:
@@ -141,23 +141,23 @@ class SpadeGenerator(nn.Module):
 
         Args:
             labels: (B, H, W) integer class indices; `num_classes` for "no class". On a CPU their range is checked. Maps
-                that are off the lattice are painted larger, `settings.padded_size`, with their last row and column
-                repeated, and cropped.
+                whose size is not a multiple of the stride are padded to `settings.padded_size`, by repeating the last
+                row and column, and the image is cropped.
             latent: (B, latent_size), or (B, latent_size, H / stride, W / stride) (padded sides) for a style that
                 varies; None if the generator has none.
-            noise: as `geosynth.models.field.random_noise` gives it; with a margin, as `position_noise` gives it. None
-                for a map that is not used (`silent_maps`).
-            margin: pixels, a multiple of the stride, by which labels and latent reach beyond the window to paint on
-                each side. Each level drops what it need not know of it, so that a wide margin costs little.
+            noise: as from `geosynth.models.field.random_noise`; with a margin, as from `position_noise`. None for a map
+                that is not used (`silent_maps`).
+            margin: pixels, a multiple of the stride, by which labels and latent extend beyond the painted window on
+                each side. Each level drops the part that it does not need, so that a wide margin costs little.
             styles: (B, num_classes, style_size, H / 8, W / 8) looks of the classes (`geosynth.models.looks`), for a
-                generator that is told them.
+                generator conditioned on looks; else None.
 
         Returns:
             (B, num_bands, H - 2 margin, W - 2 margin) in [-1, 1].
 
         Raises:
-            DataError: if the labels are no class indices, or larger than the linear start paints.
-            SettingsError: if the latent, the noise or the styles are not what the generator takes.
+            DataError: if labels are not class indices, or are larger than the linear start can paint.
+            SettingsError: if latent, noise or styles are not of the form that the generator needs.
         """
         settings = self.settings
         check_inputs(settings, labels, latent, noise, styles)
@@ -168,7 +168,7 @@ class SpadeGenerator(nn.Module):
         if settings.style_lengths:
             codes, places = self.style_codes(styles), code_places(pyramid.labels, settings.num_classes)
             own = pixel_codes(codes, at_level(places, stride), stride)
-        edge_shows = margin < settings.halo  # else padding cannot reach the window, and the cheapest will do
+        edge_shows = margin < settings.halo  # else padding does not affect the window, and the cheapest is enough
         features = self._start(pyramid.at(stride), latent, noise, edge_shows, own)
         for index, stage in enumerate(settings.stages):
             zoom = None
@@ -212,7 +212,7 @@ class SpadeGenerator(nn.Module):
         return _convolve(self.start, torch.cat(inputs, dim=1), edge_shows)
 
     def silent_maps(self) -> frozenset[int]:
-        """The noise maps, by their place in `noise`, whose strengths are zero everywhere: they change nothing."""
+        """Positions in `noise` of the maps whose strengths are zero everywhere, so that they have no effect."""
         if not self.settings.stage_noise:
             return frozenset()
         blocks = enumerate(self.blocks.values(), start=1)
@@ -220,10 +220,10 @@ class SpadeGenerator(nn.Module):
 
     @torch.inference_mode(False)  # weights that are kept folded must count their changes
     def for_painting(self, dtype: torch.dtype) -> SpadeGenerator:
-        """The same generator in evaluation, its products made in `dtype`; this one stays as it is.
+        """The same generator in evaluation mode, with products computed in `dtype`; this one is not changed.
 
-        Only weights that are multiplied with features are kept in it. Under autocast they would be cast anew in each
-        call, since it keeps only what a gradient is wanted of. The other weights are shared, not copied.
+        Weights that are multiplied with features are stored in that type; under autocast they would be converted again
+        in each call, as it keeps only those that need a gradient. The other weights are shared, not copied.
         """
         shared = {id(value): nn.Parameter(value.detach(), requires_grad=False) for value in self.parameters()}
         painting = copy.deepcopy(self, shared).eval()
@@ -285,9 +285,9 @@ class SpadeBlock(nn.Module):
         told: PixelRows | None = None,
         zoom: Zoom | None = None,
     ) -> Tensor:
-        """(B, in, h, w) to (B, out, h, w). What lies at the edge is right if `edge_shows`.
+        """From (B, in, h, w) to (B, out, h, w). Values at the edge are right only if `edge_shows`.
 
-        Noise is (B, 1, h, w). Features are of the level before if there is a `zoom`.
+        Noise is (B, 1, h, w). With a `zoom`, features are of the previous level.
         """
         zooms = self.norm_0.takes_table(patterns) or self.norm_0.takes_kernel(features, patterns)
         if zoom is not None and not (self.learned_shortcut and zooms):
@@ -305,7 +305,7 @@ class SpadeBlock(nn.Module):
 
 
 def _convolve(layer: nn.Module, values: Tensor, edge_shows: bool) -> Tensor:
-    """The 3x3 layer, padded in its own way or, if nobody sees the difference, by zeros, which needs no copy."""
+    """Apply a 3x3 layer, with its own padding or, if the edge does not show, with zeros, which needs no copy."""
     assert isinstance(layer, nn.Conv2d)
     if edge_shows and layer.padding_mode == "replicate":
         return F.conv2d(repeat_edges(values), layer.weight, layer.bias)
@@ -313,9 +313,9 @@ def _convolve(layer: nn.Module, values: Tensor, edge_shows: bool) -> Tensor:
 
 
 def _initialise(generator: SpadeGenerator) -> None:
-    """Xavier with gain 0.02 on plain layers, as the paper means it; spectral-norm layers keep PyTorch's default.
+    """Xavier with gain 0.02 for plain layers, as intended in the paper; spectral-norm layers keep PyTorch's default.
 
-    The convolutional start keeps the default too: its output is not normalised before the first shortcut.
+    The convolutional start keeps the default, too, as its output is not normalised before the first shortcut.
     """
     modulations = [
         layer for module in generator.modules() if isinstance(module, SpadeNorm) for layer in module.modules()

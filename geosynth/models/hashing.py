@@ -1,8 +1,8 @@
-"""Random numbers as functions of (seed, stream, absolute position): a pixel does not depend on how a raster is cut.
+"""Random numbers as functions of (seed, stream, absolute position): pixels do not depend on how a raster is cut.
 
-Numbers come from a counter-based hash (the 64-bit finaliser of MurmurHash3 / SplitMix64), not from a random stream: any
-window can be computed alone, in any order, on any worker, and neighbouring rasters on one pixel grid agree. Streams
-keep apart the numbers that one seed gives for different purposes.
+Numbers come from a counter-based hash (the 64-bit finaliser of MurmurHash3 / SplitMix64), not from a random sequence:
+any window can be computed by itself, in any order, on any worker, and neighbouring rasters on one pixel grid agree.
+Streams separate the numbers that one seed gives for different purposes.
 
 Positions are absolute: (row, column) of a pixel counted from the origin of its coordinate reference system.
 """
@@ -18,7 +18,7 @@ from geosynth.models.device import has_kernels
 from geosynth.models.trials import kernel_trials
 
 Position = int | Tensor
-"""A row or column of one window; (B,) int64 of several."""
+"""A row or column of one window; (B,) int64 for several."""
 
 _MASK32 = (1 << 32) - 1
 
@@ -28,7 +28,7 @@ def _signed(value: int) -> int:
 
 
 GOLDEN = _signed(0x9E3779B97F4A7C15)
-"""What SplitMix64 adds from one number of a sequence to the next."""
+"""The increment of SplitMix64 between numbers of a sequence."""
 _MIX_1 = _signed(0xBF58476D1CE4E5B9)
 _MIX_2 = _signed(0x94D049BB133111EB)
 
@@ -39,7 +39,7 @@ def hash_bits(values: Tensor) -> Tensor:
 
 
 def hash_bits_(values: Tensor) -> Tensor:
-    """`hash_bits` in place: maps of a whole window cost more to allocate than to compute."""
+    """`hash_bits` in place, as maps of a whole window take longer to allocate than to compute."""
     values.add_(GOLDEN)
     for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
         values.bitwise_xor_((values >> shift).bitwise_and_((1 << 64 - shift) - 1)).mul_(factor)
@@ -47,7 +47,7 @@ def hash_bits_(values: Tensor) -> Tensor:
 
 
 def hash_key(seed: int, stream: int, numbers: Tensor) -> Tensor:
-    """Keys to hash, int64 like `numbers`: they differ between seeds, streams and numbers."""
+    """Keys to hash, int64 like `numbers`, different for different seeds, streams and numbers."""
     return hash_bits(torch.full_like(numbers, seed)) + (stream << 32) + numbers
 
 
@@ -66,9 +66,9 @@ def normal_numbers(
     device: str,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(B, channels, *size) standard normal numbers at a (row, column), by Box and Muller's transform of hashes.
+    """Standard normal numbers (B, channels, *size) at a (row, column), by the Box-Muller transform of hashes.
 
-    Columns, which follow one another, share a hash in pairs: one gets the cosine's number, the other the sine's.
+    Adjacent columns share a hash in pairs: one gets the number with the cosine, the other that with the sine.
     """
     if has_kernels(device) and noise_kernel_works(device):
         return _normal_by_kernel(seed, stream, channels, place, size, device, dtype)
@@ -100,7 +100,7 @@ def _plain_normal(
     lines = hash_bits(key.view(-1, 1, 1) ^ hash_bits(rows).view(-1, 1, height, 1))
     pairs = as_column(column // 2, device) + torch.arange(width // 2 + 1, device=device)
     bits = hash_bits_(lines + GOLDEN * pairs.view(-1, 1, 1, width // 2 + 1))
-    # 24 bits each: what float32 holds exactly. The radius needs a number above 0.
+    # 24 bits each, which float32 represents exactly. The radius needs a number above 0.
     radius = (bits & _MASK32).bitwise_right_shift_(8).add_(1).float().mul_(2**-24).log_().mul_(-2).sqrt_()
     angle = bits.bitwise_right_shift_(40).bitwise_and_(0xFFFFFF).float().mul_(2 * math.pi * 2**-24)
     both = torch.stack([radius * angle.cos(), radius.mul_(angle.sin_())], dim=-1).flatten(-2)
@@ -112,13 +112,13 @@ def _plain_normal(
 
 
 def as_column(value: Position, device: str) -> Tensor:
-    """(B, 1) int64, without a read from the device or a blocking copy to it."""
+    """A position as (B, 1) int64, without reading from the device or a blocking copy to it."""
     if isinstance(value, Tensor):
         return value.view(-1, 1)
     return torch.full((1, 1), value, dtype=torch.int64, device=device)
 
 
 def middles_of_cells(start: Position, count: int, stride: int, device: str, before: int = 0) -> Tensor:
-    """(B, count) float64, as positions reach 10^7 pixels: the middles of cells, `before` of them before the start."""
+    """The middles of cells, `before` of them before the start, (B, count); float64, as positions reach 10^7 pixels."""
     steps = torch.arange(-before, count - before, dtype=torch.float64, device=device) * stride
     return steps + as_column(start, device) + stride / 2

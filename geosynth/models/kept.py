@@ -1,4 +1,4 @@
-"""A cache of what is computed from weights, valid until they change."""
+"""A cache of values that are computed from weights, valid until these change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Made = TypeVar("Made")
 
 
 class Kept(Generic[Made]):
-    """Values that were computed from tensors, by key; each is used again until these change. A copy begins empty."""
+    """Values computed from tensors, by key; each is used again until the tensors change. A copy starts empty."""
 
     def __init__(self) -> None:
         self._values: dict[Hashable, tuple[Any, Made]] = {}
@@ -21,13 +21,13 @@ class Kept(Generic[Made]):
         return type(self), ()
 
     def get(self, key: Hashable, sources: Iterable[Tensor], make: Callable[[], Made]) -> Made:
-        """The value of a key; used again in later calls, unless a gradient is wanted.
+        """The value for a key, used again in later calls unless a gradient is needed.
 
         Args:
             key: of the value.
-            sources: the tensors that it is computed from. Those of torch's inference mode do not count their changes,
-                so nothing that comes from them is kept.
-            make: computes it.
+            sources: the tensors from which it is computed. Those made in torch's inference mode do not count their
+                changes, so values computed from them are not kept.
+            make: computes the value.
         """
         sources = list(sources)
         if torch.is_grad_enabled() or any(value.is_inference() for value in sources):

@@ -1,11 +1,11 @@
-"""What a GPU does in one go: modulation by pattern table.
+"""GPU kernels for modulation by pattern table.
 
-`modulation.py` says what a pattern table is. Here it has a fixed number of places, in which patterns are found by their
-hash, so that no size depends on the labels; and one kernel reads the features once, adds the noise, sums the table's
-rows, scales, shifts, activates and writes once. A pattern that finds no place is computed where it is met: slow, but
-right for any labels.
+`modulation.py` explains pattern tables. Here the table has a fixed number of slots, in which patterns are found by
+their hash, so that no size depends on the labels; one kernel reads the features once, adds the noise, sums the table's
+rows, scales, shifts, activates and writes once. A pattern without a slot is computed wherever it occurs, which is slow,
+but right for any labels.
 
-Importing this asks for Triton, which comes with torch on Linux; ask `device.has_kernels` first. Triton starts
+Importing this module needs Triton, which comes with torch on Linux; check `device.has_kernels` first. Triton starts
 kernels on the current GPU, which need not be that of the tensors.
 """
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from geosynth.models.modulation import Zoom
     from geosynth.models.patterns import LabelPatterns
 
-_PIXELS_A_PLACE = 128  # of full resolution: real label maps fill a third to two thirds of the places
+_PIXELS_A_PLACE = 128  # full-resolution pixels per slot: real label maps fill a third to two thirds of the slots
 _FEWEST_PLACES, _MOST_PLACES = 1 << 11, 1 << 13
-_LEVELS = 3  # of the network whose tables are emptied at once
-_PROBES = 32  # places that are tried for a pattern
+_LEVELS = 3  # levels of the network whose tables are cleared at once
+_PROBES = 32  # slots that are tried for a pattern
 _BLOCK = 256
-_TILE_VALUES = 2048  # features a program takes at once
-_PLACES = 64  # likewise of a table
+_TILE_VALUES = 2048  # features that a program processes at once
+_PLACES = 64  # slots of a table that a program processes at once
 
-# Triton compiles a kernel anew, a second each time, where an integer is 1 or a multiple of 16 or a pointer is one of 16
-# bytes. These give no faster code; so what is tried on a small map is what is used.
+# Triton compiles a kernel again, for a second, if an integer is 1 or a multiple of 16, or a pointer is aligned to 16
+# bytes. Not for these, where it gives no faster code; so the kernel that is tried on a small map is the one used.
 _ALIKE = [
     *("labels", "image_step", "row_step", "column_step", "height", "width", "total", "base", "places", "count"),
     *("look_rows", "look_image_step", "look_row_step", "look_column_step"),
@@ -42,13 +42,13 @@ _ALIKE = [
 
 
 class HashedPatterns:
-    """The 3x3 patterns of a batch of label maps, each at some place of a table.
+    """The 3x3 patterns of a batch of label maps, each in some slot of a table.
 
     Attributes:
         labels: (B, h, w).
-        codes: (places,) int64, the labels of a pattern as digits, the first one first; -1 where there is none.
-        ids: (B, h, w) int32, the place of the pattern around each pixel; -1 if it has none.
-        base: of the digits: the number of classes, and one more for "no class".
+        codes: (slots,) int64, the labels of a pattern as digits, the first one first; -1 for an empty slot.
+        ids: (B, h, w) int32, the slot of the pattern around each pixel; -1 if it has none.
+        base: of the digits: the number of classes, plus one for "no class".
     """
 
     def __init__(self, patterns: LabelPatterns) -> None:
@@ -82,7 +82,7 @@ class HashedPatterns:
 
 
 def hidden_rows(patterns: HashedPatterns, taps: Tensor, tap_bias: Tensor) -> Tensor:
-    """(places, hidden) in the type of `taps`: the hidden layer of the pattern at each place.
+    """The hidden layer of the pattern in each slot, (slots, hidden), in the type of `taps`.
 
     Args:
         patterns: of the labels.
@@ -118,12 +118,12 @@ def modulate(
     told: PixelRows | None,
     zoom: Zoom | None,
 ) -> Tensor:
-    """leaky_relu((told(features) + noise) * scale + shift), each pixel's by the labels around it.
+    """leaky_relu((told(features) + noise) * scale + shift), for each pixel by the labels around it.
 
     Args:
-        features: (B, C, h, w), or of the level before if there is a `zoom`.
+        features: (B, C, h, w), or with a `zoom` of the previous level.
         patterns: of the labels, (B, h, w).
-        table: (places, 9 * 2 C): what each pattern contributes to scale and shift from each of the nine positions.
+        table: (slots, 9 * 2 C): the contribution of each pattern to scale and shift from each of the nine positions.
         rows: (num_classes + 2, 2 C) float32: scale and shift in the interior of each class and where there is no class;
             last, the bias, to which contributions are added elsewhere.
         taps: (9 * num_classes, hidden), the weights of the hidden layer.
@@ -131,8 +131,8 @@ def modulate(
         weight: (hidden, 9 * 2 C), by which the table was made.
         slope: of the leaky ReLU for negative values; 1 for none.
         noise: (B, 1, h, w), with its strength; None for none.
-        told: of 2 C columns, what looks do to the features first; see `affine.be_told`. None for nothing.
-        zoom: from the features to the labels; None where they are of one level.
+        told: with 2 C columns, the looks that are applied first, see `affine.be_told`; None for none.
+        zoom: from the features to the labels; None if they are of the same level.
 
     Returns:
         (B, C, h, w) in channels_last and in the type of `features`.
@@ -187,7 +187,7 @@ def modulate(
 
 @triton.jit
 def _label_at(start, row, column, row_step, column_step, height, width, base, mask, REPLICATE: tl.constexpr):
-    """Labels at places that may lie outside the maps that start there."""
+    """Labels at positions that may be outside the maps that start at `start`."""
     y = tl.minimum(tl.maximum(row, 0), height - 1)
     x = tl.minimum(tl.maximum(column, 0), width - 1)
     label = tl.load(start + y * row_step + x * column_step, mask=mask, other=0).to(tl.int64)
@@ -213,7 +213,7 @@ def _find_places(
     PROBES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Open addressing: a pattern takes the first place from its hash on that is empty or its own."""
+    """Open addressing: a pattern takes the first slot, from its hash on, that is empty or its own."""
     lane = tl.arange(0, BLOCK)
     pixel = tl.program_id(0) * BLOCK + lane
     missing = pixel < total
@@ -233,7 +233,7 @@ def _find_places(
         there = tl.load(codes + place, mask=missing, other=0)
         is_empty = missing & (there == -1)
         if tl.max(is_empty.to(tl.int32), 0) > 0:
-            # Lanes that want nothing ask a spare place of their own for what it never holds.
+            # Lanes that have nothing to do query a spare slot of their own for a value that it never has.
             asked = tl.where(is_empty, place, places + lane)
             expected = tl.where(is_empty, tl.full((BLOCK,), -1, tl.int64), tl.full((BLOCK,), -2, tl.int64))
             before = tl.atomic_cas(codes + asked, expected, code)

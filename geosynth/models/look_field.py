@@ -1,4 +1,4 @@
-"""The looks of classes as functions of (seed, absolute position): the style that each object is painted in."""
+"""The looks of classes as functions of (seed, absolute position): the style in which each object is painted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from geosynth.models.looks import STYLE_CELL, Look
 from geosynth.models.regions import BORDER, in_one_look
 from geosynth.models.trials import kernel_trials
 
-_STREAM = 1 << 21  # apart from those of `field`
-_OBJECT_GAP = 2  # times the side of the square that a class's style is measured in
+_STREAM = 1 << 21  # different from those of `field`
+_OBJECT_GAP = 2  # distance of objects, as a multiple of the side of the square in which a class's style is measured
 _COLOURFUL = 1.2  # times as far as observed colours depart from their mean: softening takes a fifth of small objects'
 
 
@@ -33,14 +33,15 @@ def look_field(
 ) -> Tensor:
     """The style of each class in windows, (B, num_classes, style_size, height / 8, width / 8), drawn from a look.
 
-    Objects of a class stand on a jittered lattice, twice as far apart as the square reaches that their style is
-    measured in (`settings.style_lengths`), and each has the style that was observed on one of the tile of its place; a
-    cell takes the style of the object nearest to it, softened by the cells around. Places drift: their tiles stand on
-    a lattice of `style_length` pixels, and an object between them takes that of either, the nearer the likelier (0: of
-    one tile everywhere). What softening takes of the variance of colours is made up for.
+    Objects of a class are on a jittered lattice, at a distance of twice the side of the square in which their style is
+    measured (`settings.style_lengths`). Each has a style that was observed on an object of one tile, the tile of its
+    place; a cell takes the style of the nearest object, smoothed over the cells around. Tiles change from place to
+    place: they are on a lattice of `style_length` pixels, and an object between two nodes takes the tile of either,
+    more likely of the nearer one (0: one tile everywhere). The variance of colours that smoothing removes is
+    compensated for.
 
-    Arguments as for `position_noise`, and `ways`, (B, regions, 2, height / 8, width / 8), of `ways_to_middles` for the
-    settings' `style_regions`: each region has one style; without them cells have what they draw.
+    Arguments as for `position_noise`, and `ways`, (B, regions, 2, height / 8, width / 8), from `ways_to_middles` for
+    the settings' `style_regions`, so that each region has one style; without them, each cell has its own.
     """
     if settings.style_regions and ways is not None:
         border = BORDER * STYLE_CELL
@@ -117,10 +118,10 @@ def _plain_looks(
 def _objects(
     look: Look, seed: int, rows: Tensor, columns: Tensor, spacing: Tensor, style_length: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The objects of each class at nodes of its lattice: where they stand, and which of the look's styles they have.
+    """The objects of each class at nodes of its lattice: their positions, and which of the look's styles they have.
 
     Args:
-        look: that styles are drawn from.
+        look: from which styles are drawn.
         seed: of the image.
         rows: of the nodes, (B, num_classes, R, 1).
         columns: of the nodes, (B, num_classes, 1, C).
@@ -176,12 +177,12 @@ def _of_nearest(
 
 
 def _jitter(bits: Tensor) -> Tensor:
-    """Places within cells of the lattice, in [1/4, 3/4): so the object nearest to any place is one of nine."""
+    """Positions within cells of the lattice, in [1/4, 3/4), so that the nearest object is always one of nine."""
     return (bits & 0xFFFF).double() * 2**-17 + 0.25
 
 
 def _either(position: Tensor, bits: Tensor) -> Tensor:
-    """The number before or after a position, the nearer the likelier."""
+    """The whole number before or after a position; the nearer one is more likely."""
     below = position.floor()
     part = position - below
     upper = (bits & 0xFFFF).double() * 2**-16 < part * part * (3 - 2 * part)
@@ -189,5 +190,5 @@ def _either(position: Tensor, bits: Tensor) -> Tensor:
 
 
 def _one_of(bits: Tensor, count: int) -> Tensor:
-    """A number from 0 to count - 1, each as likely, by the lowest 16 bits."""
+    """A number from 0 to count - 1, all equally likely, from the lowest 16 bits."""
     return ((bits & 0xFFFF) * count) >> 16

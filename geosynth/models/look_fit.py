@@ -1,4 +1,4 @@
-"""The look of labelled tiles; classes that they lack get what is plausible beside the rest (see `style_prior`)."""
+"""The look of labelled tiles; missing classes get what is plausible beside the others (see `style_prior`)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from geosynth.models.missing_bands import of_all_bands, seen_numbers, with_unsee
 from geosynth.models.style_prior import FEW_PIXELS, posterior_mean
 
 _MAX_TILES = 128  # whose styles are kept
-_PIXELS_A_TILE = 400  # of a class in a tile, to count fully and to be looked at
-_USUAL = 3.0  # standard deviations: what is rarer is often labelled wrongly
-_LIVELY = 1.5  # likewise of spreads and detail, upwards: more comes of edges, and would hatch a large roof
-_NOTHING_COMMON = 1e4  # squared deviations: between tiles without a class in common
-_KNOWN_TILES = 4.0  # as many tiles' weight has the known look's variation
+_PIXELS_A_TILE = 400  # of a class in a tile, for the tile to count fully
+_USUAL = 3.0  # standard deviations; rarer styles are often labelled wrongly
+_LIVELY = 1.5  # likewise for spreads and detail, upwards; more comes from edges, and would hatch a large roof
+_NOTHING_COMMON = 1e4  # squared deviations between tiles without a common class
+_KNOWN_TILES = 4.0  # number of tiles that the known look's variation counts as
 
 
 class TileStyles(NamedTuple):
-    """What tiles tell of each class."""
+    """The styles of each class in tiles."""
 
     means: Tensor
-    """(tiles, num_classes, style_size): of all pixels of the class in the tile."""
+    """Style of all pixels of the class in the tile, (tiles, num_classes, style_size)."""
     pixels: Tensor
-    """(tiles, num_classes): of the class."""
+    """Number of pixels of the class, (tiles, num_classes)."""
     objects: Tensor
-    """(tiles, num_classes, OBJECTS, style_size): styles of cells that hold the class, spread evenly over its pixels."""
+    """Styles of cells with the class, evenly spread over its pixels, (tiles, num_classes, OBJECTS, style_size)."""
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, num_classes: int, lengths: Sequence[int]) -> Self:
-        """What tiles tell; arguments as for `local_statistics`."""
+        """Measure tiles; arguments as for `local_statistics`."""
         styles, pixels = local_statistics(images, labels, num_classes, lengths)
         styles, pixels = styles.double().flatten(3), pixels.double().flatten(2)
         total = pixels.sum(2)
@@ -45,7 +45,7 @@ class TileStyles(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """What the tiles of all parts tell."""
+        """The styles of the tiles of all parts."""
         return cls(*map(torch.cat, zip(*parts, strict=True)))
 
     def of_all_bands(self, bands: Sequence[int], known: Look) -> Self:
@@ -54,15 +54,15 @@ class TileStyles(NamedTuple):
         return type(self)(means, self.pixels, objects)
 
     def evenly(self, most: int) -> Self:
-        """Some of the tiles, where there are more than so many."""
+        """At most `most` of the tiles, evenly spread."""
         step = -(-len(self.means) // most)
         return type(self)(*(values[::step] for values in self))
 
     def completed(self) -> Tensor:
-        """`objects`, dealt anew so that pixels count alike: a tile's, of each class, in the ratio of its pixels.
+        """`objects`, redistributed so that pixels count equally: for each class, a tile by the number of its pixels.
 
-        A tile that holds half of all water lends it to half of the tiles. To which: all together are as like as can be
-        to the tiles that lend to them, in what both hold (a linear assignment), as light is common to classes.
+        A tile with half of all water lends it to half of the tiles. Tiles get styles from the tiles that are most alike
+        in the classes that both have (a linear assignment), as light is common to classes.
         """
         holds = self.pixels >= self.pixels.amax(0).clamp(1, _PIXELS_A_TILE)
         scale = self.means[holds].std(0, correction=0).clamp(min=1e-3)
@@ -83,9 +83,10 @@ def fit_look(tiles: TileStyles, known: Look | None = None, bands: Sequence[int] 
     """The look of labelled tiles.
 
     Args:
-        tiles: of any number.
-        known: tells what is plausible where the tiles hold little or nothing of a class; None: all are as measured.
-        bands: numbers of the bands that the tiles have, if they lack some of the known look's.
+        tiles: any number of tiles.
+        known: look that defines what is plausible for classes of which the tiles have little or nothing; None to use
+            everything as measured.
+        bands: positions of the tiles' bands, if they lack some of the known look's.
     """
     if known is not None and bands is not None:
         tiles = tiles.of_all_bands(bands, known)
@@ -100,8 +101,8 @@ def fit_look(tiles: TileStyles, known: Look | None = None, bands: Sequence[int] 
         seen = seen_numbers(bands or range(num_bands), num_bands)
         mean = posterior_mean(mean, pixels, seen, known)
         departures = with_unseen(departures, seen, known)
-        # Absent classes keep to their mean: drawn beside a guess, the known look's tones made water red. What varies
-        # within a tile is held to what was measured, the more tiles the nearer: even woods were flecked with odd tones.
+        # Absent classes have only their mean: the known look's tones, drawn beside a guess, made water red. Variation
+        # within a tile is limited to what was measured, the more the more tiles there are: even woods had odd flecks.
         within = known.departures.double() - known.of_tiles
         measured = departures - departures.mean(2, keepdim=True)
         ratio = (_deviation(measured) / _deviation(within).clamp(min=1e-6)).clamp(max=1)
@@ -115,9 +116,9 @@ def fit_look(tiles: TileStyles, known: Look | None = None, bands: Sequence[int] 
 
 
 def _usual(departures: Tensor) -> Tensor:
-    """Departures as they are drawn: (tiles, num_classes, OBJECTS, style_size), as all of these.
+    """Departures for drawing, (tiles, num_classes, OBJECTS, style_size) like the argument.
 
-    No spread or detail is far above the mean; the others are raised until the mean of their squares is as it was.
+    Spreads and details far above the mean are reduced; the others are raised until the mean square is as before.
     """
     bands = num_bands_of(departures.shape[-1])
     departures = departures - departures.mean((0, 2), keepdim=True)

@@ -13,15 +13,15 @@ from geosynth.models.style_prior import bounded, posterior_mean, style_prior
 
 _MAX_CELLS = 4000
 _ROUNDS = 40
-_CELLS_COUNT = 5.0  # times the classes: as many independent cells has an image, as near ones are alike
+_CELLS_COUNT = 5.0  # times the classes: effective number of independent cells of an image, as near ones are alike
 _OF_A_CELL, _SPREAD_OF_A_CELL, _DETAIL_OF_A_CELL = 0.05, 0.7, 0.25  # deviations of a cell beside those of its class
-_KNOWN_CELLS = 100.0  # as many cells' weight has how cells of a class vary in the known look
-_OF_AN_IMAGE = 0.5  # of what classes do each by itself from tile to tile: an image is the mean of several
-_SHARES = 0.5  # deviation of the logarithms of shares that are larger than usual: few images are mostly roads
+_KNOWN_CELLS = 100.0  # number of cells that the variation of cells in the known look counts as
+_OF_AN_IMAGE = 0.5  # share of the classes' variation from tile to tile, as an image is the mean of several tiles
+_SHARES = 0.5  # deviation of the logarithms of shares that are larger than usual, as few images are mostly roads
 
 
 def cell_styles(image: Tensor, has_data: Tensor) -> Tensor:
-    """(n, style_size) float64: what each whole cell of an image looks like, whatever its classes are.
+    """The style of each whole cell of an image, whatever its classes, (n, style_size) float64.
 
     Args:
         image: (B, num_bands, H, W) in [-1, 1]; sides multiples of `STYLE_CELL`.
@@ -32,27 +32,27 @@ def cell_styles(image: Tensor, has_data: Tensor) -> Tensor:
 
 
 def fit_look_unlabelled(cells: Tensor, known: Look, bands: Sequence[int] | None = None) -> Look:
-    """The look of an image whose classes are not known anywhere.
+    """The look of an image whose classes are unknown.
 
-    Its cells are a mixture of classes. The shares of the classes are free; their styles vary as the known look's do,
-    around means that are plausible together (`style_prior`). Expectation and maximisation (Dempster et al. 1977) find
-    shares and means, in two rounds. The first goes by colours and detail, from several guesses of the shares, and keeps
-    the likeliest end. The second goes on from there by spreads as well, which tell a cell of one class from a cell of a
-    road and what lies beside it. Only then may a class also vary more or less than the known one does (from a bad guess
-    it would grow until it held everything): bare woods are more mottled than summer's, and parts of them were taken for
-    meadows.
+    Its cells are a mixture of classes. The shares of the classes are free; their styles vary as in the known look,
+    around means that are plausible together (`style_prior`). Expectation maximisation (Dempster et al. 1977) finds
+    shares and means, in two rounds. The first uses colours and detail, starts from several guesses of the shares, and
+    keeps the most likely result. The second continues from there with spreads as well, which distinguish a cell of one
+    class from a cell with a road and its surroundings. Only then may a class also vary more or less than in the known
+    look (from a bad guess it would grow until it contained everything): bare woods are more mottled than those in
+    summer, and parts of them were taken for meadows.
 
     Args:
-        cells: (n, style_size) as `cell_styles` gives them, n > 0.
-        known: how the classes differ from one another.
-        bands: numbers of the bands that the image has, if it lacks some of the known look's.
+        cells: (n, style_size), from `cell_styles`, n > 0.
+        known: a look that defines how the classes differ.
+        bands: positions of the image's bands, if it lacks some of the known look's.
     """
     num_classes, size = known.mean.shape
     num_bands = num_bands_of(size)
     bands = bands or range(num_bands)
     cells = of_all_bands(cells[torch.linspace(0, len(cells) - 1, min(len(cells), _MAX_CELLS)).long()], bands, known)
     seen = seen_numbers(bands, num_bands)
-    numbers = torch.tensor(seen[:-2])  # all but directions, which tell nothing
+    numbers = torch.tensor(seen[:-2])  # all but directions, which do not help
     usual = known.shares.double().clamp(min=0.01)
     usual = usual / usual.sum()
     guesses = torch.full((num_classes, num_classes), 0.3 / max(1, num_classes - 1), dtype=torch.float64)
@@ -78,12 +78,12 @@ def fit_look_unlabelled(cells: Tensor, known: Look, bands: Sequence[int] | None 
 
 
 class _Mixture:
-    """Cells of classes unknown, and what is known before.
+    """Cells of unknown classes, and the prior.
 
     Args:
         cells: (n, style_size).
-        known: the look that tells what is plausible.
-        seen: the d numbers of a style that count.
+        known: the look that defines what is plausible.
+        seen: indices of the d numbers of a style that are used.
     """
 
     def __init__(self, cells: Tensor, known: Look, seen: Tensor) -> None:
@@ -103,7 +103,7 @@ class _Mixture:
         self.pseudo_cells = 100 * known.shares.double().clamp(min=0.01)
 
     def in_light_of(self, shares: Tensor) -> Tensor:
-        """(num_classes, d) means, in the light that fits the cells' mean best if these are the shares."""
+        """Means (num_classes, d) in the light that fits the cells' mean best for these shares."""
         size = len(self.seen)
         average = torch.kron(shares.unsqueeze(0), torch.eye(size, dtype=torch.float64))
         missed = self.cells.mean(0) - shares @ self.expected
@@ -113,9 +113,9 @@ class _Mixture:
         return means
 
     def climb(self, means: Tensor, shares: Tensor, *, spreads_too: bool = False) -> tuple[float, Tensor, Tensor]:
-        """(how likely it ends, means, shares), from some means (num_classes, d) and shares.
+        """Iterate from means (num_classes, d) and shares; returns (likelihood, means, shares).
 
-        With `spreads_too`, how the cells of a class vary is found as well (an inverse Wishart distribution of it).
+        With `spreads_too`, the variation of a class's cells is estimated as well (with an inverse Wishart prior).
         """
         num_classes, fit, within = len(means), 0.0, self.within
         cells_count = _CELLS_COUNT * num_classes / len(self.cells)

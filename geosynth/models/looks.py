@@ -1,4 +1,4 @@
-"""The look of each class: what an image says about it, how a generator is told, and how looks are drawn.
+"""The look of each class: how it is measured in an image, and how it conditions a generator.
 
 The style of a class at a place is a short list of statistics of the pixels of that class around it: the mean of each
 band, the logarithm of its standard deviation, the logarithms of the fine and the middle detail, and the direction of
@@ -6,8 +6,8 @@ the detail (rows of a field, ridges of a roof). They are measured, not learned, 
 sensor that no training has seen is as well defined as any other. "Around" is a square whose side depends on the class:
 fields are even over many metres, roofs differ from house to house.
 
-Styles stand on a grid of `STYLE_CELL` pixels, for all classes at each place; a pixel of the network takes that of its
-own class (`StyleCodes`), so that looks end where labels end.
+Styles are on a grid of `STYLE_CELL` pixels, for all classes at each position; a pixel of the network takes the style of
+its own class (`StyleCodes`), so that looks end where labels end.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from geosynth.models.affine import PixelRows
 from geosynth.models.device import product_type
 from geosynth.models.patterns import one_hot_classes, whole_rows
 
-STYLE_CELL = 8  # pixels a cell of the grid on which styles stand
+STYLE_CELL = 8  # pixels; side of a cell of the grid of styles
 OBJECTS = 8  # of a class in a tile, whose styles a look keeps
-_SMALLEST = 1 / 127.5  # a deviation of 1 DN of 8 bits: below it nothing is told apart
-_PRIOR_PIXELS = 16.0  # the mean over the whole patch counts as so many pixels of each window
+_SMALLEST = 1 / 127.5  # a deviation of 1 DN in 8 bits; smaller ones are not distinguished
+_PRIOR_PIXELS = 16.0  # number of pixels of each window that the mean over the whole patch counts as
 
 
 def style_size(num_bands: int) -> int:
-    """Numbers in the style of one class: means, deviations, fine and middle detail, two of direction."""
+    """Length of the style of one class: means, deviations, fine and middle detail, and two numbers for direction."""
     return 2 * num_bands + 4
 
 
 def num_bands_of(size: int) -> int:
-    """Bands of the images whose styles have so many numbers: the inverse of `style_size`."""
+    """Number of bands of images with styles of this length: the inverse of `style_size`."""
     return (size - 4) // 2
 
 
@@ -46,11 +46,11 @@ def local_statistics(image: Tensor, labels: Tensor, num_classes: int, lengths: S
         image: (B, num_bands, H, W) in [-1, 1]; H and W multiples of `STYLE_CELL`.
         labels: (B, H, W) class indices; `num_classes` where a pixel has no class.
         num_classes: of the labels.
-        lengths: of each class, pixels: the side of the square that its style is measured in.
+        lengths: for each class, the side in pixels of the square in which its style is measured.
 
     Returns:
-        (B, num_classes, style_size, h, w) styles, 0 for classes that a patch lacks; and (B, num_classes, h, w), the
-        pixels of the class in each cell.
+        styles (B, num_classes, style_size, h, w), 0 for classes missing from a patch; and the number of pixels of the
+        class in each cell, (B, num_classes, h, w).
     """
     image = image.float()
     smooth = _blurred(image, 1)
@@ -65,14 +65,14 @@ def local_statistics(image: Tensor, labels: Tensor, num_classes: int, lengths: S
 
 
 def _blurred(image: Tensor, step: int) -> Tensor:
-    """Smoothed both ways by weights 1 2 1 of pixels `step` apart."""
+    """Images smoothed along both axes with weights 1 2 1 of pixels at a distance of `step`."""
     padded = F.pad(image, (step,) * 4, mode="replicate")
     rows = (padded[..., : -2 * step, :] + 2 * padded[..., step:-step, :] + padded[..., 2 * step :, :]) / 4
     return (rows[..., : -2 * step] + 2 * rows[..., step:-step] + rows[..., 2 * step :]) / 4
 
 
 def _directions(image: Tensor) -> Tensor:
-    """(B, 3, H, W) of the mean over bands: the squared gradient, and it times cosine and sine of twice its angle."""
+    """The squared gradient of the mean over bands, also times cosine and sine of twice its angle, (B, 3, H, W)."""
     padded = F.pad(image.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
     across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
@@ -80,7 +80,7 @@ def _directions(image: Tensor) -> Tensor:
 
 
 def _pooled(sums: Tensor, length: int) -> Tensor:
-    """Sums over squares of side `length`, and a little of the mean over the whole patch."""
+    """Sums over squares of side `length`, plus a small part of the mean over the whole patch."""
     reach = max(0, round(length / STYLE_CELL / 2 - 0.5))
     side = 2 * reach + 1
     whole = sums.mean((2, 3), keepdim=True)
@@ -91,7 +91,7 @@ def _pooled(sums: Tensor, length: int) -> Tensor:
 
 
 def _style(sums: Tensor) -> Tensor:
-    """(B, 6 + 2 num_bands, h, w) sums over pixels to (B, style_size, h, w)."""
+    """From sums over pixels (B, 6 + 2 num_bands, h, w) to styles (B, style_size, h, w)."""
     num_bands = (sums.shape[1] - 6) // 2
     count = sums[:, :1]
     present = count > 0
@@ -104,15 +104,16 @@ def _style(sums: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Look:
-    """How the classes look in one place and season: styles that were observed there, together.
+    """How the classes look in one place and season: styles that were observed there together.
 
-    What is drawn from a look (`field.look_field`) is always some object's whole style: a bright roof keeps the spread,
-    the detail and the direction that go with its brightness, which a normal distribution would mix with others'.
+    A style drawn from a look (`look_field.look_field`) is always the whole style of an observed object: a bright roof
+    keeps the spread, the detail and the direction that belong to its brightness, which a normal distribution would mix
+    with those of others.
 
     Attributes:
         mean: (num_classes, style_size), over all pixels of the class.
-        departures: (tiles, num_classes, OBJECTS, style_size): styles of objects in each tile, less the mean.
-        shares: (num_classes,) of the pixels that it was measured in.
+        departures: (tiles, num_classes, OBJECTS, style_size): styles of objects in each tile, minus the mean.
+        shares: (num_classes,) share of each class in the pixels in which the look was measured.
         asked: (num_classes, style_size), the means that a generator is asked for so that it paints `mean`, see
             `calibration`; None for `mean` itself.
     """
@@ -124,7 +125,7 @@ class Look:
 
     @property
     def of_tiles(self) -> Tensor:
-        """(tiles, num_classes, 1, style_size): what the objects of a tile have in common, less the mean."""
+        """What the objects of a tile have in common, minus the mean, (tiles, num_classes, 1, style_size)."""
         return self.departures.mean(2, keepdim=True)
 
     def to(self, device: torch.device | str) -> Look:
@@ -132,13 +133,13 @@ class Look:
         return Look(**{name: values.to(device) for name, values in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its tensors by the names of the attributes; without `asked` where there is none."""
+        """Its tensors by the names of the attributes; without `asked` if there is none."""
         parts = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: values for name, values in parts if values is not None}
 
 
 class StyleCodes(nn.Module):
-    """Styles to codes: what the blocks of a generator are told of the look of each class at each place.
+    """From styles to codes, which condition the blocks of a generator on the look of each class at each position.
 
     Args:
         num_classes: of the labels.
@@ -160,7 +161,7 @@ class StyleCodes(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def forward(self, styles: Tensor) -> Tensor:
-        """(B, num_classes, style_size, h, w) to (B * h * w * (num_classes + 1), width); 0 for "no class"."""
+        """From (B, num_classes, style_size, h, w) to (B * h * w * (num_classes + 1), width); 0 for "no class"."""
         dtype = product_type(self.first.weight)
         values = (styles.permute(0, 3, 4, 1, 2) - self.centre) / self.scale
         values = values.to(dtype, memory_format=torch.contiguous_format)  # once, for both products
@@ -170,7 +171,7 @@ class StyleCodes(nn.Module):
 
 
 def code_places(labels: Tensor, num_classes: int) -> Tensor:
-    """(B, H, W): which of `StyleCodes`' rows is the code of each pixel of (B, H, W) label maps."""
+    """For each pixel of label maps (B, H, W), the row of its code in the output of `StyleCodes`, (B, H, W)."""
     batch, height, width = labels.shape
     down, across = height // STYLE_CELL, width // STYLE_CELL
     first = torch.arange(0, batch * down * across * (num_classes + 1), num_classes + 1, device=labels.device)
@@ -181,7 +182,7 @@ def code_places(labels: Tensor, num_classes: int) -> Tensor:
 def pixel_codes(codes: Tensor, places: Tensor, stride: int) -> PixelRows:
     """The code of each pixel's own class, at one level of the network.
 
-    One by one where a cell has one pixel, or a gradient is wanted.
+    Each pixel has its own row if a cell has one pixel, or if a gradient is needed.
 
     Args:
         codes: (R, width), all of them.
@@ -200,12 +201,12 @@ def pixel_codes(codes: Tensor, places: Tensor, stride: int) -> PixelRows:
 
 
 def _can_count(places: Tensor) -> bool:
-    """Whether to ask which codes occur: a GPU would have to be waited for."""
+    """Whether to find out which codes occur, for which the host would have to wait for a GPU."""
     return places.device.type == "cpu"
 
 
 class StyleModulation(nn.Module):
-    """What one layer's features are told of the code of each pixel, see `affine.be_told`; nothing at first."""
+    """From codes to the scales and shifts of one layer's features, see `affine.be_told`; zeros at first."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -213,5 +214,5 @@ class StyleModulation(nn.Module):
         nn.init.zeros_(self.scale_shift.weight)
 
     def forward(self, codes: PixelRows) -> PixelRows:
-        """Codes, (R, width), to scales and shifts, (R, 2 * channels)."""
+        """From codes (R, width) to scales and shifts (R, 2 * channels)."""
         return codes._replace(table=self.scale_shift(codes.table))

@@ -45,7 +45,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def block_mean_distance(fake: Tensor, real: Tensor) -> Tensor:
-    """L1 distance between means over blocks of 8 x 8 pixels: colour where it belongs, texture left free."""
+    """L1 distance between means over blocks of 8 x 8 pixels: it fixes colours but leaves texture free."""
     return F.l1_loss(F.avg_pool2d(fake, _BLOCK), F.avg_pool2d(real, _BLOCK))
 
 
@@ -54,12 +54,12 @@ def diversity(
 ) -> Tensor:
     """E[min(|G(x, z1) - G(x, z2)| / |z1 - z2|, limit)], to be maximised (Yang et al. 2019, equation 2).
 
-    Both norms are means of absolute differences per sample, and the limit holds per sample, so that pairs that differ
-    enough already are left alone. Both images are learned from.
+    Both norms are means of absolute differences per sample, and the limit applies per sample, so that pairs that
+    already differ enough have no effect. Gradients flow through both images.
 
     Args:
-        first: what the distance is taken in, for z1: the image (B, ...), or features of a discriminator; the distance
-            is the mean over the list's entries.
+        first: what is compared, for z1: the image (B, ...), or features of a discriminator; the distance is the mean
+            over the list's entries.
         second: the same for z2 and the same labels.
         latent_first: z1 ~ N(0, I), (B, ...).
         latent_second: z2, likewise.

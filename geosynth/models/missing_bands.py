@@ -1,7 +1,7 @@
-"""Styles of images that lack bands of the model, as a photograph lacks near infrared: what a known look says of those.
+"""Styles of images that lack bands of the model, as a photograph lacks near infrared, completed by a known look.
 
-`style_prior` tells what means and spreads of a missing band are plausible beside the bands that there are. Here is the
-rest: where a style's numbers go, how much detail all bands have, and how single objects vary in what is not seen.
+`style_prior` gives plausible means and spreads of a missing band. This module does the rest: the order of a style's
+numbers, the amount of detail over all bands, and the variation of single objects in unseen numbers.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from geosynth.models.looks import Look, num_bands_of
 
 
 def seen_numbers(bands: Sequence[int], num_bands: int) -> list[int]:
-    """Which numbers of a style of `num_bands` bands are those of the style of an image that has only `bands`."""
+    """Indices, in a style of `num_bands` bands, of the numbers of an image that has only `bands`."""
     return [*bands, *(num_bands + band for band in bands), *range(2 * num_bands, 2 * num_bands + 4)]
 
 
 def of_all_bands(styles: Tensor, bands: Sequence[int], known: Look) -> Tensor:
-    """Styles of images of only `bands`, (..., 2 * len(bands) + 4), to (..., style_size); 0 in what is not seen.
+    """Styles of images with only `bands`, (..., 2 * len(bands) + 4), as (..., style_size); unseen numbers are 0.
 
-    Detail is a mean over bands. Of a missing band it is taken to be as much more as the known look's spread is.
+    Detail is a mean over bands. That of a missing band is assumed to be in proportion to the known look's spread.
     """
     size = known.mean.shape[1]
     num_bands = num_bands_of(size)
@@ -34,9 +34,9 @@ def of_all_bands(styles: Tensor, bands: Sequence[int], known: Look) -> Tensor:
 
 
 def with_unseen(departures: Tensor, seen: Sequence[int], known: Look) -> Tensor:
-    """Departures, (tiles, num_classes, objects, style_size), whose unseen numbers are those of like objects.
+    """Departures, (tiles, num_classes, objects, style_size), with unseen numbers from similar objects.
 
-    That is of the object of the same class in the known look that is most alike in what is seen.
+    These are the objects of the same class in the known look that are most alike in the numbers that are seen.
     """
     if len(seen) == departures.shape[-1]:
         return departures

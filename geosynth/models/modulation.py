@@ -31,9 +31,9 @@ from geosynth.models.trials import kernel_trials
 
 Form = Literal["auto", "table", "dense", "kernel"]
 
-_COARSE = 16  # pixels per cell from which on most pixels have a pattern of their own
-_COARSE_ON_GPU = 8  # likewise, where products are cheap and a table has places for more patterns than there are
-_TABLE_VALUES = 1 << 25  # of a table at most
+_COARSE = 16  # pixels per cell, from which on most pixels have a pattern of their own
+_COARSE_ON_GPU = 8  # likewise on a GPU, where products are cheap and a table has more slots than patterns
+_TABLE_VALUES = 1 << 25  # largest size of a table
 
 
 class SpadeModulation(nn.Module):
@@ -43,7 +43,7 @@ class SpadeModulation(nn.Module):
         channels: of the features to modulate.
         num_classes: of the labels.
         hidden_channels: of the hidden layer.
-        padding: what both convolutions see outside the map.
+        padding: of both convolutions, outside the map.
     """
 
     def __init__(self, channels: int, num_classes: int, hidden_channels: int, padding: Padding) -> None:
@@ -57,12 +57,12 @@ class SpadeModulation(nn.Module):
         self._kept = Kept[tuple[Tensor, ...]]()
 
     def form_for(self, patterns: LabelPatterns) -> Form:
-        """Table, dense, or the table of a kernel.
+        """The form to use: table, dense, or the table of a kernel.
 
-        The table wins where patterns repeat; at the coarsest resolutions nearly every pixel has its own. In evaluation
-        the level decides, not the labels: the forms round differently, and a pixel shall not depend on what else is in
-        its window. A GPU would have to be waited for to know how large the table is: there the kernel's has a fixed
-        size.
+        The table is faster if patterns repeat; at the coarsest resolutions nearly every pixel has its own. In
+        evaluation mode the level decides, not the labels, because the forms round differently, and a pixel must not
+        depend on what else is in its window. On a GPU, the host would have to wait to know how large the table is, so
+        the kernel's table has a fixed size.
         """
         if self.form != "auto":
             return self.form
@@ -75,10 +75,10 @@ class SpadeModulation(nn.Module):
         return "table" if patterns.stride < _COARSE else "dense"
 
     def rows(self, patterns: LabelPatterns, norm: nn.BatchNorm2d | None = None) -> Tensor:
-        """(R, 2 * channels): scale and shift of each class's interior, then of each border pixel.
+        """Scale and shift of each class's interior, then of each border pixel, (R, 2 * channels).
 
-        They are float32, or, while no gradient is wanted, in the type of products (16 bits under autocast), in which
-        they will be used.
+        They are float32, or, if no gradient is needed, in the type of products (16 bits under autocast), in which they
+        will be used.
 
         Args:
             patterns: of the labels.
@@ -94,14 +94,14 @@ class SpadeModulation(nn.Module):
             if torch.is_grad_enabled():
                 table = (hidden.to(weight.dtype) @ weight.flatten(1)).view(num_rows, -1).float()
                 return F.embedding_bag(patterns.places[:, :9], table, mode="sum") + bias
-            # The bias is summed too, in two parts that 16 bits can hold: the sum is made in float32, and rounded once.
+            # The bias is also summed, in two parts that fit 16 bits: the sum is computed in float32 and rounded once.
             table = weight.new_empty(num_rows + 2, len(bias))
             torch.mm(hidden.to(weight.dtype), weight.flatten(1), out=table[:num_rows].view(len(hidden), -1))
             table[num_rows] = bias
             table[num_rows + 1] = bias - table[num_rows]
             return F.embedding_bag(patterns.places, table, mode="sum")
 
-        # All channels at once, unless labels are like noise: the table must not outgrow the features.
+        # All channels at once, unless labels are like noise, as the table must not become larger than the features.
         most = max(16, _TABLE_VALUES // num_rows)
         weights = torch.split(weight.view(len(weight), 9, -1), most, dim=2)
         parts = [summed(*part) for part in zip(weights, torch.split(bias, most), strict=True)]
@@ -157,9 +157,9 @@ class SpadeModulation(nn.Module):
         return F.relu(classes.to(taps.dtype) @ taps + self.shared.bias)
 
     def _prepared(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
-        """What `_laid_out` gives, made once while the weights stay as they are.
+        """The result of `_laid_out`, computed once as long as the weights do not change.
 
-        Each form and type keeps its own: a recorded graph reads where they lie, whatever else is asked for meanwhile.
+        Each form and type has its own, as a recorded graph reads them from their place in memory.
         """
         sources = [*self.gamma_beta.parameters(), *self.shared.parameters(), *(norm.buffers() if norm else ())]
         return self._kept.get((form, product_type(self.shared.weight)), sources, lambda: self._laid_out(norm, form))
@@ -181,7 +181,7 @@ class SpadeModulation(nn.Module):
         weight = weight.permute(1, 2, 3, 0).flatten(1).to(dtype)
         if form == "table":
             return weight, bias
-        # Contiguous, as a kernel takes it: of a weight in channels_last the taps are a view.
+        # Contiguous, for the kernel: for a weight in channels_last the taps are a view.
         return weight.contiguous(), self._interiors(weight, bias), self._taps.to(dtype).contiguous()
 
     def _folded(self, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
@@ -205,7 +205,7 @@ class SpadeModulation(nn.Module):
         return weight, bias
 
     def _interiors(self, weight: Tensor, bias: Tensor) -> Tensor:
-        """(num_classes + 2, 2 * channels) float32: scale and shift where there is one class all around; then the bias.
+        """Scale and shift where there is one class all around, then the bias, (num_classes + 2, 2 * channels) float32.
 
         Args:
             weight: (hidden, 9 * 2 * channels).
@@ -222,12 +222,12 @@ class Zoom(NamedTuple):
     """The step from a level of the network to the next finer one."""
 
     factor: int
-    """How many cells of the finer level are one of the coarser along each axis."""
+    """Cells of the finer level per cell of the coarser one, along each axis."""
     dropped: int
-    """Finer cells that are left out on each side."""
+    """Number of finer cells that are dropped on each side."""
 
     def source(self, patterns: LabelPatterns, features: Tensor) -> Tensor:
-        """(B * h * w,): which of the features' pixels each pixel of the finer level, whose labels are given, shows."""
+        """For each pixel of the finer level, whose labels are given, its pixel in the features, (B * h * w,)."""
         (batch, height, width), (down, across) = patterns.labels.shape, features.shape[2:]
         rows, columns = (torch.arange(self.dropped, self.dropped + side) // self.factor for side in (height, width))
         first = torch.arange(batch).view(-1, 1, 1) * (down * across)
@@ -240,13 +240,13 @@ def cropped(values: Tensor, cells: int) -> Tensor:
 
 
 def upsampled(features: Tensor, zoom: Zoom) -> Tensor:
-    """(B, C, h, w) at the finer level, each value repeated; in channels_last, since several layers read them."""
+    """Features at the finer level, (B, C, h, w), with repeated values; channels_last, as several layers read them."""
     factor, (whole, rest) = zoom.factor, divmod(zoom.dropped, zoom.factor)
     if torch.is_grad_enabled() or rest:
-        with torch.autocast(features.device.type, enabled=False):  # on CUDA it would go on in float32
+        with torch.autocast(features.device.type, enabled=False):  # on CUDA the result would be float32
             result = F.interpolate(features, scale_factor=factor, mode="nearest")
         return cropped(result, zoom.dropped).contiguous(memory_format=torch.channels_last)
-    features = cropped(features, whole)  # what is left out need not be written first
+    features = cropped(features, whole)  # so that dropped values are not written first
     batch, channels, height, width = features.shape
     pixels = features.new_empty((batch, height, factor, width, factor, channels))
     pixels.copy_(features.permute(0, 2, 3, 1)[:, :, None, :, None])
@@ -277,10 +277,10 @@ class SpadeNorm(nn.Module):
             features: (B, channels, h, w); may be overwritten if there are looks or noise.
             patterns: of the labels.
             slope: of the leaky ReLU, 1 for none.
-            edge_shows: else what lies within two cells of the edge may be wrong.
+            edge_shows: if False, values within two cells of the edge may be wrong.
             noise: (B, 1, h, w), with its strength; added to the features first.
-            told: what looks do to the features before that, see `be_told`.
-            zoom: if the features are of the level before.
+            told: looks, applied to the features before that, see `be_told`.
+            zoom: if the features are of the previous level.
 
         Returns:
             (B, channels, h, w).
@@ -329,7 +329,7 @@ class SpadeNorm(nn.Module):
         noise: LayerNoise | None = None,
         told: PixelRows | None = None,
     ) -> bool:
-        """Whether `forward` goes by the kernel: where it is wanted, and gives what the dense form gives."""
+        """Whether `forward` uses the kernel: if it applies, and gives the same as the dense form."""
         return self.modulation.form_for(patterns) == "kernel" and self._kernel_works(features, noise, told)
 
     def _kernel_works(self, features: Tensor, noise: LayerNoise | None, told: PixelRows | None) -> bool:

@@ -13,7 +13,7 @@ from geosynth.errors import DataError
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm without learned scale and shift, over the batches of all processes.
 
-    The gradient of the mean of the processes' losses is exact: statistics of one process feed the losses of all.
+    The gradient of the mean of the processes' losses is exact: statistics of one process affect the losses of all.
     """
 
     def __init__(self, channels: int) -> None:
@@ -76,7 +76,7 @@ def _combine(variance: Tensor, mean: Tensor, count: int) -> tuple[Tensor, Tensor
 
 
 class _Gather(torch.autograd.Function):
-    """(n,) of each process to (processes, n) on all; the gradient of a process's row is summed over processes."""
+    """From (n,) of each process to (processes, n) on all; the gradient of a process's row is summed over processes."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """OASIS: the discriminator as a segmentation network (Schoenfeld et al. 2021, "You Only Need Adversarial Supervision").
 
-A U-Net tells each pixel's class, with one class more for "fake". Its losses need the labels only as targets, so the
-generator learns from them where each class belongs.
+A U-Net predicts each pixel's class, with one more class for "fake". Its losses use the labels only as targets, from
+which the generator learns where each class belongs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from geosynth.models.spectral import with_spectral_norm
 class OasisDiscriminator(nn.Module):
     """U-Net of residual blocks with skips, spectral norm on all convolutions, no other norm.
 
-    At `base_width` 64 the paper's: 128, 128, 256, 256, 512, 512 channels down and 512, 256, 256, 128, 128, 64 up.
+    With `base_width` 64 as in the paper: 128, 128, 256, 256, 512, 512 channels down, 512, 256, 256, 128, 128, 64 up.
     """
 
     def __init__(self, settings: OasisSettings) -> None:
@@ -96,7 +96,7 @@ class _UpBlock(nn.Module):
 
 def count_classes(labels: Tensor, num_classes: int) -> Tensor:
     """(num_classes,) pixels of each class in (B, H, W) labels; pixels of index `num_classes` are left out."""
-    # A histogram would read the labels' range on the host first.
+    # A histogram would first read the labels' range on the host.
     classes = torch.arange(num_classes, device=labels.device).view(-1, 1)
     return (labels.flatten() == classes).sum(1)
 
@@ -104,8 +104,7 @@ def count_classes(labels: Tensor, num_classes: int) -> Tensor:
 def class_weights(counts: Tensor) -> Tensor:
     """(num_classes,) float32 weights for class-balanced cross-entropy: inverse frequency over the batch.
 
-    Classes that are absent get 0. Scaled such that the mean over all pixels with a class is 1; so each present class
-    has the same say.
+    Absent classes get 0. The mean over all pixels with a class is 1, so that each present class has the same influence.
 
     Args:
         counts: (num_classes,) pixels of each class in the batch.
@@ -116,9 +115,9 @@ def class_weights(counts: Tensor) -> Tensor:
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of logits against labels, the mean over pixels of `weights[label]` times each one's.
+    """Cross-entropy of logits and labels, weighted by `weights[label]`, mean over pixels.
 
-    The generator's loss on the logits of its fakes, and the discriminator's on those of reals.
+    This is the generator's loss for the logits of its fakes, and the discriminator's for those of real images.
 
     Args:
         logits: (B, num_classes + 1, H, W).
@@ -139,7 +138,7 @@ def fake_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def label_mix_mask(labels: Tensor, sides: Tensor) -> Tensor:
-    """(B, 1, H, W) bool that follows class regions: each class of each image is wholly real (true) or fake.
+    """A mask (B, 1, H, W) that follows class regions: each class of each image is entirely real (true) or fake.
 
     Args:
         labels: (B, H, W).

@@ -1,11 +1,11 @@
-"""Label maps as the layers of a generator read them: one-hot classes, and distinct 3x3 label patterns.
+"""Label maps for the layers of a generator: one-hot classes, and distinct 3x3 label patterns.
 
-The hidden activation of a SPADE layer at a pixel depends only on the 3x3 labels around it, and a land-cover map holds
-few distinct 3x3 patterns: what makes SPADE's modulation a table look-up. Most pixels, moreover, have one class in their
-whole 5x5 neighbourhood ("interior"): there the modulation depends on the class alone. Only the others ("border") need a
-sum over their nine neighbours' patterns.
+The hidden activation of a SPADE layer at a pixel depends only on the 3x3 labels around it, and a land-cover map has few
+distinct 3x3 patterns, so SPADE's modulation can be a table look-up. Moreover, most pixels have only one class in their
+5x5 neighbourhood ("interior"), where the modulation depends on the class alone. Only the others ("border") need a sum
+over their nine neighbours' patterns.
 
-Everything here is computed once per resolution, when first asked for, and shared by all layers that work at it.
+Everything here is computed once per resolution, when first needed, and shared by all layers of that resolution.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _LARGEST_INT32 = 2**31 - 1
 
 
 class Patterns(NamedTuple):
-    """The distinct 3x3 patterns of a batch of label maps, and where they lie.
+    """The distinct 3x3 patterns of a batch of label maps, and where they occur.
 
     Attributes:
         labels: (P, 9) int64, the labels of each pattern, row by row.
-        uniform: (num_classes + 1,) int64, row of the pattern that is one class throughout.
+        uniform: (num_classes + 1,) int64, for each class the row of the pattern with only this class.
         is_border: (B * h * w,) bool, whether there is more than one class within two pixels.
         border: (N,) int64, the flat indices of these pixels.
         taps: (num_classes + 1 + N, 9) int64: for the interior of each class, then for each border pixel, the pattern
@@ -49,16 +49,16 @@ class Patterns(NamedTuple):
 
 
 class LabelPatterns:
-    """A batch of label maps at one resolution, and what layers need to know of it.
+    """A batch of label maps at one resolution, and what layers need to know about it.
 
-    Only `one_hot` and `pixel_classes` ask the same of a device whatever the labels; the search for patterns has results
-    of a size that depends on them, for which an accelerator would have to be waited for.
+    Only `one_hot` and `pixel_classes` are the same operations for any labels; the search for patterns has results whose
+    size depends on the labels, for which the host would have to wait for an accelerator.
 
     Attributes:
         labels: (B, h, w) int64, class indices; `num_classes` where a pixel has no class.
         stride: full-resolution pixels per cell.
         classes: (num_classes,) 0, 1, 2, ...
-        spare: empty places for the patterns of a kernel (`HashedPatterns`), shared by the levels of a network.
+        spare: empty slots for the patterns of a kernel (`HashedPatterns`), shared by the levels of a network.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class LabelPatterns:
         codes, ids, uniform = _compact(squares, row_uniform * (num_rows * num_rows + num_rows + 1), num_rows**3)
 
         labels = _digits(row_codes[_digits(codes, num_rows)], base).flatten(1)
-        # Where all nine neighbours see one class only, it is the same one.
+        # If each of the nine neighbours sees only one class, it is the same class.
         sees_one = torch.zeros(len(codes) + 1, dtype=torch.bool, device=ids.device).index_fill_(0, uniform, True)
         ids = _pad(ids, self.padding, outside=len(codes))
         is_border = ~_eroded(sees_one.index_select(0, ids.flatten()).view(ids.shape)).flatten()
@@ -104,12 +104,12 @@ class LabelPatterns:
 
     @property
     def codes_fit(self) -> bool:
-        """Whether an int64 tells the nine labels of a pattern, as `hashed` needs it."""
+        """Whether the nine labels of a pattern fit in an int64, as `hashed` requires."""
         return (self.num_classes + 1) ** 9 < 1 << 63
 
     @cached_property
     def hashed(self) -> HashedPatterns:
-        """The patterns, found without waiting."""
+        """The patterns, found without making the host wait."""
         from geosynth.models.kernels import HashedPatterns
 
         return HashedPatterns(self)
@@ -134,9 +134,9 @@ class LabelPatterns:
 
     @cached_property
     def places(self) -> Tensor:
-        """(R, 11): what the row of each of `found.taps` is the sum of, as rows of a table.
+        """For each of `found.taps`, the rows of a table that are summed, (R, 11).
 
-        The table has nine rows for each of `pattern_classes`, one a tap; then two, which belong to all.
+        The table has nine rows, one per tap, for each of `pattern_classes`; then two that are used by all.
         """
         taps, steps = self.found.taps, torch.arange(11, device=self.labels.device)
         places = taps.new_empty(len(taps), 11)
@@ -169,18 +169,18 @@ class LabelPatterns:
 
 
 def whole_rows(values: Tensor, least: int = 0) -> Tensor:
-    """(n, ...) with at least so many zeros more, such that n is a multiple of 256.
+    """Values (n, ...) with at least `least` more zeros, such that n is a multiple of 256.
 
-    Libraries keep compiled products for each shape they met, which must not be as many as there are windows.
+    Libraries keep compiled products for each shape, which must not be as many as there are windows.
     """
     missing = least + (-len(values) - least) % _ROWS
     return torch.cat([values, values.new_zeros((missing, *values.shape[1:]))])
 
 
 def one_hot_classes(labels: Tensor, classes: int | Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, h, w) class indices to (B, num_classes, h, w) in channels_last; zeros where a pixel has no class.
+    """One-hot class indices, from (B, h, w) to (B, num_classes, h, w) in channels_last; zeros where there is no class.
 
-    Torch's own `one_hot` reads the range of the labels on the host first. `classes` is their number, or 0, 1, 2, ...
+    Torch's `one_hot` first reads the range of the labels on the host. `classes` is their number, or 0, 1, 2, ...
     """
     if isinstance(classes, int):
         classes = torch.arange(classes, device=labels.device)
@@ -196,10 +196,10 @@ def _pad(values: Tensor, padding: Padding, outside: int) -> Tensor:
 
 
 def repeat_edges(values: Tensor) -> Tensor:
-    """(..., h, w) to (..., h + 2, w + 2), by the nearest value, in the same memory format.
+    """Values (..., h, w), padded to (..., h + 2, w + 2) by the nearest value, in the same memory format.
 
-    Torch's own padding goes through float32 under autocast, and on CUDA it leaves channels_last and adds up its
-    gradient in no fixed order.
+    Torch's padding converts to float32 under autocast; on CUDA it does not keep channels_last and sums its gradient in
+    no fixed order.
     """
     result: Tensor = _RepeatEdges.apply(values)
     return result
@@ -232,7 +232,7 @@ class _RepeatEdges(torch.autograd.Function):
 
 
 def _ends(values: Tensor, dim: int) -> Tensor:
-    """A view of the first and the last row or column; of the only one, where there is one."""
+    """A view of the first and the last row or column, or of the only one."""
     ends = slice(None, None, max(values.shape[dim] - 1, 1))
     return values[..., ends] if dim == -1 else values[..., ends, :]
 
@@ -298,7 +298,7 @@ def _neighbours(pixels: Tensor, shape: torch.Size) -> Tensor:
 
 
 class LabelPyramid:
-    """Label patterns of one label map at every stride the network works at; each is built when first asked for.
+    """Label patterns of one label map at all strides of the network, each built when first needed.
 
     Labels are resized by taking the first pixel of each cell, which is what nearest-neighbour resizing does.
 

@@ -20,7 +20,7 @@ from geosynth.models.state import fill, read_state
 Source = Literal["vgg19", "efficientnet-lite0"]
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of red, green and blue in [0, 1], by which most networks that were trained on ImageNet scale what they see."""
+"""Mean and deviation of red, green and blue in [0, 1] by which most networks trained on ImageNet scale their input."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Vgg19Features(nn.Module):
     """relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of VGG19 (Simonyan and Zisserman 2015).
 
     Args:
-        weights: torchvision's file of ImageNet weights; None to take it from PyTorch's cache, or to download it.
+        weights: torchvision's file of ImageNet weights; None for the one in PyTorch's cache, or a download.
 
     Raises:
         CheckpointError: if the file is not VGG19's, or cannot be fetched.
@@ -69,7 +69,7 @@ Lite = Literal["efficientnet-lite0", "efficientnet-lite2"]
 
 
 def lite_weights(name: Lite) -> str:
-    """The file of weights in the package of that name, of which that of Lite0 comes with geosynth.
+    """The file of weights in the package for this network; the one for Lite0 is installed with geosynth.
 
     Raises:
         CheckpointError: if there is no such package.
@@ -137,27 +137,27 @@ def _fetch_vgg19() -> dict[str, Tensor]:
 
 
 def composites(bands: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """The three-band pictures in which a network sees an image: name ("red, green, blue") -> indices of the bands.
+    """The three-band pictures in which a network sees an image: indices of the bands by name ("red, green, blue").
 
-    Natural colours first (or the first three bands, fewer repeated). Where there is a band "nir" also near infrared,
-    red and green as red, green and blue, as interpreters look at vegetation: distances on it have a name of their own.
+    Natural colours come first (or the first three bands, repeated if fewer). If there is a band "nir", also near
+    infrared, red and green as red, green and blue, as usual for vegetation; distances in it have a separate name.
 
     Args:
-        bands: names.
+        bands: names of the bands.
     """
     chosen = rgb_bands(bands), named_bands(bands, "nir", "red", "green")
     return {", ".join(bands[index].casefold() for index in indices): indices for indices in chosen if indices}
 
 
 class PerceptualLoss(nn.Module):
-    """L1 distance between features of two images, fine to coarse weighted 1/32, 1/16, 1/8, 1/4 and 1.
+    """L1 distance between features of two images, weighted 1/32, 1/16, 1/8, 1/4 and 1 from fine to coarse.
 
-    Frozen. The gradient flows to the fake only.
+    The network is frozen. The gradient flows only to the fake.
 
     Args:
-        features: of RGB images.
-        pictures: per picture that the network sees, the indices of the bands in the places of red, green and blue; the
-            loss is the mean over them.
+        features: a network that returns features of RGB images.
+        pictures: for each picture that the network sees, the indices of the bands shown as red, green and blue; the
+            loss is the mean over pictures.
     """
 
     pictures: Tensor
@@ -170,22 +170,21 @@ class PerceptualLoss(nn.Module):
 
     @classmethod
     def build(cls, source: Source, band_names: Sequence[str], weights: str | Path | None = None) -> Self:
-        """On the features of `source`.
+        """The loss with features of `source`.
 
         Args:
-            source: "vgg19" (the reference's; a download of 548 MB) or "efficientnet-lite0" (offline).
-            band_names: of the images, as in ("red", "green", "blue", "nir"): the distance is that of their
-                `composites`.
-            weights: a local file to take the network's weights from.
+            source: "vgg19" (as in the reference; a download of 548 MB) or "efficientnet-lite0" (offline).
+            band_names: of the images, as in ("red", "green", "blue", "nir"), which determine the `composites`.
+            weights: a local file with the network's weights.
 
         Raises:
-            CheckpointError: if the weights cannot be had.
+            CheckpointError: if the weights are not available.
         """
         network = Vgg19Features(weights) if source == "vgg19" else EfficientNetLiteFeatures(weights)
         return cls(network, list(composites(band_names).values()))
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode, whatever it is part of."""
+        """Remain in evaluation mode, even within a network that is trained."""
         return super().train(False)
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""The weights that a training step multiplies by: over their spectral norms and in the type of products, all at once.
+"""The weights of a training step's products: divided by spectral norms and in the type of products, all at once.
 
-Where each layer makes its own, a step divides, rounds and, on the way back, widens each weight by itself, as often as a
-layer reads it: a third of all that a GPU has to start in a step.
+If each layer does that itself, a step divides, rounds and, in the backward pass, widens each weight separately, each
+time that a layer reads it, which is a third of all operations that a GPU starts in a step.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch.nn.utils import parametrize
 
 from geosynth.models.spectral import SpectralNorm, in_columns, matrix_of
 
-_EPS = 1e-12  # of a length, as torch's spectral norm has it
+_EPS = 1e-12  # smallest length, as in torch's spectral norm
 
 
 class ProductWeights:
-    """Weights and biases of the convolutions and linear layers of some networks, made once for all that read them.
+    """Weights and biases of the convolutions and linear layers of some networks, computed once for all layers.
 
     Args:
-        networks: what they store stays float32.
-        learning: groups of stored weights; gradients reach no others. Each group has a backward pass of its own.
-        dtype: of products; if float32, only weights with a spectral norm are made.
+        networks: their stored weights remain float32.
+        learning: groups of stored weights, the only ones that get gradients. Each group has its own backward pass.
+        dtype: of products; if float32, only weights with a spectral norm are computed.
     """
 
     def __init__(self, networks: Sequence[nn.Module], learning: Sequence[Sequence[Tensor]], dtype: torch.dtype) -> None:
@@ -40,12 +40,12 @@ class ProductWeights:
 
     @torch.no_grad()
     def refine(self) -> None:
-        """A power iteration of all spectral norms."""
+        """Run one power iteration of all spectral norms."""
         self._norms = [_refined([each for each in group if each.norm is not None]) for group in self._groups]
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, layers read what is made of their weights, by the norms as last refined."""
+        """A context in which layers read the computed weights, with the norms as last refined."""
         with ExitStack() as shown:
             for group, norms in zip(self._groups, self._norms, strict=True):
                 with torch.set_grad_enabled(group is not self._groups[-1]):
@@ -63,7 +63,7 @@ class _Weight(NamedTuple):
     norm: SpectralNorm | None
 
     def show(self, value: Tensor | None) -> None:
-        """Let the layer read this value; None: its own again."""
+        """Let the layer read this value; None for its own again."""
         if self.norm is not None:
             self.norm.made = value
         elif value is not None:

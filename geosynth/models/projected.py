@@ -1,9 +1,9 @@
-"""Discriminators that look through a frozen network: projected GANs (Sauer et al. 2021), told the labels.
+"""Discriminators on features of a frozen network: projected GANs (Sauer et al. 2021), conditioned on labels.
 
-What a network learned on ImageNet tells real from painted after few images, so that little data, or a short training,
-teaches textures that a discriminator from random weights would need long for. The maps of the network at four scales
-are mixed by random projections that stay as they are, across channels and from coarse to fine, so that the generator
-cannot please single channels; small heads, which learn, judge each of them beside the labels at that scale.
+Features learned on ImageNet distinguish real from painted images after few examples, so that little data, or a short
+training, teaches textures for which a discriminator with random weights would need long. The network's maps at four
+scales are mixed by fixed random projections, across channels and from coarse to fine, so that the generator cannot
+optimise single channels; small heads, which are trained, judge each of them together with the labels at that scale.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ProjectedAdversary(nn.Module):
 
     Args:
         num_classes: of the labels.
-        num_pictures: in which the frozen network sees an image; each has heads of its own.
+        num_pictures: number of pictures in which the frozen network sees an image; each has its own heads.
     """
 
     def __init__(self, num_classes: int, num_pictures: int) -> None:
@@ -48,7 +48,7 @@ class ProjectedAdversary(nn.Module):
     def judge(
         self, labels: Tensor, fake: Sequence[Tensor], real: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """What each head says, float32, of fakes and of real images.
+        """The outputs of each head, float32, for fakes and for real images.
 
         Args:
             labels: (B, H, W) class indices; `num_classes` for "no class".
@@ -67,7 +67,7 @@ class ProjectedAdversary(nn.Module):
         return said
 
     def _mixed(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Across channels, then from coarse to fine."""
+        """Mix maps across channels, then from coarse to fine."""
         mixed = [layer(values) for layer, values in zip(self.across, maps, strict=True)]
         for level in (2, 1, 0):
             finer = self.down[level](mixed[level + 1])
@@ -75,7 +75,7 @@ class ProjectedAdversary(nn.Module):
         return mixed
 
     def losses(self, labels: Tensor, fake: Sequence[Tensor], real: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The generator's and the discriminator's; arguments as for `judge`."""
+        """The losses of generator and discriminator; arguments as for `judge`."""
         of_fake, of_real = ([[values] for values in outputs] for outputs in self.judge(labels, fake, real))
         return hinge_generator(of_fake), hinge_discriminator(of_fake, of_real)
 
@@ -87,7 +87,7 @@ def _fixed(inputs: int, outputs: int, size: int, rng: torch.Generator) -> nn.Con
 
 
 def _head(inputs: int, halvings: int) -> nn.Sequential:
-    """Down to the coarsest map, as Sauer et al. have it, then two layers."""
+    """A head: down to the coarsest map, as in Sauer et al., then two layers."""
     layers: list[nn.Module] = []
     for _ in range(halvings):
         layers += [nn.Conv2d(inputs, _WIDTH, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]

@@ -1,6 +1,6 @@
-"""Weights in the layout of the SPADE reference implementation, as networks of ours.
+"""Reads weights in the layout of the SPADE reference implementation.
 
-What shapes tell is taken from them; spectral norms are folded into the weights.
+Settings are inferred from shapes where possible; spectral norms are folded into the weights.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def read_generator(
 ) -> SpadeGenerator:
     """The generator of a `latest_net_G.pth`.
 
-    Classes, bands, base width, hidden and latent size, the kind of start, and "most" are told by shapes. "normal" and
-    "more" have the same weights; with the linear start the crop size tells them apart, else they must be named.
+    Classes, bands, base width, hidden and latent size, the kind of start, and "most" follow from shapes. "normal" and
+    "more" have the same weights; with the linear start the crop size distinguishes them, else they must be named.
 
     Args:
         state: its state dict.
-        source: what to call it in messages.
+        source: its name in messages.
         depth: "normal", "more" or "most".
         crop_size: pixels; side of the crops it was trained on.
 
     Raises:
         CheckpointError: if these are not the weights of such a generator.
-        SettingsError: if neither depth nor crop size tells "normal" from "more", or they contradict the weights.
+        SettingsError: if neither depth nor crop size distinguishes "normal" and "more", or they contradict the weights.
     """
     start = _take(state, "fc.weight", source)
     shared = _take(state, "head_0.norm_0.mlp_shared.0.weight", source)
@@ -72,7 +72,7 @@ def read_encoder(state: Mapping[str, Tensor], source: str) -> StyleEncoder:
 
     Args:
         state: its state dict.
-        source: what to call it in messages.
+        source: its name in messages.
 
     Raises:
         CheckpointError: if these are not the weights of such an encoder.

@@ -1,11 +1,11 @@
-"""Regions: connected pixels of a class each of which is one thing, such as a roof, and has one look.
+"""Regions: connected pixels of a class that are one object, such as a roof, and have one look.
 
-Styles are drawn for objects on a lattice (`look_field`), which would cut a roof in two tones. So each cell of a
-region takes the style that was drawn where the middle of the region is. A region wider than `REGION_SIDE` keeps what
-was drawn, as no window could see where it ends. All others are whole for any window that sees the labels `REGION_SIDE`
-pixels around it, so that what is painted does not depend on how a raster is cut. (Beyond a raster's edge its last
-labels are repeated, so that a region which touches it is wide.) Where regions of a class share a cell, it has the look
-of one of them.
+Styles are drawn for objects on a lattice (`look_field`), which could give a roof two tones. So each cell of a region
+takes the style that was drawn for the middle of the region. Regions wider than `REGION_SIDE` are left unchanged, as no
+window could see where they end. All others are seen whole by any window with the labels up to `REGION_SIDE` pixels
+around it, so that the image does not depend on how a raster is cut. (Beyond a raster's edge its last labels are
+repeated, so that a region which touches it is wide.) If regions of a class share a cell, it has the look of one of
+them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from geosynth.config.networks import REGION_SIDE
 from geosynth.models.looks import STYLE_CELL
 
 _CELLS = REGION_SIDE // STYLE_CELL
-BORDER = _CELLS // 2  # so many cells beyond a window may lie the middle of a region that reaches into it
+BORDER = _CELLS // 2  # cells by which the middle of a region that extends into a window may be outside it
 
 
 def ways_to_middles(labels: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDArray[np.int8]:
-    """For each cell of a window, how far it is to the cell in the middle of the region that lies in it.
+    """For each cell of a window, the distance to the cell in the middle of its region.
 
-    Of several regions of a class in one cell it is the one with the last middle, row by row.
+    If several regions of a class are in one cell, it is the one whose middle comes last, row by row.
 
     Args:
         labels: (H + 2 * REGION_SIDE, W + 2 * REGION_SIDE) class indices of the window and around it, (H, W) if there
@@ -38,7 +38,7 @@ def ways_to_middles(labels: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDA
         classes: whose regions have one look each.
 
     Returns:
-        (len(classes), 2, H / 8, W / 8): cells down and across, 0 in cells without a region.
+        (len(classes), 2, H / 8, W / 8): distance in cells, down and across; 0 in cells without a region.
     """
     down, across = (side // STYLE_CELL for side in labels.shape)
     if not classes:
@@ -54,15 +54,15 @@ def ways_to_middles(labels: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDA
 
 
 def _middles(is_class: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """For each cell, row by row, which cell is the middle of its region; -1 where there is none, or it is too wide.
+    """For each cell, row by row, the cell in the middle of its region; -1 if there is none, or it is too wide.
 
-    Found by the runs of the class in each row: a few thousand of them say all that a million pixels do.
+    Computed from the runs of the class in each row, which are a few thousand for a million pixels.
     """
     down, across = (side // STYLE_CELL for side in is_class.shape)
     step = is_class.shape[1] + 1  # from a pixel to the one below: rows are parted, so that no run reaches into the next
     runs = np.flatnonzero(np.diff(is_class, axis=1, prepend=False, append=False)).reshape(-1, 2)
     first, last = runs[:, 0], runs[:, 1] - 1
-    # Runs touch that have a column in common: of the next row, those from the first that ends not before on.
+    # Runs touch if they have a common column: in the next row, from the first run that does not end before.
     start, stop = np.searchsorted(last, first + step), np.searchsorted(first, last + step, "right")
     upper, nth = _each_of((stop - start).clip(0))
     touching = coo_array((np.ones(len(upper)), (upper, start[upper] + nth)), shape=(len(runs), len(runs)))
@@ -85,13 +85,13 @@ def _middles(is_class: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def _each_of(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For (n,) things with so many parts, the thing of each part, and which of its parts that is, from 0."""
+    """For (n,) items with these numbers of parts: the item of each part, and the part's number in it, from 0."""
     thing = np.repeat(np.arange(len(counts)), counts)
     return thing, np.arange(len(thing)) - (np.cumsum(counts) - counts)[thing]
 
 
 def in_one_look(styles: Tensor, ways: Tensor, classes: Sequence[int]) -> Tensor:
-    """Styles of a window in which each region has that of its middle.
+    """Styles of a window, where each region has the style of its middle.
 
     Args:
         styles: (B, num_classes, style_size, h + 2 * BORDER, w + 2 * BORDER) of the cells of the window and around it.

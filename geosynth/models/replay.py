@@ -1,6 +1,6 @@
-"""Replaying work on a GPU: a function's operations recorded once as a CUDA graph, then started by one call.
+"""Replaying work on a GPU: a function's operations are recorded once as a CUDA graph, then started by one call.
 
-A network of a few hundred small operations is bound by the time that the host takes to start each of them.
+The speed of a network with a few hundred small operations is limited by the time that the host takes to start them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Recording:
 
 
 def _without_object(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
-    """A method without its object: in a cycle, memory of a GPU stays until the garbage collector comes."""
+    """A method without a reference to its object, as a cycle would keep GPU memory until garbage is collected."""
     if not inspect.ismethod(function):
         return function
     method = weakref.WeakMethod(function)
@@ -47,17 +47,18 @@ def _without_object(function: Callable[..., tuple[Tensor, ...]]) -> Callable[...
 class Replay:
     """A function of tensors that runs on a GPU as a recorded graph, one for each set of shapes, with equal results.
 
-    On another device, or where replaying is not wanted, each call runs the function as it is. So does each one from the
-    first recording on that fails, which is told in one warning.
+    On another device, or if replaying is not wanted, each call runs the function directly. So do all calls after a
+    failed recording, with one warning.
 
     Args:
-        function: takes and returns tensors, on `device`. Whatever their values, it must do the same operations: nothing
-            read by the host, no shapes that depend on values. What else it changes (weights, say), it changes in place.
+        function: takes and returns tensors, on `device`. It must do the same operations whatever their values: nothing
+            is read by the host, no shapes depend on values. Anything else that it changes, such as weights, it changes
+            in place.
             A method does not keep its object alive, which may have this replay for an attribute.
-        device: where it computes. Inputs may lie on the host; from pinned memory they are copied without waiting.
-        warm_ups: calls for each set of shapes, in each thread, that run as they are before one is recorded: libraries
-            set themselves up in them, for each thread anew.
-        enabled: record at all.
+        device: where it computes. Inputs may be on the host; from pinned memory they are copied without waiting.
+        warm_ups: number of calls for each set of shapes, in each thread, that run directly before one is recorded, as
+            libraries initialise themselves in each thread.
+        enabled: whether to record at all.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Replay:
             self._memory = torch.cuda.graph_pool_handle()  # one for all graphs: they never run at the same time
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The function's results, which no later call changes."""
+        """The function's results, which later calls do not change."""
         if not self.enabled:
             return self._run_as_it_is(inputs)
         shapes = tuple((value.shape, value.dtype) for value in inputs)
@@ -102,7 +103,7 @@ class Replay:
         return self.function(*(value.to(self.device, non_blocking=True) for value in inputs))
 
     def _run_aside(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """On the stream that will record: what autograd and libraries keep belongs to a stream."""
+        """Run on the stream that will record, as state of autograd and libraries belongs to a stream."""
         current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -111,30 +112,30 @@ class Replay:
         return tuple(value.clone() for value in results)
 
     def _record(self, inputs: tuple[Tensor, ...]) -> _Recording | None:
-        """Recording runs nothing; it only takes down what the function starts. None if that cannot be done."""
+        """Record what the function starts, without running it. None if that fails."""
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
         try:
             static = tuple(torch.empty_like(value, device=self.device) for value in inputs)
             with (
                 _alone,
-                torch.cuda.stream(current),  # to be there again, whatever happens
-                # Other threads may go on asking the driver for pinned memory.
+                torch.cuda.stream(current),  # to be current again afterwards, whatever happens
+                # Other threads may continue to request pinned memory from the driver.
                 torch.cuda.graph(graph, self._memory, self._stream, capture_error_mode="thread_local"),
             ):
                 outputs = self.function(*static)
-        except Exception as error:  # of the driver, of memory, of an operation: without a recording all is slower only
+        except Exception as error:  # from the driver, memory or an operation; without a recording it is only slower
             self._give_up(graph, current)
             _LOG.warning("work on the GPU is not replayed and takes longer: %s", first_line(error))
             return None
         return _Recording(graph, static, outputs)
 
     def _give_up(self, graph: torch.cuda.CUDAGraph, current: torch.cuda.Stream) -> None:
-        """Leave no trace of a recording that failed."""
+        """Remove all traces of a failed recording."""
         self.enabled = False
         self._recordings.clear()
         with contextlib.suppress(RuntimeError):
             graph.reset()
-        # Before torch 2.9 random numbers cannot be drawn after a failed recording, until another one has ended well.
+        # Before torch 2.9 random numbers cannot be drawn after a failed recording, until another one has succeeded.
         with (
             contextlib.suppress(RuntimeError),
             _alone,

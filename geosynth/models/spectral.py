@@ -1,4 +1,4 @@
-"""Spectral norm (Miyato et al. 2018), and weights that it is folded into."""
+"""Spectral norm (Miyato et al. 2018), and folding it into weights."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _POWER_ITERATIONS = 15  # as many as PyTorch runs on new weights
 
 
 def with_spectral_norm(layer: Layer) -> Layer:
-    """The layer, its weight kept at spectral norm one."""
+    """The layer, with its weight kept at spectral norm one."""
     parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.get_parameter("weight")))
     return layer
 
 
 class SpectralNorm(_SpectralNorm):
-    """Torch's, with its names and numbers, in float32 under autocast, too; or what was made of the weight elsewhere."""
+    """Torch's spectral norm, with its names and numbers, but in float32 even under autocast; or `made`, if set."""
 
     _u: Tensor
     _v: Tensor
     made: Tensor | None = None
-    """The weight as layers read it while this is set, see `products.ProductWeights`."""
+    """If set, the weight that layers read, see `products.ProductWeights`."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight over its norm; in training after a power iteration."""
+        """The weight divided by its norm; in training after a power iteration."""
         if self.made is not None:
             return self.made
-        # Tensors without values know no autocast.
+        # Tensors without values do not support autocast.
         exact = contextlib.nullcontext() if weight.is_meta else torch.autocast(weight.device.type, enabled=False)
         with exact:
             u, v = self._u, self._v
@@ -49,12 +49,12 @@ def _is_channels_last(weight: Tensor) -> bool:
 
 
 def matrix_of(weight: Tensor) -> Tensor:
-    """(outputs, others), a view: the others in the order in which they lie in memory."""
+    """A view of a weight as (outputs, others), the others in the order of memory."""
     return (weight.permute(0, 2, 3, 1) if _is_channels_last(weight) else weight).flatten(1)
 
 
 def in_columns(v: Tensor, weight: Tensor) -> Tensor:
-    """A view of a vector, which has an entry for each of the others, in the order of `matrix_of`'s columns."""
+    """A view of a vector with an entry for each of the others, in the order of `matrix_of`'s columns."""
     shaped = v.view(weight.shape[1:])
     return shaped.permute(1, 2, 0) if _is_channels_last(weight) else shaped
 
@@ -103,7 +103,7 @@ def load_folded(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """All modules but those of the parametrisations, each after what stands before the names of its tensors."""
+    """All modules except those of the parametrisations, each with the prefix of its tensors' names."""
     for prefix, layer in module.named_modules():
         if ".parametrizations" not in f".{prefix}":
             yield f"{prefix}." if prefix else "", layer

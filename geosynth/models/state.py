@@ -1,4 +1,4 @@
-"""State dicts: weights by name, read without running what a file may hold, and given to networks."""
+"""State dicts: weights by name, read without running any code in a file, and loaded into networks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from geosynth.inputs import sha256_once
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a state dict by name, on the processor: of a `.safetensors` file, or of one of PyTorch's own.
+    """The tensors of a state dict by name, on the CPU, from a `.safetensors` file or one of PyTorch's own format.
 
     Raises:
-        CheckpointError: if the file is missing, is no state dict, or holds more than tensors: what could run code.
+        CheckpointError: if the file is missing, is not a state dict, or contains more than tensors, which could run
+            code.
     """
     path = Path(path)
     if not path.is_file():
@@ -40,7 +41,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def weights_digest(file: Path | None) -> str | None:
-    """sha256 of a weights file; None for none.
+    """SHA-256 of a weights file; None for None.
 
     Raises:
         CheckpointError: if it cannot be read.
@@ -55,12 +56,12 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
     """Give a network its weights, in float32.
 
     Args:
-        network: best made `without_weights`; it takes the tensors themselves where they are float32.
+        network: preferably made `without_weights`; tensors that are float32 are used without a copy.
         state: all weights by name, of any float type.
-        wrong: what to say if they are another network's; torch's reason is put behind it.
+        wrong: the message if they belong to another network; torch's reason is appended.
 
     Raises:
-        CheckpointError: if so.
+        CheckpointError: if they belong to another network.
     """
     full = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     try:
@@ -70,5 +71,5 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
 
 
 def last_line(error: RuntimeError) -> str:
-    """The last line of what torch says, which tells the reason; cut, since names may go on for long."""
+    """The last line of torch's message, which has the reason; shortened, as names may be many."""
     return str(error).strip().splitlines()[-1].strip()[:200]

@@ -1,8 +1,8 @@
-"""The prior distribution of the styles of all classes, given a look that is known: it fills in what an image lacks.
+"""The prior distribution of the styles of all classes, given a known look: it completes what an image lacks.
 
-The classes of the known look (the model's first) vary each by itself from tile to tile, and all of them together with
-the light, the sensor and the season, which act as gains and offsets of the bands. This makes a normal distribution of
-the styles of all classes. The part that was measured in an image is given, the rest follows (Gaussian conditioning).
+The classes of the known look (the model's first) vary separately from tile to tile, and all together with light, sensor
+and season, which act as gains and offsets of the bands. This gives a normal distribution of the styles of all classes.
+The part that was measured in an image is given, and the rest follows (Gaussian conditioning).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 from geosynth.models.looks import Look, num_bands_of
 
 FEW_PIXELS = 500
-"""Of a class in an image: below, it counts as absent."""
-_UNSURE_PIXELS = 1500  # of a class: their mean is as far off as tiles differ
+"""Pixels of a class in an image; with fewer, it counts as absent."""
+_UNSURE_PIXELS = 1500  # of a class; the error of their mean is about the difference between tiles
 _DRAWS = 4000  # for the moments of gains times styles
 
-# Standard deviations of what light, sensor and season do: of logarithms of gains, and of offsets of values in [-1, 1].
+# Standard deviations of the effects of light, sensor and season: of logarithms of gains, and of offsets in [-1, 1].
 _GAIN, _GAIN_OF_BAND, _GAIN_OF_CLASS = 0.25, 0.2, 0.08
 _OFFSET, _OFFSET_OF_BAND, _OFFSET_OF_CLASS = 0.15, 0.2, 0.08
 _SPREAD, _DETAIL = 0.1, 0.7  # detail also differs with the size of a pixel
@@ -30,7 +30,7 @@ def style_prior(known: Look, apart: float = 1.0) -> tuple[Tensor, Tensor]:
 
     Args:
         known: the look of one place.
-        apart: weight of what each class does by itself; 1 for a tile, less for what is a mean of several.
+        apart: weight of the classes' separate variation; 1 for a tile, less for the mean of several.
     """
     rng = torch.Generator().manual_seed(0)
     num_classes, size = known.mean.shape
@@ -56,20 +56,20 @@ def style_prior(known: Look, apart: float = 1.0) -> tuple[Tensor, Tensor]:
 
 
 def posterior_mean(mean: Tensor, pixels: Tensor, seen: Sequence[int], known: Look) -> Tensor:
-    """(num_classes, style_size): the mean styles of all classes, given what was measured of some of them.
+    """The mean styles of all classes, given measurements of some of them, (num_classes, style_size).
 
-    A mean over few pixels is as far off as tiles differ, and counts for less: classes that one tile holds come out
-    8.4 DN off instead of 9.6, those of four tiles 5.0 instead of 5.6 (Ohio in other colours). The further all of it is
-    from what is expected, the less it is drawn to that.
+    The error of a mean over few pixels is about the difference between tiles, so it counts for less: the error of
+    classes that occur in one tile is 8.4 DN instead of 9.6, of those in four tiles 5.0 instead of 5.6 (Ohio in other
+    colours). The further all measurements are from what is expected, the less they are pulled towards it.
 
-    Colours follow from colours alone: spreads differ with the size of a pixel too, and light that had to explain both
-    made roads lavender and water violet. (Hidden classes of West Virginia are guessed 12 DN off, not 23.)
+    Colours are inferred only from colours: spreads also depend on pixel size, and light that had to explain both made
+    roads lavender and water violet. (The error of hidden classes of West Virginia is 12 DN instead of 23.)
 
     Args:
         mean: (num_classes, style_size) as measured.
-        pixels: (num_classes,) that this rests on; of a class with fewer than `FEW_PIXELS` nothing counts as measured.
-        seen: which numbers of a style the image shows (`missing_bands.seen_numbers`).
-        known: the look that says what is plausible.
+        pixels: (num_classes,) number of measured pixels; a class with fewer than `FEW_PIXELS` counts as not measured.
+        seen: indices of the style's numbers that the image shows (`missing_bands.seen_numbers`).
+        known: the look that defines what is plausible.
     """
     measured = torch.zeros(mean.shape, dtype=torch.bool)
     measured[:, seen] = (pixels >= FEW_PIXELS).unsqueeze(1)
@@ -91,7 +91,7 @@ def posterior_mean(mean: Tensor, pixels: Tensor, seen: Sequence[int], known: Loo
 
 
 def bounded(mean: Tensor, known: Look) -> Tensor:
-    """(num_classes, style_size), with means that an image can have."""
+    """Styles (num_classes, style_size), with means limited to those that an image can have."""
     full = mean.view(known.mean.shape).clone()
     bands = num_bands_of(full.shape[1])
     full[:, :bands] = full[:, :bands].clamp(-1, 1)
@@ -99,7 +99,7 @@ def bounded(mean: Tensor, known: Look) -> Tensor:
 
 
 def style_range(looks: Sequence[Look]) -> tuple[Tensor, Tensor]:
-    """(style_size,) middle and deviation of the styles of all classes in these looks and in plausible other ones."""
+    """Mean and deviation (style_size,) of the styles of all classes in these looks and in other plausible ones."""
     means = torch.cat([look.mean.double() for look in looks])
     variances = [
         style_prior(look)[1].diagonal().view(look.mean.shape).mean(0)

@@ -1,7 +1,7 @@
 """Label super-resolution: learning fine classes from coarse ones (Malkin et al. 2019; Robinson et al. 2019).
 
-A coarse class (of the NLCD, say) does not tell a pixel's fine class, but it tells about which share of the pixels under
-it each fine class has. The loss asks that the mean of a network's probabilities over such pixels agree.
+A coarse class (of the NLCD, for instance) does not determine a pixel's fine class, but roughly the share of each fine
+class among its pixels. The loss requires the mean of a network's probabilities over such pixels to agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from geosynth.errors import DataError
 from geosynth.models.patterns import one_hot_classes
 
-_LEAST_DEVIATION = 0.01  # what a share that was always the same is taken to vary by in places not seen
+_LEAST_DEVIATION = 0.01  # assumed deviation, in places not seen, of a share that was always the same
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,15 @@ def estimate_shares(
 
     Args:
         coarse: (B, H, W) coarse class of each pixel; `num_coarse` where it has none.
-        fine: (B, H, W) fine class; `num_fine` where it has none. Pixels without both are left out.
+        fine: (B, H, W) fine class; `num_fine` where it has none. Pixels that lack either are left out.
         num_coarse: number of coarse classes.
         num_fine: number of fine classes.
-        block_size: pixels; side of the places between which shares vary, as the loss will be given; None for whole
-            images.
+        block_size: side, in pixels, of the places between which shares vary, as for the loss; None for whole images.
 
     Returns:
-        Mean and deviation over places, each weighted by its pixels. Deviations are 0.01 at least: what did not occur in
-        a few places is not impossible elsewhere. A coarse class that does not occur gets mean 1 / num_fine and
-        deviation 1, which asks for nothing.
+        mean and deviation over places, each weighted by its pixels. Deviations are at least 0.01, as what did not occur
+        in a few places is not impossible elsewhere. A coarse class that does not occur gets mean 1 / num_fine and
+        deviation 1, which requires nothing.
 
     Raises:
         DataError: if the two differ in shape.
@@ -85,15 +84,15 @@ def estimate_shares(
 def super_resolution_loss(
     probabilities: Tensor, coarse: Tensor, shares: CoarseShares, block_size: int | None = None
 ) -> Tensor:
-    """How far the mean probabilities under each coarse class are from the shares it should have.
+    """How far the mean probabilities in each coarse class are from the shares that it should have.
 
     With p the mean of a fine class's probability over the n pixels of one coarse class in one place, and
     v = sum(q (1 - q)) / n^2 over these pixels' probabilities q, its variance:
 
         relu(|p - mu| - sigma)^2 / (v + sigma^2 + 1e-6) + log(v + 0.03)
 
-    summed over fine classes, averaged over coarse classes and places by their pixels. Mix it with the cross-entropy of
-    the few fine labels; Robinson et al. weigh it 1/40. May be negative (the logarithm).
+    summed over fine classes, averaged over coarse classes and places by their pixels. Combine it with the cross-entropy
+    of the few fine labels; its weight in Robinson et al. is 1/40. It may be negative (the logarithm).
 
     Args:
         probabilities: (B, num_fine, H, W), softmax over the fine classes.
@@ -146,7 +145,7 @@ class _Groups:
         self.sizes = self._summed(torch.ones_like(self._group).unsqueeze(1)).squeeze(1)
 
     def mean(self, values: Tensor) -> Tensor:
-        """(B, C, H, W) to the mean over each group, (G, C); 0 where there are no pixels."""
+        """The mean of values (B, C, H, W) over each group, (G, C); 0 where there are no pixels."""
         return self._summed(values.permute(0, 2, 3, 1).flatten(0, 2)) / self.sizes.clamp(min=1).unsqueeze(1)
 
     def per_class(self, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Kernels are tried before they are used: whether they give here what the plain form gives."""
+"""Trying kernels before they are used: whether their results equal those of the plain form."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class KernelTrials:
-    """Which kernels give what the plain form gives: each is tried on a small input before it is used.
+    """Which kernels give the same as the plain form: each is tried on a small input before it is used.
 
-    The first that fails or differs is told in one warning, and from then on no kernel is used in this process.
+    After the first that fails or differs, there is one warning, and no kernel is used any more in this process.
 
     Attributes:
-        problem: what was wrong with it; "" if none has failed.
+        problem: what was wrong with that kernel; "" if none has failed.
     """
 
     def __init__(self) -> None:
@@ -33,10 +33,10 @@ class KernelTrials:
         """Whether a kernel may be used.
 
         Args:
-            key: of the kernel as it is used: device, types, sizes. Each is tried once, which waits for the device.
-            kernel: gives its result for the small input.
-            plain: gives what that ought to be.
-            tolerance: of the difference, as a share of the largest value, or of 1 if that is larger.
+            key: of the kernel and its use: device, types, sizes. Each is tried once, which waits for the device.
+            kernel: returns the kernel's result for the small input.
+            plain: returns the correct result.
+            tolerance: largest difference, relative to the largest value, or to 1 if that is larger.
         """
         if self.problem or key in self._passed:
             return not self.problem
@@ -45,7 +45,7 @@ class KernelTrials:
             try:
                 difference = float((kernel().float() - expected).abs().max() / expected.abs().max().clamp(min=1))
                 self.problem = "" if difference <= tolerance else f"its result differs by {difference:.2g}"
-            except Exception as error:  # of a compiler, of a driver: whatever it is, there is another way
+            except Exception as error:  # from a compiler or driver; whatever it is, the plain form works
                 self.problem = first_line(error)
         if self.problem:
             _LOG.warning("GPU kernels are not used, painting is slower: %s", self.problem)

@@ -51,7 +51,7 @@ def _names_and_numbers(bands: Sequence[str]) -> tuple[tuple[str, ...], tuple[int
     """The names and numbers of bands such as red=4; no numbers if none is given.
 
     Raises:
-        DataError: only some have a number, or one is not a number from 1.
+        DataError: if only some have a number, or one is not a number from 1.
     """
     parts = [band.rpartition("=") for band in bands]
     if not any(sign for _, sign, _ in parts):

@@ -39,9 +39,9 @@ class VectorLayer(NamedTuple):
     path: Path
     layer: str | None  # None in a Parquet file
     column: str
-    width: float | str | None
+    width: float | str | None  # of lines: metres, or the name of a column; None refuses lines
     crs: CRS
-    total: int
+    total: int  # number of features; -1 if it is not known
 
     @classmethod
     def open(cls, path: Path, column: str, layer: str | None, width: float | str | None) -> Self:
@@ -82,7 +82,7 @@ class VectorLayer(NamedTuple):
             raise DataError(f"{self.name}: cannot be read: {one_line(error)}") from error
 
     def widened(self, wkb: npt.NDArray[Any], widths: list[Any], lattice: GeoBox) -> npt.NDArray[Any]:
-        """Polygons in the lattice's CRS: the file's polygons, and its lines as wide as they are."""
+        """Polygons in the CRS of `lattice`: the file's polygons, and its lines widened to their widths."""
         try:
             with np.errstate(invalid="ignore"):
                 geometries: npt.NDArray[Any] = shapely.force_2d(shapely.from_wkb(wkb))

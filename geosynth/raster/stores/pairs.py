@@ -187,7 +187,7 @@ def open_pairs(
 def _open_apart(
     items: Sequence[Item], images: Sequence[ImageRaster], legend: LegendOf, target: TargetGrid
 ) -> PairGroup:
-    """Images without a georeference in a row, on a grid without a CRS whose unit is a pixel."""
+    """Place images without a georeference in a row, on a grid without a CRS whose unit is a pixel."""
     if placed := next((image for image in images if not is_nowhere(image.geobox)), None):
         raise GridError(f"{placed.path}: has a georeference, so its place is known; leave out --apart")
     if len({item.labels for item in items}) < len(items):
@@ -203,7 +203,10 @@ def _open_apart(
 def _open(
     item: Item, file: ImageRaster, lattice: GeoBox, legend: LegendOf, target: TargetGrid, unplaced: list[str]
 ) -> Pair:
-    """A pair on the grid of `lattice`; names of its maps that only their image places are added to `unplaced`."""
+    """Open a pair on the grid of `lattice`.
+
+    The names of labels and further maps that lie on their image only because of its size are added to `unplaced`.
+    """
     image: Raster = file
     try:
         row, column = offset_in(lattice, image.geobox, image.path)
@@ -226,7 +229,7 @@ def _open(
 
 
 def _placed(raster: Raster, image: ImageRaster, unplaced: list[str]) -> Raster:
-    """Labels, or a further map, just opened; without a georeference, but of the size of their image, on its pixels."""
+    """Put labels, or a further map, on the pixels of their image if they have its size but no georeference."""
     is_alike = raster.geobox.shape == image.geobox.shape and (
         is_nowhere(raster.geobox) and not is_nowhere(image.geobox)
     )

@@ -37,7 +37,7 @@ _REPORTS = {
     "report of segment": {"miou", "confusion"},
     "report of study": {"sweep", "cells"},
 }
-"""What JSON files of geosynth are, by names that are in them."""
+"""Kinds of geosynth's JSON files, and names that are in each."""
 
 
 def info(

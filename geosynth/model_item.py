@@ -49,7 +49,7 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _meanings(bands: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is told of each band's values."""
+    """Scale, offset and unit of each band, as far as they are known."""
     quantities = [Quantity.model_validate(one) for one in bands.get("quantities", [])]
     return told_of_each(quantities, len(bands["names"]))
 
@@ -117,7 +117,7 @@ def _input_and_output(
 
 
 def _asset(values: Mapping[str, Any], told: list[dict[str, Any]]) -> dict[str, Any]:
-    """The file; `told` is of each band."""
+    """The asset for the model's file; `told` has scale, offset and unit of each band, see `_meanings`."""
     path, bands = Path(values["path"]), values["bands"]
     return {
         "href": f"./{path.name}",

@@ -86,7 +86,7 @@ def first_told(told: Sequence[Sequence[Quantity]]) -> tuple[Quantity, ...]:
 
 
 def told_of_each(quantities: Sequence[Quantity], count: int) -> list[dict[str, Any]]:
-    """`Quantity.told` for each of `count` bands; empty for all if no quantities are known."""
+    """What `Quantity.told` returns for each of `count` bands; empty dicts if `quantities` is empty."""
     return [quantity.told() for quantity in quantities] or [{}] * count
 
 

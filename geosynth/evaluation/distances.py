@@ -151,10 +151,10 @@ class KernelSums(NamedTuple):
     """(places, places) each: sums over the tile pairs of two places; first with first, second with second, first with
     second."""
     equal: Floats
-    """(3, places): sums over the pairs that are left out: of each tile with itself, first and second, and of the first
-    and the second image of a tile."""
+    """(3, places): sums over the pairs that the distance leaves out: each tile of the first set with itself, each of
+    the second with itself, and, if sets are paired, the two images of one tile."""
     num_equal: Floats
-    """(3, places): numbers of these pairs."""
+    """(3, places): the numbers of pairs in `equal`."""
 
     @classmethod
     def of(

@@ -18,7 +18,7 @@ _NUM_SUBSETS = 20
 _WHY_MEMORISATION = "one tile to be nearest says nothing"
 _BLOCK = 1024  # rows of a distance matrix at once
 _ROUNDING = 1e-12  # relative to the squared lengths: rounding error of matrix products for equal vectors
-_RIM = 1e-9  # of a radius: by so much rounding may move what lies on the rim of a ball
+_RIM = 1e-9  # part of a radius; rounding moves a tile on the surface of a ball by less
 
 
 def distance_blocks(first: Floats, second: Floats) -> Iterator[tuple[slice, Floats]]:

@@ -177,7 +177,7 @@ class SegmentData:
     test: TileSet
     """Test tiles: real ones, side by side."""
     test_places: tuple[int, ...]
-    """For each test tile the number of its cluster of touching scenes, see `clusters_of`."""
+    """The cluster of touching scenes, as a number, of each test tile, see `clusters_of`."""
     digest: str
     """SHA-256 of everything that this depends on."""
 

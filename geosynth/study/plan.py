@@ -204,7 +204,7 @@ def _transferred(
     first = _segment(settings, seed, augment=augment)
 
     def learned() -> TransferRecipe:
-        """What the imagery so far teaches, with the source's labels."""
+        """A recipe for training on the imagery listed so far, with the source's labels."""
         judge = TransferRecipe(segment=first, **folds, imagery=("real",), tiles=places) if "judged" in arm else None
         return TransferRecipe(segment=first, **folds, imagery=tuple(imagery), tiles=places, judge=judge)
 

@@ -207,7 +207,7 @@ def _in_metres(found: Footprints) -> dict[str, Places]:
 
 
 def _warn_of_stretching(crs: Any, places: npt.NDArray[Any]) -> None:
-    """Tell where its metres, northwards from the middle of a place, are furthest from those on the ground."""
+    """Warn if a metre of `crs`, northwards from the middle of any place, is far from a metre on the ground."""
     middles = shapely.get_coordinates(shapely.centroid(places))
     lines = gpd.GeoSeries.from_xy(*np.concatenate([middles, middles + np.array([0, 1])]).T, crs=crs).to_crs(4326)
     (x, to_x), (y, to_y) = (np.split(axis.to_numpy(), 2) for axis in (lines.x, lines.y))

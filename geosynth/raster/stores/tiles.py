@@ -172,10 +172,10 @@ class TileView(Sequence[Window]):
 
 
 def clusters_of(views: Sequence[TileView]) -> list[npt.NDArray[np.int64]]:
-    """For each view, the number of the cluster of touching scenes of each of its tiles, (n,); alike in all views.
+    """For each view, (n,) the cluster of touching scenes of each of its tiles; a number is one cluster in all views.
 
-    Scenes of all sources in one CRS are looked at together: several dates of a place are one place. Sources of other
-    CRSs are apart, and those without any, since nobody knows where they lie.
+    Scenes of several sources in one CRS may form one cluster, so all dates of a place are one place. Sources that
+    differ in CRS do not, nor do sources without a CRS, since nobody knows where they lie.
     """
     grids, clusters, first = [view.source.geobox for view in views], [view.scene_index for view in views], 0
     for members in _on_one_map(grids):
@@ -197,7 +197,7 @@ def clusters_of(views: Sequence[TileView]) -> list[npt.NDArray[np.int64]]:
 
 
 def _on_one_map(grids: Sequence[GeoBox]) -> list[list[int]]:
-    """The numbers of grids, those with the same CRS together."""
+    """The positions of grids, grouped by CRS; a grid without a CRS is a group of its own."""
     maps: list[list[int]] = []
     for number, grid in enumerate(grids):
         own = next((one for one in maps if grid.crs is not None and same_crs(grids[one[0]], grid)), None)

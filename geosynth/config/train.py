@@ -106,7 +106,7 @@ PRESETS: dict[str, Preset] = {
             "warmup": 0.05,
             "decay_from": 0.6,
             "ema_decay": 0.99,
-            "preview_every": 0,
+            "preview_every": 300,  # once, at the end
         },
         9_152_454,
     ),

@@ -84,6 +84,11 @@ def test_files_that_are_not_there_or_no_text(tmp_path):
 
 
 @pytest.mark.parametrize("name", TrainSettings.presets())
+def test_each_preset_ends_with_a_preview(name):
+    assert TrainSettings.resolve(preset=name).preview_every > 0
+
+
+@pytest.mark.parametrize("name", TrainSettings.presets())
 def test_presets_build_networks_of_the_size_they_tell(name):
     settings = with_networks_of(TrainSettings.resolve(preset=name, perceptual_weight=0.0))
     with torch.device("meta"):

@@ -184,6 +184,7 @@ def test_the_preset_adapt_changes_what_is_told_alone(told, store, tmp_path):
     settings = TrainSettings.resolve(preset="adapt", **{**few, "init": str(told), "warmup": 0.0, "decay_from": 1.0})
     before, after = load_generator(told), load_generator(train(store, tmp_path / "run", settings))
     assert list(after.looks) == ["adapted", "training"]
+    assert [path.name for path in (tmp_path / "run" / "previews").iterdir()] == ["000003.png"]
     for name, value in before.generator.state_dict().items():
         found = after.generator.state_dict()[name]
         if name.startswith("style_codes.second") or "style.scale_shift" in name:

@@ -218,6 +218,14 @@ def test_labels_that_cover_a_part_only(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.labels[:], wanted)
 
 
+@pytest.mark.parametrize(("column", "row"), [(1, -2), (-2, 1), (-5, -2), (-2, -5)])
+def test_labels_that_lack_one_row_or_column(tmp_path: Path, column: int, row: int) -> None:
+    write_raster(tmp_path / "images" / "a.tif", random_image(1, SIDE, SIDE), north_up())
+    write_raster(tmp_path / "labels" / "a.tif", random_codes(5, SIDE + 4, SIDE + 4), north_up(column, row))
+    with pytest.raises(GridError, match="does not cover the same pixels as"):
+        run(tmp_path)
+
+
 def test_one_label_raster_of_a_county_is_cropped(tmp_path: Path) -> None:
     county = random_codes(5, 150, 200)
     county[:SIDE, 150:] = 99  # no class, where no image is

@@ -156,7 +156,7 @@ def test_arrays_of_others_say_it_by_attributes_of_cf_and_of_rioxarray(tmp_path: 
 # What is written
 
 
-@pytest.mark.parametrize("quantities", [(), (SINCE,) * 4, EACH])
+@pytest.mark.parametrize("quantities", [(), (SINCE,) * 4, (LANDSAT,) * 4, EACH])
 def test_an_image_says_to_others_what_it_means(tmp_path: Path, quantities: tuple[Quantity, ...]) -> None:
     values = random_image(0, SIDE, SIDE, dtype="uint16") * 40
     with CogWriter(
@@ -178,6 +178,7 @@ def test_an_image_says_to_others_what_it_means(tmp_path: Path, quantities: tuple
     raw = xr.open_zarr(tmp_path / "a.zarr", decode_coords="all", mask_and_scale=False)["image"]
     np.testing.assert_array_equal(raw, values)
     if quantities != EACH:  # of each band another CF cannot tell
+        assert raw.attrs.get("units") == (quantities[0].unit if quantities else None)
         decoded = xr.open_zarr(tmp_path / "a.zarr", decode_coords="all")["image"]
         np.testing.assert_allclose(decoded, meant, rtol=1e-5, atol=1e-6)
         assert decoded.dtype.kind == ("f" if quantities else "u")

@@ -93,8 +93,10 @@ def test_one_tile_at_least_is_drawn_where_none_lie_side_by_side(store):
     [
         ({"road": 2}, "train", SettingsError, "no class road; the legend has water"),
         ({"water": 0}, "train", SettingsError, "positive numbers"),
+        ({"water": 2, "barren": -1}, "train", SettingsError, "positive numbers"),
         ({"water": 500}, "train", DataError, "water=500: too few tiles of 32 px"),
         ({"barren": 2}, "train", DataError, "barren=2: too few tiles"),
+        ({"water": 1, "barren": 2}, "train", DataError, "barren=2: too few tiles"),
         ({"water": 2}, "val", DataError, "fold 'val' holds no tile"),
     ],
 )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from geosynth.grid import SpatialSplit, Window
@@ -19,7 +21,9 @@ from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.open import open_in_place
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.store import Store
+from memory_source import MemorySource
 from rasters import UTM, north_up, random_codes, random_image, write_raster
+from strategies import few
 
 BANDS = ("red", "green", "blue", "nir")
 PLACES = [Window(0, 0, 60, 70), Window(40, 50, 60, 70)]  # they overlap
@@ -63,6 +67,19 @@ def test_class_pixels_are_those_of_the_folds(files: Path, opened, monkeypatch: p
         for fold in ("train", "val", "test", "all"):
             assert one.class_pixels(fold) == expected(split, fold)
     assert source.class_pixels("train") == expected(source.split, "train") != expected(other, "train")
+
+
+@few
+@given(st.integers(10, 60), st.integers(0, 99))
+def test_blocks_of_a_fold_hold_pixels_of_it(size: int, seed: int) -> None:
+    split = SpatialSplit.by_blocks(PLACES, 16, (0.5, 0.2, 0.3), seed, buffer=2)
+    source = MemorySource((WHOLE.height, WHOLE.width), PLACES, split)
+    in_scenes = np.zeros((WHOLE.height, WHOLE.width), bool)
+    for place in PLACES:
+        in_scenes[place.slices] = True
+    for fold in (None, "train", "val", "test"):
+        wanted = in_scenes if fold is None else split.mask(WHOLE, fold)
+        assert source.blocks(size, fold) == [part for part in WHOLE.pieces(size) if wanted[part.slices].any()]
 
 
 def test_labels_are_read_once_to_be_counted(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

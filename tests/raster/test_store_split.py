@@ -373,6 +373,15 @@ def test_metres_that_are_none_on_the_ground_are_told(tmp_path: Path, caplog: pyt
         assert ("0.50 m on the ground" in caplog.text) == (crs == "EPSG:3857"), caplog.text
 
 
+def test_feet_are_told_in_metres(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    boxes = [shapely.box(left, 700_000, left + 1000, 701_000) for left in (2_000_000, 2_001_100)]
+    table = gpd.GeoDataFrame({"fold": ["train", "test"]}, geometry=boxes, crs="EPSG:2264")
+    table.to_parquet(tmp_path / "feet.parquet")
+    (leak,) = check_split(tmp_path / "feet.parquet")
+    assert leak.smallest == pytest.approx(100 * 1200 / 3937)
+    assert not caplog.text  # a foot is a foot on the ground
+
+
 def test_places_far_from_the_zone_they_are_measured_in_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

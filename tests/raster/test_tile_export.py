@@ -209,6 +209,18 @@ def test_other_tiles_and_other_folders_are_not_overwritten(store: Store, tmp_pat
     assert json.loads((out / "export.json").read_text())[0]["stride"] == 16
 
 
+def test_what_is_there_is_not_written_again(store: Store, tmp_path: Path) -> None:
+    out, view = tmp_path / "tiles", TileView(store, "train", 32)
+    out.mkdir()  # an empty folder is as good as none
+    index = export_tiles(view, out) / "index.parquet"
+    before = index.stat().st_mtime_ns
+    assert export_tiles(view, out) == out
+    assert index.stat().st_mtime_ns == before
+    index.unlink()
+    export_tiles(view, out)
+    assert len(gpd.read_parquet(index)) == len(view)
+
+
 def test_an_export_that_holds_its_store_is_not_replaced(tmp_path: Path) -> None:
     out = export_tiles([TileView(make_scene_store(tmp_path / "store", PLACES), "train", 32)], tmp_path / "tiles")
     inside = Store((tmp_path / "store").rename(out / "store"))

@@ -79,6 +79,15 @@ def test_flags_that_are_no_codes_tell_nothing(tmp_path: Path, values: Any, meani
     assert geosynth.info(path)["arrays"]["field"]["classes"] == {}
 
 
+def test_of_each_band_a_scale_or_of_all_one(tmp_path: Path) -> None:
+    dims = ("band", "y", "x")
+    of_all = ZarrRaster(write(tmp_path / "a.zarr", IMAGE, dims, dims, scales=[0.5]), "field")
+    assert [quantity.scale for quantity in of_all.quantities] == [0.5] * 3
+    path = write(tmp_path / "b.zarr", IMAGE, dims, dims, scales=[0.5, 2])
+    with pytest.raises(DataError, match=r"b\.zarr: says what the values of its bands mean, but not of 3"):
+        ZarrRaster(path, "field")
+
+
 def test_the_only_array_holds_the_labels_of_whatever_type(tmp_path: Path) -> None:
     raster = ZarrRaster(write(tmp_path / "a.zarr", CODES.astype(np.float32), ("y", "x"), ("y", "x"), nodata=15))
     np.testing.assert_array_equal(raster.read(WINDOW)[0][0], CODES[WINDOW.slices])

@@ -221,9 +221,10 @@ class FeatureComparison(MeasuredPart):
     frechet: Distance = Distance()
     """Squared Frechet distance (Heusel et al. 2017); 0 is best. Biased upwards for few tiles."""
     kid: Distance = Distance()
-    """Kernel distance (Binkowski et al. 2018), unbiased; 0 is best; chance may make it negative.
+    """Kernel distance (Binkowski et al. 2018); 0 is best; chance may make it negative.
 
-    The two images of one tile are not compared with each other, as they show the same labels (Gretton et al. 2012).
+    It is unbiased for independent tiles; tiles of one place resemble each other, as `Distance.real` shows. The two
+    images of one tile are not compared with each other, as they show the same labels (Gretton et al. 2012).
     """
     precision: Estimate = Estimate()
     """Share of the synthetic tiles in the manifold of the real ones (Kynkaanniemi et al. 2019)."""

@@ -139,7 +139,8 @@ def evaluate(
         legend: for rasters, of the labels and of the report: a built-in name, a YAML file or a Legend; None for
             "chesapeake".
         label_legend: for rasters, of the label file, if its codes differ; classes are matched by name.
-        bands: for rasters, names of the bands, if the files do not have them; NDVI needs "red" and "nir".
+        bands: for rasters, names of the bands, if the files do not have them; or of those to use, if they do.
+            With numbers, as in "red=4", those of files that do not have these names. NDVI needs "red" and "nir".
         segmenter: a file made by `segment`, trained on real tiles, to measure segmentation consistency.
         target: images of another place, without labels, in whose look the synthetic ones were painted, to find out
             whether a segmenter for that place is better trained on the real or on the synthetic tiles, see `Nearness`.

@@ -166,7 +166,7 @@ class RasterTiles(TilePair):
         labels: label raster.
         legend: of the classes as reported.
         label_legend: of the label raster.
-        bands: names of the bands, or of those to use; None for those in the files.
+        bands: names of the bands, or of those to use, see `open_chosen`; None for those in the files.
         tile_size: in pixels.
 
     Attributes:

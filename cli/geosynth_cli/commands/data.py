@@ -101,7 +101,8 @@ def ingest(
     labels: Annotated[
         list[str] | None,
         input_option(
-            "--labels", "Label file, folder or glob, paired by file name. With --items: one file for all images."
+            "--labels",
+            "Label file, folder or glob, paired by file name; or one file for all images, also with --items.",
         ),
     ] = None,
     items: Annotated[

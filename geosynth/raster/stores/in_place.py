@@ -268,7 +268,7 @@ def open_scenes(
         items: the files.
         legend: of the class indices.
         label_legend: of the label files, with the classes in the order of `legend`.
-        bands: names of the image bands, if the files do not have them; or of those to read, if they do.
+        bands: names of the image bands, or of those to read, see `open_in_place`.
         target: the common grid; None for the first image's, with nothing resampled.
 
     Raises:

@@ -78,14 +78,15 @@ def ingest(
 
     Args:
         images: files, Zarr stores, folders or globs; None with `items`.
-        labels: likewise; paired with images by file name without suffix, or directly if there is one of each.
+        labels: likewise; paired with images by file name, see `pair_files`; or one file for all images.
         out: folder of the store; it appears when it is complete.
         items: instead of images and labels: a list file (see `read_items`), or items.
         legend: of the store; None for "chesapeake". Label files whose colours contradict it give a warning, see
             `warn_of_colours`.
         label_legend: of the label files, if their codes differ; classes are matched by name. "from-raster" for each
             file's own class table, matched by names, or by colours if it has no names.
-        bands: names of the image bands, if the files do not have them; or of those to copy, if they do.
+        bands: names of the image bands, if the files do not have them; or of those to copy, if they do. With
+            numbers, as in "red=4", those of files that do not have these names.
         dtype: of the store's imagery, as in "uint16"; None for that of the files. A value that does not fit is refused.
         crs: of one common grid for all; None for a grid for each CRS.
         resolution: pixel size of the common grid, in units of the CRS; None for that of the first image.

@@ -73,10 +73,11 @@ def open_in_place(
 
     Args:
         images: files, folders, globs or URLs of anything GDAL opens; or images in Zarr stores.
-        labels: likewise; paired with images by file name without suffix, or directly if there is one of each.
+        labels: likewise; paired with images by file name, see `pair_files`; or one file for all images.
         legend: of the class indices.
         label_legend: of the label files, if their codes differ; classes are matched by name.
-        bands: names of the image bands, if the files do not have them; or of those to read, if they do.
+        bands: names of the image bands, if the files do not have them; or of those to read, if they do. With
+            numbers, as in "red=4", those of files that do not have these names.
         apart: whether images without a georeference are taken for places of their own, as by `ingest`.
         split: how scenes are assigned to folds; None for 70 % train, 10 % val, 20 % test, with touching scenes in one
             fold.

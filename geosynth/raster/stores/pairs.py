@@ -154,7 +154,7 @@ def open_pairs(
         items: the files.
         legend: of the label files.
         target: the common grid; None for the first image's, with nothing resampled.
-        bands: names of the bands to read, if the images have more and name them; None for all.
+        bands: names of the bands to read, see `open_chosen`; None for all.
 
     Raises:
         DataError: if labels are not label rasters, or images have only some bands of a scene.

@@ -60,8 +60,8 @@ def mixture(
 
     So choices are nested: 20 real tiles are among 40, 20 synthetic ones among 40. Real and synthetic tiles are from
     different places unless their sum exceeds the pool; if it equals the pool, synthetic tiles replace exactly the real
-    ones that were left out. The pool is the first `pool` tiles of the order. (Of several dates, a place has a tile for
-    each, and one may be real, another one synthetic.)
+    ones that were left out. The pool is the first `pool` tiles of the order. (With several dates, a place has one tile
+    for each; some of these may be real and others synthetic.)
 
     Args:
         views: the tiles of the train fold, one view per source.

@@ -76,8 +76,8 @@ def changed_colours(image: Tensor, labels: Tensor, draws: Tensor, num_classes: i
     Args:
         image: (B, num_bands, H, W) in [-1, 1].
         labels: (B, H, W) class indices; `num_classes` where there is no class.
-        draws: (B, `num_colour_draws`) standard normal; an image whose numbers are all zero is unchanged,
-            but that values below a thousandth of the range are raised to it.
+        draws: (B, `num_colour_draws`) standard normal; an image whose numbers are all zero is unchanged, except that
+            values below a thousandth of the range become that thousandth.
         num_classes: of the labels.
 
     Returns:

@@ -183,6 +183,19 @@ def test_a_source_counts_what_it_shall_however_large_it_is(weights: dict[str, fl
     assert np.mean([draw.source for batch in sampler for draw in batch]) == pytest.approx(0.75, abs=0.03)
 
 
+def test_a_source_without_any_pixel_of_the_classes_is_left_alone() -> None:
+    scenes = [Window(0, 0, 30, 30)]
+    barren = np.full((30, 30), 5, np.uint8)
+    sources = [
+        MemorySource((30, 30), scenes, SpatialSplit.by_scenes({"train": scenes}), codes=barren),
+        _without_barren(),
+    ]
+    indexes = {number: PositionIndex(one, "train", SIZE, count_classes=True) for number, one in enumerate(sources)}
+    [name] = {sources[0].legend.names[index] for index in np.unique(sources[0].labels)}
+    chances = Chances(indexes, {name: 1.0}, {0: 1.0, 1: 3.0})
+    assert {draw.source for batch in PatchBatchSampler(chances, 16, 5, 0) for draw in batch} == {0}
+
+
 def test_visits_are_local_and_batches_are_mixed() -> None:
     source = make_source()
     index = PositionIndex(source, "train", SIZE)

@@ -32,7 +32,7 @@ def test_each_symmetry_occurs_and_image_and_mask_move_together() -> None:
     seen = [value.flatten().tolist() for value in turned_mask]
     counts = [seen.count(value) for value in wanted]
     assert sum(counts) == len(seen)
-    assert min(counts) > 25  # of 50 expected each
+    assert 25 < min(counts) <= max(counts) < 75  # of 50 expected each
 
 
 def test_the_generator_decides_the_symmetry() -> None:

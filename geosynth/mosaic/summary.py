@@ -117,8 +117,8 @@ def write_summary(
 
 
 def _quantities(quantities: Sequence[Quantity], names: Sequence[str]) -> list[Quantity]:
-    """Quantities of a summary's bands, if those of the image are known; deviations have no offset."""
-    told = [*quantities, *(one.model_copy(update={"offset": 0.0}) for one in quantities)]
+    """Quantities of a summary's bands, if those of the image are known; deviations have no offset and no sign."""
+    told = [*quantities, *(one.model_copy(update={"scale": abs(one.scale), "offset": 0.0}) for one in quantities)]
     return told + [Quantity()] * (len(names) - len(told)) if told else []
 
 

@@ -17,6 +17,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window
+from geosynth.models.field import style_field
 from geosynth.mosaic.blend import BlendPainter, weights
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.image import painter_for
@@ -44,6 +45,17 @@ def test_weights_sum_to_one_everywhere(size: int, data: st.DataObject) -> None:
 
 def painter_of(model: GeneratorModel, overlap: int = 16, **changes: object) -> BlendPainter:
     return BlendPainter(model, GenerateSettings(overlap=overlap, precision="fp32", **changes), style_length=0)
+
+
+@pytest.mark.parametrize(("row", "column"), [(3, 17), (22, 9)])
+def test_a_window_of_a_linear_start_has_the_style_of_its_middle(
+    linear_model: GeneratorModel, row: int, column: int
+) -> None:
+    painter = BlendPainter(linear_model, GenerateSettings(seed=3, overlap=0), style_length=90)
+    stride, half = painter.network.stride, painter.size // 2
+    first = [(number * stride + stride // 2) - half for number in (row, column)]  # the middle is that of a cell
+    field = style_field(painter.network, 3, 0, 0, 30 * stride, 30 * stride, 90)
+    torch.testing.assert_close(painter.latent(*first, painter.size, painter.size)[0], field[0, :, row, column])
 
 
 def with_windows(painter: BlendPainter, paint: Callable[[Window], Tensor]) -> BlendPainter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,26 @@ def test_large_images_are_sampled_evenly(
     monkeypatch.setattr(looks, "_MAX_TILES", 7)
     every = found()
     assert all((found(tile) != every).any() for tile in range(7))
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 50, 120])
+def test_tiles_to_paint_are_spread_over_all(
+    count: int, monkeypatch: pytest.MonkeyPatch, told_model: GeneratorModel
+) -> None:
+    painted: list[torch.Tensor] = []
+    monkeypatch.setattr(looks, "asked_for", lambda look, generator, tiles: painted.extend(tiles) or look)
+
+    def tiles() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for number in range(count):
+            indices = np.zeros((8, 8), np.uint8)
+            indices[0] = list(map(int, f"{number:08b}"))
+            yield coloured(indices + 1), indices
+
+    looks.look_from_tiles(tiles(), told_model, "tiles", labelled=True)
+    numbers = [int("".join(map(str, tile[0].tolist())), 2) for tile in painted]
+    step = 1 if count < 16 else numbers[1]
+    assert numbers == list(range(0, count, step))
+    assert len(numbers) == count or 8 <= len(numbers) < 16
 
 
 def test_classes_that_the_image_lacks_go_with_the_others(write_raster: Write, told_model: GeneratorModel) -> None:

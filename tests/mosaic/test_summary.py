@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
+from geosynth.config.bands import Quantity
 from geosynth.errors import OutputError, RasterError, SettingsError
 from geosynth.grid import Window
 from geosynth.mosaic import batch
@@ -179,6 +180,23 @@ def test_data_are_where_the_first_has_data(tmp_path: Path) -> None:
         np.testing.assert_array_equal(summary.dataset_mask() > 0, valid[0])
         np.testing.assert_allclose(summary.read()[:, valid[0]], moments_of(stack)[:, valid[0]], atol=1e-4)
     assert steps == [(1, 2), (2, 2)]
+
+
+def test_it_means_what_the_moments_of_the_meant_values_are(tmp_path: Path) -> None:
+    stack, valid = random_image(0, 9, 8, 8).reshape(2, 4, 9, 8).astype(np.float64), np.ones((9, 8), bool)
+    scales, offsets = (0.5, 1, -2, 0.25), (1, 0, 600, 2)
+    out = write_summary(
+        tmp_path / "a.tif",
+        GeoBox((9, 8), NORTH_UP, "EPSG:32618"),
+        BANDS,
+        [lambda window, one=one: (one, valid) for one in stack],
+        {"SYNTHETIC": "yes"},
+        quantities=[Quantity(scale=scale, offset=offset) for scale, offset in zip(scales, offsets, strict=True)],
+    )
+    meant = stack * np.reshape(scales, (4, 1, 1)) + np.reshape(offsets, (4, 1, 1))
+    with rasterio.open(out) as summary:
+        told = summary.read() * np.reshape(summary.scales, (12, 1, 1)) + np.reshape(summary.offsets, (12, 1, 1))
+    np.testing.assert_allclose(told, moments_of(meant), atol=1e-4)
 
 
 def test_what_is_no_image_is_replaced_only_where_that_is_said(tmp_path: Path) -> None:

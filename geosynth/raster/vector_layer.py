@@ -56,6 +56,8 @@ class VectorLayer(NamedTuple):
         except (*FAILURES, pyarrow.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as a vector file: {one_line(error)}") from error
         for wanted in (column, width) if isinstance(width, str) else (column,):
+            if not columns and not total:  # as GDAL describes GeoJSON without features
+                raise DataError(f"{path}: is empty: it has no features, and so no column {wanted!r}")
             if wanted not in columns:
                 raise DataError(f"{path}: has no column {wanted!r}; it has {', '.join(columns) or 'none'}")
         if not crs:

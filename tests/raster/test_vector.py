@@ -204,6 +204,11 @@ def _two_layers(path: Path) -> Path:
     return path
 
 
+def write_text(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
 BAD: dict[str, tuple[Callable[[Path], Path], dict[str, Any], type[GeosynthError], str]] = {
     "no such file": (lambda t: t / "no.gpkg", {}, DataError, "there is no such file"),
     "no such column": (lambda t: write(t / "a.gpkg", [SQUARE], [2], kind=["x"]), {"column": "land"}, DataError,
@@ -215,6 +220,8 @@ BAD: dict[str, tuple[Callable[[Path], Path], dict[str, Any], type[GeosynthError]
     "degrees": (lambda t: write(t / "a.gpkg", [box(0, 0, 1, 1)], [2], crs="EPSG:4326"), {}, GridError,
                 "in degrees, not in metres"),
     "empty": (lambda t: write(t / "a.gpkg", [], []), {}, DataError, "is empty"),
+    "empty GeoJSON": (lambda t: write_text(t / "a.geojson", '{"type": "FeatureCollection", "features": []}'), {},
+                      DataError, "is empty: it has no features, and so no column 'class'"),
     "points": (lambda t: write(t / "a.gpkg", [Point(X, Y)], [2]), {}, DataError, "holds a Point"),
     "lines": (lambda t: write(t / "a.gpkg", [LINE], [2]), {}, DataError, "holds lines; .*--width"),
     "mixed": (lambda t: write(t / "a.gpkg", [LINE, SQUARE], [2, 2]), {}, DataError, "lines beside polygons"),

@@ -144,12 +144,15 @@ def parse_factors(texts: list[str]) -> dict[str, float]:
 
     found: dict[str, float] = {}
     for text in texts:
-        name, _, factor = text.rpartition("=")
+        before, _, factor = text.rpartition("=")
+        name = before.strip()
+        if name in found:
+            raise SettingsError(f"--emphasise {text}: {name} is given twice; give it once")
         try:
-            found[name.strip()] = float(factor)
+            found[name] = float(factor)
         except ValueError:
             name = ""
-        if not name.strip():
+        if not name:
             raise SettingsError(f"--emphasise {text}: a class and a number are needed, as in roads=3")
     return found
 

@@ -42,6 +42,15 @@ def test_mappings_within_a_list_are_indented_too(capsys: pytest.CaptureFixture[s
     ]
 
 
+@pytest.mark.parametrize(("entries", "more"), [(20, []), (21, ["  ... 1 more (--json shows all)"])])
+def test_of_long_lists_the_first_twenty_are_shown(
+    entries: int, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_mapping({"classes": [{"code": code} for code in range(entries)]})
+    shown = [f"  - code {code}" for code in range(20)]
+    assert capsys.readouterr().out.splitlines() == [f"classes: ({entries})", *shown, *more]
+
+
 @pytest.mark.parametrize(
     ("arguments", "encoding", "shown"),
     [

@@ -221,6 +221,9 @@ def test_recombined_labels_are_painted_each_at_a_place_of_its_own(
     for text in ("water", "=2", "water=much"):
         refused = run("twin", "--data", store.path, "--out", tmp_path / "out.zarr", "--emphasise", text)
         assert "a class and a number are needed" in refused.err
+    twice = ["--emphasise", "water=2", "--emphasise", "water = 3"]
+    refused = run("twin", "--data", store.path, "--out", tmp_path / "out.zarr", *twice)
+    assert (refused.code, refused.err) == (1, "error: --emphasise water = 3: water is given twice; give it once\n")
     for option, needed in (("--tiles", "--emphasise"), ("--tile-size", "--emphasise"), ("--agreement", "--judge")):
         refused = run("twin", "--data", store.path, "--out", tmp_path / "out.zarr", option, "1")
         assert (refused.code, refused.err) == (1, f"error: {option}: no effect without {needed}\n")

@@ -92,6 +92,7 @@ def test_one_tile_at_least_is_drawn_where_none_lie_side_by_side(store):
     ("emphasis", "fold", "error", "said"),
     [
         ({"road": 2}, "train", SettingsError, "no class road; the legend has water"),
+        ({"water": 2, "Water": 3}, "train", SettingsError, "water, Water name one class twice"),
         ({"water": 0}, "train", SettingsError, "positive numbers"),
         ({"water": 2, "barren": -1}, "train", SettingsError, "positive numbers"),
         ({"water": 500}, "train", DataError, "water=500: too few tiles of 32 px"),

@@ -44,6 +44,15 @@ def test_steps_after_the_checkpoint_are_forgotten(tmp_path):
     assert [event.step for event in board_in(tmp_path).Scalars("loss/gan")] == [1, 2, 3, 4, 5, 6]
 
 
+def test_the_rate_of_images_is_that_since_the_line_before(tmp_path):
+    for start, seconds, lines in ((0, 0.0, [(2, 4.0), (8, 10.0)]), (8, 10.0, [(10, 10.5)])):
+        with Records(tmp_path, start, seconds) as records:
+            for line in lines:
+                records.add(*line, {"gan": 0.0}, (1e-4, 4e-4), batch_size=3)
+    assert [float(row["images_per_second"]) for row in rows_in(tmp_path)] == [1.5, 3.0, 12.0]
+    assert [float(row["seconds"]) for row in rows_in(tmp_path)] == [4.0, 10.0, 10.5]
+
+
 def test_a_half_written_line_is_dropped(tmp_path):
     write(tmp_path, 0, range(1, 4))
     with (tmp_path / "metrics.csv").open("a") as file:
@@ -89,6 +98,16 @@ def test_the_grid_shows_labels_in_their_colours_and_real_pixels():
     assert grid[:, 20, 66 + 20].tolist() == [0, 255, 0]
     assert grid[:, 20, 4 * 66 + 20].tolist() == [128, 128, 128]
     assert not torch.equal(grid[:, 2:66, 134:198], grid[:, 2:66, 200:264])  # two styles
+
+
+def test_of_a_large_batch_four_patches_are_shown():
+    step, mask = ready(TINY), torch.zeros((5, 64, 64), dtype=torch.long)
+    step.recent_masks.append(mask[:1].byte())
+    real = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 4, 64, 64)
+    batch = replace(step.draw(0, real[:1], mask[:1]), image=real, mask=mask)
+    grid = preview_grid(step, batch, CHESAPEAKE, BANDS)
+    assert grid.shape[1] == 4 * 66 + 2
+    assert [int(grid[0, row * 66 + 20, 66 + 20]) for row in range(4)] == [0, 64, 128, 191]
 
 
 def test_the_grid_shows_natural_colours_whatever_the_order_of_the_bands():

@@ -152,7 +152,7 @@ def emphasised_classes(legend: Legend, emphasis: Mapping[str, float]) -> dict[in
     """The factor of each emphasised class by its index.
 
     Raises:
-        SettingsError: if the legend has no such class, or a factor is not a positive number.
+        SettingsError: if the legend has no such class, one is named twice, or a factor is not a positive number.
     """
     index_of = {plain(name): index for index, name in enumerate(legend.names)}
     unknown = [name for name in emphasis if plain(name) not in index_of]
@@ -160,7 +160,10 @@ def emphasised_classes(legend: Legend, emphasis: Mapping[str, float]) -> dict[in
         raise SettingsError(f"emphasise: no class {', '.join(unknown)}; the legend has {', '.join(legend.names)}")
     if not all(0 < factor < math.inf for factor in emphasis.values()):
         raise SettingsError(f"emphasise: positive numbers, as in roads=3, got {dict(emphasis)}")
-    return {index_of[plain(name)]: float(factor) for name, factor in emphasis.items()}
+    classes = {index_of[plain(name)]: float(factor) for name, factor in emphasis.items()}
+    if len(classes) < len(emphasis):
+        raise SettingsError(f"emphasise: {', '.join(emphasis)} name one class twice; give it once")
+    return classes
 
 
 def _tilted(shares: npt.NDArray[np.float64], factors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from geosynth.models.looks import OBJECTS, Look, local_statistics, num_bands_of
+from geosynth.models.looks import OBJECTS, Look, local_statistics, num_bands_of, without_holes
 from geosynth.models.missing_bands import of_all_bands, seen_numbers, with_unseen
 from geosynth.models.style_prior import FEW_PIXELS, posterior_mean
 
@@ -33,8 +33,8 @@ class TileStyles(NamedTuple):
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, num_classes: int, lengths: Sequence[int]) -> Self:
-        """Measure tiles; arguments as for `local_statistics`."""
-        styles, pixels = local_statistics(images, labels, num_classes, lengths)
+        """Measure tiles; arguments as for `local_statistics`, but that images may have NaN where there is no data."""
+        styles, pixels = local_statistics(*without_holes(images, labels, num_classes), num_classes, lengths)
         styles, pixels = styles.double().flatten(3), pixels.double().flatten(2)
         total = pixels.sum(2)
         means = (styles * pixels.unsqueeze(2)).sum(3) / total.clamp(min=1).unsqueeze(2)

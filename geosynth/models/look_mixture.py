@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geosynth.models.looks import STYLE_CELL, Look, local_statistics, num_bands_of
+from geosynth.models.looks import STYLE_CELL, Look, local_statistics, num_bands_of, without_holes
 from geosynth.models.missing_bands import of_all_bands, seen_numbers
 from geosynth.models.style_prior import bounded, posterior_mean, style_prior
 
@@ -25,9 +25,9 @@ def cell_styles(image: Tensor, has_data: Tensor) -> Tensor:
 
     Args:
         image: (B, num_bands, H, W) in [-1, 1]; sides multiples of `STYLE_CELL`.
-        has_data: (B, H, W) bool.
+        has_data: (B, H, W) bool; where it is false, images may have NaN.
     """
-    styles, pixels = local_statistics(image, (~has_data).long(), 1, (STYLE_CELL,))
+    styles, pixels = local_statistics(*without_holes(image, (~has_data).long(), 1), 1, (STYLE_CELL,))
     return styles[:, 0].permute(0, 2, 3, 1)[pixels[:, 0] > STYLE_CELL**2 - 1].double()
 
 

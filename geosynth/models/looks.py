@@ -24,6 +24,7 @@ from geosynth.models.device import product_type
 from geosynth.models.patterns import one_hot_classes, whole_rows
 
 STYLE_CELL = 8  # pixels; side of a cell of the grid of styles
+BLUR = 4  # pixels; so close to an edge of the data, the measured detail depends on what lies beyond it
 OBJECTS = 8  # of a class in a tile, whose styles a look keeps
 _SMALLEST = 1 / 127.5  # a deviation of 1 DN in 8 bits; smaller ones are not distinguished
 _PRIOR_PIXELS = 16.0  # number of pixels of each window that the mean over the whole patch counts as
@@ -62,6 +63,21 @@ def local_statistics(image: Tensor, labels: Tensor, num_classes: int, lengths: S
     pixels = torch.stack([sums[:, 0] for sums in per_class], 1) * STYLE_CELL**2
     styles = [_style(_pooled(sums, length)) for sums, length in zip(per_class, lengths, strict=True)]
     return torch.stack(styles, 1), pixels
+
+
+def without_holes(image: Tensor, labels: Tensor, no_class: int) -> tuple[Tensor, Tensor]:
+    """Images without NaN, and labels that have no class wherever NaN would show in a style.
+
+    Args:
+        image: (B, num_bands, H, W), with NaN where there is no data.
+        labels: (B, H, W).
+        no_class: the label of pixels without a class.
+    """
+    holes = image.isnan().any(1)
+    if not holes.any():
+        return image, labels
+    near = F.max_pool2d(holes.float(), 2 * BLUR + 1, stride=1, padding=BLUR) > 0
+    return image.nan_to_num(0), labels.masked_fill(near, no_class)
 
 
 def _blurred(image: Tensor, step: int) -> Tensor:

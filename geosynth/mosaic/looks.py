@@ -19,7 +19,7 @@ from geosynth.legend import ClassIndices, Legend
 from geosynth.models.calibration import asked_for
 from geosynth.models.look_fit import TileStyles, fit_look
 from geosynth.models.look_mixture import cell_styles, fit_look_unlabelled
-from geosynth.models.looks import STYLE_CELL, Look
+from geosynth.models.looks import BLUR, STYLE_CELL, Look
 from geosynth.raster.bands import open_common_bands
 from geosynth.raster.images import ImageRaster
 from geosynth.raster.label_files import choose_legend, open_labels
@@ -30,7 +30,6 @@ _LOG = logging.getLogger(__name__)
 _TILE = 256  # pixels; a look keeps the styles of a tile together
 _MAX_TILES = 256  # of an image; more change little
 _PAINTED_TILES = 8  # at least; at most twice as many
-_BLUR = 4  # pixels; so close to an edge of the data, the measured detail depends on what lies beyond it
 
 
 def add_look(
@@ -207,7 +206,7 @@ def _tiles(image: ImageRaster, labels: LabelRaster | None) -> Iterator[tuple[Arr
         if mirrored:
             pixels, valid, indices = pixels[:, ::-1], valid[::-1], indices[::-1]
         sides = [(0, -side % STYLE_CELL) for side in valid.shape]
-        known = ndimage.minimum_filter(np.pad(valid, sides, mode="edge"), 2 * _BLUR + 1)
+        known = ndimage.minimum_filter(np.pad(valid, sides, mode="edge"), 2 * BLUR + 1)
         known[valid.shape[0] :], known[:, valid.shape[1] :] = False, False
         indices = np.where(known, np.pad(indices, sides, mode="edge"), np.uint8(nothing))
         yield np.pad(pixels, [(0, 0), *sides], mode="edge"), indices

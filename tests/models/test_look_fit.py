@@ -65,6 +65,19 @@ def test_cells_without_data_say_nothing(known):
     assert torch.equal(fits[0].mean, fits[1].mean)
 
 
+def test_what_is_not_a_number_says_nothing():
+    image, labels = scene([0.1, 0.25, 0.45, 0.2])
+    has_data = torch.ones_like(labels, dtype=torch.bool)
+    has_data[:, :50, 20:90] = False
+    seen = torch.ones_like(has_data)
+    seen[:, :54, 16:94] = False  # beside a hole nobody knows the detail
+    holed = image.masked_fill(~has_data.unsqueeze(1), torch.nan)
+    found = TileStyles.of(holed, labels.where(has_data, 4), 4, (24,) * 4)
+    for one, expected in zip(found, TileStyles.of(image, labels.where(seen, 4), 4, (24,) * 4), strict=True):
+        assert torch.equal(one, expected)
+    assert torch.equal(cell_styles(holed, has_data), cell_styles(image, seen))
+
+
 def test_narrow_roads_keep_their_own_colour(known):
     """Most cells on them hold grass, too."""
     image, labels = scene([0.05, 0.25, 0.65, 0.05], seed=2)

@@ -56,6 +56,18 @@ def test_the_look_is_that_of_the_tiles(store, look):
     np.testing.assert_allclose(look.shares, np.bincount(tiles, minlength=6) / tiles.size, atol=1e-6)
 
 
+def test_a_look_of_float_imagery_with_holes_is_finite(store, monkeypatch):
+    def with_hole(window):
+        image, labels = store.read_image(window).astype(np.float32), store.read_labels(window)
+        image[:, :20, :20], labels[:20, :20] = np.nan, 6
+        return image, labels
+
+    monkeypatch.setattr(store, "read", with_hole)
+    bands = BandSettings(names=BANDS, dtype="float32")
+    found = training_look([store], "train", bands, NETWORK, 64, None)
+    assert all(values.isfinite().all() for values in found.tensors().values())
+
+
 def test_a_fold_without_a_whole_tile_has_no_look(store):
     with pytest.raises(DataError, match="no tile of 512 px"):
         training_look([store], "train", RGBN, NETWORK, 512, None)

@@ -18,7 +18,7 @@ from geosynth.config import EncoderSettings, GeneratorSettings
 from geosynth.config.networks import check_look_name
 from geosynth.download import model_path
 from geosynth.errors import CheckpointError, OutputError, SettingsError
-from geosynth.files import check_can_be_file, check_output, write_whole
+from geosynth.files import parents_of, refuse_folder, write_whole
 from geosynth.header import Card
 from geosynth.inputs import sha256_of
 from geosynth.models.device import choose_device, plain_device_error, without_weights
@@ -28,6 +28,7 @@ from geosynth.models.kept import Kept
 from geosynth.models.looks import OBJECTS, Look, style_size
 from geosynth.models.spectral import folded_state
 from geosynth.models.state import fill
+from geosynth.unfinished import UnfinishedWork, making
 
 _ENCODER = "encoder."  # prefix for names of the style encoder's tensors
 _LOOK = "look."  # and for those of a look: look.NAME.mean
@@ -139,8 +140,11 @@ def check_model_output(out: Path, *, overwrite: bool) -> None:
     """
     if out.suffix != ".safetensors":
         raise OutputError(f"{out}: the name of a model file must end in .safetensors")
-    check_output(out, overwrite=overwrite)
-    check_can_be_file(out)
+    work = UnfinishedWork(out)
+    work.check(overwrite=overwrite)
+    refuse_folder(out)
+    with parents_of(out), work.alone():  # makes a file there, to see whether that is possible
+        pass
 
 
 def save_generator(
@@ -230,7 +234,8 @@ def save_with_look(model: GeneratorModel, out: str | Path, name: str, look: Look
         OutputError: if the file cannot be written.
     """
     card = card_with_look(model, name)
-    write_whole(Path(out), card.to_bytes({**load_file(model.path), **_stored(name, look)}))
+    with making(Path(out)) as made:
+        made.write_bytes(card.to_bytes({**load_file(model.path), **_stored(name, look)}))
     return Path(out)
 
 

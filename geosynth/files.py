@@ -40,26 +40,14 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path}: cannot be written: {nearest} is not a folder that may be written to")
 
 
-def check_can_be_file(path: Path) -> None:
-    """Refuse, before work that ends in one `write_whole`, a place in which no file can be made; makes one to see.
-
-    Work that keeps its parts beside the output sees it by these.
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder where a file is to come, which would take the place of all that is in it.
 
     Raises:
         OutputError: one line.
     """
-    _refuse_folder(path)
-    with parents_of(path), writing(path):
-        trial = path.parent / partial_name(path)
-        try:
-            trial.touch()
-        finally:
-            delete(trial)
-
-
-def _refuse_folder(path: Path) -> None:
     if path.is_dir():
-        raise OutputError(f"{path}: cannot be written: a folder has this name")
+        raise OutputError(f"{path}: cannot be written: a folder has this name; choose another name")
 
 
 def refuse_foreign(folder: Path, mark: str) -> None:
@@ -191,14 +179,14 @@ def parents_of(path: Path) -> Iterator[None]:
                     folder.rmdir()
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes, *, folder: Path | None = None) -> None:
     """Write a file as `replacing` does, but never in place of a folder.
 
     Raises:
         OutputError: if it cannot be written.
     """
-    _refuse_folder(path)
-    with replacing(path) as partial:
+    refuse_folder(path)
+    with replacing(path, folder=folder) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

@@ -16,6 +16,7 @@ from geosynth.inputs import sha256_of
 from geosynth.legend import Legend
 from geosynth.models.reference import read_encoder, read_generator
 from geosynth.models.state import read_state
+from geosynth.unfinished import making
 from geosynth.version import __version__
 
 
@@ -78,4 +79,6 @@ def import_spade(
     card = ModelCard(
         settings=settings, legend=legend, bands=BandSettings(names=tuple(bands)), gsd=gsd, provenance=provenance
     )
-    return save_generator(out, network, card, style, dtype=torch.float32)
+    with making(out) as made:
+        save_generator(made, network, card, style, dtype=torch.float32)
+    return out

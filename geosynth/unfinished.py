@@ -71,7 +71,7 @@ class UnfinishedWork:
         self.is_finished = False
 
     def check(self, *, overwrite: bool) -> None:
-        """As `check_output`, after completing a `finish` that was killed.
+        """As `check_output`, after completing a `finish` that was killed and removing its folder.
 
         Raises:
             OutputError: one line, if the output already exists or cannot be written.
@@ -301,6 +301,8 @@ class UnfinishedWork:
         """
         try:
             with locked(self.folder / _LOCK, self.out):
+                for leftover in self.folder.glob(".*.partial*"):  # of a kill
+                    delete(leftover)
                 yield
         finally:
             with suppress(OSError):  # it may not be empty, or be another process's already
@@ -350,6 +352,21 @@ class UnfinishedWork:
         with suppress(OSError):
             self._empty()
             (self.folder / _PARTS).rmdir()
+
+
+@contextmanager
+def making(out: Path) -> Iterator[Path]:
+    """A place for an output of which no part is kept; from there it takes its own when the context is left.
+
+    Beside what `files.replacing` does, another process is refused, and what a kill leaves goes with the next run.
+
+    Raises:
+        OutputError: if another process makes it, or it cannot be written.
+    """
+    work = UnfinishedWork(out)
+    with work.open({}), writing(out):
+        yield work.result
+        work.finish()
 
 
 def check_place(out: str | Path, *, overwrite: bool = False, mark: str | None = None) -> None:

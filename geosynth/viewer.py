@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geosynth.errors import DataError, GridError, SettingsError
-from geosynth.files import check_output, refuse_inputs, write_whole
+from geosynth.files import refuse_folder, refuse_inputs
 from geosynth.grid.alignment import crs_name, same_area
 from geosynth.legend import Legend
 from geosynth.page import png_address, render_page
@@ -20,6 +20,7 @@ from geosynth.raster.label_files import class_table_of
 from geosynth.raster.mark import mark_of
 from geosynth.raster.preview import shown_images, shown_shape
 from geosynth.raster.read import bounded_cache
+from geosynth.unfinished import UnfinishedWork, making
 
 _UNNAMED = "#808080"  # for a code without a colour
 
@@ -58,7 +59,8 @@ def view(
         raise SettingsError(f"view: from one to eight rasters, not {len(rasters)}")
     if size < 1:
         raise SettingsError(f"size {size}: a positive number of pixels is needed")
-    check_output(out, overwrite=overwrite)
+    UnfinishedWork(out).check(overwrite=overwrite)
+    refuse_folder(out)
     refuse_inputs(out, rasters)
     read_by = None if legend is None else Legend.load(legend)
     opened = [open_image(path) for path in rasters]
@@ -85,7 +87,9 @@ def view(
             name, synthetic = Path(raster.path).name, bool(mark_of(raster.tags))
             layers.append({"name": name, "synthetic": synthetic, "png": png_address(picture)})
     values = {"height": height, "width": width, "shown": shown, "classes": classes.items()}
-    write_whole(out, render_page("view", layers=layers, crs=crs_name(first.geobox.crs), **values))
+    page = render_page("view", layers=layers, crs=crs_name(first.geobox.crs), **values)
+    with making(out) as made:
+        made.write_text(page, encoding="utf-8")
     return out
 
 

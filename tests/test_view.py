@@ -160,6 +160,12 @@ BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], t
     "no page": (lambda folder, rasters: rasters, {"out": "page.png"}, SettingsError, "ends in .html"),
     "none": (lambda folder, rasters: [], {}, SettingsError, "from one to eight"),
     "no size": (lambda folder, rasters: rasters, {"size": 0}, SettingsError, "size 0"),
+    "a folder": (
+        lambda folder, rasters: rasters,
+        {"out": "folder.html", "overwrite": True},
+        OutputError,
+        "a folder has this name",
+    ),
     "there": (lambda folder, rasters: rasters, {"out": "labels.html"}, OutputError, "already exists"),
 }
 
@@ -168,6 +174,7 @@ BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], t
 def test_what_cannot_be_shown_is_refused(tmp_path: Path, rasters: list[Path], what: str) -> None:
     choose, options, error, message = BAD[what]
     (tmp_path / "labels.html").touch()
+    (tmp_path / "folder.html").mkdir()
     out = tmp_path / options.pop("out", "page.html")
     with pytest.raises(error, match=message):
         geosynth.view(choose(tmp_path, rasters), out, **options)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pyarrow
+import pyogrio
 import pyogrio.errors
 import shapely
 from affine import Affine
@@ -58,9 +61,20 @@ def write_table(table: gpd.GeoDataFrame, path: Path, name: str | None = None) ->
             # RFC 7946's seven decimals are centimetres, not enough to find a pixel's corner again.
             moved.to_file(partial, driver="GeoJSON", layer=layer, COORDINATE_PRECISION=12)
         else:
-            table.to_file(partial, driver=_DRIVERS[suffix], layer=layer)
+            with _undated():
+                table.to_file(partial, driver=_DRIVERS[suffix], layer=layer)
         if suffix not in PARQUET and len(gpd.read_file(partial)) != len(table):  # see raster.written
             raise pyogrio.errors.DataSourceError("its rows cannot be read back")
+
+
+@contextmanager
+def _undated() -> Iterator[None]:
+    """A GeoPackage tells when it was written: always the same, so that the same table gives the same bytes."""
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "1970-01-01T00:00:00.000Z"})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
 def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:

@@ -98,26 +98,32 @@ def paint_image(
         tags = provenance(painter, source, survey)
         total = len(image.plan)
         if skip_finished and is_made_from(out, tags, overwrite=overwrite):
-            _write_beside(out, settings)
+            image.check(overwrite=True)
+            if _beside(out, settings):
+                with image.alone():
+                    _write_beside(out, settings, image.folder)
             return out
         with image.open(painting_job(painter, source, survey, image.plan.size), total=total, keep_finished=True):
             if image.is_finished:
-                _write_beside(out, settings)
+                _write_beside(out, settings, image.folder)
                 return out
             check_image_output(out, (), settings, overwrite=overwrite or skip_finished)
             blocks = paint_missing(painter, source, image, range(total), executor, progress)
             _write(image, blocks, painter, source, survey, tags, progress)
-            image.finish(*_write_beside(image.result, settings))
+            image.finish(*_write_beside(image.result, settings, image.folder))
     return out
 
 
-def _write_beside(image: Path, settings: GenerateSettings) -> list[str]:
-    """Write the preview and the STAC item of an image, if they are wanted; returns their names."""
+def _write_beside(image: Path, settings: GenerateSettings, folder: Path) -> list[str]:
+    """Write the preview and the STAC item of an image, if they are wanted; returns their names.
+
+    They are made in the folder, which is hidden.
+    """
     preview = image.with_suffix(".png") if settings.preview else None
     if preview is not None:
-        write_preview(image, preview)
+        write_preview(image, preview, folder)
     if settings.stac:
-        write_stac_item(image, preview)
+        write_stac_item(image, preview, folder)
     return [path.name for path in _beside(image, settings)]
 
 

@@ -89,12 +89,13 @@ def write_summary(
         OutputError: if it cannot be written.
     """
     out = summary_path(image)
+    work = UnfinishedWork(out)
     if is_made_from(out, tags, overwrite=overwrite):
+        work.check(overwrite=True)
         return out
     red_nir = named_bands(band_names, "red", "nir")
     names = [f"{name}_{what}" for what in ("mean", "std") for name in band_names]
     names += [f"ndvi_{what}" for what in ("mean", "std", "min", "max")] if red_nir else []
-    work = UnfinishedWork(out)
     with bounded_cache(), work.open(tags):
         writer = CogWriter(
             work.result,

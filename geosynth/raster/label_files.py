@@ -12,7 +12,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import LegendError, OutputError, RasterError, first_of
-from geosynth.files import refuse_inputs
+from geosynth.files import refuse_folder, refuse_inputs
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.raster.class_table import (
@@ -190,6 +190,7 @@ def check_label_output(out: Path, inputs: Sequence[object], *, overwrite: bool) 
         raise OutputError(f"{out}: the label raster is a GeoTIFF; choose a name that ends in .tif")
     check_place(out, overwrite=overwrite)
     for path in (out, Path(f"{out}.aux.xml")):
+        refuse_folder(path)
         refuse_inputs(path, inputs)
 
 

@@ -20,17 +20,17 @@ from geosynth.raster.read import Array, Mask
 _PREVIEW = 1024  # pixels: the longest side of a preview
 
 
-def write_preview(image: Path, preview: Path) -> None:
+def write_preview(image: Path, preview: Path, folder: Path | None = None) -> None:
     """Write a PNG of an image, as `shown_images` shows it, at most 1024 pixels wide and high.
 
-    It is marked as synthetic if the image is.
+    It is marked as synthetic if the image is. The folder is where it is made, as for `replacing`.
     """
     raster = open_image(image)
     (picture,) = shown_images([raster], shown_shape(raster, _PREVIEW))
     said = PngInfo()
     if mark_of(raster.tags):
         said.add_itxt("XML:com.adobe.xmp", XMP)
-    with replacing(preview) as partial:
+    with replacing(preview, folder=folder) as partial:
         Image.fromarray(picture).save(partial, format="PNG", pnginfo=said)
 
 

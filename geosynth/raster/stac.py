@@ -78,7 +78,7 @@ def _footprint(geobox: GeoBox) -> BaseGeometry:
     return antimeridian.fix_polygon(outline)
 
 
-def write_stac_item(image: Path, preview: Path | None = None) -> Path:
+def write_stac_item(image: Path, preview: Path | None = None, folder: Path | None = None) -> Path:
     """Describe a complete image: footprint, projection, raster and EO extensions, provenance from its tags.
 
     The date that STAC requires is the one when the file was made, because a synthetic image shows no moment.
@@ -86,6 +86,7 @@ def write_stac_item(image: Path, preview: Path | None = None) -> Path:
     Args:
         image: a GeoTIFF made by `generate`, with a CRS.
         preview: its PNG, if there is one.
+        folder: where the item is made, as for `files.replacing`.
 
     Returns:
         path of the item, `image` with the suffix .json; links to its assets are relative.
@@ -111,7 +112,7 @@ def write_stac_item(image: Path, preview: Path | None = None) -> Path:
         asset = pystac.Asset(f"./{preview.name}", media_type=pystac.MediaType.PNG, roles=["thumbnail"], title="Preview")
         item.add_asset("thumbnail", asset)
     values = item.to_dict(include_self_link=False)
-    write_whole(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(values, indent=2, allow_nan=False) + "\n", folder=folder)
     return path
 
 

@@ -15,6 +15,7 @@ import rasterio
 import xarray as xr
 
 import geosynth
+from geosynth import files
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import DataError, LegendError, OutputError, SettingsError
@@ -22,6 +23,7 @@ from geosynth.grid import TilePlan, Window
 from geosynth.mosaic import image as painting
 from geosynth.mosaic.batch import sample_seeds
 from geosynth.raster.images import image_tags
+from kills import Killed, killed
 from rasters import NORTH_UP, UTM_18N, draw_labels, write_raster
 
 FP32 = GenerateSettings(precision="fp32", style_length=200)
@@ -187,6 +189,48 @@ def test_samples_left_of_other_settings_are_painted_anew(
         geosynth.generate_many(labels, out, tiny_model, other, samples=2)
     first, second = (xr.open_zarr(out).image.values for out in (again, unbroken))
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("what", ["image", "summary"])
+def test_a_kill_after_an_output_has_its_name_leaves_nothing(
+    what: str, tmp_path: Path, codes: np.ndarray, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the hidden folder of a realisation, or of the summary, is about to go."""
+    labels = write_raster(tmp_path / "labels.tif", codes[:96, :96], NORTH_UP, crs=UTM_18N)
+    out = tmp_path / "out" / "image.tif"
+
+    def paint(summary: bool) -> None:
+        geosynth.generate_many(labels, out, tiny_model, FP32, samples=2, summary=summary)
+
+    if what == "summary":
+        paint(False)
+    with killed(monkeypatch, 1):
+        paint(True)
+    paint(True)
+    names = ["image_0.tif", "image_1.tif", "image_summary.tif"]
+    assert sorted(path.name for path in out.parent.iterdir()) == names
+
+
+def test_a_preview_of_a_finished_image_is_made_where_a_kill_leaves_nothing(
+    tmp_path: Path, codes: np.ndarray, tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = write_raster(tmp_path / "labels" / "a.tif", codes[:96, :96], NORTH_UP, crs=UTM_18N)
+    out = tmp_path / "out"
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    def paint(**more: bool) -> None:
+        geosynth.generate_many(labels.parent, out, tiny_model, FP32, each=True, **more)
+
+    paint()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(files, "replace", die)
+        patch.setattr(files, "delete", lambda path: None)
+        paint(preview=True)
+    assert sorted(path.name for path in out.iterdir()) == [".a.tif.unfinished", "a.tif"]
+    paint(preview=True)
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "a.tif"]
 
 
 def test_a_bad_file_does_not_stop_the_others(

@@ -159,10 +159,12 @@ def test_of_two_splits_one_says_so(store: Store, tmp_path: Path, taken: str) -> 
     split(store.path, block_size=100, out=out)
 
 
-def test_the_same_seed_gives_the_same_file(store: Store, tmp_path: Path) -> None:
-    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
-        split(store.path, block_size=50, seed=seed, out=tmp_path / f"{name}.parquet", keep=False)
-    one, two, three = ((tmp_path / f"{name}.parquet").read_bytes() for name in ("one", "two", "three"))
+@pytest.mark.parametrize("suffix", [".parquet", ".gpkg", ".geojson"])
+def test_the_same_seed_gives_the_same_file(suffix: str, store: Store, tmp_path: Path) -> None:
+    made = [tmp_path / name / f"split{suffix}" for name in ("one", "two", "three")]
+    for out, seed in zip(made, (3, 3, 4), strict=True):
+        split(store.path, block_size=50, seed=seed, out=out, keep=False)
+    one, two, three = (out.read_bytes() for out in made)
     assert one == two != three
 
 

@@ -58,6 +58,24 @@ def test_a_folder_without_a_name_is_no_output(
     assert not any(tmp_path.iterdir())
 
 
+REPLACED = {verb: VERBS[verb].words for verb in VERBS if verb not in (*IN_FOLDERS, "tiles")}
+REPLACED["split"] = "split --data {inputs}/store.zarr --by clusters --file-only --out out.gpkg"
+
+
+@pytest.mark.parametrize("words", REPLACED.values(), ids=REPLACED)
+def test_a_folder_of_something_else_is_not_replaced(
+    words: str, inputs: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose name was mistaken for that of an earlier output."""
+    monkeypatch.chdir(tmp_path)
+    out = words.split()[-1]
+    (tmp_path / out).mkdir()
+    (tmp_path / out / "precious").touch()
+    line = the_error(run(*words.format(inputs=inputs).split(), "--overwrite"))
+    assert line.startswith((f"error: {out}: is ", f"error: {out}: cannot be written: a folder has this name"))
+    assert files_in(tmp_path) == {f"{out}/precious": b""}
+
+
 @pytest.mark.skipif(not TRIALS, reason="`make reliability` does it")
 @pytest.mark.parametrize("verb", VERBS)
 def test_of_two_processes_one_wins(verb: str, inputs: Path, tmp_path: Path, unbroken: Unbroken) -> None:

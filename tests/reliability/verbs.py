@@ -80,6 +80,11 @@ VERBS = {
         " --out out",
         "out/report.json",
     ),
+    "looks add": Verb(
+        "looks add mine --image {inputs}/image_0.tif --labels {inputs}/labels_0.tif --out out.safetensors",
+        "out.safetensors",
+    ),
+    "view": Verb("view {inputs}/image_0.tif {inputs}/labels_0.tif --out out.html", "out.html"),
     "study": Verb(
         "study replace --data {inputs}/store.zarr --model {inputs}/generator.safetensors --seeds 1 --tiles 2"
         " --shares 0,1 --set generate.precision=fp32 --set segment.steps=2 --out out"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from geosynth.errors import DataError, SettingsError, first_of
-from geosynth.files import check_output, delete, parents_of, refuse_inputs, replacing, writing
+from geosynth.files import check_output, delete, parents_of, refuse_folder, refuse_inputs, replacing, writing
 from geosynth.grid.split import FOLDS, SHARES
 from geosynth.grid.vector import check_suffix
 from geosynth.locks import alone_in
@@ -95,6 +95,7 @@ def split(
             held.enter_context(UnfinishedWork(place).alone())
         for new in filter(None, files):
             check_output(new, overwrite=overwrite)
+            refuse_folder(new)
             refuse_inputs(new, [polygons, scenes])
         splits = rule.apply(sources, progress)
         if all(area.is_empty for chosen in splits for area in chosen.areas):

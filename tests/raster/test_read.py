@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import multiprocessing
@@ -25,7 +26,7 @@ from geosynth.errors import GeosynthError, GridError, RasterError
 from geosynth.grid import TilePlan, Window
 from geosynth.raster import read
 from geosynth.raster.class_table import read_class_table
-from geosynth.raster.read import RasterFile, open_raster
+from geosynth.raster.read import RasterFile, has_data, open_raster
 from rasters import UTM, north_up, random_image, write_raster
 from strategies import few
 
@@ -147,6 +148,28 @@ def test_nodata_in_one_band(tmp_path: Path, dtype: str, nodata: float, is_mark: 
     assert valid[4].any() != is_mark
     assert not valid[9].any()
     assert np.delete(valid, [4, 9], axis=0).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint64", "float32", "float64"])
+@pytest.mark.parametrize("nodata", [None, 0, 7.0, 300, -9999, -1, 0.5, 1e300, -1e300, (7, None), (None, -1)])
+def test_no_data_are_told_pixel_by_pixel(dtype: str, nodata: float | tuple[float | None, ...] | None) -> None:
+    """Whether or not the type can hold the nodata value."""
+    own = [value for value in (0, 1, 7, 255, 300, -9999, -1, 0.5, np.nan, np.inf) if _holds(dtype, value)]
+    values = np.array([*itertools.product(own, own)], dtype).T.reshape(2, 1, -1)
+    holes = nodata if isinstance(nodata, tuple) else (nodata, nodata)
+
+    def is_data(pixel: list[float]) -> bool:
+        pairs = list(zip(pixel, holes, strict=True))
+        is_marked = any(hole is not None and hole < 0 and value == hole for value, hole in pairs)
+        return all(map(math.isfinite, pixel)) and not is_marked and any(value != hole for value, hole in pairs)
+
+    wanted = [is_data(pixel) for pixel in values[:, 0].T.tolist()]
+    np.testing.assert_array_equal(has_data(values, nodata)[0], wanted)
+
+
+def _holds(dtype: str, value: float) -> bool:
+    kind = np.dtype(dtype)
+    return kind.kind == "f" or (float(value).is_integer() and np.iinfo(kind).min <= value <= np.iinfo(kind).max)
 
 
 def test_declared_nodata_counts_whatever_the_fourth_band_is_called(files: dict[str, Path]) -> None:

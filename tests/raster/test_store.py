@@ -89,6 +89,26 @@ def test_xarray_finds_grid_and_values(tmp_path: Path, name: str) -> None:
         assert (float(opened.x[40]), float(opened.y[3])) == pytest.approx(corner, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"transform": [0] * 6}, "a grid of"),
+        ({"transform": [1, 0, 0, 0, float("inf"), 0]}, "a grid of"),
+        ({"nodata": 1.5}, "'float' object"),
+        ({"band_names": ["red"]}, "1 bands for an image of"),
+        ({"quantities": [{"scale": 2.0}]}, "1 quantities for 4 bands"),
+        ({"scenes": [scene(HEIGHT - 9, ()).to_values()]}, "scene 41.tif at rows 41-50"),
+        ({"fold_pixels": {"train": [1, 2]}}, "pixels of other classes"),
+    ],
+)
+def test_a_record_that_cannot_be_is_refused_in_one_line(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    group = zarr.open_group(make(tmp_path / "store").path, mode="r+", zarr_format=3)
+    group.attrs["geosynth"] = {**group.attrs["geosynth"], **change}
+    with pytest.raises(RasterError, match=f"store: its record of grid, scenes and split is damaged: {said}") as caught:
+        Store(tmp_path / "store")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_store_without_crs(tmp_path: Path) -> None:
     store = make(tmp_path / "store", Affine.identity(), None)
     assert Store(store.path).geobox.crs is None

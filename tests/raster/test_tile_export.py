@@ -81,6 +81,14 @@ def test_the_fourth_band_is_no_transparency(store: Store, tmp_path: Path) -> Non
         assert [band.name for band in dataset.colorinterp[:3]] == ["red", "green", "blue"]
 
 
+def test_colours_are_told_in_whatever_order(tmp_path: Path) -> None:
+    bands = ("nir", "green", "red")
+    view = TileView(make_scene_store(tmp_path / "store", PLACES, band_names=bands), "train", 64)
+    out = export_tiles(view, tmp_path / "tiles")
+    with rasterio.open(next((out / "image").iterdir())) as dataset:
+        assert tuple(band.name for band in dataset.colorinterp) == dataset.descriptions == bands
+
+
 def test_holes_are_masked_in_the_image_and_nodata_in_the_labels(store: Store, tmp_path: Path) -> None:
     view = TileView(store, "train", 32, 32, max_nodata=0.9)
     out = export_tiles([view], tmp_path / "tiles")

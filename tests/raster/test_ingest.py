@@ -320,7 +320,12 @@ REFUSALS: dict[str, tuple[Callable[[Scenes], Any], dict[str, Any], type[Geosynth
     ),
     "a fold without scenes": (lambda s: None, {"shares": (0.7, 0.1, 0.2), "by": "clusters"}, DataError, "none left"),
     "not a raster": (lambda s: (s.images / "b.tif").write_text("x"), {}, RasterError, "images/b.tif"),
-    "same name twice": (lambda s: s.add("sub/b.tif", 300, 0), {"glob": True}, DataError, "several files"),
+    "same name twice": (
+        lambda s: [s.add("sub/b.tif", 300, 0), (s.labels / "sub/b.tif").rename(s.labels / "b.b.tif")],
+        {"glob": True},
+        DataError,
+        "b names several files",
+    ),
 }
 
 
@@ -336,6 +341,19 @@ def test_refusals(scenes: Scenes, case: str) -> None:
         ingest(f"{scenes.images / deep}", f"{scenes.labels / deep}", scenes.folder / "store", **options)
     assert "\n" not in str(caught.value)
     assert not leftovers(scenes.folder)
+
+
+def test_files_of_one_name_in_several_folders(scenes: Scenes) -> None:
+    """Folders of any depth; the names of the scenes tell them apart."""
+    for number, name in enumerate(("b.tif", "sub/b.tif", "sub/deeper/b.tif")):
+        scenes.add(name, 100 * number, 0, seed=number)
+    paths = f"{scenes.images}/**/*.tif", f"{scenes.labels}/**/*.tif"
+    (store,) = ingest(*paths, scenes.folder / "store", bands=RGBN, shares=ALL_TRAIN)
+    assert [scene.name for scene in store.scenes] == ["b.tif", "sub_b.tif", "sub_deeper_b.tif"]
+    for scene, name in zip(store.scenes, ("b.tif", "sub/b.tif", "sub/deeper/b.tif"), strict=True):
+        with rasterio.open(scenes.images / name) as image, rasterio.open(scenes.labels / name) as labels:
+            np.testing.assert_array_equal(store.read_image(scene.window), image.read())
+            np.testing.assert_array_equal(store.labels[scene.window.slices], labels.read(1))
 
 
 def test_scenes_without_a_place_are_not_piled_up(scenes: Scenes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -302,10 +301,9 @@ def _named(items: Sequence[Item]) -> list[Item]:
     named = list(items)
     for (name, _), numbers in alike.items():
         if len(numbers) > 1:
-            folders = [Path(items[number].image).parent.parts[::-1] for number in numbers]
-            levels = [level for level in itertools.zip_longest(*folders, fillvalue="") if len(set(level)) > 1]
-            for number, parts in zip(numbers, zip(*levels[::-1], strict=True), strict=True):
-                named[number] = replace(items[number], name="_".join([*filter(None, parts), name]))
+            folders = _differing(str(Path(items[number].image).parent) for number in numbers)
+            for number, folder in zip(numbers, folders, strict=True):
+                named[number] = replace(items[number], name="_".join(filter(None, (folder, name))))
     return named
 
 

@@ -184,9 +184,8 @@ class RingPower:
         self._window = np.outer(window, window)
         radius = np.hypot(np.fft.fftfreq(tile_size)[:, None], np.fft.rfftfreq(tile_size)[None, :])
         self._rings = np.minimum((radius * 2 * NUM_RINGS).astype(np.int64), NUM_RINGS).ravel()  # last: the corners
-        # Columns of `rfft2` also represent their mirror images, except the first and, for even sizes, the last.
-        columns = np.arange(radius.shape[1])
-        self._times = np.where((columns == 0) | (2 * columns == tile_size), 1, 2)
+        # Columns of `rfft2` also represent their mirror images, except the first; the last of even sizes is in no ring.
+        self._times = np.where(np.arange(radius.shape[1]) == 0, 1, 2)
         self.frequencies: Floats = (np.arange(NUM_RINGS) + 0.5) / (2 * NUM_RINGS)
 
     def __call__(self, tile: npt.NDArray[np.uint8]) -> Floats:

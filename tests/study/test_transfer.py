@@ -13,7 +13,7 @@ from geosynth.config import BandSettings, TrainSettings, TransferSettings
 from geosynth.config.study import TransferArm
 from geosynth.errors import DataError, SettingsError, TrainingError
 from geosynth.evaluation.nearness import measure_nearness
-from geosynth.grid import Window
+from geosynth.grid import SpatialSplit, Window
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import open_data
@@ -33,6 +33,7 @@ from geosynth.study.recipes import (
 from geosynth.study.run import run_cells, run_study
 from geosynth.study.tables import tables_of
 from geosynth.study.transfer import matched, only
+from memory_source import MemorySource
 
 GIVEN = GivenGenerator(path="/model.safetensors", sha256="f" * 64)
 
@@ -289,6 +290,25 @@ def test_matched_values_are_distributed_as_the_targets(study_store, target_store
     assert source.digest() != study_store.digest()
     same = matched(study_store, study_store, "train", 64).read_image(window)
     np.testing.assert_array_equal(same[:, known], study_store.read_image(window)[:, known])
+
+
+@pytest.mark.parametrize(("dtype", "low"), [("uint16", 0), ("int16", -400)])
+def test_matched_values_are_the_targets_quantiles(dtype, low):
+    """Of the pixels with a class; the others hold one value."""
+    window, rng = Window(0, 0, 32, 64), np.random.default_rng(0)
+    pair = []
+    for seed, most in enumerate((900, 250)):
+        split = SpatialSplit.by_scenes({"train": [window]})
+        one = MemorySource((32, 64), [window], split, seed=seed, holes=True, dtype=dtype)
+        one.image = np.where(one.labels < 6, low + rng.integers(0, most, (4, 32, 64)), low).astype(dtype)
+        one.digest = str
+        pair.append(one)
+    found, _ = matched(*pair, "train", 16).read(window)
+    assert found.dtype == dtype
+    here, there = (one.image[:, one.labels < 6] for one in pair)
+    for own, wanted, changed in zip(here, there, found[:, pair[0].labels < 6], strict=True):
+        shares = (own[:, None] >= own).mean(axis=1)
+        np.testing.assert_array_equal(changed, np.quantile(wanted, shares, method="inverted_cdf"))
 
 
 def test_one_fold_only(study_store):

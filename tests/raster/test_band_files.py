@@ -311,7 +311,7 @@ def test_what_ingest_refuses(scenes: Any, capsys: pytest.CaptureFixture[str]) ->
     common, alone = ("--labels", "labels", "--out", "out"), ("--labels", f"labels/{DATES[0]}.tif", "--out", "out")
     Path(f"S2/T32TQM_{DATES[1]}_B08_10m.tif").unlink()
     assert run("ingest", "--images", f"S2/*_{BRACES}_10m.tif", *common) == 1
-    assert capsys.readouterr().err == f"error: images: S2/T32TQM_{DATES[1]}_B08_10m.tif: no such file\n"
+    assert capsys.readouterr().err == f"error: --images: S2/T32TQM_{DATES[1]}_B08_10m.tif: no such file\n"
     assert run("ingest", "--images", f"S3/*_{BRACES}_10m.tif", *common) == 1
     assert "no raster files in S3/*_{red=" in capsys.readouterr().err
     assert run("ingest", "--images", "S2/*_{red=B04,nir=B04}_10m.tif", *common) == 1

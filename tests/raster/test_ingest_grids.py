@@ -17,9 +17,11 @@ from rasterio.enums import Resampling
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import Window
 from geosynth.inputs import sha256_of
+from geosynth.legend import CHESAPEAKE
 from geosynth.raster.stores.ingest import ingest
-from geosynth.raster.stores.items import Item
+from geosynth.raster.stores.items import Item, pair_files
 from geosynth.raster.stores.open import open_in_place
+from geosynth.raster.stores.pairs import open_pairs
 from geosynth.raster.stores.store import Store, open_stores
 from rasters import SITE, UTM, UTM_18N, north_up, random_codes, random_image, write_raster
 
@@ -462,6 +464,13 @@ def test_scenes_on_both_sides_of_the_antimeridian(tmp_path: Path) -> None:
     )
     assert store.geobox.crs.epsg == 32660
     assert max(store.geobox.shape) < 100
+
+
+def test_scenes_at_one_side_of_the_antimeridian_alone(tmp_path: Path) -> None:
+    for name, west in (("a.tif", 10.0), ("b.tif", -180.0)):
+        add(tmp_path, name, Affine(0.001, 0, west, 0, -0.001, 52), crs="EPSG:4326")
+    (group,) = open_pairs(pair_files(tmp_path / "images", tmp_path / "labels"), CHESAPEAKE)
+    assert group.geobox.shape == (SIDE, 190_000 + SIDE)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])

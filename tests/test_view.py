@@ -141,6 +141,16 @@ def test_images_of_one_type_and_scale_are_shown_with_one_stretch(tmp_path: Path,
     assert (of_bytes[0, 0] == (250, 150, 50, 255)).all()
 
 
+def test_a_legend_colours_labels_without_a_table_and_nothing_else(tmp_path: Path, rasters: list[Path]) -> None:
+    codes = np.full((HEIGHT, WIDTH), 1, np.uint8)
+    bare = write_raster(tmp_path / "bare.tif", codes, NORTH_UP, crs=UTM_18N)
+    most, smallest = [bare, rasters[1]] * 4, 1
+    pictures = pictures_in(geosynth.view(most, tmp_path / "page.html", legend="chesapeake", size=smallest))
+    assert [picture.tolist() for picture in pictures] == [[[[*WATER, 255]]], [[[*ORANGE, 255]]]] * 4
+    [plain] = pictures_in(geosynth.view([bare], tmp_path / "plain.html"))
+    assert tuple(plain[0, 0]) != (*WATER, 255)
+
+
 BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], type[GeosynthError], str]] = {
     "elsewhere": (
         lambda folder, rasters: [
@@ -159,6 +169,7 @@ BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], t
     ),
     "no page": (lambda folder, rasters: rasters, {"out": "page.png"}, SettingsError, "ends in .html"),
     "none": (lambda folder, rasters: [], {}, SettingsError, "from one to eight"),
+    "nine": (lambda folder, rasters: [rasters[0]] * 9, {}, SettingsError, "from one to eight rasters, not 9"),
     "no size": (lambda folder, rasters: rasters, {"size": 0}, SettingsError, "size 0"),
     "a folder": (
         lambda folder, rasters: rasters,

@@ -11,8 +11,8 @@ import os
 import re
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
-from urllib.parse import parse_qs, unquote, urldefrag, urlsplit
+from typing import Any, BinaryIO
+from urllib.parse import parse_qs, unquote, urldefrag, urljoin, urlsplit
 
 import platformdirs
 from safetensors import SafetensorError, safe_open
@@ -128,10 +128,12 @@ def _check_safe(url: str, address: str) -> None:
 def _download(url: str, file: BinaryIO, address: str) -> None:
     import requests  # takes a moment to import
 
+    def check_redirect(response: requests.Response, **_: Any) -> None:  # before it is followed
+        if target := response.headers.get("Location"):
+            _check_safe(urljoin(response.url, target), address)
+
     try:
-        with requests.get(url, stream=True, timeout=_TIMEOUT) as response:
-            for one in (*response.history, response):
-                _check_safe(one.url, address)
+        with requests.get(url, stream=True, timeout=_TIMEOUT, hooks={"response": check_redirect}) as response:
             if not response.ok:
                 raise CheckpointError(f"{address}: {response.status_code} {response.reason}")
             size = int(response.headers.get("Content-Length", 0))

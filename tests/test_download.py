@@ -125,6 +125,7 @@ def test_a_safe_address_that_leads_to_an_unsafe_one_is_refused(
         with pytest.raises(CheckpointError, match=r"only https:// and hf:// are safe"):
             fetch_model(f"http://127.0.0.1:{redirecting.server_port}/m.safetensors")
         thread.join()
+    assert not server.requests  # it is not even asked
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 

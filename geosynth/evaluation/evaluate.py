@@ -40,7 +40,7 @@ from geosynth.evaluation.report import Report
 from geosynth.evaluation.textures import ClassSpectra, Seams, Textures
 from geosynth.evaluation.tiles import RasterTiles, StoreTiles, Tile, TilePair
 from geosynth.evaluation.twins import open_model, open_real, paint_twins
-from geosynth.files import check_output, refuse_inputs, replacing
+from geosynth.files import check_output, delete, refuse_inputs, replacing
 from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.locks import alone_in, drop_lock, is_unfinished
@@ -464,6 +464,11 @@ def _write_files(folder: Path, files: dict[str, str]) -> None:
     Raises:
         OutputError: if they cannot be written.
     """
-    with ExitStack() as stack:
-        for name, text in files.items():
-            stack.enter_context(replacing(folder / name)).write_text(text, encoding="utf-8")
+    try:
+        with ExitStack() as stack:
+            for name, text in files.items():
+                stack.enter_context(replacing(folder / name)).write_text(text, encoding="utf-8")
+    except BaseException:
+        if not (folder / _REPORT).exists():
+            delete(folder / _PAGE)
+        raise

@@ -13,6 +13,7 @@ from geosynth.raster.bands import check_image_type
 from geosynth.raster.stores.open import open_store
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
+from geosynth.unfinished import UnfinishedWork
 from geosynth.version import __version__
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def paint_twins(
     twins = []
     for seed in range(settings.seed, settings.seed + settings.latents):
         path = folder / f"twin-{digest}-{seed}.zarr"
+        UnfinishedWork(path).check(overwrite=True)  # what a kill left of one that is painted goes
         if not path.exists():
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)

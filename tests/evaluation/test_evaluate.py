@@ -369,6 +369,23 @@ def test_files_are_written_where_asked(scene: dict[str, Any], legend: Legend, tm
     assert [path.name for path in out.parent.iterdir()] == ["report"]
 
 
+def test_an_interrupt_between_its_files_leaves_no_half_of_a_report(
+    scene: dict[str, Any], legend: Legend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(new: Path, path: Path) -> None:
+        if path.name == "report.json":
+            raise KeyboardInterrupt
+        new.replace(path)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("geosynth.files.replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            small(scene, legend, out=out)
+    assert not out.exists()
+    small(scene, legend, out=out)
+
+
 def test_a_report_is_replaced_on_demand_and_nothing_else(scene: dict[str, Any], legend: Legend, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

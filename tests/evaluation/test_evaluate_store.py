@@ -378,7 +378,11 @@ def test_a_model_paints_the_twins_once(tmp_path: Path, tiny_model: Any, monkeypa
     before = [path.stat().st_mtime_ns for path in twins]
     with pytest.raises(OutputError, match="already exists"):
         evaluate(**options, out=tmp_path / "out")
+    killed = twins[0].with_name(f".{twins[0].name}.unfinished")  # while it was being removed
+    killed.mkdir()
+    (killed / "lock").touch()
     assert evaluate(**options, out=tmp_path / "out", overwrite=True) == first
+    assert not killed.exists()
     assert [path.stat().st_mtime_ns for path in twins] == before
     lonely = evaluate(**{**options, "latents": 1}, synthetic=[])  # painted beside nothing, and gone
     assert lonely.headline == first.headline

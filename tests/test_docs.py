@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ SMALLEST = {
     "study": [
         "--seeds",
         "1",
-        *_settings(_SEGMENT + " tile_size=64", "segment."),
+        *_settings(_SEGMENT.replace("tile_size=32", "tile_size=64"), "segment."),
         *_settings(_TRAIN + " " + _NETWORK, "train."),
     ],
     "evaluate": ["--tile-size", "64", "--max-tiles", "16"],
@@ -228,11 +229,22 @@ def test_the_commands_of_a_page_run(
 
 
 def run_command(run: Run, words: list[str], more: list[str]) -> None:
-    added = [*SMALLEST.get(words[0], []), *more]
-    if words[0] == "train" and "--init" not in words:  # else the networks are the model's
-        added += _settings(_NETWORK)
-    result = run(*words, *added)
+    # The networks of a training that starts from a model are the model's.
+    network = _settings(_NETWORK) if words[0] == "train" and "--init" not in words else []
+    asked = words
+    for added in (SMALLEST.get(words[0], []), more, network):
+        asked = [*_without_settings_of(added, asked), *added]
+    result = run(*asked)
     assert result.code == 0, f"{shlex.join(words)}\n{result.err}"
+
+
+def _without_settings_of(added: list[str], words: list[str]) -> list[str]:
+    """The words of a command without the settings that the added words have too, as none may be given twice."""
+    again = {setting.split("=")[0] for option, setting in pairwise(added) if option == "--set"}
+    places = [
+        n for n, (option, setting) in enumerate(pairwise(words)) if option == "--set" and setting.split("=")[0] in again
+    ]
+    return [word for n, word in enumerate(words) if n not in places and n - 1 not in places]
 
 
 @pytest.mark.parametrize("page", PAGES)

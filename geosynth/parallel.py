@@ -174,7 +174,8 @@ def _in_flight(
 
     top_up()
     while running:
-        for future in wait(running, _GLANCE, FIRST_COMPLETED).done:
+        done = wait(running, _GLANCE, FIRST_COMPLETED).done
+        for future in [each for each in running if each in done]:  # in the order of the calls
             key = running.pop(future)
             top_up()  # before the caller uses the result, which may take long
             yield key, future

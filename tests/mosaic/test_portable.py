@@ -47,6 +47,7 @@ def client() -> Iterator[Client]:
         LocalCluster(n_workers=1, threads_per_worker=1, **options) as workers,
         Client(workers, set_as_default=False) as client,
     ):
+        torch.set_num_threads(1)  # as in the worker, whose bytes are compared with those of the test's thread
         yield client
     torch.set_num_threads(threads)
     portable._loaded.cache_clear()

@@ -47,16 +47,20 @@ def locked(lock: Path, what: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """A context in which only this process writes into a folder that is an output; the lock is in the folder.
 
     First, half-written leftovers of a kill are removed; at the end, a new folder is removed if it is still empty.
 
+    Args:
+        folder: created if needed.
+        wait: wait for another process that is writing there.
+
     Raises:
-        OutputError: if another process is writing there, or the folder cannot be written.
+        OutputError: if another process is writing there and `wait` is False, or the folder cannot be written.
     """
     lock = folder / _LOCK
-    with parents_of(lock), locked(lock, folder):
+    with parents_of(lock), locked(lock, folder, wait=wait):
         for leftover in folder.glob(".*.partial*"):
             delete(leftover)
         yield

@@ -18,6 +18,7 @@ from geosynth.estimate import Floats, Indices
 from geosynth.evaluation.extractors import Extractor, ExtractorName, load_extractor
 from geosynth.files import write_whole
 from geosynth.grid import Window
+from geosynth.locks import alone_in, drop_lock
 
 _JUDGES = ("efficientnet-lite2", "dinov2", "wavelets")  # besides the networks with options of their own
 
@@ -26,7 +27,8 @@ class FeatureCache:
     """A folder of feature arrays, one file per batch of images.
 
     A file's name is the SHA-256 of the images' bytes and the extractor's digest, so it can be missing or damaged, but
-    not out of date. Several processes may share the folder. A damaged file is computed again.
+    not out of date. Several processes may share the folder. A damaged file is computed again; what a kill left of one
+    goes with the next run.
 
     Args:
         folder: created when first needed.
@@ -34,6 +36,7 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        drop_lock(self.folder)
 
     def embed(self, extractor: Extractor, rgb: npt.NDArray[np.uint8]) -> Floats:
         """The result of `extractor.embed`, read from the cache, or computed and kept.
@@ -49,7 +52,8 @@ class FeatureCache:
             features = extractor.embed(rgb)
             packed = io.BytesIO()
             np.savez(packed, features=features)
-            write_whole(path, packed.getvalue())
+            with alone_in(self.folder, wait=True):
+                write_whole(path, packed.getvalue())
         return features
 
 

@@ -84,6 +84,17 @@ def test_damaged_entries_are_computed_again(tmp_path: Path, extractor: Extractor
     assert np.array_equal(cache.embed(extractor, tiles()), features)
 
 
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_what_a_kill_left_goes_with_the_next_run(is_cached: bool, tmp_path: Path, extractor: Extractor) -> None:
+    if is_cached:
+        FeatureCache(tmp_path).embed(extractor, tiles())
+    for name in (".lock", ".2f0d.5ba1.partial.npz"):
+        (tmp_path / name).write_text("")
+    FeatureCache(tmp_path).embed(extractor, tiles())
+    (kept,) = tmp_path.iterdir()
+    assert not kept.name.startswith(".")
+
+
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, extractor: Extractor) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):

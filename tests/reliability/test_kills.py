@@ -67,21 +67,23 @@ def test_killed_while_it_tidies_up_it_ends_as_if_it_was_not(
     assert changes > 0
 
 
-@pytest.mark.parametrize("verb", ["looks add", "view"])
-def test_killed_before_its_only_file_gets_its_name_it_leaves_nothing(
-    verb: str, inputs: Path, unbroken: Callable[[str], dict[str, Any]], tmp_path: Path
+@pytest.mark.parametrize(
+    ("verb", "file"), [("looks add", "out.safetensors"), ("view", "out.html"), ("evaluate", ".npz")]
+)
+def test_killed_before_a_file_gets_its_name_it_leaves_nothing(
+    verb: str, file: str, inputs: Path, unbroken: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
     arguments, folder = VERBS[verb].arguments(inputs), _new(tmp_path)
-    assert run(arguments, folder, before=functools.partial(_die_before, VERBS[verb].last)).code == -signal.SIGKILL
+    assert run(arguments, folder, before=functools.partial(_die_before, file)).code == -signal.SIGKILL
     assert not (folder / VERBS[verb].last).exists()
     _check(folder, run(arguments, folder), unbroken(verb))
 
 
 def _die_before(name: str) -> None:
-    """The process dies when something is about to get a name."""
+    """The process dies when something is about to get a name that ends so."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "os.rename" and Path(os.fsdecode(arguments[1])).name == name:
+        if event == "os.rename" and os.fsdecode(arguments[1]).endswith(name):
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)

@@ -73,13 +73,22 @@ _PLAIN = (
     ("a valid tuple", "a list"),
     (r"a valid dictionary.*", "names with values"),
     (r"String should match pattern '\^#.*", "must be a colour as '#0070C0'"),
+    (r"Tuple should have at least 1 item.*", "must not be empty"),
+    (r"String should have at least 1 character", "must not be empty"),
     ("could not parse value and unit from byte string", "give a size, as in 4GB or 512MiB"),
 )
 
 
-def first_fault(error: ValidationError) -> str:
-    """What is wrong with a value, and where it is, in one line."""
+def first_fault(error: ValidationError, kind: str = "") -> str:
+    """What is wrong with a value, and where it is, in one line.
+
+    Args:
+        error: of values that are not of the kind.
+        kind: what they should be, with an article: told of values that are nothing of the kind.
+    """
     first = error.errors()[0]
+    if kind and not first["loc"] and first["type"] in ("model_type", "dict_type"):
+        return f"is {'empty' if first['input'] is None else 'a list or plain text'}, and not {kind}"
     # Other parts of the location are types that the value may have.
     names = [name for name in map(str, first["loc"]) if name != "str" and not name.startswith(("function-", "tuple["))]
     what = first["msg"].removeprefix("Value error, ")

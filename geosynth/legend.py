@@ -41,6 +41,8 @@ CodeCounts = dict[int, int]
 ClassIndices = npt.NDArray[np.uint8]
 """Class indices of pixels, of any shape: from 0 in the legend's order, `num_classes` where there is no class."""
 
+_FORM = "a legend has `name: NAME`, `classes:` with lines as `- {code: 1, name: water}`, and, if needed, `nodata: [0]`"
+
 # Codes for classes that a translation lacks: far below any code in a raster.
 _ABSENT_START, _ABSENT_END = -(2**62), -(2**61)
 
@@ -134,7 +136,9 @@ class Legend(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise LegendError(f"{source}: {first_fault(error)}") from error
+            where = error.errors()[0]["loc"]
+            form = "" if len(where) > 2 else f"; {_FORM}"  # an entry of a class is told by its place alone
+            raise LegendError(f"{source}: {first_fault(error, 'a legend')}{form}") from error
 
     @classmethod
     def load(cls, legend: str | Path | Legend) -> Legend:

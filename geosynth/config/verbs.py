@@ -47,8 +47,8 @@ class GenerateSettings(Settings):
 
     Images from a GPU equal those from the CPU up to rounding; only on the CPU do all runs give the same bytes.
     """
-    compress: Literal["deflate", "zstd", "lzw"] = "deflate"
-    """Compression of the GeoTIFF."""
+    compress: Literal["deflate", "zstd", "lzw"] | None = None
+    """Compression of the GeoTIFF; None for deflate. Zarr stores are always compressed by zstd."""
     unknown: Literal["error", "nodata"] = "error"
     """Whether codes that the legend does not list are an error, or no data."""
     resample: Literal["mode", "nearest"] | None = None

@@ -87,9 +87,10 @@ def generate(
     if isinstance(out, GeneratorModel) or Path(out or "").suffix == ".safetensors":
         raise SettingsError("the second argument of generate is the image to write; pass the model as model=...")
     if out is None:
-        if settings.preview or settings.stac or overwrite or (client, scheduler, workers) != (None, None, None):
+        written = (settings.compress, client, scheduler, workers) != (None, None, None, None)
+        if settings.preview or settings.stac or overwrite or written:
             raise SettingsError(
-                "preview, stac, overwrite, client, scheduler and workers apply to an image that is written:"
+                "compress, preview, stac, overwrite, client, scheduler and workers apply to an image that is written:"
                 " give its name"
             )
         from geosynth.mosaic.lazy import lazy_image  # takes a second to import

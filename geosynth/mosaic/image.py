@@ -158,7 +158,7 @@ def _write(
             bands.names,
             masked=sum(source.legend.count(survey.counts)) < height * width,
             tags=tags | kept_tags(source.raster),
-            compress=painter.settings.compress,
+            compress=painter.settings.compress or "deflate",
             progress=partial(progress, "finishing"),
             **given,
         )
@@ -212,13 +212,16 @@ def check_image_output(out: Path, inputs: Sequence[object], settings: GenerateSe
     Args:
         out: the image.
         inputs: files among them must not be replaced.
-        settings: say whether the image gets a preview and a STAC item.
+        settings: say how the image is compressed, and whether it gets a preview and a STAC item.
         overwrite: accept existing outputs.
 
     Raises:
         OutputError: one line.
+        SettingsError: if the format has no such compression.
     """
     check_image_name(out)
+    if is_zarr_name(out) and settings.compress not in (None, "zstd"):
+        raise SettingsError(f"compress {settings.compress!r}: Zarr images are compressed by zstd; leave it out")
     beside = _beside(out, settings)
     if beside and is_zarr_name(out):
         raise OutputError(f"{out}: previews and STAC items are made of GeoTIFFs; choose a name that ends in .tif")

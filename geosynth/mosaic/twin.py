@@ -174,7 +174,7 @@ def twin(
 def _check_settings(
     settings: GenerateSettings, folds: Sequence[str], emphasise: Mapping[str, float] | None, agreement: float
 ) -> None:
-    for name in ("unknown", "resample", "preview", "stac"):
+    for name in ("unknown", "resample", "preview", "stac", "compress"):
         if name in settings.model_fields_set and getattr(settings, name) != GenerateSettings.model_fields[name].default:
             raise SettingsError(f"{name}: applies to generate only; a twin has the labels and the grid of its store")
     if emphasise is not None and len(folds) != 1:

@@ -15,6 +15,7 @@ import pyogrio
 import pyogrio.errors
 import pyogrio.raw
 import shapely
+from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
@@ -93,15 +94,13 @@ class VectorLayer(NamedTuple):
         if not np.isfinite(shapely.get_coordinates(geometries)).all():
             raise DataError(f"{self.name}: a feature has coordinates that are NaN or infinite")
         if self.crs != lattice.crs:
-            extents = _extents(geometries)
+            before = _of_the_earth(geometries, self.crs)
             geometries = reprojected(geometries, self.crs, lattice.crs)
             if not np.isfinite(shapely.get_coordinates(geometries)).all():
                 end = crs_in_short(lattice)
                 raise GridError(f"{self.name}: a feature lies where {end} has no coordinates; choose another CRS")
-            if self.crs.geographic and lattice.crs.projected:
-                world = _extents(geometries) * metres_per_unit(lattice) > 0.6 * EARTH
-                if (world & (extents < 180)).any():
-                    raise both_ends(self, lattice)
+            if ((before < 0.5) & (_of_the_earth(geometries, lattice.crs) > 0.6)).any():
+                raise both_ends(self, lattice)
         kinds = shapely.get_type_id(geometries)  # -1 if there is none
         lines, polygons = np.isin(kinds, _LINES), np.isin(kinds, _POLYGONS)
         if (other := ~lines & ~polygons & (kinds >= 0)).any():
@@ -123,10 +122,11 @@ class VectorLayer(NamedTuple):
         return geometries
 
 
-def _extents(geometries: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
-    """Extent from west to east, in units of the CRS; NaN for no geometry."""
+def _of_the_earth(geometries: npt.NDArray[Any], crs: CRS) -> npt.NDArray[np.floating]:
+    """Extent from west to east as a share of the Earth's circumference; NaN for no geometry."""
     left, _, right, _ = shapely.bounds(geometries).T
-    return np.asarray(right - left)
+    around = 360 if crs.geographic else EARTH / metres_per_unit(GeoBox((1, 1), Affine.identity(), crs))
+    return np.asarray((right - left) / around)
 
 
 def both_ends(source: VectorLayer, lattice: GeoBox) -> GridError:

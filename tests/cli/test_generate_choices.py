@@ -12,6 +12,7 @@ import pytest
 import rasterio
 import rioxarray
 import xarray as xr
+import zarr.codecs
 
 from geosynth.checkpoint import GeneratorModel
 from geosynth.legend import CHESAPEAKE
@@ -172,6 +173,9 @@ def test_two_at_once_on_one_image(generate: Generate, labels: Path, out: str, ar
         (["--labels", "tiles", "--out-dir", "b", "--format", "zarr"], "--out-dir makes GeoTIFFs"),
         (["--labels", "tiles", "--out-dir", "x.zarr", "--samples", "2"], "x.zarr: is the name of one image"),
         (["--labels", "tiles", "--out", "x.zarr", "--samples", "2", "--preview"], " x.zarr: previews and STAC items"),
+        (["--labels", "tiles", "--out", "x.zarr", "--compress", "lzw"], "--compress 'lzw': Zarr images are compressed"),
+        (["--labels", "tiles", "--out", "x.zarr", "--samples", "2", "--compress", "deflate"], "--compress 'deflate': "),
+        (["--labels", "tiles", "--out", "a.tif", "--compress", "jpeg"], "--compress: must be 'deflate', 'zstd' or"),
         (["--labels", "tiles", "--out", "a.png"], "ends in .tif"),
         (["--labels", "tiles/north*.tif", "--out", "a.tif"], "no file has such a name"),
         (["--labels", "tiles", "--out", "tiles/a.tif"], "among the label tiles"),
@@ -198,6 +202,18 @@ def test_refusals_are_one_line_and_leave_nothing(
     assert lines[0].startswith("error: ")
     assert message in lines[0]
     assert len(sorted(tmp_path.rglob("*"))) == len(before)
+
+
+def test_the_compression_that_is_asked_for_is_used(generate: Generate, labels: Path) -> None:
+    for choice in ("deflate", "zstd", "lzw"):
+        assert generate("--labels", labels, "--out", f"{choice}.tif", "--compress", choice)[0] == 0
+        with rasterio.open(f"{choice}.tif") as image:
+            assert image.compression == rasterio.enums.Compression[choice]
+    assert generate("--labels", labels, "--out", "plain.tif")[0] == 0
+    assert Path("plain.tif").read_bytes() == Path("deflate.tif").read_bytes()
+    assert generate("--labels", labels, "--out", "image.zarr", "--compress", "zstd") == (0, "image.zarr\n", [])
+    (codec,) = zarr.open_array("image.zarr/image").compressors
+    assert isinstance(codec, zarr.codecs.ZstdCodec)
 
 
 def test_a_summary_of_samples_is_named_and_described(generate: Generate, labels: Path) -> None:

@@ -102,6 +102,10 @@ WRONG: dict[str, Callable[[Path, GeneratorModel], Any]] = {
     "no such value": lambda labels, model: geosynth.generate(labels, labels.with_name("out.tif"), model, unknown="?"),
     "no such model": lambda labels, model: geosynth.generate(labels, labels.with_name("out.tif"), 3),
     "a preview of nothing": lambda labels, model: geosynth.generate(labels, model=model, preview=True),
+    "a compression of nothing": lambda labels, model: geosynth.generate(labels, model=model, compress="zstd"),
+    "a compression of a twin": lambda labels, model: geosynth.twin(
+        labels, labels.with_name("twin"), model, compress="lzw"
+    ),
     "a cluster for nothing": lambda labels, model: geosynth.generate(labels, model=model, workers=2),
     "no such name": lambda labels, model: geosynth.generate(labels, "image", model),
     "many of an array": lambda labels, model: geosynth.generate_many(as_array(labels), "out", model, each=True),

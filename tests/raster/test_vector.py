@@ -162,6 +162,21 @@ def test_features_at_both_ends_of_a_crs_make_no_raster_around_the_earth(tmp_path
         assert (dataset.read(1) == 1).any()
 
 
+@pytest.mark.parametrize("start", ["EPSG:3832", "EPSG:32701", "EPSG:3460"])  # Mercator, UTM and Fiji's own, metres
+@pytest.mark.parametrize("end", ["EPSG:3857", "EPSG:4326"])
+def test_features_in_metres_across_the_end_of_a_crs_are_refused_too(tmp_path: Path, start: str, end: str) -> None:
+    shapes = gpd.GeoSeries(FIJI["one across"], crs="EPSG:4326").to_crs(start)
+    path = write(tmp_path / "fiji.gpkg", list(shapes), [1], crs=start)
+    grid: dict[str, Any] = {"resolution": 100, "crs": end}
+    if end == "EPSG:4326":
+        like = write_raster(
+            tmp_path / "like.tif", np.zeros((18, 36), np.uint8), Affine(10, 0, -180, 0, -10, 90), crs=end
+        )
+        grid = {"like": like}
+    with pytest.raises(GridError, match=rf"fiji\.gpkg: features lie on both sides of the line .* {end} ends"):
+        VectorLabels(path, "class", **grid)
+
+
 def test_features_all_around_the_earth_are_a_raster_of_it(tmp_path: Path) -> None:
     shapes = [box(-179, 0, -178, 1), box(-60, 0, -59, 1), box(60, 0, 61, 1), box(178, 0, 179, 1)]
     path = write(tmp_path / "land.gpkg", shapes, [1] * 4, crs="EPSG:4326")

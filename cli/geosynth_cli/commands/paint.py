@@ -111,7 +111,10 @@ def generate(
     format_: Annotated[
         str | None, typer.Option("--format", help="cog or zarr; without it, the name of --out decides.")
     ] = None,
-    compress: Annotated[str, typer.Option("--compress", help="deflate, zstd or lzw.")] = "deflate",
+    compress: Annotated[
+        str | None,
+        typer.Option("--compress", help="Of a GeoTIFF: deflate (default), zstd or lzw. Zarr is always zstd."),
+    ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Also write a PNG beside the image.")] = False,
     stac: Annotated[bool, typer.Option("--stac", help="Also write a STAC item beside the image.")] = False,
     overwrite: Overwrite = False,

@@ -187,7 +187,7 @@ def _open_described(file: Path) -> list[PatchSource]:
     try:
         description = DataDescription.model_validate(read_values(file, SettingsError))
     except ValidationError as error:
-        raise SettingsError(f"{file}: {first_fault(error)}") from error
+        raise SettingsError(f"{file}: {first_fault(error, 'a description of data in place')}") from error
     home = file.absolute().parent
     rule = description.split
     rule = SplitRule(file=rule) if isinstance(rule, str) else rule

@@ -79,7 +79,7 @@ class Store(PatchSource):
             raise RasterError(f"{self.path}: not a geosynth store; make one with `geosynth ingest`") from error
         if values.get("version") != _VERSION:
             raise RasterError(f"{self.path}: store version {values.get('version')}; this geosynth reads {_VERSION}")
-        self.legend = Legend.from_values(values.get("legend"), self.path)
+        self.legend = Legend.from_values(values.get("legend"), f"{self.path}: legend")
         try:
             self._take(values)
         except Exception as error:  # of pyproj, GEOS, zarr, and any that a JSON value may cause

@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 
 
 class GeosynthError(Exception):
-    """Base of all errors that geosynth raises on purpose."""
+    """Base of all errors that geosynth raises on purpose.
+
+    Args:
+        what: what is wrong, where, and what to do, in one line.
+        setting: name of the setting or argument that is wrong, with which the message then begins; the command line
+            replaces it by its option.
+    """
+
+    def __init__(self, what: str, *, setting: str | None = None) -> None:
+        super().__init__(what)
+        self.what, self.setting = what, setting
+
+    def __str__(self) -> str:
+        return self.what if self.setting is None else f"{self.setting}: {self.what}"
 
 
 class SettingsError(GeosynthError, ValueError):
@@ -79,24 +92,30 @@ _PLAIN = (
 )
 
 
-def first_fault(error: ValidationError, kind: str = "") -> str:
-    """What is wrong with a value, and where it is, in one line.
+def first_fault(error: ValidationError) -> tuple[str | None, str]:
+    """The name of the first wrong value, as in "segment.steps", and what is wrong with it.
 
-    Args:
-        error: of values that are not of the kind.
-        kind: what they should be, with an article: told of values that are nothing of the kind.
+    The name is None if it is not known which of several values is wrong.
     """
     first = error.errors()[0]
-    if kind and not first["loc"] and first["type"] in ("model_type", "dict_type"):
-        return f"is {'empty' if first['input'] is None else 'a list or plain text'}, and not {kind}"
     # Other parts of the location are types that the value may have.
     names = [name for name in map(str, first["loc"]) if name != "str" and not name.startswith(("function-", "tuple["))]
-    what = first["msg"].removeprefix("Value error, ")
+    raised = first.get("ctx", {}).get("error")
+    what = raised.what if isinstance(raised, GeosynthError) else first["msg"].removeprefix("Value error, ")
+    if isinstance(raised, GeosynthError) and raised.setting not in (None, *names[-1:]):
+        names.append(str(raised.setting))
     for said, plain in _PLAIN:
         what = re.sub(said, plain, what)
-    if names and what.startswith((f"{names[-1]}: ", f"{names[-1]} ")):  # from a check that is also used elsewhere
-        names.pop()
-    return ": ".join([".".join(names), what] if names else [what])
+    return ".".join(names) or None, what
+
+
+def first_fault_line(error: ValidationError, kind: str) -> str:
+    """`first_fault` in one line; for values that are nothing of the kind, such as "a legend", that."""
+    first = error.errors()[0]
+    if not first["loc"] and first["type"] in ("model_type", "dict_type"):
+        return f"is {'empty' if first['input'] is None else 'a list or plain text'}, and not {kind}"
+    name, what = first_fault(error)
+    return what if name is None else f"{name}: {what}"
 
 
 def counted(number: int, thing: str) -> str:

@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from geosynth.errors import LegendError, first_fault, first_of
+from geosynth.errors import LegendError, first_fault_line, first_of
 from geosynth.inputs import read_values
 
 Code = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -138,7 +138,7 @@ class Legend(BaseModel):
         except ValidationError as error:
             where = error.errors()[0]["loc"]
             form = "" if len(where) > 2 else f"; {_FORM}"  # an entry of a class is told by its place alone
-            raise LegendError(f"{source}: {first_fault(error, 'a legend')}{form}") from error
+            raise LegendError(f"{source}: {first_fault_line(error, 'a legend')}{form}") from error
 
     @classmethod
     def load(cls, legend: str | Path | Legend) -> Legend:

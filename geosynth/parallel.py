@@ -47,7 +47,7 @@ def open_client(
     if sum(way is not None for way in (client, scheduler, workers)) > 1:
         raise SettingsError("client, scheduler and workers are three ways to choose workers; give one of them")
     if workers is not None and workers < 1:
-        raise SettingsError(f"workers: must be greater than or equal to 1 (got {workers})")
+        raise SettingsError(f"must be greater than or equal to 1 (got {workers})", setting="workers")
     return nullcontext(client) if scheduler is None and workers is None else _connected(scheduler, workers)
 
 

@@ -58,7 +58,7 @@ def view(
     if not 1 <= len(rasters) <= 8:
         raise SettingsError(f"view: from one to eight rasters, not {len(rasters)}")
     if size < 1:
-        raise SettingsError(f"size {size}: a positive number of pixels is needed")
+        raise SettingsError(f"a positive number of pixels is needed, got {size}", setting="size")
     UnfinishedWork(out).check(overwrite=overwrite)
     refuse_folder(out)
     refuse_inputs(out, rasters)

@@ -99,7 +99,7 @@ def test_errors_are_one_line_that_names_the_setting(kind, values, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"latent_size": 0}, "latent_size > 0"),
+        ({"latent_size": 0}, "latent_size: must be 1 or more"),
         ({"crop_size": 100}, "multiple of 32"),
         ({"crop_size": 96, "depth": "more"}, "multiple of 64"),
         ({"noise_channels": 3}, "noise_channels"),
@@ -200,7 +200,7 @@ def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path, text: str) -> None
     [
         ("segment: 5", "segment: must be"),
         ("train: {5: 1}", r"train\.5: "),
-        ("train: {preset: [small]}", r"train\.preset \['small'\]: there is none"),
+        ("train: {preset: [small]}", r"^train\.preset: there is no \['small'\]; choose from"),
         ("train: {config: other.yaml}", r"train\.config: there is no such setting"),
         ("train: {cls: 1}", r"train\.cls: there is no such setting"),
     ],

@@ -170,7 +170,7 @@ BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], t
     "no page": (lambda folder, rasters: rasters, {"out": "page.png"}, SettingsError, "ends in .html"),
     "none": (lambda folder, rasters: [], {}, SettingsError, "from one to eight"),
     "nine": (lambda folder, rasters: [rasters[0]] * 9, {}, SettingsError, "from one to eight rasters, not 9"),
-    "no size": (lambda folder, rasters: rasters, {"size": 0}, SettingsError, "size 0"),
+    "no size": (lambda folder, rasters: rasters, {"size": 0}, SettingsError, "size: .*got 0"),
     "a folder": (
         lambda folder, rasters: rasters,
         {"out": "folder.html", "overwrite": True},

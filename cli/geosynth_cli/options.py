@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-_OF_YAML = re.compile(r"[^:]+\.ya?ml: ", re.IGNORECASE)
 _INPUTS: set[str] = set()  # the names of all options that `input_option` has made
 
 
@@ -36,27 +34,22 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except GeosynthError as error:
-            error.args = (self._by_options(str(error), ctx),)
+            if error.setting is not None:
+                error.setting = self._as_written(error.setting, ctx)
             raise
 
-    def _by_options(self, line: str, ctx: Any) -> str:
-        """An error's line with the option for each setting that has one: "--max-time: ..." for "max_time: ...".
+    def _as_written(self, setting: str, ctx: Any) -> str:
+        """The option for a setting, as in "--max-time" for "max_time".
 
-        A name is left as it is where the user may have written it so: after `--set`, or in a YAML file.
+        The name itself if there is none, or where the user may have written it so: after `--set`, or in a YAML file.
         """
-        if _OF_YAML.match(line):
-            return line
-        as_set = {text.partition("=")[0] for text in ctx.params.get("other") or ()}
+        if setting in {text.partition("=")[0] for text in ctx.params.get("other") or ()}:
+            return setting
         for option in self.params:
-            name = option.name
-            if option.param_type_name != "option" or name in as_set:
-                continue
-            is_typed = getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
-            if "_" in name and (is_typed or not ctx.params.get("config")):
-                line = re.sub(rf"(?<![\w./'-]){name}(?![\w/']|\.\w)", option.opts[0], line)
-            elif is_typed:  # elsewhere in a line it may be a word of English
-                line = re.sub(rf"^{name}(?=[:=]| [\d'-])", option.opts[0], line)
-        return line
+            if option.name == setting and option.param_type_name == "option":
+                is_typed = getattr(ctx.get_parameter_source(setting), "name", "") == "COMMANDLINE"
+                return option.opts[0] if is_typed or not ctx.params.get("config") else setting
+        return setting
 
 
 def parse_pixels(value: int | str) -> int:

@@ -30,7 +30,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise SettingsError(_first_line(cls, error)) from error
+            raise _settings_error(cls, error) from error
 
     @classmethod
     def changed(cls, settings: Self | None, changes: dict[str, Any]) -> Self:
@@ -40,9 +40,10 @@ class Settings(BaseModel):
             SettingsError: if `settings` is of another class, or if a name or value is invalid.
         """
         if not isinstance(settings, cls | None):
-            raise SettingsError(f"settings: {cls.__name__} are needed, not {type(settings).__name__}")
+            kind = type(settings).__name__
+            raise SettingsError(f"{cls.__name__} are needed, not {kind}", setting="settings")
         settings = settings or cls()
-        return cls.parse({**settings.model_dump(), **changes}) if changes else settings
+        return cls.parse({**settings.model_dump(exclude_unset=True), **changes}) if changes else settings
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -64,16 +65,16 @@ def takes(settings: type[Settings]) -> Callable[[Function], Function]:
     return show
 
 
-def _first_line(settings: type[Settings], error: ValidationError) -> str:
-    first, line = error.errors()[0], first_fault(error)
+def _settings_error(settings: type[Settings], error: ValidationError) -> SettingsError:
+    first = error.errors()[0]
+    name, what = first_fault(error)
     if first["type"] == "extra_forbidden":
-        where = line.rpartition(": ")[0]
-        near = difflib.get_close_matches(where, settings.model_fields, n=1)
-        return f"{where}: there is no such setting{f'; {near[0]!r} is one' if near else ''}"
-    if not first["loc"] or first["type"] == "missing":  # settings that contradict each other, or a missing one
-        return line
-    got = repr(first["input"])
-    return f"{line} (got {got if len(got) <= 200 else got[:200] + '...'})"
+        near = difflib.get_close_matches(str(name), settings.model_fields, n=1)
+        what = f"there is no such setting{f'; {near[0]!r} is one' if near else ''}"
+    elif first["loc"] and first["type"] != "missing":  # else settings contradict each other, or one is missing
+        got = repr(first["input"])
+        what += f" (got {got if len(got) <= 200 else got[:200] + '...'})"
+    return SettingsError(what, setting=name)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from geosynth.config.base import Settings
+from geosynth.errors import SettingsError
 
 
 class StageSpec(NamedTuple):
@@ -101,22 +102,24 @@ class GeneratorSettings(Settings):
     def _check_start(self) -> Self:
         if self.start == "linear":
             if self.style_lengths:
-                raise ValueError("style_lengths: looks of classes need the convolutional start")
+                raise SettingsError("looks of classes need the convolutional start", setting="style_lengths")
             if self.latent_size == 0:
-                raise ValueError("the linear start needs a latent: set latent_size > 0")
+                raise SettingsError("must be 1 or more for the linear start", setting="latent_size")
             if self.crop_size is None or self.crop_size % self.stride:
-                raise ValueError(f"the linear start needs a crop_size that is a multiple of {self.stride}")
+                raise SettingsError(f"must be a multiple of {self.stride} for the linear start", setting="crop_size")
             if self.noise_channels:
-                raise ValueError("noise_channels enter through the convolutional start: set them to 0")
+                raise SettingsError(
+                    "must be 0 for the linear start, which has no place for them", setting="noise_channels"
+                )
         elif self.crop_size is not None:
-            raise ValueError("crop_size belongs to the linear start only")
+            raise SettingsError("belongs to the linear start only", setting="crop_size")
         if self.style_lengths and (len(self.style_lengths) != self.num_classes or min(self.style_lengths) < 1):
-            raise ValueError(f"style_lengths: one length (pixels) for each of the {self.num_classes} classes")
+            what = f"one length (pixels) for each of the {self.num_classes} classes"
+            raise SettingsError(what, setting="style_lengths")
         count, regions = len(self.style_lengths), set(self.style_regions)
         if len(regions) < len(self.style_regions) or not regions <= set(range(count)):
-            raise ValueError(
-                f"style_regions: places in the legend, from 0, below {count}, the number of style_lengths, each once"
-            )
+            what = f"places in the legend, from 0, below {count}, the number of style_lengths, each once"
+            raise SettingsError(what, setting="style_regions")
         return self
 
     @model_serializer(mode="wrap")

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from geosynth.config.base import Settings, read_yaml
 from geosynth.config.train import TrainSettings
-from geosynth.config.verbs import GenerateSettings, SegmentSettings
+from geosynth.config.verbs import GenerateSettings, SegmentSettings, check_test_fold
 from geosynth.errors import SettingsError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -92,7 +92,7 @@ class StudySettings(Settings):
         """
         kinds = {kind.sweep: kind for kind in StudySettings.__subclasses__()}
         if sweep not in kinds:
-            raise SettingsError(f"study {sweep!r}: there is none; choose from {', '.join(kinds)}")
+            raise SettingsError(f"there is no {sweep!r}; choose from {', '.join(kinds)}", setting="sweep")
         values = read_yaml(Path(config)) if config else {}
         for name, value in changes.items():
             part, dot, inner = name.partition(".")
@@ -105,7 +105,7 @@ class StudySettings(Settings):
             try:
                 values["train"] = TrainSettings.over_preset(values["train"])
             except SettingsError as error:
-                raise SettingsError(f"train.{error}") from error
+                raise SettingsError(error.what, setting=".".join(filter(None, ("train", error.setting)))) from error
         return kinds[sweep].parse(values)
 
     @property
@@ -119,13 +119,10 @@ class StudySettings(Settings):
             given = getattr(self, part)
             for name in names:
                 if getattr(given, name) != type(given).model_fields[name].default:
-                    raise ValueError(f"{part}.{name}: the study sets it itself; leave it out")
+                    raise SettingsError("the study sets it itself; leave it out", setting=f"{part}.{name}")
         if self.train.devices > 1:
-            raise ValueError("train.devices: a study trains each generator on one device")
-        if self.train_fold == self.test_fold:
-            raise ValueError(
-                "train_fold and test_fold must differ: a segmenter looks too good on tiles that it was trained on"
-            )
+            raise SettingsError("a study trains each generator on one device", setting="train.devices")
+        check_test_fold(self.train_fold, self.test_fold)
         return self
 
 
@@ -200,7 +197,8 @@ class DiversitySettings(StudySettings):
     @model_validator(mode="after")
     def _check_weights(self) -> Self:
         if self.train.diversity_weight:
-            raise ValueError("train.diversity_weight: the study sets it itself, from lambdas; leave it out")
+            what = "the study sets it itself, from lambdas; leave it out"
+            raise SettingsError(what, setting="train.diversity_weight")
         for weight in self.lambdas:
             self.train_with(weight, 0)
         return self
@@ -239,5 +237,5 @@ class TransferSettings(StudySettings, EmphasisSettings):
     @model_validator(mode="after")
     def _check_look(self) -> Self:
         if self.generate.look is not None:
-            raise ValueError("generate.look: the study sets it itself; leave it out")
+            raise SettingsError("the study sets it itself; leave it out", setting="generate.look")
         return self

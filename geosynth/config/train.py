@@ -347,7 +347,7 @@ class TrainSettings(Settings):
         """
         preset = values.get("preset")
         if preset is not None and preset not in list(PRESETS):  # a list, which YAML may give, is unhashable
-            raise SettingsError(f"preset {preset!r}: there is none; choose from {', '.join(PRESETS)}")
+            raise SettingsError(f"there is no {preset!r}; choose from {', '.join(PRESETS)}", setting="preset")
         start = {} if preset is None else PRESETS[preset].values
         return cls.parse({**start, **{name: value for name, value in values.items() if name != "preset"}})
 
@@ -395,28 +395,33 @@ class TrainSettings(Settings):
         """Check settings against each other. The generator's own checks raise here, too."""
         stride = stride_of(self.depth)
         if self.crop_size % stride:
-            raise ValueError(f"crop_size must be a multiple of {stride} for depth {self.depth!r}")
+            raise SettingsError(f"must be a multiple of {stride} for depth {self.depth!r}", setting="crop_size")
         if self.discriminator == "patch" and self.num_scales > (most := (self.crop_size - 1).bit_length()):
-            raise ValueError(f"num_scales must be {most} at most for crops of {self.crop_size} px")
+            raise SettingsError(f"must be {most} at most for crops of {self.crop_size} px", setting="num_scales")
         if self.style_regions and not (self.style_lengths or self.init):
-            raise ValueError("style_regions need a generator conditioned on looks: set style_lengths")
+            what = "needs a generator conditioned on looks: set style_lengths"
+            raise SettingsError(what, setting="style_regions")
         count = len(self.style_lengths)  # one number is for all classes
         self.generator(count if count > 1 else max(self.style_regions, default=0) + 1, 1)
         if self.batch_size % (self.devices * self.parts):
-            raise ValueError(f"batch_size must be a multiple of devices x parts, {self.devices * self.parts}")
+            what = f"must be a multiple of devices x parts, {self.devices * self.parts}"
+            raise SettingsError(what, setting="batch_size")
         if self.augment and self.diversity_weight and self.diversity_distance == "features":
-            raise ValueError("augment changes the images whose features are compared: set diversity_distance to pixels")
+            what = "changes the images whose features are compared: set diversity_distance to pixels"
+            raise SettingsError(what, setting="augment")
         if self.diversity_weight and self.style_lengths:
-            raise ValueError("diversity_weight needs a generator without style_lengths")
+            raise SettingsError("needs a generator without style_lengths", setting="diversity_weight")
         if self.diversity_weight and int(self.prior_share * self.batch_size + 1e-9) == 0:
-            raise ValueError("diversity_weight needs drawn styles: set prior_share to 1 / batch_size at least")
+            what = "needs drawn styles: set prior_share to 1 / batch_size at least"
+            raise SettingsError(what, setting="diversity_weight")
         if self.projected_weight and self.perceptual_weight and self.perceptual_source != "efficientnet-lite0":
-            raise ValueError("projected_weight uses efficientnet-lite0: set perceptual_source to it as well")
+            what = "uses efficientnet-lite0: set perceptual_source to it as well"
+            raise SettingsError(what, setting="projected_weight")
         if self.learn == "styles" and not (self.style_rate and (self.style_lengths or self.init)):
-            raise ValueError("learn=styles needs a generator conditioned on looks")
+            raise SettingsError("styles need a generator conditioned on looks", setting="learn")
         for name in self.look_name:
             check_look_name(name)
         for name in ("head_start", "keep_norms"):
             if getattr(self, name) and self.init is None:
-                raise ValueError(f"{name} needs init, a model to start from")
+                raise SettingsError("needs init, a model to start from", setting=name)
         return self

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ByteSize, Field, model_validator
 
 from geosynth.config.base import Settings
+from geosynth.errors import SettingsError
 
 
 class GenerateSettings(Settings):
@@ -22,7 +23,7 @@ class GenerateSettings(Settings):
     windows are blended; also for models with the linear start. None chooses by the model's start.
     """
     overlap: int = Field(64, ge=0)
-    """Pixels by which windows overlap in blend mode."""
+    """Pixels by which windows overlap; for blend mode only."""
     block_size: int = Field(1024, ge=128, le=1 << 16, multiple_of=128)
     """Side, in pixels, of the blocks that are read, painted, written, and kept after an interruption, as a unit.
 
@@ -155,7 +156,18 @@ class SegmentSettings(Settings):
     @model_validator(mode="after")
     def _check_parts_that_meet(self) -> Self:
         if self.crop_size is not None and self.crop_size > self.tile_size:
-            raise ValueError(f"crop_size {self.crop_size} is larger than tile_size {self.tile_size}")
+            raise SettingsError(f"must be at most tile_size, {self.tile_size} px", setting="crop_size")
         if self.coarse is not None and self.real_tiles == 0:
-            raise ValueError("coarse needs real_tiles: they tell which classes lie under a coarse one")
+            raise SettingsError("needs real tiles, which show the classes under each coarse one", setting="coarse")
         return self
+
+
+def check_test_fold(train_fold: str, test_fold: str) -> None:
+    """Refuse to test a segmenter on the fold that it was trained on.
+
+    Raises:
+        SettingsError: if both are the same.
+    """
+    if train_fold == test_fold:
+        what = "must not be the train fold: a segmenter looks too good on tiles that it was trained on"
+        raise SettingsError(what, setting="test_fold")

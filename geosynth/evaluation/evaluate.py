@@ -160,10 +160,10 @@ def evaluate(
     settings = EvaluateSettings.changed(settings, changes)
     twins_given = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic or ())
     if settings.look is not None and (data is None or twins_given):
-        raise SettingsError("look: applies to what a model paints, but these images exist already")
+        raise SettingsError("applies to what a model paints, but these images exist already", setting="look")
     targets = [target] if isinstance(target, str | Path) else list(target or ())
     if targets and not settings.features:
-        raise SettingsError("target: distances to it are measured on features; turn features on")
+        raise SettingsError("distances to it are measured on features; turn features on", setting="target")
     folder = None if out is None else Path(out)
     if folder is not None:
         _check_folder(folder, overwrite)

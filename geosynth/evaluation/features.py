@@ -123,7 +123,8 @@ def open_spaces(
     for judge in judges:
         name, _, file = judge.partition("=")
         if name not in _JUDGES or name in {space.name for space in spaces}:
-            raise SettingsError(f"judges={judge}: choose one of efficientnet-lite2, dinov2=FILE, wavelets, each once")
+            what = f"got {judge!r}; choose from efficientnet-lite2, dinov2=FILE, wavelets, each once"
+            raise SettingsError(what, setting="judges")
         one = load_extractor(cast(ExtractorName, name), file or None, device, num_bands=len(bands))
         spaces.append(Space(one.name, one, tuple(range(len(bands))) if name == "wavelets" else natural, kept))
     return spaces

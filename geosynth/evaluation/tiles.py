@@ -332,7 +332,7 @@ class StoreTiles(TilePair):
         self._view = TileView(source, fold, tile_size, tile_size, edge="skip", max_nodata=1.0)
         self.num_tiles = self.num_chunks = len(self._view)
         if not self.num_tiles:
-            raise DataError(f"{source.path}: fold {fold!r} has no tile of {tile_size} px; choose a smaller tile_size")
+            raise DataError(f"{source.path}: fold {fold!r} has no tile of {tile_size} px; choose smaller tiles")
         self.places, self.place_kind = _places(self._view)
         self.num_places = int(np.max(self.places)) + 1
 

@@ -107,22 +107,23 @@ def warn_of_pixel_size(path: str, geobox: GeoBox, expected: float | None, told: 
         _LOG.warning(message, path, own, expected)
 
 
-def parse_distance(distance: float | str, what: str = "buffer") -> tuple[float, Literal["m", "px"]]:
+def parse_distance(distance: float | str, setting: str = "buffer") -> tuple[float, Literal["m", "px"]]:
     """Metres, as in 200 or "200m", or whole pixels, as in "64px": the number and its unit.
 
     Raises:
-        SettingsError: if it is neither, or negative; it names `what`.
+        SettingsError: if it is neither, or negative; it names the setting.
     """
     text = str(distance).strip()
     unit: Literal["m", "px"] = "px" if text.endswith("px") else "m"
     try:
         number = float(text.removesuffix(unit))
     except ValueError as error:
-        raise SettingsError(f"{what} {distance!r}: metres, as in 200, or pixels, as in 64px") from error
+        what = f"{distance!r} is neither metres, as in 200, nor pixels, as in 64px"
+        raise SettingsError(what, setting=setting) from error
     if unit == "px" and not (number >= 0 and number.is_integer()):
-        raise SettingsError(f"{what} {distance!r}: must be whole pixels, 0 or more")
+        raise SettingsError(f"must be whole pixels, 0 or more; got {distance!r}", setting=setting)
     if not 0 <= number < math.inf:
-        raise SettingsError(f"{what}: must be metres, 0 or more; got {number:g}")
+        raise SettingsError(f"must be metres, 0 or more; got {number:g}", setting=setting)
     return number, unit
 
 
@@ -139,7 +140,8 @@ def buffer_pixels(buffer: float | str, geobox: GeoBox) -> int:
     if unit == "px" or not number:
         return int(number)
     if geobox.crs is None or not geobox.crs.projected:
-        raise GridError("buffer: the grid has no projected CRS, so metres mean nothing here; give pixels, as in 64px")
+        what = "the grid has no projected CRS, so metres mean nothing here; give pixels, as in 64px"
+        raise GridError(what, setting="buffer")
     a = geobox.affine
     shortest = float(np.linalg.svd(np.array([[a.a, a.b], [a.d, a.e]]), compute_uv=False)[-1])
     # 200 m at 0.5 m are 400 px, even if 0.5 was written as 0.4999999999.

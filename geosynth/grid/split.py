@@ -65,7 +65,8 @@ class SpatialSplit:
             SettingsError: if shares are negative, all zero, or not three.
         """
         if len(shares) != len(FOLDS) or not min(shares) >= 0 or not 0 < sum(shares) < np.inf:
-            raise SettingsError(f"shares: three numbers, each 0 or more, for {', '.join(FOLDS)}; got {tuple(shares)}")
+            what = f"three numbers, each 0 or more, for {', '.join(FOLDS)}; got {tuple(shares)}"
+            raise SettingsError(what, setting="shares")
         return np.asarray(shares) / sum(shares)
 
     @classmethod
@@ -132,7 +133,7 @@ class SpatialSplit:
         """
         wanted = cls.check_shares(shares)
         if block_size < 1:
-            raise SettingsError(f"block size: must be 1 px or more, got {block_size}")
+            raise SettingsError(f"must be 1 px or more, got {block_size}", setting="block_size")
         blocks = blocks_over(windows, block_size)
         groups = cut_by_blocks(windows, blocks, block_size)
         pixels = pixels_of(groups) if class_pixels is None else np.asarray(class_pixels)
@@ -177,7 +178,7 @@ class SpatialSplit:
         if unknown:
             raise SettingsError(f"fold {', '.join(unknown)}: the folds are {', '.join(FOLDS)}")
         if buffer < 0:
-            raise SettingsError(f"buffer: must be 0 px or more, got {buffer}")
+            raise SettingsError(f"must be 0 px or more, got {buffer}", setting="buffer")
         given = [clean_polygons(polygons.get(fold, shapely.MultiPolygon())) for fold in FOLDS]
         inside = None if windows is None else shapely.unary_union(boxes_of(as_array(windows)))
         areas = [area if inside is None else clean_polygons(area & inside) for area in given]

@@ -146,7 +146,7 @@ def plain_device_error(device: str) -> Iterator[None]:
     except (RuntimeError, AssertionError) as error:
         named = "device type at start" not in str(error)  # else torch names its 22 kinds of device
         why = one_line(error)[:200] if named else "it is none; auto, cpu, cuda and cuda:1 are"
-        raise CheckpointError(f"device {device!r} cannot be used: {why}") from error
+        raise CheckpointError(f"{device!r} cannot be used: {why}", setting="device") from error
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def generate_many(
     """
     settings, out = GenerateSettings.changed(settings, changes), Path(out)
     if not isinstance(samples, int) or not 1 <= samples <= _MAX_SAMPLES:
-        raise SettingsError(f"samples: 1 to {_MAX_SAMPLES} realisations, got {samples!r}")
+        raise SettingsError(f"1 to {_MAX_SAMPLES} realisations, got {samples!r}", setting="samples")
     if summary and samples == 1:
         raise SettingsError("a summary needs several realisations: give samples too")
     if not each:

@@ -61,8 +61,9 @@ class BlendPainter(Painter):
         overlap = settings.overlap
         if overlap > self.size // 2 or overlap % self.network.stride:
             raise SettingsError(
-                f"overlap of {overlap} px: windows of {self.size} px need a multiple of {self.network.stride} px,"
-                f" {self.size // 2} at most"
+                f"windows of {self.size} px need a multiple of {self.network.stride} px, {self.size // 2} at most;"
+                f" got {overlap}",
+                setting="overlap",
             )
         self.step = self.size - overlap
         line = torch.from_numpy(weights(self.size, overlap)).to(self.device)

@@ -33,8 +33,9 @@ def choose_block_size(painter: Painter) -> int:
         if needed <= limit:
             return size
     raise SettingsError(
-        f"max_memory of {limit / 1e9:.2g} GB: this model needs {needed / 1e9:.2g} GB at least, of which"
-        f" {present / 1e9:.2g} GB are the libraries and the model itself"
+        f"{limit / 1e9:.2g} GB are too little: this model needs {needed / 1e9:.2g} GB at least, of which"
+        f" {present / 1e9:.2g} GB are the libraries and the model itself",
+        setting="max_memory",
     )
 
 

@@ -47,9 +47,15 @@ _LOG = logging.getLogger(__name__)
 def painter_for(
     geobox: GeoBox, model: GeneratorModel, settings: GenerateSettings, style: Tensor | Look | None = None
 ) -> Painter:
-    """The painter for a grid, in the mode of the settings, else the model's default mode; see `Painter`."""
+    """The painter for a grid, in the mode of the settings, else the model's default mode; see `Painter`.
+
+    Raises:
+        SettingsError: if an overlap is given for windows that do not overlap; else as `Painter`.
+    """
     length = style_length_pixels(settings.style_length, geobox, model.card.settings)
     mode = settings.mosaic or model.card.settings.mosaic
+    if mode == "exact" and "overlap" in settings.model_fields_set:
+        raise SettingsError("no effect, as windows of an exact mosaic do not overlap; blend ones do", setting="overlap")
     return (BlendPainter if mode == "blend" else Painter)(model, settings, length, style)
 
 
@@ -221,7 +227,8 @@ def check_image_output(out: Path, inputs: Sequence[object], settings: GenerateSe
     """
     check_image_name(out)
     if is_zarr_name(out) and settings.compress not in (None, "zstd"):
-        raise SettingsError(f"compress {settings.compress!r}: Zarr images are compressed by zstd; leave it out")
+        what = f"Zarr images are compressed by zstd, not {settings.compress}; leave it out"
+        raise SettingsError(what, setting="compress")
     beside = _beside(out, settings)
     if beside and is_zarr_name(out):
         raise OutputError(f"{out}: previews and STAC items are made of GeoTIFFs; choose a name that ends in .tif")

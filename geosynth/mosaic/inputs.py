@@ -49,7 +49,8 @@ def as_files(labels: object) -> str | Path | Sequence[str | Path]:
         isinstance(labels, Sequence) and all(isinstance(one, str | Path) for one in labels)
     ):
         return labels
-    raise SettingsError(f"labels: files, a raster or an xarray.DataArray are needed, not {type(labels).__name__}")
+    kind = type(labels).__name__
+    raise SettingsError(f"files, a raster or an xarray.DataArray are needed, not {kind}", setting="labels")
 
 
 def loaded_model(model: Model, device: str = "cpu") -> GeneratorModel:
@@ -60,7 +61,7 @@ def loaded_model(model: Model, device: str = "cpu") -> GeneratorModel:
         SettingsError: if `model` is neither.
     """
     if not isinstance(model, str | Path | GeneratorModel | None):
-        raise SettingsError(f"model: a file or a loaded model is needed, not {type(model).__name__}")
+        raise SettingsError(f"a file or a loaded model is needed, not {type(model).__name__}", setting="model")
     return model if isinstance(model, GeneratorModel) else load_generator(model, device)
 
 

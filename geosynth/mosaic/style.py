@@ -53,7 +53,7 @@ def chosen_style(
     images, labels = style_files(style), style_files(style_labels)
     own = style if isinstance(style, Tensor | Look) else None
     if settings.look is not None and (images or own is not None):
-        raise SettingsError(f"look {settings.look!r} and a style are given; give one of them")
+        raise SettingsError(f"{settings.look!r} and a style are given; give one of them", setting="look")
     if labels and not images:
         raise SettingsError("labels of a style are given, but no image to take it from")
     if not images:

@@ -176,14 +176,15 @@ def _check_settings(
 ) -> None:
     for name in ("unknown", "resample", "preview", "stac", "compress"):
         if name in settings.model_fields_set and getattr(settings, name) != GenerateSettings.model_fields[name].default:
-            raise SettingsError(f"{name}: applies to generate only; a twin has the labels and the grid of its store")
+            what = "applies to generate only; a twin has the labels and the grid of its store"
+            raise SettingsError(what, setting=name)
     if emphasise is not None and len(folds) != 1:
-        raise SettingsError(f"emphasise: labels are recombined within one fold, not {', '.join(folds)}")
+        raise SettingsError(f"labels are recombined within one fold, not {', '.join(folds)}", setting="emphasise")
     for fold in folds:
         if fold not in FOLDS:
             raise SettingsError(f"no fold {fold!r}; there are: {', '.join(FOLDS)}")
     if not 0 <= agreement <= 1:
-        raise SettingsError(f"agreement: a probability is needed, 0 to 1, not {agreement:g}")
+        raise SettingsError(f"a probability is needed, 0 to 1, not {agreement:g}", setting="agreement")
 
 
 def _files_of(sources: Sequence[PatchSource]) -> list[str]:

@@ -82,7 +82,7 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
     """
     if not isinstance(labels, str | Path):
         if not labels:
-            raise RasterError("labels: an empty list of files")
+            raise RasterError("an empty list of files", setting="labels")
         return sorted(map(str, labels))
     found = files_named(labels)
     if not found:

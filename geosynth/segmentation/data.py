@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from geosynth.config import SegmentSettings
+from geosynth.config.verbs import check_test_fold
 from geosynth.errors import DataError, SettingsError, counted
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices
@@ -81,7 +82,7 @@ def mixture(
     real = _at_most(pool, real, "real_tiles", views[0])
     synthetic = _at_most(pool, synthetic, "synthetic_tiles", views[0])
     if real + synthetic == 0:
-        raise DataError("real_tiles and synthetic_tiles are both 0: there is nothing to train on")
+        raise DataError("no real and no synthetic tiles are asked for: there is nothing to train on")
     tiles = [Tile(number, window) for number, view in enumerate(views) for window in view]
     order = [tiles[place] for place in np.random.default_rng(seed).permutation(total)[:pool].tolist()]
     return Mixture(tuple(order[:real]), tuple(order[::-1][:synthetic]), tuple(order[real:]))
@@ -200,10 +201,7 @@ def open_data(
         DataError: if a fold has no tile, there are fewer than asked for, the twin is not one of the data, or the train
             images have a single value.
     """
-    if train_fold == test_fold:
-        raise SettingsError(
-            "train_fold and test_fold must differ: a segmenter looks too good on tiles that it was trained on"
-        )
+    check_test_fold(train_fold, test_fold)
     sources = _open(data)
     if judge is not None:
         check_fits(sources, judge.path, judge.card.legend.names, judge.card.bands)
@@ -211,8 +209,8 @@ def open_data(
     tests = [_view(source, test_fold, settings, None, "skip") for source in sources]
     if not any(map(len, tests)):
         raise DataError(
-            f"{sources[0].path}: fold {test_fold!r} holds no whole tile of {settings.tile_size} px to test on; choose a"
-            " smaller tile_size, or another test fold"
+            f"{sources[0].path}: fold {test_fold!r} holds no whole tile of {settings.tile_size} px to test on; choose"
+            " smaller tiles, or another fold"
         )
     seed = settings.seed if settings.subset_seed is None else settings.subset_seed
     if synthetic is None and settings.synthetic_tiles:
@@ -246,7 +244,7 @@ def _coarse_set(sources: Sequence[PatchSource], chosen: Mixture, settings: Segme
     if len(others) < wanted:
         raise DataError(
             f"{sources[0].path}: coarse_tiles={wanted}, but beside {len(chosen.real)} real tiles there are"
-            f" {len(others)} of fold {train_fold!r}; lower real_tiles"
+            f" {len(others)} of fold {train_fold!r}; use fewer real ones"
         )
     return TileSet(_places(sources, others))
 
@@ -279,7 +277,7 @@ def _view(source: PatchSource, fold: str, settings: SegmentSettings, stride: int
 def _open(data: str | Path | PatchSource | Sequence[PatchSource]) -> Sequence[PatchSource]:
     sources = open_sources(data)
     if not sources:
-        raise DataError("data: an empty list of stores")
+        raise DataError("an empty list of stores", setting="data")
     check_alike(sources)
     return sources
 

@@ -141,7 +141,8 @@ def _load_initial(init: str | Path, settings: SegmentSettings, sources: Sequence
     initial = load_segmenter(init)
     theirs = initial.card.settings.encoder
     if theirs != settings.encoder:
-        raise SettingsError(f"encoder={settings.encoder}: the segmenter {init} has {theirs}; set encoder={theirs}")
+        what = f"the segmenter {init} has {theirs}, not {settings.encoder}; give {theirs}"
+        raise SettingsError(what, setting="encoder")
     check_fits(sources, init, initial.card.legend.names, initial.card.bands)
     return initial
 

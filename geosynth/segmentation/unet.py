@@ -32,9 +32,8 @@ def build_unet(encoder: str, num_bands: int, num_classes: int) -> nn.Module:
         with plain_memory_error():
             network: nn.Module = smp.Unet(encoder, encoder_weights=None, in_channels=num_bands, classes=num_classes)
     except (KeyError, ValueError, RuntimeError) as error:  # smp's, and timm's
-        raise SettingsError(
-            f"encoder {encoder!r}: segmentation_models_pytorch has none of that name for {num_bands} bands"
-        ) from error
+        what = f"segmentation_models_pytorch has no {encoder!r} for {num_bands} bands"
+        raise SettingsError(what, setting="encoder") from error
     return network
 
 
@@ -55,7 +54,8 @@ def check_takes(unet: nn.Module, encoder: str, num_bands: int, size: int) -> Non
         with torch.no_grad(), plain_memory_error():
             unet.eval()(torch.zeros(1, num_bands, size, size))
     except WRONG_SIZE as error:
-        raise SettingsError(f"encoder {encoder!r}: takes no images of {size} px ({one_line(error)})") from error
+        what = f"{encoder!r} takes no images of {size} px ({one_line(error)})"
+        raise SettingsError(what, setting="encoder") from error
     finally:
         unet.train()
 

@@ -83,7 +83,8 @@ class Study:
             given, generator = _check_given(store, other, settings, model)
         cells = plan_cells(settings, given)
         if not cells:
-            raise SettingsError("arms: none of them has a cell without labelled tiles of the target; set target_tiles")
+            what = "none of them has a cell without labelled tiles of the target; set target_tiles"
+            raise SettingsError(what, setting="arms")
         artifacts = Artifacts(
             absolute(store.path),
             store.digest() if other is None else f"{store.digest()} {other.digest()}",
@@ -139,10 +140,10 @@ def _open_target(target: str | Path | None, settings: StudySettings) -> Store | 
     """The second store of a transfer; None for other sweeps."""
     if not isinstance(settings, TransferSettings):
         if target is not None:
-            raise SettingsError(f"target: only a transfer study has one, not {settings.sweep}")
+            raise SettingsError(f"only a transfer study has one, not {settings.sweep}", setting="target")
         return None
     if target is None:
-        raise SettingsError("a transfer study needs a target: the store of the place to test on")
+        raise SettingsError("a transfer study needs one: the store of the place to test on", setting="target")
     return Store(target)
 
 
@@ -202,7 +203,8 @@ def _check_transfer(store: Store, target: Store, settings: TransferSettings, fil
 def _check_look(settings: StudySettings, painter: str, looks: Sequence[str]) -> None:
     look = settings.generate.look
     if look is not None and look not in looks:
-        raise SettingsError(f"generate.look={look}: there is no such look; {painter} has {', '.join(looks) or 'none'}")
+        what = f"there is no look {look!r}; {painter} has {', '.join(looks) or 'none'}"
+        raise SettingsError(what, setting="generate.look")
 
 
 def _check_given(
@@ -210,7 +212,7 @@ def _check_given(
 ) -> tuple[GivenGenerator, str]:
     """The user's generator, after checking that it can paint for the study, and a text that describes it."""
     if isinstance(settings, DiversitySettings):
-        raise SettingsError("the diversity study trains a generator for each lambda; leave out the model")
+        raise SettingsError("the diversity study trains a generator for each lambda; leave it out", setting="model")
     file = model_path(model)
     card = ModelCard.read(file)
     legend_for(card, file, store)
@@ -227,10 +229,8 @@ def _check_given(
 def _check_own(store: Store, settings: StudySettings) -> str:
     """A text on what the study trains its generators, and on what their initial model was, after checking both."""
     if isinstance(settings, AugmentSettings) and settings.train.crop_size > settings.segment.tile_size:
-        raise SettingsError(
-            f"train.crop_size={settings.train.crop_size} does not fit into the kept tiles of"
-            f" {settings.segment.tile_size} px; make one smaller or the other larger"
-        )
+        what = f"{settings.train.crop_size} px do not fit into the kept tiles of {settings.segment.tile_size} px"
+        raise SettingsError(f"{what}; make one smaller or the other larger", setting="train.crop_size")
     train = with_networks_of(settings.train)
     _check_look(settings, "what the study trains", train.look_name if train.style_lengths else ())
     what = {

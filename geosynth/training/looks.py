@@ -59,8 +59,7 @@ def training_look(
             parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
     if not parts:
         raise DataError(
-            f"{sources[0].path}: fold {fold!r} has no tile of {tile_size} px to measure a look in; choose a smaller"
-            " crop_size"
+            f"{sources[0].path}: fold {fold!r} has no tile of {tile_size} px to measure a look in; choose smaller crops"
         )
     return fit_look(TileStyles.joined(parts), known)
 

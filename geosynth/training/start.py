@@ -48,13 +48,12 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
         values = settings.model_dump()
         for name, value in networks.items():
             if name in settings.model_fields_set and values[name] != value:
-                raise SettingsError(f"{name}={values[name]}: the model {settings.init} has {value}; leave {name} out")
+                what = f"the model {settings.init} has {value}, not {values[name]}; leave it out"
+                raise SettingsError(what, setting=name)
         settings = TrainSettings.parse({**values, **networks})
     for name in () if settings.style_lengths else ("look_name", "learn", "style_regions"):
-        value = getattr(settings, name)
-        if value != TrainSettings.model_fields[name].default:
-            said = value if isinstance(value, str) else ", ".join(map(str, value))
-            raise SettingsError(f"{name}={said} needs a generator conditioned on looks: set style_lengths")
+        if getattr(settings, name) != TrainSettings.model_fields[name].default:
+            raise SettingsError("needs a generator conditioned on looks: set style_lengths", setting=name)
     return settings
 
 

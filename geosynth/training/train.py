@@ -101,7 +101,7 @@ def train(
 def _check_devices(count: int) -> None:
     available = torch.cuda.device_count()
     if available and count > available:
-        raise SettingsError(f"devices={count}: this machine has {counted(available, 'GPU')}")
+        raise SettingsError(f"{count} are asked for; this machine has {counted(available, 'GPU')}", setting="devices")
 
 
 @keep_freed_memory()
@@ -228,8 +228,8 @@ def _own_looks(
     if not network.style_lengths:
         return {}
     if len(names) not in (1, len(sources)) or len(set(names)) < len(names):
-        given = ", ".join(names)
-        raise SettingsError(f"look_name={given}: one name is needed, or one for each of {len(sources)} stores")
+        what = f"one name is needed, or one for each of {len(sources)} stores; got {', '.join(names)}"
+        raise SettingsError(what, setting="look_name")
     known = initial.look() if initial is not None and initial.looks else None
     groups = [sources] if len(names) == 1 else [[source] for source in sources]
     looks: dict[str, Look] = {}

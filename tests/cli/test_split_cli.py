@@ -109,13 +109,13 @@ def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: P
         (("--shares", "most"), "three numbers are needed"),
         (("--by", "tiles"), "blocks, clusters, polygons or scenes"),
         (("--by", "polygons"), "needs a file"),
-        (("--buffer", "far"), "metres, as in 200, or pixels, as in 64px"),
+        (("--buffer", "far"), "neither metres, as in 200, nor pixels, as in 64px"),
         (("--buffer", "100px"), "leaves fold"),
         (("--train", "."), "for --check"),
         (("--patch-size", "8"), "--patch-size: no effect without --check"),
         (("--check", "--patch-size", "9999"), "no fold holds a patch of 9999 px"),
         (("--check", "--out", "split.gpkg"), "--out: no effect with --check"),
-        (("--check", "--buffer", "far"), "metres, as in 200, or pixels, as in 64px"),
+        (("--check", "--buffer", "far"), "neither metres, as in 200, nor pixels, as in 64px"),
     ],
 )
 def test_one_line_says_what_is_wrong(call: Call, store: Path, arguments: tuple[str, ...], said: str) -> None:

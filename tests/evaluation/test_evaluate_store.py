@@ -397,7 +397,7 @@ def test_what_is_wrong_is_said_before_twins_are_painted(tmp_path: Path, run: Any
     other = write_segmenter(tmp_path / "other.safetensors", small_legend())
     for words, said in (
         (["--tile-size", "512"], "has no tile of 512 px"),
-        (["--judge", "nobody"], "judges=nobody: choose one of"),
+        (["--judge", "nobody"], "error: --judge: got 'nobody'; choose from"),
         (["--inception", store.path], "Inception|weights"),
         (["--segmenter", other], "other.safetensors: knows the classes"),
         (["--no-features", "--judge", "wavelets"], "--judge: no effect with --no-features"),

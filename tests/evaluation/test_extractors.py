@@ -148,7 +148,7 @@ def test_pytorchs_cache_is_looked_into(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_device_that_is_none_is_one_line() -> None:
-    with pytest.raises(CheckpointError, match=r"^device 'nowhere' cannot be used: it is none; auto, cpu, cuda .*$"):
+    with pytest.raises(CheckpointError, match=r"^device: 'nowhere' cannot be used: it is none; auto, cpu, cuda .*$"):
         load_extractor("wavelets", device="nowhere", num_bands=4)
 
 

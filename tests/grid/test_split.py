@@ -242,7 +242,7 @@ def test_what_is_not_said_is_as_the_documentation_has_it() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 0), "block size"),
+        (lambda: SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 0), "^block_size: must be 1 px"),
         (lambda: SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 3, buffer=-1), "buffer"),
         (lambda: SpatialSplit.by_blocks([Window(0, 0, 9, 9)], 3, class_pixels=[[1]]), "1 blocks were given for 9"),
         (

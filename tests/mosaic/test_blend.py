@@ -203,15 +203,21 @@ def test_a_style_of_ones_own_is_taken_as_it_is(linear_model: GeneratorModel) -> 
 
 @pytest.mark.parametrize("overlap", [8, 48, 64])
 def test_an_overlap_that_does_not_fit_is_refused(overlap: int, linear_model: GeneratorModel) -> None:
-    with pytest.raises(SettingsError, match=rf"overlap of {overlap} px: windows of 64 px need a multiple of 16 px, 32"):
+    with pytest.raises(
+        SettingsError, match=rf"^overlap: windows of 64 px need a multiple of 16 px, 32 .*; got {overlap}$"
+    ):
         painter_of(linear_model, overlap)
 
 
 def test_the_mode_follows_the_model_unless_said(linear_model: GeneratorModel, tiny_model: GeneratorModel) -> None:
-    settings, grid = GenerateSettings(overlap=32), GeoBox((1, 1), NORTH_UP, UTM_18N)
-    assert painter_for(grid, linear_model, settings).mode == "blend"
-    assert painter_for(grid, tiny_model, settings).mode == "exact"
-    assert painter_for(grid, tiny_model, settings.model_copy(update={"mosaic": "blend"})).mode == "blend"
+    grid, overlapping = GeoBox((1, 1), NORTH_UP, UTM_18N), GenerateSettings(overlap=32)
+    assert painter_for(grid, linear_model, overlapping).mode == "blend"
+    assert painter_for(grid, tiny_model, GenerateSettings()).mode == "exact"
+    assert painter_for(grid, tiny_model, overlapping.model_copy(update={"mosaic": "blend"})).mode == "blend"
+    for own in (overlapping, GenerateSettings.changed(GenerateSettings(seed=3), {"overlap": 64})):
+        with pytest.raises(SettingsError, match=r"^overlap: no effect, as windows of an exact mosaic do not overlap"):
+            painter_for(grid, tiny_model, own)
+    assert painter_for(grid, tiny_model, GenerateSettings.changed(GenerateSettings(), {"seed": 3})).mode == "exact"
 
 
 def test_how_far_a_style_reaches_depends_on_the_model_unless_said(

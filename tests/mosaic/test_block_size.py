@@ -61,7 +61,7 @@ def test_more_memory_allows_larger_blocks(
 
 def test_too_little_memory_is_refused_with_what_is_needed(tiny_model: GeneratorModel) -> None:
     settings = GenerateSettings.parse({"max_memory": "100MB"})
-    with pytest.raises(SettingsError, match=r"max_memory of 0\.1 GB: this model needs .* GB at least"):
+    with pytest.raises(SettingsError, match=r"max_memory: 0\.1 GB are too little: this model needs .* GB at least"):
         choose_block_size(painter_for(ANYWHERE, tiny_model, settings))
 
 

@@ -192,7 +192,7 @@ def test_what_users_say_of_styles(model: GeneratorModel, told_model: GeneratorMo
     assert isinstance(found, torch.Tensor)
     torch.testing.assert_close(found, (each[0] + each[1]) / 2)
     for style, labels, one, settings, said in (
-        (bright, None, told_model, GenerateSettings(look="dim"), "look 'dim' and a style are given; give one of them"),
+        (bright, None, told_model, GenerateSettings(look="dim"), "look: 'dim' and a style are given; give one of them"),
         (None, [dark], told_model, plain, "labels of a style are given, but no image to take it from"),
         (latent, [dark], model, plain, "labels of a style are given, but no image to take it from"),
         (bright, [dark], model, plain, "tiny.safetensors: its styles describe whole images; leave out the labels"),

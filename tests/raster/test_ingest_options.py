@@ -104,7 +104,7 @@ def test_a_catalogue_with_an_asset_a_band_and_one_map_of_labels(folder: Path) ->
         ([*FILES, "--bands", "red=1,red=4"], "name red more than once"),
         ([*FILES, "--bands", "red,nir"], "names given are red, nir (with numbers, as in red=1, some are taken)"),
         ([*FILES, "--shares", "most"], "--shares most"),
-        ([*FILES, "--buffer", "wide"], "buffer 'wide'"),
+        ([*FILES, "--buffer", "wide"], "error: --buffer: 'wide' is neither metres"),
         (["--chesapeake", "in", "--state", "md"], "no tiles md_1m"),
     ],
 )

@@ -132,7 +132,7 @@ def test_refusals(segmenter, trained, scene, tmp_path, tiny_model):
         with pytest.raises(error, match=said) as caught:
             classify(source, model, out)
         assert "\n" not in str(caught.value)
-    with pytest.raises(CheckpointError, match="device 'nowhere' cannot be used"):
+    with pytest.raises(CheckpointError, match="device: 'nowhere' cannot be used"):
         classify(scene[0], trained[0], out, device="nowhere")
     with pytest.raises(OutputError, match=r"ends in \.tif"):
         classify(scene[0], segmenter, tmp_path / "labels.png")

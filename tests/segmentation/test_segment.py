@@ -325,19 +325,19 @@ SWIN = "tu-swin_tiny_patch4_window7_224"  # whose images have 224 px
 REFUSED = {
     "nothing": ({"data": []}, DataError, "data: an empty list of stores"),
     "no test tile": ({"test_fold": "val"}, DataError, "fold 'val' holds no whole tile of 32 px to test on"),
-    "same fold": ({"test_fold": "train"}, SettingsError, "train_fold and test_fold must differ"),
+    "same fold": ({"test_fold": "train"}, SettingsError, "test_fold: must not be the train fold"),
     "no fold": ({"test_fold": "tset"}, SettingsError, "fold 'tset'"),
     "no train tile": ({"train_fold": "val"}, DataError, "fold 'val' holds no whole tile of 32 px to train on"),
     "too many": ({"real_tiles": 99}, DataError, "real_tiles=99, but there is a choice of 12 tiles"),
     "no twin": ({"synthetic_tiles": 3}, SettingsError, "synthetic tiles need a twin"),
-    "encoder": ({"encoder": "resnet1"}, SettingsError, "encoder 'resnet1'"),
-    "one size": ({"encoder": SWIN}, SettingsError, f"encoder '{SWIN}': takes no images of 32 px .*match model"),
+    "encoder": ({"encoder": "resnet1"}, SettingsError, "encoder: segmentation_models_pytorch has no 'resnet1'"),
+    "one size": ({"encoder": SWIN}, SettingsError, f"encoder: '{SWIN}' takes no images of 32 px .*match model"),
     "weights": ({"weights": "nothing.pth"}, CheckpointError, "nothing.pth: weights cannot be read: No such file"),
     "coarse": ({"coarse": "nlcd", "real_tiles": 2}, SettingsError, "no map 'nlcd'"),
     "coarse tiles": ({"coarse": "nlcd"}, DataError, "beside 12 real tiles there are 0"),
     "store": ({"data": "nowhere.zarr"}, OSError, "nowhere.zarr"),
     "init": ({"init": "nothing.safetensors"}, CheckpointError, "nothing.safetensors"),
-    "crop": ({"crop_size": 64}, SettingsError, "crop_size 64 is larger than tile_size 32"),
+    "crop": ({"crop_size": 64}, SettingsError, "crop_size: must be at most tile_size, 32 px"),
 }
 
 
@@ -391,7 +391,7 @@ def test_a_segmenter_is_not_replaced_by_what_goes_on_from_it(segment_store, tmp_
 
 
 def test_going_on_from_a_segmenter_of_something_else(segment_store, trained, tmp_path):
-    with pytest.raises(SettingsError, match=r"encoder=resnet18: the segmenter .* has tu-test_resnet"):
+    with pytest.raises(SettingsError, match=r"encoder: the segmenter .* has tu-test_resnet, not resnet18"):
         segment(segment_store, tmp_path / "out", TINY, init=trained[0], encoder="resnet18")
     other = make_segment_store(tmp_path / "other.zarr", bands=("nir", *BANDS[:3]))
     with pytest.raises(DataError, match="bands nir, red, green, blue do not fit the model"):

@@ -39,7 +39,7 @@ def test_segment_then_classify(run, segment_store, segment_twin, tmp_path):
     assert (code, shown, err) == (
         1,
         "",
-        "error: --device 'nowhere' cannot be used: it is none; auto, cpu, cuda and cuda:1 are\n",
+        "error: --device: 'nowhere' cannot be used: it is none; auto, cpu, cuda and cuda:1 are\n",
     )
     code, shown, err = run("info", out / "model.safetensors", "--json")
     assert (code, json.loads(shown)["kind"], err) == (0, "segmenter", "")
@@ -74,7 +74,7 @@ def test_a_twin_that_is_given_is_used(run, monkeypatch, tmp_path, options, expec
         (("--augment", "colour"), "augment"),
         (("--set", "tile_size=33"), "tile_size"),
         (("--set", "tiles=3"), "tiles"),
-        (("--real-tiles", "0", "--set", "coarse=nlcd"), "coarse needs --real-tiles"),
+        (("--real-tiles", "0", "--set", "coarse=nlcd"), "error: coarse: needs real tiles"),
         (("--synthetic-tiles", "2"), "synthetic tiles need a twin"),
     ],
 )

@@ -203,7 +203,7 @@ def test_what_a_generator_shows_meanwhile_does_not_change_its_key():
         ("replace", {"segment.seed": 3}, "segment.seed: the study sets it itself"),
         ("replace", {"generate.preview": True}, "generate.preview: the study sets it itself"),  # else each twin fails
         ("replace", {"train.devices": 2, "train.batch_size": 4}, "one device"),
-        ("replace", {"test_fold": "train"}, "must differ"),
+        ("replace", {"test_fold": "train"}, "test_fold: must not be the train fold"),
         ("augment", {"arms": ["real", "unreal"]}, "arms.1"),
         ("transfer", {"generate.look": "dim"}, "generate.look: the study sets it itself"),
         ("diversity", {"lambdas": [4], "train.prior_share": 0}, "prior_share"),

@@ -69,7 +69,7 @@ def test_options_become_settings(monkeypatch, run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("replacement",), "study 'replacement': there is none"),
+        (("replacement",), "sweep: there is no 'replacement'"),
         (("replace", "--lambdas", "0,2"), "lambdas"),
         (("augment", "--arms", "real,unreal"), "arms.1"),
         (("replace", "--shares", "0,2"), "shares.1"),

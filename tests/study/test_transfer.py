@@ -332,7 +332,7 @@ def test_refusals_are_one_line(study_store, target_store, narrow_model, told_mod
     card = told_model.card.model_copy(update={"legend": legend})
     turned = save_generator(tmp_path / "turned.safetensors", told_model.generator, card, looks=told_model.looks)
     cases = [
-        ({"target": None}, SettingsError, "needs a target"),
+        ({"target": None}, SettingsError, "target: a transfer study needs one"),
         ({"target": study_store.path}, DataError, "same data"),
         ({"target": other.path}, DataError, r"its bands \(red, green\) differ"),
         ({"model": narrow_model}, SettingsError, "not conditioned on looks"),
@@ -343,7 +343,7 @@ def test_refusals_are_one_line(study_store, target_store, narrow_model, told_mod
         (
             {"settings": TRANSFER.model_copy(update={"train": TrainSettings.parse({"base_width": 8})})},
             SettingsError,
-            "leave base_width out",
+            "base_width: the model .* leave it out",
         ),
         (
             {"settings": TRANSFER.model_copy(update={"target_tiles": (0,), "arms": ("target + ordinary",)})},

@@ -62,7 +62,7 @@ def test_a_file_may_name_its_preset_and_an_option_another(tmp_path):
         ("- steps", "one setting per line"),
         ("5: 6", "one setting per line"),
         ("stepz: 5", "stepz"),
-        ("preset: huge", "preset 'huge': there is none; choose from tiny"),
+        ("preset: huge", "preset: there is no 'huge'; choose from tiny"),
         ("precision: fp8", "precision"),
     ],
 )

@@ -226,14 +226,14 @@ def test_noise_strengths_may_stay_as_they_are():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"batch_size": 6, "devices": 2, "parts": 2}, "batch_size must be a multiple of devices x parts, 4"),
-        ({"diversity_weight": 1.0, "prior_share": 0.0}, "diversity_weight needs drawn styles"),
+        ({"batch_size": 6, "devices": 2, "parts": 2}, "batch_size: must be a multiple of devices x parts, 4"),
+        ({"diversity_weight": 1.0, "prior_share": 0.0}, "diversity_weight: needs drawn styles"),
         ({"start": "linear"}, "noise_channels"),
         (
             {"augment": 0.5, "diversity_weight": 1.0, "diversity_distance": "features"},
             "set diversity_distance to pixels",
         ),
-        ({"crop_size": 64, "num_scales": 7}, "num_scales must be 6 at most for crops of 64 px"),
+        ({"crop_size": 64, "num_scales": 7}, "num_scales: must be 6 at most for crops of 64 px"),
         ({"max_time": "soon"}, "give a time, as in 90m"),
         ({"adam_betas": (0.0, 1.0)}, "adam_betas.1"),
     ],

@@ -53,14 +53,14 @@ def test_options_become_settings(run, asked, tmp_path):
         (("--max-time", "soon"), "error: --max-time: give a time, as in 90m"),
         (("--set", "max_time=soon"), "error: max_time: give a time, as in 90m"),
         (("--config", "own.yaml"), "error: max_time: give a time, as in 90m"),
-        (("--batch-size", "7", "--devices", "2"), "error: --batch-size must be a multiple of devices"),
+        (("--batch-size", "7", "--devices", "2"), "error: --batch-size: must be a multiple of devices"),
         (("--steps", "-1"), "error: --steps: must be greater than"),
         (("--set", "seed=1", "--set", "crop_size=64", "--set", "seed=2"), "error: --set seed: is given twice"),
-        (("--preset", "huge"), "preset 'huge': there is none"),
+        (("--preset", "huge"), "preset: there is no 'huge'"),
         (("--set", "base_width"), "--set base_width: write NAME=VALUE"),
         (("--set", "base_width=[1"), "not YAML"),
         (("--set", "base_widht=4"), "base_widht"),
-        (("--set", "preset=huge"), "preset 'huge': there is none"),
+        (("--set", "preset=huge"), "preset: there is no 'huge'"),
         (("--set", "config=nowhere.yaml"), "nowhere.yaml: cannot be read"),
         (("--set", "cls=1"), "cls: there is no such setting"),
         (("--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
@@ -76,6 +76,14 @@ def test_mistakes_are_one_line(run, asked, tmp_path, arguments, words, monkeypat
     assert err.count("\n") == 1
     assert words in err
     assert not asked
+
+
+def test_a_file_that_is_called_like_an_option_keeps_its_name(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    code, _, err = run("train", "--data", "data", "--out", "run")
+    assert code == 1
+    assert err.startswith("error: data: ")
 
 
 def test_presets_are_listed_without_other_options(run):

@@ -142,9 +142,6 @@ def generate(
     target = _target(out, out_dir, format_)
     if out is not None and str(out) != labels and (samples == 1 or out.suffix == ".zarr"):  # files of samples: NAME_0
         geosynth.check_place(out, overwrite=overwrite)
-    if overlap is not None:
-        is_exact = (mosaic or geosynth.info(model)["mosaic"]) == "exact"
-        refuse_idle("without --mosaic blend, as windows of an exact mosaic do not overlap", is_exact, overlap=overlap)
     settings = geosynth.GenerateSettings.parse(
         given(
             seed=seed,

@@ -178,7 +178,7 @@ def evaluate(
         str | None,
         input_option("--inception", "For FID and KID: a file of the Inception weights, or download.", "download"),
     ] = None,
-    judge: Annotated[
+    judges: Annotated[
         list[str] | None,
         typer.Option(
             "--judge",
@@ -222,7 +222,7 @@ def evaluate(
         sources |= {"synthetic": synthetic[0]}
     else:
         sources |= {"data": data, "synthetic": synthetic or None, "model": model, "fold": fold or "test"}
-    refuse_idle("with --no-features", not features, inception=inception, judge=judge or None)
+    refuse_idle("with --no-features", not features, inception=inception, judge=judges or None)
     refuse_idle("with --synthetic, which is painted already", synthetic, latents=latents)
     import geosynth
 
@@ -236,7 +236,7 @@ def evaluate(
             segmenter=segmenter,
             target=target,
             inception=inception,
-            judges=tuple(judge or ()),
+            judges=tuple(judges or ()),
             features=features,
             tile_size=tile_size,
             max_tiles=max_tiles,

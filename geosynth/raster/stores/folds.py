@@ -80,7 +80,8 @@ class SplitRule(BaseModel):
         try:
             return cls(**{name: value for name, value in values.items() if value is not None})
         except ValidationError as error:
-            raise SettingsError(first_fault(error)) from error
+            name, what = first_fault(error)
+            raise SettingsError(what, setting=name) from error
 
     def settled(self, sources: Sequence[PatchSource]) -> Self:
         """This rule; or one by blocks, if it gives no method and there are fewer clusters of scenes than folds.

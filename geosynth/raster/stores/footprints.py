@@ -58,7 +58,7 @@ def check_split(
         raise SettingsError("a check needs either a store or table, or the rasters of each fold")
     table = data if isinstance(data, str | Path) and is_table(data) else None
     if patch_size is not None and (folds is not None or table is not None):
-        raise SettingsError("patch_size: of a store's folds; of rasters and tables all is measured")
+        raise SettingsError("of a store's folds; of rasters and tables all is measured", setting="patch_size")
     if folds is not None:
         return measure_leaks(footprints_of_files(folds), distance)
     if table is not None:
@@ -145,7 +145,7 @@ def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None
                 names = [view.name(index) for index in range(len(view))]
             found[fold].append(gpd.GeoSeries(to_coordinates(parts, source.geobox), names, crs=crs_wkt(source.geobox)))
     if patch_size is not None and not any(len(part) for parts in found.values() for part in parts):
-        raise SettingsError(f"patch_size: no fold holds a patch of {patch_size} px; choose smaller patches")
+        raise SettingsError(f"no fold holds a patch of {patch_size} px; choose smaller patches", setting="patch_size")
     return Footprints(found, [source.geobox for source in sources])
 
 

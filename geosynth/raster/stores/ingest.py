@@ -121,7 +121,8 @@ def ingest(
     if per not in (None, "year", "month", "day"):
         raise SettingsError(f"a store per {per!r}: year, month or day")
     if apart and per is not None:
-        raise SettingsError("apart: images of several dates may show one place, which would be in several folds")
+        what = "images of several dates may show one place, which would be in several folds"
+        raise SettingsError(what, setting="apart")
     rule = SplitRule.of(
         blocks=block_size if by == "blocks" else None,
         clusters=by == "clusters",

@@ -217,7 +217,7 @@ def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Pat
 def _one_file(labels: Paths) -> str:
     found = _expand(labels, "labels")
     if len(found) > 1:
-        raise DataError(f"labels: {len(found)} files; with a list of items, one is that of all images")
+        raise DataError(f"{len(found)} files; with a list of items, one is that of all images", setting="labels")
     return found[0] if is_remote(found[0]) else str(Path(found[0]).absolute())  # not relative to the list's folder
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from geosynth.errors import DataError, RasterError, SettingsError, counted, first_fault
+from geosynth.errors import DataError, RasterError, SettingsError, counted, first_fault_line
 from geosynth.grid import offset_in
 from geosynth.inputs import read_values
 from geosynth.legend import Legend
@@ -187,7 +187,7 @@ def _open_described(file: Path) -> list[PatchSource]:
     try:
         description = DataDescription.model_validate(read_values(file, SettingsError))
     except ValidationError as error:
-        raise SettingsError(f"{file}: {first_fault(error, 'a description of data in place')}") from error
+        raise SettingsError(f"{file}: {first_fault_line(error, 'a description of data in place')}") from error
     home = file.absolute().parent
     rule = description.split
     rule = SplitRule(file=rule) if isinstance(rule, str) else rule

@@ -95,14 +95,12 @@ class TargetGrid:
         if self.dtype is not None and self.dtype not in get_args(ImageDtype):
             raise SettingsError(f"--dtype {self.dtype}: one of {', '.join(get_args(ImageDtype))} is needed")
         if self.resolution is not None and not 0 < self.resolution < math.inf:
-            raise SettingsError(f"resolution {self.resolution}: a positive size is needed")
+            raise SettingsError(f"a positive size is needed, got {self.resolution}", setting="resolution")
         if self.like is not None and (self.crs is not None or self.resolution is not None):
             raise SettingsError("like tells the grid already; leave out crs and resolution")
         if self.apart and (self.crs, self.resolution, self.like) != (None, None, None):
-            raise SettingsError(
-                "apart: images without a georeference get a grid of their own pixels; leave out crs,"
-                " resolution and like"
-            )
+            what = "images without a georeference get a grid of their own pixels; leave out crs, resolution and like"
+            raise SettingsError(what, setting="apart")
 
     @cached_property
     def _like(self) -> GeoBox | None:

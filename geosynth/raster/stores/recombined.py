@@ -130,7 +130,7 @@ def recombine(
     """
     classes = emphasised_classes(source.legend, emphasis)
     if num_tiles is not None and num_tiles < 1:
-        raise SettingsError(f"recombined labels are of one tile or more, got {num_tiles}")
+        raise SettingsError(f"recombined labels are of one tile or more, got {num_tiles}", setting="num_tiles")
     view = TileView(source, fold, tile_size, max_nodata=_MAX_NODATA)
     if not len(view):
         raise DataError(f"{source.path}: fold {fold!r} holds no tile of {tile_size} px; choose smaller tiles")
@@ -157,12 +157,13 @@ def emphasised_classes(legend: Legend, emphasis: Mapping[str, float]) -> dict[in
     index_of = {plain(name): index for index, name in enumerate(legend.names)}
     unknown = [name for name in emphasis if plain(name) not in index_of]
     if unknown or not emphasis:
-        raise SettingsError(f"emphasise: no class {', '.join(unknown)}; the legend has {', '.join(legend.names)}")
+        what = f"no class {', '.join(unknown)}; the legend has {', '.join(legend.names)}"
+        raise SettingsError(what, setting="emphasise")
     if not all(0 < factor < math.inf for factor in emphasis.values()):
-        raise SettingsError(f"emphasise: positive numbers, as in roads=3, got {dict(emphasis)}")
+        raise SettingsError(f"positive numbers, as in roads=3, got {dict(emphasis)}", setting="emphasise")
     classes = {index_of[plain(name)]: float(factor) for name, factor in emphasis.items()}
     if len(classes) < len(emphasis):
-        raise SettingsError(f"emphasise: {', '.join(emphasis)} name one class twice; give it once")
+        raise SettingsError(f"{', '.join(emphasis)} name one class twice; give it once", setting="emphasise")
     return classes
 
 

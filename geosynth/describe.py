@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geosynth.download import is_model_address, model_path
-from geosynth.errors import RasterError, SettingsError
+from geosynth.errors import RasterError, SettingsError, first_of
 from geosynth.grid import Window
 from geosynth.inputs import band_files, read_values, sha256_of
 from geosynth.model_item import model_item
@@ -39,6 +39,12 @@ _REPORTS = {
 }
 """Kinds of geosynth's JSON files, and names that are in each."""
 
+_OF_TILES = {"source", "fold", "stride"}
+"""Names in the description of each set of exported tiles."""
+
+_IN_FOLDERS = ("report.json", "results.json", "export.json")
+"""The JSON files by which folders of `evaluate`, of a sweep and of exported tiles are described."""
+
 
 def info(
     file: str | Path | None = None,
@@ -50,9 +56,9 @@ def info(
     """Describe a model, a segmenter, a store, data in place, a raster, an image in Zarr, or a report, as plain values.
 
     Args:
-        file: what to describe: a file name; the folder of a training; a URL of a model, a segmenter, a store, a raster
-            or an image in Zarr; None, or "chesapeake-small", for the embedded model. Of reports and STAC items (JSON)
-            the content is returned.
+        file: what to describe: a file name; the folder of a training, a report, a sweep or exported tiles; a URL of a
+            model, a segmenter, a store, a raster or an image in Zarr; None, or "chesapeake-small", for the embedded
+            model. Of reports, STAC items and the record of exported tiles (JSON) the content is returned.
         stac: instead describe a model or segmenter as a STAC item with the MLM extension, for catalogues.
         verify: read everything, verify checksums if there are any, and report this under "verified".
         progress: called with the number of blocks read and of all blocks.
@@ -76,14 +82,18 @@ def _describe(file: str | Path | None) -> Described:
             return _network(path)
         if path.suffix.lower() in (".yaml", ".yml"):
             return _in_place(path)
-        if path.suffix.lower() == ".json" and (report := _report(path)) is not None:
-            return report
+        records = [path / name for name in _IN_FOLDERS if (path / name).is_file()] if path.is_dir() else [path]
+        for record in records:
+            if record.suffix.lower() == ".json" and (report := _report(record)) is not None:
+                return report
         file = path
     if (group := find_group(file)) is not None:
         return _zarr(file, group)
     if not is_remote(file) and Path(file).is_dir():
+        inside = first_of(sorted(child.name for child in Path(file).iterdir() if not child.name.startswith(".")), 5)
         raise RasterError(
-            f"{file}: a folder, but not a geosynth store; name a file in it, or make a store with `geosynth ingest`"
+            f"{file}: a folder, but not a geosynth store; name one of what it holds ({inside or 'nothing'}), or make a"
+            " store with `geosynth ingest`"
         )
     return _raster(file)
 
@@ -140,9 +150,11 @@ def _in_place(path: Path) -> Described:
 
 
 def _report(path: Path) -> Described | None:
-    """A report or STAC item; None for other JSON, as GeoJSON."""
+    """A report, a STAC item or the record of exported tiles; None for other JSON, as GeoJSON."""
     values = read_values(path)
     kind = next((kind for kind, names in _REPORTS.items() if isinstance(values, dict) and names <= values.keys()), None)
+    if isinstance(values, list) and values and isinstance(values[0], dict) and values[0].keys() >= _OF_TILES:
+        kind, values = "folder of tiles", {"tiles": len(list(path.parent.glob("image/*.tif"))), "sets": values}
 
     def verify(progress: Progress) -> dict[str, Any]:
         raise SettingsError(f"{path}: a {kind} has no checksums to verify")

@@ -27,6 +27,8 @@ from geosynth.inputs import sha256_of
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.images import open_image
 from geosynth.raster.label_files import open_labels
+from geosynth.raster.stores.export import export_tiles
+from geosynth.raster.stores.tiles import TileView
 from geosynth.raster.zarr import ZarrRaster
 from geosynth.raster.zarr_image import ZarrImageWriter
 from range_server import RangeServer
@@ -164,16 +166,39 @@ def test_reports_and_stac_items_are_shown(tmp_path: Path, run: Any) -> None:
         assert geosynth.info(path) == {"kind": kind, "path": str(path), **values}
         with pytest.raises(SettingsError, match=f"a {kind} has no checksums"):
             geosynth.info(path, verify=True)
+        inside = tmp_path / kind / ("results.json" if kind == "report of study" else "report.json")
+        inside.parent.mkdir()
+        path.replace(inside)
+        assert geosynth.info(inside.parent) == {"kind": kind, "path": str(inside), **values}
     path.write_text(json.dumps({"type": "FeatureCollection", "features": []}))
     assert "it is a vector file" in run("info", path).err
     path.write_text("{")
     assert run("info", path).err.startswith(f"error: {path}: cannot be read as JSON: ")
 
 
+def test_a_folder_of_tiles(folder: Path, tmp_path: Path) -> None:
+    out = export_tiles(TileView(geosynth.open_store(folder / "store.zarr"), "train", 32, 32), tmp_path / "tiles")
+    values = geosynth.info(out)
+    assert (values["kind"], values["path"]) == ("folder of tiles", str(out / "export.json"))
+    assert values["tiles"] == len(list((out / "image").iterdir())) > 0
+    (own,) = values["sets"]
+    assert (own["fold"], own["size"], own["stride"]) == ("train", 32, 32)
+    assert geosynth.info(out / "export.json") == values
+    with pytest.raises(SettingsError, match="a folder of tiles has no checksums"):
+        geosynth.info(out, verify=True)
+
+
+def test_a_folder_of_other_software_is_not_taken_for_a_report(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("[1, 2]")
+    with pytest.raises(RasterError, match=r"a folder, but not a geosynth store; name one of .* \(report\.json\), or"):
+        geosynth.info(tmp_path)
+
+
 def test_folders_and_foreign_groups_are_refused(folder: Path, tmp_path: Path) -> None:
     (empty := tmp_path / "empty.zarr").mkdir()
-    for name in (folder, empty):
-        with pytest.raises(RasterError, match="a folder, but not a geosynth store; name a file in it, or make a store"):
+    for name, held in ((folder, r".*image\.tif, .*"), (empty, "nothing")):
+        told = rf"a folder, but not a geosynth store; name one of what it holds \({held}\), or make a store"
+        with pytest.raises(RasterError, match=told):
             geosynth.info(name)
     with pytest.raises(RasterError, match=r"empty\.zarr: .*; copy the whole store again"):
         open_image(empty)

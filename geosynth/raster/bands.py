@@ -314,14 +314,17 @@ def _has_transparency(image: ImageRaster) -> bool:
 
 
 def colour_interpretation(names: Sequence[str]) -> list[ColorInterp]:
-    """The colour interpretation that a new file gets for bands of these names; `told_names` reads it."""
+    """The colour interpretation that a new file gets for bands of these names; `told_names` reads it.
+
+    It is set before pixels are written, as GDAL takes the fourth band for transparency otherwise. (With the option
+    ALPHA=NO in its place, GDAL would not keep that the fourth band is near infrared.)
+    """
     return [_COLOURS.get(name, ColorInterp.undefined) for name in names]
 
 
-def colour_profile(names: Sequence[str]) -> dict[str, str]:
-    """Options to create a GeoTIFF of these bands, without which GDAL takes the fourth for transparency."""
-    photometric = "rgb" if tuple(names[:3]) == ("red", "green", "blue") else "minisblack"
-    return {"photometric": photometric, **({"alpha": "no"} if len(names) > 1 else {})}
+def photometric(names: Sequence[str]) -> str:
+    """The interpretation of pixels, as GDAL's option PHOTOMETRIC, of a new file with bands of these names."""
+    return "rgb" if tuple(names[:3]) == ("red", "green", "blue") else "minisblack"
 
 
 def _names(image: ImageRaster, bands: Sequence[str] | None) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from geosynth.grid import Window
 from geosynth.grid.alignment import crs_wkt
 from geosynth.parallel import apart
 from geosynth.progress import Progress, silent
-from geosynth.raster.bands import colour_interpretation, colour_profile
+from geosynth.raster.bands import colour_interpretation, photometric
 from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.quantities import write_quantities
@@ -133,8 +133,9 @@ class CogWriter:
                 bigtiff="yes",
                 sparse_ok=True,
                 interleave="band",  # as arrays are; for interleaved pixels GDAL would reorder the bytes at each access
-                **colour_profile(self.band_names),
+                photometric=photometric(self.band_names),
             )
+            self._dataset.colorinterp = colour_interpretation(self.band_names)
             self._stack = stack.pop_all()
         return self
 
@@ -246,7 +247,6 @@ def _describe(
 ) -> None:
     """Give a scratch file names, quantities, tags, colours, overviews and statistics (from `counts`, if given)."""
     with _environment(), _quiet(), rasterio.open(scratch, "r+") as dataset:
-        dataset.colorinterp = colour_interpretation(band_names)
         for index, name in enumerate(band_names, start=1):
             dataset.set_band_description(index, name)
         write_quantities(dataset, quantities)

@@ -77,8 +77,7 @@ def test_tiles_are_bit_by_bit_what_the_store_holds(
 def test_the_fourth_band_is_no_transparency(store: Store, tmp_path: Path) -> None:
     out = export_tiles([TileView(store, "train", 32)], tmp_path / "tiles")
     with rasterio.open(next((out / "image").iterdir())) as dataset:
-        assert "alpha" not in [band.name for band in dataset.colorinterp]
-        assert [band.name for band in dataset.colorinterp[:3]] == ["red", "green", "blue"]
+        assert [band.name for band in dataset.colorinterp] == ["red", "green", "blue", "nir"]
 
 
 def test_colours_are_told_in_whatever_order(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ def info(
     file: Annotated[
         str | None,
         typer.Argument(
-            help="A model (or its address), segmenter, store, YAML of data in place, raster, report or STAC item;"
-            " without it, the embedded model.",
+            help="A model (or its address), segmenter, store, YAML of data in place, raster, report (or its folder),"
+            " folder of tiles or STAC item; without it, the embedded model.",
             callback=refusing_absent("chesapeake-small"),
         ),
     ] = None,

@@ -26,7 +26,7 @@ from geosynth.grid.areas import boxes_of
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.legend import ClassIndices
 from geosynth.progress import Progress, silent
-from geosynth.raster.bands import colour_interpretation, colour_profile
+from geosynth.raster.bands import colour_interpretation, photometric
 from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.quantities import write_quantities
@@ -175,7 +175,7 @@ def _write_image(path: Path, source: PatchSource, pixels: Array, labels: ClassIn
         "count": len(bands),
         "dtype": pixels.dtype,
         "predictor": 3 if pixels.dtype.kind == "f" else 2,
-        **colour_profile(bands),
+        "photometric": photometric(bands),
     }
     valid = labels < source.legend.num_classes
     with _new_tile(path, place, profile, pixels, None if valid.all() else valid) as dataset:

@@ -54,16 +54,14 @@ def _of_transfer(settings: TransferSettings) -> list[str]:
             " of those whose kernel distance to the target's unlabelled imagery is smaller, in features of"
             " EfficientNet-Lite0."
         )
-    return notes
+    return [*notes, *_of_judged(settings, "the arm source + ordinary")]
 
 
 def _of_replace(settings: ReplaceSettings) -> list[str]:
-    notes = ["A synthetic tile stands at the very place of the real one that it replaces."]
-    if any("judged" in arm for arm in settings.arms):
-        notes.append(
-            "Judged tiles lack the synthetic pixels whose class the segmenter of the real tiles finds less likely"
-            f" than {settings.segment.agreement:g}: they hold what it knows, too."
-        )
+    notes = [
+        "A synthetic tile stands at the very place of the real one that it replaces.",
+        *_of_judged(settings, "the real tiles"),
+    ]
     if 1 in settings.shares:
         notes.append(
             "With synthetic tiles only, the mIoU is what Shmelkov et al. (2018) call GAN-train, the accuracy the"
@@ -82,7 +80,16 @@ def _of_augment(settings: AugmentSettings, num_tiles: int) -> list[str]:
         notes.append(
             f"With {kept} real and {added} synthetic of {num_tiles} tiles, {kept + added - num_tiles} places are both."
         )
-    return notes
+    return [*notes, *_of_judged(settings, "the arm real + ordinary")]
+
+
+def _of_judged(settings: ReplaceSettings | AugmentSettings | TransferSettings, judge: str) -> list[str]:
+    if not any("judged" in arm for arm in settings.arms):
+        return []
+    return [
+        f"Judged tiles lack the synthetic pixels whose class the segmenter of {judge} finds less likely than"
+        f" {settings.segment.agreement:g}: they hold what it knows, too."
+    ]
 
 
 def result_notes(rows: Sequence[CellRow]) -> list[str]:

@@ -33,13 +33,24 @@ def test_what_a_sweep_does_is_told_of_it_alone():
 
 
 def test_arms_and_shares_are_explained_where_they_are():
-    judged = REPLACE.model_copy(update={"arms": ("mixed", "judged mixed")})
-    assert f"less likely than {REPLACE.segment.agreement:g}" in notes_of(judged)
-    assert "Judged" not in notes_of(REPLACE)
     assert "GAN-train" in notes_of(REPLACE)
     assert "GAN-train" not in notes_of(REPLACE.model_copy(update={"shares": (0, 0.5)}))
     assert "nearer arm" in notes_of(TRANSFER)
     assert "nearer arm" not in notes_of(TRANSFER.model_copy(update={"arms": ("source", "painted + ordinary")}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "arm", "judge"),
+    [
+        (REPLACE, "judged mixed", "the real tiles"),
+        (AUGMENT, "real + judged synthetic + ordinary", "the arm real + ordinary"),
+        (TRANSFER, "judged painted + ordinary", "the arm source + ordinary"),
+    ],
+)
+def test_who_judges_is_said_where_there_is_a_judge(settings, arm, judge):
+    judged = settings.model_copy(update={"arms": (*settings.arms, arm)})
+    assert f"the segmenter of {judge} finds less likely than {settings.segment.agreement:g}" in notes_of(judged)
+    assert "Judged" not in notes_of(settings)
 
 
 def test_a_given_generator_has_seen_more():

@@ -140,12 +140,17 @@ class UnfinishedWork:
         return message.replace(str(self.result.with_suffix("")), str(self.out.with_suffix("")))
 
     def _keep(self, total: int | None) -> None:
-        """Keep what is useful after an error or an interrupt: finished parts, also of unfinished works in this one."""
+        """Keep what is useful after an error or an interrupt: finished parts, also of unfinished works in this one.
+
+        If there is nothing, outputs that have not taken their places go, or follow the first one that has.
+        """
         if kept := len(self.done()):
             of_all = "" if total is None else f" of {total}"
             message = "%s: stopped; %d%s %s are kept in %s, and the same command goes on from there"
             _LOG.warning(message, self.out, kept, of_all, self.parts_are, self.folder)
         elif not any(self.folder.glob(f".*{_SUFFIX}")):
+            with suppress(OSError):
+                self._mend()
             self._remove()
 
     def done(self) -> set[str]:
@@ -355,10 +360,14 @@ class UnfinishedWork:
 
 
 @contextmanager
-def making(out: Path) -> Iterator[Path]:
+def making(out: Path, *beside: str) -> Iterator[Path]:
     """A place for an output of which no part is kept; from there it takes its own when the context is left.
 
     Beside what `files.replacing` does, another process is refused, and what a kill leaves goes with the next run.
+
+    Args:
+        out: the future file or folder.
+        beside: names of further files that are made beside that place, see `UnfinishedWork.finish`.
 
     Raises:
         OutputError: if another process makes it, or it cannot be written.
@@ -366,7 +375,7 @@ def making(out: Path) -> Iterator[Path]:
     work = UnfinishedWork(out)
     with work.open({}), writing(out):
         yield work.result
-        work.finish()
+        work.finish(*beside)
 
 
 def check_place(out: str | Path, *, overwrite: bool = False, mark: str | None = None) -> None:

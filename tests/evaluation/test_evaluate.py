@@ -369,21 +369,43 @@ def test_files_are_written_where_asked(scene: dict[str, Any], legend: Legend, tm
     assert [path.name for path in out.parent.iterdir()] == ["report"]
 
 
-def test_an_interrupt_between_its_files_leaves_no_half_of_a_report(
-    scene: dict[str, Any], legend: Legend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", [1, 2])
+def test_an_interrupt_while_its_files_take_their_places_leaves_no_half_of_a_report(
+    scene: dict[str, Any], legend: Legend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
+    moved: list[str] = []
+
     def interrupted(new: Path, path: Path) -> None:
-        if path.name == "report.json":
+        moved.append(path.name)
+        if len(moved) == place:
             raise KeyboardInterrupt
         new.replace(path)
 
     out = tmp_path / "out"
-    with monkeypatch.context() as patch:
-        patch.setattr("geosynth.files.replace", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            small(scene, legend, out=out)
-    assert not out.exists()
+    monkeypatch.setattr("geosynth.unfinished.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        small(scene, legend, out=out)
+    if place == 1:
+        assert not out.exists()
+    else:
+        assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json"]
+    small(scene, legend, out=out, overwrite=True)
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json"]
+
+
+def test_a_kill_while_its_files_take_their_places_is_mended_by_the_next_run(
+    scene: dict[str, Any], legend: Legend, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
     small(scene, legend, out=out)
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    work = out / ".report.json.unfinished"
+    (work / "parts").mkdir(parents=True)
+    (work / "job.json").write_text("{}")
+    (work / "finished").write_text(json.dumps({"report.html": "report.html", "report.json": "result"}))
+    (out / "report.json").rename(work / "result")  # the page has taken its place, the report not yet
+    small(scene, legend, out=out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
 
 
 def test_a_report_is_replaced_on_demand_and_nothing_else(scene: dict[str, Any], legend: Legend, tmp_path: Path) -> None:

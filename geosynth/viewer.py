@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,34 +62,53 @@ def view(
     refuse_folder(out)
     refuse_inputs(out, rasters)
     read_by = None if legend is None else Legend.load(legend)
-    opened = [open_image(path) for path in rasters]
+    opened = _opened(rasters)
+    with bounded_cache():
+        page = _page(opened, [_classes(raster, read_by) for raster in opened], size)
+    with making(out) as made:
+        made.write_text(page, encoding="utf-8")
+    return out
+
+
+def _opened(rasters: Sequence[str | Path]) -> list[ImageRaster]:
+    """The rasters, after checking that they can be shown over each other."""
+    first, *others = opened = [open_image(path) for path in rasters]
     for raster in opened:
         if raster.dtype.kind == "c":
             raise DataError(f"{raster.path}: holds {raster.dtype} values; only rasters of real numbers are shown")
-    first = opened[0]
-    for other in opened[1:]:
+    for other in others:
         if not same_area(first.geobox, other.geobox):
             raise GridError(
                 f"{other.path}: does not show the area of {first.path}; bring it there"
                 f" (rio warp FILE NEW --like {first.path})"
             )
+    return opened
+
+
+def _page(rasters: Sequence[ImageRaster], tables: Sequence[ClassTable], size: int) -> str:
+    """The page; rasters with a table of classes are labels."""
+    first = rasters[0]
     height, width = first.geobox.shape
     shown = shown_shape(first, size)
-    layers: list[dict[str, Any]] = []
-    classes: dict[str, str] = {}
-    with bounded_cache():
-        tables = [_classes(raster, read_by) for raster in opened]
-        images = iter(shown_images([raster for raster, table in zip(opened, tables, strict=True) if not table], shown))
-        for raster, table in zip(opened, tables, strict=True):
-            picture = _labels(raster, shown, table) if table else next(images)
-            classes |= {name: colour or _UNNAMED for name, colour in table.values() if name}
-            name, synthetic = Path(raster.path).name, bool(mark_of(raster.tags))
-            layers.append({"name": name, "synthetic": synthetic, "png": png_address(picture)})
-    values = {"height": height, "width": width, "shown": shown, "classes": classes.items()}
-    page = render_page("view", layers=layers, crs=crs_name(first.geobox.crs), **values)
-    with making(out) as made:
-        made.write_text(page, encoding="utf-8")
-    return out
+    images = iter(shown_images([raster for raster, table in zip(rasters, tables, strict=True) if not table], shown))
+    layers = [
+        {
+            "name": Path(raster.path).name,
+            "synthetic": bool(mark_of(raster.tags)),
+            "png": png_address(_labels(raster, shown, table) if table else next(images)),
+        }
+        for raster, table in zip(rasters, tables, strict=True)
+    ]
+    classes = {name: colour or _UNNAMED for table in tables for name, colour in table.values() if name}
+    return render_page(
+        "view",
+        layers=layers,
+        crs=crs_name(first.geobox.crs),
+        height=height,
+        width=width,
+        shown=shown,
+        classes=classes.items(),
+    )
 
 
 def _classes(raster: ImageRaster, legend: Legend | None) -> ClassTable:

@@ -16,6 +16,9 @@ import typer
 if TYPE_CHECKING:
     from geosynth.progress import Progress
 
+_DEEPEST = 8  # columns by which printed values are indented at most
+_UNBOUNDED = 1000  # columns of a file or pipe, in which lines are searched, not read side by side
+
 _quiet = False
 
 
@@ -115,14 +118,17 @@ def print_json(values: Any) -> None:
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print columns on stdout, with every text in full: on narrow terminals in several lines."""
+    """Print columns on stdout, with every text in full: on narrow terminals in several lines, elsewhere in one."""
     from rich.console import Console
     from rich.table import Column, Table
 
     table = Table(*(Column(name, overflow="fold") for name in head), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, emoji=False).print(table)
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _UNBOUNDED
+    console.print(table)
 
 
 def print_report(report: Any, as_json: bool) -> None:
@@ -134,7 +140,14 @@ def print_report(report: Any, as_json: bool) -> None:
 
 
 def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:
-    """Print nested plain values as indented lines on stdout; in a list, flat mappings take one line each."""
+    """Print nested plain values as indented lines on stdout; in a list, flat mappings take one line each.
+
+    Left out are what is nested very deeply, as the settings of all trainings that a model went through, and in a list
+    values that are not known.
+    """
+    if indent > _DEEPEST:
+        typer.echo(f"{' ' * indent}... (--json shows all)")
+        return
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             typer.echo(f"{' ' * indent}{name}:")
@@ -146,7 +159,8 @@ def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:
                     typer.echo(f"{' ' * indent}  -")
                     print_mapping(entry, indent + 4)
                 else:
-                    typer.echo(f"{' ' * indent}  - " + ", ".join(f"{key} {one}" for key, one in entry.items()))
+                    known = {key: one for key, one in entry.items() if one is not None} or entry
+                    typer.echo(f"{' ' * indent}  - " + ", ".join(f"{key} {one}" for key, one in known.items()))
             if len(value) > 20:
                 typer.echo(f"{' ' * indent}  ... {len(value) - 20} more (--json shows all)")
         else:

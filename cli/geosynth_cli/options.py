@@ -224,8 +224,8 @@ Bands = Annotated[
     str | None,
     typer.Option(
         "--bands",
-        help="Names of the bands, or of those to take, as in red,green,blue,nir; of files without band names with"
-        " numbers: red=4,nir=8.",
+        help="Names of the bands, or of those to take, as in red,green,blue,nir; of files with other names or none"
+        " by description or number: red=B04,nir=B08, red=4,nir=8.",
     ),
 ]
 Buffer = Annotated[str, typer.Option("--buffer", help="Distance between folds: metres, or pixels, as in 64px.")]

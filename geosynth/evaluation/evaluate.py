@@ -112,7 +112,8 @@ def evaluate(
             "chesapeake".
         label_legend: for rasters, of the label file, if its codes differ; classes are matched by name.
         bands: for rasters, names of the bands, if the files do not have them; or of those to use, if they do.
-            With numbers, as in "red=4", those of files that do not have these names. NDVI needs "red" and "nir".
+            With numbers or descriptions, as in "red=4", "red=B04", those of files that do not have these names. NDVI
+            needs "red" and "nir".
         segmenter: a file made by `segment`, trained on real tiles, to measure segmentation consistency.
         target: images of another place, without labels, in whose look the synthetic ones were painted, to find out
             whether a segmenter for that place is better trained on the real or on the synthetic tiles, see `Nearness`.

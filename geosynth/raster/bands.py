@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 from geosynth.config.bands import BandSettings, ImageDtype, Quantity
 from geosynth.errors import DataError, counted
 from geosynth.grid import Window
+from geosynth.inputs import band_files
 from geosynth.raster.images import ImageRaster, open_image
 from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, filled
@@ -27,12 +28,12 @@ BANDS_APART = "bands in files of their own: '*_{red=B04,green=B03,blue=B02}_10m.
 
 
 def given_names(image: ImageRaster, bands: Sequence[str]) -> tuple[str, ...]:
-    """Names that the user gave for the bands of an opened image, without their numbers, see `open_chosen`.
+    """Names that the user gave for the bands of an opened image, without their places, see `open_chosen`.
 
     Raises:
         DataError: if they are not one for each band, each different.
     """
-    names, _ = _names_and_numbers(bands)
+    names, _ = _names_and_places(bands)
     listed = ", ".join(names) or "none"
     if twice := [name for name, number in Counter(names).items() if number > 1]:
         raise DataError(f"{image.path}: the names given for its bands, {listed}, name {twice[0]} more than once")
@@ -47,18 +48,37 @@ def given_names(image: ImageRaster, bands: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _names_and_numbers(bands: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The names and numbers of bands such as red=4; no numbers if none is given.
+def _names_and_places(bands: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names and places of bands such as red=4 or red=B04; no places if none is given.
 
     Raises:
-        DataError: if only some have a number, or one is not a number from 1.
+        DataError: if only some have a place, or one is the number 0.
     """
-    parts = [band.rpartition("=") for band in bands]
+    parts = [(name.strip(), sign, place.strip()) for name, sign, place in (band.partition("=") for band in bands)]
     if not any(sign for _, sign, _ in parts):
         return tuple(bands), ()
-    if not all(name.strip() and number.strip().isdecimal() and int(number) for name, _, number in parts):
-        raise DataError(f"bands {', '.join(bands)}: either names alone, or NAME=NUMBER for each, counted from 1")
-    return tuple(name.strip() for name, *_ in parts), tuple(int(number) for *_, number in parts)
+    if not all(name and place.strip("0") for name, _, place in parts):
+        raise DataError(
+            f"bands {', '.join(bands)}: either names alone, or NAME=NUMBER for each, counted from 1, or"
+            " NAME=DESCRIPTION, as in red=B04"
+        )
+    return tuple(name for name, *_ in parts), tuple(place for *_, place in parts)
+
+
+def _number_at(place: str, image: ImageRaster) -> int:
+    """The number of a band, from 1, that is given by its number or by its description.
+
+    Raises:
+        DataError: if the image has no such band, or several.
+    """
+    if place.isdecimal():
+        if int(place) > image.count:
+            raise DataError(f"{image.path}: has {counted(image.count, 'band')}, so none is number {place}")
+        return int(place)
+    if image.band_names.count(place) != 1:
+        listed = ", ".join(name or "without a description" for name in image.band_names)
+        raise DataError(f"{image.path}: not one of its bands is described {place}: they are {listed}")
+    return image.band_names.index(place) + 1
 
 
 def told_names(image: ImageRaster) -> tuple[str, ...]:
@@ -111,17 +131,18 @@ class CastFile(RasterFile):
 def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None = None) -> ImageRaster:
     """An image, opened with the bands that the user named, in that order, if its descriptions have these names.
 
-    Otherwise bands are found by their numbers, if these are given. Without them colours, which GDAL gives to any three
-    or four bands, count as names if the image has more bands than are named.
+    Otherwise bands are found by their numbers or descriptions, if these are given. Without them colours, which GDAL
+    gives to any three or four bands, count as names if the image has more bands than are named.
 
     Args:
         path: of the image.
-        names: of the bands, as in red, or with numbers, as in red=4; None for all bands.
+        names: of the bands, as in red, or with numbers or descriptions, as in red=4, red=B04; None for all bands.
         dtype: type to read the values as; None for the file's own.
 
     Raises:
         RasterError: if the image cannot be opened.
-        DataError: if another type is asked for and the image is in a Zarr store, or a number is not that of a band.
+        DataError: if another type is asked for and the image is in a Zarr store, or a number or description is not
+            that of a band.
     """
     image = _open_chosen(path, names)
     if dtype is None:
@@ -138,15 +159,13 @@ def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None
 
 def _open_chosen(path: str | Path, names: Sequence[str] | None) -> ImageRaster:
     image = open_image(path)
-    names, numbers = _names_and_numbers(names or ())
+    names, places = _names_and_places(names or ())
     if names:
-        colours = image.colour_interpretation if len(names) < image.count and not numbers else ()
+        colours = image.colour_interpretation if len(names) < image.count and not places else ()
         for own in (image.band_names, colours):
             if all(own.count(name) == 1 for name in names):
                 return _open_some(image, [own.index(name) + 1 for name in names])
-    if numbers and max(numbers) > image.count:
-        raise DataError(f"{path}: has {counted(image.count, 'band')}, so none is number {max(numbers)}")
-    return _open_some(image, numbers) if numbers else image
+    return _open_some(image, [_number_at(place, image) for place in places]) if places else image
 
 
 def _open_some(image: ImageRaster, bands: Sequence[int]) -> ImageRaster:
@@ -212,8 +231,9 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     files = [cast(ImageRaster, unwarped(image)) for image in images]
     first = files[0]
     names = _names(first, bands)
-    if not _names_and_numbers(bands or ())[1]:  # numbers leave no doubt
+    if not _names_and_places(bands or ())[1]:  # places leave no doubt
         _warn_of_colours(first, names)
+        _warn_of_descriptions(first, names)
     for image in files:
         if image.count != first.count or set(image.dtypes) != {first.dtypes[0]}:
             raise DataError(
@@ -349,3 +369,20 @@ def _warn_of_colours(image: ImageRaster, names: Sequence[str]) -> None:
     )
     if swapped and colours[:3] != ("red", "green", "blue"):
         _LOG.warning("%s: its bands are marked %s, but named %s", image.path, ", ".join(colours), ", ".join(names))
+
+
+def _warn_of_descriptions(image: ImageRaster, names: Sequence[str]) -> None:
+    """Warn if bands that the file describes get other names in its order, which may be another than the user thinks.
+
+    Not of files of bands: who lists these chooses their order.
+    """
+    described = [name or "" for name in image.band_names]
+    if all(described) and [name.lower() for name in described] != list(names) and not band_files(image.path):
+        _LOG.warning(
+            "%s: its bands are described %s, and named %s in this order (--bands %s=%s,... chooses them by description)",
+            image.path,
+            ", ".join(described),
+            ", ".join(names),
+            names[0],
+            described[0],
+        )

@@ -25,6 +25,14 @@ def test_tables_lose_nothing(columns: int, monkeypatch: pytest.MonkeyPatch, caps
     assert "".join(printed.split()) == "".join(NAMES).replace(" ", "")
 
 
+def test_tables_in_a_file_have_a_line_for_each_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    print_table(("measure", "meaning"), [("seams", "needs rasters; " * 20), ("diversity", "0 is none")])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["measure", "seams", "diversity"]
+
+
 def test_mappings_within_a_list_are_indented_too(capsys: pytest.CaptureFixture[str]) -> None:
     """As the grids of data in place; those that hold no others are a line each."""
     grids = [{"crs": "EPSG:26917", "legend": {"name": "own", "classes": [{"code": 1, "name": "a"}]}}, {"crs": None}]
@@ -39,6 +47,21 @@ def test_mappings_within_a_list_are_indented_too(capsys: pytest.CaptureFixture[s
         "      classes: (1)",
         "        - code 1, name a",
         "  - crs None",
+    ]
+
+
+def test_of_deep_values_the_first_levels_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """As of the trainings that a model went through; what is not known takes no place in a line."""
+    trained: dict[str, object] = {"steps": 0}
+    for steps in range(1, 9):
+        trained = {"steps": steps, "init": trained}
+    print_mapping({"provenance": trained, "classes": [{"code": 1, "name": None}]})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-4:] == ["        init:", " " * 10 + "... (--json shows all)", "classes: (1)", "  - code 1"]
+    assert lines[:-4] == [
+        "provenance:",
+        *(line for level in range(3) for line in (f"{'  ' * level}  steps: {8 - level}", f"{'  ' * level}  init:")),
+        "        steps: 5",
     ]
 
 

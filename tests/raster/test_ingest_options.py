@@ -99,7 +99,9 @@ def test_a_catalogue_with_an_asset_a_band_and_one_map_of_labels(folder: Path) ->
         ([*FILES, "--block-size", "64"], "--block-size: no effect without --by blocks"),
         ([*FILES, "--bands", "red,green,red,nir"], "name red more than once"),
         ([*FILES, "--bands", "red=1,green"], "bands red=1, green: either names alone, or NAME=NUMBER for each"),
-        ([*FILES, "--bands", "red=0,nir=x"], "or NAME=NUMBER for each, counted from 1"),
+        ([*FILES, "--bands", "red=0,nir=1"], "or NAME=NUMBER for each, counted from 1"),
+        ([*FILES, "--bands", "red=1,nir="], "or NAME=DESCRIPTION, as in red=B04"),
+        ([*FILES, "--bands", "red=1,nir=B8"], "in/a.tif: not one of its bands is described B8: they are without a"),
         ([*FILES, "--bands", "red=1,nir=5"], "in/a.tif: has 4 bands, so none is number 5"),
         ([*FILES, "--bands", "red=1,red=4"], "name red more than once"),
         ([*FILES, "--bands", "red,nir"], "names given are red, nir (with numbers, as in red=1, some are taken)"),
@@ -154,6 +156,27 @@ def test_some_bands_of_a_file_that_names_none(folder: Path, capsys: pytest.Captu
     assert "marked" not in capsys.readouterr().err
     (store,) = open_stores("out")
     np.testing.assert_array_equal(store.read_image(store.scenes[0].window), image[[2, 1]].astype("uint8"))
+
+
+def test_bands_of_other_names_are_chosen_by_what_the_file_calls_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a stack of Sentinel-2's bands, in which blue comes first; names alone are given in the file's order."""
+    image = random_image(0, SIDE, SIDE, 4, "uint16")
+    with rasterio.open(write_raster(folder / "in" / "a.tif", image, north_up()), "r+") as dataset:
+        dataset.descriptions = ("B02", "B03", "B04", "B08")
+    arguments = (*FILES, "--shares", "1,0,0", "--out", "out", "--overwrite")
+    for bands, order, is_told in (
+        ("red=B04, blue=B02,nir=4", [2, 0, 3], False),
+        ("red,green,blue,nir", [0, 1, 2, 3], True),
+        ("B08,B04", [3, 2], False),
+    ):
+        assert run(*arguments, "--bands", bands) == 0
+        told = "bands are described B02, B03, B04, B08, and named red, green, blue, nir in this order (--bands red=B02"
+        assert (told in " ".join(capsys.readouterr().err.split())) == is_told
+        (store,) = open_stores("out")
+        assert store.band_names == tuple(band.partition("=")[0].strip() for band in bands.split(","))
+        np.testing.assert_array_equal(store.read_image(store.scenes[0].window), image[order])
 
 
 def test_bands_that_a_file_marks_in_another_order(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,7 +86,7 @@ def ingest(
         label_legend: of the label files, if their codes differ; classes are matched by name. "from-raster" for each
             file's own class table, matched by names, or by colours if it has no names.
         bands: names of the image bands, if the files do not have them; or of those to copy, if they do. With
-            numbers, as in "red=4", those of files that do not have these names.
+            numbers or descriptions, as in "red=4", "red=B04", those of files that do not have these names.
         dtype: of the store's imagery, as in "uint16"; None for that of the files. A value that does not fit is refused.
         crs: of one common grid for all; None for a grid for each CRS.
         resolution: pixel size of the common grid, in units of the CRS; None for that of the first image.

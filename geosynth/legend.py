@@ -232,13 +232,20 @@ class Legend(BaseModel):
         """Number of pixels of each class, in class-index order."""
         return tuple(sum(counts.get(code, 0) for code in entry.codes) for entry in self.classes)
 
-    def check(self, counts: CodeCounts, source: str, names: Mapping[int, str | None] = MappingProxyType({})) -> None:
+    def check(
+        self,
+        counts: CodeCounts,
+        source: str,
+        names: Mapping[int, str | None] = MappingProxyType({}),
+        remedy: str = "choose another with --legend",
+    ) -> None:
         """Refuse codes that the legend does not list.
 
         Args:
             counts: number of pixels of each code.
             source: name of the raster, for the message.
             names: names of codes in the raster, if it has any.
+            remedy: what the message tells to do.
 
         Raises:
             LegendError: if there are such codes; lists codes, names and pixels.
@@ -251,7 +258,7 @@ class Legend(BaseModel):
             raise LegendError(
                 f"{source}: {self.known_by} that legend {self.name!r} does not know: {shown};"
                 f" it knows {', '.join(self.say(code) for code in sorted(known) if code >= _ABSENT_END)};"
-                " choose another with --legend"
+                f" {remedy}"
             )
 
     def say(self, code: int) -> str:

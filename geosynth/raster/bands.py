@@ -379,7 +379,7 @@ def _warn_of_descriptions(image: ImageRaster, names: Sequence[str]) -> None:
     described = [name or "" for name in image.band_names]
     if all(described) and [name.lower() for name in described] != list(names) and not band_files(image.path):
         _LOG.warning(
-            "%s: its bands are described %s, and named %s in this order (--bands %s=%s,... chooses them by description)",
+            "%s: its bands are described %s, and named %s in this order (--bands %s=%s,... chooses by description)",
             image.path,
             ", ".join(described),
             ", ".join(names),

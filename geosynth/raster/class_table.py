@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -98,6 +98,13 @@ def _names_by_colour(table: ClassTable, target: Legend) -> Iterator[tuple[int, s
         for code, (_, own) in table.items():
             if own == colour and (code == entry.code or times[own] == uses[colour] == 1):
                 yield code, entry.name
+
+
+def shows_colours_of(table: ClassTable, legend: Legend, codes: Collection[int]) -> bool:
+    """Whether one of the codes has, in a raster's class table, a colour of the legend that no other code has."""
+    known = {colour.lower() for entry in legend.classes for colour in entry.colours}
+    times = Counter(colour for _, colour in table.values())
+    return any(code in table and table[code][1] in known and times[table[code][1]] == 1 for code in codes)
 
 
 def write_attribute_table(path: Path, legend: Legend) -> None:

@@ -17,6 +17,7 @@ from geosynth.grid import Window
 from geosynth.legend import MOST_UNKNOWN_COLOURS, ClassIndices, CodeCounts, ColourLegend, Legend
 from geosynth.parallel import ahead
 from geosynth.progress import Progress, silent
+from geosynth.raster.class_table import shows_colours_of
 from geosynth.raster.label_files import class_table_of, holds_colours, open_labels
 from geosynth.raster.mosaic import TileInMosaic
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, filled
@@ -157,7 +158,11 @@ class LabelRaster:
         """The codes that the legend does not list, if they are treated as nodata; else an error."""
         strange = self.legend.unknown(counts)
         if strange and self.unknown == "error":
-            names = {code: name for code, (name, _) in class_table_of(self.raster).items()}
+            table = class_table_of(self.raster)
+            names = {code: name for code, (name, _) in table.items()}
+            if shows_colours_of(table, self.legend, strange):
+                remedy = "its palette has the legend's colours: --label-legend from-raster (of generate, --legend"
+                self.legend.check(counts, self.name, names, f"{remedy} from-raster) reads the codes by these")
             self.legend.check(counts, self.name, names)
         return strange
 

@@ -195,11 +195,13 @@ def _blocks(values: Array) -> Array:
 
 def _average(pixels: Array, valid: Mask) -> Array:
     """Means of the pixels with data among 2 x 2, halves rounded up; 0 where there are none."""
-    counts = _blocks(valid).sum(axis=(-3, -1))
-    sums = _blocks(filled(pixels, valid)).sum(axis=(-3, -1), dtype=np.float64)
-    means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
-    rounded: Array = np.floor(means + 0.5) if pixels.dtype.kind in "iu" else means
-    return rounded.astype(pixels.dtype)
+    counts = _blocks(valid).sum(axis=(-3, -1), dtype=np.uint8)
+    coarser = np.empty((len(pixels), *counts.shape), pixels.dtype)
+    for band, out in zip(pixels, coarser, strict=True):  # one at a time: sums take 8 bytes for each byte
+        means = _blocks(filled(band, valid)).sum(axis=(-3, -1), dtype=np.float64)
+        np.divide(means, counts, out=means, where=counts > 0)
+        out[:] = np.floor(means + 0.5) if pixels.dtype.kind in "iu" else means
+    return coarser
 
 
 def _encoding(layout: xr.Dataset, shard: int) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import pickle
 from collections.abc import Callable
@@ -355,14 +356,12 @@ def test_palettes_that_differ_are_read_by_their_colours_too(tmp_path: Path) -> N
         rgb = {entry.code: entry.rgb for entry in RISING.classes} | {0: (0, 0, 0)}
         with rasterio.open(path, "r+") as dataset:
             dataset.write_colormap(1, {int(order[code]) + 3: rgb[code] for code in rgb})
-    (store,) = geosynth.ingest(
-        tmp_path / "images",
-        tmp_path / "masks",
-        tmp_path / "store.zarr",
-        legend=RISING,
-        label_legend="from-raster",
-        shares=(1, 0, 0),
+    ingest = functools.partial(
+        geosynth.ingest, tmp_path / "images", tmp_path / "masks", legend=RISING, shares=(1, 0, 0)
     )
+    with pytest.raises(LegendError, match=r"its palette has the legend's colours: --label-legend from-raster"):
+        ingest(out=tmp_path / "refused.zarr")
+    (store,) = ingest(out=tmp_path / "store.zarr", label_legend="from-raster")
     for scene in store.scenes:
         np.testing.assert_array_equal(store.labels[scene.window.slices], codes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,20 @@ def test_it_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
         found, has_data = image.read(window)
         np.testing.assert_array_equal(has_data, valid[window.slices])
         np.testing.assert_array_equal(found, (pixels * valid)[(rows, *window.slices)])
+
+
+def test_overviews_are_made_in_little_memory(tmp_path: Path) -> None:
+    """A shard has 4096 x 4096 px of all bands, of which sums would take eight times the bytes."""
+    pixels, valid = random_image(0, 2048, 2048), np.ones((2048, 2048), bool)
+    with ZarrImageWriter(
+        tmp_path / "a.zarr", GeoBox.from_bbox((0, 0, 1, 1), shape=valid.shape), "rgbn", tags={}
+    ) as writer:
+        writer.copy(lambda window: (pixels, valid))
+        tracemalloc.start()
+    try:
+        assert tracemalloc.get_traced_memory()[1] < 5 * pixels.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_it_is_shown_small_by_its_overviews(tmp_path: Path) -> None:

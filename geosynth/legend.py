@@ -348,10 +348,16 @@ class ColourLegend(Legend):
         """As for any legend, but the most frequent first, so that a missing class stands out among softened edges."""
         return dict(sorted(super().unknown(counts).items(), key=lambda one: -one[1]))
 
-    def check(self, counts: CodeCounts, source: str, names: Mapping[int, str | None] = MappingProxyType({})) -> None:
+    def check(
+        self,
+        counts: CodeCounts,
+        source: str,
+        names: Mapping[int, str | None] = MappingProxyType({}),
+        remedy: str = "choose another with --legend",
+    ) -> None:
         """See `Legend.check`."""
         self.check_is_mask(counts, source)
-        super().check(counts, source, names)
+        super().check(counts, source, names, remedy)
 
     def check_is_mask(self, counts: CodeCounts, source: str) -> None:
         """Refuse so many unknown colours that the raster cannot be labels; `counts` may be of a part.

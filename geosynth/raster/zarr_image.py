@@ -176,14 +176,23 @@ def _layout(
 
 
 def _make_overview(finer: Any, coarser: Any) -> None:
+    """Fill an overview from the next finer level, shard by shard; of that, a few chunks are in memory at a time."""
     for window in Window(0, 0, *coarser["valid"].shape).pieces(_OVERVIEW_SHARD):
-        rows, columns = (slice(2 * part.start, 2 * part.stop) for part in window.slices)
-        valid = finer["valid"][rows, columns]
+        valid = _below(finer["valid"], window)
         if valid.any():
             coarser["valid"][window.slices] = _blocks(valid).any(axis=(-3, -1))
             for sample in np.ndindex(finer["image"].shape[:-3]):
-                pixels = finer["image"][(*sample, slice(None), rows, columns)]
-                coarser["image"][(*sample, slice(None), *window.slices)] = _average(pixels, valid)
+                pixels = np.zeros((coarser["image"].shape[-3], window.height, window.width), coarser["image"].dtype)
+                for part in window.pieces(CHUNK):
+                    values = _below(finer["image"], part, (*sample, slice(None)))
+                    pixels[:, *part.slices_in(window)] = _average(values, _below(finer["valid"], part))
+                coarser["image"][(*sample, slice(None), *window.slices)] = pixels
+
+
+def _below(finer: Any, window: Window, front: tuple[Any, ...] = ()) -> Array:
+    """The pixels of the finer level under a window of the overview."""
+    values: Array = finer[(*front, *(slice(2 * part.start, 2 * part.stop) for part in window.slices))]
+    return values
 
 
 def _blocks(values: Array) -> Array:
@@ -195,13 +204,11 @@ def _blocks(values: Array) -> Array:
 
 def _average(pixels: Array, valid: Mask) -> Array:
     """Means of the pixels with data among 2 x 2, halves rounded up; 0 where there are none."""
-    counts = _blocks(valid).sum(axis=(-3, -1), dtype=np.uint8)
-    coarser = np.empty((len(pixels), *counts.shape), pixels.dtype)
-    for band, out in zip(pixels, coarser, strict=True):  # one at a time: sums take 8 bytes for each byte
-        means = _blocks(filled(band, valid)).sum(axis=(-3, -1), dtype=np.float64)
-        np.divide(means, counts, out=means, where=counts > 0)
-        out[:] = np.floor(means + 0.5) if pixels.dtype.kind in "iu" else means
-    return coarser
+    counts = _blocks(valid).sum(axis=(-3, -1))
+    sums = _blocks(filled(pixels, valid)).sum(axis=(-3, -1), dtype=np.float64)
+    means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
+    rounded: Array = np.floor(means + 0.5) if pixels.dtype.kind in "iu" else means
+    return rounded.astype(pixels.dtype)
 
 
 def _encoding(layout: xr.Dataset, shard: int) -> dict[str, dict[str, Any]]:

@@ -240,7 +240,7 @@ def test_overviews_are_made_in_little_memory(tmp_path: Path) -> None:
         writer.copy(lambda window: (pixels, valid))
         tracemalloc.start()
     try:
-        assert tracemalloc.get_traced_memory()[1] < 5 * pixels.nbytes
+        assert tracemalloc.get_traced_memory()[1] < 4 * pixels.nbytes
     finally:
         tracemalloc.stop()
 

@@ -34,7 +34,7 @@ from geosynth.grid.alignment import crs_wkt
 from geosynth.parallel import apart
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, photometric
-from geosynth.raster.drivers import GDAL_ERRORS
+from geosynth.raster.drivers import GDAL_ERRORS, check_proj
 from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.quantities import write_quantities
 from geosynth.raster.read import CACHE_BYTES, Array, Mask, filled
@@ -109,6 +109,7 @@ class CogWriter:
         self._scratch = self.folder / partial_name(path, ".scratch.tif")
 
     def __enter__(self) -> Self:
+        check_proj()
         height, width = self.geobox.shape
         with contextlib.ExitStack() as stack, writing(self.path, *GDAL_ERRORS):
             stack.enter_context(parents_of(self.path))

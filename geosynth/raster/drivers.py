@@ -6,6 +6,7 @@ overview may be anywhere. So local files are opened by a list of drivers, and wh
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import warnings
@@ -20,7 +21,8 @@ import defusedxml.ElementTree
 import rasterio
 from defusedxml import DefusedXmlException
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geosynth.errors import RasterError, one_line
@@ -79,6 +81,26 @@ def describe_gdal() -> dict[str, Any]:
     with rasterio.Env() as environment:
         there = [name for name in drivers() if name in environment.drivers()]
     return {"version": rasterio.__gdal_version__, "formats that are opened": there}
+
+
+@functools.cache  # an error is not kept
+def check_proj() -> None:
+    """Refuse a database of coordinate systems that GDAL cannot use: all that it reads and writes would lose its codes.
+
+    It usually belongs to another installation, which the user's environment names for all programs.
+
+    Raises:
+        RasterError: one line.
+    """
+    try:
+        with rasterio.Env():  # or GDAL would print a line of its own
+            CRS.from_epsg(4326)
+    except CRSError as error:
+        named = ", ".join(f"{name}={os.environ[name]}" for name in ("PROJ_DATA", "PROJ_LIB") if name in os.environ)
+        raise RasterError(
+            f"{named or 'PROJ'}: holds no database of coordinate systems for GDAL; unset PROJ_DATA and PROJ_LIB, or"
+            f" install rasterio again ({one_line(error)})"
+        ) from error
 
 
 def open_dataset(path: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -79,3 +81,20 @@ def test_too_few_open_files(verb: str, files: int, inputs: Path, tmp_path: Path)
     if ended.code:
         assert verb == "study" or "open files" in the_error(ended)
         assert verb == "study" or not (tmp_path / VERBS[verb].last).exists()
+
+
+OF_RASTERS = ("rasterize", "ingest", "tiles", "generate", "classify")
+
+
+@pytest.mark.parametrize("verb", OF_RASTERS if TRIALS else ("rasterize", "tiles", "generate"))
+def test_without_the_database_of_coordinate_systems(verb: str, inputs: Path, tmp_path: Path) -> None:
+    """Images lost the code of their CRS, and other work ended with an error that nobody expected."""
+    place = tmp_path / "there"
+    place.mkdir()
+    error = the_error(run(VERBS[verb].arguments(inputs), place, before=functools.partial(_look_in, str(tmp_path))))
+    assert error.startswith(f"error: PROJ_DATA={tmp_path}: holds no database of coordinate systems for GDAL; unset")
+    assert not list(place.iterdir())
+
+
+def _look_in(folder: str) -> None:
+    os.environ["PROJ_DATA"] = folder

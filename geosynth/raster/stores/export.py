@@ -27,7 +27,7 @@ from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.legend import ClassIndices
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, photometric
-from geosynth.raster.drivers import GDAL_ERRORS
+from geosynth.raster.drivers import GDAL_ERRORS, check_proj
 from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.quantities import write_quantities
 from geosynth.raster.read import Array, Mask
@@ -73,6 +73,7 @@ def export_tiles(
     out, views = Path(out), [views] if isinstance(views, TileView) else views
     if not views:
         raise SettingsError(f"{out}: no view of tiles was given")
+    check_proj()
     total = sum(map(len, views))
     if not total:
         raise DataError(f"{views[0].source.path}: no tile of {views[0].size} px lies wholly in fold {views[0].fold}")

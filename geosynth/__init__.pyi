@@ -23,7 +23,7 @@ from .mosaic.generate import generate as generate
 from .mosaic.looks import add_look as add_look
 from .mosaic.twin import twin as twin
 from .patches.dataset import PatchDataset as PatchDataset
-from .raster.read import open_raster as open_raster
+from .raster.raster_file import open_raster as open_raster
 from .raster.stores.export import export_tiles as export_tiles
 from .raster.stores.footprints import check_split as check_split
 from .raster.stores.ingest import ingest as ingest

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from geosynth.download import is_model_address, model_path
 from geosynth.errors import RasterError, SettingsError, first_of
 from geosynth.grid import Window
-from geosynth.inputs import band_files, read_values, sha256_of
+from geosynth.inputs import band_files, is_remote, read_values, sha256_of
 from geosynth.model_item import model_item
 from geosynth.progress import Progress, silent
 from geosynth.raster.class_table import read_class_table
-from geosynth.raster.images import is_image
-from geosynth.raster.read import SCAN_BLOCK, RasterFile
-from geosynth.raster.remote import find_group, is_remote
+from geosynth.raster.raster_file import RasterFile
+from geosynth.raster.read import SCAN_BLOCK
+from geosynth.raster.zarr_group import find_group, is_image
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,4 +1,4 @@
-"""Inputs: the files that a name with braces stands for, plain values in JSON and YAML files, and digests."""
+"""Inputs: names of files, of files of bands and of remote data; plain values in JSON and YAML files, and digests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from geosynth.errors import DataError, GeosynthError, one_line
 
-_exists = os.path.exists  # False for a name that is too long, where a Path raises
+exists, is_file = os.path.exists, os.path.isfile  # False for a name that is too long, where a Path raises
 
 BRACES = re.compile(r"\{([^{}]*[,=][^{}]*)\}")
 """The braces in the name of an image in files of one band each, as in {red=B04,nir=B08}."""
@@ -31,7 +31,7 @@ def band_files(name: str | Path) -> dict[str, str]:
     """
     text = str(name)
     braces = BRACES.search(text)
-    if braces is None or _exists(text):
+    if braces is None or exists(text):
         return {}
     before, after = text[: braces.start()], text[braces.end() :]
     pairs = [[part.strip() for part in entry.rpartition("=")] for entry in braces[1].split(",")]
@@ -120,3 +120,13 @@ def sha256_once(*paths: Path) -> str:
 @functools.lru_cache
 def _sha256_at(*files: tuple[Path, int]) -> str:
     return sha256_of(*(path for path, _ in files))
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a name is a URL or one of GDAL's own file systems, not a file."""
+    return "://" in str(path) or str(path).startswith("/vsi")
+
+
+def absolute(path: str) -> str:
+    """A file's name for processes that may run in another folder; remote names are the same everywhere."""
+    return path if is_remote(path) else str(Path(path).absolute())

@@ -18,7 +18,8 @@ from geosynth.files import writing
 from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.raster.class_table import write_attribute_table
-from geosynth.raster.read import check_inside, has_data, open_raster
+from geosynth.raster.raster_file import open_raster
+from geosynth.raster.read import check_inside, has_data
 
 UTM = "EPSG:26917"
 UTM_18N = "EPSG:26918"

@@ -21,7 +21,7 @@ import geosynth
 from geosynth.errors import DataError, GeosynthError, GridError, OutputError, SettingsError
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.class_table import write_attribute_table
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from rasters import NORTH_UP, UTM_18N, random_image, write_raster
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

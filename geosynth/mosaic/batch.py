@@ -33,7 +33,8 @@ from geosynth.raster.colours import ColourLabels
 from geosynth.raster.images import image_tags, is_zarr_name, open_image
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
-from geosynth.raster.read import Raster, RasterFile
+from geosynth.raster.raster_file import RasterFile
+from geosynth.raster.read import Raster
 from geosynth.raster.stac import check_can_be_item
 from geosynth.unfinished import UnfinishedWork
 

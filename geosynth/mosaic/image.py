@@ -28,9 +28,9 @@ from geosynth.parallel import behind
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.images import is_generated, is_zarr_name
-from geosynth.raster.label_files import choose_legend, class_table_of, kept_tags, raster_files
+from geosynth.raster.label_files import class_table_of, kept_tags, raster_files
+from geosynth.raster.label_legend import choose_legend, compare_colours, warn_of_colours
 from geosynth.raster.labels import LabelRaster, Survey
-from geosynth.raster.palettes import compare_colours, warn_of_colours
 from geosynth.raster.preview import write_preview
 from geosynth.raster.read import Raster, bounded_cache
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item

@@ -22,7 +22,8 @@ from geosynth.models.look_mixture import cell_styles, fit_look_unlabelled
 from geosynth.models.looks import BLUR, STYLE_CELL, Look
 from geosynth.raster.bands import open_common_bands
 from geosynth.raster.images import ImageRaster
-from geosynth.raster.label_files import choose_legend, open_labels
+from geosynth.raster.label_files import open_labels
+from geosynth.raster.label_legend import choose_legend
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Array
 

@@ -18,7 +18,8 @@ from geosynth.grid import Window
 from geosynth.inputs import band_files
 from geosynth.raster.images import ImageRaster, open_image
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, RasterFile, filled
+from geosynth.raster.raster_file import RasterFile
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, filled
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}

@@ -18,7 +18,7 @@ from xml.sax.saxutils import unescape
 from geosynth.errors import LegendError, first_of
 from geosynth.files import write_whole
 from geosynth.legend import Legend, LegendClass, plain
-from geosynth.raster.read import RasterFile
+from geosynth.raster.raster_file import RasterFile
 
 _BAND = re.compile("<VRTRasterBand.*?</VRTRasterBand>", re.DOTALL)
 _ROW = re.compile("<Row [^>]*>(.*?)</Row>", re.DOTALL)

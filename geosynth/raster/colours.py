@@ -9,7 +9,8 @@ import numpy as np
 
 from geosynth.errors import DataError
 from geosynth.grid import Window
-from geosynth.raster.read import Array, Mask, Raster, RasterFile, open_raster
+from geosynth.raster.raster_file import RasterFile, open_raster
+from geosynth.raster.read import Array, Mask, Raster
 
 _RGB = ["red", "green", "blue"]
 _RGBA = [*_RGB, "alpha"]

@@ -27,7 +27,7 @@ from rasterio.io import DatasetReader
 
 from geosynth.errors import RasterError, one_line
 from geosynth.grid.vector_files import VECTOR_SUFFIXES
-from geosynth.inputs import band_files
+from geosynth.inputs import band_files, exists, is_file
 from geosynth.raster.band_files import BandFiles
 
 # The second is raised when files are copied, the last for texts that are not UTF-8.
@@ -38,6 +38,9 @@ DRIVERS = (
     *("SAGA", "DTED", "SRTMHGT", "USGSDEM"),
 )
 """GDAL's names of the formats that are opened unless the environment variable GEOSYNTH_DRIVERS lists others."""
+
+# Endings of the files in a folder that are taken for rasters. JPEG and PNG files may as well be previews.
+RASTER_SUFFIXES = (".img", ".jp2", ".tif", ".tiff", ".vrt")
 
 _NETWORK = re.compile(r"(https?|ftp):|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)", re.IGNORECASE)
 _SCHEME = re.compile(r"([\w.+-]+)://")
@@ -66,7 +69,6 @@ _MORE_SIDES = (
     ".hdr",
     "_RPC.TXT",
 )
-_is_file, _exists = os.path.isfile, os.path.exists  # False for a name that is too long, where a Path raises
 _NO_FILE = "is a pipe or a device and cannot be read as a raster"  # GDAL would wait for a pipe
 
 
@@ -153,7 +155,7 @@ def one_error(path: str) -> Iterator[None]:
                 told = (
                     "it is a vector file; geosynth rasterize makes a label raster of one, generate takes its --column"
                 )
-            if _is_file(path) and not Path(path).stat().st_size:
+            if is_file(path) and not Path(path).stat().st_size:
                 told = "the file is empty: it has no bytes"
         raise RasterError(f"{path}: cannot be opened as a raster: {told[:500]}") from error
 
@@ -216,18 +218,18 @@ def _check_parts(root: Path, path: str, dataset: Any = None) -> None:
             _check_sides(file, path)
         for part in _parts(file, path, dataset if file is root else None):
             _check_name(part, path)
-            places = {place for place in (file.parent / part, Path(part)) if _exists(place)}
+            places = {place for place in (file.parent / part, Path(part)) if exists(place)}
             if other := [place for place in places if not place.is_file() and not place.is_dir()]:
                 raise RasterError(f"{path}: is made of {other[0]}, which {_NO_FILE}")
-            left += filter(_is_file, places)
-        left += [side for suffix in _SIDES if _is_file(side := Path(f"{file}{suffix}"))]
+            left += filter(is_file, places)
+        left += [side for suffix in _SIDES if is_file(side := Path(f"{file}{suffix}"))]
 
 
 def _parts(file: Path, path: str, dataset: Any) -> Iterator[str]:
     """Names of the files that a file consists of, and texts in it that look like URLs."""
     if _is_vrt(file):
         for text in (file, Path(f"{file}.aux.xml")):
-            if _is_file(text):
+            if is_file(text):
                 yield from _names_in(text.read_text(errors="replace"), path)
     elif overviews := _overviews(dataset or _opened(str(file), f"{path}: its part {file}", _no_vrt())):
         yield overviews
@@ -276,7 +278,7 @@ def _check_sides(file: Path, path: str) -> None:
     names = [f"{file}{suffix}" for suffix in _SIDES + _MORE_SIDES]
     names += [f"{file.with_suffix('')}{suffix}" for suffix in _MORE_SIDES + world]
     for side in map(Path, names):
-        if _exists(side) and not side.is_file() and not side.is_dir():
+        if exists(side) and not side.is_file() and not side.is_dir():
             raise RasterError(f"{path}: {side} beside it {_NO_FILE}")
 
 
@@ -284,7 +286,7 @@ def _check_name(name: str, path: str) -> None:
     """Refuse a part of a local file that is reached through a network, or is not a regular file."""
     if reaches_network(name):
         raise RasterError(f"{path}: would read from the network ({name[:200]}); use --remote if that is intended")
-    if name.startswith("<") or (re.match(r"\w+:", name) and not name.startswith(_SUBDATASETS) and not _is_file(name)):
+    if name.startswith("<") or (re.match(r"\w+:", name) and not name.startswith(_SUBDATASETS) and not is_file(name)):
         raise RasterError(
             f"{path}: refers to something that is no file ({name[:200]}); use --remote if that is intended"
         )

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from geosynth.config.bands import Quantity
 from geosynth.errors import RasterError
 from geosynth.raster.conventions import tags_among
-from geosynth.raster.read import Array, Mask, Raster, open_raster
-from geosynth.raster.remote import find_group
+from geosynth.raster.raster_file import open_raster
+from geosynth.raster.read import Array, Mask, Raster
+from geosynth.raster.zarr_group import find_group, is_image
 
 
 class ImageRaster(Raster, Protocol):
@@ -87,11 +88,6 @@ def open_image(path: str | Path, bands: Sequence[int] | None = None) -> ImageRas
 def is_zarr_name(out: Path) -> bool:
     """Whether an image of this name becomes a Zarr store."""
     return out.suffix.lower() == ".zarr"
-
-
-def is_image(group: Any) -> bool:
-    """Whether a Zarr group is an image, and not a store of training data."""
-    return "geosynth" not in group.attrs and "image" in group
 
 
 def _image_group(path: Path) -> Any | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from geosynth.config.bands import Quantity, first_told
-from geosynth.errors import DataError
-from geosynth.raster.read import parse_quantities
+from geosynth.errors import DataError, SettingsError
 
 _LOG = logging.getLogger(__name__)
 _REMEDY = (
@@ -94,3 +93,15 @@ def quantities_among(attributes: Mapping[str, Any], count: int, path: str) -> tu
     if any(len(values) != count for values in columns.values()):
         raise DataError(f"{path}: says what the values of its bands mean, but not of {count}")
     return parse_quantities(path, [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+
+
+def parse_quantities(path: str, told: Iterable[Mapping[str, Any]]) -> tuple[Quantity, ...]:
+    """The quantities of a raster's bands, from what it says of each as plain values; empty if it says nothing.
+
+    Raises:
+        DataError: if they are invalid; it names `path`.
+    """
+    try:
+        return first_told([[Quantity.parse(dict(values)) for values in told]])
+    except SettingsError as error:
+        raise DataError(f"{path}: what it says of its values cannot be: {error}") from error

@@ -1,37 +1,22 @@
-"""Open a raster once, read windows of it from any thread or process."""
+"""What a raster is: pixels on one grid, read window by window; where it has data; which grids are refused."""
 
 from __future__ import annotations
 
-import functools
-import logging
 import math
-import os
-import threading
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import rasterio.shutil
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import CRSError
-from rasterio.io import MemoryFile
 
-from geosynth.config.bands import Quantity, first_told, told_of_each
-from geosynth.errors import DataError, GridError, RasterError, SettingsError, one_line
+from geosynth.errors import GridError, RasterError, one_line
 from geosynth.grid import Window
-from geosynth.grid.alignment import describe_grid
-from geosynth.inputs import band_files
-from geosynth.raster.band_files import BandFiles
-from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dataset
-from geosynth.raster.mark import describe_mark, read_mark
+from geosynth.raster.drivers import GDAL_ERRORS
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -41,20 +26,10 @@ Read = Callable[[Window], tuple[Array, Mask]]
 SCAN_BLOCK = 2048
 """Pixels: side of the blocks in which a whole raster is read; 4 MB of labels per thread."""
 
-_LOG = logging.getLogger(__name__)
-
 _LARGEST = 1 << 44  # pixels, in a raster's side and to the CRS's origin: the Earth's circumference at 2 micrometres
-_MAX_BANDS = 4096
-
-# Endings of the files in a folder that are taken for rasters. JPEG and PNG files may as well be previews.
-RASTER_SUFFIXES = (".img", ".jp2", ".tif", ".tiff", ".vrt")
 
 # Size of GDAL's cache of decoded blocks where memory must not depend on the raster; GDAL's default is 5 % of the RAM.
 CACHE_BYTES = 128 << 20
-
-# Files that a thread keeps open, over all rasters, so that thousands of tiles do not exhaust the file descriptors.
-_MAX_OPEN = 16
-_opened = threading.local()
 
 
 @runtime_checkable
@@ -149,198 +124,6 @@ def filled(values: Array, valid: Mask, fill: float = 0) -> Array:
     return values if valid.all() else np.where(valid, values, fill)
 
 
-class RasterFile:
-    """A raster file that GDAL reads: its description, and windowed reading. A `Raster`, and an `images.ImageRaster`.
-
-    The description is read once. Each process and thread opens its own handle, because a GDAL handle shared between
-    them gives wrong pixels. A RasterFile can be pickled and sent to workers.
-
-    A pixel has data if not all bands that are read are the nodata value (see `has_data`); in files with a mask, if the
-    mask says so; in files of bands (see `inputs.band_files`), if all files agree. A band marked alpha serves as the
-    mask unless it is read itself, because GDAL calls the fourth band of an unmarked file alpha even if it is near
-    infrared. NaN is never data.
-    """
-
-    def __init__(self, path: str | Path, bands: Sequence[int] | None = None) -> None:
-        """See `open_raster`; a file georeferenced by control points or RPCs can be described, but not read."""
-        self.path = str(path)
-        self._local = threading.local()
-        with one_error(self.path):
-            self._read_header(self._hold(open_dataset(self.path)), bands)
-
-    def _read_header(self, dataset: Any, bands: Sequence[int] | None) -> None:
-        _check_bands(dataset, self.path)
-        self.tags, names, units, known_crs = _texts(dataset)
-        """Tags of the default domain."""
-        crs = crs_of(known_crs, self.path)
-        self.driver: str = dataset.driver
-        """GDAL's name of the format."""
-        self.geobox = GeoBox((dataset.height, dataset.width), dataset.transform, crs)
-        check_grid(self.geobox, self.path)
-        self.window = Window(0, 0, dataset.height, dataset.width)
-        self.placed_by = _placed_by(dataset)
-        """"grid" (the transform), "ground control points" or "RPCs"."""
-        if crs is not None and self.geobox.affine.is_identity and self.placed_by == "grid":
-            _warn_of_no_place(self.path)
-        self.bands = tuple(range(1, dataset.count + 1) if bands is None else bands)
-        """Numbers of the bands that are read, from 1; all below describes these."""
-        self.count = len(self.bands)
-        self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[band - 1] for band in self.bands)
-        self.dtype = np.dtype(self.dtypes[0])
-        """Type of the first band."""
-        self._nodata = tuple(dataset.nodatavals[band - 1] for band in self.bands)
-        self.nodata: float | None = self._nodata[0]
-        """Nodata value declared for the first band."""
-        self.band_names: tuple[str | None, ...] = tuple(names[band - 1] for band in self.bands)
-        """Descriptions of the bands; None for a band without one."""
-        self._told = tuple(
-            (dataset.scales[band - 1], dataset.offsets[band - 1], units[band - 1]) for band in self.bands
-        )
-        self.colour_interpretation = tuple(dataset.colorinterp[band - 1].name for band in self.bands)
-        """By GDAL's names, as in ("red", "green", "blue", "alpha")."""
-        self.files: tuple[str, ...] = tuple(dataset.files)
-        """All files that belong to it: itself, side files, the sources of a VRT."""
-        self.mask_kind = _mask_kind(dataset.mask_flag_enums)
-        """How pixels without data are marked: "none", "nodata" (value), "mask" or "alpha" (band)."""
-        self._in_files = isinstance(dataset, BandFiles)
-        self.block_shape: tuple[int, int] = dataset.block_shapes[0]
-        """Height and width of the file's own blocks."""
-        self._has_mask = self.mask_kind == "mask" or (
-            self.mask_kind == "alpha" and "alpha" not in self.colour_interpretation
-        )
-
-    @property
-    def quantities(self) -> tuple[Quantity, ...]:
-        """What the values of each band mean; empty if the file does not say.
-
-        Raises:
-            DataError: if what it says is invalid.
-        """
-        told = ({"scale": scale, "offset": offset, "unit": unit or None} for scale, offset, unit in self._told)
-        return parse_quantities(self.path, told)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether all pixels are known to have data, without reading them."""
-        return self.mask_kind != "nodata" and not self._has_mask and self.dtype.kind != "f"
-
-    def describe(self) -> dict[str, Any]:
-        """Description of the file, as plain values."""
-        told = told_of_each(self.quantities, self.count)
-        bands = zip(self.band_names, self.dtypes, self.colour_interpretation, told, strict=True)
-        return {
-            "kind": "raster",
-            "path": self.path,
-            "driver": self.driver,
-            **describe_grid(self.geobox),
-            "placed by": self.placed_by,
-            "bands": [
-                {"name": name, "dtype": dtype, "colour": colour, **meaning} for name, dtype, colour, meaning in bands
-            ],
-            "nodata": self.nodata if self.nodata is None or math.isfinite(self.nodata) else str(self.nodata),
-            "mask": self.mask_kind,
-            "overviews": list(self._dataset().overviews(1)),
-            "blocks": list(self.block_shape),
-            "tags": dict(self.tags),
-            **describe_mark(read_mark(self._dataset())),
-        }
-
-    def read(self, window: Window) -> tuple[Array, Mask]:
-        """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
-        check_inside(window, self)  # rasterio would crop it silently
-        return self._read(f"cannot read {window}", window.slices)
-
-    def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
-        """See `images.ImageRaster`."""
-        return self._read("cannot be read", None, shape, how)
-
-    def _read(
-        self, wrong: str, place: Any, shape: tuple[int, int] | None = None, how: str = "nearest"
-    ) -> tuple[Array, Mask]:
-        dataset, out_shape = self._dataset(), None if shape is None else (self.count, *shape)
-        try:
-            values: Array = dataset.read(self.bands, window=place, out_shape=out_shape, resampling=Resampling[how])
-            valid = has_data(values, self._nodata, every=self._in_files)
-            if self._has_mask:
-                valid &= dataset.dataset_mask(window=place, out_shape=shape) != 0
-        except GDAL_ERRORS as error:
-            raise RasterError(f"{self.path}: {wrong}: {one_line(error)}") from error
-        return values, valid
-
-    def as_vrt(self) -> str:
-        """The XML of the VRT that GDAL writes for it, with all that GDAL knows; bytes that are not UTF-8 are replaced.
-
-        For an image in files of bands it describes the first file.
-
-        Raises:
-            RasterError: if GDAL cannot describe it.
-        """
-        with one_error(self.path):
-            return _as_vrt(self._dataset())
-
-    def _dataset(self) -> Any:
-        held = getattr(self._local, "held", None)
-        return held[1] if held and held[0] == os.getpid() else self._hold(open_again(self.path, self.driver))
-
-    def _hold(self, dataset: Any) -> Any:
-        """Keep a dataset open for this thread, and release the one that the thread has held longest."""
-        self._local.held = (os.getpid(), dataset)
-        if not hasattr(_opened, "rasters"):
-            _opened.rasters = deque()
-        _opened.rasters.extend([weakref.ref(self)] * (dataset.count if isinstance(dataset, BandFiles) else 1))
-        while len(_opened.rasters) > _MAX_OPEN:
-            oldest = _opened.rasters.popleft()()
-            if oldest is not None and oldest is not self:
-                oldest._local.held = None
-        return dataset
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name != "_local"}
-        if all(Path(file).exists() for file in band_files(self.path).values() or [self.path]):
-            state["path"] = str(Path(self.path).absolute())  # a worker may run in another folder
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._local = threading.local()
-
-    def __repr__(self) -> str:
-        height, width = self.geobox.shape
-        return f"RasterFile({self.path!r}, {self.count} x {height} x {width}, {self.dtype})"
-
-
-def open_raster(path: str | Path, bands: Sequence[int] | None = None) -> RasterFile:
-    """Open a raster that GDAL can read (GeoTIFF, COG, VRT, ...), by file name or URL.
-
-    Args:
-        path: file name or URL.
-        bands: numbers of the bands to read, from 1, in any order; None for all.
-
-    Raises:
-        RasterError: if it is missing, not a raster, or georeferenced only by control points or RPCs.
-    """
-    raster = RasterFile(path, bands)
-    if raster.placed_by != "grid":
-        grid = "4326 --res SIZE --bounds WEST SOUTH EAST NORTH" if raster.placed_by == "RPCs" else "CODE"
-        raise RasterError(
-            f"{path}: is placed by {raster.placed_by}, not by a grid; warp it to a grid first"
-            f" (rio warp FILE NEW --dst-crs EPSG:{grid})"
-        )
-    return raster
-
-
-def parse_quantities(path: str, told: Iterable[Mapping[str, Any]]) -> tuple[Quantity, ...]:
-    """The quantities of a raster's bands, from what it says of each as plain values; empty if it says nothing.
-
-    Raises:
-        DataError: if they are invalid; it names `path`.
-    """
-    try:
-        return first_told([[Quantity.parse(dict(values)) for values in told]])
-    except SettingsError as error:
-        raise DataError(f"{path}: what it says of its values cannot be: {error}") from error
-
-
 def bounded_cache() -> AbstractContextManager[Any]:
     """A context in which GDAL keeps at most `CACHE_BYTES` of decoded blocks, in all threads together."""
     environment: AbstractContextManager[Any] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
@@ -372,47 +155,3 @@ def crs_of(known: Any, name: str) -> CRS | None:
         return CRS(known.to_wkt()) if known else None
     except (*GDAL_ERRORS, CRSError, RuntimeError) as error:  # of rasterio, and of pyproj, whose error is a RuntimeError
         raise RasterError(f"{name}: its CRS cannot be read: {one_line(error)}") from error
-
-
-def _check_bands(dataset: Any, path: str) -> None:
-    if dataset.count == 0:
-        inner = (
-            f"; it holds {len(dataset.subdatasets)} rasters, as {dataset.subdatasets[0]}" if dataset.subdatasets else ""
-        )
-        raise RasterError(f"{path}: has no bands{inner}")
-    if dataset.count > _MAX_BANDS:
-        raise RasterError(f"{path}: has {dataset.count} bands; at most {_MAX_BANDS} are read")
-
-
-def _placed_by(dataset: Any) -> str:
-    if not dataset.transform.is_identity:
-        return "grid"
-    return "ground control points" if dataset.gcps[0] else "RPCs" if dataset.rpcs else "grid"
-
-
-@functools.cache  # once per process, however often the file is opened
-def _warn_of_no_place(path: str) -> None:
-    told = "%s: has a CRS but no transform: its pixels are placed at (0, 0)"
-    _LOG.warning(f"{told} (rio edit-info --transform '[SIZE, 0, LEFT, 0, -SIZE, TOP]' FILE)", path)
-
-
-def _texts(dataset: Any) -> tuple[dict[str, str], tuple[str | None, ...], tuple[str | None, ...], Any]:
-    """Tags, descriptions and units of the bands, and CRS; bytes that are not UTF-8 are replaced."""
-    try:
-        return dataset.tags(), dataset.descriptions, dataset.units, dataset.crs
-    except UnicodeDecodeError:
-        with MemoryFile(_as_vrt(dataset).encode(), ext=".vrt") as file, file.open() as copy:
-            return copy.tags(), copy.descriptions, copy.units, copy.crs
-
-
-def _as_vrt(dataset: Any) -> str:
-    with MemoryFile(filename="described.vrt") as file:
-        rasterio.shutil.copy(getattr(dataset, "first", dataset), file.name, driver="VRT")
-        content: bytes = file.read()
-    return content.decode(errors="replace")
-
-
-def _mask_kind(band_flags: Sequence[Sequence[MaskFlags]]) -> str:
-    flags = {flag for one_band in band_flags for flag in one_band}
-    kinds = {MaskFlags.nodata: "nodata", MaskFlags.alpha: "alpha", MaskFlags.per_dataset: "mask"}
-    return next((kind for flag, kind in kinds.items() if flag in flags), "none")

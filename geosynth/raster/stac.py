@@ -21,7 +21,8 @@ from geosynth.files import write_whole
 from geosynth.grid import ground_sampling_distance
 from geosynth.raster.conventions import crs_attributes
 from geosynth.raster.mark import MARK
-from geosynth.raster.read import Raster, RasterFile, open_raster
+from geosynth.raster.raster_file import RasterFile, open_raster
+from geosynth.raster.read import Raster
 
 # Common names of the EO extension that need no mapping.
 _COMMON_NAMES = {"coastal", "blue", "green", "red", "rededge", "nir", "nir08", "nir09", "swir16", "swir22", "pan"}

@@ -28,7 +28,7 @@ from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.class_table import NO_CLASS
 from geosynth.raster.images import open_image
-from geosynth.raster.label_files import check_label_output, label_writer
+from geosynth.raster.label_writer import check_label_output, label_writer
 from geosynth.raster.read import Array, Mask, bounded_cache, check_inside
 from geosynth.raster.vector_layer import EARTH, FAILURES, VectorLayer, both_ends
 from geosynth.unfinished import UnfinishedWork

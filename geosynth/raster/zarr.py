@@ -24,9 +24,9 @@ from geosynth.raster.class_table import ClassTable
 from geosynth.raster.conventions import levels_among, tags_among, transform_among
 from geosynth.raster.quantities import quantities_among
 from geosynth.raster.read import Array, Mask, check_grid, check_inside, crs_of, has_data
-from geosynth.raster.remote import open_group
 from geosynth.raster.stores.store import Store
 from geosynth.raster.warp import WarpedRaster
+from geosynth.raster.zarr_group import is_of_scenes, open_group
 
 _APART = 0.05  # pixels by which two descriptions of the same grid may differ at a corner, as in grid.alignment
 
@@ -60,7 +60,7 @@ class ZarrRaster:
         names: tuple[str, ...] = ()
         band_dims: list[Any] = []
         self._valid: ChunkReader | None = None
-        if variable is None and _is_of_scenes(group):
+        if variable is None and is_of_scenes(group.attrs):
             store = Store(path)  # handles rotated grids, which have no coordinates; refuses a group of stores
             self.geobox, self.nodata = store.geobox, store.nodata
             self.class_table = {entry.code: (entry.name, entry.colour) for entry in store.legend.classes}
@@ -168,7 +168,7 @@ def open_zarr_image(path: str | Path, bands: Sequence[int] | None = None) -> Zar
         GridError: if its coordinates are missing or uneven.
     """
     group = open_group(path)
-    if _is_of_scenes(group):
+    if is_of_scenes(group.attrs):
         raise DataError(
             f"{path}: is a store of scenes, and no image; say it as --data, or one of the files that it was made of"
         )
@@ -207,11 +207,6 @@ def _dataset(group: Any, path: str) -> xr.Dataset:
     except Exception as error:  # of xarray, zarr and network libraries
         raise RasterError(f"{path}: xarray cannot read its arrays: {one_line(error)}") from error
     return dataset
-
-
-def _is_of_scenes(group: Any) -> bool:
-    """Whether a group is a geosynth store, or a group of several."""
-    return not {"geosynth", "geosynth_stores"}.isdisjoint(group.attrs)
 
 
 def _grid(layer: xr.DataArray, path: str) -> GeoBox:

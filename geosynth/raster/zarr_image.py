@@ -40,8 +40,8 @@ from geosynth.raster.conventions import grid_attributes, multiscales_attributes,
 from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.quantities import quantities_among, quantity_attributes
 from geosynth.raster.read import Array, Mask, Read, crs_of, filled
-from geosynth.raster.remote import open_group
 from geosynth.raster.zarr import ZarrRaster, describe_bands
+from geosynth.raster.zarr_group import open_group
 
 CHUNK, SHARD = 512, 4096
 _OVERVIEW_SHARD = SHARD // 2  # made from one shard of the next finer level

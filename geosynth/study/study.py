@@ -12,10 +12,9 @@ from geosynth.config.study import EmphasisSettings
 from geosynth.download import model_path
 from geosynth.errors import DataError, SettingsError, counted
 from geosynth.files import check_output, refuse_inputs
-from geosynth.inputs import sha256_of
+from geosynth.inputs import absolute, sha256_of
 from geosynth.models.state import weights_digest
 from geosynth.mosaic.twin import legend_for
-from geosynth.raster.remote import absolute
 from geosynth.raster.stores.alike import check_alike, check_fits
 from geosynth.raster.stores.recombined import emphasised_classes
 from geosynth.raster.stores.store import Store

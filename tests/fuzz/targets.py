@@ -21,7 +21,8 @@ from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.loop import Checkpoint
 from geosynth.raster.label_files import class_table_of
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Raster, open_raster
+from geosynth.raster.raster_file import open_raster
+from geosynth.raster.read import Raster
 from geosynth.raster.stores.items import read_items
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.store import Store

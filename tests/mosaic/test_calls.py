@@ -17,7 +17,7 @@ import xarray as xr
 import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from rasters import NORTH_UP, UTM_18N, draw_labels, write_raster
 
 SETTINGS = GenerateSettings(precision="fp32", block_size=128)

@@ -26,7 +26,7 @@ from geosynth.mosaic.looks import look_from_images
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from rasters import NORTH_UP, draw_labels, pixels_of
 
 Write = Callable[..., Path]

@@ -27,9 +27,9 @@ from geosynth.mosaic.blend import BlendPainter as Blend
 from geosynth.mosaic.painter import Painter, paint_plan
 from geosynth.mosaic.portable import PortablePainter, paint_on_cluster, settle_precision
 from geosynth.mosaic.style import style_digest
-from geosynth.raster.label_files import choose_legend
+from geosynth.raster.label_legend import choose_legend
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.unfinished_image import UnfinishedImage
 from rasters import draw_labels
 

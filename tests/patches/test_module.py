@@ -19,7 +19,7 @@ from geosynth.errors import DataError, GeosynthError, GridError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend, LegendClass
 from geosynth.patches.module import PatchModule
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.open import open_in_place
 from geosynth.raster.stores.statistics import band_settings

@@ -26,8 +26,8 @@ from geosynth.files import refuse_inputs
 from geosynth.grid import Window
 from geosynth.inputs import band_files
 from geosynth.raster.bands import CastFile, open_bands
-from geosynth.raster.read import open_raster
-from geosynth.raster.remote import files_named, image_name
+from geosynth.raster.names import files_named, image_name
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stores.items import pair_files, read_items
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.store import open_stores

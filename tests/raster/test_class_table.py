@@ -20,7 +20,7 @@ from geosynth.raster.class_table import (
     read_class_table,
     write_attribute_table,
 )
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from rasters import north_up, random_codes, write_class_table, write_raster
 from strategies import few, legends
 

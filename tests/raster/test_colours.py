@@ -25,7 +25,8 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.errors import DataError, GeosynthError, GridError, LegendError, OutputError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE, Legend
-from geosynth.raster.label_files import choose_legend, open_labels
+from geosynth.raster.label_files import open_labels
+from geosynth.raster.label_legend import choose_legend
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.mosaic import TileInMosaic, with_neighbours
 from geosynth.raster.stores.folds import SplitRule
@@ -432,7 +433,7 @@ def test_the_lazy_image_of_colours_is_that_of_codes(tmp_path: Path, tiny_model: 
         geosynth.generate(path, model=tiny_model, precision="fp32") for path in write_pair(tmp_path, codes, CHESAPEAKE)
     ]
     np.testing.assert_array_equal(images[0].values, images[1].values)
-    opened = geosynth.generate(geosynth.raster.read.open_raster(tmp_path / "colours" / "labels.tif"), model=tiny_model)
+    opened = geosynth.generate(geosynth.open_raster(tmp_path / "colours" / "labels.tif"), model=tiny_model)
     np.testing.assert_array_equal(opened.valid.values, images[0].valid.values)
     write_raster(tmp_path / "m.tif", _with_pixels("#123abc", 9), north_up())
     with pytest.raises(LegendError, match=r"know: #123abc \(9 px\)"):

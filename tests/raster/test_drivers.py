@@ -19,7 +19,7 @@ import rasterio.shutil
 import geosynth
 from geosynth.errors import RasterError
 from geosynth.raster.drivers import reaches_network
-from geosynth.raster.read import RasterFile, open_raster
+from geosynth.raster.raster_file import RasterFile, open_raster
 from rasters import north_up, random_codes, write_raster
 
 SIDE = 20

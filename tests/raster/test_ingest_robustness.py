@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GeosynthError
 from geosynth.legend import Legend
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.store import Store
 from rasters import write_raster

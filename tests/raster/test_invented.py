@@ -22,7 +22,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import GeosynthError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.read import RasterFile, open_raster
+from geosynth.raster.raster_file import RasterFile, open_raster
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "uint64", "int64", "complex64")
 CUSTOM = "+proj=laea +lat_0=52 +lon_0=10 +x_0=1234567 +y_0=7654321 +ellps=GRS80 +units=us-ft +no_defs"

@@ -12,9 +12,10 @@ import xarray as xr
 
 from geosynth.errors import LegendError, RasterError
 from geosynth.legend import CHESAPEAKE, Legend
-from geosynth.raster.label_files import choose_legend, class_table_of, open_labels
+from geosynth.raster.label_files import class_table_of, open_labels
+from geosynth.raster.label_legend import choose_legend
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stores.store import create_group
 from geosynth.raster.warp import resample_labels
 from rasters import north_up, random_codes, write_class_table, write_raster

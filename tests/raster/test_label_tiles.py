@@ -23,7 +23,7 @@ from geosynth.legend import CHESAPEAKE
 from geosynth.raster.label_files import class_table_of, label_files, open_labels
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.mosaic import TileMosaic, with_neighbours
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stores.ingest import ingest
 from rasters import UTM, UTM_18N, ArrayRaster, north_up, random_codes, random_image, write_raster
 from strategies import few

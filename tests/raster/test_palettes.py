@@ -16,8 +16,8 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.class_table import ClassTable, read_class_table
-from geosynth.raster.palettes import Verdict, compare_colours
-from geosynth.raster.read import open_raster
+from geosynth.raster.label_legend import Verdict, compare_colours
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stores.ingest import ingest
 from geosynth.raster.stores.store import Store
 from rasters import north_up, random_codes, random_image, write_class_table, write_raster

@@ -32,7 +32,7 @@ from geosynth.mosaic.twin import legend_for
 from geosynth.raster.bands import CastFile
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stac import write_stac_item
 from geosynth.raster.stores.alike import check_alike, check_fits, check_twin
 from geosynth.raster.stores.export import export_tiles

@@ -24,9 +24,10 @@ from rasterio.enums import ColorInterp
 import geosynth
 from geosynth.errors import GeosynthError, GridError, RasterError
 from geosynth.grid import TilePlan, Window
-from geosynth.raster import read
+from geosynth.raster import raster_file
 from geosynth.raster.class_table import read_class_table
-from geosynth.raster.read import RasterFile, has_data, open_raster
+from geosynth.raster.raster_file import RasterFile, open_raster
+from geosynth.raster.read import has_data
 from rasters import UTM, north_up, random_image, write_raster
 from strategies import few
 
@@ -251,7 +252,7 @@ def test_threads_get_the_right_pixels(files: dict[str, Path]) -> None:
 
 def _sums(raster: RasterFile, plan: list[Window], answers: Any) -> None:
     opened: list[str] = []
-    read.open_again = lambda path, driver: opened.append(path) or rasterio.open(path)  # type: ignore
+    raster_file.open_again = lambda path, driver: opened.append(path) or rasterio.open(path)  # type: ignore
     answers.put(([int(raster.read(window)[0].astype(int).sum()) for window in plan], opened))
 
 

@@ -25,7 +25,7 @@ from geosynth.errors import GeosynthError
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.bands import check_image_type, open_bands, open_chosen
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stac import check_can_be_item
 from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.pairs import TargetGrid, open_pairs
@@ -220,7 +220,7 @@ def test_what_is_told_cures(
 
     def said() -> str:
         caplog.clear()
-        geosynth.raster.read._warn_of_no_place.cache_clear()  # else it warns once
+        geosynth.raster.raster_file._warn_of_no_place.cache_clear()  # else it warns once
         try:
             case.ask()
         except GeosynthError as error:

@@ -15,7 +15,8 @@ from rasterio.warp import Resampling, reproject
 
 from geosynth.errors import GridError, SettingsError
 from geosynth.grid import Window, absolute_origin, ground_sampling_distance
-from geosynth.raster.read import Raster, RasterFile, open_raster
+from geosynth.raster.raster_file import RasterFile, open_raster
+from geosynth.raster.read import Raster
 from geosynth.raster.warp import WarpedRaster, resample_labels
 from rasters import UTM, ArrayRaster, north_up, random_codes, write_raster
 from strategies import few

@@ -23,7 +23,7 @@ from rasterio.warp import transform as reproject_points
 
 import geosynth
 from geosynth.errors import GridError
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from rasters import draw_labels, random_image, write_raster
 

@@ -26,7 +26,7 @@ from geosynth.errors import DataError, GeosynthError, GridError, LegendError, Ou
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.class_table import read_class_table
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.vector import VectorLabels
 from rasters import NORTH_UP, SITE, UTM_18N, write_raster
 

@@ -14,7 +14,7 @@ from geosynth.errors import CheckpointError, DataError, OutputError, RasterError
 from geosynth.grid import BlockPlan, absolute_origin
 from geosynth.raster.class_table import read_class_table
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import open_raster
+from geosynth.raster.raster_file import open_raster
 from geosynth.segmentation.classify import classify
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from kills import killed

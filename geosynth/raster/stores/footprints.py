@@ -24,7 +24,7 @@ from geosynth.grid.split import FOLDS
 from geosynth.grid.vector import read_table, to_coordinates, to_pixels
 from geosynth.grid.vector_files import VECTOR_SUFFIXES
 from geosynth.raster.images import open_image
-from geosynth.raster.remote import files_named
+from geosynth.raster.names import files_named
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView

@@ -23,9 +23,10 @@ from geosynth.raster.bands import check_image_type, common_bands
 from geosynth.raster.images import ImageRaster
 from geosynth.raster.label_files import holds_colours
 from geosynth.raster.mosaic import lay_over
+from geosynth.raster.names import image_name
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.read import Array, Mask, Raster, RasterFile
-from geosynth.raster.remote import image_name
+from geosynth.raster.raster_file import RasterFile
+from geosynth.raster.read import Array, Mask, Raster
 from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.pairs import LegendOf, Pair, TargetGrid, open_pairs
 from geosynth.raster.stores.source import PatchSource, Scene

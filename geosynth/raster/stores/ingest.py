@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError, counted
 from geosynth.files import refuse_inputs, writing
 from geosynth.grid import crop
-from geosynth.inputs import sha256_once
+from geosynth.inputs import absolute, sha256_once
 from geosynth.legend import Legend
 from geosynth.parallel import open_client
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import BANDS_APART
-from geosynth.raster.label_files import FROM_RASTER, choose_legend, class_table_of
+from geosynth.raster.label_files import class_table_of
+from geosynth.raster.label_legend import FROM_RASTER, choose_legend, compare_colours, warn_of_colours
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.palettes import compare_colours, warn_of_colours
 from geosynth.raster.read import Raster, bounded_cache
-from geosynth.raster.remote import absolute
 from geosynth.raster.stores.copy import copy_sources
 from geosynth.raster.stores.folds import Folds, SplitRule
 from geosynth.raster.stores.in_place import InPlace, Per, files_of, open_scenes

@@ -16,10 +16,10 @@ import numpy as np
 from geosynth.errors import DataError, SettingsError, first_of, one_line
 from geosynth.files import check_name
 from geosynth.grid.split import FOLDS
-from geosynth.inputs import band_files, name_of_band_files, read_values
+from geosynth.inputs import band_files, is_remote, name_of_band_files, read_values
 from geosynth.raster.bands import BANDS_APART
-from geosynth.raster.read import RASTER_SUFFIXES
-from geosynth.raster.remote import files_named, image_name, is_remote
+from geosynth.raster.drivers import RASTER_SUFFIXES
+from geosynth.raster.names import files_named, image_name
 
 Paths = str | Path | Sequence[str | Path]
 

@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from geosynth.errors import DataError, RasterError, SettingsError, counted, first_fault_line
 from geosynth.grid import offset_in
-from geosynth.inputs import read_values
+from geosynth.inputs import is_remote, read_values
 from geosynth.legend import Legend
 from geosynth.raster.bands import told_names
 from geosynth.raster.colours import colours_as_codes
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import InPlace, open_scenes
 from geosynth.raster.stores.items import Item, Paths, pair_files

@@ -25,7 +25,8 @@ from geosynth.raster.colours import ColourLabels
 from geosynth.raster.images import ImageRaster, open_image
 from geosynth.raster.label_files import open_label_file
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Raster, RasterFile, check_grid
+from geosynth.raster.raster_file import RasterFile
+from geosynth.raster.read import Raster, check_grid
 from geosynth.raster.stores.items import Item
 from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover, pixels_on
 

@@ -16,9 +16,9 @@ from geosynth.errors import DataError, SettingsError, first_of
 from geosynth.files import check_output, delete, parents_of, refuse_folder, refuse_inputs, replacing, writing
 from geosynth.grid.split import FOLDS, SHARES
 from geosynth.grid.vector import check_suffix
+from geosynth.inputs import is_remote
 from geosynth.locks import alone_in
 from geosynth.progress import Progress, silent
-from geosynth.raster.remote import is_remote
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource

@@ -25,6 +25,7 @@ from geosynth.config.bands import Quantity
 from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.grid.alignment import crs_wkt
+from geosynth.inputs import is_remote
 from geosynth.legend import ClassIndices, Legend
 from geosynth.locks import is_unfinished
 from geosynth.progress import Progress, silent
@@ -32,9 +33,9 @@ from geosynth.raster.chunks import ChunkReader, verify_chunks
 from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.quantities import quantity_attributes
 from geosynth.raster.read import Array
-from geosynth.raster.remote import is_remote, is_zarr, missing_package
 from geosynth.raster.stores import layout
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Scene
+from geosynth.raster.zarr_group import is_of_scenes, is_zarr, missing_package
 
 _VERSION = 2
 _DIGEST = "geosynth_sha256"
@@ -320,7 +321,7 @@ def open_stores(path: str | Path, *, unfinished: bool = False) -> list[Store]:
 
 def is_store(path: str | Path) -> bool:
     """Whether the folder or URL `path` is a store made by geosynth, or a group of several."""
-    return not {"geosynth", "geosynth_stores"}.isdisjoint(_attributes(path))
+    return is_of_scenes(_attributes(path))
 
 
 def _attributes(path: str | Path) -> Mapping[str, Any]:

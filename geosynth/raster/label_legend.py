@@ -1,19 +1,75 @@
-"""Whether the colours of label files contradict the legend by which their codes are read."""
+"""The legend that reads a label raster: the one that is chosen, and whether the colours in the file contradict it."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Literal
 
+from geosynth.errors import LegendError, first_of
 from geosynth.legend import Legend, plain
-from geosynth.raster.class_table import ClassTable
+from geosynth.raster.class_table import (
+    ClassTable,
+    legend_of_table,
+)
+from geosynth.raster.label_files import class_table_of, holds_colours
 from geosynth.raster.labels import LabelRaster
+from geosynth.raster.read import Raster
+
+_LOG = logging.getLogger(__name__)
+
+FROM_RASTER = "from-raster"
 
 Verdict = Literal["", "of other classes", "of no class"]
 
-_LOG = logging.getLogger(__name__)
+
+def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Legend) -> Legend:
+    """The legend of a label raster, with its classes in the order of the model's legend.
+
+    If no legend is given, codes mean what they mean to the model, unless the raster has the model's class names for
+    other codes: then its own class table decides, with a warning. Colours mean what they mean to the model.
+
+    Args:
+        raster: the labels.
+        legend: a legend, its built-in name or file; "from-raster" for the raster's own class table.
+        target: the model's legend.
+
+    Raises:
+        LegendError: if there is no such legend, or if its classes are not the model's.
+    """
+    if legend is not None and legend != FROM_RASTER:
+        return Legend.load(legend).translation_to(target)
+    if holds_colours(raster):
+        return target
+    table = class_table_of(raster)
+    if legend == FROM_RASTER:
+        if not table:
+            raise LegendError(f"{raster.path}: has no class table (names or colours of its codes); give a legend file")
+        return legend_of_table(table, target, raster.path)
+    of_target = {plain(entry.name): entry.codes for entry in target.classes}
+    names = {code: name for code, (name, _) in table.items() if name}
+    known = {code: of_target[plain(name)] for code, name in names.items() if plain(name) in of_target}
+    if any(code not in expected for code, expected in known.items()):
+        own = legend_of_table(table, target, raster.path)
+        told = first_of(f"{code} {names[code]}" for code in known)
+        _LOG.warning(
+            "%s: its class table has other codes than legend %r and is used: %s", raster.path, target.name, told
+        )
+        return own
+    for entry in target.classes:
+        name = names.get(entry.code)
+        if name is not None and plain(name) != plain(entry.name):
+            _LOG.warning(
+                "%s: calls code %d %r; it is taken for %r, as in legend %r (--legend decides otherwise)",
+                raster.path,
+                entry.code,
+                name,
+                entry.name,
+                target.name,
+            )
+    return target
 
 
 def compare_colours(table: ClassTable, legend: Legend, used: Collection[int]) -> Verdict:

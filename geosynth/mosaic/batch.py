@@ -222,8 +222,9 @@ def _paint_each(
     """Paint the images of all files; an error after the last one, if some cannot be painted."""
     painted: list[Path] = []
     failed: list[str] = []
-    for source, image in zip(_open_each(files, failed), images, strict=True):
+    for file, source, image in zip(files, _open_each(files), images, strict=True):
         if source is None:
+            failed.append(str(file))
             continue
         try:
             painted += paint(source, image)
@@ -242,15 +243,14 @@ def sample_seeds(seed: int, samples: int) -> list[int]:
     return [seed, *(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)) for sequence in drawn)]
 
 
-def _open_each(files: Sequence[str | Path], failed: list[str]) -> list[Raster | None]:
-    """The files, each with its neighbours; None for one that cannot be opened, which is added to `failed`."""
+def _open_each(files: Sequence[str | Path]) -> list[Raster | None]:
+    """The files, each with its neighbours; None for one that cannot be opened, with a warning."""
     opened: list[Raster | None] = []
     for file in files:
         try:
             opened.append(open_labels(file))
         except _OF_ONE_FILE as error:
             _LOG.warning("not painted: %s", error)
-            failed.append(str(file))
             opened.append(None)
     joined = iter(with_neighbours([raster for raster in opened if isinstance(raster, RasterFile | ColourLabels)]))
     return [next(joined) if isinstance(raster, RasterFile | ColourLabels) else raster for raster in opened]

@@ -48,8 +48,8 @@ def read_class_table(raster: RasterFile) -> ClassTable:
     # A table may have hundreds of thousands of rows. They are cut out first, as a parser would make objects of each.
     text = first.group()
     band = ElementTree.fromstring(_ROW.sub("", text))  # noqa: S314 - of GDAL's own making
-    colours = _colour_table(band)
-    names = _attribute_table(band, _ROW.findall(text), colours) or _category_names(band)
+    names, of_table = _attribute_table(band, _ROW.findall(text))
+    names, colours = names or _category_names(band), {**_colour_table(band), **of_table}
     return {code: (names.get(code), colours.get(code)) for code in sorted({*names, *colours})}
 
 
@@ -158,11 +158,13 @@ def _category_names(band: Any) -> dict[int, str]:
     return {code: name for code, name in enumerate(names) if name}
 
 
-def _attribute_table(band: Any, rows: Iterable[str], colours: dict[int, str]) -> dict[int, str]:
-    """Names by code, from the XML of the table's rows; adds the table's colours to `colours`."""
+def _attribute_table(band: Any, rows: Iterable[str]) -> tuple[dict[int, str], dict[int, str]]:
+    """Names and colours by code, from the XML of the table's rows."""
+    names: dict[int, str] = {}
+    colours: dict[int, str] = {}
     table = band.find("GDALRasterAttributeTable")
     if table is None:
-        return {}
+        return names, colours
     columns = [
         (plain(column.findtext("Name", "")), int(column.findtext("Usage", "0")), int(column.findtext("Type", "0")))
         for column in table.findall("FieldDefn")
@@ -170,9 +172,8 @@ def _attribute_table(band: Any, rows: Iterable[str], colours: dict[int, str]) ->
     name = _find(columns, (_NAME,), _NAME_COLUMNS, _STRING)
     value = _find(columns, (_MIN_MAX, _MIN), _VALUE_COLUMNS, None)
     if name is None or value is None:
-        return {}
+        return names, colours
     channels = [next((i for i, column in enumerate(columns) if column[1] == usage), None) for usage in _COLOURS]
-    names: dict[int, str] = {}
     for row in rows:
         cells = [unescape(cell, _QUOTE).strip() for cell in _CELL.findall(row)]
         try:
@@ -183,7 +184,7 @@ def _attribute_table(band: Any, rows: Iterable[str], colours: dict[int, str]) ->
                 colours[code] = _hex(*(int(float(cells[channel])) for channel in channels if channel is not None))
         except (ValueError, OverflowError, IndexError):  # a row without a code
             continue
-    return names
+    return names, colours
 
 
 def _find(

@@ -51,6 +51,8 @@ class Pair:
     """Further maps on the same pixels, by name."""
     window: Window
     """The place of all of them on the common grid."""
+    unplaced: tuple[str, ...] = ()
+    """Names of those that have no georeference, but the size of the image, and are taken to lie on its pixels."""
 
 
 class PairGroup(NamedTuple):
@@ -162,7 +164,6 @@ def open_pairs(
         RasterError: if a file cannot be opened.
     """
     target = target or TargetGrid()
-    unplaced: list[str] = []
     images = [open_chosen(item.image, bands, target.dtype) for item in items]
     if target.apart:
         return [_open_apart(items, images, legend, target)]
@@ -171,9 +172,9 @@ def open_pairs(
     groups = []
     for members in target.group(images):
         lattice = target.lattice([images[position] for position in members])
-        pairs = [_open(items[position], images[position], lattice, legend, target, unplaced) for position in members]
+        pairs = [_open(items[position], images[position], lattice, legend, target) for position in members]
         groups.append(_span(pairs, lattice))
-    if unplaced:
+    if unplaced := [name for group in groups for pair in group.pairs for name in pair.unplaced]:
         more = f" (and {len(unplaced) - 1} more)" if len(unplaced) > 1 else ""
         _LOG.warning(
             "%s%s: has no georeference, but the size of its image, on whose pixels it is taken to lie",
@@ -193,19 +194,14 @@ def _open_apart(
         raise DataError(f"{items[0].labels}: is of several images; with --apart each needs labels of its own")
     pairs, column = [], 0
     for item, image in zip(items, images, strict=True):
-        pair = _open(item, image, image.geobox, legend, target, [])
+        pair = _open(item, image, image.geobox, legend, target)
         pairs.append(replace(pair, window=pair.window.shift(0, column)))
         column += (image.window.width // _APART + 2) * _APART
     return _span(pairs, GeoBox((1, 1), Affine.scale(1, -1), None))
 
 
-def _open(
-    item: Item, file: ImageRaster, lattice: GeoBox, legend: LegendOf, target: TargetGrid, unplaced: list[str]
-) -> Pair:
-    """Open a pair on the grid of `lattice`.
-
-    The names of labels and further maps that lie on their image only because of its size are added to `unplaced`.
-    """
+def _open(item: Item, file: ImageRaster, lattice: GeoBox, legend: LegendOf, target: TargetGrid) -> Pair:
+    """Open a pair on the grid of `lattice`."""
     image: Raster = file
     try:
         row, column = offset_in(lattice, image.geobox, image.path)
@@ -216,26 +212,28 @@ def _open(
         window = _cover(lattice, file)
         image = WarpedRaster(image, crop(lattice, window), target.images)
     place = crop(lattice, window) if isinstance(image, WarpedRaster) else image.geobox
-    codes = _placed(open_label_file(item.labels), file, unplaced)
+    codes, maps = open_label_file(item.labels), {name: open_image(path) for name, path in item.extras.items()}
+    unplaced = tuple(one.path for one in (codes, *maps.values()) if _place_by_size(one, file))
     own = legend if isinstance(legend, Legend) else legend(codes)
     labels = LabelRaster(_on_grid(codes, place, image.path, target), own)
-    maps = {name: _placed(open_image(path), file, unplaced) for name, path in item.extras.items()}
     extras = {name: _on_grid(one, place, image.path, target) for name, one in maps.items()}
     for name, extra in extras.items():
         if extra.count != 1:
             raise DataError(f"{extra.path}: has {extra.count} bands; an extra map ({name}) has one")
-    return Pair(item, image, labels, extras, window)
+    return Pair(item, image, labels, extras, window, unplaced)
 
 
-def _placed(raster: Raster, image: ImageRaster, unplaced: list[str]) -> Raster:
-    """Put labels, or a further map, on the pixels of their image if they have its size but no georeference."""
-    is_alike = raster.geobox.shape == image.geobox.shape and (
-        is_nowhere(raster.geobox) and not is_nowhere(image.geobox)
-    )
-    if isinstance(raster, RasterFile | ColourLabels) and is_alike:
-        raster.geobox = image.geobox
-        unplaced.append(raster.path)
-    return raster
+def _place_by_size(raster: Raster, image: ImageRaster) -> bool:
+    """Put labels, or a further map, on the pixels of their image if they have its size but no georeference.
+
+    Returns:
+        whether they were put there.
+    """
+    is_alike = raster.geobox.shape == image.geobox.shape and is_nowhere(raster.geobox) and not is_nowhere(image.geobox)
+    if not isinstance(raster, RasterFile | ColourLabels) or not is_alike:
+        return False
+    raster.geobox = image.geobox
+    return True
 
 
 def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> Raster:

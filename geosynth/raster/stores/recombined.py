@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from geosynth.errors import DataError, SettingsError
-from geosynth.grid import SpatialSplit, Window
+from geosynth.grid import SpatialSplit, Window, WindowIndex
 from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.raster.read import Array
 from geosynth.raster.stores.source import PatchSource, Scene
@@ -51,16 +51,17 @@ class Recombined(PatchSource):
         self.path, self.legend = f"{source.path} (recombined)", source.legend
         self.band_names, self.dtype, self.chunk_size = source.band_names, source.dtype, source.chunk_size
         self.quantities = source.quantities
-        self._size, self._pitch = view.size, view.size + max(1, view.size // 4)
+        pitch = view.size + max(1, view.size // 4)
         self._origins = [view[number] for number in drawn]
-        self._columns = math.ceil(math.sqrt(len(drawn)))
-        shape = (math.ceil(len(drawn) / self._columns) * self._pitch, self._columns * self._pitch)
+        columns = math.ceil(math.sqrt(len(drawn)))
+        shape = (math.ceil(len(drawn) / columns) * pitch, columns * pitch)
         side = abs(source.geobox.affine.determinant) ** 0.5
         self.geobox = GeoBox(shape, Affine.scale(side, -side), None)
         content = source.digest(view.fold)
+        places = [divmod(place, columns) for place in range(len(drawn))]
+        self._tiles = WindowIndex([Window(row * pitch, column * pitch, view.size, view.size) for row, column in places])
         self.scenes = tuple(self._scene(place, view.name(number), content) for place, number in enumerate(drawn))
-        fold = view.fold or "train"
-        self.split = SpatialSplit.by_scenes({fold: [scene.window for scene in self.scenes]})
+        self.split = SpatialSplit.by_scenes({view.fold or "train": self._tiles.windows})
 
     @property
     def name(self) -> str:
@@ -68,36 +69,28 @@ class Recombined(PatchSource):
         return self._source.name
 
     def _scene(self, place: int, name: str, content: str) -> Scene:
-        row, column = divmod(place, self._columns)
-        window = Window(row * self._pitch, column * self._pitch, self._size, self._size)
         digest = hashlib.sha256(repr((content, astuple(self._origins[place]))).encode()).hexdigest()
-        return Scene(f"{place:05d}_{name}", window, (), digest, digest)
+        return Scene(f"{place:05d}_{name}", self._tiles.windows[place], (), digest, digest)
 
     def read(self, window: Window) -> tuple[Array, ClassIndices]:
         """See `PatchSource`; the imagery is that of the real tiles."""
         image = np.zeros((len(self.band_names), window.height, window.width), self.dtype)
         labels = np.full((window.height, window.width), self.legend.num_classes, np.uint8)
-        for to, origin in self._pieces(window):
-            image[:, *to.slices], labels[to.slices] = self._source.read(origin)
+        for origin, place in self._origins_of(window):
+            image[:, *place], labels[place] = self._source.read(origin)
         return image, labels
 
     def read_labels(self, window: Window) -> ClassIndices:
         """See `PatchSource`."""
         labels = np.full((window.height, window.width), self.legend.num_classes, np.uint8)
-        for to, origin in self._pieces(window):
-            labels[to.slices] = self._source.read_labels(origin)
+        for origin, place in self._origins_of(window):
+            labels[place] = self._source.read_labels(origin)
         return labels
 
-    def _pieces(self, window: Window) -> Iterator[tuple[Window, Window]]:
-        """The parts of a window that are covered by tiles, and their windows in the source."""
-        for row in range(window.row // self._pitch, -(-window.bottom // self._pitch)):
-            for column in range(window.column // self._pitch, min(-(-window.right // self._pitch), self._columns)):
-                place = row * self._columns + column
-                part = self.scenes[place].window.intersection(window) if place < len(self.scenes) else None
-                if part is not None:
-                    tile, origin = self.scenes[place].window, self._origins[place]
-                    from_source = part.shift(origin.row - tile.row, origin.column - tile.column)
-                    yield part.shift(-window.row, -window.column), from_source
+    def _origins_of(self, window: Window) -> Iterator[tuple[Window, tuple[slice, slice]]]:
+        """Where in the source the tiles in a window come from, each with its place as slices of the window."""
+        for number, part, place in self._tiles.touching(window):
+            yield part.shift(self._origins[number].row, self._origins[number].column), place
 
 
 def recombine(

@@ -33,7 +33,7 @@ from geosynth.raster.chunks import ChunkReader, verify_chunks
 from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.quantities import quantity_attributes
 from geosynth.raster.read import Array
-from geosynth.raster.stores import layout
+from geosynth.raster.stores.layout import CHUNK_SIZE, SHARD_SIZE, Layout, shard_edge
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Scene
 from geosynth.raster.zarr_group import is_of_scenes, is_zarr, missing_package
 
@@ -131,8 +131,8 @@ class Store(PatchSource):
         quantities: Sequence[Quantity] = (),
         extras: Mapping[str, tuple[np.dtype[Any], float]] | None = None,
         synthetic: Mapping[str, str] | None = None,
-        chunk_size: int = layout.CHUNK_SIZE,
-        shard_size: int = layout.SHARD_SIZE,
+        chunk_size: int = CHUNK_SIZE,
+        shard_size: int = SHARD_SIZE,
     ) -> Store:
         """Create an empty store, in which every label is the legend's `nodata_code`.
 
@@ -167,13 +167,13 @@ class Store(PatchSource):
             **({"synthetic": dict(synthetic)} if synthetic else {}),
         }
         group.attrs.update({**mark, **_record(values)})
-        edge = layout.shard_edge(len(band_names), dtype, chunk_size, shard_size)
-        layout.create_image(group, geobox, band_names, dtype, chunk_size, edge)
+        layout = Layout(group, geobox, chunk_size, shard_edge(len(band_names), dtype, chunk_size, shard_size))
+        layout.create_image(band_names, dtype)
         group["image"].attrs.update(quantity_attributes(quantities) | mark)
-        layout.create_labels(group, geobox, legend, chunk_size, edge)
+        layout.create_labels(legend)
         for name, (extra_dtype, extra_nodata) in (extras or {}).items():
-            layout.create_extra(group, name, geobox, extra_dtype, extra_nodata, chunk_size, edge)
-        layout.create_coordinates(group, geobox)
+            layout.create_extra(name, extra_dtype, extra_nodata)
+        layout.create_coordinates()
         return cls(path, mode="r+")
 
     @property

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from geosynth.config import BandSettings
 from geosynth.config.base import Settings
 from geosynth.errors import CheckpointError, SettingsError, one_line
-from geosynth.grid.alignment import meant
+from geosynth.grid.lengths import meant
 from geosynth.legend import Legend
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.files import refuse_folder, refuse_inputs
-from geosynth.grid.alignment import crs_name, same_area
+from geosynth.grid.alignment import same_area
+from geosynth.grid.crs import crs_name
 from geosynth.legend import Legend
 from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable

@@ -21,8 +21,8 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError, counted, first_of
-from geosynth.grid.alignment import crs_wkt
 from geosynth.grid.areas import INSET, boxes_of, clean_polygons, cut_near, quarters
+from geosynth.grid.crs import crs_wkt
 from geosynth.grid.groups import allocate, blocks_over, cut_by_blocks, pixels_of, touching_groups
 from geosynth.grid.vector import read_table, reprojected, to_coordinates, to_pixels, write_table
 from geosynth.grid.window import Window, as_array

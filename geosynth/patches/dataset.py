@@ -21,7 +21,7 @@ from torchgeo.datasets import GeoDataset
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window, WindowIndex, as_array
-from geosynth.grid.alignment import crs_wkt
+from geosynth.grid.crs import crs_wkt
 from geosynth.grid.vector import to_coordinates
 from geosynth.raster.stores.open import open_store
 from geosynth.raster.stores.source import PatchSource, Scene

@@ -19,6 +19,7 @@ from rioxarray.exceptions import MissingSpatialDimensionError
 
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
+from geosynth.grid.alignment import TOLERANCE
 from geosynth.legend import NO_COLOUR
 from geosynth.raster.colours import are_colours, colour_codes, nodata_colour
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, crs_of, has_data
@@ -26,7 +27,6 @@ from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
 _DEGREES = {("lat", "lon"), ("lat", "long"), ("latitude", "longitude")}
 _CHUNK = 1024  # pixels; side of the pieces in which values are read that are not in dask
-_UNEVEN = 0.05  # pixels by which a coordinate may be off, as in grid.alignment
 
 
 def with_places(array: xr.DataArray) -> xr.DataArray | None:
@@ -100,7 +100,7 @@ def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]
         return float(places[0]), float(transform.a if dim == array.dims[1] else transform.e)
     step = (places[-1] - places[0]) / (len(places) - 1)
     even = places[0] + step * np.arange(len(places))
-    if step == 0 or not np.abs(places - even).max() <= _UNEVEN * abs(step):
+    if step == 0 or not np.abs(places - even).max() <= TOLERANCE * abs(step):
         raise GridError(f"{name}: uneven coordinates along {dim!r}; resample it to a regular grid first")
     return float(places[0]), float(step)
 

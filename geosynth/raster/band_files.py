@@ -10,6 +10,7 @@ import numpy as np
 from rasterio.enums import MaskFlags, Resampling
 
 from geosynth.errors import DataError, GridError
+from geosynth.grid.lengths import pixel_sides
 
 _MASK = [MaskFlags.per_dataset]
 _APART = 0.01  # of a pixel; transforms in files are rounded
@@ -73,7 +74,7 @@ def _check_alike(file: Any, first: Any) -> None:
             f"{file.name}: holds {file.dtypes[0]} values, but {first.name} {first.dtypes[0]}; files of one image have"
             f" one type: leave it out, or convert it first (rio convert --dtype {first.dtypes[0]} FILE NEW)"
         )
-    size = min(math.hypot(first.transform.a, first.transform.d), math.hypot(first.transform.b, first.transform.e))
+    size = min(pixel_sides(first.transform))
     corners = ((0, 0), (first.width, 0), (0, first.height))
     apart = max(math.dist(file.transform @ corner, first.transform @ corner) for corner in corners)
     is_elsewhere = file.shape != first.shape or not apart <= _APART * size
@@ -87,6 +88,6 @@ def _check_alike(file: Any, first: Any) -> None:
 
 def _grid(file: Any) -> tuple[str, str, str]:
     """CRS, shape and transform, for messages."""
-    t = file.transform
-    sides = f"pixels of {math.hypot(t.a, t.d):.9g} x {math.hypot(t.b, t.e):.9g}"
-    return f"CRS {file.crs}", sides, f"{file.width} x {file.height} px at {t[:6]}"
+    along, down = pixel_sides(file.transform)
+    sides = f"pixels of {along:.9g} x {down:.9g}"
+    return f"CRS {file.crs}", sides, f"{file.width} x {file.height} px at {file.transform[:6]}"

@@ -30,7 +30,7 @@ from rasterio.enums import Resampling
 from geosynth.config.bands import Quantity
 from geosynth.files import delete, delete_sidecars, parents_of, partial_name, replacing, writing
 from geosynth.grid import Window
-from geosynth.grid.alignment import crs_wkt
+from geosynth.grid.crs import crs_wkt
 from geosynth.parallel import apart
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, photometric

@@ -21,7 +21,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GeosynthError, GridError, SettingsError, first_of, one_line
 from geosynth.grid import metres_per_unit
-from geosynth.grid.alignment import crs_in_short
+from geosynth.grid.crs import crs_in_short
 from geosynth.grid.vector import reprojected
 from geosynth.grid.vector_files import PARQUET, check_can_be_read
 

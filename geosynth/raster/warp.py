@@ -22,7 +22,8 @@ from rasterio.errors import RasterioError
 
 from geosynth.errors import GridError, RasterError, SettingsError, one_line
 from geosynth.grid import Window, ground_sampling_distance
-from geosynth.grid.alignment import crs_in_short, meant, metres_per_unit, same_crs
+from geosynth.grid.crs import crs_in_short, metres_per_unit, same_crs
+from geosynth.grid.lengths import meant, pixel_sides
 from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside
 
@@ -127,7 +128,7 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
             f"{source.path}: its pixels are not in metres, so they cannot be resampled to {gsd:g} m; warp it to a"
             " projected CRS first (rio warp FILE NEW --dst-crs EPSG:CODE)"
         )
-    sides = math.hypot(t.a, t.d), math.hypot(t.b, t.e)
+    sides = pixel_sides(t)
     if math.isclose(metres, gsd, rel_tol=_TOLERANCE) and math.isclose(*sides, rel_tol=_TOLERANCE):
         return source
     size = meant(gsd / metres_per_unit(source.geobox))  # in units of the CRS

@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp
 from geosynth.config.bands import Quantity, told_of_each
 from geosynth.errors import DataError, GridError, RasterError, one_line
 from geosynth.grid import Window
-from geosynth.grid.alignment import describe_grid
+from geosynth.grid.alignment import TOLERANCE, describe_grid
 from geosynth.raster.arrays import grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
@@ -27,8 +27,6 @@ from geosynth.raster.read import Array, Mask, check_grid, check_inside, crs_of, 
 from geosynth.raster.stores.store import Store
 from geosynth.raster.warp import WarpedRaster
 from geosynth.raster.zarr_group import is_of_scenes, open_group
-
-_APART = 0.05  # pixels by which two descriptions of the same grid may differ at a corner, as in grid.alignment
 
 
 class ZarrRaster:
@@ -223,7 +221,7 @@ def _grid(layer: xr.DataArray, path: str) -> GeoBox:
     geobox = grid_of(layer, path)
     if transform is not None and transform.determinant:
         shift = ~transform @ geobox.affine
-        if all(math.dist(shift @ corner, corner) <= _APART for corner in ((0, 0), (width, height))):
+        if all(math.dist(shift @ corner, corner) <= TOLERANCE for corner in ((0, 0), (width, height))):
             return GeoBox((height, width), transform, geobox.crs)
     return geobox
 

@@ -31,7 +31,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.config.bands import Quantity
 from geosynth.files import delete, parents_of, partial_name, replace, writing
 from geosynth.grid import Window
-from geosynth.grid.alignment import crs_name
+from geosynth.grid.crs import crs_name
 from geosynth.progress import Progress, silent
 from geosynth.raster.arrays import pixel_centres
 from geosynth.raster.bands import told_names

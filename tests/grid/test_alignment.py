@@ -22,7 +22,8 @@ from geosynth.grid import (
     parse_crs,
     warn_of_pixel_size,
 )
-from geosynth.grid.alignment import is_nowhere, meant, same_area, same_pixels
+from geosynth.grid.alignment import is_nowhere, same_area, same_pixels
+from geosynth.grid.lengths import meant
 from strategies import few, geoboxes, windows
 
 steps = st.integers(-300_000, 300_000)

@@ -20,7 +20,7 @@ from pyproj import CRS
 
 from geosynth.errors import DataError, GridError, OutputError, SettingsError
 from geosynth.grid import SpatialSplit, Window, buffer_pixels
-from geosynth.grid.alignment import parse_distance
+from geosynth.grid.lengths import parse_distance
 from geosynth.grid.split import FOLDS, part_neighbours
 from geosynth.grid.vector import check_can_be_read, read_table, to_coordinates
 from rasters import SITE, UTM, north_up

@@ -21,8 +21,8 @@ from rasterio.io import MemoryFile
 from geosynth.errors import DataError, OutputError, SettingsError
 from geosynth.files import check_output, delete, refuse_foreign, refuse_inputs, writing
 from geosynth.grid import Window, crop
-from geosynth.grid.alignment import crs_wkt
 from geosynth.grid.areas import boxes_of
+from geosynth.grid.crs import crs_wkt
 from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.legend import ClassIndices
 from geosynth.progress import Progress, silent

@@ -17,8 +17,9 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError, one_line
 from geosynth.grid import parse_distance
-from geosynth.grid.alignment import crs_wkt, is_nowhere, same_pixels
+from geosynth.grid.alignment import is_nowhere, same_pixels
 from geosynth.grid.areas import boxes_of
+from geosynth.grid.crs import crs_wkt
 from geosynth.grid.leakage import Leak, Places, find_leaks
 from geosynth.grid.split import FOLDS
 from geosynth.grid.vector import read_table, to_coordinates, to_pixels

@@ -18,7 +18,8 @@ from odc.geo.geobox import GeoBox
 from geosynth.config.bands import ImageDtype
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import Window, crop, offset_in, parse_crs
-from geosynth.grid.alignment import crs_name, is_nowhere, same_crs
+from geosynth.grid.alignment import is_nowhere
+from geosynth.grid.crs import crs_name, same_crs
 from geosynth.legend import Legend
 from geosynth.raster.bands import check_whole_scenes, open_chosen
 from geosynth.raster.colours import ColourLabels

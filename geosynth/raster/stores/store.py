@@ -24,7 +24,7 @@ from odc.geo.geobox import GeoBox
 from geosynth.config.bands import Quantity
 from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
-from geosynth.grid.alignment import crs_wkt
+from geosynth.grid.crs import crs_wkt
 from geosynth.inputs import is_remote
 from geosynth.legend import ClassIndices, Legend
 from geosynth.locks import is_unfinished

@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import SettingsError
 from geosynth.grid import TilePlan, Window, WindowIndex, crop
-from geosynth.grid.alignment import same_crs
+from geosynth.grid.crs import same_crs
 from geosynth.grid.groups import touching_groups
 from geosynth.grid.window import Edge
 from geosynth.progress import Progress, silent

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from geosynth.checkpoint import GeneratorModel, card_with_look, check_model_output, load_generator, save_with_look
 from geosynth.errors import DataError, GridError, SettingsError, counted
@@ -19,7 +18,7 @@ from geosynth.legend import ClassIndices, Legend
 from geosynth.models.calibration import asked_for
 from geosynth.models.look_fit import TileStyles, fit_look
 from geosynth.models.look_mixture import cell_styles, fit_look_unlabelled
-from geosynth.models.looks import BLUR, STYLE_CELL, Look
+from geosynth.models.looks import STYLE_CELL, Look, without_holes
 from geosynth.raster.bands import open_common_bands
 from geosynth.raster.images import ImageRaster
 from geosynth.raster.label_files import open_labels
@@ -134,8 +133,9 @@ def look_from_tiles(
     """The look of tiles of imagery, otherwise as `look_from_images`.
 
     Args:
-        tiles: images (bands, h, w) in raster values, and labels (h, w); h and w are multiples of `STYLE_CELL`. Labels
-            are class indices if `labelled`, else 0 where there is an image and 1 where there is none.
+        tiles: images (bands, h, w) in raster values, NaN where there is no data; and labels (h, w); h and w are
+            multiples of `STYLE_CELL`. Labels are class indices if `labelled`, else 0 where there is an image and 1
+            where there is none.
         model: with a generator conditioned on looks.
         name: of the imagery, for messages.
         labelled: whether classes are known.
@@ -155,6 +155,7 @@ def look_from_tiles(
     for number, (pixels, indices) in enumerate(tiles):
         values = scaling.to_network(torch.from_numpy(pixels).float().unsqueeze(0))
         classes = torch.from_numpy(indices).long().unsqueeze(0)
+        values, classes = without_holes(values, classes, settings.num_classes if labelled else 1)
         if labelled:
             parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
             if number % every == 0:
@@ -181,8 +182,8 @@ def _known(model: GeneratorModel) -> Look:
 def _tiles(image: ImageRaster, labels: LabelRaster | None) -> Iterator[tuple[Array, ClassIndices]]:
     """Images (bands, h, w) and class indices (h, w) of tiles; h and w are multiples of `STYLE_CELL`.
 
-    Without labels all pixels are of class 0. Pixels without data, and those close to them, have no class. Images stored
-    south up are turned north up, as directions of detail and of shadows are measured in images with north up.
+    Without labels all pixels are of class 0. Images are NaN where they or the labels have no data. Images stored south
+    up are turned north up, as directions of detail and of shadows are measured in images with north up.
 
     Raises:
         GridError: if image and labels have different pixel grids, or no common pixel.
@@ -207,7 +208,5 @@ def _tiles(image: ImageRaster, labels: LabelRaster | None) -> Iterator[tuple[Arr
         if mirrored:
             pixels, valid, indices = pixels[:, ::-1], valid[::-1], indices[::-1]
         sides = [(0, -side % STYLE_CELL) for side in valid.shape]
-        known = ndimage.minimum_filter(np.pad(valid, sides, mode="edge"), 2 * BLUR + 1)
-        known[valid.shape[0] :], known[:, valid.shape[1] :] = False, False
-        indices = np.where(known, np.pad(indices, sides, mode="edge"), np.uint8(nothing))
-        yield np.pad(pixels, [(0, 0), *sides], mode="edge"), indices
+        holed = np.where(valid, pixels, np.float32(np.nan))
+        yield np.pad(holed, [(0, 0), *sides], mode="edge"), np.pad(indices, sides, constant_values=nothing)

@@ -58,9 +58,11 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
     Raises:
         GridError: if CRS, pixel size or orientation differ, or if the offset is not whole pixels; it names `source`.
     """
-    if not same_crs(outer, inner):
+    if not same_crs(outer.crs, inner.crs):
         what = "assign" if None in (outer.crs, inner.crs) else "reproject it or assign"
-        raise GridError(f"{source}: CRS {crs_in_short(inner)} differs from {crs_in_short(outer)}; {what} the right one")
+        raise GridError(
+            f"{source}: CRS {crs_in_short(inner.crs)} differs from {crs_in_short(outer.crs)}; {what} the right one"
+        )
     if not same_pixels(outer, inner):
         raise GridError(
             f"{source}: pixel size or orientation {_linear(inner)} differs from {_linear(outer)}; resample it first"
@@ -75,7 +77,7 @@ def offset_in(outer: GeoBox, inner: GeoBox, source: str = "raster") -> tuple[int
 
 def same_area(first: GeoBox, second: GeoBox) -> bool:
     """Whether two grids with the same CRS cover the same area, up to one of the larger pixels at the edges."""
-    if not same_crs(first, second):
+    if not same_crs(first.crs, second.crs):
         return False
     into = ~first.affine @ second.affine
     slack = max(1.0, abs(into.determinant) ** 0.5)
@@ -98,7 +100,7 @@ def same_pixels(outer: GeoBox, inner: GeoBox) -> bool:
     pairs = zip(_split(outer.affine)[0], _split(inner.affine)[0], strict=True)
     # The shorter side of a pixel.
     scale = min(pixel_sides(outer.affine))
-    return same_crs(outer, inner) and all(abs(one - other) <= _SIZE_TOLERANCE * scale for one, other in pairs)
+    return same_crs(outer.crs, inner.crs) and all(abs(one - other) <= _SIZE_TOLERANCE * scale for one, other in pairs)
 
 
 def _split(transform: Affine) -> tuple[Affine, tuple[float, float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from odc.geo.crs import CRS
-from odc.geo.geobox import GeoBox
 
 from geosynth.errors import SettingsError
 
@@ -20,12 +19,12 @@ def parse_crs(crs: str) -> CRS:
         raise SettingsError(f"CRS {crs}: unknown; write it as in EPSG:26917") from error
 
 
-def same_crs(outer: GeoBox, inner: GeoBox) -> bool:
-    """Whether two grids have the same CRS, in whatever form, or both have none."""
-    if outer.crs is None or inner.crs is None:
-        return outer.crs is inner.crs
+def same_crs(one: CRS | None, other: CRS | None) -> bool:
+    """Whether two CRSs are the same, in whatever form, or both unknown."""
+    if one is None or other is None:
+        return one is other
     # Some writers omit the authority or use an equivalent of another one (ESRI:102039 is EPSG:5070): EPSG codes count.
-    return bool(outer.crs == inner.crs or (outer.crs.epsg is not None and outer.crs.epsg == inner.crs.epsg))
+    return bool(one == other or (one.epsg is not None and one.epsg == other.epsg))
 
 
 def crs_name(crs: CRS | None) -> str | None:
@@ -36,16 +35,16 @@ def crs_name(crs: CRS | None) -> str | None:
     return f"{authority}:{code}" if authority else str(crs.to_wkt())
 
 
-def crs_wkt(geobox: GeoBox) -> str | None:
-    """The CRS of a grid as WKT, which every library accepts; None if there is none."""
-    return geobox.crs.to_wkt() if geobox.crs else None
+def crs_wkt(crs: CRS | None) -> str | None:
+    """A CRS as WKT, which every library accepts; None for None."""
+    return crs.to_wkt() if crs else None
 
 
-def crs_in_short(geobox: GeoBox) -> str:
-    """The CRS of a grid for messages."""
-    return (crs_name(geobox.crs) or "none")[:60]
+def crs_in_short(crs: CRS | None) -> str:
+    """A CRS for messages."""
+    return (crs_name(crs) or "none")[:60]
 
 
-def metres_per_unit(geobox: GeoBox) -> float:
-    """Metres in one unit of a grid's coordinates; its CRS must be projected."""
-    return float(geobox.crs.proj.axis_info[0].unit_conversion_factor)
+def metres_per_unit(crs: CRS) -> float:
+    """Metres in one unit of a projected CRS's coordinates."""
+    return float(crs.proj.axis_info[0].unit_conversion_factor)

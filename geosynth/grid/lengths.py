@@ -29,7 +29,7 @@ def ground_sampling_distance(geobox: GeoBox) -> float | None:
     """Pixel size in metres (the side of a square of the same area); None without a projected CRS."""
     if geobox.crs is None or not geobox.crs.projected:
         return None
-    return meant(abs(geobox.affine.determinant) ** 0.5) * metres_per_unit(geobox)
+    return meant(abs(geobox.affine.determinant) ** 0.5) * metres_per_unit(geobox.crs)
 
 
 def meant(size: float) -> float:
@@ -49,7 +49,7 @@ def warn_of_pixel_size(path: str, geobox: GeoBox, expected: float | None, told: 
     """
     if expected is None or ground_sampling_distance(geobox) is None:
         return
-    sides = [meant(side) * metres_per_unit(geobox) for side in pixel_sides(geobox.affine)]
+    sides = [meant(side) * metres_per_unit(geobox.crs) for side in pixel_sides(geobox.affine)]
     if any(abs(side / expected - 1) > _GSD_TOLERANCE for side in sides):
         own = " x ".join(dict.fromkeys(f"{side:g}" for side in sides))
         message = f"%s: pixels of %s m; {told}"
@@ -94,4 +94,4 @@ def buffer_pixels(buffer: float | str, geobox: GeoBox) -> int:
     a = geobox.affine
     shortest = float(np.linalg.svd(np.array([[a.a, a.b], [a.d, a.e]]), compute_uv=False)[-1])
     # 200 m at 0.5 m are 400 px, even if 0.5 was written as 0.4999999999.
-    return math.ceil(number / (shortest * metres_per_unit(geobox)) - _WHOLE)
+    return math.ceil(number / (shortest * metres_per_unit(geobox.crs)) - _WHOLE)

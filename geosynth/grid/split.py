@@ -324,7 +324,7 @@ class SpatialSplit:
         table = gpd.GeoDataFrame(
             {"fold": [FOLDS[fold] for fold in folds], "buffer": self.buffer, "pixels": shapely.area(parts)},
             geometry=to_coordinates(parts, geobox),
-            crs=crs_wkt(geobox),
+            crs=crs_wkt(geobox.crs),
         )
         write_table(table, Path(path), name)
 

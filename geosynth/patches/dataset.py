@@ -78,7 +78,7 @@ class PatchDataset(GeoDataset):  # type: ignore[misc]  # torchgeo's base is unty
             {"name": names},
             index=pd.IntervalIndex([_ALWAYS] * len(parts), closed="both", name="datetime"),
             geometry=parts,
-            crs=crs_wkt(source.geobox),
+            crs=crs_wkt(source.geobox.crs),
         )
 
     def __getitem__(self, query: Any) -> Sample:

@@ -126,7 +126,7 @@ class CogWriter:
                 count=len(self.band_names),
                 dtype=self.dtype,
                 nodata=self.nodata,
-                crs=crs_wkt(self.geobox),
+                crs=crs_wkt(self.geobox.crs),
                 transform=self.geobox.affine,
                 tiled=True,
                 blockxsize=_BLOCK,

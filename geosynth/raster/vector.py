@@ -206,7 +206,7 @@ class VectorLabels:
         if left_out:
             _LOG.warning("%s: left out, without class or shape: %s", source.name, counted(left_out, "feature"))
         left, low, right, high = bounds
-        gap = (east - west) * abs(lattice.affine.a) * metres_per_unit(lattice)
+        gap = (east - west) * abs(lattice.affine.a) * metres_per_unit(lattice.crs)
         if area is None and EARTH / 2 < gap < np.inf:
             raise both_ends(source, lattice)
         return np.array([left, -high, right, -low])
@@ -274,7 +274,7 @@ def _lattice(source: VectorLayer, resolution: float | None, like: str | Path | N
         raise GridError(
             f"{source.name}: {target} is in degrees, not in metres; give a projected CRS, such as --crs EPSG:26917"
         )
-    size = resolution / metres_per_unit(GeoBox((1, 1), Affine.identity(), target))
+    size = resolution / metres_per_unit(target)
     return GeoBox((1, 1), Affine.scale(size, -size), target)
 
 

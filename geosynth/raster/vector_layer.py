@@ -15,7 +15,6 @@ import pyogrio
 import pyogrio.errors
 import pyogrio.raw
 import shapely
-from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
@@ -97,7 +96,7 @@ class VectorLayer(NamedTuple):
             before = _of_the_earth(geometries, self.crs)
             geometries = reprojected(geometries, self.crs, lattice.crs)
             if not np.isfinite(shapely.get_coordinates(geometries)).all():
-                end = crs_in_short(lattice)
+                end = crs_in_short(lattice.crs)
                 raise GridError(f"{self.name}: a feature lies where {end} has no coordinates; choose another CRS")
             if ((before < 0.5) & (_of_the_earth(geometries, lattice.crs) > 0.6)).any():
                 raise both_ends(self, lattice)
@@ -118,20 +117,20 @@ class VectorLayer(NamedTuple):
                 raise DataError(f"{self.name}: column {self.width!r} has no positive width for each line")
             if not lattice.crs.projected:
                 raise GridError(f"{self.name}: holds lines, whose width is in metres; a grid in degrees cannot show it")
-            geometries[lines] = shapely.buffer(geometries[lines], metres / metres_per_unit(lattice) / 2)
+            geometries[lines] = shapely.buffer(geometries[lines], metres / metres_per_unit(lattice.crs) / 2)
         return geometries
 
 
 def _of_the_earth(geometries: npt.NDArray[Any], crs: CRS) -> npt.NDArray[np.floating]:
     """Extent from west to east as a share of the Earth's circumference; NaN for no geometry."""
     left, _, right, _ = shapely.bounds(geometries).T
-    around = 360 if crs.geographic else EARTH / metres_per_unit(GeoBox((1, 1), Affine.identity(), crs))
+    around = 360 if crs.geographic else EARTH / metres_per_unit(crs)
     return np.asarray((right - left) / around)
 
 
 def both_ends(source: VectorLayer, lattice: GeoBox) -> GridError:
     """The error for features that are neighbours on the Earth, but at the two ends of a CRS."""
-    end = crs_in_short(lattice)
+    end = crs_in_short(lattice.crs)
     return GridError(
         f"{source.name}: features lie on both sides of the line (often the antimeridian) at which {end} ends, and would"
         " be at the two ends of a raster around the Earth; choose a CRS that does not end there, as --crs EPSG:3832"

@@ -131,7 +131,7 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
     sides = pixel_sides(t)
     if math.isclose(metres, gsd, rel_tol=_TOLERANCE) and math.isclose(*sides, rel_tol=_TOLERANCE):
         return source
-    size = meant(gsd / metres_per_unit(source.geobox))  # in units of the CRS
+    size = meant(gsd / metres_per_unit(source.geobox.crs))  # in units of the CRS
     along, down = (t.a / sides[0] * size, t.d / sides[0] * size), (t.b / sides[1] * size, t.e / sides[1] * size)
     lattice = GeoBox((1, 1), Affine(along[0], down[0], 0, along[1], down[1], 0), source.geobox.crs)
     columns, rows = np.array([0, source.geobox.shape.x]), np.array([0, source.geobox.shape.y])
@@ -176,7 +176,7 @@ class _Axis(NamedTuple):
 
 def _parallel_axes(source: GeoBox, target: GeoBox) -> tuple[_Axis, _Axis] | None:
     """Rows and columns of `target` in pixels of `source`, if the two grids are parallel."""
-    if not same_crs(source, target):
+    if not same_crs(source.crs, target.crs):
         return None
     shift = ~source.affine @ target.affine
     drift = max(abs(shift.b), abs(shift.d)) * max(target.shape)  # in pixels, over the whole raster
@@ -264,7 +264,7 @@ class _Warper:
     def __init__(self, source: Raster, geobox: GeoBox, method: str) -> None:
         self._source, self._geobox, self._dtype, self._method = source, geobox, source.dtype, method
         self._to_source: Affine | None = None  # from target pixels to source pixels, if the CRS is the same
-        if same_crs(source.geobox, geobox):
+        if same_crs(source.geobox.crs, geobox.crs):
             shift = ~source.geobox.affine @ geobox.affine
             self._to_source = Affine(
                 *(_clean(value, 1e-6 if place in (2, 5) else 1e-9) for place, value in enumerate(shift[:6]))
@@ -349,7 +349,7 @@ def cover(lattice: GeoBox, inner: GeoBox, name: str) -> Window:
     columns, rows = _grid_points(Window(0, 0, *inner.shape))
     x, y = pixels_on(lattice, inner, columns, rows)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise GridError(f"{name}: has no place in the CRS {crs_in_short(lattice)}; choose another one")
+        raise GridError(f"{name}: has no place in the CRS {crs_in_short(lattice.crs)}; choose another one")
     left, top = math.floor(np.min(x) + _TOLERANCE), math.floor(np.min(y) + _TOLERANCE)
     right, bottom = math.ceil(np.max(x) - _TOLERANCE), math.ceil(np.max(y) - _TOLERANCE)
     return Window(top, left, max(1, bottom - top), max(1, right - left))
@@ -371,7 +371,7 @@ def pixels_on(
         rows: (n,).
         shift: transform from source to target pixels, if it is known already.
     """
-    if shift is None and same_crs(source, target):
+    if shift is None and same_crs(source.crs, target.crs):
         shift = ~target.affine @ source.affine
     if shift is not None:
         x, y = shift @ (columns, rows)

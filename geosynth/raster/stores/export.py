@@ -213,7 +213,7 @@ def _new_tile(
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         MemoryFile(ext=".tif") as file,
     ):
-        with file.open(crs=crs_wkt(place), transform=place.affine, **{**common, **profile}) as dataset:
+        with file.open(crs=crs_wkt(place.crs), transform=place.affine, **{**common, **profile}) as dataset:
             yield dataset
             dataset.write(pixels)
             if valid is not None:
@@ -238,7 +238,7 @@ def _write_index(views: Sequence[TileView], names: list[list[str]], out: Path) -
         }
         geobox = view.source.geobox
         places = to_coordinates(boxes_of(view.windows), geobox)
-        tables.append(gpd.GeoDataFrame(values, geometry=places, crs=crs_wkt(geobox)))
+        tables.append(gpd.GeoDataFrame(values, geometry=places, crs=crs_wkt(geobox.crs)))
     first = tables[0]
     moved = [table.to_crs(first.crs) if first.crs and table.crs else table for table in tables]
     write_table(pd.concat(moved, ignore_index=True), out / _INDEX)

@@ -106,7 +106,7 @@ def footprints_of_files(folds: Mapping[str, str | Path | Sequence[str | Path]]) 
         by_crs: dict[str | None, dict[str, Any]] = {}
         for file, grid in zip(rasters, of_fold, strict=True):
             extent = to_coordinates(shapely.box(0, 0, grid.width, grid.height), grid)
-            by_crs.setdefault(crs_wkt(grid), {})[str(file)] = extent
+            by_crs.setdefault(crs_wkt(grid.crs), {})[str(file)] = extent
         series = [gpd.GeoSeries(list(extents.values()), list(extents), crs=crs) for crs, extents in by_crs.items()]
         if not series and not tables:
             raise DataError(f"{', '.join(map(str, listed))}: no rasters and no tables of polygons")
@@ -144,7 +144,9 @@ def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None
                 view = TileView(source, fold, patch_size, max_nodata=1.0)
                 parts = boxes_of(view.windows)
                 names = [view.name(index) for index in range(len(view))]
-            found[fold].append(gpd.GeoSeries(to_coordinates(parts, source.geobox), names, crs=crs_wkt(source.geobox)))
+            found[fold].append(
+                gpd.GeoSeries(to_coordinates(parts, source.geobox), names, crs=crs_wkt(source.geobox.crs))
+            )
     if patch_size is not None and not any(len(part) for parts in found.values() for part in parts):
         raise SettingsError(f"no fold holds a patch of {patch_size} px; choose smaller patches", setting="patch_size")
     return Footprints(found, [source.geobox for source in sources])
@@ -186,7 +188,7 @@ def _in_pixels(found: Footprints) -> dict[str, Places]:
     grid = found.grids[0]
     if not all(same_pixels(grid, other) for other in found.grids):
         raise GridError("distance: the rasters' pixels differ in CRS, size or orientation; a CRS and metres are needed")
-    crs = crs_wkt(grid)
+    crs = crs_wkt(grid.crs)
     moved = {fold: [one if crs is None else one.to_crs(crs) for one in group] for fold, group in found.folds.items()}
     return _places(moved, lambda polygons: to_pixels(polygons, grid))
 

@@ -123,7 +123,7 @@ class TargetGrid:
         groups: list[list[int]] = []
         for position, image in enumerate(images):
             for group in groups:
-                if same_crs(images[group[0]].geobox, image.geobox):
+                if same_crs(images[group[0]].geobox.crs, image.geobox.crs):
                     group.append(position)
                     break
             else:
@@ -140,7 +140,7 @@ class TargetGrid:
             check_grid(lattice, f"resolution {self.resolution:g}")
             return lattice
         for image in images:
-            if same_crs(image.geobox, GeoBox((1, 1), Affine.identity(), crs)):
+            if same_crs(image.geobox.crs, crs):
                 return image.geobox
         raise GridError(f"no image is in {self.crs}, so the size of its pixels must be said: --resolution")
 

@@ -154,7 +154,7 @@ class Store(PatchSource):
         mark = mark_of(synthetic or {})
         values = {
             "version": _VERSION,
-            "crs": crs_wkt(geobox),
+            "crs": crs_wkt(geobox.crs),
             "transform": list(geobox.affine[:6]),
             "legend": legend.model_dump(mode="json"),
             "nodata": legend.nodata_code,

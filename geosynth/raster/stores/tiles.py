@@ -200,7 +200,7 @@ def _on_one_map(grids: Sequence[GeoBox]) -> list[list[int]]:
     """The positions of grids, grouped by CRS; a grid without a CRS is a group of its own."""
     maps: list[list[int]] = []
     for number, grid in enumerate(grids):
-        own = next((one for one in maps if grid.crs is not None and same_crs(grids[one[0]], grid)), None)
+        own = next((one for one in maps if grid.crs is not None and same_crs(grids[one[0]].crs, grid.crs)), None)
         if own is None:
             maps.append(own := [])
         own.append(number)

@@ -165,8 +165,7 @@ def _report(path: Path) -> Described | None:
 def _zarr(file: str | Path, group: Any) -> Described:
     from geosynth.raster.chunks import ChunkReader, verify_chunks
     from geosynth.raster.stores.store import Store
-    from geosynth.raster.zarr import describe_arrays
-    from geosynth.raster.zarr_image import describe_zarr_image
+    from geosynth.raster.zarr import describe_arrays, describe_image
 
     def undamaged(found: dict[str, Any], remedy: str) -> dict[str, Any]:
         if damaged := found.pop("damaged"):
@@ -180,7 +179,7 @@ def _zarr(file: str | Path, group: Any) -> Described:
         return undamaged(verify_chunks(readers, blocks, progress), "")
 
     if is_image(group) and "valid" in group:
-        return describe_zarr_image(file), partial(verify_arrays, ["image"])
+        return describe_image(file), partial(verify_arrays, ["image"])
     if "geosynth" not in group.attrs and (arrays := describe_arrays(file)):
         return {"kind": "zarr", "path": str(file), "arrays": arrays}, partial(verify_arrays, list(arrays))
     store = Store(file)

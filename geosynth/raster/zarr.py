@@ -18,10 +18,12 @@ from geosynth.config.bands import Quantity, told_of_each
 from geosynth.errors import DataError, GridError, RasterError, one_line
 from geosynth.grid import Window
 from geosynth.grid.alignment import TOLERANCE, describe_grid
+from geosynth.grid.crs import crs_name
 from geosynth.raster.arrays import grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.conventions import levels_among, tags_among, transform_among
+from geosynth.raster.mark import describe_mark
 from geosynth.raster.quantities import quantities_among
 from geosynth.raster.read import Array, Mask, check_grid, check_inside, crs_of, has_data
 from geosynth.raster.stores.store import Store
@@ -112,7 +114,7 @@ class ZarrRaster:
         """Description of the array, as plain values, under the names that `RasterFile.describe` uses."""
         return {
             **describe_grid(self.geobox),
-            "bands": describe_bands(self.band_names, self.dtype, self.quantities),
+            "bands": _describe_bands(self.band_names, self.dtype, self.quantities),
             "nodata": None if self.nodata is None else str(self.nodata),
             "blocks": list(self.block_shape),
             "classes": {code: name for code, (name, _) in self.class_table.items()},
@@ -173,7 +175,29 @@ def open_zarr_image(path: str | Path, bands: Sequence[int] | None = None) -> Zar
     return ZarrRaster(path, _likely(_dataset(group, str(path)), str(path), "image"), bands)
 
 
-def describe_bands(
+def describe_image(path: str | Path) -> dict[str, Any]:
+    """Description of an image made by `generate`, of one sample or several, as plain values.
+
+    Raises:
+        RasterError: if it is not a Zarr group.
+        DataError: if what it says of its values is invalid.
+    """
+    image = _dataset(open_group(path), str(path))["image"]
+    names = list(map(str, image.coords["band"].to_numpy())) if "band" in image.coords else []
+    return {
+        "kind": "zarr image",
+        "path": str(path),
+        "crs": crs_name(crs_of(image.rio.crs, str(path))),
+        "height": image.shape[-2],
+        "width": image.shape[-1],
+        "samples": image.sizes.get("sample", 1),
+        "bands": _describe_bands(names, image.dtype, quantities_among(image.attrs, len(names), str(path))),
+        "tags": tags_among(image.attrs),
+        **describe_mark(image.attrs),
+    }
+
+
+def _describe_bands(
     names: Sequence[str | None], dtype: np.dtype[Any], quantities: Sequence[Quantity]
 ) -> list[dict[str, Any]]:
     """The bands of an array as plain values; `quantities` say what their values mean, or are empty."""

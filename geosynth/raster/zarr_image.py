@@ -31,17 +31,15 @@ from odc.geo.geobox import GeoBox
 from geosynth.config.bands import Quantity
 from geosynth.files import delete, parents_of, partial_name, replace, writing
 from geosynth.grid import Window
-from geosynth.grid.crs import crs_name
 from geosynth.progress import Progress, silent
 from geosynth.raster.arrays import pixel_centres
 from geosynth.raster.bands import told_names
 from geosynth.raster.cog import overview_factors
-from geosynth.raster.conventions import grid_attributes, multiscales_attributes, tags_among
-from geosynth.raster.mark import describe_mark, mark_of
-from geosynth.raster.quantities import quantities_among, quantity_attributes
-from geosynth.raster.read import Array, Mask, Read, crs_of, filled
-from geosynth.raster.zarr import ZarrRaster, describe_bands
-from geosynth.raster.zarr_group import open_group
+from geosynth.raster.conventions import grid_attributes, multiscales_attributes
+from geosynth.raster.mark import mark_of
+from geosynth.raster.quantities import quantity_attributes
+from geosynth.raster.read import Array, Mask, Read, filled
+from geosynth.raster.zarr import ZarrRaster
 
 CHUNK, SHARD = 512, 4096
 _OVERVIEW_SHARD = SHARD // 2  # made from one shard of the next finer level
@@ -251,23 +249,3 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, tags: Mapping
     with writer:
         for sample, image in enumerate(images):
             writer.copy(image.read, sample)
-
-
-def describe_zarr_image(path: str | Path) -> dict[str, Any]:
-    """Description of an image in a Zarr store, as plain values, under the names that `RasterFile.describe` uses."""
-    group = open_group(path)
-    with xr.open_zarr(group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False) as dataset:
-        image = dataset["image"]
-        names = list(map(str, image.coords["band"].to_numpy())) if "band" in image.coords else []
-        quantities = quantities_among(image.attrs, len(names), str(path))
-        return {
-            "kind": "zarr image",
-            "path": str(path),
-            "crs": crs_name(crs_of(image.rio.crs, str(path))),
-            "height": image.shape[-2],
-            "width": image.shape[-1],
-            "samples": image.sizes.get("sample", 1),
-            "bands": describe_bands(names, image.dtype, quantities),
-            "tags": tags_among(image.attrs),
-            **describe_mark(image.attrs),
-        }

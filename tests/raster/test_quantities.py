@@ -43,8 +43,8 @@ from geosynth.raster.stores.painted import Painted
 from geosynth.raster.stores.statistics import band_settings
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
-from geosynth.raster.zarr import ZarrRaster
-from geosynth.raster.zarr_image import ZarrImageWriter, describe_zarr_image
+from geosynth.raster.zarr import ZarrRaster, describe_image
+from geosynth.raster.zarr_image import ZarrImageWriter
 from geosynth.segmentation.classify import classify
 from geosynth.segmentation.segmenter import Segmenter, SegmenterCard
 from rasters import UTM, north_up, random_codes, random_image, write_raster
@@ -185,7 +185,7 @@ def test_an_image_says_to_others_what_it_means(tmp_path: Path, quantities: tuple
     raw.drop_vars("valid").rio.to_raster(tmp_path / "b.tif")
     scales_and_offsets = [(one.scale, one.offset) for one in told_by(tmp_path / "b.tif")]
     assert scales_and_offsets == [(one.scale, one.offset) for one in told_by(tmp_path / "a.tif")]
-    told = describe_zarr_image(tmp_path / "a.zarr")
+    told = describe_image(tmp_path / "a.zarr")
     assert [band["dtype"] for band in told["bands"]] == ["uint16"] * 4
     assert [band.get("scale", 1) for band in told["bands"]] == [scale for scale, _ in scales_and_offsets]
     assert ZarrRaster(tmp_path / "a.zarr", "image").quantities == quantities

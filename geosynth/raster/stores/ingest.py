@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from geosynth.parallel import open_client
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import BANDS_APART
 from geosynth.raster.label_files import class_table_of
-from geosynth.raster.label_legend import FROM_RASTER, choose_legend, compare_colours, warn_of_colours
+from geosynth.raster.label_legend import FROM_RASTER, Verdict, choose_legend, compare_colours, warn_of_colours
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, bounded_cache
 from geosynth.raster.stores.copy import copy_sources
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _LOG = logging.getLogger(__name__)
+Surveys = Sequence[Sequence[Mapping[str, Any]]]
+"""What `_survey_pair` found, by source and pair."""
+
 _REFUSALS = (DataError, GridError, LegendError)  # after these, the same work cannot continue
 
 
@@ -115,21 +119,12 @@ def ingest(
     to_legend = Legend.load("chesapeake" if legend is None else legend)
     from_legend = _legend_of_files(label_legend, to_legend)
     target = TargetGrid(crs, resolution, like, resample_images, resample_labels, dtype, apart)
-    if by not in (None, "clusters", "blocks"):
-        raise SettingsError(f"split by {by!r}: clusters or blocks")
+    rule = _rule(by, shares, block_size, buffer, seed)
     if per not in (None, "year", "month", "day"):
         raise SettingsError(f"a store per {per!r}: year, month or day")
     if apart and per is not None:
         what = "images of several dates may show one place, which would be in several folds"
         raise SettingsError(what, setting="apart")
-    rule = SplitRule.of(
-        blocks=block_size if by == "blocks" else None,
-        clusters=by == "clusters",
-        shares=shares,
-        seed=seed,
-        stratify=by != "blocks",
-        buffer=buffer,
-    )
     work = UnfinishedWork(Path(out))
     work.check(overwrite=overwrite)
     check_store_output(work.out)
@@ -148,15 +143,36 @@ def ingest(
     options = {"by": by, "shares": shares, "seed": seed, "block_size": block_size, "buffer": buffer, "per": per}
     job = _job(options, to_legend, from_legend, target, listed, sources)
     edge = shard_edge(len(sources[0].band_names), sources[0].dtype)
-    total = sum(len(source.pairs) + len(source.blocks(edge)) for source in sources)
-    is_default = legend is None and label_legend is None
+    num_pairs = sum(len(source.pairs) for source in sources)
+    total = num_pairs + sum(len(source.blocks(edge)) for source in sources)
     with open_client(scheduler=scheduler) as client, bounded_cache(), writing(work.out), work.open(job, total):
         try:
-            _fill(work, sources, rule, folds, is_default, client, total, progress)
+            if before := len(work.done()):
+                _LOG.warning("%s: going on; %d of %d parts are done already", work.out, before, total)
+            surveys = _survey_pairs(work, sources, client, lambda done: progress(done, total))
+            warn_of_colours(_verdicts(sources, surveys), is_default=legend is None and label_legend is None)
+            kept, folds = _without_hidden(sources, folds, surveys)
+            splits = rule.apply(kept, folds=folds)
+            split = [source.with_split(split) for source, split in zip(kept, splits, strict=True)]
+            copy_sources(work, split, client=client, progress=lambda done, _: progress(num_pairs + done, total))
         except _REFUSALS:
             work.discard()
             raise
     return open_stores(work.out)
+
+
+def _rule(by: str | None, shares: Sequence[float] | None, block_size: int, buffer: float | str, seed: int) -> SplitRule:
+    """How folds are chosen, unless the items name theirs."""
+    if by not in (None, "clusters", "blocks"):
+        raise SettingsError(f"split by {by!r}: clusters or blocks")
+    return SplitRule.of(
+        blocks=block_size if by == "blocks" else None,
+        clusters=by == "clusters",
+        shares=shares,
+        seed=seed,
+        stratify=by != "blocks",
+        buffer=buffer,
+    )
 
 
 def _legend_of_files(label_legend: str | Path | Legend | None, target: Legend) -> LegendOf:
@@ -220,70 +236,71 @@ def _chosen_folds(sources: Sequence[InPlace], shares: Sequence[float] | None) ->
     return [[pair.item.fold for pair in source.pairs] for source in sources]
 
 
-def _fill(
-    work: UnfinishedWork,
-    sources: Sequence[InPlace],
-    rule: SplitRule,
-    folds: Folds | None,
-    is_default: bool,
-    client: Client | None,
-    total: int,
-    progress: Progress,
-) -> None:
-    """Check all pairs, choose their folds, and copy them; finished parts are skipped."""
-    pairs = [(number, place) for number, source in enumerate(sources) for place in range(len(source.pairs))]
+def _survey_pairs(
+    work: UnfinishedWork, sources: Sequence[InPlace], client: Client | None, progress: Callable[[int], None]
+) -> Surveys:
+    """Survey the pairs of each source, except those that an interrupted run has surveyed.
+
+    Args:
+        work: the unfinished store; open.
+        sources: of the pairs.
+        client: of a Dask cluster; None for threads.
+        progress: called with the number of finished parts.
+    """
+    places = [[(number, place) for place in range(len(source.pairs))] for number, source in enumerate(sources)]
+    parts = {_part(*pair): pair for of_source in places for pair in of_source}
     if before := len(work.done()):
-        _LOG.warning("%s: going on; %d of %d parts are done already", work.out, before, total)
-        progress(before, total)
-    parts = {_part(*pair): pair for pair in pairs}
-    with closing(work.do_parts(_look_at_pair, sources, parts, client=client)) as finished:
+        progress(before)
+    with closing(work.do_parts(_survey_pair, sources, parts, client=client)) as finished:
         for done, _ in enumerate(finished, start=before + 1):
-            progress(done, total)
+            progress(done)
     records = work.records()
-    looks = [
-        [records[_part(number, place)] for place in range(len(source.pairs))] for number, source in enumerate(sources)
-    ]
-    verdicts = [(sources[number].pairs[place].labels, looks[number][place]["colours"]) for number, place in pairs]
-    warn_of_colours(verdicts, is_default=is_default)
-    for source, of_source in zip(sources, looks, strict=True):
-        source.scenes = tuple(
-            replace(
-                scene,
-                class_pixels=tuple(look["class_pixels"]),
-                image_sha256=look["image_sha256"],
-                labels_sha256=look["labels_sha256"],
-            )
-            for scene, look in zip(source.scenes, of_source, strict=True)
-        )
-    sources, folds = _without_hidden(sources, folds, looks)
-    splits = rule.apply(sources, folds=folds)
-    split = [source.with_split(split) for source, split in zip(sources, splits, strict=True)]
-    copy_sources(work, split, client=client, progress=lambda done, _: progress(len(pairs) + done, total))
+    return [[records[_part(*pair)] for pair in of_source] for of_source in places]
+
+
+def _verdicts(sources: Sequence[InPlace], surveys: Surveys) -> Iterator[tuple[LabelRaster, Verdict]]:
+    """What the colours of each label file say, see `compare_colours`."""
+    for source, of_source in zip(sources, surveys, strict=True):
+        yield from ((pair.labels, survey["colours"]) for pair, survey in zip(source.pairs, of_source, strict=True))
 
 
 def _without_hidden(
-    sources: Sequence[InPlace], folds: Folds | None, looks: Sequence[Sequence[Mapping[str, Any]]]
+    sources: Sequence[InPlace], folds: Folds | None, surveys: Surveys
 ) -> tuple[list[InPlace], Folds | None]:
-    """The sources, and the folds of their scenes, without scenes that are entirely hidden by later ones."""
-    seen = [[n for n, look in enumerate(of_source) if not look["hidden"] or look["is_seen"]] for of_source in looks]
-    for source, numbers, of_source in zip(sources, seen, looks, strict=True):
-        pixels = sum(look["hidden"] for look in of_source)
+    """The surveyed sources, and the folds of their scenes, without scenes that are entirely hidden by later ones."""
+    seen = [[n for n, one in enumerate(of_source) if not one["hidden"] or one["is_seen"]] for of_source in surveys]
+    for source, numbers, of_source in zip(sources, seen, surveys, strict=True):
+        pixels = sum(one["hidden"] for one in of_source)
         gone = [scene.name for n, scene in enumerate(source.scenes) if n not in numbers]
         if pixels:
             wholly = f"; left out, as wholly under them: {counted(len(gone), 'scene')}, as {gone[0]}" if gone else ""
             dates = "--per year, month or day: a store for each date"
             remedy = f" ({BANDS_APART if len(source.band_names) == 1 else dates})" if gone else ""
             _LOG.warning("%s: later scenes hide %d px of earlier ones%s%s", source.path, pixels, wholly, remedy)
-    kept = [source.of(numbers) for source, numbers in zip(sources, seen, strict=True)]
+    kept = [
+        _surveyed(source.of(numbers), [of_source[n] for n in numbers])
+        for source, numbers, of_source in zip(sources, seen, surveys, strict=True)
+    ]
     chosen = folds and [[of_one[n] for n in numbers] for of_one, numbers in zip(folds, seen, strict=True)]
     return kept, chosen
+
+
+def _surveyed(source: InPlace, surveys: Sequence[Mapping[str, Any]]) -> InPlace:
+    """A source with what surveys have found of its scenes."""
+    found = [{name: survey[name] for name in ("class_pixels", "image_sha256", "labels_sha256")} for survey in surveys]
+    surveyed = copy.copy(source)
+    surveyed.scenes = tuple(
+        replace(scene, **{**one, "class_pixels": tuple(one["class_pixels"])})
+        for scene, one in zip(source.scenes, found, strict=True)
+    )
+    return surveyed
 
 
 def _part(number: int, place: int) -> str:
     return f"pair-{number}-{place}"
 
 
-def _look_at_pair(sources: Sequence[InPlace], pair: tuple[int, int]) -> dict[str, Any]:
+def _survey_pair(sources: Sequence[InPlace], pair: tuple[int, int]) -> dict[str, Any]:
     """Check the labels of a pair (source, place), and hash its files.
 
     Returns:

@@ -139,17 +139,17 @@ class _Histogram:
         limits = np.iinfo(dtype)
         self._values = np.arange(limits.min, limits.max + 1)
         self._counts = np.zeros((bands, len(self._values)), dtype=np.int64)
-        self.pixels = 0
+        self._pixels = 0
 
     def add(self, values: npt.NDArray[Any]) -> None:
         """Add values (bands, pixels)."""
-        self.pixels += values.shape[1]
+        self._pixels += values.shape[1]
         for counts, band in zip(self._counts, values, strict=True):
             counts += np.bincount(band.astype(np.int64) - self._values[0], minlength=len(counts))
 
     def percentiles(self) -> npt.NDArray[np.float64]:
         ends = np.cumsum(self._counts, axis=1)
-        places = [[np.searchsorted(row, share / 100 * self.pixels) for row in ends] for share in _PERCENTILES]
+        places = [[np.searchsorted(row, share / 100 * self._pixels) for row in ends] for share in _PERCENTILES]
         found: npt.NDArray[np.float64] = self._values[np.array(places)].astype(np.float64)
         return found
 
@@ -158,14 +158,12 @@ class _Sample:
     """A random sample of the values."""
 
     def __init__(self, blocks: int, rng: np.random.Generator) -> None:
-        self.pixels = 0
         self._kept: list[npt.NDArray[np.float64]] = []
         self._rng, self._per_block = rng, max(1, _SAMPLES // max(1, blocks))
 
     def add(self, values: npt.NDArray[Any]) -> None:
         """Add values (bands, pixels)."""
         new = values.shape[1]
-        self.pixels += new
         # From each block in proportion to its pixels, so that all pixels are equally likely.
         take = min(new, -(-self._per_block * new // BLOCK**2))
         self._kept.append(values[:, self._rng.choice(new, take, replace=False)].astype(np.float64))

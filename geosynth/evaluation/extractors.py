@@ -62,8 +62,10 @@ class Extractor:
             )
         import torch
 
+        from geosynth.models.device import full_float32
+
         features = np.empty((len(rgb), self.num_features))
-        with torch.inference_mode():
+        with full_float32(), torch.inference_mode():  # features of a GPU and of a CPU are cached under the same digest
             for start in range(0, len(rgb), _EMBEDDED_AT_ONCE):
                 batch = torch.from_numpy(np.ascontiguousarray(rgb[start : start + _EMBEDDED_AT_ONCE])).to(self._device)
                 features[start : start + _EMBEDDED_AT_ONCE] = self._network(batch).double().cpu().numpy()

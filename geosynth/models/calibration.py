@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geosynth.models.device import full_float32
 from geosynth.models.field import position_noise, style_field
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.look_field import look_field
@@ -66,7 +67,7 @@ def _missed(look: Look, generator: SpadeGenerator, tiles: Sequence[Tensor]) -> T
         place = (0, number * _APART, height, width)
         styles = look_field(settings, look, 0, *place, _PLACE)
         latent = style_field(settings, 0, *place, _PLACE, str(device)) if settings.latent_size else None
-        with torch.inference_mode():
+        with full_float32(), torch.inference_mode():
             painted = generator(labels, latent, position_noise(settings, 0, *place, str(device)), 0, styles)
         for index, mask in enumerate(one_hot_classes(labels, settings.num_classes, torch.float32)[0]):
             asked = F.interpolate(styles[:, index, : settings.num_bands], scale_factor=STYLE_CELL)[0]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from geosynth.errors import CheckpointError, first_line, one_line
+from geosynth.errors import CheckpointError, counted, first_line
 
 
 def choose_device(device: str = "auto") -> str:
@@ -72,8 +72,10 @@ def uses_bfloat16(precision: str, device: str) -> bool:
     """
     if precision != "auto":
         return precision == "bf16"
-    if torch.device(choose_device(device)).type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    place = torch.device(choose_device(device))
+    if place.type == "cuda":  # by the rule of torch.cuda.is_bf16_supported, which asks the current GPU only
+        has_any = torch.cuda.is_available()
+        return has_any and (torch.version.hip is not None or torch.cuda.get_device_capability(place) >= (8, 0))
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not public: older torch has none
     return probe is not None and bool(probe())
 
@@ -86,7 +88,7 @@ def product_type(weight: Tensor) -> torch.dtype:
 
 @lru_cache(maxsize=8)
 def has_kernels(device: torch.device | str) -> bool:
-    """Whether the kernels of `geosynth.models` can run on a device: an NVIDIA GPU, with Triton."""
+    """Whether the kernels of `geosynth.models` can run on a device: a GPU that is not too old, with Triton."""
     if torch.device(device).type != "cuda" or not torch.cuda.is_available() or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(device) >= (7, 0)
@@ -120,9 +122,14 @@ def side_by_side(count: int) -> Iterator[Submit]:
         torch.set_num_threads(threads)  # also applies to threads that start later
 
 
-# By these words errors of exhausted memory are recognised, as the CPU's allocator has no class of its own: words of
-# torch, of oneDNN, of the system, and of Python, which needs memory for a thread.
-_CPU_WORDS = (
+_DEVICES = "auto, cpu, cuda and cuda:1 are"
+_KINDS = ("cpu", "cuda")  # of devices; AMD's GPUs are "cuda" too. Apple's, for one, lack float64 and pinned memory
+
+# By these words errors of exhausted memory are recognised that have no class of their own: words of CUDA and its
+# libraries, of torch's CPU allocator, of oneDNN, of the system, and of Python, which needs memory for a thread.
+_MEMORY_WORDS = (
+    "out of memory",
+    "_STATUS_ALLOC_FAILED",
     "DefaultCPUAllocator",
     "can't allocate memory",
     "not enough memory",
@@ -138,15 +145,29 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 def plain_device_error(device: str) -> Iterator[None]:
     """A context that turns torch's errors for an unusable device into one line.
 
+    Args:
+        device: as for `choose_device`.
+
     Raises:
-        CheckpointError: instead of what torch raises.
+        CheckpointError: instead of what torch raises; and for a device on which geosynth does not compute.
     """
+
+    def refused(why: str) -> CheckpointError:
+        return CheckpointError(f"{device!r} cannot be used: {why}", setting="device")
+
+    try:
+        place = torch.device(choose_device(device))
+    except RuntimeError as error:  # torch names its 22 kinds of device
+        raise refused(f"it is none; {_DEVICES}") from error
+    if place.type not in _KINDS:
+        raise refused(f"geosynth does not compute on {place.type}; {_DEVICES}")
+    count = torch.cuda.device_count() if place.type == "cuda" else 0
+    if place.index is not None and 0 < count <= place.index:
+        raise refused(f"this machine has {counted(count, 'GPU')}, the first is cuda:0")
     try:
         yield
     except (RuntimeError, AssertionError) as error:
-        named = "device type at start" not in str(error)  # else torch names its 22 kinds of device
-        why = one_line(error)[:200] if named else "it is none; auto, cpu, cuda and cuda:1 are"
-        raise CheckpointError(f"{device!r} cannot be used: {why}", setting="device") from error
+        raise refused(first_line(error)[:200]) from error
 
 
 @contextmanager
@@ -159,7 +180,7 @@ def plain_memory_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _CPU_WORDS):
+        if isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _MEMORY_WORDS):
             raise MemoryError(first_line(error)) from error
         raise
 

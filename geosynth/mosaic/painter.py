@@ -167,7 +167,7 @@ class Painter:
 
         Meanwhile a GPU works on; a CPU does so with the `submit` of a `side_by_side` entered within `computing`.
         """
-        with self.computing():
+        with self.computing(), plain_memory_error():
             pixels = self._begun(cells, window, origin, submit)
             finished = self._mark()
 
@@ -264,8 +264,9 @@ class Painter:
         places = torch.tensor([(window.row, window.column) for window in seen], dtype=torch.int64)
         if not self.on_cpu:
             check_labels(self.network, classes)
-            classes, places, ways = classes.pin_memory(), places.pin_memory(), ways.pin_memory()
         with torch.inference_mode(), plain_memory_error():
+            if not self.on_cpu:
+                classes, places, ways = classes.pin_memory(), places.pin_memory(), ways.pin_memory()
             (values,) = self.network_pass(classes, places, ways)
         return values
 

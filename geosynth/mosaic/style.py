@@ -19,6 +19,7 @@ from geosynth.errors import DataError, LegendError, SettingsError
 from geosynth.grid import ground_sampling_distance, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
 from geosynth.legend import Legend
+from geosynth.models.device import full_float32
 from geosynth.models.looks import Look
 from geosynth.mosaic.looks import look_from_images
 from geosynth.raster.bands import open_bands
@@ -155,7 +156,7 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     filled = (values[:, rows] for values, valid in map(raster.read, whole[::step]) if valid.all())
     while batch := list(islice(filled, _BATCH)):
         pixels = torch.from_numpy(np.stack(batch)).to(device).float()
-        with torch.inference_mode():
+        with full_float32(), torch.inference_mode():
             mean, _ = encoder(bands.to_network(pixels))
         total += mean.double().sum(0).cpu()
         count += len(batch)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.evaluation.distances import frechet_distance
-from geosynth.evaluation.extractors import Extractor, load_extractor
+from geosynth.evaluation.extractors import Extractor, load_extractor, packet_powers
 from geosynth.evaluation.features import open_spaces
 from geosynth.models.perceptual import EfficientNetLiteFeatures
 
@@ -150,6 +151,21 @@ def test_pytorchs_cache_is_looked_into(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_device_that_is_none_is_one_line() -> None:
     with pytest.raises(CheckpointError, match=r"^device: 'nowhere' cannot be used: it is none; auto, cpu, cuda .*$"):
         load_extractor("wavelets", device="nowhere", num_bands=4)
+
+
+def test_features_are_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default a GPU's convolutions are in TF32, and features are cached without saying of which device they are."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return packet_powers(images)
+
+    judge = dataclasses.replace(load_extractor("wavelets", num_bands=1), _network=network)
+    judge.embed(np.zeros((1, 1, 32, 32), np.uint8))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_wavelet_packets_part_frequencies_and_see_all_bands() -> None:

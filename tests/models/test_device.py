@@ -9,7 +9,8 @@ import torch
 from operations import Record
 from torch import nn
 
-from geosynth.models.device import choose_device, has_kernels, without_weights
+from geosynth.errors import CheckpointError
+from geosynth.models.device import choose_device, has_kernels, plain_device_error, without_weights
 
 
 @pytest.fixture
@@ -63,6 +64,32 @@ def test_where_gpus_are_given_out_already_the_first_is_taken(machine, monkeypatc
 def test_what_is_named_is_taken(machine):
     machine(4, worker="3")
     assert [choose_device(name) for name in ("cpu", "cuda:2", "toaster")] == ["cpu", "cuda:2", "toaster"]
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu:1", "meta"])
+def test_devices_without_code_of_ours_are_refused_before_anything_moves_there(device):
+    """On a Mac torch would move a network to "mps", where painting then failed for want of float64."""
+    with pytest.raises(CheckpointError) as caught, plain_device_error(device):
+        pytest.fail("used")
+    kind = device.split(":")[0]
+    assert str(caught.value) == (
+        f"device: '{device}' cannot be used: geosynth does not compute on {kind}; auto, cpu, cuda and cuda:1 are"
+    )
+
+
+def test_a_gpu_beyond_the_last_is_refused_by_their_number(machine):
+    machine(gpus=2)
+    with plain_device_error("cuda:1"), plain_device_error("cuda"), plain_device_error("auto"):
+        pass
+    said = r"^device: 'cuda:2' cannot be used: this machine has 2 GPUs, the first is cuda:0$"
+    with pytest.raises(CheckpointError, match=said), plain_device_error("cuda:2"):
+        pytest.fail("used")
+
+
+def test_what_cuda_says_of_a_device_is_its_first_line():
+    said = r"^device: 'cuda' cannot be used: CUDA error: out of memory$"
+    with pytest.raises(CheckpointError, match=said), plain_device_error("cuda"):
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
 
 
 def test_no_kernels_without_a_gpu():

@@ -20,9 +20,19 @@ def test_an_allocation_beyond_the_machine_is_a_memory_error():
     assert "\n" not in str(caught.value)
 
 
-def test_an_accelerators_error_is_one_too():
-    with pytest.raises(MemoryError, match=r"^CUDA out of memory$"), plain_memory_error():
-        raise torch.OutOfMemoryError("CUDA out of memory\nof many lines")
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (torch.OutOfMemoryError, "CUDA out of memory"),
+        (RuntimeError, "CUDA error: out of memory"),  # for pinned memory and graphs, and from other processes' use
+        (RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        (RuntimeError, "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_an_accelerators_error_is_one_too(kind, line):
+    with pytest.raises(MemoryError) as caught, plain_memory_error():
+        raise kind(f"{line}\nof many lines")
+    assert str(caught.value) == line
 
 
 def test_other_errors_pass():

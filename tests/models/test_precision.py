@@ -17,9 +17,20 @@ def test_what_is_asked_for_is_taken(device):
 @pytest.mark.parametrize("supported", [True, False])
 def test_auto_asks_the_hardware(supported, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, raising=False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: not supported)
     assert uses_bfloat16("auto", "cpu") is supported
-    assert uses_bfloat16("auto", "cuda:0") is not supported
+
+
+def test_auto_asks_the_gpu_that_is_meant(monkeypatch):
+    """Of an A100 and a T4, whichever is the current one."""
+    capabilities = {"cuda": (8, 0), "cuda:0": (8, 0), "cuda:1": (7, 5)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[str(device)])
+    assert [uses_bfloat16("auto", device) for device in ("auto", "cuda:0", "cuda:1")] == [True, True, False]
+    monkeypatch.setattr(torch.version, "hip", "6.4")  # AMD's GPUs all have it
+    assert uses_bfloat16("auto", "cuda:1") is True
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert uses_bfloat16("auto", "cuda:1") is False
 
 
 def test_auto_is_float32_where_torch_cannot_tell(monkeypatch):

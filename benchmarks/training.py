@@ -40,6 +40,8 @@ from geosynth.config import TrainSettings
 from geosynth.loop import open_fabric
 from geosynth.models.adversary import PatchAdversary
 from geosynth.models.device import full_float32, uses_bfloat16
+from geosynth.models.looks import Look, style_size
+from geosynth.models.perceptual import composites
 from geosynth.training.draws import TrainBatch
 from geosynth.training.networks import SpadeNetworks
 from geosynth.training.step import SpadeStep
@@ -78,9 +80,16 @@ def reference_settings(width: int, size: int, batch: int, precision: str) -> Tra
 
 
 def build_step(settings: TrainSettings, device: str) -> SpadeStep:
-    """On the device, without a loop around it."""
-    networks = SpadeNetworks(settings, NUM_CLASSES, NUM_BANDS)
+    """On the device, without a loop around it; a generator conditioned on looks gets one look."""
+    looks = [drawn_look()] if settings.style_lengths else []
+    networks = SpadeNetworks(settings, NUM_CLASSES, NUM_BANDS, looks=looks, num_pictures=len(composites(BANDS)))
     return SpadeStep(networks, settings, BANDS, open_fabric(settings.precision, device))
+
+
+def drawn_look() -> Look:
+    """Of three tiles with two objects of each class."""
+    departures = torch.randn((3, NUM_CLASSES, 2, style_size(NUM_BANDS)), generator=torch.Generator().manual_seed(0))
+    return Look(torch.zeros(NUM_CLASSES, style_size(NUM_BANDS)), 0.1 * departures, torch.ones(NUM_CLASSES))
 
 
 def draw(step: SpadeStep, image: Tensor, labels: Tensor, number: int = 0) -> TrainBatch:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import gpu
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
+from gpu_bench import QUICK, Bench, numbers_in
 from mosaic import network_inputs, run_network, without_margin
 from rasters import draw_labels
 from texture import painted_windows
@@ -42,6 +44,48 @@ def test_textures_are_those_of_any_generator(told_model: GeneratorModel, tiny_mo
         first, second = painted_windows(model, 1, 2, 32)
         assert first.shape == (4, 32, 32)
         assert (first != second).any()
+
+
+def test_no_part_of_the_gpu_benchmark_takes_time_that_later_ones_need() -> None:
+    names = list(gpu.PARTS)
+    first, total = gpu.PARTS[names[0]].seconds, sum(part.seconds for part in gpu.PARTS.values())
+    assert gpu.limit(total + 100, names) == first + 100
+    assert gpu.limit(total - 50, names) == first
+    assert gpu.limit(5, names) == 5
+
+
+def test_what_fails_on_a_gpu_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    def fails() -> None:
+        raise RuntimeError("no driver\nfor this card")
+
+    bench = Bench("right", "cpu", QUICK, tmp_path / "out.json")
+    bench.add("painting waits", 0)
+    bench.attempt("one check", fails)
+    bench.add("a kernel failed its trial", True)
+    numbers = numbers_in(tmp_path / "out.json")
+    assert numbers == {
+        "right/painting waits": 0.0,
+        "right/one check failed": "RuntimeError: no driver",
+        "right/a kernel failed its trial": 1.0,
+    }
+    verdicts = {bar.name: bar.verdict(numbers) for bar in gpu.bars(QUICK)}
+    assert verdicts["right/painting waits"] == "yes"
+    assert verdicts["right/a kernel failed its trial"] == "no"
+    assert verdicts["right/fp32 painting is replayed"] == "not measured"
+    assert numbers_in(Bench("right", "cpu", QUICK, tmp_path / "out.json").path) == {}, "a part that runs again is new"
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_can_be_tried_without_one(tmp_path: Path) -> None:
+    """All of it, so that nothing but the GPU is new where there is one."""
+    out = tmp_path / "out.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--device", "cpu", "--quick", "--json", str(out)]
+    run = subprocess.run([*command, "--minutes", "60"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    verdicts = {name: value for name, value in json.loads(out.read_text()).items() if name.startswith("bar/")}
+    assert set(verdicts) == {f"bar/{bar.name}" for bar in gpu.bars(QUICK)}
+    assert set(verdicts.values()) <= {"yes", "no"}
+    assert "0 failed" in run.stdout
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ CHOICES = [
     {"diversity_weight": 4.0, "diversity_distance": "features"},
     {"prior_share": 1.0, "stage_noise": False},
     {"start": "linear", "padding": "zeros", "noise_channels": 0, "stage_noise": False},
+    {"style_lengths": (24,) * 6, "style_weight": 1.0},
 ]
 
 

@@ -9,7 +9,6 @@ import torch
 
 from geosynth.config import TrainSettings
 from geosynth.models import generator
-from geosynth.models.looks import Look, style_size
 from geosynth.models.modulation import SpadeModulation
 from geosynth.models.oasis import count_classes
 from geosynth.models.perceptual import PerceptualLoss, composites
@@ -21,6 +20,7 @@ from geosynth.training.step import SpadeStep
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))
 from operations import Record, fake_gpu
+from trainings import a_look
 
 SMALL = {"batch_size": 4, "crop_size": 64, "base_width": 4, "latent_size": 3, "hidden_channels": 8, "encoder_width": 4}
 CHOICES = {
@@ -84,12 +84,6 @@ def parts_of(choice):
     image, mask = torch.zeros(4, 4, 64, 64), torch.zeros((4, 64, 64), dtype=torch.long)
     looks = networks.looks_in_turn(len(mask))
     return settings, networks, draw_batch(image, mask, settings, networks.generator.settings, looks, step=0)
-
-
-def a_look():
-    size = style_size(len(BANDS))
-    departures = 0.1 * torch.randn((3, 6, 2, size), generator=torch.Generator().manual_seed(0))
-    return Look(torch.zeros(6, size), departures, torch.ones(6))
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")

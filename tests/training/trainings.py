@@ -12,6 +12,7 @@ from geosynth.config import TrainSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.loop import open_fabric
+from geosynth.models.looks import Look, style_size
 from geosynth.models.perceptual import composites
 from geosynth.raster.stores.source import Scene
 from geosynth.raster.stores.store import Store
@@ -77,10 +78,17 @@ def make_store(
     return Store(path)
 
 
+def a_look():
+    size = style_size(len(BANDS))
+    departures = 0.1 * torch.randn((3, 6, 2, size), generator=torch.Generator().manual_seed(0))
+    return Look(torch.zeros(6, size), departures, torch.ones(6))
+
+
 def ready(settings, device="cpu", **changes):
     """A step of fresh networks, without a loop around it."""
     settings = settings.model_copy(update=changes)
-    networks = SpadeNetworks(settings, 6, 4, num_pictures=len(composites(BANDS)))
+    looks = [a_look()] if settings.style_lengths else []
+    networks = SpadeNetworks(settings, 6, 4, looks=looks, num_pictures=len(composites(BANDS)))
     return SpadeStep(networks, settings, BANDS, open_fabric(settings.precision, device))
 
 

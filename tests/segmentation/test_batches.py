@@ -73,6 +73,16 @@ def test_colour_is_one_change_for_all_bands_and_the_mask_stays():
         assert distances.min() < -0.8 * most < 0.8 * most < distances.max()
 
 
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_colour_stays_within_the_range(end):
+    image, mask = torch.full((60, 1, 2, 2), end), torch.zeros(60, 2, 2)
+    changed, _ = augment(image, mask, "flips+colour", torch.Generator().manual_seed(0))
+    assert (changed.abs() <= 1).all()
+    kept = (changed == end).flatten(1).all(1)  # those whose change leads out of the range: a third, or half
+    assert 8 < kept.sum() < 45
+    assert (changed[~kept] - end).abs().max() > 0.15
+
+
 def test_no_augmentation_changes_nothing():
     image, mask = torch.rand(2, 4, 8, 8), torch.zeros(2, 8, 8)
     assert augment(image, mask, "none", torch.Generator()) == (image, mask)

@@ -8,10 +8,11 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from studies import AUGMENT, DIVERSITY, REPLACE
 
-from geosynth.estimate import mean_over_seeds
+from geosynth.estimate import Estimate, mean_over_seeds
 from geosynth.study.figures import figures_of
 from geosynth.study.plan import contrasts
 from geosynth.study.report import Missing, StudyReport, tabulate_differences, tabulate_rows
@@ -159,6 +160,37 @@ def test_figures_are_pictures_and_the_same_each_time(folders):
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
     colours = {tuple(colour) for colour in pixels.reshape(-1, 3)}
     assert {(27, 108, 168), (90, 169, 214), (209, 73, 91), (232, 153, 77)} <= colours  # four arms
+
+
+def test_figures_show_the_means_and_intervals_of_the_table(folders, monkeypatch):
+    report = StudyReport.model_validate_json((folders / "augment" / "results.json").read_text())
+    first, second, *others = report.rows
+    rows = (
+        second.model_copy(update={"miou": mean_over_seeds([0.3])}),  # no interval
+        first.model_copy(update={"miou": Estimate()}),  # no mean either
+        *others,
+    )
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    figures_of(report.model_copy(update={"rows": rows}))
+    [axes] = drawn[0].axes
+    arms = list(dict.fromkeys(row.arm for row in rows))
+    assert len(axes.containers) == len(arms)
+    shifts = []
+    for arm, (line, _, (bars,)) in zip(arms, axes.containers, strict=True):
+        shown = sorted((row for row in rows if row.arm == arm and row.miou.value is not None), key=lambda row: row.x)
+        xs, ys = np.array(line.get_data(), dtype=float)
+        np.testing.assert_allclose(ys, [row.miou.value for row in shown])
+        of_all = [row.miou for row in shown]
+        ends = [(one.value, one.value) if one.low is None else (one.low, one.high) for one in of_all]
+        np.testing.assert_allclose([part[:, 1] for part in bars.get_segments()], ends)
+        shifts += [(xs - [row.x for row in shown]).tolist()]
+    # Bars of one setting lie side by side, around it, nearer to each other than to another setting.
+    settings = sorted({row.x for row in rows})
+    assert np.ptp([shift for of_arm in shifts for shift in of_arm]) < np.diff(settings).min() / 2
+    steps = [of_arm[0] for of_arm in shifts if of_arm]
+    assert steps == sorted(set(steps))
+    assert sum(steps) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_study_without_results_has_a_table_of_what_is_missing(study_store, tmp_path, operations):

@@ -185,8 +185,7 @@ def _frechet(real: Floats, synthetic: Floats, draws: _Draws) -> Distance:
     num_draws = int(np.clip(_FRECHET_WORK // size, 20, len(draws.weights) - 1))
     for weights in draws.weights[1 : num_draws + 1].astype(np.int64):
         first, second = (np.repeat(np.arange(len(at)), weights[at]) for at in (draws.real, draws.synthetic))
-        enough = min(len(first), len(second)) >= 2
-        values.append(frechet_distance(real[first], synthetic[second]) if enough else np.nan)
+        values.append(frechet_distance(real[first], synthetic[second]))
     estimate = estimate_from_draws(values, draws.num_places, least=0)
     return Distance(estimate=estimate, note=bias_note(min(len(real), len(synthetic)), real.shape[1]))
 

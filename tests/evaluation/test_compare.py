@@ -8,9 +8,9 @@ from typing import cast
 import numpy as np
 import pytest
 
-from geosynth.estimate import Floats
+from geosynth.estimate import Floats, draw_places, estimate_from_draws
 from geosynth.evaluation.compare import compare_in_space
-from geosynth.evaluation.distances import frechet_distance, kernel_distance
+from geosynth.evaluation.distances import frechet_distance, kernel_distance, real_baseline
 from geosynth.evaluation.extractors import Extractor
 from geosynth.evaluation.features import Space, TileFeatures
 from geosynth.evaluation.measures import FeatureComparison
@@ -64,6 +64,60 @@ def test_images_of_a_place_are_drawn_together_and_other_sets_apart() -> None:
     assert apart.frechet.estimate.high > 0.1
     assert apart.frechet.estimate.low == 0
     assert apart.kid.estimate.low < -0.1 < 0.1 < apart.kid.estimate.high
+
+
+def test_a_frechet_interval_is_that_of_tiles_repeated_as_their_places_are_drawn() -> None:
+    rng = np.random.default_rng(3)
+    left, right = rng.normal(size=(120, DIMENSIONS)), rng.normal(0.5, 1, size=(30, DIMENSIONS))
+    of_left, of_right = [*range(10)] * 12, [*range(20, 35)] * 2
+    found = compared(tiles_of(left, of_left), tiles_of(right, of_right))
+    draws = np.random.default_rng(0)
+    weights = [draw_places(10, draws), draw_places(15, draws)]
+    values = []
+    for counts in zip(*weights, strict=True):
+        times = np.concatenate(counts).astype(int)
+        repeated = [
+            np.array([tile for tile, place in zip(tiles, places, strict=True) for _ in range(times[number[place]])])
+            for tiles, places, number in (
+                (left, of_left, {place: place for place in range(10)}),
+                (right, of_right, {place: place - 10 for place in range(20, 35)}),
+            )
+        ]
+        values.append(frechet_distance(*repeated))
+    expected = estimate_from_draws(values, 10, least=0)
+    assert found.frechet.estimate.low == pytest.approx(expected.low)
+    assert found.frechet.estimate.high == pytest.approx(expected.high)
+
+
+def test_the_scale_is_the_mean_and_the_range_of_ten_halvings() -> None:
+    rng = np.random.default_rng(4)
+    places = [*range(12)] * 2
+    real, synthetic, turned = (rng.normal(shift, 1, (24, DIMENSIONS)) for shift in (0, 1, 2))
+    found = compared(*(tiles_of(features, places) for features in (real, synthetic, turned)))
+    for distance, measured in ((frechet_distance, found.frechet), (kernel_distance, found.kid)):
+        halves = real_baseline(real, synthetic, np.array(places), distance, draws=10, seed=0, turned=turned)
+        assert measured.num_halves == halves.num_tiles == 12
+        for estimate, values in (
+            (measured.real, halves.real),
+            (measured.across, halves.across),
+            (measured.turned, halves.turned),
+        ):
+            assert estimate.value == pytest.approx(sum(values) / 10)
+            assert (estimate.low, estimate.high) == pytest.approx((min(values), max(values)))
+
+
+def test_few_tiles_are_noted() -> None:
+    rng = np.random.default_rng(5)
+    many, three, one = (tiles_of(rng.normal(size=(n, DIMENSIONS)), [*range(n)]) for n in (24, 3, 1))
+    for found in (compared(many, three), compared(three, many)):
+        assert (found.frechet.note or "").startswith("3 tiles span at most 2 of 3 directions")
+        assert found.frechet.estimate.value is not None
+        assert found.kid.note is None
+    assert compared(many, many).frechet.note is None
+    found = compared(many, one)
+    assert "at least 2 are needed: the covariance" in (found.frechet.note or "")
+    assert "at least 2 are needed: the kernel distance" in (found.kid.note or "")
+    assert found.frechet.estimate.value is found.kid.estimate.value is None
 
 
 def test_intervals_of_shares_stay_between_none_and_all() -> None:

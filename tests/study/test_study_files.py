@@ -49,6 +49,8 @@ def test_all_files_tell_the_same(folders, sweep):
     for row in report.rows:
         assert f"{row.miou:.3f}" in markdown
         assert f"{row.miou:.3f}" in page
+        ious = " | ".join("-" if iou is None else f"{iou:.3f}" for iou in row.class_iou.values())
+        assert f"| {row.arm} | {row.x:g} | {ious} |" in markdown
     for note in report.notes:
         assert note in markdown
     assert "Missing" not in markdown

@@ -116,8 +116,7 @@ class GeneratorModel:
         Raises:
             SettingsError: if there is no such look, or if the generator is conditioned on looks but its file has none.
         """
-        told = bool(self.card.settings.style_lengths)
-        if name is None and not told:
+        if name is None and not self.card.settings.style_lengths:
             return None
         if name is None and self.looks:
             return next(iter(self.looks.values()))

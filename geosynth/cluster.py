@@ -102,16 +102,16 @@ class Tasks:
         with _asking():
             asked = self._client.submit(work, self._handout.name, key, pure=False)
         self._asked.add(asked)
-        told: Future[Any] = Future()
+        answer: Future[Any] = Future()
 
         async def tell() -> None:
             try:
-                told.set_result(await asked)
+                answer.set_result(await asked)
             except BaseException as error:
-                told.set_exception(error if asked.status == "error" else GoneError(f"{error}"))
+                answer.set_exception(error if asked.status == "error" else GoneError(f"{error}"))
 
         self._client.loop.add_callback(tell)
-        return told
+        return answer
 
     def close(self) -> None:
         """Cancel unfinished tasks; nothing stays with the workers."""

@@ -114,8 +114,8 @@ def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
     except GeosynthError:  # may be OSErrors, but are clear already
         raise
     except failures as error:
-        told = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None)
-        reason = told or _full(path) or str(error.__cause__ or error).strip().split("\n")[0]
+        said = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None)
+        reason = said or _full(path) or str(error.__cause__ or error).strip().split("\n")[0]
         raise OutputError(f"{path}: cannot be written: {reason}") from error
 
 

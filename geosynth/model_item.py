@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from geosynth.config.bands import Quantity, told_of_each
+from geosynth.config.bands import Quantity, values_of_each
 from geosynth.errors import CheckpointError, counted
 
 # Fields for the meaning of raster values in STAC 1.1 and its raster extension.
@@ -30,7 +30,7 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     if values["kind"] not in ("model", "segmenter"):
         raise CheckpointError(f"{values['path']}: a {values['kind']}; only models and segmenters have such items")
-    told = _meanings(values["bands"])
+    meanings = _meanings(values["bands"])
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -38,12 +38,12 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
             "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
             "https://stac-extensions.github.io/file/v2.1.0/schema.json",
             "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
-            *([_RASTER] if any(told) else []),
+            *([_RASTER] if any(meanings) else []),
         ],
         "id": Path(values["path"]).stem,
         "geometry": None,
         "properties": _properties(values),
-        "assets": {"model": _asset(values, told)},
+        "assets": {"model": _asset(values, meanings)},
         "links": [],
     }
 
@@ -51,7 +51,7 @@ def model_item(values: Mapping[str, Any]) -> dict[str, Any]:
 def _meanings(bands: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Scale, offset and unit of each band, as far as they are known."""
     quantities = [Quantity.model_validate(one) for one in bands.get("quantities", [])]
-    return told_of_each(quantities, len(bands["names"]))
+    return values_of_each(quantities, len(bands["names"]))
 
 
 def _properties(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,8 +116,8 @@ def _input_and_output(
     }
 
 
-def _asset(values: Mapping[str, Any], told: list[dict[str, Any]]) -> dict[str, Any]:
-    """The asset for the model's file; `told` has scale, offset and unit of each band, see `_meanings`."""
+def _asset(values: Mapping[str, Any], meanings: list[dict[str, Any]]) -> dict[str, Any]:
+    """The asset for the model's file; `meanings` are scale, offset and unit of each band, see `_meanings`."""
     path, bands = Path(values["path"]), values["bands"]
     return {
         "href": f"./{path.name}",
@@ -127,7 +127,7 @@ def _asset(values: Mapping[str, Any], told: list[dict[str, Any]]) -> dict[str, A
         "mlm:artifact_type": "safetensors",
         "bands": [
             {"name": band, "data_type": bands["dtype"], **{_TOLD[name]: value for name, value in meaning.items()}}
-            for band, meaning in zip(bands["names"], told, strict=True)
+            for band, meaning in zip(bands["names"], meanings, strict=True)
         ],
         "file:size": values["bytes"],
         "file:checksum": f"1220{values['sha256']}",  # multihash for SHA-256, 32 bytes

@@ -242,13 +242,13 @@ def apart(function: Callable[..., None], *arguments: Any) -> None:
             with suppress(BrokenPipeError):  # it is dead already
                 pickle.dump((function, arguments), process.stdin)
                 process.stdin.flush()
-            told = process.stdout.read()
+            answer = process.stdout.read()
         except BaseException:
             process.kill()
             raise
-    if not told:
+    if not answer:
         raise OSError(f"the process that made it ended with code {process.returncode}; does it have enough memory?")
-    if (error := pickle.loads(told)) is not None:  # noqa: S301 - our own
+    if (error := pickle.loads(answer)) is not None:  # noqa: S301 - our own
         raise error
 
 

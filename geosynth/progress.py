@@ -10,5 +10,5 @@ StepProgress = Callable[[int, int, float], None]
 """Called with the number of finished steps, of all steps, and the estimated remaining seconds, NaN if unknown."""
 
 
-def silent(*told: object) -> None:
+def silent(*numbers: object) -> None:
     """A progress callback that does nothing."""

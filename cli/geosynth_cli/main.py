@@ -176,5 +176,5 @@ def _line_of(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:  # too many open files, a folder that vanished
         return f"{error.filename or 'a file or folder'}: {error.strerror}; --debug shows where"
-    told = " ".join(str(error).split())[:500]  # a defect of geosynth: also in one line
-    return f"{_UNEXPECTED} {type(error).__name__}: {told}; run again with --debug for the traceback"
+    what = " ".join(str(error).split())[:500]  # a defect of geosynth: also in one line
+    return f"{_UNEXPECTED} {type(error).__name__}: {what}; run again with --debug for the traceback"

@@ -46,7 +46,7 @@ class Quantity(Settings):
         return scale
 
     @property
-    def is_told(self) -> bool:
+    def is_known(self) -> bool:
         """Whether it differs from the default."""
         return (self.scale, self.offset, self.unit) != (1, 0, None)
 
@@ -64,7 +64,7 @@ class Quantity(Settings):
         meant: ArrayLike = values * self.scale + self.offset
         return meant
 
-    def told(self) -> dict[str, Any]:
+    def to_values(self) -> dict[str, Any]:
         """The values that differ from the default, as plain values."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
@@ -74,20 +74,20 @@ class Quantity(Settings):
         return f"values{scale}{offset}{f' ({self.unit})' if self.unit else ''}"
 
 
-def first_told(told: Sequence[Sequence[Quantity]]) -> tuple[Quantity, ...]:
+def first_known(quantities: Sequence[Sequence[Quantity]]) -> tuple[Quantity, ...]:
     """For each band the first quantity that differs from the default; empty if no band has one.
 
     Args:
-        told: for each of several images with the same bands, one quantity per band, or none at all.
+        quantities: for each of several images with the same bands, one quantity per band, or none at all.
     """
-    by_band = zip(*filter(None, told), strict=True)
-    found = tuple(next((one for one in band if one.is_told), Quantity()) for band in by_band)
-    return found if any(one.is_told for one in found) else ()
+    by_band = zip(*filter(None, quantities), strict=True)
+    found = tuple(next((one for one in band if one.is_known), Quantity()) for band in by_band)
+    return found if any(one.is_known for one in found) else ()
 
 
-def told_of_each(quantities: Sequence[Quantity], count: int) -> list[dict[str, Any]]:
-    """What `Quantity.told` returns for each of `count` bands; empty dicts if `quantities` is empty."""
-    return [quantity.told() for quantity in quantities] or [{}] * count
+def values_of_each(quantities: Sequence[Quantity], count: int) -> list[dict[str, Any]]:
+    """What `Quantity.to_values` returns for each of `count` bands; empty dicts if `quantities` is empty."""
+    return [quantity.to_values() for quantity in quantities] or [{}] * count
 
 
 class BandSettings(Settings):
@@ -106,8 +106,8 @@ class BandSettings(Settings):
 
     @field_validator("quantities")
     @classmethod
-    def _forget_what_is_not_told(cls, quantities: tuple[Quantity, ...]) -> tuple[Quantity, ...]:
-        return first_told([quantities])
+    def _forget_what_is_not_known(cls, quantities: tuple[Quantity, ...]) -> tuple[Quantity, ...]:
+        return first_known([quantities])
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
@@ -161,7 +161,7 @@ class BandSettings(Settings):
 
     def with_quantities(self, quantities: Sequence[Quantity]) -> Self:
         """The same bands with these quantities; quantities that are already known are kept."""
-        return self.model_copy(update={"quantities": first_told([self.quantities, quantities])})
+        return self.model_copy(update={"quantities": first_known([self.quantities, quantities])})
 
     @property
     def _limits(self) -> list[tuple[float, float]]:

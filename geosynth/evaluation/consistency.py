@@ -39,8 +39,8 @@ class Consistency:
             raise DataError(
                 f"{segmenter.path}: looks at {segmenter.card.bands.dtype} imagery, but the images are {pair.dtype}"
             )
-        told = [(str(segmenter.path), segmenter.card.bands.quantities), ("the real imagery", pair.quantities)]
-        agreed_quantities(told, bands)
+        quantities = [(str(segmenter.path), segmenter.card.bands.quantities), ("the real imagery", pair.quantities)]
+        agreed_quantities(quantities, bands)
         if legend.names != pair.legend.names:
             raise LegendError(
                 f"{segmenter.path}: knows the classes {', '.join(legend.names)}, but the labels have"

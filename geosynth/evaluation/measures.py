@@ -263,13 +263,13 @@ class FeatureComparison(MeasuredPart):
         """Its lines in the summary."""
         rows: list[SummaryRow] = []
         for name, distance in ((self.frechet_name, self.frechet), (self.kid_name, self.kid)):
-            told = f"n {self.num_real}, {self.num_synthetic}"
+            meaning = f"n {self.num_real}, {self.num_synthetic}"
             if distance.real.value is not None:
-                told += f"; halves: real to real {distance.real}, real to synthetic {distance.across}"
-                told += f", real to turned {distance.turned}"
+                meaning += f"; halves: real to real {distance.real}, real to synthetic {distance.across}"
+                meaning += f", real to turned {distance.turned}"
             if distance.estimate.value is None:
-                told = self.reason or distance.note or ""
-            rows.append(SummaryRow(f"{name}, to {self.reference}{self.mark}", str(distance.estimate), told))
+                meaning = self.reason or distance.note or ""
+            rows.append(SummaryRow(f"{name}, to {self.reference}{self.mark}", str(distance.estimate), meaning))
         why = self.reason or self.note or self.feature_space
         shares = self.shares.items()
         return [*rows, *(SummaryRow(f"{name}, {self.reference}{self.mark}", str(one), why) for name, one in shares)]
@@ -353,10 +353,10 @@ class MemorisationComparison(MeasuredPart):
         """Its lines in the summary."""
         tiles = f"{counted(self.num_synthetic, 'tile')}, {self.num_train} of train, {self.num_other} of {self.other}"
         near = self.reason or f"real tiles: {self.control}; {tiles}"
-        told = self.reason or "0.5: tiles that were trained on cannot be told from others"
+        meaning = self.reason or "0.5: tiles that were trained on cannot be told from others"
         return [
             SummaryRow("nearer to train", str(self.share_nearer_train), near),
-            SummaryRow("membership inference, AUC", str(self.membership_auc), told),
+            SummaryRow("membership inference, AUC", str(self.membership_auc), meaning),
         ]
 
 

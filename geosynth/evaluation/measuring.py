@@ -236,8 +236,8 @@ def _in_spaces(
         assert features is not None
         name = space.extractor.name
         # Of the judges, losses look through this one only (`models.perceptual`).
-        told = networks is not None or name != "efficientnet-lite0"
-        in_training = name in (networks or "").split(",") if told else None
+        is_known = networks is not None or name != "efficientnet-lite0"
+        in_training = name in (networks or "").split(",") if is_known else None
         sets = [(pair.reference, features.real, features.turned)] + (
             [("train", seen, None)] if seen is not None else []
         )

@@ -103,8 +103,8 @@ class TargetTiles:
         tiles = []
         for image in images:
             raster = open_bands(image, bands, "real imagery", "the real imagery")
-            told = "those of the real imagery are of %g m: distances to it include that difference"
-            warn_of_pixel_size(raster.path, raster.geobox, gsd, told)
+            what = "those of the real imagery are of %g m: distances to it include that difference"
+            warn_of_pixel_size(raster.path, raster.geobox, gsd, what)
             plan = TilePlan(raster.window.height, raster.window.width, pair.tile_size, edge="skip")
             tiles += [(raster, window) for window in plan]
         self._tiles = [tiles[number] for number in drawn(len(tiles), most, seed).tolist()]

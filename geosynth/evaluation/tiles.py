@@ -210,8 +210,8 @@ class RasterTiles(TilePair):
                 f" {self.real.count}"
             )
         self.bands = _band_names(self.real, self.synthetic, bands)
-        told = [(image.path, image.quantities) for image in (self.real, self.synthetic)]
-        self.quantities = agreed_quantities(told, self.bands)
+        quantities = [(image.path, image.quantities) for image in (self.real, self.synthetic)]
+        self.quantities = agreed_quantities(quantities, self.bands)
         others = self.synthetic, self.labels.raster
         self._offsets = [offset_in(self.real.geobox, other.geobox, other.path) for other in others]
         area: Window | None = self.real.window
@@ -420,13 +420,13 @@ def _band_names(real: ImageRaster, synthetic: ImageRaster, bands: Sequence[str] 
     """Names of the bands: as given, else from the files, else numbers."""
     if bands is not None:
         return given_names(real, bands)
-    told = [told_names(image) for image in (real, synthetic)]
-    if told[0] and told[1] and told[0] != told[1]:
+    first, second = (told_names(image) for image in (real, synthetic))
+    if first and second and first != second:
         raise DataError(
-            f"{synthetic.path}: its bands are {', '.join(told[1])}, but those of {real.path} are {', '.join(told[0])};"
+            f"{synthetic.path}: its bands are {', '.join(second)}, but those of {real.path} are {', '.join(first)};"
             " name them with bands if they are the same"
         )
-    names = told[0] or told[1]
+    names = first or second
     if not names and any("alpha" in image.colour_interpretation for image in (real, synthetic)):
         raise DataError(
             f"{real.path}: one of its bands is marked alpha, which near infrared often is by mistake;"

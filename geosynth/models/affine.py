@@ -129,18 +129,18 @@ class PixelRows(NamedTuple):
     """(B, h, w): the row of each pixel; None: the table has one for each pixel."""
 
 
-def be_told(features: Tensor, told: PixelRows) -> Tensor:
+def apply_looks(features: Tensor, looks: PixelRows) -> Tensor:
     """Apply looks to features: y = x + x * scale + shift, so that zeros have no effect.
 
     Args:
         features: (B, C, h, w); overwritten if in channels_last and no gradient is needed.
-        told: with 2 C columns: scale, then shift; rounded to the type of the features. Overwritten likewise.
+        looks: with 2 C columns: scale, then shift; rounded to the type of the features. Overwritten likewise.
 
     Returns:
         (B, C, h, w) in channels_last and in the type of `features`.
     """
     batch, channels, height, width = features.shape
-    table, rows = told.table.to(features.dtype), None if told.rows is None else told.rows.flatten()
+    table, rows = looks.table.to(features.dtype), None if looks.rows is None else looks.rows.flatten()
     pixels = features.permute(0, 2, 3, 1).reshape(-1, channels)
     if torch.is_grad_enabled():
         scale, shift = (table if rows is None else table.index_select(0, rows)).chunk(2, dim=1)
@@ -166,9 +166,9 @@ def painted_by_row(
     slope: float,
     source: Tensor | None,
     noise: LayerNoise | None,
-    told: PixelRows | None,
+    looks: PixelRows | None,
 ) -> Tensor:
-    """`be_told`, `add_noise` and `affine_by_row` in one pass, on a CPU and without gradients.
+    """`apply_looks`, `add_noise` and `affine_by_row` in one pass, on a CPU and without gradients.
 
     Arguments as for these, and `source`, (B * h * w,): for each pixel its pixel in the features, if these are of the
     previous level. Features are not changed.
@@ -176,16 +176,16 @@ def painted_by_row(
     batch, channels, dtype = len(features), features.shape[1], features.dtype
     pixels, table = features.permute(0, 2, 3, 1).reshape(-1, channels), rows.to(dtype)
     result = pixels.new_empty(patterns.num_pixels, channels)
-    if told is not None:
-        looks, look_rows = told.table.to(dtype), None if told.rows is None else told.rows.flatten()
-        looks[:, :channels].add_(1)
+    if looks is not None:
+        look_table, look_rows = looks.table.to(dtype), None if looks.rows is None else looks.rows.flatten()
+        look_table[:, :channels].add_(1)
     if noise is not None:
         drawn, strength = noise.values.to(dtype).reshape(-1, 1), noise.strength.to(dtype)
         labels = patterns.labels.flatten()
     for piece in _pieces(result):
         values = pixels[piece] if source is None else pixels.index_select(0, source[piece])
-        if told is not None:
-            scale, shift = _numbers(looks, look_rows, piece)
+        if looks is not None:
+            scale, shift = _numbers(look_table, look_rows, piece)
             values = torch.addcmul(shift, values, scale)
         if noise is not None:
             values = torch.addcmul(values, drawn[piece], strength.index_select(0, labels[piece]))

@@ -192,7 +192,7 @@ class SpadeGenerator(nn.Module):
         latent: Tensor | None,
         noise: Sequence[Tensor | None],
         edge_shows: bool,
-        told: PixelRows | None,
+        looks: PixelRows | None,
     ) -> Tensor:
         batch, height, width = patterns.labels.shape
         dtype = product_type(self.start.weight)
@@ -207,8 +207,8 @@ class SpadeGenerator(nn.Module):
         if self.settings.noise_channels:
             assert noise[0] is not None
             inputs.append(noise[0].to(dtype))
-        if told is not None:
-            inputs.append(told.table.view(batch, height, width, -1).permute(0, 3, 1, 2).to(dtype))
+        if looks is not None:
+            inputs.append(looks.table.view(batch, height, width, -1).permute(0, 3, 1, 2).to(dtype))
         return _convolve(self.start, torch.cat(inputs, dim=1), edge_shows)
 
     def silent_maps(self) -> frozenset[int]:
@@ -282,7 +282,7 @@ class SpadeBlock(nn.Module):
         patterns: LabelPatterns,
         noise: Tensor | None,
         edge_shows: bool = True,
-        told: PixelRows | None = None,
+        looks: PixelRows | None = None,
         zoom: Zoom | None = None,
     ) -> Tensor:
         """From (B, in, h, w) to (B, out, h, w). Values at the edge are right only if `edge_shows`.
@@ -298,7 +298,7 @@ class SpadeBlock(nn.Module):
         hidden = self.norm_0(features, patterns, _SLOPE, edge_shows, zoom=zoom)
         hidden = _convolve(self.conv_0, hidden, edge_shows)
         own_noise = None if noise is None else LayerNoise(noise, self.noise_strength)
-        own_look = None if told is None else self.style(told)
+        own_look = None if looks is None else self.style(looks)
         hidden = self.norm_1(hidden, patterns, _SLOPE, edge_shows, own_noise, own_look)
         result = _convolve(self.conv_1, hidden, edge_shows)
         return shortcut + result if torch.is_grad_enabled() else result.add_(shortcut)

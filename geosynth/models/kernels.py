@@ -115,10 +115,10 @@ def modulate(
     weight: Tensor,
     slope: float,
     noise: LayerNoise | None,
-    told: PixelRows | None,
+    looks: PixelRows | None,
     zoom: Zoom | None,
 ) -> Tensor:
-    """leaky_relu((told(features) + noise) * scale + shift), for each pixel by the labels around it.
+    """leaky_relu((looks(features) + noise) * scale + shift), for each pixel by the labels around it.
 
     Args:
         features: (B, C, h, w), or with a `zoom` of the previous level.
@@ -131,7 +131,7 @@ def modulate(
         weight: (hidden, 9 * 2 C), by which the table was made.
         slope: of the leaky ReLU for negative values; 1 for none.
         noise: (B, 1, h, w), with its strength; None for none.
-        told: with 2 C columns, the looks that are applied first, see `affine.be_told`; None for none.
+        looks: with 2 C columns, applied first, see `affine.apply_looks`; None for none.
         zoom: from the features to the labels; None if they are of the same level.
 
     Returns:
@@ -148,7 +148,7 @@ def modulate(
     channel_block = min(triton.next_power_of_2(channels), 64)
     pixel_block = max(16, _TILE_VALUES // channel_block)
     total, group = batch * height * width, math.gcd(channels, 16)
-    rows_of_looks = None if told is None else told.rows
+    rows_of_looks = None if looks is None else looks.rows
     with torch.cuda.device_of(features):
         _modulate[(triton.cdiv(total, pixel_block), triton.cdiv(channels, channel_block))](
             features,
@@ -161,7 +161,7 @@ def modulate(
             tap_bias,
             weight,
             *((features, features) if noise is None else noise),
-            features if told is None else told.table,
+            features if looks is None else looks.table,
             patterns.ids if rows_of_looks is None else rows_of_looks,
             *patterns.labels.stride(),
             *(patterns.ids if rows_of_looks is None else rows_of_looks).stride(),
@@ -176,7 +176,7 @@ def modulate(
             HIDDEN=len(tap_bias),
             REPLICATE=patterns.replicate,
             NOISE=noise is not None,
-            TOLD=told is not None,
+            HAS_LOOKS=looks is not None,
             BY_ROW=rows_of_looks is not None,
             GROUP=group,
             PIXELS=pixel_block,
@@ -301,7 +301,7 @@ def _modulate(
     HIDDEN: tl.constexpr,
     REPLICATE: tl.constexpr,
     NOISE: tl.constexpr,
-    TOLD: tl.constexpr,
+    HAS_LOOKS: tl.constexpr,
     BY_ROW: tl.constexpr,
     GROUP: tl.constexpr,
     PIXELS: tl.constexpr,
@@ -375,7 +375,7 @@ def _modulate(
     source_row, source_column = (row + dropped) // zoom, (column + dropped) // zoom
     source = (image * source_height + source_row) * source_width + source_column
     values = tl.load(features + source.to(tl.int64)[:, None] * channels + channel, mask=here, other=0.0).to(tl.float32)
-    if TOLD:
+    if HAS_LOOKS:
         look = pixel.to(tl.int64)
         if BY_ROW:
             at_look = look_rows + image * look_image_step + row * look_row_step + column * look_column_step

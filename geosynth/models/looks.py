@@ -222,7 +222,7 @@ def _can_count(places: Tensor) -> bool:
 
 
 class StyleModulation(nn.Module):
-    """From codes to the scales and shifts of one layer's features, see `affine.be_told`; zeros at first."""
+    """From codes to the scales and shifts of one layer's features, see `affine.apply_looks`; zeros at first."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

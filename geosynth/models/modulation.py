@@ -20,7 +20,7 @@ from geosynth.models.affine import (
     add_noise,
     affine_by_pixel,
     affine_by_row,
-    be_told,
+    apply_looks,
     painted_by_row,
 )
 from geosynth.models.device import has_kernels, product_type
@@ -132,7 +132,7 @@ class SpadeModulation(nn.Module):
         norm: nn.BatchNorm2d,
         slope: float,
         noise: LayerNoise | None,
-        told: PixelRows | None,
+        looks: PixelRows | None,
         zoom: Zoom | None,
     ) -> Tensor:
         """Looks, noise, modulation and leaky ReLU of features; see `kernels.modulate`."""
@@ -143,7 +143,7 @@ class SpadeModulation(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             bias, hashed = self.shared.bias, patterns.hashed
             table = hidden_rows(hashed, taps, bias) @ weight
-            return modulate(features, hashed, table, rows, taps, bias, weight, slope, noise, told, zoom)
+            return modulate(features, hashed, table, rows, taps, bias, weight, slope, noise, looks, zoom)
 
     @property
     def _taps(self) -> Tensor:
@@ -268,7 +268,7 @@ class SpadeNorm(nn.Module):
         slope: float = 1.0,
         edge_shows: bool = True,
         noise: LayerNoise | None = None,
-        told: PixelRows | None = None,
+        looks: PixelRows | None = None,
         zoom: Zoom | None = None,
     ) -> Tensor:
         """Normalise, modulate and activate.
@@ -279,21 +279,21 @@ class SpadeNorm(nn.Module):
             slope: of the leaky ReLU, 1 for none.
             edge_shows: if False, values within two cells of the edge may be wrong.
             noise: (B, 1, h, w), with its strength; added to the features first.
-            told: looks, applied to the features before that, see `be_told`.
+            looks: applied to the features before that, see `apply_looks`.
             zoom: if the features are of the previous level.
 
         Returns:
             (B, channels, h, w).
         """
-        if self.takes_kernel(features, patterns, noise, told):
-            return self.modulation.by_kernel(features, patterns, self.norm, slope, noise, told, zoom)
+        if self.takes_kernel(features, patterns, noise, looks):
+            return self.modulation.by_kernel(features, patterns, self.norm, slope, noise, looks, zoom)
         if self.takes_table(patterns):
             rows, source = self.modulation.rows(patterns, self.norm), zoom and zoom.source(patterns, features)
-            return painted_by_row(features, rows, patterns, slope, source, noise, told)
+            return painted_by_row(features, rows, patterns, slope, source, noise, looks)
         form = self.modulation.form_for(patterns)
         form = "dense" if form == "kernel" else form
         features = features if zoom is None else upsampled(features, zoom)
-        return self._plain(form, features, patterns, slope, edge_shows, noise, told)
+        return self._plain(form, features, patterns, slope, edge_shows, noise, looks)
 
     def _plain(
         self,
@@ -303,11 +303,11 @@ class SpadeNorm(nn.Module):
         slope: float,
         edge_shows: bool,
         noise: LayerNoise | None,
-        told: PixelRows | None,
+        looks: PixelRows | None,
     ) -> Tensor:
         """`forward` by "table" or "dense"."""
-        if told is not None:
-            features = be_told(features, told)
+        if looks is not None:
+            features = apply_looks(features, looks)
         if noise is not None:
             features = add_noise(features, noise, patterns)
         fold = None if self.training else self.norm
@@ -327,12 +327,12 @@ class SpadeNorm(nn.Module):
         features: Tensor,
         patterns: LabelPatterns,
         noise: LayerNoise | None = None,
-        told: PixelRows | None = None,
+        looks: PixelRows | None = None,
     ) -> bool:
         """Whether `forward` uses the kernel: if it applies, and gives the same as the dense form."""
-        return self.modulation.form_for(patterns) == "kernel" and self._kernel_works(features, noise, told)
+        return self.modulation.form_for(patterns) == "kernel" and self._kernel_works(features, noise, looks)
 
-    def _kernel_works(self, features: Tensor, noise: LayerNoise | None, told: PixelRows | None) -> bool:
+    def _kernel_works(self, features: Tensor, noise: LayerNoise | None, looks: PixelRows | None) -> bool:
         """See `KernelTrials`."""
         modulation, device, dtype = self.modulation, features.device, features.dtype
         hidden, num_classes = modulation.shared.weight.shape[:2]
@@ -347,17 +347,17 @@ class SpadeNorm(nn.Module):
             drawn = None if noise is None else LayerNoise(upsampled(values[:, :1], zoom), noise.strength)
             patterns = LabelPatterns(labels, num_classes, modulation.padding)
             look = None
-            if told is not None:
-                rows = None if told.rows is None else labels
+            if looks is not None:
+                rows = None if looks.rows is None else labels
                 number = labels.numel() if rows is None else num_classes + 1
-                look = PixelRows(torch.linspace(-1, 1, number, device=device).to(told.table.dtype).unsqueeze(1), rows)
+                look = PixelRows(torch.linspace(-1, 1, number, device=device).to(looks.table.dtype).unsqueeze(1), rows)
                 look = look._replace(table=look.table.repeat(1, 2 * modulation.channels))
             if form == "kernel":
                 return modulation.by_kernel(values, patterns, self.norm, 0.2, drawn, look, zoom)
             return self._plain(form, upsampled(values, zoom), patterns, 0.2, True, drawn, look)
 
         sizes = (modulation.channels, hidden, num_classes, modulation.padding)
-        looks = None if told is None else (told.table.dtype, told.rows is None)
-        key = (device, dtype, products, *sizes, noise is None, looks)
+        kind = None if looks is None else (looks.table.dtype, looks.rows is None)
+        key = (device, dtype, products, *sizes, noise is None, kind)
         exact = dtype == products == torch.float32
         return kernel_trials.passed(key, lambda: small("kernel"), lambda: small("dense"), 1e-3 if exact else 0.05)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from geosynth.config.bands import Quantity, first_told
+from geosynth.config.bands import Quantity, first_known
 from geosynth.errors import DataError, SettingsError
 
 _LOG = logging.getLogger(__name__)
@@ -31,13 +31,13 @@ def agreed_quantities(told: Sequence[tuple[str, Sequence[Quantity]]], names: Seq
     Raises:
         DataError: if quantities differ.
     """
-    agreed = first_told([quantities for _, quantities in told])
+    agreed = first_known([quantities for _, quantities in told])
     silent: dict[str, str] = {}
     for place, known in enumerate(agreed):
         first = None
-        for name, quantities in told if known.is_told else ():
+        for name, quantities in told if known.is_known else ():
             own = quantities[place] if quantities else Quantity()
-            if not own.is_told:
+            if not own.is_known:
                 silent.setdefault(name, names[place])
             elif own.agrees(known):
                 first = first or name
@@ -102,6 +102,6 @@ def parse_quantities(path: str, told: Iterable[Mapping[str, Any]]) -> tuple[Quan
         DataError: if they are invalid; it names `path`.
     """
     try:
-        return first_told([[Quantity.parse(dict(values)) for values in told]])
+        return first_known([[Quantity.parse(dict(values)) for values in told]])
     except SettingsError as error:
         raise DataError(f"{path}: what it says of its values cannot be: {error}") from error

@@ -20,7 +20,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.io import MemoryFile
 
-from geosynth.config.bands import Quantity, told_of_each
+from geosynth.config.bands import Quantity, values_of_each
 from geosynth.errors import RasterError, one_line
 from geosynth.grid import Window
 from geosynth.grid.alignment import describe_grid
@@ -116,7 +116,7 @@ class RasterFile:
 
     def describe(self) -> dict[str, Any]:
         """Description of the file, as plain values."""
-        told = told_of_each(self.quantities, self.count)
+        told = values_of_each(self.quantities, self.count)
         bands = zip(self.band_names, self.dtypes, self.colour_interpretation, told, strict=True)
         return {
             "kind": "raster",

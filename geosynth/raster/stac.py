@@ -15,7 +15,7 @@ import shapely.geometry
 from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
-from geosynth.config.bands import told_of_each
+from geosynth.config.bands import values_of_each
 from geosynth.errors import GridError
 from geosynth.files import write_whole
 from geosynth.grid import ground_sampling_distance
@@ -146,7 +146,7 @@ def _bands(image: Path) -> dict[str, list[dict[str, Any]]]:
     """Names, dtypes and statistics of the file's bands, in the form of EO and raster 1.1, which odc-stac reads."""
     named, described = [], []
     with rasterio.open(image) as dataset:
-        meanings = told_of_each(open_raster(image).quantities, dataset.count)
+        meanings = values_of_each(open_raster(image).quantities, dataset.count)
         bands = zip(dataset.descriptions, dataset.dtypes, meanings, strict=True)
         for index, (name, dtype, meaning) in enumerate(bands, start=1):
             name = name or f"b{index}"

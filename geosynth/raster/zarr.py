@@ -14,7 +14,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 
-from geosynth.config.bands import Quantity, told_of_each
+from geosynth.config.bands import Quantity, values_of_each
 from geosynth.errors import DataError, GridError, RasterError, one_line
 from geosynth.grid import Window
 from geosynth.grid.alignment import TOLERANCE, describe_grid
@@ -201,7 +201,7 @@ def _describe_bands(
     names: Sequence[str | None], dtype: np.dtype[Any], quantities: Sequence[Quantity]
 ) -> list[dict[str, Any]]:
     """The bands of an array as plain values; `quantities` say what their values mean, or are empty."""
-    told = told_of_each(quantities, len(names))
+    told = values_of_each(quantities, len(names))
     return [{"name": name, "dtype": str(dtype), **meaning} for name, meaning in zip(names, told, strict=True)]
 
 

@@ -84,8 +84,8 @@ class SpadeNetworks(nn.Module):
 
     def style_weights(self) -> list[nn.Parameter]:
         """The weights that condition a generator on looks, which have their own learning rate, too."""
-        told = (StyleCodes, StyleModulation)
-        return [value for part in self.generator.modules() if isinstance(part, told) for value in part.parameters()]
+        kinds = (StyleCodes, StyleModulation)
+        return [value for part in self.generator.modules() if isinstance(part, kinds) for value in part.parameters()]
 
     def painting_weights(self) -> list[nn.Parameter]:
         """All weights that learn from the generator's losses: those of generator and encoder."""

@@ -44,7 +44,7 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
     """
     if settings.init is not None:
         card = ModelCard.read(model_path(settings.init))
-        networks = _networks(card, told=bool(settings.style_lengths))
+        networks = _networks(card, conditioned=bool(settings.style_lengths))
         values = settings.model_dump()
         for name, value in networks.items():
             if name in settings.model_fields_set and values[name] != value:
@@ -80,10 +80,10 @@ def with_initial(provenance: dict[str, Any], initial: GeneratorModel) -> dict[st
     return {**provenance, "data": data, "init": init}
 
 
-def _networks(card: ModelCard, *, told: bool) -> dict[str, Any]:
+def _networks(card: ModelCard, *, conditioned: bool) -> dict[str, Any]:
     """Settings of the networks in a file; one with a latent may become one conditioned on looks."""
     generator = card.settings.model_dump(exclude={"num_classes", "num_bands"})
-    if told or card.settings.style_lengths:
+    if conditioned or card.settings.style_lengths:
         del generator["latent_size"]  # has no latent
     if generator["crop_size"] is None:
         del generator["crop_size"]  # set by the training

@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.checkpoint import GeneratorModel, ModelCard
 from geosynth.config import BandSettings, EncoderSettings, GeneratorSettings, SegmentSettings
-from geosynth.config.bands import Quantity, first_told
+from geosynth.config.bands import Quantity, first_known
 from geosynth.errors import DataError, SettingsError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
@@ -96,7 +96,7 @@ def test_a_file_a_vrt_of_it_and_another_type_say_the_same(tmp_path: Path, quanti
     path = scene(tmp_path / "images" / "a.tif", quantities)
     rasterio.shutil.copy(str(path), str(tmp_path / "a.vrt"), driver="VRT")
     assert open_raster(path).quantities == open_raster(tmp_path / "a.vrt").quantities == quantities
-    assert CastFile(path, (4, 2), "float32").quantities == first_told(
+    assert CastFile(path, (4, 2), "float32").quantities == first_known(
         [[quantities[3], quantities[1]] if quantities else []]
     )
     described = open_raster(path).describe()["bands"]
@@ -228,8 +228,8 @@ def test_ingest_keeps_what_images_mean_to_the_tiles_and_the_settings_of_a_model(
     (store,) = ingest(tmp_path / "images", tmp_path / "labels", tmp_path / "store", shares=(1, 0, 0))
     (files,) = open_in_place(tmp_path / "images", tmp_path / "labels")
     assert store.quantities == files.quantities == Store(store.path).quantities == EACH
-    assert store.describe()["quantities"] == [one.told() for one in EACH]
-    assert [one.told() for one in EACH[::2]] == [
+    assert store.describe()["quantities"] == [one.to_values() for one in EACH]
+    assert [one.to_values() for one in EACH[::2]] == [
         {"scale": 0.0001},
         {"scale": 0.0000275, "offset": -0.2, "unit": "reflectance"},
     ]

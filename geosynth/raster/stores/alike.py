@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from geosynth.config import BandSettings
-from geosynth.config.bands import Quantity, first_told
+from geosynth.config.bands import Quantity, first_known
 from geosynth.errors import DataError, GridError
 from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.stores.source import PatchSource
@@ -49,7 +49,7 @@ def common_gsd(sources: Sequence[PatchSource], initial: float | None = None) -> 
 
 def common_quantities(sources: Sequence[PatchSource]) -> tuple[Quantity, ...]:
     """What the values of sources that are alike mean, band by band: as in the first source that says so."""
-    return first_told([source.quantities for source in sources])
+    return first_known([source.quantities for source in sources])
 
 
 def check_fits(sources: Sequence[PatchSource], model: str | Path, classes: Sequence[str], bands: BandSettings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from geosynth.config.bands import Quantity, first_told
+from geosynth.config.bands import Quantity, first_known
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.labels import LabelRaster
@@ -101,7 +101,7 @@ class Painted(PatchSource):
         self._source, self._paint = source, paint
         self.path, self.geobox, self.legend = source.path, source.geobox, source.legend
         self.band_names, self.dtype, self.chunk_size = source.band_names, source.dtype, source.chunk_size
-        self.quantities = first_told([source.quantities, quantities])
+        self.quantities = first_known([source.quantities, quantities])
         self.split, self.synthetic = source.split, synthetic
         tags = sorted(synthetic.items())
         self.scenes = tuple(

@@ -222,7 +222,7 @@ class PatchSource(ABC):
 
     def _told_quantities(self) -> dict[str, Any]:
         """Quantities as plain values; empty if there are none, as for sources made before there were quantities."""
-        return {"quantities": [quantity.told() for quantity in self.quantities]} if self.quantities else {}
+        return {"quantities": [quantity.to_values() for quantity in self.quantities]} if self.quantities else {}
 
     def _evidence(self, scenes: Sequence[Scene]) -> Any:
         """What distinguishes scenes without file hashes: SHA-256 of one block from each of 64 scenes."""

@@ -159,7 +159,7 @@ class Store(PatchSource):
             "legend": legend.model_dump(mode="json"),
             "nodata": legend.nodata_code,
             "band_names": list(band_names),
-            **({"quantities": [quantity.told() for quantity in quantities]} if quantities else {}),
+            **({"quantities": [quantity.to_values() for quantity in quantities]} if quantities else {}),
             "extras": list(extras or {}),
             "scenes": [scene.to_values() for scene in scenes],
             "split": split.to_values(),

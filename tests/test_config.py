@@ -16,6 +16,7 @@ from geosynth.config import (
     BandSettings,
     DiscriminatorSettings,
     EncoderSettings,
+    EvaluateSettings,
     GenerateSettings,
     GeneratorSettings,
     ReplaceSettings,
@@ -210,3 +211,14 @@ def test_parts_of_a_study_that_are_no_settings_are_one_line(tmp_path: Path, text
     with pytest.raises(SettingsError, match=f"^{words}") as caught:
         StudySettings.resolve("replace", config=tmp_path / "study.yaml", **{"segment.steps": 3})
     assert "\n" not in str(caught.value)
+
+
+def test_settings_that_have_no_effect_are_refused_if_they_were_given():
+    settings = EvaluateSettings(latents=2, inception=None, judges=())  # the default, but given
+    settings.refuse_idle("here", "look", "inception", "judges")
+    with pytest.raises(SettingsError, match=r"^latents: no effect here$"):
+        settings.refuse_idle("here", "look", "latents")
+    changed = EvaluateSettings.changed(EvaluateSettings(seed=1), {"tile_size": 64})
+    changed.refuse_idle("here", "latents")
+    with pytest.raises(SettingsError, match=r"^seed: no effect here$"):
+        changed.refuse_idle("here", "seed")

@@ -45,6 +45,20 @@ class Settings(BaseModel):
         settings = settings or cls()
         return cls.parse({**settings.model_dump(exclude_unset=True), **changes}) if changes else settings
 
+    def refuse_idle(self, why: str, *names: str) -> None:
+        """Refuse settings that were given but have no effect.
+
+        Args:
+            why: why they have none, as in "without features".
+            names: of the settings; those that are None or empty count as not given.
+
+        Raises:
+            SettingsError: if one of them was given.
+        """
+        for name in names:
+            if name in self.model_fields_set and getattr(self, name) not in (None, ()):
+                raise SettingsError(f"no effect {why}", setting=name)
+
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -133,10 +133,12 @@ def evaluate(
     settings = EvaluateSettings.changed(settings, changes)
     twins = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic or ())
     targets = [target] if isinstance(target, str | Path) else list(target or ())
-    if settings.look is not None and (data is None or twins):
-        raise SettingsError("applies to what a model paints, but these images exist already", setting="look")
-    if targets and not settings.features:
-        raise SettingsError("distances to it are measured on features; turn features on", setting="target")
+    if data is None or twins:
+        settings.refuse_idle("on images that are painted already", "look", "latents")
+    if not settings.features:
+        settings.refuse_idle("without features", "inception", "judges")
+        if targets:
+            raise SettingsError("distances to it are measured on features; turn features on", setting="target")
     folder = None if out is None else Path(out)
     if folder is not None:
         inputs = [real, *twins, labels, data, model, legend, label_legend, segmenter, *targets]

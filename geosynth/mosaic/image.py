@@ -54,8 +54,8 @@ def painter_for(
     """
     length = style_length_pixels(settings.style_length, geobox, model.card.settings)
     mode = settings.mosaic or model.card.settings.mosaic
-    if mode == "exact" and "overlap" in settings.model_fields_set:
-        raise SettingsError("no effect, as windows of an exact mosaic do not overlap; blend ones do", setting="overlap")
+    if mode == "exact":
+        settings.refuse_idle("in an exact mosaic, whose windows do not overlap", "overlap")
     return (BlendPainter if mode == "blend" else Painter)(model, settings, length, style)
 
 

@@ -91,7 +91,7 @@ def test_an_overlap_is_refused_where_windows_do_not_overlap(
         code, _, errors = generate("--labels", labels, "--out", "image.tif", "--overlap", 32, *mode)
         assert (code, errors) == (
             1,
-            ["error: --overlap: no effect, as windows of an exact mosaic do not overlap; blend ones do"],
+            ["error: --overlap: no effect in an exact mosaic, whose windows do not overlap"],
         )
     assert generate("--labels", labels, "--out", "image.tif", "--overlap", 32, "--mosaic", "blend")[0] == 0
     words = ("--model", linear_model.path, "--labels", labels, "--out", "linear.tif")

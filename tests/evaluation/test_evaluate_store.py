@@ -400,8 +400,8 @@ def test_what_is_wrong_is_said_before_twins_are_painted(tmp_path: Path, run: Any
         (["--judge", "nobody"], "error: --judge: got 'nobody'; choose from"),
         (["--inception", store.path], "Inception|weights"),
         (["--segmenter", other], "other.safetensors: knows the classes"),
-        (["--no-features", "--judge", "wavelets"], "--judge: no effect with --no-features"),
-        (["--synthetic", store.path, "--latents", "3"], "--latents: no effect with --synthetic"),
+        (["--no-features", "--judge", "wavelets"], "--judge: no effect without features"),
+        (["--synthetic", store.path, "--latents", "3"], "--latents: no effect on images that are painted already"),
     ):
         out = tmp_path / "out"
         done = run("evaluate", "--data", store.path, "--tile-size", "32", "--out", out, *words)
@@ -466,9 +466,13 @@ def test_bad_calls_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:
     twin = case.twins[0]
     cases: list[tuple[type[GeosynthError], str, dict[str, Any]]] = [
         (SettingsError, "not both", {"data": case.store, "synthetic": twin, "model": "m.safetensors"}),
-        (SettingsError, "look: applies to what a model paints", {"data": case.store, "synthetic": twin, "look": "dim"}),
-        (SettingsError, "look: applies to what a model paints", {
+        (SettingsError, "look: no effect on images", {"data": case.store, "synthetic": twin, "look": "dim"}),
+        (SettingsError, "look: no effect on images", {
             "real": "a.tif", "synthetic": "b.tif", "labels": "c.tif", "look": "dim",
+        }),
+        (SettingsError, "latents: no effect on images", {"data": case.store, "synthetic": twin, "latents": 2}),
+        (SettingsError, "inception: no effect without features", {
+            "data": case.store, "synthetic": twin, "features": False, "inception": "download",
         }),
         (SettingsError, "legend, bands: for rasters", {
             "data": case.store, "synthetic": twin, "legend": "chesapeake", "bands": RGBN,

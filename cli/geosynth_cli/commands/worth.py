@@ -222,8 +222,6 @@ def evaluate(
         sources |= {"synthetic": synthetic[0]}
     else:
         sources |= {"data": data, "synthetic": synthetic or None, "model": model, "fold": fold or "test"}
-    refuse_idle("with --no-features", not features, inception=inception, judge=judges or None)
-    refuse_idle("with --synthetic, which is painted already", synthetic, latents=latents)
     import geosynth
 
     with progress_bar("evaluate") as progress:

@@ -13,6 +13,7 @@ from pathlib import Path
 from geosynth.errors import DataError, GeosynthError, OutputError
 from geosynth.inputs import band_files
 
+UNFINISHED = ".unfinished"  # ends the hidden name of what exists of an output so far
 _FULL = 1 << 16  # bytes; a disk with less space counts as full
 
 
@@ -28,12 +29,16 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """
     try:
         exists = path.exists() or path.is_symlink()
-        nearest = next((folder for folder in path.absolute().parents if folder.exists()), path)  # / has no parent
+        above = (folder for folder in path.absolute().parents if folder.exists() or folder.is_symlink())
+        nearest = next(above, path)  # / has no parent
+        (path.parent / f".{path.name}{UNFINISHED}").exists()  # the longest name beside it
         str(path).encode()
     except OSError as error:  # a name that is too long, a folder without permission
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
     except UnicodeEncodeError as error:
         raise OutputError(f"{str(path)!r}: cannot be written: its name is not UTF-8") from error
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OutputError(f"{path}: is a pipe or a device, whose place an output would take; choose another name")
     if exists and not overwrite:
         raise OutputError(f"{path}: already exists; choose another name or use --overwrite")
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from geosynth.errors import OutputError, first_of
 from geosynth.files import (
+    UNFINISHED,
     aside,
     check_output,
     delete,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-_SUFFIX = ".unfinished"
+_exists = os.path.exists  # False for a name that is too long, which `check_output` refuses
 _LOCK, _JOB, _PARTS, _RESULT, _FINISHED = "lock", "job.json", "parts", "result", "finished"
 
 
@@ -66,7 +67,7 @@ class UnfinishedWork:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.folder = out.absolute().parent / f".{out.name}{_SUFFIX}"
+        self.folder = out.absolute().parent / f".{out.name}{UNFINISHED}"
         self.result = self.folder / _RESULT
         self.is_finished = False
 
@@ -86,7 +87,7 @@ class UnfinishedWork:
 
         If it happened later, while the folder was emptied, the folder is removed and the result is False.
         """
-        if not (self._is_half_removed() or (self.folder / _FINISHED).exists()):
+        if not (self._is_half_removed() or _exists(self.folder / _FINISHED)):
             return False
         with suppress(OutputError), self.alone():
             if not self._is_half_removed():
@@ -96,11 +97,11 @@ class UnfinishedWork:
 
     def _is_half_removed(self) -> bool:
         """Whether a kill happened while the folder was emptied, or a process that holds the lock is about to begin."""
-        if (self.folder / _JOB).exists():
+        if _exists(self.folder / _JOB):
             return False
-        if (self.folder / _PARTS).exists():
+        if _exists(self.folder / _PARTS):
             return True
-        with suppress(FileNotFoundError, NotADirectoryError):  # another process may remove it meanwhile
+        with suppress(OSError):  # there is none, or another process removes it meanwhile
             return [path.name for path in self.folder.iterdir()] in ([], [_LOCK])
         return False
 
@@ -148,7 +149,7 @@ class UnfinishedWork:
             of_all = "" if total is None else f" of {total}"
             message = "%s: stopped; %d%s %s are kept in %s, and the same command goes on from there"
             _LOG.warning(message, self.out, kept, of_all, self.parts_are, self.folder)
-        elif not any(self.folder.glob(f".*{_SUFFIX}")):
+        elif not any(self.folder.glob(f".*{UNFINISHED}")):
             with suppress(OSError):
                 self._mend()
             self._remove()

@@ -13,6 +13,7 @@ import yaml
 from geosynth.errors import DataError, OutputError, RasterError
 from geosynth.files import check_output, delete, replace, replacing, write_whole, writing
 from geosynth.inputs import read_values, sha256_of
+from geosynth.unfinished import check_place
 
 
 def test_an_existing_output_passes_only_with_overwrite(tmp_path: Path) -> None:
@@ -39,6 +40,25 @@ def test_a_name_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
         check_output(tmp_path / ("a" * 300 + ".tif"), overwrite=False)
 
 
+@pytest.mark.parametrize("over", [0, 1])
+def test_names_beside_it_are_not_too_long_either(over: int, tmp_path: Path) -> None:
+    """Only the name itself was looked at; the first file of the work then failed, whose name nobody knows."""
+    long = tmp_path / ("a" * (255 - len("..unfinished") + over))
+    if not over:
+        check_place(long)
+        return
+    with pytest.raises(OutputError, match=r"/a+: cannot be written: .*too long"):
+        check_place(long)
+
+
+def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tif")
+    (tmp_path / "null.tif").symlink_to(os.devnull)
+    for name in ("pipe.tif", "null.tif"):
+        with pytest.raises(OutputError, match=f"{name}: is a pipe or a device"):
+            check_output(tmp_path / name, overwrite=True)
+
+
 def test_a_name_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     """GDAL takes none, which it would say when all is painted."""
     with pytest.raises(OutputError, match=r"udcff.tif': cannot be written: its name is not UTF-8"):
@@ -49,6 +69,13 @@ def test_a_file_as_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file is not a folder that may be written to"):
         check_output(tmp_path / "file" / "new" / "image.tif", overwrite=False)
+
+
+@pytest.mark.parametrize("target", ["gone", "link"])
+def test_a_link_to_no_folder_is_refused_as_a_folder(target: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    with pytest.raises(OutputError, match="link is not a folder that may be written to"):
+        check_place(tmp_path / "link" / "image.tif")
 
 
 def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -248,8 +248,8 @@ def test_a_work_that_goes_while_it_is_looked_at_is_none(
 
         return looked
 
-    for name in ("exists", "is_dir"):
-        monkeypatch.setattr(Path, name, until(getattr(Path, name)))
+    for where, name in ((Path, "exists"), (Path, "is_dir"), (unfinished, "_exists")):
+        monkeypatch.setattr(where, name, until(getattr(where, name)))
     assert not asked(work)
 
 

@@ -268,7 +268,8 @@ def _lattice(source: VectorLayer, resolution: float | None, like: str | Path | N
         return grid
     assert resolution is not None
     if not 0 < resolution < EARTH:
-        raise SettingsError(f"resolution {resolution:g}: a positive size in metres is needed, smaller than the Earth")
+        what = f"a positive size in metres, smaller than the Earth, is needed, not {resolution:g}"
+        raise SettingsError(what, setting="resolution")
     target = parse_crs(crs) if crs else source.crs
     if not target.projected:
         raise GridError(

@@ -47,7 +47,7 @@ class VectorLayer(NamedTuple):
     def open(cls, path: Path, column: str, layer: str | None, width: float | str | None) -> Self:
         """Choose the layer, and check that it has the columns and a CRS."""
         if isinstance(width, float | int) and not 0 < width < np.inf:
-            raise SettingsError(f"width {width}: of lines, a positive number of metres, or a column")
+            raise SettingsError(f"of lines, a positive number of metres, or a column, not {width}", setting="width")
         check_can_be_read(path)
         try:
             columns, crs, total, layer = _describe(path, layer)

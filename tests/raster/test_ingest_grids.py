@@ -116,7 +116,7 @@ def test_blocks_split_within_a_scene(tmp_path: Path) -> None:
     assert sum(pixels.values()) < 400 * 400  # the buffer is no one's
     assert store.split.buffer == 6
     assert [len(store.scenes_in(fold)) for fold in pixels] == [1, 1, 1]
-    with pytest.raises(SettingsError, match="split by 'rows'"):
+    with pytest.raises(SettingsError, match="by: clusters or blocks, not 'rows'"):
         run(tmp_path, by="rows", overwrite=True)
 
 
@@ -287,10 +287,10 @@ def test_one_crs_for_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"resample_images": "mode"}, "--resample-images mode: one of nearest, bilinear"),
-        ({"resample_labels": "bilinear"}, "--resample-labels bilinear: one of nearest, mode"),
-        ({"resolution": 0}, "resolution 0"),
-        ({"resolution": float("nan")}, "resolution nan"),
+        ({"resample_images": "mode"}, "resample_images: one of nearest, bilinear.* not mode"),
+        ({"resample_labels": "bilinear"}, "resample_labels: one of nearest, mode is needed, not bilinear"),
+        ({"resolution": 0}, "resolution: a positive size is needed, got 0"),
+        ({"resolution": float("nan")}, "resolution: a positive size is needed, got nan"),
         ({"seed": -1}, "seed: .* greater than or equal to 0"),
         ({"crs": "EPSG:0"}, "CRS EPSG:0: unknown; write it"),
         ({"crs": UTM, "like": "x.tif"}, "like tells the grid already"),

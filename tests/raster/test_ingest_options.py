@@ -258,7 +258,7 @@ def test_images_of_another_type_are_cast_when_told_if_all_values_fit(
     assert run(*arguments) == 1
     assert "imagery of float64; convert it to one of uint8, uint16, int16, float32" in capsys.readouterr().err
     assert run(*arguments, "--dtype", "float64") == 1
-    assert "--dtype float64: one of uint8, uint16, int16, float32 is needed" in capsys.readouterr().err
+    assert "error: --dtype: one of uint8, uint16, int16, float32 is needed, not float64" in capsys.readouterr().err
     assert run(*arguments, "--dtype", dtype) == 0
     (store,) = open_stores("out")
     read, labels = store.read(store.scenes[0].window)

@@ -145,7 +145,7 @@ def test_tiles_of_scenes_of_the_study() -> None:
     [
         ({"size": 0}, "size"),
         ({"stride": 0}, "stride"),
-        ({"edge": "crop"}, "edge 'crop'"),
+        ({"edge": "crop"}, "edge: align or skip, not 'crop'"),
         ({"max_nodata": 1.5}, "from 0 to 1"),
         ({"max_nodata": float("nan")}, "from 0 to 1"),
         ({"fold": "training"}, "fold 'training'"),

@@ -243,7 +243,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], dict[str, Any], type[GeosynthError]
     "no width": (lambda t: write(t / "a.gpkg", [LINE], [2], w=[None]), {"width": "w"}, DataError, "no positive width"),
     "text for width": (lambda t: write(t / "a.gpkg", [LINE], [2], w=["wide"]), {"width": "w"}, DataError,
                        "no positive width"),
-    "bad width": (lambda t: write(t / "a.gpkg", [LINE], [2]), {"width": -1.0}, SettingsError, "width -1"),
+    "bad width": (lambda t: write(t / "a.gpkg", [LINE], [2]), {"width": -1.0}, SettingsError, "width: .*not -1"),
     "widths that are lists": (lambda t: write(t / "a.parquet", [LINE], [2], wide=[[3.0]]), {"width": "wide"}, DataError,
                               "no positive width"),
     "classes that are lists": (lambda t: write(t / "a.parquet", [SQUARE], [[2, 3]]), {}, LegendError,

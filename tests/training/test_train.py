@@ -250,7 +250,7 @@ def test_a_class_that_is_not_there_has_no_say(tmp_path):
 
 def test_more_devices_than_there_are(store, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(SettingsError, match=r"devices=2: this machine has 1 GPU$"):
+    with pytest.raises(SettingsError, match=r"^devices: 2 are asked for; this machine has 1 GPU$"):
         train(store, tmp_path / "run", TINY.model_copy(update={"devices": 2}))
 
 

@@ -121,7 +121,7 @@ def ingest(
     target = TargetGrid(crs, resolution, like, resample_images, resample_labels, dtype, apart)
     rule = _rule(by, shares, block_size, buffer, seed)
     if per not in (None, "year", "month", "day"):
-        raise SettingsError(f"a store per {per!r}: year, month or day")
+        raise SettingsError(f"year, month or day, not {per!r}", setting="per")
     if apart and per is not None:
         what = "images of several dates may show one place, which would be in several folds"
         raise SettingsError(what, setting="apart")
@@ -164,7 +164,7 @@ def ingest(
 def _rule(by: str | None, shares: Sequence[float] | None, block_size: int, buffer: float | str, seed: int) -> SplitRule:
     """How folds are chosen, unless the items name theirs."""
     if by not in (None, "clusters", "blocks"):
-        raise SettingsError(f"split by {by!r}: clusters or blocks")
+        raise SettingsError(f"clusters or blocks, not {by!r}", setting="by")
     return SplitRule.of(
         blocks=block_size if by == "blocks" else None,
         clusters=by == "clusters",

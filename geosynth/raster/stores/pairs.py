@@ -90,14 +90,13 @@ class TargetGrid:
     """Whether images without a georeference are places of their own, far apart; otherwise they are refused."""
 
     def __post_init__(self) -> None:
-        for option, method, known in (
-            ("--resample-images", self.images, IMAGE_METHODS),
-            ("--resample-labels", self.labels, LABEL_METHODS),
+        for setting, chosen, known in (
+            ("resample_images", self.images, IMAGE_METHODS),
+            ("resample_labels", self.labels, LABEL_METHODS),
+            ("dtype", self.dtype, get_args(ImageDtype)),
         ):
-            if method is not None and method not in known:
-                raise SettingsError(f"{option} {method}: one of {', '.join(known)} is needed")
-        if self.dtype is not None and self.dtype not in get_args(ImageDtype):
-            raise SettingsError(f"--dtype {self.dtype}: one of {', '.join(get_args(ImageDtype))} is needed")
+            if chosen is not None and chosen not in known:
+                raise SettingsError(f"one of {', '.join(known)} is needed, not {chosen}", setting=setting)
         if self.resolution is not None and not 0 < self.resolution < math.inf:
             raise SettingsError(f"a positive size is needed, got {self.resolution}", setting="resolution")
         if self.like is not None and (self.crs is not None or self.resolution is not None):

@@ -76,7 +76,7 @@ def split(
     if keep:
         _check_keepable(data, sources)
     if by not in ("blocks", "clusters", "polygons", "scenes"):
-        raise SettingsError(f"split by {by!r}: blocks, clusters, polygons or scenes")
+        raise SettingsError(f"blocks, clusters, polygons or scenes, not {by!r}", setting="by")
     if (polygons is None) == (by == "polygons") or (scenes is None) == (by == "scenes"):
         raise SettingsError("a split by polygons needs a file of them, one by scenes a list of them, others neither")
     rule = SplitRule.of(

@@ -88,7 +88,7 @@ class TileView(Sequence[Window]):
         if not 1 <= size < 2**31 or stride < 1:
             raise SettingsError(f"tiles need a positive size and stride, got {size} and {stride} px")
         if edge not in ("align", "skip"):
-            raise SettingsError(f"edge {edge!r}: align or skip")
+            raise SettingsError(f"align or skip, not {edge!r}", setting="edge")
         if not 0 <= max_nodata <= 1:
             raise SettingsError(f"the share of nodata in a tile is a number from 0 to 1, got {max_nodata}")
         self.source, self.fold, self.size, self.stride, self.edge = source, fold, size, stride, edge

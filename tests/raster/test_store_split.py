@@ -281,7 +281,7 @@ def test_settings_that_do_not_fit_together(store: Store, tmp_path: Path) -> None
     for options in ({"by": "polygons"}, {"by": "scenes"}, {"polygons": "x.gpkg"}, {"by": "scenes", "polygons": "x"}):
         with pytest.raises(SettingsError, match="needs a file"):
             split(store.path, **options)  # type: ignore[arg-type]
-    with pytest.raises(SettingsError, match="^by: blocks, clusters, polygons or scenes, not 'tiles'"):
+    with pytest.raises(SettingsError, match=r"^by: blocks, clusters, polygons or scenes, not 'tiles'"):
         split(store.path, by="tiles")  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="suffixes"):
         split(store.path, out=tmp_path / "split.csv")

@@ -29,11 +29,10 @@ from geosynth.mosaic.provenance import is_made_from
 from geosynth.mosaic.style import Files, Style, chosen_style, style_files
 from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
 from geosynth.progress import StageProgress, silent
-from geosynth.raster.colours import ColourLabels
 from geosynth.raster.images import image_tags, is_zarr_name, open_image
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.mosaic import with_neighbours
-from geosynth.raster.raster_file import RasterFile
+from geosynth.raster.one_hot import LabelsOfFile
 from geosynth.raster.read import Raster
 from geosynth.raster.stac import check_can_be_item
 from geosynth.unfinished import UnfinishedWork
@@ -252,8 +251,8 @@ def _open_each(files: Sequence[str | Path]) -> list[Raster | None]:
         except _OF_ONE_FILE as error:
             _LOG.warning("not painted: %s", error)
             opened.append(None)
-    joined = iter(with_neighbours([raster for raster in opened if isinstance(raster, RasterFile | ColourLabels)]))
-    return [next(joined) if isinstance(raster, RasterFile | ColourLabels) else raster for raster in opened]
+    joined = iter(with_neighbours([raster for raster in opened if isinstance(raster, LabelsOfFile)]))
+    return [next(joined) if isinstance(raster, LabelsOfFile) else raster for raster in opened]
 
 
 def _names(sources: Sequence[Any], folder: Path) -> list[Path]:

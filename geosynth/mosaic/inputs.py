@@ -13,8 +13,8 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.mosaic.pipeline import Executor, paint_blocks
 from geosynth.parallel import open_client
-from geosynth.raster.colours import colours_as_codes
 from geosynth.raster.label_files import open_labels
+from geosynth.raster.one_hot import labels_as_codes
 from geosynth.raster.read import Raster
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Model = str | Path | GeneratorModel | None
 def opened(labels: Labels) -> Raster:
     """Labels of any kind as a raster."""
     if isinstance(labels, Raster):
-        return colours_as_codes(labels)
+        return labels_as_codes(labels)
     if not isinstance(labels, str | Path | Sequence):
         import xarray as xr  # takes a second, with the import below
 

@@ -11,10 +11,11 @@ from geosynth.raster.class_table import (
     ClassTable,
     read_class_table,
 )
-from geosynth.raster.colours import ColourLabels, colours_as_codes
+from geosynth.raster.colours import ColourLabels
 from geosynth.raster.drivers import RASTER_SUFFIXES
 from geosynth.raster.mosaic import TileInMosaic, TileMosaic
 from geosynth.raster.names import files_named
+from geosynth.raster.one_hot import OneHotLabels, labels_as_codes
 from geosynth.raster.raster_file import RasterFile, open_raster
 from geosynth.raster.read import Raster
 from geosynth.raster.warp import unwarped
@@ -50,16 +51,16 @@ def open_labels(labels: str | Path | Sequence[str | Path]) -> Raster:
 
 
 def open_label_file(path: str | Path) -> Raster:
-    """The labels in one file or Zarr store: codes, or colours as codes.
+    """The labels in one file or Zarr store as codes, see `labels_as_codes`.
 
     Raises:
         RasterError, DataError, GridError: one line.
     """
     if find_group(path) is None:
-        return colours_as_codes(open_raster(path))
+        return labels_as_codes(open_raster(path))
     from geosynth.raster.zarr import ZarrRaster  # takes a second to import
 
-    return colours_as_codes(ZarrRaster(path))
+    return labels_as_codes(ZarrRaster(path))
 
 
 def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
@@ -108,7 +109,7 @@ def holds_colours(raster: Raster) -> bool:
 def kept_tags(raster: Raster) -> dict[str, str]:
     """Tags that a new raster on the grid of another one keeps: whether values stand for areas or points."""
     first = _first(raster)
-    first = first.source if isinstance(first, ColourLabels) else first
+    first = first.source if isinstance(first, ColourLabels | OneHotLabels) else first
     meaning = first.tags.get("AREA_OR_POINT") if isinstance(first, RasterFile) else None
     return {"AREA_OR_POINT": meaning} if meaning == "Point" else {}
 

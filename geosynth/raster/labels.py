@@ -284,7 +284,8 @@ def _check_is_labels(raster: Raster) -> None:
     if raster.count != 1:
         raise DataError(
             f"{raster.path}: has {raster.count} bands; a label raster has one band of class codes, or red, green and"
-            " blue bytes in the colours of its classes (rio stack --bidx N FILE NEW takes band N)"
+            " blue bytes in the colours of its classes, or from four bands on one for each class, of 0 and 1 or 255"
+            " (rio stack --bidx N FILE NEW takes band N)"
         )
     if raster.dtype.kind not in "iuf":
         raise DataError(f"{raster.path}: holds {raster.dtype} values; a label raster holds class codes, whole numbers")

@@ -14,8 +14,8 @@ from geosynth.grid import offset_in
 from geosynth.inputs import is_remote, read_values
 from geosynth.legend import Legend
 from geosynth.raster.bands import told_names
-from geosynth.raster.colours import colours_as_codes
 from geosynth.raster.labels import LabelRaster
+from geosynth.raster.one_hot import labels_as_codes
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import InPlace, open_scenes
 from geosynth.raster.stores.items import Item, Paths, pair_files
@@ -104,7 +104,7 @@ def open_zarr_in_place(
     Args:
         path: of the group; a URL is read through fsspec.
         image: name of a variable (band, y, x).
-        labels: name of a variable (y, x) on the same pixels, or (band, y, x) of colours.
+        labels: name of a variable (y, x) on the same pixels, or (band, y, x) of colours or of a band for each class.
         legend: of the class indices.
         label_legend: of the labels, if their codes differ.
         bands: names of the image bands, if the store does not have them.
@@ -115,7 +115,7 @@ def open_zarr_in_place(
     """
     target, own = _legends(legend, label_legend)
     imagery = ZarrRaster(path, image)
-    codes = LabelRaster(colours_as_codes(ZarrRaster(path, labels)), own)
+    codes = LabelRaster(labels_as_codes(ZarrRaster(path, labels)), own)
     apart = offset_in(imagery.geobox, codes.geobox, codes.name)
     if apart != (0, 0) or codes.geobox.shape != imagery.geobox.shape:
         raise DataError(f"{path}: {labels!r} does not cover the same pixels as {image!r}")

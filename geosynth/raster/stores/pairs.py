@@ -22,11 +22,10 @@ from geosynth.grid.alignment import is_nowhere
 from geosynth.grid.crs import crs_name, same_crs
 from geosynth.legend import Legend
 from geosynth.raster.bands import check_whole_scenes, open_chosen
-from geosynth.raster.colours import ColourLabels
 from geosynth.raster.images import ImageRaster, open_image
 from geosynth.raster.label_files import open_label_file
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.raster_file import RasterFile
+from geosynth.raster.one_hot import LabelsOfFile
 from geosynth.raster.read import Raster, check_grid
 from geosynth.raster.stores.items import Item
 from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover, pixels_on
@@ -230,7 +229,7 @@ def _place_by_size(raster: Raster, image: ImageRaster) -> bool:
         whether they were put there.
     """
     is_alike = raster.geobox.shape == image.geobox.shape and is_nowhere(raster.geobox) and not is_nowhere(image.geobox)
-    if not isinstance(raster, RasterFile | ColourLabels) or not is_alike:
+    if not isinstance(raster, LabelsOfFile) or not is_alike:
         return False
     raster.geobox = image.geobox
     return True

@@ -1,0 +1,96 @@
+"""Labels with a band for each class (one-hot), seen as one band of codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geosynth.errors import DataError
+from geosynth.grid import Window
+from geosynth.raster.class_table import ClassTable
+from geosynth.raster.colours import ColourLabels, colours_as_codes
+from geosynth.raster.raster_file import RasterFile
+from geosynth.raster.read import Array, Mask, Raster
+
+_FEWEST = 4  # bands; three are colours, which a legend can tell
+_MOST = 254  # classes of a legend
+_PART, _GLANCE = 4, 64  # the part of a side, and pixels, that are seen to know a raster: a few squares in a grid
+
+
+class OneHotLabels:
+    """Bands of 0 and 1, or of 0 and 255, as codes: the number of the band, from 1, that is set. A `Raster`.
+
+    A pixel that is set in no band has no data.
+
+    Args:
+        source: the bands, integers.
+    """
+
+    count = 1
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
+    nodata: float | None = None
+
+    def __init__(self, source: Raster) -> None:
+        self.source = source
+        self.path, self.geobox, self.window = source.path, source.geobox, source.window
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that the source is read from."""
+        files: tuple[str, ...] = getattr(self.source, "files", ())
+        return files
+
+    @property
+    def class_table(self) -> ClassTable:
+        """Codes with the names of their bands; empty if the bands have none."""
+        names = getattr(self.source, "band_names", ())
+        return {code: (name, None) for code, name in enumerate(names, start=1)} if any(names) else {}
+
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Codes (1, height, width) and where there is a class (height, width); see `Raster.read`.
+
+        Raises:
+            DataError: if a pixel is set in several bands, or has another value.
+        """
+        values, _ = self.source.read(window)
+        times = _times_set(values)
+        if times is None:
+            raise DataError(
+                f"{self.path}: has a band for each class, but pixels in {window} have several, or other values than 0"
+                " and 1 or 255; a label raster has one band of class codes"
+            )
+        codes = np.where(times > 0, (values != 0).argmax(axis=0) + 1, 0).astype(np.uint8)
+        return codes[np.newaxis], times > 0
+
+
+def labels_as_codes(raster: Raster) -> Raster:
+    """Labels as one band of codes: a band for each class as `OneHotLabels`, colours as `ColourLabels`, else unchanged.
+
+    Whether each band is a class is judged by a few squares of pixels. Bytes of red, green, blue and alpha are colours,
+    unless a colour is transparent.
+    """
+    if not _FEWEST <= raster.count <= _MOST or raster.dtype.kind not in "iu":
+        return colours_as_codes(raster)
+    seen = np.zeros(raster.count, bool)
+    height, width = raster.window.height, raster.window.width
+    for part in raster.window.pieces(max(_GLANCE, height // _PART, width // _PART)):
+        values, _ = raster.read(part.middle(_GLANCE, _GLANCE))
+        if _times_set(values) is None:
+            return colours_as_codes(raster)
+        seen |= values.any(axis=(1, 2))
+    as_colours = colours_as_codes(raster)
+    is_told = seen[:3].any() if isinstance(as_colours, ColourLabels) else seen.any()
+    return OneHotLabels(raster) if is_told else as_colours
+
+
+def _times_set(values: Array) -> npt.NDArray[np.intp] | None:
+    """In how many bands a pixel is set, 0 or 1, (height, width); None if a pixel is in several or has other values."""
+    times = np.count_nonzero(values, axis=0)
+    is_one_hot = times.max(initial=0) <= 1 and bool(((values == 0) | (values == 1) | (values == 255)).all())
+    return times if is_one_hot else None
+
+
+LabelsOfFile = RasterFile | ColourLabels | OneHotLabels
+"""Labels that lie where a file says, as codes in one band."""

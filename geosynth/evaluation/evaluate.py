@@ -111,9 +111,9 @@ def evaluate(
         legend: for rasters, of the labels and of the report: a built-in name, a YAML file or a Legend; None for
             "chesapeake".
         label_legend: for rasters, of the label file, if its codes differ; classes are matched by name.
-        bands: for rasters, names of the bands, if the files do not have them; or of those to use, if they do.
-            With numbers or descriptions, as in "red=4", "red=B04", those of files that do not have these names. NDVI
-            needs "red" and "nir".
+        bands: for rasters and `target`, names of the bands, if the files do not have them; or of those to use, if they
+            do. With numbers or descriptions, as in "red=4", "red=B04", those of files that do not have these names.
+            NDVI needs "red" and "nir".
         segmenter: a file made by `segment`, trained on real tiles, to measure segmentation consistency.
         target: images of another place, without labels, in whose look the synthetic ones were painted, to find out
             whether a segmenter for that place is better trained on the real or on the synthetic tiles, see `Nearness`.
@@ -144,7 +144,13 @@ def evaluate(
         inputs = [real, *twins, labels, data, model, legend, label_legend, segmenter, *targets]
         _check_folder(folder, inputs, overwrite=overwrite)
     keep = Path(cache) if cache is not None else folder / CACHE if folder is not None else None
-    of_rasters = {"real": real, "labels": labels, "legend": legend, "label_legend": label_legend, "bands": bands}
+    of_rasters = {
+        "real": real,
+        "labels": labels,
+        "legend": legend,
+        "label_legend": label_legend,
+        "bands": None if targets else bands,
+    }
     with ExitStack() as stack:
         if folder is not None:
             stack.enter_context(alone_in(folder))
@@ -167,7 +173,7 @@ def evaluate(
             source, stores = open_real(data), [path if isinstance(path, Store) else Store(path) for path in twins]
             pair = StoreTiles(source, stores, fold, settings.tile_size)
             painter = None if twins else open_model(model, settings)
-        judges = open_judges(pair, settings, segmenter, targets, keep)
+        judges = open_judges(pair, settings, segmenter, targets, bands, keep)
         if painter is not None:  # may take hours, so everything else has been checked before
             place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geosynth-")))
             stores = paint_twins(source, painter, fold, place, settings, progress)

@@ -59,6 +59,7 @@ def open_judges(
     settings: EvaluateSettings,
     segmenter: str | Path | None,
     targets: Sequence[str | Path],
+    bands: Sequence[str] | None,
     cache: Path | None,
 ) -> Judges:
     """Open them, and check that they fit.
@@ -68,6 +69,7 @@ def open_judges(
         settings: as given.
         segmenter: a file, or None.
         targets: images of another place.
+        bands: names that the user gave for their bands; None for none.
         cache: folder for features, or None.
 
     Raises:
@@ -80,7 +82,7 @@ def open_judges(
 
         network = load_segmenter(segmenter, settings.device)
         Consistency(pair, network)  # refuses one that does not fit
-    target = TargetTiles(targets, pair, settings.max_tiles, settings.seed) if targets else None
+    target = TargetTiles(targets, pair, settings.max_tiles, settings.seed, bands) if targets else None
     spaces = (
         open_spaces(pair.bands, settings.inception, settings.judges, settings.device, cache)
         if settings.features

@@ -92,17 +92,20 @@ class TargetTiles:
         pair: with that imagery, and with the size of the tiles.
         most: largest number of tiles.
         seed: of the sample.
+        named: names that the user gave for their bands, see `open_chosen`; None for none.
 
     Raises:
         RasterError, DataError: if an image cannot be used.
     """
 
-    def __init__(self, images: Sequence[str | Path], pair: TilePair, most: int, seed: int) -> None:
+    def __init__(
+        self, images: Sequence[str | Path], pair: TilePair, most: int, seed: int, named: Sequence[str] | None = None
+    ) -> None:
         gsd = ground_sampling_distance(pair.geobox)
         bands = BandSettings(names=pair.bands, dtype=cast(ImageDtype, str(pair.dtype)), quantities=pair.quantities)
         tiles = []
         for image in images:
-            raster = open_bands(image, bands, "real imagery", "the real imagery")
+            raster = open_bands(image, bands, "real imagery", "the real imagery", named)
             what = "those of the real imagery are of %g m: distances to it include that difference"
             warn_of_pixel_size(raster.path, raster.geobox, gsd, what)
             plan = TilePlan(raster.window.height, raster.window.width, pair.tile_size, edge="skip")

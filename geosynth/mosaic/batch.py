@@ -59,6 +59,7 @@ def generate_many(
     legend: str | Path | Legend | None = None,
     style: Style = None,
     style_labels: Files = None,
+    style_bands: Sequence[str] | None = None,
     overwrite: bool = False,
     client: Client | None = None,
     scheduler: str | None = None,
@@ -84,6 +85,7 @@ def generate_many(
         legend: see `generate`, also for the arguments below.
         style: the same for all images.
         style_labels: labels of the style's images.
+        style_bands: names of the bands of the style's images.
         overwrite: replace existing outputs.
         client: a `distributed.Client`.
         scheduler: address of a Dask scheduler.
@@ -127,7 +129,7 @@ def generate_many(
             settled,
             executor,
             legend,
-            chosen_style(style, style_labels, loaded, settled, legend),
+            chosen_style(style, style_labels, loaded, settled, legend, style_bands),
             sample_seeds(settled.seed, samples),
             summary,
             overwrite,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -40,6 +41,7 @@ def generate(
     legend: str | Path | Legend | None = None,
     style: Style = None,
     style_labels: Files = None,
+    style_bands: Sequence[str] | None = None,
     overwrite: bool = False,
     client: Client | None = None,
     scheduler: str | None = None,
@@ -67,6 +69,8 @@ def generate(
             For a generator with a latent: an image, or the latent itself, (latent_size,), used everywhere.
         style_labels: label rasters of these images, one each, with the codes of `legend`. With them each class gets
             the look of its own pixels; without them looks are guessed from the image as a whole.
+        style_bands: names of the bands of these images, if they do not have them, or those to take; with numbers, as in
+            "red=4", those of files without these names.
         overwrite: replace an existing output.
         client: a `distributed.Client` whose workers paint.
         scheduler: the address of a Dask scheduler whose workers paint.
@@ -95,7 +99,7 @@ def generate(
             )
         from geosynth.mosaic.lazy import lazy_image  # takes a second to import
 
-        return lazy_image(labels, model, settings, legend, style, style_labels)
+        return lazy_image(labels, model, settings, legend, style, style_labels, style_bands)
     (image,) = generate_many(
         labels,
         out,
@@ -104,6 +108,7 @@ def generate(
         legend=legend,
         style=style,
         style_labels=style_labels,
+        style_bands=style_bands,
         overwrite=overwrite,
         client=client,
         scheduler=scheduler,

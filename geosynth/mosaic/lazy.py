@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,7 @@ def lazy_image(
     legend: str | Path | Legend | None,
     style: Style,
     style_labels: Files,
+    style_bands: Sequence[str] | None,
 ) -> xr.DataArray:
     """The image of labels as a dask array; `generate` describes the arguments and the errors. Nothing is painted yet.
 
@@ -58,7 +60,8 @@ def lazy_image(
     raster = resampled(raster, model, settings)
     source = LabelRaster(raster, choose_legend(raster, legend, model.card.legend))
     warn_about_grid(source, model)
-    painter = painter_for(raster.geobox, model, settings, chosen_style(style, style_labels, model, settings, legend))
+    style = chosen_style(style, style_labels, model, settings, legend, style_bands)
+    painter = painter_for(raster.geobox, model, settings, style)
     return _array(raster, painter, source.legend, provenance(painter, source) | MARK)
 
 

@@ -40,6 +40,7 @@ def add_look(
     *,
     labels: str | Path | Sequence[str | Path] | None = None,
     legend: str | Path | Legend | None = None,
+    bands: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a model file with one more look, which `generate` then accepts by its name.
@@ -52,6 +53,8 @@ def add_look(
         labels: of the images, one raster each, on their pixel grid. Without them the look is guessed from the colours
             of the images as a whole.
         legend: of the labels, if their codes are not the model's.
+        bands: names of the images' bands, if they do not have them, or those to take; with numbers, as in "red=4",
+            those of files without these names.
         overwrite: replace an existing file.
 
     Returns:
@@ -69,7 +72,7 @@ def add_look(
     card_with_look(loaded, name)  # refused before an image is read
     images = [images] if isinstance(images, str | Path) else list(images)
     labels = [labels] if isinstance(labels, str | Path) else list(labels or [])
-    return save_with_look(loaded, out, name, look_from_images(images, labels, loaded, legend))
+    return save_with_look(loaded, out, name, look_from_images(images, labels, loaded, legend, bands))
 
 
 def look_from_images(
@@ -77,6 +80,7 @@ def look_from_images(
     labels: Sequence[str | Path],
     model: GeneratorModel,
     legend: str | Path | Legend | None = None,
+    named: Sequence[str] | None = None,
     unknown: Literal["error", "nodata"] = "error",
 ) -> Look:
     """The look of images, with or without their labels.
@@ -90,6 +94,7 @@ def look_from_images(
         labels: one for each image, on its pixel grid, or none at all.
         model: with a generator conditioned on looks.
         legend: of the labels, as for `generate`.
+        named: names that the user gave for the images' bands, see `open_chosen`; None for none.
         unknown: whether codes that the legend does not list are refused, or taken as nodata.
 
     Raises:
@@ -104,7 +109,7 @@ def look_from_images(
         given = f"{counted(len(labels), 'label raster')} for {counted(len(images), 'image')}"
         raise SettingsError(f"{given}; give one for each, in their order")
 
-    rasters, bands = open_common_bands(images, model.card.bands, "model", model.path)
+    rasters, bands = open_common_bands(images, model.card.bands, "model", model.path, named)
     if missing := ", ".join(name for number, name in enumerate(model.card.bands.names) if number not in bands):
         message = "%s: without %s; its look is estimated from the other bands"
         _LOG.warning(message, ", ".join(map(str, images)), missing)

@@ -37,6 +37,7 @@ def chosen_style(
     model: GeneratorModel,
     settings: GenerateSettings,
     legend: str | Path | Legend | None = None,
+    bands: Sequence[str] | None = None,
 ) -> Tensor | Look | None:
     """The style that a user asks for, as a painter takes it; None for the model's own looks or styles.
 
@@ -46,6 +47,7 @@ def chosen_style(
         model: the model that paints.
         settings: their `look` cannot be combined with images.
         legend: of the labels, as for `generate`.
+        bands: names that the user gave for the images' bands, see `open_chosen`; None for none.
 
     Raises:
         SettingsError: if these contradict each other, or do not fit the model.
@@ -57,18 +59,20 @@ def chosen_style(
         raise SettingsError(f"{settings.look!r} and a style are given; give one of them", setting="look")
     if labels and not images:
         raise SettingsError("labels of a style are given, but no image to take it from")
+    if bands and not images:
+        raise SettingsError("bands of a style are given, but no image to take it from")
     if not images:
         return own
     if model.card.settings.style_lengths:
         try:
-            return look_from_images(images, labels, model, legend, settings.unknown)
+            return look_from_images(images, labels, model, legend, bands, settings.unknown)
         except LegendError as error:  # the legend is that of the labels that are painted, too
             raise LegendError(
                 f"{error}; of labels with a legend of their own, `geosynth looks add --legend` makes a look"
             ) from error
     if labels:
         raise SettingsError(f"{model.path}: its styles describe whole images; leave out the labels of the style")
-    return torch.stack([style_from_image(image, model) for image in images]).mean(0)
+    return torch.stack([style_from_image(image, model, bands) for image in images]).mean(0)
 
 
 def style_files(*given: Style) -> list[str | Path]:
@@ -120,7 +124,7 @@ def style_length_pixels(metres: float | None, geobox: GeoBox, network: Generator
     return 0 if metres == 0 else max(1, round(metres if gsd is None else metres / gsd))
 
 
-def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
+def style_from_image(image: str | Path, model: GeneratorModel, named: Sequence[str] | None = None) -> Tensor:
     """The style of an image as the model's encoder sees it: the mean of z over windows of it.
 
     Windows have the size that the encoder was made for, do not overlap, and have data everywhere; of large images, at
@@ -130,6 +134,7 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     Args:
         image: a raster with the bands of the model, found by name or, if bands have no names, taken in their order.
         model: with an encoder.
+        named: names that the user gave for its bands, see `open_chosen`; None for none.
 
     Returns:
         (latent_size,) float32 on the model's device.
@@ -143,7 +148,7 @@ def style_from_image(image: str | Path, model: GeneratorModel) -> Tensor:
     encoder, bands = model.encoder, model.card.bands
     if encoder is None:
         raise SettingsError(f"{model.path}: has no style encoder, so it cannot take a style from {image}")
-    raster = open_bands(image, bands, "model", model.path)
+    raster = open_bands(image, bands, "model", model.path, named)
     told = "the model was trained on %g m and sees its style at that scale"
     warn_of_pixel_size(raster.path, raster.geobox, model.card.gsd, told)
 

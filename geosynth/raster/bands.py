@@ -160,13 +160,23 @@ def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None
 
 def _open_chosen(path: str | Path, names: Sequence[str] | None) -> ImageRaster:
     image = open_image(path)
+    numbers = chosen_numbers(image, names)
+    return _open_some(image, numbers) if numbers else image
+
+
+def chosen_numbers(image: ImageRaster, names: Sequence[str] | None) -> list[int]:
+    """Numbers of the bands, from 1, that the user named, see `open_chosen`; empty for all bands.
+
+    Raises:
+        DataError: if a number or description is not that of a band.
+    """
     names, places = _names_and_places(names or ())
     if names:
         colours = image.colour_interpretation if len(names) < image.count and not places else ()
         for own in (image.band_names, colours):
             if all(own.count(name) == 1 for name in names):
-                return _open_some(image, [own.index(name) + 1 for name in names])
-    return _open_some(image, [_number_at(place, image) for place in places]) if places else image
+                return [own.index(name) + 1 for name in names]
+    return [_number_at(place, image) for place in places]
 
 
 def _open_some(image: ImageRaster, bands: Sequence[int]) -> ImageRaster:
@@ -249,32 +259,39 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     return names, agreed_quantities([(image.path, image.quantities) for image in files], names)
 
 
-def open_bands(path: str | Path, bands: BandSettings, model: str, name: str | Path) -> ImageRaster:
+def open_bands(
+    path: str | Path, bands: BandSettings, model: str, name: str | Path, chosen: Sequence[str] | None = None
+) -> ImageRaster:
     """An image, opened with the bands that a model needs, in the model's order.
 
-    Bands are found by their names in the image, see `told_names`; if it names none, they are taken in the model's
-    order, leaving out a band of transparency. Their values must mean what they mean to the model, see
-    `agreed_quantities`.
+    Bands are found by the names that the user gave, else by those in the image, see `told_names`; if there are none,
+    they are taken in the model's order, leaving out a band of transparency. Their values must mean what they mean to
+    the model, see `agreed_quantities`.
 
     Args:
         path: of the image.
         bands: the model's bands.
         model: how messages refer to it, as in "the model".
         name: its file, for messages.
+        chosen: names that the user gave, see `open_chosen`; None for none.
 
     Raises:
         RasterError: if the image cannot be opened.
         DataError: if bands are missing, of another type, or their values mean something else.
     """
-    image, present = _open_present(path, bands, model)
+    image, present = _open_present(path, bands, model, chosen)
     if len(present) < len(bands.names):
-        raise _other_bands(open_image(path), bands.names, model)
+        raise _other_bands(open_image(path), bands.names, model, chosen)
     agreed_quantities([(str(name), bands.quantities), (image.path, image.quantities)], bands.names)
     return image
 
 
 def open_common_bands(
-    paths: Sequence[str | Path], bands: BandSettings, model: str, name: str | Path
+    paths: Sequence[str | Path],
+    bands: BandSettings,
+    model: str,
+    name: str | Path,
+    chosen: Sequence[str] | None = None,
 ) -> tuple[list[ImageRaster], list[int]]:
     """As `open_bands` for several images, with the bands that all of them have, and the positions of these in `bands`.
 
@@ -282,7 +299,7 @@ def open_common_bands(
         RasterError: if an image cannot be opened.
         DataError: if the images have no band in common, or if one has another type or means something else.
     """
-    opened = [_open_present(path, bands, model) for path in paths]
+    opened = [_open_present(path, bands, model, chosen) for path in paths]
     common = sorted(set.intersection(*(set(present) for _, present in opened)))
     if not common:
         listed = ", ".join(map(str, paths))
@@ -296,27 +313,33 @@ def open_common_bands(
     return images, common
 
 
-def _open_present(path: str | Path, bands: BandSettings, model: str) -> tuple[ImageRaster, list[int]]:
+def _open_present(
+    path: str | Path, bands: BandSettings, model: str, chosen: Sequence[str] | None
+) -> tuple[ImageRaster, list[int]]:
     """An image with those of the model's bands that it has, at least one, and their positions among the model's."""
-    image, names = open_image(path), bands.names
+    image, names = open_chosen(path, chosen), bands.names
     if any(own != bands.dtype for own in image.dtypes):
         raise DataError(f"{image.path}: holds {image.dtypes[0]} values; the {model}'s are {bands.dtype}")
-    own = max((image.band_names, told_names(image)), key=lambda own: len(set(names) & set(own)))
-    if not set(names) <= set(own) and not any(image.band_names):
+    own: Sequence[str | None]
+    if chosen:
+        own = given_names(image, chosen)
+    else:
+        own = max((image.band_names, told_names(image)), key=lambda own: len(set(names) & set(own)))
+    if not chosen and not set(names) <= set(own) and not any(image.band_names):
         if image.count == len(names) and not _has_transparency(image):
             return image, list(range(image.count))
         own = image.colour_interpretation
     present = [number for number, name in enumerate(names) if name in own]
     if not present:
-        raise _other_bands(image, names, model)
-    return _open_some(image, [own.index(names[number]) + 1 for number in present]), present
+        raise _other_bands(image, names, model, chosen)
+    numbers = [image.bands[own.index(names[number])] for number in present]
+    return (open_image(path, numbers) if chosen else _open_some(image, numbers)), present
 
 
-def _other_bands(image: ImageRaster, names: Sequence[str], model: str) -> DataError:
-    listed = ", ".join(
-        name or colour for name, colour in zip(image.band_names, image.colour_interpretation, strict=True)
-    )
-    remedy = "" if all(image.band_names) else " (rio edit-info --bidx N --description NAME FILE names one)"
+def _other_bands(image: ImageRaster, names: Sequence[str], model: str, chosen: Sequence[str] | None) -> DataError:
+    own = (name or colour for name, colour in zip(image.band_names, image.colour_interpretation, strict=True))
+    listed = ", ".join(_names_and_places(chosen)[0] if chosen else own)
+    remedy = "" if chosen or all(image.band_names) else " (rio edit-info --bidx N --description NAME FILE names one)"
     return DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}{remedy}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def classify(
     model: str | Path | Segmenter,
     out: str | Path,
     *,
+    bands: Sequence[str] | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -46,6 +48,8 @@ def classify(
 
     Args:
         image: a raster with the bands of the segmenter, found by name or, if bands have no names, taken in their order.
+        bands: names of the image's bands, if it does not have them, or those to take; with numbers, as in "red=4",
+            those of a file without these names.
         model: a segmenter made by `segment` (its file or folder), or a loaded one.
         out: the label raster, a name that ends in .tif; it appears when it is complete. Names and attribute table go
             into `out`.aux.xml.
@@ -70,7 +74,7 @@ def classify(
         raise SettingsError(f"classify takes the file of an image, and a segmenter or its file; got {kinds}")
     check_label_output(out, [image, model], overwrite=overwrite)
     segmenter = model if isinstance(model, Segmenter) else load_segmenter(model, device)
-    raster = open_bands(image, segmenter.card.bands, "segmenter", segmenter.path)
+    raster = open_bands(image, segmenter.card.bands, "segmenter", segmenter.path, bands)
     check_label_output(out, raster.files, overwrite=overwrite)
     warn_of_pixel_size(raster.path, raster.geobox, segmenter.card.gsd, "the segmenter was trained on %g m")
     plan = block_plan(raster.geobox, _BLOCK)
@@ -130,6 +134,7 @@ def _job(raster: ImageRaster, segmenter: Segmenter) -> dict[str, Any]:
             files.append([name, state.st_size, state.st_mtime_ns])
     return {
         "image": [raster.path, *files],
+        "bands": list(raster.bands),
         "model": segmenter.sha256,
         "device": segmenter.device.type,
         "grid": [*raster.geobox.shape, *raster.geobox.affine[:6]],

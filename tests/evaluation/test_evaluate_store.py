@@ -141,6 +141,12 @@ def test_the_tiles_that_are_nearer_to_a_target_are_told(case: Case, caplog: pyte
     few = evaluate(data=case.store, synthetic=case.twins[0], target=[coarse], **{**common, "max_tiles": 2}).nearness
     assert few.num_target == 2
     assert "coarse.tif: pixels of 3 m; those of the real imagery are of 1 m" in caplog.text
+    shuffled = write_raster(case.folder / "shuffled.tif", values[[3, 2, 1, 0, 0]], METRES, nodata=0, crs="EPSG:32618")
+    numbers = [f"{name}={4 - index}" for index, name in enumerate(case.store.band_names)]
+    by_number = evaluate(data=case.store, synthetic=case.twins[0], target=shuffled, bands=numbers, **common)
+    assert by_number.nearness == found
+    with pytest.raises(SettingsError, match="bands: for rasters only"):
+        evaluate(data=case.store, synthetic=case.twins[0], bands=numbers, **common)
 
 
 def test_what_is_nearer_to_a_target_is_not_told_of_any_imagery(case: Case, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.raster_file import open_raster
-from rasters import NORTH_UP, draw_labels, pixels_of
+from rasters import NORTH_UP, draw_labels, pixels_of, random_image
 
 Write = Callable[..., Path]
 SETTINGS = GenerateSettings(precision="fp32")
@@ -265,6 +265,31 @@ def test_from_an_image_by_the_command_line(
     with rasterio.open(outs[1]) as image:
         assert "GEOSYNTH_LOOK" not in image.tags()
         assert "GEOSYNTH_STYLE_SHA256" in image.tags()
+
+
+def test_the_bands_of_the_image_by_numbers(
+    run: Callable[..., Any], write_raster: Write, tmp_path: Path, told_model: GeneratorModel
+) -> None:
+    codes = draw_labels(128, 128)
+    bands = coloured(codes)
+    labels, like = write_raster(codes), write_raster(bands, "like.tif")
+    more = write_raster(np.concatenate([bands[3:], random_image(0, 128, 128, 2), bands[:3]]), "more.tif")
+    numbers = "red=4,green=5,blue=6,nir=1"
+    model = ["--model", told_model.path]
+    outs = [tmp_path / name for name in ("a.tif", "b.tif")]
+    for out, options in zip(
+        outs, (["--style-from", like], ["--style-from", more, "--style-bands", numbers]), strict=True
+    ):
+        done = run("generate", *model, "--labels", labels, "--precision", "fp32", *options, "--out", out)
+        assert done.code == 0, done.err
+    np.testing.assert_array_equal(pixels_of(outs[0]), pixels_of(outs[1]))
+    kept = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    for out, options in zip(kept, (["--image", like], ["--image", more, "--bands", numbers]), strict=True):
+        done = run("looks", "add", "mine", *model, *options, "--out", out)
+        assert done.code == 0, done.err
+    assert all(torch.equal(load_file(kept[0])[name], value) for name, value in load_file(kept[1]).items())
+    idle = run("generate", *model, "--labels", labels, "--style-bands", numbers, "--out", tmp_path / "c.tif")
+    assert (idle.code, idle.err) == (1, "error: bands of a style are given, but no image to take it from\n")
 
 
 def test_a_look_is_kept_as_it_was_measured(write_raster: Write, tmp_path: Path, told_model: GeneratorModel) -> None:

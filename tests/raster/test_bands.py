@@ -58,6 +58,27 @@ def test_an_image_that_names_no_bands_has_them_in_the_order_of_the_model(tmp_pat
     np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS)
 
 
+def test_bands_are_found_by_the_names_and_numbers_that_are_given(tmp_path: Path) -> None:
+    values = random_image(2, SIDE, SIDE, bands=13)
+    path = write_raster(tmp_path / "many.tif", values, north_up())
+    bands, *told = model("red", "green", "blue", "nir")
+    with pytest.raises(DataError, match=r"its bands are gray, undefined, .*; the model's are red, green, blue, nir"):
+        open_bands(path, bands, *told)
+    chosen = ["nir=8", "red=4", "blue=2", "green=3", "swir=11"]
+    np.testing.assert_array_equal(open_bands(path, bands, *told, chosen).read(WHOLE)[0], values[[3, 2, 1, 7]])
+    with pytest.raises(DataError, match=r"its bands are red, nir; the model's are red, green, blue, nir$"):
+        open_bands(path, bands, *told, ["red=4", "nir=8"])
+    (some,), present = open_common_bands([path], bands, *told, ["nir=8", "swir=11", "red=4"])
+    assert present == [0, 3]
+    np.testing.assert_array_equal(some.read(WHOLE)[0], values[[3, 7]])
+    order = ["blue", "green", "red", "nir"]  # in the file, without numbers
+    np.testing.assert_array_equal(open_bands(image(tmp_path), bands, *told, order).read(WHOLE)[0], PIXELS[[2, 1, 0, 3]])
+    with pytest.raises(DataError, match="has 13 bands, so none is number 14"):
+        open_bands(path, bands, *told, ["red=14"])
+    with pytest.raises(DataError, match=r"has 13 bands .* but the names given are red, nir \(with numbers"):
+        open_bands(path, bands, *told, ["red", "nir"])
+
+
 def test_near_infrared_that_is_marked_as_transparency_is_told_from_transparency(tmp_path: Path) -> None:
     names, colours = ("red", "green", "blue", "nir"), ["red", "green", "blue", "alpha"]
     path = image(tmp_path, colours=colours)

@@ -303,6 +303,10 @@ def test_somebody_elses_zarr(tmp_path: Path, zarr_format: int) -> None:
     window = Window(5, 20, 30, 35)
     np.testing.assert_array_equal(source.read_image(window), image[(slice(None), *window.slices)])
     np.testing.assert_array_equal(source.read_labels(window), CHESAPEAKE.encode(codes[window.slices]))
+    for bands in (["nir", "red"], ["nir=4", "red=1"]):
+        some = open_zarr_in_place(tmp_path / "cube.zarr", "naip", "lc", bands=bands)
+        assert some.band_names == ("nir", "red")
+        np.testing.assert_array_equal(some.read_image(window), image[[3, 0]][(slice(None), *window.slices)])
     with pytest.raises(DataError, match=r"no variable 'image'.*naip"):
         open_zarr_in_place(tmp_path / "cube.zarr", labels="lc")
 

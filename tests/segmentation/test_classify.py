@@ -118,6 +118,21 @@ def test_bands_are_found_by_name(segmenter, tmp_path):
     assert (results[0] == results[1]).all()
 
 
+def test_bands_without_names_are_found_by_numbers(segmenter, tmp_path, run):
+    image = np.random.default_rng(0).integers(1, 255, (5, 40, 50)).astype("uint8")
+    plain = write_raster(tmp_path / "plain.tif", image[[3, 0, 2, 4]], north_up())
+    more = write_raster(tmp_path / "more.tif", image, north_up())
+    given = ["--bands", "green=1,blue=3,red=4,nir=5"]
+    results = []
+    for path, options in ((plain, []), (more, given)):
+        out = path.with_suffix(".labels.tif")
+        done = run("classify", "--image", path, "--model", segmenter.path, "--out", out, *options)
+        assert (done.code, done.err) == (0, "")
+        with rasterio.open(out) as found:
+            results.append(found.read())
+    assert (results[0] == results[1]).all()
+
+
 def test_refusals(segmenter, trained, scene, tmp_path, tiny_model):
     image = np.zeros((3, 32, 32), np.uint8)
     three = write_raster(tmp_path / "three.tif", image, north_up())

@@ -10,6 +10,7 @@ import typer
 
 from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar
 from geosynth_cli.options import (
+    Bands,
     Command,
     ModelOrEmbedded,
     Overwrite,
@@ -177,10 +178,20 @@ def add_look(
             "from-raster",
         ),
     ] = None,
+    bands: Bands = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Save the look of your place in a copy of a model: --look NAME then paints it."""
     import geosynth
 
-    path = geosynth.add_look(name, image, out, model, labels=labels or None, legend=legend, overwrite=overwrite)
+    path = geosynth.add_look(
+        name,
+        image,
+        out,
+        model,
+        labels=labels or None,
+        legend=legend,
+        bands=parse_names(bands) if bands else None,
+        overwrite=overwrite,
+    )
     typer.echo(str(path))

@@ -30,6 +30,7 @@ from geosynth_cli.options import (
     input_option,
     output_option,
     parse_factors,
+    parse_names,
     parse_width,
     pixels_option,
     refuse_idle,
@@ -107,6 +108,12 @@ def generate(
             " than that of --labels: `geosynth looks add`, and --look.",
         ),
     ] = None,
+    style_bands: Annotated[
+        str | None,
+        typer.Option(
+            "--style-bands", help="Names of the bands of that image, or of those to take; see `ingest --bands`."
+        ),
+    ] = None,
     style_length: StyleLength = None,
     format_: Annotated[
         str | None, typer.Option("--format", help="cog or zarr; without it, the name of --out decides.")
@@ -177,6 +184,7 @@ def generate(
             summary=summary,
             style=style_from or None,
             style_labels=style_labels or None,
+            style_bands=parse_names(style_bands) if style_bands else None,
             legend=legend,
             overwrite=overwrite,
             scheduler=scheduler,

@@ -113,6 +113,7 @@ def classify(
         input_option("--model", "A segmenter: folder or file made by `geosynth segment`, or the address of a file."),
     ],
     out: Annotated[Path, output_option("The label raster: a Cloud Optimized GeoTIFF with colours.")],
+    bands: Bands = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -120,7 +121,15 @@ def classify(
     import geosynth
 
     with progress_bar("classify") as progress:
-        path = geosynth.classify(image, model, out, device=device, overwrite=overwrite, progress=progress)
+        path = geosynth.classify(
+            image,
+            model,
+            out,
+            bands=parse_names(bands) if bands else None,
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
+        )
     typer.echo(str(path))
 
 

@@ -13,7 +13,7 @@ from geosynth.errors import DataError, RasterError, SettingsError, counted, firs
 from geosynth.grid import offset_in
 from geosynth.inputs import is_remote, read_values
 from geosynth.legend import Legend
-from geosynth.raster.bands import told_names
+from geosynth.raster.bands import chosen_numbers, given_names, told_names
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.one_hot import labels_as_codes
 from geosynth.raster.stores.folds import SplitRule
@@ -107,7 +107,7 @@ def open_zarr_in_place(
         labels: name of a variable (y, x) on the same pixels, or (band, y, x) of colours or of a band for each class.
         legend: of the class indices.
         label_legend: of the labels, if their codes differ.
-        bands: names of the image bands, if the store does not have them.
+        bands: names of the image bands, if the store does not have them; or of those to read, see `open_chosen`.
         split: see `open_in_place`.
 
     Raises:
@@ -115,12 +115,14 @@ def open_zarr_in_place(
     """
     target, own = _legends(legend, label_legend)
     imagery = ZarrRaster(path, image)
+    if numbers := chosen_numbers(imagery, bands):
+        imagery = ZarrRaster(path, image, numbers)
     codes = LabelRaster(labels_as_codes(ZarrRaster(path, labels)), own)
     apart = offset_in(imagery.geobox, codes.geobox, codes.name)
     if apart != (0, 0) or codes.geobox.shape != imagery.geobox.shape:
         raise DataError(f"{path}: {labels!r} does not cover the same pixels as {image!r}")
-    names = told_names(imagery) if bands is None else tuple(bands)
-    if len(names) != imagery.count or len(set(names)) != len(names):
+    names = told_names(imagery) if bands is None else given_names(imagery, bands)
+    if not names:
         raise DataError(
             f"{path}: {image!r} has {counted(imagery.count, 'band')}; name them, as in bands: [red, green, blue]"
         )
